@@ -1,0 +1,1 @@
+//! Statistics for honest comparisons of platforms.

@@ -1,0 +1,1 @@
+//! The OCI runtime: library and the program bulkrun.

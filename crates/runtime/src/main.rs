@@ -1,0 +1,3 @@
+//! The program `bulkrun`.
+
+fn main() {}

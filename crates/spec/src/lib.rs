@@ -1,0 +1,1 @@
+//! The documents of the OCI runtime specification as plain types.

@@ -1,0 +1,1 @@
+//! Sandboxes, bundles and leak checks for tests.
