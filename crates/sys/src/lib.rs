@@ -3,7 +3,32 @@
 //! A wrapper is one policy decision: descriptors come first, paths second, everything is close-on-exec,
 //! and the safe choice has the short name. A failed call is an [`Error`] that prints the call with its
 //! arguments as strace would.
+//!
+//! | module | system calls |
+//! |---|---|
+//! | [`path`] | openat2(2) with the resolution rules that keep a lookup inside a root |
+//! | [`mount`] | the descriptor-based mount interface and mount_setattr(2) |
+//! | [`namespace`] | unshare(2), setns(2) |
+//! | [`process`] | execve(2), signal dispositions, close_range(2), pidfds |
+//! | [`credentials`] | identities, capability sets, no_new_privs, session keyring |
+//! | [`seccomp`] | seccomp(2) |
+//! | [`schedule`] | scheduler, I/O priority, CPU affinity, memory policy, personality |
+//! | [`message`] | unix sockets that carry descriptors |
+//! | [`net`] | the loopback interface |
+//! | [`signal`] | signalfd(2), masks |
+#![expect(unsafe_code, reason = "this crate is where unsafe system calls get their safe, typed form")]
 
+pub mod credentials;
 mod error;
+pub mod message;
+pub mod mount;
+pub mod namespace;
+pub mod net;
+pub mod path;
+pub mod process;
+pub mod schedule;
+pub mod seccomp;
+pub mod signal;
+mod syscall;
 
 pub use error::{Call, Error, Result};

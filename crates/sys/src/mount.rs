@@ -1,0 +1,241 @@
+//! The descriptor-based mount interface: fsopen(2), fsmount(2), open_tree(2), mount_setattr(2), move_mount(2).
+//!
+//! A mount carries its final attributes before it is attached, so that no moment exists in which it is visible
+//! with weaker ones, and it is attached to a descriptor, so that no path is walked twice.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string,
+};
+
+use crate::syscall::check;
+use crate::{Call, Result};
+
+/// The attributes of a mount, as mount_setattr(2) takes them (`struct mount_attr`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Attributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Attribute bits of mount_setattr(2) that are set or cleared.
+pub mod attribute {
+    /// Read-only.
+    pub const RDONLY: u64 = 0x1;
+    /// Set-user-ID and set-group-ID bits and file capabilities have no effect.
+    pub const NOSUID: u64 = 0x2;
+    /// Device special files cannot be opened.
+    pub const NODEV: u64 = 0x4;
+    /// Programs cannot be executed.
+    pub const NOEXEC: u64 = 0x8;
+    /// The mask of the access-time settings, of which one holds.
+    pub const ATIME: u64 = 0x70;
+    /// Access times are updated relative to the modification time (the value 0 of the mask).
+    pub const RELATIME: u64 = 0x0;
+    /// Access times are not updated.
+    pub const NOATIME: u64 = 0x10;
+    /// Access times are always updated.
+    pub const STRICTATIME: u64 = 0x20;
+    /// Access times of directories are not updated.
+    pub const NODIRATIME: u64 = 0x80;
+    /// The mount maps identities by a user namespace.
+    pub const IDMAP: u64 = 0x10_0000;
+    /// Symbolic links are not followed.
+    pub const NOSYMFOLLOW: u64 = 0x20_0000;
+}
+
+/// How mount events spread between a mount and its peers, see mount_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Events go neither in nor out.
+    Private,
+    /// Events go both ways.
+    Shared,
+    /// Events come in only.
+    Slave,
+    /// As private, and it cannot be bind-mounted.
+    Unbindable,
+}
+
+impl Propagation {
+    fn bits(self) -> u64 {
+        match self {
+            Self::Private => libc::MS_PRIVATE,
+            Self::Shared => libc::MS_SHARED,
+            Self::Slave => libc::MS_SLAVE,
+            Self::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+}
+
+impl Attributes {
+    /// Sets the bits of `set` and clears those of `clear`, see [`attribute`].
+    pub fn new(set: u64, clear: u64) -> Self {
+        Self { set, clear, ..Self::default() }
+    }
+
+    /// Changes the propagation too.
+    #[must_use]
+    pub fn with_propagation(mut self, propagation: Propagation) -> Self {
+        self.propagation = propagation.bits();
+        self
+    }
+
+    /// Maps the identities of the mount by the user namespace `userns`, which must stay open until the call.
+    #[must_use]
+    pub fn with_idmap(mut self, userns: BorrowedFd<'_>) -> Self {
+        self.set |= attribute::IDMAP;
+        self.userns_fd = userns.as_raw_fd().unsigned_abs().into();
+        self
+    }
+
+    /// Tells whether the call would change nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether a call reaches the submounts of a mount too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The mount alone.
+    Mount,
+    /// The mount and all below it (AT_RECURSIVE).
+    Tree,
+}
+
+/// Changes the attributes of the mount whose root `mount` is.
+///
+/// # Errors
+/// EPERM where a locked attribute would be cleared, EINVAL for an idmapping that the file system cannot have.
+pub fn set_attributes(mount: impl AsFd, attributes: Attributes, reach: Reach) -> Result<()> {
+    let mut flags = libc::AT_EMPTY_PATH;
+    if reach == Reach::Tree {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the path is a constant C string and `attributes` is a live `#[repr(C)]` struct mount_attr whose size
+    // is passed with it; the kernel reads both and keeps neither.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    check(returned)
+        .map(drop)
+        .call(|| format!("mount_setattr({:?}, {attributes:x?}, {reach:?})", mount.as_fd()))
+}
+
+/// Clones the mount at `path` below `directory` (or of `directory` itself for an empty path) into a detached tree.
+///
+/// # Errors
+/// EINVAL for an unbindable mount, ENOENT when the path is not there.
+pub fn clone_tree(directory: impl AsFd, path: &Path, reach: Reach) -> Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if reach == Reach::Tree {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(directory, path, flags).call(|| format!("open_tree({path:?}, CLONE, {reach:?})"))
+}
+
+/// Attaches the detached `mount` on top of what `target` refers to.
+///
+/// # Errors
+/// EINVAL when one is a directory and the other is not.
+pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", target, "", flags).call(|| "move_mount(mount, target)")
+}
+
+/// Attaches the detached `mount` at `name` in a `directory` that nobody else can change.
+///
+/// # Errors
+/// As move_mount(2).
+pub fn attach_at(mount: impl AsFd, directory: impl AsFd, name: &Path) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", directory, name, flags)
+        .call(|| format!("move_mount(mount, {name:?})"))
+}
+
+/// A file system that is being configured, before it becomes a mount.
+#[derive(Debug)]
+pub struct Filesystem {
+    context: OwnedFd,
+    kind: String,
+}
+
+impl Filesystem {
+    /// Opens a configuration context for the file system type `kind`.
+    ///
+    /// # Errors
+    /// ENODEV for a type that the kernel does not know.
+    pub fn open(kind: &str) -> Result<Self> {
+        let context =
+            rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).call(|| format!("fsopen({kind:?})"))?;
+        Ok(Self { context, kind: kind.to_owned() })
+    }
+
+    /// Sets the option `key` to `value`.
+    ///
+    /// # Errors
+    /// EINVAL with the file system's own reason where it gives one.
+    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+        fsconfig_set_string(self.context.as_fd(), key, value)
+            .call(|| format!("fsconfig({}, SET_STRING, {key:?}, {value:?}){}", self.kind, self.reason()))
+    }
+
+    /// Sets the option `key` that has no value.
+    ///
+    /// # Errors
+    /// As [`Filesystem::set`].
+    pub fn set_flag(&self, key: &str) -> Result<()> {
+        fsconfig_set_flag(self.context.as_fd(), key)
+            .call(|| format!("fsconfig({}, SET_FLAG, {key:?}){}", self.kind, self.reason()))
+    }
+
+    /// Creates the file system and returns it as a detached mount with the given attribute bits.
+    ///
+    /// # Errors
+    /// EPERM without the right to mount this type, EINVAL for options that do not go together.
+    pub fn mount(&self, attributes: u64) -> Result<OwnedFd> {
+        fsconfig_create(self.context.as_fd())
+            .call(|| format!("fsconfig({}, CMD_CREATE){}", self.kind, self.reason()))?;
+        let bits = MountAttrFlags::from_bits_retain(attributes as u32);
+        rustix::mount::fsmount(self.context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, bits)
+            .call(|| format!("fsmount({}, {bits:?})", self.kind))
+    }
+
+    /// Reads what the file system logged about the last failure, if anything.
+    fn reason(&self) -> String {
+        let mut buffer = [0_u8; 256];
+        let length = rustix::io::read(&self.context, &mut buffer).unwrap_or(0);
+        match String::from_utf8_lossy(&buffer[..length]).trim() {
+            "" => String::new(),
+            text => format!(" [{text}]"),
+        }
+    }
+}
+
+/// Makes `new_root` the root of the mount namespace and detaches the old root, leaving no trace of the host.
+///
+/// The working directory is the new root afterwards.
+///
+/// # Errors
+/// EINVAL when `new_root` is not a mount or its parent is shared, see pivot_root(2).
+pub fn pivot_root(new_root: impl AsFd) -> Result<()> {
+    rustix::process::fchdir(&new_root).call(|| "fchdir(new root)")?;
+    rustix::process::pivot_root(".", ".").call(|| "pivot_root(\".\", \".\")")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).call(|| "umount2(\".\", DETACH)")?;
+    rustix::process::chdir("/").call(|| "chdir(\"/\")")
+}

@@ -1,0 +1,114 @@
+//! Programs and processes: execve(2), pidfds, descriptors that cross an execve.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::syscall::check;
+use crate::{Call, Error, Result};
+
+/// Replaces the program of the process; returns only the error.
+///
+/// # Errors
+/// As execve(2).
+pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> Error {
+    execute_at(None, program, arguments, environment)
+}
+
+/// Replaces the program of the process by the file behind a descriptor; returns only the error.
+///
+/// # Errors
+/// As execveat(2).
+pub fn execute_descriptor(program: impl AsFd, arguments: &[CString], environment: &[CString]) -> Error {
+    execute_at(Some(program.as_fd().as_raw_fd()), c"", arguments, environment)
+}
+
+fn execute_at(
+    directory: Option<i32>,
+    program: &CStr,
+    arguments: &[CString],
+    environment: &[CString],
+) -> Error {
+    let arguments = pointers(arguments);
+    let environment = pointers(environment);
+    let (directory, flags) = directory.map_or((libc::AT_FDCWD, 0), |fd| (fd, libc::AT_EMPTY_PATH));
+    // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            directory,
+            program.as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            flags,
+        )
+    };
+    match check(returned) {
+        Ok(_) => Error::new("execve", rustix::io::Errno::IO),
+        Err(errno) => Error::new(format!("execve({program:?})"), errno),
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+///
+/// # Errors
+/// ENOSYS before Linux 5.9, EINVAL before 5.11 (the flag).
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    // SAFETY: close_range(2) with CLOEXEC closes nothing now; no descriptor that code here owns becomes invalid.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
+        .call(|| format!("close_range({first}, ~0, CLOEXEC)"))
+}
+
+/// Marks one inherited descriptor, which nobody in this process owns, as kept or closed at execve(2).
+///
+/// # Errors
+/// EBADF when it is not open.
+pub fn set_close_on_exec(descriptor: i32, close: bool) -> Result<()> {
+    let flags = if close { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: F_SETFD takes integers and closes nothing.
+    check(i64::from(unsafe { libc::fcntl(descriptor, libc::F_SETFD, flags) }))
+        .map(drop)
+        .call(|| format!("fcntl({descriptor}, F_SETFD, {flags})"))
+}
+
+/// Opens a pidfd for a process, which must not have been reaped.
+///
+/// # Errors
+/// ESRCH when it is gone.
+pub fn open_pidfd(pid: i32) -> Result<std::os::fd::OwnedFd> {
+    let raw = Pid::from_raw(pid).ok_or(rustix::io::Errno::INVAL).call(|| format!("pidfd_open({pid})"))?;
+    rustix::process::pidfd_open(raw, PidfdFlags::empty()).call(|| format!("pidfd_open({pid})"))
+}
+
+/// Sends a signal, by number and real-time ones too, to the process behind a pidfd.
+///
+/// # Errors
+/// ESRCH when it has ended, EPERM without the right.
+pub fn signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
+    let raw = pidfd.as_fd().as_raw_fd();
+    // SAFETY: the siginfo pointer is null, the other arguments are integers.
+    let returned = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, raw, signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    check(returned).map(drop).call(|| format!("pidfd_send_signal(pidfd, {signal})"))
+}
+
+/// Makes the process leader of a new session without a controlling terminal.
+///
+/// # Errors
+/// EPERM when it already leads a process group.
+pub fn new_session() -> Result<()> {
+    rustix::process::setsid().map(drop).call(|| "setsid()")
+}
+
+/// Ends the process at once, without running destructors or exit handlers.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit runs no code of this process.
+    unsafe { libc::_exit(code) }
+}

@@ -1,0 +1,124 @@
+//! Signal dispositions, masks and signalfd(2).
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::syscall::check;
+use crate::{Call, Result};
+
+/// The number of the last signal (SIGRTMAX).
+pub const LAST: i32 = 64;
+
+/// A set of signals: bit `n - 1` is signal number `n`, as the kernel has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Set(pub u64);
+
+impl Set {
+    /// All signals; SIGKILL and SIGSTOP in it are ignored by the kernel.
+    pub const ALL: Self = Self(u64::MAX);
+    /// No signal.
+    pub const EMPTY: Self = Self(0);
+
+    /// Tells whether the set holds `signal`.
+    pub fn has(self, signal: i32) -> bool {
+        (1..=LAST).contains(&signal) && self.0 >> (signal - 1) & 1 == 1
+    }
+}
+
+/// Replaces the mask of blocked signals of the calling thread.
+///
+/// # Errors
+/// None is known.
+pub fn set_mask(set: Set) -> Result<()> {
+    const SET_MASK: libc::c_int = 2;
+    // SAFETY: the kernel reads eight bytes of the live set; the old mask is not asked for.
+    let returned = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, SET_MASK, &raw const set.0, std::ptr::null::<u64>(), 8)
+    };
+    check(returned).map(drop).call(|| format!("rt_sigprocmask(SETMASK, {:#x})", set.0))
+}
+
+/// Gives `signal` its default disposition.
+///
+/// # Errors
+/// EINVAL for SIGKILL, SIGSTOP and numbers that do not exist.
+pub fn reset(signal: i32) -> Result<()> {
+    set_disposition(signal, libc::SIG_DFL)
+}
+
+/// Ignores `signal`.
+///
+/// # Errors
+/// As [`reset`].
+pub fn ignore(signal: i32) -> Result<()> {
+    set_disposition(signal, libc::SIG_IGN)
+}
+
+fn set_disposition(signal: i32, handler: libc::sighandler_t) -> Result<()> {
+    // SAFETY: SIG_DFL and SIG_IGN run no code of ours, so no handler can break an invariant.
+    let returned = unsafe { libc::signal(signal, handler) };
+    let result = if returned == libc::SIG_ERR { Err(Errno::INVAL) } else { Ok(()) };
+    result.call(|| {
+        format!("signal({signal}, {})", if handler == libc::SIG_IGN { "SIG_IGN" } else { "SIG_DFL" })
+    })
+}
+
+/// Gives every signal its default disposition and blocks none, as a program expects to start.
+///
+/// `ignored` names the signals to reset where it is known (SigIgn of `/proc/self/status`), else all are tried:
+/// clone3(2) cannot do it, because CLONE_CLEAR_SIGHAND leaves ignored signals ignored.
+///
+/// # Errors
+/// As [`set_mask`].
+pub fn reset_all(ignored: Option<Set>) -> Result<()> {
+    let ignored = ignored.unwrap_or(Set::ALL);
+    for signal in
+        (1..=LAST).filter(|&signal| ignored.has(signal) && signal != libc::SIGKILL && signal != libc::SIGSTOP)
+    {
+        // glibc keeps 32 and 33 for itself and answers EINVAL; they are never ignored.
+        let _ = reset(signal);
+    }
+    set_mask(Set::EMPTY)
+}
+
+/// Opens a descriptor from which the blocked signals of `set` are read.
+///
+/// # Errors
+/// EMFILE at the limit of descriptors.
+pub fn descriptor(set: Set) -> Result<OwnedFd> {
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the kernel reads eight bytes of the live set and returns a fresh descriptor.
+    let returned = check(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set.0, 8, flags) })
+        .call(|| format!("signalfd4(-1, {:#x})", set.0))?;
+    // SAFETY: the call returned a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(returned as libc::c_int) })
+}
+
+/// Reads the number of one pending signal from a descriptor of [`descriptor`], or `None` when there is none.
+///
+/// # Errors
+/// As read(2).
+pub fn read_descriptor(descriptor: &OwnedFd) -> Result<Option<i32>> {
+    let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(descriptor, &mut record) {
+        Ok(length) if length == record.len() => {
+            let number = u32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
+            Ok(i32::try_from(number).ok())
+        }
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno).call(|| "read(signalfd)"),
+    }
+}
+
+/// Raises `signal` for the calling process itself.
+///
+/// # Errors
+/// EINVAL for a number that does not exist.
+pub fn raise(signal: i32) -> Result<()> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: kill(2) takes two integers; the target is the caller itself.
+    check(unsafe { libc::syscall(libc::SYS_kill, own, signal) })
+        .map(drop)
+        .call(|| format!("kill(self, {signal})"))
+}
