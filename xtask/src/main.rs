@@ -1,3 +1,52 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask COMMAND`.
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use lexopt::Parser;
+
+mod tidy;
+mod workspace;
+
+const HELP: &str = "\
+Needs rustup's stable Rust (cargo 1.88 or newer; the cargo of a Debian release may be too old).
+
+cargo xtask COMMAND
+
+  tidy      check what a program can check of the project's rules
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let mut parser = Parser::from_env();
+    let command = match parser.next()? {
+        None => return Ok(help()),
+        Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => return Ok(help()),
+        Some(lexopt::Arg::Value(command)) => command,
+        Some(other) => return Err(other.unexpected()).context("a command comes first: cargo xtask --help"),
+    };
+    dispatch(&command, parser)
+}
+
+fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
+    match command.to_str() {
+        Some("tidy") => tidy::run(parser),
+        Some("help") => Ok(help()),
+        _ => bail!("no command {}; cargo xtask --help lists them", command.display()),
+    }
+}
+
+fn help() -> ExitCode {
+    print!("{HELP}");
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,20 @@
+//! Where the checkout is, and how cargo is called in it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+/// The root directory of the checkout.
+pub(crate) fn root() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest.parent().context("xtask lies at the file system's root")?.to_owned())
+}
+
+/// The cargo that started this program, ready to run in the checkout.
+pub(crate) fn cargo() -> Result<Command> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(root()?);
+    Ok(command)
+}
