@@ -1,0 +1,86 @@
+//! What is wrong with a document, and where.
+
+use std::fmt;
+
+use crate::locate;
+
+/// A document is not what the specification says.
+///
+/// Prints as one sentence: `config.json: /process/user/uid: invalid type: string "x", expected u32 (line 10 column 20)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    document: &'static str,
+    pointer: String,
+    reason: String,
+    line: usize,
+    column: usize,
+}
+
+impl ParseError {
+    /// Returns the place as a JSON pointer (RFC 6901); empty when the document as a whole is wrong.
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
+    /// Returns what is wrong there, without the place.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Returns the line in the text, from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// Returns the column in that line, from 1, in bytes.
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
+    /// Builds the error from serde_json's, which knows line and column but not the way there.
+    pub(crate) fn new(document: &'static str, text: &str, error: &serde_json::Error) -> ParseError {
+        let (line, column) = (error.line(), error.column());
+        let mut reason = error.to_string();
+        if let Some(end) = reason.rfind(" at line ") {
+            reason.truncate(end);
+        }
+        ParseError { document, pointer: locate::pointer(text, line, column), reason, line, column }
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ParseError { document, pointer, reason, line, column } = self;
+        write!(f, "{document}: ")?;
+        if !pointer.is_empty() {
+            write!(f, "{pointer}: ")?;
+        }
+        write!(f, "{reason} (line {line} column {column})")
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// A string is none of the values that the specification lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownValue {
+    pub(crate) noun: &'static str,
+    pub(crate) value: String,
+    pub(crate) expected: &'static [&'static str],
+}
+
+impl fmt::Display for UnknownValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown {} {:?}, expected one of {}", self.noun, self.value, self.expected.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownValue {}
+
+/// Parses a document the fast way, and looks for the place only when that fails.
+pub(crate) fn parse<'de, T: serde::Deserialize<'de>>(
+    document: &'static str,
+    text: &'de str,
+) -> Result<T, ParseError> {
+    serde_json::from_str(text).map_err(|error| ParseError::new(document, text, &error))
+}
