@@ -1,0 +1,187 @@
+//! What two platforms' blocks allow to claim.
+
+use super::{Amount, Estimate, Experiment};
+
+/// The margin within which two platforms count as equal: 5 % in either direction.
+pub const MARGIN: f64 = 0.05;
+
+/// The fewest blocks that decide anything: below six, a bootstrap of the median has hardly more than the two
+/// outermost values to draw from.
+const FEWEST_PAIRS: usize = 6;
+
+/// What can be said of the first platform against the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The whole interval of the ratio lies below the margin.
+    Faster,
+    /// The whole interval lies above the margin.
+    Slower,
+    /// The whole interval lies within the margin.
+    Equal,
+    /// The interval crosses an edge of the margin, or there are too few blocks.
+    NotDecided,
+}
+
+/// One platform against another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// The first platform's amount divided by the second's: median over the blocks and its 95 % interval.
+    pub ratio: Estimate,
+    /// In how many blocks both were measured.
+    pub pairs: usize,
+    /// What that allows to claim.
+    pub verdict: Verdict,
+}
+
+impl Experiment {
+    /// Compares platform `one` with `other`, block by block; `None` when no block measured both.
+    pub fn compare(&self, one: usize, other: usize) -> Option<Comparison> {
+        let logs: Vec<f64> = self.pairs(one, other).map(|(one, other)| log_ratio(one, other)).collect();
+        let log = Estimate::of_median(&logs, &mut self.prng(one, other))?;
+        let verdict = if logs.len() < FEWEST_PAIRS { Verdict::NotDecided } else { Verdict::of(&log) };
+        Some(Comparison { ratio: log.map(f64::exp), pairs: logs.len(), verdict })
+    }
+}
+
+/// Logarithms, so that twice and half are equally far from equal.
+fn log_ratio(one: Amount, other: Amount) -> f64 {
+    one.value().ln() - other.value().ln()
+}
+
+impl Verdict {
+    fn of(log: &Estimate) -> Self {
+        let margin = MARGIN.ln_1p();
+        if log.high < -margin {
+            Self::Faster
+        } else if log.low > margin {
+            Self::Slower
+        } else if -margin < log.low && log.high < margin {
+            Self::Equal
+        } else {
+            Self::NotDecided
+        }
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Self::Faster => "faster",
+            Self::Slower => "slower",
+            Self::Equal => "equal",
+            Self::NotDecided => "not decided",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{Failure, Prng, Schedule};
+
+    /// A normal variate, as the sum of twelve uniform ones.
+    fn normal(prng: &mut Prng) -> f64 {
+        (0..12).map(|_| prng.next_bits() as f64 / u64::MAX as f64).sum::<f64>() - 6.0
+    }
+
+    /// Two platforms of 10 ms with log-normal noise, the first `factor` times as long; `course` scales a block.
+    fn experiment(
+        factor: f64,
+        noise: f64,
+        blocks: usize,
+        seed: u64,
+        course: impl Fn(usize) -> f64,
+    ) -> Experiment {
+        let mut prng = Prng::new(seed);
+        let mut experiment = Experiment::new(["one", "other"], seed);
+        for (number, order) in Schedule::new(2, seed).take(blocks).enumerate() {
+            let mut block = experiment.block();
+            for platform in order {
+                let time = [10.0 * factor, 10.0][platform] * course(number);
+                block.record(platform, Amount::new(time * (noise * normal(&mut prng)).exp()));
+            }
+        }
+        experiment
+    }
+
+    fn steady(_: usize) -> f64 {
+        1.0
+    }
+
+    #[test]
+    fn an_experiment_against_itself_contains_one() {
+        let holds_one = |seed: &u64| {
+            let ratio = experiment(1.0, 0.1, 40, *seed, steady).compare(0, 1).unwrap().ratio;
+            ratio.low <= 1.0 && 1.0 <= ratio.high
+        };
+        let held = (0..200).filter(holds_one).count();
+        assert!(held >= 184, "a 95 % interval held the truth in {held} of 200 experiments");
+    }
+
+    #[test]
+    fn planted_differences_get_their_verdict() {
+        for (factor, noise, expected) in [
+            (1.0, 0.03, Verdict::Equal),
+            (1.03, 0.01, Verdict::Equal),
+            (0.97, 0.01, Verdict::Equal),
+            (1.10, 0.03, Verdict::Slower),
+            (0.90, 0.03, Verdict::Faster),
+            (1.05, 0.10, Verdict::NotDecided),
+            (1.10, 0.60, Verdict::NotDecided),
+        ] {
+            let verdict = |seed| experiment(factor, noise, 60, seed, steady).compare(0, 1).unwrap().verdict;
+            let right = (0..20).filter(|seed| verdict(*seed) == expected).count();
+            assert!(
+                right >= 17,
+                "{factor} under noise of {noise} was {expected} in {right} of 20 experiments"
+            );
+        }
+    }
+
+    #[test]
+    fn the_ratio_is_found_under_drift() {
+        let drifting = experiment(1.10, 0.02, 60, 5, |number| 1.0 + number as f64 / 15.0);
+        let comparison = drifting.compare(0, 1).unwrap();
+        assert!((comparison.ratio.estimate - 1.10).abs() < 0.02, "{comparison:?}");
+        assert_eq!(comparison.verdict, Verdict::Slower);
+        assert!(drifting.summary(0).median.unwrap().estimate > 20.0, "the drift was not there");
+    }
+
+    #[test]
+    fn a_disturbed_block_does_not_move_the_ratio() {
+        let mut disturbed = experiment(1.0, 0.01, 30, 2, steady);
+        let mut block = disturbed.block();
+        block.record(0, Amount::new(400.0));
+        block.record(1, Amount::new(10.0));
+        block.disturb("steal");
+        let comparison = disturbed.compare(0, 1).unwrap();
+        assert_eq!((comparison.pairs, comparison.verdict), (31, Verdict::Equal));
+    }
+
+    #[test]
+    fn a_block_with_a_failure_gives_no_ratio() {
+        let mut experiment = experiment(1.10, 0.01, 20, 4, steady);
+        for _ in 0..20 {
+            let mut block = experiment.block();
+            block.record(0, Err(Failure("killed".to_owned())));
+            block.record(1, Amount::new(10.0));
+        }
+        assert_eq!(experiment.compare(0, 1).unwrap().pairs, 20);
+        assert_eq!(experiment.summary(0).failures.len(), 20);
+    }
+
+    #[test]
+    fn too_few_blocks_decide_nothing() {
+        let verdict = |blocks| experiment(0.5, 0.01, blocks, 1, steady).compare(0, 1).unwrap().verdict;
+        assert_eq!(verdict(5), Verdict::NotDecided);
+        assert_eq!(verdict(6), Verdict::Faster);
+    }
+
+    #[test]
+    fn both_directions_agree() {
+        let experiment = experiment(0.5, 0.05, 40, 8, steady);
+        let (there, back) = (experiment.compare(0, 1).unwrap(), experiment.compare(1, 0).unwrap());
+        assert!((there.ratio.estimate * back.ratio.estimate - 1.0).abs() < 1e-9);
+        assert_eq!((there.verdict, back.verdict), (Verdict::Faster, Verdict::Slower));
+    }
+}

@@ -1,0 +1,114 @@
+//! Medians, and how far they can be trusted.
+
+use super::Prng;
+
+/// Resamples of a bootstrap: enough for the ends of a 95 % interval to stand still in the third digit.
+const RESAMPLES: usize = 4_000;
+
+/// A median with the interval that holds it in 95 of 100 experiments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The median of the sample.
+    pub estimate: f64,
+    /// The lower end of the interval.
+    pub low: f64,
+    /// The upper end of the interval.
+    pub high: f64,
+}
+
+impl Estimate {
+    /// The median of `values` with a 95 % percentile-bootstrap interval; `None` for an empty sample.
+    pub(super) fn of_median(values: &[f64], prng: &mut Prng) -> Option<Self> {
+        let estimate = median(values)?;
+        let mut resampled = Vec::with_capacity(RESAMPLES);
+        let mut draw = vec![0.0; values.len()];
+        for _ in 0..RESAMPLES {
+            draw.fill_with(|| values[prng.below(values.len())]);
+            resampled.extend(median(&draw));
+        }
+        resampled.sort_by(f64::total_cmp);
+        let at = |share: f64| resampled[(share * (RESAMPLES - 1) as f64).round() as usize];
+        Some(Self { estimate, low: at(0.025), high: at(0.975) })
+    }
+
+    /// Width of the interval as a share of the estimate: what a stopping rule looks at.
+    pub fn relative_width(&self) -> f64 {
+        (self.high - self.low) / self.estimate
+    }
+
+    /// The same estimate on another scale; `scale` must be increasing.
+    pub(super) fn map(self, scale: impl Fn(f64) -> f64) -> Self {
+        Self { estimate: scale(self.estimate), low: scale(self.low), high: scale(self.high) }
+    }
+}
+
+/// The middle value, or the mean of the middle two; `None` for an empty sample.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    Some(if sorted.len() % 2 == 1 { upper } else { f64::midpoint(sorted[middle - 1], upper) })
+}
+
+/// The value below which a share `quantile` of the sample lies (nearest rank).
+///
+/// `None` unless at least ten values lie above it: p99 needs 1 000 values and p99.9 needs 10 000, since a tail
+/// seen fewer times than that is an anecdote.
+pub fn tail(values: &[f64], quantile: f64) -> Option<f64> {
+    let above = (values.len() as f64 * (1.0 - quantile)).round();
+    if !(0.0..1.0).contains(&quantile) || above < 10.0 {
+        return None;
+    }
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let rank = (values.len() as f64 * quantile).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        for (values, expected) in [
+            (&[][..], None),
+            (&[3.0], Some(3.0)),
+            (&[3.0, 1.0], Some(2.0)),
+            (&[9.0, 1.0, 2.0], Some(2.0)),
+            (&[4.0, 1.0, 3.0, 2.0], Some(2.5)),
+        ] {
+            assert_eq!(median(values), expected, "wrong median of {values:?}");
+        }
+    }
+
+    #[test]
+    fn a_tail_needs_enough_values_above_it() {
+        let values = |count: usize| Vec::from_iter((1..=count).map(|value| value as f64));
+        assert_eq!(tail(&values(999), 0.999), None);
+        assert_eq!(tail(&values(9_000), 0.999), None);
+        assert_eq!(tail(&values(10_000), 0.999), Some(9_990.0));
+        assert_eq!(tail(&values(1_000), 0.99), Some(990.0));
+        assert_eq!(tail(&values(100), 0.9), Some(90.0));
+    }
+
+    #[test]
+    fn the_interval_holds_the_median_and_shrinks() {
+        let mut prng = Prng::new(1);
+        let mut width = f64::INFINITY;
+        for count in [10, 40, 160, 640] {
+            let values = Vec::from_iter((0..count).map(|_| 10.0 + prng.below(1_000) as f64 / 1_000.0));
+            let estimate = Estimate::of_median(&values, &mut prng).unwrap();
+            assert!(estimate.low <= estimate.estimate && estimate.estimate <= estimate.high);
+            assert!(estimate.relative_width() < width, "{count} values do not narrow the interval");
+            width = estimate.relative_width();
+        }
+    }
+
+    #[test]
+    fn equal_values_leave_no_doubt() {
+        let estimate = Estimate::of_median(&[2.0; 12], &mut Prng::new(1)).unwrap();
+        assert_eq!((estimate.low, estimate.estimate, estimate.high), (2.0, 2.0, 2.0));
+    }
+}

@@ -1,0 +1,191 @@
+//! Blocks of outcomes, and what they say of one platform.
+
+use super::{Amount, Estimate, Failure, Outcome, Prng};
+
+/// All outcomes of an experiment, block by block.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    names: Vec<String>,
+    blocks: Vec<Block>,
+    seed: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    outcomes: Vec<Option<Outcome>>,
+    disturbance: Option<String>,
+}
+
+/// The block that is being measured.
+#[derive(Debug)]
+pub struct BlockEntry<'experiment>(&'experiment mut Block);
+
+/// What is known of one platform.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The platform's name.
+    pub name: String,
+    /// How many runs gave an amount.
+    pub measured: usize,
+    /// Why the other runs gave none, in their order.
+    pub failures: Vec<Failure>,
+    /// How many of the measured runs stand in a block that was disturbed; they count like any other.
+    pub disturbed: usize,
+    /// The least amount; `None` when nothing was measured.
+    pub least: Option<Amount>,
+    /// The median over the blocks with its 95 % interval; `None` when nothing was measured.
+    pub median: Option<Estimate>,
+}
+
+impl Experiment {
+    /// An experiment on the platforms called `names`; `seed` makes its intervals repeatable.
+    pub fn new<Name: Into<String>>(names: impl IntoIterator<Item = Name>, seed: u64) -> Self {
+        Self { names: names.into_iter().map(Into::into).collect(), blocks: Vec::new(), seed }
+    }
+
+    /// Begins the next block.
+    pub fn block(&mut self) -> BlockEntry<'_> {
+        let next = self.blocks.len();
+        self.blocks.push(Block { outcomes: vec![None; self.names.len()], disturbance: None });
+        BlockEntry(&mut self.blocks[next])
+    }
+
+    /// How many blocks there are.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// True before the first block.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The platforms' names.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Describes one platform (an index into the names).
+    pub fn summary(&self, platform: usize) -> Summary {
+        let mut amounts = Vec::new();
+        let mut failures = Vec::new();
+        let mut disturbed = 0;
+        for block in &self.blocks {
+            match block.outcome(platform) {
+                Some(Ok(amount)) => {
+                    amounts.push(amount.value());
+                    disturbed += usize::from(block.disturbance.is_some());
+                }
+                Some(Err(failure)) => failures.push(failure.clone()),
+                None => {}
+            }
+        }
+        let least = amounts.iter().copied().min_by(f64::total_cmp);
+        Summary {
+            name: self.names.get(platform).cloned().unwrap_or_default(),
+            measured: amounts.len(),
+            failures,
+            disturbed,
+            least: least.and_then(|least| Amount::new(least).ok()),
+            median: Estimate::of_median(&amounts, &mut self.prng(platform, platform)),
+        }
+    }
+
+    /// Both platforms' amounts from every block in which both were measured.
+    pub(super) fn pairs(&self, one: usize, other: usize) -> impl Iterator<Item = (Amount, Amount)> {
+        self.blocks.iter().filter_map(move |block| Some((block.amount(one)?, block.amount(other)?)))
+    }
+
+    /// A generator of its own for each question, so that an answer does not depend on what was asked before.
+    pub(super) fn prng(&self, one: usize, other: usize) -> Prng {
+        Prng::new(self.seed ^ ((one as u64) << 32) ^ other as u64)
+    }
+}
+
+impl Block {
+    fn outcome(&self, platform: usize) -> Option<&Outcome> {
+        self.outcomes.get(platform)?.as_ref()
+    }
+
+    fn amount(&self, platform: usize) -> Option<Amount> {
+        self.outcome(platform)?.as_ref().ok().copied()
+    }
+}
+
+impl BlockEntry<'_> {
+    /// Notes what a platform's run gave; a second outcome in one block replaces the first.
+    pub fn record(&mut self, platform: usize, outcome: Outcome) {
+        if let Some(place) = self.0.outcomes.get_mut(platform) {
+            *place = Some(outcome);
+        }
+    }
+
+    /// Flags the block: something else was going on while it was measured. It is kept all the same.
+    pub fn disturb(&mut self, reason: impl Into<String>) {
+        self.0.disturbance = Some(reason.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Outcome {
+        Err(Failure("exit code 1".to_owned()))
+    }
+
+    #[test]
+    fn a_failure_is_never_a_time() {
+        let mut experiment = Experiment::new(["a"], 1);
+        for outcome in [Amount::new(5.0), failed(), Amount::new(7.0), Amount::new(0.0)] {
+            experiment.block().record(0, outcome);
+        }
+        let summary = experiment.summary(0);
+        assert_eq!(summary.measured, 2);
+        assert_eq!(summary.failures.len(), 2);
+        assert_eq!(summary.median.unwrap().estimate, 6.0);
+        assert_eq!(summary.least.unwrap().value(), 5.0);
+    }
+
+    #[test]
+    fn a_platform_that_always_fails_has_no_figures() {
+        let mut experiment = Experiment::new(["a", "b"], 1);
+        for _ in 0..10 {
+            let mut block = experiment.block();
+            block.record(0, Amount::new(5.0));
+            block.record(1, failed());
+        }
+        let summary = experiment.summary(1);
+        assert_eq!((summary.measured, summary.failures.len()), (0, 10));
+        assert_eq!((summary.least, summary.median), (None, None));
+        assert_eq!(experiment.compare(0, 1), None);
+    }
+
+    #[test]
+    fn a_disturbed_block_is_flagged_and_kept() {
+        let mut experiment = Experiment::new(["a"], 1);
+        for number in 0..9 {
+            let mut block = experiment.block();
+            block.record(0, Amount::new(if number == 4 { 90.0 } else { 5.0 }));
+            if number == 4 {
+                block.disturb("load 35");
+            }
+        }
+        let summary = experiment.summary(0);
+        assert_eq!((summary.measured, summary.disturbed), (9, 1));
+        assert_eq!(summary.median.unwrap().estimate, 5.0, "one wild block moved the median");
+    }
+
+    #[test]
+    fn an_answer_does_not_depend_on_earlier_questions() {
+        let mut experiment = Experiment::new(["a", "b"], 3);
+        for number in 0..15 {
+            let mut block = experiment.block();
+            block.record(0, Amount::new(5.0 + f64::from(number % 4)));
+            block.record(1, Amount::new(6.0 + f64::from(number % 3)));
+        }
+        let first = experiment.summary(1);
+        experiment.summary(0);
+        assert_eq!(experiment.summary(1), first);
+    }
+}
