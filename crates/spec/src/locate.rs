@@ -79,10 +79,16 @@ pub(crate) fn pointer(text: &str, line: usize, column: usize) -> String {
     path.iter().filter_map(token).collect()
 }
 
-/// Returns how many bytes lie before the end of a column, at most the whole text.
+/// Returns how many bytes have been looked at, at most the whole text.
+///
+/// An object or an array where another type is expected is refused before its bracket counts as looked at.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    (start + column).min(text.len())
+    let end = (start + column).min(text.len());
+    match text.as_bytes().get(end) {
+        Some(b'{' | b'[') => end + 1,
+        _ => end,
+    }
 }
 
 /// Returns the index behind the quote that closes a string whose first byte is at `at`.
@@ -130,6 +136,8 @@ mod tests {
             (r#"{"a": {"b": 1}^}"#, "/a"),
             (r#"{"a": {"b": 1},^"c": 2}"#, ""),
             (r#"{"a": [^1, 2]}"#, "/a"),
+            (r#"{"a": [^[], 2]}"#, "/a/0"),
+            (r#"{"a": [1, ^{}]}"#, "/a/1"),
             (r#"{"a": [1^, 2]}"#, "/a/0"),
             (r#"{"a": [1, 2^]}"#, "/a/1"),
             (r#"{"a": [1, 2]^}"#, "/a"),
