@@ -6,6 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use lexopt::Parser;
 
+mod apt;
+mod cache;
+mod invoke;
+mod packages;
+mod peers;
+mod test;
 mod tidy;
 mod workspace;
 
@@ -14,7 +20,9 @@ Needs rustup's stable Rust (cargo 1.88 or newer; the cargo of a Debian release m
 
 cargo xtask COMMAND
 
-  tidy      check what a program can check of the project's rules
+  test [--yes]      install what tests need, then format, lint, tidy and all tests
+  tidy [--list]     check what a program can check of the project's rules
+  peers [--youki]   unpack the runtimes that ours is measured against into the cache
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +48,8 @@ fn run() -> Result<ExitCode> {
 
 fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
     match command.to_str() {
+        Some("peers") => peers::run(parser),
+        Some("test") => test::run(parser),
         Some("tidy") => tidy::run(parser),
         Some("help") => Ok(help()),
         _ => bail!("no command {}; cargo xtask --help lists them", command.display()),

@@ -9,10 +9,11 @@ use super::{Violation, Workspace};
 const RUNTIME: &str = "crates/runtime/src/";
 
 /// Files of the runtime that turn the configuration into a plan, or write one out (`bulkrun spec`).
-const READERS: &[&str] = &["plan.rs", "plan/", "bundle.rs", "bundle/", "spec.rs"];
+const READERS: &[&str] = &["plan.rs", "plan/", "bundle.rs", "bundle/", "template.rs"];
 
-/// Items of `bulkhead_spec` that describe the state and the features, which other files write.
-const DOCUMENTS: &[&str] = &["State", "Status", "Features", "ContainerState", "state", "features", "VERSION"];
+/// The types of `bulkhead_spec` that only the configuration consists of. The others describe a value that a
+/// plan may hold as it is, or belong to `exec --process`, `update --resources`, the state and the features.
+const CONFIGURATION: &[&str] = &["Config", "Root", "Linux", "Mount"];
 
 pub(super) fn check(workspace: &Workspace) -> Vec<Violation> {
     let effects = workspace.sources.iter().filter(|source| {
@@ -55,7 +56,7 @@ fn configuration_type(tokens: &[TokenTree]) -> Option<String> {
             .collect(),
         item => vec![item.to_string()],
     };
-    names.into_iter().find(|name| !DOCUMENTS.contains(&name.as_str()))
+    names.into_iter().find(|name| CONFIGURATION.contains(&name.as_str()))
 }
 
 #[cfg(test)]
@@ -68,9 +69,9 @@ mod tests {
         let path = "crates/runtime/src/mount.rs";
         for (content, expected) in [
             ("use bulkhead_spec::Mount;", &[1][..]),
-            ("fn f(m: &bulkhead_spec::Process) {}", &[1]),
+            ("fn f(m: &bulkhead_spec::Root) {}", &[1]),
             ("use bulkhead_spec::{State, Linux};", &[1]),
-            ("use bulkhead_spec::{State, Features};", &[]),
+            ("use bulkhead_spec::{State, Resources, features};", &[]),
             ("fn f() { read(\"config.json\") }", &[1]),
             ("// config.json is read elsewhere\nfn f() {}", &[]),
             ("#[cfg(test)]\nmod tests {\n    use bulkhead_spec::Mount;\n}", &[]),

@@ -1,0 +1,91 @@
+//! What takes long to make is kept outside the checkout.
+//!
+//! `$BULKHEAD_CACHE`, else `$XDG_CACHE_HOME/bulkhead`, else `~/.cache/bulkhead`. Everything in it can be deleted
+//! at any time and is made again when missing.
+
+use std::ffi::OsString;
+use std::fs;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::fs::FlockOperation;
+
+/// The variable that names the cache; it is set for every test, so that those find what was made for them.
+pub(crate) const VARIABLE: &str = "BULKHEAD_CACHE";
+
+/// The cache's directory, made when missing.
+pub(crate) fn directory() -> Result<PathBuf> {
+    let directory = place(|name| std::env::var_os(name))?;
+    fs::create_dir_all(&directory).with_context(|| format!("make the cache {}", directory.display()))?;
+    Ok(directory)
+}
+
+fn place(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(VARIABLE)
+        .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("bulkhead")))
+        .or_else(|| Some(absolute("HOME")?.join(".cache/bulkhead")))
+        .with_context(|| format!("find a place for the cache: neither {VARIABLE} nor HOME is set"))
+}
+
+/// Waits until no other process holds the lock of this name; it is let go when the result is dropped.
+pub(crate) fn lock(name: &str) -> Result<File> {
+    let path = directory()?.join(format!("{name}.lock"));
+    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        eprintln!("waiting for another run to let go of {}", path.display());
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .with_context(|| format!("lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// The directory `name` of the cache, made by `make` when missing.
+///
+/// `make` works in a directory beside it that takes the name only when everything succeeded, so what is there
+/// is whole.
+pub(crate) fn made(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let directory = directory()?;
+    let (finished, unfinished) = (directory.join(name), directory.join(format!("{name}.unfinished")));
+    if finished.exists() {
+        return Ok(finished);
+    }
+    remove(&unfinished)?;
+    fs::create_dir_all(&unfinished).with_context(|| format!("make {}", unfinished.display()))?;
+    make(&unfinished)?;
+    fs::rename(&unfinished, &finished).with_context(|| format!("name {}", finished.display()))?;
+    Ok(finished)
+}
+
+/// Removes a directory tree; one that is not there is fine.
+pub(crate) fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_absolute_variable_wins() {
+        for (variables, expected) in [
+            (&[("BULKHEAD_CACHE", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")][..], Some("/a")),
+            (&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")], Some("/b/bulkhead")),
+            (&[("HOME", "/c")], Some("/c/.cache/bulkhead")),
+            (&[("BULKHEAD_CACHE", "relative"), ("HOME", "/c")], Some("/c/.cache/bulkhead")),
+            (&[], None),
+        ] {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            assert_eq!(place(variable).ok(), expected.map(PathBuf::from), "wrong place for {variables:?}");
+        }
+    }
+}

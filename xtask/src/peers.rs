@@ -1,0 +1,173 @@
+//! `cargo xtask peers`: the runtimes that ours is measured against, unpacked into the cache.
+//!
+//! crun and runc come twice, as the machine's own release has them and as the newest suite of the same archive
+//! has them. They are never installed: a newer release's packages would drag in its C library. Each suite gets
+//! a directory with all libraries, and its programs are told to look there.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use lexopt::Parser;
+
+use crate::{apt, cache, invoke};
+
+/// The runtimes that Debian and Ubuntu have.
+const PACKAGED: &[&str] = &["crun", "runc"];
+
+/// Where programs lie in a package.
+const PROGRAM_DIRECTORIES: &[&str] = &["usr/bin", "usr/sbin"];
+
+/// Without these features youki refuses to start at all.
+const YOUKI_FEATURES: &str = "v1,v2,systemd,cgroupsv2_devices";
+
+/// A runtime that is ready to be called.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// The runtime's name and version, such as `crun 1.28`.
+    pub(crate) name: String,
+    /// The program.
+    pub(crate) program: PathBuf,
+}
+
+/// Prints where each peer is; `--youki` builds that one too, `--refresh` begins anew.
+pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
+    let mut with_youki = false;
+    let mut refresh = false;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            lexopt::Arg::Long("youki") => with_youki = true,
+            lexopt::Arg::Long("refresh") => refresh = true,
+            other => {
+                return Err(other.unexpected()).context("usage: cargo xtask peers [--youki] [--refresh]");
+            }
+        }
+    }
+    let _lock = cache::lock("peers")?;
+    if refresh {
+        cache::remove(&cache::directory()?.join("peers"))?;
+    }
+    let mut peers = packaged()?;
+    if with_youki {
+        build_youki()?;
+    }
+    peers.extend(youki()?);
+    for Peer { name, program } in peers {
+        println!("{name:12} {}", program.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every peer: the packaged ones are fetched when missing, youki is among them when it was built before.
+pub(crate) fn all() -> Result<Vec<Peer>> {
+    let _lock = cache::lock("peers")?;
+    let mut peers = packaged()?;
+    peers.extend(youki()?);
+    Ok(peers)
+}
+
+fn packaged() -> Result<Vec<Peer>> {
+    let own = apt::Archive::of_this_machine()?;
+    let mut peers = Vec::new();
+    for archive in [own.newest(), own] {
+        let directory = suite(&archive).with_context(|| format!("fetch the peers of {}", archive.release))?;
+        for runtime in PACKAGED {
+            peers.push(Peer::at(program(&directory, runtime)?, runtime)?);
+        }
+    }
+    peers.sort_by(|one, other| one.name.cmp(&other.name));
+    peers.dedup_by(|one, other| one.name == other.name);
+    Ok(peers)
+}
+
+/// The directory with one suite's runtimes and their libraries.
+fn suite(archive: &apt::Archive) -> Result<PathBuf> {
+    let name = format!("peers/{}", archive.release);
+    let directory = cache::made(&name, |directory| {
+        println!("fetching crun and runc of {}", archive.release);
+        apt::unpack(&archive.download(PACKAGED)?, directory)
+    })?;
+    // The paths are absolute, so they are set where the directory has its final name.
+    for runtime in PACKAGED {
+        settle(&directory, &program(&directory, runtime)?)?;
+    }
+    Ok(directory)
+}
+
+fn program(directory: &Path, name: &str) -> Result<PathBuf> {
+    let mut places = PROGRAM_DIRECTORIES.iter().map(|place| directory.join(place).join(name));
+    places.find(|place| place.is_file()).with_context(|| format!("find {name} below {}", directory.display()))
+}
+
+/// Makes a dynamic program use the loader and the libraries below `directory`.
+fn settle(directory: &Path, program: &Path) -> Result<()> {
+    if !invoke::in_path("patchelf") {
+        bail!("patchelf is missing: apt-get install patchelf");
+    }
+    let mut ask = Command::new("patchelf");
+    let Ok(loader) = invoke::text(ask.arg("--print-interpreter").arg(program)) else {
+        return Ok(()); // A static program needs no loader.
+    };
+    let loader = Path::new(loader.trim());
+    if loader.starts_with(directory) {
+        return Ok(());
+    }
+    let relative = loader.strip_prefix("/").with_context(|| format!("{} is relative", loader.display()))?;
+    let own = [directory.join(relative), directory.join("usr").join(relative)];
+    let own = own.into_iter().find(|place| place.exists()).context("find the loader among the packages")?;
+    let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let libraries = ["usr/lib", "lib"].map(|place| directory.join(place).join(&triple).display().to_string());
+    // DT_RPATH, unlike DT_RUNPATH, also holds for the libraries of libraries.
+    let mut patch = Command::new("patchelf");
+    patch.arg("--set-interpreter").arg(own).arg("--force-rpath").arg("--set-rpath").arg(libraries.join(":"));
+    invoke::quietly(patch.arg(program))
+}
+
+fn youki() -> Result<Option<Peer>> {
+    let program = cache::directory()?.join("peers/youki/bin/youki");
+    program.exists().then(|| Peer::at(program, "youki")).transpose()
+}
+
+/// Builds youki, which no distribution has; takes many minutes, and it may hang, so it is wrapped in timeout.
+fn build_youki() -> Result<()> {
+    cache::made("peers/youki", |directory| {
+        println!("building youki, which takes some minutes");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut install = Command::new("timeout");
+        install.arg("3600").arg(cargo).args(["install", "youki", "--locked", "--features", YOUKI_FEATURES]);
+        invoke::quietly(install.arg("--root").arg(directory))
+    })
+    .map(|_| ())
+}
+
+impl Peer {
+    fn at(program: PathBuf, runtime: &str) -> Result<Self> {
+        let text = invoke::text(Command::new("timeout").arg("10").arg(&program).arg("--version"))?;
+        let version = version(&text).with_context(|| format!("read the version of {}", program.display()))?;
+        Ok(Self { name: format!("{runtime} {version}"), program })
+    }
+}
+
+/// The version in the first line of `--version`, without Debian's additions.
+fn version(text: &str) -> Option<&str> {
+    let mut words = text.lines().next()?.split_whitespace();
+    let number = words.rfind(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
+    number.split(['+', '-', '~']).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_the_first_line() {
+        for (text, expected) in [
+            ("crun version 1.28\ncommit: 1.28-1\n", Some("1.28")),
+            ("runc version 1.3.6+ds1\nspec: 1.2.1\n", Some("1.3.6")),
+            ("youki version 0.7.0\n", Some("0.7.0")),
+            ("usage: what\n", None),
+        ] {
+            assert_eq!(version(text), expected, "wrong version in {text:?}");
+        }
+    }
+}

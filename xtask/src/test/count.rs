@@ -1,0 +1,84 @@
+//! Reads how many tests passed from the closing lines of test runners.
+
+use std::ops::AddAssign;
+
+/// Tests that passed and tests that did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) passed: usize,
+    pub(super) failed: usize,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// The count in a closing line of `cargo test` or of nextest; zero for any other line.
+pub(super) fn in_line(line: &str) -> Count {
+    let line = line.trim();
+    line.strip_prefix("test result: ")
+        .and_then(of_cargo)
+        .or_else(|| of_nextest(line.strip_prefix("Summary [")?))
+        .unwrap_or_default()
+}
+
+/// `ok. 35 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s`
+fn of_cargo(rest: &str) -> Option<Count> {
+    let (_, figures) = rest.split_once(". ")?;
+    let figure = |name: &str| {
+        let part = figures.split("; ").find_map(|part| part.strip_suffix(name));
+        part.and_then(|number| number.trim().parse().ok())
+    };
+    Some(Count { passed: figure("passed")?, failed: figure("failed")? })
+}
+
+/// `   2.219s] 21/23 tests run: 18 passed (1 slow), 2 failed, 1 timed out, 3 skipped`
+///
+/// Whatever ran and did not pass has failed; so has what was not run of the number after the slash.
+fn of_nextest(rest: &str) -> Option<Count> {
+    let (_, rest) = rest.split_once("] ")?;
+    let (run, figures) = rest.split_once(" run: ")?;
+    let number = run.split_whitespace().next()?;
+    let planned: usize = number.split('/').next_back()?.parse().ok()?;
+    let passed = figures.split(',').find_map(|part| part.split_once(" passed"));
+    let passed = passed.map_or(Some(0), |(number, _)| number.trim().parse().ok())?;
+    Some(Count { passed, failed: planned.checked_sub(passed)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_counted() {
+        for (line, passed, failed) in [
+            (
+                "test result: ok. 35 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+                35,
+                0,
+            ),
+            (
+                "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s",
+                3,
+                2,
+            ),
+            ("     Summary [   2.219s] 21 tests run: 21 passed, 0 skipped", 21, 0),
+            (
+                "     Summary [   2.219s] 5 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 2 skipped",
+                3,
+                2,
+            ),
+            ("     Summary [   0.100s] 2/9 tests run: 1 passed, 1 failed, 0 skipped", 1, 8),
+            ("     Summary [   0.100s] 1 test run: 1 failed, 0 skipped", 0, 1),
+            ("     Summary [   0.100s] 1 test run: 0 passed, 1 failed, 0 skipped", 0, 1),
+            ("test stats::median ... ok", 0, 0),
+            ("36 passed, 0 failed", 0, 0),
+            ("Summary [of this test]: 3 passed", 0, 0),
+        ] {
+            assert_eq!(in_line(line), Count { passed, failed }, "wrong count in: {line}");
+        }
+    }
+}
