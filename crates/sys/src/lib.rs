@@ -6,6 +6,7 @@
 //!
 //! | module | system calls |
 //! |---|---|
+//! | [`bpf`] | bpf(2) for device programs of cgroup v2 |
 //! | [`path`] | openat2(2) with the resolution rules that keep a lookup inside a root |
 //! | [`mount`] | the descriptor-based mount interface and mount_setattr(2) |
 //! | [`namespace`] | unshare(2), setns(2) |
@@ -18,6 +19,7 @@
 //! | [`signal`] | signalfd(2), masks |
 #![expect(unsafe_code, reason = "this crate is where unsafe system calls get their safe, typed form")]
 
+pub mod bpf;
 pub mod credentials;
 mod error;
 pub mod message;
