@@ -1,0 +1,300 @@
+//! Which device nodes a container may use.
+//!
+//! The rules of the configuration are folded into a [`Policy`]: a default and exceptions to it, just what the v1
+//! controller keeps in the kernel. Both back ends start from there, so v1 and v2 mean the same: [`v1`] writes the
+//! exceptions into files, [`v2`] compiles them into a BPF program.
+
+pub(crate) mod v1;
+pub(crate) mod v2;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bulkhead_spec::{DeviceRule, DeviceRuleType};
+
+use crate::error::{Error, Result};
+
+/// The kind of a device node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A character device.
+    Char,
+    /// A block device.
+    Block,
+}
+
+/// What may be done with a device node, as bits in the kernel's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access(u8);
+
+impl Access {
+    /// Making a node with mknod(2).
+    pub const MKNOD: Self = Self(1);
+    /// Opening for reading.
+    pub const READ: Self = Self(2);
+    /// Opening for writing.
+    pub const WRITE: Self = Self(4);
+    /// All of them.
+    pub const ALL: Self = Self(7);
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut bits = 0;
+        for letter in text.chars() {
+            bits |= match letter {
+                'm' => Self::MKNOD.0,
+                'r' => Self::READ.0,
+                'w' => Self::WRITE.0,
+                _ => return None,
+            };
+        }
+        (bits != 0).then_some(Self(bits))
+    }
+
+    /// Returns the bits as `BPF_DEVCG_ACC_*` has them.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (bit, letter) in [(Self::READ, 'r'), (Self::WRITE, 'w'), (Self::MKNOD, 'm')] {
+            if self.0 & bit.0 != 0 {
+                write!(f, "{letter}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The nodes that an exception is about; `None` stands for all numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Nodes {
+    pub(crate) kind: Kind,
+    pub(crate) major: Option<u32>,
+    pub(crate) minor: Option<u32>,
+}
+
+/// What holds for a device that no exception names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// It is allowed.
+    Allow,
+    /// It is denied.
+    Deny,
+}
+
+/// A default and the exceptions to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub(crate) default: Default,
+    pub(crate) exceptions: BTreeMap<Nodes, Access>,
+}
+
+/// The character devices that every container may use, as (major, minor): null, random, full, tty, zero, urandom,
+/// the pseudo terminals, ptmx; see the specification's default devices.
+const COMMON: [(u32, Option<u32>); 8] = [
+    (1, Some(3)),
+    (1, Some(8)),
+    (1, Some(7)),
+    (5, Some(0)),
+    (1, Some(5)),
+    (1, Some(9)),
+    (136, None),
+    (5, Some(2)),
+];
+
+/// Lists the rules that follow those of the configuration in every container, as under runc: any node may be made,
+/// the common ones may be used.
+pub fn defaults() -> Vec<DeviceRule> {
+    let rule = |kind, major: Option<u32>, minor: Option<u32>, access: &str| DeviceRule {
+        allow: true,
+        kind: Some(kind),
+        major: major.map(i64::from),
+        minor: minor.map(i64::from),
+        access: Some(access.to_owned()),
+    };
+    let mut rules =
+        vec![rule(DeviceRuleType::Char, None, None, "m"), rule(DeviceRuleType::Block, None, None, "m")];
+    rules.extend(COMMON.map(|(major, minor)| rule(DeviceRuleType::Char, Some(major), minor, "rwm")));
+    rules
+}
+
+/// Folds the rules of a configuration, then the [`defaults`], into a policy; without any rule all is denied.
+///
+/// # Errors
+/// [`Error::Invalid`] for a rule without access or with numbers out of range, and for one that denies a part of what
+/// a wildcard before it allowed (or the reverse), which no v1 kernel can hold.
+pub(crate) fn policy(rules: &[DeviceRule]) -> Result<Policy> {
+    let mut policy = Policy { default: Default::Deny, exceptions: BTreeMap::new() };
+    for (index, rule) in rules.iter().enumerate() {
+        policy.apply(rule, &format!("/devices/{index}"))?;
+    }
+    for rule in defaults() {
+        // A denied part of a default is not possible either, but it is the configuration's rule that is at fault.
+        policy.apply(&rule, "/devices")?;
+    }
+    Ok(policy)
+}
+
+impl Policy {
+    fn apply(&mut self, rule: &DeviceRule, place: &str) -> Result<()> {
+        let access = rule.access.as_deref().and_then(Access::parse).ok_or_else(|| {
+            let given = rule.access.as_deref().unwrap_or_default();
+            Error::invalid(format!("{place}/access"), format!("{given:?} is not a composition of r, w and m"))
+        })?;
+        let verdict = if rule.allow { Default::Allow } else { Default::Deny };
+        let kind = match rule.kind {
+            None | Some(DeviceRuleType::All) => {
+                // The kernel's "a" is about every device and every access, whatever else the rule says.
+                *self = Self { default: verdict, exceptions: BTreeMap::new() };
+                return Ok(());
+            }
+            Some(DeviceRuleType::Char) => Kind::Char,
+            Some(DeviceRuleType::Block) => Kind::Block,
+        };
+        let nodes = Nodes {
+            kind,
+            major: number(rule.major, &format!("{place}/major"))?,
+            minor: number(rule.minor, &format!("{place}/minor"))?,
+        };
+        if verdict == self.default {
+            self.remove(nodes, access, place)
+        } else {
+            let known = self.exceptions.entry(nodes).or_insert(Access(0));
+            *known = Access(known.0 | access.0);
+            Ok(())
+        }
+    }
+
+    /// Takes an exception back. The kernel of v1 silently ignores a hole in a wildcard; that would be a false sense
+    /// of safety, so it is refused for both versions.
+    fn remove(&mut self, nodes: Nodes, access: Access, place: &str) -> Result<()> {
+        let wider = [
+            Nodes { major: None, ..nodes },
+            Nodes { minor: None, ..nodes },
+            Nodes { major: None, minor: None, ..nodes },
+        ];
+        for wide in wider.into_iter().filter(|wide| *wide != nodes) {
+            if self.exceptions.get(&wide).is_some_and(|known| known.0 & access.0 != 0) {
+                return Err(Error::invalid(place, "cannot punch a hole into the wildcard rule before it"));
+            }
+        }
+        if let Some(known) = self.exceptions.get_mut(&nodes) {
+            known.0 &= !access.0;
+            if known.0 == 0 {
+                self.exceptions.remove(&nodes);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a device number; -1, which older callers write, stands for all as absence does.
+fn number(value: Option<i64>, place: &str) -> Result<Option<u32>> {
+    match value {
+        None | Some(-1) => Ok(None),
+        Some(value) => u32::try_from(value)
+            .map(Some)
+            .map_err(|_| Error::invalid(place, format!("{value} is not a device number"))),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Folds rules written as `allow c 1:3 rwm`, without the defaults.
+    pub(crate) fn fold(rules: &[&str]) -> Result<Policy> {
+        let mut policy = Policy { default: Default::Deny, exceptions: BTreeMap::new() };
+        for (index, text) in rules.iter().enumerate() {
+            policy.apply(&rule(text), &format!("/devices/{index}"))?;
+        }
+        Ok(policy)
+    }
+
+    pub(crate) fn rule(text: &str) -> DeviceRule {
+        let words: Vec<&str> = text.split(' ').collect();
+        let [verdict, kind, numbers, access] = words[..] else { panic!("four words: {text}") };
+        let (major, minor) = numbers.split_once(':').unwrap();
+        DeviceRule {
+            allow: verdict == "allow",
+            kind: Some(kind.parse().unwrap()),
+            major: major.parse().ok(),
+            minor: minor.parse().ok(),
+            access: Some(access.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::*;
+    use super::*;
+
+    #[test]
+    fn without_rules_only_the_common_devices_are_allowed() {
+        let policy = policy(&[]).unwrap();
+        assert_eq!(policy.default, Default::Deny);
+        assert_eq!(policy.exceptions.len(), 10);
+    }
+
+    #[test]
+    fn accesses_to_the_same_nodes_are_joined_and_taken_back() {
+        let policy = fold(&["allow c 1:3 r", "allow c 1:3 w", "allow b 8:* rwm", "deny b 8:* m"]).unwrap();
+        let exceptions: Vec<_> = policy
+            .exceptions
+            .iter()
+            .map(|(nodes, access)| (nodes.kind, nodes.minor, access.to_string()))
+            .collect();
+        assert_eq!(
+            exceptions,
+            [(Kind::Char, Some(3), "rw".to_owned()), (Kind::Block, None, "rw".to_owned())]
+        );
+    }
+
+    #[test]
+    fn a_rule_for_all_begins_anew() {
+        assert_eq!(fold(&["allow c 1:3 r", "deny a *:* rwm"]).unwrap(), fold(&[]).unwrap());
+        let policy = fold(&["deny c 1:3 r", "allow a *:* rwm", "deny c 10:200 rwm"]).unwrap();
+        assert_eq!(policy.default, Default::Allow);
+        assert_eq!(policy.exceptions.len(), 1);
+    }
+
+    #[test]
+    fn a_hole_in_a_wildcard_is_refused() {
+        for rules in [
+            ["allow c 1:* rwm", "deny c 1:3 r"],
+            ["allow c *:* m", "deny c 1:3 m"],
+            ["allow c *:3 w", "deny c 1:3 rw"],
+        ] {
+            assert!(
+                fold(&rules).unwrap_err().to_string().starts_with("/devices/1: cannot punch a hole"),
+                "{rules:?}"
+            );
+        }
+        assert!(fold(&["allow c *:* m", "deny c 1:3 rw"]).is_ok(), "other accesses do not meet");
+        assert!(fold(&["allow c *:* rwm", "deny b 8:0 rw"]).is_ok(), "other kinds do not meet");
+    }
+
+    #[test]
+    fn bad_rules_are_refused_with_their_place() {
+        let with = |access: Option<&str>, major| DeviceRule {
+            allow: true,
+            kind: Some(DeviceRuleType::Char),
+            major: Some(major),
+            minor: None,
+            access: access.map(str::to_owned),
+        };
+        for (rule, message) in [
+            (with(None, 1), "/devices/0/access: \"\" is not a composition of r, w and m"),
+            (with(Some("rx"), 1), "/devices/0/access: \"rx\" is not a composition of r, w and m"),
+            (with(Some("r\n"), 1), "/devices/0/access: \"r\\n\" is not a composition of r, w and m"),
+            (with(Some("r"), -2), "/devices/0/major: -2 is not a device number"),
+            (with(Some("r"), 1 << 32), "/devices/0/major: 4294967296 is not a device number"),
+        ] {
+            assert_eq!(policy(&[rule]).unwrap_err().to_string(), message);
+        }
+        assert!(policy(&[with(Some("r"), -1)]).is_ok(), "-1 stands for all numbers");
+    }
+}

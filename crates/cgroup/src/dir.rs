@@ -1,0 +1,166 @@
+//! A cgroup's directory, held by descriptor: every file of it is opened by its fixed name, relative to that.
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::path::Arg;
+
+use crate::error::{Error, Result};
+
+/// How often a lookup that raced a rename is repeated.
+const ATTEMPTS: usize = 128;
+
+/// Enough for almost every file of a cgroup in one read.
+const FIRST_READ: usize = 4096;
+
+/// The directory of one cgroup in one hierarchy.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    fd: OwnedFd,
+    path: String,
+}
+
+impl Dir {
+    /// Opens a directory by its absolute path, in which no component may be a symbolic link.
+    pub(crate) fn open(path: &str) -> Result<Self> {
+        let rules = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let fd = resolve(CWD, path, rules).map_err(|errno| Error::system(path, "openat2(O_PATH)", errno))?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens a directory below this one; `relative` may not leave it, nor the mount, nor meet a link.
+    pub(crate) fn open_below(&self, relative: &CStr) -> Result<Self> {
+        let rules = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let path = format!("{}/{}", self.path, relative.to_string_lossy());
+        let fd = resolve(self.fd.as_fd(), relative, rules)
+            .map_err(|errno| Error::system(&path, "openat2(O_PATH)", errno))?;
+        Ok(Self { fd, path })
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Opens one of the cgroup's files for writing.
+    pub(crate) fn open_to_write(&self, file: &str) -> Result<OwnedFd> {
+        self.open_file(file, OFlags::WRONLY)
+    }
+
+    fn open_file(&self, file: &str, flags: OFlags) -> Result<OwnedFd> {
+        debug_assert!(!file.contains('/'), "a file of a cgroup is named without a path");
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        retry_on_intr(|| rustix::fs::openat(&self.fd, file, flags, Mode::empty()))
+            .map_err(|errno| self.error(format!("openat({file})"), errno))
+    }
+
+    /// Writes one of the cgroup's files, in one call as the kernel demands.
+    pub(crate) fn write(&self, file: &str, value: &str) -> Result<()> {
+        self.write_to(&self.open_to_write(file)?, file, value)
+    }
+
+    /// Writes to a file that [`Dir::open_to_write`] opened.
+    pub(crate) fn write_to(&self, fd: &OwnedFd, file: &str, value: &str) -> Result<()> {
+        retry_on_intr(|| rustix::io::write(fd, value.as_bytes()))
+            .and_then(|written| if written == value.len() { Ok(()) } else { Err(Errno::IO) })
+            .map_err(|errno| self.error(format!("write({file}, {value:?})"), errno))
+    }
+
+    /// Reads one of the cgroup's files.
+    pub(crate) fn read(&self, file: &str) -> Result<String> {
+        let fd = self.open_file(file, OFlags::RDONLY)?;
+        read_all(&fd).map_err(|errno| self.error(format!("read({file})"), errno))
+    }
+
+    /// Reads a file that older kernels, other layouts or disabled controllers do not have.
+    pub(crate) fn read_if_there(&self, file: &str) -> Result<Option<String>> {
+        match self.read(file) {
+            // EOPNOTSUPP is what pressure files say when they are switched off.
+            Err(error) if error.is_gone() || error.errno() == Some(Errno::OPNOTSUPP) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// Lists the sub-cgroups, by whatever bytes the container may have named them.
+    pub(crate) fn children(&self) -> Result<Vec<CString>> {
+        let failed = |errno| self.error("getdents64()".to_owned(), errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, ".", flags, Mode::empty())).map_err(failed)?;
+        let mut buffer = [MaybeUninit::uninit(); FIRST_READ];
+        let mut entries = RawDir::new(&fd, &mut buffer);
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(failed)?;
+            if entry.file_type() == FileType::Directory && !is_dots(entry.file_name()) {
+                names.push(entry.file_name().to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Removes a sub-cgroup, which must be empty.
+    pub(crate) fn remove_child(&self, name: &CStr) -> std::result::Result<(), Errno> {
+        retry_on_intr(|| rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR))
+    }
+
+    pub(crate) fn error(&self, call: String, errno: Errno) -> Error {
+        Error::system(&self.path, call, errno)
+    }
+}
+
+fn is_dots(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+fn resolve(
+    dir: BorrowedFd<'_>,
+    path: impl Arg + Copy,
+    rules: ResolveFlags,
+) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut result = Err(Errno::AGAIN);
+    for _ in 0..ATTEMPTS {
+        result = rustix::fs::openat2(dir, path, flags, Mode::empty(), rules);
+        if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
+            break;
+        }
+    }
+    result
+}
+
+/// Reads a small file to its end.
+fn read_all(fd: &OwnedFd) -> std::result::Result<String, Errno> {
+    let mut content = Vec::with_capacity(FIRST_READ);
+    loop {
+        let before = content.len();
+        content.reserve(FIRST_READ / 4);
+        let count = retry_on_intr(|| rustix::io::read(fd, rustix::buffer::spare_capacity(&mut content)))?;
+        // A kernfs file hands out at most a page at a time. What is shorter than the spare room and ends a line is
+        // complete, which saves the last, empty read of almost every file.
+        if count == 0 || (before == 0 && count < FIRST_READ / 2 && content.ends_with(b"\n")) {
+            return String::from_utf8(content).map_err(|_| Errno::ILSEQ);
+        }
+    }
+}
+
+/// Reads a file of procfs by its fixed path.
+pub(crate) fn read_proc(path: &str) -> Result<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty()))
+        .map_err(|errno| Error::system(path, format!("openat({path})"), errno))?;
+    let mut content = Vec::with_capacity(4 * FIRST_READ);
+    loop {
+        content.reserve(FIRST_READ);
+        let count = retry_on_intr(|| rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut content)))
+            .map_err(|errno| Error::system(path, format!("read({path})"), errno))?;
+        if count == 0 {
+            return Ok(String::from_utf8_lossy(&content).into_owned());
+        }
+    }
+}

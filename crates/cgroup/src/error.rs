@@ -1,0 +1,185 @@
+//! What can go wrong with control groups.
+
+use rustix::io::Errno;
+
+/// The result of an operation on control groups.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failed operation on control groups.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value of the configuration that no kernel would take.
+    #[error("{pointer}: {reason}")]
+    Invalid {
+        /// Where the value stands: a JSON pointer relative to the resources object.
+        pointer: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A cgroup path or sub-cgroup of the caller that cannot be used.
+    #[error("cgroup path {path:?} {reason}")]
+    Path {
+        /// The path as it was given.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The argument of `exec --cgroup` cannot be used.
+    #[error("sub-cgroup {argument:?} {reason}")]
+    SubCgroup {
+        /// The argument as it was given.
+        argument: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No cgroup file system is mounted.
+    #[error("no cgroup file system is mounted")]
+    NoHierarchy,
+    /// A relative path starts at the caller's own cgroup, which its mounts do not show.
+    #[error("the caller's own cgroup {own} is not visible at {mount_point}; give an absolute cgroupsPath")]
+    OwnCgroupHidden {
+        /// The cgroup as `/proc/self/cgroup` names it.
+        own: String,
+        /// Where the hierarchy is mounted.
+        mount_point: String,
+    },
+    /// A limit was asked for whose controller the machine, or this part of its hierarchy, does not offer.
+    #[error("cannot set {file}: the cgroup controller {controller} is not available{}", place(at))]
+    NoController {
+        /// The controller that is missing.
+        controller: String,
+        /// The file that it would have had.
+        file: String,
+        /// The cgroup in which it is missing, or nothing for the whole machine.
+        at: String,
+    },
+    /// A limit was asked for, but there was no right to make a cgroup for it.
+    #[error("cannot set {file}: the container has no {controller} cgroup, for lack of rights to make one")]
+    NoRights {
+        /// The controller whose hierarchy could not be used.
+        controller: String,
+        /// The file that was to be written.
+        file: String,
+    },
+    /// The cgroup for a new container holds processes.
+    #[error("the container's cgroup {cgroup} is not empty: {count} process(es) found")]
+    NotEmpty {
+        /// The directory.
+        cgroup: String,
+        /// The number of processes, those in sub-cgroups included.
+        count: usize,
+    },
+    /// The cgroup for a new container is frozen.
+    #[error("the container's cgroup {cgroup} is unexpectedly frozen")]
+    Frozen {
+        /// The directory.
+        cgroup: String,
+    },
+    /// The cgroup can only have threaded controllers, and others were asked for.
+    #[error("cgroup {cgroup} is {kind:?}: it cannot have the controllers that the limits need")]
+    Threaded {
+        /// The directory.
+        cgroup: String,
+        /// The content of its `cgroup.type`.
+        kind: String,
+    },
+    /// The new memory limit lies below what is used, and the caller asked to check that.
+    #[error("refusing a {what} limit of {limit} bytes: {usage} are in use")]
+    BelowUsage {
+        /// `memory` or `memory+swap`.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: u64,
+        /// The usage in bytes.
+        usage: u64,
+    },
+    /// A limit was refused by the kernel after others had been set.
+    #[error("{} had been set before", done.join(", "))]
+    Partial {
+        /// The settings that stand, as `file=value`, in the order they were made.
+        done: Vec<String>,
+        /// The failure.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The processes did not all freeze in time.
+    #[error("cgroup {cgroup} did not freeze: its processes keep {reason}")]
+    NotFrozen {
+        /// The directory.
+        cgroup: String,
+        /// What they do instead.
+        reason: &'static str,
+    },
+    /// The container has no cgroup that could do this.
+    #[error("cannot {action}: the container has no {controller} cgroup")]
+    NoCgroup {
+        /// What was to be done.
+        action: &'static str,
+        /// The controller that does it.
+        controller: &'static str,
+    },
+    /// A file of the kernel does not have its documented form.
+    #[error("unexpected content of {file}: {line:?}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// The line that was not understood.
+        line: String,
+    },
+    /// A system call failed.
+    #[error("cgroup {cgroup}")]
+    System {
+        /// The directory or file it was about.
+        cgroup: String,
+        /// The call and its error.
+        #[source]
+        source: bulkhead_sys::Error,
+    },
+}
+
+fn place(at: &str) -> String {
+    if at.is_empty() { String::new() } else { format!(" in {at}") }
+}
+
+impl Error {
+    pub(crate) fn invalid(pointer: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { pointer: pointer.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn system(cgroup: &str, call: impl Into<String>, errno: Errno) -> Self {
+        Self::System { cgroup: cgroup.to_owned(), source: bulkhead_sys::Error::new(call, errno) }
+    }
+
+    /// Returns the error number of the kernel, where there is one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::System { source, .. } => Some(source.errno()),
+            Self::Partial { source, .. } => source.errno(),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the cgroup (or file) does not exist, or was removed while it was used.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.errno(), Some(Errno::NOENT | Errno::NODEV))
+    }
+
+    /// Tells whether the caller lacks the right: EPERM, EACCES, or a read-only mount.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.errno(), Some(Errno::PERM | Errno::ACCESS | Errno::ROFS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_failure_names_what_stands_and_leaves_the_cause_to_the_chain() {
+        let source = Box::new(Error::system("/c/x", "write(cpu.max, \"1 1\")", Errno::INVAL));
+        let error = Error::Partial { done: vec!["memory.max=1".into(), "pids.max=2".into()], source };
+        assert_eq!(error.to_string(), "memory.max=1, pids.max=2 had been set before");
+        assert_eq!(error.errno(), Some(Errno::INVAL), "callers see the kernel's number through it");
+    }
+}

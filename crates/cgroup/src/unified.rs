@@ -1,0 +1,71 @@
+//! What a v2 directory needs before it can hold a container: the controllers, handed down from the root.
+
+use std::collections::BTreeSet;
+
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// The controllers that also work in a threaded cgroup.
+const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
+
+/// Hands controllers down to a new directory.
+///
+/// All that the root offers where v2 is alone, because statistics need them too. Beside v1 only what limits need:
+/// the controllers of that hierarchy are shared with whoever else uses it.
+pub(crate) fn enable(leaf: &Dir, mount_point: &str, beside_v1: bool, plan: &Plan) -> Result<()> {
+    let needed: BTreeSet<&str> = plan.v2_controllers().collect();
+    if beside_v1 && needed.is_empty() {
+        return Ok(());
+    }
+    let root = Dir::open(mount_point)?;
+    let offered = root.read("cgroup.controllers")?;
+    let wanted: BTreeSet<&str> =
+        offered.split_whitespace().filter(|name| !beside_v1 || needed.contains(name)).collect();
+    let lacks_any = |leaf: &Dir| -> Result<bool> {
+        let there = leaf.read("cgroup.controllers")?;
+        let there: BTreeSet<&str> = there.split_whitespace().collect();
+        Ok(!wanted.is_subset(&there))
+    };
+    if !lacks_any(leaf)? {
+        return Ok(());
+    }
+    hand_down(&root, leaf, &wanted)?;
+    if lacks_any(leaf)? { settle_type(leaf, &needed) } else { Ok(()) }
+}
+
+/// Enables controllers for the children of every directory from the root to the parent of `leaf`.
+///
+/// A refusal is no error here: a controller may be in use by v1, or a parent may hold processes. If a limit needs it,
+/// its file is missing, and that is what the user is told.
+fn hand_down(root: &Dir, leaf: &Dir, wanted: &BTreeSet<&str>) -> Result<()> {
+    let all: Vec<String> = wanted.iter().map(|name| format!("+{name}")).collect();
+    let below = leaf.path().strip_prefix(root.path()).unwrap_or_default();
+    let mut path = root.path().to_owned();
+    for component in below.split('/').filter(|component| !component.is_empty()) {
+        let dir = Dir::open(&path)?;
+        if dir.write("cgroup.subtree_control", &all.join(" ")).is_err() {
+            for one in &all {
+                let _ = dir.write("cgroup.subtree_control", one);
+            }
+        }
+        path = format!("{path}/{component}");
+    }
+    Ok(())
+}
+
+/// Makes a directory usable that lies below one with processes or threads, as far as the limits allow.
+fn settle_type(leaf: &Dir, needed: &BTreeSet<&str>) -> Result<()> {
+    let kind = leaf.read("cgroup.type")?;
+    let kind = kind.trim();
+    if kind == "domain" {
+        return Ok(());
+    }
+    if needed.iter().any(|name| !THREADED.contains(name)) {
+        return Err(Error::Threaded { cgroup: leaf.path().to_owned(), kind: kind.to_owned() });
+    }
+    if kind == "domain invalid" {
+        leaf.write("cgroup.type", "threaded")?;
+    }
+    Ok(())
+}
