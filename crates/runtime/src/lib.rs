@@ -4,4 +4,5 @@ pub mod cli;
 pub mod id;
 pub mod log;
 pub mod signal;
+pub mod template;
 pub mod timestamp;
