@@ -1,0 +1,439 @@
+//! The place in which one test runs containers, and which is as empty afterwards as before.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::mount::UnmountFlags;
+use serde_json::Value;
+
+use crate::bundle::Bundle;
+use crate::fail::OrFail;
+use crate::faults::Faults;
+use crate::leak::{self, Leak};
+use crate::name::Name;
+use crate::process;
+use crate::run::{Output, Run};
+use crate::{cgroups, fresh};
+
+/// The runtime's `--root` in a sandbox's directory.
+pub(crate) const STATE: &str = "state";
+/// Where the bundles are.
+const BUNDLES: &str = "bundles";
+/// Where the output of commands goes.
+const CAPTURES: &str = "output";
+/// Locked as long as the sandbox lives.
+const LOCK: &str = "lock";
+/// How long the kernel may take to finish what a test ended: exits, empty cgroups.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// A directory, a state directory and a cgroup of its own for a test's containers.
+///
+/// Its name, such as `bh-test-4711-3`, is in everything that belongs to it: the directory, the cgroups, the ids of
+/// containers, the environment of commands. When it is dropped, it deletes the containers that are left with
+/// `delete --force`, looks for what is left of them, removes that by force, and fails the test if there was any.
+/// When the test fails anyway, it only cleans up.
+#[derive(Debug)]
+pub struct Sandbox {
+    name: Name,
+    directory: PathBuf,
+    runtime: PathBuf,
+    /// Words before the runtime, such as a launcher's.
+    prefix: Vec<OsString>,
+    faults: Option<Faults>,
+    user: Option<(u32, u32)>,
+    captures: AtomicUsize,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl Sandbox {
+    /// Makes a sandbox for a runtime, usually `env!("CARGO_BIN_EXE_bulkrun")`.
+    ///
+    /// Removes sandboxes that tests which were killed have left.
+    ///
+    /// # Panics
+    /// When the directory cannot be made.
+    #[track_caller]
+    pub fn new(runtime: impl Into<PathBuf>) -> Sandbox {
+        static SWEEP: Once = Once::new();
+        SWEEP.call_once(|| sweep(&std::env::temp_dir()));
+        process::become_subreaper();
+        let (name, directory) = claim_name();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))
+            .or_fail("open the sandbox's directory");
+        let lock = File::create(directory.join(LOCK)).or_fail("create the sandbox's lock");
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).or_fail("lock the sandbox");
+        for part in [STATE, BUNDLES, CAPTURES] {
+            fs::create_dir(directory.join(part)).or_fail(format_args!("create the sandbox's {part}"));
+        }
+        Sandbox {
+            name,
+            directory,
+            runtime: runtime.into(),
+            prefix: Vec::new(),
+            faults: None,
+            user: None,
+            captures: AtomicUsize::new(0),
+            _lock: lock,
+        }
+    }
+
+    /// Lets system calls fail in the runtime and below: `without_calls("open_tree,mount_setattr=EPERM")`.
+    ///
+    /// # Panics
+    /// When the list cannot be understood, see [`Faults`].
+    #[must_use]
+    #[track_caller]
+    pub fn without_calls(mut self, list: &str) -> Sandbox {
+        let faults: Faults = list.parse().or_fail(format_args!("understand {list:?}"));
+        self.faults = Some(self.faults.take().unwrap_or_default().and(faults));
+        self
+    }
+
+    /// Starts the runtime through another program, as in `through(["strace", "-f"])`.
+    #[must_use]
+    pub fn through<W: Into<OsString>>(mut self, words: impl IntoIterator<Item = W>) -> Sandbox {
+        self.prefix.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Shows the runtime a machine on which only cgroup v2 is mounted, without what v1 controls here.
+    ///
+    /// Needs root. Each command gets a mount namespace of its own for it; the machine's mounts stay.
+    #[must_use]
+    pub fn v2_only(self) -> Sandbox {
+        let script = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
+        let namespace = fresh::prefix(&[fresh::Kind::Mount]);
+        self.through(namespace).through(["sh", "-c", script, "sh"])
+    }
+
+    /// Runs the runtime as an ordinary user of the host, who gets the state directory and an XDG_RUNTIME_DIR.
+    ///
+    /// The runtime is copied into the sandbox: where it was built the user may not be allowed to go.
+    ///
+    /// # Panics
+    /// When the directories cannot be given to the user; that takes root.
+    #[must_use]
+    #[track_caller]
+    pub fn as_user(mut self, uid: u32, gid: u32) -> Sandbox {
+        let runtime_directory = self.directory.join("xdg");
+        fs::create_dir(&runtime_directory).or_fail("create the user's runtime directory");
+        for directory in [&self.directory.join(STATE), &runtime_directory] {
+            chown(directory, Some(uid), Some(gid)).or_fail(format_args!("chown {}", directory.display()));
+        }
+        let copy = self.directory.join("runtime");
+        // By another process: a program that this one has written could be busy for as long as any child of this
+        // one, forked by another thread, holds the descriptor.
+        self.command("cp").arg(&self.runtime).arg(&copy).output().succeeds();
+        self.runtime = copy;
+        self.user = Some((uid, gid));
+        self
+    }
+
+    /// Returns the name, unique on the machine.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Returns the directory, in which a test may put files of its own.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the runtime's state directory, its `--root`.
+    pub fn state_directory(&self) -> PathBuf {
+        self.directory.join(STATE)
+    }
+
+    /// Returns the id of the container that is called `short` in this sandbox.
+    pub fn id(&self, short: &str) -> String {
+        format!("{}-{short}", self.name)
+    }
+
+    /// Makes a bundle for a container that is called `short` in this sandbox; its cgroup is the sandbox's child.
+    ///
+    /// # Panics
+    /// When there is one already, or busybox-static is missing.
+    #[track_caller]
+    pub fn bundle(&self, short: &str) -> Bundle {
+        let id = self.id(short);
+        let cgroups_path = format!("/{}/{id}", self.name);
+        let bundle = Bundle::create(&self.directory.join(BUNDLES).join(short), &id, &cgroups_path);
+        match self.user {
+            Some((uid, gid)) => bundle.rootless(uid, gid).owned_by(uid, gid),
+            None => bundle,
+        }
+    }
+
+    /// Puts any command together. It belongs to the sandbox but is not affected by faults, launchers or users.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Run {
+        self.marked(Run::new(&[], program.as_ref(), self.capture()))
+    }
+
+    /// Puts a command of the runtime together, `bulkrun --root STATE` with more arguments to come.
+    pub fn runtime(&self) -> Run {
+        let run =
+            Run::new(&self.prefix, self.runtime.as_os_str(), self.capture()).faults(self.faults.clone());
+        let run = match self.user {
+            Some((uid, gid)) => run.as_user(uid, gid).env("XDG_RUNTIME_DIR", self.directory.join("xdg")),
+            None => run,
+        };
+        self.marked(run).arg("--root").arg(self.state_directory())
+    }
+
+    fn marked(&self, run: Run) -> Run {
+        run.env(leak::VARIABLE, self.name.as_str())
+    }
+
+    fn capture(&self) -> PathBuf {
+        let number = self.captures.fetch_add(1, Ordering::Relaxed);
+        self.directory.join(CAPTURES).join(number.to_string())
+    }
+
+    /// Puts `run --bundle BUNDLE ID` together.
+    pub fn run(&self, bundle: &Bundle) -> Run {
+        self.runtime().arg("run").arg("--bundle").arg(bundle.directory()).arg(bundle.id())
+    }
+
+    /// Creates a container.
+    ///
+    /// # Panics
+    /// When the runtime fails.
+    #[track_caller]
+    pub fn create(&self, bundle: &Bundle) {
+        self.runtime()
+            .arg("create")
+            .arg("--bundle")
+            .arg(bundle.directory())
+            .arg(bundle.id())
+            .output()
+            .succeeds();
+    }
+
+    /// Starts a container that was created.
+    ///
+    /// # Panics
+    /// When the runtime fails.
+    #[track_caller]
+    pub fn start(&self, bundle: &Bundle) {
+        self.runtime().arg("start").arg(bundle.id()).output().succeeds();
+    }
+
+    /// Creates and starts a container, which keeps running.
+    ///
+    /// # Panics
+    /// When the runtime fails.
+    #[track_caller]
+    pub fn launch(&self, bundle: &Bundle) {
+        self.create(bundle);
+        self.start(bundle);
+    }
+
+    /// Puts `exec ID COMMAND…` together.
+    pub fn exec<A: AsRef<std::ffi::OsStr>>(
+        &self,
+        bundle: &Bundle,
+        command: impl IntoIterator<Item = A>,
+    ) -> Run {
+        self.runtime().arg("exec").arg(bundle.id()).args(command)
+    }
+
+    /// Sends a signal, by name or number, to a container.
+    ///
+    /// # Panics
+    /// When the runtime fails.
+    #[track_caller]
+    pub fn kill(&self, bundle: &Bundle, signal: &str) {
+        self.runtime().arg("kill").arg(bundle.id()).arg(signal).output().succeeds();
+    }
+
+    /// Deletes a container that has stopped.
+    ///
+    /// # Panics
+    /// When the runtime fails.
+    #[track_caller]
+    pub fn delete(&self, bundle: &Bundle) {
+        self.runtime().arg("delete").arg(bundle.id()).output().succeeds();
+    }
+
+    /// Returns what `state` prints.
+    ///
+    /// # Panics
+    /// When the runtime fails or prints no JSON.
+    #[track_caller]
+    pub fn state(&self, bundle: &Bundle) -> Value {
+        self.runtime().arg("state").arg(bundle.id()).output().succeeds().json()
+    }
+
+    /// Returns the status that `state` prints, such as `running`.
+    ///
+    /// # Panics
+    /// When the runtime fails or prints no JSON.
+    #[track_caller]
+    pub fn status(&self, bundle: &Bundle) -> String {
+        self.state(bundle)["status"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Returns the pid that `state` prints.
+    ///
+    /// # Panics
+    /// When the runtime fails or prints no JSON.
+    #[track_caller]
+    pub fn pid(&self, bundle: &Bundle) -> i32 {
+        self.state(bundle)["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default()
+    }
+
+    /// Waits until a container has this status.
+    ///
+    /// # Panics
+    /// When it takes longer than 10 s.
+    #[track_caller]
+    pub fn wait_for_status(&self, bundle: &Bundle, status: &str) {
+        wait_until(&format!("{} is {status}", bundle.id()), || self.status(bundle) == status);
+    }
+
+    /// Waits for a process that was orphaned to the test, such as the init of a container that was created, and
+    /// returns how it ended. Works once for each.
+    ///
+    /// # Panics
+    /// When it takes longer than 10 s.
+    #[track_caller]
+    pub fn wait_for_exit(&self, pid: i32) -> ExitStatus {
+        let mut status = None;
+        wait_until(&format!("process {pid} has ended"), || {
+            status = process::orphan_status(pid);
+            status.is_some()
+        });
+        status.unwrap_or_default()
+    }
+
+    /// Lists where a cgroup of this path, such as [`Bundle::cgroups_path`], exists.
+    pub fn cgroups(&self, path: &str) -> Vec<PathBuf> {
+        let path = path.trim_start_matches('/');
+        let everywhere = cgroups::hierarchies().into_iter().map(|hierarchy| hierarchy.join(path));
+        everywhere.filter(|cgroup| cgroup.is_dir()).collect()
+    }
+
+    /// Lists what is there of the sandbox's containers, after the kernel had time to finish what has ended.
+    ///
+    /// With all containers deleted that is a leak; while one runs, it is part of the list.
+    pub fn leaks(&self) -> Vec<Leak> {
+        let end = Instant::now() + SETTLE;
+        loop {
+            let leaks = leak::find(&self.name, &self.directory);
+            if leaks.is_empty() || Instant::now() > end {
+                return leaks;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Deletes all containers with `delete --force`; what the runtime says is of interest only if something is left.
+    fn delete_containers(&self) -> Vec<Output> {
+        let entries = fs::read_dir(self.state_directory()).into_iter().flatten().flatten();
+        let containers = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let delete = |id: OsString| {
+            let run = self.runtime().faults(None).args(["delete", "--force"]).arg(id);
+            run.spawn().wait_or_kill().unwrap_or_else(|killed| killed)
+        };
+        containers.map(|entry| delete(entry.file_name())).collect()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let fails_anyway = thread::panicking();
+        let deletions = if self.runtime.exists() { self.delete_containers() } else { Vec::new() };
+        let leaks = self.leaks();
+        remove(&self.name, &self.directory);
+        if leaks.is_empty() {
+            return;
+        }
+        let mut report = format!("{} left something behind:\n", self.name);
+        for leak in &leaks {
+            report.push_str(&format!("  {leak}\n"));
+        }
+        for deletion in deletions {
+            report.push_str(&format!("{deletion}\n"));
+        }
+        assert!(fails_anyway, "{report}");
+        eprintln!("{report}");
+    }
+}
+
+/// Waits until a condition holds, and fails the test after 10 s with what was waited for.
+///
+/// # Panics
+/// When the condition does not hold in time.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Finds a name whose directory does not exist, and makes the directory. A pid is not enough: pid namespaces have
+/// their own.
+#[track_caller]
+fn claim_name() -> (Name, PathBuf) {
+    static NUMBER: AtomicUsize = AtomicUsize::new(1);
+    loop {
+        let name = Name::new(std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let directory = std::env::temp_dir().join(name.as_str());
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => {
+                result.or_fail(format_args!("create {}", directory.display()));
+                return (name, directory);
+            }
+        }
+    }
+}
+
+/// Removes by force whatever there is of a sandbox.
+fn remove(name: &Name, directory: &Path) {
+    // Twice, since a process that was starting others may have started one more.
+    for _ in 0..2 {
+        leak::processes(name).iter().for_each(|(process, _)| process.kill());
+        cgroups::mentioning(name).iter().for_each(|cgroup| cgroups::remove(cgroup));
+    }
+    // The youngest mount first, since it may lie on an older one.
+    let mut mounts = leak::mounts(name);
+    mounts.retain(|mount| mount.point.starts_with(directory));
+    for mount in mounts.iter().rev() {
+        let _ = rustix::mount::unmount(&mount.point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    }
+    // What is still mounted below may be anything, so it is not for removal.
+    if !leak::mounts(name).iter().any(|mount| mount.point.starts_with(directory)) {
+        drop(fs::remove_dir_all(directory));
+    }
+}
+
+/// Removes the sandboxes of tests that were killed: those whose lock nobody holds.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let Some(name) = entry.file_name().to_str().and_then(Name::from_directory) else { continue };
+        // A lock that does not exist is about to be made, or about to be removed.
+        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && is_old(&lock) {
+            remove(&name, &entry.path());
+        }
+    }
+}
+
+/// Says whether a lock has existed long enough for its maker to have locked it.
+fn is_old(lock: &File) -> bool {
+    let modified = lock.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > Duration::from_secs(10)))
+}

@@ -1,0 +1,78 @@
+//! Tests that cannot run on every machine say so.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Ends the test that calls it, without a failure, and prints `skipped: REASON`.
+///
+/// The line goes past the capture of the test harness, so that a skip is never silent.
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)+) => {{
+        $crate::skip::report(&format!($($reason)+));
+        return;
+    }};
+}
+
+/// Skips the test that calls it unless a condition holds: `requires!(is_root(), "needs root")`.
+#[macro_export]
+macro_rules! requires {
+    ($condition:expr, $($reason:tt)+) => {
+        if !$condition {
+            $crate::skip!($($reason)+);
+        }
+    };
+}
+
+/// Prints `skipped: REASON` for [`skip!`](crate::skip!).
+pub fn report(reason: &str) {
+    // Only the print macros are captured. A test whose standard error is gone is skipped all the same.
+    drop(writeln!(std::io::stderr(), "skipped: {reason}"));
+}
+
+/// Says whether the test runs as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Finds a program in PATH and the system's directories.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|directory| directory.join(name))
+        .find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs itself once more, and is skipped there.
+    #[test]
+    fn a_skipped_test_ends_before_its_body_and_says_why() {
+        const INSIDE: &str = "BULKHEAD_TESTKIT_SKIP";
+        if std::env::var_os(INSIDE).is_some() {
+            requires!(1 + 1 == 2, "never printed");
+            requires!(1 + 1 == 3, "needs {} arithmetic", "other");
+            panic!("the body is not reached");
+        }
+        let test = "skip::tests::a_skipped_test_ends_before_its_body_and_says_why";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = again.args([test, "--exact"]).env(INSIDE, "1").output().unwrap();
+        assert!(output.status.success(), "a skip is no failure");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "skipped: needs other arithmetic\n");
+    }
+
+    #[test]
+    fn programs_are_found_by_name_only_if_they_can_run() {
+        assert!(find_program("sh").is_some(), "every system has a shell");
+        assert_eq!(find_program("no-such-program-at-all"), None);
+        assert_eq!(find_program("passwd-"), None);
+    }
+}
