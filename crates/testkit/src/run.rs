@@ -39,7 +39,7 @@ impl Run {
         let words: Vec<&OsStr> = prefix.iter().map(|word| word.as_os_str()).chain([program]).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).process_group(0).stdin(Stdio::null());
-        let shown = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let shown = words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
         Run { command, shown, capture, faults: None, timeout: TIMEOUT }
     }
 
@@ -51,7 +51,7 @@ impl Run {
     /// Adds an argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
         self.shown.push(' ');
-        self.shown.push_str(&arg.as_ref().to_string_lossy());
+        self.shown.push_str(&quote(arg.as_ref()));
         self.command.arg(arg);
         self
     }
@@ -134,6 +134,16 @@ impl Run {
     pub fn output(self) -> Output {
         self.spawn().wait()
     }
+}
+
+/// Writes a word so that a shell reads it back.
+fn quote(word: &OsStr) -> String {
+    let text = word.to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "-_=+:,./@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Starts a command from a thread of its own if system calls shall fail in it: a filter is a thread's, and a child
@@ -335,5 +345,19 @@ impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Output { command, status, stdout, stderr, elapsed } = self;
         write!(f, "$ {command}\n{stdout}{stderr}({status} after {} ms)", elapsed.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_a_shell_reads_it() {
+        for (word, shown) in
+            [("/bin/sh", "/bin/sh"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("$x", "'$x'")]
+        {
+            assert_eq!(quote(OsStr::new(word)), shown);
+        }
     }
 }
