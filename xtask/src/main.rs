@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use lexopt::Parser;
 
 mod apt;
+mod bulkrun;
 mod cache;
+mod demo;
+mod docker_like;
 mod invoke;
 mod packages;
 mod peers;
@@ -20,6 +23,7 @@ Needs rustup's stable Rust (cargo 1.88 or newer; the cargo of a Debian release m
 
 cargo xtask COMMAND
 
+  demo [-- COMMAND] run a command in a container made of this machine's own files
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
   peers [--youki]   unpack the runtimes that ours is measured against into the cache
@@ -48,6 +52,7 @@ fn run() -> Result<ExitCode> {
 
 fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
     match command.to_str() {
+        Some("demo") => demo::run(parser),
         Some("peers") => peers::run(parser),
         Some("test") => test::run(parser),
         Some("tidy") => tidy::run(parser),

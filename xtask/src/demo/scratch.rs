@@ -1,0 +1,179 @@
+//! The throw-away layer: a directory in memory that holds all the container writes, its bundle and its state.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bulkhead_spec::Config;
+
+use crate::cache;
+
+/// A directory that is on every Linux, in memory, and never part of the container's root: an overlay cannot have
+/// its upper layer below its lower one.
+const PLACE: &str = "/dev/shm";
+
+/// Begins every container's id and every directory of ours.
+const PREFIX: &str = "bh-demo-";
+
+/// What statfs(2) says of a tmpfs.
+const TMPFS_MAGIC: i128 = 0x0102_1994;
+
+/// The directory; [`Scratch::remove`] removes it.
+pub(super) struct Scratch {
+    id: String,
+    directory: PathBuf,
+}
+
+impl Scratch {
+    pub(super) fn make() -> Result<Self> {
+        Self::make_in(Path::new(PLACE))
+    }
+
+    fn make_in(place: &Path) -> Result<Self> {
+        let kind = rustix::fs::statfs(place).with_context(|| format!("look at {}", place.display()))?.f_type;
+        ensure!(i128::from(kind) == TMPFS_MAGIC, "{} is no tmpfs", place.display());
+        remove_abandoned(place)?;
+        let (id, directory) = reserve(place)?;
+        for (name, mode) in [("root", 0o755), ("upper", 0o755), ("work", 0o755), ("state", 0o700)] {
+            make_directory(&directory.join(name), mode)?;
+        }
+        Ok(Self { id, directory })
+    }
+
+    /// The container's id, unique on this machine.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn bundle(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    /// Where the runtime keeps its state.
+    pub(super) fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Makes the upper and the work directory of an overlay over `lower`. The root of an overlay shows mode and
+    /// owner of its upper layer, so they are those of the lower one.
+    pub(super) fn layer(&self, name: &str, lower: &Path) -> Result<(PathBuf, PathBuf)> {
+        let upper = self.directory.join("upper").join(name);
+        let work = self.directory.join("work").join(name);
+        let mode =
+            lower.metadata().with_context(|| format!("look at {}", lower.display()))?.permissions().mode();
+        make_directory(&upper, mode & 0o7777)?;
+        make_directory(&work, 0o700)?;
+        Ok((upper, work))
+    }
+
+    pub(super) fn write_config(&self, config: &Config) -> Result<()> {
+        let text = serde_json::to_string_pretty(config).context("write config.json")?;
+        fs::write(self.directory.join("config.json"), text).context("write config.json")
+    }
+
+    /// What the runtime did not clean up in its state directory.
+    pub(super) fn state_files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        collect_files(&self.state(), &mut found);
+        found
+    }
+
+    pub(super) fn remove(self) -> Result<()> {
+        remove_all(&self.directory)
+    }
+}
+
+/// Makes the first directory of this process that is not there yet.
+fn reserve(place: &Path) -> Result<(String, PathBuf)> {
+    let mut number = 0;
+    loop {
+        let id = format!("{PREFIX}{}-{number}", std::process::id());
+        let directory = place.join(&id);
+        match fs::DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            made => return made.map(|()| (id, directory)).context("make the throw-away layer"),
+        }
+    }
+}
+
+/// Makes a directory with exactly this mode, whatever the umask is; one that is there stays.
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    let made =
+        fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+    made.with_context(|| format!("make {}", path.display()))
+}
+
+fn collect_files(directory: &Path, found: &mut Vec<String>) {
+    for entry in directory.read_dir().into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect_files(&path, found);
+            // A directory that stays empty is left behind too, unless the runtime may keep it for others.
+        } else {
+            found.push(path.display().to_string());
+        }
+    }
+}
+
+/// Removes what demos left that were killed.
+fn remove_abandoned(place: &Path) -> Result<()> {
+    let entries = place.read_dir().with_context(|| format!("read {}", place.display()))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Another user's is not ours to remove.
+            drop(remove_all(&entry.path()));
+        }
+    }
+    Ok(())
+}
+
+/// Removes a tree in which an overlay left a directory that not even its owner may enter.
+fn remove_all(directory: &Path) -> Result<()> {
+    if directory.components().count() < 3 {
+        bail!("refusing to remove {}", directory.display());
+    }
+    open_up(directory);
+    cache::remove(directory)
+}
+
+fn open_up(directory: &Path) {
+    // What cannot be opened up cannot be removed either, and removing reports it.
+    drop(fs::set_permissions(directory, fs::Permissions::from_mode(0o700)));
+    for entry in directory.read_dir().into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_removed_even_what_is_closed() {
+        let scratch = Scratch::make().unwrap();
+        let directory = scratch.bundle().to_owned();
+        let (upper, work) = scratch.layer("tmp", Path::new("/tmp")).unwrap();
+        assert_eq!(upper.metadata().unwrap().permissions().mode() & 0o7777, 0o1777);
+        make_directory(&work.join("work"), 0).unwrap();
+        fs::create_dir(upper.join("sub")).unwrap();
+        assert_eq!(scratch.state_files(), [""; 0]);
+        fs::write(scratch.state().join("left"), "").unwrap();
+        assert_eq!(scratch.state_files().len(), 1);
+        scratch.remove().unwrap();
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn only_a_tmpfs_will_do() {
+        assert!(Scratch::make_in(Path::new("/proc")).is_err());
+    }
+}
