@@ -53,6 +53,11 @@ impl Dir {
         self.open_file(file, OFlags::WRONLY)
     }
 
+    /// Opens one of the cgroup's files for reading.
+    pub(crate) fn open_to_read(&self, file: &str) -> Result<OwnedFd> {
+        self.open_file(file, OFlags::RDONLY)
+    }
+
     fn open_file(&self, file: &str, flags: OFlags) -> Result<OwnedFd> {
         debug_assert!(!file.contains('/'), "a file of a cgroup is named without a path");
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -74,7 +79,7 @@ impl Dir {
 
     /// Reads one of the cgroup's files.
     pub(crate) fn read(&self, file: &str) -> Result<String> {
-        let fd = self.open_file(file, OFlags::RDONLY)?;
+        let fd = self.open_to_read(file)?;
         read_all(&fd).map_err(|errno| self.error(format!("read({file})"), errno))
     }
 
@@ -89,6 +94,17 @@ impl Dir {
 
     /// Lists the sub-cgroups, by whatever bytes the container may have named them.
     pub(crate) fn children(&self) -> Result<Vec<CString>> {
+        let names = self.entries(FileType::Directory)?;
+        Ok(names.into_iter().filter(|name| !is_dots(name)).collect())
+    }
+
+    /// Lists the names of the cgroup's files, which the kernel gave.
+    pub(crate) fn files(&self) -> Result<Vec<String>> {
+        let names = self.entries(FileType::RegularFile)?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    fn entries(&self, wanted: FileType) -> Result<Vec<CString>> {
         let failed = |errno| self.error("getdents64()".to_owned(), errno);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, ".", flags, Mode::empty())).map_err(failed)?;
@@ -97,7 +113,7 @@ impl Dir {
         let mut names = Vec::new();
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(failed)?;
-            if entry.file_type() == FileType::Directory && !is_dots(entry.file_name()) {
+            if entry.file_type() == wanted {
                 names.push(entry.file_name().to_owned());
             }
         }

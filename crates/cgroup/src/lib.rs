@@ -19,7 +19,7 @@
 //!                                                   │
 //!      child:  Joiner::join_self                    │
 //!                                                   ▼
-//!      any later process: Cgroup::open(record): sub, update, freeze, thaw, procs, remove
+//!      any later process: Cgroup::open(record): sub, update, freeze, thaw, kill_all, stats, watch_oom, remove
 //! ```
 //! The record is saved before anything is made, so that a crash leaves nothing that `delete` cannot find.
 //!
@@ -56,22 +56,30 @@
 mod apply;
 mod cgroup;
 mod cpuset;
+mod delegate;
 pub mod devices;
 mod dir;
 mod error;
 mod freeze;
 mod host;
 mod join;
+mod kill;
+mod oom;
 mod path;
 mod plan;
 mod procs;
 mod remove;
+pub mod stats;
 mod unified;
+mod view;
 
 pub use cgroup::{Cgroup, Need, Record};
 pub use error::{Error, Result};
 pub use freeze::Freezer;
 pub use host::{Hierarchy, Host, Layout, Version};
 pub use join::Joiner;
+pub use oom::{OomEvent, OomWatch};
 pub use path::{CgroupPath, Places, SubCgroups};
 pub use plan::{Devices, Plan, Write};
+pub use stats::Stats;
+pub use view::View;

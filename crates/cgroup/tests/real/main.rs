@@ -5,3 +5,5 @@
 
 mod scratch;
 mod v1;
+mod v2;
+mod watch;

@@ -15,19 +15,16 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Scratch {
     pub(crate) host: Host,
     top: String,
+    /// Directories to remove beside those of the test's own name.
+    above: Vec<PathBuf>,
     children: Vec<Child>,
 }
 
 impl Scratch {
     /// Returns nothing, with the reason printed, where the machine does not allow the test.
     pub(crate) fn new() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: making cgroups needs root");
-            return None;
-        }
-        let host = Host::detect().expect("the machine has cgroups");
-        let top = format!("bh-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        Some(Self { host, top, children: Vec::new() })
+        let (host, top) = allowed()?;
+        Some(Self { host, top, above: Vec::new(), children: Vec::new() })
     }
 
     /// As [`Scratch::new`], where memory, pids and devices are controllers of v1.
@@ -41,6 +38,22 @@ impl Scratch {
             return None;
         }
         Some(scratch)
+    }
+
+    /// A machine with v2 alone: a part of the real hierarchy, which starts where the test's own directory is.
+    ///
+    /// Being below the root, it offers no controllers, and nothing that is shared with the machine is written.
+    pub(crate) fn with_v2() -> Option<Self> {
+        let (real, top) = allowed()?;
+        let Some(unified) = real.v2() else {
+            println!("skipped: the machine has no cgroup v2");
+            return None;
+        };
+        let top = format!("{}/{top}", unified.mount_point);
+        std::fs::create_dir(&top).unwrap();
+        let host = Host::from_text(&format!("9 1 0:9 / {top} rw - cgroup2 none rw\n"), "0::/a/b\n").unwrap();
+        let above = vec![PathBuf::from(top)];
+        Some(Self { host, above, top: "sub".to_owned(), children: Vec::new() })
     }
 
     pub(crate) fn path(&self) -> String {
@@ -75,6 +88,15 @@ impl Scratch {
         pid
     }
 
+    /// Starts a shell command inside a cgroup.
+    pub(crate) fn spawn_in(&mut self, cgroup: &Cgroup, script: &str) -> i32 {
+        let gate = Gate::new();
+        let pid = self.spawn(&format!("read go <{}; {script}", gate.path.display()));
+        cgroup.joiner().unwrap().join_other(pid).unwrap();
+        gate.open();
+        pid
+    }
+
     /// Waits for the end of the process that was spawned last.
     pub(crate) fn reap(&mut self) -> std::process::ExitStatus {
         self.children.last_mut().expect("something was spawned").wait().unwrap()
@@ -103,47 +125,79 @@ impl Drop for Scratch {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for top in self.tops() {
-            for_each_directory(&top, &mut |dir| {
+        for top in self.tops().iter().chain(&self.above) {
+            for_each_directory(top, &mut |dir| {
                 let _ = std::fs::remove_dir(dir);
             });
         }
     }
 }
 
-/// A node of the kernel log, which no container may read, and a gate that holds a process until it is in its cgroup.
+/// Returns the machine and a unique name, unless the caller may not make cgroups.
+fn allowed() -> Option<(Host, String)> {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: making cgroups needs root");
+        return None;
+    }
+    let host = Host::detect().expect("the machine has cgroups");
+    Some((host, format!("bh-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))))
+}
+
+/// A named pipe that holds a process until it is in its cgroup.
+struct Gate {
+    path: PathBuf,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let path = unique_file("gate");
+        make_node(&path, FileType::Fifo, 0);
+        Self { path }
+    }
+
+    fn open(&self) {
+        std::fs::write(&self.path, "go\n").unwrap();
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn unique_file(what: &str) -> PathBuf {
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("bh-{what}-{}-{number}", std::process::id()))
+}
+
+fn make_node(path: &Path, kind: FileType, device: u64) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, Mode::from(0o600), device).unwrap();
+}
+
+/// A node of the kernel log, which no container may read.
 pub(crate) struct Device {
     node: PathBuf,
-    gate: PathBuf,
 }
 
 impl Device {
     pub(crate) fn new() -> Self {
-        let name = format!("bh-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let made = Self {
-            node: std::env::temp_dir().join(format!("{name}-node")),
-            gate: std::env::temp_dir().join(format!("{name}-gate")),
-        };
-        let make = |path: &Path, kind, device| {
-            rustix::fs::mknodat(rustix::fs::CWD, path, kind, Mode::from(0o600), device).unwrap();
-        };
-        make(&made.node, FileType::CharacterDevice, rustix::fs::makedev(1, 11));
-        make(&made.gate, FileType::Fifo, 0);
-        made
+        let node = unique_file("node");
+        make_node(&node, FileType::CharacterDevice, rustix::fs::makedev(1, 11));
+        Self { node }
     }
 
     /// Opens common devices and the node in a shell; 3 says that a common one was refused, 4 that the node was, with
     /// EPERM, by name.
     pub(crate) fn open_in(&self, scratch: &mut Scratch, cgroup: Option<&Cgroup>) -> Option<i32> {
-        let (gate, node) = (self.gate.display(), self.node.display());
-        let pid = scratch.spawn(&format!(
-            "read go <{gate}; head -c1 /dev/zero >/dev/null || exit 3; \
-             (: <{node}) 2>&1 | grep -q 'not permitted' && exit 4; : <{node}"
-        ));
-        if let Some(cgroup) = cgroup {
-            cgroup.joiner().unwrap().join_other(pid).unwrap();
-        }
-        std::fs::write(&self.gate, "go\n").unwrap();
+        let node = self.node.display();
+        let script = format!(
+            "head -c1 /dev/zero >/dev/null || exit 3; (: <{node}) 2>&1 | grep -q 'not permitted' && exit 4; : <{node}"
+        );
+        match cgroup {
+            Some(cgroup) => scratch.spawn_in(cgroup, &script),
+            None => scratch.spawn(&script),
+        };
         scratch.reap().code()
     }
 }
@@ -151,7 +205,6 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.node);
-        let _ = std::fs::remove_file(&self.gate);
     }
 }
 
