@@ -170,3 +170,101 @@ fn check_usage(dir: &Dir, check: UsageCheck) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::dir::testing::Fake;
+
+    fn write(file: &'static str, value: Value) -> Write {
+        Write {
+            version: Version::V2,
+            controller: "x".into(),
+            file: file.into(),
+            value,
+            if_missing: IfMissing::Fail,
+            if_refused: IfRefused::Fail,
+            reach: Reach::Container,
+        }
+    }
+
+    fn text(file: &'static str, value: &str) -> Write {
+        write(file, Value::Text(value.to_owned()))
+    }
+
+    #[test]
+    fn a_value_may_depend_on_what_is_in_force() {
+        let fake =
+            Fake::new(&[("cpu.max", "5000 100000\n"), ("memory.max", "100\n"), ("memory.swap.max", "")]);
+        set_file(&fake.dir, &write("cpu.max", Value::KeepFirstWord("200000".into()))).unwrap();
+        assert_eq!(fake.get("cpu.max").trim(), "5000 200000", "only the period changes");
+        set_file(&fake.dir, &write("memory.swap.max", Value::LessMemory(300))).unwrap();
+        assert_eq!(fake.get("memory.swap.max"), "200", "the sum less the memory limit");
+        fake.put("memory.max", "max\n");
+        set_file(&fake.dir, &write("memory.swap.max", Value::LessMemory(300))).unwrap();
+        assert_eq!(fake.get("memory.swap.max"), "300", "without a memory limit it is all swap");
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_or_passed_over_or_replaced() {
+        let fake = Fake::new(&[("new", "")]);
+        let mut wanted = text("old", "1");
+        assert!(set_file(&fake.dir, &wanted).unwrap_err().is_gone());
+        wanted.if_missing = IfMissing::Skip;
+        set_file(&fake.dir, &wanted).unwrap();
+        wanted.if_missing = IfMissing::Instead("new", "10".into());
+        set_file(&fake.dir, &wanted).unwrap();
+        assert_eq!(fake.get("new"), "10");
+    }
+
+    /// Applies `limit` and `total` to a kernel that keeps `limit <= total`; returns what is in force.
+    fn bounded(now: (u64, u64), then: (u64, u64)) -> Result<(u64, u64)> {
+        let force = RefCell::new(now);
+        let kernel = |write: &Write| {
+            let value = write.value().and_then(|text| text.parse().ok()).unwrap();
+            let mut next = *force.borrow();
+            *(if write.file == "limit" { &mut next.0 } else { &mut next.1 }) = value;
+            if next.0 > next.1 {
+                return Err(Error::system("/c", "write", Errno::INVAL));
+            }
+            *force.borrow_mut() = next;
+            Ok(())
+        };
+        let mut writes = [text("limit", &then.0.to_string()), text("total", &then.1.to_string())];
+        writes.iter_mut().for_each(|write| write.if_refused = IfRefused::Later);
+        set_group(&[&writes[0], &writes[1]], kernel, &mut Vec::new())?;
+        Ok(force.into_inner())
+    }
+
+    #[test]
+    fn settings_that_bound_each_other_are_set_whatever_is_in_force() {
+        for now in [(1, 1), (1, 100), (50, 60), (100, 100)] {
+            for then in [(1, 2), (2, 2), (55, 80), (100, 200), (70, 70)] {
+                assert_eq!(bounded(now, then).unwrap(), then, "from {now:?}");
+            }
+        }
+        assert_eq!(
+            bounded((1, 1), (3, 2)).unwrap_err().errno(),
+            Some(Errno::INVAL),
+            "nothing is tried for ever"
+        );
+    }
+
+    #[test]
+    fn a_limit_below_what_is_used_is_refused_if_asked() {
+        let fake = Fake::new(&[("memory.current", "1000\n")]);
+        let check = |memory, memory_and_swap| check_usage(&fake.dir, UsageCheck { memory, memory_and_swap });
+        assert_eq!(
+            check(Some(1000), None).unwrap_err().to_string(),
+            "refusing a memory limit of 1000 bytes: 1000 are in use"
+        );
+        assert_eq!(
+            check(Some(1001), Some(999)).unwrap_err().to_string(),
+            "refusing a memory+swap limit of 999 bytes: 1000 are in use"
+        );
+        check(Some(1001), Some(2000)).unwrap();
+        check_usage(&Fake::new(&[]).dir, UsageCheck { memory: Some(1), memory_and_swap: None }).unwrap();
+    }
+}

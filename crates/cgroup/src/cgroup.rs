@@ -120,8 +120,7 @@ impl Cgroup {
         match cgroup.make(places, record, plan, need) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
-                // The first error is the one that explains; what could not be undone is still in the record.
-                let _ = cgroup.remove();
+                cgroup.undo();
                 Err(error)
             }
         }

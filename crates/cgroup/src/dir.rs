@@ -180,3 +180,81 @@ pub(crate) fn read_proc(path: &str) -> Result<String> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Dir;
+
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+    /// An ordinary directory with the files of a cgroup, for what this machine's kernel does not offer.
+    pub(crate) struct Fake {
+        pub(crate) dir: Dir,
+    }
+
+    impl Fake {
+        pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().canonicalize().unwrap();
+            let path = path.join(format!("bh-fake-{}-{number}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            let fake = Self { dir: Dir::open(path.to_str().unwrap()).unwrap() };
+            files.iter().for_each(|(name, content)| fake.put(name, content));
+            fake
+        }
+
+        /// Sets a file, making the directories on the way.
+        pub(crate) fn put(&self, name: &str, content: &str) {
+            let path = std::path::Path::new(self.dir.path()).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+
+        pub(crate) fn get(&self, name: &str) -> String {
+            std::fs::read_to_string(std::path::Path::new(self.dir.path()).join(name)).unwrap()
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(self.dir.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Fake;
+    use super::*;
+
+    #[test]
+    fn a_file_of_any_length_is_read_whole() {
+        for length in [0, 1, 2047, 2048, 4095, 4096, 4097, 20_000] {
+            let text = format!("{}\n", "x".repeat(length));
+            assert_eq!(Fake::new(&[("f", &text)]).dir.read("f").unwrap(), text);
+            assert_eq!(Fake::new(&[("f", text.trim())]).dir.read("f").unwrap(), text.trim());
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_or_directory_is_refused() {
+        let fake = Fake::new(&[("real", "1"), ("sub/x", "")]);
+        std::os::unix::fs::symlink("real", format!("{}/file", fake.dir.path())).unwrap();
+        std::os::unix::fs::symlink("sub", format!("{}/link", fake.dir.path())).unwrap();
+        assert_eq!(fake.dir.write("file", "2").unwrap_err().errno(), Some(Errno::LOOP));
+        assert_eq!(fake.dir.open_below(c"link").unwrap_err().errno(), Some(Errno::LOOP));
+        assert_eq!(fake.dir.open_below(c"sub/../..").unwrap_err().errno(), Some(Errno::XDEV));
+        assert_eq!(Dir::open(&format!("{}/link", fake.dir.path())).unwrap_err().errno(), Some(Errno::LOOP));
+        assert_eq!(fake.dir.children().unwrap(), [c"sub".to_owned()], "links are no sub-cgroups");
+        assert_eq!(fake.dir.files().unwrap(), ["real"]);
+    }
+
+    #[test]
+    fn a_missing_file_is_missing() {
+        let fake = Fake::new(&[]);
+        assert!(fake.dir.read("x").unwrap_err().is_gone());
+        assert_eq!(fake.dir.read_if_there("x").unwrap(), None);
+    }
+}

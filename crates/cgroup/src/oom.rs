@@ -152,3 +152,31 @@ fn drain(inotify: &OwnedFd) -> std::result::Result<(), Errno> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dir::testing::Fake;
+
+    #[test]
+    fn v2_tells_each_kill_once_and_the_end() {
+        let fake = Fake::new(&[
+            ("memory.events", "oom 1\noom_kill 1\n"),
+            ("cgroup.events", "populated 1\nfrozen 0\n"),
+        ]);
+        let kind = watch_v2(&fake.dir).unwrap();
+        let mut watch = OomWatch { kind, dir: fake.dir.path().to_owned() };
+        assert_eq!(watch.event().unwrap(), OomEvent::Nothing, "what was before does not count");
+        fake.put("memory.events", "oom 2\noom_kill 2\n");
+        assert_eq!(watch.event().unwrap(), OomEvent::OutOfMemory);
+        assert_eq!(watch.event().unwrap(), OomEvent::Nothing);
+        fake.put("cgroup.events", "populated 0\nfrozen 0\n");
+        assert_eq!(watch.event().unwrap(), OomEvent::Gone);
+    }
+
+    #[test]
+    fn v2_without_the_memory_controller_cannot_be_watched() {
+        let error = watch_v2(&Fake::new(&[("cgroup.events", "populated 1\n")]).dir).unwrap_err();
+        assert_eq!(error.to_string(), "cannot watch memory: the container has no memory cgroup");
+    }
+}

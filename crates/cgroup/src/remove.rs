@@ -42,11 +42,21 @@ impl Cgroup {
             }
             pause *= 2;
         }
-        for path in self.made().iter().rev() {
+        let is_parent = |path: &&String| !self.members.iter().any(|member| member.path == **path);
+        for path in self.made().iter().rev().filter(is_parent) {
             // Other containers may have come to use a parent; the last of them removes it.
             let _ = remove_directory(path);
         }
         Ok(())
+    }
+
+    /// Removes the directories that were just made; nobody is in them yet, and others are not looked into: they may
+    /// belong to a container that runs.
+    pub(crate) fn undo(&self) {
+        for path in self.made().iter().rev() {
+            // The error that led here is the one that explains; what could not be undone is still in the record.
+            let _ = remove_directory(path);
+        }
     }
 
     fn made_itself(&self, path: &str) -> bool {

@@ -69,3 +69,62 @@ fn settle_type(leaf: &Dir, needed: &BTreeSet<&str>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dir::testing::Fake;
+    use crate::plan::{Devices, testing};
+    use bulkhead_spec::Resources;
+
+    fn plan(json: &str) -> Plan {
+        let resources = Resources::from_json(json).unwrap();
+        Plan::for_container(Some(&resources), &testing::unified(), Devices::Untouched).unwrap()
+    }
+
+    fn tree(offered: &str, there: &str, kind: &str) -> Fake {
+        let fake = Fake::new(&[("cgroup.controllers", offered), ("cgroup.subtree_control", "")]);
+        fake.put("a/cgroup.subtree_control", "");
+        fake.put("a/b/cgroup.controllers", there);
+        fake.put("a/b/cgroup.type", kind);
+        fake
+    }
+
+    fn enabled(fake: &Fake, beside_v1: bool, json: &str) -> Result<()> {
+        let leaf = fake.dir.open_below(c"a/b").unwrap();
+        enable(&leaf, fake.dir.path(), beside_v1, &plan(json))
+    }
+
+    #[test]
+    fn all_that_the_root_offers_is_handed_down_the_path() {
+        let fake = tree("cpu memory\n", "\n", "domain\n");
+        enabled(&fake, false, "{}").unwrap();
+        assert_eq!(fake.get("cgroup.subtree_control"), "+cpu +memory");
+        assert_eq!(fake.get("a/cgroup.subtree_control"), "+cpu +memory");
+    }
+
+    #[test]
+    fn nothing_is_written_when_all_is_there() {
+        let fake = tree("cpu memory\n", "memory cpu io\n", "domain\n");
+        enabled(&fake, false, "{}").unwrap();
+        assert_eq!(fake.get("cgroup.subtree_control"), "");
+    }
+
+    #[test]
+    fn beside_v1_only_what_limits_need_is_handed_down() {
+        let fake = tree("hugetlb rdma\n", "\n", "domain\n");
+        enabled(&fake, true, "{}").unwrap();
+        assert_eq!(fake.get("cgroup.subtree_control"), "");
+        enabled(&fake, true, r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}"#).unwrap();
+        assert_eq!(fake.get("cgroup.subtree_control"), "+hugetlb");
+    }
+
+    #[test]
+    fn below_processes_only_threaded_controllers_work() {
+        let fake = tree("cpu memory pids\n", "cpu pids\n", "domain invalid\n");
+        let error = enabled(&fake, false, r#"{"memory": {"limit": 1}}"#).unwrap_err();
+        assert!(matches!(&error, Error::Threaded { kind, .. } if kind == "domain invalid"), "{error}");
+        enabled(&fake, false, r#"{"pids": {"limit": 1}}"#).unwrap();
+        assert!(fake.get("a/b/cgroup.type").starts_with("threaded"), "it was made threaded");
+    }
+}

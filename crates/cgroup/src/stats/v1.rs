@@ -219,6 +219,7 @@ fn entry(line: &str) -> Option<IoEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dir::testing::Fake;
 
     #[test]
     fn a_line_of_block_statistics_has_an_operation_or_none() {
@@ -232,6 +233,26 @@ mod tests {
         assert_eq!(entry("259:16 6792"), Some(of(259, 16, "", 6792)));
         for bad in ["", "8:0", "8 Read 1", "8:0 Read x"] {
             assert_eq!(entry(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_set_of_files_that_tells_something_is_read() {
+        let throttle = ("blkio.throttle.io_serviced_recursive", "8:0 Read 1\nTotal 1\n");
+        let old = ("blkio.throttle.io_serviced", "8:0 Read 9\n");
+        let bfq = ("blkio.bfq.io_serviced_recursive", "8:0 Read 2\n8:0 Total 2\nTotal 2\n");
+        let silent = ("blkio.bfq.io_serviced_recursive", "Total 0\n");
+        for (files, values) in [
+            (vec![bfq, throttle], vec![2, 2]),
+            (vec![silent, throttle], vec![1]),
+            (vec![throttle, old], vec![1]),
+            (vec![old], vec![9]),
+            (vec![], vec![]),
+        ] {
+            let mut stats = IoStats::default();
+            io(&Fake::new(&files).dir, &mut stats).unwrap();
+            let found: Vec<u64> = stats.serviced.iter().map(|entry| entry.value).collect();
+            assert_eq!(found, values, "{files:?}");
         }
     }
 

@@ -127,3 +127,100 @@ fn io_line(line: &str, io: &mut IoStats) -> Option<()> {
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dir::testing::Fake;
+    use crate::stats::{MiscStats, RdmaEntry, Stall};
+
+    const FILES: [(&str, &str); 22] = [
+        ("pids.current", "3\n"),
+        ("pids.max", "max\n"),
+        ("memory.stat", "anon 10\nfile 20\n"),
+        ("memory.current", "100\n"),
+        ("memory.max", "1000\n"),
+        ("memory.peak", "500\n"),
+        ("memory.swap.current", "5\n"),
+        ("memory.swap.max", "max\n"),
+        (
+            "memory.pressure",
+            "some avg10=1.50 avg60=0.25 avg300=0.00 total=77\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9\n",
+        ),
+        (
+            "io.stat",
+            "8:0 rbytes=90112 wbytes=4096 rios=22 wios=1 dbytes=0 dios=0 cost.usage=5\n259:1 rbytes=1\n",
+        ),
+        (
+            "cpu.stat",
+            "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnice_usec 0\nnr_periods 4\nnr_throttled 2\nthrottled_usec 9\nnr_bursts 1\nburst_usec 3\n",
+        ),
+        ("hugetlb.2MB.current", "8\n"),
+        ("hugetlb.2MB.rsvd.current", "16\n"),
+        ("hugetlb.2MB.events", "max 2\n"),
+        ("hugetlb.2MB.events.local", "max 2\n"),
+        ("hugetlb.2MB.numa_stat", "total=0 N0=0\n"),
+        ("hugetlb.1GB.current", "7\n"),
+        ("hugetlb.1GB.events", "max 0\n"),
+        ("rdma.current", "mlx4_0 hca_handle=2 hca_object=2000\n"),
+        ("rdma.max", "mlx4_0 hca_handle=max hca_object=3000\n"),
+        ("misc.current", "sev 1\n"),
+        ("misc.events", "sev.max 4\n"),
+    ];
+
+    #[test]
+    fn every_file_finds_its_place() {
+        let mut stats = Stats::default();
+        read(&Fake::new(&FILES).dir, &mut stats).unwrap();
+        assert_eq!(stats.pids, PidsStats { current: 3, limit: 0 });
+        assert_eq!(stats.memory.usage, MemoryUsage { usage: 100, peak: 500, failures: 0, limit: 1000 });
+        assert_eq!((stats.memory.memory_and_swap.usage, stats.memory.memory_and_swap.limit), (105, u64::MAX));
+        assert_eq!((stats.memory.cache, stats.memory.raw["anon"]), (20, 10));
+        let some = Stall { avg10: 1.5, avg60: 0.25, avg300: 0.0, total: 77 };
+        assert_eq!(stats.memory.pressure.unwrap().some, some);
+        assert_eq!(stats.cpu.pressure, None, "a file that is missing is no pressure");
+        let of = |major, minor, operation: &str, value| IoEntry {
+            major,
+            minor,
+            operation: operation.into(),
+            value,
+        };
+        assert_eq!(
+            stats.io.service_bytes,
+            [of(8, 0, "Read", 90112), of(8, 0, "Write", 4096), of(259, 1, "Read", 1)]
+        );
+        assert_eq!(stats.io.serviced, [of(8, 0, "Read", 22), of(8, 0, "Write", 1)]);
+        assert_eq!(stats.io.cost.usage, [of(8, 0, "Count", 5)]);
+        assert_eq!((stats.cpu.total, stats.cpu.user, stats.cpu.kernel), (30_000, 20_000, 10_000));
+        assert_eq!((stats.cpu.throttling.throttled_time, stats.cpu.burst.time), (9_000, 3_000));
+        assert_eq!(stats.hugetlb["2MB"], HugetlbStats { usage: 16, peak: 0, failures: 2 });
+        assert_eq!(stats.hugetlb["1GB"].usage, 7, "without reservations use is told");
+        assert_eq!(
+            stats.rdma.limit,
+            [RdmaEntry { device: "mlx4_0".into(), handles: u32::MAX, objects: 3000 }]
+        );
+        assert_eq!(stats.misc["sev"], MiscStats { usage: 1, events: 4 });
+    }
+
+    #[test]
+    fn a_line_that_is_not_understood_is_named() {
+        for (file, content) in
+            [("pids.current", "x\n"), ("cpu.stat", "usage_usec\n"), ("io.stat", "8 rbytes=1\n")]
+        {
+            let fake = Fake::new(&[(file, content)]);
+            let error = read(&fake.dir, &mut Stats::default()).unwrap_err();
+            let expected = format!("unexpected content of {}/{file}: {:?}", fake.dir.path(), content.trim());
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_tells_nothing() {
+        let mut stats = Stats::default();
+        read(&Fake::new(&[]).dir, &mut stats).unwrap();
+        assert_eq!(
+            stats,
+            Stats { memory: MemoryStats { hierarchical: true, ..Default::default() }, ..Default::default() }
+        );
+    }
+}

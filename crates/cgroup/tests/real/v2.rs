@@ -123,9 +123,9 @@ fn a_process_is_found_where_it_is() {
 }
 
 #[test]
-fn rights_are_not_needed_for_a_container_without_limits() {
+fn trouble_other_than_lacking_rights_is_never_passed_over() {
     let Some(scratch) = Scratch::with_v2() else { return };
-    // A directory may hold no further cgroup: EAGAIN stands for another trouble than lacking rights.
+    // A directory that may hold no further cgroup answers EAGAIN.
     let places = scratch.places();
     let record = places.record().unwrap();
     let plan = scratch.plan("{}", Devices::Untouched);
