@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use lexopt::Parser;
 
 mod apt;
+mod bench;
 mod bulkrun;
 mod cache;
 mod demo;
@@ -23,6 +24,7 @@ Needs rustup's stable Rust (cargo 1.88 or newer; the cargo of a Debian release m
 
 cargo xtask COMMAND
 
+  bench start       measure what a container's start costs, ours and its peers'
   demo [-- COMMAND] run a command in a container made of this machine's own files
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
@@ -52,6 +54,7 @@ fn run() -> Result<ExitCode> {
 
 fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
     match command.to_str() {
+        Some("bench") => bench::run(parser),
         Some("demo") => demo::run(parser),
         Some("peers") => peers::run(parser),
         Some("test") => test::run(parser),

@@ -1,0 +1,58 @@
+//! The private mount namespace that all platforms share.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+/// Where a machine with cgroup v1 has its v2 hierarchy, if it has one.
+const UNIFIED: &str = "/sys/fs/cgroup/unified";
+
+/// Starts this program again, with the same arguments, in a mount namespace of its own.
+pub(super) fn enter() -> Result<ExitCode> {
+    let program = std::env::current_exe().context("find this program")?;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(program).args(std::env::args_os().skip(1));
+    let status = command.arg("--inside").status().context("start unshare")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Makes a hybrid machine look like one with cgroup v1 alone: crun refuses anything else that has v1.
+///
+/// An empty tmpfs takes the place of the v2 hierarchy, so that what a runtime makes there goes with the namespace.
+pub(super) fn settle() -> Result<()> {
+    if !is_hybrid(&fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?) {
+        return Ok(());
+    }
+    rustix::mount::unmount(UNIFIED, UnmountFlags::DETACH).with_context(|| format!("unmount {UNIFIED}"))?;
+    rustix::mount::mount("none", UNIFIED, "tmpfs", MountFlags::empty(), None)
+        .with_context(|| format!("mount a tmpfs at {UNIFIED}"))
+}
+
+fn is_hybrid(mounts: &str) -> bool {
+    let fields = mounts.lines().map(|line| Vec::from_iter(line.split(' ')));
+    let mut kinds = fields.filter(|fields| fields.len() > 2 && Path::new(fields[1]) == Path::new(UNIFIED));
+    kinds.any(|fields| fields[2] == "cgroup2")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_v2_hierarchy_beside_v1_is_hybrid() {
+        for (mounts, expected) in [
+            (
+                "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n",
+                true,
+            ),
+            ("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", false),
+            ("none /sys/fs/cgroup/unified tmpfs rw 0 0\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_hybrid(mounts), expected, "wrong verdict on {mounts:?}");
+        }
+    }
+}
