@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use bulkhead_runtime::cli::{self, Command, Global, Invocation};
+use bulkhead_runtime::command;
 use bulkhead_runtime::log::Log;
 
 fn main() -> ExitCode {
@@ -24,18 +25,26 @@ fn run(invocation: Invocation) -> ExitCode {
     for warning in &invocation.warnings {
         log.warn(warning);
     }
-    match dispatch(invocation.command) {
+    match dispatch(&invocation.global, invocation.command, &log) {
         Ok(code) => code,
         Err(error) => failed(&log, &*error),
     }
 }
 
-fn dispatch(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Help(topic) => print(&cli::help(topic)),
         Command::Version => print(&cli::version()),
         Command::Completion(shell) => print(&cli::completion(shell)),
         Command::Man => print(&cli::man()),
+        Command::Create(options) => Ok(command::create(global, &options, log)?),
+        Command::Run(options) => Ok(command::run(global, &options, log)?),
+        Command::Exec(options) => Ok(command::exec::exec(global, &options, log)?),
+        Command::Start(id) => Ok(command::start(global, &id, log)?),
+        Command::Kill(options) => Ok(command::kill(global, &options)?),
+        Command::Delete(options) => Ok(command::delete(global, &options, log)?),
+        Command::Pause(id) => Ok(command::pause(global, &id)?),
+        Command::Resume(id) => Ok(command::resume(global, &id)?),
         other => Err(format!("{other:?} is not there yet").into()),
     }
 }

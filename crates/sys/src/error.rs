@@ -25,6 +25,12 @@ impl Error {
         self.errno
     }
 
+    /// Returns what the error number means, in lower case.
+    pub fn text(&self) -> String {
+        let message = std::io::Error::from(self.errno).to_string();
+        message.split(" (os error").next().unwrap_or(&message).to_lowercase()
+    }
+
     /// Returns the call with its arguments, without the error.
     pub fn call(&self) -> &str {
         &self.call
@@ -33,9 +39,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = std::io::Error::from(self.errno).to_string();
-        let text = message.split(" (os error").next().unwrap_or(&message);
-        write!(f, "{}: {}", self.call, text.to_lowercase())
+        write!(f, "{}: {}", self.call, self.text())
     }
 }
 

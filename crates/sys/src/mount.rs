@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
 };
 
 use crate::syscall::check;
@@ -229,13 +229,31 @@ impl Filesystem {
 
 /// Makes `new_root` the root of the mount namespace and detaches the old root, leaving no trace of the host.
 ///
-/// The working directory is the new root afterwards.
+/// The working directory is the new root afterwards. Unmounting the old root is not seen by peers of its mounts.
 ///
 /// # Errors
 /// EINVAL when `new_root` is not a mount or its parent is shared, see pivot_root(2).
-pub fn pivot_root(new_root: impl AsFd) -> Result<()> {
+pub fn pivot_root(new_root: impl AsFd, old_mounts: OldMounts) -> Result<()> {
+    let old_root = match old_mounts {
+        OldMounts::Receiving => None,
+        OldMounts::Shared => Some(crate::path::open_host(Path::new("/"), rustix::fs::OFlags::PATH)?),
+    };
     rustix::process::fchdir(&new_root).call(|| "fchdir(new root)")?;
     rustix::process::pivot_root(".", ".").call(|| "pivot_root(\".\", \".\")")?;
+    if let Some(old_root) = old_root {
+        rustix::process::fchdir(&old_root).call(|| "fchdir(old root)")?;
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        rustix::mount::mount_change(".", slave).call(|| "mount(\".\", SLAVE | REC)")?;
+    }
     rustix::mount::unmount(".", UnmountFlags::DETACH).call(|| "umount2(\".\", DETACH)")?;
     rustix::process::chdir("/").call(|| "chdir(\"/\")")
+}
+
+/// How the mounts below the old root stand to the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldMounts {
+    /// Nothing that happens to them is seen elsewhere.
+    Receiving,
+    /// They are peers of the host's and must be cut off before they are unmounted.
+    Shared,
 }

@@ -65,6 +65,29 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
         .call(|| format!("close_range({first}, ~0, CLOEXEC)"))
 }
 
+/// Closes every descriptor from `first` on but those of `keep`.
+///
+/// For a process that is about to wait for long and then to become another program: no owner of a descriptor may use
+/// or close it afterwards, so such a process must end by [`exit_now`] or execve(2).
+///
+/// # Errors
+/// ENOSYS before Linux 5.9.
+pub fn close_all_but(first: u32, keep: &[std::os::fd::BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut next = first;
+    for end in kept.into_iter().filter(|&fd| fd >= first).chain(std::iter::once(u32::MAX)) {
+        if next < end {
+            let last = if end == u32::MAX { end } else { end - 1 };
+            // SAFETY: the caller promises that nobody uses these descriptors again.
+            check(unsafe { libc::syscall(libc::SYS_close_range, next, last, 0) })
+                .call(|| format!("close_range({next}, {last})"))?;
+        }
+        next = end.saturating_add(1);
+    }
+    Ok(())
+}
+
 /// Marks one inherited descriptor, which nobody in this process owns, as kept or closed at execve(2).
 ///
 /// # Errors
@@ -97,6 +120,32 @@ pub fn signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
         libc::syscall(libc::SYS_pidfd_send_signal, raw, signal, std::ptr::null::<libc::siginfo_t>(), 0)
     };
     check(returned).map(drop).call(|| format!("pidfd_send_signal(pidfd, {signal})"))
+}
+
+/// Returns the pid of a child that has ended and was not waited for, leaving it so; `None` when there is none.
+///
+/// # Errors
+/// ECHILD without any child.
+pub fn ended_child() -> Result<Option<i32>> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` is a live siginfo_t that the kernel may write; the resource usage is not asked for.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_ALL,
+            0,
+            info.as_mut_ptr(),
+            flags,
+            std::ptr::null::<libc::rusage>(),
+        )
+    };
+    check(returned).call(|| "waitid(P_ALL, WEXITED | WNOHANG | WNOWAIT)")?;
+    // SAFETY: all-zero bytes are a valid siginfo_t, which is how it began.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: waitid(2) fills the fields of SIGCHLD, and sets the pid to 0 when no child has ended.
+    let pid = unsafe { info.si_pid() };
+    Ok(Some(pid).filter(|&pid| pid != 0))
 }
 
 /// Makes the process leader of a new session without a controlling terminal.

@@ -9,6 +9,8 @@ use crate::{Call, Result};
 
 /// The number of the last signal (SIGRTMAX).
 pub const LAST: i32 = 64;
+/// SIGKILL.
+pub const KILL: i32 = 9;
 
 /// A set of signals: bit `n - 1` is signal number `n`, as the kernel has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

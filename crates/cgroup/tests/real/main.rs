@@ -7,5 +7,4 @@ mod rights;
 mod scratch;
 mod v1;
 mod v2;
-mod v2_limits;
 mod watch;

@@ -1,0 +1,214 @@
+//! How a process comes into its namespaces: some it is born with, some it is born into, the rest it joins itself.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use bulkhead_sys::namespace::{self, Kind};
+use bulkhead_sys::path;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::clone::{self, Child};
+use crate::error::{Doing, Error, Result};
+use crate::handshake::{self, Said};
+use crate::plan::Plan;
+
+/// How the container's process comes into its namespaces.
+#[derive(Debug, Default)]
+pub(crate) struct Birth {
+    /// CLONE_NEW* bits.
+    flags: u64,
+    /// Namespaces that the child joins itself, in order.
+    pub joins: Vec<(Kind, OwnedFd)>,
+    /// A pid namespace to be born into.
+    pid: Option<OwnedFd>,
+    /// A user namespace to be born into, which takes a process in between.
+    user: Option<OwnedFd>,
+    /// Time offsets for the runtime to write, with the namespace to return to.
+    time: Option<(String, OwnedFd)>,
+    /// Whether the child writes the offsets instead.
+    pub child_sets_time: bool,
+}
+
+/// Where a process was born.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Birthplace {
+    /// In its cgroup of the v2 hierarchy.
+    Cgroup,
+    /// In its maker's cgroup.
+    Elsewhere,
+}
+
+impl Birth {
+    /// Opens what a new container joins, in the runtime's own namespaces.
+    ///
+    /// # Errors
+    /// A namespace that is not there.
+    pub(crate) fn of_container(plan: &Plan) -> Result<Self> {
+        let namespaces = &plan.namespaces;
+        let mut flags = namespaces.new_kinds().iter().fold(0, |flags, kind| flags | kind.flag());
+        // Its root is the cgroup that the child joins first.
+        flags &= !Kind::Cgroup.flag();
+        let mut birth = Self { flags, ..Self::default() };
+        for (kind, path) in &namespaces.join {
+            let namespace = path::open_host(path, OFlags::RDONLY)
+                .doing(|| format!("open the {} namespace to join", kind.link()))?;
+            match kind {
+                Kind::Pid => birth.pid = Some(namespace),
+                Kind::User => birth.user = Some(namespace),
+                _ => birth.joins.push((*kind, namespace)),
+            }
+        }
+        if !namespaces.time_offsets.is_empty() {
+            birth.flags &= !Kind::Time.flag();
+            if namespaces.has(Kind::User) {
+                birth.child_sets_time = true;
+            } else {
+                birth.time = Some((namespaces.time_offsets.clone(), own_namespace(Kind::Time)?));
+            }
+        }
+        Ok(birth)
+    }
+
+    /// Describes a process that joins a container: it is born into the pid namespace, and as an ordinary user also
+    /// into the user namespace, which gives the right to the others.
+    pub(crate) fn into_container(pid: Option<OwnedFd>, user: Option<OwnedFd>) -> Self {
+        Self { pid, user, ..Self::default() }
+    }
+
+    /// Makes the process, which runs `child` with `given`.
+    ///
+    /// # Errors
+    /// No right to a namespace, a limit that is reached; the error names the setting.
+    pub(crate) fn spawn<T>(
+        self,
+        cgroup: Option<BorrowedFd<'_>>,
+        given: T,
+        child: fn(T, Birthplace) -> i32,
+    ) -> Result<Child> {
+        let work = Work { cgroup, given, child };
+        let own_pid = self.pid.as_ref().map(|_| own_namespace(Kind::Pid)).transpose()?;
+        if let Some((offsets, _)) = &self.time {
+            namespace::unshare(Kind::Time).doing(|| "make a time namespace")?;
+            std::fs::write("/proc/self/timens_offsets", offsets).doing(|| "set /linux/timeOffsets")?;
+        }
+        let child = match &self.user {
+            None => {
+                self.enter_pid_namespace()?;
+                self.clone(work, Relation::Child)
+            }
+            Some(user) => self.clone_inside(user, work),
+        };
+        // Hooks and helpers belong to the runtime's own namespaces again.
+        if let Some(own) = own_pid.filter(|_| self.user.is_none()) {
+            namespace::join(own.as_fd(), Kind::Pid).doing(|| "return to the runtime's pid namespace")?;
+        }
+        if let Some((_, own)) = &self.time {
+            namespace::join(own.as_fd(), Kind::Time).doing(|| "return to the runtime's time namespace")?;
+        }
+        child
+    }
+
+    fn enter_pid_namespace(&self) -> Result<()> {
+        let Some(namespace) = &self.pid else { return Ok(()) };
+        namespace::join(namespace.as_fd(), Kind::Pid).doing(|| "join the pid namespace")
+    }
+
+    /// Clones the child, into its v2 cgroup where the kernel allows that.
+    fn clone<T>(&self, work: Work<'_, T>, relation: Relation) -> Result<Child> {
+        let Work { cgroup, given, child } = work;
+        let sibling = relation == Relation::ChildOfParent;
+        let request = clone::Request { namespaces: self.flags, cgroup, sibling };
+        let mut slot = Some(given);
+        let mut run = |place| slot.take().map_or(1, |given| child(given, place));
+        let place = if cgroup.is_some() { Birthplace::Cgroup } else { Birthplace::Elsewhere };
+        let result = match clone::spawn(&request, || run(place)) {
+            // What a threaded or occupied cgroup, or a kernel without CLONE_INTO_CGROUP, answers.
+            Err(error) if cgroup.is_some() && is_about_cgroup(error.errno()) => {
+                clone::spawn(&clone::Request { cgroup: None, ..request }, || run(Birthplace::Elsewhere))
+            }
+            other => other,
+        };
+        result.map_err(|source| Error::System { doing: self.explain(source.errno()), source })
+    }
+
+    /// Says what a refused clone3(2) means to a user.
+    fn explain(&self, errno: Errno) -> String {
+        let user = self.flags & Kind::User.flag() != 0;
+        match errno {
+            Errno::PERM | Errno::ACCESS if user => {
+                "make a user namespace: this host forbids it (see the kernel parameters kernel.unprivileged_userns_clone \
+                 and kernel.apparmor_restrict_unprivileged_userns)"
+                    .to_owned()
+            }
+            Errno::PERM => "make the container's namespaces: the runtime lacks CAP_SYS_ADMIN".to_owned(),
+            Errno::NOSPC | Errno::USERS => {
+                "make the container's namespaces: a limit in /proc/sys/user/max_*_namespaces is reached".to_owned()
+            }
+            Errno::AGAIN => "make the container's process: a limit on processes is reached".to_owned(),
+            _ => "make the container's process".to_owned(),
+        }
+    }
+
+    /// Joins a foreign user namespace in a process in between, which the runtime could not leave again itself.
+    fn clone_inside<T>(&self, user: &OwnedFd, work: Work<'_, T>) -> Result<Child> {
+        let (parent, socket) = handshake::pair()?;
+        let mut slot = Some(work);
+        let between = clone::spawn(&clone::Request::default(), || {
+            let born = namespace::join(user.as_fd(), Kind::User)
+                .doing(|| "join the user namespace")
+                .and_then(|()| self.enter_pid_namespace())
+                .and_then(|()| match slot.take() {
+                    Some(work) => self.clone(work, Relation::ChildOfParent),
+                    None => Err(Error::Usage("nothing to start".into())),
+                })
+                .and_then(|child| socket.born(child.pid, child.pidfd.as_fd()));
+            match born {
+                Ok(()) => 0,
+                Err(error) => {
+                    socket.failed(&crate::error::chain(&error));
+                    1
+                }
+            }
+        })
+        .doing(|| "make the process that joins the user namespace")?;
+        drop((socket, slot));
+        let said = parent.hear();
+        waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED)
+            .doing(|| "wait for the process that joins the user namespace")?;
+        match said? {
+            Said::Born(pid, pidfd) => Ok(Child { pid, pidfd }),
+            Said::Failed(chain) => Err(Error::Init { chain }),
+            _ => Err(Error::InitDied { how: "it could not join the user namespace".into(), hint: "" }),
+        }
+    }
+}
+
+/// What a new process does, and where.
+struct Work<'a, T> {
+    cgroup: Option<BorrowedFd<'a>>,
+    given: T,
+    child: fn(T, Birthplace) -> i32,
+}
+
+/// Whose child the container's process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    /// Of the process that makes it.
+    Child,
+    /// Of the parent of the process that makes it.
+    ChildOfParent,
+}
+
+fn is_about_cgroup(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::BUSY | Errno::OPNOTSUPP | Errno::INVAL | Errno::ACCESS | Errno::NOENT | Errno::TOOBIG
+    )
+}
+
+fn own_namespace(kind: Kind) -> Result<OwnedFd> {
+    let link = format!("/proc/self/ns/{}", kind.link());
+    path::open_host(Path::new(&link), OFlags::RDONLY).doing(|| format!("open {link}"))
+}

@@ -1,0 +1,61 @@
+//! The bundle: a directory with a configuration and, as a rule, a root file system.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_spec::Config;
+
+use crate::error::{Doing, Error, Result};
+
+/// The name of the configuration in a bundle.
+pub const CONFIG: &str = "config.json";
+
+/// A bundle that was read.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// The text of its configuration.
+    pub text: String,
+    /// The configuration.
+    pub config: Config,
+}
+
+impl Bundle {
+    /// Reads the bundle at `path` (the working directory where there is none), with its own configuration or another.
+    ///
+    /// # Errors
+    /// A directory or configuration that is not there or not readable, a configuration that is not valid JSON.
+    pub fn read(path: Option<&Path>, config: Option<&Path>) -> Result<Self> {
+        let given = path.unwrap_or(Path::new("."));
+        let path = std::fs::canonicalize(given).doing(|| format!("open the bundle {}", given.display()))?;
+        let file = config.map_or_else(|| path.join(CONFIG), Path::to_path_buf);
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            let reason = match error.kind() {
+                std::io::ErrorKind::NotFound => format!(
+                    "{} is not there; `bulkrun spec --bundle {}` writes one",
+                    file.display(),
+                    path.display()
+                ),
+                std::io::ErrorKind::InvalidData => format!("{} is not UTF-8 text", file.display()),
+                _ => format!("read {}: {error}", file.display()),
+            };
+            Error::Bundle { bundle: path.clone(), reason }
+        })?;
+        let config = Config::from_json(&text)?;
+        Ok(Self { path, text, config })
+    }
+
+    /// Makes sure that the root file system is there, before anything is made for it.
+    ///
+    /// # Errors
+    /// A path that is missing or no directory.
+    pub fn check_root(&self, root: &Path) -> Result<()> {
+        let reason = match std::fs::metadata(root) {
+            Ok(found) if found.is_dir() => return Ok(()),
+            Ok(_) => "is not a directory".to_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is not there".to_owned(),
+            Err(error) => format!("cannot be used: {error}"),
+        };
+        Err(Error::invalid("/root/path", format!("the root file system {} {reason}", root.display())))
+    }
+}

@@ -1,0 +1,70 @@
+//! The container's `/sys/fs/cgroup`: its own part of every hierarchy and nothing else.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use bulkhead_cgroup::{Version, View};
+use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Reach, attribute};
+use rustix::fs::Mode;
+
+use crate::error::{Doing, Result};
+use crate::mount::Context;
+use crate::plan::mounts::Mount;
+use crate::target;
+
+/// Mounts the container's view of its control groups.
+///
+/// The parts are clones of the host's mounts at the container's own cgroup. In a cgroup namespace that is its root, so
+/// nothing above it is visible; without one the path is, as under runc, but nothing else.
+///
+/// # Errors
+/// The destination and the call that failed.
+pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
+    let doing = || format!("mount the control groups at {}", mount.destination.display());
+    let target = target::directory(context.root, &mount.destination)?;
+    let attributes = Attributes::new(mount.attributes.set, mount.attributes.clear);
+    match context.cgroups {
+        [only] if only.version == Version::V2 => {
+            let tree = part(only, attributes).doing(doing)?;
+            sys_mount::attach(&tree, &target).doing(doing)
+        }
+        // Beside v1, the v2 hierarchy has no controller that a program would look for: left out, as in runc.
+        views => {
+            let views = views.iter().filter(|view| view.version == Version::V1).collect::<Vec<_>>();
+            let tmpfs = Filesystem::open("tmpfs").doing(doing)?;
+            tmpfs.set("mode", "755").doing(doing)?;
+            let base = tmpfs.mount(mount.attributes.set & !attribute::RDONLY).doing(doing)?;
+            furnish(&base, &views).doing(doing)?;
+            sys_mount::attach(&base, &target).doing(doing)?;
+            for view in views {
+                let tree = part(view, attributes).doing(doing)?;
+                sys_mount::attach_at(&tree, base.as_fd(), Path::new(&view.name)).doing(doing)?;
+            }
+            if mount.attributes.set & attribute::RDONLY == 0 {
+                return Ok(());
+            }
+            sys_mount::set_attributes(&base, Attributes::new(attribute::RDONLY, 0), Reach::Mount).doing(doing)
+        }
+    }
+}
+
+/// Makes the directories and links that the parts need, in a tmpfs that nobody else has seen yet.
+fn furnish(base: &OwnedFd, views: &[&View]) -> rustix::io::Result<()> {
+    let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+    for view in views {
+        rustix::fs::mkdirat(base, view.name.as_str(), mode)?;
+        for link in &view.links {
+            rustix::fs::symlinkat(view.name.as_str(), base, link.as_str())?;
+        }
+    }
+    Ok(())
+}
+
+/// Clones the mount at a cgroup of the container; its path is the runtime's own making, so it is walked as a string.
+fn part(view: &View, attributes: Attributes) -> bulkhead_sys::Result<OwnedFd> {
+    let tree = sys_mount::clone_tree(rustix::fs::CWD, Path::new(&view.source), Reach::Mount)?;
+    if !attributes.is_empty() {
+        sys_mount::set_attributes(&tree, attributes, Reach::Mount)?;
+    }
+    Ok(tree)
+}

@@ -1,0 +1,227 @@
+//! The verbs that change a container: what was typed becomes an operation of the library.
+
+pub mod exec;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bulkhead_sys::process;
+
+use crate::bundle::Bundle;
+use crate::cli::{CgroupManager, CreateOptions, DeleteOptions, Global, KillOptions, Rootless, RunOptions};
+use crate::container::{self, Container};
+use crate::error::{Doing, Error, Result};
+use crate::foreground::{self, Ward};
+use crate::hooks::{self, Document};
+use crate::id::ContainerId;
+use crate::launch::{self, Cgroups, Keyring, Request, Start};
+use crate::lifecycle::Status;
+use crate::log::Log;
+use crate::rootfs::Entry;
+use crate::signal::Signal;
+use crate::state::StateDir;
+use crate::{gate, host};
+
+/// Returns where the state of containers is.
+///
+/// # Errors
+/// As [`container::default_root`].
+pub fn state_root(global: &Global) -> Result<PathBuf> {
+    match &global.root {
+        Some(root) => std::path::absolute(root).doing(|| format!("find the directory {}", root.display())),
+        None => container::default_root(),
+    }
+}
+
+/// Decides whether a container gets cgroups, and by whom.
+///
+/// # Errors
+/// The systemd driver, which is not there yet.
+pub fn cgroups(global: &Global) -> Result<Cgroups> {
+    let rootless = match global.rootless {
+        Rootless::Yes => true,
+        Rootless::No => false,
+        Rootless::Auto => !host::is_real_root()?,
+    };
+    match global.cgroup_manager {
+        CgroupManager::Disabled => Ok(Cgroups::None),
+        CgroupManager::Systemd => Err(Error::Usage(
+            "the systemd cgroup driver is not supported yet; leave --systemd-cgroup out to use cgroupfs"
+                .into(),
+        )),
+        CgroupManager::Cgroupfs if rootless => Ok(Cgroups::IfPermitted),
+        CgroupManager::Cgroupfs => Ok(Cgroups::Required),
+    }
+}
+
+/// `create`: makes a container whose program waits for `start`.
+///
+/// # Errors
+/// As [`launch::launch`].
+pub fn create(global: &Global, options: &CreateOptions, log: &Log) -> Result<ExitCode> {
+    let state_root = state_root(global)?;
+    let bundle = Bundle::read(options.bundle.as_deref(), options.config.as_deref())?;
+    let request = request(global, options, &state_root, Start::AtGate)?;
+    launch::launch(&bundle, &request, log)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `run`: makes a container, lets its program run and, unless it is detached, waits for it.
+///
+/// # Errors
+/// As [`launch::launch`], and what is left when the container cannot be removed.
+pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode> {
+    let state_root = state_root(global)?;
+    let create = &options.create;
+    let bundle = Bundle::read(create.bundle.as_deref(), create.config.as_deref())?;
+    let terminal = bundle.config.process.as_ref().is_some_and(|process| process.terminal);
+    if options.detach && terminal && create.console_socket.is_none() {
+        return Err(Error::Usage("a terminal needs --console-socket, or `run` without --detach".into()));
+    }
+    let request = request(global, create, &state_root, Start::AtOnce)?;
+    if options.detach {
+        launch::launch(&bundle, &request, log)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let watch = foreground::Watch::begin(!create.no_subreaper)?;
+    let launched = launch::launch(&bundle, &request, log)?;
+    launched.dir.unlock()?;
+    let code = watch.attend(Ward { child: &launched.child, master: launched.master })?;
+    if !options.keep {
+        let container = Container { dir: launched.dir, state: launched.state };
+        container.dir.lock()?;
+        container.remove(log)?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn request<'a>(
+    global: &Global,
+    options: &'a CreateOptions,
+    state_root: &'a std::path::Path,
+    start: Start,
+) -> Result<Request<'a>> {
+    Ok(Request {
+        state_root,
+        id: &options.id,
+        console_socket: options.console_socket.as_deref(),
+        pidfd_socket: options.pidfd_socket.as_deref(),
+        pid_file: options.pid_file.as_deref(),
+        passed: passed_descriptors(options.preserve_fds),
+        entry: if options.no_pivot { Entry::Move } else { Entry::Pivot },
+        keyring: if options.no_new_keyring { Keyring::Inherited } else { Keyring::New },
+        start,
+        cgroups: cgroups(global)?,
+    })
+}
+
+/// Counts the descriptors that a process gets: those of socket activation come first, sd_listen_fds(3).
+pub fn passed_descriptors(preserved: u32) -> u32 {
+    let listening = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
+    listening.saturating_add(preserved)
+}
+
+/// `start`: opens the gate of a created container.
+///
+/// # Errors
+/// A container that is not created, a program that cannot be executed.
+pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
+    let container = Container::lock(&state_root(global)?, id)?;
+    match container.status()? {
+        Status::Created => {}
+        status => return Err(Error::State { operation: "start", status }),
+    }
+    gate::open(&container.dir)?;
+    let hooks = container.stored()?.hooks()?;
+    let document = Document::new(&container.state, container.state.process.map(|process| process.pid));
+    for warning in hooks::run_all("poststart", &hooks.poststart, &document, Status::Running) {
+        log.warn(warning);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `kill`: sends a signal to the first process, or to all.
+///
+/// # Errors
+/// A container that is not running; the text is runc's, since engines look for it.
+pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
+    let container = Container::find(&state_root(global)?, &options.id)?;
+    let number = options.signal.number();
+    if options.all {
+        container.cgroup().kill_all(number)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(pidfd) = container.pidfd() else { return Err(Error::Usage("container not running".into())) };
+    process::signal(&pidfd, number).doing(|| format!("send {} to the container", options.signal))?;
+    if options.signal == Signal::KILL && container.status()? == Status::Paused {
+        // A frozen process dies only once it may run.
+        container.cgroup().thaw()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `delete`: removes a container that has ended, or with force any.
+///
+/// # Errors
+/// A container that runs, or, without force, one that is not there.
+pub fn delete(global: &Global, options: &DeleteOptions, log: &Log) -> Result<ExitCode> {
+    let dir = match StateDir::open(&state_root(global)?, &options.id).and_then(|dir| dir.lock().map(|()| dir))
+    {
+        Err(Error::NotFound { .. }) if options.force => return Ok(ExitCode::SUCCESS),
+        other => other?,
+    };
+    let state = match dir.load() {
+        Ok(Some(state)) if state.ready => state,
+        _ if options.force => {
+            container::remove_leftovers(dir, log)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(_) => {
+            return Err(Error::Damaged {
+                id: options.id.as_str().to_owned(),
+                reason: "its creation was interrupted; `bulkrun delete --force` removes what is left".into(),
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let container = Container { dir, state };
+    match container.status()? {
+        Status::Stopped => {}
+        Status::Created => container.kill()?,
+        _ if options.force => container.kill()?,
+        status => {
+            return Err(Error::Usage(format!(
+                "cannot delete container {} that is not stopped: {status}",
+                options.id.as_str()
+            )));
+        }
+    }
+    container.remove(log)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `pause`: freezes all processes.
+///
+/// # Errors
+/// A container that is not created or running.
+pub fn pause(global: &Global, id: &ContainerId) -> Result<ExitCode> {
+    let container = Container::lock(&state_root(global)?, id)?;
+    match container.status()? {
+        Status::Created | Status::Running => container.cgroup().freeze()?,
+        status => return Err(Error::State { operation: "pause", status }),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `resume`: lets all processes of a paused container go on.
+///
+/// # Errors
+/// A container that is not paused.
+pub fn resume(global: &Global, id: &ContainerId) -> Result<ExitCode> {
+    let container = Container::lock(&state_root(global)?, id)?;
+    match container.status()? {
+        Status::Paused => container.cgroup().thaw()?,
+        status => return Err(Error::State { operation: "resume", status }),
+    }
+    Ok(ExitCode::SUCCESS)
+}

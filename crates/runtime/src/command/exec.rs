@@ -1,0 +1,58 @@
+//! `exec`: another process in a container.
+
+use std::process::ExitCode;
+
+use bulkhead_cgroup::SubCgroups;
+
+use crate::cli::{ExecOptions, Global};
+use crate::command::{passed_descriptors, state_root};
+use crate::container::Container;
+use crate::error::{Error, Result};
+use crate::foreground::{Ward, Watch};
+use crate::join::{self, Request};
+use crate::lifecycle::Status;
+use crate::log::Log;
+
+/// Runs a process in a container and, unless it is detached, waits for it.
+///
+/// # Errors
+/// A container that is not running, a process that cannot be made.
+pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCode> {
+    let container = Container::find(&state_root(global)?, &options.id)?;
+    match container.status()? {
+        Status::Created | Status::Running => {}
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => {
+            return Err(Error::Usage(
+                "cannot exec in a paused container (use --ignore-paused to override)".into(),
+            ));
+        }
+        // The text is runc's.
+        _ => return Err(Error::Usage("cannot exec in a stopped container".into())),
+    }
+    let stored = container.stored()?;
+    let plan = stored.plan(&container.state.bundle)?;
+    let mut warnings = Vec::new();
+    let process = stored.joining_process(&options.process, &mut warnings)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
+    if options.detach && process.terminal.is_some() && options.console_socket.is_none() {
+        return Err(Error::Usage("a terminal needs --console-socket, or `exec` without --detach".into()));
+    }
+    let request = Request {
+        container: &container,
+        plan: &plan,
+        sub_cgroups: SubCgroups::parse(&options.cgroups)?,
+        console_socket: options.console_socket.as_deref(),
+        pidfd_socket: options.pidfd_socket.as_deref(),
+        pid_file: options.pid_file.as_deref(),
+        passed: passed_descriptors(options.preserve_fds),
+    };
+    if options.detach {
+        join::start(&request, process, log)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let watch = Watch::begin(true)?;
+    let joined = join::start(&request, process, log)?;
+    let code = watch.attend(Ward { child: &joined.child, master: joined.master })?;
+    Ok(ExitCode::from(code))
+}

@@ -1,0 +1,186 @@
+//! A container that exists: its record, its process, its cgroup, its end.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bulkhead_cgroup::{Cgroup, Freezer};
+use bulkhead_sys::{process, signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::{Doing, Error, Result};
+use crate::hooks::{self, Document};
+use crate::id::ContainerId;
+use crate::lifecycle::{self, Observed, Status};
+use crate::log::Log;
+use crate::plan::stored::Stored;
+use crate::state::{State, StateDir};
+use crate::{gate, host};
+
+/// How long a container that was killed may take to end.
+const LAST_BREATH: Duration = Duration::from_secs(10);
+
+/// A container that was created.
+#[derive(Debug)]
+pub struct Container {
+    /// Its state directory.
+    pub dir: StateDir,
+    /// Its record.
+    pub state: State,
+}
+
+/// Returns where the state of containers is, unless the caller chose: below `/run`, or an ordinary user's runtime
+/// directory.
+///
+/// # Errors
+/// An ordinary user without XDG_RUNTIME_DIR.
+pub fn default_root() -> Result<PathBuf> {
+    if rustix::process::geteuid().is_root() && host::is_real_root()? {
+        return Ok("/run/bulkrun".into());
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !dir.is_empty() => Ok(Path::new(&dir).join("bulkrun")),
+        _ if rustix::process::geteuid().is_root() => Ok("/run/bulkrun".into()),
+        _ => Err(Error::Usage(
+            "XDG_RUNTIME_DIR is not set; say with --root where the state of containers is".into(),
+        )),
+    }
+}
+
+impl Container {
+    /// Finds a container.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and [`Error::Damaged`] for one whose creation was interrupted.
+    pub fn find(root: &Path, id: &ContainerId) -> Result<Self> {
+        let dir = StateDir::open(root, id)?;
+        let state = dir.load_created()?;
+        Ok(Self { dir, state })
+    }
+
+    /// Finds a container and locks it against other commands.
+    ///
+    /// # Errors
+    /// As [`Container::find`].
+    pub fn lock(root: &Path, id: &ContainerId) -> Result<Self> {
+        let dir = StateDir::open(root, id)?;
+        dir.lock()?;
+        let state = dir.load_created()?;
+        Ok(Self { dir, state })
+    }
+
+    /// Asks the kernel what the container is doing.
+    ///
+    /// # Errors
+    /// A cgroup or gate that cannot be looked at.
+    pub fn status(&self) -> Result<Status> {
+        let alive = self.is_alive();
+        let observed = Observed {
+            ready: self.state.ready,
+            alive,
+            frozen: alive && self.cgroup().freezer_state()? == Freezer::Frozen,
+            gated: alive && gate::is_closed(&self.dir)?,
+        };
+        Ok(lifecycle::status(observed))
+    }
+
+    /// Tells whether its first process is the recorded one and has not ended.
+    fn is_alive(&self) -> bool {
+        let Some(recorded) = self.state.process else { return false };
+        let found = host::process_stat(recorded.pid);
+        found.is_ok_and(|found| found.alive && found.start_time == recorded.start_time)
+            && host::boot_id().is_ok_and(|boot| boot == self.state.boot_id)
+    }
+
+    /// Opens its first process; `None` when that has ended, whoever has its pid now.
+    pub fn pidfd(&self) -> Option<OwnedFd> {
+        let pidfd = process::open_pidfd(self.state.process?.pid).ok()?;
+        // Asked after opening: if it is the recorded process now, the descriptor refers to it.
+        self.is_alive().then_some(pidfd)
+    }
+
+    /// Finds its cgroup.
+    pub fn cgroup(&self) -> Cgroup {
+        Cgroup::open(&self.state.cgroup)
+    }
+
+    /// Reads the configuration that it was created with.
+    ///
+    /// # Errors
+    /// A copy that is missing or damaged.
+    pub fn stored(&self) -> Result<Stored> {
+        Stored::read(&self.dir)
+    }
+
+    /// Kills all its processes and waits until its first one has ended.
+    ///
+    /// # Errors
+    /// A process that does not end, which only the kernel can cause.
+    pub fn kill(&self) -> Result<()> {
+        let pidfd = self.pidfd();
+        if let Some(pidfd) = &pidfd {
+            // It may end by itself in between.
+            let _ = process::signal(pidfd, signal::KILL);
+        }
+        self.cgroup().kill_all(signal::KILL)?;
+        match pidfd {
+            Some(pidfd) if !ends_within(&pidfd, LAST_BREATH)? => {
+                Err(Error::Usage(format!("container {} does not end although it was killed", self.state.id)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what is left of a container that has ended.
+    ///
+    /// # Errors
+    /// A cgroup that cannot be removed; the record stays then, so that it can be tried again.
+    pub fn remove(self, log: &Log) -> Result<()> {
+        let cgroup = self.cgroup();
+        // Without a pid namespace of its own its other processes are still there.
+        cgroup.kill_all(signal::KILL)?;
+        cgroup.remove()?;
+        // A creation that was interrupted while the copy was written ran no hook.
+        if let Ok(hooks) = self.stored().and_then(|stored| stored.hooks()) {
+            let document = Document::new(&self.state, None);
+            for warning in hooks::run_all("poststop", &hooks.poststop, &document, Status::Stopped) {
+                log.warn(warning);
+            }
+        }
+        self.dir.remove()
+    }
+}
+
+/// Removes what an interrupted creation left, as far as it was recorded.
+///
+/// # Errors
+/// As [`Container::remove`].
+pub fn remove_leftovers(dir: StateDir, log: &Log) -> Result<()> {
+    match dir.load()? {
+        Some(state) => {
+            let container = Container { dir, state };
+            container.kill()?;
+            container.remove(log)
+        }
+        None => dir.remove(),
+    }
+}
+
+/// Waits until the process behind a pidfd has ended; tells whether it did in time.
+///
+/// # Errors
+/// As poll(2).
+pub fn ends_within(pidfd: &OwnedFd, limit: Duration) -> Result<bool> {
+    let end = std::time::Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        let left = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left)) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result.map(|ready| ready > 0).doing(|| "wait for a process to end"),
+        }
+    }
+}

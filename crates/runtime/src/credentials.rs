@@ -1,0 +1,146 @@
+//! Who the process is and what it may do. One function for init and exec, so that the two cannot differ.
+//!
+//! Order matters. With no_new_privs the filter is loaded last. Without it, loading needs CAP_SYS_ADMIN, so the filter
+//! comes before the capabilities are dropped, and the calls after it must pass it: that is docker's default. The
+//! bounding set is dropped while CAP_SETPCAP is still held, the identity changes with the permitted set kept.
+
+use std::os::fd::OwnedFd;
+
+use bulkhead_seccomp::Program;
+use bulkhead_sys::credentials::{self as sys_credentials, Capabilities};
+use bulkhead_sys::seccomp::{self, Instruction, flag};
+use rustix::io::Errno;
+
+use crate::error::{Doing, Error, Result};
+use crate::plan::process::{CapabilitySets, Process};
+use crate::procfs::Procfs;
+
+/// The number after the last capability that any kernel can have: the sets are 64 bits wide.
+const CAPABILITY_LIMIT: u32 = 64;
+
+/// Gives the calling process the identity and capabilities of `process`, and the filter if it must come before.
+///
+/// Returns the notification descriptor, if the filter was loaded here and has one.
+///
+/// # Errors
+/// EPERM and EINVAL with what was refused.
+pub(crate) fn assume(
+    process: &Process,
+    filter: Option<&Program>,
+    groups_denied: bool,
+) -> Result<Option<OwnedFd>> {
+    let before = filter.filter(|_| !process.no_new_privileges);
+    let listener = before.map(load).transpose()?.flatten();
+    let held = drop_bounding(process.capabilities.bounding)?;
+    sys_credentials::keep_capabilities(true).doing(|| "keep capabilities across the change of user")?;
+    set_identity(process, groups_denied)?;
+    set_sets(process.capabilities.within(held))?;
+    if process.no_new_privileges {
+        sys_credentials::set_no_new_privs().doing(|| "set noNewPrivileges")?;
+    }
+    Ok(listener)
+}
+
+/// Loads a filter that comes last, just before execve(2).
+///
+/// # Errors
+/// As seccomp(2).
+pub(crate) fn load_last(process: &Process, filter: Option<&Program>) -> Result<Option<OwnedFd>> {
+    Ok(filter.filter(|_| process.no_new_privileges).map(load).transpose()?.flatten())
+}
+
+fn load(program: &Program) -> Result<Option<OwnedFd>> {
+    let instructions: Vec<Instruction> = program
+        .instructions
+        .iter()
+        .map(|i| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
+        .collect();
+    let mut flags = program.flags.bits();
+    if program.uses_notify {
+        flags |= flag::NEW_LISTENER;
+    }
+    seccomp::load(&instructions, flags).doing(|| "load the seccomp filter")
+}
+
+/// Asks AppArmor and SELinux for the labels that execve(2) will set.
+///
+/// # Errors
+/// A security module that the kernel does not have, a profile or label that it does not know.
+pub(crate) fn label(procfs: &Procfs, process: &Process) -> Result<()> {
+    if let Some(profile) = &process.apparmor_profile {
+        // Since Linux 5.8 AppArmor has files of its own, beside those that it shares with SELinux.
+        let own = std::path::PathBuf::from(format!(
+            "{}/attr/apparmor/exec",
+            rustix::process::getpid().as_raw_nonzero()
+        ));
+        let name = if procfs.has(&own) { "attr/apparmor/exec" } else { "attr/exec" };
+        procfs.write_own(name, &format!("exec {profile}")).map_err(|source| Error::Label {
+            module: "AppArmor",
+            label: profile.clone(),
+            source: Box::new(source),
+        })?;
+    }
+    if let Some(label) = &process.selinux_label {
+        procfs.write_own("attr/exec", label).map_err(|source| Error::Label {
+            module: "SELinux",
+            label: label.clone(),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
+}
+
+/// Drops what is not in `keep` from the bounding set and returns the capabilities that this kernel has and let us keep.
+fn drop_bounding(keep: Capabilities) -> Result<Capabilities> {
+    let mut held = Capabilities::default();
+    for number in 0..CAPABILITY_LIMIT {
+        let result = if keep.has(number) {
+            sys_credentials::is_in_bounding_set(number)
+        } else {
+            sys_credentials::drop_from_bounding_set(number).map(|()| false)
+        };
+        match result {
+            Ok(true) => held.0 |= 1 << number,
+            Ok(false) => {}
+            // The kernel's last capability was the one before.
+            Err(error) if error.errno() == Errno::INVAL => break,
+            Err(error) => return Err(error).doing(|| "shrink the bounding set"),
+        }
+    }
+    Ok(held)
+}
+
+fn set_identity(process: &Process, groups_denied: bool) -> Result<()> {
+    let user = &process.user;
+    if !groups_denied || !user.groups.is_empty() {
+        sys_credentials::set_groups(&user.groups).doing(|| "set /process/user/additionalGids")?;
+    }
+    sys_credentials::set_gid(user.gid).doing(|| "set /process/user/gid")?;
+    sys_credentials::set_uid(user.uid).doing(|| "set /process/user/uid")
+}
+
+fn set_sets(sets: CapabilitySets) -> Result<()> {
+    sys_credentials::set_capabilities(sets.effective, sets.permitted, sets.inheritable)
+        .doing(|| "set /process/capabilities")?;
+    sys_credentials::clear_ambient().doing(|| "empty the ambient set")?;
+    for number in (0..CAPABILITY_LIMIT).filter(|&number| sets.ambient.has(number)) {
+        sys_credentials::raise_ambient(number).doing(|| "set /process/capabilities/ambient")?;
+    }
+    Ok(())
+}
+
+impl CapabilitySets {
+    /// Leaves out what the bounding set does not hold: nobody can have it, and the specification wants no error.
+    fn within(self, held: Capabilities) -> Self {
+        let within = |set: Capabilities, limit: Capabilities| Capabilities(set.0 & limit.0);
+        let permitted = within(self.permitted, held);
+        let inheritable = within(self.inheritable, held);
+        Self {
+            bounding: held,
+            effective: within(self.effective, permitted),
+            inheritable,
+            permitted,
+            ambient: within(self.ambient, Capabilities(permitted.0 & inheritable.0)),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What the caller gets in the ways it asked for: a pid file, a terminal or a pidfd over a unix socket, a seccomp
+//! notification descriptor for an agent.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use bulkhead_sys::message;
+
+use crate::error::{Doing, Error, Result};
+
+/// Writes the pid into a file that appears complete, by a rename.
+///
+/// # Errors
+/// As open(2), write(2) and rename(2).
+pub(crate) fn pid_file(path: &Path, pid: i32) -> Result<()> {
+    let doing = || format!("write the pid file {}", path.display());
+    let name =
+        path.file_name().ok_or_else(|| Error::Usage(format!("{} cannot be a pid file", path.display())))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    let temporary: PathBuf = path.with_file_name(temporary);
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o666);
+    let mut file = options.open(&temporary).doing(doing)?;
+    let result = write!(file, "{pid}").and_then(|()| std::fs::rename(&temporary, path));
+    if result.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result.doing(doing)
+}
+
+/// Sends the master of the terminal, with its name as the message, as runc does.
+///
+/// # Errors
+/// As connect(2) and sendmsg(2).
+pub(crate) fn console(socket: &Path, master: BorrowedFd<'_>) -> Result<()> {
+    descriptor(socket, master, "/dev/ptmx")
+}
+
+/// Sends a descriptor with a text.
+///
+/// # Errors
+/// As connect(2) and sendmsg(2).
+pub(crate) fn descriptor(socket: &Path, descriptor: BorrowedFd<'_>, text: &str) -> Result<()> {
+    let doing = || format!("send a descriptor to the socket {}", socket.display());
+    let stream = OwnedFd::from(UnixStream::connect(socket).doing(doing)?);
+    message::send(&stream, text.as_bytes(), &[descriptor]).doing(doing)
+}
+
+/// Sends the notification descriptor to an agent (config-linux.md, "The Container Process State").
+///
+/// # Errors
+/// As connect(2) and sendmsg(2).
+pub(crate) fn listener(
+    socket: &Path,
+    listener: BorrowedFd<'_>,
+    pid: i32,
+    metadata: &str,
+    state: bulkhead_spec::State,
+) -> Result<()> {
+    let document = bulkhead_spec::ContainerProcessState {
+        oci_version: bulkhead_spec::OCI_VERSION.to_owned(),
+        fds: vec![bulkhead_spec::SECCOMP_FD_NAME.to_owned()],
+        pid,
+        metadata: metadata.to_owned(),
+        state,
+    };
+    let text = serde_json::to_string(&document)
+        .map_err(|error| Error::Usage(format!("describe the container to its seccomp agent: {error}")))?;
+    descriptor(socket, listener, &text)
+}

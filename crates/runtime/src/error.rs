@@ -1,0 +1,159 @@
+//! What can go wrong, in words a user can act on.
+
+use std::path::PathBuf;
+
+use bulkhead_sys as sys;
+
+/// The result of an operation of the runtime.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failed operation. `Display` names the object; the cause is its `source`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed while doing something that the user can recognise.
+    #[error("{doing}")]
+    System {
+        /// What was being done, as a fragment: `mount proc at /proc`.
+        doing: String,
+        /// The call.
+        source: sys::Error,
+    },
+    /// A document is not what the specification asks for.
+    #[error(transparent)]
+    Parse(#[from] bulkhead_spec::ParseError),
+    /// A value of config.json is understood but not valid.
+    #[error("config.json: {pointer}: {reason}")]
+    Invalid {
+        /// JSON pointer of the value (RFC 6901).
+        pointer: String,
+        /// Why it is not valid and what would be.
+        reason: String,
+    },
+    /// The bundle lacks something.
+    #[error("bundle {}: {reason}", bundle.display())]
+    Bundle {
+        /// Directory of the bundle.
+        bundle: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A container of this id exists.
+    #[error("container {id:?} already exists; `bulkrun delete {id}` removes it")]
+    Exists {
+        /// Id of the container.
+        id: String,
+    },
+    /// No container has this id. The text is runc's: engines compare it.
+    #[error("container does not exist: {id:?}")]
+    NotFound {
+        /// Id of the container.
+        id: String,
+    },
+    /// The container's state forbids the operation.
+    #[error("cannot {operation} a container that is {status}")]
+    State {
+        /// The verb.
+        operation: &'static str,
+        /// What the container is.
+        status: crate::lifecycle::Status,
+    },
+    /// A file of the state directory cannot be used.
+    #[error("state of container {id:?}: {reason}")]
+    Damaged {
+        /// Id of the container.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The container's process failed before it became the user's program.
+    #[error("start the container's process: {}", chain.join(": "))]
+    Init {
+        /// The chain of errors in the child, outermost first.
+        chain: Vec<String>,
+    },
+    /// The container's process ended before it said what was wrong.
+    #[error("the container's process ended while it was being set up: {how}{hint}")]
+    InitDied {
+        /// Its exit status or signal.
+        how: String,
+        /// What is the likely cause.
+        hint: &'static str,
+    },
+    /// A security module refused a label.
+    #[error("set the {module} label {label:?} (is {module} enabled on this host, and the label loaded?)")]
+    Label {
+        /// Name of the security module.
+        module: &'static str,
+        /// The profile or context.
+        label: String,
+        /// What refused it.
+        source: Box<Error>,
+    },
+    /// A hook failed.
+    #[error("{kind} hook #{index} ({}): {reason}", path.display())]
+    Hook {
+        /// Name of the hook's list in config.json.
+        kind: &'static str,
+        /// Position in the list, from 0.
+        index: usize,
+        /// The program.
+        path: PathBuf,
+        /// How it failed.
+        reason: String,
+    },
+    /// A control group refused something.
+    #[error(transparent)]
+    Cgroup(#[from] bulkhead_cgroup::Error),
+    /// The seccomp profile cannot be compiled.
+    #[error("config.json: /linux/seccomp")]
+    Seccomp(#[source] bulkhead_seccomp::Error),
+    /// The request itself makes no sense.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Error {
+    /// Returns an [`Error::Invalid`].
+    pub fn invalid(pointer: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { pointer: pointer.into(), reason: reason.into() }
+    }
+}
+
+/// Says what a system call was for, on the failing path only.
+pub trait Doing<T> {
+    /// Adds `doing()` to the error.
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Doing<T> for sys::Result<T> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|source| Error::System { doing: doing().into(), source })
+    }
+}
+
+impl<T> Doing<T> for std::result::Result<T, rustix::io::Errno> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|errno| {
+            let doing = doing().into();
+            Error::System { source: sys::Error::new("the kernel says", errno), doing }
+        })
+    }
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        sys::Call::call(self, || "the kernel says").doing(doing)
+    }
+}
+
+/// Lists an error and its sources, outermost first, without repeating what an outer text already ends with.
+pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    let mut chain = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(source) = next {
+        chain.push(source.to_string());
+        next = source.source();
+    }
+    chain
+}

@@ -1,0 +1,217 @@
+//! The conversation between the parent and the container's process while it is set up.
+//!
+//! One socket that keeps message boundaries; the child speaks, the parent answers. What is in brackets happens only
+//! when the plan asks for it.
+//!
+//! ```text
+//!   parent                                          child (clone3)
+//!     |                                               |
+//!     |<------------------ Born + descriptor -----|      [a foreign user namespace: said by a process in between]
+//!     |-- Continue ---------------------------------->|  [user namespace: the identity maps are written]
+//!     |                                               |  namespaces, cgroups, mounts, devices
+//!     |<------------------------------- Prepared -----|  [prestart or createRuntime hooks: they run now]
+//!     |-- Continue ---------------------------------->|
+//!     |                                               |  createContainer hooks, root, limits
+//!     |<------------------- Console + descriptor -----|  [terminal: the pseudo-terminal's master]
+//!     |<------------------ Listener + descriptor -----|  [seccomp notification]
+//!     |-- Continue ---------------------------------->|  [seccomp notification: the agent has it]
+//!     |<---------------------------------- Ready -----|
+//!     |-- Continue ---------------------------------->|  the state file names the process from here on
+//!     |<------------------------ Failed + reasons -----|  (at any time instead)
+//!     |<---------------------------- end of stream ----|  the user's program runs, or the process waits at the gate
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use bulkhead_sys::message;
+
+use crate::error::{Doing, Error, Result};
+
+/// Longest message, in bytes: a chain of errors is cut to it.
+const LIMIT: usize = 16 * 1024;
+
+/// What the child says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// The mounts exist; the hooks of the creation may run.
+    Prepared,
+    /// The master of the container's terminal.
+    Console(OwnedFd),
+    /// The descriptor on which system calls are notified.
+    Listener(OwnedFd),
+    /// The container's process exists: its pid and a descriptor of it, from a process in between.
+    Born(i32, OwnedFd),
+    /// Nothing is left but to execute the program.
+    Ready,
+    /// It cannot go on: the chain of errors, outermost first.
+    Failed(Vec<String>),
+    /// It executes the program, waits at the gate, or is dead.
+    Nothing,
+}
+
+/// The parent's end.
+#[derive(Debug)]
+pub(crate) struct Parent(OwnedFd);
+
+/// The child's end.
+#[derive(Debug)]
+pub struct Child(OwnedFd);
+
+/// Makes both ends.
+///
+/// # Errors
+/// As socketpair(2).
+pub(crate) fn pair() -> Result<(Parent, Child)> {
+    let (parent, child) = message::pair().doing(|| "make the socket between parent and container")?;
+    Ok((Parent(parent), Child(child)))
+}
+
+impl Parent {
+    /// Wraps the other end of a socket that was passed through the gate.
+    pub(crate) fn from_socket(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Waits for what the child says next.
+    ///
+    /// # Errors
+    /// A message that this version does not know.
+    pub(crate) fn hear(&self) -> Result<Said> {
+        let mut message = message::receive(&self.0, LIMIT).doing(|| "listen to the container's process")?;
+        let descriptor = message.descriptors.pop();
+        match (message.bytes.split_first(), descriptor) {
+            (None, _) => Ok(Said::Nothing),
+            (Some((b'P', _)), _) => Ok(Said::Prepared),
+            (Some((b'R', _)), _) => Ok(Said::Ready),
+            (Some((b'C', _)), Some(descriptor)) => Ok(Said::Console(descriptor)),
+            (Some((b'L', _)), Some(descriptor)) => Ok(Said::Listener(descriptor)),
+            (Some((b'B', pid)), Some(pidfd)) if pid.len() == 4 => {
+                Ok(Said::Born(i32::from_ne_bytes([pid[0], pid[1], pid[2], pid[3]]), pidfd))
+            }
+            (Some((b'F', text)), _) => Ok(Said::Failed(decode_chain(text))),
+            (Some((tag, _)), _) => {
+                Err(Error::Usage(format!("the container's process sent an unknown message {tag}")))
+            }
+        }
+    }
+
+    /// Lets the child go on.
+    ///
+    /// # Errors
+    /// EPIPE when the child is dead.
+    pub(crate) fn proceed(&self) -> Result<()> {
+        message::send(&self.0, b"c", &[]).doing(|| "let the container's process go on")
+    }
+}
+
+impl Child {
+    /// Wraps a socket on which failures are reported, such as the one that `start` passes through the gate.
+    pub fn from_socket(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Waits until the parent lets it go on.
+    ///
+    /// # Errors
+    /// The parent is dead: whatever it was to record is not recorded.
+    pub fn wait(&self) -> Result<()> {
+        let message = message::receive(&self.0, LIMIT).doing(|| "wait for the parent")?;
+        if message.bytes.is_empty() {
+            return Err(Error::Usage("the parent process ended".into()));
+        }
+        Ok(())
+    }
+
+    /// Says that the mounts exist, and waits.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn prepared(&self) -> Result<()> {
+        self.say(b"P", &[])?;
+        self.wait()
+    }
+
+    /// Hands over the master of the terminal.
+    ///
+    /// # Errors
+    /// EPIPE when the parent is dead.
+    pub fn console(&self, master: BorrowedFd<'_>) -> Result<()> {
+        self.say(b"C", &[master])
+    }
+
+    /// Hands over the notification descriptor, and waits until an agent serves it.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn listener(&self, descriptor: BorrowedFd<'_>) -> Result<()> {
+        self.say(b"L", &[descriptor])?;
+        self.wait()
+    }
+
+    /// Says, from a process in between, that the container's process exists.
+    ///
+    /// # Errors
+    /// EPIPE when the parent is dead.
+    pub fn born(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
+        let mut bytes = vec![b'B'];
+        bytes.extend_from_slice(&pid.to_ne_bytes());
+        self.say(&bytes, &[pidfd])
+    }
+
+    /// Says that nothing is left to do, and waits until it may execute the program.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn ready(&self) -> Result<()> {
+        self.say(b"R", &[])?;
+        self.wait()
+    }
+
+    /// Says why it cannot go on. Nobody is left to hear of a failure of this.
+    pub fn failed(&self, chain: &[String]) {
+        let mut text = encode_chain(chain);
+        text.truncate(LIMIT);
+        let _ = message::send(&self.0, &text, &[]);
+    }
+
+    fn say(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        message::send(self.0.as_fd(), bytes, descriptors).doing(|| "speak to the parent")
+    }
+}
+
+fn encode_chain(chain: &[String]) -> Vec<u8> {
+    let mut bytes = vec![b'F'];
+    bytes.extend_from_slice(chain.join("\0").as_bytes());
+    bytes
+}
+
+fn decode_chain(text: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(text).split('\0').map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_arrives_with_its_chain() {
+        let (parent, child) = pair().unwrap();
+        child.failed(&["mount proc at /proc".into(), "fsopen(\"proc\"): no such device".into()]);
+        match parent.hear().unwrap() {
+            Said::Failed(chain) => {
+                assert_eq!(chain, ["mount proc at /proc", "fsopen(\"proc\"): no such device"]);
+            }
+            other => panic!("heard {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_dead_parent_is_an_error_and_a_dead_child_is_silence() {
+        let (parent, child) = pair().unwrap();
+        drop(parent);
+        assert!(child.ready().is_err());
+        let (parent, child) = pair().unwrap();
+        drop(child);
+        assert!(matches!(parent.hear().unwrap(), Said::Nothing));
+    }
+}

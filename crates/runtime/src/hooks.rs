@@ -1,0 +1,142 @@
+//! Running hooks: the container's state on standard input, a timeout, failure rules by kind.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::lifecycle::Status;
+use crate::plan::hooks::Hook;
+use crate::state::State;
+
+/// What hooks are told on standard input: the state document of the specification.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The state with everything but its status.
+    pub state: bulkhead_spec::State,
+}
+
+impl Document {
+    /// Describes a container, with the pid of its process once it is known.
+    pub fn new(state: &State, pid: Option<i32>) -> Self {
+        let state = bulkhead_spec::State {
+            oci_version: state.oci_version.clone(),
+            id: state.id.clone(),
+            pid,
+            status: Status::Creating,
+            bundle: state.bundle.display().to_string(),
+            rootfs: None,
+            created: None,
+            annotations: state.annotations.clone(),
+            owner: None,
+        };
+        Self { state }
+    }
+
+    /// Returns the document with a status.
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> bulkhead_spec::State {
+        self.state.status = status;
+        self.state
+    }
+
+    /// Writes the document with the status that holds while a hook runs.
+    fn text(&self, status: Status) -> Vec<u8> {
+        let mut state = self.state.clone();
+        state.status = status;
+        serde_json::to_vec(&state).unwrap_or_default()
+    }
+}
+
+/// Runs the hooks of one kind in order and stops at the first that fails.
+///
+/// # Errors
+/// [`Error::Hook`] with the hook, how it failed and what it said.
+pub fn run(kind: &'static str, hooks: &[Hook], document: &Document, status: Status) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let text = document.text(status);
+    for (index, hook) in hooks.iter().enumerate() {
+        one(hook, &text).map_err(|reason| Error::Hook { kind, index, path: hook.path.clone(), reason })?;
+    }
+    Ok(())
+}
+
+/// Runs all hooks of one kind, whatever they do, and returns what went wrong as warnings.
+///
+/// That is the rule for `poststart` and `poststop` (config.md, "Lifecycle").
+pub fn run_all(kind: &'static str, hooks: &[Hook], document: &Document, status: Status) -> Vec<String> {
+    if hooks.is_empty() {
+        return Vec::new();
+    }
+    let text = document.text(status);
+    let warn = |(index, hook): (usize, &Hook)| {
+        let reason = one(hook, &text).err()?;
+        Some(Error::Hook { kind, index, path: hook.path.clone(), reason }.to_string())
+    };
+    hooks.iter().enumerate().filter_map(warn).collect()
+}
+
+fn one(hook: &Hook, text: &[u8]) -> std::result::Result<(), String> {
+    let mut command = Command::new(&hook.path);
+    command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    if let Some((first, rest)) = hook.args.split_first() {
+        command.arg0(first).args(rest);
+    }
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook that does not read its input is within its rights.
+        let _ = stdin.write_all(text);
+    }
+    let status = wait(&mut child, hook.timeout)?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = child.stderr.take().map(said).unwrap_or_default();
+    Err(format!("{status}{said}"))
+}
+
+/// Reads the end of what a failed hook said.
+fn said(mut stderr: std::process::ChildStderr) -> String {
+    use std::io::Read;
+    let mut text = String::new();
+    let _ = stderr.by_ref().take(4096).read_to_string(&mut text);
+    match text.trim() {
+        "" => String::new(),
+        text => format!(": {text}"),
+    }
+}
+
+fn wait(child: &mut Child, timeout: Option<Duration>) -> std::result::Result<ExitStatus, String> {
+    let Some(timeout) = timeout else { return child.wait().map_err(|error| error.to_string()) };
+    let end = Instant::now() + timeout;
+    let pidfd =
+        bulkhead_sys::process::open_pidfd(child.id().cast_signed()).map_err(|error| error.to_string())?;
+    let left = end.saturating_duration_since(Instant::now());
+    if ended(&pidfd, left) {
+        return child.wait().map_err(|error| error.to_string());
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(format!("it did not end within its timeout of {} s and was killed", timeout.as_secs()))
+}
+
+fn ended(pidfd: &std::os::fd::OwnedFd, left: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let end = Instant::now() + left;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let wait = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&wait)) {
+            Ok(0) => return false,
+            Err(rustix::io::Errno::INTR) => {}
+            _ => return true,
+        }
+    }
+}

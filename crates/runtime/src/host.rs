@@ -1,0 +1,96 @@
+//! What the runtime itself may do on this host.
+
+use bulkhead_sys::credentials;
+
+use crate::error::{Doing, Result};
+
+/// CAP_SYS_ADMIN, capabilities(7).
+const SYS_ADMIN: u32 = 21;
+
+/// The rights of the runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// It can make namespaces and mounts as it is.
+    Privileged,
+    /// It can do so only in a user namespace of its own.
+    Unprivileged,
+}
+
+impl Rights {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn of_caller() -> Result<Self> {
+        let (effective, ..) = credentials::capabilities().doing(|| "ask for the runtime's capabilities")?;
+        Ok(if effective.has(SYS_ADMIN) { Self::Privileged } else { Self::Unprivileged })
+    }
+}
+
+/// Tells whether the caller is root of the initial user namespace, and so not rootless.
+///
+/// # Errors
+/// As open(2) of `/proc/self/uid_map`.
+pub fn is_real_root() -> Result<bool> {
+    if rustix::process::geteuid().as_raw() != 0 {
+        return Ok(false);
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").doing(|| "read /proc/self/uid_map")?;
+    Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+/// Reads the identity of this boot.
+///
+/// # Errors
+/// As open(2).
+pub fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    Ok(std::fs::read_to_string(path).doing(|| format!("read {path}"))?.trim_end().to_owned())
+}
+
+/// Reads when a process started, in clock ticks after boot, and whether it is still more than a zombie.
+///
+/// # Errors
+/// ENOENT or ESRCH when there is no such process.
+pub fn process_stat(pid: i32) -> Result<ProcessStat> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    parse_stat(&text).ok_or_else(|| crate::error::Error::Usage(format!("{path} has an unknown format")))
+}
+
+/// What `/proc/PID/stat` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStat {
+    /// Whether it has not ended.
+    pub alive: bool,
+    /// Clock ticks after boot.
+    pub start_time: u64,
+}
+
+fn parse_stat(text: &str) -> Option<ProcessStat> {
+    // The name in the second field may hold anything, parentheses and spaces too.
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some(ProcessStat { alive: !matches!(state, "Z" | "X" | "x"), start_time })
+}
+
+/// Reads which signals this process ignores, which its children inherit.
+pub fn ignored_signals() -> Option<bulkhead_sys::signal::Set> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(line.trim(), 16).ok().map(bulkhead_sys::signal::Set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_any_name() {
+        let text = "7 (a) S (b) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(parse_stat(text), Some(ProcessStat { alive: false, start_time: 4242 }));
+        assert!(process_stat(std::process::id().cast_signed()).unwrap().alive);
+    }
+}

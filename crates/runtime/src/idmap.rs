@@ -1,0 +1,113 @@
+//! Writing the identity maps of a user namespace: as root, through newuidmap(1) and newgidmap(1), or for one's own id.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
+
+use bulkhead_spec::IdMapping;
+use bulkhead_sys::namespace::Kind;
+use bulkhead_sys::path;
+use rustix::fs::OFlags;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::clone;
+use crate::error::{Doing, Error, Result};
+use crate::plan::namespaces::{IdMaps, map_text};
+
+/// Whether the process can set supplementary groups in its user namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// setgroups(2) works.
+    Allowed,
+    /// It is denied for good, the price of an unprivileged gid map.
+    Denied,
+}
+
+/// Decides, before the namespace exists, whether its processes will be able to set groups.
+///
+/// The kernel lets an unprivileged process map its own group only if setgroups(2) is denied; newgidmap(1) needs no such
+/// thing.
+pub(crate) fn groups(maps: &IdMaps, privileged: bool) -> Groups {
+    if !privileged && is_single(&maps.gids, rustix::process::getegid().as_raw()) {
+        Groups::Denied
+    } else {
+        Groups::Allowed
+    }
+}
+
+/// Writes the maps of the user namespace of process `pid`, a child of the caller.
+///
+/// # Errors
+/// EPERM for ids that the caller may not map, and a helper program that is missing or refuses.
+pub(crate) fn write(pid: i32, maps: &IdMaps, privileged: bool) -> Result<()> {
+    let own = |file: &str, text: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        std::fs::write(&path, text).doing(|| format!("write {:?} to {path}", text.trim_end()))
+    };
+    if privileged {
+        own("uid_map", &map_text(&maps.uids))?;
+        return own("gid_map", &map_text(&maps.gids));
+    }
+    if is_single(&maps.uids, rustix::process::geteuid().as_raw()) {
+        own("uid_map", &map_text(&maps.uids))?;
+    } else {
+        helper("newuidmap", pid, &maps.uids)?;
+    }
+    if groups(maps, privileged) == Groups::Denied {
+        own("setgroups", "deny")?;
+        own("gid_map", &map_text(&maps.gids))
+    } else {
+        helper("newgidmap", pid, &maps.gids)
+    }
+}
+
+/// Tells whether a map is one that an unprivileged process may write itself: its own id and nothing else.
+fn is_single(maps: &[IdMapping], own: u32) -> bool {
+    matches!(maps, [map] if map.host_id == own && map.size == 1)
+}
+
+fn helper(program: &str, pid: i32, maps: &[IdMapping]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.arg(pid.to_string());
+    for map in maps {
+        command.args([map.container_id, map.host_id, map.size].map(|number| number.to_string()));
+    }
+    let file = if program == "newuidmap" { "/etc/subuid" } else { "/etc/subgid" };
+    let output = command.output().doing(|| {
+        format!("run {program}: mapping more than one's own id as an ordinary user needs it (Debian: package uidmap)")
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Error::Usage(format!(
+        "{program} refused the identity map ({said}); the ranges of {file} are what is allowed"
+    )))
+}
+
+/// Makes a user namespace that exists only to carry maps, for an idmapped mount, and returns its descriptor.
+///
+/// # Errors
+/// As clone3(2) and [`write`].
+pub(crate) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
+    let (hold, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .doing(|| "make a pipe to the process that holds a user namespace")?;
+    let request = clone::Request { namespaces: Kind::User.flag(), ..clone::Request::default() };
+    let mut release = Some(release);
+    let child = clone::spawn(&request, || {
+        // With the copy of the writing end gone, the read ends when the parent does.
+        drop(release.take());
+        let _ = rustix::io::read(&hold, &mut [0_u8; 1]);
+        0
+    })
+    .doing(|| "make a user namespace for an idmapped mount")?;
+    let result = write(child.pid, maps, true).and_then(|()| {
+        let link = format!("/proc/{}/ns/user", child.pid);
+        path::open_host(link.as_ref(), OFlags::RDONLY)
+            .doing(|| "open the user namespace of an idmapped mount")
+    });
+    drop(release.take());
+    let _ = bulkhead_sys::process::signal(&child.pidfd, rustix::process::Signal::KILL.as_raw());
+    waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
+        .doing(|| "wait for the holder of a user namespace")?;
+    result
+}

@@ -1,0 +1,314 @@
+//! The child's side: from the clone to the user's program, as an ordered list of steps over the plan.
+//!
+//! The steps are in the order that the kernel's rules force. Namespaces come first, since they give the rights for all
+//! that follows; the root is entered after everything that needs the host's files; privileges are dropped last.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use bulkhead_cgroup::{Joiner, View};
+use bulkhead_sys::namespace::{self, Kind};
+use bulkhead_sys::{credentials as sys_credentials, net, process, signal};
+use rustix::fs::Mode;
+
+use crate::birth::Birthplace;
+use crate::console;
+use crate::device::{self, Method};
+use crate::error::{Doing, Error, Result, chain};
+use crate::hooks::{self, Document};
+use crate::idmap::Groups;
+use crate::lifecycle::Status;
+use crate::persona::Persona;
+use crate::plan::Plan;
+use crate::plan::process::Process;
+use crate::procfs::Procfs;
+use crate::rootfs::{self, Entry};
+use crate::{fds, gate, handshake, mount, program};
+
+/// Everything that the child gets from the parent.
+pub(crate) struct Inheritance<'a> {
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// The program, completed where the container's files say more.
+    pub process: Process,
+    /// The conversation with the parent.
+    pub socket: handshake::Child,
+    /// Where the program waits for `start`; without one it is executed at once.
+    pub gate: Option<OwnedFd>,
+    /// The doors to the container's cgroup.
+    pub cgroup: Option<&'a Joiner<'a>>,
+    /// The container's view of its control groups.
+    pub cgroup_views: Vec<View>,
+    /// Namespaces to join, opened by the parent, in order.
+    pub joins: Vec<(Kind, OwnedFd)>,
+    /// Sources of mounts that the parent opened, by index.
+    pub prepared: Vec<Option<OwnedFd>>,
+    /// The root, if the parent opened it.
+    pub root_tree: Option<OwnedFd>,
+    /// What hooks are told.
+    pub document: &'a Document,
+    /// How many descriptors from 3 on are passed.
+    pub passed: u32,
+    /// How the root is entered.
+    pub entry: Entry,
+    /// Name of the session keyring; without one the runtime's is kept.
+    pub keyring: Option<std::ffi::CString>,
+    /// Whether supplementary groups can be set.
+    pub groups: Groups,
+    /// Whether the child must write the time offsets itself.
+    pub own_time_offsets: bool,
+    /// Signals that the runtime's caller ignores.
+    pub ignored: Option<signal::Set>,
+}
+
+/// The work in progress.
+struct Init<'a> {
+    given: Inheritance<'a>,
+    birthplace: Birthplace,
+    root: Option<OwnedFd>,
+    program: Option<std::ffi::CString>,
+}
+
+/// A step of the set-up.
+type Step = fn(&mut Init<'_>) -> Result<()>;
+
+/// The set-up of a container, in order.
+const STEPS: &[(&str, Step)] = &[
+    ("take the identity that the user namespace gives", take_identity),
+    ("join cgroups", join_cgroups),
+    ("join namespaces", join_namespaces),
+    ("unshare the cgroup namespace", unshare_cgroup),
+    ("set time offsets", set_time_offsets),
+    ("lead a session", lead_session),
+    ("bring the loopback interface up", bring_loopback_up),
+    ("set the host name", set_names),
+    ("prepare the root", prepare_root),
+    ("mount", mount_all),
+    ("make devices", make_devices),
+    ("run hooks", run_hooks),
+    ("open the terminal", open_terminal),
+    ("set kernel parameters", set_sysctl),
+    ("hide paths", hide_paths),
+    ("enter the root", enter_root),
+    ("become the user", assume_persona),
+    ("become ready", become_ready),
+];
+
+/// Sets the container up and becomes its program; returns the exit status of a failure, which was reported.
+pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
+    let mut init = Init { given, birthplace, root: None, program: None };
+    for (_, step) in STEPS {
+        if let Err(error) = step(&mut init) {
+            init.given.socket.failed(&chain(&error));
+            return 1;
+        }
+    }
+    // From here on a failure is reported to whoever opens the gate.
+    let socket = match &init.given.gate {
+        None => init.given.socket,
+        Some(gate) => match wait_at_gate(gate, init.given.passed) {
+            Ok(socket) => socket,
+            Err(_) => return 1,
+        },
+    };
+    let error = finish(init.given.plan, &init.given.process, init.given.document, init.program.as_deref());
+    socket.failed(&chain(&error));
+    1
+}
+
+/// Waits without a descriptor of the host: locks that the parent held end, and nothing can be reached through it.
+fn wait_at_gate(gate: &OwnedFd, passed: u32) -> Result<handshake::Child> {
+    process::close_all_but(fds::FIRST + passed, &[gate.as_fd()])
+        .doing(|| "close the runtime's descriptors")?;
+    gate::wait(gate)
+}
+
+/// The last moments: hooks of the start, then the program. Returns only an error.
+fn finish(plan: &Plan, process: &Process, document: &Document, program: Option<&std::ffi::CStr>) -> Error {
+    let hooks = hooks::run("startContainer", &plan.hooks.start_container, document, Status::Created);
+    if let Err(error) = hooks {
+        return error;
+    }
+    match program {
+        Some(path) => program::execute(path, process),
+        None => Error::Usage("there is no program to execute".into()),
+    }
+}
+
+impl Init<'_> {
+    fn root(&self) -> Result<BorrowedFd<'_>> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| Error::Usage("the root is not prepared".into()))
+    }
+
+    fn in_user_namespace(&self) -> bool {
+        self.given.plan.namespaces.has(Kind::User)
+    }
+}
+
+fn take_identity(init: &mut Init<'_>) -> Result<()> {
+    if let Some(maps) = init.given.plan.maps() {
+        init.given.socket.wait()?;
+        // Files made from now on belong to the container's root, where it has one.
+        if maps.host_root_gid().is_some() {
+            sys_credentials::set_gid(0).doing(|| "become the root group of the user namespace")?;
+        }
+        if maps.host_root_uid().is_some() {
+            sys_credentials::set_uid(0).doing(|| "become the root user of the user namespace")?;
+        }
+    } else if init.in_user_namespace() {
+        // A foreign user namespace may not map these; then files are made as whoever the runtime is there.
+        let _ = sys_credentials::set_gid(0);
+        let _ = sys_credentials::set_uid(0);
+    }
+    sys_credentials::set_dumpable(false).doing(|| "hide from ptrace")
+}
+
+fn join_cgroups(init: &mut Init<'_>) -> Result<()> {
+    let Some(joiner) = init.given.cgroup else { return Ok(()) };
+    joiner.join_self()?;
+    if init.birthplace == Birthplace::Elsewhere {
+        joiner.join_self_v2()?;
+    }
+    Ok(())
+}
+
+fn join_namespaces(init: &mut Init<'_>) -> Result<()> {
+    for (kind, namespace) in &init.given.joins {
+        namespace::join(namespace.as_fd(), *kind).doing(|| format!("join the {} namespace", kind.link()))?;
+    }
+    Ok(())
+}
+
+/// After the cgroups are joined: they become the root of the namespace.
+fn unshare_cgroup(init: &mut Init<'_>) -> Result<()> {
+    if init.given.plan.namespaces.is_new(Kind::Cgroup) {
+        namespace::unshare(Kind::Cgroup).doing(|| "make a cgroup namespace")?;
+    }
+    Ok(())
+}
+
+/// In a new user namespace the offsets are the child's to write; execve(2) then enters the time namespace.
+fn set_time_offsets(init: &mut Init<'_>) -> Result<()> {
+    if !init.given.own_time_offsets {
+        return Ok(());
+    }
+    namespace::unshare(Kind::Time).doing(|| "make a time namespace")?;
+    std::fs::write("/proc/self/timens_offsets", &init.given.plan.namespaces.time_offsets)
+        .doing(|| "set /linux/timeOffsets")
+}
+
+fn lead_session(_: &mut Init<'_>) -> Result<()> {
+    process::new_session().doing(|| "lead a session")
+}
+
+fn bring_loopback_up(init: &mut Init<'_>) -> Result<()> {
+    if init.given.plan.namespaces.is_new(Kind::Network) {
+        net::bring_loopback_up().doing(|| "bring the loopback interface up")?;
+    }
+    Ok(())
+}
+
+fn set_names(init: &mut Init<'_>) -> Result<()> {
+    if let Some(name) = &init.given.plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).doing(|| "set /hostname")?;
+    }
+    if let Some(name) = &init.given.plan.domainname {
+        rustix::system::setdomainname(name.as_bytes()).doing(|| "set /domainname")?;
+    }
+    Ok(())
+}
+
+fn prepare_root(init: &mut Init<'_>) -> Result<()> {
+    // Modes of nodes and directories are exactly those asked for; the program's own umask is set at the end.
+    rustix::process::umask(Mode::empty());
+    init.root = Some(rootfs::prepare(&init.given.plan.root, init.given.root_tree.take())?);
+    Ok(())
+}
+
+fn mount_all(init: &mut Init<'_>) -> Result<()> {
+    let context = mount::Context {
+        root: init.root()?,
+        cgroups: &init.given.cgroup_views,
+        prepared: &init.given.prepared,
+        label: init.given.plan.mount_label.as_deref(),
+    };
+    let mounts = init.given.plan.mounts.iter().enumerate();
+    mounts.into_iter().try_for_each(|(index, mount)| mount::perform(&context, index, mount))?;
+    init.given.prepared.clear();
+    Ok(())
+}
+
+fn make_devices(init: &mut Init<'_>) -> Result<()> {
+    let plan = init.given.plan;
+    if plan.devices.is_empty() {
+        return Ok(());
+    }
+    let root = init.root()?;
+    let method = if init.in_user_namespace() { Method::Bind } else { Method::Make };
+    device::make(root, &plan.devices, method)?;
+    let dev = crate::target::directory(root, "/dev".as_ref())?;
+    device::link(dev.as_fd())
+}
+
+fn run_hooks(init: &mut Init<'_>) -> Result<()> {
+    let plan = init.given.plan;
+    if plan.hooks.during_creation() {
+        init.given.socket.prepared()?;
+    }
+    hooks::run("createContainer", &plan.hooks.create_container, init.given.document, Status::Creating)
+}
+
+fn open_terminal(init: &mut Init<'_>) -> Result<()> {
+    let Some(size) = init.given.process.terminal else { return Ok(()) };
+    let root = init.root()?;
+    let terminal = console::open(root, size)?;
+    console::bind(root, &terminal.slave)?;
+    init.given.socket.console(terminal.master.as_fd())?;
+    console::adopt(&terminal.slave)
+}
+
+fn set_sysctl(init: &mut Init<'_>) -> Result<()> {
+    let parameters = &init.given.plan.sysctl;
+    if parameters.is_empty() {
+        return Ok(());
+    }
+    let procfs = Procfs::mount()?;
+    for (path, value) in parameters {
+        procfs.write(&PathBuf::from("sys").join(path), value)?;
+    }
+    Ok(())
+}
+
+fn hide_paths(init: &mut Init<'_>) -> Result<()> {
+    let plan = init.given.plan;
+    let root = init.root()?;
+    program::make_directory(root, &init.given.process.cwd)?;
+    rootfs::make_readonly(root, &plan.readonly)?;
+    if plan.masked.is_empty() {
+        return Ok(());
+    }
+    let null = rootfs::host_null()?;
+    rootfs::mask(root, &plan.masked, null.as_fd())
+}
+
+fn enter_root(init: &mut Init<'_>) -> Result<()> {
+    rootfs::enter(init.root()?, &init.given.plan.root, init.given.entry)
+}
+
+fn assume_persona(init: &mut Init<'_>) -> Result<()> {
+    let given = &mut init.given;
+    let persona = Persona {
+        filter: given.plan.seccomp.as_ref().map(|filter| &filter.program),
+        keyring: given.keyring.as_deref(),
+        groups: given.groups,
+        passed: given.passed,
+        ignored: given.ignored,
+        socket: &given.socket,
+    };
+    init.program = Some(persona.assume(&mut given.process)?);
+    Ok(())
+}
+
+fn become_ready(init: &mut Init<'_>) -> Result<()> {
+    init.given.socket.ready()
+}

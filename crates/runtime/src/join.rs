@@ -1,0 +1,282 @@
+//! A process that joins a container: the parent's side of `exec`, and the child's.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use bulkhead_cgroup::{Joiner, SubCgroups};
+use bulkhead_sys::namespace::{self, Kind};
+use bulkhead_sys::{credentials, path, process as sys_process, schedule, signal};
+use rustix::fs::OFlags;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::birth::{Birth, Birthplace};
+use crate::clone::Child;
+use crate::container::Container;
+use crate::error::{Doing, Error, Result, chain};
+use crate::handshake::{self, Said};
+use crate::host::{self, Rights};
+use crate::idmap::{self, Groups};
+use crate::limits::{self, OomScore};
+use crate::log::Log;
+use crate::persona::Persona;
+use crate::plan::Plan;
+use crate::plan::process::Process;
+use crate::{console, deliver, fds, program};
+
+/// What a caller wants of a process that joins a container.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The container.
+    pub container: &'a Container,
+    /// What the container is.
+    pub plan: &'a Plan,
+    /// Where in the container's cgroup it runs.
+    pub sub_cgroups: SubCgroups,
+    /// Where its terminal goes.
+    pub console_socket: Option<&'a Path>,
+    /// Where a pidfd of it goes.
+    pub pidfd_socket: Option<&'a Path>,
+    /// Where its pid goes.
+    pub pid_file: Option<&'a Path>,
+    /// How many descriptors from 3 on it gets.
+    pub passed: u32,
+}
+
+/// A process that joined a container.
+#[derive(Debug)]
+pub struct Joined {
+    /// The process.
+    pub child: Child,
+    /// The master of its terminal, unless that was sent away.
+    pub master: Option<OwnedFd>,
+}
+
+/// Everything that the child gets from the parent.
+struct Inheritance<'a> {
+    plan: &'a Plan,
+    process: Process,
+    socket: handshake::Child,
+    container: OwnedFd,
+    kinds: Vec<Kind>,
+    cgroup: Option<&'a Joiner<'a>>,
+    groups: Groups,
+    keyring: CString,
+    passed: u32,
+    ignored: Option<signal::Set>,
+}
+
+/// Starts a process in a container.
+///
+/// # Errors
+/// A container that ended meanwhile, and whatever the kernel refuses; nothing is left of the process then.
+pub fn start(request: &Request<'_>, process: Process, log: &Log) -> Result<Joined> {
+    fds::check_passed(request.passed)?;
+    if process.terminal.is_none() && request.console_socket.is_some() {
+        return Err(Error::Usage("--console-socket needs a terminal; ask for one with --tty".into()));
+    }
+    let rights = Rights::of_caller()?;
+    let (rlimits, oom_score_adj) = (process.rlimits.clone(), process.oom_score_adj);
+    let (parent, socket) = handshake::pair()?;
+    let child = clone_child(request, process, socket, rights)?;
+    let mut attempt = Attempt { request, child, log };
+    match attempt.converse(&parent, &rlimits, oom_score_adj, rights) {
+        Ok(master) => Ok(Joined { child: attempt.child, master }),
+        Err(error) => {
+            attempt.undo();
+            Err(error)
+        }
+    }
+}
+
+fn clone_child(
+    request: &Request<'_>,
+    process: Process,
+    socket: handshake::Child,
+    rights: Rights,
+) -> Result<Child> {
+    let container = request.container;
+    let Some(pidfd) = container.pidfd() else { return Err(Error::Usage("container not running".into())) };
+    // Before the child exists: once it is in the container's pid namespace, nobody there may trace it.
+    credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
+    let namespaces = &request.plan.namespaces;
+    let open = |kind: Kind| -> Result<Option<OwnedFd>> {
+        if !namespaces.has(kind) {
+            return Ok(None);
+        }
+        let pid = container.state.process.map_or(0, |process| process.pid);
+        let link = format!("/proc/{pid}/ns/{}", kind.link());
+        let namespace = path::open_host(Path::new(&link), OFlags::RDONLY);
+        namespace.map(Some).doing(|| format!("open the container's {} namespace", kind.link()))
+    };
+    // With the host's rights the child joins the user namespace itself, together with the others.
+    let user = if rights == Rights::Unprivileged { open(Kind::User)? } else { None };
+    let birth = Birth::into_container(open(Kind::Pid)?, user);
+    if container.pidfd().is_none() {
+        return Err(Error::Usage("container not running".into()));
+    }
+    let born_into = |kind: Kind| kind == Kind::Pid || (kind == Kind::User && rights == Rights::Unprivileged);
+    let kinds = Kind::ALL.into_iter().filter(|&kind| namespaces.has(kind) && !born_into(kind)).collect();
+    let cgroup = container.cgroup().sub(&request.sub_cgroups)?;
+    let joiner = match cgroup.joiner() {
+        Ok(joiner) => Some(joiner),
+        Err(_) if cgroup.paths().is_empty() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let into_cgroup = joiner.as_ref().and_then(Joiner::into_cgroup_fd);
+    let privileged = rights == Rights::Privileged;
+    let inheritance = Inheritance {
+        plan: request.plan,
+        process,
+        socket,
+        container: pidfd,
+        kinds,
+        cgroup: joiner.as_ref(),
+        groups: request.plan.maps().map_or(Groups::Allowed, |maps| idmap::groups(maps, privileged)),
+        keyring: CString::new(format!("_ses.{}", container.state.id))
+            .map_err(|_| Error::Usage("a container's id has no NUL byte".into()))?,
+        passed: request.passed,
+        ignored: host::ignored_signals(),
+    };
+    birth.spawn(into_cgroup, inheritance, run)
+}
+
+/// The child: joins the container and becomes the program; returns the exit status of a failure, which was reported.
+fn run(mut given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
+    let error = match become_member(&mut given, birthplace) {
+        Ok(path) => program::execute(&path, &given.process),
+        Err(error) => error,
+    };
+    given.socket.failed(&chain(&error));
+    255
+}
+
+fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<CString> {
+    if let Some(mask) = &given.process.exec_affinity.initial {
+        schedule::set_affinity(mask).doing(|| "set /process/execCPUAffinity/initial")?;
+    }
+    if let Some(joiner) = given.cgroup {
+        joiner.join_self()?;
+        if birthplace == Birthplace::Elsewhere {
+            joiner.join_self_v2()?;
+        }
+    }
+    if let Some(mask) = &given.process.exec_affinity.last {
+        schedule::set_affinity(mask).doing(|| "set /process/execCPUAffinity/final")?;
+    }
+    if !given.kinds.is_empty() {
+        namespace::join_process(&given.container, &given.kinds)
+            .doing(|| "join the container's namespaces")?;
+    }
+    if given.plan.namespaces.has(Kind::User) {
+        // Not every namespace maps root; then the process goes on as whoever it is there.
+        let _ = credentials::set_gid(0);
+        let _ = credentials::set_uid(0);
+    }
+    credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
+    sys_process::new_session().doing(|| "lead a session")?;
+    open_terminal(given)?;
+    let persona = Persona {
+        filter: given.plan.seccomp.as_ref().map(|filter| &filter.program),
+        keyring: Some(&given.keyring),
+        groups: given.groups,
+        passed: given.passed,
+        ignored: given.ignored,
+        socket: &given.socket,
+    };
+    let found = persona.assume(&mut given.process)?;
+    given.socket.ready()?;
+    Ok(found)
+}
+
+fn open_terminal(given: &Inheritance<'_>) -> Result<()> {
+    let Some(size) = given.process.terminal else { return Ok(()) };
+    let root = path::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).doing(|| "open the root")?;
+    let terminal = console::open(root.as_fd(), size)?;
+    given.socket.console(terminal.master.as_fd())?;
+    console::adopt(&terminal.slave)
+}
+
+/// A process that is being made.
+struct Attempt<'a> {
+    request: &'a Request<'a>,
+    child: Child,
+    log: &'a Log,
+}
+
+impl Attempt<'_> {
+    fn converse(
+        &mut self,
+        parent: &handshake::Parent,
+        rlimits: &[crate::plan::process::Rlimit],
+        oom_score_adj: Option<i32>,
+        rights: Rights,
+    ) -> Result<Option<OwnedFd>> {
+        if self.request.plan.namespaces.has(Kind::User) {
+            limits::raise_hard_limits(self.child.pid, rlimits)?;
+        }
+        if let Some(value) = oom_score_adj {
+            let in_user_namespace = rights == Rights::Unprivileged || !host::is_real_root()?;
+            if limits::set_oom_score(self.child.pid, value, in_user_namespace)? == OomScore::Inherited {
+                self.log.warn(format!(
+                    "the out-of-memory score stays as inherited: {value} needs CAP_SYS_RESOURCE"
+                ));
+            }
+        }
+        let mut master = None;
+        loop {
+            match parent.hear()? {
+                Said::Console(terminal) => match self.request.console_socket {
+                    Some(path) => deliver::console(path, terminal.as_fd())?,
+                    None => master = Some(terminal),
+                },
+                Said::Listener(listener) => {
+                    self.deliver_listener(&listener)?;
+                    parent.proceed()?;
+                }
+                Said::Ready => break,
+                Said::Failed(chain) => return Err(Error::Init { chain }),
+                Said::Prepared | Said::Born(..) | Said::Nothing => return Err(self.died()),
+            }
+        }
+        if let Some(path) = self.request.pid_file {
+            deliver::pid_file(path, self.child.pid)?;
+        }
+        if let Some(path) = self.request.pidfd_socket {
+            deliver::descriptor(path, self.child.pidfd.as_fd(), &self.request.container.state.id)?;
+        }
+        parent.proceed()?;
+        match parent.hear()? {
+            Said::Failed(chain) => Err(Error::Init { chain }),
+            _ => Ok(master),
+        }
+    }
+
+    fn deliver_listener(&self, listener: &OwnedFd) -> Result<()> {
+        let filter = self.request.plan.seccomp.as_ref();
+        let Some((path, metadata)) =
+            filter.and_then(|filter| Some((filter.listener.as_ref()?, &filter.metadata)))
+        else {
+            return Err(Error::invalid("/linux/seccomp/listenerPath", "there is no socket to notify"));
+        };
+        let container = self.request.container;
+        let init = container.state.process.map(|process| process.pid);
+        let state = crate::hooks::Document::new(&container.state, init).with_status(container.status()?);
+        deliver::listener(path, listener.as_fd(), self.child.pid, metadata, state)
+    }
+
+    fn died(&self) -> Error {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), options).ok().flatten();
+        let how = match status.and_then(|status| status.terminating_signal()) {
+            Some(signal) => format!("killed by signal {signal}"),
+            None => "it is gone".to_owned(),
+        };
+        Error::InitDied { how, hint: "" }
+    }
+
+    fn undo(self) {
+        let _ = sys_process::signal(&self.child.pidfd, signal::KILL);
+        let _ = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+}

@@ -1,0 +1,457 @@
+//! The parent's side: from a bundle to a container's process that waits at its gate or runs.
+//!
+//! Everything is validated, then recorded, then made; a failure undoes what was made in reverse order.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Host, Need, Places};
+use bulkhead_sys::namespace::Kind;
+use bulkhead_sys::{credentials, signal};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::birth::Birth;
+use crate::bundle::{Bundle, CONFIG};
+use crate::clone::Child;
+use crate::error::{Doing, Error, Result};
+use crate::handshake::{self, Said};
+use crate::hooks::{self, Document};
+use crate::host::{self, Rights};
+use crate::id::ContainerId;
+use crate::idmap;
+use crate::init::{self, Inheritance};
+use crate::lifecycle::Status;
+use crate::limits::{self, OomScore};
+use crate::log::Log;
+use crate::plan::Plan;
+use crate::rootfs::Entry;
+use crate::state::{ProcessId, State, StateDir};
+use crate::{deliver, fds, gate, mount};
+
+/// What a caller wants of a new container.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Where the state of containers is.
+    pub state_root: &'a Path,
+    /// Its id.
+    pub id: &'a ContainerId,
+    /// Where its terminal goes.
+    pub console_socket: Option<&'a Path>,
+    /// Where a pidfd of its process goes.
+    pub pidfd_socket: Option<&'a Path>,
+    /// Where the pid of its process goes.
+    pub pid_file: Option<&'a Path>,
+    /// How many descriptors from 3 on it gets.
+    pub passed: u32,
+    /// How its root is entered.
+    pub entry: Entry,
+    /// Which session keyring it gets.
+    pub keyring: Keyring,
+    /// Whether its program waits for `start`.
+    pub start: Start,
+    /// Whether it gets cgroups.
+    pub cgroups: Cgroups,
+}
+
+/// Which session keyring a process gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keyring {
+    /// A new one.
+    New,
+    /// The runtime's caller's.
+    Inherited,
+}
+
+/// When the user's program is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// As soon as the container is ready.
+    AtOnce,
+    /// When `start` opens the gate.
+    AtGate,
+}
+
+/// Whether a container gets cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cgroups {
+    /// Yes; lacking rights are an error.
+    Required,
+    /// Where the caller may make them, or limits were asked for.
+    IfPermitted,
+    /// No: it stays in the caller's.
+    None,
+}
+
+/// A container that was made.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its state directory, locked.
+    pub dir: StateDir,
+    /// Its record.
+    pub state: State,
+    /// Its process.
+    pub child: Child,
+    /// The master of its terminal, unless that was sent away.
+    pub master: Option<OwnedFd>,
+}
+
+/// Makes a container.
+///
+/// # Errors
+/// Whatever is wrong with the bundle, the host or the request; nothing is left of the container then.
+pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launched> {
+    let plan = Plan::new(&bundle.config, &bundle.path)?;
+    for warning in &plan.warnings {
+        log.warn(warning);
+    }
+    let rights = Rights::of_caller()?;
+    check(&plan, bundle, request, rights)?;
+    let cgroup = CgroupPlan::new(&plan, request, rights)?;
+    for warning in cgroup.iter().flat_map(|cgroup| cgroup.plan.warnings()) {
+        log.warn(warning);
+    }
+    let dir = StateDir::create(request.state_root, request.id)?;
+    let mut attempt = Attempt { plan: &plan, request, log, dir, cgroup: None, child: None, document: None };
+    match attempt.make(bundle, &cgroup, rights) {
+        Ok((state, child, master)) => Ok(Launched { dir: attempt.dir, state, child, master }),
+        Err(error) => {
+            attempt.undo();
+            Err(error)
+        }
+    }
+}
+
+/// Refuses what cannot work before anything is made.
+fn check(plan: &Plan, bundle: &Bundle, request: &Request<'_>, rights: Rights) -> Result<()> {
+    bundle.check_root(&plan.root.path)?;
+    fds::check_passed(request.passed)?;
+    let Some(process) = &plan.process else {
+        return Err(Error::invalid("/process", "there is no program to run"));
+    };
+    let terminal = process.terminal.is_some();
+    if terminal && request.start == Start::AtGate && request.console_socket.is_none() {
+        return Err(Error::Usage("a terminal needs --console-socket, or `run` without --detach".into()));
+    }
+    if !terminal && request.console_socket.is_some() {
+        return Err(Error::Usage("--console-socket needs \"terminal\": true in the configuration".into()));
+    }
+    if rights == Rights::Unprivileged && !plan.namespaces.has(Kind::User) {
+        return Err(Error::invalid(
+            "/linux/namespaces",
+            "an ordinary user needs a namespace of type \"user\"; `bulkrun spec --rootless` writes such a configuration",
+        ));
+    }
+    Ok(())
+}
+
+/// Where the container's cgroup will be, and what is written there.
+struct CgroupPlan {
+    host: Host,
+    places: Places,
+    plan: bulkhead_cgroup::Plan,
+    need: Need,
+}
+
+impl CgroupPlan {
+    fn new(plan: &Plan, request: &Request<'_>, rights: Rights) -> Result<Option<Self>> {
+        let need = match (request.cgroups, &plan.cgroup.path) {
+            (Cgroups::None, _) => return Ok(None),
+            (Cgroups::IfPermitted, None) => Need::IfPermitted,
+            _ => Need::Required,
+        };
+        let host = match Host::detect() {
+            Err(bulkhead_cgroup::Error::NoHierarchy) if need == Need::IfPermitted => return Ok(None),
+            other => other?,
+        };
+        let path = CgroupPath::from_config(plan.cgroup.path.as_deref(), request.id.as_str())?;
+        let places = Places::find(&host, &path)?;
+        let devices = if rights == Rights::Privileged { Devices::Enforced } else { Devices::Untouched };
+        let plan = bulkhead_cgroup::Plan::for_container(Some(&plan.cgroup.resources), &host, devices)
+            .map_err(|error| match error {
+                bulkhead_cgroup::Error::Invalid { pointer, reason } => {
+                    Error::invalid(format!("/linux/resources{pointer}"), reason)
+                }
+                other => other.into(),
+            })?;
+        Ok(Some(Self { host, places, plan, need }))
+    }
+}
+
+/// A container that is being made, with everything to take back.
+struct Attempt<'a> {
+    plan: &'a Plan,
+    request: &'a Request<'a>,
+    log: &'a Log,
+    dir: StateDir,
+    cgroup: Option<Cgroup>,
+    child: Option<Child>,
+    document: Option<Document>,
+}
+
+impl Attempt<'_> {
+    fn make(
+        &mut self,
+        bundle: &Bundle,
+        cgroup: &Option<CgroupPlan>,
+        rights: Rights,
+    ) -> Result<(State, Child, Option<OwnedFd>)> {
+        let record = cgroup.as_ref().map(|cgroup| cgroup.places.record()).transpose()?.unwrap_or_default();
+        let mut state = State::new(self.request.id, &bundle.path, self.plan, record);
+        state.boot_id = host::boot_id()?;
+        self.dir.write(CONFIG, bundle.text.as_bytes())?;
+        self.dir.save(&state)?;
+        if let Some(CgroupPlan { places, plan, need, .. }) = cgroup {
+            let made = Cgroup::create(places, &state.cgroup, plan, *need)?;
+            state.cgroup = made.record();
+            self.cgroup = Some(made);
+        }
+        let document = Document::new(&state, None);
+        let (parent, socket) = handshake::pair()?;
+        let child = self.clone_child(socket, &document, cgroup.as_ref(), rights)?;
+        state.process = Some(ProcessId { pid: child.pid, start_time: 0 });
+        self.document = Some(Document::new(&state, Some(child.pid)));
+        self.child = Some(child);
+        let master = self.converse(&parent, &mut state, rights)?;
+        if self.request.start == Start::AtOnce {
+            if let Said::Failed(chain) = parent.hear()? {
+                return Err(Error::Init { chain });
+            }
+            self.after_start();
+        }
+        let child =
+            self.child.take().ok_or_else(|| Error::Usage("the container's process is gone".into()))?;
+        Ok((state, child, master))
+    }
+
+    /// Makes the container's process. All that needs the host's rights or files is opened before.
+    fn clone_child(
+        &self,
+        socket: handshake::Child,
+        document: &Document,
+        cgroup: Option<&CgroupPlan>,
+        rights: Rights,
+    ) -> Result<Child> {
+        let plan = self.plan;
+        let Some(process) = plan.process.clone() else {
+            return Err(Error::invalid("/process", "there is no program to run"));
+        };
+        if rights == Rights::Privileged {
+            // The child inherits it and is never visible without; an unprivileged child hides once it has its maps.
+            credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
+        }
+        let joiner = self.cgroup.as_ref().map(Cgroup::joiner).transpose()?;
+        let gate = (self.request.start == Start::AtGate).then(|| gate::build(&self.dir)).transpose()?;
+        let in_user_namespace = plan.namespaces.has(Kind::User);
+        let with_host_rights = in_user_namespace && rights == Rights::Privileged;
+        let mut birth = Birth::of_container(plan)?;
+        let cgroup_views = match (cgroup, &self.cgroup) {
+            (Some(planned), Some(made)) => made.views(&planned.host),
+            _ => Vec::new(),
+        };
+        let inheritance = Inheritance {
+            plan,
+            process,
+            socket,
+            gate,
+            cgroup: joiner.as_ref(),
+            cgroup_views,
+            joins: std::mem::take(&mut birth.joins),
+            prepared: prepare_mounts(plan, with_host_rights)?,
+            root_tree: prepare_root(plan, with_host_rights)?,
+            document,
+            passed: self.request.passed,
+            entry: self.request.entry,
+            keyring: self.keyring()?,
+            groups: plan
+                .maps()
+                .map_or(idmap::Groups::Allowed, |maps| idmap::groups(maps, rights == Rights::Privileged)),
+            own_time_offsets: birth.child_sets_time,
+            ignored: host::ignored_signals(),
+        };
+        let cgroup = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);
+        birth.spawn(cgroup, inheritance, init::run)
+    }
+
+    fn keyring(&self) -> Result<Option<CString>> {
+        if self.request.keyring == Keyring::Inherited {
+            return Ok(None);
+        }
+        CString::new(format!("_ses.{}", self.request.id.as_str()))
+            .map(Some)
+            .map_err(|_| Error::Usage("a container's id has no NUL byte".into()))
+    }
+
+    /// Answers the child until it is ready.
+    fn converse(
+        &mut self,
+        parent: &handshake::Parent,
+        state: &mut State,
+        rights: Rights,
+    ) -> Result<Option<OwnedFd>> {
+        let pid = self.child.as_ref().map_or(0, |child| child.pid);
+        self.before_setup(pid, rights)?;
+        if self.plan.maps().is_some() {
+            parent.proceed()?;
+        }
+        let mut master = None;
+        loop {
+            match parent.hear()? {
+                Said::Prepared => {
+                    self.creation_hooks()?;
+                    parent.proceed()?;
+                }
+                Said::Console(terminal) => master = self.deliver_console(terminal)?,
+                Said::Listener(listener) => {
+                    self.deliver_listener(&listener, pid, state)?;
+                    parent.proceed()?;
+                }
+                Said::Ready => break,
+                Said::Failed(chain) => return Err(Error::Init { chain }),
+                Said::Born(..) | Said::Nothing => return Err(self.died()),
+            }
+        }
+        self.after_setup(pid, state)?;
+        parent.proceed()?;
+        Ok(master)
+    }
+
+    fn before_setup(&self, pid: i32, rights: Rights) -> Result<()> {
+        if let Some(process) = self.plan.process.as_ref().filter(|_| self.plan.namespaces.has(Kind::User)) {
+            limits::raise_hard_limits(pid, &process.rlimits)?;
+        }
+        if let Some(maps) = self.plan.maps() {
+            idmap::write(pid, maps, rights == Rights::Privileged)?;
+        }
+        let Some(value) = self.plan.process.as_ref().and_then(|process| process.oom_score_adj) else {
+            return Ok(());
+        };
+        let in_user_namespace = rights == Rights::Unprivileged || !host::is_real_root()?;
+        if limits::set_oom_score(pid, value, in_user_namespace)? == OomScore::Inherited {
+            self.log
+                .warn(format!("the out-of-memory score stays as inherited: {value} needs CAP_SYS_RESOURCE"));
+        }
+        Ok(())
+    }
+
+    /// Records the process; only then may it execute the user's program.
+    fn after_setup(&self, pid: i32, state: &mut State) -> Result<()> {
+        state.process = Some(ProcessId { pid, start_time: host::process_stat(pid)?.start_time });
+        state.ready = true;
+        self.dir.save(state)?;
+        if let Some(path) = self.request.pid_file {
+            deliver::pid_file(path, pid)?;
+        }
+        if let (Some(path), Some(child)) = (self.request.pidfd_socket, &self.child) {
+            deliver::descriptor(path, child.pidfd.as_fd(), self.request.id.as_str())?;
+        }
+        Ok(())
+    }
+
+    fn creation_hooks(&self) -> Result<()> {
+        let Some(document) = &self.document else { return Ok(()) };
+        hooks::run("prestart", &self.plan.hooks.prestart, document, Status::Creating)?;
+        hooks::run("createRuntime", &self.plan.hooks.create_runtime, document, Status::Creating)
+    }
+
+    fn after_start(&self) {
+        let Some(document) = &self.document else { return };
+        for warning in hooks::run_all("poststart", &self.plan.hooks.poststart, document, Status::Running) {
+            self.log.warn(warning);
+        }
+    }
+
+    fn deliver_console(&self, master: OwnedFd) -> Result<Option<OwnedFd>> {
+        match self.request.console_socket {
+            Some(path) => deliver::console(path, master.as_fd()).map(|()| None),
+            None => Ok(Some(master)),
+        }
+    }
+
+    fn deliver_listener(&self, listener: &OwnedFd, pid: i32, state: &State) -> Result<()> {
+        let filter = self.plan.seccomp.as_ref();
+        let Some((path, metadata)) =
+            filter.and_then(|filter| Some((filter.listener.as_ref()?, &filter.metadata)))
+        else {
+            return Err(Error::invalid("/linux/seccomp/listenerPath", "there is no socket to notify"));
+        };
+        let document = Document::new(state, Some(pid));
+        deliver::listener(path, listener.as_fd(), pid, metadata, document.with_status(Status::Creating))
+    }
+
+    /// Says how the child ended, which it could not say itself.
+    fn died(&self) -> Error {
+        let status = self.child.as_ref().and_then(|child| {
+            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+                .ok()
+                .flatten()
+        });
+        let signal = status.as_ref().and_then(|status| status.terminating_signal());
+        let how = match (&status, signal) {
+            (_, Some(signal)) => format!("killed by signal {signal}"),
+            (Some(status), None) => format!("exit status {}", status.exit_status().unwrap_or(-1)),
+            (None, None) => "it is gone".to_owned(),
+        };
+        let killed = signal == Some(rustix::process::Signal::KILL.as_raw());
+        let oom =
+            killed && self.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kill_count().is_ok_and(|n| n > 0));
+        let hint = if oom { " by the kernel: its memory limit is too low even to start it" } else { "" };
+        Error::InitDied { how, hint }
+    }
+
+    /// Takes back what was made, the last first. What cannot be taken back stays recorded for `delete`.
+    fn undo(mut self) {
+        if let Some(child) = self.child.take() {
+            let _ = bulkhead_sys::process::signal(&child.pidfd, rustix::process::Signal::KILL.as_raw());
+            let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+        if let Some(document) = &self.document {
+            for warning in hooks::run_all("poststop", &self.plan.hooks.poststop, document, Status::Stopped) {
+                self.log.warn(warning);
+            }
+        }
+        let removed = match self.cgroup.take() {
+            Some(cgroup) => cgroup.kill_all(signal::KILL).and_then(|()| cgroup.remove()),
+            None => Ok(()),
+        };
+        match removed {
+            Ok(()) => {
+                if let Err(error) = self.dir.remove() {
+                    self.log.warn(crate::error::chain(&error).join(": "));
+                }
+            }
+            Err(error) => self.log.warn(crate::error::chain(&error).join(": ")),
+        }
+    }
+}
+
+/// Sources that need the host's rights, opened before the child loses sight of them.
+fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<OwnedFd>>> {
+    use bulkhead_sys::mount::{Attributes, set_attributes};
+
+    use crate::plan::mounts::Source;
+    plan.mounts
+        .iter()
+        .map(|mount| match &mount.source {
+            Source::Bind { path, reach, idmap } if with_host_rights || idmap.is_some() => {
+                let tree = mount::open_source(path, *reach)?;
+                if let Some((maps, reach)) = idmap {
+                    let namespace = idmap::namespace(maps)?;
+                    let attributes = Attributes::default().with_idmap(namespace.as_fd());
+                    set_attributes(&tree, attributes, *reach).doing(|| {
+                        format!("map the ids of {}: its file system may not support that", path.display())
+                    })?;
+                }
+                Ok(Some(tree))
+            }
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+fn prepare_root(plan: &Plan, with_host_rights: bool) -> Result<Option<OwnedFd>> {
+    if !with_host_rights || plan.root.overlay.is_some() {
+        return Ok(None);
+    }
+    mount::open_source(&plan.root.path, bulkhead_sys::mount::Reach::Tree).map(Some)
+}

@@ -1,0 +1,82 @@
+//! From the runtime to the user: the last steps of a process, the same for the container's first and for `exec`.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+
+use bulkhead_seccomp::Program;
+use bulkhead_sys::{credentials as sys_credentials, signal};
+use rustix::fs::{Mode, OFlags};
+
+use crate::console;
+use crate::credentials;
+use crate::error::{Doing, Result};
+use crate::handshake;
+use crate::idmap::Groups;
+use crate::plan::process::Process;
+use crate::procfs::Procfs;
+use crate::{fds, limits, program};
+
+/// What a process needs to know beside its own description.
+pub(crate) struct Persona<'a> {
+    /// The system call filter.
+    pub filter: Option<&'a Program>,
+    /// Name of the session keyring; without one the runtime's is kept.
+    pub keyring: Option<&'a CStr>,
+    /// Whether supplementary groups can be set.
+    pub groups: Groups,
+    /// How many descriptors from 3 on are passed.
+    pub passed: u32,
+    /// Signals that the runtime's caller ignores.
+    pub ignored: Option<signal::Set>,
+    /// The conversation with the parent.
+    pub socket: &'a handshake::Child,
+}
+
+impl Persona<'_> {
+    /// Becomes what `process` says, inside the container's root, and finds its program.
+    ///
+    /// # Errors
+    /// The first thing that the kernel refuses, and a program that is not there.
+    pub(crate) fn assume(&self, process: &mut Process) -> Result<CString> {
+        limits::apply(process)?;
+        self.join_keyring()?;
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| "open the container's root")?;
+        program::complete_environment(&root, process);
+        drop(root);
+        fds::seal(self.passed)?;
+        console::give_streams(process.user.uid);
+        label(process)?;
+        rustix::process::umask(Mode::from_raw_mode(process.user.umask));
+        signal::reset_all(self.ignored).doing(|| "reset signals")?;
+        limits::set_rlimits(&process.rlimits)?;
+        let listener = credentials::assume(process, self.filter, self.groups == Groups::Denied)?;
+        self.hand_over(listener)?;
+        program::enter_directory(&process.cwd)?;
+        let found = program::find(process)?;
+        self.hand_over(credentials::load_last(process, self.filter)?)?;
+        Ok(found)
+    }
+
+    fn join_keyring(&self) -> Result<()> {
+        let Some(name) = self.keyring else { return Ok(()) };
+        match sys_credentials::join_session_keyring(name) {
+            // A kernel without keyrings has none to leak.
+            Err(error) if error.errno() == rustix::io::Errno::NOSYS => Ok(()),
+            other => other.doing(|| "join a session keyring"),
+        }
+    }
+
+    fn hand_over(&self, listener: Option<OwnedFd>) -> Result<()> {
+        listener.map_or(Ok(()), |listener| self.socket.listener(listener.as_fd()))
+    }
+}
+
+/// Asks the security modules for the labels that execve(2) will set.
+fn label(process: &Process) -> Result<()> {
+    if process.apparmor_profile.is_none() && process.selinux_label.is_none() {
+        return Ok(());
+    }
+    let procfs = Procfs::mount()?;
+    credentials::label(&procfs, process)
+}

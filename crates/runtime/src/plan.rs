@@ -1,0 +1,233 @@
+//! What is to be done, decided before anything is: config.json becomes a [`Plan`].
+//!
+//! A plan is owned, validated and complete: no `Option` in it means two things, no name is left to look up in a
+//! table, and whoever acts on it needs no knowledge of JSON. Everything here is pure (ARCHITECTURE.md, invariant 3).
+
+pub mod capabilities;
+pub mod check;
+pub mod hooks;
+pub mod lists;
+pub mod mount_options;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod stored;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bulkhead_spec::{Config, Linux, Resources, RootfsPropagation, Seccomp};
+use bulkhead_sys::mount::{Propagation, Reach};
+
+use crate::error::{Error, Result};
+use hooks::Hooks;
+use mounts::{Device, Mount};
+use namespaces::{IdMaps, Namespaces};
+use process::Process;
+
+/// The annotation that asks for an overlay as the root: JSON `{"lower": ["/a"], "upper": "/b", "work": "/c"}`.
+pub const OVERLAY_ANNOTATION: &str = "org.bulkhead.rootfs.overlay";
+
+/// Everything that a container's set-up needs to know.
+#[derive(Debug)]
+pub struct Plan {
+    /// The root file system.
+    pub root: Root,
+    /// The namespaces, new and joined.
+    pub namespaces: Namespaces,
+    /// The host name of a new UTS namespace.
+    pub hostname: Option<String>,
+    /// The NIS domain name of a new UTS namespace.
+    pub domainname: Option<String>,
+    /// The mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// The device nodes, the default ones included.
+    pub devices: Vec<Device>,
+    /// Paths that are hidden.
+    pub masked: Vec<PathBuf>,
+    /// Paths that are made read-only.
+    pub readonly: Vec<PathBuf>,
+    /// Kernel parameters: path below `/proc/sys` and value.
+    pub sysctl: Vec<(PathBuf, String)>,
+    /// The program, if the configuration has one.
+    pub process: Option<Process>,
+    /// The programs that run at points of the life cycle.
+    pub hooks: Hooks,
+    /// Where in the cgroup hierarchies and with which limits.
+    pub cgroup: Cgroup,
+    /// The system call filter.
+    pub seccomp: Option<Filter>,
+    /// The SELinux context of mounts.
+    pub mount_label: Option<String>,
+    /// What callers attached.
+    pub annotations: BTreeMap<String, String>,
+    /// The version of the specification that the bundle names.
+    pub oci_version: String,
+    /// What the caller should be told, though nothing stops for it.
+    pub warnings: Vec<String>,
+}
+
+/// The root file system.
+#[derive(Debug)]
+pub struct Root {
+    /// Absolute host path of its directory.
+    pub path: PathBuf,
+    /// Whether the container cannot write to it.
+    pub readonly: bool,
+    /// What is mounted over that directory inside the container's own mount namespace.
+    pub overlay: Option<Overlay>,
+    /// Propagation of the container's mounts.
+    pub propagation: (Propagation, Reach),
+}
+
+/// An overlay of host directories.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct Overlay {
+    /// Lower layers, the topmost first.
+    pub lower: Vec<PathBuf>,
+    /// The writable layer; without it the overlay is read-only.
+    #[serde(default)]
+    pub upper: Option<PathBuf>,
+    /// The work directory, on the file system of `upper`.
+    #[serde(default)]
+    pub work: Option<PathBuf>,
+}
+
+/// Control groups: the path as configured and the limits.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// `linux.cgroupsPath`.
+    pub path: Option<String>,
+    /// `linux.resources`.
+    pub resources: Resources,
+}
+
+/// A compiled filter and where its notifications go.
+#[derive(Debug)]
+pub struct Filter {
+    /// The program and its flags.
+    pub program: bulkhead_seccomp::Program,
+    /// The unix socket of the notification agent.
+    pub listener: Option<PathBuf>,
+    /// What is passed to the agent.
+    pub metadata: String,
+}
+
+impl Plan {
+    /// Decides what a configuration means for a bundle at the absolute path `bundle`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the JSON pointer of the first value that cannot be carried out.
+    pub fn new(config: &Config, bundle: &Path) -> Result<Self> {
+        check::version(&config.oci_version)?;
+        let default_linux = Linux::default();
+        let linux = config.linux.as_ref().unwrap_or(&default_linux);
+        let namespaces = Namespaces::plan(linux)?;
+        let mut warnings = Vec::new();
+        let seccomp = linux.seccomp.as_ref().map(|profile| filter(profile, &mut warnings)).transpose()?;
+        let process = config.process.as_ref().map(|p| Process::plan(p, linux, &mut warnings)).transpose()?;
+        let mounts = mounts::plan(&config.mounts, bundle, namespaces.maps())?;
+        check::requests(config, linux, &namespaces)?;
+        Ok(Self {
+            root: root(config, linux, bundle)?,
+            hostname: config.hostname.clone(),
+            domainname: config.domainname.clone(),
+            devices: mounts::devices(&linux.devices, &mounts)?,
+            masked: absolute_paths(&linux.masked_paths, "/linux/maskedPaths")?,
+            readonly: absolute_paths(&linux.readonly_paths, "/linux/readonlyPaths")?,
+            sysctl: check::sysctl(&linux.sysctl, &namespaces)?,
+            hooks: Hooks::plan(&config.hooks)?,
+            cgroup: Cgroup {
+                path: linux.cgroups_path.clone(),
+                resources: linux.resources.clone().unwrap_or_default(),
+            },
+            mount_label: linux.mount_label.clone(),
+            annotations: config.annotations.clone(),
+            oci_version: config.oci_version.clone(),
+            seccomp,
+            process,
+            mounts,
+            namespaces,
+            warnings,
+        })
+    }
+
+    /// Returns the identity maps of the container's user namespace, if it gets a new one.
+    pub fn maps(&self) -> Option<&IdMaps> {
+        self.namespaces.maps()
+    }
+}
+
+fn root(config: &Config, linux: &Linux, bundle: &Path) -> Result<Root> {
+    let Some(root) = &config.root else {
+        return Err(Error::invalid("/root", "a container needs a root file system: {\"path\": \"rootfs\"}"));
+    };
+    if root.path.is_empty() {
+        return Err(Error::invalid("/root/path", "the path is empty"));
+    }
+    let overlay = config.annotations.get(OVERLAY_ANNOTATION).map(|text| overlay(text)).transpose()?;
+    Ok(Root {
+        path: bundle.join(&root.path),
+        readonly: root.readonly,
+        overlay,
+        propagation: propagation(linux.rootfs_propagation),
+    })
+}
+
+fn overlay(text: &str) -> Result<Overlay> {
+    let pointer = format!("/annotations/{}", OVERLAY_ANNOTATION.replace('/', "~1"));
+    let overlay: Overlay =
+        serde_json::from_str(text).map_err(|error| Error::invalid(pointer.as_str(), error.to_string()))?;
+    let paths = overlay.lower.iter().chain(&overlay.upper).chain(&overlay.work);
+    if let Some(path) = paths.into_iter().find(|path| !path.is_absolute()) {
+        return Err(Error::invalid(pointer, format!("{} is not an absolute path", path.display())));
+    }
+    if overlay.lower.is_empty() {
+        return Err(Error::invalid(pointer, "an overlay needs at least one lower directory"));
+    }
+    if overlay.upper.is_some() != overlay.work.is_some() {
+        return Err(Error::invalid(pointer, "upper and work go together"));
+    }
+    Ok(overlay)
+}
+
+/// Without a setting the container's mounts receive events from the host's and send none, as under runc.
+fn propagation(configured: Option<RootfsPropagation>) -> (Propagation, Reach) {
+    match configured {
+        None | Some(RootfsPropagation::RecursiveSlave) => (Propagation::Slave, Reach::Tree),
+        Some(RootfsPropagation::Slave) => (Propagation::Slave, Reach::Mount),
+        Some(RootfsPropagation::Private) => (Propagation::Private, Reach::Mount),
+        Some(RootfsPropagation::RecursivePrivate) => (Propagation::Private, Reach::Tree),
+        Some(RootfsPropagation::Shared) => (Propagation::Shared, Reach::Mount),
+        Some(RootfsPropagation::RecursiveShared) => (Propagation::Shared, Reach::Tree),
+        Some(RootfsPropagation::Unbindable) => (Propagation::Unbindable, Reach::Mount),
+        Some(RootfsPropagation::RecursiveUnbindable) => (Propagation::Unbindable, Reach::Tree),
+    }
+}
+
+fn absolute_paths(paths: &[String], pointer: &str) -> Result<Vec<PathBuf>> {
+    let check = |(index, path): (usize, &String)| {
+        if path.starts_with('/') {
+            Ok(PathBuf::from(path))
+        } else {
+            Err(Error::invalid(format!("{pointer}/{index}"), format!("{path:?} is not an absolute path")))
+        }
+    };
+    paths.iter().enumerate().map(check).collect()
+}
+
+fn filter(profile: &Seccomp, warnings: &mut Vec<String>) -> Result<Filter> {
+    let program = bulkhead_seccomp::compile(profile, bulkhead_seccomp::NATIVE).map_err(Error::Seccomp)?;
+    warnings.extend(program.warnings.iter().map(ToString::to_string));
+    if program.uses_notify && profile.listener_path.is_none() {
+        return Err(Error::invalid(
+            "/linux/seccomp/listenerPath",
+            "SCMP_ACT_NOTIFY needs a socket to notify",
+        ));
+    }
+    Ok(Filter {
+        program,
+        listener: profile.listener_path.as_ref().map(PathBuf::from),
+        metadata: profile.listener_metadata.clone().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,163 @@
+//! What the configuration asks for as a whole, and cannot have.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bulkhead_spec::{Config, Linux};
+use bulkhead_sys::namespace::Kind;
+
+use super::namespaces::Namespaces;
+use crate::error::{Error, Result};
+
+/// Accepts the versions of the specification that this runtime implements: every 1.x.
+///
+/// # Errors
+/// Another major version, or something that is no version.
+pub fn version(text: &str) -> Result<()> {
+    let numbers: Vec<&str> = text.split(['-', '+']).next().unwrap_or_default().split('.').collect();
+    let valid = numbers.len() == 3 && numbers.iter().all(|part| part.parse::<u32>().is_ok());
+    if !valid {
+        return Err(Error::invalid("/ociVersion", format!("{text:?} is not a version such as \"1.3.0\"")));
+    }
+    if numbers[0] != "1" {
+        return Err(Error::invalid("/ociVersion", format!("version {text} is not supported; 1.x is")));
+    }
+    Ok(())
+}
+
+/// Refuses requests that need a namespace the container does not have, or that this runtime does not carry out yet.
+///
+/// # Errors
+/// The first such request.
+pub fn requests(config: &Config, linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    if !namespaces.has(Kind::Mount) {
+        return Err(Error::invalid("/linux/namespaces", "a container needs a namespace of type \"mount\""));
+    }
+    let uts = namespaces.has(Kind::Uts);
+    for (value, name) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
+        if value.is_some() && !uts {
+            let reason = format!("setting the {name} needs a namespace of type \"uts\"");
+            return Err(Error::invalid(format!("/{name}"), reason));
+        }
+        if value.as_ref().is_some_and(|value| value.len() > 64) {
+            return Err(Error::invalid(format!("/{name}"), "it is longer than 64 bytes"));
+        }
+    }
+    if linux.intel_rdt.is_some() {
+        return Err(Error::invalid("/linux/intelRdt", "Intel RDT is not supported yet"));
+    }
+    if !linux.net_devices.is_empty() {
+        return Err(Error::invalid("/linux/netDevices", "moving network devices is not supported yet"));
+    }
+    Ok(())
+}
+
+/// Kernel parameters of an IPC namespace, ipc_namespaces(7).
+const IPC_KEYS: [&str; 9] = [
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+    "kernel/msg_next_id",
+];
+
+/// Decides the kernel parameters: path below `/proc/sys` and value.
+///
+/// # Errors
+/// A key that does not belong to a namespace of the container: it would change the host.
+pub fn sysctl(
+    parameters: &BTreeMap<String, String>,
+    namespaces: &Namespaces,
+) -> Result<Vec<(PathBuf, String)>> {
+    parameters.iter().map(|(key, value)| Ok((parameter(key, namespaces)?, value.clone()))).collect()
+}
+
+fn parameter(key: &str, namespaces: &Namespaces) -> Result<PathBuf> {
+    let pointer = || format!("/linux/sysctl/{}", key.replace('~', "~0").replace('/', "~1"));
+    let path = path(key);
+    if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        return Err(Error::invalid(pointer(), format!("{key:?} is not the name of a kernel parameter")));
+    }
+    let (kind, name) = match path.as_str() {
+        ipc if IPC_KEYS.contains(&ipc) || ipc.starts_with("fs/mqueue/") => (Kind::Ipc, "ipc"),
+        net if net.starts_with("net/") => (Kind::Network, "network"),
+        "kernel/domainname" => (Kind::Uts, "uts"),
+        "kernel/hostname" => {
+            return Err(Error::invalid(pointer(), "set the field \"hostname\" of the configuration instead"));
+        }
+        user if user.starts_with("user/") => (Kind::User, "user"),
+        _ => {
+            let reason = format!("{key:?} is not a parameter of a namespace: it would change the host");
+            return Err(Error::invalid(pointer(), reason));
+        }
+    };
+    if !namespaces.has(kind) {
+        let reason =
+            format!("{key:?} belongs to the {name} namespace, which the container shares with the host");
+        return Err(Error::invalid(pointer(), reason));
+    }
+    Ok(path.into())
+}
+
+/// Turns `net.ipv4.conf.eth0/100.forwarding` into `net/ipv4/conf/eth0.100/forwarding`, see sysctl.d(5).
+fn path(key: &str) -> String {
+    let first = key.find(['.', '/']).map(|at| &key[at..=at]);
+    if first == Some("/") {
+        return key.to_owned();
+    }
+    let swap = |character| match character {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    key.chars().map(swap).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespaces(kinds: &str) -> Namespaces {
+        let list: Vec<String> = kinds.split(',').map(|kind| format!(r#"{{"type":"{kind}"}}"#)).collect();
+        let linux: Linux =
+            serde_json::from_str(&format!(r#"{{"namespaces":[{}]}}"#, list.join(","))).unwrap();
+        Namespaces::plan(&linux).unwrap()
+    }
+
+    fn refusal(key: &str, kinds: &str) -> String {
+        parameter(key, &namespaces(kinds)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn any_minor_version_is_accepted() {
+        version("1.0.2-dev").unwrap();
+        version("1.3.0").unwrap();
+        assert!(version("2.0.0").is_err());
+        assert!(version("latest").is_err());
+    }
+
+    #[test]
+    fn dots_and_slashes_change_places() {
+        assert_eq!(path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(path("net.ipv4.conf.eth0/100.forwarding"), "net/ipv4/conf/eth0.100/forwarding");
+        assert_eq!(path("net/ipv4/conf/eth0.100/forwarding"), "net/ipv4/conf/eth0.100/forwarding");
+    }
+
+    #[test]
+    fn a_parameter_of_the_host_is_refused() {
+        assert!(refusal("vm.swappiness", "mount").contains("would change the host"));
+        assert!(refusal("net.core.somaxconn", "mount").contains("shares with the host"));
+        assert!(refusal("kernel.hostname", "mount,uts").contains("\"hostname\""));
+        assert!(refusal("net.../etc/passwd", "mount,network").contains("not the name"));
+    }
+
+    #[test]
+    fn a_parameter_of_an_own_namespace_is_accepted() {
+        let path = parameter("net.core.somaxconn", &namespaces("mount,network")).unwrap();
+        assert_eq!(path, PathBuf::from("net/core/somaxconn"));
+    }
+}

@@ -1,0 +1,264 @@
+//! The options of a mount: which are attributes, which propagation, and which belong to the file system.
+
+use bulkhead_sys::mount::{Propagation, Reach, attribute};
+
+/// What the options of one mount say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `bind` or `rbind`.
+    pub bind: Option<Reach>,
+    /// `remount`: the attributes of what is mounted there change.
+    pub remount: bool,
+    /// Attributes of the mount itself.
+    pub attributes: Change,
+    /// Attributes of the mount and all below it.
+    pub recursive: Change,
+    /// Propagation, in the order given.
+    pub propagation: Vec<(Propagation, Reach)>,
+    /// Flags of the file system rather than the mount, such as `sync`.
+    pub filesystem_flags: Vec<&'static str>,
+    /// `tmpcopyup`: what the tmpfs hides is copied into it.
+    pub copy_up: bool,
+    /// `idmap` or `ridmap`.
+    pub idmap: Option<Reach>,
+    /// Everything else, for the file system: key and value.
+    pub data: Vec<(String, Option<String>)>,
+}
+
+/// Bits to set and to clear.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Bits to set.
+    pub set: u64,
+    /// Bits to clear.
+    pub clear: u64,
+}
+
+impl Change {
+    fn set(&mut self, bits: u64) {
+        self.set |= bits;
+        self.clear &= !bits;
+    }
+
+    fn clear(&mut self, bits: u64) {
+        self.clear |= bits;
+        self.set &= !bits;
+    }
+
+    /// Chooses one of the access-time settings, which are values of one field.
+    fn set_atime(&mut self, value: u64) {
+        self.set = self.set & !attribute::ATIME | value;
+        self.clear |= attribute::ATIME;
+    }
+}
+
+/// What one word does.
+enum Effect {
+    Set(u64),
+    Clear(u64),
+    Atime(u64),
+    Propagate(Propagation, Reach),
+    Filesystem(&'static str),
+    Nothing,
+}
+
+/// Reads the options of one mount; a later word wins over an earlier one.
+pub fn parse(options: &[String]) -> Options {
+    let mut parsed = Options::default();
+    for option in options {
+        apply(&mut parsed, option);
+    }
+    parsed
+}
+
+fn apply(parsed: &mut Options, option: &str) {
+    match option {
+        "bind" => parsed.bind = parsed.bind.or(Some(Reach::Mount)),
+        "rbind" => parsed.bind = Some(Reach::Tree),
+        "remount" => parsed.remount = true,
+        "tmpcopyup" => parsed.copy_up = true,
+        "idmap" => parsed.idmap = Some(Reach::Mount),
+        "ridmap" => parsed.idmap = Some(Reach::Tree),
+        _ => {
+            if let Some(effect) = effect(option) {
+                perform(
+                    &mut parsed.attributes,
+                    &mut parsed.propagation,
+                    &mut parsed.filesystem_flags,
+                    &effect,
+                );
+            } else if let Some(effect) = option.strip_prefix('r').and_then(recursive_effect) {
+                perform(
+                    &mut parsed.recursive,
+                    &mut parsed.propagation,
+                    &mut parsed.filesystem_flags,
+                    &effect,
+                );
+            } else {
+                let (key, value) =
+                    option.split_once('=').map_or((option, None), |(k, v)| (k, Some(v.to_owned())));
+                parsed.data.push((key.to_owned(), value));
+            }
+        }
+    }
+}
+
+fn perform(
+    change: &mut Change,
+    propagation: &mut Vec<(Propagation, Reach)>,
+    filesystem: &mut Vec<&'static str>,
+    effect: &Effect,
+) {
+    match *effect {
+        Effect::Set(bits) => change.set(bits),
+        Effect::Clear(bits) => change.clear(bits),
+        Effect::Atime(value) => change.set_atime(value),
+        Effect::Propagate(kind, reach) => propagation.push((kind, reach)),
+        Effect::Filesystem(flag) => filesystem.push(flag),
+        Effect::Nothing => {}
+    }
+}
+
+/// The words of mount(8) and of the specification's table (config.md, "Linux mount options").
+fn effect(word: &str) -> Option<Effect> {
+    use Effect::{Atime, Clear, Filesystem, Nothing, Propagate, Set};
+    Some(match word {
+        "private" => Propagate(Propagation::Private, Reach::Mount),
+        "rprivate" => Propagate(Propagation::Private, Reach::Tree),
+        "shared" => Propagate(Propagation::Shared, Reach::Mount),
+        "rshared" => Propagate(Propagation::Shared, Reach::Tree),
+        "slave" => Propagate(Propagation::Slave, Reach::Mount),
+        "rslave" => Propagate(Propagation::Slave, Reach::Tree),
+        "unbindable" => Propagate(Propagation::Unbindable, Reach::Mount),
+        "runbindable" => Propagate(Propagation::Unbindable, Reach::Tree),
+        "ro" => Set(attribute::RDONLY),
+        "rw" => Clear(attribute::RDONLY),
+        "nosuid" => Set(attribute::NOSUID),
+        "suid" => Clear(attribute::NOSUID),
+        "nodev" => Set(attribute::NODEV),
+        "dev" => Clear(attribute::NODEV),
+        "noexec" => Set(attribute::NOEXEC),
+        "exec" => Clear(attribute::NOEXEC),
+        "nodiratime" => Set(attribute::NODIRATIME),
+        "diratime" => Clear(attribute::NODIRATIME),
+        "nosymfollow" => Set(attribute::NOSYMFOLLOW),
+        "symfollow" => Clear(attribute::NOSYMFOLLOW),
+        "noatime" => Atime(attribute::NOATIME),
+        "relatime" | "atime" | "nostrictatime" => Atime(attribute::RELATIME),
+        "strictatime" | "norelatime" => Atime(attribute::STRICTATIME),
+        "sync" => Filesystem("sync"),
+        "dirsync" => Filesystem("dirsync"),
+        "lazytime" => Filesystem("lazytime"),
+        "mand" => Filesystem("mand"),
+        "async" | "nolazytime" | "nomand" | "defaults" | "silent" | "loud" | "iversion" | "noiversion"
+        | "acl" | "noacl" => Nothing,
+        _ => return None,
+    })
+}
+
+/// The words that have a recursive form: attributes only.
+fn recursive_effect(word: &str) -> Option<Effect> {
+    effect(word).filter(|effect| matches!(effect, Effect::Set(_) | Effect::Clear(_) | Effect::Atime(_)))
+}
+
+/// Lists the words that are attributes, propagation or extensions, for the features document.
+pub fn known() -> Vec<String> {
+    const WORDS: &[&str] = &[
+        "acl",
+        "async",
+        "atime",
+        "bind",
+        "defaults",
+        "dev",
+        "diratime",
+        "dirsync",
+        "exec",
+        "idmap",
+        "iversion",
+        "lazytime",
+        "loud",
+        "mand",
+        "noacl",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "noiversion",
+        "nolazytime",
+        "nomand",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "private",
+        "rbind",
+        "relatime",
+        "remount",
+        "ridmap",
+        "ro",
+        "rprivate",
+        "rshared",
+        "rslave",
+        "runbindable",
+        "rw",
+        "shared",
+        "silent",
+        "slave",
+        "strictatime",
+        "suid",
+        "symfollow",
+        "sync",
+        "tmpcopyup",
+        "unbindable",
+    ];
+    let recursive =
+        WORDS.iter().filter(|word| recursive_effect(word).is_some()).map(|word| format!("r{word}"));
+    let mut words: Vec<String> = WORDS.iter().map(ToString::to_string).chain(recursive).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &str) -> Options {
+        parse(&words.split(',').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn attributes_set_and_clear_and_the_last_word_wins() {
+        assert_eq!(
+            parsed("ro,nosuid,rw").attributes,
+            Change { set: attribute::NOSUID, clear: attribute::RDONLY }
+        );
+    }
+
+    #[test]
+    fn access_times_are_one_field() {
+        let change = parsed("noatime,strictatime").attributes;
+        assert_eq!(change, Change { set: attribute::STRICTATIME, clear: attribute::ATIME });
+    }
+
+    #[test]
+    fn recursive_forms_are_kept_apart_and_rprivate_is_propagation() {
+        let options = parsed("rro,rprivate,rbind");
+        assert_eq!(options.recursive, Change { set: attribute::RDONLY, clear: 0 });
+        assert_eq!(options.propagation, vec![(Propagation::Private, Reach::Tree)]);
+        assert_eq!(options.bind, Some(Reach::Tree));
+    }
+
+    #[test]
+    fn relatime_is_not_a_recursive_elatime() {
+        assert_eq!(parsed("relatime").attributes, Change { set: 0, clear: attribute::ATIME });
+        assert_eq!(parsed("rrelatime").recursive, Change { set: 0, clear: attribute::ATIME });
+    }
+
+    #[test]
+    fn other_words_belong_to_the_file_system() {
+        let data = parsed("mode=755,size=64k,inode64").data;
+        let expected = [("mode", Some("755")), ("size", Some("64k")), ("inode64", None)];
+        assert_eq!(data, expected.map(|(k, v)| (k.to_owned(), v.map(str::to_owned))));
+    }
+}

@@ -1,0 +1,290 @@
+//! The mounts and device nodes of a container.
+
+use std::path::{Component, Path, PathBuf};
+
+use bulkhead_spec::DeviceType;
+use bulkhead_sys::mount::{Propagation, Reach};
+
+use super::mount_options::{self, Change, Options};
+use super::namespaces::IdMaps;
+use crate::error::{Error, Result};
+
+/// One mount.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute path in the container.
+    pub destination: PathBuf,
+    /// What is mounted.
+    pub source: Source,
+    /// Attributes of the mount itself.
+    pub attributes: Change,
+    /// Attributes of it and all below it.
+    pub recursive: Change,
+    /// Propagation, in order.
+    pub propagation: Vec<(Propagation, Reach)>,
+}
+
+/// What is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute host path.
+        path: PathBuf,
+        /// Whether its submounts come along.
+        reach: Reach,
+        /// Identity maps of the mount.
+        idmap: Option<(IdMaps, Reach)>,
+    },
+    /// A new file system.
+    Filesystem {
+        /// Its type.
+        kind: String,
+        /// Its source, which most types only show.
+        source: String,
+        /// Options: key and value.
+        options: Vec<(String, Option<String>)>,
+        /// Flags of the file system.
+        flags: Vec<&'static str>,
+        /// Whether what it hides is copied into it.
+        copy_up: bool,
+    },
+    /// The container's view of its control groups.
+    Cgroup,
+    /// Whatever is mounted there already.
+    Existing,
+}
+
+/// One device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute path in the container.
+    pub path: PathBuf,
+    /// Its type.
+    pub kind: DeviceType,
+    /// Device number.
+    pub major: u32,
+    /// Device number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner in the container.
+    pub uid: u32,
+    /// Group in the container.
+    pub gid: u32,
+}
+
+/// The nodes that every container has (config-linux.md, "Default Devices").
+const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+/// Decides the mounts; `bundle` is where relative bind sources start, `maps` what `idmap` without maps means.
+///
+/// # Errors
+/// Empty destinations, destinations with `..`, a type that is missing, maps that make no sense.
+pub fn plan(mounts: &[bulkhead_spec::Mount], bundle: &Path, maps: Option<&IdMaps>) -> Result<Vec<Mount>> {
+    mounts
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| one(mount, bundle, maps, &format!("/mounts/{index}")))
+        .collect()
+}
+
+fn one(mount: &bulkhead_spec::Mount, bundle: &Path, maps: Option<&IdMaps>, pointer: &str) -> Result<Mount> {
+    let options = mount_options::parse(&mount.options);
+    let destination = destination(&mount.destination, pointer)?;
+    let kind = mount.kind.as_deref().unwrap_or("none");
+    let idmap = idmap(mount, &options, maps, pointer)?;
+    let (attributes, recursive, propagation) =
+        (options.attributes, options.recursive, options.propagation.clone());
+    let source = if options.remount {
+        Source::Existing
+    } else if kind == "bind" || options.bind.is_some() {
+        let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
+            return Err(Error::invalid(format!("{pointer}/source"), "a bind mount needs a source"));
+        };
+        Source::Bind { path: bundle.join(source), reach: options.bind.unwrap_or(Reach::Mount), idmap }
+    } else if idmap.is_some() {
+        return Err(Error::invalid(format!("{pointer}/uidMappings"), "only a bind mount can map ids"));
+    } else if kind == "cgroup" || kind == "cgroup2" {
+        Source::Cgroup
+    } else if kind == "none" || kind.is_empty() {
+        return Err(Error::invalid(
+            format!("{pointer}/type"),
+            "a mount that is not a bind mount needs a type",
+        ));
+    } else {
+        filesystem(kind, mount, options, pointer)?
+    };
+    Ok(Mount { destination, source, attributes, recursive, propagation })
+}
+
+fn filesystem(kind: &str, mount: &bulkhead_spec::Mount, options: Options, pointer: &str) -> Result<Source> {
+    if options.copy_up && kind != "tmpfs" {
+        return Err(Error::invalid(format!("{pointer}/options"), "tmpcopyup is for tmpfs"));
+    }
+    let source = mount.source.clone().unwrap_or_else(|| kind.to_owned());
+    Ok(Source::Filesystem {
+        kind: kind.to_owned(),
+        source,
+        options: options.data,
+        flags: options.filesystem_flags,
+        copy_up: options.copy_up,
+    })
+}
+
+/// Makes a destination absolute and normal: a relative one starts at `/`, as under runc.
+fn destination(text: &str, pointer: &str) -> Result<PathBuf> {
+    let pointer = format!("{pointer}/destination");
+    if text.is_empty() {
+        return Err(Error::invalid(pointer, "the destination is empty"));
+    }
+    let mut path = PathBuf::from("/");
+    for component in Path::new(text).components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    if path == Path::new("/") {
+        return Err(Error::invalid(
+            pointer,
+            "nothing can be mounted over the container's root; set root.path instead",
+        ));
+    }
+    Ok(path)
+}
+
+fn idmap(
+    mount: &bulkhead_spec::Mount,
+    options: &Options,
+    container: Option<&IdMaps>,
+    pointer: &str,
+) -> Result<Option<(IdMaps, Reach)>> {
+    let own = IdMaps { uids: mount.uid_mappings.clone(), gids: mount.gid_mappings.clone() };
+    let reach = options.idmap.unwrap_or(Reach::Mount);
+    match (own.uids.is_empty(), own.gids.is_empty(), options.idmap, container) {
+        (true, true, None, _) => Ok(None),
+        (false, false, ..) => Ok(Some((own, reach))),
+        (true, true, Some(_), Some(maps)) => Ok(Some((maps.clone(), reach))),
+        (true, true, Some(_), None) => Err(Error::invalid(
+            format!("{pointer}/options"),
+            "idmap without mappings takes those of the container's user namespace, which has none",
+        )),
+        (true, false, ..) | (false, true, ..) => {
+            Err(Error::invalid(format!("{pointer}/uidMappings"), "uidMappings and gidMappings go together"))
+        }
+    }
+}
+
+/// Decides the device nodes: the default ones, then the configured ones, which replace them.
+///
+/// A bind mount on `/dev` is somebody else's set of devices and stays as it is. `/dev/ptmx` belongs to devpts.
+///
+/// # Errors
+/// Paths that are not absolute, numbers out of range.
+pub fn devices(configured: &[bulkhead_spec::Device], mounts: &[Mount]) -> Result<Vec<Device>> {
+    let bound =
+        |mount: &Mount| mount.destination == Path::new("/dev") && matches!(mount.source, Source::Bind { .. });
+    if mounts.iter().any(bound) {
+        return Ok(Vec::new());
+    }
+    let mut devices: Vec<Device> = DEFAULT_DEVICES
+        .iter()
+        .map(|&(path, major, minor)| Device {
+            path: path.into(),
+            kind: DeviceType::Char,
+            major,
+            minor,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        })
+        .collect();
+    for (index, device) in configured.iter().enumerate() {
+        let device = self::device(device, &format!("/linux/devices/{index}"))?;
+        devices.retain(|other| other.path != device.path);
+        if device.path != Path::new("/dev/ptmx") {
+            devices.push(device);
+        }
+    }
+    Ok(devices)
+}
+
+fn device(device: &bulkhead_spec::Device, pointer: &str) -> Result<Device> {
+    let path = destination(&device.path, pointer)?;
+    if !device.path.starts_with('/') {
+        return Err(Error::invalid(
+            format!("{pointer}/path"),
+            format!("{:?} is not an absolute path", device.path),
+        ));
+    }
+    let number = |value: i64, name: &str| {
+        u32::try_from(value)
+            .map_err(|_| Error::invalid(format!("{pointer}/{name}"), "a device number is not negative"))
+    };
+    Ok(Device {
+        path,
+        kind: device.kind,
+        major: number(device.major, "major")?,
+        minor: number(device.minor, "minor")?,
+        mode: device.file_mode.unwrap_or(0o666) & 0o7777,
+        uid: device.uid.unwrap_or(0),
+        gid: device.gid.unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(json: &str) -> Result<Mount> {
+        let mount: bulkhead_spec::Mount = serde_json::from_str(json).unwrap();
+        one(&mount, Path::new("/bundle"), None, "/mounts/0")
+    }
+
+    #[test]
+    fn relative_sources_start_at_the_bundle_and_destinations_at_the_root() {
+        let mount = planned(r#"{"destination":"a/../b","source":"data","options":["rbind","ro"]}"#).unwrap();
+        assert_eq!(mount.destination, Path::new("/b"));
+        let source = Source::Bind { path: "/bundle/data".into(), reach: Reach::Tree, idmap: None };
+        assert_eq!(mount.source, source);
+    }
+
+    #[test]
+    fn the_root_cannot_be_a_destination() {
+        let error = planned(r#"{"destination":"/../","type":"tmpfs"}"#).unwrap_err().to_string();
+        assert!(error.starts_with("config.json: /mounts/0/destination: nothing can be mounted"), "{error}");
+    }
+
+    #[test]
+    fn a_mount_needs_a_type() {
+        let error = planned(r#"{"destination":"/x"}"#).unwrap_err().to_string();
+        assert_eq!(error, "config.json: /mounts/0/type: a mount that is not a bind mount needs a type");
+    }
+
+    #[test]
+    fn a_configured_device_replaces_the_default() {
+        let device = bulkhead_spec::Device {
+            path: "/dev/null".into(),
+            kind: DeviceType::Char,
+            major: 1,
+            minor: 3,
+            file_mode: Some(0o600),
+            uid: None,
+            gid: None,
+        };
+        let planned = devices(&[device], &[]).unwrap();
+        assert_eq!(planned.iter().filter(|d| d.path == Path::new("/dev/null")).count(), 1);
+        assert_eq!(planned.last().unwrap().mode, 0o600);
+    }
+}

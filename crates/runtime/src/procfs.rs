@@ -1,0 +1,56 @@
+//! A procfs of our own: a mount that is attached nowhere, so that nobody can put anything over a part of it.
+//!
+//! Labels, kernel parameters and the like are written through it. Whatever an image or a container has at `/proc`, a
+//! write that succeeds has reached the kernel (ARCHITECTURE.md, invariant 4).
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use bulkhead_sys::mount::Filesystem;
+use bulkhead_sys::path;
+use rustix::fs::OFlags;
+
+use crate::error::{Doing, Result};
+
+/// A detached procfs of the caller's pid namespace.
+#[derive(Debug)]
+pub(crate) struct Procfs(OwnedFd);
+
+impl Procfs {
+    /// Mounts one.
+    ///
+    /// # Errors
+    /// EPERM without CAP_SYS_ADMIN, or in a user namespace without a fully visible procfs.
+    pub(crate) fn mount() -> Result<Self> {
+        let context = Filesystem::open("proc").doing(|| "mount a procfs for the runtime")?;
+        let mount = context.mount(0).doing(|| "mount a procfs for the runtime")?;
+        Ok(Self(mount))
+    }
+
+    /// Writes a file of the calling process, such as `attr/exec`.
+    ///
+    /// # Errors
+    /// As open(2) and write(2); EXDEV when something is mounted over it.
+    pub(crate) fn write_own(&self, name: &str, value: &str) -> Result<()> {
+        let own = rustix::process::getpid().as_raw_nonzero();
+        self.write(&PathBuf::from(format!("{own}/{name}")), value)
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// As [`Procfs::write_own`].
+    pub(crate) fn write(&self, name: &Path, value: &str) -> Result<()> {
+        let file = path::open_on_mount(&self.0, name, OFlags::WRONLY)
+            .doing(|| format!("open /proc/{}", name.display()))?;
+        // One write: the kernel takes each as a whole value.
+        rustix::io::write(&file, value.as_bytes())
+            .map(drop)
+            .doing(|| format!("write {value:?} to /proc/{}", name.display()))
+    }
+
+    /// Tells whether a file is there.
+    pub(crate) fn has(&self, name: &Path) -> bool {
+        path::open_on_mount(&self.0, name, OFlags::PATH).is_ok()
+    }
+}

@@ -1,0 +1,177 @@
+//! The container's root: what it is made of, what of it is hidden, and how it becomes the root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bulkhead_sys::mount::{
+    self as sys_mount, Attributes, Filesystem, OldMounts, Propagation, Reach, attribute,
+};
+use bulkhead_sys::path;
+use rustix::fs::{FileType, OFlags};
+
+use crate::error::{Doing, Error, Result};
+use crate::plan::Root;
+use crate::{mount, target};
+
+/// Makes the root file system a mount of its own, private to the container, and returns its root directory.
+///
+/// # Errors
+/// ENOENT when the directory is not there, and what the kernel says of the mounts.
+pub fn prepare(root: &Root, prepared: Option<OwnedFd>) -> Result<OwnedFd> {
+    let (propagation, reach) = root.propagation;
+    mount::set_namespace_propagation(propagation, reach)?;
+    if propagation == Propagation::Shared {
+        isolate_parent(&root.path)?;
+    }
+    if let Some(overlay) = &root.overlay {
+        return mount::overlay(overlay, &root.path);
+    }
+    let doing = || format!("mount the root file system {}", root.path.display());
+    let directory = path::open_host(&root.path, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+    let tree = match prepared {
+        Some(tree) => tree,
+        None => sys_mount::clone_tree(&directory, Path::new(""), Reach::Tree).doing(doing)?,
+    };
+    if propagation == Propagation::Shared {
+        // pivot_root(2) refuses a shared root.
+        let private = Attributes::default().with_propagation(Propagation::Private);
+        sys_mount::set_attributes(&tree, private, Reach::Mount).doing(doing)?;
+    }
+    sys_mount::attach(&tree, &directory).doing(doing)?;
+    Ok(tree)
+}
+
+/// Makes the mount private on which the root file system is mounted, so that the host does not see that happen.
+fn isolate_parent(path: &Path) -> Result<()> {
+    let doing = || format!("make the mount above {} private", path.display());
+    let table = std::fs::read_to_string("/proc/self/mountinfo").doing(doing)?;
+    let parent = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|field| PathBuf::from(unescape(field)))
+        .filter(|point| path.starts_with(point))
+        .max_by_key(|point| point.as_os_str().len())
+        .unwrap_or_else(|| PathBuf::from("/"));
+    let parent = path::open_host(&parent, OFlags::PATH).doing(doing)?;
+    let private = Attributes::default().with_propagation(Propagation::Private);
+    sys_mount::set_attributes(&parent, private, Reach::Mount).doing(doing)
+}
+
+/// Undoes the octal escapes of mountinfo, proc_pid_mountinfo(5).
+fn unescape(field: &str) -> String {
+    field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Hides `paths` behind an empty directory or the host's null device; what is not there needs no hiding.
+///
+/// # Errors
+/// What the kernel says of the mounts.
+pub fn mask(root: BorrowedFd<'_>, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<()> {
+    let mut empty: Option<OwnedFd> = None;
+    for path in paths {
+        let doing = || format!("mask {}", path.display());
+        let Some(hidden) = find(root, path)? else { continue };
+        let found = rustix::fs::fstat(&hidden).doing(doing)?;
+        let cover = if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+            match &empty {
+                // A mount can be attached once: the others are clones of the first.
+                Some(first) => sys_mount::clone_tree(first, Path::new(""), Reach::Mount).doing(doing)?,
+                None => {
+                    let tmpfs = Filesystem::open("tmpfs").doing(doing)?;
+                    let first = tmpfs.mount(attribute::RDONLY).doing(doing)?;
+                    let clone = sys_mount::clone_tree(&first, Path::new(""), Reach::Mount).doing(doing)?;
+                    sys_mount::attach(&first, &hidden).doing(doing)?;
+                    empty = Some(clone);
+                    continue;
+                }
+            }
+        } else {
+            sys_mount::clone_tree(null, Path::new(""), Reach::Mount).doing(doing)?
+        };
+        sys_mount::attach(&cover, &hidden).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// Makes `paths` and all below them read-only, keeping their other attributes.
+///
+/// # Errors
+/// What the kernel says of the mounts.
+pub fn make_readonly(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        let doing = || format!("make {} read-only", path.display());
+        let Some(found) = find(root, path)? else { continue };
+        let tree = sys_mount::clone_tree(&found, Path::new(""), Reach::Tree).doing(doing)?;
+        sys_mount::set_attributes(&tree, Attributes::new(attribute::RDONLY, 0), Reach::Tree).doing(doing)?;
+        sys_mount::attach(&tree, &found).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// Finds a path that may be missing, or lie below something that is no directory.
+fn find(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
+    match target::open(root, path, OFlags::PATH) {
+        Err(Error::System { source, .. })
+            if matches!(source.errno(), rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) =>
+        {
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+/// Opens the host's null device for [`mask`], in the mount namespace in which it will be used.
+///
+/// # Errors
+/// The host's `/dev/null` is something else.
+pub fn host_null() -> Result<OwnedFd> {
+    let null = path::open_host(Path::new("/dev/null"), OFlags::PATH | OFlags::NOFOLLOW)
+        .doing(|| "open the host's /dev/null")?;
+    let found = rustix::fs::fstat(&null).doing(|| "look at the host's /dev/null")?;
+    let is_null = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && found.st_rdev == rustix::fs::makedev(1, 3);
+    if is_null { Ok(null) } else { Err(Error::Usage("the host's /dev/null is not the null device".into())) }
+}
+
+/// How the container's root becomes the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// By pivot_root(2): the host's mounts are gone.
+    Pivot,
+    /// By moving the mount over `/` and chroot(2), for a root in a ramfs (`--no-pivot`).
+    Move,
+}
+
+/// Makes `root` the root directory and working directory.
+///
+/// # Errors
+/// EINVAL from pivot_root(2) in an initramfs: `--no-pivot` is for that.
+pub fn enter(root: BorrowedFd<'_>, plan: &Root, entry: Entry) -> Result<()> {
+    let (propagation, reach) = plan.propagation;
+    match entry {
+        Entry::Pivot => {
+            let old =
+                if propagation == Propagation::Shared { OldMounts::Shared } else { OldMounts::Receiving };
+            sys_mount::pivot_root(root, old).doing(|| "enter the container's root")?;
+        }
+        Entry::Move => move_root(root)?,
+    }
+    if plan.readonly {
+        sys_mount::set_attributes(root, Attributes::new(attribute::RDONLY, 0), Reach::Mount)
+            .doing(|| "make the root read-only")?;
+    }
+    if propagation == Propagation::Slave {
+        return Ok(());
+    }
+    sys_mount::set_attributes(root, Attributes::default().with_propagation(propagation), reach)
+        .doing(|| "set /linux/rootfsPropagation")
+}
+
+fn move_root(root: BorrowedFd<'_>) -> Result<()> {
+    let doing = || "enter the container's root without pivot_root";
+    rustix::process::fchdir(root).doing(doing)?;
+    let slash = path::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+    sys_mount::attach(root, slash.as_fd()).doing(doing)?;
+    rustix::process::chroot(".").doing(doing)?;
+    rustix::process::chdir("/").doing(doing)
+}

@@ -1,0 +1,318 @@
+//! What is known of a container between two commands: its state directory.
+//!
+//! ```text
+//! ROOT/ID/            0700, locked (flock) while a command changes the container
+//!     state.json      [`State`], replaced by write and rename
+//!     config.json     the bundle's configuration as it was at `create`
+//!     gate            the socket at which a created container waits for `start`
+//! ```
+//!
+//! Everything that a command is about to create is recorded here first, so that a crash at any system call leaves
+//! something that `delete` can find.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::CONFIG;
+use crate::error::{Doing, Error, Result};
+use crate::id::ContainerId;
+use crate::timestamp::Timestamp;
+
+/// The version of the file's format.
+const VERSION: u32 = 1;
+const STATE: &str = "state.json";
+const STATE_NEXT: &str = "state.json.next";
+/// The socket at which a created container waits.
+pub const GATE: &str = "gate";
+
+/// The record of one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The version of this format.
+    pub version: u32,
+    /// The container's id.
+    pub id: String,
+    /// The version of the specification that its bundle names.
+    pub oci_version: String,
+    /// Absolute path of its bundle.
+    pub bundle: PathBuf,
+    /// Absolute path of its root file system.
+    pub rootfs: PathBuf,
+    /// What callers attached to it.
+    pub annotations: BTreeMap<String, String>,
+    /// User id of whoever created it.
+    pub owner: u32,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The boot in which its process lives, `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Whether its creation is complete.
+    pub ready: bool,
+    /// Its first process.
+    pub process: Option<ProcessId>,
+    /// Its control groups.
+    #[serde(with = "CgroupRecord")]
+    pub cgroup: bulkhead_cgroup::Record,
+}
+
+/// A process for good: its pid may be given away again, but not with the same start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The pid in the runtime's pid namespace.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: clock ticks after boot.
+    pub start_time: u64,
+}
+
+/// How [`bulkhead_cgroup::Record`] is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "bulkhead_cgroup::Record")]
+struct CgroupRecord {
+    paths: BTreeMap<String, String>,
+    made: Vec<String>,
+}
+
+impl State {
+    /// Starts the record of a container that is about to be created.
+    pub fn new(
+        id: &ContainerId,
+        bundle: &Path,
+        plan: &crate::plan::Plan,
+        cgroup: bulkhead_cgroup::Record,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            id: id.as_str().to_owned(),
+            oci_version: plan.oci_version.clone(),
+            bundle: bundle.to_owned(),
+            rootfs: plan.root.path.clone(),
+            annotations: plan.annotations.clone(),
+            owner: rustix::process::getuid().as_raw(),
+            created: Timestamp::now(),
+            boot_id: String::new(),
+            ready: false,
+            process: None,
+            cgroup,
+        }
+    }
+}
+
+/// The state directory of one container.
+#[derive(Debug)]
+pub struct StateDir {
+    root: PathBuf,
+    id: ContainerId,
+    directory: OwnedFd,
+}
+
+impl StateDir {
+    /// Makes the directory of a new container, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when the id is in use.
+    pub fn create(root: &Path, id: &ContainerId) -> Result<Self> {
+        let path = root.join(id.as_str());
+        let mode = Mode::RWXU;
+        match rustix::fs::mkdir(&path, mode) {
+            Err(Errno::NOENT) => {
+                make_root(root)?;
+                rustix::fs::mkdir(&path, mode)
+            }
+            other => other,
+        }
+        .map_err(|errno| match errno {
+            Errno::EXIST => Error::Exists { id: id.as_str().to_owned() },
+            errno => Error::System {
+                doing: "make the state directory".into(),
+                source: bulkhead_sys::Error::new(format!("mkdir({path:?})"), errno),
+            },
+        })?;
+        let dir = Self::open_at(root, id)?;
+        dir.lock()?;
+        Ok(dir)
+    }
+
+    /// Opens the directory of a container.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub fn open(root: &Path, id: &ContainerId) -> Result<Self> {
+        Self::open_at(root, id)
+    }
+
+    fn open_at(root: &Path, id: &ContainerId) -> Result<Self> {
+        let path = root.join(id.as_str());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(directory) => Ok(Self { root: root.to_owned(), id: id.clone(), directory }),
+            Err(Errno::NOENT) => Err(Error::NotFound { id: id.as_str().to_owned() }),
+            Err(errno) => Err(errno).doing(|| format!("open the state directory {}", path.display())),
+        }
+    }
+
+    /// Waits until no other command changes the container; the lock ends with this value or this process.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the container was deleted meanwhile.
+    pub fn lock(&self) -> Result<()> {
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&self.directory, FlockOperation::LockExclusive))
+            .doing(|| "lock the state directory")?;
+        let still_there =
+            rustix::fs::fstat(&self.directory).doing(|| "stat the state directory")?.st_nlink > 0;
+        if still_there { Ok(()) } else { Err(Error::NotFound { id: self.id.as_str().to_owned() }) }
+    }
+
+    /// Lets other commands change the container while this one only watches it.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn unlock(&self) -> Result<()> {
+        rustix::fs::flock(&self.directory, FlockOperation::Unlock).doing(|| "unlock the state directory")
+    }
+
+    /// Returns the container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Returns the directory itself.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Returns the path of a file in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(self.id.as_str()).join(name)
+    }
+
+    /// Replaces the record.
+    ///
+    /// # Errors
+    /// ENOSPC and the like; the old record stays then.
+    pub fn save(&self, state: &State) -> Result<()> {
+        let text = serde_json::to_vec(state)
+            .map_err(|error| Error::Damaged { id: state.id.clone(), reason: error.to_string() })?;
+        self.write(STATE_NEXT, &text)?;
+        rustix::fs::renameat(&self.directory, STATE_NEXT, &self.directory, STATE)
+            .doing(|| "replace the container's state file")
+    }
+
+    /// Reads the record; `None` when the container's creation ended before there was one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when it is not a record of a version that this program knows.
+    pub fn load(&self) -> Result<Option<State>> {
+        let Some(text) = self.read(STATE)? else { return Ok(None) };
+        let damaged = |reason: String| Error::Damaged { id: self.id.as_str().to_owned(), reason };
+        let state: State =
+            serde_json::from_str(&text).map_err(|error| damaged(format!("{STATE}: {error}")))?;
+        if state.version != VERSION {
+            return Err(damaged(format!(
+                "{STATE} has version {}; this program knows {VERSION}",
+                state.version
+            )));
+        }
+        Ok(Some(state))
+    }
+
+    /// Reads the record of a container that was created.
+    ///
+    /// # Errors
+    /// As [`StateDir::load`], and [`Error::Damaged`] when there is no record.
+    pub fn load_created(&self) -> Result<State> {
+        self.load()?.ok_or_else(|| Error::Damaged {
+            id: self.id.as_str().to_owned(),
+            reason: "its creation was interrupted; `bulkrun delete --force` removes what is left".into(),
+        })
+    }
+
+    /// Writes a file of the directory.
+    ///
+    /// # Errors
+    /// As open(2) and write(2).
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR)
+            .doing(|| format!("create {name} in the state directory"))?;
+        File::from(file).write_all(bytes).doing(|| format!("write {name} in the state directory"))
+    }
+
+    /// Reads a file of the directory; `None` when it is not there.
+    ///
+    /// # Errors
+    /// As open(2) and read(2).
+    pub fn read(&self, name: &str) -> Result<Option<String>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno).doing(|| format!("open {name} in the state directory")),
+        };
+        let mut text = String::new();
+        File::from(file).read_to_string(&mut text).doing(|| format!("read {name} in the state directory"))?;
+        Ok(Some(text))
+    }
+
+    /// Removes a file of the directory; one that is not there is fine.
+    ///
+    /// # Errors
+    /// As unlinkat(2).
+    pub fn remove_file(&self, name: &str) -> Result<()> {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno).doing(|| format!("remove {name} from the state directory")),
+        }
+    }
+
+    /// Removes the directory: the container is no more.
+    ///
+    /// # Errors
+    /// ENOTEMPTY when somebody put a file there.
+    pub fn remove(self) -> Result<()> {
+        for name in [STATE, CONFIG, GATE, STATE_NEXT] {
+            self.remove_file(name)?;
+        }
+        let path = self.root.join(self.id.as_str());
+        match rustix::fs::rmdir(&path) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno).doing(|| format!("remove the state directory {}", path.display())),
+        }
+    }
+}
+
+fn make_root(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(root)
+        .doing(|| format!("make the directory of all containers' state, {}", root.display()))
+}
+
+/// Lists the ids of all containers below `root`, sorted; none when `root` is not there.
+///
+/// # Errors
+/// As opendir(3).
+pub fn list(root: &Path) -> Result<Vec<ContainerId>> {
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).doing(|| format!("list {}", root.display())),
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let entry = entry.doing(|| format!("list {}", root.display()))?;
+        if let Ok(id) = ContainerId::from_os(&entry.file_name()) {
+            ids.push(id);
+        }
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
