@@ -206,24 +206,49 @@ fn zsh_text(text: &str) -> String {
 
 /// Returns the script for fish.
 pub(super) fn fish() -> String {
+    let valued = GLOBAL.iter().filter(|flag| has_value(flag)).map(|flag| format!("--{}", flag.long));
+    let valued = valued.collect::<Vec<_>>().join(" ");
+    let before = format!("not __{PROGRAM}_verb >/dev/null");
     let mut out = format!(
         r#"# fish completion for {PROGRAM}; put it into ~/.config/fish/completions/{PROGRAM}.fish
+function __{PROGRAM}_verb
+    set -l words (commandline -opc)
+    set -e words[1]
+    set -l skip no
+    for word in $words
+        if test $skip = yes
+            set skip no
+            continue
+        end
+        switch $word
+            case {valued}
+                set skip yes
+            case '-*'
+            case '*'
+                echo $word
+                return 0
+        end
+    end
+    return 1
+end
 function __{PROGRAM}_containers
     set -l words (commandline -opc)
-    set -l at (contains -i -- --root $words)
-    and {PROGRAM} --root $words[(math $at + 1)] list --quiet 2>/dev/null
-    or {PROGRAM} list --quiet 2>/dev/null
+    if set -l at (contains -i -- --root $words)
+        {PROGRAM} --root $words[(math $at + 1)] list --quiet 2>/dev/null
+    else
+        {PROGRAM} list --quiet 2>/dev/null
+    end
 end
 complete -c {PROGRAM} -f
 "#
     );
     let mut push = |text: &str| out.push_str(text);
     for flag in shown(GLOBAL) {
-        push(&fish_flag("__fish_use_subcommand", flag));
+        push(&fish_flag(&before, flag));
     }
     for verb in VERBS {
         push(&format!(
-            "complete -c {PROGRAM} -n __fish_use_subcommand -a {} -d {}\n",
+            "complete -c {PROGRAM} -n '{before}' -a {} -d {}\n",
             verb.name,
             fish_text(verb.summary)
         ));
@@ -231,7 +256,7 @@ complete -c {PROGRAM} -f
     for verb in VERBS {
         let mut seen = vec![verb.name];
         seen.extend(verb.aliases);
-        let seen = format!("__fish_seen_subcommand_from {}", seen.join(" "));
+        let seen = format!("contains -- (__{PROGRAM}_verb) {}", seen.join(" "));
         for flag in shown(verb.flags) {
             push(&fish_flag(&seen, flag));
         }
