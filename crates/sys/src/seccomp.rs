@@ -58,3 +58,25 @@ pub fn load(program: &[Instruction], flags: u32) -> Result<Option<OwnedFd>> {
     // SAFETY: with NEW_LISTENER the call returns a fresh close-on-exec descriptor that nobody else owns.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(returned as libc::c_int) }))
 }
+
+/// Tells whether the kernel knows all of `flags`, see the notes on SECCOMP_SET_MODE_FILTER in seccomp(2).
+pub fn is_flag_known(flags: u32) -> bool {
+    const SET_MODE_FILTER: libc::c_uint = 1;
+    let nothing = std::ptr::null::<libc::c_void>();
+    // SAFETY: the kernel looks at the flags first (EINVAL) and then finds that it cannot read a program at address
+    // 0 (EFAULT), so that no filter is loaded and no memory is touched.
+    let returned = check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, nothing) });
+    returned == Err(rustix::io::Errno::FAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_knows_old_flags_and_none_that_nobody_invented() {
+        assert!(is_flag_known(flag::TSYNC));
+        assert!(is_flag_known(flag::LOG));
+        assert!(!is_flag_known(1 << 31));
+    }
+}
