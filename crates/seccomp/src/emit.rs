@@ -338,3 +338,84 @@ fn argument_ranges(rules: &[Rule], default: u32, largest: u64) -> Vec<(u64, u32)
     }
     ranges
 }
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_spec::{Action, Arch, Operator, Seccomp, SeccompArg, SeccompSyscall};
+
+    use crate::interpret::{Data, Interpreter};
+    use crate::{Error, compile, default_profile, name, names, number};
+
+    /// A profile that allows calls with some values of their first argument.
+    fn checked(rules: impl Iterator<Item = (&'static str, Operator, u64)>) -> Seccomp {
+        let rule = |(name, op, value): (&str, _, _)| SeccompSyscall {
+            names: vec![name.to_owned()],
+            action: Action::Allow,
+            errno_ret: None,
+            args: vec![SeccompArg { index: 0, value, value_two: value, op }],
+        };
+        Seccomp { syscalls: rules.map(rule).collect(), architectures: Vec::new(), ..default_profile() }
+    }
+
+    #[test]
+    fn jumps_of_any_length_arrive() {
+        // Every call has a check of its own, so that the checks alone are longer than a jump.
+        let calls: Vec<&str> = names().filter(|name| number(Arch::X86_64, name).is_some()).collect();
+        for op in [Operator::Eq, Operator::MaskedEq, Operator::Gt] {
+            let value = |index: usize| 8 * (index as u64 + 1) + 0x7_0000_0000;
+            let profile = checked(calls.iter().enumerate().map(|(index, &name)| (name, op, value(index))));
+            let program = compile(&profile, Arch::X86_64).unwrap();
+            assert!(program.instructions.len() > 1500, "{}", program.instructions.len());
+            let filter = Interpreter::new(&program.instructions).unwrap();
+            for (index, name) in calls.iter().enumerate() {
+                let value = value(index);
+                let mut call = Data::new(Arch::X86_64, number(Arch::X86_64, name).unwrap());
+                for argument in [0, value, value + 1, value - 1, value + 16] {
+                    call.arguments[0] = argument;
+                    let allowed = match op {
+                        Operator::Eq => argument == value,
+                        Operator::MaskedEq => argument & value == value,
+                        _ => argument > value,
+                    };
+                    let expected = if allowed { 0x7fff_0000 } else { 0x0005_0001 };
+                    assert_eq!(filter.run(&call).value, expected, "{name} {op} {argument:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_the_kernel_would_not_take_is_refused() {
+        let values = (0..3900).map(|value| ("read", Operator::Eq, 2 * value));
+        let error = compile(&checked(values), Arch::X86_64).err().unwrap();
+        let Error::TooLong { instructions } = error else { panic!("{error}") };
+        assert!(instructions > 4096, "{instructions}");
+        assert_eq!(error.pointer(), "/syscalls");
+    }
+
+    #[test]
+    fn many_values_of_one_argument_are_searched() {
+        let program =
+            compile(&checked((0..500).map(|value| ("read", Operator::Eq, 2 * value))), Arch::X86_64).unwrap();
+        let filter = Interpreter::new(&program.instructions).unwrap();
+        for value in 0..1100 {
+            let mut call = Data::new(Arch::X86_64, 0);
+            call.arguments[0] = value;
+            let outcome = filter.run(&call);
+            let expected = if value < 1000 && value % 2 == 0 { 0x7fff_0000 } else { 0x0005_0001 };
+            assert_eq!(outcome.value, expected, "{value}");
+            assert!(outcome.steps < 25, "{} steps for {value}", outcome.steps);
+        }
+    }
+
+    #[test]
+    fn the_default_profile_is_small_and_shallow() {
+        let program = compile(&default_profile(), Arch::X86_64).unwrap();
+        assert!(program.instructions.len() <= 260, "{} instructions", program.instructions.len());
+        let filter = Interpreter::new(&program.instructions).unwrap();
+        for number in 0..=471 {
+            let steps = filter.run(&Data::new(Arch::X86_64, number)).steps;
+            assert!(steps <= 20, "{steps} for {number}: {:?}", name(Arch::X86_64, number));
+        }
+    }
+}

@@ -249,3 +249,140 @@ fn return_value(action: Action, errno: Option<u32>, pointer: impl FnOnce() -> St
         (Some(_), errno) => Ok(base | errno.unwrap_or(EPERM)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(json: &str) -> Seccomp {
+        serde_json::from_str(json).unwrap()
+    }
+
+    /// A profile with one rule, `{rule}` without its braces.
+    fn with_rule(rule: &str) -> Seccomp {
+        profile(&format!(r#"{{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [ {{ {rule} }} ] }}"#))
+    }
+
+    #[test]
+    fn a_refused_profile_gets_one_sentence_with_the_place() {
+        let cases = [
+            (
+                profile(r#"{ "defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1 }"#),
+                "/defaultErrnoRet: SCMP_ACT_ALLOW takes no errno",
+            ),
+            (
+                profile(r#"{ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096 }"#),
+                "/defaultErrnoRet: 4096 is larger than 4095, the largest value of SCMP_ACT_ERRNO",
+            ),
+            (
+                profile(r#"{ "defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/a" }"#),
+                "/defaultAction: SCMP_ACT_NOTIFY cannot be the default action",
+            ),
+            (
+                profile(
+                    r#"{ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_S390X"] }"#,
+                ),
+                "/architectures/1: SCMP_ARCH_S390X has another byte order than SCMP_ARCH_X86_64",
+            ),
+            (
+                profile(r#"{ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x" }"#),
+                "/listenerMetadata: there is no listenerPath to send it to",
+            ),
+            (
+                with_rule(r#""names": ["read"], "action": "SCMP_ACT_KILL", "errnoRet": 1"#),
+                "/syscalls/0/errnoRet: SCMP_ACT_KILL takes no errno",
+            ),
+            (
+                with_rule(r#""names": ["read"], "action": "SCMP_ACT_TRACE", "errnoRet": 65536"#),
+                "/syscalls/0/errnoRet: 65536 is larger than 65535, the largest value of SCMP_ACT_TRACE",
+            ),
+            (
+                with_rule(r#""names": ["read", ""], "action": "SCMP_ACT_KILL""#),
+                "/syscalls/0/names/1: a system call has a name",
+            ),
+            (
+                with_rule(r#""names": ["read"], "action": "SCMP_ACT_NOTIFY""#),
+                "/syscalls/0/action: SCMP_ACT_NOTIFY needs a listenerPath",
+            ),
+            (
+                with_rule(r#""names": ["read", "write"], "action": "SCMP_ACT_NOTIFY""#),
+                "/syscalls/0/action: SCMP_ACT_NOTIFY cannot be used for write",
+            ),
+            (
+                with_rule(
+                    r#""names": ["read"], "action": "SCMP_ACT_KILL",
+                       "args": [{ "index": 6, "value": 0, "op": "SCMP_CMP_EQ" }]"#,
+                ),
+                "/syscalls/0/args/0/index: 6 is not one of the arguments 0 to 5",
+            ),
+        ];
+        for (profile, sentence) in cases {
+            let error = validate(&profile, Arch::X86_64).unwrap_err();
+            assert_eq!(error.to_string(), sentence);
+            assert!(sentence.starts_with(&format!("{}: ", error.pointer())), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn an_action_without_errno_returns_eperm() {
+        let cases = [
+            (Action::Errno, None, 0x0005_0001),
+            (Action::Errno, Some(0), 0x0005_0000),
+            (Action::Errno, Some(4095), 0x0005_0fff),
+            (Action::Trace, None, 0x7ff0_0001),
+            (Action::Trace, Some(0xffff), 0x7ff0_ffff),
+            (Action::Kill, None, 0),
+            (Action::KillThread, None, 0),
+            (Action::KillProcess, None, 0x8000_0000),
+            (Action::Trap, None, 0x0003_0000),
+            (Action::Allow, None, 0x7fff_0000),
+            (Action::Log, None, 0x7ffc_0000),
+            (Action::Notify, None, 0x7fc0_0000),
+        ];
+        for (action, errno, expected) in cases {
+            assert_eq!(return_value(action, errno, String::new), Ok(expected), "{action} {errno:?}");
+        }
+    }
+
+    #[test]
+    fn flags_are_those_that_runc_sets() {
+        let notify =
+            r#""listenerPath": "/a", "syscalls": [{ "names": ["getpid"], "action": "SCMP_ACT_NOTIFY" }]"#;
+        let all = r#""flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG",
+                    "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#;
+        let cases = [
+            (String::new(), 4),
+            (r#", "flags": []"#.into(), 0),
+            (r#", "flags": ["SECCOMP_FILTER_FLAG_TSYNC"]"#.into(), 0),
+            (r#", "flags": ["SECCOMP_FILTER_FLAG_LOG"]"#.into(), 2),
+            (format!(", {all}"), 6),
+            (format!(", {notify}"), 12),
+            (format!(", {notify}, {all}"), 46),
+        ];
+        for (rest, bits) in cases {
+            let profile = profile(&format!(r#"{{ "defaultAction": "SCMP_ACT_ALLOW"{rest} }}"#));
+            let (_, settings) = validate(&profile, Arch::X86_64).unwrap();
+            assert_eq!(settings.flags.bits(), bits, "{rest}");
+            let waits_for_nobody = rest.contains("WAIT_KILLABLE") && !settings.uses_notify;
+            assert_eq!(settings.warnings, [Warning::WaitWithoutListener][..usize::from(waits_for_nobody)]);
+        }
+    }
+
+    #[test]
+    fn the_native_architecture_is_first_and_each_is_there_once() {
+        let listed = [Arch::X32, Arch::X86, Arch::X86_64, Arch::X86];
+        assert_eq!(architectures(&listed, Arch::X86_64), Ok(vec![Arch::X86_64, Arch::X32, Arch::X86]));
+        assert_eq!(architectures(&[], Arch::Aarch64), Ok(vec![Arch::Aarch64]));
+    }
+
+    #[test]
+    fn conditions_on_one_argument_are_alternatives() {
+        let arg = |index, value| {
+            Condition::new(&SeccompArg { index, value, value_two: 0, op: Operator::Eq }).unwrap()
+        };
+        let (a, b, c) = (arg(0, 1), arg(1, 2), arg(0, 3));
+        assert_eq!(alternatives(vec![b, a]), [vec![a, b]], "all must hold, in the order of arguments");
+        assert_eq!(alternatives(vec![a, b, c]), [vec![a], vec![b], vec![c]]);
+        assert!(alternatives(Vec::new()).is_empty());
+    }
+}

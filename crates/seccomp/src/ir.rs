@@ -14,8 +14,11 @@
 //!    actions, or a longer rule followed by a shorter one with another action, are an error.
 //! 4. The default action decides the rest.
 //!
-//! libseccomp keeps conditions in a tree whose nodes share the comparisons of the halves of an argument. Where
-//! sharing changes what a profile says, its rules are followed and its tree is not: see the tests that compare both.
+//! libseccomp keeps conditions in a tree whose nodes share comparisons of halves of an argument, and the word that was
+//! loaded last. Its tests cover rules with one condition. With several conditions in several rules for one call, or
+//! 64-bit inequalities with different upper halves, the tree decides otherwise than any of the rules says; with
+//! inequalities or masks of different actions on one argument, the shared halves choose the action. There the four
+//! rules above hold here, and the tree's decisions are not imitated. `tests/property.rs` draws the line.
 //!
 //! # New calls
 //! A profile with a default such as EPERM would tell programs that a call which is newer than the profile is
@@ -304,5 +307,116 @@ fn class(condition: &Condition) -> Class {
         (Test::Equal, _) => Class::Equality,
         (_, true) => Class::Less,
         (_, false) => Class::Greater,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::validate;
+
+    /// Lowers a profile whose default is ERRNO(1) and whose rules are given.
+    fn lowered(native: Arch, architectures: &str, rules: &str) -> Result<Filter, Error> {
+        let json = format!(
+            r#"{{ "defaultAction": "SCMP_ACT_ERRNO", "architectures": [{architectures}], "syscalls": [{rules}] }}"#
+        );
+        let profile = serde_json::from_str(&json).unwrap();
+        let (policy, mut settings) = validate(&profile, native)?;
+        lower(&policy, &mut settings.warnings)
+    }
+
+    fn allow(names: &str, args: &str) -> String {
+        format!(r#"{{ "names": [{names}], "action": "SCMP_ACT_ALLOW", "args": [{args}] }}"#)
+    }
+
+    fn kill(names: &str, args: &str) -> String {
+        format!(r#"{{ "names": [{names}], "action": "SCMP_ACT_KILL", "args": [{args}] }}"#)
+    }
+
+    const FIRST_IS_5: &str = r#"{ "index": 0, "value": 5, "op": "SCMP_CMP_EQ" }"#;
+    const SECOND_IS_5: &str = r#"{ "index": 1, "value": 5, "op": "SCMP_CMP_EQ" }"#;
+    const ALLOW: Verdict = Verdict::Return(0x7fff_0000);
+    const KILL: Verdict = Verdict::Return(0);
+
+    #[test]
+    fn names_become_the_numbers_of_each_architecture() {
+        let filter =
+            lowered(Arch::X86_64, r#""SCMP_ARCH_X86", "SCMP_ARCH_X32""#, &allow(r#""open", "execve""#, ""));
+        let abis = filter.unwrap().abis;
+        assert_eq!(abis[0].calls, [(2, ALLOW), (59, ALLOW)]);
+        assert_eq!(abis[1].calls, [(5, ALLOW), (11, ALLOW)]);
+        assert_eq!(abis[2].calls, [(0x4000_0002, ALLOW), (0x4000_0208, ALLOW)]);
+        assert_eq!(
+            abis.iter().map(|abi| abi.newest).collect::<Vec<_>>(),
+            [Some(59), Some(11), Some(0x4000_0208)]
+        );
+    }
+
+    #[test]
+    fn a_rule_without_conditions_decides_wherever_it_stands() {
+        for rules in [
+            [kill(r#""close""#, ""), allow(r#""close""#, FIRST_IS_5), allow(r#""close""#, "")],
+            [allow(r#""close""#, FIRST_IS_5), kill(r#""close""#, ""), allow(r#""close""#, "")],
+        ] {
+            let filter = lowered(Arch::X86_64, "", &rules.join(",")).unwrap();
+            assert_eq!(filter.abis[0].calls, [(3, KILL)]);
+        }
+    }
+
+    #[test]
+    fn rules_that_repeat_the_default_count_for_the_newest_call_only() {
+        let rules = r#"{ "names": ["openat2"], "action": "SCMP_ACT_ERRNO" }"#;
+        let filter = lowered(Arch::X86_64, "", rules).unwrap();
+        assert_eq!((&filter.abis[0].calls[..], filter.abis[0].newest), (&[][..], Some(437)));
+        let only_read = lowered(Arch::X86_64, "", &allow(r#""read""#, "")).unwrap();
+        assert_eq!(only_read.abis[0].newest, None, "number 0 alone is no knowledge");
+    }
+
+    #[test]
+    fn sockets_are_also_reached_through_socketcall() {
+        let filter = lowered(Arch::X86, "", &allow(r#""bind", "send""#, SECOND_IS_5)).unwrap();
+        let [(socketcall, Verdict::Check(through)), (bind, Verdict::Check(direct))] =
+            filter.abis[0].calls[..]
+        else {
+            panic!("{:?}", filter.abis[0].calls);
+        };
+        assert_eq!((socketcall, bind), (102, 361));
+        let operations: Vec<u64> =
+            filter.checks[through as usize].rules.iter().map(|rule| rule.conditions[0].value).collect();
+        assert_eq!(operations, [9, 2], "the larger value is tried first");
+        assert_eq!(filter.checks[direct as usize].rules[0].conditions.len(), 1);
+        assert_eq!(filter.abis[0].newest, None, "calls behind a multiplexer do not count");
+    }
+
+    #[test]
+    fn checks_are_shared_between_numbers_and_architectures() {
+        let rules = allow(r#""close", "ioctl""#, FIRST_IS_5);
+        let filter = lowered(Arch::X86_64, r#""SCMP_ARCH_X86", "SCMP_ARCH_X32""#, &rules).unwrap();
+        assert_eq!(filter.checks.len(), 2, "one for 64 bits, one for 32");
+    }
+
+    #[test]
+    fn a_mask_without_bits_always_holds() {
+        let upper = r#"{ "index": 0, "value": 4294967296, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" }"#;
+        let rules = allow(r#""close""#, upper);
+        let filter = lowered(Arch::X86_64, r#""SCMP_ARCH_X86""#, &rules).unwrap();
+        assert_eq!(filter.abis[0].calls, [(3, Verdict::Check(0))]);
+        assert_eq!(filter.abis[1].calls, [(6, ALLOW)], "32-bit arguments have no upper half");
+    }
+
+    #[test]
+    fn the_same_conditions_with_two_actions_are_a_contradiction() {
+        let both = format!("{FIRST_IS_5}, {SECOND_IS_5}");
+        let cases = [
+            ([allow(r#""close""#, FIRST_IS_5), kill(r#""read", "close""#, FIRST_IS_5)], true),
+            ([allow(r#""close""#, FIRST_IS_5), allow(r#""close""#, FIRST_IS_5)], false),
+            ([allow(r#""close""#, &both), kill(r#""close""#, FIRST_IS_5)], true),
+            ([allow(r#""close""#, FIRST_IS_5), kill(r#""close""#, &both)], false),
+        ];
+        for (rules, contradiction) in cases {
+            let error = lowered(Arch::X86_64, "", &rules.join(",")).err().map(|error| error.to_string());
+            let expected = "/syscalls/1: it contradicts /syscalls/0 for close on SCMP_ARCH_X86_64".to_owned();
+            assert_eq!(error, contradiction.then_some(expected), "{rules:?}");
+        }
     }
 }

@@ -113,6 +113,61 @@ fn dockers_profile_decides_like_libseccomp_on_every_number() {
     }
 }
 
+/// Two rules that match the same call with different actions: libseccomp's order decides, not the profile's.
+#[test]
+fn the_order_of_rules_is_libseccomps() {
+    let condition = |index, op, value| vec![SeccompArg { index, value, value_two: 0, op }];
+    let conditions = [
+        condition(0, Operator::Eq, 5),
+        condition(0, Operator::Eq, 0x1_0000_0005),
+        condition(0, Operator::Ne, 5),
+        condition(0, Operator::Lt, 5),
+        condition(0, Operator::Lt, 9),
+        condition(0, Operator::Le, 9),
+        condition(0, Operator::Gt, 5),
+        condition(0, Operator::Gt, 3),
+        condition(0, Operator::Ge, 3),
+        condition(1, Operator::Eq, 5),
+        condition(1, Operator::Gt, 5),
+        [condition(0, Operator::Eq, 5), condition(1, Operator::Eq, 5)].concat(),
+        Vec::new(),
+    ];
+    let rule = |args: &Vec<SeccompArg>, errno| SeccompSyscall {
+        names: vec!["read".into()],
+        action: Action::Errno,
+        errno_ret: Some(errno),
+        args: args.clone(),
+    };
+    let mut compared = 0;
+    for first in &conditions {
+        for second in &conditions {
+            let mut profile = Seccomp { syscalls: vec![rule(first, 2), rule(second, 3)], ..docker() };
+            profile.syscalls.push(SeccompSyscall { names: vec!["getpid".into()], ..rule(&Vec::new(), 4) });
+            profile.architectures = vec![Arch::X86];
+            let (ours, theirs) = match (compile(&profile, Arch::X86_64), Oracle::new(&profile, Arch::X86_64))
+            {
+                (Ok(ours), Ok(theirs)) => (ours, theirs),
+                (Err(_), Err(_)) => continue,
+                (ours, theirs) => {
+                    panic!("{first:?} {second:?}: ours {:?}, theirs {:?}", ours.err(), theirs.err())
+                }
+            };
+            let filter = Interpreter::new(&ours.instructions).unwrap();
+            for (arch, number) in [(Arch::X86_64, 0), (Arch::X86, 3)] {
+                for a in [0, 2, 3, 4, 5, 6, 8, 9, 10, 0xff, 0x100, 0x1_0000_0005, u64::MAX] {
+                    for b in [0, 5, 6] {
+                        let call = Data { arguments: [a, b, 0, 0, 0, 0], ..Data::new(arch, number) };
+                        let (ours, theirs) = (filter.run(&call).value, theirs.decide(&call));
+                        assert_eq!(ours, theirs, "{arch} ({a:#x}, {b}): {first:x?}, {second:x?}");
+                        compared += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(compared > 10_000, "only {compared} decisions were compared");
+}
+
 #[test]
 fn the_default_profile_names_no_call_that_nobody_knows() {
     assert_eq!(compile(&default_profile(), NATIVE).unwrap().warnings.len(), 0);

@@ -118,7 +118,7 @@ fn add(
 }
 
 /// runc's count of the newest call, by libseccomp's numbers.
-fn newest(profile: &Seccomp, arch: Arch) -> Option<u32> {
+pub(crate) fn newest(profile: &Seccomp, arch: Arch) -> Option<u32> {
     let names = profile.syscalls.iter().flat_map(|rule| &rule.names);
     let numbers = names.filter_map(|name| resolve(arch, name));
     numbers.max().filter(|&number| number != 0)
@@ -137,46 +137,53 @@ pub(crate) fn agrees(arch: Arch, name: &str) -> bool {
     match resolve(arch, name) {
         Some(theirs) => ours == Some(theirs),
         // Behind socketcall and ipc libseccomp finds the number later.
-        None if MULTIPLEXED.contains(&name) => true,
+        None if multiplexed(name).is_some() => true,
         None => ours.is_none(),
     }
 }
 
-/// The calls behind socketcall and ipc.
-const MULTIPLEXED: [&str; 32] = [
-    "socket",
-    "bind",
-    "connect",
-    "listen",
-    "accept",
-    "getsockname",
-    "getpeername",
-    "socketpair",
-    "send",
-    "recv",
-    "sendto",
-    "recvfrom",
-    "shutdown",
-    "setsockopt",
-    "getsockopt",
-    "sendmsg",
-    "recvmsg",
-    "accept4",
-    "recvmmsg",
-    "sendmmsg",
-    "semop",
-    "semget",
-    "semctl",
-    "semtimedop",
-    "msgsnd",
-    "msgrcv",
-    "msgget",
-    "msgctl",
-    "shmat",
-    "shmdt",
-    "shmget",
-    "shmctl",
-];
+/// Returns how a call is made through socketcall or ipc: `linux/net.h` and `linux/ipc.h`.
+pub(crate) fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
+    const SOCKETCALL: [&str; 20] = [
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    const IPC: [(&str, u64); 12] = [
+        ("semop", 1),
+        ("semget", 2),
+        ("semctl", 3),
+        ("semtimedop", 4),
+        ("msgsnd", 11),
+        ("msgrcv", 12),
+        ("msgget", 13),
+        ("msgctl", 14),
+        ("shmat", 21),
+        ("shmdt", 22),
+        ("shmget", 23),
+        ("shmctl", 24),
+    ];
+    let socket = SOCKETCALL.iter().position(|&known| known == name);
+    let ipc = IPC.iter().find(|known| known.0 == name);
+    socket.map(|at| ("socketcall", at as u64 + 1)).or(ipc.map(|known| ("ipc", known.1)))
+}
 
 /// Says whether libseccomp knows a name at all; runc ignores a rule for one that it does not.
 pub(crate) fn knows(name: &str) -> bool {
