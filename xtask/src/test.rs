@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use lexopt::Parser;
 
-use self::count::Count;
+use self::count::{Count, Runner};
 use crate::packages::{self, Consent};
 use crate::{cache, invoke, peers, workspace};
 
 mod count;
+mod skips;
 
 const USAGE: &str = "usage: cargo xtask test [--yes] [--no-install]";
 
@@ -30,9 +31,9 @@ enum Kind {
     /// Succeeds or not.
     Check,
     /// Runs tests and says how many; to have run none is a failure.
-    Tests,
-    /// Runs tests, of which there may be none.
-    MaybeTests,
+    Tests(Runner),
+    /// Runs the examples of the documentation, of which there may be none.
+    Examples,
 }
 
 /// What became of a step.
@@ -40,6 +41,8 @@ struct Finished {
     name: &'static str,
     took: Duration,
     count: Count,
+    /// Why tests skipped themselves, one entry a test; they count as passed.
+    skipped: Vec<String>,
     succeeded: bool,
 }
 
@@ -72,20 +75,21 @@ fn steps() -> Result<Vec<Step>> {
         Ok(command)
     };
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"];
-    let runner = if invoke::in_path("cargo-nextest") {
-        cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])?
+    let (runner, tests) = if invoke::in_path("cargo-nextest") {
+        (Runner::Nextest, cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])?)
     } else {
-        cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"])?
+        let libraries = ["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"];
+        (Runner::Cargo, cargo(&libraries)?)
     };
     Ok(vec![
         Step { name: "fmt", command: cargo(&["fmt", "--all", "--", "--check"])?, kind: Kind::Check },
         Step { name: "clippy", command: cargo(&clippy)?, kind: Kind::Check },
         Step { name: "tidy", command: cargo(&["xtask", "tidy"])?, kind: Kind::Check },
-        Step { name: "tests", command: runner, kind: Kind::Tests },
+        Step { name: "tests", command: tests, kind: Kind::Tests(runner) },
         Step {
             name: "examples",
             command: cargo(&["test", "--workspace", "--locked", "--doc"])?,
-            kind: Kind::MaybeTests,
+            kind: Kind::Examples,
         },
     ])
 }
@@ -93,23 +97,27 @@ fn steps() -> Result<Vec<Step>> {
 fn finish(Step { name, mut command, kind }: Step) -> Result<Finished> {
     println!("\n=== {name}: {}", invoke::line(&command));
     let start = Instant::now();
-    let (succeeded, count) = match kind {
-        Kind::Check => {
-            (command.status().with_context(|| format!("start {name}"))?.success(), Count::default())
-        }
-        Kind::Tests | Kind::MaybeTests => counted(&mut command)?,
+    let mut finished = match kind {
+        Kind::Check => Finished {
+            succeeded: command.status().with_context(|| format!("start {name}"))?.success(),
+            ..Finished::named(name)
+        },
+        Kind::Tests(runner) => counted(name, &mut command, runner)?,
+        Kind::Examples => counted(name, &mut command, Runner::Cargo)?,
     };
-    let ran_none = kind == Kind::Tests && count == Count::default();
-    if ran_none {
+    if matches!(kind, Kind::Tests(_)) && finished.count == Count::default() {
         println!("{name}: no test ran");
+        finished.succeeded = false;
     }
-    let succeeded = succeeded && count.failed == 0 && !ran_none;
-    Ok(Finished { name, took: start.elapsed(), count, succeeded })
+    finished.succeeded &= finished.count.failed == 0;
+    finished.took = start.elapsed();
+    Ok(finished)
 }
 
 /// Runs a test runner, shows what it prints and counts by its closing lines. cargo test closes on its standard
 /// output and nextest on its standard error, so both go through one pipe.
-fn counted(command: &mut Command) -> Result<(bool, Count)> {
+fn counted(name: &'static str, command: &mut Command, runner: Runner) -> Result<Finished> {
+    skips::forget_report()?;
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     let mut child = command
         .env("CARGO_TERM_COLOR", "never")
@@ -120,24 +128,42 @@ fn counted(command: &mut Command) -> Result<(bool, Count)> {
         .with_context(|| format!("start {}", invoke::line(command)))?;
     // The command itself still holds the pipe's ends for writing; reading would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut count = Count::default();
+    let mut finished = Finished::named(name);
     let mut output = std::io::stdout().lock();
     for line in BufReader::new(reader).split(b'\n') {
         let line = line.context("read the test runner's output")?;
-        count += count::in_line(&String::from_utf8_lossy(&line));
+        let text = String::from_utf8_lossy(&line);
+        finished.count += runner.count(&text);
+        finished.skipped.extend(skips::in_line(&text));
         output.write_all(&line)?;
         output.write_all(b"\n")?;
     }
-    Ok((child.wait().context("wait for the test runner")?.success(), count))
+    if runner == Runner::Nextest {
+        finished.skipped = skips::reported()?;
+    }
+    finished.succeeded = child.wait().context("wait for the test runner")?.success();
+    Ok(finished)
+}
+
+impl Finished {
+    fn named(name: &'static str) -> Self {
+        Self { name, took: Duration::ZERO, count: Count::default(), skipped: Vec::new(), succeeded: false }
+    }
 }
 
 fn summarise(finished: &[Finished]) -> ExitCode {
     println!();
     let mut total = Count::default();
-    for Finished { name, took, count, succeeded } in finished {
+    let mut skipped = Vec::new();
+    for Finished { name, took, count, skipped: reasons, succeeded } in finished {
         let verdict = if *succeeded { "ok" } else { "FAILED" };
         println!("{name:10} {:7.1} s  {verdict}", took.as_secs_f64());
         total += *count;
+        skipped.extend(reasons);
+    }
+    if !skipped.is_empty() {
+        println!("{} of the tests that passed skipped themselves:", skipped.len());
+        skips::grouped(&skipped).iter().for_each(|(reason, count)| println!("{count:6}  {reason}"));
     }
     let failed = Vec::from_iter(finished.iter().filter(|step| !step.succeeded).map(|step| step.name));
     if !failed.is_empty() {

@@ -18,3 +18,11 @@ pub(crate) fn cargo() -> Result<Command> {
     command.current_dir(root()?);
     Ok(command)
 }
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_directory() -> Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => Ok(root()?.join(directory)),
+        None => Ok(root()?.join("target")),
+    }
+}

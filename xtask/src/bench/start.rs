@@ -76,8 +76,8 @@ pub(super) fn run(blocks: Blocks, only: &[String]) -> Result<Lines> {
     let stopwatch = Stopwatch(yardstick::compile("stopwatch", &made.directory)?);
     let unusable = drop_unusable(&mut made.platforms, &stopwatch);
     ensure!(!made.platforms.is_empty(), "no platform works here: {}", describe(&unusable));
-    let samples = workspace::root()?.join("target/bench/start.jsonl");
-    std::fs::create_dir_all(workspace::root()?.join("target/bench")).context("make target/bench")?;
+    let samples = workspace::target_directory()?.join("bench/start.jsonl");
+    std::fs::create_dir_all(workspace::target_directory()?.join("bench")).context("make target/bench")?;
     let file = File::create(&samples).with_context(|| format!("write {}", samples.display()))?;
     let mut bench = Bench { platforms: &made.platforms, stopwatch: &stopwatch, file: BufWriter::new(file) };
     let isolated = bench.series(Mode::Isolated, blocks.isolated)?;

@@ -16,13 +16,23 @@ impl AddAssign for Count {
     }
 }
 
-/// The count in a closing line of `cargo test` or of nextest; zero for any other line.
-pub(super) fn in_line(line: &str) -> Count {
-    let line = line.trim();
-    line.strip_prefix("test result: ")
-        .and_then(of_cargo)
-        .or_else(|| of_nextest(line.strip_prefix("Summary [")?))
-        .unwrap_or_default()
+/// A program that runs tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Runner {
+    Cargo,
+    Nextest,
+}
+
+impl Runner {
+    /// The count in a closing line; zero for any other line. What tests themselves print is indented by nextest,
+    /// and by cargo comes before the closing line of the same program, which begins at the left edge.
+    pub(super) fn count(self, line: &str) -> Count {
+        let count = match self {
+            Self::Cargo => line.strip_prefix("test result: ").and_then(of_cargo),
+            Self::Nextest => line.strip_prefix("     Summary [").and_then(of_nextest),
+        };
+        count.unwrap_or_default()
+    }
 }
 
 /// `ok. 35 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s`
@@ -54,31 +64,41 @@ mod tests {
 
     #[test]
     fn closing_lines_are_counted() {
-        for (line, passed, failed) in [
+        use Runner::{Cargo, Nextest};
+        for (runner, line, passed, failed) in [
             (
-                "test result: ok. 35 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+                Cargo,
+                "test result: ok. 35 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s",
                 35,
                 0,
             ),
             (
+                Cargo,
                 "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s",
                 3,
                 2,
             ),
-            ("     Summary [   2.219s] 21 tests run: 21 passed, 0 skipped", 21, 0),
+            (Cargo, "test stats::median ... ok", 0, 0),
+            (Cargo, "36 passed, 0 failed", 0, 0),
+            (Nextest, "     Summary [   2.219s] 21 tests run: 21 passed, 0 skipped", 21, 0),
             (
+                Nextest,
                 "     Summary [   2.219s] 5 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 2 skipped",
                 3,
                 2,
             ),
-            ("     Summary [   0.100s] 2/9 tests run: 1 passed, 1 failed, 0 skipped", 1, 8),
-            ("     Summary [   0.100s] 1 test run: 1 failed, 0 skipped", 0, 1),
-            ("     Summary [   0.100s] 1 test run: 0 passed, 1 failed, 0 skipped", 0, 1),
-            ("test stats::median ... ok", 0, 0),
-            ("36 passed, 0 failed", 0, 0),
-            ("Summary [of this test]: 3 passed", 0, 0),
+            (Nextest, "     Summary [   0.100s] 2/9 tests run: 1 passed, 1 failed, 0 skipped", 1, 8),
+            (Nextest, "     Summary [   0.100s] 1 test run: 1 failed, 0 skipped", 0, 1),
+            (Nextest, "     Summary [   0.100s] 1 test run: 0 passed, 1 failed, 0 skipped", 0, 1),
+            (Nextest, "     Summary [of this test]: 3 passed", 0, 0),
+            (
+                Nextest,
+                "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+                0,
+                0,
+            ),
         ] {
-            assert_eq!(in_line(line), Count { passed, failed }, "wrong count in: {line}");
+            assert_eq!(runner.count(line), Count { passed, failed }, "wrong count in: {line}");
         }
     }
 }
