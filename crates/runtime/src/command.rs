@@ -1,8 +1,8 @@
 //! The verbs that change a container: what was typed becomes an operation of the library.
 
 pub mod exec;
+pub mod update;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bulkhead_sys::process;
@@ -20,18 +20,7 @@ use crate::log::Log;
 use crate::rootfs::Entry;
 use crate::signal::Signal;
 use crate::state::StateDir;
-use crate::{gate, host};
-
-/// Returns where the state of containers is.
-///
-/// # Errors
-/// As [`container::default_root`].
-pub fn state_root(global: &Global) -> Result<PathBuf> {
-    match &global.root {
-        Some(root) => std::path::absolute(root).doing(|| format!("find the directory {}", root.display())),
-        None => container::default_root(),
-    }
-}
+use crate::{gate, host, root};
 
 /// Decides whether a container gets cgroups, and by whom.
 ///
@@ -59,7 +48,7 @@ pub fn cgroups(global: &Global) -> Result<Cgroups> {
 /// # Errors
 /// As [`launch::launch`].
 pub fn create(global: &Global, options: &CreateOptions, log: &Log) -> Result<ExitCode> {
-    let state_root = state_root(global)?;
+    let state_root = root::resolve(global)?;
     let bundle = Bundle::read(options.bundle.as_deref(), options.config.as_deref())?;
     let request = request(global, options, &state_root, Start::AtGate)?;
     launch::launch(&bundle, &request, log)?;
@@ -71,7 +60,7 @@ pub fn create(global: &Global, options: &CreateOptions, log: &Log) -> Result<Exi
 /// # Errors
 /// As [`launch::launch`], and what is left when the container cannot be removed.
 pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode> {
-    let state_root = state_root(global)?;
+    let state_root = root::resolve(global)?;
     let create = &options.create;
     let bundle = Bundle::read(create.bundle.as_deref(), create.config.as_deref())?;
     let terminal = bundle.config.process.as_ref().is_some_and(|process| process.terminal);
@@ -126,7 +115,7 @@ pub fn passed_descriptors(preserved: u32) -> u32 {
 /// # Errors
 /// A container that is not created, a program that cannot be executed.
 pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
-    let container = Container::lock(&state_root(global)?, id)?;
+    let container = Container::lock(&root::resolve(global)?, id)?;
     match container.status()? {
         Status::Created => {}
         status => return Err(Error::State { operation: "start", status }),
@@ -145,7 +134,7 @@ pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
 /// # Errors
 /// A container that is not running; the text is runc's, since engines look for it.
 pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
-    let container = Container::find(&state_root(global)?, &options.id)?;
+    let container = Container::find(&root::resolve(global)?, &options.id)?;
     let number = options.signal.number();
     if options.all {
         container.cgroup().kill_all(number)?;
@@ -165,11 +154,11 @@ pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
 /// # Errors
 /// A container that runs, or, without force, one that is not there.
 pub fn delete(global: &Global, options: &DeleteOptions, log: &Log) -> Result<ExitCode> {
-    let dir = match StateDir::open(&state_root(global)?, &options.id).and_then(|dir| dir.lock().map(|()| dir))
-    {
-        Err(Error::NotFound { .. }) if options.force => return Ok(ExitCode::SUCCESS),
-        other => other?,
-    };
+    let dir =
+        match StateDir::open(&root::resolve(global)?, &options.id).and_then(|dir| dir.lock().map(|()| dir)) {
+            Err(Error::NotFound { .. }) if options.force => return Ok(ExitCode::SUCCESS),
+            other => other?,
+        };
     let state = match dir.load() {
         Ok(Some(state)) if state.ready => state,
         _ if options.force => {
@@ -205,7 +194,7 @@ pub fn delete(global: &Global, options: &DeleteOptions, log: &Log) -> Result<Exi
 /// # Errors
 /// A container that is not created or running.
 pub fn pause(global: &Global, id: &ContainerId) -> Result<ExitCode> {
-    let container = Container::lock(&state_root(global)?, id)?;
+    let container = Container::lock(&root::resolve(global)?, id)?;
     match container.status()? {
         Status::Created | Status::Running => container.cgroup().freeze()?,
         status => return Err(Error::State { operation: "pause", status }),
@@ -218,7 +207,7 @@ pub fn pause(global: &Global, id: &ContainerId) -> Result<ExitCode> {
 /// # Errors
 /// A container that is not paused.
 pub fn resume(global: &Global, id: &ContainerId) -> Result<ExitCode> {
-    let container = Container::lock(&state_root(global)?, id)?;
+    let container = Container::lock(&root::resolve(global)?, id)?;
     match container.status()? {
         Status::Paused => container.cgroup().thaw()?,
         status => return Err(Error::State { operation: "resume", status }),

@@ -1,7 +1,7 @@
 //! A container that exists: its record, its process, its cgroup, its end.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_cgroup::{Cgroup, Freezer};
@@ -27,24 +27,6 @@ pub struct Container {
     pub dir: StateDir,
     /// Its record.
     pub state: State,
-}
-
-/// Returns where the state of containers is, unless the caller chose: below `/run`, or an ordinary user's runtime
-/// directory.
-///
-/// # Errors
-/// An ordinary user without XDG_RUNTIME_DIR.
-pub fn default_root() -> Result<PathBuf> {
-    if rustix::process::geteuid().is_root() && host::is_real_root()? {
-        return Ok("/run/bulkrun".into());
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !dir.is_empty() => Ok(Path::new(&dir).join("bulkrun")),
-        _ if rustix::process::geteuid().is_root() => Ok("/run/bulkrun".into()),
-        _ => Err(Error::Usage(
-            "XDG_RUNTIME_DIR is not set; say with --root where the state of containers is".into(),
-        )),
-    }
 }
 
 impl Container {

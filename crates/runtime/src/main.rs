@@ -5,72 +5,78 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use bulkhead_runtime::cli::{self, Command, Global, Invocation};
-use bulkhead_runtime::command;
 use bulkhead_runtime::log::Log;
+use bulkhead_runtime::{command, error, query};
+
+/// What `exec` ends with when its process could not be run; lower codes are the process's own.
+const EXEC_FAILED: u8 = 255;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(invocation) => run(invocation),
         Err(rejected) => {
-            open_log(&rejected.global).map_or_else(|code| code, |log| failed(&log, &rejected.error))
+            if let Some(log) = open_log(&rejected.global) {
+                say(&log, &rejected.error);
+            }
+            ExitCode::FAILURE
         }
     }
 }
 
-fn run(invocation: Invocation) -> ExitCode {
-    let log = match open_log(&invocation.global) {
-        Ok(log) => log,
-        Err(code) => return code,
+fn run(Invocation { global, command, warnings }: Invocation) -> ExitCode {
+    let failure = match command {
+        Command::Exec(_) => ExitCode::from(EXEC_FAILED),
+        _ => ExitCode::FAILURE,
     };
-    for warning in &invocation.warnings {
+    let Some(log) = open_log(&global) else { return failure };
+    for warning in warnings {
         log.warn(warning);
     }
-    match dispatch(&invocation.global, invocation.command, &log) {
-        Ok(code) => code,
-        Err(error) => failed(&log, &*error),
-    }
+    dispatch(&global, command, &log).unwrap_or_else(|error| {
+        say(&log, &*error);
+        failure
+    })
 }
 
 fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Box<dyn Error>> {
     match command {
-        Command::Help(topic) => print(&cli::help(topic)),
-        Command::Version => print(&cli::version()),
-        Command::Completion(shell) => print(&cli::completion(shell)),
-        Command::Man => print(&cli::man()),
         Command::Create(options) => Ok(command::create(global, &options, log)?),
+        Command::Start(id) => Ok(command::start(global, &id, log)?),
         Command::Run(options) => Ok(command::run(global, &options, log)?),
         Command::Exec(options) => Ok(command::exec::exec(global, &options, log)?),
-        Command::Start(id) => Ok(command::start(global, &id, log)?),
         Command::Kill(options) => Ok(command::kill(global, &options)?),
         Command::Delete(options) => Ok(command::delete(global, &options, log)?),
         Command::Pause(id) => Ok(command::pause(global, &id)?),
         Command::Resume(id) => Ok(command::resume(global, &id)?),
-        other => Err(format!("{other:?} is not there yet").into()),
+        Command::Update(options) => Ok(command::update::update(global, &options, log)?),
+        Command::State(id) => print(query::state(global, &id)?),
+        Command::List(options) => print(query::list(global, &options, log)?),
+        Command::Ps(options) => print(query::ps(global, &options)?),
+        Command::Events(options) => Ok(query::events(global, &options, log).map(|()| ExitCode::SUCCESS)?),
+        Command::Spec(options) => Ok(query::spec(&options).map(|()| ExitCode::SUCCESS)?),
+        Command::Features => print(query::features()?),
+        Command::Completion(shell) => print(cli::completion(shell)),
+        Command::Man => print(cli::man()),
+        Command::Help(topic) => print(cli::help(topic)),
+        Command::Version => print(cli::version()),
     }
 }
 
-/// Opens the log before anything else can fail, so that an engine finds the reason in it.
-fn open_log(global: &Global) -> Result<Log, ExitCode> {
+/// Opens the log before anything else can fail, so that an engine finds the reason in it; says so if it cannot.
+fn open_log(global: &Global) -> Option<Log> {
     Log::open(global.log.as_deref(), global.log_format, global.log_level)
-        .map_err(|error| failed(&Log::stderr(), &error))
+        .map_err(|error| say(&Log::stderr(), &error))
+        .ok()
 }
 
-/// Says the whole chain of an error in one line.
-fn failed(log: &Log, error: &dyn Error) -> ExitCode {
-    let mut line = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        line.push_str(": ");
-        line.push_str(&source.to_string());
-        next = source.source();
-    }
-    log.fatal(line);
-    ExitCode::FAILURE
+/// Says why the program fails: the whole chain, once, in one line.
+fn say(log: &Log, error: &dyn Error) {
+    log.fatal(error::chain(error).join(": "));
 }
 
 /// Writes to stdout. A reader that has seen enough (`bulkrun man | head`) is no failure.
-fn print(text: &str) -> Result<ExitCode, Box<dyn Error>> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+fn print(text: impl AsRef<[u8]>) -> Result<ExitCode, Box<dyn Error>> {
+    match std::io::stdout().write_all(text.as_ref()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }

@@ -5,20 +5,21 @@ use std::process::ExitCode;
 use bulkhead_cgroup::SubCgroups;
 
 use crate::cli::{ExecOptions, Global};
-use crate::command::{passed_descriptors, state_root};
+use crate::command::passed_descriptors;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::foreground::{Ward, Watch};
 use crate::join::{self, Request};
 use crate::lifecycle::Status;
 use crate::log::Log;
+use crate::root;
 
 /// Runs a process in a container and, unless it is detached, waits for it.
 ///
 /// # Errors
 /// A container that is not running, a process that cannot be made.
 pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCode> {
-    let container = Container::find(&state_root(global)?, &options.id)?;
+    let container = Container::find(&root::resolve(global)?, &options.id)?;
     match container.status()? {
         Status::Created | Status::Running => {}
         Status::Paused if options.ignore_paused => {}

@@ -1,0 +1,198 @@
+//! `update`: other limits for a container that exists.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use bulkhead_cgroup::{Host, Plan};
+use bulkhead_spec::{BlockIoResources, CpuResources, MemoryResources, PidsResources, Resources};
+
+use crate::cli::{Global, Limits, NewLimits, UpdateOptions};
+use crate::container::Container;
+use crate::error::{Doing, Error, Result};
+use crate::log::Log;
+use crate::{lifecycle, root};
+
+/// The longest document that is read. What takes longer is no list of limits.
+const LONGEST: u64 = 1 << 20;
+
+/// Changes the limits of a container. What is not mentioned stays as it is; device rules always do.
+///
+/// # Errors
+/// A container that is not running, a document that cannot be read, a limit that cannot be set. All limits are
+/// checked before the first one is set.
+pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<ExitCode> {
+    if options.l3_cache_schema.is_some() {
+        return Err(Error::Usage("Intel RDT/CAT: l3 cache schema is not enabled".to_owned()));
+    }
+    if options.mem_bw_schema.is_some() {
+        return Err(Error::Usage("Intel RDT/MBA: memory bandwidth schema is not enabled".to_owned()));
+    }
+    let resources = resources(&options.limits)?;
+    let container = Container::lock(&root::resolve(global)?, &options.id)?;
+    let status = container.status()?;
+    if !lifecycle::is_alive(status) {
+        return Err(Error::State { operation: "update", status });
+    }
+    let plan =
+        Plan::for_update(&resources, &Host::detect()?).map_err(|error| named(&options.limits, error))?;
+    for warning in plan.warnings() {
+        log.warn(warning);
+    }
+    container.cgroup().update(&plan)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn resources(limits: &NewLimits) -> Result<Resources> {
+    match limits {
+        NewLimits::Flags(limits) => Ok(from_flags(limits)),
+        NewLimits::Stdin => document(std::io::stdin().lock(), "the standard input"),
+        NewLimits::File(path) => {
+            let name = path.display().to_string();
+            document(std::fs::File::open(path).doing(|| format!("open {name}"))?, &name)
+        }
+    }
+}
+
+fn document(source: impl Read, name: &str) -> Result<Resources> {
+    let mut text = String::new();
+    let length = source.take(LONGEST + 1).read_to_string(&mut text).doing(|| format!("read {name}"))?;
+    if length as u64 > LONGEST {
+        return Err(Error::Usage(format!("{name} is longer than {LONGEST} bytes")));
+    }
+    Ok(Resources::from_json(&text)?)
+}
+
+fn from_flags(limits: &Limits) -> Resources {
+    let Limits {
+        blkio_weight,
+        cpu_period,
+        cpu_quota,
+        cpu_burst,
+        cpu_shares,
+        cpu_rt_period,
+        cpu_rt_runtime,
+        cpu_idle,
+        cpuset_cpus,
+        cpuset_mems,
+        memory,
+        memory_reservation,
+        memory_swap,
+        pids,
+    } = limits.clone();
+    Resources {
+        memory: Some(MemoryResources {
+            limit: memory,
+            reservation: memory_reservation,
+            swap: memory_swap,
+            ..MemoryResources::default()
+        }),
+        cpu: Some(CpuResources {
+            shares: cpu_shares,
+            quota: cpu_quota,
+            burst: cpu_burst,
+            period: cpu_period,
+            realtime_runtime: cpu_rt_runtime,
+            realtime_period: cpu_rt_period,
+            cpus: cpuset_cpus,
+            mems: cpuset_mems,
+            idle: cpu_idle,
+        }),
+        pids: pids.map(|limit| PidsResources { limit: Some(limit) }),
+        block_io: blkio_weight
+            .map(|weight| BlockIoResources { weight: Some(weight), ..BlockIoResources::default() }),
+        ..Resources::default()
+    }
+}
+
+/// What a flag sets in the document whose place a plan names when it refuses a value.
+const FLAGS: &[(&str, &str)] = &[
+    ("/blockIO/weight", "--blkio-weight"),
+    ("/cpu/burst", "--cpu-burst"),
+    ("/cpu/cpus", "--cpuset-cpus"),
+    ("/cpu/idle", "--cpu-idle"),
+    ("/cpu/mems", "--cpuset-mems"),
+    ("/cpu/period", "--cpu-period"),
+    ("/cpu/quota", "--cpu-quota"),
+    ("/cpu/realtimePeriod", "--cpu-rt-period"),
+    ("/cpu/realtimeRuntime", "--cpu-rt-runtime"),
+    ("/cpu/shares", "--cpu-share"),
+    ("/memory/limit", "--memory"),
+    ("/memory/reservation", "--memory-reservation"),
+    ("/memory/swap", "--memory-swap"),
+    ("/pids/limit", "--pids-limit"),
+];
+
+/// Names a refused value as the caller typed it.
+fn named(limits: &NewLimits, error: bulkhead_cgroup::Error) -> Error {
+    use bulkhead_cgroup::Error::Invalid;
+
+    match (limits, error) {
+        (NewLimits::Flags(_), Invalid { pointer, reason }) => {
+            let flag = FLAGS.iter().find(|(place, _)| *place == pointer).map_or(&*pointer, |(_, flag)| flag);
+            Error::Usage(format!("{flag}: {reason}"))
+        }
+        (_, error) => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sets every limit; a new one does not compile until it is here.
+    fn every_limit() -> Limits {
+        Limits {
+            blkio_weight: Some(500),
+            cpu_period: Some(100_000),
+            cpu_quota: Some(50_000),
+            cpu_burst: Some(1),
+            cpu_shares: Some(2),
+            cpu_rt_period: Some(3),
+            cpu_rt_runtime: Some(4),
+            cpu_idle: Some(1),
+            cpuset_cpus: Some("0".to_owned()),
+            cpuset_mems: Some("0".to_owned()),
+            memory: Some(5),
+            memory_reservation: Some(6),
+            memory_swap: Some(7),
+            pids: Some(8),
+        }
+    }
+
+    #[test]
+    fn every_flag_has_its_place_in_the_document() {
+        let document = serde_json::to_value(from_flags(&every_limit())).unwrap();
+        for (place, flag) in FLAGS {
+            assert!(document.pointer(place).is_some(), "{flag} does not set {place} of {document}");
+        }
+        let set: usize =
+            document.as_object().unwrap().values().map(|section| section.as_object().unwrap().len()).sum();
+        assert_eq!(set, FLAGS.len(), "{document}");
+    }
+
+    #[test]
+    fn what_is_not_typed_is_not_in_the_document() {
+        let document = serde_json::to_string(&from_flags(&Limits::default())).unwrap();
+        assert_eq!(document, r#"{"memory":{},"cpu":{}}"#);
+    }
+
+    #[test]
+    fn a_refused_value_is_named_as_it_was_typed() {
+        let refused = |pointer: &str| bulkhead_cgroup::Error::Invalid {
+            pointer: pointer.to_owned(),
+            reason: "is too much".to_owned(),
+        };
+        let flags = NewLimits::Flags(Box::default());
+        assert_eq!(named(&flags, refused("/cpu/quota")).to_string(), "--cpu-quota: is too much");
+        assert_eq!(named(&flags, refused("/x")).to_string(), "/x: is too much");
+        assert_eq!(named(&NewLimits::Stdin, refused("/cpu/quota")).to_string(), "/cpu/quota: is too much");
+    }
+
+    #[test]
+    fn a_document_may_not_be_endless() {
+        let error = document(std::io::repeat(b' '), "the standard input").unwrap_err();
+        assert_eq!(error.to_string(), "the standard input is longer than 1048576 bytes");
+        let read = document(&br#"{"pids":{"limit":5}}"#[..], "x").unwrap();
+        assert_eq!(read.pids, Some(PidsResources { limit: Some(5) }));
+    }
+}
