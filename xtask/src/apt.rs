@@ -19,7 +19,8 @@ pub(crate) struct Archive {
     pub(crate) address: String,
     /// Code name of the release, such as `bookworm`.
     pub(crate) release: String,
-    components: Vec<String>,
+    /// Such as `main`, and on Ubuntu `universe`.
+    pub(crate) components: Vec<String>,
     distribution: Distribution,
 }
 

@@ -10,6 +10,7 @@ mod apt;
 mod bench;
 mod bulkrun;
 mod cache;
+mod debian;
 mod demo;
 mod docker_like;
 mod invoke;

@@ -12,7 +12,7 @@ use lexopt::Parser;
 
 use self::count::{Count, Runner};
 use crate::packages::{self, Consent};
-use crate::{cache, invoke, peers, workspace};
+use crate::{cache, debian, invoke, peers, workspace};
 
 mod count;
 mod skips;
@@ -61,8 +61,12 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
         packages::ensure(consent)?;
     }
     let _lock = cache::lock("test")?;
+    // Tests that want these skip themselves without them.
     if let Err(error) = peers::all() {
         println!("no peers to compare with: {error:#}");
+    }
+    if let Err(error) = debian::ensure() {
+        println!("no Debian to run in containers: {error:#}");
     }
     let finished = steps()?.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
     Ok(summarise(&finished))
