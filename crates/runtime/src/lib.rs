@@ -36,6 +36,7 @@ pub mod query;
 mod relay;
 pub mod root;
 pub mod rootfs;
+pub mod shield;
 pub mod signal;
 pub mod state;
 mod target;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use bulkhead_runtime::cli::{self, Command, Global, Invocation};
 use bulkhead_runtime::log::Log;
-use bulkhead_runtime::{command, error, query};
+use bulkhead_runtime::{command, error, query, shield};
 
 /// What `exec` ends with when its process could not be run; lower codes are the process's own.
 const EXEC_FAILED: u8 = 255;
@@ -39,6 +39,9 @@ fn run(Invocation { global, command, warnings }: Invocation) -> ExitCode {
 }
 
 fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Box<dyn Error>> {
+    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+        shield::raise()?;
+    }
     match command {
         Command::Create(options) => Ok(command::create(global, &options, log)?),
         Command::Start(id) => Ok(command::start(global, &id, log)?),

@@ -16,6 +16,7 @@
 //! | [`schedule`] | scheduler, I/O priority, CPU affinity, memory policy, personality |
 //! | [`message`] | unix sockets that carry descriptors |
 //! | [`net`] | the loopback interface |
+//! | [`shield`] | execveat(2) of the program itself, before the C library starts |
 //! | [`signal`] | signalfd(2), masks |
 #![expect(unsafe_code, reason = "this crate is where unsafe system calls get their safe, typed form")]
 
@@ -30,6 +31,7 @@ pub mod path;
 pub mod process;
 pub mod schedule;
 pub mod seccomp;
+pub mod shield;
 pub mod signal;
 mod syscall;
 

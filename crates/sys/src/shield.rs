@@ -1,0 +1,217 @@
+//! Keeping the running program's file out of the reach of containers (CVE-2019-5736).
+//!
+//! A container can make the runtime execute `/proc/self/exe`, which is the runtime's own file while the container's
+//! process is being set up, and then try to open that file for writing. The program is therefore executed again from
+//! a detached clone of its mount that is read-only: whatever leads to the file from inside leads through that mount.
+//!
+//! Executing a program twice costs twice. Most of the price of a start is the C library's, so the first execution
+//! ends before that: [`entry`] is the first instruction of the process, makes four system calls and never returns
+//! from the last. Only the verbs that put a process into a container need it; for all others it does nothing.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, SealFlags, StatVfsMountFlags};
+
+use crate::{Call, Result};
+
+/// Where a process finds its own file.
+const SELF: &str = "/proc/self/exe";
+
+/// Tells whether nobody can write to this program's file through `/proc/PID/exe`.
+///
+/// That is so on a read-only mount, and for a sealed memory file.
+///
+/// # Errors
+/// As open(2) of `/proc/self/exe`.
+pub fn is_up() -> Result<bool> {
+    let file = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .call(|| format!("open({SELF:?})"))?;
+    let found = rustix::fs::fstatvfs(&file).call(|| format!("fstatvfs({SELF:?})"))?;
+    if found.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(true);
+    }
+    Ok(rustix::fs::fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
+}
+
+/// Tells whether the caller could write to this program's file at all.
+pub fn is_needed() -> bool {
+    rustix::fs::access(SELF, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// Opens this program on a read-only mount that is attached nowhere.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN, ENOSYS before Linux 5.12.
+pub fn on_read_only_mount() -> Result<OwnedFd> {
+    use crate::mount::{Attributes, Reach, attribute, clone_tree, set_attributes};
+    let tree = clone_tree(rustix::fs::CWD, SELF.as_ref(), Reach::Mount)?;
+    set_attributes(&tree, Attributes::new(attribute::RDONLY, 0), Reach::Mount)?;
+    Ok(tree)
+}
+
+/// Copies this program into a memory file that can never change again.
+///
+/// # Errors
+/// ENOMEM, or ENOSYS without memfd_create(2).
+pub fn in_sealed_memory() -> Result<OwnedFd> {
+    use rustix::fs::MemfdFlags;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let copy = rustix::fs::memfd_create("bulkrun", flags).call(|| "memfd_create(\"bulkrun\")")?;
+    let program = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .call(|| format!("open({SELF:?})"))?;
+    loop {
+        match rustix::fs::sendfile(&copy, &program, None, 1 << 30).call(|| "sendfile(memory, program)")? {
+            0 => break,
+            _ => continue,
+        }
+    }
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(copy.as_fd(), seals).call(|| "fcntl(memory, F_ADD_SEALS)")?;
+    Ok(copy)
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::entry;
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64 {
+    #![expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "before the C library starts there is nothing but raw pointers, and one argument holds for each walk"
+    )]
+
+    use std::arch::{asm, naked_asm};
+
+    /// Verbs after which the program needs its shield.
+    const VERBS: [&[u8]; 3] = [b"run\0", b"create\0", b"exec\0"];
+    const AT_FDCWD: usize = -100_isize as usize;
+    const AT_EMPTY_PATH: usize = 0x1000;
+    /// OPEN_TREE_CLONE and OPEN_TREE_CLOEXEC.
+    const CLONE_CLOEXEC: usize = 0x8_0001;
+    const ST_RDONLY: u64 = 1;
+    /// Where `f_flags` lies in struct statfs, in words of 8 bytes.
+    const F_FLAGS: usize = 10;
+
+    unsafe extern "C" {
+        /// Where the C library's start-up begins.
+        fn _start() -> !;
+    }
+
+    /// The first instruction of the process (`-Wl,-e` in the build script of bulkrun).
+    ///
+    /// Hands the initial stack to [`shield`], then starts the program as if nothing had been.
+    #[unsafe(naked)]
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn bulkhead_entry() -> ! {
+        // At entry the kernel guarantees rsp and rdx (the dynamic linker's exit function); both survive, since r12 is
+        // preserved by a call and the call leaves rsp as it was.
+        naked_asm!(
+            "xor ebp, ebp",
+            "mov r12, rdx",
+            "mov rdi, rsp",
+            "call {shield}",
+            "mov rdx, r12",
+            "jmp {start}",
+            shield = sym shield,
+            start = sym _start,
+        )
+    }
+
+    /// Keeps the entry in the program although nothing calls it.
+    #[used]
+    static ENTRY: extern "C" fn() -> ! = bulkhead_entry;
+
+    /// Returns the entry, so that a program which links this crate has it.
+    pub fn entry() -> extern "C" fn() -> ! {
+        ENTRY
+    }
+
+    /// Executes the program again from a read-only mount, or returns when that is not needed or not possible.
+    ///
+    /// Runs before relocation: it may use no static data but by addresses relative to the code, and no library.
+    extern "C" fn shield(stack: *const usize) {
+        // SAFETY: the kernel has put argc, the arguments and a null pointer, the environment and a null pointer on the
+        // initial stack, which `stack` points to; see the System V ABI, "Process Initialization".
+        unsafe {
+            let count = *stack;
+            let arguments = stack.add(1);
+            let environment = arguments.add(count + 1);
+            if !names_a_verb(arguments, count) {
+                return;
+            }
+            let program = c"/proc/self/exe".as_ptr() as usize;
+            let mut filesystem = [0_u64; 15];
+            if call(libc::SYS_statfs, [program, filesystem.as_mut_ptr() as usize, 0, 0, 0]) != 0
+                || filesystem[F_FLAGS] & ST_RDONLY != 0
+            {
+                return;
+            }
+            let tree = call(libc::SYS_open_tree, [AT_FDCWD, program, CLONE_CLOEXEC, 0, 0]);
+            if tree < 0 {
+                return;
+            }
+            let empty = c"".as_ptr() as usize;
+            let attributes: [u64; 4] = [1, 0, 0, 0];
+            let attributes = attributes.as_ptr() as usize;
+            let tree = tree as usize;
+            if call(libc::SYS_mount_setattr, [tree, empty, AT_EMPTY_PATH, attributes, 32]) == 0 {
+                let (arguments, environment) = (arguments as usize, environment as usize);
+                call(libc::SYS_execveat, [tree, empty, arguments, environment, AT_EMPTY_PATH]);
+            }
+            call(libc::SYS_close, [tree, 0, 0, 0, 0]);
+        }
+    }
+
+    /// Tells whether one of the arguments is a verb that needs the shield.
+    unsafe fn names_a_verb(arguments: *const usize, count: usize) -> bool {
+        let mut index = 1;
+        while index < count {
+            // SAFETY: `arguments` has `count` pointers to C strings.
+            let argument = unsafe { *arguments.add(index) } as *const u8;
+            let mut verb = 0;
+            while verb < VERBS.len() {
+                // SAFETY: the comparison stops at the first difference, so at the latest at the string's end.
+                if unsafe { equals(argument, VERBS[verb].as_ptr(), VERBS[verb].len()) } {
+                    return true;
+                }
+                verb += 1;
+            }
+            index += 1;
+        }
+        false
+    }
+
+    /// Compares a C string with `length` bytes that end with a zero.
+    unsafe fn equals(text: *const u8, with: *const u8, length: usize) -> bool {
+        let mut index = 0;
+        while index < length {
+            // SAFETY: all bytes before were equal and not the last, so none of them ended either string.
+            if unsafe { *text.add(index) != *with.add(index) } {
+                return false;
+            }
+            index += 1;
+        }
+        true
+    }
+
+    /// Makes a system call; a negative value is an error.
+    unsafe fn call(number: libc::c_long, arguments: [usize; 5]) -> isize {
+        let result: isize;
+        // SAFETY: the caller passes what the call expects; the kernel changes rax, rcx and r11 only.
+        unsafe {
+            asm!(
+                "syscall",
+                inlateout("rax") number as isize => result,
+                in("rdi") arguments[0],
+                in("rsi") arguments[1],
+                in("rdx") arguments[2],
+                in("r10") arguments[3],
+                in("r8") arguments[4],
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nostack),
+            );
+        }
+        result
+    }
+}
