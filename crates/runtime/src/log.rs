@@ -70,7 +70,7 @@ pub struct Log {
 #[derive(Debug)]
 enum Sink {
     File(OwnedFd),
-    Stderr { terminal: bool },
+    Stderr,
 }
 
 impl Log {
@@ -88,15 +88,14 @@ impl Log {
                     .map_err(|errno| OpenError { path: path.to_owned(), source: errno.into() })?;
                 Sink::File(file)
             }
-            None => Sink::Stderr { terminal: std::io::stderr().is_terminal() },
+            None => Sink::Stderr,
         };
         Ok(Self { sink, format, least })
     }
 
     /// Logs to stderr as text, when there is nothing better.
     pub fn stderr() -> Self {
-        let sink = Sink::Stderr { terminal: std::io::stderr().is_terminal() };
-        Self { sink, format: Format::Text, least: Level::Info }
+        Self { sink: Sink::Stderr, format: Format::Text, least: Level::Info }
     }
 
     /// Returns whether messages of `level` are written: the way to spare the work of making one.
@@ -140,12 +139,12 @@ impl Log {
         let message = message.to_string();
         let line = match (self.format, &self.sink) {
             (Format::Json, _) => json(level, &message, Timestamp::now()),
-            (Format::Text, Sink::Stderr { terminal: true }) => sentence(level, &message),
+            (Format::Text, Sink::Stderr) if std::io::stderr().is_terminal() => sentence(level, &message),
             (Format::Text, _) => text(level, &message, Timestamp::now()),
         };
         match &self.sink {
             Sink::File(file) => append(file.as_fd(), line.as_bytes()),
-            Sink::Stderr { .. } => append(std::io::stderr().as_fd(), line.as_bytes()),
+            Sink::Stderr => append(std::io::stderr().as_fd(), line.as_bytes()),
         }
     }
 }

@@ -74,6 +74,7 @@ fn row(document: bulkhead_spec::State) -> [String; 6] {
 /// A container or cgroup that cannot be read, and what ps(1) complains about.
 pub fn ps(global: &Global, options: &PsOptions) -> Result<Vec<u8>> {
     let container = Container::find(&root::resolve(global)?, &options.id)?;
+    require_cgroup(&container, "list its processes")?;
     let pids = container.cgroup().procs()?;
     match &options.format {
         PsFormat::Json => Ok(line(&pids)?.into_bytes()),
@@ -115,6 +116,15 @@ fn create(bundle: &Path) -> Result<OwnedFd> {
     match rustix::fs::open(bundle.join(CONFIG), flags, Mode::from_raw_mode(0o666)) {
         Err(Errno::EXIST) => Err(Error::Usage(format!("File {CONFIG} exists. Remove it first"))),
         other => other.doing(|| format!("create {CONFIG} in {}", bundle.display())),
+    }
+}
+
+/// Refuses what only a cgroup can tell, instead of telling nothing.
+fn require_cgroup(container: &Container, purpose: &str) -> Result<()> {
+    let state::State { id, cgroup, .. } = &container.state;
+    match cgroup.paths.is_empty() {
+        true => Err(Error::Usage(format!("cannot {purpose}: container {id} has no cgroup"))),
+        false => Ok(()),
     }
 }
 

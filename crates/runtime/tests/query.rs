@@ -119,6 +119,20 @@ fn ps_lists_processes_by_their_pids_on_the_host() {
 }
 
 #[test]
+fn what_only_a_cgroup_can_tell_is_refused_without_one() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sleeper(&sandbox, "bare").resources(json!({}));
+    let run = |args: &[&str]| sandbox.runtime().args(args).arg(bundle.id());
+    let create = ["--cgroup-manager", "disabled", "create", "--bundle"];
+    sandbox.runtime().args(create).arg(bundle.directory()).arg(bundle.id()).output().succeeds();
+    sandbox.start(&bundle);
+    run(&["ps"]).output().exits_with(1).complains("cannot list its processes");
+    run(&["events", "--stats"]).output().exits_with(1).complains("cannot read its statistics");
+    stop(&sandbox, &bundle);
+}
+
+#[test]
 fn events_print_statistics_once() {
     requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);

@@ -75,7 +75,7 @@ impl Stored {
         process.env.extend(command.env.iter().map(|entry| text(entry)).collect::<Result<Vec<_>>>()?);
         if let Some(user) = command.user {
             process.user.uid = user.uid;
-            process.user.gid = user.gid.unwrap_or(0);
+            process.user.gid = user.gid.unwrap_or(process.user.gid);
         }
         process.user.additional_gids.extend(&command.additional_gids);
         process.selinux_label = command.process_label.clone().or(process.selinux_label);

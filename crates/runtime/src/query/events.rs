@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::report::Event;
+use super::require_cgroup;
 use crate::cli::{EventsOptions, EventsOutput, Global};
 use crate::container::Container;
 use crate::error::{Doing, Error, Result, chain};
@@ -26,6 +27,7 @@ pub fn events(global: &Global, options: &EventsOptions, log: &Log) -> Result<()>
     let Some(process) = container.pidfd() else {
         return Err(Error::Usage(format!("container with id {} is not running", options.id)));
     };
+    require_cgroup(&container, "read its statistics")?;
     match options.output {
         EventsOutput::Once => {
             print(&Event::stats(options.id.as_str(), &cgroup.stats()?))?;
