@@ -57,7 +57,9 @@ impl Platforms {
         if wanted("bulkrun") {
             runtimes.push(Peer { name: "bulkrun".to_owned(), program: bulkrun::build()? });
         }
-        runtimes.extend(peers::all()?.into_iter().filter(|peer| wanted(&peer.name)));
+        if only.is_empty() || !only.iter().all(|part| "floor bulkrun".contains(part.as_str())) {
+            runtimes.extend(peers::all()?.into_iter().filter(|peer| wanted(&peer.name)));
+        }
         runtimes.into_iter().try_for_each(|runtime| made.add_runtime(runtime))?;
         Ok(made)
     }

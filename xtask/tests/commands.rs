@@ -1,0 +1,175 @@
+//! The commands that make containers, run as a user would.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bulkhead_testkit::skip::find_program;
+use bulkhead_testkit::{is_root, requires};
+
+const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
+
+/// The `bulkrun` of the same build; cargo builds it beside xtask when it builds the whole workspace.
+fn bulkrun() -> Option<PathBuf> {
+    let beside = Path::new(XTASK).with_file_name("bulkrun");
+    beside.exists().then_some(beside)
+}
+
+/// Copies of both programs where every user may read them, removed at the end.
+struct Programs(PathBuf);
+
+impl Programs {
+    fn copied(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("bh-xtask-{name}-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        for program in [PathBuf::from(XTASK), bulkrun().unwrap()] {
+            fs::copy(&program, directory.join(program.file_name().unwrap())).unwrap();
+        }
+        Self(directory)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// `words` before the demo choose who runs it and where.
+fn demo(before: &[&str], programs: &Programs, command: &[&str]) -> Output {
+    let xtask = programs.path("xtask");
+    let bulkrun = programs.path("bulkrun");
+    let words = [before, &[xtask.as_str(), "demo", "--runtime", bulkrun.as_str(), "--"], command].concat();
+    Command::new(words[0]).args(&words[1..]).current_dir("/").output().unwrap()
+}
+
+/// Asserts success and returns what was printed.
+fn printed(output: &Output) -> String {
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "the demo failed:\n{text}");
+    text
+}
+
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+}
+
+const USER: &[&str] = &["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"];
+
+#[test]
+fn the_tour_shows_both_sides_and_leaves_nothing() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    let programs = Programs::copied("tour");
+    let text = printed(&demo(&["env"], &programs, &[]));
+    assert_has(&text, &["in the container", "its own cgroup ipc mnt net pid time uts", "512 MiB", "start: "]);
+    assert_has(&text, &["left on the host: nothing"]);
+    assert!(!Path::new("/etc/bulkhead-demo").exists(), "the container wrote to the host");
+}
+
+#[test]
+fn an_ordinary_user_gets_a_user_namespace() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    let programs = Programs::copied("user");
+    let as_user = |command: &[&str]| demo(USER, &programs, command);
+    requires!(
+        Command::new(USER[0])
+            .args(&USER[1..])
+            .args(["unshare", "-r", "true"])
+            .output()
+            .unwrap()
+            .status
+            .success(),
+        "needs user namespaces for ordinary users"
+    );
+    let text = printed(&as_user(&[]));
+    assert_has(&text, &["0, which is 54321 outside", "net pid time user uts", "left on the host: nothing"]);
+    let text = printed(&as_user(&["sh", "-c", ": > /etc/new && : > /usr/new && ls /etc/new /usr/new"]));
+    assert_has(&text, &["/etc/new", "/usr/new", "left on the host: nothing"]);
+}
+
+#[test]
+fn without_submounts_the_root_is_one_overlay() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    let programs = Programs::copied("whole");
+    // Everything but /, /proc, /sys and /dev is unmounted in a mount namespace of its own.
+    let script = r#"
+while read -r id parent device root point rest; do
+  case $point in /|/proc|/proc/*|/sys|/sys/*|/dev|/dev/*) ;; *) points="$point $points";; esac
+done < /proc/self/mountinfo
+for point in $points; do umount -l "$point"; done
+exec "$0" "$@""#;
+    let before = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script];
+    let text =
+        printed(&demo(&before, &programs, &["sh", "-c", ": > /new-file && head -n 1 /proc/self/mounts"]));
+    assert_has(&text, &["root: an overlay over /", "overlay / overlay", "left on the host: nothing"]);
+    assert!(!Path::new("/new-file").exists(), "the container wrote to the host");
+}
+
+#[test]
+fn the_commands_code_is_the_demos() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    let programs = Programs::copied("code");
+    let output = demo(&["env"], &programs, &["sh", "-c", "exit 7"]);
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = demo(&["env"], &programs, &["/no/such/program"]);
+    assert_ne!(output.status.code(), Some(0), "a program that is not there was run");
+    assert_has(&String::from_utf8_lossy(&output.stderr), &["/no/such/program"]);
+}
+
+#[test]
+fn the_host_is_out_of_reach_through_sockets() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    requires!(find_program("python3").is_some(), "needs python3");
+    let programs = Programs::copied("socket");
+    let socket = programs.0.join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let connect = format!(
+        "import socket; s = socket.socket(socket.AF_UNIX); print('errno', s.connect_ex('{}'))",
+        socket.display()
+    );
+    let text = printed(&demo(&["env"], &programs, &["python3", "-c", &connect]));
+    // Through an overlay a socket is another inode, on which nobody listens (ECONNREFUSED).
+    assert_has(&text, &["errno 111"]);
+}
+
+#[test]
+fn the_benchmark_measures_the_floor() {
+    requires!(is_root(), "needs root");
+    for program in ["gcc", "busybox", "strace"] {
+        requires!(find_program(program).is_some(), "needs {program}");
+    }
+    let output =
+        Command::new(XTASK).args(["bench", "start", "--blocks", "2", "--only", "floor"]).output().unwrap();
+    let text = printed(&output);
+    assert_has(&text, &["floor", "2 blocks isolated", "raw samples: "]);
+    assert!(!text.contains("failed"), "{text}");
+}
+
+#[test]
+fn help_names_every_command() {
+    for arguments in [&["--help"][..], &["help"], &[]] {
+        let output = Command::new(XTASK).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_has(&text, &["rustup", "bench start", "demo", "peers", "test [--yes]", "tidy"]);
+    }
+    let output = Command::new(XTASK).arg("nonsense").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_has(&String::from_utf8_lossy(&output.stderr), &["no command nonsense", "cargo xtask --help"]);
+}
