@@ -72,7 +72,7 @@ mod tests {
     fn a_process_that_names_the_id_is_found() {
         let id = format!("bh-leftover-test-{}", std::process::id());
         let mut child = std::process::Command::new("sh").args(["-c", "read line", &id]).spawn_waiting();
-        let found = processes(&id).unwrap();
+        let found = await_processes(&id);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, [format!("the process {}", child.id())]);
@@ -87,6 +87,18 @@ mod tests {
         let found = files(&id);
         fs::remove_dir(&path).unwrap();
         assert_eq!(found, [path.display().to_string()]);
+    }
+
+    /// Spawning returns a moment before the kernel has the new program's arguments.
+    fn await_processes(id: &str) -> Vec<String> {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let found = processes(id).unwrap();
+            if !found.is_empty() || std::time::Instant::now() > end {
+                return found;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     trait SpawnWaiting {
