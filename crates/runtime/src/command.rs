@@ -79,7 +79,7 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
     if !options.keep {
         let container = Container { dir: launched.dir, state: launched.state };
         container.dir.lock()?;
-        container.remove(log)?;
+        container.end(&launched.ending, log)?;
     }
     Ok(ExitCode::from(code))
 }

@@ -13,6 +13,7 @@ use crate::hooks::{self, Document};
 use crate::id::ContainerId;
 use crate::lifecycle::{self, Observed, Status};
 use crate::log::Log;
+use crate::plan::ending::{Ending, Others};
 use crate::plan::stored::Stored;
 use crate::state::{State, StateDir};
 use crate::{gate, host};
@@ -118,16 +119,24 @@ impl Container {
     /// # Errors
     /// A cgroup that cannot be removed; the record stays then, so that it can be tried again.
     pub fn remove(self, log: &Log) -> Result<()> {
-        let cgroup = self.cgroup();
-        // Without a pid namespace of its own its other processes are still there.
-        cgroup.kill_all(signal::KILL)?;
-        cgroup.remove()?;
         // A creation that was interrupted while the copy was written ran no hook.
-        if let Ok(hooks) = self.stored().and_then(|stored| stored.hooks()) {
-            let document = Document::new(&self.state, None);
-            for warning in hooks::run_all("poststop", &hooks.poststop, &document, Status::Stopped) {
-                log.warn(warning);
-            }
+        let ending = self.stored().and_then(|stored| stored.ending()).unwrap_or_default();
+        self.end(&ending, log)
+    }
+
+    /// Removes what is left of a container that has ended, knowing what its configuration says about that.
+    ///
+    /// # Errors
+    /// As [`Container::remove`].
+    pub fn end(self, ending: &Ending, log: &Log) -> Result<()> {
+        let cgroup = self.cgroup();
+        if ending.others == Others::MayLive {
+            cgroup.kill_all(signal::KILL)?;
+        }
+        cgroup.remove()?;
+        let document = Document::new(&self.state, None);
+        for warning in hooks::run_all("poststop", &ending.hooks, &document, Status::Stopped) {
+            log.warn(warning);
         }
         self.dir.remove()
     }

@@ -90,24 +90,18 @@ pub(crate) fn label(procfs: &Procfs, process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Drops what is not in `keep` from the bounding set and returns the capabilities that this kernel has and let us keep.
+/// Drops what is not in `keep` from the bounding set and returns what of it the process holds, and so can keep.
 fn drop_bounding(keep: Capabilities) -> Result<Capabilities> {
-    let mut held = Capabilities::default();
-    for number in 0..CAPABILITY_LIMIT {
-        let result = if keep.has(number) {
-            sys_credentials::is_in_bounding_set(number)
-        } else {
-            sys_credentials::drop_from_bounding_set(number).map(|()| false)
-        };
-        match result {
-            Ok(true) => held.0 |= 1 << number,
-            Ok(false) => {}
+    for number in (0..CAPABILITY_LIMIT).filter(|&number| !keep.has(number)) {
+        match sys_credentials::drop_from_bounding_set(number) {
+            Ok(()) => {}
             // The kernel's last capability was the one before.
             Err(error) if error.errno() == Errno::INVAL => break,
             Err(error) => return Err(error).doing(|| "shrink the bounding set"),
         }
     }
-    Ok(held)
+    let (_, permitted, _) = sys_credentials::capabilities().doing(|| "ask for the runtime's capabilities")?;
+    Ok(Capabilities(keep.0 & permitted.0))
 }
 
 fn set_identity(process: &Process, groups_denied: bool) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What the runtime itself may do on this host.
 
-use bulkhead_sys::credentials;
+use bulkhead_sys::{Call, credentials, path};
+use rustix::fs::OFlags;
 
 use crate::error::{Doing, Result};
 
@@ -35,8 +36,22 @@ pub fn is_real_root() -> Result<bool> {
     if rustix::process::geteuid().as_raw() != 0 {
         return Ok(false);
     }
-    let map = std::fs::read_to_string("/proc/self/uid_map").doing(|| "read /proc/self/uid_map")?;
+    let map = read_record("/proc/self/uid_map").doing(|| "read /proc/self/uid_map")?;
     Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+/// Reads a file of procfs that is one record, which the kernel gives out whole: one read, where a file of unknown
+/// length takes several.
+fn read_record(path: &str) -> bulkhead_sys::Result<String> {
+    /// Longer than any of them.
+    const SIZE: usize = 8 * 1024;
+    let file = path::open_host(path.as_ref(), OFlags::RDONLY)?;
+    let mut bytes = vec![0; SIZE];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes))
+        .call(|| format!("read({path:?})"))?;
+    bytes.truncate(length);
+    // A process may call itself anything.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Reads the identity of this boot.
@@ -45,7 +60,7 @@ pub fn is_real_root() -> Result<bool> {
 /// As open(2).
 pub fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    Ok(std::fs::read_to_string(path).doing(|| format!("read {path}"))?.trim_end().to_owned())
+    Ok(read_record(path).doing(|| format!("read {path}"))?.trim_end().to_owned())
 }
 
 /// Reads when a process started, in clock ticks after boot, and whether it is still more than a zombie.
@@ -54,7 +69,7 @@ pub fn boot_id() -> Result<String> {
 /// ENOENT or ESRCH when there is no such process.
 pub fn process_stat(pid: i32) -> Result<ProcessStat> {
     let path = format!("/proc/{pid}/stat");
-    let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let text = read_record(&path).doing(|| format!("read {path}"))?;
     parse_stat(&text).ok_or_else(|| crate::error::Error::Usage(format!("{path} has an unknown format")))
 }
 
@@ -78,7 +93,7 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
 
 /// Reads which signals this process ignores, which its children inherit.
 pub fn ignored_signals() -> Option<bulkhead_sys::signal::Set> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = read_record("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(line.trim(), 16).ok().map(bulkhead_sys::signal::Set)
 }

@@ -25,6 +25,7 @@ use crate::lifecycle::Status;
 use crate::limits::{self, OomScore};
 use crate::log::Log;
 use crate::plan::Plan;
+use crate::plan::ending::Ending;
 use crate::rootfs::Entry;
 use crate::state::{ProcessId, State, StateDir};
 use crate::{deliver, fds, gate, mount};
@@ -94,6 +95,8 @@ pub struct Launched {
     pub child: Child,
     /// The master of its terminal, unless that was sent away.
     pub master: Option<OwnedFd>,
+    /// What is to be done when it has ended.
+    pub ending: Ending,
 }
 
 /// Makes a container.
@@ -114,7 +117,10 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
     let dir = StateDir::create(request.state_root, request.id)?;
     let mut attempt = Attempt { plan: &plan, request, log, dir, cgroup: None, child: None, document: None };
     match attempt.make(bundle, &cgroup, rights) {
-        Ok((state, child, master)) => Ok(Launched { dir: attempt.dir, state, child, master }),
+        Ok((state, child, master)) => {
+            let ending = Ending::of(&plan);
+            Ok(Launched { dir: attempt.dir, state, child, master, ending })
+        }
         Err(error) => {
             attempt.undo();
             Err(error)

@@ -5,6 +5,7 @@
 
 pub mod capabilities;
 pub mod check;
+pub mod ending;
 pub mod hooks;
 pub mod lists;
 pub mod mount_options;

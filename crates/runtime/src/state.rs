@@ -276,11 +276,18 @@ impl StateDir {
     /// # Errors
     /// ENOTEMPTY when somebody put a file there.
     pub fn remove(self) -> Result<()> {
-        for name in [STATE, CONFIG, GATE, STATE_NEXT] {
+        for name in [STATE, CONFIG] {
             self.remove_file(name)?;
         }
         let path = self.root.join(self.id.as_str());
-        match rustix::fs::rmdir(&path) {
+        let mut removed = rustix::fs::rmdir(&path);
+        if removed == Err(Errno::NOTEMPTY) {
+            for name in [GATE, STATE_NEXT] {
+                self.remove_file(name)?;
+            }
+            removed = rustix::fs::rmdir(&path);
+        }
+        match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno).doing(|| format!("remove the state directory {}", path.display())),
         }

@@ -24,6 +24,10 @@ const SELF: &str = "/proc/self/exe";
 /// # Errors
 /// As open(2) of `/proc/self/exe`.
 pub fn is_up() -> Result<bool> {
+    #[cfg(target_arch = "x86_64")]
+    if x86_64::SEEN_UP.load(std::sync::atomic::Ordering::Relaxed) {
+        return Ok(true);
+    }
     let file = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .call(|| format!("open({SELF:?})"))?;
     let found = rustix::fs::fstatvfs(&file).call(|| format!("fstatvfs({SELF:?})"))?;
@@ -81,6 +85,10 @@ mod x86_64 {
     )]
 
     use std::arch::{asm, naked_asm};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Whether the shield found the program on a read-only mount.
+    pub(super) static SEEN_UP: AtomicBool = AtomicBool::new(false);
 
     /// Verbs after which the program needs its shield.
     const VERBS: [&[u8]; 3] = [b"run\0", b"create\0", b"exec\0"];
@@ -141,9 +149,11 @@ mod x86_64 {
             }
             let program = c"/proc/self/exe".as_ptr() as usize;
             let mut filesystem = [0_u64; 15];
-            if call(libc::SYS_statfs, [program, filesystem.as_mut_ptr() as usize, 0, 0, 0]) != 0
-                || filesystem[F_FLAGS] & ST_RDONLY != 0
-            {
+            if call(libc::SYS_statfs, [program, filesystem.as_mut_ptr() as usize, 0, 0, 0]) != 0 {
+                return;
+            }
+            if filesystem[F_FLAGS] & ST_RDONLY != 0 {
+                SEEN_UP.store(true, Ordering::Relaxed);
                 return;
             }
             let tree = call(libc::SYS_open_tree, [AT_FDCWD, program, CLONE_CLOEXEC, 0, 0]);

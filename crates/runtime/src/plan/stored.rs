@@ -6,6 +6,7 @@ use std::path::Path;
 use bulkhead_spec::Config;
 
 use super::Plan;
+use super::ending::Ending;
 use super::hooks::Hooks;
 use super::process::Process;
 use crate::bundle::CONFIG;
@@ -44,6 +45,15 @@ impl Stored {
     /// As [`Hooks::plan`].
     pub fn hooks(&self) -> Result<Hooks> {
         Hooks::plan(&self.0.hooks)
+    }
+
+    /// Returns what is to be done when its first process has ended, however that came: an `exec` may have put a process
+    /// anywhere, so others may live.
+    ///
+    /// # Errors
+    /// As [`Hooks::plan`].
+    pub fn ending(&self) -> Result<Ending> {
+        Ok(Ending { hooks: self.hooks()?.poststop, ..Ending::default() })
     }
 
     /// Decides what a process is that joins the container: a document of its own, or the container's with changes.
