@@ -12,6 +12,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::clone::{self, Child};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
+use crate::host::Rights;
 use crate::plan::Plan;
 
 /// How the container's process comes into its namespaces.
@@ -21,14 +22,13 @@ pub(crate) struct Birth {
     flags: u64,
     /// Namespaces that the child joins itself, in order.
     pub joins: Vec<(Kind, OwnedFd)>,
+    /// Namespaces to be born into that may belong to the host, out of a user namespace's reach: a process in between
+    /// joins them before it joins or makes that.
+    first: Vec<(Kind, OwnedFd)>,
     /// A pid namespace to be born into.
     pid: Option<OwnedFd>,
     /// A user namespace to be born into, which takes a process in between.
     user: Option<OwnedFd>,
-    /// Time offsets for the runtime to write, with the namespace to return to.
-    time: Option<(String, OwnedFd)>,
-    /// Whether the child writes the offsets instead.
-    pub child_sets_time: bool,
 }
 
 /// Where a process was born.
@@ -45,7 +45,7 @@ impl Birth {
     ///
     /// # Errors
     /// A namespace that is not there.
-    pub(crate) fn of_container(plan: &Plan) -> Result<Self> {
+    pub(crate) fn of_container(plan: &Plan, rights: Rights) -> Result<Self> {
         let namespaces = &plan.namespaces;
         let mut flags = namespaces.new_kinds().iter().fold(0, |flags, kind| flags | kind.flag());
         // Its root is the cgroup that the child joins first.
@@ -57,16 +57,16 @@ impl Birth {
             match kind {
                 Kind::Pid => birth.pid = Some(namespace),
                 Kind::User => birth.user = Some(namespace),
+                Kind::Mount => birth.joins.push((*kind, namespace)),
+                _ if rights == Rights::Privileged && namespaces.has(Kind::User) => {
+                    birth.first.push((*kind, namespace));
+                }
                 _ => birth.joins.push((*kind, namespace)),
             }
         }
         if !namespaces.time_offsets.is_empty() {
+            // The child makes it, to set the offsets before it is entered.
             birth.flags &= !Kind::Time.flag();
-            if namespaces.has(Kind::User) {
-                birth.child_sets_time = true;
-            } else {
-                birth.time = Some((namespaces.time_offsets.clone(), own_namespace(Kind::Time)?));
-            }
         }
         Ok(birth)
     }
@@ -88,31 +88,22 @@ impl Birth {
         child: fn(T, Birthplace) -> i32,
     ) -> Result<Child> {
         let work = Work { cgroup, given, child };
+        if self.user.is_some() || !self.first.is_empty() {
+            return self.clone_inside(work);
+        }
         let own_pid = self.pid.as_ref().map(|_| own_namespace(Kind::Pid)).transpose()?;
-        if let Some((offsets, _)) = &self.time {
-            namespace::unshare(Kind::Time).doing(|| "make a time namespace")?;
-            std::fs::write("/proc/self/timens_offsets", offsets).doing(|| "set /linux/timeOffsets")?;
-        }
-        let child = match &self.user {
-            None => {
-                self.enter_pid_namespace()?;
-                self.clone(work, Relation::Child)
-            }
-            Some(user) => self.clone_inside(user, work),
-        };
-        // Hooks and helpers belong to the runtime's own namespaces again.
-        if let Some(own) = own_pid.filter(|_| self.user.is_none()) {
+        self.enter_pid_namespace()?;
+        let child = self.clone(work, Relation::Child);
+        // Hooks and helpers belong to the runtime's own namespace again.
+        if let Some(own) = own_pid {
             namespace::join(own.as_fd(), Kind::Pid).doing(|| "return to the runtime's pid namespace")?;
-        }
-        if let Some((_, own)) = &self.time {
-            namespace::join(own.as_fd(), Kind::Time).doing(|| "return to the runtime's time namespace")?;
         }
         child
     }
 
     fn enter_pid_namespace(&self) -> Result<()> {
         let Some(namespace) = &self.pid else { return Ok(()) };
-        namespace::join(namespace.as_fd(), Kind::Pid).doing(|| "join the pid namespace")
+        join(namespace, Kind::Pid)
     }
 
     /// Clones the child, into its v2 cgroup where the kernel allows that.
@@ -151,13 +142,16 @@ impl Birth {
         }
     }
 
-    /// Joins a foreign user namespace in a process in between, which the runtime could not leave again itself.
-    fn clone_inside<T>(&self, user: &OwnedFd, work: Work<'_, T>) -> Result<Child> {
+    /// Joins namespaces in a process in between, some of which the runtime could not leave again itself.
+    fn clone_inside<T>(&self, work: Work<'_, T>) -> Result<Child> {
         let (parent, socket) = handshake::pair()?;
         let mut slot = Some(work);
         let between = clone::spawn(&clone::Request::default(), || {
-            let born = namespace::join(user.as_fd(), Kind::User)
-                .doing(|| "join the user namespace")
+            let born = self
+                .first
+                .iter()
+                .try_for_each(|(kind, namespace)| join(namespace, *kind))
+                .and_then(|()| self.user.iter().try_for_each(|user| join(user, Kind::User)))
                 .and_then(|()| self.enter_pid_namespace())
                 .and_then(|()| match slot.take() {
                     Some(work) => self.clone(work, Relation::ChildOfParent),
@@ -172,15 +166,15 @@ impl Birth {
                 }
             }
         })
-        .doing(|| "make the process that joins the user namespace")?;
+        .doing(|| "make the process that joins namespaces")?;
         drop((socket, slot));
         let said = parent.hear();
         waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED)
-            .doing(|| "wait for the process that joins the user namespace")?;
+            .doing(|| "wait for the process that joins namespaces")?;
         match said? {
             Said::Born(pid, pidfd) => Ok(Child { pid, pidfd }),
             Said::Failed(chain) => Err(Error::Init { chain }),
-            _ => Err(Error::InitDied { how: "it could not join the user namespace".into(), hint: "" }),
+            _ => Err(Error::InitDied { how: "it could not join namespaces".into(), hint: "" }),
         }
     }
 }
@@ -206,6 +200,21 @@ fn is_about_cgroup(errno: Errno) -> bool {
         errno,
         Errno::BUSY | Errno::OPNOTSUPP | Errno::INVAL | Errno::ACCESS | Errno::NOENT | Errno::TOOBIG
     )
+}
+
+/// Moves the calling process into a namespace of the configuration.
+///
+/// # Errors
+/// As setns(2), in words.
+pub(crate) fn join(namespace: &OwnedFd, kind: Kind) -> Result<()> {
+    namespace::join(namespace.as_fd(), kind).map_err(|source| {
+        let why = match source.errno() {
+            Errno::INVAL => ": its path names something else",
+            Errno::PERM => ": it belongs to a user namespace over which the runtime has no rights",
+            _ => "",
+        };
+        Error::System { doing: format!("join the {} namespace{why}", kind.link()), source }
+    })
 }
 
 fn own_namespace(kind: Kind) -> Result<OwnedFd> {

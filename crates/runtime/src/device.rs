@@ -37,7 +37,13 @@ pub(crate) fn make(root: BorrowedFd<'_>, devices: &[Device], method: Method) -> 
             _ => target::directory(root, parent)?,
         };
         match method {
-            Method::Make => node(directory.as_fd(), name, device)?,
+            Method::Make => match node(directory.as_fd(), name, device) {
+                // A runtime that is itself in a container without CAP_MKNOD has the node there, if at all.
+                Err(Error::System { source, .. }) if source.errno() == Errno::PERM => {
+                    bind(directory.as_fd(), name, device)?;
+                }
+                other => other?,
+            },
             Method::Bind => bind(directory.as_fd(), name, device)?,
         }
         last = Some((parent, directory));

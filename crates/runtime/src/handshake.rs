@@ -6,7 +6,7 @@
 //! ```text
 //!   parent                                          child (clone3)
 //!     |                                               |
-//!     |<------------------ Born + descriptor -----|      [a foreign user namespace: said by a process in between]
+//!     |<------------------ Born + descriptor -----|      [foreign namespaces: said by a process in between]
 //!     |-- Continue ---------------------------------->|  [user namespace: the identity maps are written]
 //!     |                                               |  namespaces, cgroups, mounts, devices
 //!     |<------------------------------- Prepared -----|  [prestart or createRuntime hooks: they run now]

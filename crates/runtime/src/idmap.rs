@@ -26,12 +26,22 @@ pub(crate) enum Groups {
 ///
 /// The kernel lets an unprivileged process map its own group only if setgroups(2) is denied; newgidmap(1) needs no such
 /// thing.
-pub(crate) fn groups(maps: &IdMaps, privileged: bool) -> Groups {
+fn groups(maps: &IdMaps, privileged: bool) -> Groups {
     if !privileged && is_single(&maps.gids, rustix::process::getegid().as_raw()) {
         Groups::Denied
     } else {
         Groups::Allowed
     }
+}
+
+/// Reads whether process `pid`, or `self`, can set groups in the user namespace that it is in.
+///
+/// # Errors
+/// As open(2) of `/proc/PID/setgroups`.
+pub(crate) fn groups_of(pid: &str) -> Result<Groups> {
+    let path = format!("/proc/{pid}/setgroups");
+    let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    Ok(if text.trim_end() == "deny" { Groups::Denied } else { Groups::Allowed })
 }
 
 /// Writes the maps of the user namespace of process `pid`, a child of the caller.

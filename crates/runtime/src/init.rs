@@ -8,16 +8,17 @@ use std::path::PathBuf;
 
 use bulkhead_cgroup::{Joiner, View};
 use bulkhead_sys::namespace::{self, Kind};
-use bulkhead_sys::{credentials as sys_credentials, net, process, signal};
-use rustix::fs::Mode;
+use bulkhead_sys::{credentials as sys_credentials, net, path, process, signal};
+use rustix::fs::{Mode, OFlags};
 
-use crate::birth::Birthplace;
+use crate::birth::{self, Birthplace};
 use crate::console;
 use crate::device::{self, Method};
 use crate::error::{Doing, Error, Result, chain};
 use crate::hooks::{self, Document};
-use crate::idmap::Groups;
+use crate::idmap::{self, Groups};
 use crate::lifecycle::Status;
+use crate::overlay::Attributes;
 use crate::persona::Persona;
 use crate::plan::Plan;
 use crate::plan::process::Process;
@@ -55,8 +56,6 @@ pub(crate) struct Inheritance<'a> {
     pub keyring: Option<std::ffi::CString>,
     /// Whether supplementary groups can be set.
     pub groups: Groups,
-    /// Whether the child must write the time offsets itself.
-    pub own_time_offsets: bool,
     /// Signals that the runtime's caller ignores.
     pub ignored: Option<signal::Set>,
 }
@@ -67,6 +66,8 @@ struct Init<'a> {
     birthplace: Birthplace,
     root: Option<OwnedFd>,
     program: Option<std::ffi::CString>,
+    /// Mounts that become read-only once everything in them is made.
+    unsealed: Vec<OwnedFd>,
 }
 
 /// A step of the set-up.
@@ -96,7 +97,7 @@ const STEPS: &[(&str, Step)] = &[
 
 /// Sets the container up and becomes its program; returns the exit status of a failure, which was reported.
 pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
-    let mut init = Init { given, birthplace, root: None, program: None };
+    let mut init = Init { given, birthplace, root: None, program: None, unsealed: Vec::new() };
     for (_, step) in STEPS {
         if let Err(error) = step(&mut init) {
             init.given.socket.failed(&chain(&error));
@@ -155,7 +156,9 @@ fn take_identity(init: &mut Init<'_>) -> Result<()> {
         if maps.host_root_uid().is_some() {
             sys_credentials::set_uid(0).doing(|| "become the root user of the user namespace")?;
         }
+        init.given.groups = idmap::groups_of("self")?;
     } else if init.in_user_namespace() {
+        init.given.groups = idmap::groups_of("self")?;
         // A foreign user namespace may not map these; then files are made as whoever the runtime is there.
         let _ = sys_credentials::set_gid(0);
         let _ = sys_credentials::set_uid(0);
@@ -173,10 +176,7 @@ fn join_cgroups(init: &mut Init<'_>) -> Result<()> {
 }
 
 fn join_namespaces(init: &mut Init<'_>) -> Result<()> {
-    for (kind, namespace) in &init.given.joins {
-        namespace::join(namespace.as_fd(), *kind).doing(|| format!("join the {} namespace", kind.link()))?;
-    }
-    Ok(())
+    init.given.joins.iter().try_for_each(|(kind, namespace)| birth::join(namespace, *kind))
 }
 
 /// After the cgroups are joined: they become the root of the namespace.
@@ -187,14 +187,17 @@ fn unshare_cgroup(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
-/// In a new user namespace the offsets are the child's to write; execve(2) then enters the time namespace.
+/// Offsets can be set only while nobody is in the namespace: it is made, set and then entered.
 fn set_time_offsets(init: &mut Init<'_>) -> Result<()> {
-    if !init.given.own_time_offsets {
+    let offsets = &init.given.plan.namespaces.time_offsets;
+    if offsets.is_empty() {
         return Ok(());
     }
     namespace::unshare(Kind::Time).doing(|| "make a time namespace")?;
-    std::fs::write("/proc/self/timens_offsets", &init.given.plan.namespaces.time_offsets)
-        .doing(|| "set /linux/timeOffsets")
+    std::fs::write("/proc/self/timens_offsets", offsets).doing(|| "set /linux/timeOffsets")?;
+    let made = path::open_host("/proc/self/ns/time_for_children".as_ref(), OFlags::RDONLY)
+        .doing(|| "open the new time namespace")?;
+    namespace::join(made.as_fd(), Kind::Time).doing(|| "enter the new time namespace")
 }
 
 fn lead_session(_: &mut Init<'_>) -> Result<()> {
@@ -221,19 +224,24 @@ fn set_names(init: &mut Init<'_>) -> Result<()> {
 fn prepare_root(init: &mut Init<'_>) -> Result<()> {
     // Modes of nodes and directories are exactly those asked for; the program's own umask is set at the end.
     rustix::process::umask(Mode::empty());
-    init.root = Some(rootfs::prepare(&init.given.plan.root, init.given.root_tree.take())?);
+    let attributes = if init.in_user_namespace() { Attributes::User } else { Attributes::Trusted };
+    let prepared = init.given.root_tree.take();
+    init.root = Some(rootfs::prepare(&init.given.plan.root, prepared, attributes)?);
     Ok(())
 }
 
 fn mount_all(init: &mut Init<'_>) -> Result<()> {
     let context = mount::Context {
         root: init.root()?,
+        namespaces: &init.given.plan.namespaces,
         cgroups: &init.given.cgroup_views,
         prepared: &init.given.prepared,
         label: init.given.plan.mount_label.as_deref(),
     };
     let mounts = init.given.plan.mounts.iter().enumerate();
-    mounts.into_iter().try_for_each(|(index, mount)| mount::perform(&context, index, mount))?;
+    let unsealed: Result<Vec<_>> =
+        mounts.filter_map(|(index, mount)| mount::perform(&context, index, mount).transpose()).collect();
+    init.unsealed = unsealed?;
     init.given.prepared.clear();
     Ok(())
 }
@@ -283,6 +291,7 @@ fn hide_paths(init: &mut Init<'_>) -> Result<()> {
     let plan = init.given.plan;
     let root = init.root()?;
     program::make_directory(root, &init.given.process.cwd)?;
+    mount::seal(&init.unsealed)?;
     rootfs::make_readonly(root, &plan.readonly)?;
     if plan.masked.is_empty() {
         return Ok(());

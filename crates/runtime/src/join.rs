@@ -21,6 +21,7 @@ use crate::limits::{self, OomScore};
 use crate::log::Log;
 use crate::persona::Persona;
 use crate::plan::Plan;
+use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
 use crate::{console, deliver, fds, program};
 
@@ -124,7 +125,6 @@ fn clone_child(
         Err(error) => return Err(error.into()),
     };
     let into_cgroup = joiner.as_ref().and_then(Joiner::into_cgroup_fd);
-    let privileged = rights == Rights::Privileged;
     let inheritance = Inheritance {
         plan: request.plan,
         process,
@@ -132,13 +132,21 @@ fn clone_child(
         container: pidfd,
         kinds,
         cgroup: joiner.as_ref(),
-        groups: request.plan.maps().map_or(Groups::Allowed, |maps| idmap::groups(maps, privileged)),
+        groups: groups(container, namespaces)?,
         keyring: CString::new(format!("_ses.{}", container.state.id))
             .map_err(|_| Error::Usage("a container's id has no NUL byte".into()))?,
         passed: request.passed,
         ignored: host::ignored_signals(),
     };
     birth.spawn(into_cgroup, inheritance, run)
+}
+
+/// Asks whether groups can be set in the container, whoever made its user namespace.
+fn groups(container: &Container, namespaces: &Namespaces) -> Result<Groups> {
+    match container.state.process {
+        Some(process) if namespaces.has(Kind::User) => idmap::groups_of(&process.pid.to_string()),
+        _ => Ok(Groups::Allowed),
+    }
 }
 
 /// The child: joins the container and becomes the program; returns the exit status of a failure, which was reported.

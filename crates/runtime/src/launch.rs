@@ -7,8 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Host, Need, Places};
+use bulkhead_sys::mount::{Attributes, Propagation, Reach, set_attributes};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{credentials, signal};
+use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::birth::Birth;
@@ -26,9 +28,10 @@ use crate::limits::{self, OomScore};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::ending::Ending;
+use crate::plan::mounts::{IdMap, MappedBy};
 use crate::rootfs::Entry;
 use crate::state::{ProcessId, State, StateDir};
-use crate::{deliver, fds, gate, mount};
+use crate::{deliver, fds, gate, mount, overlay};
 
 /// What a caller wants of a new container.
 #[derive(Debug)]
@@ -250,7 +253,7 @@ impl Attempt<'_> {
         let gate = (self.request.start == Start::AtGate).then(|| gate::build(&self.dir)).transpose()?;
         let in_user_namespace = plan.namespaces.has(Kind::User);
         let with_host_rights = in_user_namespace && rights == Rights::Privileged;
-        let mut birth = Birth::of_container(plan)?;
+        let mut birth = Birth::of_container(plan, rights)?;
         let cgroup_views = match (cgroup, &self.cgroup) {
             (Some(planned), Some(made)) => made.views(&planned.host),
             _ => Vec::new(),
@@ -269,10 +272,7 @@ impl Attempt<'_> {
             passed: self.request.passed,
             entry: self.request.entry,
             keyring: self.keyring()?,
-            groups: plan
-                .maps()
-                .map_or(idmap::Groups::Allowed, |maps| idmap::groups(maps, rights == Rights::Privileged)),
-            own_time_offsets: birth.child_sets_time,
+            groups: idmap::Groups::Allowed,
             ignored: host::ignored_signals(),
         };
         let cgroup = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);
@@ -433,20 +433,15 @@ impl Attempt<'_> {
 
 /// Sources that need the host's rights, opened before the child loses sight of them.
 fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<OwnedFd>>> {
-    use bulkhead_sys::mount::{Attributes, set_attributes};
-
     use crate::plan::mounts::Source;
     plan.mounts
         .iter()
         .map(|mount| match &mount.source {
             Source::Bind { path, reach, idmap } if with_host_rights || idmap.is_some() => {
                 let tree = mount::open_source(path, *reach)?;
-                if let Some((maps, reach)) = idmap {
-                    let namespace = idmap::namespace(maps)?;
-                    let attributes = Attributes::default().with_idmap(namespace.as_fd());
-                    set_attributes(&tree, attributes, *reach).doing(|| {
-                        format!("map the ids of {}: its file system may not support that", path.display())
-                    })?;
+                cut_off(plan, &tree)?;
+                if let Some(idmap) = idmap {
+                    map_ids(&tree, idmap, path)?;
                 }
                 Ok(Some(tree))
             }
@@ -455,9 +450,42 @@ fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<Owne
         .collect()
 }
 
+fn map_ids(tree: &OwnedFd, idmap: &IdMap, path: &Path) -> Result<()> {
+    let namespace = match &idmap.by {
+        MappedBy::Maps(maps) => idmap::namespace(maps)?,
+        MappedBy::Namespace(path) => bulkhead_sys::path::open_host(path, rustix::fs::OFlags::RDONLY)
+            .doing(|| "open the user namespace that maps a mount")?,
+    };
+    let attributes = Attributes::default().with_idmap(namespace.as_fd());
+    set_attributes(tree, attributes, idmap.reach).map_err(|source| {
+        let why = match source.errno() {
+            Errno::INVAL => ": its file system cannot, or is mapped already",
+            Errno::PERM => ": the runtime lacks CAP_SYS_ADMIN over its file system",
+            _ => "",
+        };
+        Error::System { doing: format!("map the ids of {}{why}", path.display()), source }
+    })
+}
+
+/// Makes a tree of the runtime's mount namespace what a copy of it would be in the container's.
+fn cut_off(plan: &Plan, tree: &OwnedFd) -> Result<()> {
+    if plan.root.keeps_peers() && !plan.namespaces.has(Kind::User) {
+        return Ok(());
+    }
+    let (propagation, _) = plan.root.propagation;
+    let kind = if propagation == Propagation::Private { propagation } else { Propagation::Slave };
+    set_attributes(tree, Attributes::default().with_propagation(kind), Reach::Tree)
+        .doing(|| "cut a mount off from the host's")
+}
+
 fn prepare_root(plan: &Plan, with_host_rights: bool) -> Result<Option<OwnedFd>> {
-    if !with_host_rights || plan.root.overlay.is_some() {
+    if !with_host_rights {
         return Ok(None);
     }
-    mount::open_source(&plan.root.path, bulkhead_sys::mount::Reach::Tree).map(Some)
+    if let Some(overlay) = &plan.root.overlay {
+        return overlay::mount(overlay, overlay::Attributes::Trusted);
+    }
+    let tree = mount::open_source(&plan.root.path, Reach::Tree)?;
+    cut_off(plan, &tree)?;
+    Ok(Some(tree))
 }

@@ -28,6 +28,7 @@ pub mod lifecycle;
 mod limits;
 pub mod log;
 mod mount;
+mod overlay;
 mod persona;
 pub mod plan;
 mod procfs;

@@ -1,22 +1,25 @@
 //! Mounts of the container: from the plan to the kernel, by descriptors.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bulkhead_cgroup::View;
 use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Reach, attribute};
+use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::path;
 use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::cgroup_mount;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::plan::mount_options::Change;
 use crate::plan::mounts::{Mount, Source};
+use crate::plan::namespaces::Namespaces;
 use crate::{copy_up, target};
 
 /// Longest value that fsconfig(2) takes.
-const LONGEST_VALUE: usize = 255;
+pub(crate) const LONGEST_VALUE: usize = 255;
 /// File systems whose superblock is shared: `ro` may change the mount only.
 const SHARED_SUPERBLOCK: [&str; 7] = ["proc", "sysfs", "mqueue", "devpts", "tmpfs", "cgroup", "cgroup2"];
 
@@ -24,6 +27,8 @@ const SHARED_SUPERBLOCK: [&str; 7] = ["proc", "sysfs", "mqueue", "devpts", "tmpf
 pub(crate) struct Context<'a> {
     /// The container's root.
     pub root: BorrowedFd<'a>,
+    /// Which namespaces the container has.
+    pub namespaces: &'a Namespaces,
     /// The container's view of its control groups.
     pub cgroups: &'a [View],
     /// Detached trees that the parent opened with the host's rights, by index of the mount.
@@ -32,25 +37,53 @@ pub(crate) struct Context<'a> {
     pub label: Option<&'a str>,
 }
 
-/// Performs mount number `index` of the plan.
+/// Performs mount number `index` of the plan; returns it if it is to be made read-only when all is in place.
 ///
 /// # Errors
 /// The mount's destination and the call that failed.
-pub(crate) fn perform(context: &Context<'_>, index: usize, mount: &Mount) -> Result<()> {
+pub(crate) fn perform(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
     match &mount.source {
         Source::Bind { path, reach, .. } => {
             let prepared = context.prepared.get(index).and_then(Option::as_ref);
-            bind(context, mount, path, *reach, prepared.map(AsFd::as_fd))
+            bind(context, mount, path, *reach, prepared.map(AsFd::as_fd)).map(|()| None)
         }
         Source::Filesystem { kind, source, options, flags, copy_up } => {
-            filesystem(context, mount, &New { kind, source, options, flags }, *copy_up)
+            filesystem(context, mount, &New { kind, source, options, flags, copy_up: *copy_up })
         }
-        Source::Cgroup => cgroup_mount::perform(context, mount),
-        Source::Existing => {
-            let existing = target::directory(context.root, &mount.destination)?;
-            change(existing.as_fd(), mount)
+        Source::Cgroup => cgroup_mount::perform(context, mount).map(|()| None),
+        Source::Existing { options, flags } => {
+            let existing = target::existing(context.root, &mount.destination)?;
+            reconfigure(&existing, mount, options, flags)?;
+            change(existing.as_fd(), mount).map(|()| None)
         }
     }
+}
+
+/// Makes mounts read-only that had to be writable for mount points and devices in them.
+///
+/// # Errors
+/// As mount_setattr(2).
+pub(crate) fn seal(mounts: &[OwnedFd]) -> Result<()> {
+    let readonly = Attributes::new(attribute::RDONLY, 0);
+    mounts.iter().try_for_each(|mount| {
+        sys_mount::set_attributes(mount, readonly, Reach::Mount).doing(|| "make a mount read-only")
+    })
+}
+
+/// Changes the options of a file system that is mounted; attributes are the mount's and not its affair.
+fn reconfigure(
+    existing: &OwnedFd,
+    mount: &Mount,
+    options: &[(String, Option<String>)],
+    flags: &[&str],
+) -> Result<()> {
+    if options.is_empty() && flags.is_empty() {
+        return Ok(());
+    }
+    let doing = || format!("change the file system at {}", mount.destination.display());
+    let filesystem = Filesystem::pick(existing).doing(doing)?;
+    set_options(&filesystem, options, flags).doing(doing)?;
+    filesystem.reconfigure().doing(doing)
 }
 
 /// Opens the source of a bind mount as a detached tree.
@@ -91,18 +124,32 @@ fn bind(
 
 /// Changes attributes and propagation of a mount that may be attached or not.
 pub(crate) fn change(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
-    let doing = || format!("set the options of {}", mount.destination.display());
-    let steps = [(mount.recursive, Reach::Tree), (mount.attributes, Reach::Mount)];
-    for (Change { set, clear }, reach) in steps {
-        let attributes = Attributes::new(set, clear);
-        if !attributes.is_empty() {
-            sys_mount::set_attributes(tree, attributes, reach).doing(doing)?;
-        }
+    alter(tree, mount, mount.attributes, Reach::Mount)?;
+    settle(tree, mount)
+}
+
+/// Changes what reaches beyond the attributes of the mount itself.
+fn settle(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
+    alter(tree, mount, mount.recursive, Reach::Tree)?;
+    let doing = || format!("set the propagation of {}", mount.destination.display());
+    mount.propagation.iter().try_for_each(|&(kind, reach)| {
+        sys_mount::set_attributes(tree, Attributes::default().with_propagation(kind), reach).doing(doing)
+    })
+}
+
+fn alter(tree: BorrowedFd<'_>, mount: &Mount, change: Change, reach: Reach) -> Result<()> {
+    let attributes = Attributes::new(change.set, change.clear);
+    if attributes.is_empty() {
+        return Ok(());
     }
-    for &(kind, reach) in &mount.propagation {
-        sys_mount::set_attributes(tree, Attributes::default().with_propagation(kind), reach).doing(doing)?;
-    }
-    Ok(())
+    sys_mount::set_attributes(tree, attributes, reach).map_err(|source| {
+        let why = match source.errno() {
+            Errno::PERM => " (a user namespace keeps what the host has set)",
+            _ => "",
+        };
+        let doing = format!("set the options of {}{why}", mount.destination.display());
+        Error::System { doing, source }
+    })
 }
 
 /// A file system to create.
@@ -111,49 +158,78 @@ struct New<'a> {
     source: &'a str,
     options: &'a [(String, Option<String>)],
     flags: &'a [&'static str],
+    copy_up: bool,
 }
 
-fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>, copy_up: bool) -> Result<()> {
-    let doing = || format!("mount {} at {}", new.kind, mount.destination.display());
+impl New<'_> {
+    fn has_option(&self, name: &str) -> bool {
+        self.options.iter().any(|(key, _)| key == name)
+    }
+}
+
+fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Option<OwnedFd>> {
+    // Mount points and devices are still to be made in these.
+    let is_furnished = new.kind == "tmpfs" || mount.destination == Path::new("/dev");
+    let is_sealed = is_furnished && mount.attributes.set & attribute::RDONLY != 0;
+    let set = if is_sealed { mount.attributes.set & !attribute::RDONLY } else { mount.attributes.set };
+    let mode = inherited_mode(context, mount, new)?;
     let target = target::directory(context.root, &mount.destination)?;
-    if new.options.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.len() > LONGEST_VALUE)) {
-        return legacy(context, mount, new, target.as_fd());
-    }
-    let filesystem = configure(context, mount, new).doing(doing)?;
-    let set = if copy_up { mount.attributes.set & !attribute::RDONLY } else { mount.attributes.set };
-    let tree = filesystem.mount(set).doing(doing)?;
-    if copy_up {
-        copy_up::copy(target.as_fd(), tree.as_fd(), &mount.destination)?;
-    }
-    let rest = Mount {
-        destination: mount.destination.clone(),
-        source: Source::Existing,
-        // A fresh mount has these already; only a read-only one that was filled first needs the rest.
-        attributes: if copy_up { mount.attributes } else { Change::default() },
-        recursive: mount.recursive,
-        propagation: mount.propagation.clone(),
+    let is_long = |(_, value): &(String, Option<String>)| {
+        value.as_ref().is_some_and(|value| value.len() > LONGEST_VALUE)
     };
-    change(tree.as_fd(), &rest)?;
-    sys_mount::attach(&tree, &target).doing(doing)
+    let tree = if new.options.iter().any(is_long) {
+        legacy(context, mount, new, target.as_fd(), Change { set, ..mount.attributes })?
+    } else {
+        let doing = || explain(context, mount, new);
+        match configure(context, new, set, mode).and_then(|filesystem| filesystem.mount(set)) {
+            Err(error) if error.errno() == Errno::PERM => {
+                let Some(host) = substitute(context.namespaces, new.kind) else {
+                    return Err(error).doing(doing);
+                };
+                return bind_instead(context, mount, host);
+            }
+            other => {
+                let tree = other.doing(doing)?;
+                if new.copy_up {
+                    copy_up::copy(target.as_fd(), tree.as_fd(), &mount.destination)?;
+                }
+                settle(tree.as_fd(), mount)?;
+                sys_mount::attach(&tree, &target).doing(doing)?;
+                tree
+            }
+        }
+    };
+    Ok(is_sealed.then_some(tree))
 }
 
-fn configure(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> bulkhead_sys::Result<Filesystem> {
+/// A tmpfs over a directory of the image gets that one's mode, as under runc: /tmp stays open to all.
+fn inherited_mode(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Option<String>> {
+    if new.kind != "tmpfs" || new.has_option("mode") {
+        return Ok(None);
+    }
+    let Some(hidden) = target::open(context.root, &mount.destination, OFlags::PATH)? else { return Ok(None) };
+    let found = rustix::fs::fstat(&hidden).doing(|| format!("look at {}", mount.destination.display()))?;
+    Ok(Some(format!("{:o}", found.st_mode & 0o7777)))
+}
+
+fn configure(
+    context: &Context<'_>,
+    new: &New<'_>,
+    attributes: u64,
+    mode: Option<String>,
+) -> bulkhead_sys::Result<Filesystem> {
     let filesystem = Filesystem::open(new.kind)?;
     if !new.source.is_empty() {
         filesystem.set("source", new.source)?;
     }
-    for (key, value) in new.options {
-        match (key.as_str(), value) {
-            // devpts has had one instance per mount since Linux 4.7 and ignores the word.
-            ("newinstance", None) if new.kind == "devpts" => {}
-            (key, Some(value)) => filesystem.set(key, value)?,
-            (key, None) => filesystem.set_flag(key)?,
-        }
+    // devpts has had one instance per mount since Linux 4.7 and ignores the word.
+    let is_obsolete = |key: &str| new.kind == "devpts" && key == "newinstance";
+    let options: Vec<_> = new.options.iter().filter(|(key, _)| !is_obsolete(key)).cloned().collect();
+    set_options(&filesystem, &options, new.flags)?;
+    if let Some(mode) = mode {
+        filesystem.set("mode", &mode)?;
     }
-    for flag in new.flags {
-        filesystem.set_flag(flag)?;
-    }
-    if mount.attributes.set & attribute::RDONLY != 0 && !SHARED_SUPERBLOCK.contains(&new.kind) {
+    if attributes & attribute::RDONLY != 0 && !SHARED_SUPERBLOCK.contains(&new.kind) {
         filesystem.set_flag("ro")?;
     }
     if let Some(label) = context.label.filter(|_| takes_context(new.kind)) {
@@ -162,26 +238,115 @@ fn configure(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> bulkhead_sy
     Ok(filesystem)
 }
 
+fn set_options(
+    filesystem: &Filesystem,
+    options: &[(String, Option<String>)],
+    flags: &[&str],
+) -> bulkhead_sys::Result<()> {
+    for (key, value) in options {
+        match value {
+            Some(value) => filesystem.set(key, value)?,
+            None => filesystem.set_flag(key)?,
+        }
+    }
+    flags.iter().try_for_each(|flag| filesystem.set_flag(flag))
+}
+
+/// Names the host's directory that stands in where a user namespace may not mount a file system of its own, because
+/// what that shows belongs to a namespace which the container shares with the host.
+fn substitute(namespaces: &Namespaces, kind: &str) -> Option<&'static Path> {
+    let (owner, path) = match kind {
+        "sysfs" => (Kind::Network, "/sys"),
+        "mqueue" => (Kind::Ipc, "/dev/mqueue"),
+        "proc" => (Kind::Pid, "/proc"),
+        _ => return None,
+    };
+    (namespaces.has(Kind::User) && !namespaces.is_new(owner)).then_some(Path::new(path))
+}
+
+/// Binds a directory of the host with all that is mounted below it, which gets the same attributes.
+fn bind_instead(context: &Context<'_>, mount: &Mount, host: &Path) -> Result<Option<OwnedFd>> {
+    let everything = Mount {
+        destination: mount.destination.clone(),
+        source: Source::Existing { options: Vec::new(), flags: Vec::new() },
+        attributes: Change::default(),
+        // Only what is set: what the host has set stays.
+        recursive: Change { set: mount.attributes.set & !attribute::ATIME, clear: 0 },
+        propagation: mount.propagation.clone(),
+    };
+    bind(context, &everything, host, Reach::Tree, None).map(|()| None)
+}
+
+fn explain(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> String {
+    let hint = match new.kind {
+        "proc" if context.namespaces.has(Kind::User) => {
+            " (a user namespace may do that only where it sees a /proc of which nothing is hidden)"
+        }
+        _ => "",
+    };
+    format!("mount {} at {}{hint}", new.kind, mount.destination.display())
+}
+
 /// File systems without labels of their own take the container's.
 fn takes_context(kind: &str) -> bool {
     matches!(kind, "tmpfs" | "ramfs" | "mqueue" | "devpts" | "overlay")
 }
 
 /// Mounts by mount(2), whose data may have a page, where a value is too long for fsconfig(2).
-fn legacy(context: &Context<'_>, mount: &Mount, new: &New<'_>, target: BorrowedFd<'_>) -> Result<()> {
+fn legacy(
+    context: &Context<'_>,
+    mount: &Mount,
+    new: &New<'_>,
+    target: BorrowedFd<'_>,
+    attributes: Change,
+) -> Result<OwnedFd> {
     let doing = || format!("mount {} at {}", new.kind, mount.destination.display());
-    mount_here(new.source, new.kind, target, new.options, mount.attributes.set).doing(doing)?;
+    if new.copy_up {
+        return Err(Error::Usage(format!(
+            "the options of {} are too long for tmpcopyup",
+            mount.destination.display()
+        )));
+    }
+    let mut options = new.options.to_vec();
+    if let Some(label) = context.label.filter(|_| takes_context(new.kind)) {
+        options.push(("context".to_owned(), Some(format!("\"{label}\""))));
+    }
+    mount_here(new.source, new.kind, target, &options, legacy_flags(attributes.set, new.flags))
+        .doing(doing)?;
     let mounted = target::directory(context.root, &mount.destination)?;
-    change(mounted.as_fd(), mount)
+    alter(mounted.as_fd(), mount, attributes, Reach::Mount)?;
+    settle(mounted.as_fd(), mount)?;
+    Ok(mounted)
+}
+
+fn legacy_flags(attributes: u64, flags: &[&str]) -> MountFlags {
+    let mut bits = MountFlags::empty();
+    for (bit, flag) in [
+        (attribute::RDONLY, MountFlags::RDONLY),
+        (attribute::NOSUID, MountFlags::NOSUID),
+        (attribute::NODEV, MountFlags::NODEV),
+        (attribute::NOEXEC, MountFlags::NOEXEC),
+    ] {
+        bits.set(flag, attributes & bit != 0);
+    }
+    for (word, flag) in [
+        ("sync", MountFlags::SYNCHRONOUS),
+        ("dirsync", MountFlags::DIRSYNC),
+        ("lazytime", MountFlags::LAZYTIME),
+        ("mand", MountFlags::PERMIT_MANDATORY_FILE_LOCKING),
+    ] {
+        bits.set(flag, flags.contains(&word));
+    }
+    bits
 }
 
 /// Mounts on the directory behind a descriptor: it becomes the working directory, which no link can exchange.
-fn mount_here(
+pub(crate) fn mount_here(
     source: &str,
     kind: &str,
-    target: BorrowedFd<'_>,
+    target: impl AsFd,
     options: &[(String, Option<String>)],
-    attributes: u64,
+    flags: MountFlags,
 ) -> bulkhead_sys::Result<()> {
     use bulkhead_sys::Call;
     let words = options.iter().map(|(key, value)| match value {
@@ -189,39 +354,11 @@ fn mount_here(
         None => key.clone(),
     });
     let data = words.collect::<Vec<_>>().join(",");
-    let mut flags = MountFlags::empty();
-    for (bit, flag) in [
-        (attribute::RDONLY, MountFlags::RDONLY),
-        (attribute::NOSUID, MountFlags::NOSUID),
-        (attribute::NODEV, MountFlags::NODEV),
-        (attribute::NOEXEC, MountFlags::NOEXEC),
-    ] {
-        flags.set(flag, attributes & bit != 0);
-    }
-    let data = std::ffi::CString::new(data)
-        .map_err(|_| rustix::io::Errno::INVAL)
-        .call(|| "mount(data with a NUL byte)")?;
+    let data =
+        std::ffi::CString::new(data).map_err(|_| Errno::INVAL).call(|| "mount(data with a NUL byte)")?;
     rustix::process::fchdir(target).call(|| "fchdir(mount point)")?;
     rustix::mount::mount(source, ".", kind, flags, Some(data.as_c_str()))
         .call(|| format!("mount({source:?}, \".\", {kind:?}, {flags:?}, {data:?})"))
-}
-
-/// Mounts an overlay at a directory of the host and returns its root.
-///
-/// # Errors
-/// ENOENT for a layer that is not there, EINVAL for layers that cannot be joined.
-pub(crate) fn overlay(overlay: &crate::plan::Overlay, at: &Path) -> Result<OwnedFd> {
-    let doing = || format!("mount an overlay at {}", at.display());
-    let escape =
-        |path: &PathBuf| path.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,");
-    let lower = overlay.lower.iter().map(escape).collect::<Vec<_>>().join(":");
-    let mut options = vec![("lowerdir".to_owned(), Some(lower))];
-    for (key, path) in [("upperdir", &overlay.upper), ("workdir", &overlay.work)] {
-        options.extend(path.as_ref().map(|path| (key.to_owned(), Some(escape(path)))));
-    }
-    let target = path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
-    mount_here("overlay", "overlay", target.as_fd(), &options, 0).doing(doing)?;
-    path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)
 }
 
 /// Sets the propagation of the calling thread's whole mount namespace.

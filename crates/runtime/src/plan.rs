@@ -81,6 +81,14 @@ pub struct Root {
     pub propagation: (Propagation, Reach),
 }
 
+impl Root {
+    /// Tells whether mounts of the container may be peers of the host's: what happens to them is then seen there.
+    pub fn keeps_peers(&self) -> bool {
+        let (propagation, reach) = self.propagation;
+        propagation == Propagation::Shared || reach == Reach::Mount
+    }
+}
+
 /// An overlay of host directories.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 pub struct Overlay {
@@ -127,7 +135,7 @@ impl Plan {
         let mut warnings = Vec::new();
         let seccomp = linux.seccomp.as_ref().map(|profile| filter(profile, &mut warnings)).transpose()?;
         let process = config.process.as_ref().map(|p| Process::plan(p, linux, &mut warnings)).transpose()?;
-        let mounts = mounts::plan(&config.mounts, bundle, namespaces.maps())?;
+        let mounts = mounts::plan(&config.mounts, bundle, &namespaces)?;
         check::requests(config, linux, &namespaces)?;
         Ok(Self {
             root: root(config, linux, bundle)?,

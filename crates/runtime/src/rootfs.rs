@@ -11,50 +11,67 @@ use rustix::fs::{FileType, OFlags};
 
 use crate::error::{Doing, Error, Result};
 use crate::plan::Root;
-use crate::{mount, target};
+use crate::{mount, overlay, target};
 
 /// Makes the root file system a mount of its own, private to the container, and returns its root directory.
 ///
 /// # Errors
 /// ENOENT when the directory is not there, and what the kernel says of the mounts.
-pub fn prepare(root: &Root, prepared: Option<OwnedFd>) -> Result<OwnedFd> {
+pub fn prepare(root: &Root, prepared: Option<OwnedFd>, attributes: overlay::Attributes) -> Result<OwnedFd> {
     let (propagation, reach) = root.propagation;
-    mount::set_namespace_propagation(propagation, reach)?;
-    if propagation == Propagation::Shared {
+    // From an unbindable mount nothing could be bound: the root becomes that once all is done, see `enter`.
+    let now = if propagation == Propagation::Unbindable { Propagation::Private } else { propagation };
+    mount::set_namespace_propagation(now, reach)?;
+    if root.keeps_peers() {
         isolate_parent(&root.path)?;
-    }
-    if let Some(overlay) = &root.overlay {
-        return mount::overlay(overlay, &root.path);
     }
     let doing = || format!("mount the root file system {}", root.path.display());
     let directory = path::open_host(&root.path, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
-    let tree = match prepared {
-        Some(tree) => tree,
-        None => sys_mount::clone_tree(&directory, Path::new(""), Reach::Tree).doing(doing)?,
+    let found = match (prepared, &root.overlay) {
+        (Some(tree), _) => Some(tree),
+        (None, Some(overlay)) => overlay::mount(overlay, attributes)?,
+        (None, None) => Some(sys_mount::clone_tree(&directory, Path::new(""), Reach::Tree).doing(doing)?),
     };
-    if propagation == Propagation::Shared {
+    let tree = match (found, &root.overlay) {
+        (Some(tree), _) => {
+            sys_mount::attach(&tree, &directory).doing(doing)?;
+            tree
+        }
+        (None, Some(overlay)) => overlay::mount_at(overlay, attributes, &root.path)?,
+        (None, None) => return Err(Error::Usage("there is no root file system".into())),
+    };
+    if root.keeps_peers() {
         // pivot_root(2) refuses a shared root.
         let private = Attributes::default().with_propagation(Propagation::Private);
         sys_mount::set_attributes(&tree, private, Reach::Mount).doing(doing)?;
     }
-    sys_mount::attach(&tree, &directory).doing(doing)?;
     Ok(tree)
 }
 
 /// Makes the mount private on which the root file system is mounted, so that the host does not see that happen.
 fn isolate_parent(path: &Path) -> Result<()> {
     let doing = || format!("make the mount above {} private", path.display());
-    let table = std::fs::read_to_string("/proc/self/mountinfo").doing(doing)?;
-    let parent = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|field| PathBuf::from(unescape(field)))
+    let path = std::fs::canonicalize(path).doing(doing)?;
+    let parent = mount_points()
+        .doing(doing)?
+        .into_iter()
+        .map(|(point, _)| point)
         .filter(|point| path.starts_with(point))
         .max_by_key(|point| point.as_os_str().len())
         .unwrap_or_else(|| PathBuf::from("/"));
     let parent = path::open_host(&parent, OFlags::PATH).doing(doing)?;
     let private = Attributes::default().with_propagation(Propagation::Private);
     sys_mount::set_attributes(&parent, private, Reach::Mount).doing(doing)
+}
+
+/// Lists where file systems are mounted, and their types, proc_pid_mountinfo(5).
+fn mount_points() -> std::io::Result<Vec<(PathBuf, String)>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let parse = |line: &str| {
+        let (fields, rest) = line.split_once(" - ")?;
+        Some((PathBuf::from(unescape(fields.split(' ').nth(4)?)), rest.split(' ').next()?.to_owned()))
+    };
+    Ok(table.lines().filter_map(parse).collect())
 }
 
 /// Undoes the octal escapes of mountinfo, proc_pid_mountinfo(5).
@@ -150,11 +167,10 @@ pub fn enter(root: BorrowedFd<'_>, plan: &Root, entry: Entry) -> Result<()> {
     let (propagation, reach) = plan.propagation;
     match entry {
         Entry::Pivot => {
-            let old =
-                if propagation == Propagation::Shared { OldMounts::Shared } else { OldMounts::Receiving };
+            let old = if plan.keeps_peers() { OldMounts::Shared } else { OldMounts::Receiving };
             sys_mount::pivot_root(root, old).doing(|| "enter the container's root")?;
         }
-        Entry::Move => move_root(root)?,
+        Entry::Move => move_root(root, &plan.path)?,
     }
     if plan.readonly {
         sys_mount::set_attributes(root, Attributes::new(attribute::RDONLY, 0), Reach::Mount)
@@ -167,11 +183,39 @@ pub fn enter(root: BorrowedFd<'_>, plan: &Root, entry: Entry) -> Result<()> {
         .doing(|| "set /linux/rootfsPropagation")
 }
 
-fn move_root(root: BorrowedFd<'_>) -> Result<()> {
+fn move_root(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let doing = || "enter the container's root without pivot_root";
+    hide_kernel(path).doing(|| "hide the host's /proc and /sys")?;
     rustix::process::fchdir(root).doing(doing)?;
     let slash = path::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
     sys_mount::attach(root, slash.as_fd()).doing(doing)?;
     rustix::process::chroot(".").doing(doing)?;
     rustix::process::chdir("/").doing(doing)
+}
+
+/// Takes the host's procfs and sysfs away, which stay mounted below a root that is only moved.
+///
+/// The kernel lets a user namespace mount new ones where it sees whole ones: with these in place the container could,
+/// and would have the files that are masked in its own.
+fn hide_kernel(root: &Path) -> rustix::io::Result<()> {
+    use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+    let points = mount_points()
+        .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))?;
+    let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    let hidden = |(point, kind): &&(PathBuf, String)| {
+        matches!(kind.as_str(), "proc" | "sysfs") && !point.starts_with(&root)
+    };
+    // The youngest first, since it may lie on an older one.
+    for (point, _) in points.iter().rev().filter(hidden) {
+        mount_change(point, MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+        match unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            // A user namespace cannot take off what it did not put there.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {
+                mount("tmpfs", point, "tmpfs", MountFlags::RDONLY, None)?;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }

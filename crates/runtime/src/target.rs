@@ -65,6 +65,16 @@ pub(crate) fn file(root: BorrowedFd<'_>, destination: &Path) -> Result<OwnedFd> 
     Err(too_many_links(&destination))
 }
 
+/// Opens what `destination` is inside `root`, which must be there.
+///
+/// # Errors
+/// ENOENT, and as [`directory`].
+pub(crate) fn existing(root: BorrowedFd<'_>, destination: &Path) -> Result<OwnedFd> {
+    open(root, destination, OFlags::PATH)?.ok_or_else(|| {
+        Error::Usage(format!("nothing is at {} in the container's root to remount", destination.display()))
+    })
+}
+
 fn too_many_links(destination: &Path) -> Error {
     Error::Usage(format!("too many symbolic links at {} in the container's root", destination.display()))
 }

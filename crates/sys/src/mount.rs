@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag,
+    fsconfig_set_string,
 };
 
 use crate::syscall::check;
@@ -168,7 +169,7 @@ pub fn attach_at(mount: impl AsFd, directory: impl AsFd, name: &Path) -> Result<
         .call(|| format!("move_mount(mount, {name:?})"))
 }
 
-/// A file system that is being configured, before it becomes a mount.
+/// A file system that is being configured: before it becomes a mount, or while it is one.
 #[derive(Debug)]
 pub struct Filesystem {
     context: OwnedFd,
@@ -184,6 +185,25 @@ impl Filesystem {
         let context =
             rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).call(|| format!("fsopen({kind:?})"))?;
         Ok(Self { context, kind: kind.to_owned() })
+    }
+
+    /// Opens a context to configure the file system again that is mounted at `mount`.
+    ///
+    /// # Errors
+    /// EINVAL when `mount` is not the root of a mount.
+    pub fn pick(mount: impl AsFd) -> Result<Self> {
+        let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+        let context = rustix::mount::fspick(mount, "", flags).call(|| "fspick(mount)")?;
+        Ok(Self { context, kind: "remount".to_owned() })
+    }
+
+    /// Lets the options hold that were set since [`Filesystem::pick`].
+    ///
+    /// # Errors
+    /// EPERM without the right over the file system, EINVAL for options that cannot change.
+    pub fn reconfigure(&self) -> Result<()> {
+        fsconfig_reconfigure(self.context.as_fd())
+            .call(|| format!("fsconfig({}, CMD_RECONFIGURE){}", self.kind, self.reason()))
     }
 
     /// Sets the option `key` to `value`.

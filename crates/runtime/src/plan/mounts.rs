@@ -4,9 +4,10 @@ use std::path::{Component, Path, PathBuf};
 
 use bulkhead_spec::DeviceType;
 use bulkhead_sys::mount::{Propagation, Reach};
+use bulkhead_sys::namespace::Kind;
 
 use super::mount_options::{self, Change, Options};
-use super::namespaces::IdMaps;
+use super::namespaces::{IdMaps, Namespaces};
 use crate::error::{Error, Result};
 
 /// One mount.
@@ -33,8 +34,8 @@ pub enum Source {
         path: PathBuf,
         /// Whether its submounts come along.
         reach: Reach,
-        /// Identity maps of the mount.
-        idmap: Option<(IdMaps, Reach)>,
+        /// How its ids are mapped.
+        idmap: Option<IdMap>,
     },
     /// A new file system.
     Filesystem {
@@ -52,7 +53,30 @@ pub enum Source {
     /// The container's view of its control groups.
     Cgroup,
     /// Whatever is mounted there already.
-    Existing,
+    Existing {
+        /// Options of its file system that change: key and value.
+        options: Vec<(String, Option<String>)>,
+        /// Flags of its file system that are set.
+        flags: Vec<&'static str>,
+    },
+}
+
+/// The mapping of the ids of a mount.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IdMap {
+    /// What maps them.
+    pub by: MappedBy,
+    /// Whether submounts are mapped too.
+    pub reach: Reach,
+}
+
+/// What maps the ids of a mount.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MappedBy {
+    /// A user namespace made for it.
+    Maps(IdMaps),
+    /// The user namespace that the container joins, by path.
+    Namespace(PathBuf),
 }
 
 /// One device node.
@@ -84,27 +108,32 @@ const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-/// Decides the mounts; `bundle` is where relative bind sources start, `maps` what `idmap` without maps means.
+/// Decides the mounts; `bundle` is where relative bind sources start, `namespaces` say what `idmap` without maps means.
 ///
 /// # Errors
 /// Empty destinations, destinations with `..`, a type that is missing, maps that make no sense.
-pub fn plan(mounts: &[bulkhead_spec::Mount], bundle: &Path, maps: Option<&IdMaps>) -> Result<Vec<Mount>> {
+pub fn plan(mounts: &[bulkhead_spec::Mount], bundle: &Path, namespaces: &Namespaces) -> Result<Vec<Mount>> {
     mounts
         .iter()
         .enumerate()
-        .map(|(index, mount)| one(mount, bundle, maps, &format!("/mounts/{index}")))
+        .map(|(index, mount)| one(mount, bundle, namespaces, &format!("/mounts/{index}")))
         .collect()
 }
 
-fn one(mount: &bulkhead_spec::Mount, bundle: &Path, maps: Option<&IdMaps>, pointer: &str) -> Result<Mount> {
+fn one(mount: &bulkhead_spec::Mount, bundle: &Path, namespaces: &Namespaces, pointer: &str) -> Result<Mount> {
     let options = mount_options::parse(&mount.options);
     let destination = destination(&mount.destination, pointer)?;
     let kind = mount.kind.as_deref().unwrap_or("none");
-    let idmap = idmap(mount, &options, maps, pointer)?;
+    let idmap = idmap(mount, &options, namespaces, pointer)?;
     let (attributes, recursive, propagation) =
         (options.attributes, options.recursive, options.propagation.clone());
     let source = if options.remount {
-        Source::Existing
+        // With `bind` only the mount changes, as in mount(2).
+        let of_filesystem = options.bind.is_none();
+        Source::Existing {
+            options: if of_filesystem { options.data } else { Vec::new() },
+            flags: if of_filesystem { options.filesystem_flags } else { Vec::new() },
+        }
     } else if kind == "bind" || options.bind.is_some() {
         let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
             return Err(Error::invalid(format!("{pointer}/source"), "a bind mount needs a source"));
@@ -167,23 +196,35 @@ fn destination(text: &str, pointer: &str) -> Result<PathBuf> {
 fn idmap(
     mount: &bulkhead_spec::Mount,
     options: &Options,
-    container: Option<&IdMaps>,
+    namespaces: &Namespaces,
     pointer: &str,
-) -> Result<Option<(IdMaps, Reach)>> {
+) -> Result<Option<IdMap>> {
     let own = IdMaps { uids: mount.uid_mappings.clone(), gids: mount.gid_mappings.clone() };
     let reach = options.idmap.unwrap_or(Reach::Mount);
-    match (own.uids.is_empty(), own.gids.is_empty(), options.idmap, container) {
-        (true, true, None, _) => Ok(None),
-        (false, false, ..) => Ok(Some((own, reach))),
-        (true, true, Some(_), Some(maps)) => Ok(Some((maps.clone(), reach))),
-        (true, true, Some(_), None) => Err(Error::invalid(
-            format!("{pointer}/options"),
-            "idmap without mappings takes those of the container's user namespace, which has none",
-        )),
-        (true, false, ..) | (false, true, ..) => {
-            Err(Error::invalid(format!("{pointer}/uidMappings"), "uidMappings and gidMappings go together"))
+    let by = match (own.uids.is_empty(), own.gids.is_empty()) {
+        (false, false) => {
+            own.check(pointer)?;
+            MappedBy::Maps(own)
         }
-    }
+        (true, true) if options.idmap.is_none() => return Ok(None),
+        (true, true) => match (namespaces.maps(), namespaces.path(Kind::User)) {
+            (Some(maps), _) => MappedBy::Maps(maps.clone()),
+            (None, Some(path)) => MappedBy::Namespace(path.to_owned()),
+            (None, None) => {
+                return Err(Error::invalid(
+                    format!("{pointer}/options"),
+                    "idmap without mappings takes those of the container's user namespace, which has none",
+                ));
+            }
+        },
+        (true, false) | (false, true) => {
+            return Err(Error::invalid(
+                format!("{pointer}/uidMappings"),
+                "uidMappings and gidMappings go together",
+            ));
+        }
+    };
+    Ok(Some(IdMap { by, reach }))
 }
 
 /// Decides the device nodes: the default ones, then the configured ones, which replace them.
@@ -249,7 +290,7 @@ mod tests {
 
     fn planned(json: &str) -> Result<Mount> {
         let mount: bulkhead_spec::Mount = serde_json::from_str(json).unwrap();
-        one(&mount, Path::new("/bundle"), None, "/mounts/0")
+        one(&mount, Path::new("/bundle"), &Namespaces::default(), "/mounts/0")
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which namespaces the container gets, and the identity maps of a user namespace.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulkhead_spec::{Clock, IdMapping, Linux, NamespaceType};
 use bulkhead_sys::namespace::Kind;
@@ -38,6 +38,23 @@ impl IdMaps {
     /// Returns the host's id of the container's root group, if it has one.
     pub fn host_root_gid(&self) -> Option<u32> {
         host_id(&self.gids, 0)
+    }
+}
+
+impl IdMaps {
+    /// Refuses maps that the kernel would, with their place below `pointer`.
+    ///
+    /// # Errors
+    /// A list without entries, an empty range, ranges that overlap.
+    pub fn check(&self, pointer: &str) -> Result<()> {
+        for (list, name) in [(&self.uids, "uidMappings"), (&self.gids, "gidMappings")] {
+            let pointer = format!("{pointer}/{name}");
+            if list.is_empty() {
+                return Err(Error::invalid(pointer, "a new user namespace needs a mapping of its ids"));
+            }
+            check_maps(list, &pointer)?;
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +115,11 @@ impl Namespaces {
         self.join.iter().any(|(joined, _)| *joined == kind)
     }
 
+    /// Returns the path of a namespace that is joined.
+    pub fn path(&self, kind: Kind) -> Option<&Path> {
+        self.join.iter().find(|(joined, _)| *joined == kind).map(|(_, path)| path.as_path())
+    }
+
     /// Tells whether the container has a namespace of this kind that is not the runtime's.
     pub fn has(&self, kind: Kind) -> bool {
         self.is_new(kind) || self.joins(kind)
@@ -131,13 +153,7 @@ fn maps(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMaps>> {
     let maps = IdMaps { uids: linux.uid_mappings.clone(), gids: linux.gid_mappings.clone() };
     let empty = maps.uids.is_empty() && maps.gids.is_empty();
     if namespaces.is_new(Kind::User) {
-        for (list, name) in [(&maps.uids, "uidMappings"), (&maps.gids, "gidMappings")] {
-            let pointer = format!("/linux/{name}");
-            if list.is_empty() {
-                return Err(Error::invalid(pointer, "a new user namespace needs a mapping of its ids"));
-            }
-            check_maps(list, &pointer)?;
-        }
+        maps.check("/linux")?;
         return Ok(Some(maps));
     }
     if !empty && !namespaces.joins(Kind::User) {

@@ -1,0 +1,143 @@
+//! A root made of layers: an overlay of host directories that only the container's mount namespace holds.
+//!
+//! Since Linux 6.8 each layer is an option of its own, so that neither their number nor a character in their names
+//! matters. Before, all options share one page and are escaped; if they do not fit, descriptors stand for the paths.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use bulkhead_sys::mount::Filesystem;
+use bulkhead_sys::{self as sys, path};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::error::{Doing, Result};
+use crate::mount::{LONGEST_VALUE, mount_here};
+use crate::plan::Overlay;
+
+/// What mount(2) takes as data: a page with a NUL byte at its end.
+const LONGEST_DATA: usize = 4095;
+
+/// Where an overlay records what a layer hides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attributes {
+    /// In `trusted.overlay.*`, which takes the host's rights.
+    Trusted,
+    /// In `user.overlay.*`, for a user namespace.
+    User,
+}
+
+impl Attributes {
+    fn option(self) -> Option<&'static str> {
+        match self {
+            Self::Trusted => None,
+            Self::User => Some("userxattr"),
+        }
+    }
+}
+
+/// Makes a detached overlay; `None` on a kernel that cannot take its layers one by one.
+///
+/// # Errors
+/// ENOENT for a layer that is not there, EINVAL for layers that cannot be joined.
+pub fn mount(overlay: &Overlay, attributes: Attributes) -> Result<Option<OwnedFd>> {
+    let doing = || "mount the overlay of /annotations/org.bulkhead.rootfs.overlay";
+    let mut held = Vec::new();
+    let filesystem = Filesystem::open("overlay").doing(doing)?;
+    filesystem.set("source", "overlay").doing(doing)?;
+    for lower in &overlay.lower {
+        match filesystem.set("lowerdir+", &value(lower, &mut held)?) {
+            // An option that it does not know, unlike a directory that is not there.
+            Err(error) if error.errno() == Errno::INVAL && exists(lower) => return Ok(None),
+            other => other.doing(doing)?,
+        }
+    }
+    for (key, path) in [("upperdir", &overlay.upper), ("workdir", &overlay.work)] {
+        if let Some(path) = path {
+            filesystem.set(key, &value(path, &mut held)?.replace('\\', "\\\\")).doing(doing)?;
+        }
+    }
+    if let Some(option) = attributes.option() {
+        filesystem.set_flag(option).doing(doing)?;
+    }
+    filesystem.mount(0).map(Some).doing(doing)
+}
+
+fn exists(path: &Path) -> bool {
+    path::open_host(path, OFlags::PATH | OFlags::DIRECTORY).is_ok()
+}
+
+/// Writes a path as fsconfig(2) takes it: one that is too long becomes that of a descriptor.
+fn value(path: &Path, held: &mut Vec<OwnedFd>) -> Result<String> {
+    match path.to_str() {
+        Some(text) if 2 * text.len() <= LONGEST_VALUE => Ok(text.to_owned()),
+        _ => descriptor(path, held),
+    }
+}
+
+fn descriptor(path: &Path, held: &mut Vec<OwnedFd>) -> Result<String> {
+    let opened = path::open_host(path, OFlags::PATH | OFlags::DIRECTORY)
+        .doing(|| format!("open the layer {}", path.display()))?;
+    let name = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    held.push(opened);
+    Ok(name)
+}
+
+/// Mounts an overlay at a directory of the host by mount(2), in the caller's own mount namespace, and returns its root.
+///
+/// # Errors
+/// As [`mount`].
+pub fn mount_at(overlay: &Overlay, attributes: Attributes, at: &Path) -> Result<OwnedFd> {
+    let doing = || format!("mount an overlay at {}", at.display());
+    let mut held = Vec::new();
+    let mut options = options(overlay, |path| Ok(escape(path)))?;
+    let length: usize = options.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+    if length + "userxattr".len() > LONGEST_DATA {
+        options = self::options(overlay, |path| descriptor(path, &mut held))?;
+    }
+    let mut options: Vec<_> = options.into_iter().map(|(key, value)| (key.to_owned(), Some(value))).collect();
+    options.extend(attributes.option().map(|option| (option.to_owned(), None)));
+    let target = path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+    mount_here("overlay", "overlay", &target, &options, rustix::mount::MountFlags::empty()).doing(doing)?;
+    path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)
+}
+
+fn options(
+    overlay: &Overlay,
+    mut name: impl FnMut(&Path) -> Result<String>,
+) -> Result<Vec<(&'static str, String)>> {
+    let lower = overlay.lower.iter().map(|path| name(path)).collect::<Result<Vec<_>>>()?;
+    let mut options = vec![("lowerdir", lower.join(":"))];
+    for (key, path) in [("upperdir", &overlay.upper), ("workdir", &overlay.work)] {
+        if let Some(path) = path {
+            options.push((key, name(path)?));
+        }
+    }
+    Ok(options)
+}
+
+/// Escapes what separates layers and options.
+fn escape(path: &Path) -> String {
+    let text = String::from_utf8_lossy(path.as_os_str().as_bytes());
+    text.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_in_names_are_escaped() {
+        assert_eq!(escape(Path::new("/a:b,c\\d")), "/a\\:b\\,c\\\\d");
+    }
+
+    #[test]
+    fn a_long_path_becomes_a_descriptor() {
+        let mut held = Vec::new();
+        let long = format!("/{}", "./".repeat(200));
+        let text = value(Path::new(&long), &mut held).unwrap();
+        assert_eq!(text, format!("/proc/self/fd/{}", held[0].as_raw_fd()));
+        assert_eq!(value(Path::new("/a"), &mut held).unwrap(), "/a");
+    }
+}
