@@ -5,10 +5,10 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bulkhead_sys::mount::Filesystem;
-use bulkhead_sys::{self as sys, path};
+use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -21,7 +21,7 @@ const LONGEST_DATA: usize = 4095;
 
 /// Where an overlay records what a layer hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attributes {
+pub(crate) enum Attributes {
     /// In `trusted.overlay.*`, which takes the host's rights.
     Trusted,
     /// In `user.overlay.*`, for a user namespace.
@@ -41,7 +41,7 @@ impl Attributes {
 ///
 /// # Errors
 /// ENOENT for a layer that is not there, EINVAL for layers that cannot be joined.
-pub fn mount(overlay: &Overlay, attributes: Attributes) -> Result<Option<OwnedFd>> {
+pub(crate) fn mount(overlay: &Overlay, attributes: Attributes) -> Result<Option<OwnedFd>> {
     let doing = || "mount the overlay of /annotations/org.bulkhead.rootfs.overlay";
     let mut held = Vec::new();
     let filesystem = Filesystem::open("overlay").doing(doing)?;
@@ -88,7 +88,7 @@ fn descriptor(path: &Path, held: &mut Vec<OwnedFd>) -> Result<String> {
 ///
 /// # Errors
 /// As [`mount`].
-pub fn mount_at(overlay: &Overlay, attributes: Attributes, at: &Path) -> Result<OwnedFd> {
+pub(crate) fn mount_at(overlay: &Overlay, attributes: Attributes, at: &Path) -> Result<OwnedFd> {
     let doing = || format!("mount an overlay at {}", at.display());
     let mut held = Vec::new();
     let mut options = options(overlay, |path| Ok(escape(path)))?;

@@ -17,7 +17,11 @@ use crate::{mount, overlay, target};
 ///
 /// # Errors
 /// ENOENT when the directory is not there, and what the kernel says of the mounts.
-pub fn prepare(root: &Root, prepared: Option<OwnedFd>, attributes: overlay::Attributes) -> Result<OwnedFd> {
+pub(crate) fn prepare(
+    root: &Root,
+    prepared: Option<OwnedFd>,
+    attributes: overlay::Attributes,
+) -> Result<OwnedFd> {
     let (propagation, reach) = root.propagation;
     // From an unbindable mount nothing could be bound: the root becomes that once all is done, see `enter`.
     let now = if propagation == Propagation::Unbindable { Propagation::Private } else { propagation };
