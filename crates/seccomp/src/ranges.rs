@@ -189,7 +189,7 @@ pub(crate) fn call_weight(first: u32, last: u32) -> u32 {
 }
 
 /// The most single numbers that are asked for by name in one leaf.
-const SINGLES: usize = 2;
+const SINGLES: usize = 3;
 
 /// Cuts ranges into groups, each one run with at most [`SINGLES`] single numbers inside: an odd number of ranges, of
 /// which every second one belongs to the run.

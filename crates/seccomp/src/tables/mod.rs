@@ -144,7 +144,7 @@ pub(crate) fn find(name: &str) -> Option<Call> {
     loop {
         match TABLE.slots[slot] {
             NO => return None,
-            row if TABLE.name(row as usize) == name => return Some(Call(row)),
+            row if TABLE.bytes(row as usize) == name.as_bytes() => return Some(Call(row)),
             _ => slot = (slot + 1) % SLOTS,
         }
     }
@@ -248,10 +248,13 @@ impl Table {
         }
     }
 
-    fn name(&self, row: usize) -> &str {
+    fn bytes(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { usize::from(self.ends[row - 1]) };
-        let bytes = &self.text[start..usize::from(self.ends[row])];
-        std::str::from_utf8(bytes).unwrap_or_default()
+        &self.text[start..usize::from(self.ends[row])]
+    }
+
+    fn name(&self, row: usize) -> &str {
+        std::str::from_utf8(self.bytes(row)).unwrap_or_default()
     }
 }
 
