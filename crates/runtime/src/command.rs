@@ -3,10 +3,12 @@
 pub mod exec;
 pub mod update;
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use bulkhead_sys::process;
 
+use crate::activation::Passed;
 use crate::bundle::Bundle;
 use crate::cli::{CgroupManager, CreateOptions, DeleteOptions, Global, KillOptions, Rootless, RunOptions};
 use crate::container::{self, Container};
@@ -17,6 +19,7 @@ use crate::id::ContainerId;
 use crate::launch::{self, Cgroups, Keyring, Request, Start};
 use crate::lifecycle::Status;
 use crate::log::Log;
+use crate::notify::Manager;
 use crate::rootfs::Entry;
 use crate::signal::Signal;
 use crate::state::StateDir;
@@ -69,13 +72,18 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
     }
     let request = request(global, create, &state_root, Start::AtOnce)?;
     if options.detach {
-        launch::launch(&bundle, &request, log)?;
+        let launched = launch::launch(&bundle, &request, log)?;
+        launched.dir.unlock()?;
+        if let Some(proxy) = launched.proxy {
+            proxy.attend(launched.child.pidfd.as_fd(), launched.child.pid)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let watch = foreground::Watch::begin(!create.no_subreaper)?;
     let launched = launch::launch(&bundle, &request, log)?;
     launched.dir.unlock()?;
-    let code = watch.attend(Ward { child: &launched.child, master: launched.master })?;
+    let ward = Ward { child: &launched.child, master: launched.master, proxy: launched.proxy };
+    let code = watch.attend(ward)?;
     if !options.keep {
         let container = Container { dir: launched.dir, state: launched.state };
         container.dir.lock()?;
@@ -96,18 +104,13 @@ fn request<'a>(
         console_socket: options.console_socket.as_deref(),
         pidfd_socket: options.pidfd_socket.as_deref(),
         pid_file: options.pid_file.as_deref(),
-        passed: passed_descriptors(options.preserve_fds),
+        passed: Passed::with_activation(options.preserve_fds),
+        manager: Manager::of_caller(),
         entry: if options.no_pivot { Entry::Move } else { Entry::Pivot },
         keyring: if options.no_new_keyring { Keyring::Inherited } else { Keyring::New },
         start,
         cgroups: cgroups(global)?,
     })
-}
-
-/// Counts the descriptors that a process gets: those of socket activation come first, sd_listen_fds(3).
-pub fn passed_descriptors(preserved: u32) -> u32 {
-    let listening = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
-    listening.saturating_add(preserved)
 }
 
 /// `start`: opens the gate of a created container.
@@ -120,13 +123,26 @@ pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
         Status::Created => {}
         status => return Err(Error::State { operation: "start", status }),
     }
+    let proxy = Manager::of_caller().map(|manager| manager.listen(&container.dir)).transpose()?;
+    let pidfd = container.pidfd();
     gate::open(&container.dir)?;
-    let hooks = container.stored()?.hooks()?;
-    let document = Document::new(&container.state, container.state.process.map(|process| process.pid));
-    for warning in hooks::run_all("poststart", &hooks.poststart, &document, Status::Running) {
-        log.warn(warning);
+    if let Err(error) = after_start(&container) {
+        // config.md, "Lifecycle": the container is stopped and goes the way of a deleted one.
+        container.kill()?;
+        container.remove(log)?;
+        return Err(error);
+    }
+    container.dir.unlock()?;
+    if let (Some(proxy), Some(pidfd), Some(process)) = (proxy, pidfd, container.state.process) {
+        proxy.attend(pidfd.as_fd(), process.pid)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn after_start(container: &Container) -> Result<()> {
+    let hooks = container.stored()?.hooks()?;
+    let document = Document::new(&container.state, container.state.process.map(|process| process.pid));
+    hooks::run("poststart", &hooks.poststart, &document, Status::Running)
 }
 
 /// `kill`: sends a signal to the first process, or to all.
@@ -137,6 +153,11 @@ pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
     let container = Container::find(&root::resolve(global)?, &options.id)?;
     let number = options.signal.number();
     if options.all {
+        container.cgroup().kill_all(number)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.signal == Signal::KILL && container.stored()?.shares_pids() && container.has_processes()? {
+        // Nobody dies with its first process.
         container.cgroup().kill_all(number)?;
         return Ok(ExitCode::SUCCESS);
     }

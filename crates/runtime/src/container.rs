@@ -87,6 +87,15 @@ impl Container {
         Cgroup::open(&self.state.cgroup)
     }
 
+    /// Tells whether a process is in its cgroup, whatever became of the first.
+    ///
+    /// # Errors
+    /// As open(2) of `cgroup.procs`.
+    pub fn has_processes(&self) -> Result<bool> {
+        let cgroup = self.cgroup();
+        Ok(!cgroup.paths().is_empty() && !cgroup.is_empty()?)
+    }
+
     /// Reads the configuration that it was created with.
     ///
     /// # Errors

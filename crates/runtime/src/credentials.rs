@@ -1,6 +1,7 @@
 //! Who the process is and what it may do. One function for init and exec, so that the two cannot differ.
 //!
-//! Order matters. With no_new_privs the filter is loaded last. Without it, loading needs CAP_SYS_ADMIN, so the filter
+//! Order matters. With no_new_privs the filter is loaded last: just before execve(2), so that it need not allow what
+//! the runtime does, or, when it has an agent, once nothing is left but to talk to the parent. Without it, loading needs CAP_SYS_ADMIN, so the filter
 //! comes before the capabilities are dropped, and the calls after it must pass it: that is docker's default. The
 //! bounding set is dropped while CAP_SETPCAP is still held, the identity changes with the permitted set kept.
 
@@ -18,9 +19,10 @@ use crate::procfs::Procfs;
 /// The number after the last capability that any kernel can have: the sets are 64 bits wide.
 const CAPABILITY_LIMIT: u32 = 64;
 
+/// Takes a notification descriptor to its agent, before anything else: the next call may already wait for an answer.
+pub(crate) type HandOver<'a> = &'a dyn Fn(OwnedFd) -> Result<()>;
+
 /// Gives the calling process the identity and capabilities of `process`, and the filter if it must come before.
-///
-/// Returns the notification descriptor, if the filter was loaded here and has one.
 ///
 /// # Errors
 /// EPERM and EINVAL with what was refused.
@@ -28,9 +30,11 @@ pub(crate) fn assume(
     process: &Process,
     filter: Option<&Program>,
     groups_denied: bool,
-) -> Result<Option<OwnedFd>> {
-    let before = filter.filter(|_| !process.no_new_privileges);
-    let listener = before.map(load).transpose()?.flatten();
+    hand_over: HandOver<'_>,
+) -> Result<()> {
+    if let Some(filter) = filter.filter(|_| !process.no_new_privileges) {
+        load(filter, hand_over)?;
+    }
     let held = drop_bounding(process.capabilities.bounding)?;
     sys_credentials::keep_capabilities(true).doing(|| "keep capabilities across the change of user")?;
     set_identity(process, groups_denied)?;
@@ -38,18 +42,32 @@ pub(crate) fn assume(
     if process.no_new_privileges {
         sys_credentials::set_no_new_privs().doing(|| "set noNewPrivileges")?;
     }
-    Ok(listener)
+    Ok(())
+}
+
+/// Loads a filter that comes last and has an agent, while there is a parent to take the descriptor to it.
+///
+/// # Errors
+/// As seccomp(2).
+pub(crate) fn load_last(process: &Process, filter: Option<&Program>, hand_over: HandOver<'_>) -> Result<()> {
+    match filter {
+        Some(filter) if process.no_new_privileges && filter.uses_notify => load(filter, hand_over),
+        _ => Ok(()),
+    }
 }
 
 /// Loads a filter that comes last, just before execve(2).
 ///
 /// # Errors
 /// As seccomp(2).
-pub(crate) fn load_last(process: &Process, filter: Option<&Program>) -> Result<Option<OwnedFd>> {
-    Ok(filter.filter(|_| process.no_new_privileges).map(load).transpose()?.flatten())
+pub(crate) fn load_at_execution(process: &Process, filter: Option<&Program>) -> Result<()> {
+    match filter {
+        Some(filter) if process.no_new_privileges && !filter.uses_notify => load(filter, &|_| Ok(())),
+        _ => Ok(()),
+    }
 }
 
-fn load(program: &Program) -> Result<Option<OwnedFd>> {
+fn load(program: &Program, hand_over: HandOver<'_>) -> Result<()> {
     let instructions: Vec<Instruction> = program
         .instructions
         .iter()
@@ -59,7 +77,8 @@ fn load(program: &Program) -> Result<Option<OwnedFd>> {
     if program.uses_notify {
         flags |= flag::NEW_LISTENER;
     }
-    seccomp::load(&instructions, flags).doing(|| "load the seccomp filter")
+    let listener = seccomp::load(&instructions, flags).doing(|| "load the seccomp filter")?;
+    listener.map_or(Ok(()), hand_over)
 }
 
 /// Asks AppArmor and SELinux for the labels that execve(2) will set.

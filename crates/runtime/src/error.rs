@@ -38,8 +38,8 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A container of this id exists.
-    #[error("container {id:?} already exists; `bulkrun delete {id}` removes it")]
+    /// A container of this id exists. The first words are runc's: engines compare them.
+    #[error("container with given ID already exists: {id:?} (`bulkrun delete {id}` removes it)")]
     Exists {
         /// Id of the container.
         id: String,

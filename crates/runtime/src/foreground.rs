@@ -8,6 +8,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::clone::Child;
 use crate::error::{Doing, Result};
+use crate::notify::Proxy;
 use crate::relay::Relay;
 
 /// Signals that mean the runtime itself: a fault must end it, and those of job control stop it.
@@ -40,6 +41,8 @@ pub struct Ward<'a> {
     pub child: &'a Child,
     /// Its terminal.
     pub master: Option<OwnedFd>,
+    /// Where it says that it is ready.
+    pub proxy: Option<Proxy>,
 }
 
 impl Watch {
@@ -66,6 +69,7 @@ impl Watch {
     /// As poll(2).
     pub fn attend(&self, ward: Ward<'_>) -> Result<u8> {
         let mut relay = ward.master.map(Relay::begin).transpose()?;
+        let mut proxy = ward.proxy;
         loop {
             if let Some(code) = reap(ward.child)? {
                 if let Some(mut relay) = relay {
@@ -73,27 +77,31 @@ impl Watch {
                 }
                 return Ok(code);
             }
-            self.wait(ward.child, relay.as_mut())?;
+            self.wait(ward.child, relay.as_mut(), &mut proxy)?;
             self.pass_on(ward.child, relay.as_ref())?;
         }
     }
 
     /// Sleeps until there is something to do, and moves what the terminal has.
-    fn wait(&self, child: &Child, relay: Option<&mut Relay>) -> Result<()> {
+    fn wait(&self, child: &Child, relay: Option<&mut Relay>, proxy: &mut Option<Proxy>) -> Result<()> {
         let mut fds =
             vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&child.pidfd, PollFlags::IN)];
-        let Some(relay) = relay else {
-            return retry(&mut fds);
-        };
-        let ready = {
-            let wanted = relay.wanted();
+        fds.extend(proxy.iter().map(|proxy| PollFd::from_borrowed_fd(proxy.socket(), PollFlags::IN)));
+        let before_relay = fds.len();
+        let wanted = relay.as_ref().map(|relay| relay.wanted()).unwrap_or_default();
+        if let Some(relay) = &relay {
             fds.extend(wanted.iter().map(|(end, flags)| PollFd::from_borrowed_fd(relay.end(*end), *flags)));
-            retry(&mut fds)?;
-            let revents = fds[2..].iter().map(PollFd::revents);
-            wanted.iter().map(|(end, _)| *end).zip(revents).collect::<Vec<_>>()
-        };
-        for (end, events) in ready {
-            relay.serve(end, events);
+        }
+        retry(&mut fds)?;
+        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        drop(fds);
+        if let Some(relay) = relay {
+            let ready = wanted.iter().map(|(end, _)| *end).zip(&events[before_relay..]);
+            ready.for_each(|(end, events)| relay.serve(end, *events));
+        }
+        let notified = before_relay > 2 && !events[2].is_empty();
+        if notified && tell(proxy.as_ref())? {
+            *proxy = None;
         }
         Ok(())
     }
@@ -111,6 +119,14 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Passes readiness on; tells whether the container was ready. The manager watches the runtime, which stays.
+fn tell(proxy: Option<&Proxy>) -> Result<bool> {
+    let Some(proxy) = proxy else { return Ok(false) };
+    let Some(ready) = proxy.hear()? else { return Ok(false) };
+    proxy.pass_on(&ready, rustix::process::getpid().as_raw_nonzero().get())?;
+    Ok(true)
 }
 
 fn retry(fds: &mut [PollFd<'_>]) -> Result<()> {

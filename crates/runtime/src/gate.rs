@@ -6,11 +6,10 @@
 //! Whether a container is still at its gate the kernel says: connecting to it fails once nobody holds the socket.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use bulkhead_sys::message;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
@@ -22,7 +21,7 @@ use crate::state::{GATE, StateDir};
 /// As bind(2).
 pub fn build(dir: &StateDir) -> Result<OwnedFd> {
     let socket = socket()?;
-    rustix::net::bind(&socket, &address(dir)?).doing(|| "make the container's gate")?;
+    rustix::net::bind(&socket, &dir.socket_address(GATE)?).doing(|| "make the container's gate")?;
     Ok(socket)
 }
 
@@ -65,7 +64,7 @@ pub fn is_closed(dir: &StateDir) -> Result<bool> {
 
 fn connect(dir: &StateDir) -> Result<Option<OwnedFd>> {
     let socket = socket()?;
-    match rustix::net::connect(&socket, &address(dir)?) {
+    match rustix::net::connect(&socket, &dir.socket_address(GATE)?) {
         Ok(()) => Ok(Some(socket)),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno).doing(|| "reach the container's gate"),
@@ -75,16 +74,4 @@ fn connect(dir: &StateDir) -> Result<Option<OwnedFd>> {
 fn socket() -> Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .doing(|| "make a unix socket")
-}
-
-/// A socket's path has at most 107 bytes; a longer one is reached through the directory's descriptor.
-fn address(dir: &StateDir) -> Result<SocketAddrUnix> {
-    let path = dir.path(GATE);
-    let short = |path: &Path| SocketAddrUnix::new(path);
-    short(&path)
-        .or_else(|_| {
-            use std::os::fd::AsRawFd;
-            short(&PathBuf::from(format!("/proc/self/fd/{}/{GATE}", dir.directory().as_raw_fd())))
-        })
-        .doing(|| format!("name the socket {}", path.display()))
 }

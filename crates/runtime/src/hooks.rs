@@ -1,9 +1,14 @@
 //! Running hooks: the container's state on standard input, a timeout, failure rules by kind.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Status;
@@ -15,6 +20,8 @@ use crate::state::State;
 pub struct Document {
     /// The state with everything but its status.
     pub state: bulkhead_spec::State,
+    /// Where hooks run; `None` for where the caller is.
+    directory: Option<PathBuf>,
 }
 
 impl Document {
@@ -31,7 +38,19 @@ impl Document {
             annotations: state.annotations.clone(),
             owner: None,
         };
-        Self { state }
+        // A bundle may be gone before its container.
+        let directory = Some(PathBuf::from(&state.bundle)).filter(|bundle| bundle.is_dir());
+        Self { state, directory }
+    }
+
+    /// Returns what hooks inside the container are told: the pid is the caller's in its own pid namespace.
+    #[must_use]
+    pub fn inside(&self, directory: Option<&Path>) -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let mut inside = self.clone();
+        inside.state.pid = Some(pid);
+        inside.directory = directory.map(Path::to_path_buf);
+        inside
     }
 
     /// Returns the document with a status.
@@ -59,30 +78,42 @@ pub fn run(kind: &'static str, hooks: &[Hook], document: &Document, status: Stat
     }
     let text = document.text(status);
     for (index, hook) in hooks.iter().enumerate() {
-        one(hook, &text).map_err(|reason| Error::Hook { kind, index, path: hook.path.clone(), reason })?;
+        one(hook, document, &text).map_err(|reason| Error::Hook {
+            kind,
+            index,
+            path: hook.path.clone(),
+            reason,
+        })?;
     }
     Ok(())
 }
 
 /// Runs all hooks of one kind, whatever they do, and returns what went wrong as warnings.
 ///
-/// That is the rule for `poststart` and `poststop` (config.md, "Lifecycle").
+/// That is the rule for `poststop` (config.md, "Lifecycle").
 pub fn run_all(kind: &'static str, hooks: &[Hook], document: &Document, status: Status) -> Vec<String> {
     if hooks.is_empty() {
         return Vec::new();
     }
     let text = document.text(status);
     let warn = |(index, hook): (usize, &Hook)| {
-        let reason = one(hook, &text).err()?;
+        let reason = one(hook, document, &text).err()?;
         Some(Error::Hook { kind, index, path: hook.path.clone(), reason }.to_string())
     };
     hooks.iter().enumerate().filter_map(warn).collect()
 }
 
-fn one(hook: &Hook, text: &[u8]) -> std::result::Result<(), String> {
+fn one(hook: &Hook, document: &Document, text: &[u8]) -> std::result::Result<(), String> {
     let mut command = Command::new(&hook.path);
     command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    // Not a pipe: nobody reads while the hook runs, and a daemon that it leaves would keep the pipe open for ever.
+    let complaints = rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC).map(File::from).ok();
+    let stderr = complaints.as_ref().and_then(|file| file.try_clone().ok());
+    command.stderr(stderr.map_or_else(Stdio::null, Stdio::from));
+    if let Some(directory) = &document.directory {
+        command.current_dir(directory);
+    }
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
@@ -95,16 +126,15 @@ fn one(hook: &Hook, text: &[u8]) -> std::result::Result<(), String> {
     if status.success() {
         return Ok(());
     }
-    let said = child.stderr.take().map(said).unwrap_or_default();
+    let said = complaints.map(said).unwrap_or_default();
     Err(format!("{status}{said}"))
 }
 
-/// Reads the end of what a failed hook said.
-fn said(mut stderr: std::process::ChildStderr) -> String {
-    use std::io::Read;
-    let mut text = String::new();
-    let _ = stderr.by_ref().take(4096).read_to_string(&mut text);
-    match text.trim() {
+/// Reads what a failed hook said.
+fn said(complaints: File) -> String {
+    let mut bytes = vec![0; 4096];
+    let length = complaints.read_at(&mut bytes, 0).unwrap_or(0);
+    match String::from_utf8_lossy(&bytes[..length]).trim() {
         "" => String::new(),
         text => format!(": {text}"),
     }

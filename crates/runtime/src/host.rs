@@ -93,9 +93,21 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
 
 /// Reads which signals this process ignores, which its children inherit.
 pub fn ignored_signals() -> Option<bulkhead_sys::signal::Set> {
-    let status = read_record("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-    u64::from_str_radix(line.trim(), 16).ok().map(bulkhead_sys::signal::Set)
+    own_status("SigIgn:").map(bulkhead_sys::signal::Set)
+}
+
+/// Reads which capabilities this process and its children can ever hold; all where that cannot be known.
+pub fn bounding_set() -> credentials::Capabilities {
+    credentials::Capabilities(own_status("CapBnd:").unwrap_or(u64::MAX))
+}
+
+/// Reads a line of `/proc/self/status` that holds a bit mask. The file is read once: the two lines that are asked
+/// for do not change while the runtime works for itself.
+fn own_status(line: &str) -> Option<u64> {
+    static STATUS: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let status = STATUS.get_or_init(|| read_record("/proc/self/status").unwrap_or_default());
+    let mask = status.lines().find_map(|found| found.strip_prefix(line))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::procfs::Procfs;
 use crate::rootfs::{self, Entry};
-use crate::{fds, gate, handshake, mount, program};
+use crate::{credentials, fds, gate, handshake, limits, mount, program};
 
 /// Everything that the child gets from the parent.
 pub(crate) struct Inheritance<'a> {
@@ -126,8 +126,15 @@ fn wait_at_gate(gate: &OwnedFd, passed: u32) -> Result<handshake::Child> {
 
 /// The last moments: hooks of the start, then the program. Returns only an error.
 fn finish(plan: &Plan, process: &Process, document: &Document, program: Option<&std::ffi::CStr>) -> Error {
-    let hooks = hooks::run("startContainer", &plan.hooks.start_container, document, Status::Created);
-    if let Err(error) = hooks {
+    let start_hooks = &plan.hooks.start_container;
+    if !start_hooks.is_empty() {
+        let document = document.inside(None);
+        if let Err(error) = hooks::run("startContainer", start_hooks, &document, Status::Created) {
+            return error;
+        }
+    }
+    let filter = plan.seccomp.as_ref().map(|filter| &filter.program);
+    if let Err(error) = credentials::load_at_execution(process, filter) {
         return error;
     }
     match program {
@@ -172,6 +179,7 @@ fn join_cgroups(init: &mut Init<'_>) -> Result<()> {
     if init.birthplace == Birthplace::Elsewhere {
         joiner.join_self_v2()?;
     }
+    limits::forget_affinity();
     Ok(())
 }
 
@@ -263,7 +271,12 @@ fn run_hooks(init: &mut Init<'_>) -> Result<()> {
     if plan.hooks.during_creation() {
         init.given.socket.prepared()?;
     }
-    hooks::run("createContainer", &plan.hooks.create_container, init.given.document, Status::Creating)
+    if plan.hooks.create_container.is_empty() {
+        return Ok(());
+    }
+    // The root is not entered yet: to the hook it is still at its place on the host.
+    let document = init.given.document.inside(Some(&plan.root.path));
+    hooks::run("createContainer", &plan.hooks.create_container, &document, Status::Creating)
 }
 
 fn open_terminal(init: &mut Init<'_>) -> Result<()> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bulkhead_cgroup::{Joiner, SubCgroups};
 use bulkhead_sys::namespace::{self, Kind};
-use bulkhead_sys::{credentials, path, process as sys_process, schedule, signal};
+use bulkhead_sys::{credentials as sys_credentials, path, process as sys_process, schedule, signal};
 use rustix::fs::OFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -23,7 +23,7 @@ use crate::persona::Persona;
 use crate::plan::Plan;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
-use crate::{console, deliver, fds, program};
+use crate::{console, credentials, deliver, program};
 
 /// What a caller wants of a process that joins a container.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ struct Inheritance<'a> {
     kinds: Vec<Kind>,
     cgroup: Option<&'a Joiner<'a>>,
     groups: Groups,
-    keyring: CString,
+    keyring: Option<CString>,
     passed: u32,
     ignored: Option<signal::Set>,
 }
@@ -72,7 +72,6 @@ struct Inheritance<'a> {
 /// # Errors
 /// A container that ended meanwhile, and whatever the kernel refuses; nothing is left of the process then.
 pub fn start(request: &Request<'_>, process: Process, log: &Log) -> Result<Joined> {
-    fds::check_passed(request.passed)?;
     if process.terminal.is_none() && request.console_socket.is_some() {
         return Err(Error::Usage("--console-socket needs a terminal; ask for one with --tty".into()));
     }
@@ -99,7 +98,7 @@ fn clone_child(
     let container = request.container;
     let Some(pidfd) = container.pidfd() else { return Err(Error::Usage("container not running".into())) };
     // Before the child exists: once it is in the container's pid namespace, nobody there may trace it.
-    credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
+    sys_credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
     let namespaces = &request.plan.namespaces;
     let open = |kind: Kind| -> Result<Option<OwnedFd>> {
         if !namespaces.has(kind) {
@@ -133,8 +132,7 @@ fn clone_child(
         kinds,
         cgroup: joiner.as_ref(),
         groups: groups(container, namespaces)?,
-        keyring: CString::new(format!("_ses.{}", container.state.id))
-            .map_err(|_| Error::Usage("a container's id has no NUL byte".into()))?,
+        keyring: container.state.keyring_name(),
         passed: request.passed,
         ignored: host::ignored_signals(),
     };
@@ -152,7 +150,11 @@ fn groups(container: &Container, namespaces: &Namespaces) -> Result<Groups> {
 /// The child: joins the container and becomes the program; returns the exit status of a failure, which was reported.
 fn run(mut given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
     let error = match become_member(&mut given, birthplace) {
-        Ok(path) => program::execute(&path, &given.process),
+        Ok(path) => {
+            let filter = given.plan.seccomp.as_ref().map(|filter| &filter.program);
+            credentials::load_at_execution(&given.process, filter)
+                .map_or_else(|error| error, |()| program::execute(&path, &given.process))
+        }
         Err(error) => error,
     };
     given.socket.failed(&chain(&error));
@@ -169,8 +171,9 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
             joiner.join_self_v2()?;
         }
     }
-    if let Some(mask) = &given.process.exec_affinity.last {
-        schedule::set_affinity(mask).doing(|| "set /process/execCPUAffinity/final")?;
+    match &given.process.exec_affinity.last {
+        Some(mask) => schedule::set_affinity(mask).doing(|| "set /process/execCPUAffinity/final")?,
+        None => limits::forget_affinity(),
     }
     if !given.kinds.is_empty() {
         namespace::join_process(&given.container, &given.kinds)
@@ -178,15 +181,15 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
     }
     if given.plan.namespaces.has(Kind::User) {
         // Not every namespace maps root; then the process goes on as whoever it is there.
-        let _ = credentials::set_gid(0);
-        let _ = credentials::set_uid(0);
+        let _ = sys_credentials::set_gid(0);
+        let _ = sys_credentials::set_uid(0);
     }
-    credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
+    sys_credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
     sys_process::new_session().doing(|| "lead a session")?;
     open_terminal(given)?;
     let persona = Persona {
         filter: given.plan.seccomp.as_ref().map(|filter| &filter.program),
-        keyring: Some(&given.keyring),
+        keyring: given.keyring.as_deref(),
         groups: given.groups,
         passed: given.passed,
         ignored: given.ignored,

@@ -2,7 +2,6 @@
 //!
 //! Everything is validated, then recorded, then made; a failure undoes what was made in reverse order.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use bulkhead_sys::{credentials, signal};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use crate::activation::Passed;
 use crate::birth::Birth;
 use crate::bundle::{Bundle, CONFIG};
 use crate::clone::Child;
@@ -26,12 +26,13 @@ use crate::init::{self, Inheritance};
 use crate::lifecycle::Status;
 use crate::limits::{self, OomScore};
 use crate::log::Log;
+use crate::notify::{Manager, Proxy};
 use crate::plan::Plan;
 use crate::plan::ending::Ending;
 use crate::plan::mounts::{IdMap, MappedBy};
 use crate::rootfs::Entry;
 use crate::state::{ProcessId, State, StateDir};
-use crate::{deliver, fds, gate, mount, overlay};
+use crate::{deliver, gate, mount, notify, overlay};
 
 /// What a caller wants of a new container.
 #[derive(Debug)]
@@ -46,8 +47,10 @@ pub struct Request<'a> {
     pub pidfd_socket: Option<&'a Path>,
     /// Where the pid of its process goes.
     pub pid_file: Option<&'a Path>,
-    /// How many descriptors from 3 on it gets.
-    pub passed: u32,
+    /// Which descriptors from 3 on it gets.
+    pub passed: Passed,
+    /// Who waits to hear that it is ready.
+    pub manager: Option<Manager>,
     /// How its root is entered.
     pub entry: Entry,
     /// Which session keyring it gets.
@@ -100,6 +103,8 @@ pub struct Launched {
     pub master: Option<OwnedFd>,
     /// What is to be done when it has ended.
     pub ending: Ending,
+    /// Where it says that it is ready.
+    pub proxy: Option<Proxy>,
 }
 
 /// Makes a container.
@@ -107,10 +112,12 @@ pub struct Launched {
 /// # Errors
 /// Whatever is wrong with the bundle, the host or the request; nothing is left of the container then.
 pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launched> {
-    let plan = Plan::new(&bundle.config, &bundle.path)?;
+    let mut plan = Plan::new(&bundle.config, &bundle.path)?;
+    add_callers_wishes(&mut plan, request);
     for warning in &plan.warnings {
         log.warn(warning);
     }
+    warn_of_missing_capabilities(&plan, log);
     let rights = Rights::of_caller()?;
     check(&plan, bundle, request, rights)?;
     let cgroup = CgroupPlan::new(&plan, request, rights)?;
@@ -118,11 +125,13 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
         log.warn(warning);
     }
     let dir = StateDir::create(request.state_root, request.id)?;
-    let mut attempt = Attempt { plan: &plan, request, log, dir, cgroup: None, child: None, document: None };
+    let mut attempt =
+        Attempt { plan: &plan, request, log, dir, cgroup: None, child: None, document: None, proxy: None };
     match attempt.make(bundle, &cgroup, rights) {
         Ok((state, child, master)) => {
             let ending = Ending::of(&plan);
-            Ok(Launched { dir: attempt.dir, state, child, master, ending })
+            let Attempt { dir, proxy, .. } = attempt;
+            Ok(Launched { dir, state, child, master, ending, proxy })
         }
         Err(error) => {
             attempt.undo();
@@ -131,10 +140,29 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
     }
 }
 
+/// Adds what does not come from the bundle but from the runtime's own environment.
+fn add_callers_wishes(plan: &mut Plan, request: &Request<'_>) {
+    if let Some(process) = &mut plan.process {
+        for (name, value) in request.passed.variables() {
+            process.set_variable(name, &value);
+        }
+    }
+    if request.manager.is_some() {
+        notify::add_to(plan, &request.state_root.join(request.id.as_str()));
+    }
+}
+
+/// Names what was asked for but cannot be given on (config.md wants a warning). A new user namespace has everything.
+fn warn_of_missing_capabilities(plan: &Plan, log: &Log) {
+    let Some(process) = plan.process.as_ref().filter(|_| !plan.namespaces.has(Kind::User)) else { return };
+    for name in process.capabilities.beyond(host::bounding_set()) {
+        log.warn(format!("ignoring capability CAP_{name}: it is outside the runtime's bounding set"));
+    }
+}
+
 /// Refuses what cannot work before anything is made.
 fn check(plan: &Plan, bundle: &Bundle, request: &Request<'_>, rights: Rights) -> Result<()> {
     bundle.check_root(&plan.root.path)?;
-    fds::check_passed(request.passed)?;
     let Some(process) = &plan.process else {
         return Err(Error::invalid("/process", "there is no program to run"));
     };
@@ -196,6 +224,7 @@ struct Attempt<'a> {
     cgroup: Option<Cgroup>,
     child: Option<Child>,
     document: Option<Document>,
+    proxy: Option<Proxy>,
 }
 
 impl Attempt<'_> {
@@ -208,8 +237,10 @@ impl Attempt<'_> {
         let record = cgroup.as_ref().map(|cgroup| cgroup.places.record()).transpose()?.unwrap_or_default();
         let mut state = State::new(self.request.id, &bundle.path, self.plan, record);
         state.boot_id = host::boot_id()?;
+        state.keyring = self.request.keyring == Keyring::New;
         self.dir.write(CONFIG, bundle.text.as_bytes())?;
         self.dir.save(&state)?;
+        self.prepare_notifications()?;
         if let Some(CgroupPlan { places, plan, need, .. }) = cgroup {
             let made = Cgroup::create(places, &state.cgroup, plan, *need)?;
             state.cgroup = made.record();
@@ -217,7 +248,7 @@ impl Attempt<'_> {
         }
         let document = Document::new(&state, None);
         let (parent, socket) = handshake::pair()?;
-        let child = self.clone_child(socket, &document, cgroup.as_ref(), rights)?;
+        let child = self.clone_child(socket, &state, &document, cgroup.as_ref(), rights)?;
         state.process = Some(ProcessId { pid: child.pid, start_time: 0 });
         self.document = Some(Document::new(&state, Some(child.pid)));
         self.child = Some(child);
@@ -226,17 +257,27 @@ impl Attempt<'_> {
             if let Said::Failed(chain) = parent.hear()? {
                 return Err(Error::Init { chain });
             }
-            self.after_start();
+            self.after_start()?;
         }
         let child =
             self.child.take().ok_or_else(|| Error::Usage("the container's process is gone".into()))?;
         Ok((state, child, master))
     }
 
+    fn prepare_notifications(&mut self) -> Result<()> {
+        let Some(manager) = &self.request.manager else { return Ok(()) };
+        Manager::make_directory(&self.dir)?;
+        if self.request.start == Start::AtOnce {
+            self.proxy = Some(manager.listen(&self.dir)?);
+        }
+        Ok(())
+    }
+
     /// Makes the container's process. All that needs the host's rights or files is opened before.
     fn clone_child(
         &self,
         socket: handshake::Child,
+        state: &State,
         document: &Document,
         cgroup: Option<&CgroupPlan>,
         rights: Rights,
@@ -269,23 +310,14 @@ impl Attempt<'_> {
             prepared: prepare_mounts(plan, with_host_rights)?,
             root_tree: prepare_root(plan, with_host_rights)?,
             document,
-            passed: self.request.passed,
+            passed: self.request.passed.count(),
             entry: self.request.entry,
-            keyring: self.keyring()?,
+            keyring: state.keyring_name(),
             groups: idmap::Groups::Allowed,
             ignored: host::ignored_signals(),
         };
         let cgroup = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);
         birth.spawn(cgroup, inheritance, init::run)
-    }
-
-    fn keyring(&self) -> Result<Option<CString>> {
-        if self.request.keyring == Keyring::Inherited {
-            return Ok(None);
-        }
-        CString::new(format!("_ses.{}", self.request.id.as_str()))
-            .map(Some)
-            .map_err(|_| Error::Usage("a container's id has no NUL byte".into()))
     }
 
     /// Answers the child until it is ready.
@@ -360,11 +392,10 @@ impl Attempt<'_> {
         hooks::run("createRuntime", &self.plan.hooks.create_runtime, document, Status::Creating)
     }
 
-    fn after_start(&self) {
-        let Some(document) = &self.document else { return };
-        for warning in hooks::run_all("poststart", &self.plan.hooks.poststart, document, Status::Running) {
-            self.log.warn(warning);
-        }
+    /// A failure here stops the container, like one before (config.md, "Lifecycle").
+    fn after_start(&self) -> Result<()> {
+        let Some(document) = &self.document else { return Ok(()) };
+        hooks::run("poststart", &self.plan.hooks.poststart, document, Status::Running)
     }
 
     fn deliver_console(&self, master: OwnedFd) -> Result<Option<OwnedFd>> {

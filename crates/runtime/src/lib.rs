@@ -1,5 +1,6 @@
 //! The OCI runtime: library and the program bulkrun.
 
+pub mod activation;
 mod birth;
 pub mod bundle;
 mod cgroup_mount;
@@ -28,6 +29,7 @@ pub mod lifecycle;
 mod limits;
 pub mod log;
 mod mount;
+pub mod notify;
 mod overlay;
 mod persona;
 pub mod plan;

@@ -70,6 +70,14 @@ pub(crate) fn set_oom_score(pid: i32, value: i32, in_user_namespace: bool) -> Re
     }
 }
 
+/// Forgets on which CPUs the runtime's caller ran: the container's cpuset decides, as under runc.
+pub(crate) fn forget_affinity() {
+    /// More CPUs than any kernel of today is built for.
+    const ALL: [u64; 128] = [u64::MAX; 128];
+    // Where the kernel refuses it, the process stays on the CPUs that it has.
+    let _ = schedule::set_affinity(&ALL);
+}
+
 /// Sets what a process sets for itself.
 ///
 /// # Errors

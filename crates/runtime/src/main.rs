@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use bulkhead_runtime::cli::{self, Command, Global, Invocation};
 use bulkhead_runtime::log::Log;
-use bulkhead_runtime::{command, error, query, shield};
+use bulkhead_runtime::{activation, command, error, query, shield};
 
 /// What `exec` ends with when its process could not be run; lower codes are the process's own.
 const EXEC_FAILED: u8 = 255;
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
 }
 
 fn run(Invocation { global, command, warnings }: Invocation) -> ExitCode {
+    // Before anything is opened: what is open now is the caller's.
+    let descriptors = activation::check(&command);
     let failure = match command {
         Command::Exec(_) => ExitCode::from(EXEC_FAILED),
         _ => ExitCode::FAILURE,
@@ -32,7 +34,8 @@ fn run(Invocation { global, command, warnings }: Invocation) -> ExitCode {
     for warning in warnings {
         log.warn(warning);
     }
-    dispatch(&global, command, &log).unwrap_or_else(|error| {
+    let result = descriptors.map_err(Box::from).and_then(|()| dispatch(&global, command, &log));
+    result.unwrap_or_else(|error| {
         say(&log, &*error);
         failure
     })

@@ -50,11 +50,14 @@ impl Persona<'_> {
         rustix::process::umask(Mode::from_raw_mode(process.user.umask));
         signal::reset_all(self.ignored).doing(|| "reset signals")?;
         limits::set_rlimits(&process.rlimits)?;
-        let listener = credentials::assume(process, self.filter, self.groups == Groups::Denied)?;
-        self.hand_over(listener)?;
-        program::enter_directory(&process.cwd)?;
+        let entered = program::enter_directory_early(&process.cwd)?;
+        let hand_over = |listener: OwnedFd| self.socket.listener(listener.as_fd());
+        credentials::assume(process, self.filter, self.groups == Groups::Denied, &hand_over)?;
+        if !entered {
+            program::enter_directory(&process.cwd)?;
+        }
         let found = program::find(process)?;
-        self.hand_over(credentials::load_last(process, self.filter)?)?;
+        credentials::load_last(process, self.filter, &hand_over)?;
         Ok(found)
     }
 
@@ -65,10 +68,6 @@ impl Persona<'_> {
             Err(error) if error.errno() == rustix::io::Errno::NOSYS => Ok(()),
             other => other.doing(|| "join a session keyring"),
         }
-    }
-
-    fn hand_over(&self, listener: Option<OwnedFd>) -> Result<()> {
-        listener.map_or(Ok(()), |listener| self.socket.listener(listener.as_fd()))
     }
 }
 

@@ -15,6 +15,20 @@ use crate::target;
 /// Where programs are looked for when the environment has no PATH, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
+/// Changes to the working directory while the runtime's rights are there, as runc does: the container's user need not
+/// be able to go there. Tells whether that was possible; a server that trusts only that user is asked again later.
+///
+/// # Errors
+/// As [`enter_directory`], but for a lack of rights.
+pub(crate) fn enter_directory_early(directory: &Path) -> Result<bool> {
+    match enter_directory(directory) {
+        Err(Error::System { source, .. }) if matches!(source.errno(), Errno::ACCESS | Errno::PERM) => {
+            Ok(false)
+        }
+        other => other.map(|()| true),
+    }
+}
+
 /// Changes to the working directory and makes sure that it lies inside the container's root.
 ///
 /// A descriptor of the host that leaked in could otherwise serve as one: `/proc/self/fd/7` (CVE-2024-21626).
@@ -150,7 +164,9 @@ pub(crate) fn execute(path: &CStr, process: &Process) -> Error {
     let source = process::execute(path, &process.args, &process.env);
     let doing = match source.errno() {
         Errno::NOEXEC => {
-            format!("execute {path:?}: it is not a program for this machine, and has no \"#!\" line")
+            format!(
+                "execute {path:?}: exec format error: it is not a program for this machine, and has no \"#!\" line"
+            )
         }
         Errno::NOENT => format!("execute {path:?}: it, its interpreter or its dynamic linker is not there"),
         _ => format!("execute {path:?}"),

@@ -13,6 +13,9 @@ use crate::error::{Doing, Result};
 /// Bytes that one direction holds at most before its source is left alone.
 const BUFFER: usize = 64 * 1024;
 
+/// Bytes that are written at once: poll(2) promises room for no more, and a write that waits would keep signals waiting.
+const CHUNK: usize = 4096;
+
 /// One end of the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -179,7 +182,7 @@ fn fill(from: BorrowedFd<'_>, buffer: &mut VecDeque<u8>) -> bool {
 /// Writes once; tells whether the end still takes anything.
 fn empty(to: BorrowedFd<'_>, buffer: &mut VecDeque<u8>) -> bool {
     let (front, _) = buffer.as_slices();
-    match rustix::io::write(to, front) {
+    match rustix::io::write(to, &front[..front.len().min(CHUNK)]) {
         Ok(length) => {
             buffer.drain(..length);
             true

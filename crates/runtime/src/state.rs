@@ -5,19 +5,22 @@
 //!     state.json      [`State`], replaced by write and rename
 //!     config.json     the bundle's configuration as it was at `create`
 //!     gate            the socket at which a created container waits for `start`
+//!     notify/         with `notify.sock`, where the container says that it is ready (if a service manager waits)
 //! ```
 //!
 //! Everything that a command is about to create is recorded here first, so that a crash at any system call leaves
 //! something that `delete` can find.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::CONFIG;
@@ -31,6 +34,10 @@ const STATE: &str = "state.json";
 const STATE_NEXT: &str = "state.json.next";
 /// The socket at which a created container waits.
 pub const GATE: &str = "gate";
+/// The directory that a container gets when somebody waits to hear that it is ready.
+pub const NOTIFY: &str = "notify";
+/// The socket in it.
+pub const NOTIFY_SOCKET: &str = "notify/notify.sock";
 
 /// The record of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +62,8 @@ pub struct State {
     pub boot_id: String,
     /// Whether its creation is complete.
     pub ready: bool,
+    /// Whether its processes have a session keyring of their own.
+    pub keyring: bool,
     /// Its first process.
     pub process: Option<ProcessId>,
     /// Its control groups.
@@ -98,9 +107,16 @@ impl State {
             created: Timestamp::now(),
             boot_id: String::new(),
             ready: false,
+            keyring: true,
             process: None,
             cgroup,
         }
+    }
+
+    /// Returns the name of the session keyring that all its processes join; `None` where they keep their caller's.
+    pub fn keyring_name(&self) -> Option<CString> {
+        // An id holds no NUL byte.
+        self.keyring.then(|| CString::new(format!("_ses.{}", self.id)).ok()).flatten()
     }
 }
 
@@ -192,6 +208,19 @@ impl StateDir {
         self.root.join(self.id.as_str()).join(name)
     }
 
+    /// Returns the address of a socket in it.
+    ///
+    /// A socket's path has at most 107 bytes; a longer one is reached through the directory's descriptor.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn socket_address(&self, name: &str) -> Result<SocketAddrUnix> {
+        let path = self.path(name);
+        SocketAddrUnix::new(&path)
+            .or_else(|_| SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd())))
+            .doing(|| format!("name the socket {}", path.display()))
+    }
+
     /// Replaces the record.
     ///
     /// # Errors
@@ -279,10 +308,14 @@ impl StateDir {
         for name in [STATE, CONFIG] {
             self.remove_file(name)?;
         }
+        match rustix::fs::unlinkat(&self.directory, NOTIFY, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno).doing(|| "remove the directory for notifications"),
+        }
         let path = self.root.join(self.id.as_str());
         let mut removed = rustix::fs::rmdir(&path);
         if removed == Err(Errno::NOTEMPTY) {
-            for name in [GATE, STATE_NEXT] {
+            for name in [GATE, STATE_NEXT, NOTIFY_SOCKET] {
                 self.remove_file(name)?;
             }
             removed = rustix::fs::rmdir(&path);

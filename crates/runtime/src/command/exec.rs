@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use bulkhead_cgroup::SubCgroups;
 
+use crate::activation::Passed;
 use crate::cli::{ExecOptions, Global};
-use crate::command::passed_descriptors;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::foreground::{Ward, Watch};
@@ -46,7 +46,7 @@ pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCod
         console_socket: options.console_socket.as_deref(),
         pidfd_socket: options.pidfd_socket.as_deref(),
         pid_file: options.pid_file.as_deref(),
-        passed: passed_descriptors(options.preserve_fds),
+        passed: Passed::preserved(options.preserve_fds).count(),
     };
     if options.detach {
         join::start(&request, process, log)?;
@@ -54,6 +54,6 @@ pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCod
     }
     let watch = Watch::begin(true)?;
     let joined = join::start(&request, process, log)?;
-    let code = watch.attend(Ward { child: &joined.child, master: joined.master })?;
+    let code = watch.attend(Ward { child: &joined.child, master: joined.master, proxy: None })?;
     Ok(ExitCode::from(code))
 }

@@ -87,6 +87,17 @@ pub struct CapabilitySets {
     pub ambient: Capabilities,
 }
 
+impl CapabilitySets {
+    /// Lists the names, without `CAP_`, of what is asked for in any set but is not in `available`.
+    pub fn beyond(&self, available: Capabilities) -> Vec<&'static str> {
+        let Self { bounding, effective, inheritable, permitted, ambient } = self;
+        let asked = bounding.0 | effective.0 | inheritable.0 | permitted.0 | ambient.0;
+        let missing = Capabilities(asked & !available.0);
+        let numbered = (0..).zip(capabilities::NAMES);
+        numbered.filter(|&(number, _)| missing.has(number)).map(|(_, name)| name).collect()
+    }
+}
+
 /// The size of a terminal in characters; zeros where it is not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TerminalSize {
@@ -147,6 +158,15 @@ impl Process {
             memory_policy: linux.memory_policy.as_ref().map(memory_policy).transpose()?,
             personality: linux.personality.as_ref().map(personality).transpose()?,
         })
+    }
+}
+
+impl Process {
+    /// Sets a variable of its environment, in place of the one of that name; a value with a NUL byte is left out.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        let prefix = format!("{name}=");
+        self.env.retain(|entry| !entry.as_bytes().starts_with(prefix.as_bytes()));
+        self.env.extend(CString::new(prefix + value));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use bulkhead_spec::Config;
+use bulkhead_spec::{Config, NamespaceType};
 
 use super::Plan;
 use super::ending::Ending;
@@ -37,6 +37,12 @@ impl Stored {
     /// As [`Plan::new`].
     pub fn plan(&self, bundle: &Path) -> Result<Plan> {
         Plan::new(&self.0, bundle)
+    }
+
+    /// Tells whether it shares its pid namespace: then its processes outlive its first one.
+    pub fn shares_pids(&self) -> bool {
+        let namespaces = self.0.linux.as_ref().map(|linux| linux.namespaces.as_slice()).unwrap_or_default();
+        !namespaces.iter().any(|namespace| namespace.kind == NamespaceType::Pid && namespace.path.is_none())
     }
 
     /// Returns its hooks.

@@ -1,0 +1,66 @@
+//! Descriptors that a caller passes to a container: those of socket activation, sd_listen_fds(3), and `--preserve-fds`.
+
+use crate::cli::Command;
+use crate::error::Result;
+use crate::fds;
+
+/// How many descriptors from 3 on the container's process gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Those of socket activation, which come first.
+    pub listening: u32,
+    /// Those of `--preserve-fds`.
+    pub preserved: u32,
+}
+
+impl Passed {
+    /// Counts the descriptors of socket activation and adds `preserved`.
+    ///
+    /// LISTEN_FDS is for the process that LISTEN_PID names. Callers that write 1 there, the pid that the container's
+    /// process will have, or nothing, mean the container too.
+    pub fn with_activation(preserved: u32) -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+        let is_meant = match std::env::var_os("LISTEN_PID") {
+            None => true,
+            Some(_) => matches!(number("LISTEN_PID"), Some(pid) if pid == 1 || pid == std::process::id()),
+        };
+        let listening = number("LISTEN_FDS").filter(|_| is_meant).unwrap_or(0);
+        Self { listening, preserved }
+    }
+
+    /// Returns the descriptors of a process that joins a container, for which socket activation is not meant.
+    pub fn preserved(preserved: u32) -> Self {
+        Self { listening: 0, preserved }
+    }
+
+    /// Returns how many there are.
+    pub fn count(self) -> u32 {
+        self.listening.saturating_add(self.preserved)
+    }
+
+    /// Returns the variables that tell the container's process about them; it is process 1 of its pid namespace.
+    pub fn variables(self) -> Vec<(&'static str, String)> {
+        if self.listening == 0 {
+            return Vec::new();
+        }
+        let mut variables = vec![("LISTEN_FDS", self.listening.to_string()), ("LISTEN_PID", "1".to_owned())];
+        variables.extend(std::env::var("LISTEN_FDNAMES").map(|names| ("LISTEN_FDNAMES", names)));
+        variables
+    }
+}
+
+/// Checks that the descriptors which a command passes on are open.
+///
+/// It must come before the program opens anything: what is open then is the caller's.
+///
+/// # Errors
+/// A descriptor that is not open.
+pub fn check(command: &Command) -> Result<()> {
+    let passed = match command {
+        Command::Create(options) => Passed::with_activation(options.preserve_fds),
+        Command::Run(options) => Passed::with_activation(options.create.preserve_fds),
+        Command::Exec(options) => Passed::preserved(options.preserve_fds),
+        _ => return Ok(()),
+    };
+    fds::check_passed(passed.count())
+}
