@@ -63,18 +63,20 @@ pub(crate) fn make_directory(root: impl std::os::fd::AsFd, directory: &Path) -> 
     }
 }
 
-/// Adds HOME from the container's passwd where the environment lacks it.
+/// Adds HOME from the container's passwd where the environment lacks it or has it empty, as runc does.
 ///
 /// # Errors
 /// None: without an entry it is `/`.
 pub(crate) fn complete_environment(root: impl std::os::fd::AsFd, process: &mut Process) {
-    if process.env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=")) {
+    if process
+        .env
+        .iter()
+        .any(|entry| entry.as_bytes().strip_prefix(b"HOME=").is_some_and(|home| !home.is_empty()))
+    {
         return;
     }
-    let home = home(root, process.user.uid).unwrap_or_else(|| "/".into());
-    if let Ok(entry) = CString::new([b"HOME=", home.as_bytes()].concat()) {
-        process.env.push(entry);
-    }
+    let home = home(root, process.user.uid);
+    process.set_variable("HOME", home.as_deref().unwrap_or("/"));
 }
 
 fn home(root: impl std::os::fd::AsFd, uid: u32) -> Option<String> {

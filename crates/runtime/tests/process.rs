@@ -73,9 +73,9 @@ fn of_two_variables_with_one_name_the_last_counts() {
     let bundle = with(
         sandbox.bundle("env").args(["env"]),
         "env",
-        json!(["A=1", "PATH=/bin", "B=x=y", "A=2", "HOME=/here", "EMPTY="]),
+        json!(["A=1", "PATH=/usr/bin", "B=x=y", "A=2", "HOME=/here", "EMPTY="]),
     );
-    let expected = "PATH=/bin\nB=x=y\nA=2\nHOME=/here\nEMPTY=\n";
+    let expected = "PATH=/usr/bin\nB=x=y\nA=2\nHOME=/here\nEMPTY=\n";
     sandbox.run(&bundle).output().succeeds().prints(expected);
 }
 
@@ -87,6 +87,14 @@ fn home_comes_from_the_containers_passwd() {
         let bundle = sandbox.bundle(short).user(uid, 0).script("echo $HOME");
         sandbox.run(&bundle).output().succeeds().prints(&format!("{home}\n"));
     }
+}
+
+#[test]
+fn an_empty_home_counts_as_none() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("empty").env("HOME=").script("echo $HOME");
+    sandbox.run(&bundle).output().succeeds().prints("/root\n");
 }
 
 #[test]
@@ -376,10 +384,9 @@ fn a_scheduler_that_makes_no_sense_is_refused_with_its_place() {
 fn the_io_priority_is_set() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    for (short, class, level, expected) in [
-        ("best", "IOPRIO_CLASS_BE", 6, "best-effort: prio 6\n"),
-        ("idle", "IOPRIO_CLASS_IDLE", 0, "idle: prio 0\n"),
-    ] {
+    for (short, class, level, expected) in
+        [("best", "IOPRIO_CLASS_BE", 6, "best-effort: prio 6\n"), ("idle", "IOPRIO_CLASS_IDLE", 0, "idle\n")]
+    {
         let bundle = sandbox.bundle(short).script("ionice -p $$");
         let priority = json!({ "class": class, "priority": level });
         sandbox.run(&with(bundle, "ioPriority", priority)).output().succeeds().prints(expected);

@@ -41,12 +41,19 @@ pub fn set_mask(set: Set) -> Result<()> {
     check(returned).map(drop).call(|| format!("rt_sigprocmask(SETMASK, {:#x})", set.0))
 }
 
-/// Gives `signal` its default disposition.
+/// Gives `signal` its default disposition, those signals too that the C library keeps for itself.
 ///
 /// # Errors
 /// EINVAL for SIGKILL, SIGSTOP and numbers that do not exist.
 pub fn reset(signal: i32) -> Result<()> {
-    set_disposition(signal, libc::SIG_DFL)
+    /// SIG_DFL without flags and mask: all bytes are zero, in the layout of any machine.
+    const DEFAULT: [u64; 8] = [0; 8];
+    // SAFETY: the kernel reads a struct sigaction, 32 bytes at most, from the live array; the old one is not asked for.
+    // SIG_DFL runs no code of ours, so no handler can break an invariant.
+    let returned = unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), 8)
+    };
+    check(returned).map(drop).call(|| format!("rt_sigaction({signal}, SIG_DFL)"))
 }
 
 /// Ignores `signal`.
@@ -54,16 +61,10 @@ pub fn reset(signal: i32) -> Result<()> {
 /// # Errors
 /// As [`reset`].
 pub fn ignore(signal: i32) -> Result<()> {
-    set_disposition(signal, libc::SIG_IGN)
-}
-
-fn set_disposition(signal: i32, handler: libc::sighandler_t) -> Result<()> {
-    // SAFETY: SIG_DFL and SIG_IGN run no code of ours, so no handler can break an invariant.
-    let returned = unsafe { libc::signal(signal, handler) };
+    // SAFETY: SIG_IGN runs no code of ours, so no handler can break an invariant.
+    let returned = unsafe { libc::signal(signal, libc::SIG_IGN) };
     let result = if returned == libc::SIG_ERR { Err(Errno::INVAL) } else { Ok(()) };
-    result.call(|| {
-        format!("signal({signal}, {})", if handler == libc::SIG_IGN { "SIG_IGN" } else { "SIG_DFL" })
-    })
+    result.call(|| format!("signal({signal}, SIG_IGN)"))
 }
 
 /// Gives every signal its default disposition and blocks none, as a program expects to start.
@@ -78,8 +79,7 @@ pub fn reset_all(ignored: Option<Set>) -> Result<()> {
     for signal in
         (1..=LAST).filter(|&signal| ignored.has(signal) && signal != libc::SIGKILL && signal != libc::SIGSTOP)
     {
-        // glibc keeps 32 and 33 for itself and answers EINVAL; they are never ignored.
-        let _ = reset(signal);
+        reset(signal)?;
     }
     set_mask(Set::EMPTY)
 }
