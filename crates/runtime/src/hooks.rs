@@ -126,12 +126,12 @@ fn one(hook: &Hook, document: &Document, text: &[u8]) -> std::result::Result<(),
     if status.success() {
         return Ok(());
     }
-    let said = complaints.map(said).unwrap_or_default();
+    let said = complaints.as_ref().map(said).unwrap_or_default();
     Err(format!("{status}{said}"))
 }
 
 /// Reads what a failed hook said.
-fn said(complaints: File) -> String {
+fn said(complaints: &File) -> String {
     let mut bytes = vec![0; 4096];
     let length = complaints.read_at(&mut bytes, 0).unwrap_or(0);
     match String::from_utf8_lossy(&bytes[..length]).trim() {

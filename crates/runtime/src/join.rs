@@ -256,7 +256,7 @@ impl Attempt<'_> {
         if let Some(path) = self.request.pidfd_socket {
             deliver::descriptor(path, self.child.pidfd.as_fd(), &self.request.container.state.id)?;
         }
-        parent.proceed()?;
+        parent.proceed().map_err(|_| self.died())?;
         match parent.hear()? {
             Said::Failed(chain) => Err(Error::Init { chain }),
             _ => Ok(master),

@@ -350,7 +350,7 @@ impl Attempt<'_> {
             }
         }
         self.after_setup(pid, state)?;
-        parent.proceed()?;
+        parent.proceed().map_err(|_| self.died())?;
         Ok(master)
     }
 

@@ -308,15 +308,16 @@ impl StateDir {
         for name in [STATE, CONFIG] {
             self.remove_file(name)?;
         }
-        match rustix::fs::unlinkat(&self.directory, NOTIFY, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno).doing(|| "remove the directory for notifications"),
-        }
         let path = self.root.join(self.id.as_str());
         let mut removed = rustix::fs::rmdir(&path);
+        // What only some containers have.
         if removed == Err(Errno::NOTEMPTY) {
             for name in [GATE, STATE_NEXT, NOTIFY_SOCKET] {
                 self.remove_file(name)?;
+            }
+            match rustix::fs::unlinkat(&self.directory, NOTIFY, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno).doing(|| "remove the directory for notifications"),
             }
             removed = rustix::fs::rmdir(&path);
         }

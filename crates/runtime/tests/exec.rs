@@ -1,5 +1,6 @@
 //! `exec`: another process in a container, with what the container's own has and what was typed.
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use bulkhead_testkit::{Bundle, Run, Sandbox, is_root, requires, wait_until};
@@ -53,7 +54,8 @@ fn flags_change_directory_environment_user_and_groups() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
     let bundle = launched(&sandbox, |bundle| bundle.env("A=1"));
-    let flags = ["--cwd", "/var", "--env", "A=2", "-e", "B=3", "--user", "7:8", "--additional-gids", "9", "-g", "10"];
+    let flags =
+        ["--cwd", "/var", "--env", "A=2", "-e", "B=3", "--user", "7:8", "--additional-gids", "9", "-g", "10"];
     let run = script(&sandbox, &bundle, &flags, "pwd; echo $A $B $HOME; id -u; id -G");
     run.output().succeeds().prints("/var\n2 3 /\n7\n8 9 10\n");
 }
@@ -95,10 +97,16 @@ fn capabilities_can_be_added() {
     let bundle = launched(&sandbox, |bundle| {
         let one = json!(["CAP_CHOWN"]);
         bundle.edit(|config| {
-            config["process"]["capabilities"] = json!({ "bounding": one, "effective": one, "permitted": one });
+            config["process"]["capabilities"] =
+                json!({ "bounding": one, "effective": one, "permitted": one });
         })
     });
-    let run = script(&sandbox, &bundle, &["--cap", "CAP_KILL"], "grep -E '^Cap(Bnd|Eff|Amb|Inh)' /proc/self/status");
+    let run = script(
+        &sandbox,
+        &bundle,
+        &["--cap", "CAP_KILL"],
+        "grep -E '^Cap(Bnd|Eff|Amb|Inh)' /proc/self/status",
+    );
     let expected = "CapInh:\t0000000000000000\nCapEff:\t0000000000000021\nCapBnd:\t0000000000000021\nCapAmb:\t0000000000000000\n";
     run.output().succeeds().prints(expected);
 }
@@ -111,7 +119,11 @@ fn labels_of_security_modules_that_are_not_there_are_refused() {
     let sandbox = sandbox();
     let bundle = launched(&sandbox, |bundle| bundle);
     for (flag, name) in [("--apparmor=x-label", "AppArmor"), ("--process-label=x-label", "SELinux")] {
-        script(&sandbox, &bundle, &[flag], "true").output().exits_with(255).complains(name).complains("x-label");
+        script(&sandbox, &bundle, &[flag], "true")
+            .output()
+            .exits_with(255)
+            .complains(name)
+            .complains("x-label");
     }
 }
 
@@ -169,7 +181,8 @@ fn the_exit_code_is_the_processs_own() {
 fn what_exec_cannot_do_is_255_and_a_sentence() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    let bundle = launched(&sandbox, |bundle| bundle.file("/etc/plain", "text").file("/bin/alien", "\u{7f}ELF no"));
+    let bundle =
+        launched(&sandbox, |bundle| bundle.file("/etc/plain", "text").file("/bin/alien", "\u{7f}ELF no"));
     sandbox.command("chmod").arg("755").arg(bundle.rootfs().join("bin/alien")).output().succeeds();
     for (program, words) in [
         ("no-such-program", "executable file not found in $PATH"),
@@ -268,7 +281,8 @@ fn a_sub_cgroup_is_joined() {
             }
         }
     }
-    let output = script(&sandbox, &bundle, &["--cgroup", "inner"], "cat /proc/self/cgroup").output().succeeds();
+    let output =
+        script(&sandbox, &bundle, &["--cgroup", "inner"], "cat /proc/self/cgroup").output().succeeds();
     assert!(output.stdout.lines().any(|line| line.ends_with("/inner")), "{output}");
     for outside in ["../..", "/..", "inner/../.."] {
         let output = script(&sandbox, &bundle, &["--cgroup", outside], "true").output();
@@ -283,11 +297,18 @@ fn a_pidfd_is_sent_to_a_socket() {
     let bundle = launched(&sandbox, |bundle| bundle);
     let path = sandbox.directory().join("pidfd.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let running = sandbox.runtime().args(["exec", "--pidfd-socket"]).arg(&path).args([bundle.id(), "sleep", "1000"]);
+    let running =
+        sandbox.runtime().args(["exec", "--pidfd-socket"]).arg(&path).args([bundle.id(), "sleep", "1000"]);
     let running = running.spawn();
     let (stream, _) = listener.accept().unwrap();
     let message = bulkhead_sys::message::receive(&stream, 4096).unwrap();
     let [pidfd] = message.descriptors.as_slice() else { panic!("one descriptor arrives: {message:?}") };
+    // It arrives before the program is executed, so that nobody can miss the beginning.
+    wait_until("the program runs", || {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap_or_default().trim();
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
+    });
     bulkhead_sys::process::signal(pidfd, 15).unwrap();
     running.wait().exits_with(128 + 15);
 }
@@ -298,7 +319,10 @@ fn nothing_is_left_of_a_process_whose_container_dies() {
     let sandbox = sandbox();
     let bundle = launched(&sandbox, |bundle| bundle);
     let running = sandbox.exec(&bundle, ["sleep", "1000"]).spawn();
-    wait_until("the process runs", || sandbox.exec(&bundle, ["pgrep", "-c", "sleep"]).output().stdout == "2\n" || sandbox.exec(&bundle, ["sh", "-c", "ps | grep -c '[s]leep 1000'"]).output().stdout == "2\n");
+    wait_until("the process runs", || {
+        sandbox.exec(&bundle, ["pgrep", "-c", "sleep"]).output().stdout == "2\n"
+            || sandbox.exec(&bundle, ["sh", "-c", "ps | grep -c '[s]leep 1000'"]).output().stdout == "2\n"
+    });
     sandbox.kill(&bundle, "KILL");
     running.wait().exits_with(128 + 9);
 }

@@ -1,5 +1,11 @@
 //! The program of a container: how it is found, who it is, what it may do, with which limits it starts.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a step of the preparation that fails ends the test"
+)]
+
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
@@ -218,10 +224,9 @@ fn a_user_keeps_only_the_ambient_set() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
     let (two, one) = (json!(["CAP_CHOWN", "CAP_KILL"]), json!(["CAP_CHOWN"]));
-    for (short, ambient, expected) in [
-        ("ambient", one.clone(), [TWO, ONE, ONE, TWO, ONE]),
-        ("without", json!([]), [TWO, NONE, NONE, TWO, NONE]),
-    ] {
+    for (short, ambient, expected) in
+        [("ambient", one, [TWO, ONE, ONE, TWO, ONE]), ("without", json!([]), [TWO, NONE, NONE, TWO, NONE])]
+    {
         let bundle = sandbox.bundle(short).user(1000, 1000).args(["cat", "/proc/self/status"]);
         let all = json!({
             "bounding": two, "permitted": two, "effective": two, "inheritable": two, "ambient": ambient,
