@@ -26,7 +26,8 @@ pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
     match context.cgroups {
         [only] if only.version == Version::V2 => {
             let tree = part(only, attributes).doing(doing)?;
-            sys_mount::attach(&tree, &target).doing(doing)
+            sys_mount::attach(&tree, &target).doing(doing)?;
+            context.spent.take(tree);
         }
         // Beside v1, the v2 hierarchy has no controller that a program would look for: left out, as in runc.
         views => {
@@ -39,13 +40,18 @@ pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
             for view in views {
                 let tree = part(view, attributes).doing(doing)?;
                 sys_mount::attach_at(&tree, base.as_fd(), Path::new(&view.name)).doing(doing)?;
+                context.spent.take(tree);
             }
-            if mount.attributes.set & attribute::RDONLY == 0 {
-                return Ok(());
+            if mount.attributes.set & attribute::RDONLY != 0 {
+                let readonly = Attributes::new(attribute::RDONLY, 0);
+                sys_mount::set_attributes(&base, readonly, Reach::Mount).doing(doing)?;
             }
-            sys_mount::set_attributes(&base, Attributes::new(attribute::RDONLY, 0), Reach::Mount).doing(doing)
+            context.spent.take(tmpfs);
+            context.spent.take(base);
         }
     }
+    context.spent.take(target);
+    Ok(())
 }
 
 /// Makes the directories and links that the parts need, in a tmpfs that nobody else has seen yet.

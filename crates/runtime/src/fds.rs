@@ -1,12 +1,14 @@
 //! Which descriptors the user's program gets: its three streams and those the caller asked to pass.
 
+use std::os::fd::BorrowedFd;
+
 use bulkhead_sys::process;
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
 
 /// The first descriptor after the standard streams.
-pub(crate) const FIRST: u32 = 3;
+const FIRST: u32 = 3;
 
 /// Checks, before anything else is opened, that the descriptors to pass are there.
 ///
@@ -24,12 +26,17 @@ pub(crate) fn check_passed(count: u32) -> Result<()> {
     Ok(())
 }
 
-/// Leaves only the standard streams and `count` descriptors from 3 on open across execve(2).
+/// Closes every descriptor but the standard streams, `count` from 3 on, which the program gets, and `needed`, which are
+/// close-on-exec.
+///
+/// From here on the process has no descriptor of the host: locks that the parent held end with the parent, and no
+/// working directory can be reached through one (CVE-2024-21626). Owners of the closed ones must not be used again;
+/// the process only becomes another program, or exits at once.
 ///
 /// # Errors
 /// As close_range(2) and fcntl(2).
-pub(crate) fn seal(count: u32) -> Result<()> {
-    process::close_on_exec_from(FIRST + count).doing(|| "close the runtime's descriptors at execve")?;
+pub(crate) fn seal(count: u32, needed: &[BorrowedFd<'_>]) -> Result<()> {
+    process::close_all_but(FIRST + count, needed).doing(|| "close the runtime's descriptors")?;
     for number in FIRST..FIRST + count {
         process::set_close_on_exec(number.cast_signed(), false)
             .doing(|| format!("pass descriptor {number}"))?;

@@ -104,6 +104,12 @@ impl Parent {
     }
 }
 
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Child {
     /// Wraps a socket on which failures are reported, such as the one that `start` passes through the gate.
     pub fn from_socket(socket: OwnedFd) -> Self {

@@ -4,7 +4,7 @@
 //! that follows; the root is entered after everything that needs the host's files; privileges are dropped last.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulkhead_cgroup::{Joiner, View};
 use bulkhead_sys::namespace::{self, Kind};
@@ -24,7 +24,8 @@ use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::procfs::Procfs;
 use crate::rootfs::{self, Entry};
-use crate::{credentials, fds, gate, handshake, limits, mount, program};
+use crate::spent::Spent;
+use crate::{credentials, gate, handshake, limits, mount, program};
 
 /// Everything that the child gets from the parent.
 pub(crate) struct Inheritance<'a> {
@@ -68,6 +69,7 @@ struct Init<'a> {
     program: Option<std::ffi::CString>,
     /// Mounts that become read-only once everything in them is made.
     unsealed: Vec<OwnedFd>,
+    spent: Spent,
 }
 
 /// A step of the set-up.
@@ -97,7 +99,8 @@ const STEPS: &[(&str, Step)] = &[
 
 /// Sets the container up and becomes its program; returns the exit status of a failure, which was reported.
 pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
-    let mut init = Init { given, birthplace, root: None, program: None, unsealed: Vec::new() };
+    let mut init =
+        Init { given, birthplace, root: None, program: None, unsealed: Vec::new(), spent: Spent::default() };
     for (_, step) in STEPS {
         if let Err(error) = step(&mut init) {
             init.given.socket.failed(&chain(&error));
@@ -107,7 +110,7 @@ pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
     // From here on a failure is reported to whoever opens the gate.
     let socket = match &init.given.gate {
         None => init.given.socket,
-        Some(gate) => match wait_at_gate(gate, init.given.passed) {
+        Some(gate) => match gate::wait(gate) {
             Ok(socket) => socket,
             Err(_) => return 1,
         },
@@ -115,13 +118,6 @@ pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
     let error = finish(init.given.plan, &init.given.process, init.given.document, init.program.as_deref());
     socket.failed(&chain(&error));
     1
-}
-
-/// Waits without a descriptor of the host: locks that the parent held end, and nothing can be reached through it.
-fn wait_at_gate(gate: &OwnedFd, passed: u32) -> Result<handshake::Child> {
-    process::close_all_but(fds::FIRST + passed, &[gate.as_fd()])
-        .doing(|| "close the runtime's descriptors")?;
-    gate::wait(gate)
 }
 
 /// The last moments: hooks of the start, then the program. Returns only an error.
@@ -245,6 +241,7 @@ fn mount_all(init: &mut Init<'_>) -> Result<()> {
         cgroups: &init.given.cgroup_views,
         prepared: &init.given.prepared,
         label: init.given.plan.mount_label.as_deref(),
+        spent: &init.spent,
     };
     let mounts = init.given.plan.mounts.iter().enumerate();
     let unsealed: Result<Vec<_>> =
@@ -263,7 +260,9 @@ fn make_devices(init: &mut Init<'_>) -> Result<()> {
     let method = if init.in_user_namespace() { Method::Bind } else { Method::Make };
     device::make(root, &plan.devices, method)?;
     let dev = crate::target::directory(root, "/dev".as_ref())?;
-    device::link(dev.as_fd())
+    device::link(dev.as_fd())?;
+    init.spent.take(dev);
+    Ok(())
 }
 
 fn run_hooks(init: &mut Init<'_>) -> Result<()> {
@@ -303,14 +302,18 @@ fn set_sysctl(init: &mut Init<'_>) -> Result<()> {
 fn hide_paths(init: &mut Init<'_>) -> Result<()> {
     let plan = init.given.plan;
     let root = init.root()?;
-    program::make_directory(root, &init.given.process.cwd)?;
+    if init.given.process.cwd != Path::new("/") {
+        program::make_directory(root, &init.given.process.cwd)?;
+    }
     mount::seal(&init.unsealed)?;
-    rootfs::make_readonly(root, &plan.readonly)?;
+    rootfs::make_readonly(root, &plan.readonly, &init.spent)?;
     if plan.masked.is_empty() {
         return Ok(());
     }
     let null = rootfs::host_null()?;
-    rootfs::mask(root, &plan.masked, null.as_fd())
+    rootfs::mask(root, &plan.masked, null.as_fd(), &init.spent)?;
+    init.spent.take(null);
+    Ok(())
 }
 
 fn enter_root(init: &mut Init<'_>) -> Result<()> {
@@ -326,6 +329,7 @@ fn assume_persona(init: &mut Init<'_>) -> Result<()> {
         passed: given.passed,
         ignored: given.ignored,
         socket: &given.socket,
+        gate: given.gate.as_ref().map(AsFd::as_fd),
     };
     init.program = Some(persona.assume(&mut given.process)?);
     Ok(())

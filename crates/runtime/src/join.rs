@@ -194,6 +194,7 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
         passed: given.passed,
         ignored: given.ignored,
         socket: &given.socket,
+        gate: None,
     };
     let found = persona.assume(&mut given.process)?;
     given.socket.ready()?;

@@ -41,6 +41,7 @@ pub mod root;
 pub mod rootfs;
 pub mod shield;
 pub mod signal;
+mod spent;
 pub mod state;
 mod target;
 pub mod template;

@@ -16,6 +16,7 @@ use crate::error::{Doing, Error, Result};
 use crate::plan::mount_options::Change;
 use crate::plan::mounts::{Mount, Source};
 use crate::plan::namespaces::Namespaces;
+use crate::spent::Spent;
 use crate::{copy_up, target};
 
 /// Longest value that fsconfig(2) takes.
@@ -35,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub prepared: &'a [Option<OwnedFd>],
     /// The SELinux context of mounts.
     pub label: Option<&'a str>,
+    /// Where descriptors go that have done their work.
+    pub spent: &'a Spent,
 }
 
 /// Performs mount number `index` of the plan; returns it if it is to be made read-only when all is in place.
@@ -103,14 +106,8 @@ fn bind(
     reach: Reach,
     prepared: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    let opened;
-    let tree = match prepared {
-        Some(tree) => tree,
-        None => {
-            opened = open_source(source, reach)?;
-            opened.as_fd()
-        }
-    };
+    let opened = if prepared.is_none() { Some(open_source(source, reach)?) } else { None };
+    let Some(tree) = prepared.or(opened.as_ref().map(AsFd::as_fd)) else { return Ok(()) };
     let doing = || format!("bind {} at {}", source.display(), mount.destination.display());
     let found = rustix::fs::fstat(tree).doing(doing)?;
     let target = if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
@@ -119,7 +116,10 @@ fn bind(
         target::file(context.root, &mount.destination)?
     };
     change(tree, mount)?;
-    sys_mount::attach(tree, &target).doing(doing)
+    sys_mount::attach(tree, &target).doing(doing)?;
+    context.spent.take(target);
+    opened.into_iter().for_each(|tree| context.spent.take(tree));
+    Ok(())
 }
 
 /// Changes attributes and propagation of a mount that may be attached or not.
@@ -181,7 +181,12 @@ fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Opt
         legacy(context, mount, new, target.as_fd(), Change { set, ..mount.attributes })?
     } else {
         let doing = || explain(context, mount, new);
-        match configure(context, new, set, mode).and_then(|filesystem| filesystem.mount(set)) {
+        let created = configure(context, new, set, mode).and_then(|filesystem| {
+            let tree = filesystem.mount(set);
+            context.spent.take(filesystem);
+            tree
+        });
+        match created {
             Err(error) if error.errno() == Errno::PERM => {
                 let Some(host) = substitute(context.namespaces, new.kind) else {
                     return Err(error).doing(doing);
@@ -199,7 +204,12 @@ fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Opt
             }
         }
     };
-    Ok(is_sealed.then_some(tree))
+    context.spent.take(target);
+    if is_sealed {
+        return Ok(Some(tree));
+    }
+    context.spent.take(tree);
+    Ok(None)
 }
 
 /// A tmpfs over a directory of the image gets that one's mode, as under runc: /tmp stays open to all.

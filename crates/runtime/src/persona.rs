@@ -1,7 +1,7 @@
 //! From the runtime to the user: the last steps of a process, the same for the container's first and for `exec`.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_seccomp::Program;
 use bulkhead_sys::{credentials as sys_credentials, signal};
@@ -30,6 +30,8 @@ pub(crate) struct Persona<'a> {
     pub ignored: Option<signal::Set>,
     /// The conversation with the parent.
     pub socket: &'a handshake::Child,
+    /// Where the process will wait for `start`.
+    pub gate: Option<BorrowedFd<'a>>,
 }
 
 impl Persona<'_> {
@@ -44,7 +46,8 @@ impl Persona<'_> {
             .doing(|| "open the container's root")?;
         program::complete_environment(&root, process);
         drop(root);
-        fds::seal(self.passed)?;
+        let needed: Vec<_> = std::iter::once(self.socket.as_fd()).chain(self.gate).collect();
+        fds::seal(self.passed, &needed)?;
         console::give_streams(process.user.uid);
         label(process)?;
         rustix::process::umask(Mode::from_raw_mode(process.user.umask));

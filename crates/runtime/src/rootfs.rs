@@ -11,6 +11,7 @@ use rustix::fs::{FileType, OFlags};
 
 use crate::error::{Doing, Error, Result};
 use crate::plan::Root;
+use crate::spent::Spent;
 use crate::{mount, overlay, target};
 
 /// Makes the root file system a mount of its own, private to the container, and returns its root directory.
@@ -87,7 +88,12 @@ fn unescape(field: &str) -> String {
 ///
 /// # Errors
 /// What the kernel says of the mounts.
-pub fn mask(root: BorrowedFd<'_>, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn mask(
+    root: BorrowedFd<'_>,
+    paths: &[PathBuf],
+    null: BorrowedFd<'_>,
+    spent: &Spent,
+) -> Result<()> {
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let doing = || format!("mask {}", path.display());
@@ -102,6 +108,9 @@ pub fn mask(root: BorrowedFd<'_>, paths: &[PathBuf], null: BorrowedFd<'_>) -> Re
                     let first = tmpfs.mount(attribute::RDONLY).doing(doing)?;
                     let clone = sys_mount::clone_tree(&first, Path::new(""), Reach::Mount).doing(doing)?;
                     sys_mount::attach(&first, &hidden).doing(doing)?;
+                    spent.take(tmpfs);
+                    spent.take(first);
+                    spent.take(hidden);
                     empty = Some(clone);
                     continue;
                 }
@@ -110,7 +119,10 @@ pub fn mask(root: BorrowedFd<'_>, paths: &[PathBuf], null: BorrowedFd<'_>) -> Re
             sys_mount::clone_tree(null, Path::new(""), Reach::Mount).doing(doing)?
         };
         sys_mount::attach(&cover, &hidden).doing(doing)?;
+        spent.take(cover);
+        spent.take(hidden);
     }
+    empty.into_iter().for_each(|cover| spent.take(cover));
     Ok(())
 }
 
@@ -118,13 +130,15 @@ pub fn mask(root: BorrowedFd<'_>, paths: &[PathBuf], null: BorrowedFd<'_>) -> Re
 ///
 /// # Errors
 /// What the kernel says of the mounts.
-pub fn make_readonly(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<()> {
+pub(crate) fn make_readonly(root: BorrowedFd<'_>, paths: &[PathBuf], spent: &Spent) -> Result<()> {
     for path in paths {
         let doing = || format!("make {} read-only", path.display());
         let Some(found) = find(root, path)? else { continue };
         let tree = sys_mount::clone_tree(&found, Path::new(""), Reach::Tree).doing(doing)?;
         sys_mount::set_attributes(&tree, Attributes::new(attribute::RDONLY, 0), Reach::Tree).doing(doing)?;
         sys_mount::attach(&tree, &found).doing(doing)?;
+        spent.take(tree);
+        spent.take(found);
     }
     Ok(())
 }

@@ -176,6 +176,12 @@ pub struct Filesystem {
     kind: String,
 }
 
+impl From<Filesystem> for OwnedFd {
+    fn from(filesystem: Filesystem) -> Self {
+        filesystem.context
+    }
+}
+
 impl Filesystem {
     /// Opens a configuration context for the file system type `kind`.
     ///
