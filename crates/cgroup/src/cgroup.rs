@@ -2,8 +2,9 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{Access, AtFlags, CWD, Mode};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::apply;
@@ -66,6 +67,14 @@ impl Member {
                 let dir = Dir::open(&self.path)?;
                 Ok(self.dir.get_or_init(|| dir))
             }
+        }
+    }
+
+    /// Opens one of the cgroup's files for writing, through the directory's descriptor if that is open anyway.
+    pub(crate) fn open_to_write(&self, file: &str) -> Result<OwnedFd> {
+        match self.dir.get() {
+            Some(dir) => dir.open_to_write(file),
+            None => Dir::open_file_by_path(&self.path, file, OFlags::WRONLY),
         }
     }
 
@@ -151,7 +160,6 @@ impl Cgroup {
         }
         let is_new = self.make_directory(&place.path)?;
         let member = Member::new(place.version, place.controllers.clone(), place.path.clone());
-        member.dir()?;
         self.members.push(member);
         let Some(member) = self.members.last() else { return Ok(is_new) };
         if !is_new {

@@ -31,6 +31,14 @@ impl Dir {
         Ok(Self { fd, path: path.to_owned() })
     }
 
+    /// Opens a file of a directory that need not be open itself; no component may be a symbolic link.
+    pub(crate) fn open_file_by_path(path: &str, file: &str, flags: OFlags) -> Result<OwnedFd> {
+        let rules = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let whole = format!("{path}/{file}");
+        lookup(CWD, whole.as_str(), flags | OFlags::CLOEXEC, rules)
+            .map_err(|errno| Error::system(path, format!("openat2({file})"), errno))
+    }
+
     /// Opens a directory below this one; `relative` may not leave it, nor the mount, nor meet a link.
     pub(crate) fn open_below(&self, relative: &CStr) -> Result<Self> {
         let rules = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
@@ -139,7 +147,15 @@ fn resolve(
     path: impl Arg + Copy,
     rules: ResolveFlags,
 ) -> std::result::Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    lookup(dir, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rules)
+}
+
+fn lookup(
+    dir: BorrowedFd<'_>,
+    path: impl Arg + Copy,
+    flags: OFlags,
+    rules: ResolveFlags,
+) -> std::result::Result<OwnedFd, Errno> {
     let mut result = Err(Errno::AGAIN);
     for _ in 0..ATTEMPTS {
         result = rustix::fs::openat2(dir, path, flags, Mode::empty(), rules);

@@ -16,26 +16,43 @@ use crate::host::Version;
 const ATTEMPTS: u32 = 5;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(30);
 
-/// The open doors of a cgroup. Opened by the parent, used by the child, which then opens nothing on the host's side.
+/// The doors of a cgroup, for a child that is about to be made.
 #[derive(Debug)]
 pub struct Joiner<'a> {
     cgroup: &'a Cgroup,
-    v1: Vec<(&'a Member, OwnedFd)>,
+    v1: Vec<(&'a Member, Option<OwnedFd>)>,
+}
+
+/// Who opens the `tasks` files of v1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doors {
+    /// The maker of the child: the child will have lost the right, in a user namespace of its own.
+    OpenedByParent,
+    /// The child, which has the same rights. Its maker then has nothing to close.
+    OpenedByChild,
 }
 
 impl Cgroup {
-    /// Opens the `tasks` file of every v1 directory, one call for each, and the v2 directory.
+    /// Opens the v2 directory and, for a child that cannot, the `tasks` file of every v1 directory.
     ///
     /// # Errors
     /// [`Error::System`] when one cannot be opened.
-    pub fn joiner(&self) -> Result<Joiner<'_>> {
+    pub fn joiner(&self, doors: Doors) -> Result<Joiner<'_>> {
         if let Some(member) = self.v2() {
             member.dir()?;
         }
         let v1 = self.members.iter().filter(|member| member.version == Version::V1);
-        let v1 = v1.map(|member| Ok((member, member.dir()?.open_to_write("tasks")?)));
+        let open = |member| match doors {
+            Doors::OpenedByParent => open_tasks(member).map(Some),
+            Doors::OpenedByChild => Ok(None),
+        };
+        let v1 = v1.map(|member| Ok((member, open(member)?)));
         Ok(Joiner { cgroup: self, v1: v1.collect::<Result<_>>()? })
     }
+}
+
+fn open_tasks(member: &Member) -> Result<OwnedFd> {
+    member.open_to_write("tasks")
 }
 
 impl Joiner<'_> {
@@ -49,7 +66,9 @@ impl Joiner<'_> {
     /// # Errors
     /// [`Error::System`], among others with ENOSPC when a cpuset has no CPUs.
     pub fn join_self(&self) -> Result<()> {
-        self.v1.iter().try_for_each(|(member, tasks)| {
+        self.v1.iter().try_for_each(|(member, opened)| {
+            let by_child = if opened.is_none() { Some(open_tasks(member)?) } else { None };
+            let Some(tasks) = opened.as_ref().or(by_child.as_ref()) else { return Ok(()) };
             match retry_on_intr(|| rustix::io::write(tasks.as_fd(), b"0")) {
                 Ok(_) => Ok(()),
                 // What kernels before 5.6 and some controllers say to a lone thread.

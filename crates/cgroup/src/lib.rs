@@ -25,7 +25,7 @@
 //!
 //! # Example
 //! ```no_run
-//! use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Host, Need, Places, Plan};
+//! use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Host, Need, Places, Plan};
 //! use bulkhead_spec::Resources;
 //!
 //! let host = Host::detect()?;
@@ -37,7 +37,7 @@
 //! let record = places.record()?; // and into the state file with it
 //! let cgroup = Cgroup::create(&places, &record, &plan, Need::Required)?;
 //!
-//! let joiner = cgroup.joiner()?;
+//! let joiner = cgroup.joiner(Doors::OpenedByParent)?;
 //! let into_cgroup = joiner.into_cgroup_fd(); // for clone3(2); then, in the single-threaded child:
 //! joiner.join_self()?;
 //! # drop(joiner);
@@ -77,7 +77,7 @@ pub use cgroup::{Cgroup, Need, Record};
 pub use error::{Error, Result};
 pub use freeze::Freezer;
 pub use host::{Hierarchy, Host, Layout, Version};
-pub use join::Joiner;
+pub use join::{Doors, Joiner};
 pub use oom::{OomEvent, OomWatch};
 pub use path::{CgroupPath, Places, SubCgroups};
 pub use plan::{Devices, Plan, Write};

@@ -38,8 +38,7 @@ impl Document {
             annotations: state.annotations.clone(),
             owner: None,
         };
-        // A bundle may be gone before its container.
-        let directory = Some(PathBuf::from(&state.bundle)).filter(|bundle| bundle.is_dir());
+        let directory = Some(PathBuf::from(&state.bundle));
         Self { state, directory }
     }
 
@@ -111,7 +110,8 @@ fn one(hook: &Hook, document: &Document, text: &[u8]) -> std::result::Result<(),
     let complaints = rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC).map(File::from).ok();
     let stderr = complaints.as_ref().and_then(|file| file.try_clone().ok());
     command.stderr(stderr.map_or_else(Stdio::null, Stdio::from));
-    if let Some(directory) = &document.directory {
+    // A bundle may be gone before its container.
+    if let Some(directory) = document.directory.as_ref().filter(|directory| directory.is_dir()) {
         command.current_dir(directory);
     }
     if let Some((first, rest)) = hook.args.split_first() {

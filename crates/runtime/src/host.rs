@@ -31,13 +31,16 @@ impl Rights {
 /// Tells whether the caller is root of the initial user namespace, and so not rootless.
 ///
 /// # Errors
-/// As open(2) of `/proc/self/uid_map`.
+/// As stat(2) of `/proc/self/ns/user`.
 pub fn is_real_root() -> Result<bool> {
+    /// The inode of the initial user namespace, PROC_USER_INIT_INO of the kernel's linux/proc_ns.h.
+    const INITIAL: u64 = 0xEFFF_FFFD;
     if rustix::process::geteuid().as_raw() != 0 {
         return Ok(false);
     }
-    let map = read_record("/proc/self/uid_map").doing(|| "read /proc/self/uid_map")?;
-    Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
+    let path = "/proc/self/ns/user";
+    let found = rustix::fs::stat(path).doing(|| format!("look at {path}"))?;
+    Ok(found.st_ino == INITIAL)
 }
 
 /// Reads a file of procfs that is one record, which the kernel gives out whole: one read, where a file of unknown

@@ -326,6 +326,7 @@ fn assume_persona(init: &mut Init<'_>) -> Result<()> {
         filter: given.plan.seccomp.as_ref().map(|filter| &filter.program),
         keyring: given.keyring.as_deref(),
         groups: given.groups,
+        in_user_namespace: given.plan.namespaces.has(Kind::User),
         passed: given.passed,
         ignored: given.ignored,
         socket: &given.socket,

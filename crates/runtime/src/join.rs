@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use bulkhead_cgroup::{Joiner, SubCgroups};
+use bulkhead_cgroup::{Doors, Joiner, SubCgroups};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{credentials as sys_credentials, path, process as sys_process, schedule, signal};
 use rustix::fs::OFlags;
@@ -118,7 +118,7 @@ fn clone_child(
     let born_into = |kind: Kind| kind == Kind::Pid || (kind == Kind::User && rights == Rights::Unprivileged);
     let kinds = Kind::ALL.into_iter().filter(|&kind| namespaces.has(kind) && !born_into(kind)).collect();
     let cgroup = container.cgroup().sub(&request.sub_cgroups)?;
-    let joiner = match cgroup.joiner() {
+    let joiner = match cgroup.joiner(Doors::OpenedByParent) {
         Ok(joiner) => Some(joiner),
         Err(_) if cgroup.paths().is_empty() => None,
         Err(error) => return Err(error.into()),
@@ -191,6 +191,7 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
         filter: given.plan.seccomp.as_ref().map(|filter| &filter.program),
         keyring: given.keyring.as_deref(),
         groups: given.groups,
+        in_user_namespace: given.plan.namespaces.has(Kind::User),
         passed: given.passed,
         ignored: given.ignored,
         socket: &given.socket,

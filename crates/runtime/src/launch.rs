@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Host, Need, Places};
+use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Host, Need, Places};
 use bulkhead_sys::mount::{Attributes, Propagation, Reach, set_attributes};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{credentials, signal};
@@ -290,9 +290,10 @@ impl Attempt<'_> {
             // The child inherits it and is never visible without; an unprivileged child hides once it has its maps.
             credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
         }
-        let joiner = self.cgroup.as_ref().map(Cgroup::joiner).transpose()?;
-        let gate = (self.request.start == Start::AtGate).then(|| gate::build(&self.dir)).transpose()?;
         let in_user_namespace = plan.namespaces.has(Kind::User);
+        let doors = if in_user_namespace { Doors::OpenedByParent } else { Doors::OpenedByChild };
+        let joiner = self.cgroup.as_ref().map(|cgroup| cgroup.joiner(doors)).transpose()?;
+        let gate = (self.request.start == Start::AtGate).then(|| gate::build(&self.dir)).transpose()?;
         let with_host_rights = in_user_namespace && rights == Rights::Privileged;
         let mut birth = Birth::of_container(plan, rights)?;
         let cgroup_views = match (cgroup, &self.cgroup) {

@@ -24,6 +24,8 @@ pub(crate) struct Persona<'a> {
     pub keyring: Option<&'a CStr>,
     /// Whether supplementary groups can be set.
     pub groups: Groups,
+    /// Whether root is root of a user namespace only.
+    pub in_user_namespace: bool,
     /// How many descriptors from 3 on are passed.
     pub passed: u32,
     /// Signals that the runtime's caller ignores.
@@ -48,7 +50,10 @@ impl Persona<'_> {
         drop(root);
         let needed: Vec<_> = std::iter::once(self.socket.as_fd()).chain(self.gate).collect();
         fds::seal(self.passed, &needed)?;
-        console::give_streams(process.user.uid);
+        // Root can open its own streams again without owning them, but not those of an id outside its namespace.
+        if process.user.uid != 0 || self.in_user_namespace {
+            console::give_streams(process.user.uid);
+        }
         label(process)?;
         rustix::process::umask(Mode::from_raw_mode(process.user.umask));
         signal::reset_all(self.ignored).doing(|| "reset signals")?;

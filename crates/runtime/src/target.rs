@@ -142,7 +142,9 @@ fn make_directories(root: BorrowedFd<'_>, destination: &Path) -> Result<Made> {
         let parent = prefix.clone();
         let name = name.as_os_str();
         prefix.push(name);
-        let found = match open(root, &prefix, flags)? {
+        // The caller has looked for the whole path already.
+        let is_last = names.as_path().as_os_str().is_empty();
+        let found = match if is_last { None } else { open(root, &prefix, flags)? } {
             Some(found) => found,
             None => {
                 let at = directory.as_ref().map_or(root, AsFd::as_fd);

@@ -54,17 +54,6 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }
 
-/// Marks every descriptor from `first` on close-on-exec.
-///
-/// # Errors
-/// ENOSYS before Linux 5.9, EINVAL before 5.11 (the flag).
-pub fn close_on_exec_from(first: u32) -> Result<()> {
-    // SAFETY: close_range(2) with CLOEXEC closes nothing now; no descriptor that code here owns becomes invalid.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
-        .map(drop)
-        .call(|| format!("close_range({first}, ~0, CLOEXEC)"))
-}
-
 /// Closes every descriptor from `first` on but those of `keep`.
 ///
 /// For a process that is about to wait for long and then to become another program: no owner of a descriptor may use

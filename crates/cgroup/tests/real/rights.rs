@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Error, Host, Need, Places, Plan, Result};
+use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Error, Host, Need, Places, Plan, Result};
 use bulkhead_spec::Resources;
 
 /// Says to the test that runs again as nobody that it does.
@@ -47,7 +47,7 @@ fn as_nobody() {
 
     let cgroup = create("{}", Need::IfPermitted).unwrap();
     assert!(cgroup.paths().is_empty() && cgroup.record().made.is_empty(), "there is no cgroup");
-    let joiner = cgroup.joiner().unwrap();
+    let joiner = cgroup.joiner(Doors::OpenedByParent).unwrap();
     assert!(joiner.into_cgroup_fd().is_none());
     joiner.join_self().unwrap();
     assert!(cgroup.procs().unwrap().is_empty() && !cgroup.exists());

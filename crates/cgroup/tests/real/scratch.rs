@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Error, Host, Need, Places, Plan, Record};
+use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Error, Host, Need, Places, Plan, Record};
 use bulkhead_spec::Resources;
 use rustix::fs::{FileType, Mode};
 
@@ -92,7 +92,7 @@ impl Scratch {
     pub(crate) fn spawn_in(&mut self, cgroup: &Cgroup, script: &str) -> i32 {
         let gate = Gate::new();
         let pid = self.spawn(&format!("read go <{}; {script}", gate.path.display()));
-        cgroup.joiner().unwrap().join_other(pid).unwrap();
+        cgroup.joiner(Doors::OpenedByParent).unwrap().join_other(pid).unwrap();
         gate.open();
         pid
     }

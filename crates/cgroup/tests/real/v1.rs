@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bulkhead_cgroup::{Cgroup, Error, Freezer, SubCgroups};
+use bulkhead_cgroup::{Cgroup, Doors, Error, Freezer, SubCgroups};
 
 use crate::scratch::{Device, Scratch, eventually, file};
 
@@ -48,7 +48,7 @@ fn a_cgroup_is_made_limited_and_removed_with_its_parents() {
 fn a_single_thread_joins_by_tasks() {
     let Some(scratch) = Scratch::with_v1() else { return };
     let cgroup = scratch.create("{}").unwrap();
-    let joiner = cgroup.joiner().unwrap();
+    let joiner = cgroup.joiner(Doors::OpenedByParent).unwrap();
     // A test is one thread of the harness, and `tasks` moves just that.
     joiner.join_self().unwrap();
     let own = std::fs::read_to_string("/proc/thread-self/cgroup").unwrap();
@@ -68,7 +68,7 @@ fn a_cgroup_with_processes_or_a_frozen_one_is_refused_and_kept() {
     let Some(mut scratch) = Scratch::with_v1() else { return };
     let cgroup = scratch.create("{}").unwrap();
     let pid = scratch.spawn("exec sleep 600");
-    cgroup.joiner().unwrap().join_other(pid).unwrap();
+    cgroup.joiner(Doors::OpenedByParent).unwrap().join_other(pid).unwrap();
     assert_eq!(cgroup.procs().unwrap(), [pid]);
     let below = Path::new(&cgroup.paths()["freezer"]).join("below");
     std::fs::create_dir(&below).unwrap();
@@ -160,7 +160,7 @@ fn sub_cgroups_are_entered_and_removed_with_the_container() {
     assert!(sub.paths()["pids"].ends_with("/box/a/b"));
     assert!(sub.paths()["memory"].ends_with("/box"), "the other hierarchies keep their limits");
     let pid = scratch.spawn("exec sleep 600");
-    sub.joiner().unwrap().join_other(pid).unwrap();
+    sub.joiner(Doors::OpenedByParent).unwrap().join_other(pid).unwrap();
     assert_eq!(cgroup.procs().unwrap(), [pid], "processes below count");
     let error = cgroup.sub(&SubCgroups::parse(&["gone"]).unwrap()).unwrap_err();
     assert!(error.is_gone(), "{error}");
@@ -182,7 +182,7 @@ fn a_busy_cgroup_is_not_removed_and_says_so() {
     let Some(mut scratch) = Scratch::with_v1() else { return };
     let cgroup = scratch.create("{}").unwrap();
     let pid = scratch.spawn("exec sleep 600");
-    cgroup.joiner().unwrap().join_other(pid).unwrap();
+    cgroup.joiner(Doors::OpenedByParent).unwrap().join_other(pid).unwrap();
     let error = cgroup.remove().unwrap_err();
     assert_eq!(error.errno(), Some(rustix::io::Errno::BUSY), "{error}");
 }

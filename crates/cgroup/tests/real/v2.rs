@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bulkhead_cgroup::{Cgroup, Devices, Error, Freezer, Need, SubCgroups};
+use bulkhead_cgroup::{Cgroup, Devices, Doors, Error, Freezer, Need, SubCgroups};
 
 use crate::scratch::{Device, Scratch, eventually};
 
@@ -13,7 +13,7 @@ fn a_cgroup_is_made_and_removed_with_its_parents() {
     let record = cgroup.record();
     assert_eq!(record.paths.keys().collect::<Vec<_>>(), [""], "one directory for all controllers");
     assert_eq!(record.made.len(), 2, "the parent and the cgroup: {:?}", record.made);
-    assert!(cgroup.joiner().unwrap().into_cgroup_fd().is_some());
+    assert!(cgroup.joiner(Doors::OpenedByParent).unwrap().into_cgroup_fd().is_some());
     Cgroup::open(&record).remove().unwrap();
     assert!(scratch.left().is_empty(), "nothing is left");
 }
