@@ -3,8 +3,8 @@
 pub mod exec;
 pub mod update;
 
+use crate::exit::ExitCode;
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 use bulkhead_sys::process;
 

@@ -14,6 +14,7 @@ mod credentials;
 mod deliver;
 mod device;
 pub mod error;
+pub mod exit;
 mod fds;
 pub mod foreground;
 pub mod gate;

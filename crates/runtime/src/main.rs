@@ -1,18 +1,21 @@
 //! The program `bulkrun`: parse, dispatch, say once what went wrong, and end with the right code.
+#![no_main]
 
 use std::error::Error;
 use std::io::Write;
-use std::process::ExitCode;
 
 use bulkhead_runtime::cli::{self, Command, Global, Invocation};
+use bulkhead_runtime::exit::ExitCode;
 use bulkhead_runtime::log::Log;
 use bulkhead_runtime::{activation, command, error, query, shield};
 
 /// What `exec` ends with when its process could not be run; lower codes are the process's own.
 const EXEC_FAILED: u8 = 255;
 
-fn main() -> ExitCode {
-    match cli::parse(std::env::args_os().skip(1)) {
+bulkhead_sys::program!(begin);
+
+fn begin() -> u8 {
+    let code = match cli::parse(std::env::args_os().skip(1)) {
         Ok(invocation) => run(invocation),
         Err(rejected) => {
             if let Some(log) = open_log(&rejected.global) {
@@ -20,7 +23,8 @@ fn main() -> ExitCode {
             }
             ExitCode::FAILURE
         }
-    }
+    };
+    code.number()
 }
 
 fn run(Invocation { global, command, warnings }: Invocation) -> ExitCode {
@@ -82,7 +86,8 @@ fn say(log: &Log, error: &dyn Error) {
 
 /// Writes to stdout. A reader that has seen enough (`bulkrun man | head`) is no failure.
 fn print(text: impl AsRef<[u8]>) -> Result<ExitCode, Box<dyn Error>> {
-    match std::io::stdout().write_all(text.as_ref()) {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }

@@ -13,6 +13,7 @@
 //! | [`process`] | execve(2), signal dispositions, close_range(2), pidfds |
 //! | [`credentials`] | identities, capability sets, no_new_privs, session keyring |
 //! | [`seccomp`] | seccomp(2) |
+//! | [`program`] | none: where a program begins without the standard library's start-up |
 //! | [`schedule`] | scheduler, I/O priority, CPU affinity, memory policy, personality |
 //! | [`message`] | unix sockets that carry descriptors |
 //! | [`net`] | the loopback interface |
@@ -29,6 +30,7 @@ pub mod namespace;
 pub mod net;
 pub mod path;
 pub mod process;
+pub mod program;
 pub mod schedule;
 pub mod seccomp;
 pub mod shield;

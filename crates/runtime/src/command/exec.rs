@@ -1,6 +1,6 @@
 //! `exec`: another process in a container.
 
-use std::process::ExitCode;
+use crate::exit::ExitCode;
 
 use bulkhead_cgroup::SubCgroups;
 

@@ -1,7 +1,7 @@
 //! `update`: other limits for a container that exists.
 
+use crate::exit::ExitCode;
 use std::io::Read;
-use std::process::ExitCode;
 
 use bulkhead_cgroup::{Host, Plan};
 use bulkhead_spec::{BlockIoResources, CpuResources, MemoryResources, PidsResources, Resources};
