@@ -1,8 +1,14 @@
-//! Lets bulkrun begin at its shield instead of at the C library (`bulkhead_sys::shield`).
+//! How bulkrun is linked: it begins at its shield (`bulkhead_sys::shield`), and a release has no tables for unwinding.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+    println!("cargo::rerun-if-changed=discard.ld");
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    if variable("CARGO_CFG_TARGET_ARCH") == "x86_64" {
         println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-e,bulkhead_entry");
+    }
+    if variable("PROFILE") == "release" {
+        println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-T,{}/discard.ld", variable("CARGO_MANIFEST_DIR"));
+        println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,--no-eh-frame-hdr");
     }
 }

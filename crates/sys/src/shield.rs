@@ -90,8 +90,6 @@ mod x86_64 {
     /// Whether the shield found the program on a read-only mount.
     pub(super) static SEEN_UP: AtomicBool = AtomicBool::new(false);
 
-    /// Verbs after which the program needs its shield.
-    const VERBS: [&[u8]; 3] = [b"run\0", b"create\0", b"exec\0"];
     const AT_FDCWD: usize = -100_isize as usize;
     const AT_EMPTY_PATH: usize = 0x1000;
     /// OPEN_TREE_CLONE and OPEN_TREE_CLOEXEC.
@@ -173,35 +171,40 @@ mod x86_64 {
     }
 
     /// Tells whether one of the arguments is a verb that needs the shield.
+    ///
+    /// Each verb is named on its own: a table of them would hold addresses, which are not relocated yet.
     unsafe fn names_a_verb(arguments: *const usize, count: usize) -> bool {
         let mut index = 1;
         while index < count {
-            // SAFETY: `arguments` has `count` pointers to C strings.
-            let argument = unsafe { *arguments.add(index) } as *const u8;
-            let mut verb = 0;
-            while verb < VERBS.len() {
-                // SAFETY: the comparison stops at the first difference, so at the latest at the string's end.
-                if unsafe { equals(argument, VERBS[verb].as_ptr(), VERBS[verb].len()) } {
-                    return true;
-                }
-                verb += 1;
+            // SAFETY: `arguments` has `count` pointers to C strings, and the verbs are C strings too.
+            let is_verb = unsafe {
+                let argument = *arguments.add(index) as *const u8;
+                equal(argument, c"run".as_ptr().cast())
+                    || equal(argument, c"create".as_ptr().cast())
+                    || equal(argument, c"exec".as_ptr().cast())
+            };
+            if is_verb {
+                return true;
             }
             index += 1;
         }
         false
     }
 
-    /// Compares a C string with `length` bytes that end with a zero.
-    unsafe fn equals(text: *const u8, with: *const u8, length: usize) -> bool {
+    /// Compares two C strings.
+    unsafe fn equal(one: *const u8, other: *const u8) -> bool {
         let mut index = 0;
-        while index < length {
-            // SAFETY: all bytes before were equal and not the last, so none of them ended either string.
-            if unsafe { *text.add(index) != *with.add(index) } {
+        loop {
+            // SAFETY: all bytes before were equal and none was the last, so both strings go on.
+            let (left, right) = unsafe { (*one.add(index), *other.add(index)) };
+            if left != right {
                 return false;
+            }
+            if left == 0 {
+                return true;
             }
             index += 1;
         }
-        true
     }
 
     /// Makes a system call; a negative value is an error.
