@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rustix::io::Errno;
+
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -30,23 +32,26 @@ pub(crate) fn enable(leaf: &Dir, mount_point: &str, beside_v1: bool, plan: &Plan
     if !lacks_any(leaf)? {
         return Ok(());
     }
-    hand_down(&root, leaf, &wanted)?;
+    hand_down(&root, leaf, &wanted, &needed)?;
     if lacks_any(leaf)? { settle_type(leaf, &needed) } else { Ok(()) }
 }
 
 /// Enables controllers for the children of every directory from the root to the parent of `leaf`.
 ///
-/// A refusal is no error here: a controller may be in use by v1, or a parent may hold processes. If a limit needs it,
-/// its file is missing, and that is what the user is told.
-fn hand_down(root: &Dir, leaf: &Dir, wanted: &BTreeSet<&str>) -> Result<()> {
+/// A refusal is no error here: a controller may be in use by v1, or not be delegated to the caller. If a limit needs
+/// it, its file is missing, and that is what the user is told.
+fn hand_down(root: &Dir, leaf: &Dir, wanted: &BTreeSet<&str>, needed: &BTreeSet<&str>) -> Result<()> {
     let all: Vec<String> = wanted.iter().map(|name| format!("+{name}")).collect();
     let below = leaf.path().strip_prefix(root.path()).unwrap_or_default();
     let mut path = root.path().to_owned();
     for component in below.split('/').filter(|component| !component.is_empty()) {
         let dir = Dir::open(&path)?;
-        if dir.write("cgroup.subtree_control", &all.join(" ")).is_err() {
-            for one in &all {
-                let _ = dir.write("cgroup.subtree_control", one);
+        if let Err(error) = dir.write("cgroup.subtree_control", &all.join(" ")) {
+            // A directory with processes can only hand down threaded controllers, and becomes a threaded domain by
+            // that, which restricts whoever else works there: not for mere statistics.
+            let holds_processes = error.errno() == Some(Errno::BUSY);
+            for name in wanted.iter().filter(|name| !holds_processes || needed.contains(*name)) {
+                let _ = dir.write("cgroup.subtree_control", &format!("+{name}"));
             }
         }
         path = format!("{path}/{component}");

@@ -7,4 +7,5 @@ mod rights;
 mod scratch;
 mod v1;
 mod v2;
+mod v2_limits;
 mod watch;

@@ -37,7 +37,7 @@ fn nobody_gets_a_container_without_cgroup_unless_a_limit_is_asked_for() {
 fn as_nobody() {
     let create = |json: &str, need| -> Result<Cgroup> {
         let host = Host::detect()?;
-        let path = CgroupPath::from_config(Some("/bh-test-nobody/box"), "id")?;
+        let path = CgroupPath::from_config(Some("/bh-cgroup-nobody/box"), "id")?;
         let places = Places::find(&host, &path)?;
         let plan = Plan::for_container(Some(&Resources::from_json(json).unwrap()), &host, Devices::Enforced)?;
         Cgroup::create(&places, &places.record()?, &plan, need)

@@ -5,13 +5,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Error, Host, Need, Places, Plan, Record};
+use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Error, Host, Layout, Need, Places, Plan, Record};
 use bulkhead_spec::Resources;
 use rustix::fs::{FileType, Mode};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A unique cgroup path of two components, `/bh-test-…/box`, and what was started in it.
+/// A unique cgroup path of two components, `/bh-cgroup-…/box`, and what was started in it.
 pub(crate) struct Scratch {
     pub(crate) host: Host,
     top: String,
@@ -54,6 +54,19 @@ impl Scratch {
         let host = Host::from_text(&format!("9 1 0:9 / {top} rw - cgroup2 none rw\n"), "0::/a/b\n").unwrap();
         let above = vec![PathBuf::from(top)];
         Some(Self { host, above, top: "sub".to_owned(), children: Vec::new() })
+    }
+
+    /// As [`Scratch::new`], where v2 is alone and its root offers `controllers`.
+    pub(crate) fn with_v2_controllers(controllers: &[&str]) -> Option<Self> {
+        let scratch = Self::new()?;
+        let offered = scratch.host.controllers().unwrap();
+        if scratch.host.layout() != Layout::Unified
+            || !controllers.iter().all(|c| offered.contains(&(*c).to_owned()))
+        {
+            println!("skipped: cgroup v2 is not alone, or lacks one of {controllers:?}");
+            return None;
+        }
+        Some(scratch)
     }
 
     pub(crate) fn path(&self) -> String {
@@ -140,7 +153,7 @@ fn allowed() -> Option<(Host, String)> {
         return None;
     }
     let host = Host::detect().expect("the machine has cgroups");
-    Some((host, format!("bh-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))))
+    Some((host, format!("bh-cgroup-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))))
 }
 
 /// A named pipe that holds a process until it is in its cgroup.

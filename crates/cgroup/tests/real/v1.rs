@@ -200,3 +200,47 @@ fn denied_devices_cannot_be_opened() {
     assert_eq!(device.open_in(&mut scratch, Some(&cgroup)), Some(0), "unless it is allowed");
     cgroup.remove().unwrap();
 }
+
+#[test]
+fn realtime_budgets_reach_the_parents_that_were_made() {
+    let Some(scratch) = Scratch::with_v1() else { return };
+    let cpu = &scratch.host.v1("cpu").unwrap().mount_point;
+    if !Path::new(cpu).join("cpu.rt_runtime_us").exists() {
+        println!("skipped: the kernel has no realtime groups");
+        return;
+    }
+    let cgroup = scratch.create(r#"{"cpu": {"realtimeRuntime": 2000, "realtimePeriod": 500000}}"#).unwrap();
+    let own = Path::new(&cgroup.paths()["cpu"]).to_owned();
+    for dir in [own.as_path(), own.parent().unwrap()] {
+        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+        assert_eq!((read("cpu.rt_runtime_us").trim(), read("cpu.rt_period_us").trim()), ("2000", "500000"));
+    }
+    cgroup.remove().unwrap();
+}
+
+#[test]
+fn throttles_name_a_device_of_the_machine() {
+    let Some(scratch) = Scratch::with_v1() else { return };
+    let numbers = std::fs::read_dir("/sys/block").unwrap().flatten().find_map(|disk| {
+        let text = std::fs::read_to_string(disk.path().join("dev")).ok()?;
+        let (major, minor) = text.trim().split_once(':')?;
+        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+    });
+    let (Some((major, minor)), Some(_)) = (numbers, scratch.host.v1("blkio")) else {
+        println!("skipped: no block device, or no blkio controller");
+        return;
+    };
+    let throttle = format!(r#"[{{"major": {major}, "minor": {minor}, "rate": 1048576}}]"#);
+    let cgroup =
+        scratch.create(&format!(r#"{{"blockIO": {{"throttleReadBpsDevice": {throttle}}}}}"#)).unwrap();
+    let set = file(&cgroup.record(), "blkio", "blkio.throttle.read_bps_device");
+    assert_eq!(set, format!("{major}:{minor} 1048576"));
+    cgroup
+        .update(&scratch.update(&format!(
+            r#"{{"blockIO": {{"throttleReadBpsDevice": {}}}}}"#,
+            throttle.replace("1048576", "0")
+        )))
+        .unwrap();
+    assert_eq!(file(&cgroup.record(), "blkio", "blkio.throttle.read_bps_device"), "", "0 lifts it");
+    cgroup.remove().unwrap();
+}

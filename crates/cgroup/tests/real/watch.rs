@@ -95,7 +95,8 @@ fn an_out_of_memory_kill_is_told_and_counted() {
     eventually("the end is told", || watch.event().unwrap() == OomEvent::Gone);
 }
 
-fn readable(watch: &bulkhead_cgroup::OomWatch) {
+/// Waits until a watch has something to tell.
+pub(crate) fn readable(watch: &bulkhead_cgroup::OomWatch) {
     let mut fds = [PollFd::new(watch, PollFlags::IN)];
     let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
     assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1, "the descriptor becomes readable");
