@@ -1,6 +1,10 @@
 //! The system call filter of a container: docker's default profile, actions, and notification of an agent.
 
 #![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the rule against threads is bulkrun's, not that of its tests"
+)]
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
