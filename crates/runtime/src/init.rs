@@ -97,14 +97,16 @@ const STEPS: &[(&str, Step)] = &[
     ("become ready", become_ready),
 ];
 
-/// Sets the container up and becomes its program; returns the exit status of a failure, which was reported.
+/// Sets the container up and becomes its program; ends with the exit status 1 after a failure, which was reported.
+///
+/// It never returns: descriptors that were closed all at once still have owners here, which must not be dropped.
 pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
     let mut init =
         Init { given, birthplace, root: None, program: None, unsealed: Vec::new(), spent: Spent::default() };
     for (_, step) in STEPS {
         if let Err(error) = step(&mut init) {
             init.given.socket.failed(&chain(&error));
-            return 1;
+            process::exit_now(1);
         }
     }
     // From here on a failure is reported to whoever opens the gate.
@@ -112,12 +114,12 @@ pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
         None => init.given.socket,
         Some(gate) => match gate::wait(gate) {
             Ok(socket) => socket,
-            Err(_) => return 1,
+            Err(_) => process::exit_now(1),
         },
     };
     let error = finish(init.given.plan, &init.given.process, init.given.document, init.program.as_deref());
     socket.failed(&chain(&error));
-    1
+    process::exit_now(1)
 }
 
 /// The last moments: hooks of the start, then the program. Returns only an error.

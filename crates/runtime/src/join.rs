@@ -147,7 +147,8 @@ fn groups(container: &Container, namespaces: &Namespaces) -> Result<Groups> {
     }
 }
 
-/// The child: joins the container and becomes the program; returns the exit status of a failure, which was reported.
+/// The child: joins the container and becomes the program; ends with the exit status 255 after a failure, which was
+/// reported. As in the container's first process, owners of closed descriptors must not be dropped.
 fn run(mut given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
     let error = match become_member(&mut given, birthplace) {
         Ok(path) => {
@@ -158,7 +159,7 @@ fn run(mut given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
         Err(error) => error,
     };
     given.socket.failed(&chain(&error));
-    255
+    sys_process::exit_now(255)
 }
 
 fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<CString> {

@@ -21,6 +21,9 @@ use crate::process;
 /// How long a command may take unless [`Run::timeout`] says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a command may take before the test looks after its orphans, for which the command may be waiting.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// A command that is being put together. Its standard input is empty unless set.
 #[derive(Debug)]
 #[must_use = "nothing runs before `output` or `spawn`"]
@@ -241,10 +244,12 @@ impl Running {
         let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return true };
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let Ok(limit) = Timespec::try_from(left) else { return false };
+            let Ok(limit) = Timespec::try_from(left.min(PATIENCE)) else { return false };
             match rustix::event::poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)) {
                 Ok(0) if left.is_zero() => return false,
-                Ok(0) | Err(_) => {}
+                // A container ends only once somebody, as a monitor would, has reaped what was started in it.
+                Ok(0) => process::reap_orphans(),
+                Err(_) => {}
                 Ok(_) => return true,
             }
         }
