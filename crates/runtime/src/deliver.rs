@@ -23,8 +23,10 @@ pub(crate) fn pid_file(path: &Path, pid: i32) -> Result<()> {
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
     let temporary: PathBuf = path.with_file_name(temporary);
+    // A runtime that was killed may have left one; a link that somebody put there must not be followed.
+    let _ = std::fs::remove_file(&temporary);
     let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o666);
+    options.write(true).create_new(true).mode(0o666);
     let mut file = options.open(&temporary).doing(doing)?;
     let result = write!(file, "{pid}").and_then(|()| std::fs::rename(&temporary, path));
     if result.is_err() {

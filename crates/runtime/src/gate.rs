@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use bulkhead_sys::message;
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -21,6 +22,9 @@ use crate::state::{GATE, StateDir};
 /// As bind(2).
 pub fn build(dir: &StateDir) -> Result<OwnedFd> {
     let socket = socket()?;
+    // bind(2) takes the name's rights from the socket: nobody else can connect, from the first moment on.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)
+        .doing(|| "close the container's gate to other users")?;
     rustix::net::bind(&socket, &dir.socket_address(GATE)?).doing(|| "make the container's gate")?;
     Ok(socket)
 }

@@ -216,11 +216,15 @@ fn propagation(configured: Option<RootfsPropagation>) -> (Propagation, Reach) {
 
 fn absolute_paths(paths: &[String], pointer: &str) -> Result<Vec<PathBuf>> {
     let check = |(index, path): (usize, &String)| {
-        if path.starts_with('/') {
-            Ok(PathBuf::from(path))
-        } else {
-            Err(Error::invalid(format!("{pointer}/{index}"), format!("{path:?} is not an absolute path")))
+        let invalid = |reason: String| Err(Error::invalid(format!("{pointer}/{index}"), reason));
+        if !path.starts_with('/') {
+            return invalid(format!("{path:?} is not an absolute path"));
         }
+        // Such a path leads nowhere, and what leads nowhere is not covered: a mistake must not pass for that.
+        if path.contains('\0') {
+            return invalid(format!("{path:?} contains a NUL byte"));
+        }
+        Ok(PathBuf::from(path))
     };
     paths.iter().enumerate().map(check).collect()
 }

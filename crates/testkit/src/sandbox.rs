@@ -116,6 +116,32 @@ impl Sandbox {
         self.through(namespace).through(["sh", "-c", script, "sh"])
     }
 
+    /// Runs a copy of the runtime that nobody else uses, for a test that lets a container try to destroy it.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    #[must_use]
+    #[track_caller]
+    pub fn with_own_runtime(mut self) -> Sandbox {
+        self.runtime = self.copy_runtime();
+        self
+    }
+
+    /// Returns the program that the sandbox runs as the runtime.
+    pub fn runtime_program(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// Copies the runtime into the sandbox.
+    #[track_caller]
+    fn copy_runtime(&self) -> PathBuf {
+        let copy = self.directory.join("runtime");
+        // By another process: a program that this one has written could be busy for as long as any child of this
+        // one, forked by another thread, holds the descriptor.
+        self.command("cp").arg(&self.runtime).arg(&copy).output().succeeds();
+        copy
+    }
+
     /// Runs the runtime as an ordinary user of the host, who gets the state directory and an XDG_RUNTIME_DIR.
     ///
     /// The runtime is copied into the sandbox: where it was built the user may not be allowed to go.
@@ -130,11 +156,7 @@ impl Sandbox {
         for directory in [&self.directory.join(STATE), &runtime_directory] {
             chown(directory, Some(uid), Some(gid)).or_fail(format_args!("chown {}", directory.display()));
         }
-        let copy = self.directory.join("runtime");
-        // By another process: a program that this one has written could be busy for as long as any child of this
-        // one, forked by another thread, holds the descriptor.
-        self.command("cp").arg(&self.runtime).arg(&copy).output().succeeds();
-        self.runtime = copy;
+        self.runtime = self.copy_runtime();
         self.user = Some((uid, gid));
         self
     }

@@ -124,6 +124,11 @@ fn one(mount: &bulkhead_spec::Mount, bundle: &Path, namespaces: &Namespaces, poi
     let options = mount_options::parse(&mount.options);
     let destination = destination(&mount.destination, pointer)?;
     let kind = mount.kind.as_deref().unwrap_or("none");
+    for (text, field) in [(Some(kind), "type"), (mount.source.as_deref(), "source")] {
+        if text.is_some_and(|text| text.contains('\0')) {
+            return Err(Error::invalid(format!("{pointer}/{field}"), "it contains a NUL byte"));
+        }
+    }
     let idmap = idmap(mount, &options, namespaces, pointer)?;
     let (attributes, recursive, propagation) =
         (options.attributes, options.recursive, options.propagation.clone());
@@ -173,6 +178,9 @@ fn destination(text: &str, pointer: &str) -> Result<PathBuf> {
     let pointer = format!("{pointer}/destination");
     if text.is_empty() {
         return Err(Error::invalid(pointer, "the destination is empty"));
+    }
+    if text.contains('\0') {
+        return Err(Error::invalid(pointer, "it contains a NUL byte"));
     }
     let mut path = PathBuf::from("/");
     for component in Path::new(text).components() {

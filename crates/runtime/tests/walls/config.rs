@@ -1,0 +1,105 @@
+//! Paths of the configuration that lead up, or end early for whoever reads them as C does.
+
+use std::fs;
+
+use bulkhead_testkit::{Bundle, is_root, requires};
+use serde_json::{Value, json};
+
+use crate::outside::Outside;
+use crate::sandbox;
+
+/// Puts a path into one place of the configuration.
+type Place = fn(&mut Value, &str);
+
+/// Every path inside the container that a configuration has.
+const INSIDE: [(&str, Place); 6] = [
+    ("destination", |config, path| {
+        add_mount(config, json!({ "destination": path, "type": "tmpfs", "source": "up" }))
+    }),
+    ("device", |config, path| {
+        config["linux"]["devices"] = json!([{ "path": path, "type": "c", "major": 1, "minor": 3 }]);
+    }),
+    ("masked", |config, path| config["linux"]["maskedPaths"] = json!([path])),
+    ("readonly", |config, path| config["linux"]["readonlyPaths"] = json!([path])),
+    ("cwd", |config, path| config["process"]["cwd"] = path.into()),
+    ("args", |config, path| config["process"]["args"] = json!([path])),
+];
+
+fn add_mount(config: &mut Value, mount: Value) {
+    config["mounts"].as_array_mut().unwrap().push(mount);
+}
+
+/// Needs RESOLVE_IN_ROOT and the normal form of destinations. Seen to fail without both: the host's directory is
+/// mounted over or has a node in it.
+#[test]
+fn a_path_that_leads_up_ends_at_the_containers_root() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let outside = Outside::new(&sandbox);
+    let inner = outside.path().join("inner/made").display().to_string();
+    let up = format!("{}{inner}", "/..".repeat(24));
+    for (name, place) in INSIDE {
+        let bundle = sandbox.bundle(name).script("echo inside").edit(|config| place(config, &up));
+        let output = sandbox.run(&bundle).output();
+        if name == "args" {
+            output.exits_with(1).complains("no such file or directory");
+        } else {
+            output.succeeds().prints("inside\n");
+        }
+    }
+    outside.is_untouched();
+}
+
+fn refuses(bundle: &Bundle, output: bulkhead_testkit::Output, name: &str) {
+    assert!(output.code() == 1 && output.stdout.is_empty(), "a NUL byte in {name} is refused\n{output}");
+    assert!(
+        fs::read_dir(bundle.rootfs().join("tmp")).unwrap().next().is_none(),
+        "nothing was made for {name}"
+    );
+}
+
+/// Needs paths to be kept with their length until the kernel gets them, by a call that refuses a NUL byte. Seen to
+/// fail with texts cut at the NUL: the mount is made at `/tmp/made`.
+#[test]
+fn a_nul_byte_ends_no_path() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let outer: [(&str, Place); 9] = [
+        ("root", |config, path| config["root"]["path"] = path.into()),
+        ("source", |config, path| {
+            add_mount(config, json!({ "destination": "/tmp/x", "source": path, "options": ["bind"] }));
+        }),
+        ("type", |config, path| {
+            add_mount(config, json!({ "destination": "/tmp/x", "type": path, "source": "x" }))
+        }),
+        ("namespace", |config, path| {
+            config["linux"]["namespaces"][1] = json!({ "type": "network", "path": path });
+        }),
+        ("cgroup", |config, path| config["linux"]["cgroupsPath"] = path.into()),
+        ("hook", |config, path| config["hooks"] = json!({ "createContainer": [{ "path": path }] })),
+        ("hostname", |config, path| config["hostname"] = path.into()),
+        ("env", |config, path| config["process"]["env"] = json!([format!("A={path}")])),
+        ("sysctl", |config, path| config["linux"]["sysctl"] = json!({ format!("net.{path}"): "1" })),
+    ];
+    for (name, place) in INSIDE.into_iter().chain(outer) {
+        let bundle =
+            sandbox.bundle(name).script("echo started").edit(|config| place(config, "/tmp/made\0/../../etc"));
+        let output = sandbox.run(&bundle).output();
+        refuses(&bundle, output, name);
+    }
+}
+
+/// Relative paths where the specification wants absolute ones are refused, not resolved at whatever directory the
+/// runtime happens to be in.
+#[test]
+fn a_relative_path_is_not_resolved_at_the_runtimes_directory() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let outside = Outside::new(&sandbox);
+    for (name, place) in INSIDE.into_iter().filter(|(name, _)| !["destination", "args"].contains(name)) {
+        let bundle = sandbox.bundle(name).script("echo started").edit(|config| place(config, "inner"));
+        let output = sandbox.run(&bundle).current_dir(outside.path()).output();
+        output.exits_with(1).prints("").complains("is not an absolute path");
+    }
+    outside.is_untouched();
+}

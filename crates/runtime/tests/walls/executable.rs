@@ -1,0 +1,123 @@
+//! Containers that execute the runtime in order to overwrite it: CVE-2019-5736.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use bulkhead_testkit::{Sandbox, is_root, requires, wait_until};
+use serde_json::json;
+
+use crate::attack::Attacker;
+use crate::sandbox;
+
+/// Returns the digest of the program that the sandbox runs.
+fn digest(sandbox: &Sandbox) -> String {
+    sandbox.command("sha256sum").arg(sandbox.runtime_program()).output().succeeds().stdout
+}
+
+/// An ELF program without code whose interpreter is `/proc/self/exe`: the kernel maps the runtime as that.
+fn interpreted() -> Vec<u8> {
+    const INTERPRETER: &[u8] = b"/proc/self/exe\0";
+    let header_end = 64 + 2 * 56_u64;
+    let mut bytes = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let half = |bytes: &mut Vec<u8>, value: u16| bytes.extend(value.to_le_bytes());
+    let word = |bytes: &mut Vec<u8>, value: u32| bytes.extend(value.to_le_bytes());
+    let long = |bytes: &mut Vec<u8>, value: u64| bytes.extend(value.to_le_bytes());
+    let machine = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+    half(&mut bytes, 2); // ET_EXEC
+    half(&mut bytes, machine);
+    word(&mut bytes, 1);
+    for value in [0x40_0000, 64, 0] {
+        long(&mut bytes, value); // entry, program headers, section headers
+    }
+    word(&mut bytes, 0);
+    for value in [64, 56, 2, 0, 0, 0] {
+        half(&mut bytes, value);
+    }
+    for (kind, offset, address, length) in
+        [(3, header_end, 0x40_0000 + header_end, INTERPRETER.len() as u64), (1, 0, 0x40_0000, 0x1000)]
+    {
+        word(&mut bytes, kind); // PT_INTERP, PT_LOAD
+        word(&mut bytes, 5);
+        for value in [offset, address, address, length, length, 0x1000] {
+            long(&mut bytes, value);
+        }
+    }
+    bytes.extend(INTERPRETER);
+    bytes.resize(0x1000, 0);
+    bytes
+}
+
+/// Plays the attack with a program of the container that is the runtime, in one way or another.
+fn the_runtime_survives(name: &str, command: &[&str]) {
+    let sandbox = sandbox().with_own_runtime();
+    let attacker = Attacker::new(&sandbox, "overwrite");
+    let bundle =
+        attacker.bundle.clone().file("script", "#!/proc/self/exe\n").file("interpreted", interpreted());
+    for program in ["script", "interpreted"] {
+        fs::set_permissions(bundle.rootfs().join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let before = digest(&sandbox);
+    sandbox.launch(&bundle);
+    attacker.wait_for("ready");
+    for _ in 0..20 {
+        // However it ends: `--help` and the like may even succeed.
+        sandbox.exec(&bundle, command).output();
+        if attacker.said("done") {
+            break;
+        }
+    }
+    attacker.stop();
+    attacker.wait_for("done");
+    assert_eq!(attacker.loot(), "", "{name}: the container never gets hold of the runtime for writing");
+    assert_eq!(digest(&sandbox), before, "{name}: the runtime is as it was");
+}
+
+/// Needs the shield: the program that runs is not the file but a read-only mount of it that is attached nowhere. Seen
+/// to fail without: the container's process opens the runtime for writing as soon as nobody executes it.
+#[test]
+fn a_program_that_is_proc_self_exe_cannot_overwrite_the_runtime() {
+    requires!(is_root(), "needs root");
+    the_runtime_survives("path", &["/proc/self/exe", "--help"]);
+}
+
+/// As above.
+#[test]
+fn a_script_whose_interpreter_is_proc_self_exe_cannot_overwrite_the_runtime() {
+    requires!(is_root(), "needs root");
+    the_runtime_survives("script", &["/script"]);
+}
+
+/// As above; a static program that is mapped as an ELF interpreter runs as if it had been started.
+#[test]
+fn a_program_whose_elf_interpreter_is_proc_self_exe_cannot_overwrite_the_runtime() {
+    requires!(is_root(), "needs root");
+    the_runtime_survives("interpreter", &["/interpreted"]);
+}
+
+/// A container with CAP_SYS_PTRACE may look at the runtime that waits at the gate, so that only the shield keeps it
+/// from writing. Seen to fail without it.
+#[test]
+fn the_runtime_that_waits_for_start_cannot_be_overwritten() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox().with_own_runtime();
+    let attacker = Attacker::new(&sandbox, "overwrite");
+    let bundle = attacker.bundle.clone().args(["/bin/sleep", "1000"]).edit(|config| {
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+    });
+    let before = digest(&sandbox);
+    sandbox.create(&bundle);
+    let exec = sandbox.exec(&bundle, Attacker::command()).spawn();
+    attacker.wait_for("caught");
+    sandbox.start(&bundle);
+    wait_until("the attacker gave up or won", || {
+        attacker.loot() != "" || attacker.said("done") || {
+            attacker.stop();
+            false
+        }
+    });
+    exec.wait();
+    assert_eq!(attacker.loot(), "", "the container never gets hold of the runtime for writing");
+    assert_eq!(digest(&sandbox), before, "the runtime is as it was");
+}
