@@ -42,6 +42,9 @@ pub fn requests(config: &Config, linux: &Linux, namespaces: &Namespaces) -> Resu
         if value.as_ref().is_some_and(|value| value.len() > 64) {
             return Err(Error::invalid(format!("/{name}"), "it is longer than 64 bytes"));
         }
+        if value.as_ref().is_some_and(|value| value.contains('\0')) {
+            return Err(Error::invalid(format!("/{name}"), "it contains a NUL byte"));
+        }
     }
     if linux.intel_rdt.is_some() {
         return Err(Error::invalid("/linux/intelRdt", "Intel RDT is not supported yet"));

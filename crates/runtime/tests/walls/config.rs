@@ -14,7 +14,7 @@ type Place = fn(&mut Value, &str);
 /// Every path inside the container that a configuration has.
 const INSIDE: [(&str, Place); 6] = [
     ("destination", |config, path| {
-        add_mount(config, json!({ "destination": path, "type": "tmpfs", "source": "up" }))
+        add_mount(config, json!({ "destination": path, "type": "tmpfs", "source": "up" }));
     }),
     ("device", |config, path| {
         config["linux"]["devices"] = json!([{ "path": path, "type": "c", "major": 1, "minor": 3 }]);
@@ -50,7 +50,7 @@ fn a_path_that_leads_up_ends_at_the_containers_root() {
     outside.is_untouched();
 }
 
-fn refuses(bundle: &Bundle, output: bulkhead_testkit::Output, name: &str) {
+fn refuses(bundle: &Bundle, output: &bulkhead_testkit::Output, name: &str) {
     assert!(output.code() == 1 && output.stdout.is_empty(), "a NUL byte in {name} is refused\n{output}");
     assert!(
         fs::read_dir(bundle.rootfs().join("tmp")).unwrap().next().is_none(),
@@ -70,7 +70,7 @@ fn a_nul_byte_ends_no_path() {
             add_mount(config, json!({ "destination": "/tmp/x", "source": path, "options": ["bind"] }));
         }),
         ("type", |config, path| {
-            add_mount(config, json!({ "destination": "/tmp/x", "type": path, "source": "x" }))
+            add_mount(config, json!({ "destination": "/tmp/x", "type": path, "source": "x" }));
         }),
         ("namespace", |config, path| {
             config["linux"]["namespaces"][1] = json!({ "type": "network", "path": path });
@@ -85,7 +85,7 @@ fn a_nul_byte_ends_no_path() {
         let bundle =
             sandbox.bundle(name).script("echo started").edit(|config| place(config, "/tmp/made\0/../../etc"));
         let output = sandbox.run(&bundle).output();
-        refuses(&bundle, output, name);
+        refuses(&bundle, &output, name);
     }
 }
 

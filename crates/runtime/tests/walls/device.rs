@@ -34,10 +34,10 @@ fn what_is_not_the_null_device_is_not_taken_for_it() {
             "link-to-device" => symlink("zero", null).unwrap(),
             // The kernel's memory.
             "other-device" => {
-                drop(sandbox.command("mknod").arg(null).args(["c", "1", "1"]).output().succeeds())
+                drop(sandbox.command("mknod").arg(null).args(["c", "1", "1"]).output().succeeds());
             }
             "block-device" => {
-                drop(sandbox.command("mknod").arg(null).args(["b", "1", "3"]).output().succeeds())
+                drop(sandbox.command("mknod").arg(null).args(["b", "1", "3"]).output().succeeds());
             }
             _ => drop(sandbox.command("mkfifo").arg(null).output().succeeds()),
         }

@@ -52,7 +52,8 @@ fn only_as_many_descriptors_are_passed_as_were_asked_for() {
     leaking(&sandbox, &verb).output().succeeds().prints("0\n1\n2\n3\n");
 }
 
-/// Between `create` and `start` nothing of the host is open but the streams and the gate, a socket. Needs
+/// Between `create` and `start` nothing of the host is open but the streams, the gate, and the container's end of the
+/// handshake, whose other end went with the parent: sockets, which lead to no file. Needs
 /// `close_all_but` before the wait. Seen to fail without it: the state directory, cgroups and leaked files are there.
 #[test]
 fn a_created_container_holds_nothing_but_its_streams_and_the_gate() {
@@ -68,6 +69,6 @@ fn a_created_container_holds_nothing_but_its_streams_and_the_gate() {
             rest.push(fs::read_link(entry.path()).unwrap().display().to_string());
         }
     }
-    assert_eq!(rest.len(), 1, "one descriptor is left: {rest:?}");
-    assert!(rest[0].starts_with("socket:"), "it is the gate: {rest:?}");
+    assert!((1..=2).contains(&rest.len()), "the gate and at most the handshake are left: {rest:?}");
+    assert!(rest.iter().all(|open| open.starts_with("socket:")), "both are sockets: {rest:?}");
 }

@@ -4,7 +4,7 @@
 //! which protection it needs, and how it was seen to fail without that. `SECURITY.md` lists them by class.
 //!
 //! `BULKHEAD_ATTACKED=/usr/bin/runc` attacks another runtime instead, and `BULKHEAD_RACES=10000` makes races longer.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its preparation fails")]
+#![expect(clippy::unwrap_used, reason = "a test ends where its preparation fails")]
 
 mod attack;
 mod cgroup;

@@ -19,7 +19,7 @@ fn masked_paths_are_hidden_whatever_leads_to_them() {
         .file("secrets/file", SECRET)
         .file("hidden", SECRET)
         .edit(|config| {
-            config["linux"]["maskedPaths"] = json!(["/secrets", "/hidden", "/by-link", "/missing"])
+            config["linux"]["maskedPaths"] = json!(["/secrets", "/hidden", "/by-link", "/missing"]);
         })
         .file("target", SECRET)
         .script(
