@@ -1,0 +1,289 @@
+//! The life of a container: signals, pauses, ends by force, detached and foreground runs.
+
+use std::fs;
+
+use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
+use rustix::process::Signal;
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(env!("CARGO_BIN_EXE_bulkrun"))
+}
+
+fn sleeper(sandbox: &Sandbox, short: &str) -> Bundle {
+    sandbox.bundle(short).args(["sleep", "1000"])
+}
+
+fn verb(sandbox: &Sandbox, words: &[&str], bundle: &Bundle) {
+    sandbox.runtime().args(words).arg(bundle.id()).output().succeeds().prints("");
+}
+
+/// Makes sure that nothing is left of a container, without which the id could not be used again.
+fn is_gone(sandbox: &Sandbox, bundle: &Bundle) {
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "the state is removed");
+    assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty(), "the cgroups are removed");
+}
+
+#[test]
+fn a_signal_is_named_or_numbered() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let names = ["USR1", "SIGUSR1", "usr1", "10"];
+    let script = "trap 'n=$((n+1)); echo got $n' USR1; echo ready; while :; do sleep 0.05; done";
+    let bundle = sandbox.bundle("names").script(script);
+    let running = sandbox.run(&bundle).spawn();
+    let mut expected = "ready\n".to_owned();
+    wait_until("the program is ready", || running.stdout() == expected);
+    for (number, name) in (1..).zip(names) {
+        sandbox.kill(&bundle, name);
+        expected.push_str(&format!("got {number}\n"));
+        wait_until(&format!("the program has got {name}"), || running.stdout() == expected);
+    }
+    let kill = sandbox.runtime().args(["kill", bundle.id(), "NOSUCH"]).output();
+    kill.exits_with(1).complains("NOSUCH");
+    sandbox.kill(&bundle, "KILL");
+    running.wait().exits_with(128 + 9);
+}
+
+#[test]
+fn kill_without_a_signal_sends_term() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+    let bundle = sandbox.bundle("term").script(script);
+    let running = sandbox.run(&bundle).spawn();
+    wait_until("the program is ready", || running.stdout() == "ready\n");
+    verb(&sandbox, &["kill"], &bundle);
+    running.wait().exits_with(7);
+}
+
+#[test]
+fn kill_all_reaches_every_process() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let script = "trap 'echo first' USR1; (trap 'echo second' USR1; echo ready; while :; do sleep 0.05; done) & \
+                  echo ready; while :; do sleep 0.05; done";
+    let bundle = sandbox.bundle("all").script(script);
+    let running = sandbox.run(&bundle).spawn();
+    wait_until("both are ready", || running.stdout() == "ready\nready\n");
+    // A `sleep` of the script may be hit too, which ends only that.
+    sandbox.runtime().args(["kill", "--all", bundle.id(), "USR1"]).output().succeeds();
+    wait_until("both have got it", || {
+        running.stdout().contains("first\n") && running.stdout().contains("second\n")
+    });
+    sandbox.runtime().args(["kill", "--all", bundle.id(), "KILL"]).output().succeeds();
+    running.wait().exits_with(128 + 9);
+}
+
+#[test]
+fn force_deletes_a_container_in_every_state() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for state in ["created", "running", "paused", "paused when created", "stopped"] {
+        let bundle = sleeper(&sandbox, &state.replace(' ', "-"));
+        sandbox.create(&bundle);
+        let pid = sandbox.pid(&bundle);
+        match state {
+            "running" => sandbox.start(&bundle),
+            "paused" => {
+                sandbox.start(&bundle);
+                verb(&sandbox, &["pause"], &bundle);
+            }
+            "paused when created" => verb(&sandbox, &["pause"], &bundle),
+            "stopped" => {
+                sandbox.start(&bundle);
+                sandbox.kill(&bundle, "KILL");
+            }
+            _ => {}
+        }
+        verb(&sandbox, &["delete", "--force"], &bundle);
+        is_gone(&sandbox, &bundle);
+        sandbox.wait_for_exit(pid);
+        verb(&sandbox, &["delete", "--force"], &bundle);
+    }
+}
+
+#[test]
+fn a_created_container_can_be_deleted_without_force() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "created");
+    sandbox.create(&bundle);
+    sandbox.delete(&bundle);
+    is_gone(&sandbox, &bundle);
+}
+
+#[test]
+fn a_container_with_cgroups_of_its_own_inside_is_deleted() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "inner");
+    sandbox.launch(&bundle);
+    for cgroup in sandbox.cgroups(bundle.cgroups_path()) {
+        fs::create_dir_all(cgroup.join("inner/most")).unwrap();
+    }
+    verb(&sandbox, &["delete", "--force"], &bundle);
+    is_gone(&sandbox, &bundle);
+}
+
+#[test]
+fn processes_without_a_pid_namespace_of_their_own_end_with_their_container() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for way in ["delete", "kill"] {
+        let bundle = sandbox.bundle(way).without_namespace("pid");
+        let bundle = bundle.script("sleep 1001 & sleep 1002 & exec sleep 1003");
+        sandbox.launch(&bundle);
+        let processes = || {
+            let output = sandbox.runtime().args(["ps", "-f", "json", bundle.id()]).output().succeeds();
+            output.json().as_array().unwrap().len()
+        };
+        wait_until("three processes run", || processes() == 3);
+        if way == "kill" {
+            sandbox.kill(&bundle, "KILL");
+            wait_until("all have ended", || processes() == 0);
+        }
+        verb(&sandbox, &["delete", "--force"], &bundle);
+        is_gone(&sandbox, &bundle);
+    }
+}
+
+#[test]
+fn a_paused_container_stands_still_until_it_is_resumed() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("pause").script("while :; do echo .; sleep 0.01; done");
+    let running = sandbox.run(&bundle).spawn();
+    wait_until("it runs", || !running.stdout().is_empty());
+    verb(&sandbox, &["pause"], &bundle);
+    assert_eq!(sandbox.status(&bundle), "paused");
+    let before = running.stdout().len();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(running.stdout().len(), before, "nothing runs");
+    verb(&sandbox, &["resume"], &bundle);
+    assert_eq!(sandbox.status(&bundle), "running");
+    wait_until("it goes on", || running.stdout().len() > before);
+    sandbox.kill(&bundle, "KILL");
+    running.wait().exits_with(128 + 9);
+}
+
+#[test]
+fn a_paused_container_dies_of_sigkill() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "frozen");
+    sandbox.launch(&bundle);
+    let pid = sandbox.pid(&bundle);
+    verb(&sandbox, &["pause"], &bundle);
+    sandbox.kill(&bundle, "KILL");
+    sandbox.wait_for_exit(pid);
+    assert_eq!(sandbox.status(&bundle), "stopped");
+}
+
+#[test]
+fn a_run_in_the_foreground_leaves_nothing_and_has_the_programs_code() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for (short, script, code) in [("zero", "exit 0", 0), ("code", "exit 42", 42)] {
+        let bundle = sandbox.bundle(short).script(script);
+        sandbox.run(&bundle).output().exits_with(code);
+        is_gone(&sandbox, &bundle);
+    }
+}
+
+#[test]
+fn a_run_can_keep_its_container() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("keep").script("exit 3");
+    let run = sandbox.runtime().args(["run", "--keep", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(3);
+    assert_eq!(sandbox.status(&bundle), "stopped");
+    sandbox.delete(&bundle);
+}
+
+#[test]
+fn a_detached_run_returns_while_the_program_runs() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "detached");
+    let file = sandbox.directory().join("pid");
+    let run = sandbox.runtime().args(["run", "--detach", "--pid-file"]).arg(&file).arg("--bundle");
+    run.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
+    assert_eq!(sandbox.status(&bundle), "running");
+    assert_eq!(fs::read_to_string(&file).unwrap(), sandbox.pid(&bundle).to_string());
+}
+
+#[test]
+fn the_pid_file_is_there_after_create() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "pidfile");
+    let file = sandbox.directory().join("pid");
+    let create = sandbox.runtime().args(["create", "--pid-file"]).arg(&file).arg("--bundle");
+    create.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
+    assert_eq!(fs::read_to_string(&file).unwrap(), sandbox.pid(&bundle).to_string());
+    assert!(!sandbox.directory().join(".pid").exists(), "its temporary name is gone");
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_written_ends_the_creation() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "nofile");
+    let create = sandbox.runtime().args(["create", "--pid-file", "/no/such/directory/pid", "--bundle"]);
+    let output = create.arg(bundle.directory()).arg(bundle.id()).output().exits_with(1);
+    output.complains("/no/such/directory/pid");
+    is_gone(&sandbox, &bundle);
+}
+
+#[test]
+fn signals_of_a_run_go_to_the_program() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let bundle = sandbox.bundle(&format!("signal-{}", signal.as_raw()));
+        let script = "trap 'exit 5' TERM INT HUP; echo ready; while :; do sleep 0.05; done";
+        let bundle = bundle.script(script);
+        let running = sandbox.run(&bundle).spawn();
+        wait_until("the program is ready", || running.stdout() == "ready\n");
+        running.signal(signal);
+        running.wait().exits_with(5);
+        is_gone(&sandbox, &bundle);
+    }
+}
+
+#[test]
+fn a_run_reaps_orphans_of_its_container() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("orphans").without_namespace("pid");
+    // A grandchild whose parent ends goes to the subreaper, the runtime.
+    let script = "(sleep 0.1 &) ; echo ready; while :; do sleep 0.05; done";
+    let running = sandbox.run(&bundle.script(script)).spawn();
+    wait_until("the program is ready", || running.stdout() == "ready\n");
+    let children = format!("/proc/{0}/task/{0}/children", running.pid());
+    wait_until("only the program is a child of the runtime", || {
+        fs::read_to_string(&children).is_ok_and(|list| list.split_whitespace().count() == 1)
+    });
+    sandbox.runtime().args(["kill", &sandbox.id("orphans"), "KILL"]).output().succeeds();
+    running.wait().exits_with(128 + 9);
+}
+
+#[test]
+fn of_two_creations_of_one_id_one_wins() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "race");
+    let create = || {
+        let run = sandbox.runtime().args(["create", "--bundle"]).arg(bundle.directory());
+        run.arg(bundle.id()).spawn()
+    };
+    let outputs: Vec<_> = [create(), create(), create()].into_iter().map(|run| run.wait()).collect();
+    let (winners, losers): (Vec<_>, Vec<_>) = outputs.into_iter().partition(|output| output.code() == 0);
+    assert_eq!(winners.len(), 1, "one creation wins");
+    for loser in losers {
+        loser.exits_with(1).complains("container with given ID already exists");
+    }
+    assert_eq!(sandbox.status(&bundle), "created");
+    sandbox.start(&bundle);
+}
