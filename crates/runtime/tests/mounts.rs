@@ -233,55 +233,53 @@ fn every_propagation_is_set() {
     }
 }
 
-#[test]
-fn a_shared_volume_carries_mounts_both_ways() {
-    requires!(is_root(), "needs root");
-    let host = "mount --make-rshared /; mkdir -p $D/volume; mount -t tmpfs volume $D/volume; \
-        mkdir $D/volume/in $D/volume/out; ( \"$@\"; touch $D/volume/ended ) & \
-        until [ -e $D/volume/ready ] || [ -e $D/volume/ended ]; do sleep 0.02; done; \
-        grep -c \"$D/volume/in \" /proc/self/mountinfo || true; \
-        mount -t tmpfs late $D/volume/out; touch $D/volume/go; wait; exit 0;";
-    let sandbox = prepared(Sandbox::new(BULKRUN), host);
-    let bundle = sandbox
+/// A host that shares `$D/volume`, mounts something in it when the container has, and counts the container's mount.
+const HOST_OF_VOLUME: &str = "mount --make-rshared /; mkdir -p $D/volume; mount -t tmpfs volume $D/volume; \
+    mkdir $D/volume/in $D/volume/out; ( \"$@\"; touch $D/volume/ended ) & \
+    until [ -e $D/volume/ready ] || [ -e $D/volume/ended ]; do sleep 0.02; done; \
+    grep -c \"$D/volume/in \" /proc/self/mountinfo || true; \
+    mount -t tmpfs late $D/volume/out; touch $D/volume/go; wait; exit 0;";
+
+/// A container that mounts something in `/volume`, and then counts the host's mount.
+fn user_of_volume(sandbox: &Sandbox, option: &str) -> Bundle {
+    sandbox
         .bundle("c")
         .script(
             "mount -t tmpfs inner /volume/in && touch /volume/ready; \
-             n=0; until [ -e /volume/go ] || [ $n -gt 200 ]; do sleep 0.02; n=$((n+1)); done; \
+             n=0; until [ -e /volume/go ] || [ $n -gt 1500 ]; do sleep 0.02; n=$((n+1)); done; \
              grep -c ' /volume/out ' /proc/self/mountinfo",
         )
-        .bind(sandbox.directory().join("volume"), "/volume", &["rshared"])
+        .bind(sandbox.directory().join("volume"), "/volume", &[option])
         .edit(|config| {
-            config["linux"]["rootfsPropagation"] = "shared".into();
             for set in ["bounding", "effective", "permitted"] {
                 config["process"]["capabilities"][set].as_array_mut().unwrap().push("CAP_SYS_ADMIN".into());
             }
-        });
+        })
+}
+
+#[test]
+fn a_shared_volume_carries_mounts_both_ways() {
+    requires!(is_root(), "needs root");
+    let sandbox = prepared(Sandbox::new(BULKRUN), HOST_OF_VOLUME);
+    let bundle = user_of_volume(&sandbox, "rshared")
+        .edit(|config| config["linux"]["rootfsPropagation"] = "shared".into());
     sandbox.run(&bundle).output().succeeds().prints("1\n1\n");
 }
 
 #[test]
 fn a_slave_volume_receives_the_hosts_mounts_and_sends_none() {
     requires!(is_root(), "needs root");
-    let host = "mount --make-rshared /; mkdir -p $D/volume; mount -t tmpfs volume $D/volume; \
-        mkdir $D/volume/in $D/volume/out; ( \"$@\"; touch $D/volume/ended ) & \
-        until [ -e $D/volume/ready ] || [ -e $D/volume/ended ]; do sleep 0.02; done; \
-        grep -c \"$D/volume/in \" /proc/self/mountinfo || true; \
-        mount -t tmpfs late $D/volume/out; touch $D/volume/go; wait; exit 0;";
-    let sandbox = prepared(Sandbox::new(BULKRUN), host);
-    let bundle = sandbox
-        .bundle("c")
-        .script(
-            "mount -t tmpfs inner /volume/in && touch /volume/ready; \
-             n=0; until [ -e /volume/go ] || [ $n -gt 200 ]; do sleep 0.02; n=$((n+1)); done; \
-             grep -c ' /volume/out ' /proc/self/mountinfo",
-        )
-        .bind(sandbox.directory().join("volume"), "/volume", &["rslave"])
-        .edit(|config| {
-            for set in ["bounding", "effective", "permitted"] {
-                config["process"]["capabilities"][set].as_array_mut().unwrap().push("CAP_SYS_ADMIN".into());
-            }
-        });
+    let sandbox = prepared(Sandbox::new(BULKRUN), HOST_OF_VOLUME);
+    let bundle = user_of_volume(&sandbox, "rslave");
     sandbox.run(&bundle).output().succeeds().prints("0\n1\n");
+}
+
+#[test]
+fn a_private_volume_carries_none() {
+    requires!(is_root(), "needs root");
+    let sandbox = prepared(Sandbox::new(BULKRUN), HOST_OF_VOLUME);
+    let bundle = user_of_volume(&sandbox, "rprivate");
+    sandbox.run(&bundle).output().prints("0\n0\n");
 }
 
 /// Makes a file for each of two owners and returns the directory.
