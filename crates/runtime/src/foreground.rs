@@ -75,6 +75,8 @@ impl Watch {
                 if let Some(mut relay) = relay {
                     relay.drain();
                 }
+                // What it said before it ended counts.
+                while proxy.as_ref().is_some_and(Proxy::has_heard) && !tell(proxy.as_ref())? {}
                 return Ok(code);
             }
             self.wait(ward.child, relay.as_mut(), &mut proxy)?;

@@ -102,6 +102,13 @@ impl Proxy {
         self.socket.as_fd()
     }
 
+    /// Tells whether a message waits.
+    pub fn has_heard(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        let now = rustix::event::Timespec::default();
+        rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now))).is_ok_and(|ready| ready > 0)
+    }
+
     /// Reads one notification; returns its line `READY=…` if it has one.
     ///
     /// # Errors
