@@ -40,7 +40,7 @@ pub(crate) fn pid_file(path: &Path, pid: i32) -> Result<()> {
 /// # Errors
 /// As connect(2) and sendmsg(2).
 pub(crate) fn console(socket: &Path, master: BorrowedFd<'_>) -> Result<()> {
-    descriptor(socket, master, "/dev/ptmx")
+    descriptor(socket, master, "/dev/pts/ptmx")
 }
 
 /// Sends a descriptor with a text.

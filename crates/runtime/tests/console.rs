@@ -1,0 +1,422 @@
+//! Terminals: relayed in the foreground, handed over by `--console-socket`, and left as they were found.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use bulkhead_testkit::{Bundle, Run, Running, Sandbox, is_root, requires, wait_until};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use rustix::pty::OpenptFlags;
+use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+use serde_json::json;
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(env!("CARGO_BIN_EXE_bulkrun"))
+}
+
+/// The master of a terminal, and what was read from it.
+struct Screen {
+    master: OwnedFd,
+    shown: RefCell<String>,
+}
+
+impl Screen {
+    fn of(master: OwnedFd) -> Screen {
+        Screen { master, shown: RefCell::default() }
+    }
+
+    fn type_in(&self, text: &str) {
+        rustix::io::write(&self.master, text.as_bytes()).unwrap();
+    }
+
+    /// Reads on until `text` is shown, which must happen in time.
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !self.shown.borrow().contains(text) {
+            assert!(
+                Instant::now() < end && self.read(),
+                "{text:?} should appear after {:?}",
+                self.shown.borrow()
+            );
+        }
+    }
+
+    /// Reads what there is, or waits a moment for it; tells whether more may come.
+    fn read(&self) -> bool {
+        let mut bytes = [0; 4096];
+        let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        if poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&wait)) == Ok(0) {
+            return true;
+        }
+        match rustix::io::read(&self.master, &mut bytes) {
+            Ok(length) if length > 0 => {
+                self.shown.borrow_mut().push_str(&String::from_utf8_lossy(&bytes[..length]));
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A terminal with a person before it: the caller's, in which commands run in the foreground.
+struct Seat {
+    screen: Screen,
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl Seat {
+    fn new(rows: u16, columns: u16) -> Seat {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = rustix::pty::openpt(flags).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
+        let before = tcgetattr(&terminal).unwrap();
+        let seat = Seat { screen: Screen::of(master), terminal, before };
+        seat.resize(rows, columns);
+        seat
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.terminal, size).unwrap();
+    }
+
+    fn spawn(&self, run: Run) -> Running {
+        let end = || self.terminal.as_fd().try_clone_to_owned().unwrap();
+        run.stdin(end()).stdout(end()).spawn()
+    }
+
+    fn is_raw(&self) -> bool {
+        let settings = tcgetattr(&self.terminal).unwrap();
+        !settings.local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    }
+
+    /// Checks that the terminal is as it was before anything ran in it.
+    #[track_caller]
+    fn is_restored(&self) {
+        let after = tcgetattr(&self.terminal).unwrap();
+        assert_eq!(after.local_modes, self.before.local_modes, "local modes are restored");
+        assert_eq!(after.input_modes, self.before.input_modes, "input modes are restored");
+        assert_eq!(after.output_modes, self.before.output_modes, "output modes are restored");
+        assert_eq!(after.control_modes, self.before.control_modes, "control modes are restored");
+    }
+}
+
+/// Makes a bundle whose container has a terminal in which a script runs.
+fn with_terminal(sandbox: &Sandbox, script: &str) -> Bundle {
+    sandbox.bundle("tty").terminal().script(script)
+}
+
+#[test]
+fn what_is_typed_reaches_the_program_and_what_it_says_is_shown() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(24, 80));
+    let bundle = with_terminal(&sandbox, "echo ready; read line; echo \"<$line>\"");
+    let running = seat.spawn(sandbox.run(&bundle));
+    seat.screen.shows("ready\r\n");
+    seat.screen.type_in("hello\n");
+    // The container's terminal echoes, the caller's does not: else the line would be shown twice.
+    seat.screen.shows("ready\r\nhello\r\n<hello>\r\n");
+    running.wait().succeeds();
+}
+
+#[test]
+fn the_callers_terminal_is_raw_meanwhile_and_restored_at_the_end() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(24, 80));
+    let bundle = with_terminal(&sandbox, "echo ready; read line; exit 3");
+    let running = seat.spawn(sandbox.run(&bundle));
+    seat.screen.shows("ready");
+    assert!(seat.is_raw(), "the caller's terminal does nothing by itself");
+    seat.screen.type_in("\n");
+    running.wait().exits_with(3);
+    seat.is_restored();
+}
+
+#[test]
+fn the_callers_terminal_is_restored_when_the_container_is_killed() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(24, 80));
+    let bundle = with_terminal(&sandbox, "echo ready; sleep 100");
+    let running = seat.spawn(sandbox.run(&bundle));
+    seat.screen.shows("ready");
+    sandbox.kill(&bundle, "KILL");
+    running.wait().exits_with(128 + 9);
+    seat.is_restored();
+}
+
+#[test]
+fn the_callers_terminal_is_restored_when_the_runtime_is_told_to_end() {
+    requires!(is_root(), "needs root");
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
+        let (sandbox, seat) = (sandbox(), Seat::new(24, 80));
+        // The first process of a pid namespace dies only of signals that it handles.
+        let bundle = with_terminal(
+            &sandbox,
+            "trap 'exit 9' TERM HUP INT QUIT; echo ready; while :; do sleep 0.05; done",
+        );
+        let running = seat.spawn(sandbox.run(&bundle));
+        seat.screen.shows("ready");
+        running.signal(signal);
+        running.wait().exits_with(9);
+        seat.is_restored();
+    }
+}
+
+#[test]
+fn the_callers_terminal_is_as_before_when_the_container_cannot_start() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(24, 80));
+    let bundle = sandbox.bundle("tty").terminal().args(["no-such-program"]);
+    let running = seat.spawn(sandbox.run(&bundle));
+    running.wait().exits_with(1).complains("executable file not found");
+    seat.is_restored();
+}
+
+#[test]
+fn the_container_has_the_size_of_the_callers_terminal_and_follows_it() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(31, 91));
+    let bundle = with_terminal(&sandbox, "trap 'stty size' WINCH; stty size; while :; do sleep 0.05; done");
+    let running = seat.spawn(sandbox.run(&bundle));
+    seat.screen.shows("31 91\r\n");
+    seat.resize(17, 44);
+    // The kernel sends this to the group in the terminal's foreground; the tests' group is in none.
+    running.signal(Signal::WINCH);
+    seat.screen.shows("17 44\r\n");
+    sandbox.kill(&bundle, "KILL");
+    running.wait().exits_with(128 + 9);
+}
+
+#[test]
+fn without_a_terminal_of_the_callers_the_size_is_the_configurations() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = with_terminal(&sandbox, "stty size").edit(|config| {
+        config["process"]["consoleSize"] = json!({ "height": 21, "width": 83 });
+    });
+    sandbox.run(&bundle).output().succeeds().prints("21 83\r\n");
+}
+
+#[test]
+fn input_that_is_no_terminal_is_typed_in() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = with_terminal(&sandbox, "stty -echo; read line; echo \"<$line>\"");
+    let output = sandbox.run(&bundle).input("from a file\n").output().succeeds();
+    assert!(output.stdout.ends_with("<from a file>\r\n"), "{output}");
+}
+
+#[test]
+fn nothing_of_a_long_output_is_lost() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = with_terminal(&sandbox, "seq 1 30000");
+    let output = sandbox.run(&bundle).output().succeeds();
+    let expected: String = (1..=30_000).map(|number| format!("{number}\r\n")).collect();
+    assert!(output.stdout == expected, "every line arrives once, and in order");
+}
+
+#[test]
+fn control_c_interrupts_the_program_and_not_the_runtime() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(24, 80));
+    let script = "trap 'echo interrupted; exit 7' INT; echo ready; while :; do sleep 0.05; done";
+    let bundle = with_terminal(&sandbox, script);
+    let running = seat.spawn(sandbox.run(&bundle));
+    seat.screen.shows("ready");
+    seat.screen.type_in("\u{3}");
+    seat.screen.shows("interrupted");
+    running.wait().exits_with(7);
+}
+
+#[test]
+fn a_shell_controls_its_jobs() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(24, 80));
+    let bundle = sandbox.bundle("tty").terminal().args(["sh", "-i"]).env("PS1=> ");
+    let running = seat.spawn(sandbox.run(&bundle));
+    seat.screen.shows("> ");
+    seat.screen.type_in("sleep 77\n");
+    wait_until("the job runs", || {
+        let list = sandbox.exec(&bundle, ["ps", "-o", "args"]).output().stdout;
+        list.lines().any(|line| line == "sleep 77")
+    });
+    seat.screen.type_in("\u{1a}");
+    seat.screen.shows("Stopped");
+    seat.screen.type_in("jobs; kill %1; fg; exit 5\n");
+    seat.screen.shows("Terminated");
+    running.wait().exits_with(5);
+}
+
+#[test]
+fn the_terminal_is_the_containers_own() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let script = "tty; stat -c '%t:%T' /dev/console $(tty); echo again > /dev/tty; readlink /proc/self/fd/0";
+    let bundle = with_terminal(&sandbox, script);
+    let expected = "/dev/pts/0\r\n88:0\r\n88:0\r\nagain\r\n/dev/pts/0\r\n";
+    sandbox.run(&bundle).output().succeeds().prints(expected);
+}
+
+#[test]
+fn the_terminal_belongs_to_the_containers_user() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = with_terminal(&sandbox, "stat -c %u $(tty); echo again > $(tty)").user(1000, 1000);
+    sandbox.run(&bundle).output().succeeds().prints("1000\r\nagain\r\n");
+}
+
+#[test]
+fn a_terminal_without_devpts_is_a_sentence() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = with_terminal(&sandbox, "true").edit(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["type"] != "devpts");
+    });
+    sandbox.run(&bundle).output().exits_with(1).complains("devpts mounted at /dev/pts");
+}
+
+/// A program that waits for terminals, as monitors do.
+struct Desk {
+    listener: UnixListener,
+    path: std::path::PathBuf,
+}
+
+impl Desk {
+    fn new(sandbox: &Sandbox) -> Desk {
+        let path = sandbox.directory().join("console.sock");
+        Desk { listener: UnixListener::bind(&path).unwrap(), path }
+    }
+
+    /// Takes the terminal that arrives: one message with one descriptor, and the end of the stream.
+    fn takes(&self) -> Screen {
+        let (stream, _) = self.listener.accept().unwrap();
+        let mut message = bulkhead_sys::message::receive(&stream, 4096).unwrap();
+        assert_eq!(String::from_utf8_lossy(&message.bytes), "/dev/pts/ptmx", "the message names the master");
+        assert_eq!(message.descriptors.len(), 1, "one descriptor comes with it");
+        let end = bulkhead_sys::message::receive(&stream, 4096).unwrap();
+        assert!(end.bytes.is_empty() && end.descriptors.is_empty(), "nothing follows");
+        Screen::of(message.descriptors.remove(0))
+    }
+}
+
+#[test]
+fn create_hands_the_terminal_over() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let desk = Desk::new(&sandbox);
+    let bundle = with_terminal(&sandbox, "stty size; read line; echo \"<$line>\"").edit(|config| {
+        config["process"]["consoleSize"] = json!({ "height": 12, "width": 34 });
+    });
+    let create = sandbox.runtime().arg("create").arg("--console-socket").arg(&desk.path);
+    let create = create.arg("--bundle").arg(bundle.directory()).arg(bundle.id()).spawn();
+    let screen = desk.takes();
+    create.wait().succeeds();
+    sandbox.start(&bundle);
+    screen.shows("12 34\r\n");
+    screen.type_in("hello\n");
+    screen.shows("<hello>\r\n");
+}
+
+#[test]
+fn a_detached_run_hands_the_terminal_over() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let desk = Desk::new(&sandbox);
+    let bundle = with_terminal(&sandbox, "echo here; sleep 100");
+    let run = sandbox.runtime().args(["run", "--detach", "--console-socket"]).arg(&desk.path);
+    let run = run.arg("--bundle").arg(bundle.directory()).arg(bundle.id()).spawn();
+    desk.takes().shows("here\r\n");
+    run.wait().succeeds();
+}
+
+#[test]
+fn a_socket_that_nobody_listens_at_ends_the_creation() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = with_terminal(&sandbox, "true");
+    let create =
+        sandbox.runtime().arg("create").arg("--console-socket").arg(sandbox.directory().join("none"));
+    create.arg("--bundle").arg(bundle.directory()).arg(bundle.id()).output().exits_with(1).complains("/none");
+}
+
+#[test]
+fn exec_has_a_terminal_of_its_own() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(41, 99));
+    let bundle = sandbox.bundle("box").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let script = "tty; stty size; read line; echo \"<$line>\"; exit 4";
+    let running = seat.spawn(sandbox.runtime().args(["exec", "--tty", bundle.id(), "sh", "-c", script]));
+    seat.screen.shows("/dev/pts/0\r\n41 99\r\n");
+    assert!(seat.is_raw(), "the caller's terminal does nothing by itself");
+    seat.screen.type_in("hello\n");
+    seat.screen.shows("<hello>\r\n");
+    running.wait().exits_with(4);
+    seat.is_restored();
+}
+
+#[test]
+fn exec_follows_the_size_and_is_interrupted_by_control_c() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(24, 80));
+    let bundle = sandbox.bundle("box").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done";
+    let running = seat.spawn(sandbox.runtime().args(["exec", "-t", bundle.id(), "sh", "-c", script]));
+    seat.screen.shows("ready");
+    seat.resize(10, 20);
+    running.signal(Signal::WINCH);
+    seat.screen.shows("10 20\r\n");
+    seat.screen.type_in("\u{3}");
+    running.wait().exits_with(128 + 2);
+    seat.is_restored();
+}
+
+#[test]
+fn a_process_document_sets_the_size_of_execs_terminal() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("box").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let file = sandbox.directory().join("process.json");
+    let process = json!({
+        "terminal": true, "consoleSize": { "height": 5, "width": 6 },
+        "args": ["stty", "size"], "cwd": "/", "env": ["PATH=/bin"],
+    });
+    std::fs::write(&file, process.to_string()).unwrap();
+    let run = sandbox.runtime().arg("exec").arg("--process").arg(&file).arg(bundle.id());
+    run.output().succeeds().prints("5 6\r\n");
+}
+
+#[test]
+fn a_detached_exec_hands_the_terminal_over() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let desk = Desk::new(&sandbox);
+    let bundle = sandbox.bundle("box").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let exec = sandbox.runtime().args(["exec", "--detach", "--tty", "--console-socket"]).arg(&desk.path);
+    let exec = exec.args([bundle.id(), "sh", "-c", "tty; read line; echo \"<$line>\""]).spawn();
+    let screen = desk.takes();
+    exec.wait().succeeds();
+    screen.shows("/dev/pts/0\r\n");
+    screen.type_in("hello\n");
+    screen.shows("<hello>\r\n");
+}
+
+#[test]
+fn a_detached_exec_with_a_terminal_needs_a_socket() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("box").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let exec = sandbox.runtime().args(["exec", "--detach", "--tty", bundle.id(), "true"]);
+    exec.output().exits_with(255).complains("--console-socket");
+}
