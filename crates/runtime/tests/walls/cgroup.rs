@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{exec, sandbox};
 
-/// Needs the parser of sub-cgroups and their lookup beneath the container's cgroup. Seen to fail with both taking any
+/// Needs the parser of sub-cgroups and their lookup beneath the container's cgroup. Must fail with both taking any
 /// path: the process is in the sandbox's cgroup, beside the container's.
 #[test]
 fn a_sub_cgroup_stays_below_the_container() {
@@ -42,7 +42,7 @@ fn a_sub_cgroup_that_is_not_there_is_not_made() {
     }
 }
 
-/// Needs `CgroupPath`. Seen to fail without its check of `..`.
+/// Needs `CgroupPath`. Must fail without its check of `..`.
 #[test]
 fn a_cgroup_path_with_dots_is_refused() {
     requires!(is_root(), "needs root");
@@ -57,7 +57,7 @@ fn a_cgroup_path_with_dots_is_refused() {
 }
 
 /// Needs the cgroup mounts to be read-only where the configuration says so, each of them, and the capabilities that
-/// could change that to be dropped. Seen to fail when the attributes are set on the tmpfs only.
+/// could change that to be dropped. Must fail when the attributes are set on the tmpfs only.
 #[test]
 fn the_cgroup_mounts_cannot_be_written() {
     requires!(is_root(), "needs root");
@@ -76,7 +76,7 @@ fn the_cgroup_mounts_cannot_be_written() {
 
 /// The release agent runs on the host as root. It is a file of a hierarchy's root, which the container must not see;
 /// and the container must not mount a hierarchy anew. Needs the clone of the container's own part of each hierarchy.
-/// Seen to fail when the hierarchies are mounted whole (a new mount of type cgroup without a namespace).
+/// Must fail when the hierarchies are mounted whole (a new mount of type cgroup without a namespace).
 #[test]
 fn the_release_agent_cannot_be_set() {
     requires!(is_root(), "needs root");

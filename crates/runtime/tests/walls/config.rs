@@ -29,7 +29,7 @@ fn add_mount(config: &mut Value, mount: Value) {
     config["mounts"].as_array_mut().unwrap().push(mount);
 }
 
-/// Needs RESOLVE_IN_ROOT and the normal form of destinations. Seen to fail without both: the host's directory is
+/// Needs RESOLVE_IN_ROOT and the normal form of destinations. Must fail without both: the host's directory is
 /// mounted over or has a node in it.
 #[test]
 fn a_path_that_leads_up_ends_at_the_containers_root() {
@@ -58,7 +58,7 @@ fn refuses(bundle: &Bundle, output: &bulkhead_testkit::Output, name: &str) {
     );
 }
 
-/// Needs paths to be kept with their length until the kernel gets them, by a call that refuses a NUL byte. Seen to
+/// Needs paths to be kept with their length until the kernel gets them, by a call that refuses a NUL byte. Must
 /// fail with texts cut at the NUL: the mount is made at `/tmp/made`.
 #[test]
 fn a_nul_byte_ends_no_path() {

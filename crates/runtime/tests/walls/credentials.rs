@@ -12,7 +12,7 @@ fn capability_line<'a>(status: &'a str, name: &str) -> &'a str {
     status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t"))).unwrap_or("not there")
 }
 
-/// Needs one function for both (`credentials::assume`). Seen to fail when `exec` skips `set_sets`: it keeps all
+/// Needs one function for both (`credentials::assume`). Must fail when `exec` skips `set_sets`: it keeps all
 /// capabilities.
 #[test]
 fn a_process_that_joins_has_the_rights_of_the_first() {
@@ -35,7 +35,7 @@ fn a_process_that_joins_has_the_rights_of_the_first() {
     }
 }
 
-/// Needs the inheritable and ambient sets to be emptied. Seen to fail with the permitted set in their place: any
+/// Needs the inheritable and ambient sets to be emptied. Must fail with the permitted set in their place: any
 /// program with inheritable file capabilities of the image has them.
 #[test]
 fn inheritable_and_ambient_sets_are_empty_unless_asked_for() {
@@ -56,7 +56,7 @@ fn inheritable_and_ambient_sets_are_empty_unless_asked_for() {
     }
 }
 
-/// Needs the identity to be changed before the permitted set is (and the kernel's rule for that). Seen to fail when
+/// Needs the identity to be changed before the permitted set is (and the kernel's rule for that). Must fail when
 /// the effective set is raised again after it.
 #[test]
 fn an_ordinary_user_has_no_effective_capabilities_of_an_ordinary_program() {
@@ -69,7 +69,7 @@ fn an_ordinary_user_has_no_effective_capabilities_of_an_ordinary_program() {
     }
 }
 
-/// Needs the bounding set to be shrunk. Seen to fail without `drop_bounding`: a set-user-ID program has them all.
+/// Needs the bounding set to be shrunk. Must fail without `drop_bounding`: a set-user-ID program has them all.
 #[test]
 fn nothing_beyond_the_bounding_set_is_ever_held() {
     requires!(is_root(), "needs root");
@@ -95,7 +95,7 @@ fn nothing_beyond_the_bounding_set_is_ever_held() {
     }
 }
 
-/// Needs strict decimal ids. An empty text is no user at all, as under runc: the container's own. Seen to fail with `strtol`-like parsing (`trim` and a leading number): the process runs,
+/// Needs strict decimal ids. An empty text is no user at all, as under runc: the container's own. Must fail with `strtol`-like parsing (`trim` and a leading number): the process runs,
 /// as somebody else than was meant.
 #[test]
 fn a_user_of_exec_that_is_no_number_is_refused() {
@@ -137,7 +137,7 @@ fn a_user_of_exec_that_is_no_number_is_refused() {
     valid.output().succeeds().prints("1000\n5\n");
 }
 
-/// Ids in documents must be as strict: in the bundle, and in the file of `exec --process`. Seen to fail when numbers
+/// Ids in documents must be as strict: in the bundle, and in the file of `exec --process`. Must fail when numbers
 /// are read as i64 and cut to 32 bits: 4294967296 is root.
 #[test]
 fn a_user_of_a_document_that_is_no_id_is_refused() {

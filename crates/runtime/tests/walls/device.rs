@@ -17,7 +17,7 @@ fn with_own_dev(bundle: Bundle) -> Bundle {
     })
 }
 
-/// Needs the check of what is there already (`device::check`). Seen to fail without it: the container starts with a
+/// Needs the check of what is there already (`device::check`). Must fail without it: the container starts with a
 /// file of its choice where programs expect the null device.
 #[test]
 fn what_is_not_the_null_device_is_not_taken_for_it() {
@@ -51,7 +51,7 @@ fn what_is_not_the_null_device_is_not_taken_for_it() {
     outside.is_untouched();
 }
 
-/// Needs the masks to be clones of the *host's* null device (`rootfs::host_null`). Seen to fail with the container's
+/// Needs the masks to be clones of the *host's* null device (`rootfs::host_null`). Must fail with the container's
 /// `/dev/null` as their source: the masked file shows the file that the image linked there.
 #[test]
 fn a_mask_is_not_made_of_the_containers_null_device() {
@@ -88,7 +88,7 @@ fn an_exchange_of_the_null_device_before_the_masks_changes_nothing() {
     output.prints("character special file 1:3\ncharacter special file 1:3\n");
 }
 
-/// Needs the terminal to be checked by its device numbers and to come from TIOCGPTPEER. Seen to fail without the check:
+/// Needs the terminal to be checked by its device numbers and to come from TIOCGPTPEER. Must fail without the check:
 /// the error is the one of an ioctl on whatever was opened.
 #[test]
 fn what_is_not_a_terminal_is_not_taken_for_one() {
@@ -120,7 +120,7 @@ fn what_is_not_a_terminal_is_not_taken_for_one() {
 }
 
 /// Links at `/dev/console` and `/dev/pts/0` of the image must not decide where the terminal is bound, or what is bound.
-/// Needs the terminal as a descriptor and the lookup in the root. Seen to fail when the target is opened on the host.
+/// Needs the terminal as a descriptor and the lookup in the root. Must fail when the target is opened on the host.
 #[test]
 fn a_link_at_the_console_stays_inside() {
     requires!(is_root(), "needs root");
@@ -146,7 +146,7 @@ fn a_link_at_the_console_stays_inside() {
     outside.is_untouched();
 }
 
-/// Nodes that the image brings along can be seen but not opened. Needs the device rules of the cgroup. Seen to fail
+/// Nodes that the image brings along can be seen but not opened. Needs the device rules of the cgroup. Must fail
 /// without them: the disk and the kernel's memory are open.
 #[test]
 fn nodes_of_the_image_cannot_be_opened() {
@@ -165,7 +165,7 @@ fn nodes_of_the_image_cannot_be_opened() {
     sandbox.run(&bundle).output().succeeds().prints(&refused);
 }
 
-/// Configured devices below a link of the image are made inside the root. Needs RESOLVE_IN_ROOT. Seen to fail without
+/// Configured devices below a link of the image are made inside the root. Needs RESOLVE_IN_ROOT. Must fail without
 /// it: the node is in the host's directory.
 #[test]
 fn configured_devices_are_made_inside_the_root() {

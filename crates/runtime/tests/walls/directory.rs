@@ -29,7 +29,7 @@ fn run_leaking(sandbox: &Sandbox, outside: &Outside, bundle: &Bundle) -> Run {
 const ESCAPED: &str = "cat secret ./../outside/secret ../../../../../../../../etc/shadow; echo escaped";
 
 /// Needs the check of the working directory (`program::enter_directory`) and the refusal of magic links where it is
-/// made (`program::make_directory`). Seen to fail without both: `cat secret` prints the host's file.
+/// made (`program::make_directory`). Must fail without both: `cat secret` prints the host's file.
 #[test]
 fn a_descriptor_is_no_working_directory() {
     requires!(is_root(), "needs root");
@@ -44,7 +44,7 @@ fn a_descriptor_is_no_working_directory() {
     }
 }
 
-/// The same for `exec`, where nothing but the check of the working directory is in the way. Seen to fail without it.
+/// The same for `exec`, where nothing but the check of the working directory is in the way. Must fail without it.
 #[test]
 fn a_descriptor_is_no_working_directory_of_exec() {
     requires!(is_root(), "needs root");
@@ -85,7 +85,7 @@ fn a_link_to_a_descriptor_is_no_working_directory() {
 }
 
 /// A working directory that is reached through links and `..` of the image stays inside. Needs the root to be entered
-/// before the working directory is; seen to fail when `make_directory` resolves without RESOLVE_IN_ROOT: a directory
+/// before the working directory is; must fail when `make_directory` resolves without RESOLVE_IN_ROOT: a directory
 /// appears on the host.
 #[test]
 fn a_working_directory_is_made_inside_the_root() {
@@ -104,7 +104,7 @@ fn a_working_directory_is_made_inside_the_root() {
     outside.is_untouched();
 }
 
-/// A directory that was removed has no path: whoever is in it could be anywhere. Seen to fail without the check of the
+/// A directory that was removed has no path: whoever is in it could be anywhere. Must fail without the check of the
 /// working directory.
 #[test]
 fn a_removed_directory_is_no_working_directory() {
@@ -129,7 +129,7 @@ fn a_removed_directory_is_no_working_directory() {
 }
 
 /// A process of the container that is in the host's directories, which a faulty tool may have put there, is no way
-/// out for others. Seen to fail without the check of the working directory: `cat secret` prints the host's file.
+/// out for others. Must fail without the check of the working directory: `cat secret` prints the host's file.
 #[test]
 fn a_directory_of_a_process_outside_is_no_working_directory() {
     requires!(is_root(), "needs root");

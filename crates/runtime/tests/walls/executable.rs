@@ -95,7 +95,7 @@ fn a_program_whose_elf_interpreter_is_proc_self_exe_cannot_overwrite_the_runtime
 }
 
 /// A container with CAP_SYS_PTRACE may look at the runtime that waits at the gate, so that only the shield keeps it
-/// from writing. Seen to fail without it.
+/// from writing. Must fail without it.
 #[test]
 fn the_runtime_that_waits_for_start_cannot_be_overwritten() {
     requires!(is_root(), "needs root");

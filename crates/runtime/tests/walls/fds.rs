@@ -21,7 +21,7 @@ fn leaking(sandbox: &Sandbox, verb: &[&str]) -> Run {
 /// Lists the descriptors of the shell itself: `ls` would have one more, for the directory that it reads.
 const LIST: &str = "for file in /proc/$$/fd/*; do test -L $file && echo ${file##*/}; done; true";
 
-/// Needs close_range(2) before execve(2) (`fds::seal`). Seen to fail without it: 3, 5, 9 and 63 are there.
+/// Needs close_range(2) before execve(2) (`fds::seal`). Must fail without it: 3, 5, 9 and 63 are there.
 #[test]
 fn a_program_has_three_descriptors_whatever_the_caller_leaks() {
     requires!(is_root(), "needs root");
@@ -54,7 +54,7 @@ fn only_as_many_descriptors_are_passed_as_were_asked_for() {
 
 /// Between `create` and `start` nothing of the host is open but the streams, the gate, and the container's end of the
 /// handshake, whose other end went with the parent: sockets, which lead to no file. Needs
-/// `close_all_but` before the wait. Seen to fail without it: the state directory, cgroups and leaked files are there.
+/// `close_all_but` before the wait. Must fail without it: the state directory, cgroups and leaked files are there.
 #[test]
 fn a_created_container_holds_nothing_but_its_streams_and_the_gate() {
     requires!(is_root(), "needs root");

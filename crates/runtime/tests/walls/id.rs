@@ -9,7 +9,7 @@ use crate::sandbox;
 const HOSTILE: [&str; 12] =
     ["..", ".", "../victim", "a/../../victim", "/", "/tmp", "a/b", "a\nb", "", " ", "\u{202e}a", "a*"];
 
-/// Needs `ContainerId`. Seen to fail with a type that takes any text: `delete --force ..` removes what is beside the
+/// Needs `ContainerId`. Must fail with a type that takes any text: `delete --force ..` removes what is beside the
 /// state directory, and `create` makes directories there.
 #[test]
 fn an_id_is_no_path_for_any_verb() {

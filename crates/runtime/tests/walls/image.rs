@@ -13,7 +13,7 @@ use crate::sandbox;
 
 const OWN: [&str; 3] = ["proc", "sys", "dev"];
 
-/// Needs the refusal of links at these three places (`target::open`, RESOLVE_NO_SYMLINKS). Seen to fail without it:
+/// Needs the refusal of links at these three places (`target::open`, RESOLVE_NO_SYMLINKS). Must fail without it:
 /// the container starts, with a procfs at a place of the image's choice.
 #[test]
 fn a_link_at_proc_sys_or_dev_is_refused() {
@@ -33,7 +33,7 @@ fn a_link_at_proc_sys_or_dev_is_refused() {
 }
 
 /// As above, for devices where the configuration mounts nothing at `/dev`: nodes must not be made through the link.
-/// Seen to fail without RESOLVE_IN_ROOT and the refusal of links together: nodes appear in the host's directory.
+/// Must fail without RESOLVE_IN_ROOT and the refusal of links together: nodes appear in the host's directory.
 #[test]
 fn devices_are_not_made_through_a_link() {
     requires!(is_root(), "needs root");
@@ -52,7 +52,7 @@ fn devices_are_not_made_through_a_link() {
     outside.is_untouched();
 }
 
-/// Needs O_DIRECTORY at the lookup. Seen to fail without it: the error comes from move_mount(2), or a file system
+/// Needs O_DIRECTORY at the lookup. Must fail without it: the error comes from move_mount(2), or a file system
 /// whose root is a file is mounted.
 #[test]
 fn a_file_at_proc_sys_or_dev_is_refused() {
@@ -67,7 +67,7 @@ fn a_file_at_proc_sys_or_dev_is_refused() {
     }
 }
 
-/// Links at other places are the image's right: they are followed, but inside the root. Needs RESOLVE_IN_ROOT. Seen to
+/// Links at other places are the image's right: they are followed, but inside the root. Needs RESOLVE_IN_ROOT. Must
 /// fail without it: the file system is mounted at the host's directory and the container does not see it.
 #[test]
 fn links_elsewhere_are_followed_inside_the_root() {
@@ -87,7 +87,7 @@ fn links_elsewhere_are_followed_inside_the_root() {
 }
 
 /// What is mounted over the container's `/proc/sys` must not receive what is meant for the kernel. Needs the procfs of
-/// our own (`procfs`). Seen to fail with `std::fs::write("/proc/sys/…")` after the root was entered: the value is in
+/// our own (`procfs`). Must fail with `std::fs::write("/proc/sys/…")` after the root was entered: the value is in
 /// the volume's file, and the kernel's is as it was.
 #[test]
 fn kernel_parameters_reach_the_kernel_whatever_is_mounted_at_proc() {
@@ -110,7 +110,7 @@ fn kernel_parameters_reach_the_kernel_whatever_is_mounted_at_proc() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "fake\n", "the volume's file is not written");
 }
 
-/// A label that goes nowhere must be an error. Needs the procfs of our own. Seen to fail when the label is written to
+/// A label that goes nowhere must be an error. Needs the procfs of our own. Must fail when the label is written to
 /// the container's `/proc/self/attr/exec`: the volume's file has it, and the program runs unconfined.
 #[test]
 fn a_label_is_not_written_to_a_file_of_the_container() {

@@ -11,7 +11,7 @@ fn long_path() -> String {
     format!("PATH={}", ["/etc/nothing"; 8000].join(":"))
 }
 
-/// Needs the process not to be dumpable from before it is born into the pid namespace until execve(2). Seen to fail
+/// Needs the process not to be dumpable from before it is born into the pid namespace until execve(2). Must fail
 /// without `set_dumpable(false)` in `join`: links, descriptors and memory of the process are open to the container.
 #[test]
 fn a_joining_process_cannot_be_looked_into() {

@@ -1,7 +1,8 @@
 //! The walls that must hold: each test plays an attack that worked against some runtime.
 //!
 //! A container, its image or its volume is hostile; the caller and the configuration are not. A test says in a comment
-//! which protection it needs, and how it was seen to fail without that. `SECURITY.md` lists them by class.
+//! which protection it needs: "seen to fail" is what happened with that removed, "must fail" is what is expected but
+//! was not tried. `SECURITY.md` lists them by class.
 //!
 //! `BULKHEAD_ATTACKED=/usr/bin/runc` attacks another runtime instead, and `BULKHEAD_RACES=10000` makes races longer.
 #![expect(clippy::unwrap_used, reason = "a test ends where its preparation fails")]

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::outside::{Outside, SECRET};
 use crate::sandbox;
 
-/// Needs `rootfs::mask`. Seen to fail without it.
+/// Needs `rootfs::mask`. Must fail without it.
 #[test]
 fn masked_paths_are_hidden_whatever_leads_to_them() {
     requires!(is_root(), "needs root");
@@ -32,7 +32,7 @@ fn masked_paths_are_hidden_whatever_leads_to_them() {
     assert!(!bundle.rootfs().join("secrets/new").exists(), "nothing is written below the mask");
 }
 
-/// Needs `rootfs::make_readonly`. Seen to fail without it: the kernel's parameters can be written.
+/// Needs `rootfs::make_readonly`. Must fail without it: the kernel's parameters can be written.
 #[test]
 fn readonly_paths_cannot_be_written_with_docker_s_capabilities() {
     requires!(is_root(), "needs root");
@@ -56,7 +56,7 @@ fn readonly_paths_cannot_be_written_with_docker_s_capabilities() {
 }
 
 /// A mask or a read-only mount could be taken away by whoever may mount. Needs the capabilities to be dropped
-/// (`credentials`). Seen to fail with CAP_SYS_ADMIN in the bounding and permitted sets.
+/// (`credentials`). Must fail with CAP_SYS_ADMIN in the bounding and permitted sets.
 #[test]
 fn masks_cannot_be_taken_away_with_docker_s_capabilities() {
     requires!(is_root(), "needs root");
@@ -111,7 +111,7 @@ fn masks_hold_in_a_user_namespace_of_the_container() {
 }
 
 /// Links of the image at masked and read-only paths cover what they lead to inside the root. Needs RESOLVE_IN_ROOT.
-/// Seen to fail without it: the mounts are made over the host's files, and what they lead to inside stays open.
+/// Must fail without it: the mounts are made over the host's files, and what they lead to inside stays open.
 #[test]
 fn links_at_masked_paths_are_followed_inside_the_root() {
     requires!(is_root(), "needs root");

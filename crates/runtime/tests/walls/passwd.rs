@@ -27,7 +27,7 @@ fn home_is(sandbox: &Sandbox, bundle: &Bundle, home: &str) {
     sandbox.runtime().args(["delete", "--force", bundle.id()]).output().succeeds();
 }
 
-/// Needs O_NONBLOCK at the opening and the check of the file's type. Seen to fail without O_NONBLOCK: nobody ever
+/// Needs O_NONBLOCK at the opening and the check of the file's type. Must fail without O_NONBLOCK: nobody ever
 /// writes to the pipe, and the runtime waits.
 #[test]
 fn a_fifo_does_not_make_the_runtime_wait() {
@@ -38,7 +38,7 @@ fn a_fifo_does_not_make_the_runtime_wait() {
     home_is(&sandbox, &bundle, "/");
 }
 
-/// Needs the check of the file's type. Seen to fail without it: /dev/zero is read up to the limit in size, line by
+/// Needs the check of the file's type. Must fail without it: /dev/zero is read up to the limit in size, line by
 /// line that never ends.
 #[test]
 fn a_device_is_not_read() {
@@ -52,7 +52,7 @@ fn a_device_is_not_read() {
     }
 }
 
-/// Needs the limit in size. Seen to fail without it: the memory of the one endless line is charged to the container,
+/// Needs the limit in size. Must fail without it: the memory of the one endless line is charged to the container,
 /// and the kernel kills the process.
 #[test]
 fn an_endless_line_does_not_fill_the_memory() {
@@ -64,7 +64,7 @@ fn an_endless_line_does_not_fill_the_memory() {
     home_is(&sandbox, &bundle, "/");
 }
 
-/// Needs RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS. Seen to fail when the host's path is opened: HOME is the secret.
+/// Needs RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS. Must fail when the host's path is opened: HOME is the secret.
 #[test]
 fn a_link_does_not_read_the_hosts_file() {
     requires!(is_root(), "needs root");
@@ -80,7 +80,7 @@ fn a_link_does_not_read_the_hosts_file() {
     }
 }
 
-/// What is no path, or not one that begins at the root, is not taken. Seen to fail without that check.
+/// What is no path, or not one that begins at the root, is not taken. Must fail without that check.
 #[test]
 fn nonsense_is_not_taken() {
     requires!(is_root(), "needs root");

@@ -79,7 +79,7 @@ fn count_mounts(count: usize) -> String {
     format!("test $(grep -c ' race rw' /proc/self/mountinfo) = {count} || cat /proc/self/mountinfo")
 }
 
-/// Needs targets that are descriptors, resolved in the root and mounted on by `move_mount`. Seen to fail with
+/// Needs targets that are descriptors, resolved in the root and mounted on by `move_mount`. Must fail with
 /// `open_in_root` resolving without RESOLVE_IN_ROOT: the file system is mounted at the host's directory, and
 /// directories are made in it.
 #[test]
@@ -158,7 +158,7 @@ fn working_directories_that_are_exchanged_stay_inside() {
 }
 
 /// `/proc` itself, in a root that another container shares, becomes a link after it was looked at. Needs the check and
-/// the use to be one call. Seen to fail when the check is an `lstat` before the lookup.
+/// the use to be one call. Must fail when the check is an `lstat` before the lookup.
 #[test]
 fn proc_that_is_exchanged_for_a_link_is_refused() {
     requires!(is_root(), "needs root");
