@@ -1,5 +1,7 @@
 //! Terminals: relayed in the foreground, handed over by `--console-socket`, and left as they were found.
 
+#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
+
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use bulkhead_testkit::{Bundle, Sandbox, is_root, requires};
+use bulkhead_testkit::{Bundle, Sandbox, find_program, is_root, requires, skip, wait_until};
 use serde_json::{Value, json};
 
 fn sandbox() -> Sandbox {
@@ -157,6 +157,42 @@ fn a_profile_that_is_wrong_names_the_place() {
     }
 }
 
+#[test]
+fn a_filter_that_comes_last_need_not_allow_what_the_runtime_does() {
+    requires!(is_root() && cfg!(target_arch = "x86_64"), "needs root and x86-64");
+    let sandbox = sandbox();
+    // What a static program needs to print a line.
+    let names = json!([
+        "arch_prctl",
+        "brk",
+        "execve",
+        "exit_group",
+        "fstat",
+        "getrandom",
+        "getuid",
+        "ioctl",
+        "mmap",
+        "mprotect",
+        "prctl",
+        "prlimit64",
+        "readlink",
+        "readlinkat",
+        "rseq",
+        "set_robust_list",
+        "set_tid_address",
+        "write",
+    ]);
+    let filter = json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
+    });
+    let bundle = sandbox.bundle("small").seccomp(filter).args(["echo", "enough"]);
+    let bundle = bundle.edit(|config| config["process"]["noNewPrivileges"] = true.into());
+    sandbox.run(&bundle).output().succeeds().prints("enough\n");
+    sandbox.create(&bundle);
+    sandbox.start(&bundle);
+}
+
 /// What an agent was sent: the document and the descriptor on which it answers.
 fn accept(listener: &UnixListener) -> (Value, OwnedFd) {
     let (stream, _) = listener.accept().unwrap();
@@ -214,6 +250,62 @@ fn an_agent_is_told_about_a_process_of_exec() {
     assert_eq!(document["pid"].to_string(), std::fs::read_to_string(pid_file).unwrap(), "{document}");
     assert_eq!(document["state"]["status"], "running", "{document}");
     assert_eq!(document["state"]["pid"], sandbox.pid(&bundle), "{document}");
+}
+
+/// Serves the filter that comes to the socket `argv[1]`: it answers mkdir with EDQUOT, lets all else go on, and prints
+/// how many calls it was asked about in the end.
+const AGENT: &str = r#"
+import fcntl, select, socket, struct, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+_, (fd,), _, _ = socket.recv_fds(listener.accept()[0], 65536, 1)
+poll = select.poll()
+poll.register(fd, select.POLLIN)
+asked = set()
+while not poll.poll(10000)[0][1] & select.POLLHUP:
+    call = bytearray(80)
+    fcntl.ioctl(fd, 0xC0502100, call)
+    id, number = struct.unpack_from("=Q8xi", call)
+    asked.add(number)
+    answer = (id, 0, -122, 0) if number in (34, 83, 258) else (id, 0, 0, 1)
+    fcntl.ioctl(fd, 0xC0182101, bytearray(struct.pack("=QqiI", *answer)))
+print(len(asked), "calls")
+"#;
+
+#[test]
+fn an_agent_answers_calls_also_those_by_which_the_runtime_gives_up_its_rights() {
+    let Some(python) = find_program("python3") else { skip!("needs python3") };
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for (short, value, asked) in [("early", false, 5), ("late", true, 1)] {
+        let path = sandbox.directory().join(short);
+        let names = ["mkdir", "mkdirat", "setgroups", "setresgid", "setresuid", "capset"];
+        let mut filter = all_but(&names, json!({ "action": "SCMP_ACT_NOTIFY" }));
+        filter["listenerPath"] = json!(path);
+        let bundle = sandbox
+            .bundle(&format!("answers-{short}"))
+            .user(1000, 1000)
+            .seccomp(filter)
+            .args(["mkdir", "/tmp/x"]);
+        let bundle = bundle.edit(|config| config["process"]["noNewPrivileges"] = value.into());
+        let agent = sandbox.command(&python).args(["-c", AGENT]).arg(&path).spawn();
+        wait_until("the agent listens", || path.exists());
+        sandbox.run(&bundle).output().exits_with(1).complains("Disk quota exceeded");
+        agent.wait().succeeds().prints(&format!("{asked} calls\n"));
+    }
+}
+
+#[test]
+fn an_agent_cannot_be_asked_about_the_calls_that_reach_it() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for name in ["write", "sendmsg", "recvmsg"] {
+        let mut filter = all_but(&[name], json!({ "action": "SCMP_ACT_NOTIFY" }));
+        filter["listenerPath"] = json!("/nowhere");
+        let output = sandbox.run(&sandbox.bundle(name).seccomp(filter)).output().exits_with(1);
+        output.complains(&format!("SCMP_ACT_NOTIFY cannot be used for {name}"));
+    }
 }
 
 #[test]

@@ -10,10 +10,17 @@ use crate::{Call, Error, Result};
 
 /// Replaces the program of the process; returns only the error.
 ///
+/// By execve(2) and not execveat(2): a system call filter may be in force that allows only the older call.
+///
 /// # Errors
 /// As execve(2).
 pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> Error {
-    execute_at(None, program, arguments, environment)
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call.
+    let returned = unsafe {
+        libc::syscall(libc::SYS_execve, program.as_ptr(), arguments.as_ptr(), environment.as_ptr())
+    };
+    failed(returned, || format!("execve({program:?})"))
 }
 
 /// Replaces the program of the process by the file behind a descriptor; returns only the error.
@@ -21,33 +28,25 @@ pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -
 /// # Errors
 /// As execveat(2).
 pub fn execute_descriptor(program: impl AsFd, arguments: &[CString], environment: &[CString]) -> Error {
-    execute_at(Some(program.as_fd().as_raw_fd()), c"", arguments, environment)
-}
-
-fn execute_at(
-    directory: Option<i32>,
-    program: &CStr,
-    arguments: &[CString],
-    environment: &[CString],
-) -> Error {
-    let arguments = pointers(arguments);
-    let environment = pointers(environment);
-    let (directory, flags) = directory.map_or((libc::AT_FDCWD, 0), |fd| (fd, libc::AT_EMPTY_PATH));
-    // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call.
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    let descriptor = program.as_fd().as_raw_fd();
+    // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call; the path is empty.
     let returned = unsafe {
         libc::syscall(
             libc::SYS_execveat,
-            directory,
-            program.as_ptr(),
+            descriptor,
+            c"".as_ptr(),
             arguments.as_ptr(),
             environment.as_ptr(),
-            flags,
+            libc::AT_EMPTY_PATH,
         )
     };
-    match check(returned) {
-        Ok(_) => Error::new("execve", rustix::io::Errno::IO),
-        Err(errno) => Error::new(format!("execve({program:?})"), errno),
-    }
+    failed(returned, || format!("execveat({descriptor}, \"\", AT_EMPTY_PATH)"))
+}
+
+/// Turns the result of a call that returns only when it fails into its error.
+fn failed(returned: libc::c_long, call: impl FnOnce() -> String) -> Error {
+    Error::new(call(), check(returned).err().unwrap_or(rustix::io::Errno::IO))
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
