@@ -13,6 +13,7 @@ mod cache;
 mod debian;
 mod demo;
 mod docker_like;
+mod faults;
 mod invoke;
 mod packages;
 mod peers;
@@ -27,6 +28,7 @@ cargo xtask COMMAND
 
   bench start       measure what a container's start costs, ours and its peers'
   demo [-- COMMAND] run a command in a container made of this machine's own files
+  faults            make every system call of the runtime its last, then fail
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
   peers [--youki]   unpack the runtimes that ours is measured against into the cache
@@ -57,6 +59,7 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
     match command.to_str() {
         Some("bench") => bench::run(parser),
         Some("demo") => demo::run(parser),
+        Some("faults") => faults::run(parser),
         Some("peers") => peers::run(parser),
         Some("test") => test::run(parser),
         Some("tidy") => tidy::run(parser),

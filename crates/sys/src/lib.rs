@@ -19,6 +19,7 @@
 //! | [`net`] | the loopback interface |
 //! | [`shield`] | execveat(2) of the program itself, before the C library starts |
 //! | [`signal`] | signalfd(2), masks |
+//! | [`trace`] | ptrace(2), for tests that make calls fail |
 #![expect(unsafe_code, reason = "this crate is where unsafe system calls get their safe, typed form")]
 
 pub mod bpf;
@@ -36,5 +37,6 @@ pub mod seccomp;
 pub mod shield;
 pub mod signal;
 mod syscall;
+pub mod trace;
 
 pub use error::{Call, Error, Result};

@@ -205,6 +205,11 @@ const OLD: &[(&str, i64)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[(&str, i64)] = &[];
 
+/// Finds the name of a call, if it is one that a container runtime may make.
+pub(crate) fn name(number: i64) -> Option<&'static str> {
+    EVERYWHERE.iter().chain(OLD).find(|(_, known)| *known == number).map(|(name, _)| *name)
+}
+
 /// Finds the number of a call.
 pub(crate) fn number(name: &str) -> Option<u32> {
     let (_, number) = EVERYWHERE.iter().chain(OLD).find(|(known, _)| *known == name)?;

@@ -43,6 +43,7 @@
 //! | a test in namespaces of its own | [`in_fresh_namespaces!`] |
 //! | a test that cannot run everywhere | [`requires!`], [`skip!`] |
 //! | what is left, without failing | [`Sandbox::leaks`] |
+//! | every system call of a command going wrong | [`sweep::Sweep`] |
 //!
 //! # Life cycle of a sandbox
 //! 1. **Made**: a directory of a new name under the temporary directory, locked. Tests that were killed have left
@@ -61,6 +62,7 @@ pub mod cgroups;
 mod fail;
 pub mod faults;
 pub mod fresh;
+mod injection;
 mod leak;
 pub mod mounts;
 mod name;
@@ -69,6 +71,7 @@ pub mod rootfs;
 pub mod run;
 mod sandbox;
 pub mod skip;
+pub mod sweep;
 
 pub use bundle::Bundle;
 pub use leak::Leak;

@@ -238,7 +238,8 @@ impl Running {
         if in_time { Ok(output) } else { Err(output) }
     }
 
-    fn ends_in_time(&self) -> bool {
+    /// Waits for the end without collecting it; tells whether it came in time.
+    pub(crate) fn ends_in_time(&self) -> bool {
         let end = self.begin + self.timeout;
         let Some(pid) = Pid::from_raw(self.pid().cast_signed()) else { return true };
         let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return true };

@@ -203,8 +203,11 @@ impl Sandbox {
 
     /// Puts a command of the runtime together, `bulkrun --root STATE` with more arguments to come.
     pub fn runtime(&self) -> Run {
-        let run =
-            Run::new(&self.prefix, self.runtime.as_os_str(), self.capture()).faults(self.faults.clone());
+        self.runtime_behind(&self.prefix)
+    }
+
+    fn runtime_behind(&self, prefix: &[OsString]) -> Run {
+        let run = Run::new(prefix, self.runtime.as_os_str(), self.capture()).faults(self.faults.clone());
         let run = match self.user {
             Some((uid, gid)) => run.as_user(uid, gid).env("XDG_RUNTIME_DIR", self.directory.join("xdg")),
             None => run,
@@ -219,6 +222,12 @@ impl Sandbox {
     fn capture(&self) -> PathBuf {
         let number = self.captures.fetch_add(1, Ordering::Relaxed);
         self.directory.join(CAPTURES).join(number.to_string())
+    }
+
+    /// Puts a command of the runtime together that is started through a program, which comes before any other.
+    pub(crate) fn runtime_through(&self, words: &[&str]) -> Run {
+        let prefix = self.prefix.iter().cloned().chain(words.iter().map(OsString::from));
+        self.runtime_behind(&prefix.collect::<Vec<_>>())
     }
 
     /// Puts `run --bundle BUNDLE ID` together.
@@ -359,6 +368,32 @@ impl Sandbox {
         }
     }
 
+    /// Describes the processes that belong to the sandbox and run.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        process::reap_orphans();
+        let describe = |(process, evidence): (process::Process, String)| {
+            format!("{} ({}): {evidence}", process.pid, process.name)
+        };
+        leak::processes(&self.name).into_iter().map(describe).collect()
+    }
+
+    /// Removes by force whatever containers left, so that the next begins as if it were the first.
+    pub(crate) fn purge(&self) {
+        let leaks = leak::find(&self.name, &self.directory);
+        if !leaks.is_empty() {
+            force_out(&self.name, &self.directory);
+            for leak in leaks {
+                if let Leak::File(path) = leak {
+                    // Whichever of the two it is not refuses.
+                    drop(fs::remove_dir_all(&path));
+                    drop(fs::remove_file(&path));
+                }
+            }
+        }
+        let captures = fs::read_dir(self.directory.join(CAPTURES)).into_iter().flatten().flatten();
+        captures.for_each(|capture| drop(fs::remove_file(capture.path())));
+    }
+
     /// Deletes all containers with `delete --force`; what the runtime says is of interest only if something is left.
     fn delete_containers(&self) -> Vec<Output> {
         let entries = fs::read_dir(self.state_directory()).into_iter().flatten().flatten();
@@ -425,6 +460,15 @@ fn claim_name() -> (Name, PathBuf) {
 
 /// Removes by force whatever there is of a sandbox.
 fn remove(name: &Name, directory: &Path) {
+    force_out(name, directory);
+    // What is still mounted below may be anything, so it is not for removal.
+    if !leak::mounts(name).iter().any(|mount| mount.point.starts_with(directory)) {
+        drop(fs::remove_dir_all(directory));
+    }
+}
+
+/// Ends the processes, cgroups and mounts of a sandbox.
+fn force_out(name: &Name, directory: &Path) {
     // Twice, since a process that was starting others may have started one more.
     for _ in 0..2 {
         leak::processes(name).iter().for_each(|(process, _)| process.kill());
@@ -435,10 +479,6 @@ fn remove(name: &Name, directory: &Path) {
     mounts.retain(|mount| mount.point.starts_with(directory));
     for mount in mounts.iter().rev() {
         let _ = rustix::mount::unmount(&mount.point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-    }
-    // What is still mounted below may be anything, so it is not for removal.
-    if !leak::mounts(name).iter().any(|mount| mount.point.starts_with(directory)) {
-        drop(fs::remove_dir_all(directory));
     }
 }
 
