@@ -6,7 +6,7 @@ use std::path::Path;
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::clone::{self, Child};
@@ -77,28 +77,34 @@ impl Birth {
         Self { pid, user, ..Self::default() }
     }
 
-    /// Makes the process, which runs `child` with `given`.
+    /// Makes the process, which runs `child` with `given` and gives up `parents`, the ends of sockets that are its
+    /// maker's: it would never see the end of its maker while it holds them itself.
     ///
     /// # Errors
     /// No right to a namespace, a limit that is reached; the error names the setting.
     pub(crate) fn spawn<T>(
         self,
         cgroup: Option<BorrowedFd<'_>>,
+        parents: &[BorrowedFd<'_>],
         given: T,
         child: fn(T, Birthplace) -> i32,
     ) -> Result<Child> {
         let work = Work { cgroup, given, child };
         if self.user.is_some() || !self.first.is_empty() {
-            return self.clone_inside(work);
+            return self.clone_inside(work, parents);
         }
         let own_pid = self.pid.as_ref().map(|_| own_namespace(Kind::Pid)).transpose()?;
         self.enter_pid_namespace()?;
-        let child = self.clone(work, Relation::Child);
+        let child = self.clone(work, parents, Relation::Child)?;
         // Hooks and helpers belong to the runtime's own namespace again.
-        if let Some(own) = own_pid {
-            namespace::join(own.as_fd(), Kind::Pid).doing(|| "return to the runtime's pid namespace")?;
+        let returned = own_pid.map_or(Ok(()), |own| namespace::join(own.as_fd(), Kind::Pid));
+        match returned.doing(|| "return to the runtime's pid namespace") {
+            Ok(()) => Ok(child),
+            Err(error) => {
+                child.put_an_end_to();
+                Err(error)
+            }
         }
-        child
     }
 
     fn enter_pid_namespace(&self) -> Result<()> {
@@ -107,12 +113,18 @@ impl Birth {
     }
 
     /// Clones the child, into its v2 cgroup where the kernel allows that.
-    fn clone<T>(&self, work: Work<'_, T>, relation: Relation) -> Result<Child> {
+    fn clone<T>(&self, work: Work<'_, T>, parents: &[BorrowedFd<'_>], relation: Relation) -> Result<Child> {
         let Work { cgroup, given, child } = work;
         let sibling = relation == Relation::ChildOfParent;
         let request = clone::Request { namespaces: self.flags, cgroup, sibling };
         let mut slot = Some(given);
-        let mut run = |place| slot.take().map_or(1, |given| child(given, place));
+        let mut run = |place| {
+            for parent in parents {
+                // An end that stays open costs only that the end of the maker is not seen.
+                let _ = bulkhead_sys::process::close_copy(*parent);
+            }
+            slot.take().map_or(1, |given| child(given, place))
+        };
         let place = if cgroup.is_some() { Birthplace::Cgroup } else { Birthplace::Elsewhere };
         let result = match clone::spawn(&request, || run(place)) {
             // What a threaded or occupied cgroup, or a kernel without CLONE_INTO_CGROUP, answers.
@@ -143,9 +155,10 @@ impl Birth {
     }
 
     /// Joins namespaces in a process in between, some of which the runtime could not leave again itself.
-    fn clone_inside<T>(&self, work: Work<'_, T>) -> Result<Child> {
+    fn clone_inside<T>(&self, work: Work<'_, T>, parents: &[BorrowedFd<'_>]) -> Result<Child> {
         let (parent, socket) = handshake::pair()?;
         let mut slot = Some(work);
+        let foreign = [parents, &[parent.as_fd(), socket.as_fd()]].concat();
         let between = clone::spawn(&clone::Request::default(), || {
             let born = self
                 .first
@@ -154,7 +167,7 @@ impl Birth {
                 .and_then(|()| self.user.iter().try_for_each(|user| join(user, Kind::User)))
                 .and_then(|()| self.enter_pid_namespace())
                 .and_then(|()| match slot.take() {
-                    Some(work) => self.clone(work, Relation::ChildOfParent),
+                    Some(work) => self.clone(work, &foreign, Relation::ChildOfParent),
                     None => Err(Error::Usage("nothing to start".into())),
                 })
                 .and_then(|child| socket.born(child.pid, child.pidfd.as_fd()));
@@ -169,8 +182,8 @@ impl Birth {
         .doing(|| "make the process that joins namespaces")?;
         drop((socket, slot));
         let said = parent.hear();
-        waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED)
-            .doing(|| "wait for the process that joins namespaces")?;
+        // It has nothing left to do. One that cannot be waited for is reaped when the runtime ends.
+        let _ = retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED));
         match said? {
             Said::Born(pid, pidfd) => Ok(Child { pid, pidfd }),
             Said::Failed(chain) => Err(Error::Init { chain }),

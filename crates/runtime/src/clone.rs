@@ -4,11 +4,12 @@
 //! a lock that another thread held would stay locked in the copy for ever.
 #![expect(unsafe_code, reason = "clone3(2) duplicates the process; see the safety comment")]
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bulkhead_sys as sys;
 use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// CLONE_PIDFD.
 const PIDFD: u64 = 0x1000;
@@ -35,6 +36,16 @@ pub struct Child {
     pub pid: i32,
     /// A descriptor that refers to it for good.
     pub pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Kills the process and waits until it has ended.
+    pub fn put_an_end_to(&self) {
+        // It may have ended by itself; then only the waiting is left.
+        let _ = sys::process::signal(&self.pidfd, sys::signal::KILL);
+        let wait = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let _ = rustix::io::retry_on_intr(wait);
+    }
 }
 
 /// The arguments of clone3(2), `struct clone_args`.
@@ -106,14 +117,12 @@ fn libc_sigchld() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-
     use super::*;
 
     #[test]
     fn the_child_runs_the_closure_and_exits_with_its_value() {
         let child = spawn(&Request::default(), || 42).unwrap();
-        let status = waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&child.pidfd)), WaitIdOptions::EXITED);
+        let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
         assert_eq!(status.unwrap().unwrap().exit_status(), Some(42));
     }
 }

@@ -66,6 +66,18 @@ pub(crate) fn pair() -> Result<(Parent, Child)> {
     Ok((Parent(parent), Child(child)))
 }
 
+impl AsFd for Parent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Parent {
     /// Wraps the other end of a socket that was passed through the gate.
     pub(crate) fn from_socket(socket: OwnedFd) -> Self {
@@ -101,12 +113,6 @@ impl Parent {
     /// EPIPE when the child is dead.
     pub(crate) fn proceed(&self) -> Result<()> {
         message::send(&self.0, b"c", &[]).doing(|| "let the container's process go on")
-    }
-}
-
-impl AsFd for Child {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 

@@ -78,7 +78,7 @@ pub fn start(request: &Request<'_>, process: Process, log: &Log) -> Result<Joine
     let rights = Rights::of_caller()?;
     let (rlimits, oom_score_adj) = (process.rlimits.clone(), process.oom_score_adj);
     let (parent, socket) = handshake::pair()?;
-    let child = clone_child(request, process, socket, rights)?;
+    let child = clone_child(request, process, (&parent, socket), rights)?;
     let mut attempt = Attempt { request, child, log };
     match attempt.converse(&parent, &rlimits, oom_score_adj, rights) {
         Ok(master) => Ok(Joined { child: attempt.child, master }),
@@ -92,7 +92,7 @@ pub fn start(request: &Request<'_>, process: Process, log: &Log) -> Result<Joine
 fn clone_child(
     request: &Request<'_>,
     process: Process,
-    socket: handshake::Child,
+    (parent, socket): (&handshake::Parent, handshake::Child),
     rights: Rights,
 ) -> Result<Child> {
     let container = request.container;
@@ -136,7 +136,7 @@ fn clone_child(
         passed: request.passed,
         ignored: host::ignored_signals(),
     };
-    birth.spawn(into_cgroup, inheritance, run)
+    birth.spawn(into_cgroup, &[parent.as_fd()], inheritance, run)
 }
 
 /// Asks whether groups can be set in the container, whoever made its user namespace.
@@ -290,7 +290,6 @@ impl Attempt<'_> {
     }
 
     fn undo(self) {
-        let _ = sys_process::signal(&self.child.pidfd, signal::KILL);
-        let _ = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        self.child.put_an_end_to();
     }
 }

@@ -248,7 +248,7 @@ impl Attempt<'_> {
         }
         let document = Document::new(&state, None);
         let (parent, socket) = handshake::pair()?;
-        let child = self.clone_child(socket, &state, &document, cgroup.as_ref(), rights)?;
+        let child = self.clone_child((&parent, socket), &state, &document, cgroup.as_ref(), rights)?;
         state.process = Some(ProcessId { pid: child.pid, start_time: 0 });
         self.document = Some(Document::new(&state, Some(child.pid)));
         self.child = Some(child);
@@ -276,7 +276,7 @@ impl Attempt<'_> {
     /// Makes the container's process. All that needs the host's rights or files is opened before.
     fn clone_child(
         &self,
-        socket: handshake::Child,
+        (parent, socket): (&handshake::Parent, handshake::Child),
         state: &State,
         document: &Document,
         cgroup: Option<&CgroupPlan>,
@@ -318,7 +318,7 @@ impl Attempt<'_> {
             ignored: host::ignored_signals(),
         };
         let cgroup = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);
-        birth.spawn(cgroup, inheritance, init::run)
+        birth.spawn(cgroup, &[parent.as_fd()], inheritance, init::run)
     }
 
     /// Answers the child until it is ready.
@@ -440,8 +440,7 @@ impl Attempt<'_> {
     /// Takes back what was made, the last first. What cannot be taken back stays recorded for `delete`.
     fn undo(mut self) {
         if let Some(child) = self.child.take() {
-            let _ = bulkhead_sys::process::signal(&child.pidfd, rustix::process::Signal::KILL.as_raw());
-            let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+            child.put_an_end_to();
         }
         if let Some(document) = &self.document {
             for warning in hooks::run_all("poststop", &self.plan.hooks.poststop, document, Status::Stopped) {

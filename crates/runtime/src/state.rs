@@ -150,9 +150,12 @@ impl StateDir {
                 source: bulkhead_sys::Error::new(format!("mkdir({path:?})"), errno),
             },
         })?;
-        let dir = Self::open_at(root, id)?;
-        dir.lock()?;
-        Ok(dir)
+        let dir = Self::open_at(root, id).and_then(|dir| dir.lock().map(|()| dir));
+        if dir.as_ref().is_err_and(|error| !matches!(error, Error::NotFound { .. })) {
+            // Nothing is in it yet. Should that fail too, `delete --force` finds it.
+            let _ = rustix::fs::rmdir(&path);
+        }
+        dir
     }
 
     /// Opens the directory of a container.

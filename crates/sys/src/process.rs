@@ -76,6 +76,20 @@ pub fn close_all_but(first: u32, keep: &[std::os::fd::BorrowedFd<'_>]) -> Result
     Ok(())
 }
 
+/// Closes the copy of a descriptor that a cloned process has, and whose owner lives in frames of its maker to which it
+/// never returns.
+///
+/// A process that waits for the end of a stream must not hold the other end itself. Whoever calls this ends by
+/// [`exit_now`] or execve(2): no owner may use or close the descriptor afterwards.
+///
+/// # Errors
+/// EBADF when it is not open.
+pub fn close_copy(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    let number = descriptor.as_raw_fd();
+    // SAFETY: the caller promises that the owner, in a frame of the maker, is never reached in this process.
+    check(unsafe { libc::syscall(libc::SYS_close, number) }).map(drop).call(|| format!("close({number})"))
+}
+
 /// Marks one inherited descriptor, which nobody in this process owns, as kept or closed at execve(2).
 ///
 /// # Errors
