@@ -63,15 +63,19 @@ pub(crate) struct Seen {
 pub(crate) fn run(run: Run, guests: &[i32], fault: Option<(Place, Fault)>) -> (Result<Output, Output>, Seen) {
     let running = run.spawn();
     let command = running.pid().cast_signed();
-    let seen = thread::scope(|scope| {
+    let (in_time, seen) = thread::scope(|scope| {
         // The thread ends with the fault, and its end releases whatever it follows.
         let follower = scope.spawn(|| Follower::new(command, fault).follow(guests));
-        if !running.ends_in_time() {
+        let in_time = running.ends_in_time();
+        if !in_time {
             kill(command, Signal::KILL);
         }
-        follower.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let seen = follower.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (in_time, seen)
     });
-    (running.wait_or_kill(), seen.or_fail("follow a command by ptrace(2)"))
+    let output = running.wait_or_kill();
+    let output = if in_time { output } else { output.and_then(Err) };
+    (output, seen.or_fail("follow a command by ptrace(2)"))
 }
 
 struct Follower {
@@ -96,7 +100,6 @@ impl Follower {
         trace::seize(self.command)?;
         for &guest in guests {
             trace::seize(guest)?;
-            trace::interrupt(guest)?;
             self.index(guest);
         }
         while let Some((pid, event)) = trace::next(self.command)? {
@@ -107,7 +110,7 @@ impl Follower {
                 break;
             }
             // Whoever has been killed meanwhile reports its end.
-            let _ = self.go_on(pid, event);
+            let _ = self.go_on(pid, event, guests);
         }
         Ok(self.seen)
     }
@@ -134,7 +137,7 @@ impl Follower {
         Ok(true)
     }
 
-    fn go_on(&mut self, pid: i32, event: Event) -> bulkhead_sys::Result<()> {
+    fn go_on(&mut self, pid: i32, event: Event, guests: &[i32]) -> bulkhead_sys::Result<()> {
         match event {
             Event::Stopped(_) if pid == self.command && !self.released => {
                 self.released = true;
@@ -142,7 +145,11 @@ impl Follower {
                 trace::resume(pid, 0)
             }
             Event::Executed if pid == self.command => {
-                self.executed = self.released;
+                if self.released && !self.executed {
+                    self.executed = true;
+                    // Only now: a guest that met its fault earlier would end the following of a command that waits.
+                    guests.iter().try_for_each(|&guest| trace::interrupt(guest))?;
+                }
                 trace::resume(pid, 0)
             }
             // The container's program, a hook or a helper.
