@@ -24,6 +24,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_sys::message;
+use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
 
@@ -64,6 +65,11 @@ pub struct Child(OwnedFd);
 pub(crate) fn pair() -> Result<(Parent, Child)> {
     let (parent, child) = message::pair().doing(|| "make the socket between parent and container")?;
     Ok((Parent(parent), Child(child)))
+}
+
+/// Tells whether an error means that nobody is at the other end any more.
+pub(crate) fn is_over(error: &Error) -> bool {
+    matches!(error, Error::System { source, .. } if matches!(source.errno(), Errno::PIPE | Errno::CONNRESET))
 }
 
 impl AsFd for Parent {

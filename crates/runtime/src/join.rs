@@ -259,7 +259,7 @@ impl Attempt<'_> {
         if let Some(path) = self.request.pidfd_socket {
             deliver::descriptor(path, self.child.pidfd.as_fd(), &self.request.container.state.id)?;
         }
-        parent.proceed().map_err(|_| self.died())?;
+        parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
         match parent.hear()? {
             Said::Failed(chain) => Err(Error::Init { chain }),
             _ => Ok(master),

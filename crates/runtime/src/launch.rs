@@ -351,7 +351,7 @@ impl Attempt<'_> {
             }
         }
         self.after_setup(pid, state)?;
-        parent.proceed().map_err(|_| self.died())?;
+        parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
         Ok(master)
     }
 
