@@ -81,15 +81,19 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
     }
     let watch = foreground::Watch::begin(!create.no_subreaper)?;
     let launched = launch::launch(&bundle, &request, log)?;
-    launched.dir.unlock()?;
     let ward = Ward { child: &launched.child, master: launched.master, proxy: launched.proxy };
-    let code = watch.attend(ward)?;
-    if !options.keep {
-        let container = Container { dir: launched.dir, state: launched.state };
-        container.dir.lock()?;
-        container.end(&launched.ending, log)?;
+    let attended = launched.dir.unlock().and_then(|()| watch.attend(ward));
+    let container = Container { dir: launched.dir, state: launched.state };
+    // A container that cannot be waited for must not outlive the command that was to remove it.
+    let killed = if attended.is_err() { container.kill() } else { Ok(()) };
+    if attended.is_err() || !options.keep {
+        // Whoever deletes it meanwhile does not make a failure of it, and the end of a lock is the end of its owner.
+        let locked = container.dir.lock();
+        let gone = matches!(locked, Err(Error::NotFound { .. }));
+        let ended = if gone { Ok(()) } else { killed.and_then(|()| container.end(&launched.ending, log)) };
+        return attended.and_then(|code| ended.map(|()| ExitCode::from(code)));
     }
-    Ok(ExitCode::from(code))
+    attended.map(ExitCode::from)
 }
 
 fn request<'a>(

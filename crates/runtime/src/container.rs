@@ -139,10 +139,14 @@ impl Container {
     /// As [`Container::remove`].
     pub fn end(self, ending: &Ending, log: &Log) -> Result<()> {
         let cgroup = self.cgroup();
-        if ending.others == Others::MayLive {
-            cgroup.kill_all(signal::KILL)?;
-        }
-        cgroup.remove()?;
+        let release = || {
+            if ending.others == Others::MayLive {
+                cgroup.kill_all(signal::KILL)?;
+            }
+            cgroup.remove()
+        };
+        // Twice, if need be: a foreground `run` has nobody after it to try again.
+        release().or_else(|_| release())?;
         let document = Document::new(&self.state, None);
         for warning in hooks::run_all("poststop", &ending.hooks, &document, Status::Stopped) {
             log.warn(warning);

@@ -29,29 +29,15 @@ pub fn build(dir: &StateDir) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// How many failures to wait are borne in a row. Nobody can be told of one while nobody calls `start`, and a shortage
-/// of memory must not end a container that was created.
-const FAILURES: usize = 100;
-
 /// Waits at the gate; returns the socket on which a failure to execute is reported.
 ///
 /// # Errors
 /// As recvmsg(2), when it fails again and again.
 pub fn wait(gate: impl AsFd) -> Result<handshake::Child> {
-    let mut failures = 0;
     loop {
-        match message::receive(&gate, 16) {
-            Ok(mut message) => {
-                if let Some(socket) = message.descriptors.pop() {
-                    return Ok(handshake::Child::from_socket(socket));
-                }
-            }
-            Err(error) => {
-                failures += 1;
-                if failures > FAILURES {
-                    return Err(error).doing(|| "wait for start");
-                }
-            }
+        let mut message = handshake::wait_on(&gate, 16).doing(|| "wait for start")?;
+        if let Some(socket) = message.descriptors.pop() {
+            return Ok(handshake::Child::from_socket(socket));
         }
     }
 }

@@ -23,7 +23,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_sys::message;
+use bulkhead_sys::message::{self, Message};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
@@ -65,6 +65,25 @@ pub struct Child(OwnedFd);
 pub(crate) fn pair() -> Result<(Parent, Child)> {
     let (parent, child) = message::pair().doing(|| "make the socket between parent and container")?;
     Ok((Parent(parent), Child(child)))
+}
+
+/// How many failures to wait are borne in a row.
+const FAILURES: usize = 100;
+
+/// Waits, in the child, for a message of at most `limit` bytes.
+///
+/// A shortage of memory is borne: once the child is ready the parent has reported success, and at the gate there is
+/// nobody who could be told.
+///
+/// # Errors
+/// As recvmsg(2), when it fails again and again.
+pub(crate) fn wait_on(socket: impl AsFd, limit: usize) -> bulkhead_sys::Result<Message> {
+    for _ in 0..FAILURES {
+        if let Ok(message) = message::receive(&socket, limit) {
+            return Ok(message);
+        }
+    }
+    message::receive(&socket, limit)
 }
 
 /// Tells whether an error means that nobody is at the other end any more.
@@ -133,7 +152,7 @@ impl Child {
     /// # Errors
     /// The parent is dead: whatever it was to record is not recorded.
     pub fn wait(&self) -> Result<()> {
-        let message = message::receive(&self.0, LIMIT).doing(|| "wait for the parent")?;
+        let message = wait_on(&self.0, LIMIT).doing(|| "wait for the parent")?;
         if message.bytes.is_empty() {
             return Err(Error::Usage("the parent process ended".into()));
         }

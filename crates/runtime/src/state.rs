@@ -305,9 +305,15 @@ impl StateDir {
 
     /// Removes the directory: the container is no more.
     ///
+    /// Tries twice, since a foreground `run` has nobody after it to try again.
+    ///
     /// # Errors
     /// ENOTEMPTY when somebody put a file there.
     pub fn remove(self) -> Result<()> {
+        self.try_to_remove().or_else(|_| self.try_to_remove())
+    }
+
+    fn try_to_remove(&self) -> Result<()> {
         for name in [STATE, CONFIG] {
             self.remove_file(name)?;
         }

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
 
 /// How many faults a sample has.
-const SAMPLE: usize = 48;
+const SAMPLE: usize = 30;
 
 /// Where samples begin: another place each time, unless it was chosen.
 fn offset() -> usize {
@@ -27,6 +27,7 @@ fn offset() -> usize {
 
 /// Tries some faults of a verb and tells all that broke a promise.
 fn check(verb: Verb, ground: Ground, choose: fn(&[Place], usize) -> Vec<(Place, Fault)>) {
+    requires!(cfg!(target_arch = "x86_64"), "the tracer that lets calls fail knows x86-64 only");
     let offset = offset();
     println!("BULKHEAD_FAULTS_OFFSET={offset}");
     let sweep = Sweep::new(Path::new(BULKRUN), verb, ground);
@@ -53,12 +54,11 @@ fn sample(calls: &[Place], offset: usize) -> Vec<(Place, Fault)> {
     all.skip(offset % step).step_by(step).collect()
 }
 
-/// Makes every call the last, and lets every call fail in one of the ways.
+/// Makes every call the last, and lets some fail. Before the container is locked nothing can have been changed.
 fn every_call(calls: &[Place], offset: usize) -> Vec<(Place, Fault)> {
-    let errors = &Fault::ALL[1..];
-    let error = |index: usize| errors[(index + offset) % errors.len()].1;
-    let both = |(index, &place): (usize, &Place)| [(place, Fault::Kill), (place, error(index))];
-    calls.iter().enumerate().flat_map(both).collect()
+    let lock = calls.iter().position(|place| place.name() == Some("flock")).unwrap_or(0);
+    let deaths = calls[lock..].iter().map(|&place| (place, Fault::Kill));
+    deaths.chain(sample(calls, offset)).collect()
 }
 
 #[test]

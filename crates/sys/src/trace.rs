@@ -149,12 +149,13 @@ fn look(kind: libc::idtype_t, id: u32, flags: libc::c_int) -> Result<Option<(i32
             Err(Errno::CHILD) => Ok(None),
             Err(errno) => Err(errno).call(|| "waitid()"),
             Ok(_) => {
-                // SAFETY: all of it is initialised, by zeroes if not by the kernel, and waitid fills these fields.
-                let (pid, code, status) = unsafe {
-                    let info = info.assume_init();
-                    (info.si_pid(), info.si_code, info.si_status())
-                };
-                Ok(Some((pid, code, status)))
+                // SAFETY: all of it is initialised, by zeroes if not by the kernel.
+                let info = unsafe { info.assume_init() };
+                // SAFETY: waitid(2) fills the fields of a child's end; they are integers in any case.
+                let pid = unsafe { info.si_pid() };
+                // SAFETY: as above.
+                let status = unsafe { info.si_status() };
+                Ok(Some((pid, info.si_code, status)))
             }
         };
     }
@@ -188,13 +189,15 @@ fn call(pid: i32) -> Event {
     if check(returned).is_err() {
         return Event::Trap;
     }
-    // SAFETY: all of it is initialised, by zeroes if not by the kernel; `entry` is integers and valid in any case.
-    unsafe {
-        let info = info.assume_init();
-        match info.op {
-            libc::PTRACE_SYSCALL_INFO_ENTRY => Event::Entry(info.u.entry.nr.cast_signed()),
-            libc::PTRACE_SYSCALL_INFO_EXIT => Event::Exit,
-            _ => Event::Trap,
+    // SAFETY: all of it is initialised, by zeroes if not by the kernel.
+    let info = unsafe { info.assume_init() };
+    match info.op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            // SAFETY: `entry` is what the kernel filled for this kind; it is integers in any case.
+            let entry = unsafe { info.u.entry };
+            Event::Entry(entry.nr.cast_signed())
         }
+        libc::PTRACE_SYSCALL_INFO_EXIT => Event::Exit,
+        _ => Event::Trap,
     }
 }

@@ -29,10 +29,17 @@ pub struct Place {
     pub number: i64,
 }
 
+impl Place {
+    /// Returns the call's name, if it is one that a container runtime may make.
+    pub fn name(&self) -> Option<&'static str> {
+        calls::name(self.number)
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Place { process, call, number } = *self;
-        let name = calls::name(number).map_or_else(|| format!("call {number}"), str::to_owned);
+        let name = self.name().map_or_else(|| format!("call {number}"), str::to_owned);
         write!(f, "{name}, call {call} of process {process}")
     }
 }

@@ -54,6 +54,10 @@ pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCod
     }
     let watch = Watch::begin(true)?;
     let joined = join::start(&request, process, log)?;
-    let code = watch.attend(Ward { child: &joined.child, master: joined.master, proxy: None })?;
-    Ok(ExitCode::from(code))
+    let attended = watch.attend(Ward { child: &joined.child, master: joined.master, proxy: None });
+    if attended.is_err() {
+        // A process that cannot be waited for must not outlive the command.
+        joined.child.put_an_end_to();
+    }
+    attended.map(ExitCode::from)
 }
