@@ -25,13 +25,16 @@ fn offset() -> usize {
     chosen.unwrap_or_else(clock)
 }
 
+/// Chooses what to try from the calls of a verb, beginning somewhere.
+type Choice = fn(&[Place], usize) -> Vec<(Place, Fault)>;
+
 /// Tries some faults of a verb and tells all that broke a promise.
-fn check(verb: Verb, ground: Ground, choose: fn(&[Place], usize) -> Vec<(Place, Fault)>) {
+fn check(verb: Verb, ground: Ground, choose: Choice) {
     requires!(cfg!(target_arch = "x86_64"), "the tracer that lets calls fail knows x86-64 only");
     let offset = offset();
     println!("BULKHEAD_FAULTS_OFFSET={offset}");
     let sweep = Sweep::new(Path::new(BULKRUN), verb, ground);
-    let calls = sweep.calls().unwrap();
+    let calls = sweep.calls().unwrap_or_else(|reason| panic!("with no fault at all: {reason}"));
     let mut violations = Vec::new();
     for (place, fault) in choose(&calls, offset) {
         if let Outcome::Violated(reason) = sweep.inject(place, fault) {
