@@ -29,6 +29,10 @@ pub(crate) struct Birth {
     pid: Option<OwnedFd>,
     /// A user namespace to be born into, which takes a process in between.
     user: Option<OwnedFd>,
+    /// Time offsets of a time namespace to be born into.
+    time_offsets: String,
+    /// Whether the child makes that namespace itself, and sets the offsets.
+    pub child_sets_time: bool,
 }
 
 /// Where a process was born.
@@ -65,8 +69,13 @@ impl Birth {
             }
         }
         if !namespaces.time_offsets.is_empty() {
-            // The child makes it, to set the offsets before it is entered.
+            // Offsets can be set only while nobody is in the namespace. A child that hides from ptrace has no right
+            // to its own file of them in a user namespace; without the host's rights it is the one who has the right.
             birth.flags &= !Kind::Time.flag();
+            match rights {
+                Rights::Privileged => birth.time_offsets.clone_from(&namespaces.time_offsets),
+                Rights::Unprivileged => birth.child_sets_time = true,
+            }
         }
         Ok(birth)
     }
@@ -90,6 +99,23 @@ impl Birth {
         child: fn(T, Birthplace) -> i32,
     ) -> Result<Child> {
         let work = Work { cgroup, given, child };
+        if self.time_offsets.is_empty() {
+            return self.spawn_now(work, parents);
+        }
+        let own = own_namespace(Kind::Time)?;
+        make_time(&self.time_offsets)?;
+        let child = self.spawn_now(work, parents);
+        let returned = namespace::join(own.as_fd(), Kind::Time);
+        match (child, returned.doing(|| "return to the runtime's time namespace")) {
+            (Ok(child), Err(error)) => {
+                child.put_an_end_to();
+                Err(error)
+            }
+            (child, _) => child,
+        }
+    }
+
+    fn spawn_now<T>(self, work: Work<'_, T>, parents: &[BorrowedFd<'_>]) -> Result<Child> {
         if self.user.is_some() || !self.first.is_empty() {
             return self.clone_inside(work, parents);
         }
@@ -213,6 +239,15 @@ fn is_about_cgroup(errno: Errno) -> bool {
         errno,
         Errno::BUSY | Errno::OPNOTSUPP | Errno::INVAL | Errno::ACCESS | Errno::NOENT | Errno::TOOBIG
     )
+}
+
+/// Makes a time namespace for the children of the calling process, and sets its offsets.
+///
+/// # Errors
+/// ERANGE for a clock that would be before zero or overflow, EPERM without CAP_SYS_TIME.
+pub(crate) fn make_time(offsets: &str) -> Result<()> {
+    namespace::unshare(Kind::Time).doing(|| "make a time namespace")?;
+    std::fs::write("/proc/self/timens_offsets", offsets).doing(|| "set /linux/timeOffsets")
 }
 
 /// Moves the calling process into a namespace of the configuration.

@@ -57,6 +57,8 @@ pub(crate) struct Inheritance<'a> {
     pub keyring: Option<std::ffi::CString>,
     /// Whether supplementary groups can be set.
     pub groups: Groups,
+    /// Whether the child must make its time namespace itself.
+    pub own_time_offsets: bool,
     /// Signals that the runtime's caller ignores.
     pub ignored: Option<signal::Set>,
 }
@@ -77,11 +79,11 @@ type Step = fn(&mut Init<'_>) -> Result<()>;
 
 /// The set-up of a container, in order.
 const STEPS: &[(&str, Step)] = &[
+    ("set time offsets", set_time_offsets),
     ("take the identity that the user namespace gives", take_identity),
     ("join cgroups", join_cgroups),
     ("join namespaces", join_namespaces),
     ("unshare the cgroup namespace", unshare_cgroup),
-    ("set time offsets", set_time_offsets),
     ("lead a session", lead_session),
     ("bring the loopback interface up", bring_loopback_up),
     ("set the host name", set_names),
@@ -154,13 +156,9 @@ impl Init<'_> {
 fn take_identity(init: &mut Init<'_>) -> Result<()> {
     if let Some(maps) = init.given.plan.maps() {
         init.given.socket.wait()?;
-        // Files made from now on belong to the container's root, where it has one.
-        if maps.host_root_gid().is_some() {
-            sys_credentials::set_gid(0).doing(|| "become the root group of the user namespace")?;
-        }
-        if maps.host_root_uid().is_some() {
-            sys_credentials::set_uid(0).doing(|| "become the root user of the user namespace")?;
-        }
+        // Files made from now on belong to the container's root.
+        sys_credentials::set_gid(maps.first_gid()).doing(|| "become the root group of the user namespace")?;
+        sys_credentials::set_uid(maps.first_uid()).doing(|| "become the root user of the user namespace")?;
         init.given.groups = idmap::groups_of("self")?;
     } else if init.in_user_namespace() {
         init.given.groups = idmap::groups_of("self")?;
@@ -193,14 +191,12 @@ fn unshare_cgroup(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Offsets can be set only while nobody is in the namespace: it is made, set and then entered.
+/// As an ordinary user: while the process can be traced its files in /proc are its own.
 fn set_time_offsets(init: &mut Init<'_>) -> Result<()> {
-    let offsets = &init.given.plan.namespaces.time_offsets;
-    if offsets.is_empty() {
+    if !init.given.own_time_offsets {
         return Ok(());
     }
-    namespace::unshare(Kind::Time).doing(|| "make a time namespace")?;
-    std::fs::write("/proc/self/timens_offsets", offsets).doing(|| "set /linux/timeOffsets")?;
+    birth::make_time(&init.given.plan.namespaces.time_offsets)?;
     let made = path::open_host("/proc/self/ns/time_for_children".as_ref(), OFlags::RDONLY)
         .doing(|| "open the new time namespace")?;
     namespace::join(made.as_fd(), Kind::Time).doing(|| "enter the new time namespace")

@@ -315,6 +315,7 @@ impl Attempt<'_> {
             entry: self.request.entry,
             keyring: state.keyring_name(),
             groups: idmap::Groups::Allowed,
+            own_time_offsets: birth.child_sets_time,
             ignored: host::ignored_signals(),
         };
         let cgroup = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);

@@ -8,6 +8,7 @@ use bulkhead_sys::mount::{
 };
 use bulkhead_sys::path;
 use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
 use crate::plan::Root;
@@ -27,11 +28,19 @@ pub(crate) fn prepare(
     // From an unbindable mount nothing could be bound: the root becomes that once all is done, see `enter`.
     let now = if propagation == Propagation::Unbindable { Propagation::Private } else { propagation };
     mount::set_namespace_propagation(now, reach)?;
-    if root.keeps_peers() {
-        isolate_parent(&root.path)?;
-    }
     let doing = || format!("mount the root file system {}", root.path.display());
-    let directory = path::open_host(&root.path, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+    let open = |path| path::open_host(path, OFlags::PATH | OFlags::DIRECTORY);
+    let (place, directory) = match open(&root.path) {
+        // The way there is closed to the container's root user: `/` serves as well, since lookups of the host's paths
+        // begin below what is mounted over it.
+        Err(error) if error.errno() == Errno::ACCESS && prepared.is_some() => {
+            (Path::new("/"), open(Path::new("/")).doing(doing)?)
+        }
+        other => (root.path.as_path(), other.doing(doing)?),
+    };
+    if root.keeps_peers() {
+        isolate_parent(place)?;
+    }
     let found = match (prepared, &root.overlay) {
         (Some(tree), _) => Some(tree),
         (None, Some(overlay)) => overlay::mount(overlay, attributes)?,
@@ -146,9 +155,7 @@ pub(crate) fn make_readonly(root: BorrowedFd<'_>, paths: &[PathBuf], spent: &Spe
 /// Finds a path that may be missing, or lie below something that is no directory.
 fn find(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
     match target::open(root, path, OFlags::PATH) {
-        Err(Error::System { source, .. })
-            if matches!(source.errno(), rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) =>
-        {
+        Err(Error::System { source, .. }) if matches!(source.errno(), Errno::NOTDIR | Errno::ACCESS) => {
             Ok(None)
         }
         other => other,
@@ -217,9 +224,9 @@ fn move_root(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
 /// and would have the files that are masked in its own.
 fn hide_kernel(root: &Path) -> rustix::io::Result<()> {
     use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-    let points = mount_points()
-        .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))?;
-    let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    let points = mount_points().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    // Where the way to the root is closed it is mounted over `/`, which leaves no telling whose mounts are whose.
+    let root = std::fs::canonicalize(root).map_err(|_| Errno::ACCESS)?;
     let hidden = |(point, kind): &&(PathBuf, String)| {
         matches!(kind.as_str(), "proc" | "sysfs") && !point.starts_with(&root)
     };
@@ -229,7 +236,7 @@ fn hide_kernel(root: &Path) -> rustix::io::Result<()> {
         match unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
             // A user namespace cannot take off what it did not put there.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {
+            Err(Errno::INVAL | Errno::PERM) => {
                 mount("tmpfs", point, "tmpfs", MountFlags::RDONLY, None)?;
             }
             Err(errno) => return Err(errno),

@@ -30,14 +30,21 @@ pub struct IdMaps {
 }
 
 impl IdMaps {
-    /// Returns the host's id of the container's root user, if it has one.
-    pub fn host_root_uid(&self) -> Option<u32> {
-        host_id(&self.uids, 0)
+    /// Returns the container's user that sets it up: its root, or the first that it has.
+    pub fn first_uid(&self) -> u32 {
+        first_id(&self.uids)
     }
 
-    /// Returns the host's id of the container's root group, if it has one.
-    pub fn host_root_gid(&self) -> Option<u32> {
-        host_id(&self.gids, 0)
+    /// Returns the container's group that sets it up: its root's, or the first that it has.
+    pub fn first_gid(&self) -> u32 {
+        first_id(&self.gids)
+    }
+}
+
+fn first_id(maps: &[IdMapping]) -> u32 {
+    match host_id(maps, 0) {
+        Some(_) => 0,
+        None => maps.first().map_or(0, |map| map.container_id),
     }
 }
 

@@ -1,0 +1,258 @@
+//! Containers of an ordinary user.
+#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use bulkhead_testkit::{Bundle, Run, Sandbox, find_program, fresh, is_root, requires};
+use serde_json::json;
+
+const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
+
+/// An ordinary user that no host has.
+const USER: u32 = 54_321;
+
+/// Says whether root can be asked for an ordinary user, and that one for namespaces.
+fn is_possible() -> bool {
+    is_root() && fresh::is_possible(&[fresh::Kind::User])
+}
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(BULKRUN).as_user(USER, USER)
+}
+
+#[test]
+fn an_ordinary_user_runs_a_container() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle =
+        sandbox.bundle("c").script("id -u; id -g; tr -s ' ' < /proc/self/uid_map; touch /new; hostname");
+    sandbox.run(&bundle).output().succeeds().prints("0\n0\n 0 54321 1\ntestkit\n");
+    assert_eq!(fs::metadata(bundle.rootfs().join("new")).unwrap().uid(), USER, "the file is the user's");
+}
+
+#[test]
+fn a_rootless_container_lives_its_life() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]);
+    sandbox.create(&bundle);
+    assert_eq!(sandbox.status(&bundle), "created");
+    sandbox.start(&bundle);
+    assert_eq!(sandbox.status(&bundle), "running");
+    let script = "id -u; cat /proc/1/comm; readlink /proc/self/ns/user";
+    let output = sandbox.exec(&bundle, ["sh", "-c", script]).output().succeeds();
+    let pid = sandbox.pid(&bundle);
+    let user = fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+    assert_eq!(output.stdout, format!("0\nsleep\n{}\n", user.display()), "exec is in the container");
+    sandbox.kill(&bundle, "KILL");
+    sandbox.wait_for_exit(pid);
+    sandbox.delete(&bundle);
+}
+
+#[test]
+fn groups_are_denied_with_a_map_of_ones_own() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").script("cat /proc/self/setgroups");
+    sandbox.run(&bundle).output().succeeds().prints("deny\n");
+    let bundle = sandbox.bundle("wants").edit(|config| {
+        config["process"]["user"] = json!({ "uid": 0, "gid": 0, "additionalGids": [5] });
+    });
+    sandbox.run(&bundle).output().exits_with(1).complains("additionalGids");
+}
+
+#[test]
+fn what_spec_writes_for_rootless_runs_as_it_is() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c");
+    let config = bundle.directory().join("config.json");
+    fs::remove_file(&config).unwrap();
+    sandbox.runtime().arg("spec").arg("--rootless").current_dir(bundle.directory()).output().succeeds();
+    // Only the terminal and the program are this test's.
+    let mut document: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    document["process"]["terminal"] = false.into();
+    document["process"]["args"] = json!(["sh", "-c", "id -u; ls -d /sys/class/net/lo"]);
+    fs::write(&config, document.to_string()).unwrap();
+    sandbox.run(&bundle).output().succeeds().prints("0\n/sys/class/net/lo\n");
+}
+
+#[test]
+fn without_a_user_namespace_the_way_out_is_named() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").without_namespace("user").edit(|config| {
+        config["linux"]["uidMappings"] = json!([]);
+        config["linux"]["gidMappings"] = json!([]);
+    });
+    sandbox.run(&bundle).output().exits_with(1).complains("spec --rootless");
+}
+
+#[test]
+fn a_new_network_has_its_own_sysfs() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").namespace("network").script("ls /sys/class/net").edit(|config| {
+        for mount in config["mounts"].as_array_mut().into_iter().flatten() {
+            if mount["destination"] == "/sys" {
+                *mount =
+                    json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"] });
+            }
+        }
+    });
+    sandbox.run(&bundle).output().succeeds().prints("lo\n");
+}
+
+#[test]
+fn a_sysfs_of_the_hosts_network_becomes_a_bind_mount() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox
+        .bundle("c")
+        .script("ls -d /sys/class/net/lo; touch /sys/x 2>/dev/null || echo closed")
+        .edit(|config| {
+            for mount in config["mounts"].as_array_mut().into_iter().flatten() {
+                if mount["destination"] == "/sys" {
+                    *mount =
+                        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"] });
+                }
+            }
+        });
+    sandbox.run(&bundle).output().succeeds().prints("/sys/class/net/lo\nclosed\n");
+}
+
+#[test]
+fn devices_are_the_hosts() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").script(
+        "cd /dev; for n in null zero full random urandom tty; do test -c $n || echo no $n; done; \
+         echo x > null && head -c 1 zero | wc -c",
+    );
+    sandbox.run(&bundle).output().succeeds().prints("1\n");
+}
+
+#[test]
+fn a_file_that_the_user_cannot_open_is_not_bound() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let secret = sandbox.directory().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("file"), "").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    let bundle = sandbox.bundle("c").bind(secret.join("file"), "/file", &[]);
+    sandbox.run(&bundle).output().exits_with(1).complains("permission denied");
+}
+
+#[test]
+fn an_overlay_root_is_the_users_own() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle =
+        sandbox.bundle("c").script("rm -r /usr/sbin && mkdir /usr/sbin && ls -A /usr/sbin; touch /new");
+    let parts = ["upper", "work"].map(|name| bundle.directory().join(name));
+    for part in &parts {
+        fs::create_dir(part).unwrap();
+    }
+    let [upper, work] = &parts;
+    let image = bundle.directory().join("image");
+    fs::rename(bundle.rootfs(), &image).unwrap();
+    fs::create_dir(bundle.rootfs()).unwrap();
+    let value = json!({ "lower": [image], "upper": upper, "work": work }).to_string();
+    let bundle = bundle.annotation("org.bulkhead.rootfs.overlay", &value).owned_by(USER, USER);
+    sandbox.run(&bundle).output().succeeds().prints("");
+    assert_eq!(fs::metadata(upper.join("new")).unwrap().uid(), USER);
+}
+
+#[test]
+fn clocks_have_their_offsets() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(std::path::Path::new("/proc/self/ns/time").exists(), "this kernel has no time namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").namespace("time").script("cut -d. -f1 /proc/uptime").edit(|config| {
+        config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 172_800 } });
+    });
+    let output = sandbox.run(&bundle).output().succeeds();
+    assert!(output.stdout.trim().parse::<u64>().unwrap() >= 172_800, "{output}");
+}
+
+#[test]
+fn without_rights_over_cgroups_a_container_goes_without_limits() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").script("echo fine");
+    assert_eq!(bundle.cgroups_path(), "", "no path is asked for");
+    sandbox.run(&bundle).output().succeeds().prints("fine\n");
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_is_one_clear_error() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let limits = json!({ "memory": { "limit": 100_000_000 } });
+    let bundle = sandbox.bundle("limit").edit(|config| config["linux"]["resources"] = limits);
+    sandbox.run(&bundle).output().exits_with(1).complains("memory");
+    let bundle = sandbox.bundle("path").edit(|config| config["linux"]["cgroupsPath"] = "/bh-not-mine".into());
+    sandbox.run(&bundle).output().exits_with(1).complains("bh-not-mine");
+}
+
+/// Runs a bundle as the user where `/etc/subuid` and `/etc/subgid` give that user a range.
+fn with_range(sandbox: &Sandbox, bundle: &Bundle) -> Run {
+    for file in ["subuid", "subgid"] {
+        fs::write(sandbox.directory().join(file), format!("{USER}:300000:65536\n")).unwrap();
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let own = format!("{passwd}bh-user:x:{USER}:{USER}::/:/bin/sh\n");
+    fs::write(sandbox.directory().join("passwd"), own).unwrap();
+    let script = "for f in subuid subgid passwd; do mount --bind $D/$f /etc/$f || exit 1; done; \
+        exec setpriv --reuid $U --regid $U --clear-groups \"$@\"";
+    let script = format!("D={}; U={USER}; {script}", sandbox.directory().display());
+    let run = sandbox.command("unshare").args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    run.arg(sandbox.directory().join("runtime"))
+        .arg("--root")
+        .arg(sandbox.state_directory())
+        .arg("run")
+        .arg("--bundle")
+        .arg(bundle.directory())
+        .arg(bundle.id())
+}
+
+#[test]
+fn a_range_of_ids_is_mapped_by_newuidmap_and_newgidmap() {
+    requires!(is_possible(), "needs root and user namespaces");
+    for program in ["newuidmap", "newgidmap", "setpriv"] {
+        requires!(find_program(program).is_some(), "needs {program}");
+    }
+    requires!(
+        ["subuid", "subgid"].iter().all(|f| std::path::Path::new("/etc").join(f).exists()),
+        "needs /etc/subuid"
+    );
+    let sandbox = sandbox();
+    let bundle = sandbox
+        .bundle("c")
+        .user_namespace(&[(0, USER, 1), (1, 300_000, 65535)], &[(0, USER, 1), (1, 300_000, 65535)])
+        .script("tr -s ' ' < /proc/self/uid_map; cat /proc/self/setgroups; touch /x; chown 1000:5 /x; id -G")
+        .edit(|config| {
+            config["process"]["user"] = json!({ "uid": 0, "gid": 0, "additionalGids": [5] });
+        });
+    with_range(&sandbox, &bundle).output().succeeds().prints(" 0 54321 1\n 1 300000 65535\nallow\n0 5\n");
+    let found = fs::metadata(bundle.rootfs().join("x")).unwrap();
+    assert_eq!((found.uid(), found.gid()), (300_999, 300_004), "ids are those of the range");
+}
+
+#[test]
+fn ids_beyond_the_range_are_refused_with_the_helpers_words() {
+    requires!(is_possible(), "needs root and user namespaces");
+    for program in ["newuidmap", "newgidmap", "setpriv"] {
+        requires!(find_program(program).is_some(), "needs {program}");
+    }
+    requires!(
+        ["subuid", "subgid"].iter().all(|f| std::path::Path::new("/etc").join(f).exists()),
+        "needs /etc/subuid"
+    );
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").user_namespace(&[(0, 300_000, 70_000)], &[(0, 300_000, 65536)]);
+    with_range(&sandbox, &bundle).output().exits_with(1).complains("newuidmap refused the identity map");
+}

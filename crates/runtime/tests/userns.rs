@@ -1,0 +1,223 @@
+//! Containers in user namespaces, made by root.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use bulkhead_testkit::{Bundle, Sandbox, is_root, requires};
+use serde_json::json;
+
+const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
+
+/// The container's ids are the host's from here on.
+const FIRST: u32 = 100_000;
+
+/// Puts a bundle into a user namespace whose root owns its files.
+fn mapped(bundle: Bundle) -> Bundle {
+    let maps = [(0, FIRST, 65536)];
+    bundle.user_namespace(&maps, &maps).owned_by(FIRST, FIRST)
+}
+
+#[test]
+fn the_maps_are_those_of_the_configuration() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox
+        .bundle("c")
+        .script("tr -s ' ' < /proc/self/uid_map; tr -s ' ' < /proc/self/gid_map; cat /proc/self/setgroups")
+        .user_namespace(&[(0, FIRST, 10), (10, 200_000, 5)], &[(0, FIRST, 20)])
+        .owned_by(FIRST, FIRST);
+    sandbox.run(&bundle).output().succeeds().prints(" 0 100000 10\n 10 200000 5\n 0 100000 20\nallow\n");
+}
+
+#[test]
+fn files_belong_to_the_host_ids_behind_the_containers() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c")).script(
+        "stat -c '%u:%g' /etc/passwd; touch /roots && touch /users && chown 1000:1001 /users && stat -c '%u:%g' /users",
+    );
+    sandbox.run(&bundle).output().succeeds().prints("0:0\n1000:1001\n");
+    let owner = |name: &str| {
+        let found = fs::metadata(bundle.rootfs().join(name)).unwrap();
+        (found.uid(), found.gid())
+    };
+    assert_eq!(owner("roots"), (FIRST, FIRST), "root's");
+    assert_eq!(owner("users"), (FIRST + 1000, FIRST + 1001), "the user's");
+}
+
+#[test]
+fn mount_points_that_are_made_belong_to_the_containers_root() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c")).script("stat -c '%u' /made /made/deep").mount(
+        "tmpfs",
+        "tmpfs",
+        "/made/deep",
+        &[],
+    );
+    sandbox.run(&bundle).output().succeeds().prints("0\n0\n");
+    assert_eq!(fs::metadata(bundle.rootfs().join("made")).unwrap().uid(), FIRST);
+}
+
+#[test]
+fn the_user_and_its_groups_are_of_the_namespace() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c")).args(["id"]).edit(|config| {
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [2000, 5] });
+    });
+    let output = sandbox.run(&bundle).output().succeeds();
+    assert!(output.stdout.contains("uid=1000(user) gid=1000(user) groups="), "{output}");
+    assert!(output.stdout.contains("2000(extra)") && output.stdout.contains("5(tty)"), "{output}");
+}
+
+#[test]
+fn sources_that_root_alone_can_open_are_bound() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let secret = sandbox.directory().join("secret");
+    fs::create_dir_all(secret.join("volume")).unwrap();
+    fs::write(secret.join("volume/file"), "content\n").unwrap();
+    fs::write(secret.join("single"), "alone\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    let bundle = mapped(sandbox.bundle("c"))
+        .script("cat /volume/file /single; touch /volume/new 2>/dev/null || echo not the owner")
+        .bind(secret.join("volume"), "/volume", &[])
+        .bind(secret.join("single"), "/single", &["ro"]);
+    sandbox.run(&bundle).output().succeeds().prints("content\nalone\nnot the owner\n");
+}
+
+#[test]
+fn a_bundle_that_root_alone_can_open_is_run() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c")).script("cat /etc/passwd | head -n 1; touch /new");
+    std::os::unix::fs::chown(bundle.directory(), Some(0), Some(0)).unwrap();
+    fs::set_permissions(bundle.directory(), fs::Permissions::from_mode(0o700)).unwrap();
+    sandbox.run(&bundle).output().succeeds().prints("root:x:0:0:root:/root:/bin/sh\n");
+}
+
+#[test]
+fn a_container_lives_its_life_in_a_user_namespace() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c")).args(["sleep", "1000"]);
+    sandbox.create(&bundle);
+    assert_eq!(sandbox.status(&bundle), "created");
+    sandbox.start(&bundle);
+    let script = "id -u; tr -s ' ' < /proc/self/uid_map; cat /proc/1/comm; grep CapEff /proc/self/status";
+    let inside = sandbox.exec(&bundle, ["sh", "-c", script]).output().succeeds();
+    assert!(inside.stdout.starts_with("0\n 0 100000 65536\nsleep\n"), "exec is in the namespace\n{inside}");
+    let pid = sandbox.pid(&bundle);
+    assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), FIRST, "on the host it is 100000's");
+    sandbox.kill(&bundle, "KILL");
+    sandbox.wait_for_exit(pid);
+    sandbox.delete(&bundle);
+}
+
+#[test]
+fn the_host_is_nobodys_in_the_container() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c"))
+        .script("( echo 1 > /proc/sys/vm/drop_caches ) 2>/dev/null || echo closed; stat -c %u /proc/sys/vm")
+        .edit(|config| config["linux"]["readonlyPaths"] = json!([]));
+    sandbox.run(&bundle).output().succeeds().prints("closed\n65534\n");
+}
+
+#[test]
+fn a_parameter_of_an_own_namespace_is_set_in_a_user_namespace() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c"))
+        .script("cat /proc/sys/net/ipv4/ip_forward")
+        .edit(|config| config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" }));
+    sandbox.run(&bundle).output().succeeds().prints("1\n");
+}
+
+#[test]
+fn sysfs_stands_in_where_the_network_is_the_hosts() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c"))
+        .without_namespace("network")
+        .script(
+            "ls -d /sys/class/net/lo; touch /sys/x 2>/dev/null || echo closed; \
+             grep ' /sys ' /proc/self/mountinfo | cut -d' ' -f6 | tr , '\\n' | sort -u",
+        )
+        .edit(|config| config["linux"]["maskedPaths"] = json!([]));
+    let output = sandbox.run(&bundle).output().succeeds();
+    assert!(output.stdout.starts_with("/sys/class/net/lo\nclosed\n"), "{output}");
+    for word in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(output.stdout.lines().any(|line| line == word), "/sys is {word}\n{output}");
+    }
+}
+
+#[test]
+fn the_hosts_message_queues_stand_in_where_they_are_shared() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    requires!(std::path::Path::new("/dev/mqueue").is_dir(), "the host has no /dev/mqueue");
+    let bundle = mapped(sandbox.bundle("c"))
+        .without_namespace("ipc")
+        .script("grep -c ' /dev/mqueue ' /proc/self/mountinfo");
+    sandbox.run(&bundle).output().succeeds().prints("1\n");
+}
+
+#[test]
+fn the_hosts_proc_stands_in_where_the_processes_are_the_hosts() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c")).without_namespace("pid").script("readlink /proc/self/ns/pid");
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    sandbox.run(&bundle).output().succeeds().prints(&format!("{}\n", own.display()));
+}
+
+#[test]
+fn maps_that_make_no_sense_are_refused_with_their_place() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let one: &[(u32, u32, u32)] = &[(0, FIRST, 10)];
+    let cases: [(&[_], &[_], &str); 5] = [
+        (&[], one, "/linux/uidMappings: a new user namespace needs a mapping"),
+        (one, &[], "/linux/gidMappings: a new user namespace needs a mapping"),
+        (&[(0, FIRST, 0)], one, "/linux/uidMappings/0/size: the range is empty"),
+        (&[(0, FIRST, 10), (5, 300_000, 10)], one, "/linux/uidMappings/1: the range overlaps"),
+        (one, &[(0, u32::MAX, 10)], "/linux/gidMappings/0/hostID"),
+    ];
+    for (number, (uids, gids, complaint)) in cases.into_iter().enumerate() {
+        let bundle = sandbox.bundle(&format!("c{number}")).user_namespace(uids, gids);
+        sandbox.run(&bundle).output().exits_with(1).complains(complaint);
+    }
+    let bundle = sandbox.bundle("none").user_namespace(one, one).without_namespace("user");
+    sandbox.run(&bundle).output().exits_with(1).complains("/linux/uidMappings: id mappings need a namespace");
+}
+
+#[test]
+fn a_user_that_is_not_mapped_is_refused() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = mapped(sandbox.bundle("c")).user(70_000, 0);
+    sandbox.run(&bundle).output().exits_with(1).complains("70000");
+}
+
+#[test]
+fn a_container_without_a_root_of_its_own_is_set_up_by_its_first_user() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let maps = [(1000, FIRST, 10)];
+    let bundle = sandbox
+        .bundle("c")
+        .script("id -u; stat -c %u /etc/passwd; touch /new; echo x > /dev/null")
+        .user_namespace(&maps, &maps)
+        .owned_by(FIRST, FIRST)
+        .user(1000, 1000)
+        .edit(|config| {
+            for mount in config["mounts"].as_array_mut().unwrap() {
+                // The group tty is not mapped.
+                mount["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+            }
+        });
+    sandbox.run(&bundle).output().succeeds().prints("1000\n1000\n");
+    assert_eq!(fs::metadata(bundle.rootfs().join("new")).unwrap().uid(), FIRST);
+}
