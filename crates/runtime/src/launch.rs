@@ -470,16 +470,29 @@ fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<Owne
         .iter()
         .map(|mount| match &mount.source {
             Source::Bind { path, reach, idmap } if with_host_rights || idmap.is_some() => {
-                let tree = mount::open_source(path, *reach)?;
-                cut_off(plan, &tree)?;
-                if let Some(idmap) = idmap {
-                    map_ids(&tree, idmap, path)?;
+                let tree = match idmap {
+                    None => open_early(path, *reach)?,
+                    // Only here can its ids be mapped.
+                    Some(_) => Some(mount::open_source(path, *reach)?),
+                };
+                for tree in &tree {
+                    cut_off(plan, tree)?;
+                    idmap.iter().try_for_each(|idmap| map_ids(tree, idmap, path))?;
                 }
-                Ok(Some(tree))
+                Ok(tree)
             }
             _ => Ok(None),
         })
         .collect()
+}
+
+/// Opens a source in the runtime's mount namespace. That may belong to somebody else, as where the runtime is root only
+/// in a user namespace; then the container's process opens the source in its own.
+fn open_early(path: &Path, reach: Reach) -> Result<Option<OwnedFd>> {
+    match mount::open_source(path, reach) {
+        Err(Error::System { source, .. }) if source.errno() == Errno::PERM => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn map_ids(tree: &OwnedFd, idmap: &IdMap, path: &Path) -> Result<()> {
@@ -517,7 +530,7 @@ fn prepare_root(plan: &Plan, with_host_rights: bool) -> Result<Option<OwnedFd>> 
     if let Some(overlay) = &plan.root.overlay {
         return overlay::mount(overlay, overlay::Attributes::Trusted);
     }
-    let tree = mount::open_source(&plan.root.path, Reach::Tree)?;
-    cut_off(plan, &tree)?;
-    Ok(Some(tree))
+    let tree = open_early(&plan.root.path, Reach::Tree)?;
+    tree.iter().try_for_each(|tree| cut_off(plan, tree))?;
+    Ok(tree)
 }

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use bulkhead_testkit::{Bundle, Output, Sandbox, is_root, requires};
+use bulkhead_testkit::{Bundle, Output, Sandbox, fresh, is_root, requires};
 use serde_json::{Value, json};
 
 fn sandbox() -> Sandbox {
@@ -220,6 +220,33 @@ fn ids_that_could_be_paths_are_refused() {
         assert_eq!(output.stderr.lines().count(), 1, "{id:?} is refused in one line\n{output}");
     }
     assert_eq!(fs::read_dir(sandbox.state_directory()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn root_of_a_user_namespace_alone_can_run_a_rootless_container() {
+    requires!(is_root() && fresh::is_possible(&[fresh::Kind::User]), "needs root and user namespaces");
+    let sandbox = sandbox().through(["unshare", "--user", "--map-root-user"]);
+    let bundle = sandbox.bundle("nested").rootless(0, 0).args(["id", "-u"]);
+    sandbox.run(&bundle).output().succeeds().prints("0\n");
+}
+
+#[test]
+fn a_host_that_allows_no_user_namespace_is_named_with_the_setting() {
+    requires!(is_root() && fresh::is_possible(&[fresh::Kind::User]), "needs root and user namespaces");
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let sandbox = sandbox().through(["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]);
+    let bundle = sandbox.bundle("users").rootless(0, 0);
+    refused(&sandbox, &bundle, "/proc/sys/user/max_*_namespaces");
+}
+
+#[test]
+fn a_caller_without_the_right_to_cgroups_is_told_which() {
+    requires!(is_root() && fresh::is_possible(&[fresh::Kind::User]), "needs root and user namespaces");
+    let sandbox = sandbox().through(["unshare", "--user", "--map-root-user"]);
+    let path = format!("/{}/wanted", sandbox.name());
+    let bundle = sandbox.bundle("cgroups").rootless(0, 0);
+    let bundle = bundle.edit(|config| config["linux"]["cgroupsPath"] = path.clone().into());
+    refused(&sandbox, &bundle, sandbox.name());
 }
 
 #[test]

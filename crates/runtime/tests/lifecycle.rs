@@ -1,6 +1,7 @@
 //! The life of a container: signals, pauses, ends by force, detached and foreground runs.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 
 use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
 use rustix::process::Signal;
@@ -286,4 +287,42 @@ fn of_two_creations_of_one_id_one_wins() {
     }
     assert_eq!(sandbox.status(&bundle), "created");
     sandbox.start(&bundle);
+}
+
+#[test]
+fn create_sends_a_pidfd_of_the_program() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let path = sandbox.directory().join("pidfd.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let bundle = sandbox.bundle("pidfd").args(["sleep", "1000"]);
+    let create = sandbox.runtime().arg("create").arg("--pidfd-socket").arg(&path);
+    let create = create.arg("--bundle").arg(bundle.directory()).arg(bundle.id()).spawn();
+    let (stream, _) = listener.accept().unwrap();
+    let message = bulkhead_sys::message::receive(&stream, 4096).unwrap();
+    create.wait().succeeds();
+    let [pidfd] = message.descriptors.as_slice() else { panic!("one descriptor arrives: {message:?}") };
+    let pid = sandbox.pid(&bundle);
+    sandbox.start(&bundle);
+    bulkhead_sys::process::signal(pidfd, 9).unwrap();
+    assert_eq!(sandbox.wait_for_exit(pid).signal(), Some(9), "the descriptor is the program's");
+}
+
+#[test]
+fn without_a_subreaper_orphans_go_to_the_callers() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for (short, flags, is_runtime) in [("with", &[][..], true), ("without", &["--no-subreaper"][..], false)] {
+        let bundle = sandbox.bundle(short).without_namespace("pid");
+        // It outlives its parent, and says who its new one is.
+        let bundle = bundle.file("/orphan", "sleep 0.3; grep PPid /proc/$$/status > /tmp/parent");
+        let bundle = bundle.script("(sh /orphan &); exec sleep 1");
+        let run =
+            sandbox.runtime().arg("run").args(flags).arg("--bundle").arg(bundle.directory()).arg(bundle.id());
+        let running = run.spawn();
+        let pid = running.pid();
+        running.wait().succeeds();
+        let parent = fs::read_to_string(bundle.rootfs().join("tmp/parent")).unwrap();
+        assert_eq!(parent == format!("PPid:\t{pid}\n"), is_runtime, "{short}: {parent}");
+    }
 }
