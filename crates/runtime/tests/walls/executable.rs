@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bulkhead_testkit::{Sandbox, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
 use serde_json::json;
 
 use crate::attack::Attacker;
@@ -47,12 +47,22 @@ fn interpreted() -> Vec<u8> {
     bytes
 }
 
+fn with_capability(bundle: Bundle, name: &str) -> Bundle {
+    bundle.edit(|config| {
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!(name));
+        }
+    })
+}
+
 /// Plays the attack with a program of the container that is the runtime, in one way or another.
 fn the_runtime_survives(name: &str, command: &[&str]) {
     let sandbox = sandbox().with_own_runtime();
     let attacker = Attacker::new(&sandbox, "overwrite");
     let bundle =
         attacker.bundle.clone().file("script", "#!/proc/self/exe\n").file("interpreted", interpreted());
+    // It may open the files that a process has mapped, which is how an interpreter can be reached.
+    let bundle = with_capability(bundle, "CAP_CHECKPOINT_RESTORE");
     for program in ["script", "interpreted"] {
         fs::set_permissions(bundle.rootfs().join(program), fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -101,11 +111,8 @@ fn the_runtime_that_waits_for_start_cannot_be_overwritten() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox().with_own_runtime();
     let attacker = Attacker::new(&sandbox, "overwrite");
-    let bundle = attacker.bundle.clone().args(["/bin/sleep", "1000"]).edit(|config| {
-        for set in ["bounding", "effective", "permitted"] {
-            config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
-        }
-    });
+    let bundle = attacker.bundle.clone().args(["/bin/sleep", "1000"]);
+    let bundle = with_capability(bundle, "CAP_SYS_PTRACE");
     let before = digest(&sandbox);
     sandbox.create(&bundle);
     let exec = sandbox.exec(&bundle, Attacker::command()).spawn();
