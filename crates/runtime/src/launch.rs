@@ -475,7 +475,7 @@ fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<Owne
                     // Only here can its ids be mapped.
                     Some(_) => Some(mount::open_source(path, *reach)?),
                 };
-                for tree in &tree {
+                if let Some(tree) = &tree {
                     cut_off(plan, tree)?;
                     idmap.iter().try_for_each(|idmap| map_ids(tree, idmap, path))?;
                 }

@@ -18,11 +18,9 @@ fn refused(sandbox: &Sandbox, bundle: &Bundle, words: &str) {
         let run = sandbox.runtime().args([verb, "--bundle"]).arg(bundle.directory()).arg(bundle.id());
         one_sentence(run.output().exits_with(1), words);
         assert!(!sandbox.state_directory().join(bundle.id()).exists(), "{verb}: no state is left");
-        assert_eq!(
-            sandbox.cgroups(bundle.cgroups_path()),
-            Vec::<std::path::PathBuf>::new(),
-            "{verb}: no cgroup"
-        );
+        if !bundle.cgroups_path().is_empty() {
+            assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty(), "{verb}: no cgroup");
+        }
     }
 }
 
