@@ -27,6 +27,7 @@ Needs rustup's stable Rust (cargo 1.88 or newer; the cargo of a Debian release m
 cargo xtask COMMAND
 
   bench start       measure what a container's start costs, ours and its peers'
+  debian            make the Debian that tests run in containers, in the cache
   demo [-- COMMAND] run a command in a container made of this machine's own files
   faults            make every system call of the runtime its last, then fail
   test [--yes]      install what tests need, then format, lint, tidy and all tests
@@ -58,6 +59,7 @@ fn run() -> Result<ExitCode> {
 fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
     match command.to_str() {
         Some("bench") => bench::run(parser),
+        Some("debian") => debian::run(parser),
         Some("demo") => demo::run(parser),
         Some("faults") => faults::run(parser),
         Some("peers") => peers::run(parser),
