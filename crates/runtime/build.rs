@@ -2,13 +2,13 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=discard.ld");
+    println!("cargo::rerun-if-changed=layout.ld");
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     if variable("CARGO_CFG_TARGET_ARCH") == "x86_64" {
         println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-e,bulkhead_entry");
     }
     if variable("PROFILE") == "release" {
-        println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-T,{}/discard.ld", variable("CARGO_MANIFEST_DIR"));
+        println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-T,{}/layout.ld", variable("CARGO_MANIFEST_DIR"));
         println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,--no-eh-frame-hdr");
     }
 }
