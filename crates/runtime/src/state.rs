@@ -337,11 +337,12 @@ impl StateDir {
     }
 }
 
+/// The sticky bit keeps those away that tidy `XDG_RUNTIME_DIR` up (XDG Base Directory Specification).
 fn make_root(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(0o1700)
         .create(root)
         .doing(|| format!("make the directory of all containers' state, {}", root.display()))
 }

@@ -134,18 +134,12 @@ impl Process {
             let reason = format!("{:?} is not an absolute path", process.cwd);
             return Err(Error::invalid("/process/cwd", reason));
         }
-        let user = &process.user;
         Ok(Self {
             args: c_strings(&process.args, "/process/args")?,
             env: environment(&process.env)?,
             cwd: process.cwd.clone().into(),
             terminal: process.terminal.then(|| terminal_size(process)),
-            user: User {
-                uid: user.uid,
-                gid: user.gid,
-                groups: user.additional_gids.clone(),
-                umask: user.umask.unwrap_or(DEFAULT_UMASK) & 0o777,
-            },
+            user: user_of(&process.user)?,
             capabilities: capability_sets(process, warnings),
             no_new_privileges: process.no_new_privileges,
             rlimits: rlimits(&process.rlimits)?,
@@ -168,6 +162,23 @@ impl Process {
         self.env.retain(|entry| !entry.as_bytes().starts_with(prefix.as_bytes()));
         self.env.extend(CString::new(prefix + value));
     }
+}
+
+fn user_of(user: &bulkhead_spec::User) -> Result<User> {
+    // The kernel reads this one as "leave it as it is", which would be root (setresuid(2)).
+    let check = |id: u32, pointer: String| match id {
+        u32::MAX => Err(Error::invalid(pointer, format!("{id} is no id; the largest is {}", u32::MAX - 1))),
+        _ => Ok(id),
+    };
+    let groups = user.additional_gids.iter().enumerate();
+    Ok(User {
+        uid: check(user.uid, "/process/user/uid".to_owned())?,
+        gid: check(user.gid, "/process/user/gid".to_owned())?,
+        groups: groups
+            .map(|(index, group)| check(*group, format!("/process/user/additionalGids/{index}")))
+            .collect::<Result<_>>()?,
+        umask: user.umask.unwrap_or(DEFAULT_UMASK) & 0o777,
+    })
 }
 
 fn c_strings(strings: &[String], pointer: &str) -> Result<Vec<CString>> {

@@ -69,6 +69,21 @@ fn an_ordinary_user_has_no_effective_capabilities_of_an_ordinary_program() {
     }
 }
 
+/// Needs `plan::process::user_of` to look. Must fail without: setresuid(2) reads the largest number as "as it is", and
+/// who was to be an ordinary user is root.
+#[test]
+fn the_id_that_means_no_change_makes_nobody_root() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let unchanged = u32::MAX;
+    let bundle = sandbox.bundle("first").user(unchanged, unchanged).script("id");
+    sandbox.run(&bundle).output().exits_with(1).complains("/process/user/uid");
+    let bundle = sandbox.bundle("joining").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let joining = exec(&sandbox, &["--user", "4294967295"], &bundle, &["id"]);
+    joining.output().exits_with(1).complains("4294967295");
+}
+
 /// Needs the bounding set to be shrunk. Must fail without `drop_bounding`: a set-user-ID program has them all.
 #[test]
 fn nothing_beyond_the_bounding_set_is_ever_held() {
