@@ -9,14 +9,15 @@ use bulkhead_sys::{process, signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Doing, Error, Result};
+use crate::gate;
 use crate::hooks::{self, Document};
+use crate::host::{self, ProcessStat};
 use crate::id::ContainerId;
 use crate::lifecycle::{self, Observed, Status};
 use crate::log::Log;
 use crate::plan::ending::{Ending, Others};
 use crate::plan::stored::Stored;
 use crate::state::{State, StateDir};
-use crate::{gate, host};
 
 /// How long a container that was killed may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(10);
@@ -31,13 +32,19 @@ pub struct Container {
 }
 
 impl Container {
-    /// Finds a container.
+    /// Finds a container, whatever other commands are doing to it.
     ///
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Damaged`] for one whose creation was interrupted.
     pub fn find(root: &Path, id: &ContainerId) -> Result<Self> {
         let dir = StateDir::open(root, id)?;
+        if let Some(state) = dir.load()? {
+            return Ok(Self { dir, state });
+        }
+        // Another command is about to write the record, or to remove the directory: it holds the lock until then.
+        dir.lock()?;
         let state = dir.load_created()?;
+        dir.unlock()?;
         Ok(Self { dir, state })
     }
 
@@ -69,10 +76,21 @@ impl Container {
 
     /// Tells whether its first process is the recorded one and has not ended.
     fn is_alive(&self) -> bool {
-        let Some(recorded) = self.state.process else { return false };
-        let found = host::process_stat(recorded.pid);
-        found.is_ok_and(|found| found.alive && found.start_time == recorded.start_time)
-            && host::boot_id().is_ok_and(|boot| boot == self.state.boot_id)
+        self.process_stat().is_some_and(|found| found.alive)
+    }
+
+    /// Tells whether its first process has ended or is about to: nothing can be started in its namespaces any more.
+    pub fn is_ending(&self) -> bool {
+        self.process_stat().is_none_or(|found| found.exiting || !found.alive)
+    }
+
+    /// Looks at its first process; `None` when that is gone, whoever has its pid now.
+    fn process_stat(&self) -> Option<ProcessStat> {
+        let recorded = self.state.process?;
+        let found = host::process_stat(recorded.pid).ok()?;
+        let is_it = found.start_time == recorded.start_time
+            && host::boot_id().is_ok_and(|boot| boot == self.state.boot_id);
+        is_it.then_some(found)
     }
 
     /// Opens its first process; `None` when that has ended, whoever has its pid now.
@@ -99,9 +117,13 @@ impl Container {
     /// Reads the configuration that it was created with.
     ///
     /// # Errors
-    /// A copy that is missing or damaged.
+    /// A copy that is missing or damaged; [`Error::NotFound`] when the container was deleted meanwhile.
     pub fn stored(&self) -> Result<Stored> {
-        Stored::read(&self.dir)
+        Stored::read(&self.dir).map_err(|error| match self.dir.load() {
+            // Deletion begins with the record.
+            Ok(None) => Error::NotFound { id: self.state.id.clone() },
+            _ => error,
+        })
     }
 
     /// Kills all its processes and waits until its first one has ended.

@@ -81,17 +81,24 @@ pub fn process_stat(pid: i32) -> Result<ProcessStat> {
 pub struct ProcessStat {
     /// Whether it has not ended.
     pub alive: bool,
+    /// Whether it is on its way there: its namespaces are being taken down, but it is not a zombie yet.
+    pub exiting: bool,
     /// Clock ticks after boot.
     pub start_time: u64,
 }
+
+/// Of the flags in `/proc/PID/stat`, `PF_EXITING` of the kernel's sched.h.
+const EXITING: u64 = 0x4;
 
 fn parse_stat(text: &str) -> Option<ProcessStat> {
     // The name in the second field may hold anything, parentheses and spaces too.
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let state = fields.next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(ProcessStat { alive: !matches!(state, "Z" | "X" | "x"), start_time })
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    let start_time = fields.nth(12)?.parse().ok()?;
+    let alive = !matches!(state, "Z" | "X" | "x");
+    Some(ProcessStat { alive, exiting: flags & EXITING != 0, start_time })
 }
 
 /// Reads which signals this process ignores, which its children inherit.
@@ -119,8 +126,9 @@ mod tests {
 
     #[test]
     fn the_start_time_is_found_behind_any_name() {
-        let text = "7 (a) S (b) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-        assert_eq!(parse_stat(text), Some(ProcessStat { alive: false, start_time: 4242 }));
-        assert!(process_stat(std::process::id().cast_signed()).unwrap().alive);
+        let text = "7 (a) S (b) Z 1 2 3 4 5 4194308 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(parse_stat(text), Some(ProcessStat { alive: false, exiting: true, start_time: 4242 }));
+        let own = process_stat(std::process::id().cast_signed()).unwrap();
+        assert!(own.alive && !own.exiting);
     }
 }

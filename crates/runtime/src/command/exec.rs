@@ -9,9 +9,10 @@ use crate::cli::{ExecOptions, Global};
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::foreground::{Ward, Watch};
-use crate::join::{self, Request};
+use crate::join::{self, Joined, Request};
 use crate::lifecycle::Status;
 use crate::log::Log;
+use crate::plan::process::Process;
 use crate::root;
 
 /// Runs a process in a container and, unless it is detached, waits for it.
@@ -28,8 +29,7 @@ pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCod
                 "cannot exec in a paused container (use --ignore-paused to override)".into(),
             ));
         }
-        // The text is runc's.
-        _ => return Err(Error::Usage("cannot exec in a stopped container".into())),
+        _ => return Err(stopped()),
     }
     let stored = container.stored()?;
     let plan = stored.plan(&container.state.bundle)?;
@@ -49,15 +49,28 @@ pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCod
         passed: Passed::preserved(options.preserve_fds).count(),
     };
     if options.detach {
-        join::start(&request, process, log)?;
+        start(&request, process, log)?;
         return Ok(ExitCode::SUCCESS);
     }
     let watch = Watch::begin(true)?;
-    let joined = join::start(&request, process, log)?;
+    let joined = start(&request, process, log)?;
     let attended = watch.attend(Ward { child: &joined.child, master: joined.master, proxy: None });
     if attended.is_err() {
         // A process that cannot be waited for must not outlive the command.
         joined.child.put_an_end_to();
     }
     attended.map(ExitCode::from)
+}
+
+/// Starts the process, unless the container ends meanwhile: then every step can fail, for that one reason.
+fn start(request: &Request<'_>, process: Process, log: &Log) -> Result<Joined> {
+    join::start(request, process, log).map_err(|error| match request.container.is_ending() {
+        true => stopped(),
+        false => error,
+    })
+}
+
+/// The text is runc's.
+fn stopped() -> Error {
+    Error::Usage("cannot exec in a stopped container".into())
 }
