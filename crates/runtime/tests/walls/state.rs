@@ -27,7 +27,11 @@ fn state_has_its_final_rights_from_the_start() {
     let sandbox = sandbox();
     let root = create(&sandbox);
     let mode = |path: &std::path::Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
-    assert_eq!(mode(&root), 0o700, "the directory of all containers is its owner's only");
+    assert_eq!(
+        mode(&root),
+        0o1700,
+        "the directory of all containers is its owner's only, and not to be tidied up"
+    );
     let container = root.join(sandbox.id("a"));
     assert_eq!(mode(&container), 0o700, "the directory of a container is its owner's only");
     let mut sockets = 0;
