@@ -116,6 +116,28 @@ fn a_rule_can_kill() {
 }
 
 #[test]
+fn a_rule_can_send_a_signal_ask_a_tracer_or_only_log() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for (action, code, words) in [
+        // SIGSYS again, but one that could be caught.
+        ("SCMP_ACT_TRAP", 159, "Bad system call"),
+        // Nobody traces, so the call is not there (seccomp(2)).
+        ("SCMP_ACT_TRACE", 1, "Function not implemented"),
+        ("SCMP_ACT_LOG", 0, ""),
+        ("SCMP_ACT_ALLOW", 0, ""),
+    ] {
+        let filter = all_but(&["mkdir", "mkdirat"], json!({ "action": action }));
+        let bundle = sandbox.bundle(&action.to_lowercase()).seccomp(filter);
+        let bundle = bundle.script(
+            "mkdir /tmp/directory; echo ended with $?; ! test -d /tmp/directory || rmdir /tmp/directory",
+        );
+        let output = sandbox.run(&bundle).output().succeeds();
+        output.prints(&format!("ended with {code}\n")).complains(words);
+    }
+}
+
+#[test]
 fn arguments_are_compared() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
