@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulkhead_runtime::plan::OVERLAY_ANNOTATION;
 use bulkhead_testkit::{Bundle, Sandbox};
@@ -50,5 +50,23 @@ impl Debian {
     /// Makes a bundle whose program is a bash script that ends at the first failure.
     pub(crate) fn script(&self, sandbox: &Sandbox, short: &str, script: &str) -> Bundle {
         self.bundle(sandbox, short).args(["bash", "-euo", "pipefail", "-c", script])
+    }
+
+    /// Returns the ids of a user of the tree.
+    pub(crate) fn user(&self, name: &str) -> (u32, u32) {
+        let users = fs::read_to_string(self.root.join("etc/passwd")).unwrap();
+        let fields = users.lines().map(|line| Vec::from_iter(line.split(':')));
+        let found = fields.into_iter().find(|fields| fields[0] == name);
+        let found = found.unwrap_or_else(|| panic!("the tree should have a user {name}:\n{users}"));
+        (found[2].parse().unwrap(), found[3].parse().unwrap())
+    }
+
+    /// Returns the only entry of a directory of the tree, such as the version of a program.
+    pub(crate) fn only_entry(&self, directory: &str) -> String {
+        let directory = self.root.join(Path::new(directory));
+        let entries = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
+        let entries = Vec::from_iter(entries);
+        assert_eq!(entries.len(), 1, "{} should have one entry: {entries:?}", directory.display());
+        entries[0].to_string_lossy().into_owned()
     }
 }
