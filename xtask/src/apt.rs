@@ -77,6 +77,11 @@ impl Archive {
         Ok(Self { address: address.to_owned(), release: release.to_owned(), components, distribution })
     }
 
+    /// True when Debian, and not one of its descendants, made it.
+    pub(crate) fn is_debian(&self) -> bool {
+        self.distribution == Distribution::Debian
+    }
+
     /// The same archive's suite with the newest packages.
     pub(crate) fn newest(&self) -> Self {
         Self { release: self.distribution.newest().to_owned(), ..self.clone() }

@@ -58,6 +58,20 @@ pub(crate) fn made(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result
     Ok(finished)
 }
 
+/// Like [`made`], and made again when it was made by another recipe, which is kept in its file `recipe`.
+pub(crate) fn made_by(name: &str, recipe: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    const RECIPE: &str = "recipe";
+    let place = directory()?.join(name);
+    if fs::read_to_string(place.join(RECIPE)).is_ok_and(|made| made == recipe) {
+        return Ok(place);
+    }
+    remove(&place)?;
+    made(name, |directory| {
+        make(directory)?;
+        fs::write(directory.join(RECIPE), recipe).with_context(|| format!("write how {name} was made"))
+    })
+}
+
 /// Removes a directory tree; one that is not there is fine.
 pub(crate) fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {

@@ -19,6 +19,7 @@ mod packages;
 mod peers;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 
 const HELP: &str = "\
@@ -33,6 +34,7 @@ cargo xtask COMMAND
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
   peers [--youki]   unpack the runtimes that ours is measured against into the cache
+  vm -- COMMAND     run a command, or tests, in a guest with cgroup v2 and systemd
 ";
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
         Some("peers") => peers::run(parser),
         Some("test") => test::run(parser),
         Some("tidy") => tidy::run(parser),
+        Some("vm") => vm::run(parser),
         Some("help") => Ok(help()),
         _ => bail!("no command {}; cargo xtask --help lists them", command.display()),
     }

@@ -9,10 +9,12 @@ use crate::{apt, invoke};
 /// Every package, and what it is for. None of them starts anything when it is installed.
 const NEEDED: &[(&str, &str)] = &[
     ("busybox-static", "programs in test images"),
-    ("debootstrap", "a whole Debian to run in a container"),
+    ("debootstrap", "a whole Debian to run in a container or a guest"),
+    ("e2fsprogs", "disks of guests"),
     ("gcc", "the floor and the stopwatch of the benchmark, attackers in tests"),
     ("iproute2", "network links, seen from outside"),
     ("jq", "hooks that read the state"),
+    ("kmod", "modules of guests' kernels"),
     ("libc6-dev", "static programs in test images"),
     ("libseccomp-dev", "the oracle of the filter compiler"),
     ("passwd", "users with subordinate ids"),
@@ -20,6 +22,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("pkg-config", "finding libseccomp"),
     ("procps", "processes, seen from outside"),
     ("python3", "programs in test images"),
+    ("qemu-system-x86", "guests with cgroup v2 and systemd"),
     ("strace", "failing and counting system calls"),
     ("uidmap", "newuidmap and newgidmap"),
     ("util-linux", "unshare, nsenter, script"),

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::invoke;
+
 /// The root directory of the checkout.
 pub(crate) fn root() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -25,4 +27,11 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
         Some(directory) => Ok(root()?.join(directory)),
         None => Ok(root()?.join("target")),
     }
+}
+
+/// The absolute paths of the files that belong to the checkout.
+pub(crate) fn tracked_files() -> Result<Vec<PathBuf>> {
+    let root = root()?;
+    let list = invoke::text(Command::new("git").arg("-C").arg(&root).args(["ls-files", "-z"]))?;
+    Ok(list.split_terminator('\0').map(|file| root.join(file)).filter(|file| file.is_file()).collect())
 }

@@ -1,0 +1,185 @@
+//! `cargo xtask vm`: a machine as users have it, with cgroup v2 and systemd, on any host.
+//!
+//! ```text
+//!   host                                       guest (QEMU, emulated: needs no right and no KVM)
+//!   kernel   vmlinuz, modules      ──────────► kernel; second disk /lib/modules
+//!   image    a Debian              ──────────► first disk /, changes are thrown away
+//!   payload  programs, job         ──────────► third disk /payload; programs appear at their host's paths
+//!   boot     starts QEMU, listens              guest: the same xtask as /payload/guest
+//!            console, output, report ◄──────── three serial ports
+//!   results  one report
+//! ```
+//!
+//! Kernels and image lie in the cache, each with the recipe that made it, and are made again when the recipe
+//! changes. What a run makes lies in a directory of its own below `target/vm`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use lexopt::{Arg, Parser, ValueExt as _};
+
+use self::boot::Ending;
+use self::job::{Init, Word, Work};
+use self::kernel::Kernel;
+
+mod boot;
+mod disk;
+mod guest;
+mod image;
+mod job;
+mod kernel;
+mod payload;
+mod programs;
+mod results;
+mod suite;
+
+const USAGE: &str = "\
+usage: cargo xtask vm [--kernel release|newest] [--systemd|--bare] [--with PATH]… [--timeout SECONDS] -- COMMAND…
+       cargo xtask vm test [--core|--all] [--kernel release|newest]… [--systemd|--bare] [FILTER]…
+       cargo xtask vm fetch [--refresh]";
+
+/// How long a command may take unless it is told.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// A kind of guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    kernel: Kernel,
+    init: Init,
+}
+
+/// What was typed.
+#[derive(Debug, Default, PartialEq)]
+struct Typed {
+    kernels: Vec<Kernel>,
+    init: Option<Init>,
+    selection: Option<suite::Selection>,
+    with: Vec<PathBuf>,
+    limit: Option<Duration>,
+    refresh: bool,
+    words: Vec<String>,
+    command: Vec<String>,
+}
+
+/// Runs a command or tests in a guest.
+pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
+    let typed = parse(parser)?;
+    let verb = typed.words.first().map(String::as_str);
+    match verb {
+        None if !typed.command.is_empty() => command(&typed),
+        Some("test") => {
+            let filters = &typed.words[1..];
+            suite::run(&typed.kernels, typed.init, typed.selection.unwrap_or_default(), filters)
+        }
+        Some("fetch") => fetch(typed.refresh),
+        Some(guest::WORD) => guest::run(&typed.words[1..]),
+        _ => bail!(USAGE),
+    }
+}
+
+/// Gets everything into the cache, or says why it cannot be had.
+pub(crate) fn ensure() -> Result<()> {
+    boot::ensure_possible()?;
+    image::ensure()?;
+    Kernel::ALL.iter().try_for_each(|kernel| kernel.ensure().map(|_| ()))
+}
+
+fn fetch(refresh: bool) -> Result<ExitCode> {
+    if refresh {
+        let _lock = crate::cache::lock("vm")?;
+        crate::cache::remove(&crate::cache::directory()?.join("vm"))?;
+    }
+    ensure()?;
+    println!("{}", crate::cache::directory()?.join("vm").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Boots one guest for one command, whose output and exit code become ours.
+fn command(typed: &Typed) -> Result<ExitCode> {
+    let kernel = match typed.kernels[..] {
+        [] => Kernel::Release,
+        [kernel] => kernel,
+        _ => bail!("a command runs under one kernel"),
+    };
+    let machine = Machine { kernel, init: typed.init.unwrap_or(Init::Systemd) };
+    let limit = typed.limit.unwrap_or(LIMIT);
+    let programs = programs::built(&["bulkhead-runtime"], programs::Which::Binaries)?;
+    let mut places = vec![programs.directory.clone()];
+    for path in &typed.with {
+        places.push(std::path::absolute(path).with_context(|| format!("find {}", path.display()))?);
+    }
+    let work = Work::Command { words: typed.command.clone(), search: programs.directory };
+    let run = boot::Run::begin()?;
+    let payload = payload::Payload { files: programs.files, with: places, init: machine.init, work };
+    payload.write(&run)?;
+    let mut code = None;
+    let mut guest = boot::Guest::start(machine, &run, boot::Output::Shown)?;
+    let ending = guest.listen(limit, |word| {
+        if let Word::Exited(status) = word {
+            code = Some(status);
+        }
+    })?;
+    let code = match (code, ending) {
+        (Some(code), _) => code,
+        (None, Ending::Hung) => bail!("the guest said nothing for too long\n{}", run.last_words()),
+        (None, _) => bail!("the guest ended before its command\n{}", run.last_words()),
+    };
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+fn parse(mut parser: Parser) -> Result<Typed> {
+    let mut typed = Typed::default();
+    loop {
+        if let Some(mut rest) = parser.try_raw_args()
+            && rest.next_if(|word| word == "--").is_some()
+        {
+            typed.command = rest.map(|word| word.string()).collect::<Result<_, _>>()?;
+            return Ok(typed);
+        }
+        let Some(argument) = parser.next()? else { return Ok(typed) };
+        match argument {
+            Arg::Long("kernel") => {
+                let name = parser.value()?.string()?;
+                let known = Kernel::ALL.into_iter().find(|kernel| kernel.name() == name);
+                typed.kernels.push(known.with_context(|| format!("{name} is neither release nor newest"))?);
+            }
+            Arg::Long("systemd") => typed.init = Some(Init::Systemd),
+            Arg::Long("bare") => typed.init = Some(Init::Bare),
+            Arg::Long("core") => typed.selection = Some(suite::Selection::Core),
+            Arg::Long("all") => typed.selection = Some(suite::Selection::All),
+            Arg::Long("with") => typed.with.push(parser.value()?.into()),
+            Arg::Long("timeout") => typed.limit = Some(Duration::from_secs(parser.value()?.parse()?)),
+            Arg::Long("refresh") => typed.refresh = true,
+            Arg::Value(word) => typed.words.push(word.string()?),
+            other => return Err(other.unexpected()).context(USAGE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_keeps_its_own_options() {
+        let parse = |words: &[&str]| parse(Parser::from_args(words)).unwrap();
+        let typed = parse(&["--kernel", "newest", "--bare", "--", "ls", "--all", "-l"]);
+        assert_eq!((typed.kernels, typed.init), (vec![Kernel::Newest], Some(Init::Bare)));
+        assert_eq!((typed.command, typed.selection), (vec!["ls".into(), "--all".into(), "-l".into()], None));
+        assert_eq!(parse(&["--", "test", "-d", "/"]).command, ["test", "-d", "/"]);
+        let typed = parse(&["test", "--all", "v2"]);
+        assert_eq!(
+            (typed.words, typed.selection),
+            (vec!["test".into(), "v2".into()], Some(suite::Selection::All))
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for words in [&["--kernel", "6.6", "--", "ls"][..], &["--fast"], &["test", "--slow"]] {
+            assert!(parse(Parser::from_args(words)).is_err(), "{words:?} should be refused");
+        }
+    }
+}

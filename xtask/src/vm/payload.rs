@@ -1,0 +1,60 @@
+//! The disk that carries programs and the job into a guest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::boot::Run;
+use super::job::{Init, Job, Work};
+use super::{disk, guest};
+use crate::invoke;
+
+/// What a job may write beside its files.
+const FREE: u64 = 64 << 20;
+
+/// What a guest gets.
+pub(super) struct Payload {
+    /// Single files, below one of the places that `with` names.
+    pub(super) files: Vec<PathBuf>,
+    /// Files and directories that appear in the guest where the host has them; of a directory that holds some of
+    /// `files` only those.
+    pub(super) with: Vec<PathBuf>,
+    pub(super) init: Init,
+    pub(super) work: Work,
+}
+
+impl Payload {
+    /// Writes it to the run's disk.
+    pub(super) fn write(self, run: &Run) -> Result<()> {
+        let stage = run.stage();
+        let files = stage.join(guest::FILES);
+        for file in &self.files {
+            copy(file, &guest::in_payload(&files, file))?;
+        }
+        for place in &self.with {
+            let partly = self.files.iter().any(|file| file.starts_with(place));
+            if !partly {
+                copy(place, &guest::in_payload(&files, place))?;
+            }
+        }
+        let own = std::env::current_exe().context("find this program")?;
+        copy(&own, &stage.join(guest::PROGRAM))?;
+        let job = Job { init: self.init, places: self.with, work: self.work };
+        let job = serde_json::to_vec_pretty(&job).context("write the job")?;
+        fs::write(stage.join(guest::JOB), job).context("write the job")?;
+        disk::from_directory(&stage, &run.payload(), FREE)?;
+        crate::cache::remove(&stage)
+    }
+}
+
+/// Links a file, or copies where that is impossible; a directory is copied with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let parent = to.parent().with_context(|| format!("{} has no parent", to.display()))?;
+    fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+    if from.is_file() && !from.is_symlink() && fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    invoke::quietly(Command::new("cp").arg("--archive").arg("--dereference").arg(from).arg(to))
+}

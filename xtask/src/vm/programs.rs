@@ -1,0 +1,131 @@
+//! What cargo built, and what tests are in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use super::job::Test;
+use crate::{invoke, workspace};
+
+/// What to build of a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Its programs.
+    Binaries,
+    /// Its programs and its tests.
+    Tests,
+}
+
+/// The programs of some packages.
+pub(super) struct Built {
+    /// Where the plain ones are.
+    pub(super) directory: PathBuf,
+    /// All of them.
+    pub(super) files: Vec<PathBuf>,
+    /// Those that hold tests.
+    suites: Vec<Suite>,
+}
+
+struct Suite {
+    program: PathBuf,
+    directory: PathBuf,
+    target: String,
+}
+
+/// One line of cargo's account of a build.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    executable: Option<PathBuf>,
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    profile: Option<Profile>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// Builds programs as `cargo test` would, so that nothing is built twice.
+pub(super) fn built(packages: &[&str], which: Which) -> Result<Built> {
+    let mut command = workspace::cargo()?;
+    match which {
+        Which::Binaries => command.args(["build", "--bins"]),
+        Which::Tests => command.args(["test", "--no-run"]),
+    };
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    command.args(["--locked", "--quiet", "--message-format=json-render-diagnostics"]);
+    let output = command.stderr(Stdio::inherit()).output().context("start cargo")?;
+    ensure!(output.status.success(), "{}: {}", invoke::line(&command), output.status);
+    let directory = workspace::target_directory()?.join("debug");
+    Ok(read(&String::from_utf8_lossy(&output.stdout), directory))
+}
+
+fn read(messages: &str, directory: PathBuf) -> Built {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let mut built = Built { directory, files: Vec::new(), suites: Vec::new() };
+    for message in messages.filter(|message| message.reason == "compiler-artifact") {
+        let Message { executable: Some(program), manifest_path: Some(manifest), target, profile, .. } =
+            message
+        else {
+            continue;
+        };
+        built.files.push(program.clone());
+        let (Some(target), Some(directory)) = (target, manifest.parent()) else { continue };
+        if profile.is_some_and(|profile| profile.test) {
+            let package = directory.file_name().unwrap_or_default().to_string_lossy();
+            let target = format!("{package}::{}", target.name);
+            built.suites.push(Suite { program, directory: directory.to_owned(), target });
+        }
+    }
+    built
+}
+
+impl Built {
+    /// Asks every program for its tests.
+    pub(super) fn tests(&self) -> Result<Vec<Test>> {
+        let mut tests = Vec::new();
+        for Suite { program, directory, target } in &self.suites {
+            for name in names(program)? {
+                let (program, directory, target) = (program.clone(), directory.clone(), target.clone());
+                tests.push(Test { program, directory, target, name });
+            }
+        }
+        Ok(tests)
+    }
+}
+
+fn names(program: &Path) -> Result<Vec<String>> {
+    let list = invoke::text(Command::new(program).args(["--list", "--format", "terse"]))?;
+    Ok(list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_and_suites_are_told_apart() {
+        let messages = r#"
+{"reason":"compiler-artifact","executable":null,"manifest_path":"/w/crates/spec/Cargo.toml","target":{"name":"spec"},"profile":{"test":false}}
+{"reason":"compiler-artifact","executable":"/t/debug/bulkrun","manifest_path":"/w/crates/runtime/Cargo.toml","target":{"name":"bulkrun"},"profile":{"test":false}}
+{"reason":"compiler-artifact","executable":"/t/debug/deps/real-1","manifest_path":"/w/crates/cgroup/Cargo.toml","target":{"name":"real"},"profile":{"test":true}}
+{"reason":"build-finished","success":true}
+"#;
+        let built = read(messages, "/t/debug".into());
+        assert_eq!(built.files, ["/t/debug/bulkrun", "/t/debug/deps/real-1"].map(PathBuf::from));
+        let [suite] = &built.suites[..] else { panic!("one program has tests") };
+        assert_eq!(
+            (suite.target.as_str(), suite.directory.as_path()),
+            ("cgroup::real", Path::new("/w/crates/cgroup"))
+        );
+    }
+}

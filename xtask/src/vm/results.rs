@@ -1,0 +1,127 @@
+//! One report of all guests.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::job::{Outcome, Test};
+
+/// What became of a test on one machine.
+#[derive(Debug, Serialize)]
+pub(super) struct Finished {
+    pub(super) test: String,
+    pub(super) outcome: Outcome,
+    pub(super) seconds: f64,
+}
+
+impl Finished {
+    pub(super) fn new(test: &Test, outcome: Outcome, took: Duration) -> Self {
+        Self { test: test.full_name(), outcome, seconds: took.as_secs_f64() }
+    }
+}
+
+impl Test {
+    /// Package, target and name.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}::{}", self.target, self.name)
+    }
+}
+
+/// What became of all tests on all machines.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    machines: Vec<OnMachine>,
+}
+
+#[derive(Debug, Serialize)]
+struct OnMachine {
+    machine: String,
+    tests: Vec<Finished>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: usize,
+    skipped: usize,
+    failed: usize,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, machine: String, tests: Vec<Finished>) {
+        self.machines.push(OnMachine { machine, tests });
+    }
+
+    /// Prints what failed and why, what was skipped and why, and a line of figures for each machine.
+    pub(super) fn print(&self) {
+        let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
+        for (test, failures) in self.failures() {
+            for (machines, output) in failures {
+                println!("\n--- {test} failed on {machines}\n{}", output.trim_end());
+            }
+        }
+        for test in self.tests() {
+            if let Outcome::Skipped(reason) = &test.outcome {
+                *skipped.entry(reason).or_default() += 1;
+            }
+        }
+        println!();
+        skipped.iter().for_each(|(reason, count)| println!("skipped {count:4}  {reason}"));
+        for OnMachine { machine, tests } in &self.machines {
+            let Count { passed, skipped, failed } = count(tests);
+            println!("{machine}: {passed} passed, {skipped} skipped, {failed} failed");
+        }
+        let failed = self.failures();
+        if !failed.is_empty() {
+            println!("failed: {}", Vec::from_iter(failed.keys().copied()).join(", "));
+        }
+    }
+
+    /// Writes all of it, for programs.
+    pub(super) fn write(&self, file: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("write the report")?;
+        fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+        println!("every outcome: {}", file.display());
+        Ok(())
+    }
+
+    pub(super) fn code(&self) -> ExitCode {
+        if self.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    fn tests(&self) -> impl Iterator<Item = &Finished> {
+        self.machines.iter().flat_map(|machine| &machine.tests)
+    }
+
+    /// For each test that failed the machines and the output there; equal outputs are told once.
+    fn failures(&self) -> BTreeMap<&str, Vec<(String, &str)>> {
+        let mut failures: BTreeMap<&str, Vec<(String, &str)>> = BTreeMap::new();
+        for OnMachine { machine, tests } in &self.machines {
+            for Finished { test, outcome, .. } in tests {
+                let Outcome::Failed(output) = outcome else { continue };
+                let told = failures.entry(test).or_default();
+                match told.iter_mut().find(|(_, other)| other == output) {
+                    Some((machines, _)) => *machines = format!("{machines}, {machine}"),
+                    None => told.push((machine.clone(), output)),
+                }
+            }
+        }
+        failures
+    }
+}
+
+fn count(tests: &[Finished]) -> Count {
+    let mut count = Count::default();
+    for test in tests {
+        match test.outcome {
+            Outcome::Passed => count.passed += 1,
+            Outcome::Skipped(_) => count.skipped += 1,
+            Outcome::Failed(_) => count.failed += 1,
+        }
+    }
+    count
+}
