@@ -59,6 +59,7 @@
 pub mod bundle;
 mod calls;
 pub mod cgroups;
+pub mod docker_like;
 mod fail;
 pub mod faults;
 pub mod fresh;

@@ -77,7 +77,7 @@ impl Platforms {
         let bundle = self.directory.join(&cgroup);
         let state = bundle.join("state");
         fs::create_dir_all(&state).with_context(|| format!("make {}", state.display()))?;
-        let runtime = Runtime { program, config: config(&self.image(), &cgroup), bundle, state };
+        let runtime = Runtime { program, config: config(&self.image(), &cgroup)?, bundle, state };
         runtime.write_config(&runtime.config)?;
         let run = runtime.words("run", &cgroup);
         self.platforms.push(Platform { name, run, runtime: Some(runtime), cgroup });
@@ -89,7 +89,7 @@ impl Platforms {
         let program = yardstick::compile("floor", &self.directory)?;
         let state = self.directory.join("floor-state");
         fs::create_dir(&state).context("make the floor's state directory")?;
-        let config = config(&self.image(), &cgroup);
+        let config = config(&self.image(), &cgroup)?;
         let config_path = self.directory.join("floor.json");
         fs::write(&config_path, serde_json::to_vec(&config)?).context("write the floor's configuration")?;
         let filter = self.directory.join("floor.bpf");
@@ -170,13 +170,10 @@ impl Runtime {
     }
 }
 
-fn config(image: &Path, cgroup: &str) -> Config {
+fn config(image: &Path, cgroup: &str) -> Result<Config> {
     let kept = Vec::from_iter(DEFAULT_CAPABILITIES.iter().copied().filter(|name| *name != LEFT_OUT));
-    let mut config = docker_like::config(&image.display().to_string(), &["/bin/true".to_owned()], &kept);
-    if let Some(linux) = &mut config.linux {
-        linux.cgroups_path = Some(format!("/{cgroup}"));
-    }
-    config
+    let args = ["/bin/true".to_owned()];
+    docker_like::config(&image.display().to_string(), &args, &kept, &format!("/{cgroup}"))
 }
 
 /// The filter as an array of `struct sock_filter`.

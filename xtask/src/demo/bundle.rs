@@ -24,14 +24,14 @@ pub(super) fn config(
     args: &[String],
     terminal: bool,
 ) -> Result<Config> {
-    let mut config = docker_like::config(&scratch.root().display().to_string(), args, DEFAULT_CAPABILITIES);
+    let root = scratch.root().display().to_string();
+    let mut config = docker_like::config(&root, args, DEFAULT_CAPABILITIES, &format!("/{}", scratch.id()))?;
     if let Some(process) = &mut config.process {
         process.terminal = terminal;
         process.env.extend(std::env::var("TERM").ok().map(|term| format!("TERM={term}")));
     }
     let linux = config.linux.get_or_insert_default();
     linux.namespaces.push(Namespace { kind: NamespaceType::Time, path: None });
-    linux.cgroups_path = Some(format!("/{}", scratch.id()));
     if !user.is_root() {
         alone(linux, &mut config.mounts, *user);
     }
