@@ -80,6 +80,11 @@ impl Watch {
                 return Ok(code);
             }
             self.wait(ward.child, relay.as_mut(), &mut proxy)?;
+            // The container's terminal goes with ours. SIGHUP alone, which is passed on, could come while a shell
+            // does not look, and then it would wait for keys for ever.
+            if relay.as_ref().is_some_and(Relay::is_hung_up) {
+                relay = None;
+            }
             self.pass_on(ward.child, relay.as_ref())?;
         }
     }

@@ -92,6 +92,12 @@ impl Relay {
         }
     }
 
+    /// Says whether the runtime's own terminal is gone: its window was closed, or the connection to it.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        // A raw terminal has no other end of input.
+        self.restore.is_some() && !self.input_open
+    }
+
     /// Returns the descriptor of an end.
     pub(crate) fn end(&self, end: End) -> BorrowedFd<'_> {
         match end {

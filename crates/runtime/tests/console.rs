@@ -2,110 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
 
-use std::cell::RefCell;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::time::{Duration, Instant};
 
-use bulkhead_testkit::{Bundle, Run, Running, Sandbox, is_root, requires, wait_until};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use bulkhead_testkit::terminal::{Screen, Seat};
+use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
 use rustix::process::Signal;
-use rustix::pty::OpenptFlags;
-use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_bulkrun"))
-}
-
-/// The master of a terminal, and what was read from it.
-struct Screen {
-    master: OwnedFd,
-    shown: RefCell<String>,
-}
-
-impl Screen {
-    fn of(master: OwnedFd) -> Screen {
-        Screen { master, shown: RefCell::default() }
-    }
-
-    fn type_in(&self, text: &str) {
-        rustix::io::write(&self.master, text.as_bytes()).unwrap();
-    }
-
-    /// Reads on until `text` is shown, which must happen in time.
-    #[track_caller]
-    fn shows(&self, text: &str) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while !self.shown.borrow().contains(text) {
-            assert!(
-                Instant::now() < end && self.read(),
-                "{text:?} should appear after {:?}",
-                self.shown.borrow()
-            );
-        }
-    }
-
-    /// Reads what there is, or waits a moment for it; tells whether more may come.
-    fn read(&self) -> bool {
-        let mut bytes = [0; 4096];
-        let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-        if poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&wait)) == Ok(0) {
-            return true;
-        }
-        match rustix::io::read(&self.master, &mut bytes) {
-            Ok(length) if length > 0 => {
-                self.shown.borrow_mut().push_str(&String::from_utf8_lossy(&bytes[..length]));
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-/// A terminal with a person before it: the caller's, in which commands run in the foreground.
-struct Seat {
-    screen: Screen,
-    terminal: OwnedFd,
-    before: Termios,
-}
-
-impl Seat {
-    fn new(rows: u16, columns: u16) -> Seat {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = rustix::pty::openpt(flags).unwrap();
-        rustix::pty::unlockpt(&master).unwrap();
-        let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
-        let before = tcgetattr(&terminal).unwrap();
-        let seat = Seat { screen: Screen::of(master), terminal, before };
-        seat.resize(rows, columns);
-        seat
-    }
-
-    fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&self.terminal, size).unwrap();
-    }
-
-    fn spawn(&self, run: Run) -> Running {
-        let end = || self.terminal.as_fd().try_clone_to_owned().unwrap();
-        run.stdin(end()).stdout(end()).spawn()
-    }
-
-    fn is_raw(&self) -> bool {
-        let settings = tcgetattr(&self.terminal).unwrap();
-        !settings.local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
-    }
-
-    /// Checks that the terminal is as it was before anything ran in it.
-    #[track_caller]
-    fn is_restored(&self) {
-        let after = tcgetattr(&self.terminal).unwrap();
-        assert_eq!(after.local_modes, self.before.local_modes, "local modes are restored");
-        assert_eq!(after.input_modes, self.before.input_modes, "input modes are restored");
-        assert_eq!(after.output_modes, self.before.output_modes, "output modes are restored");
-        assert_eq!(after.control_modes, self.before.control_modes, "control modes are restored");
-    }
 }
 
 /// Makes a bundle whose container has a terminal in which a script runs.
@@ -177,6 +82,25 @@ fn the_callers_terminal_is_as_before_when_the_container_cannot_start() {
     let running = seat.spawn(sandbox.run(&bundle));
     running.wait().exits_with(1).complains("executable file not found");
     seat.is_restored();
+}
+
+#[test]
+fn the_containers_terminal_hangs_up_with_the_callers() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("box").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    // Deaf to SIGHUP, so that only the end of the input ends it.
+    let script = "trap '' HUP; echo ready; read line; exit 3";
+    let run = with_terminal(&sandbox, script);
+    let exec = sandbox.runtime().args(["exec", "--tty", bundle.id(), "sh", "-c", script]);
+    for command in [sandbox.run(&run), exec] {
+        let seat = Seat::new(24, 80);
+        let running = seat.spawn(command);
+        seat.screen.shows("ready");
+        drop(seat);
+        running.wait().exits_with(3);
+    }
 }
 
 #[test]

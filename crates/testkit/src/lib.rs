@@ -42,6 +42,7 @@
 //! | a runtime under another program | [`Sandbox::through`] |
 //! | a test in namespaces of its own | [`in_fresh_namespaces!`] |
 //! | a test that cannot run everywhere | [`requires!`], [`skip!`] |
+//! | a terminal and a person before it | [`terminal::Seat`] |
 //! | what is left, without failing | [`Sandbox::leaks`] |
 //! | every system call of a command going wrong | [`sweep::Sweep`] |
 //!
@@ -73,6 +74,7 @@ pub mod run;
 mod sandbox;
 pub mod skip;
 pub mod sweep;
+pub mod terminal;
 
 pub use bundle::Bundle;
 pub use leak::Leak;
