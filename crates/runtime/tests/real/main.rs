@@ -10,6 +10,7 @@ mod postgresql;
 mod programs;
 mod races;
 mod redis;
+mod terminal;
 
 use std::thread;
 use std::time::{Duration, Instant};
