@@ -108,30 +108,28 @@ pub(crate) fn mask(
         let doing = || format!("mask {}", path.display());
         let Some(hidden) = find(root, path)? else { continue };
         let found = rustix::fs::fstat(&hidden).doing(doing)?;
-        let cover = if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
-            match &empty {
-                // A mount can be attached once: the others are clones of the first.
-                Some(first) => sys_mount::clone_tree(first, Path::new(""), Reach::Mount).doing(doing)?,
-                None => {
-                    let tmpfs = Filesystem::open("tmpfs").doing(doing)?;
-                    let first = tmpfs.mount(attribute::RDONLY).doing(doing)?;
-                    let clone = sys_mount::clone_tree(&first, Path::new(""), Reach::Mount).doing(doing)?;
-                    sys_mount::attach(&first, &hidden).doing(doing)?;
-                    spent.take(tmpfs);
-                    spent.take(first);
-                    spent.take(hidden);
-                    empty = Some(clone);
-                    continue;
-                }
+        let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+        let cover = match (is_directory, &empty) {
+            (false, _) => sys_mount::clone_tree(null, Path::new(""), Reach::Mount).doing(doing)?,
+            // A mount can be attached once: the others are clones of the first, made when that is attached, since
+            // before 6.15 the kernel clones no mount that is not.
+            (true, Some(first)) => sys_mount::clone_tree(first, Path::new(""), Reach::Mount).doing(doing)?,
+            (true, None) => {
+                let tmpfs = Filesystem::open("tmpfs").doing(doing)?;
+                let first = tmpfs.mount(attribute::RDONLY).doing(doing)?;
+                spent.take(tmpfs);
+                first
             }
-        } else {
-            sys_mount::clone_tree(null, Path::new(""), Reach::Mount).doing(doing)?
         };
         sys_mount::attach(&cover, &hidden).doing(doing)?;
-        spent.take(cover);
         spent.take(hidden);
+        if is_directory && empty.is_none() {
+            empty = Some(cover);
+        } else {
+            spent.take(cover);
+        }
     }
-    empty.into_iter().for_each(|cover| spent.take(cover));
+    empty.into_iter().for_each(|first| spent.take(first));
     Ok(())
 }
 
