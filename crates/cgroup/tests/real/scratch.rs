@@ -42,17 +42,19 @@ impl Scratch {
 
     /// A machine with v2 alone: a part of the real hierarchy, which starts where the test's own directory is.
     ///
-    /// Being below the root, it offers no controllers, and nothing that is shared with the machine is written.
+    /// It lies in a directory that passes no controllers on, and nothing that is shared with the machine is written.
     pub(crate) fn with_v2() -> Option<Self> {
         let (real, top) = allowed()?;
         let Some(unified) = real.v2() else {
             println!("skipped: the machine has no cgroup v2");
             return None;
         };
-        let top = format!("{}/{top}", unified.mount_point);
-        std::fs::create_dir(&top).unwrap();
-        let host = Host::from_text(&format!("9 1 0:9 / {top} rw - cgroup2 none rw\n"), "0::/a/b\n").unwrap();
-        let above = vec![PathBuf::from(top)];
+        let above = PathBuf::from(format!("{}/{top}", unified.mount_point));
+        let part = above.join("part");
+        std::fs::create_dir_all(&part).unwrap();
+        let mount = format!("9 1 0:9 / {} rw - cgroup2 none rw\n", part.display());
+        let host = Host::from_text(&mount, "0::/a/b\n").unwrap();
+        let above = vec![above];
         Some(Self { host, above, top: "sub".to_owned(), children: Vec::new() })
     }
 
