@@ -13,7 +13,7 @@ use crate::clone::{self, Child};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
 use crate::host::Rights;
-use crate::plan::Plan;
+use crate::plan::{Plan, check};
 
 /// How the container's process comes into its namespaces.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Birth {
     /// Opens what a new container joins, in the runtime's own namespaces.
     ///
     /// # Errors
-    /// A namespace that is not there.
+    /// A namespace that is not there, or one of the runtime's own that the configuration would change.
     pub(crate) fn of_container(plan: &Plan, rights: Rights) -> Result<Self> {
         let namespaces = &plan.namespaces;
         let mut flags = namespaces.new_kinds().iter().fold(0, |flags, kind| flags | kind.flag());
@@ -58,6 +58,11 @@ impl Birth {
         for (kind, path) in &namespaces.join {
             let namespace = path::open_host(path, OFlags::RDONLY)
                 .doing(|| format!("open the {} namespace to join", kind.link()))?;
+            if let Some(pointer) = plan.change_to(*kind)
+                && is_own(&namespace, *kind)?
+            {
+                return Err(check::shared_with_host(pointer, *kind));
+            }
             match kind {
                 Kind::Pid => birth.pid = Some(namespace),
                 Kind::User => birth.user = Some(namespace),
@@ -263,6 +268,15 @@ pub(crate) fn join(namespace: &OwnedFd, kind: Kind) -> Result<()> {
         };
         Error::System { doing: format!("join the {} namespace{why}", kind.link()), source }
     })
+}
+
+/// Tells whether a namespace is the one that the runtime is in.
+fn is_own(namespace: &OwnedFd, kind: Kind) -> Result<bool> {
+    let identity = |namespace: &OwnedFd| -> Result<_> {
+        let found = rustix::fs::fstat(namespace).doing(|| format!("look at a {} namespace", kind.link()))?;
+        Ok((found.st_dev, found.st_ino))
+    };
+    Ok(identity(namespace)? == identity(&own_namespace(kind)?)?)
 }
 
 fn own_namespace(kind: Kind) -> Result<OwnedFd> {

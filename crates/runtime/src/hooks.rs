@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use bulkhead_sys::process;
 use rustix::fs::MemfdFlags;
 
 use crate::error::{Error, Result};
@@ -118,7 +119,7 @@ fn one(hook: &Hook, document: &Document, text: &[u8]) -> std::result::Result<(),
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let mut child = process::spawn(&mut command).map_err(|error| error.to_string())?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook that does not read its input is within its rights.
         let _ = stdin.write_all(text);
@@ -151,8 +152,7 @@ fn said(complaints: &File) -> String {
 fn wait(child: &mut Child, timeout: Option<Duration>) -> std::result::Result<ExitStatus, String> {
     let Some(timeout) = timeout else { return child.wait().map_err(|error| error.to_string()) };
     let end = Instant::now() + timeout;
-    let pidfd =
-        bulkhead_sys::process::open_pidfd(child.id().cast_signed()).map_err(|error| error.to_string())?;
+    let pidfd = process::open_pidfd(child.id().cast_signed()).map_err(|error| error.to_string())?;
     let left = end.saturating_duration_since(Instant::now());
     if ended(&pidfd, left) {
         return child.wait().map_err(|error| error.to_string());

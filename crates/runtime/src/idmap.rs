@@ -1,11 +1,11 @@
 //! Writing the identity maps of a user namespace: as root, through newuidmap(1) and newgidmap(1), or for one's own id.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use bulkhead_spec::IdMapping;
 use bulkhead_sys::namespace::Kind;
-use bulkhead_sys::path;
+use bulkhead_sys::{path, process};
 use rustix::fs::OFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -82,7 +82,8 @@ fn helper(program: &str, pid: i32, maps: &[IdMapping]) -> Result<()> {
         command.args([map.container_id, map.host_id, map.size].map(|number| number.to_string()));
     }
     let file = if program == "newuidmap" { "/etc/subuid" } else { "/etc/subgid" };
-    let output = command.output().doing(|| {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = process::spawn(&mut command).and_then(Child::wait_with_output).doing(|| {
         format!("run {program}: mapping more than one's own id as an ordinary user needs it (Debian: package uidmap)")
     })?;
     if output.status.success() {
@@ -116,7 +117,7 @@ pub(crate) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
             .doing(|| "open the user namespace of an idmapped mount")
     });
     drop(release.take());
-    let _ = bulkhead_sys::process::signal(&child.pidfd, rustix::process::Signal::KILL.as_raw());
+    let _ = process::signal(&child.pidfd, rustix::process::Signal::KILL.as_raw());
     waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
         .doing(|| "wait for the holder of a user namespace")?;
     result

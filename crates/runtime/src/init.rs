@@ -291,8 +291,8 @@ fn set_sysctl(init: &mut Init<'_>) -> Result<()> {
         return Ok(());
     }
     let procfs = Procfs::mount()?;
-    for (path, value) in parameters {
-        procfs.write(&PathBuf::from("sys").join(path), value)?;
+    for parameter in parameters {
+        procfs.write(&PathBuf::from("sys").join(&parameter.path), &parameter.value)?;
     }
     Ok(())
 }

@@ -286,8 +286,9 @@ impl Attempt<'_> {
         let Some(process) = plan.process.clone() else {
             return Err(Error::invalid("/process", "there is no program to run"));
         };
-        if rights == Rights::Privileged {
-            // The child inherits it and is never visible without; an unprivileged child hides once it has its maps.
+        if rights == Rights::Privileged || plan.maps().is_none() && plan.namespaces.time_offsets.is_empty() {
+            // The child inherits it and is never visible without. Where an unprivileged parent must write its maps, or
+            // it its own time offsets, it hides after that: nobody is in its new user namespace before.
             credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
         }
         let in_user_namespace = plan.namespaces.has(Kind::User);

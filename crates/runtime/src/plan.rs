@@ -19,8 +19,10 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_spec::{Config, Linux, Resources, RootfsPropagation, Seccomp};
 use bulkhead_sys::mount::{Propagation, Reach};
+use bulkhead_sys::namespace::Kind;
 
 use crate::error::{Error, Result};
+use check::{Parameter, Version};
 use hooks::Hooks;
 use mounts::{Device, Mount};
 use namespaces::{IdMaps, Namespaces};
@@ -48,8 +50,8 @@ pub struct Plan {
     pub masked: Vec<PathBuf>,
     /// Paths that are made read-only.
     pub readonly: Vec<PathBuf>,
-    /// Kernel parameters: path below `/proc/sys` and value.
-    pub sysctl: Vec<(PathBuf, String)>,
+    /// Kernel parameters.
+    pub sysctl: Vec<Parameter>,
     /// The program, if the configuration has one.
     pub process: Option<Process>,
     /// The programs that run at points of the life cycle.
@@ -128,7 +130,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Invalid`] with the JSON pointer of the first value that cannot be carried out.
     pub fn new(config: &Config, bundle: &Path) -> Result<Self> {
-        check::version(&config.oci_version)?;
+        let version = check::version(&config.oci_version)?;
         let default_linux = Linux::default();
         let linux = config.linux.as_ref().unwrap_or(&default_linux);
         let namespaces = Namespaces::plan(linux)?;
@@ -146,10 +148,7 @@ impl Plan {
             readonly: absolute_paths(&linux.readonly_paths, "/linux/readonlyPaths")?,
             sysctl: check::sysctl(&linux.sysctl, &namespaces)?,
             hooks: Hooks::plan(&config.hooks)?,
-            cgroup: Cgroup {
-                path: linux.cgroups_path.clone(),
-                resources: linux.resources.clone().unwrap_or_default(),
-            },
+            cgroup: Cgroup { path: linux.cgroups_path.clone(), resources: resources(linux, version) },
             mount_label: linux.mount_label.clone(),
             annotations: config.annotations.clone(),
             oci_version: config.oci_version.clone(),
@@ -165,6 +164,24 @@ impl Plan {
     pub fn maps(&self) -> Option<&IdMaps> {
         self.namespaces.maps()
     }
+
+    /// Returns the place in the configuration of something that changes the container's namespace of this kind.
+    pub fn change_to(&self, kind: Kind) -> Option<&str> {
+        let of_uts = |set: bool, pointer| (set && kind == Kind::Uts).then_some(pointer);
+        let parameter = self.sysctl.iter().find(|parameter| parameter.kind == kind);
+        of_uts(self.hostname.is_some(), "/hostname")
+            .or(of_uts(self.domainname.is_some(), "/domainname"))
+            .or(parameter.map(|parameter| parameter.pointer.as_str()))
+    }
+}
+
+fn resources(linux: &Linux, version: Version) -> Resources {
+    let mut resources = linux.resources.clone().unwrap_or_default();
+    if let Some(pids) = resources.pids.as_mut().filter(|_| version.minor < 3) {
+        // Up to 1.2 engines meant "no limit" by 0; what it means has been said since 1.3 (config-linux.md, "PIDs").
+        pids.limit = pids.limit.map(|limit| if limit == 0 { -1 } else { limit });
+    }
+    resources
 }
 
 fn root(config: &Config, linux: &Linux, bundle: &Path) -> Result<Root> {
@@ -259,4 +276,18 @@ fn filter(profile: &Seccomp, warnings: &mut Vec<String>) -> Result<Filter> {
         listener: profile.listener_path.as_ref().map(PathBuf::from),
         metadata: profile.listener_metadata.clone().unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_processes_at_all_meant_any_number_before_version_1_3() {
+        let linux: Linux = serde_json::from_str(r#"{"resources": {"pids": {"limit": 0}}}"#).unwrap();
+        for (minor, expected) in [(0, -1), (2, -1), (3, 0)] {
+            let limit = resources(&linux, Version { minor }).pids.and_then(|pids| pids.limit);
+            assert_eq!(limit, Some(expected), "1.{minor}");
+        }
+    }
 }

@@ -149,6 +149,27 @@ fn a_process_document_says_everything() {
 }
 
 #[test]
+fn a_process_document_leaves_the_rest_as_the_containers_own_process_has_it() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let rights =
+        "grep -E '^(CapPrm|CapEff|CapBnd)' /proc/self/status; ulimit -n; cat /proc/self/oom_score_adj";
+    let bundle = launched(&sandbox, |bundle| {
+        bundle.edit(|config| {
+            config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 77, "hard": 77 }]);
+            config["process"]["oomScoreAdj"] = 222.into();
+        })
+    });
+    let own = script(&sandbox, &bundle, &[], rights).output().succeeds().stdout;
+    assert!(own.ends_with("77\n222\n"), "the container's own are others than the caller's: {own}");
+    let file = sandbox.directory().join("process.json");
+    let process = json!({ "args": ["sh", "-c", rights], "cwd": "/", "env": ["PATH=/bin:/usr/bin"] });
+    std::fs::write(&file, process.to_string()).unwrap();
+    let run = sandbox.runtime().arg("exec").arg("--process").arg(&file).arg(bundle.id());
+    run.output().succeeds().prints(&own);
+}
+
+#[test]
 fn a_process_document_that_is_wrong_names_the_place() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();

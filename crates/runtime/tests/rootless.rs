@@ -256,3 +256,37 @@ fn ids_beyond_the_range_are_refused_with_the_helpers_words() {
     let bundle = sandbox.bundle("c").user_namespace(&[(0, 300_000, 70_000)], &[(0, 300_000, 65536)]);
     with_range(&sandbox, &bundle).output().exits_with(1).complains("newuidmap refused the identity map");
 }
+
+/// Needs the parent not to be dumpable before it joins. Must fail when `launch` hides privileged callers only: a process
+/// of the other container can open whatever the runtime has open of the host (CVE-2016-9962).
+#[test]
+fn an_ordinary_user_hides_from_a_container_before_it_joins_it() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(find_program("strace").is_some(), "needs strace");
+    let sandbox = sandbox();
+    let first = sandbox.bundle("first").args(["sleep", "1000"]);
+    sandbox.launch(&first);
+    let mut second = sandbox.bundle("second").args(["true"]).edit(|config| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+    });
+    for (kind, name) in [("user", "user"), ("pid", "pid")] {
+        second = second.namespace_at(kind, format!("/proc/{}/ns/{name}", sandbox.pid(&first)));
+    }
+    let trace = sandbox.directory().join("trace");
+    fs::write(&trace, "").unwrap();
+    std::os::unix::fs::chown(&trace, Some(USER), Some(USER)).unwrap();
+    let run = sandbox.command("strace").args(["-f", "-e", "trace=prctl,setns", "-o"]).arg(&trace);
+    let run = run.arg(sandbox.runtime_program()).arg("--root").arg(sandbox.state_directory());
+    run.args(["run", "--bundle"])
+        .arg(second.directory())
+        .arg(second.id())
+        .as_user(USER, USER)
+        .output()
+        .succeeds();
+    let trace = fs::read_to_string(trace).unwrap();
+    let place = |words: &str| trace.lines().position(|line| line.contains(words));
+    let (hides, joins) = (place("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), place("setns("));
+    assert!(hides.is_some() && joins.is_some() && hides < joins, "it hides first\n{trace}");
+}

@@ -2,11 +2,13 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::syscall::check;
-use crate::{Call, Error, Result};
+use crate::{Call, Error, Result, signal};
 
 /// Replaces the program of the process; returns only the error.
 ///
@@ -42,6 +44,18 @@ pub fn execute_descriptor(program: impl AsFd, arguments: &[CString], environment
         )
     };
     failed(returned, || format!("execveat({descriptor}, \"\", AT_EMPTY_PATH)"))
+}
+
+/// Starts a program in which no signal is blocked, whatever the caller blocks: a mask is inherited over execve(2), and
+/// few programs expect one.
+///
+/// # Errors
+/// As fork(2) and execve(2).
+pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    // SAFETY: the closure runs between fork and execve; it makes one system call and touches no memory but its own
+    // stack, as `set_mask` promises.
+    unsafe { command.pre_exec(|| signal::set_mask(signal::Set::default()).map_err(Into::into)) };
+    command.spawn()
 }
 
 /// Turns the result of a call that returns only when it fails into its error.

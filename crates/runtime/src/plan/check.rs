@@ -9,20 +9,27 @@ use bulkhead_sys::namespace::Kind;
 use super::namespaces::Namespaces;
 use crate::error::{Error, Result};
 
+/// A version of the specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// What comes after the first point.
+    pub minor: u32,
+}
+
 /// Accepts the versions of the specification that this runtime implements: every 1.x.
 ///
 /// # Errors
 /// Another major version, or something that is no version.
-pub fn version(text: &str) -> Result<()> {
+pub fn version(text: &str) -> Result<Version> {
     let numbers: Vec<&str> = text.split(['-', '+']).next().unwrap_or_default().split('.').collect();
-    let valid = numbers.len() == 3 && numbers.iter().all(|part| part.parse::<u32>().is_ok());
-    if !valid {
-        return Err(Error::invalid("/ociVersion", format!("{text:?} is not a version such as \"1.3.0\"")));
+    let numbers: Option<Vec<u32>> = numbers.iter().map(|part| part.parse().ok()).collect();
+    match numbers.as_deref() {
+        Some([1, minor, _]) => Ok(Version { minor: *minor }),
+        Some([_, _, _]) => {
+            Err(Error::invalid("/ociVersion", format!("version {text} is not supported; 1.x is")))
+        }
+        _ => Err(Error::invalid("/ociVersion", format!("{text:?} is not a version such as \"1.3.0\""))),
     }
-    if numbers[0] != "1" {
-        return Err(Error::invalid("/ociVersion", format!("version {text} is not supported; 1.x is")));
-    }
-    Ok(())
 }
 
 /// Refuses requests that need a namespace the container does not have, or that this runtime does not carry out yet.
@@ -68,42 +75,57 @@ const IPC_KEYS: [&str; 9] = [
     "kernel/msg_next_id",
 ];
 
-/// Decides the kernel parameters: path below `/proc/sys` and value.
+/// A kernel parameter to set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its place in the configuration, a JSON pointer.
+    pub pointer: String,
+    /// The namespace to which it belongs, and which must not be the host's.
+    pub kind: Kind,
+    /// Its file below `/proc/sys`.
+    pub path: PathBuf,
+    /// What is written there.
+    pub value: String,
+}
+
+/// Decides the kernel parameters.
 ///
 /// # Errors
 /// A key that does not belong to a namespace of the container: it would change the host.
-pub fn sysctl(
-    parameters: &BTreeMap<String, String>,
-    namespaces: &Namespaces,
-) -> Result<Vec<(PathBuf, String)>> {
-    parameters.iter().map(|(key, value)| Ok((parameter(key, namespaces)?, value.clone()))).collect()
+pub fn sysctl(parameters: &BTreeMap<String, String>, namespaces: &Namespaces) -> Result<Vec<Parameter>> {
+    parameters.iter().map(|(key, value)| parameter(key, value, namespaces)).collect()
 }
 
-fn parameter(key: &str, namespaces: &Namespaces) -> Result<PathBuf> {
-    let pointer = || format!("/linux/sysctl/{}", key.replace('~', "~0").replace('/', "~1"));
+fn parameter(key: &str, value: &str, namespaces: &Namespaces) -> Result<Parameter> {
+    let pointer = format!("/linux/sysctl/{}", key.replace('~', "~0").replace('/', "~1"));
     let path = path(key);
     if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-        return Err(Error::invalid(pointer(), format!("{key:?} is not the name of a kernel parameter")));
+        return Err(Error::invalid(pointer, format!("{key:?} is not the name of a kernel parameter")));
     }
-    let (kind, name) = match path.as_str() {
-        ipc if IPC_KEYS.contains(&ipc) || ipc.starts_with("fs/mqueue/") => (Kind::Ipc, "ipc"),
-        net if net.starts_with("net/") => (Kind::Network, "network"),
-        "kernel/domainname" => (Kind::Uts, "uts"),
+    let kind = match path.as_str() {
+        ipc if IPC_KEYS.contains(&ipc) || ipc.starts_with("fs/mqueue/") => Kind::Ipc,
+        net if net.starts_with("net/") => Kind::Network,
+        "kernel/domainname" => Kind::Uts,
         "kernel/hostname" => {
-            return Err(Error::invalid(pointer(), "set the field \"hostname\" of the configuration instead"));
+            return Err(Error::invalid(pointer, "set the field \"hostname\" of the configuration instead"));
         }
-        user if user.starts_with("user/") => (Kind::User, "user"),
+        user if user.starts_with("user/") => Kind::User,
         _ => {
             let reason = format!("{key:?} is not a parameter of a namespace: it would change the host");
-            return Err(Error::invalid(pointer(), reason));
+            return Err(Error::invalid(pointer, reason));
         }
     };
     if !namespaces.has(kind) {
-        let reason =
-            format!("{key:?} belongs to the {name} namespace, which the container shares with the host");
-        return Err(Error::invalid(pointer(), reason));
+        return Err(shared_with_host(pointer, kind));
     }
-    Ok(path.into())
+    Ok(Parameter { pointer, kind, path: path.into(), value: value.to_owned() })
+}
+
+/// The error that something of a namespace was to be changed which is the host's.
+pub fn shared_with_host(pointer: impl Into<String>, kind: Kind) -> Error {
+    let reason =
+        format!("belongs to the {} namespace, which the container shares with the host", kind.link());
+    Error::invalid(pointer, reason)
 }
 
 /// Turns `net.ipv4.conf.eth0/100.forwarding` into `net/ipv4/conf/eth0.100/forwarding`, see sysctl.d(5).
@@ -132,13 +154,13 @@ mod tests {
     }
 
     fn refusal(key: &str, kinds: &str) -> String {
-        parameter(key, &namespaces(kinds)).unwrap_err().to_string()
+        parameter(key, "1", &namespaces(kinds)).unwrap_err().to_string()
     }
 
     #[test]
     fn any_minor_version_is_accepted() {
-        version("1.0.2-dev").unwrap();
-        version("1.3.0").unwrap();
+        assert_eq!(version("1.0.2-dev").unwrap(), Version { minor: 0 });
+        assert_eq!(version("1.3.0").unwrap(), Version { minor: 3 });
         assert!(version("2.0.0").is_err());
         assert!(version("latest").is_err());
     }
@@ -160,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_parameter_of_an_own_namespace_is_accepted() {
-        let path = parameter("net.core.somaxconn", &namespaces("mount,network")).unwrap();
-        assert_eq!(path, PathBuf::from("net/core/somaxconn"));
+        let parameter = parameter("net.core.somaxconn", "5", &namespaces("mount,network")).unwrap();
+        assert_eq!(parameter.path, PathBuf::from("net/core/somaxconn"));
+        assert_eq!((parameter.kind, parameter.value.as_str()), (Kind::Network, "5"));
     }
 }

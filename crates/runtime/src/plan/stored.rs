@@ -70,11 +70,28 @@ impl Stored {
         let document = match what {
             ExecProcess::File(path) => {
                 let text = std::fs::read_to_string(path).doing(|| format!("read {}", path.display()))?;
-                bulkhead_spec::Process::from_json(&text)?
+                self.completed(bulkhead_spec::Process::from_json(&text)?)
             }
             ExecProcess::Command(command) => self.changed(command)?,
         };
         Process::plan(&document, &self.0.linux.clone().unwrap_or_default(), warnings)
+    }
+
+    /// Fills in, from the container's own process, what a document does not mention, by runc's rules: without labels it
+    /// would be unconfined in a confined container.
+    fn completed(&self, mut process: bulkhead_spec::Process) -> bulkhead_spec::Process {
+        let own = self.0.process.clone().unwrap_or_default();
+        process.capabilities = process.capabilities.or(own.capabilities);
+        process.apparmor_profile = process.apparmor_profile.or(own.apparmor_profile);
+        process.selinux_label = process.selinux_label.or(own.selinux_label);
+        process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
+        process.scheduler = process.scheduler.or(own.scheduler);
+        process.io_priority = process.io_priority.or(own.io_priority);
+        process.exec_cpu_affinity = process.exec_cpu_affinity.or(own.exec_cpu_affinity);
+        if process.rlimits.is_empty() {
+            process.rlimits = own.rlimits;
+        }
+        process
     }
 
     /// Applies what was typed to the container's own process, by runc's rules.

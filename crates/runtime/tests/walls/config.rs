@@ -103,3 +103,35 @@ fn a_relative_path_is_not_resolved_at_the_runtimes_directory() {
     }
     outside.is_untouched();
 }
+
+/// A namespace may be joined by a path that is the host's own. Needs `Birth::of_container` to look at what it has
+/// opened. Must fail without: the host's parameter and name are changed.
+#[test]
+fn what_belongs_to_a_namespace_of_the_host_is_not_changed_by_joining_it() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let range = "/proc/sys/net/ipv4/ip_local_port_range";
+    let host =
+        || (fs::read_to_string(range).unwrap(), fs::read_to_string("/proc/sys/kernel/hostname").unwrap());
+    let before = host();
+    let cases: [(&str, &str, &str, Place, &str); 3] = [
+        (
+            "parameter",
+            "network",
+            "net",
+            |config, value| config["linux"]["sysctl"] = json!({ "net.ipv4.ip_local_port_range": value }),
+            "/linux/sysctl/net.ipv4.ip_local_port_range",
+        ),
+        ("name", "uts", "uts", |config, value| config["hostname"] = value.into(), "/hostname"),
+        ("domain", "uts", "uts", |config, value| config["domainname"] = value.into(), "/domainname"),
+    ];
+    for (name, kind, link, change, pointer) in cases {
+        let bundle = sandbox.bundle(name).namespace_at(kind, format!("/proc/self/ns/{link}"));
+        let bundle = bundle.script("echo started").edit(|config| {
+            config.as_object_mut().unwrap().remove("hostname");
+            change(config, "40000 50000");
+        });
+        sandbox.run(&bundle).output().exits_with(1).prints("").complains(pointer);
+        assert_eq!(host(), before, "the host is as it was");
+    }
+}
