@@ -109,6 +109,11 @@ fn freeze_v1(dir: &Dir) -> Result<()> {
         match dir.read("freezer.state")?.trim() {
             "FROZEN" => return Ok(()),
             "FREEZING" => {}
+            // A process that is being killed must not be frozen again.
+            "THAWED" => {
+                let reason = "being thawed by another command";
+                return Err(Error::NotFrozen { cgroup: dir.path().to_owned(), reason });
+            }
             other => return Err(unexpected(dir, "freezer.state", other)),
         }
     }

@@ -179,23 +179,21 @@ pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
 /// # Errors
 /// A container that runs, or, without force, one that is not there.
 pub fn delete(global: &Global, options: &DeleteOptions, log: &Log) -> Result<ExitCode> {
-    let dir =
-        match StateDir::open(&root::resolve(global)?, &options.id).and_then(|dir| dir.lock().map(|()| dir)) {
-            Err(Error::NotFound { .. }) if options.force => return Ok(ExitCode::SUCCESS),
-            other => other?,
-        };
+    let found = StateDir::open(&root::resolve(global)?, &options.id).and_then(|dir| match options.force {
+        true => dir.lock().map(|()| dir),
+        false => dir.lock_created().map(|_| dir),
+    });
+    let dir = match found {
+        Err(Error::NotFound { .. }) if options.force => return Ok(ExitCode::SUCCESS),
+        other => other?,
+    };
     let state = match dir.load() {
         Ok(Some(state)) if state.ready => state,
         _ if options.force => {
             container::remove_leftovers(dir, log)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Ok(_) => {
-            return Err(Error::Damaged {
-                id: options.id.as_str().to_owned(),
-                reason: "its creation was interrupted; `bulkrun delete --force` removes what is left".into(),
-            });
-        }
+        Ok(_) => return Err(dir.interrupted()),
         Err(error) => return Err(error),
     };
     let container = Container { dir, state };

@@ -42,8 +42,7 @@ impl Container {
             return Ok(Self { dir, state });
         }
         // Another command is about to write the record, or to remove the directory: it holds the lock until then.
-        dir.lock()?;
-        let state = dir.load_created()?;
+        let state = dir.lock_created()?;
         dir.unlock()?;
         Ok(Self { dir, state })
     }
@@ -54,8 +53,7 @@ impl Container {
     /// As [`Container::find`].
     pub fn lock(root: &Path, id: &ContainerId) -> Result<Self> {
         let dir = StateDir::open(root, id)?;
-        dir.lock()?;
-        let state = dir.load_created()?;
+        let state = dir.lock_created()?;
         Ok(Self { dir, state })
     }
 

@@ -36,8 +36,8 @@ pub fn state(global: &Global, id: &ContainerId) -> Result<String> {
     indented(&document(&container)?, b"  ")
 }
 
-/// `list`: all containers below the root. One that cannot be read is passed over with a warning, since it may
-/// just be coming or going.
+/// `list`: all containers below the root. One that cannot be read is passed over with a warning, and one that is
+/// deleted meanwhile without.
 ///
 /// # Errors
 /// A root that cannot be listed.
@@ -47,6 +47,7 @@ pub fn list(global: &Global, options: &ListOptions, log: &Log) -> Result<String>
     for id in state::list(&root)? {
         match Container::find(&root, &id).and_then(|container| document(&container)) {
             Ok(document) => documents.push(document),
+            Err(Error::NotFound { .. }) => {}
             Err(error) => log
                 .warn(format_args!("container {id} is left out: {}", crate::error::chain(&error).join(": "))),
         }

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -38,6 +39,10 @@ pub const GATE: &str = "gate";
 pub const NOTIFY: &str = "notify";
 /// The socket in it.
 pub const NOTIFY_SOCKET: &str = "notify/notify.sock";
+
+/// How often, and after which pause, a directory is looked at again that has just been made and is not locked yet.
+const BIRTHS: u32 = 10;
+const BIRTH_PAUSE: Duration = Duration::from_millis(2);
 
 /// The record of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +139,17 @@ impl StateDir {
     /// # Errors
     /// [`Error::Exists`] when the id is in use.
     pub fn create(root: &Path, id: &ContainerId) -> Result<Self> {
+        for _ in 0..BIRTHS {
+            match Self::try_to_create(root, id) {
+                // A `delete --force` came between the two.
+                Err(Error::NotFound { .. }) => {}
+                other => return other,
+            }
+        }
+        Self::try_to_create(root, id)
+    }
+
+    fn try_to_create(root: &Path, id: &ContainerId) -> Result<Self> {
         let path = root.join(id.as_str());
         let mode = Mode::RWXU;
         match rustix::fs::mkdir(&path, mode) {
@@ -254,15 +270,30 @@ impl StateDir {
         Ok(Some(state))
     }
 
-    /// Reads the record of a container that was created.
+    /// Locks the directory of a container that was created, and reads the record.
     ///
     /// # Errors
-    /// As [`StateDir::load`], and [`Error::Damaged`] when there is no record.
-    pub fn load_created(&self) -> Result<State> {
-        self.load()?.ok_or_else(|| Error::Damaged {
+    /// As [`StateDir::lock`] and [`StateDir::load`], and [`Error::Damaged`] when there is no record.
+    pub fn lock_created(&self) -> Result<State> {
+        for _ in 0..BIRTHS {
+            self.lock()?;
+            if let Some(state) = self.load()? {
+                return Ok(state);
+            }
+            // Whoever has just made the directory may not have come to lock it.
+            self.unlock()?;
+            std::thread::sleep(BIRTH_PAUSE);
+        }
+        self.lock()?;
+        self.load()?.ok_or_else(|| self.interrupted())
+    }
+
+    /// Says that the creation of the container never ended.
+    pub fn interrupted(&self) -> Error {
+        Error::Damaged {
             id: self.id.as_str().to_owned(),
             reason: "its creation was interrupted; `bulkrun delete --force` removes what is left".into(),
-        })
+        }
     }
 
     /// Writes a file of the directory.
