@@ -162,3 +162,60 @@ fn a_start_and_a_deletion_leave_one_outcome() {
         is_gone(&sandbox, &bundle);
     }
 }
+
+/// What a storm is made of; the id goes behind the first word.
+const STORM: [&[&str]; 14] = [
+    &["create", "--bundle"],
+    &["create", "--bundle"],
+    &["run", "--detach", "--bundle"],
+    &["start"],
+    &["start"],
+    &["exec", "true"],
+    &["pause"],
+    &["resume"],
+    &["update", "--pids-limit", "50"],
+    &["ps", "--format", "json"],
+    &["events", "--stats"],
+    &["kill", "KILL"],
+    &["delete"],
+    &["delete", "--force"],
+];
+
+/// Runs one command of a storm. A creation takes the bundle as its last option's value.
+fn stormy(sandbox: &Sandbox, bundle: &Bundle, words: &[&str]) -> Output {
+    match words.last() {
+        Some(&"--bundle") => sandbox.runtime().args(words).arg(bundle.directory()).arg(bundle.id()),
+        _ => sandbox.runtime().arg(words[0]).arg(bundle.id()).args(&words[1..]),
+    }
+    .output()
+}
+
+#[test]
+fn a_storm_of_commands_ends_in_sentences_and_leaves_nothing() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "race");
+    std::thread::scope(|scope| {
+        // Strides that share no factor with the length mix the orders.
+        for stride in [3, 5, 9, 11] {
+            let (sandbox, bundle) = (&sandbox, &bundle);
+            scope.spawn(move || {
+                for step in 0..4 * rounds() {
+                    let words = STORM[step * stride % STORM.len()];
+                    let output = stormy(sandbox, bundle, words);
+                    match output.code() {
+                        0 => {}
+                        // A process that ran and was killed.
+                        137 if words[0] == "exec" => {}
+                        code => {
+                            assert_eq!(code, if words[0] == "exec" { 255 } else { 1 }, "{output}");
+                            is_refused(&output, &["level=error"]);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    verb(&sandbox, &["delete", "--force"], &bundle).output().succeeds();
+    is_gone(&sandbox, &bundle);
+}
