@@ -8,7 +8,7 @@ use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Reach, attr
 use rustix::fs::Mode;
 
 use crate::error::{Doing, Result};
-use crate::mount::Context;
+use crate::mount::{self, Context};
 use crate::plan::mounts::Mount;
 use crate::target;
 
@@ -26,6 +26,7 @@ pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
     match context.cgroups {
         [only] if only.version == Version::V2 => {
             let tree = part(only, attributes).doing(doing)?;
+            mount::settle(tree.as_fd(), mount)?;
             sys_mount::attach(&tree, &target).doing(doing)?;
             context.spent.take(tree);
         }
@@ -46,6 +47,8 @@ pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
                 let readonly = Attributes::new(attribute::RDONLY, 0);
                 sys_mount::set_attributes(&base, readonly, Reach::Mount).doing(doing)?;
             }
+            // Only now, so that what is recursive reaches the parts.
+            mount::settle(base.as_fd(), mount)?;
             context.spent.take(tmpfs);
             context.spent.take(base);
         }

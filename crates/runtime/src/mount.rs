@@ -129,7 +129,10 @@ pub(crate) fn change(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
 }
 
 /// Changes what reaches beyond the attributes of the mount itself.
-fn settle(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
+///
+/// # Errors
+/// EPERM in a user namespace that would clear what the host has set.
+pub(crate) fn settle(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
     alter(tree, mount, mount.recursive, Reach::Tree)?;
     let doing = || format!("set the propagation of {}", mount.destination.display());
     mount.propagation.iter().try_for_each(|&(kind, reach)| {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use bulkhead_testkit::{is_root, requires};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{exec, sandbox};
 
@@ -74,6 +74,31 @@ fn the_cgroup_mounts_cannot_be_written() {
     }
 }
 
+/// A recursive `ro` of the cgroup mount closes every hierarchy in it. Must fail when only the mount's own attributes are
+/// read: each hierarchy is a mount of its own, in which the container's root makes a group.
+#[test]
+fn a_recursive_read_only_closes_every_cgroup_mount() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for namespace in ["with", "without"] {
+        let bundle = sandbox
+            .bundle(namespace)
+            .script("cd /sys/fs/cgroup; for dir in . *; do mkdir $dir/new 2>/dev/null && echo made $dir/new; done; true")
+            .edit(|config| set_cgroup_options(config, &json!(["rro", "nosuid", "noexec", "nodev"])));
+        let bundle = if namespace == "with" { bundle } else { bundle.without_namespace("cgroup") };
+        sandbox.run(&bundle).output().succeeds().prints("");
+    }
+}
+
+/// Replaces the options of the mount of control groups.
+fn set_cgroup_options(config: &mut Value, options: &Value) {
+    for mount in config["mounts"].as_array_mut().unwrap() {
+        if mount["type"] == "cgroup" {
+            mount["options"] = options.clone();
+        }
+    }
+}
+
 /// The release agent runs on the host as root. It is a file of a hierarchy's root, which the container must not see;
 /// and the container must not mount a hierarchy anew. Needs the clone of the container's own part of each hierarchy.
 /// Must fail when the hierarchies are mounted whole (a new mount of type cgroup without a namespace).
@@ -92,13 +117,7 @@ fn the_release_agent_cannot_be_set() {
                  && echo mounted; true",
             );
             let bundle = if namespace == "with" { bundle } else { bundle.without_namespace("cgroup") };
-            let bundle = bundle.edit(|config| {
-                for mount in config["mounts"].as_array_mut().unwrap() {
-                    if mount["type"] == "cgroup" {
-                        mount["options"] = options.clone();
-                    }
-                }
-            });
+            let bundle = bundle.edit(|config| set_cgroup_options(config, &options));
             sandbox.run(&bundle).output().succeeds().prints("");
         }
     }
