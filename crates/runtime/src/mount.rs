@@ -342,13 +342,18 @@ fn legacy_flags(attributes: u64, flags: &[&str]) -> MountFlags {
     ] {
         bits.set(flag, attributes & bit != 0);
     }
-    for (word, flag) in [
-        ("sync", MountFlags::SYNCHRONOUS),
-        ("dirsync", MountFlags::DIRSYNC),
-        ("lazytime", MountFlags::LAZYTIME),
-        ("mand", MountFlags::PERMIT_MANDATORY_FILE_LOCKING),
-    ] {
-        bits.set(flag, flags.contains(&word));
+    for flag in flags {
+        let (flag, is_set) = match *flag {
+            "sync" => (MountFlags::SYNCHRONOUS, true),
+            "async" => (MountFlags::SYNCHRONOUS, false),
+            "dirsync" => (MountFlags::DIRSYNC, true),
+            "lazytime" => (MountFlags::LAZYTIME, true),
+            "nolazytime" => (MountFlags::LAZYTIME, false),
+            "mand" => (MountFlags::PERMIT_MANDATORY_FILE_LOCKING, true),
+            "nomand" => (MountFlags::PERMIT_MANDATORY_FILE_LOCKING, false),
+            _ => continue,
+        };
+        bits.set(flag, is_set);
     }
     bits
 }

@@ -466,6 +466,42 @@ fn a_remount_changes_attributes_and_options() {
 }
 
 #[test]
+fn a_remount_takes_back_flags_of_the_file_system() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox
+        .bundle("c")
+        .script(TABLE)
+        .mount("tmpfs", "tmpfs", "/t", &["sync", "dirsync", "lazytime"])
+        .mount("tmpfs", "tmpfs", "/t", &["remount", "async", "nolazytime"]);
+    let output = sandbox.run(&bundle).output().succeeds();
+    let options = line(&output, "/t").super_options;
+    assert!(options.contains(&"dirsync".to_owned()), "what was not named stays\n{output}");
+    assert!(!options.contains(&"sync".to_owned()), "async takes sync back\n{output}");
+    assert!(!options.contains(&"lazytime".to_owned()), "nolazytime takes lazytime back\n{output}");
+}
+
+#[test]
+fn the_propagation_of_the_cgroup_mount_is_set() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("c").script(TABLE).edit(|config| {
+        for mount in config["mounts"].as_array_mut().unwrap() {
+            if mount["type"] == "cgroup" {
+                mount["options"] = json!(["ro", "runbindable"]);
+            }
+        }
+    });
+    let output = sandbox.run(&bundle).output().succeeds();
+    let points = output.stdout.lines().filter_map(|line| line.split(' ').nth(4));
+    let points: Vec<&str> = points.filter(|point| point.starts_with("/sys/fs/cgroup")).collect();
+    assert!(!points.is_empty(), "the control groups are mounted\n{output}");
+    for point in points {
+        assert_eq!(line(&output, point).propagation, ["unbindable"], "{point}\n{output}");
+    }
+}
+
+#[test]
 fn a_remount_of_nothing_is_refused() {
     requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);

@@ -15,7 +15,7 @@ pub struct Options {
     pub recursive: Change,
     /// Propagation, in the order given.
     pub propagation: Vec<(Propagation, Reach)>,
-    /// Flags of the file system rather than the mount, such as `sync`.
+    /// Flags of the file system rather than the mount, such as `sync` and `async`, in the order given.
     pub filesystem_flags: Vec<&'static str>,
     /// `tmpcopyup`: what the tmpfs hides is copied into it.
     pub copy_up: bool,
@@ -150,8 +150,10 @@ fn effect(word: &str) -> Option<Effect> {
         "dirsync" => Filesystem("dirsync"),
         "lazytime" => Filesystem("lazytime"),
         "mand" => Filesystem("mand"),
-        "async" | "nolazytime" | "nomand" | "defaults" | "silent" | "loud" | "iversion" | "noiversion"
-        | "acl" | "noacl" => Nothing,
+        "async" => Filesystem("async"),
+        "nolazytime" => Filesystem("nolazytime"),
+        "nomand" => Filesystem("nomand"),
+        "defaults" | "silent" | "loud" | "iversion" | "noiversion" | "acl" | "noacl" => Nothing,
         _ => return None,
     })
 }

@@ -56,7 +56,7 @@ pub enum Source {
     Existing {
         /// Options of its file system that change: key and value.
         options: Vec<(String, Option<String>)>,
-        /// Flags of its file system that are set.
+        /// Flags of its file system that are set or taken back.
         flags: Vec<&'static str>,
     },
 }
