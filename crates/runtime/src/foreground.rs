@@ -9,7 +9,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use crate::clone::Child;
 use crate::error::{Doing, Result};
 use crate::notify::Proxy;
-use crate::relay::Relay;
+use crate::relay::{End, Relay};
 
 /// Signals that mean the runtime itself: a fault must end it, and those of job control stop it.
 const OWN: [i32; 10] = [
@@ -27,6 +27,9 @@ const OWN: [i32; 10] = [
 
 /// Signals that are not passed on: about our children, our terminal, or nothing.
 const NOT_PASSED: [i32; 3] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGURG];
+
+/// Signals that end the wait for a reader of the container's last words, when it cannot take them any more.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 /// Signals that arrive from now on are kept for the container.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ impl Watch {
         loop {
             if let Some(code) = reap(ward.child)? {
                 if let Some(mut relay) = relay {
-                    relay.drain();
+                    self.finish(&mut relay)?;
                 }
                 // What it said before it ended counts.
                 while proxy.as_ref().is_some_and(Proxy::has_heard) && !tell(proxy.as_ref())? {}
@@ -109,6 +112,25 @@ impl Watch {
         let notified = before_relay > 2 && !events[2].is_empty();
         if notified && tell(proxy.as_ref())? {
             *proxy = None;
+        }
+        Ok(())
+    }
+
+    /// Passes on the last that the container wrote, unless a signal says that nobody waits for it.
+    fn finish(&self, relay: &mut Relay) -> Result<()> {
+        while relay.drain() {
+            let mut fds = [
+                PollFd::new(&self.signals, PollFlags::IN),
+                PollFd::from_borrowed_fd(relay.end(End::Output), PollFlags::OUT),
+            ];
+            retry(&mut fds)?;
+            let events = fds[1].revents();
+            relay.serve(End::Output, events);
+            while let Some(number) = signal::read_descriptor(&self.signals).doing(|| "read a signal")? {
+                if ENDING.contains(&number) {
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }

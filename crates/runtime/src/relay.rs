@@ -154,19 +154,16 @@ impl Relay {
         }
     }
 
-    /// Passes on what the container wrote before it ended.
-    pub(crate) fn drain(&mut self) {
-        loop {
+    /// Takes in what the container wrote before it ended; tells whether something waits to be passed on.
+    pub(crate) fn drain(&mut self) -> bool {
+        while self.master_open && self.to_user.len() < BUFFER {
             let before = self.to_user.len();
-            let more = self.master_open && fill(self.master.as_fd(), &mut self.to_user);
-            let grew = self.to_user.len() > before;
-            while self.output_open && !self.to_user.is_empty() {
-                self.output_open = empty(rustix::stdio::stdout(), &mut self.to_user);
-            }
-            if !more || !grew || !self.output_open {
-                return;
+            self.master_open = fill(self.master.as_fd(), &mut self.to_user);
+            if self.to_user.len() == before {
+                break;
             }
         }
+        self.output_open && !self.to_user.is_empty()
     }
 }
 

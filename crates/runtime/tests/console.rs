@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 
 use bulkhead_testkit::terminal::{Screen, Seat};
 use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -145,6 +146,31 @@ fn nothing_of_a_long_output_is_lost() {
     let output = sandbox.run(&bundle).output().succeeds();
     let expected: String = (1..=30_000).map(|number| format!("{number}\r\n")).collect();
     assert!(output.stdout == expected, "every line arrives once, and in order");
+}
+
+#[test]
+fn a_reader_that_does_not_read_keeps_the_runtime_only_until_it_is_told_to_end() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    // More than the pipe takes, less than the pipe and the relay take together.
+    let bundle = with_terminal(&sandbox, "seq 1 15000");
+    let (_reader, writer) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&writer, OFlags::WRONLY | OFlags::NONBLOCK).unwrap();
+    let running = sandbox.run(&bundle).stdout(writer).spawn();
+    // The state is not there from the first moment on.
+    let state = || sandbox.runtime().args(["state", bundle.id()]).output().stdout;
+    wait_until("the program ends", || state().contains("\"stopped\""));
+    let is = |letter: char| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
+        stat.contains(&format!(") {letter} "))
+    };
+    wait_until("the runtime sleeps", || is('S'));
+    // A signal that comes before the runtime has noticed the end is still the program's.
+    wait_until("the runtime ends when it is told to", || {
+        running.signal(Signal::TERM);
+        is('Z')
+    });
+    running.wait().succeeds();
 }
 
 #[test]
