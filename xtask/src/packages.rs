@@ -22,7 +22,6 @@ const NEEDED: &[(&str, &str)] = &[
     ("pkg-config", "finding libseccomp"),
     ("procps", "processes, seen from outside"),
     ("python3", "programs in test images"),
-    ("qemu-system-x86", "guests with cgroup v2 and systemd"),
     ("strace", "failing and counting system calls"),
     ("uidmap", "newuidmap and newgidmap"),
     ("util-linux", "unshare, nsenter, script"),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   host                                       guest (QEMU, emulated: needs no right and no KVM)
+//!   emulator QEMU
 //!   kernel   vmlinuz, modules      ──────────► kernel; second disk /lib/modules
 //!   image    a Debian              ──────────► first disk /, changes are thrown away
 //!   payload  programs, job         ──────────► third disk /payload; programs appear at their host's paths
@@ -26,6 +27,7 @@ use self::kernel::Kernel;
 
 mod boot;
 mod disk;
+mod emulator;
 mod guest;
 mod image;
 mod job;
@@ -81,7 +83,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
 
 /// Gets everything into the cache, or says why it cannot be had.
 pub(crate) fn ensure() -> Result<()> {
-    boot::ensure_possible()?;
+    emulator::ensure()?;
     image::ensure()?;
     Kernel::ALL.iter().try_for_each(|kernel| kernel.ensure().map(|_| ()))
 }

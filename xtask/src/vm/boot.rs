@@ -3,17 +3,15 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use super::job::Word;
-use super::{Machine, guest, image};
-use crate::{cache, invoke, workspace};
-
-const QEMU: &str = "qemu-system-x86_64";
+use super::{Machine, emulator, guest, image};
+use crate::{cache, workspace};
 
 /// A guest needs 15 seconds to boot where nothing else runs.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
@@ -44,16 +42,6 @@ const HARDWARE: &[&str] = &[
 /// Quiet, fast, and off after a panic.
 const KERNEL_WORDS: &str = "console=ttyS0 root=/dev/nvme0n1 rootfstype=ext4 rw rootwait panic=-1 quiet loglevel=4 \
 no_timer_check tsc=reliable mitigations=off nokaslr audit=0 systemd.show_status=0";
-
-/// Fails where no guest can run.
-pub(super) fn ensure_possible() -> Result<()> {
-    ensure!(cfg!(target_arch = "x86_64"), "guests are x86-64 only");
-    ensure!(
-        invoke::in_path(QEMU),
-        "{QEMU} is missing: apt-get install --no-install-recommends qemu-system-x86"
-    );
-    Ok(())
-}
 
 /// The directory of one guest: its payload, what it says, and what was said about it.
 ///
@@ -153,15 +141,13 @@ pub(super) struct Guest {
 impl Guest {
     /// Boots a machine with the run's payload.
     pub(super) fn start(machine: Machine, run: &Run, output: Output) -> Result<Self> {
-        ensure_possible()?;
         let kernel = machine.kernel.ensure()?;
         let image = image::ensure()?;
         let create =
             |name: &str| File::create(run.directory.join(name)).with_context(|| format!("create {name}"));
         create("report")?;
-        // The kernel kills the emulator with us, however we end: nothing else could when we are killed ourselves.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", QEMU]).args(HARDWARE);
+        let mut command = emulator::ensure()?.command();
+        command.args(HARDWARE);
         command.arg("-device").arg("nvme,id=disks,serial=disks");
         for (number, file, how) in [
             (1, &image, "snapshot=on"),
@@ -178,12 +164,15 @@ impl Guest {
         command.arg("-serial").arg(format!("file:{}", run.report().display()));
         command.arg("-kernel").arg(&kernel.program);
         command.arg("-append").arg(format!("{KERNEL_WORDS} init={}", guest::STUB_PLACE));
+        command
+            .arg("-monitor")
+            .arg(format!("unix:{},server=on,wait=off", run.directory.join("monitor").display()));
         command.stdin(Stdio::null()).stderr(create("emulator")?);
         command.stdout(match output {
             Output::Shown => Stdio::inherit(),
             Output::Hidden => Stdio::null(),
         });
-        let emulator = command.spawn().context("start setpriv")?;
+        let emulator = command.spawn().context("start the emulator by setpriv")?;
         Ok(Self { emulator, report: Report::open(&run.report())? })
     }
 
