@@ -61,7 +61,15 @@ pub(crate) fn mount(overlay: &Overlay, attributes: Attributes) -> Result<Option<
     if let Some(option) = attributes.option() {
         filesystem.set_flag(option).doing(doing)?;
     }
-    filesystem.mount(0).map(Some).doing(doing)
+    match filesystem.mount(0) {
+        Err(error) if error.errno() == Errno::INVAL && takes_any_option() => Ok(None),
+        other => other.map(Some).doing(doing),
+    }
+}
+
+/// Before 6.5 the kernel collects options without looking at them, and refuses what it does not know in the end.
+fn takes_any_option() -> bool {
+    Filesystem::open("overlay").is_ok_and(|filesystem| filesystem.set("no-such-option", "").is_ok())
 }
 
 fn exists(path: &Path) -> bool {
