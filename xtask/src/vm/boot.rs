@@ -164,9 +164,6 @@ impl Guest {
         command.arg("-serial").arg(format!("file:{}", run.report().display()));
         command.arg("-kernel").arg(&kernel.program);
         command.arg("-append").arg(format!("{KERNEL_WORDS} init={}", guest::STUB_PLACE));
-        command
-            .arg("-monitor")
-            .arg(format!("unix:{},server=on,wait=off", run.directory.join("monitor").display()));
         command.stdin(Stdio::null()).stderr(create("emulator")?);
         command.stdout(match output {
             Output::Shown => Stdio::inherit(),
