@@ -1,6 +1,7 @@
 //! Signal dispositions, masks and signalfd(2).
 
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
@@ -67,6 +68,42 @@ pub fn ignore(signal: i32) -> Result<()> {
     result.call(|| format!("signal({signal}, SIG_IGN)"))
 }
 
+/// The signals that [`note`] saw, as [`Set`] has them.
+static NOTED: AtomicU64 = AtomicU64::new(0);
+
+/// Only notes `signal` from now on instead of being ended by it, unless it is ignored; [`noted`] tells.
+///
+/// Calls that wait are interrupted (EINTR). A program that is executed has the default disposition again.
+///
+/// # Errors
+/// EINVAL for SIGKILL, SIGSTOP and numbers that do not exist.
+pub fn note(signal: i32) -> Result<()> {
+    // SAFETY: all bytes zero are a valid sigaction: SIG_DFL, no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the C library writes into the live struct and changes nothing else.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
+        return Ok(());
+    }
+    let handler: extern "C" fn(libc::c_int) = remember;
+    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_flags = 0;
+    // SAFETY: the struct lives through the call. The handler does one atomic operation, which is allowed wherever a
+    // signal may strike, and touches nothing else.
+    let returned = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    let result = if returned == 0 { Ok(()) } else { Err(Errno::INVAL) };
+    result.call(|| format!("sigaction({signal})"))
+}
+
+/// Tells which of the signals of [`note`] came so far.
+pub fn noted() -> Set {
+    Set(NOTED.load(Ordering::Relaxed))
+}
+
+extern "C" fn remember(signal: libc::c_int) {
+    NOTED.fetch_or(1 << (signal - 1), Ordering::Relaxed);
+}
+
 /// Gives every signal its default disposition and blocks none, as a program expects to start.
 ///
 /// `ignored` names the signals to reset where it is known (SigIgn of `/proc/self/status`), else all are tried:
@@ -123,4 +160,32 @@ pub fn raise(signal: i32) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_kill, own, signal) })
         .map(drop)
         .call(|| format!("kill(self, {signal})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_noted_signal_does_not_end_the_process() {
+        note(libc::SIGUSR1).unwrap();
+        assert!(!noted().has(libc::SIGUSR1), "nobody sent it yet");
+        raise(libc::SIGUSR1).unwrap();
+        // Another thread of the test program may be the one that takes it, a moment later.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !noted().has(libc::SIGUSR1) {
+            assert!(std::time::Instant::now() < end, "the signal was not noted");
+            std::thread::yield_now();
+        }
+        assert!(note(libc::SIGKILL).is_err(), "SIGKILL ends whoever gets it");
+    }
+
+    #[test]
+    fn an_ignored_signal_stays_ignored() {
+        ignore(libc::SIGUSR2).unwrap();
+        note(libc::SIGUSR2).unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+        assert!(Set(u64::from_str_radix(ignored, 16).unwrap()).has(libc::SIGUSR2), "ignored are {ignored}");
+    }
 }
