@@ -15,6 +15,7 @@ use lexopt::Parser;
 use self::ground::Layout;
 use self::scratch::Scratch;
 use self::user::User;
+use crate::interrupt::{self, Interrupted};
 use crate::{bulkrun, invoke};
 
 mod bundle;
@@ -28,6 +29,10 @@ const USAGE: &str = "usage: cargo xtask demo [--runtime PROGRAM] [-- COMMAND…]
 
 /// How often an empty program is started to tell the time of a start.
 const STARTS: usize = 10;
+
+/// How long the container may take to end by itself when the demo is interrupted: it has the signal too, but the
+/// first process of a pid namespace is ended only by signals that it handles.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What was typed.
 struct Arguments {
@@ -43,6 +48,24 @@ struct Container<'a> {
     user: &'a User,
 }
 
+/// Where the demo's own lines go.
+#[derive(Clone, Copy)]
+enum Voice {
+    /// Standard output: the tour is all there is to see.
+    Output,
+    /// Standard error, since standard output is the command's.
+    Aside,
+}
+
+impl Voice {
+    fn say(self, line: &str) {
+        match self {
+            Self::Output => println!("{line}"),
+            Self::Aside => eprintln!("{line}"),
+        }
+    }
+}
+
 /// Builds, runs and cleans up.
 pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     let Arguments { runtime, command } = arguments(parser)?;
@@ -51,18 +74,24 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
         Some(runtime) => runtime,
         None => bulkrun::build()?,
     };
-    println!("{}: {} KiB", runtime.display(), bulkrun::kib(&runtime)?);
-    let scratch = Scratch::make()?;
+    interrupt::watch()?;
+    let scratch = Scratch::make(&runtime)?;
     let layout = Layout::of_this_machine(&user)?;
     let container = Container { runtime: &runtime, scratch: &scratch, layout: &layout, user: &user };
-    let outcome = container.show(&command);
+    let voice = if command.is_empty() { Voice::Output } else { Voice::Aside };
+    voice.say(&format!("{}: {} KiB", runtime.display(), bulkrun::kib(&runtime)?));
+    let outcome = container.show(&command, voice);
+    if outcome.is_err() {
+        scratch.remove_container()?;
+    }
     let state = scratch.state_files();
     let id = scratch.id().to_owned();
     let removed = scratch.remove();
+    let left = [state, leftovers::of(&id)?].concat();
+    let summary = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
+    voice.say(&format!("left on the host: {summary}"));
     let code = outcome?;
     removed?;
-    let left = [state, leftovers::of(&id)?].concat();
-    println!("left on the host: {}", if left.is_empty() { "nothing".to_owned() } else { left.join(", ") });
     ensure!(left.is_empty(), "the container left something behind");
     Ok(code)
 }
@@ -85,30 +114,45 @@ fn arguments(mut parser: Parser) -> Result<Arguments> {
 }
 
 impl Container<'_> {
-    /// Runs the command, or the tour, then tells how long a start takes.
-    fn show(&self, command: &[String]) -> Result<ExitCode> {
-        self.layout.notes(self.user).iter().for_each(|note| println!("{note}"));
-        let code = if command.is_empty() { self.tour()? } else { self.command(command)? };
-        println!();
-        match self.start_times() {
-            Ok(times) => println!("{}", describe(&times)),
-            Err(error) => println!("the time of a start could not be told: {error:#}"),
+    /// Runs the command, or the tour, and tells how long a start takes if that went well.
+    fn show(&self, command: &[String], voice: Voice) -> Result<ExitCode> {
+        self.layout.notes(self.user).iter().for_each(|note| voice.say(note));
+        if command.is_empty() {
+            self.tour()?;
+        } else {
+            let status = self.command(command)?;
+            if !status.success() {
+                return Ok(exit_code(status));
+            }
         }
-        Ok(code)
-    }
-
-    fn tour(&self) -> Result<ExitCode> {
-        let script = ["env", tour::VARIABLE, "/bin/sh", "-c", tour::SCRIPT].map(str::to_owned);
-        let inside = invoke::text(&mut self.ready(&script, false)?).context("run the tour in a container")?;
-        let outside = invoke::text(Command::new("/bin/sh").args(["-c", tour::SCRIPT]))?;
-        println!("\n{}", tour::table(&inside, &outside));
+        match self.start_times() {
+            Ok(times) => voice.say(&format!("\n{}", describe(&times))),
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) => voice.say(&format!("\nthe time of a start could not be told: {error:#}")),
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn command(&self, command: &[String]) -> Result<ExitCode> {
+    fn tour(&self) -> Result<()> {
+        let script = ["env", tour::VARIABLE, "/bin/sh", "-c", tour::SCRIPT].map(str::to_owned);
+        let inside = invoke::text(&mut self.ready(&script, false)?);
+        interrupt::check()?;
+        let inside = inside.context("run the tour in a container")?;
+        let outside = invoke::text(Command::new("/bin/sh").args(["-c", tour::SCRIPT]))?;
+        println!("\n{}", tour::table(&inside, &outside));
+        Ok(())
+    }
+
+    fn command(&self, command: &[String]) -> Result<ExitStatus> {
         let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        let status = self.ready(command, terminal)?.status().context("start the runtime")?;
-        Ok(exit_code(status))
+        let mut child = self.ready(command, terminal)?.spawn().context("start the runtime")?;
+        let status = interrupt::wait(&mut child, GRACE).or_else(|error| {
+            self.scratch.remove_container()?;
+            child.wait().context("wait for the runtime")?;
+            Err(error)
+        });
+        interrupt::check()?;
+        status
     }
 
     fn start_times(&self) -> Result<Vec<Duration>> {
@@ -116,7 +160,9 @@ impl Container<'_> {
         run.stdin(Stdio::null());
         let mut once = || {
             let start = Instant::now();
-            invoke::quietly(&mut run).map(|()| start.elapsed())
+            let outcome = invoke::quietly(&mut run).map(|()| start.elapsed());
+            interrupt::check()?;
+            outcome
         };
         once()?; // The first one reads files that later ones find in memory.
         let mut times = (0..STARTS).map(|_| once()).collect::<Result<Vec<_>>>()?;

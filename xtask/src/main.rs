@@ -10,10 +10,12 @@ mod apt;
 mod bench;
 mod bulkrun;
 mod cache;
+mod claim;
 mod debian;
 mod demo;
 mod docker_like;
 mod faults;
+mod interrupt;
 mod invoke;
 mod packages;
 mod peers;
@@ -42,7 +44,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            let interrupted = error.downcast_ref::<interrupt::Interrupted>();
+            interrupted.map_or(ExitCode::FAILURE, |interrupted| ExitCode::from(interrupted.code()))
         }
     }
 }

@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use bulkhead_testkit::skip::find_program;
 use bulkhead_testkit::{is_root, requires};
+use rustix::process::{Pid, Signal};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
@@ -45,10 +49,52 @@ impl Drop for Programs {
 
 /// `words` before the demo choose who runs it and where.
 fn demo(before: &[&str], programs: &Programs, command: &[&str]) -> Output {
+    demo_command(before, programs, command).output().unwrap()
+}
+
+fn demo_command(before: &[&str], programs: &Programs, command: &[&str]) -> Command {
     let xtask = programs.path("xtask");
     let bulkrun = programs.path("bulkrun");
     let words = [before, &[xtask.as_str(), "demo", "--runtime", bulkrun.as_str(), "--"], command].concat();
-    Command::new(words[0]).args(&words[1..]).current_dir("/").output().unwrap()
+    let mut demo = Command::new(words[0]);
+    demo.args(&words[1..]).current_dir("/");
+    demo
+}
+
+/// A demo whose container says that it runs, and goes on until it is ended from outside.
+struct Sleeping {
+    xtask: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Sleeping {
+    fn start(programs: &Programs) -> Self {
+        let mut demo = demo_command(&["env"], programs, &["sh", "-c", "echo runs; sleep 1000; sleep 1000"]);
+        // A group of its own, as under a shell: signals meant for the demo do not reach the test.
+        let demo = demo.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut xtask = demo.spawn().unwrap();
+        let mut output = BufReader::new(xtask.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "runs\n", "the demo's first line");
+        Self { xtask, output }
+    }
+
+    fn layer(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/shm/bh-demo-{}-0", self.xtask.id()))
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.xtask)
+    }
+
+    /// Waits for its end; returns its code and what it said.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut text = String::new();
+        self.xtask.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        self.output.read_to_string(&mut text).unwrap();
+        (self.xtask.wait().unwrap().code(), text)
+    }
 }
 
 /// Asserts success and returns what was printed.
@@ -101,6 +147,15 @@ fn an_ordinary_user_gets_a_user_namespace() {
 }
 
 #[test]
+fn root_of_a_user_namespace_is_an_ordinary_user() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    let programs = Programs::copied("nested");
+    let text = printed(&demo(&["unshare", "--user", "--map-root-user"], &programs, &["id", "-u"]));
+    assert_has(&text, &["no cgroup limits", "left on the host: nothing"]);
+}
+
+#[test]
 fn without_submounts_the_root_is_one_overlay() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
@@ -129,6 +184,71 @@ fn the_commands_code_is_the_demos() {
     let output = demo(&["env"], &programs, &["/no/such/program"]);
     assert_ne!(output.status.code(), Some(0), "a program that is not there was run");
     assert_has(&String::from_utf8_lossy(&output.stderr), &["/no/such/program"]);
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    let programs = Programs::copied("interrupt");
+    for (signal, to_all, code) in
+        [(Signal::INT, true, 130), (Signal::TERM, false, 143), (Signal::HUP, false, 129)]
+    {
+        let demo = Sleeping::start(&programs);
+        let layer = demo.layer();
+        assert!(layer.exists(), "{} is not there while the demo runs", layer.display());
+        if to_all {
+            rustix::process::kill_process_group(demo.pid(), signal).unwrap();
+        } else {
+            rustix::process::kill_process(demo.pid(), signal).unwrap();
+        }
+        let (ended, text) = demo.end();
+        assert_eq!(ended, Some(code), "{signal:?}: {text}");
+        assert_has(&text, &["left on the host: nothing", "error: interrupted by SIG"]);
+        assert!(!layer.exists(), "{signal:?} leaves {}", layer.display());
+    }
+}
+
+#[test]
+fn a_demo_clears_away_what_a_killed_one_left() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    let programs = Programs::copied("killed");
+    let killed = Sleeping::start(&programs);
+    let layer = killed.layer();
+    let id = layer.file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(in_cgroups_of(&id) > 0, "the container runs in cgroups of its name");
+    rustix::process::kill_process(killed.pid(), Signal::KILL).unwrap();
+    let Sleeping { mut xtask, output } = killed;
+    xtask.wait().unwrap();
+    printed(&demo(&["env"], &programs, &["true"]));
+    // A demo of another test may have been faster, and not be done yet.
+    let end = Instant::now() + Duration::from_secs(60);
+    while layer.exists() || in_cgroups_of(&id) > 0 {
+        assert!(Instant::now() < end, "the container or {} is still there", layer.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(output);
+}
+
+/// How many processes are in cgroups that are named after the container.
+fn in_cgroups_of(id: &str) -> usize {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let cgroups = processes.filter_map(|process| fs::read_to_string(process.path().join("cgroup")).ok());
+    cgroups.filter(|cgroups| cgroups.contains(id)).count()
+}
+
+#[test]
+fn the_demos_own_lines_stay_out_of_the_commands_output() {
+    requires!(is_root(), "needs root");
+    requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
+    let programs = Programs::copied("output");
+    let output = demo(&["env"], &programs, &["echo", "hello"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n");
+    assert_has(&String::from_utf8_lossy(&output.stderr), &["root: ", "start: ", "left on the host: nothing"]);
+    let output = demo(&["env"], &programs, &["sh", "-c", "exit 7"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("start: "), "the time of a start is no answer to a failure: {text}");
 }
 
 #[test]

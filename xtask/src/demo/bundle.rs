@@ -108,13 +108,14 @@ fn escape(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::user::Rank;
 
-    const ROOT: User = User { uid: 0, gid: 0 };
-    const ALICE: User = User { uid: 1000, gid: 100 };
+    const ROOT: User = User { uid: 0, gid: 0, rank: Rank::Root };
+    const ALICE: User = User { uid: 1000, gid: 100, rank: Rank::Ordinary };
 
     /// The configuration of a `true` on this layout, made in a scratch of its own.
     fn configured(layout: &Layout, user: User) -> Config {
-        let scratch = Scratch::make().unwrap();
+        let scratch = Scratch::make(Path::new("true")).unwrap();
         let config = config(&scratch, layout, &user, &["true".to_owned()], false);
         scratch.remove().unwrap();
         config.unwrap()

@@ -1,13 +1,16 @@
 //! The throw-away layer: a directory in memory that holds all the container writes, its bundle and its state.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bulkhead_spec::Config;
 
-use crate::cache;
+use crate::claim::{self, Claim};
+use crate::{cache, invoke};
 
 /// A directory that is on every Linux, in memory, and never part of the container's root: an overlay cannot have
 /// its upper layer below its lower one.
@@ -19,51 +22,62 @@ const PREFIX: &str = "bh-demo-";
 /// What statfs(2) says of a tmpfs.
 const TMPFS_MAGIC: i128 = 0x0102_1994;
 
-/// The directory; [`Scratch::remove`] removes it.
+/// Where the runtime keeps its state, in the directory.
+const STATE: &str = "state";
+
+/// How long removing a container may take; more means that it hangs.
+const SECONDS: &str = "20";
+
+/// The directory. [`Scratch::remove`] removes it and tells what went wrong; dropping it does what can be done.
 pub(super) struct Scratch {
-    id: String,
-    directory: PathBuf,
+    runtime: PathBuf,
+    claim: Claim,
 }
 
 impl Scratch {
-    pub(super) fn make() -> Result<Self> {
-        Self::make_in(Path::new(PLACE))
+    /// Makes it for containers of this runtime, after removing what demos left that were killed.
+    pub(super) fn make(runtime: &Path) -> Result<Self> {
+        Self::make_in(Path::new(PLACE), runtime)
     }
 
-    fn make_in(place: &Path) -> Result<Self> {
+    fn make_in(place: &Path, runtime: &Path) -> Result<Self> {
         let kind = rustix::fs::statfs(place).with_context(|| format!("look at {}", place.display()))?.f_type;
         ensure!(i128::from(kind) == TMPFS_MAGIC, "{} is no tmpfs", place.display());
-        remove_abandoned(place)?;
-        let (id, directory) = reserve(place)?;
-        for (name, mode) in [("root", 0o755), ("upper", 0o755), ("work", 0o755), ("state", 0o700)] {
-            make_directory(&directory.join(name), mode)?;
+        for abandoned in claim::abandoned(place, PREFIX)? {
+            if let Err(error) = remove(runtime, &abandoned) {
+                eprintln!("an earlier demo was killed, and what it left is not removed: {error:#}");
+            }
         }
-        Ok(Self { id, directory })
+        let scratch = Self { runtime: runtime.to_owned(), claim: Claim::make(place, PREFIX)? };
+        for (name, mode) in [("root", 0o755), ("upper", 0o755), ("work", 0o755), (STATE, 0o700)] {
+            make_directory(&scratch.bundle().join(name), mode)?;
+        }
+        Ok(scratch)
     }
 
     /// The container's id, unique on this machine.
     pub(super) fn id(&self) -> &str {
-        &self.id
+        self.claim.name()
     }
 
     pub(super) fn bundle(&self) -> &Path {
-        &self.directory
+        self.claim.path()
     }
 
     pub(super) fn root(&self) -> PathBuf {
-        self.directory.join("root")
+        self.bundle().join("root")
     }
 
     /// Where the runtime keeps its state.
     pub(super) fn state(&self) -> PathBuf {
-        self.directory.join("state")
+        self.bundle().join(STATE)
     }
 
     /// Makes the upper and the work directory of an overlay over `lower`. The root of an overlay shows mode and
     /// owner of its upper layer, so they are those of the lower one.
     pub(super) fn layer(&self, name: &str, lower: &Path) -> Result<(PathBuf, PathBuf)> {
-        let upper = self.directory.join("upper").join(name);
-        let work = self.directory.join("work").join(name);
+        let upper = self.bundle().join("upper").join(name);
+        let work = self.bundle().join("work").join(name);
         let mode =
             lower.metadata().with_context(|| format!("look at {}", lower.display()))?.permissions().mode();
         make_directory(&upper, mode & 0o7777)?;
@@ -73,7 +87,7 @@ impl Scratch {
 
     pub(super) fn write_config(&self, config: &Config) -> Result<()> {
         let text = serde_json::to_string_pretty(config).context("write config.json")?;
-        fs::write(self.directory.join("config.json"), text).context("write config.json")
+        fs::write(self.bundle().join("config.json"), text).context("write config.json")
     }
 
     /// What the runtime did not clean up in its state directory.
@@ -83,22 +97,36 @@ impl Scratch {
         found
     }
 
+    /// Removes the container, if it is there, with everything in it.
+    pub(super) fn remove_container(&self) -> Result<()> {
+        remove_container(&self.runtime, &self.claim)
+    }
+
     pub(super) fn remove(self) -> Result<()> {
-        remove_all(&self.directory)
+        remove_all(self.bundle())
     }
 }
 
-/// Makes the first directory of this process that is not there yet.
-fn reserve(place: &Path) -> Result<(String, PathBuf)> {
-    let mut number = 0;
-    loop {
-        let id = format!("{PREFIX}{}-{number}", std::process::id());
-        let directory = place.join(&id);
-        match fs::DirBuilder::new().mode(0o700).create(&directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
-            made => return made.map(|()| (id, directory)).context("make the throw-away layer"),
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.bundle().exists()
+            && let Err(error) = remove(&self.runtime, &self.claim)
+        {
+            eprintln!("{error:#}");
         }
     }
+}
+
+fn remove(runtime: &Path, claim: &Claim) -> Result<()> {
+    remove_container(runtime, claim)?;
+    remove_all(claim.path())
+}
+
+fn remove_container(runtime: &Path, claim: &Claim) -> Result<()> {
+    let mut delete = Command::new("timeout");
+    delete.arg(SECONDS).arg(runtime).arg("--root").arg(claim.path().join(STATE));
+    // Out of the terminal's reach: an impatient second Ctrl-C must not stop what the first one asked for.
+    invoke::quietly(delete.args(["delete", "--force", claim.name()]).process_group(0))
 }
 
 /// Makes a directory with exactly this mode, whatever the umask is; one that is there stays.
@@ -118,20 +146,6 @@ fn collect_files(directory: &Path, found: &mut Vec<String>) {
             found.push(path.display().to_string());
         }
     }
-}
-
-/// Removes what demos left that were killed.
-fn remove_abandoned(place: &Path) -> Result<()> {
-    let entries = place.read_dir().with_context(|| format!("read {}", place.display()))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            // Another user's is not ours to remove.
-            drop(remove_all(&entry.path()));
-        }
-    }
-    Ok(())
 }
 
 /// Removes a tree in which an overlay left a directory that not even its owner may enter.
@@ -159,7 +173,7 @@ mod tests {
 
     #[test]
     fn everything_is_removed_even_what_is_closed() {
-        let scratch = Scratch::make().unwrap();
+        let scratch = Scratch::make(Path::new("true")).unwrap();
         let directory = scratch.bundle().to_owned();
         let (upper, work) = scratch.layer("tmp", Path::new("/tmp")).unwrap();
         assert_eq!(upper.metadata().unwrap().permissions().mode() & 0o7777, 0o1777);
@@ -174,6 +188,6 @@ mod tests {
 
     #[test]
     fn only_a_tmpfs_will_do() {
-        assert!(Scratch::make_in(Path::new("/proc")).is_err());
+        assert!(Scratch::make_in(Path::new("/proc"), Path::new("true")).is_err());
     }
 }

@@ -6,11 +6,20 @@ use anyhow::{Result, bail};
 
 use crate::invoke;
 
-/// The caller's ids.
+/// The caller's ids, and whether they are the machine's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct User {
     pub(super) uid: u32,
     pub(super) gid: u32,
+    pub(super) rank: Rank,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// Root of the machine.
+    Root,
+    /// Anyone else; root of a user namespace too, who may set no limits and mount no devices either.
+    Ordinary,
 }
 
 /// A file below /proc/sys, the value that forbids user namespaces, and the setting that allows them.
@@ -24,7 +33,8 @@ impl User {
     /// Fails, naming the setting, when an ordinary user may make no user namespaces.
     pub(super) fn of_this_process() -> Result<Self> {
         let uid = rustix::process::geteuid().as_raw();
-        let user = Self { uid, gid: rustix::process::getegid().as_raw() };
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let user = Self { uid, gid: rustix::process::getegid().as_raw(), rank: Rank::of(uid, &map) };
         if !user.is_root() {
             let mut attempt = Command::new("unshare");
             attempt.args(["--user", "--map-root-user", "--mount", "true"]);
@@ -37,7 +47,18 @@ impl User {
     }
 
     pub(super) fn is_root(self) -> bool {
-        self.uid == 0
+        self.rank == Rank::Root
+    }
+}
+
+impl Rank {
+    /// `map` is the text of /proc/self/uid_map: outside of all user namespaces every id is itself.
+    fn of(uid: u32, map: &str) -> Self {
+        const EVERY_ID: [&str; 3] = ["0", "0", "4294967295"];
+        match uid == 0 && map.split_whitespace().eq(EVERY_ID) {
+            true => Self::Root,
+            false => Self::Ordinary,
+        }
     }
 }
 
@@ -56,6 +77,19 @@ fn advice(read: impl Fn(&str) -> Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_machines_root_is_root() {
+        for (uid, map, expected) in [
+            (0, "         0          0 4294967295\n", Rank::Root),
+            (1000, "         0          0 4294967295\n", Rank::Ordinary),
+            (0, "         0       1000          1\n", Rank::Ordinary),
+            (0, "         0       1000          1\n         1     100000      65536\n", Rank::Ordinary),
+            (0, "", Rank::Ordinary),
+        ] {
+            assert_eq!(Rank::of(uid, map), expected, "{uid} with {map:?}");
+        }
+    }
 
     #[test]
     fn the_setting_is_named() {

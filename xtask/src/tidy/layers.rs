@@ -20,7 +20,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("cli", &["engine", "cri", "docker"]),
     ("measure", &[]),
     ("testkit", &["sys"]),
-    ("xtask", &["measure", "seccomp", "spec", "testkit"]),
+    ("xtask", &["measure", "seccomp", "spec", "sys", "testkit"]),
 ];
 
 pub(super) fn check(workspace: &Workspace) -> Vec<Violation> {

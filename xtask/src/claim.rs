@@ -1,0 +1,133 @@
+//! Directories that a command makes for its own time, and that a later one finds when the command was killed.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+/// A directory called `PREFIX` `PID`-`NUMBER`, locked while its maker lives. Whoever has it removes it.
+pub(crate) struct Claim {
+    name: String,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Claim {
+    /// Makes the first directory of this process that is not there yet; only its user may enter.
+    pub(crate) fn make(place: &Path, prefix: &str) -> Result<Self> {
+        let mut number = 0;
+        loop {
+            let name = format!("{prefix}{}-{number}", std::process::id());
+            let path = place.join(&name);
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                made => {
+                    made.with_context(|| format!("make {}", path.display()))?;
+                    let lock = lock(&path).with_context(|| format!("lock {}", path.display()))?;
+                    return Ok(Self { name, path, _lock: lock });
+                }
+            }
+        }
+    }
+
+    /// Its last part, unique on this machine.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Takes over this user's directories in `place` whose makers are gone.
+///
+/// The place may be one in which everyone makes what he likes: what another user made, or a link, is none of ours.
+pub(crate) fn abandoned(place: &Path, prefix: &str) -> Result<Vec<Claim>> {
+    let entries = place.read_dir().with_context(|| format!("read {}", place.display()))?;
+    Ok(entries.flatten().filter_map(|entry| take_over(entry.path(), prefix)).collect())
+}
+
+fn take_over(path: PathBuf, prefix: &str) -> Option<Claim> {
+    let name = path.file_name()?.to_str()?.to_owned();
+    let maker: u32 = name.strip_prefix(prefix)?.split('-').next()?.parse().ok()?;
+    let found = path.symlink_metadata().ok()?;
+    let own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+    // The maker's life covers the moment before it locks; the lock covers makers in other pid namespaces.
+    if !own || Path::new("/proc").join(maker.to_string()).exists() {
+        return None;
+    }
+    let lock = lock(&path).ok()?;
+    Some(Claim { name, path, _lock: lock })
+}
+
+fn lock(directory: &Path) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(directory, flags, Mode::empty())?);
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A place of its own, removed at the end.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("bh-claim-{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn abandoned(&self) -> Vec<String> {
+            abandoned(&self.0, "x-").unwrap().into_iter().map(|claim| claim.name).collect()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    /// No process has it: the kernel's pids end below.
+    const NOBODY: u32 = 4_194_305;
+
+    #[test]
+    fn what_lives_is_not_abandoned() {
+        let place = Place::new("alive");
+        let first = Claim::make(&place.0, "x-").unwrap();
+        let second = Claim::make(&place.0, "x-").unwrap();
+        assert_ne!(first.name(), second.name());
+        assert_eq!(place.abandoned(), [""; 0]);
+        let elsewhere = format!("x-{NOBODY}-0");
+        fs::rename(first.path(), place.0.join(&elsewhere)).unwrap();
+        assert_eq!(place.abandoned(), [""; 0], "a locked directory has a maker, wherever that is");
+        drop(first);
+        assert_eq!(place.abandoned(), [elsewhere]);
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let place = Place::new("foreign");
+        let target = place.0.join("target");
+        fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink(&target, place.0.join(format!("x-{NOBODY}-0"))).unwrap();
+        fs::write(place.0.join(format!("x-{NOBODY}-1")), "").unwrap();
+        fs::create_dir(place.0.join("x-other")).unwrap();
+        fs::create_dir(place.0.join(format!("y-{NOBODY}-0"))).unwrap();
+        if rustix::process::geteuid().is_root() {
+            let other = place.0.join(format!("x-{NOBODY}-2"));
+            fs::create_dir(&other).unwrap();
+            std::os::unix::fs::chown(&other, Some(54_321), None).unwrap();
+        }
+        assert_eq!(place.abandoned(), [""; 0]);
+    }
+}
