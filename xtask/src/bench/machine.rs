@@ -1,7 +1,8 @@
 //! What the report says of the machine, and its cgroup hierarchies.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -98,6 +99,15 @@ pub(super) fn remove_cgroups(name: &str) {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The names of cgroups that begin with `name` and a dash.
+pub(super) fn cgroups_of(name: &str) -> BTreeSet<String> {
+    let hierarchies = Path::new(CGROUPS).read_dir().into_iter().flatten().flatten();
+    let directories = hierarchies.map(|entry| entry.path()).chain([PathBuf::from(CGROUPS)]);
+    let entries = directories.flat_map(|directory| directory.read_dir().into_iter().flatten().flatten());
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|found| found.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))).collect()
 }
 
 fn kill_all(cgroup: &Path) {

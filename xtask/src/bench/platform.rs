@@ -11,8 +11,9 @@ use bulkhead_seccomp::{DEFAULT_CAPABILITIES, NATIVE};
 use bulkhead_spec::Config;
 
 use super::{machine, yardstick};
+use crate::claim::{self, Claim};
 use crate::peers::{self, Peer};
-use crate::{bulkrun, docker_like, invoke};
+use crate::{bulkrun, cache, docker_like, invoke};
 
 /// Docker's default but for this one: what it opens, mknod, no ordinary program uses.
 const LEFT_OUT: &str = "CAP_MKNOD";
@@ -36,18 +37,22 @@ pub(super) struct Runtime {
     config: Config,
 }
 
+/// Begins the name of the directory, and of every cgroup.
+const PREFIX: &str = "bh-bench-";
+
 /// Everything below one directory, removed at the end.
 pub(super) struct Platforms {
     pub(super) platforms: Vec<Platform>,
-    pub(super) directory: PathBuf,
+    claim: Claim,
 }
 
 impl Platforms {
     /// Builds ours, fetches the peers, and gives each a bundle. `only` names those wanted, all when empty.
+    ///
+    /// What a benchmark left that was killed is removed before.
     pub(super) fn make(only: &[String]) -> Result<Self> {
-        let directory = std::env::temp_dir().join(format!("bh-bench-{}", std::process::id()));
-        fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
-        let mut made = Self { platforms: Vec::new(), directory };
+        remove_abandoned(&std::env::temp_dir())?;
+        let mut made = Self { platforms: Vec::new(), claim: Claim::make(&std::env::temp_dir(), PREFIX)? };
         make_image(&made.image())?;
         let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
         if wanted("floor") {
@@ -64,17 +69,21 @@ impl Platforms {
         Ok(made)
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        self.claim.path()
+    }
+
     fn image(&self) -> PathBuf {
-        self.directory.join("image")
+        self.directory().join("image")
     }
 
     fn next_cgroup(&self) -> String {
-        format!("bh-bench-{}-{}", std::process::id(), self.platforms.len())
+        format!("{}-{}", self.claim.name(), self.platforms.len())
     }
 
     fn add_runtime(&mut self, Peer { name, program }: Peer) -> Result<()> {
         let cgroup = self.next_cgroup();
-        let bundle = self.directory.join(&cgroup);
+        let bundle = self.directory().join(&cgroup);
         let state = bundle.join("state");
         fs::create_dir_all(&state).with_context(|| format!("make {}", state.display()))?;
         let runtime = Runtime { program, config: config(&self.image(), &cgroup)?, bundle, state };
@@ -86,13 +95,13 @@ impl Platforms {
 
     fn add_floor(&mut self) -> Result<()> {
         let cgroup = self.next_cgroup();
-        let program = yardstick::compile("floor", &self.directory)?;
-        let state = self.directory.join("floor-state");
+        let program = yardstick::compile("floor", self.directory())?;
+        let state = self.directory().join("floor-state");
         fs::create_dir(&state).context("make the floor's state directory")?;
         let config = config(&self.image(), &cgroup)?;
-        let config_path = self.directory.join("floor.json");
+        let config_path = self.directory().join("floor.json");
         fs::write(&config_path, serde_json::to_vec(&config)?).context("write the floor's configuration")?;
-        let filter = self.directory.join("floor.bpf");
+        let filter = self.directory().join("floor.bpf");
         fs::write(&filter, filter_bytes(&config)?).context("write the floor's filter")?;
         let mut run = vec![program.into_os_string(), self.image().into(), cgroup.clone().into()];
         run.extend([filter.into(), config_path.into(), state.into_os_string()]);
@@ -105,10 +114,19 @@ impl Platforms {
 impl Drop for Platforms {
     fn drop(&mut self) {
         self.platforms.iter().for_each(Platform::clean_up);
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
-            eprintln!("could not remove {}: {error}", self.directory.display());
+        if let Err(error) = fs::remove_dir_all(self.directory()) {
+            eprintln!("could not remove {}: {error}", self.directory().display());
         }
     }
+}
+
+/// Another platform's runtime has no part in this: what is left of a container is a directory and its cgroups.
+fn remove_abandoned(place: &Path) -> Result<()> {
+    for claim in claim::abandoned(place, PREFIX)? {
+        machine::cgroups_of(claim.name()).iter().for_each(|cgroup| machine::remove_cgroups(cgroup));
+        cache::remove(claim.path())?;
+    }
+    Ok(())
 }
 
 impl Platform {

@@ -3,20 +3,34 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::{Pid, Signal};
+
+use crate::interrupt;
 
 /// Where a machine with cgroup v1 has its v2 hierarchy, if it has one.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
+
+/// How long the benchmark may take to clean up when it is interrupted, before it is told so again.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Starts this program again, with the same arguments, in a mount namespace of its own.
 pub(super) fn enter() -> Result<ExitCode> {
     let program = std::env::current_exe().context("find this program")?;
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private"]).arg(program).args(std::env::args_os().skip(1));
-    let status = command.arg("--inside").status().context("start unshare")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    interrupt::watch()?;
+    let mut child = command.arg("--inside").spawn().context("start unshare")?;
+    let status = interrupt::wait(&mut child, GRACE).or_else(|error| {
+        // A signal for this process alone.
+        rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).context("end the benchmark")?;
+        child.wait().context("wait for the benchmark")?;
+        Err(error)
+    })?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Makes a hybrid machine look like one with cgroup v1 alone: crun refuses anything else that has v1.

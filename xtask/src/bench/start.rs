@@ -15,7 +15,7 @@ use super::platform::{Platform, Platforms};
 use super::stopwatch::{Sample, Stopwatch};
 use super::trace::{self, Trace};
 use super::{Blocks, report, yardstick};
-use crate::workspace;
+use crate::{interrupt, workspace};
 
 /// The pause before each isolated run: long enough for the kernel's deferred work of the run before to end.
 const GAP: Duration = Duration::from_millis(100);
@@ -72,9 +72,11 @@ struct Record<'a> {
 
 pub(super) fn run(blocks: Blocks, only: &[String]) -> Result<Lines> {
     let machine = machine::describe();
+    interrupt::watch()?;
     let mut made = Platforms::make(only)?;
-    let stopwatch = Stopwatch(yardstick::compile("stopwatch", &made.directory)?);
+    let stopwatch = Stopwatch(yardstick::compile("stopwatch", made.directory())?);
     let unusable = drop_unusable(&mut made.platforms, &stopwatch);
+    interrupt::check()?;
     ensure!(!made.platforms.is_empty(), "no platform works here: {}", describe(&unusable));
     let samples = workspace::target_directory()?.join("bench/start.jsonl");
     std::fs::create_dir_all(workspace::target_directory()?.join("bench")).context("make target/bench")?;
@@ -89,11 +91,20 @@ pub(super) fn run(blocks: Blocks, only: &[String]) -> Result<Lines> {
         names: made.platforms.iter().map(|platform| platform.name.clone()).collect(),
         isolated,
         batches,
-        traces: made.platforms.iter().map(|platform| trace::trace(platform, &made.directory)).collect(),
-        charges: made.platforms.iter().map(|platform| charge::measure(platform, &stopwatch)).collect(),
+        traces: of_each(&made.platforms, |platform| trace::trace(platform, made.directory()))?,
+        charges: of_each(&made.platforms, |platform| charge::measure(platform, &stopwatch))?,
         unusable,
     };
     Ok(Lines { table: report::table(&findings), markdown: report::markdown(&findings), samples })
+}
+
+/// Asks `what` of every platform, unless it is interrupted.
+fn of_each<T>(platforms: &[Platform], what: impl Fn(&Platform) -> T) -> Result<Vec<T>> {
+    let answers = platforms.iter().map(|platform| {
+        let answer = what(platform);
+        interrupt::check().map(|()| answer)
+    });
+    Ok(answers.collect::<Result<_, _>>()?)
 }
 
 /// Runs each platform before anything counts: it warms what can be warm, and shows who cannot run here. One that
@@ -155,6 +166,7 @@ impl Bench<'_> {
         for &index in order {
             let platform = &self.platforms[index];
             let outcome = self.stopwatch_run(mode, platform);
+            interrupt::check()?;
             let record = Record {
                 mode: mode.name(),
                 block: number,
