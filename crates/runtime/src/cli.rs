@@ -48,6 +48,17 @@ pub struct Rejected {
     pub global: Global,
     /// Why.
     pub error: Error,
+    /// How far the reading had come.
+    pub stage: Stage,
+}
+
+/// What was being read of a command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Which flags and operands there are.
+    Words,
+    /// What those of a verb mean.
+    Values(&'static str),
 }
 
 /// The flags before the verb.
@@ -412,15 +423,16 @@ pub enum Shell {
 /// A [`Rejected`] with the first thing that makes no sense.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Box<Rejected>> {
     let mut arguments = arguments.into_iter();
-    let refuse = |global, error| Box::new(Rejected { global, error });
-    let typed = scan(None, &mut arguments).map_err(|error| refuse(Global::default(), error))?;
-    let global = global(&typed).map_err(|error| refuse(Global::default(), error))?;
+    let refuse = |global, Refusal { error, stage }| Box::new(Rejected { global, error, stage });
+    let early = |error: Error| refuse(Global::default(), error.into());
+    let typed = scan(None, &mut arguments).map_err(early)?;
+    let global = global(&typed).map_err(early)?;
     match command(&typed, &mut arguments) {
         Ok((command, later)) => {
             let warnings = typed.warnings().into_iter().chain(later).collect();
             Ok(Invocation { global, command, warnings })
         }
-        Err(error) => Err(refuse(global, error)),
+        Err(refusal) => Err(refuse(global, refusal)),
     }
 }
 
@@ -485,7 +497,19 @@ fn global(typed: &Typed) -> Result<Global, Error> {
 
 type Parsed = (Command, Vec<&'static str>);
 
-fn command(global: &Typed, arguments: &mut dyn Iterator<Item = OsString>) -> Result<Parsed, Error> {
+/// Why a command line is refused, and how far the reading had come.
+struct Refusal {
+    error: Error,
+    stage: Stage,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, stage: Stage::Words }
+    }
+}
+
+fn command(global: &Typed, arguments: &mut dyn Iterator<Item = OsString>) -> Result<Parsed, Refusal> {
     if global.switch(&table::VERSION)? {
         return Ok((Command::Version, Vec::new()));
     }
@@ -501,7 +525,8 @@ fn command(global: &Typed, arguments: &mut dyn Iterator<Item = OsString>) -> Res
     if verb.operands.ends_flags {
         typed.operands.extend(arguments);
     }
-    let command = (verb.build)(&Operated::new(verb, &typed)?)?;
+    let command = (verb.build)(&Operated::new(verb, &typed)?)
+        .map_err(|error| Refusal { error, stage: Stage::Values(verb.name) })?;
     Ok((command, typed.warnings()))
 }
 

@@ -26,6 +26,14 @@ pub(crate) fn check_passed(count: u32) -> Result<()> {
     Ok(())
 }
 
+/// Keeps the caller's descriptors, which are not ours to give, from hooks and other programs of the host.
+///
+/// # Errors
+/// None is known.
+pub fn keep_from_programs() -> Result<()> {
+    process::close_at_execution(FIRST).doing(|| "keep the caller's descriptors from hooks")
+}
+
 /// Closes every descriptor but the standard streams, `count` from 3 on, which the program gets, and `needed`, which are
 /// close-on-exec.
 ///

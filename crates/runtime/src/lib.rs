@@ -15,7 +15,7 @@ mod deliver;
 mod device;
 pub mod error;
 pub mod exit;
-mod fds;
+pub mod fds;
 pub mod foreground;
 pub mod gate;
 mod handshake;

@@ -4,10 +4,11 @@
 use std::error::Error;
 use std::io::Write;
 
-use bulkhead_runtime::cli::{self, Command, Global, Invocation};
+use bulkhead_runtime::cli::{self, Command, Global, Invocation, Stage};
+use bulkhead_runtime::error::Doing;
 use bulkhead_runtime::exit::ExitCode;
 use bulkhead_runtime::log::Log;
-use bulkhead_runtime::{activation, command, error, query, shield};
+use bulkhead_runtime::{activation, command, error, fds, query, shield};
 
 /// What `exec` ends with when its process could not be run; lower codes are the process's own.
 const EXEC_FAILED: u8 = 255;
@@ -21,7 +22,10 @@ fn begin() -> u8 {
             if let Some(log) = open_log(&rejected.global) {
                 say(&log, &rejected.error);
             }
-            ExitCode::FAILURE
+            match rejected.stage {
+                Stage::Values("exec") => ExitCode::from(EXEC_FAILED),
+                _ => ExitCode::FAILURE,
+            }
         }
     };
     code.number()
@@ -49,6 +53,8 @@ fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Bo
     if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
         shield::raise()?;
     }
+    // Not before: the shield executes this program anew, which must find what it is to pass.
+    fds::keep_from_programs()?;
     match command {
         Command::Create(options) => Ok(command::create(global, &options, log)?),
         Command::Start(id) => Ok(command::start(global, &id, log)?),
@@ -88,7 +94,7 @@ fn say(log: &Log, error: &dyn Error) {
 fn print(text: impl AsRef<[u8]>) -> Result<ExitCode, Box<dyn Error>> {
     let mut stdout = std::io::stdout();
     match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        written => Ok(written.doing(|| "write to standard output").map(|()| ExitCode::SUCCESS)?),
     }
 }

@@ -62,6 +62,13 @@ fn the_exit_code_is_the_commands_or_255() {
         .arg("true")
         .output()
         .exits_with(255);
+    // As runc: what the flags mean is the command's affair, which flags there are the program's.
+    let flags = |words: &[&str]| sandbox.runtime().args(["exec"]).args(words).output();
+    flags(&[bundle.id()]).exits_with(255).complains("exec args cannot be empty");
+    flags(&["--user", "1x", bundle.id(), "true"]).exits_with(255).complains("1x");
+    flags(&["--env", "A", bundle.id(), "true"]).exits_with(255).complains("--env");
+    flags(&["--no-such-flag", bundle.id(), "true"]).exits_with(1).complains("--no-such-flag");
+    flags(&[]).exits_with(1).complains("requires a minimum of");
     stop(&sandbox, &bundle);
     exec(&["true"]).exits_with(255).complains("cannot exec in a stopped container");
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::syscall::check;
@@ -60,7 +61,7 @@ pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
 
 /// Turns the result of a call that returns only when it fails into its error.
 fn failed(returned: libc::c_long, call: impl FnOnce() -> String) -> Error {
-    Error::new(call(), check(returned).err().unwrap_or(rustix::io::Errno::IO))
+    Error::new(call(), check(returned).err().unwrap_or(Errno::IO))
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -86,6 +87,31 @@ pub fn close_all_but(first: u32, keep: &[std::os::fd::BorrowedFd<'_>]) -> Result
                 .call(|| format!("close_range({next}, {last})"))?;
         }
         next = end.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Marks every descriptor from `first` on to be closed at execve(2).
+///
+/// # Errors
+/// As opendir(3) of `/proc/self/fd`, which is needed before Linux 5.11.
+pub fn close_at_execution(first: u32) -> Result<()> {
+    // SAFETY: the call takes integers; with CLOSE_RANGE_CLOEXEC it closes nothing.
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    match check(marked) {
+        Err(Errno::NOSYS | Errno::INVAL) => close_each_at_execution(first),
+        other => other.map(drop).call(|| format!("close_range({first}, {}, CLOSE_RANGE_CLOEXEC)", u32::MAX)),
+    }
+}
+
+fn close_each_at_execution(first: u32) -> Result<()> {
+    let open = "/proc/self/fd";
+    for entry in std::fs::read_dir(open).call(|| format!("opendir({open:?})"))?.flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        if let Some(number) = number.filter(|number| number.unsigned_abs() >= first) {
+            // The directory itself is among them, and will be gone.
+            set_close_on_exec(number, true)?;
+        }
     }
     Ok(())
 }
@@ -121,7 +147,7 @@ pub fn set_close_on_exec(descriptor: i32, close: bool) -> Result<()> {
 /// # Errors
 /// ESRCH when it is gone.
 pub fn open_pidfd(pid: i32) -> Result<std::os::fd::OwnedFd> {
-    let raw = Pid::from_raw(pid).ok_or(rustix::io::Errno::INVAL).call(|| format!("pidfd_open({pid})"))?;
+    let raw = Pid::from_raw(pid).ok_or(Errno::INVAL).call(|| format!("pidfd_open({pid})"))?;
     rustix::process::pidfd_open(raw, PidfdFlags::empty()).call(|| format!("pidfd_open({pid})"))
 }
 

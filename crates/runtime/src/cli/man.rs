@@ -40,8 +40,9 @@ const DESCRIPTION: &[&str] = &[
 ];
 const EXIT_STATUS: &[&str] = &[
     "run and exec end with the exit code of the process that they waited for, or with 128 and the number of \
-     the signal that ended it. An exec that could not run its process ends with 255. Whatever else fails ends \
-     with 1, after one line on the standard error that says why; with --log the line is in the log as well.",
+     the signal that ended it. An exec that could not run its process ends with 255, but with 1 where it got no \
+     container or a flag that it does not know. Whatever else fails ends with 1, after one line on the standard \
+     error that says why; with --log the line is in the log as well.",
 ];
 const FILES: &[&str] =
     &["/run/bulkrun holds the state of root's containers, $XDG_RUNTIME_DIR/bulkrun that of other users'. \

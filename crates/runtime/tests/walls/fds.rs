@@ -52,6 +52,23 @@ fn only_as_many_descriptors_are_passed_as_were_asked_for() {
     leaking(&sandbox, &verb).output().succeeds().prints("0\n1\n2\n3\n");
 }
 
+/// Hooks of the host have their three streams. Needs `fds::keep_from_programs`. Must fail without it: 3, 5, 9 and 63 are
+/// there, with the rights with which the caller opened them.
+#[test]
+fn a_hook_has_three_descriptors_whatever_the_caller_leaks() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        let out = sandbox.directory().join(kind);
+        // One hook runs in the container's pid namespace, with the host's /proc.
+        let script = format!("exec >{}; {}", out.display(), LIST.replace("$$", "self"));
+        let bundle = sandbox.bundle(kind).hook_script(kind, &script).args(["/bin/true"]);
+        let verb = ["run", "--bundle", bundle.directory().to_str().unwrap(), bundle.id()];
+        leaking(&sandbox, &verb).output().succeeds();
+        assert_eq!(fs::read_to_string(out).unwrap(), "0\n1\n2\n", "the descriptors of a {kind} hook");
+    }
+}
+
 /// Between `create` and `start` nothing of the host is open but the streams, the gate, and the container's end of the
 /// handshake, whose other end went with the parent: sockets, which lead to no file. Needs
 /// `close_all_but` before the wait. Must fail without it: the state directory, cgroups and leaked files are there.
