@@ -150,7 +150,8 @@ impl<'a> Operated<'a> {
                 memory: typed.last(&table::MEMORY, value::size)?,
                 memory_reservation: typed.last(&table::MEMORY_RESERVATION, value::size)?,
                 memory_swap: typed.last(&table::MEMORY_SWAP, value::size)?,
-                pids: typed.last(&table::PIDS_LIMIT, value::signed)?,
+                // 0 is runc's default: callers that always give the flag mean that it is not given.
+                pids: typed.last(&table::PIDS_LIMIT, value::signed)?.filter(|&limit| limit != 0),
             })),
         };
         Ok(UpdateOptions {

@@ -128,7 +128,7 @@ pub(super) const MEMORY_RESERVATION: Flag =
 pub(super) const MEMORY_SWAP: Flag =
     Flag::value("memory-swap", "BYTES", Offer::Nothing, "limit of memory and swap; -1 for no limit");
 pub(super) const PIDS_LIMIT: Flag =
-    Flag::value("pids-limit", "N", Offer::Nothing, "most processes; -1 for no limit");
+    Flag::value("pids-limit", "N", Offer::Nothing, "most processes; -1 for no limit, 0 to leave it");
 pub(super) const L3_CACHE_SCHEMA: Flag =
     Flag::value("l3-cache-schema", "TEXT", Offer::Nothing, "Intel RDT cache schema");
 pub(super) const MEM_BW_SCHEMA: Flag =

@@ -273,6 +273,7 @@ fn update_reads_limits() {
         ("update --memory-swap 2g c", Limits { memory_swap: Some(2 << 30), ..none() }),
         ("update --pids-limit 10 c", Limits { pids: Some(10), ..none() }),
         ("update --pids-limit -1 c", Limits { pids: Some(-1), ..none() }),
+        ("update --pids-limit 0 c", none()),
         ("update --memory= c", none()),
         ("update --kernel-memory 1 --kernel-memory-tcp 1 c", none()),
     ];
