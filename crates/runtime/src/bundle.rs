@@ -1,10 +1,13 @@
 //! The bundle: a directory with a configuration and, as a rule, a root file system.
 
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bulkhead_spec::Config;
+use rustix::fs::OFlags;
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, words};
 
 /// The name of the configuration in a bundle.
 pub const CONFIG: &str = "config.json";
@@ -29,15 +32,17 @@ impl Bundle {
         let given = path.unwrap_or(Path::new("."));
         let path = std::fs::canonicalize(given).doing(|| format!("open the bundle {}", given.display()))?;
         let file = config.map_or_else(|| path.join(CONFIG), Path::to_path_buf);
-        let text = std::fs::read_to_string(&file).map_err(|error| {
+        let text = text(&file, config.is_some()).map_err(|error| {
             let reason = match error.kind() {
-                std::io::ErrorKind::NotFound => format!(
+                ErrorKind::NotFound if config.is_some() => format!("{} is not there", file.display()),
+                ErrorKind::NotFound => format!(
                     "{} is not there; `bulkrun spec --bundle {}` writes one",
                     file.display(),
                     path.display()
                 ),
-                std::io::ErrorKind::InvalidData => format!("{} is not UTF-8 text", file.display()),
-                _ => format!("read {}: {error}", file.display()),
+                ErrorKind::InvalidData => format!("{} is not UTF-8 text", file.display()),
+                ErrorKind::Unsupported => format!("{} is not a file", file.display()),
+                _ => format!("read {}: {}", file.display(), words(&error)),
             };
             Error::Bundle { bundle: path.clone(), reason }
         })?;
@@ -53,9 +58,24 @@ impl Bundle {
         let reason = match std::fs::metadata(root) {
             Ok(found) if found.is_dir() => return Ok(()),
             Ok(_) => "is not a directory".to_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is not there".to_owned(),
-            Err(error) => format!("cannot be used: {error}"),
+            Err(error) if error.kind() == ErrorKind::NotFound => "is not there".to_owned(),
+            Err(error) => format!("cannot be used: {}", words(&error)),
         };
         Err(Error::invalid("/root/path", format!("the root file system {} {reason}", root.display())))
     }
+}
+
+/// Reads a configuration. What somebody named may be a pipe; in a bundle that would be waited for in vain.
+fn text(file: &Path, is_named: bool) -> std::io::Result<String> {
+    let flags = if is_named { OFlags::empty() } else { OFlags::NONBLOCK };
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags((flags | OFlags::NOCTTY).bits().cast_signed())
+        .open(file)?;
+    if !is_named && !file.metadata()?.is_file() {
+        return Err(ErrorKind::Unsupported.into());
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }

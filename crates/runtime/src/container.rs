@@ -180,13 +180,18 @@ impl Container {
 /// # Errors
 /// As [`Container::remove`].
 pub fn remove_leftovers(dir: StateDir, log: &Log) -> Result<()> {
-    match dir.load()? {
-        Some(state) => {
+    match dir.load() {
+        Ok(Some(state)) => {
             let container = Container { dir, state };
             container.kill()?;
             container.remove(log)
         }
-        None => dir.remove(),
+        Ok(None) => dir.remove(),
+        Err(error @ Error::Damaged { .. }) => {
+            log.warn(format!("{error}: only the record is removed, since nothing says what belongs to it"));
+            dir.remove()
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bulkhead_sys as sys;
+use rustix::io::Errno;
 
 /// The result of an operation of the runtime.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -65,6 +66,16 @@ pub enum Error {
         id: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The record was written by another version of this program, which may have made more than this one can remove.
+    #[error("state of container {id:?}: its record has version {version}; this program knows {known}")]
+    Version {
+        /// Id of the container.
+        id: String,
+        /// The record's version.
+        version: u32,
+        /// Ours.
+        known: u32,
     },
     /// The container's process failed before it became the user's program.
     #[error("start the container's process: {}", chain.join(": "))]
@@ -132,7 +143,7 @@ impl<T> Doing<T> for sys::Result<T> {
     }
 }
 
-impl<T> Doing<T> for std::result::Result<T, rustix::io::Errno> {
+impl<T> Doing<T> for std::result::Result<T, Errno> {
     fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|errno| {
             let doing = doing().into();
@@ -144,6 +155,14 @@ impl<T> Doing<T> for std::result::Result<T, rustix::io::Errno> {
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
         sys::Call::call(self, || "the kernel says").doing(doing)
+    }
+}
+
+/// Says what an error of the standard library means, in the words of our own.
+pub(crate) fn words(error: &std::io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(errno) => sys::Error::new("", errno).text(),
+        None => error.to_string(),
     }
 }
 

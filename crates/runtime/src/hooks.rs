@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bulkhead_sys::process;
 use rustix::fs::MemfdFlags;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, words};
 use crate::lifecycle::Status;
 use crate::plan::hooks::Hook;
 use crate::state::State;
@@ -119,7 +119,7 @@ fn one(hook: &Hook, document: &Document, text: &[u8]) -> std::result::Result<(),
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    let mut child = process::spawn(&mut command).map_err(|error| error.to_string())?;
+    let mut child = process::spawn(&mut command).map_err(|error| words(&error))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook that does not read its input is within its rights.
         let _ = stdin.write_all(text);

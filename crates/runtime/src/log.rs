@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use bulkhead_sys::Call;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -53,8 +54,7 @@ impl Level {
 #[error("open log file {}", path.display())]
 pub struct OpenError {
     path: PathBuf,
-    #[source]
-    source: std::io::Error,
+    source: bulkhead_sys::Error,
 }
 
 /// Where messages go.
@@ -85,7 +85,8 @@ impl Log {
                 let flags =
                     OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
                 let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))
-                    .map_err(|errno| OpenError { path: path.to_owned(), source: errno.into() })?;
+                    .call(|| "the kernel says")
+                    .map_err(|source| OpenError { path: path.to_owned(), source })?;
                 Sink::File(file)
             }
             None => Sink::Stderr,

@@ -255,17 +255,15 @@ impl StateDir {
     /// Reads the record; `None` when the container's creation ended before there was one.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when it is not a record of a version that this program knows.
+    /// [`Error::Damaged`] when it is no record, [`Error::Version`] when another version wrote it.
     pub fn load(&self) -> Result<Option<State>> {
         let Some(text) = self.read(STATE)? else { return Ok(None) };
         let damaged = |reason: String| Error::Damaged { id: self.id.as_str().to_owned(), reason };
         let state: State =
             serde_json::from_str(&text).map_err(|error| damaged(format!("{STATE}: {error}")))?;
         if state.version != VERSION {
-            return Err(damaged(format!(
-                "{STATE} has version {}; this program knows {VERSION}",
-                state.version
-            )));
+            let id = self.id.as_str().to_owned();
+            return Err(Error::Version { id, version: state.version, known: VERSION });
         }
         Ok(Some(state))
     }

@@ -126,7 +126,7 @@ fn a_log_file_gets_what_is_wrong_with_the_command_line_too() {
 #[test]
 fn a_log_that_cannot_be_opened_is_said_on_stderr() {
     let (message, code) = complaint("--log /nowhere/log --version");
-    assert_eq!(message, r#""open log file /nowhere/log: No such file or directory (os error 2)""#);
+    assert_eq!(message, r#""open log file /nowhere/log: the kernel says: no such file or directory""#);
     assert_eq!(code, Some(1));
 }
 

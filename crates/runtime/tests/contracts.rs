@@ -65,6 +65,31 @@ fn a_configuration_that_is_no_configuration_is_refused() {
     fs::remove_file(bundle.directory().join("config.json")).unwrap();
     fs::create_dir(bundle.directory().join("config.json")).unwrap();
     refused(&sandbox, &bundle, "config.json");
+    let bundle = sandbox.bundle("pipe");
+    fs::remove_file(bundle.directory().join("config.json")).unwrap();
+    sandbox.command("mkfifo").arg(bundle.directory().join("config.json")).output().succeeds();
+    refused(&sandbox, &bundle, "config.json is not a file");
+}
+
+#[test]
+fn a_configuration_that_was_named_may_be_a_pipe_and_is_not_looked_for_in_the_bundle() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("named").args(["echo", "ran"]);
+    let run = |config: &str| {
+        let script =
+            format!("cat {}/config.json | exec \"$@\" --config {config}", bundle.directory().display());
+        let run = sandbox.command("sh").args(["-c", &script, "sh"]).arg(sandbox.runtime_program());
+        run.arg("--root")
+            .arg(sandbox.state_directory())
+            .args(["run", bundle.id(), "--bundle"])
+            .arg(bundle.directory())
+            .output()
+    };
+    run("/dev/stdin").succeeds().prints("ran\n");
+    let output = run("/nowhere.json").exits_with(1);
+    assert!(output.stderr.contains("/nowhere.json is not there"), "{output}");
+    assert!(!output.stderr.contains("bulkrun spec"), "spec would write another file\n{output}");
 }
 
 #[test]

@@ -104,6 +104,22 @@ fn force_deletes_a_container_in_every_state() {
 }
 
 #[test]
+fn force_removes_a_record_that_cannot_be_read() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("torn");
+    let directory = sandbox.state_directory().join(bundle.id());
+    fs::create_dir_all(&directory).ok();
+    fs::write(directory.join("state.json"), "{\"version\":1,").ok();
+    let delete = || sandbox.runtime().args(["delete", bundle.id()]).output();
+    delete().exits_with(1).complains("state.json");
+    let output = sandbox.runtime().args(["delete", "--force", bundle.id()]).output().succeeds();
+    assert!(output.stderr.contains("only the record is removed"), "it warns\n{output}");
+    assert!(!directory.exists(), "the record is gone");
+    delete().exits_with(1).complains("container does not exist");
+}
+
+#[test]
 fn a_created_container_can_be_deleted_without_force() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
