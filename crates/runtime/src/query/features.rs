@@ -65,7 +65,7 @@ fn seccomp() -> SeccompFeatures {
         enabled: Some(true),
         actions: Some(spelled(bulkhead_seccomp::ACTIONS, |action| action.as_str())),
         operators: Some(spelled(bulkhead_seccomp::OPERATORS, |operator| operator.as_str())),
-        archs: Some(bulkhead_seccomp::ARCHITECTURES.iter().map(|arch| arch.as_str().to_owned()).collect()),
+        archs: Some(spelled(bulkhead_seccomp::ARCHITECTURES, |arch| arch.as_str())),
         known_flags: Some(spelled(bulkhead_seccomp::FLAGS, |flag| flag.as_str())),
         supported_flags: Some(supported.map(|flag| flag.as_str().to_owned()).collect()),
     }
@@ -82,8 +82,11 @@ fn bit(flag: SeccompFlag) -> u32 {
     }
 }
 
+/// In alphabetical order, as runc has them: callers compare the texts.
 fn spelled<T: Copy>(all: &[T], spelling: fn(T) -> &'static str) -> Vec<String> {
-    all.iter().map(|&value| spelling(value).to_owned()).collect()
+    let mut words: Vec<String> = all.iter().map(|&value| spelling(value).to_owned()).collect();
+    words.sort_unstable();
+    words
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {
@@ -126,9 +129,9 @@ mod tests {
         assert_eq!(at("/linux/cgroup/v1"), true);
         assert_eq!(at("/linux/cgroup/systemd"), false);
         assert_eq!(at("/linux/seccomp/enabled"), true);
-        assert_eq!(at("/linux/seccomp/actions/0"), "SCMP_ACT_KILL");
+        assert_eq!(at("/linux/seccomp/actions/0"), "SCMP_ACT_ALLOW", "alphabetical, as in runc");
         assert_eq!(at("/linux/mountExtensions/idmap/enabled"), true);
-        assert_eq!(at("/linux/memoryPolicy/modes/0"), "MPOL_DEFAULT");
+        assert_eq!(at("/linux/memoryPolicy/modes/0"), "MPOL_BIND");
         assert_eq!(at("/annotations/org.opencontainers.runc.checkpoint.enabled"), "false");
         let (known, supported) = (at("/linux/seccomp/knownFlags"), at("/linux/seccomp/supportedFlags"));
         let known = known.as_array().unwrap();
