@@ -167,6 +167,8 @@ fn load(program: &[Instruction]) -> bulkhead_sys::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_testkit::{is_root, requires};
+
     use super::*;
     use crate::devices::testing::fold;
 
@@ -257,10 +259,7 @@ mod tests {
 
     #[test]
     fn the_kernel_takes_every_program() {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: loading a device program needs root");
-            return;
-        }
+        requires!(is_root(), "loading a device program needs root");
         for rules in POLICIES {
             let program = compile(&fold(rules).unwrap());
             bpf::load_device_program(&program).unwrap_or_else(|error| panic!("{rules:?}: {error}"));

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Error, Host, Need, Places, Plan, Result};
 use bulkhead_spec::Resources;
+use bulkhead_testkit::{is_root, requires, skip};
 
 /// Says to the test that runs again as nobody that it does.
 const ROLE: &str = "BH_TEST_AS_NOBODY";
@@ -14,17 +15,14 @@ fn nobody_gets_a_container_without_cgroup_unless_a_limit_is_asked_for() {
     if std::env::var_os(ROLE).is_some() {
         return as_nobody();
     }
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: becoming another user needs root");
-        return;
-    }
+    requires!(is_root(), "becoming another user needs root");
     let program = std::env::current_exe().unwrap();
     let name = "rights::nobody_gets_a_container_without_cgroup_unless_a_limit_is_asked_for";
     let mut command = Command::new(program);
     command.args(["--exact", name]).env(ROLE, "1").uid(65534).gid(65534);
     match command.output() {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            println!("skipped: nobody may not read the test program");
+            skip!("nobody may not read the test program");
         }
         output => {
             let output = output.unwrap();

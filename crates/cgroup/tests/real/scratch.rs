@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Error, Host, Layout, Need, Places, Plan, Record};
 use bulkhead_spec::Resources;
+use bulkhead_testkit::is_root;
+use bulkhead_testkit::skip::report;
 use rustix::fs::{FileType, Mode};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -34,7 +36,7 @@ impl Scratch {
             .iter()
             .any(|c| scratch.host.v1(c).is_none())
         {
-            println!("skipped: the machine has no cgroup v1 controllers");
+            report("the machine has no cgroup v1 controllers");
             return None;
         }
         Some(scratch)
@@ -46,7 +48,7 @@ impl Scratch {
     pub(crate) fn with_v2() -> Option<Self> {
         let (real, top) = allowed()?;
         let Some(unified) = real.v2() else {
-            println!("skipped: the machine has no cgroup v2");
+            report("the machine has no cgroup v2");
             return None;
         };
         let above = PathBuf::from(format!("{}/{top}", unified.mount_point));
@@ -65,7 +67,7 @@ impl Scratch {
         if scratch.host.layout() != Layout::Unified
             || !controllers.iter().all(|c| offered.contains(&(*c).to_owned()))
         {
-            println!("skipped: cgroup v2 is not alone, or lacks one of {controllers:?}");
+            report(&format!("cgroup v2 is not alone, or lacks one of {controllers:?}"));
             return None;
         }
         Some(scratch)
@@ -150,8 +152,8 @@ impl Drop for Scratch {
 
 /// Returns the machine and a unique name, unless the caller may not make cgroups.
 fn allowed() -> Option<(Host, String)> {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: making cgroups needs root");
+    if !is_root() {
+        report("making cgroups needs root");
         return None;
     }
     let host = Host::detect().expect("the machine has cgroups");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bulkhead_cgroup::{Cgroup, Doors, Error, Freezer, SubCgroups};
+use bulkhead_testkit::skip;
 
 use crate::scratch::{Device, Scratch, eventually, file};
 
@@ -102,8 +103,7 @@ fn a_cgroup_with_processes_or_a_frozen_one_is_refused_and_kept() {
 fn a_limit_without_its_controller_undoes_everything() {
     let Some(scratch) = Scratch::with_v1() else { return };
     if scratch.host.v1("net_cls").is_some() {
-        println!("skipped: net_cls is there");
-        return;
+        skip!("net_cls is there");
     }
     let error = scratch.create(r#"{"network": {"classID": 5}}"#).unwrap_err();
     assert_eq!(
@@ -206,8 +206,7 @@ fn realtime_budgets_reach_the_parents_that_were_made() {
     let Some(scratch) = Scratch::with_v1() else { return };
     let cpu = &scratch.host.v1("cpu").unwrap().mount_point;
     if !Path::new(cpu).join("cpu.rt_runtime_us").exists() {
-        println!("skipped: the kernel has no realtime groups");
-        return;
+        skip!("the kernel has no realtime groups");
     }
     let cgroup = scratch.create(r#"{"cpu": {"realtimeRuntime": 2000, "realtimePeriod": 500000}}"#).unwrap();
     let own = Path::new(&cgroup.paths()["cpu"]).to_owned();
@@ -227,8 +226,7 @@ fn throttles_name_a_device_of_the_machine() {
         Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
     });
     let (Some((major, minor)), Some(_)) = (numbers, scratch.host.v1("blkio")) else {
-        println!("skipped: no block device, or no blkio controller");
-        return;
+        skip!("no block device, or no blkio controller");
     };
     let throttle = format!(r#"[{{"major": {major}, "minor": {minor}, "rate": 1048576}}]"#);
     let cgroup =

@@ -77,8 +77,9 @@ fn kill_reaches_frozen_processes_in_sub_cgroups() {
 fn other_signals_reach_all_and_leave_a_frozen_cgroup_frozen() {
     let Some(mut scratch) = Scratch::with_v2() else { return };
     let cgroup = scratch.create("{}").unwrap();
-    scratch.spawn_in(&cgroup, "trap 'exit 7' USR1; while :; do sleep 0.01; done");
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    // The sleep begins after the trap is set, and a shell that waits takes the signal when that has ended.
+    let pid = scratch.spawn_in(&cgroup, "trap 'exit 7' USR1; while :; do sleep 0.01; done");
+    eventually("the loop runs", || cgroup.procs().unwrap().iter().any(|&other| other != pid));
     cgroup.freeze().unwrap();
     cgroup.kill_all(10).unwrap();
     assert_eq!(cgroup.freezer_state().unwrap(), Freezer::Frozen);

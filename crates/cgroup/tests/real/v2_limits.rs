@@ -1,6 +1,7 @@
 //! Limits on a machine where v2 is alone and has the controllers.
 
 use bulkhead_cgroup::{Devices, Error, Need, OomEvent, Places};
+use bulkhead_testkit::skip::report;
 
 use crate::scratch::{Device, Scratch, eventually, file};
 use crate::watch::readable;
@@ -49,7 +50,7 @@ fn swap_is_limited_alone() {
     let record = cgroup.record();
     let swap = std::path::Path::new(&record.paths[""]).join("memory.swap.max");
     if !swap.exists() {
-        println!("skipped: the kernel does not account swap");
+        report("the kernel does not account swap");
         cgroup.update(&scratch.update(r#"{"memory": {"limit": 67108864, "swap": 67108864}}"#)).unwrap();
         let error = cgroup.update(&scratch.update(r#"{"memory": {"limit": 67108864, "swap": 67112960}}"#));
         assert!(error.unwrap_err().is_gone(), "a limit that cannot be kept is an error");

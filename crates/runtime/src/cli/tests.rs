@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::process::{Command as Process, Stdio};
 
+use bulkhead_testkit::skip::report;
+
 use super::*;
 
 fn words(line: &str) -> Vec<OsString> {
@@ -600,7 +602,7 @@ fn accepted_by(program: &str, arguments: &[&str], text: &str) -> bool {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut child) = started else {
-        println!("skipped: {program} is not installed");
+        report(&format!("{program} is not installed"));
         return true;
     };
     let mut input = child.stdin.take().expect("stdin is a pipe");
