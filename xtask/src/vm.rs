@@ -107,14 +107,14 @@ fn command(typed: &Typed) -> Result<ExitCode> {
     };
     let machine = Machine { kernel, init: typed.init.unwrap_or(Init::Systemd) };
     let limit = typed.limit.unwrap_or(LIMIT);
-    let programs = programs::built(&["bulkhead-runtime"], programs::Which::Binaries)?;
+    let programs = programs::runtime()?;
     let mut places = vec![programs.directory.clone()];
     for path in &typed.with {
         places.push(std::path::absolute(path).with_context(|| format!("find {}", path.display()))?);
     }
     let work = Work::Command { words: typed.command.clone(), search: programs.directory };
     let run = boot::Run::begin()?;
-    let payload = payload::Payload { files: programs.files, with: places, init: machine.init, work };
+    let payload = payload::Payload { files: programs.plain, with: places, init: machine.init, work };
     payload.write(&run)?;
     let mut code = None;
     let mut guest = boot::Guest::start(machine, &run, boot::Output::Shown)?;

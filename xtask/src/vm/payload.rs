@@ -39,8 +39,8 @@ impl Payload {
                 copy(place, &guest::in_payload(&files, place))?;
             }
         }
-        let own = std::env::current_exe().context("find this program")?;
-        copy(&own, &stage.join(guest::PROGRAM))?;
+        // Not by name: cargo may have built another since this one began.
+        fs::copy("/proc/self/exe", stage.join(guest::PROGRAM)).context("copy this program")?;
         let job = Job { init: self.init, places: self.with, work: self.work };
         let job = serde_json::to_vec_pretty(&job).context("write the job")?;
         fs::write(stage.join(guest::JOB), job).context("write the job")?;

@@ -9,21 +9,12 @@ use serde::Deserialize;
 use super::job::Test;
 use crate::{invoke, workspace};
 
-/// What to build of a package.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
-    /// Its programs.
-    Binaries,
-    /// Its programs and its tests.
-    Tests,
-}
-
-/// The programs of some packages.
+/// Programs that were built.
 pub(super) struct Built {
     /// Where the plain ones are.
     pub(super) directory: PathBuf,
-    /// All of them.
-    pub(super) files: Vec<PathBuf>,
+    /// The plain ones.
+    pub(super) plain: Vec<PathBuf>,
     /// Those that hold tests.
     suites: Vec<Suite>,
 }
@@ -54,15 +45,19 @@ struct Profile {
     test: bool,
 }
 
-/// Builds programs as `cargo test` would, so that nothing is built twice.
-pub(super) fn built(packages: &[&str], which: Which) -> Result<Built> {
+/// Builds the runtime's program.
+pub(super) fn runtime() -> Result<Built> {
+    build(&["build", "--package", "bulkhead-runtime", "--bins"])
+}
+
+/// Builds the tests of all packages, as `cargo xtask test` does, so that nothing is built twice.
+pub(super) fn tests() -> Result<Built> {
+    build(&["test", "--workspace", "--no-run"])
+}
+
+fn build(arguments: &[&str]) -> Result<Built> {
     let mut command = workspace::cargo()?;
-    match which {
-        Which::Binaries => command.args(["build", "--bins"]),
-        Which::Tests => command.args(["test", "--no-run"]),
-    };
-    command.args(packages.iter().flat_map(|package| ["--package", package]));
-    command.args(["--locked", "--quiet", "--message-format=json-render-diagnostics"]);
+    command.args(arguments).args(["--locked", "--quiet", "--message-format=json-render-diagnostics"]);
     let output = command.stderr(Stdio::inherit()).output().context("start cargo")?;
     ensure!(output.status.success(), "{}: {}", invoke::line(&command), output.status);
     let directory = workspace::target_directory()?.join("debug");
@@ -71,29 +66,33 @@ pub(super) fn built(packages: &[&str], which: Which) -> Result<Built> {
 
 fn read(messages: &str, directory: PathBuf) -> Built {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    let mut built = Built { directory, files: Vec::new(), suites: Vec::new() };
+    let mut built = Built { directory, plain: Vec::new(), suites: Vec::new() };
     for message in messages.filter(|message| message.reason == "compiler-artifact") {
         let Message { executable: Some(program), manifest_path: Some(manifest), target, profile, .. } =
             message
         else {
             continue;
         };
-        built.files.push(program.clone());
         let (Some(target), Some(directory)) = (target, manifest.parent()) else { continue };
         if profile.is_some_and(|profile| profile.test) {
             let package = directory.file_name().unwrap_or_default().to_string_lossy();
             let target = format!("{package}::{}", target.name);
             built.suites.push(Suite { program, directory: directory.to_owned(), target });
+        } else {
+            built.plain.push(program);
         }
     }
     built
 }
 
 impl Built {
-    /// Asks every program for its tests.
-    pub(super) fn tests(&self) -> Result<Vec<Test>> {
+    /// Asks the programs of some packages' directories for their tests.
+    pub(super) fn tests_of(&self, packages: &[&str]) -> Result<Vec<Test>> {
         let mut tests = Vec::new();
         for Suite { program, directory, target } in &self.suites {
+            if !packages.iter().any(|package| directory.ends_with(package)) {
+                continue;
+            }
             for name in names(program)? {
                 let (program, directory, target) = (program.clone(), directory.clone(), target.clone());
                 tests.push(Test { program, directory, target, name });
@@ -121,7 +120,7 @@ mod tests {
 {"reason":"build-finished","success":true}
 "#;
         let built = read(messages, "/t/debug".into());
-        assert_eq!(built.files, ["/t/debug/bulkrun", "/t/debug/deps/real-1"].map(PathBuf::from));
+        assert_eq!(built.plain, [Path::new("/t/debug/bulkrun")]);
         let [suite] = &built.suites[..] else { panic!("one program has tests") };
         assert_eq!(
             (suite.target.as_str(), suite.directory.as_path()),

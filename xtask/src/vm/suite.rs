@@ -9,13 +9,13 @@ use super::boot::{Ending, Guest, Output, Run};
 use super::job::{Init, Outcome, Test, Word, Work};
 use super::kernel::Kernel;
 use super::payload::Payload;
-use super::programs::{self, Which};
+use super::programs;
 use super::results::{Finished, Report};
 use super::{Machine, image};
 use crate::workspace;
 
 /// The packages whose tests depend on the machine.
-const PACKAGES: &[&str] = &["bulkhead-cgroup", "bulkhead-runtime", "bulkhead-sys", "bulkhead-testkit"];
+const PACKAGES: &[&str] = &["crates/cgroup", "crates/runtime", "crates/sys", "crates/testkit"];
 
 /// What differs most on the machine that users have, by target or by target and beginning of a name.
 const CORE: &[&str] = &["cgroup::real", "runtime::cgroups"];
@@ -49,8 +49,8 @@ pub(super) fn run(
     selection: Selection,
     filters: &[String],
 ) -> Result<ExitCode> {
-    let built = programs::built(PACKAGES, Which::Tests)?;
-    let mut tests = built.tests()?;
+    let built = programs::tests()?;
+    let mut tests = built.tests_of(PACKAGES)?;
     tests.retain(|test| is_chosen(test, selection, filters));
     ensure!(!tests.is_empty(), "no test has such a name");
     let mut report = Report::default();
@@ -140,7 +140,10 @@ impl<'a> Attempt<'a> {
     fn run(&mut self, machine: Machine, built: &programs::Built) -> Result<Ending> {
         let mut run = Run::begin()?;
         let root = workspace::root()?;
-        let mut files = built.files.clone();
+        let mut files = built.plain.clone();
+        files.extend(self.tests.iter().map(|test| test.program.clone()));
+        files.sort();
+        files.dedup();
         files.extend(workspace::tracked_files()?);
         let with = vec![root, workspace::target_directory()?];
         let work = Work::Tests { tests: self.tests.to_vec(), limit: TEST_LIMIT };
