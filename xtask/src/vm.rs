@@ -73,7 +73,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
         None if !typed.command.is_empty() => command(&typed),
         Some("test") => {
             let filters = &typed.words[1..];
-            suite::run(&typed.kernels, typed.init, typed.selection.unwrap_or_default(), filters)
+            suite::run(&typed.kernels, typed.init, typed.selection, filters)
         }
         Some("fetch") => fetch(typed.refresh),
         Some(guest::WORD) => guest::run(&typed.words[1..]),

@@ -132,6 +132,17 @@ pub(super) enum Ending {
     Hung,
 }
 
+impl Ending {
+    /// What the guest did.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Self::Done => "ended",
+            Self::Died => "died",
+            Self::Hung => "hung",
+        }
+    }
+}
+
 /// A machine that runs; killed when dropped, and when this program ends in whatever way.
 pub(super) struct Guest {
     emulator: Child,

@@ -32,23 +32,26 @@ const BOOTS: usize = 4;
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(20);
 
-/// Which tests, when no filter is given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which tests, and on how many machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Selection {
-    /// A few minutes.
-    #[default]
+    /// A few minutes, on two machines.
     Core,
     /// Every test that may depend on the machine, on every machine unless it is named.
     All,
+    /// What filters name, on one machine.
+    Named,
 }
 
 /// Runs the chosen tests on the chosen machines, and prints one report.
 pub(super) fn run(
     kernels: &[Kernel],
     init: Option<Init>,
-    selection: Selection,
+    selection: Option<Selection>,
     filters: &[String],
 ) -> Result<ExitCode> {
+    let default = if filters.is_empty() { Selection::Core } else { Selection::Named };
+    let selection = selection.unwrap_or(default);
     let built = programs::tests()?;
     let mut tests = built.tests_of(PACKAGES)?;
     tests.retain(|test| is_chosen(test, selection, filters));
@@ -70,19 +73,25 @@ fn is_chosen(test: &Test, selection: Selection, filters: &[String]) -> bool {
         return filters.iter().any(|filter| name.contains(filter));
     }
     match selection {
-        Selection::Core => CORE.iter().any(|begin| name.starts_with(begin)),
+        Selection::Core | Selection::Named => CORE.iter().any(|begin| name.starts_with(begin)),
         Selection::All => !PURE.contains(&test.target.as_str()),
     }
 }
 
 fn machines(kernels: &[Kernel], init: Option<Init>, selection: Selection) -> Vec<Machine> {
-    let kernels = match (kernels, selection) {
-        ([], Selection::Core) => vec![Kernel::Release],
-        ([], Selection::All) => Kernel::ALL.to_vec(),
-        (named, _) => named.to_vec(),
+    // The two that have least in common.
+    const CORE: [Machine; 2] = [
+        Machine { kernel: Kernel::Release, init: Init::Systemd },
+        Machine { kernel: Kernel::Newest, init: Init::Bare },
+    ];
+    let kernels = match (kernels, selection, init) {
+        ([], Selection::Core, None) => return CORE.to_vec(),
+        ([], Selection::Core | Selection::Named, _) => vec![Kernel::Release],
+        ([], Selection::All, _) => Kernel::ALL.to_vec(),
+        (named, ..) => named.to_vec(),
     };
     let inits = match (init, selection) {
-        (None, Selection::Core) => vec![Init::Systemd],
+        (None, Selection::Core | Selection::Named) => vec![Init::Systemd],
         (None, Selection::All) => Init::ALL.to_vec(),
         (Some(named), _) => vec![named],
     };
@@ -96,23 +105,42 @@ impl Machine {
     }
 }
 
-/// Runs tests on one machine. One that dies is booted again for those that have not run.
+/// Runs tests on one machine. One that dies is booted again for those that have not ended: an emulator may hang, so
+/// what ran then gets a second chance, and has failed if the machine dies under it again.
 fn on(machine: Machine, tests: &[Test], built: &programs::Built) -> Result<Vec<Finished>> {
     image::ensure()?;
     let mut left = tests.to_vec();
+    let mut suspects = Vec::new();
     let mut finished = Vec::new();
     for boot in 1..=BOOTS {
         let mut attempt = Attempt::new(&left);
         let ending = attempt.run(machine, built)?;
-        left = attempt.settle(ending, &mut finished);
-        if left.is_empty() {
+        let Unfinished { mut waiting, running } = attempt.settle(&mut finished);
+        for test in running {
+            println!("the guest {} under {}", ending.verb(), test.full_name());
+            if suspects.contains(&test) {
+                let reason = format!("the guest {} under it, twice", ending.verb());
+                finished.push(Finished::new(&test, Outcome::Failed(reason), Duration::ZERO));
+            } else {
+                suspects.push(test.clone());
+                waiting.push(test);
+            }
+        }
+        if waiting.is_empty() {
             return Ok(finished);
         }
-        println!("the guest ended with {} tests to run (boot {boot} of {BOOTS})", left.len());
+        println!("{} tests are left after boot {boot} of {BOOTS}", waiting.len());
+        left = waiting;
     }
     let reason = Outcome::Failed("not run: the guest died again and again".into());
     finished.extend(left.into_iter().map(|test| Finished::new(&test, reason.clone(), Duration::ZERO)));
     Ok(finished)
+}
+
+/// What a guest left when it ended.
+struct Unfinished {
+    waiting: Vec<Test>,
+    running: Vec<Test>,
 }
 
 /// One boot.
@@ -182,19 +210,69 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Takes over what has ended, and returns what has not begun. What ran when the guest ended has failed.
-    fn settle(self, ending: Ending, finished: &mut Vec<Finished>) -> Vec<Test> {
-        let mut left = Vec::new();
+    /// Takes over what has ended, and returns the rest.
+    fn settle(self, finished: &mut Vec<Finished>) -> Unfinished {
+        let mut unfinished = Unfinished { waiting: Vec::new(), running: Vec::new() };
         for (test, state) in self.tests.iter().zip(self.states) {
             match state {
-                State::Waiting => left.push(test.clone()),
-                State::Running => {
-                    let reason = format!("the guest ended while it ran: {ending:?}");
-                    finished.push(Finished::new(test, Outcome::Failed(reason), self.begin.elapsed()));
-                }
+                State::Waiting => unfinished.waiting.push(test.clone()),
+                State::Running => unfinished.running.push(test.clone()),
                 State::Ended(outcome, took) => finished.push(Finished::new(test, outcome, took)),
             }
         }
-        left
+        unfinished
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test(target: &str, name: &str) -> Test {
+        let (program, directory) = ("/t/debug/deps/x".into(), "/w/crates/x".into());
+        Test { program, directory, target: target.into(), name: name.into() }
+    }
+
+    #[test]
+    fn filters_reach_what_selections_leave_out() {
+        let chosen = |name: &str, selection, filters: &[&str]| {
+            let (target, name) = name.rsplit_once(' ').unwrap();
+            let filters = Vec::from_iter(filters.iter().map(|filter| (*filter).to_owned()));
+            is_chosen(&test(target, name), selection, &filters)
+        };
+        assert!(chosen("cgroup::real v2::freezing", Selection::Core, &[]));
+        assert!(!chosen("cgroup::plans every_row", Selection::All, &[]), "pure code is the same everywhere");
+        assert!(chosen("cgroup::plans every_row", Selection::Core, &["plans::every"]));
+        assert!(!chosen("cgroup::real v2::freezing", Selection::All, &["thaw"]));
+    }
+
+    #[test]
+    fn the_core_runs_under_both_kernels_and_everything_on_every_machine() {
+        let names = |selection, kernels: &[Kernel], init| {
+            let machines = machines(kernels, init, selection);
+            Vec::from_iter(machines.iter().map(|m| format!("{}/{}", m.kernel.name(), m.init.name())))
+                .join(" ")
+        };
+        assert_eq!(names(Selection::Core, &[], None), "release/systemd newest/bare");
+        assert_eq!(
+            names(Selection::All, &[], None),
+            "release/systemd release/bare newest/systemd newest/bare"
+        );
+        assert_eq!(names(Selection::All, &[Kernel::Newest], Some(Init::Bare)), "newest/bare");
+        assert_eq!(names(Selection::Core, &[], Some(Init::Bare)), "release/bare");
+        assert_eq!(names(Selection::Named, &[], None), "release/systemd");
+    }
+
+    #[test]
+    fn what_ran_when_a_guest_died_is_told_from_what_waited() {
+        let tests = ["a", "b", "c"].map(|name| test("x::y", name));
+        let mut attempt = Attempt::new(&tests);
+        attempt.hear(Word::Started(0));
+        attempt.hear(Word::Started(1));
+        attempt.hear(Word::Ended { test: 0, outcome: Outcome::Passed, took: Duration::from_secs(1) });
+        let mut finished = Vec::new();
+        let Unfinished { waiting, running } = attempt.settle(&mut finished);
+        assert_eq!((finished.len(), finished[0].test.as_str()), (1, "x::y::a"));
+        assert_eq!((waiting, running), (vec![tests[2].clone()], vec![tests[1].clone()]));
     }
 }
