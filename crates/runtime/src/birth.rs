@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use crate::clone::{self, Child};
+use crate::clone::{self, Child, LAST_BREATH};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
 use crate::host::Rights;
@@ -113,7 +113,7 @@ impl Birth {
         let returned = namespace::join(own.as_fd(), Kind::Time);
         match (child, returned.doing(|| "return to the runtime's time namespace")) {
             (Ok(child), Err(error)) => {
-                child.put_an_end_to();
+                child.put_an_end_to(LAST_BREATH);
                 Err(error)
             }
             (child, _) => child,
@@ -132,7 +132,7 @@ impl Birth {
         match returned.doing(|| "return to the runtime's pid namespace") {
             Ok(()) => Ok(child),
             Err(error) => {
-                child.put_an_end_to();
+                child.put_an_end_to(LAST_BREATH);
                 Err(error)
             }
         }
@@ -212,7 +212,7 @@ impl Birth {
         })
         .doing(|| "make the process that joins namespaces")?;
         drop((socket, slot));
-        let said = parent.hear();
+        let said = parent.hear(None);
         // It has nothing left to do. One that cannot be waited for is reaped when the runtime ends.
         let _ = retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED));
         match said? {

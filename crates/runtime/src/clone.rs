@@ -6,10 +6,13 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use bulkhead_sys as sys;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::watch::until_readable;
 
 /// CLONE_PIDFD.
 const PIDFD: u64 = 0x1000;
@@ -17,6 +20,9 @@ const PIDFD: u64 = 0x1000;
 const PARENT: u64 = 0x8000;
 /// CLONE_INTO_CGROUP.
 const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// How long a process that was killed may take to end.
+pub(crate) const LAST_BREATH: Duration = Duration::from_secs(10);
 
 /// What the new process shares with and differs from its maker.
 #[derive(Debug, Default)]
@@ -39,12 +45,12 @@ pub struct Child {
 }
 
 impl Child {
-    /// Kills the process and waits until it has ended.
-    pub fn put_an_end_to(&self) {
+    /// Kills the process and waits until it has ended, at most for `patience`: one that is frozen dies when it is thawed.
+    pub fn put_an_end_to(&self, patience: Duration) {
         // It may have ended by itself; then only the waiting is left.
         let _ = sys::process::signal(&self.pidfd, sys::signal::KILL);
-        let wait = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-        let _ = rustix::io::retry_on_intr(wait);
+        let _ = until_readable(&self.pidfd, Some(patience), None);
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
 

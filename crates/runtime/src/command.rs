@@ -14,7 +14,7 @@ use crate::cli::{CgroupManager, CreateOptions, DeleteOptions, Global, KillOption
 use crate::container::{self, Container};
 use crate::error::{Doing, Error, Result};
 use crate::foreground::{self, Ward};
-use crate::hooks::{self, Document};
+use crate::hooks::{Document, Runner};
 use crate::id::ContainerId;
 use crate::launch::{self, Cgroups, Keyring, Request, Start};
 use crate::lifecycle::Status;
@@ -23,6 +23,7 @@ use crate::notify::Manager;
 use crate::rootfs::Entry;
 use crate::signal::Signal;
 use crate::state::StateDir;
+use crate::watch::Watch;
 use crate::{gate, host, root};
 
 /// Decides whether a container gets cgroups, and by whom.
@@ -73,16 +74,16 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
     let request = request(global, create, &state_root, Start::AtOnce)?;
     if options.detach {
         let launched = launch::launch(&bundle, &request, log)?;
-        launched.dir.unlock()?;
         if let Some(proxy) = launched.proxy {
             proxy.attend(launched.child.pidfd.as_fd(), launched.child.pid)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let watch = foreground::Watch::begin(!create.no_subreaper)?;
+    let watch = Watch::begin(!create.no_subreaper)?;
+    let request = Request { watch: Some(&watch), ..request };
     let launched = launch::launch(&bundle, &request, log)?;
     let ward = Ward { child: &launched.child, master: launched.master, proxy: launched.proxy };
-    let attended = launched.dir.unlock().and_then(|()| watch.attend(ward));
+    let attended = foreground::attend(&watch, ward);
     let container = Container { dir: launched.dir, state: launched.state };
     // A container that cannot be waited for must not outlive the command that was to remove it.
     let killed = if attended.is_err() { container.kill() } else { Ok(()) };
@@ -114,6 +115,7 @@ fn request<'a>(
         keyring: if options.no_new_keyring { Keyring::Inherited } else { Keyring::New },
         start,
         cgroups: cgroups(global)?,
+        watch: None,
     })
 }
 
@@ -130,13 +132,17 @@ pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
     let proxy = Manager::of_caller().map(|manager| manager.listen(&container.dir)).transpose()?;
     let pidfd = container.pidfd();
     gate::open(&container.dir)?;
+    // It is complete: a hook may use it, also by commands that lock it.
+    container.dir.unlock()?;
     if let Err(error) = after_start(&container) {
         // config.md, "Lifecycle": the container is stopped and goes the way of a deleted one.
-        container.kill()?;
-        container.remove(log)?;
+        // Whoever has deleted it meanwhile has done that.
+        if container.dir.lock().is_ok() {
+            container.kill()?;
+            container.remove(log)?;
+        }
         return Err(error);
     }
-    container.dir.unlock()?;
     if let (Some(proxy), Some(pidfd), Some(process)) = (proxy, pidfd, container.state.process) {
         proxy.attend(pidfd.as_fd(), process.pid)?;
     }
@@ -146,7 +152,8 @@ pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
 fn after_start(container: &Container) -> Result<()> {
     let hooks = container.stored()?.hooks()?;
     let document = Document::new(&container.state, container.state.process.map(|process| process.pid));
-    hooks::run("poststart", &hooks.poststart, &document, Status::Running)
+    let runner = Runner { document: &document, status: Status::Running, watch: None };
+    runner.run("poststart", &hooks.poststart)
 }
 
 /// `kill`: sends a signal to the first process, or to all.

@@ -2,15 +2,14 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
 
 use bulkhead_cgroup::{Cgroup, Freezer};
 use bulkhead_sys::{process, signal};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::error::{Doing, Error, Result};
+use crate::clone::LAST_BREATH;
+use crate::error::{Error, Result};
 use crate::gate;
-use crate::hooks::{self, Document};
+use crate::hooks::{Document, Runner};
 use crate::host::{self, ProcessStat};
 use crate::id::ContainerId;
 use crate::lifecycle::{self, Observed, Status};
@@ -18,9 +17,7 @@ use crate::log::Log;
 use crate::plan::ending::{Ending, Others};
 use crate::plan::stored::Stored;
 use crate::state::{State, StateDir};
-
-/// How long a container that was killed may take to end.
-const LAST_BREATH: Duration = Duration::from_secs(10);
+use crate::watch::until_readable;
 
 /// A container that was created.
 #[derive(Debug)]
@@ -70,6 +67,11 @@ impl Container {
             gated: alive && gate::is_closed(&self.dir)?,
         };
         Ok(lifecycle::status(observed))
+    }
+
+    /// Returns the pid of its first process, while that lives.
+    pub fn pid(&self) -> Option<i32> {
+        self.state.process.filter(|_| self.is_alive()).map(|process| process.pid)
     }
 
     /// Tells whether its first process is the recorded one and has not ended.
@@ -136,7 +138,7 @@ impl Container {
         }
         self.cgroup().kill_all(signal::KILL)?;
         match pidfd {
-            Some(pidfd) if !ends_within(&pidfd, LAST_BREATH)? => {
+            Some(pidfd) if !until_readable(&pidfd, Some(LAST_BREATH), None)? => {
                 Err(Error::Usage(format!("container {} does not end although it was killed", self.state.id)))
             }
             _ => Ok(()),
@@ -168,7 +170,8 @@ impl Container {
         // Twice, if need be: a foreground `run` has nobody after it to try again.
         release().or_else(|_| release())?;
         let document = Document::new(&self.state, None);
-        for warning in hooks::run_all("poststop", &ending.hooks, &document, Status::Stopped) {
+        let runner = Runner { document: &document, status: Status::Stopped, watch: None };
+        for warning in runner.run_all("poststop", &ending.hooks) {
             log.warn(warning);
         }
         self.dir.remove()
@@ -192,24 +195,5 @@ pub fn remove_leftovers(dir: StateDir, log: &Log) -> Result<()> {
             dir.remove()
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Waits until the process behind a pidfd has ended; tells whether it did in time.
-///
-/// # Errors
-/// As poll(2).
-pub fn ends_within(pidfd: &OwnedFd, limit: Duration) -> Result<bool> {
-    let end = std::time::Instant::now() + limit;
-    loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left)) {
-            Err(rustix::io::Errno::INTR) => {}
-            result => return result.map(|ready| ready > 0).doing(|| "wait for a process to end"),
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong, in words a user can act on.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bulkhead_sys as sys;
 use rustix::io::Errno;
@@ -76,6 +77,26 @@ pub enum Error {
         version: u32,
         /// Ours.
         known: u32,
+    },
+    /// A signal asked the command to end while it was making something.
+    #[error("interrupted by {signal}")]
+    Interrupted {
+        /// The signal.
+        signal: crate::signal::Signal,
+    },
+    /// Another command holds the container for too long.
+    #[error(
+        "container {id:?} is being changed by another command{}, which has not finished for {} s",
+        holder.map_or_else(String::new, |pid| format!(" (process {pid})")),
+        patience.as_secs()
+    )]
+    Busy {
+        /// Id of the container.
+        id: String,
+        /// Who holds it, if that is known.
+        holder: Option<i32>,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// The container's process failed before it became the user's program.
     #[error("start the container's process: {}", chain.join(": "))]

@@ -2,40 +2,19 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use bulkhead_sys::{process, signal};
+use bulkhead_sys::process;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::clone::Child;
 use crate::error::{Doing, Result};
 use crate::notify::Proxy;
 use crate::relay::{End, Relay};
-
-/// Signals that mean the runtime itself: a fault must end it, and those of job control stop it.
-const OWN: [i32; 10] = [
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGILL,
-    libc::SIGFPE,
-    libc::SIGABRT,
-    libc::SIGTRAP,
-    libc::SIGSYS,
-    libc::SIGTSTP,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-];
+use crate::watch::{ENDING, Watch};
 
 /// Signals that are not passed on: about our children, our terminal, or nothing.
 const NOT_PASSED: [i32; 3] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGURG];
-
-/// Signals that end the wait for a reader of the container's last words, when it cannot take them any more.
-const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
-
-/// Signals that arrive from now on are kept for the container.
-#[derive(Debug)]
-pub struct Watch {
-    signals: OwnedFd,
-}
 
 /// A process to wait for, and the master of its terminal.
 #[derive(Debug)]
@@ -48,105 +27,83 @@ pub struct Ward<'a> {
     pub proxy: Option<Proxy>,
 }
 
-impl Watch {
-    /// Begins to keep signals; as a subreaper the runtime also inherits the container's orphans.
-    ///
-    /// # Errors
-    /// EMFILE at the limit of descriptors.
-    pub fn begin(subreaper: bool) -> Result<Self> {
-        if subreaper {
-            let own = Some(rustix::process::getpid());
-            rustix::process::set_child_subreaper(own)
-                .doing(|| "become the reaper of the container's orphans")?;
+/// Waits until the process ends and returns its exit code, 128 + n for signal n.
+///
+/// # Errors
+/// As poll(2).
+pub fn attend(watch: &Watch, ward: Ward<'_>) -> Result<u8> {
+    let Ward { child, master, mut proxy } = ward;
+    let mut relay = master.map(Relay::begin).transpose()?;
+    pass_on(&watch.early(), child, relay.as_ref());
+    loop {
+        let signalled = wait(watch, child, relay.as_mut(), &mut proxy)?;
+        if let Some(code) = reap(child)? {
+            if let Some(mut relay) = relay {
+                finish(watch, &mut relay)?;
+            }
+            // What it said before it ended counts.
+            while proxy.as_ref().is_some_and(Proxy::has_heard) && !tell(proxy.as_ref())? {}
+            return Ok(code);
         }
-        let own = OWN.iter().fold(0_u64, |bits, signal| bits | 1 << (signal - 1));
-        let kept = signal::Set(!own);
-        signal::set_mask(kept).doing(|| "keep signals for the container")?;
-        let signals = signal::descriptor(kept).doing(|| "open a descriptor for signals")?;
-        Ok(Self { signals })
-    }
-
-    /// Waits until the process ends and returns its exit code, 128 + n for signal n.
-    ///
-    /// # Errors
-    /// As poll(2).
-    pub fn attend(&self, ward: Ward<'_>) -> Result<u8> {
-        let mut relay = ward.master.map(Relay::begin).transpose()?;
-        let mut proxy = ward.proxy;
-        loop {
-            if let Some(code) = reap(ward.child)? {
-                if let Some(mut relay) = relay {
-                    self.finish(&mut relay)?;
-                }
-                // What it said before it ended counts.
-                while proxy.as_ref().is_some_and(Proxy::has_heard) && !tell(proxy.as_ref())? {}
-                return Ok(code);
-            }
-            self.wait(ward.child, relay.as_mut(), &mut proxy)?;
-            // The container's terminal goes with ours. SIGHUP alone, which is passed on, could come while a shell
-            // does not look, and then it would wait for keys for ever.
-            if relay.as_ref().is_some_and(Relay::is_hung_up) {
-                relay = None;
-            }
-            self.pass_on(ward.child, relay.as_ref())?;
+        // The container's terminal goes with ours. SIGHUP alone, which is passed on, could come while a shell
+        // does not look, and then it would wait for keys for ever.
+        if relay.as_ref().is_some_and(Relay::is_hung_up) {
+            relay = None;
+        }
+        if signalled {
+            pass_on(&watch.arrived()?, child, relay.as_ref());
         }
     }
+}
 
-    /// Sleeps until there is something to do, and moves what the terminal has.
-    fn wait(&self, child: &Child, relay: Option<&mut Relay>, proxy: &mut Option<Proxy>) -> Result<()> {
-        let mut fds =
-            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&child.pidfd, PollFlags::IN)];
-        fds.extend(proxy.iter().map(|proxy| PollFd::from_borrowed_fd(proxy.socket(), PollFlags::IN)));
-        let before_relay = fds.len();
-        let wanted = relay.as_ref().map(|relay| relay.wanted()).unwrap_or_default();
-        if let Some(relay) = &relay {
-            fds.extend(wanted.iter().map(|(end, flags)| PollFd::from_borrowed_fd(relay.end(*end), *flags)));
-        }
-        retry(&mut fds)?;
-        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-        drop(fds);
-        if let Some(relay) = relay {
-            let ready = wanted.iter().map(|(end, _)| *end).zip(&events[before_relay..]);
-            ready.for_each(|(end, events)| relay.serve(end, *events));
-        }
-        let notified = before_relay > 2 && !events[2].is_empty();
-        if notified && tell(proxy.as_ref())? {
-            *proxy = None;
-        }
-        Ok(())
+/// Sleeps until there is something to do, and moves what the terminal has; tells whether signals have arrived.
+fn wait(watch: &Watch, child: &Child, relay: Option<&mut Relay>, proxy: &mut Option<Proxy>) -> Result<bool> {
+    let mut fds = vec![PollFd::new(watch, PollFlags::IN), PollFd::new(&child.pidfd, PollFlags::IN)];
+    fds.extend(proxy.iter().map(|proxy| PollFd::from_borrowed_fd(proxy.socket(), PollFlags::IN)));
+    let before_relay = fds.len();
+    let wanted = relay.as_ref().map(|relay| relay.wanted()).unwrap_or_default();
+    if let Some(relay) = &relay {
+        fds.extend(wanted.iter().map(|(end, flags)| PollFd::from_borrowed_fd(relay.end(*end), *flags)));
     }
-
-    /// Passes on the last that the container wrote, unless a signal says that nobody waits for it.
-    fn finish(&self, relay: &mut Relay) -> Result<()> {
-        while relay.drain() {
-            let mut fds = [
-                PollFd::new(&self.signals, PollFlags::IN),
-                PollFd::from_borrowed_fd(relay.end(End::Output), PollFlags::OUT),
-            ];
-            retry(&mut fds)?;
-            let events = fds[1].revents();
-            relay.serve(End::Output, events);
-            while let Some(number) = signal::read_descriptor(&self.signals).doing(|| "read a signal")? {
-                if ENDING.contains(&number) {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
+    retry_on_intr(|| poll(&mut fds, None)).doing(|| "wait for the container")?;
+    let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+    drop(fds);
+    if let Some(relay) = relay {
+        let ready = wanted.iter().map(|(end, _)| *end).zip(&events[before_relay..]);
+        ready.for_each(|(end, events)| relay.serve(end, *events));
     }
+    let notified = before_relay > 2 && !events[2].is_empty();
+    if notified && tell(proxy.as_ref())? {
+        *proxy = None;
+    }
+    Ok(!events[0].is_empty())
+}
 
-    fn pass_on(&self, child: &Child, relay: Option<&Relay>) -> Result<()> {
-        while let Some(number) = signal::read_descriptor(&self.signals).doing(|| "read a signal")? {
-            if number == libc::SIGWINCH {
-                if let Some(relay) = relay {
-                    relay.resize();
-                }
-            } else if !NOT_PASSED.contains(&number) {
-                // It may have ended in between.
-                let _ = process::signal(&child.pidfd, number);
-            }
+/// Passes on the last that the container wrote, unless a signal says that nobody waits for it.
+fn finish(watch: &Watch, relay: &mut Relay) -> Result<()> {
+    while relay.drain() {
+        let output = PollFd::from_borrowed_fd(relay.end(End::Output), PollFlags::OUT);
+        let mut fds = [PollFd::new(watch, PollFlags::IN), output];
+        retry_on_intr(|| poll(&mut fds, None)).doing(|| "wait for the terminal")?;
+        let [signals, output] = fds.map(|fd| fd.revents());
+        relay.serve(End::Output, output);
+        if !signals.is_empty() && watch.arrived()?.iter().any(|number| ENDING.contains(number)) {
+            return Ok(());
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+fn pass_on(signals: &[i32], child: &Child, relay: Option<&Relay>) {
+    for &number in signals {
+        if number == libc::SIGWINCH {
+            if let Some(relay) = relay {
+                relay.resize();
+            }
+        } else if !NOT_PASSED.contains(&number) {
+            // It may have ended in between.
+            let _ = process::signal(&child.pidfd, number);
+        }
     }
 }
 
@@ -156,10 +113,6 @@ fn tell(proxy: Option<&Proxy>) -> Result<bool> {
     let Some(ready) = proxy.hear()? else { return Ok(false) };
     proxy.pass_on(&ready, rustix::process::getpid().as_raw_nonzero().get())?;
     Ok(true)
-}
-
-fn retry(fds: &mut [PollFd<'_>]) -> Result<()> {
-    rustix::io::retry_on_intr(|| poll(fds, None)).map(drop).doing(|| "wait for the container")
 }
 
 /// Reaps every child that has ended, orphans of the container too; tells how the process itself did.

@@ -52,7 +52,7 @@ pub fn open(dir: &StateDir) -> Result<()> {
     let (parent, child) = message::pair().doing(|| "make a socket for the container's answer")?;
     message::send(&socket, b"start", &[child.as_fd()]).doing(|| "open the container's gate")?;
     drop((socket, child));
-    match handshake::Parent::from_socket(parent).hear()? {
+    match handshake::Parent::from_socket(parent).hear(None)? {
         Said::Failed(chain) => Err(Error::Init { chain }),
         _ => Ok(()),
     }

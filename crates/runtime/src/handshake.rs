@@ -27,6 +27,7 @@ use bulkhead_sys::message::{self, Message};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
+use crate::watch::{Watch, until_readable};
 
 /// Longest message, in bytes: a chain of errors is cut to it.
 const LIMIT: usize = 16 * 1024;
@@ -112,8 +113,11 @@ impl Parent {
     /// Waits for what the child says next.
     ///
     /// # Errors
-    /// A message that this version does not know.
-    pub(crate) fn hear(&self) -> Result<Said> {
+    /// A message that this version does not know, and those of [`until_readable`].
+    pub(crate) fn hear(&self, watch: Option<&Watch>) -> Result<Said> {
+        if watch.is_some() {
+            until_readable(&self.0, None, watch)?;
+        }
         let mut message = message::receive(&self.0, LIMIT).doing(|| "listen to the container's process")?;
         let descriptor = message.descriptors.pop();
         match (message.bytes.split_first(), descriptor) {
@@ -234,7 +238,7 @@ mod tests {
     fn a_failure_arrives_with_its_chain() {
         let (parent, child) = pair().unwrap();
         child.failed(&["mount proc at /proc".into(), "fsopen(\"proc\"): no such device".into()]);
-        match parent.hear().unwrap() {
+        match parent.hear(None).unwrap() {
             Said::Failed(chain) => {
                 assert_eq!(chain, ["mount proc at /proc", "fsopen(\"proc\"): no such device"]);
             }
@@ -249,6 +253,6 @@ mod tests {
         assert!(child.ready().is_err());
         let (parent, child) = pair().unwrap();
         drop(child);
-        assert!(matches!(parent.hear().unwrap(), Said::Nothing));
+        assert!(matches!(parent.hear(None).unwrap(), Said::Nothing));
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhead_sys::process;
 use rustix::fs::MemfdFlags;
@@ -15,6 +15,7 @@ use crate::error::{Error, Result, words};
 use crate::lifecycle::Status;
 use crate::plan::hooks::Hook;
 use crate::state::State;
+use crate::watch::{Watch, until_readable};
 
 /// What hooks are told on standard input: the state document of the specification.
 #[derive(Debug, Clone)]
@@ -68,68 +69,74 @@ impl Document {
     }
 }
 
-/// Runs the hooks of one kind in order and stops at the first that fails.
-///
-/// # Errors
-/// [`Error::Hook`] with the hook, how it failed and what it said.
-pub fn run(kind: &'static str, hooks: &[Hook], document: &Document, status: Status) -> Result<()> {
-    if hooks.is_empty() {
-        return Ok(());
-    }
-    let text = document.text(status);
-    for (index, hook) in hooks.iter().enumerate() {
-        one(hook, document, &text).map_err(|reason| Error::Hook {
-            kind,
-            index,
-            path: hook.path.clone(),
-            reason,
-        })?;
-    }
-    Ok(())
+/// Runs hooks at one point of a container's life.
+#[derive(Debug, Clone, Copy)]
+pub struct Runner<'a> {
+    /// What they are told.
+    pub document: &'a Document,
+    /// The status that holds while they run.
+    pub status: Status,
+    /// Signals that may interrupt them.
+    pub watch: Option<&'a Watch>,
 }
 
-/// Runs all hooks of one kind, whatever they do, and returns what went wrong as warnings.
-///
-/// That is the rule for `poststop` (config.md, "Lifecycle").
-pub fn run_all(kind: &'static str, hooks: &[Hook], document: &Document, status: Status) -> Vec<String> {
-    if hooks.is_empty() {
-        return Vec::new();
+impl Runner<'_> {
+    /// Runs the hooks of one kind in order and stops at the first that fails.
+    ///
+    /// # Errors
+    /// [`Error::Hook`] with the hook, how it failed and what it said.
+    pub fn run(&self, kind: &'static str, hooks: &[Hook]) -> Result<()> {
+        self.each(kind, hooks).collect()
     }
-    let text = document.text(status);
-    let warn = |(index, hook): (usize, &Hook)| {
-        let reason = one(hook, document, &text).err()?;
-        Some(Error::Hook { kind, index, path: hook.path.clone(), reason }.to_string())
-    };
-    hooks.iter().enumerate().filter_map(warn).collect()
+
+    /// Runs all hooks of one kind, whatever they do, and returns what went wrong as warnings.
+    ///
+    /// That is the rule for `poststop` (config.md, "Lifecycle").
+    pub fn run_all(&self, kind: &'static str, hooks: &[Hook]) -> Vec<String> {
+        self.each(kind, hooks).filter_map(|result| result.err().map(|error| error.to_string())).collect()
+    }
+
+    fn each(&self, kind: &'static str, hooks: &[Hook]) -> impl Iterator<Item = Result<()>> {
+        let text = if hooks.is_empty() { Vec::new() } else { self.document.text(self.status) };
+        hooks.iter().enumerate().map(move |(index, hook)| {
+            let failed = |reason| Error::Hook { kind, index, path: hook.path.clone(), reason };
+            self.one(hook, &text).map_err(failed)
+        })
+    }
+
+    fn one(&self, hook: &Hook, text: &[u8]) -> std::result::Result<(), String> {
+        let complaints = rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC).map(File::from).ok();
+        let mut command = command(hook, self.document.directory.as_deref(), text, complaints.as_ref());
+        let mut child = process::spawn(&mut command).map_err(|error| words(&error))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A hook that does not read its input is within its rights.
+            let _ = stdin.write_all(text);
+        }
+        let status = wait(&mut child, hook.timeout, self.watch)?;
+        if status.success() {
+            return Ok(());
+        }
+        let said = complaints.as_ref().map(said).unwrap_or_default();
+        Err(format!("{status}{said}"))
+    }
 }
 
-fn one(hook: &Hook, document: &Document, text: &[u8]) -> std::result::Result<(), String> {
+fn command(hook: &Hook, directory: Option<&Path>, text: &[u8], complaints: Option<&File>) -> Command {
     let mut command = Command::new(&hook.path);
     command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
     // Not a pipe either: a hook that neither reads nor ends would keep the runtime from counting its time.
     command.stdin(input(text).map_or_else(Stdio::piped, Stdio::from)).stdout(Stdio::null());
     // Not a pipe: nobody reads while the hook runs, and a daemon that it leaves would keep the pipe open for ever.
-    let complaints = rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC).map(File::from).ok();
-    let stderr = complaints.as_ref().and_then(|file| file.try_clone().ok());
+    let stderr = complaints.and_then(|file| file.try_clone().ok());
     command.stderr(stderr.map_or_else(Stdio::null, Stdio::from));
     // A bundle may be gone before its container.
-    if let Some(directory) = document.directory.as_ref().filter(|directory| directory.is_dir()) {
+    if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
         command.current_dir(directory);
     }
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    let mut child = process::spawn(&mut command).map_err(|error| words(&error))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook that does not read its input is within its rights.
-        let _ = stdin.write_all(text);
-    }
-    let status = wait(&mut child, hook.timeout)?;
-    if status.success() {
-        return Ok(());
-    }
-    let said = complaints.as_ref().map(said).unwrap_or_default();
-    Err(format!("{status}{said}"))
+    command
 }
 
 /// Makes the state a file to read from; `None` where a filter of the container forbids that.
@@ -149,32 +156,25 @@ fn said(complaints: &File) -> String {
     }
 }
 
-fn wait(child: &mut Child, timeout: Option<Duration>) -> std::result::Result<ExitStatus, String> {
-    let Some(timeout) = timeout else { return child.wait().map_err(|error| error.to_string()) };
-    let end = Instant::now() + timeout;
-    let pidfd = process::open_pidfd(child.id().cast_signed()).map_err(|error| error.to_string())?;
-    let left = end.saturating_duration_since(Instant::now());
-    if ended(&pidfd, left) {
-        return child.wait().map_err(|error| error.to_string());
+fn wait(
+    child: &mut Child,
+    timeout: Option<Duration>,
+    watch: Option<&Watch>,
+) -> std::result::Result<ExitStatus, String> {
+    let text = |error: std::io::Error| words(&error);
+    if timeout.is_none() && watch.is_none() {
+        return child.wait().map_err(text);
     }
+    let pidfd = process::open_pidfd(child.id().cast_signed()).map_err(|error| error.to_string())?;
+    let why = match until_readable(&pidfd, timeout, watch) {
+        Ok(true) => return child.wait().map_err(text),
+        Ok(false) => {
+            let seconds = timeout.unwrap_or_default().as_secs();
+            format!("it did not end within its timeout of {seconds} s and was killed")
+        }
+        Err(error) => format!("{error}, and it was killed"),
+    };
     let _ = child.kill();
     let _ = child.wait();
-    Err(format!("it did not end within its timeout of {} s and was killed", timeout.as_secs()))
-}
-
-fn ended(pidfd: &std::os::fd::OwnedFd, left: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let end = Instant::now() + left;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let wait = Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&wait)) {
-            Ok(0) => return false,
-            Err(rustix::io::Errno::INTR) => {}
-            _ => return true,
-        }
-    }
+    Err(why)
 }

@@ -15,7 +15,7 @@ use crate::birth::{self, Birthplace};
 use crate::console;
 use crate::device::{self, Method};
 use crate::error::{Doing, Error, Result, chain};
-use crate::hooks::{self, Document};
+use crate::hooks::{Document, Runner};
 use crate::idmap::{self, Groups};
 use crate::lifecycle::Status;
 use crate::overlay::Attributes;
@@ -129,7 +129,8 @@ fn finish(plan: &Plan, process: &Process, document: &Document, program: Option<&
     let start_hooks = &plan.hooks.start_container;
     if !start_hooks.is_empty() {
         let document = document.inside(None);
-        if let Err(error) = hooks::run("startContainer", start_hooks, &document, Status::Created) {
+        let runner = Runner { document: &document, status: Status::Created, watch: None };
+        if let Err(error) = runner.run("startContainer", start_hooks) {
             return error;
         }
     }
@@ -273,7 +274,8 @@ fn run_hooks(init: &mut Init<'_>) -> Result<()> {
     }
     // The root is not entered yet: to the hook it is still at its place on the host.
     let document = init.given.document.inside(Some(&plan.root.path));
-    hooks::run("createContainer", &plan.hooks.create_container, &document, Status::Creating)
+    let runner = Runner { document: &document, status: Status::Creating, watch: None };
+    runner.run("createContainer", &plan.hooks.create_container)
 }
 
 fn open_terminal(init: &mut Init<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use bulkhead_cgroup::{Doors, Joiner, SubCgroups};
 use bulkhead_sys::namespace::{self, Kind};
@@ -23,7 +24,11 @@ use crate::persona::Persona;
 use crate::plan::Plan;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
+use crate::watch::Watch;
 use crate::{console, credentials, deliver, program};
+
+/// How long a process that was killed is waited for: in a paused container it may not end before that goes on.
+pub(crate) const MOMENT: Duration = Duration::from_secs(2);
 
 /// What a caller wants of a process that joins a container.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub struct Request<'a> {
     pub pid_file: Option<&'a Path>,
     /// How many descriptors from 3 on it gets.
     pub passed: u32,
+    /// Signals that may interrupt it.
+    pub watch: Option<&'a Watch>,
 }
 
 /// A process that joined a container.
@@ -239,7 +246,7 @@ impl Attempt<'_> {
         }
         let mut master = None;
         loop {
-            match parent.hear()? {
+            match parent.hear(self.request.watch)? {
                 Said::Console(terminal) => match self.request.console_socket {
                     Some(path) => deliver::console(path, terminal.as_fd())?,
                     None => master = Some(terminal),
@@ -260,7 +267,7 @@ impl Attempt<'_> {
             deliver::descriptor(path, self.child.pidfd.as_fd(), &self.request.container.state.id)?;
         }
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
-        match parent.hear()? {
+        match parent.hear(self.request.watch)? {
             Said::Failed(chain) => Err(Error::Init { chain }),
             _ => Ok(master),
         }
@@ -290,6 +297,6 @@ impl Attempt<'_> {
     }
 
     fn undo(self) {
-        self.child.put_an_end_to();
+        self.child.put_an_end_to(MOMENT);
     }
 }

@@ -15,10 +15,10 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::activation::Passed;
 use crate::birth::Birth;
 use crate::bundle::{Bundle, CONFIG};
-use crate::clone::Child;
+use crate::clone::{Child, LAST_BREATH};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
-use crate::hooks::{self, Document};
+use crate::hooks::{Document, Runner};
 use crate::host::{self, Rights};
 use crate::id::ContainerId;
 use crate::idmap;
@@ -32,6 +32,7 @@ use crate::plan::ending::Ending;
 use crate::plan::mounts::{IdMap, MappedBy};
 use crate::rootfs::Entry;
 use crate::state::{ProcessId, State, StateDir};
+use crate::watch::Watch;
 use crate::{deliver, gate, mount, notify, overlay};
 
 /// What a caller wants of a new container.
@@ -59,6 +60,8 @@ pub struct Request<'a> {
     pub start: Start,
     /// Whether it gets cgroups.
     pub cgroups: Cgroups,
+    /// Signals that may interrupt the making.
+    pub watch: Option<&'a Watch>,
 }
 
 /// Which session keyring a process gets.
@@ -93,7 +96,7 @@ pub enum Cgroups {
 /// A container that was made.
 #[derive(Debug)]
 pub struct Launched {
-    /// Its state directory, locked.
+    /// Its state directory; locked unless it was to start at once.
     pub dir: StateDir,
     /// Its record.
     pub state: State,
@@ -254,10 +257,16 @@ impl Attempt<'_> {
         self.child = Some(child);
         let master = self.converse(&parent, &mut state, rights)?;
         if self.request.start == Start::AtOnce {
-            if let Said::Failed(chain) = parent.hear()? {
+            if let Said::Failed(chain) = parent.hear(self.request.watch)? {
                 return Err(Error::Init { chain });
             }
-            self.after_start()?;
+            // It is complete: a hook may use it, also by commands that lock it.
+            self.dir.unlock()?;
+            if let Err(error) = self.after_start() {
+                // Whoever has deleted it meanwhile has done what undoing would.
+                let _ = self.dir.lock();
+                return Err(error);
+            }
         }
         let child =
             self.child.take().ok_or_else(|| Error::Usage("the container's process is gone".into()))?;
@@ -337,8 +346,11 @@ impl Attempt<'_> {
         }
         let mut master = None;
         loop {
-            match parent.hear()? {
+            match parent.hear(self.request.watch)? {
                 Said::Prepared => {
+                    // For hooks that ask about their container, and for whoever must remove it while one hangs.
+                    state.process = Some(ProcessId { pid, start_time: host::process_stat(pid)?.start_time });
+                    self.dir.save(state)?;
                     self.creation_hooks()?;
                     parent.proceed()?;
                 }
@@ -391,14 +403,16 @@ impl Attempt<'_> {
 
     fn creation_hooks(&self) -> Result<()> {
         let Some(document) = &self.document else { return Ok(()) };
-        hooks::run("prestart", &self.plan.hooks.prestart, document, Status::Creating)?;
-        hooks::run("createRuntime", &self.plan.hooks.create_runtime, document, Status::Creating)
+        let runner = Runner { document, status: Status::Creating, watch: self.request.watch };
+        runner.run("prestart", &self.plan.hooks.prestart)?;
+        runner.run("createRuntime", &self.plan.hooks.create_runtime)
     }
 
     /// A failure here stops the container, like one before (config.md, "Lifecycle").
     fn after_start(&self) -> Result<()> {
         let Some(document) = &self.document else { return Ok(()) };
-        hooks::run("poststart", &self.plan.hooks.poststart, document, Status::Running)
+        let runner = Runner { document, status: Status::Running, watch: self.request.watch };
+        runner.run("poststart", &self.plan.hooks.poststart)
     }
 
     fn deliver_console(&self, master: OwnedFd) -> Result<Option<OwnedFd>> {
@@ -442,10 +456,11 @@ impl Attempt<'_> {
     /// Takes back what was made, the last first. What cannot be taken back stays recorded for `delete`.
     fn undo(mut self) {
         if let Some(child) = self.child.take() {
-            child.put_an_end_to();
+            child.put_an_end_to(LAST_BREATH);
         }
         if let Some(document) = &self.document {
-            for warning in hooks::run_all("poststop", &self.plan.hooks.poststop, document, Status::Stopped) {
+            let runner = Runner { document, status: Status::Stopped, watch: None };
+            for warning in runner.run_all("poststop", &self.plan.hooks.poststop) {
                 self.log.warn(warning);
             }
         }

@@ -47,3 +47,4 @@ pub mod state;
 mod target;
 pub mod template;
 pub mod timestamp;
+pub mod watch;

@@ -16,12 +16,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, Mode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::container;
 use crate::error::{Doing, Result};
 use crate::plan::Plan;
 use crate::plan::mount_options;
 use crate::plan::mounts::{Mount, Source};
 use crate::state::{NOTIFY, NOTIFY_SOCKET, StateDir};
+use crate::watch::until_readable;
 
 /// Where the container finds the directory.
 const MOUNT_POINT: &str = "/run/notify";
@@ -157,7 +157,7 @@ impl Proxy {
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "make a pipe")?;
         self.say("BARRIER=1", &[write.as_fd()])?;
         drop(write);
-        container::ends_within(&read, PATIENCE).map(drop)
+        until_readable(&read, Some(PATIENCE), None).map(drop)
     }
 
     fn say(&self, text: &str, descriptors: &[BorrowedFd<'_>]) -> Result<()> {

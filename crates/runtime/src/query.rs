@@ -25,7 +25,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id::ContainerId;
 use crate::log::Log;
 use crate::template::{self, Audience};
-use crate::{lifecycle, root, state};
+use crate::{root, state};
 
 /// `state`: the state document of a container.
 ///
@@ -133,11 +133,10 @@ fn require_cgroup(container: &Container, purpose: &str) -> Result<()> {
 fn document(container: &Container) -> Result<bulkhead_spec::State> {
     let state = &container.state;
     let status = container.status()?;
-    let pid = state.process.filter(|_| lifecycle::is_alive(status)).map_or(0, |process| process.pid);
     Ok(bulkhead_spec::State {
         oci_version: state.oci_version.clone(),
         id: state.id.clone(),
-        pid: Some(pid),
+        pid: Some(container.pid().unwrap_or(0)),
         status,
         bundle: state.bundle.to_string_lossy().into_owned(),
         rootfs: Some(state.rootfs.to_string_lossy().into_owned()),

@@ -36,6 +36,13 @@ impl Signal {
     }
 }
 
+impl From<i32> for Signal {
+    /// Takes a number that the kernel gave.
+    fn from(number: i32) -> Self {
+        Self(number)
+    }
+}
+
 impl fmt::Display for Signal {
     /// Writes the name with `SIG` where there is one, else the number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -17,9 +17,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,11 @@ use crate::timestamp::Timestamp;
 const VERSION: u32 = 1;
 const STATE: &str = "state.json";
 const STATE_NEXT: &str = "state.json.next";
+
+/// How long a command waits for another one that changes the same container.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// The socket at which a created container waits.
 pub const GATE: &str = "gate";
 /// The directory that a container gets when somebody waits to hear that it is ready.
@@ -195,13 +200,31 @@ impl StateDir {
     /// Waits until no other command changes the container; the lock ends with this value or this process.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the container was deleted meanwhile.
+    /// [`Error::NotFound`] when the container was deleted meanwhile, [`Error::Busy`] when another command does not come
+    /// to an end: a hook of it may hang, or be the one that waits here.
     pub fn lock(&self) -> Result<()> {
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&self.directory, FlockOperation::LockExclusive))
-            .doing(|| "lock the state directory")?;
-        let still_there =
-            rustix::fs::fstat(&self.directory).doing(|| "stat the state directory")?.st_nlink > 0;
+        let begin = Instant::now();
+        loop {
+            match rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if begin.elapsed() < PATIENCE => std::thread::sleep(LOOK_AGAIN),
+                Err(Errno::WOULDBLOCK) => return Err(self.busy()),
+                Err(errno) => return Err(errno).doing(|| "lock the state directory"),
+            }
+        }
+        let still_there = self.stat()?.st_nlink > 0;
         if still_there { Ok(()) } else { Err(Error::NotFound { id: self.id.as_str().to_owned() }) }
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        rustix::fs::fstat(&self.directory).doing(|| "stat the state directory")
+    }
+
+    fn busy(&self) -> Error {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        let holder = self.stat().ok().and_then(|stat| lock_holder(&locks, stat.st_ino));
+        Error::Busy { id: self.id.as_str().to_owned(), holder, patience: PATIENCE }
     }
 
     /// Lets other commands change the container while this one only watches it.
@@ -366,6 +389,18 @@ impl StateDir {
     }
 }
 
+/// Finds who holds a lock by flock(2) on an inode, see proc_locks(5): `1: FLOCK ADVISORY WRITE 123 08:01:456 0 EOF`.
+fn lock_holder(locks: &str, inode: u64) -> Option<i32> {
+    let holder = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let kind = words.next()?; // `->` for one who waits.
+        let pid = words.nth(2)?.parse().ok()?;
+        let number = words.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
+        (kind == "FLOCK" && number == inode && pid > 0).then_some(pid)
+    };
+    locks.lines().find_map(holder)
+}
+
 /// The sticky bit keeps those away that tidy `XDG_RUNTIME_DIR` up (XDG Base Directory Specification).
 fn make_root(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -395,4 +430,20 @@ pub fn list(root: &Path) -> Result<Vec<ContainerId>> {
     }
     ids.sort_unstable();
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_among_those_who_wait_and_other_kinds() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 22 08:01:77 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 33 08:01:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE -1 08:01:88 0 EOF\n";
+        assert_eq!(lock_holder(locks, 77), Some(22));
+        assert_eq!(lock_holder(locks, 88), None, "of another pid namespace");
+        assert_eq!(lock_holder(locks, 99), None);
+    }
 }

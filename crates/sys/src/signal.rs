@@ -134,19 +134,28 @@ pub fn descriptor(set: Set) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(returned as libc::c_int) })
 }
 
-/// Reads the number of one pending signal from a descriptor of [`descriptor`], or `None` when there is none.
+/// Reads the numbers of pending signals from a descriptor of [`descriptor`], oldest first; none when there are none.
 ///
 /// # Errors
 /// As read(2).
-pub fn read_descriptor(descriptor: &OwnedFd) -> Result<Option<i32>> {
-    let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
-    match rustix::io::read(descriptor, &mut record) {
-        Ok(length) if length == record.len() => {
-            let number = u32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
-            Ok(i32::try_from(number).ok())
+pub fn read_descriptor(descriptor: &OwnedFd) -> Result<Vec<i32>> {
+    const RECORD: usize = size_of::<libc::signalfd_siginfo>();
+    /// Signals that are read at once. Fewer mean that no more were there, which saves asking.
+    const AT_ONCE: usize = 8;
+    let mut numbers = Vec::new();
+    loop {
+        let mut records = [0_u8; RECORD * AT_ONCE];
+        let length = match rustix::io::read(descriptor, &mut records) {
+            Ok(length) => length,
+            Err(Errno::AGAIN) => 0,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno).call(|| "read(signalfd)"),
+        };
+        let number = |record: &[u8]| i32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
+        numbers.extend(records[..length].chunks_exact(RECORD).map(number));
+        if length < records.len() {
+            return Ok(numbers);
         }
-        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        Err(errno) => Err(errno).call(|| "read(signalfd)"),
     }
 }
 

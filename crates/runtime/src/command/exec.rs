@@ -8,12 +8,13 @@ use crate::activation::Passed;
 use crate::cli::{ExecOptions, Global};
 use crate::container::Container;
 use crate::error::{Error, Result};
-use crate::foreground::{Ward, Watch};
+use crate::foreground::{self, Ward};
 use crate::join::{self, Joined, Request};
 use crate::lifecycle::Status;
 use crate::log::Log;
 use crate::plan::process::Process;
 use crate::root;
+use crate::watch::Watch;
 
 /// Runs a process in a container and, unless it is detached, waits for it.
 ///
@@ -47,17 +48,19 @@ pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCod
         pidfd_socket: options.pidfd_socket.as_deref(),
         pid_file: options.pid_file.as_deref(),
         passed: Passed::preserved(options.preserve_fds).count(),
+        watch: None,
     };
     if options.detach {
         start(&request, process, log)?;
         return Ok(ExitCode::SUCCESS);
     }
     let watch = Watch::begin(true)?;
-    let joined = start(&request, process, log)?;
-    let attended = watch.attend(Ward { child: &joined.child, master: joined.master, proxy: None });
+    let joined = start(&Request { watch: Some(&watch), ..request }, process, log)?;
+    let ward = Ward { child: &joined.child, master: joined.master, proxy: None };
+    let attended = foreground::attend(&watch, ward);
     if attended.is_err() {
         // A process that cannot be waited for must not outlive the command.
-        joined.child.put_an_end_to();
+        joined.child.put_an_end_to(join::MOMENT);
     }
     attended.map(ExitCode::from)
 }

@@ -1,0 +1,148 @@
+//! Commands that are interrupted, wait for each other, or are called by hooks of the container that they change.
+#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
+use rustix::process::Signal;
+
+const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
+
+/// Makes a bundle with a hook that says its pid and hangs.
+fn hanging(sandbox: &Sandbox, short: &str, kind: &str) -> (Bundle, PathBuf) {
+    let pid = sandbox.directory().join(format!("{short}.pid"));
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", pid.display());
+    (sandbox.bundle(short).args(["sleep", "1000"]).hook_script(kind, &script), pid)
+}
+
+fn is_alive(pid: &PathBuf) -> bool {
+    let pid = fs::read_to_string(pid).unwrap();
+    fs::read_to_string(format!("/proc/{}/comm", pid.trim())).is_ok_and(|name| name == "sleep\n")
+}
+
+#[test]
+fn a_signal_ends_a_run_whose_hook_hangs_and_nothing_is_left() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT"), (Signal::HUP, "SIGHUP")] {
+        for kind in ["createRuntime", "createContainer", "poststart"] {
+            let (bundle, pid) = hanging(&sandbox, &format!("{name}-{kind}"), kind);
+            // In the container it is another shell, which cannot write there.
+            let bundle = bundle.bind(sandbox.directory(), sandbox.directory().to_str().unwrap(), &["rw"]);
+            let run = sandbox.run(&bundle).spawn();
+            wait_until("the hook runs", || pid.exists());
+            run.signal(signal);
+            run.wait().exits_with(1).complains(&format!("interrupted by {name}"));
+            assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");
+        }
+    }
+}
+
+#[test]
+fn a_hook_that_was_interrupted_is_killed() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let (bundle, pid) = hanging(&sandbox, "hook", "createRuntime");
+    let run = sandbox.run(&bundle).spawn();
+    wait_until("the hook runs", || pid.exists());
+    run.signal(Signal::TERM);
+    run.wait().exits_with(1).complains("createRuntime hook #0").complains("it was killed");
+    assert!(!is_alive(&pid), "the hook is killed");
+}
+
+#[test]
+fn other_signals_reach_a_container_that_was_being_made() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let there = sandbox.directory().join("there");
+    let go = sandbox.directory().join("go");
+    let script = format!("touch {}; until test -e {}; do sleep 0.01; done", there.display(), go.display());
+    let bundle = sandbox.bundle("early").without_namespace("pid").hook_script("createRuntime", &script);
+    // Of all signals at their defaults this one kills, unless one is the first process of a pid namespace.
+    let run = sandbox.run(&bundle.args(["sleep", "1000"])).spawn();
+    wait_until("the hook runs", || there.exists());
+    run.signal(Signal::USR1);
+    fs::write(&go, "").unwrap();
+    run.wait().exits_with(128 + Signal::USR1.as_raw());
+}
+
+#[test]
+fn a_signal_ends_an_exec_that_waits_for_a_paused_container() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("paused").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    sandbox.runtime().arg("pause").arg(bundle.id()).output().succeeds();
+    let exec = sandbox.runtime().args(["exec", "--ignore-paused", bundle.id(), "true"]).spawn();
+    let of_container = bundle.config()["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    wait_until("the process is in the container's cgroup", || {
+        let processes =
+            |cgroup: &PathBuf| fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        sandbox.cgroups(&of_container).iter().any(|cgroup| processes(cgroup).lines().count() > 1)
+    });
+    exec.signal(Signal::TERM);
+    exec.wait().exits_with(255).complains("interrupted by SIGTERM");
+    sandbox.runtime().arg("resume").arg(bundle.id()).output().succeeds();
+    assert_eq!(sandbox.status(&bundle), "running", "the container goes on");
+}
+
+#[test]
+fn a_hook_can_use_its_container_once_that_has_started() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let notes = sandbox.directory().join("notes");
+    let command = format!("{} --root {}", BULKRUN, sandbox.state_directory().display());
+    for (short, verb) in [("run", "run"), ("start", "start")] {
+        let bundle = sandbox.bundle(short).args(["sleep", "1"]);
+        let script = format!(
+            "for verb in pause resume 'update --pids-limit 77'; do {command} $verb {} 2>> {}; done",
+            bundle.id(),
+            notes.display()
+        );
+        let bundle = bundle.hook_script("poststart", &format!("PATH=/bin:/usr/bin; {script}"));
+        let begin = Instant::now();
+        if verb == "run" {
+            sandbox.run(&bundle).output().succeeds();
+        } else {
+            sandbox.create(&bundle);
+            sandbox.start(&bundle);
+        }
+        assert_eq!(fs::read_to_string(&notes).unwrap(), "", "{verb}: nothing went wrong");
+        assert!(begin.elapsed() < Duration::from_secs(9), "{verb}: no command waited for the other");
+    }
+}
+
+#[test]
+fn a_hook_of_the_creation_learns_the_pid_by_state() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("pid").args(["true"]);
+    let (told, asked) = (sandbox.directory().join("told"), sandbox.directory().join("asked"));
+    let command = format!("{} --root {}", BULKRUN, sandbox.state_directory().display());
+    let script = format!("cat > {}; {command} state {} > {}", told.display(), bundle.id(), asked.display());
+    sandbox.run(&bundle.hook_script("createRuntime", &script)).output().succeeds();
+    let read = |path| serde_json::from_str::<serde_json::Value>(&fs::read_to_string(path).unwrap()).unwrap();
+    let (told, asked) = (read(told), read(asked));
+    assert_eq!(asked["pid"], told["pid"], "{asked}");
+    assert_eq!(asked["status"], "creating");
+}
+
+#[test]
+fn a_command_does_not_wait_for_ever_for_another() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let (bundle, pid) = hanging(&sandbox, "busy", "createRuntime");
+    let run = sandbox.run(&bundle).spawn();
+    wait_until("the hook runs", || pid.exists());
+    let waiting = ["delete --force", "pause"].map(|verb| {
+        sandbox.runtime().args(verb.split(' ')).arg(bundle.id()).timeout(Duration::from_secs(60)).spawn()
+    });
+    for command in waiting {
+        let output = command.wait().exits_with(1).complains("is being changed by another command");
+        output.complains(&format!("(process {})", run.pid()));
+    }
+    run.signal(Signal::TERM);
+    run.wait().exits_with(1);
+}
