@@ -23,6 +23,7 @@ mod metadata;
 mod names;
 mod places;
 mod sizes;
+mod skips;
 mod source;
 mod unsafety;
 
@@ -39,6 +40,7 @@ const RULES: &[(&str, Rule)] = &[
     ("files and functions hold one thought", sizes::check),
     ("public items are documented", docs::check),
     ("lints and tests are not switched off", attributes::check),
+    ("tests that skip themselves are counted", skips::check),
     ("no text names the machine it was written on", places::check),
 ];
 
