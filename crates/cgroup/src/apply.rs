@@ -134,16 +134,18 @@ fn set_file(dir: &Dir, write: &Write) -> Result<()> {
 /// Turns a bare error number into what it means for a limit.
 fn explain(member: &Member, dir: &Dir, write: &Write, error: Error) -> Error {
     match error.errno() {
-        Some(Errno::NOENT) if member.version == Version::V2 && write.controller != "cgroup" => {
-            let there = dir.read("cgroup.controllers").unwrap_or_default();
-            if there.split_whitespace().any(|name| name == write.controller) {
-                return error;
-            }
+        Some(Errno::NOENT) if member.version == Version::V2 && !is_offered(dir, &write.controller) => {
             Error::NoController {
                 controller: write.controller.to_string(),
                 file: write.file.to_string(),
                 at: member.path.clone(),
             }
+        }
+        Some(Errno::NOENT) if write.controller == "hugetlb" => {
+            Error::NoPageSize { file: write.file.to_string() }
+        }
+        Some(Errno::INVAL) if write.controller == "memory" && member.version == Version::V1 => {
+            above_total(dir, write, error)
         }
         Some(Errno::BUSY) if write.file == "memory.limit_in_bytes" => {
             let usage = dir.read("memory.usage_in_bytes").ok().and_then(|text| text.trim().parse().ok());
@@ -152,6 +154,27 @@ fn explain(member: &Member, dir: &Dir, write: &Write, error: Error) -> Error {
                 (Some(limit), Some(usage)) => Error::BelowUsage { what: "memory", limit, usage },
                 _ => error,
             }
+        }
+        _ => error,
+    }
+}
+
+/// Tells whether a v2 cgroup has the files of a controller; those of `cgroup` are always there.
+fn is_offered(dir: &Dir, controller: &str) -> bool {
+    let there = dir.read("cgroup.controllers").unwrap_or_default();
+    controller == "cgroup" || there.split_whitespace().any(|name| name == controller)
+}
+
+/// Says which of the two limits of memory, of which the kernel keeps one below the other, is in the way.
+fn above_total(dir: &Dir, write: &Write, error: Error) -> Error {
+    let files = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"];
+    let value = |file: &str| {
+        let wanted = write.value().filter(|_| write.file == file).map(str::to_owned);
+        wanted.or_else(|| dir.read(file).ok())?.trim().parse().ok()
+    };
+    match files.map(value) {
+        [Some(memory), Some(total)] if memory > total && files.contains(&&*write.file) => {
+            Error::AboveTotal { memory, total, source: Box::new(error) }
         }
         _ => error,
     }

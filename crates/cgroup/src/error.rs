@@ -94,6 +94,22 @@ pub enum Error {
         /// The usage in bytes.
         usage: u64,
     },
+    /// The limit of memory cannot be above that of memory and swap together, and only one of the two was to change.
+    #[error("a memory limit of {memory} bytes is above the {total} for memory and swap together: set both")]
+    AboveTotal {
+        /// The limit of memory in bytes.
+        memory: u64,
+        /// The limit of both in bytes.
+        total: u64,
+        /// What the kernel said.
+        source: Box<Error>,
+    },
+    /// The kernel has no huge pages of a size for which there is a limit.
+    #[error("{file} is not there: this kernel has no huge pages of that size")]
+    NoPageSize {
+        /// The file that the limit would have had.
+        file: String,
+    },
     /// A limit was refused by the kernel after others had been set.
     #[error("{} had been set before", done.join(", "))]
     Partial {
@@ -155,7 +171,7 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::System { source, .. } => Some(source.errno()),
-            Self::Partial { source, .. } => source.errno(),
+            Self::Partial { source, .. } | Self::AboveTotal { source, .. } => source.errno(),
             _ => None,
         }
     }

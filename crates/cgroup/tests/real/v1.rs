@@ -125,6 +125,20 @@ fn memory_and_swap_are_raised_and_lowered_together() {
         assert_eq!(file(&cgroup.record(), "memory", "memory.limit_in_bytes"), limit.to_string());
         assert_eq!(file(&cgroup.record(), "memory", "memory.memsw.limit_in_bytes"), swap.to_string());
     }
+    // In force are 33554432 and 67108864.
+    for (limits, expected) in [
+        (
+            r#"{"limit": 134217728}"#,
+            "a memory limit of 134217728 bytes is above the 67108864 for memory and swap together: set both",
+        ),
+        (
+            r#"{"swap": 16777216}"#,
+            "a memory limit of 33554432 bytes is above the 16777216 for memory and swap together: set both",
+        ),
+    ] {
+        let error = cgroup.update(&scratch.update(&format!(r#"{{"memory": {limits}}}"#))).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
     cgroup.update(&scratch.update(r#"{"memory": {"limit": -1}}"#)).unwrap();
     assert!(
         file(&cgroup.record(), "memory", "memory.memsw.limit_in_bytes").len() > 15,
