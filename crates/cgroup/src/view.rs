@@ -11,10 +11,7 @@ pub struct View {
     pub name: String,
     /// The interface, and so the type of file system.
     pub version: Version,
-    /// The options of a fresh mount inside the container's cgroup namespace: the controllers or `name=systemd`;
-    /// empty for v2.
-    pub options: String,
-    /// The host's directory of the container's own cgroup, to bind where there is no cgroup namespace.
+    /// The host's directory of the container's own cgroup, to bind.
     pub source: String,
     /// Links to make beside the directory, each with `name` as its target: the single controllers of a joint mount.
     pub links: Vec<String>,
@@ -34,7 +31,6 @@ impl Cgroup {
             Some(View {
                 name: name.to_owned(),
                 version: hierarchy.version,
-                options: hierarchy.controllers.join(","),
                 source: member.path.clone(),
                 links,
             })
@@ -57,14 +53,14 @@ mod tests {
     }
 
     #[test]
-    fn joint_controllers_have_links_and_named_ones_their_option() {
+    fn joint_controllers_have_links() {
         let views = views(
             "1 0 0:1 / /c/cpu,cpuacct rw - cgroup x rw,cpu,cpuacct\n2 0 0:2 / /c/systemd rw - cgroup x rw,name=systemd\n\
              3 0 0:3 / /c/unified rw - cgroup2 x rw\n",
         );
         assert_eq!(views[0].links, ["cpu", "cpuacct"]);
         assert_eq!((views[0].name.as_str(), views[0].source.as_str()), ("cpu,cpuacct", "/c/cpu,cpuacct/x"));
-        assert_eq!((views[1].name.as_str(), views[1].options.as_str()), ("systemd", "name=systemd"));
+        assert_eq!(views[1].name, "systemd");
         assert_eq!((views[2].name.as_str(), views[2].version), ("unified", Version::V2));
         assert!(views[1].links.is_empty() && views[2].links.is_empty());
     }
