@@ -246,31 +246,9 @@ fn absolute_paths(paths: &[String], pointer: &str) -> Result<Vec<PathBuf>> {
     paths.iter().enumerate().map(check).collect()
 }
 
-/// The calls by which a filter's descriptor reaches its agent: to ask the agent about them would wait for ever.
-const HAND_OVER: [&str; 2] = ["sendmsg", "recvmsg"];
-
-fn refuse_to_ask_about_ourselves(profile: &Seccomp) -> Result<()> {
-    for (index, rule) in profile.syscalls.iter().enumerate() {
-        let asked = rule.action == bulkhead_spec::Action::Notify;
-        let own = rule.names.iter().find(|name| HAND_OVER.contains(&name.as_str()));
-        if let Some(name) = own.filter(|_| asked) {
-            let reason = format!("SCMP_ACT_NOTIFY cannot be used for {name}, by which the agent is reached");
-            return Err(Error::invalid(format!("/linux/seccomp/syscalls/{index}/action"), reason));
-        }
-    }
-    Ok(())
-}
-
 fn filter(profile: &Seccomp, warnings: &mut Vec<String>) -> Result<Filter> {
     let program = bulkhead_seccomp::compile(profile, bulkhead_seccomp::NATIVE).map_err(Error::Seccomp)?;
     warnings.extend(program.warnings.iter().map(ToString::to_string));
-    if program.uses_notify && profile.listener_path.is_none() {
-        return Err(Error::invalid(
-            "/linux/seccomp/listenerPath",
-            "SCMP_ACT_NOTIFY needs a socket to notify",
-        ));
-    }
-    refuse_to_ask_about_ourselves(profile)?;
     Ok(Filter {
         program,
         listener: profile.listener_path.as_ref().map(PathBuf::from),

@@ -30,11 +30,15 @@ pub enum Error {
     /// The default action is to ask a listener, who would have to allow the very call that sends him the filter.
     #[error("/defaultAction: SCMP_ACT_NOTIFY cannot be the default action")]
     NotifyByDefault,
-    /// `write` asks a listener, but the runtime writes before the listener has the filter.
-    #[error("/syscalls/{rule}/action: SCMP_ACT_NOTIFY cannot be used for write")]
-    NotifyOnWrite {
+    /// A call asks a listener by which the listener gets the filter: to ask about it would wait for ever.
+    #[error(
+        "/syscalls/{rule}/action: SCMP_ACT_NOTIFY cannot be used for {name}, by which the listener is reached"
+    )]
+    NotifyOnHandOver {
         /// The index of the rule.
         rule: usize,
+        /// The call.
+        name: &'static str,
     },
     /// A rule asks a listener and there is none.
     #[error("/syscalls/{rule}/action: SCMP_ACT_NOTIFY needs a listenerPath")]

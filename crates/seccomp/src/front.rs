@@ -105,6 +105,9 @@ pub(crate) fn validate(profile: &Seccomp, native: Arch) -> Result<(Policy<'_>, S
     Ok((policy, Settings { flags, uses_notify, warnings }))
 }
 
+/// The calls by which a runtime hands the filter's descriptor over: runc refuses the first, ours makes the others.
+const HAND_OVER: [&str; 3] = ["write", "sendmsg", "recvmsg"];
+
 /// Returns whether there is a rule for a listener, after checking that there is a listener then.
 fn listener(profile: &Seccomp) -> Result<bool, Error> {
     if profile.listener_metadata.is_some() && profile.listener_path.is_none() {
@@ -112,10 +115,11 @@ fn listener(profile: &Seccomp) -> Result<bool, Error> {
     }
     let notify = |rule: &SeccompSyscall| rule.action == Action::Notify;
     let Some(first) = profile.syscalls.iter().position(notify) else { return Ok(false) };
-    if let Some(rule) =
-        profile.syscalls.iter().position(|rule| notify(rule) && rule.names.iter().any(|n| n == "write"))
-    {
-        return Err(Error::NotifyOnWrite { rule });
+    for (index, rule) in profile.syscalls.iter().enumerate().filter(|(_, rule)| notify(rule)) {
+        let own = HAND_OVER.into_iter().find(|own| rule.names.iter().any(|name| name == own));
+        if let Some(name) = own {
+            return Err(Error::NotifyOnHandOver { rule: index, name });
+        }
     }
     match profile.listener_path {
         Some(_) => Ok(true),
@@ -306,7 +310,7 @@ mod tests {
             ),
             (
                 with_rule(r#""names": ["read", "write"], "action": "SCMP_ACT_NOTIFY""#),
-                "/syscalls/0/action: SCMP_ACT_NOTIFY cannot be used for write",
+                "/syscalls/0/action: SCMP_ACT_NOTIFY cannot be used for write, by which the listener is reached",
             ),
             (
                 with_rule(
