@@ -1,9 +1,10 @@
 //! Who the process is and what it may do. One function for init and exec, so that the two cannot differ.
 //!
 //! Order matters. With no_new_privs the filter is loaded last: just before execve(2), so that it need not allow what
-//! the runtime does, or, when it has an agent, once nothing is left but to talk to the parent. Without it, loading needs CAP_SYS_ADMIN, so the filter
-//! comes before the capabilities are dropped, and the calls after it must pass it: that is docker's default. The
-//! bounding set is dropped while CAP_SETPCAP is still held, the identity changes with the permitted set kept.
+//! the runtime does, or, when it has an agent, once nothing is left but to talk to the parent. Without it, loading
+//! needs CAP_SYS_ADMIN, so the filter comes before the capabilities are dropped, and the calls after it must pass it:
+//! that is docker's default. The bounding set is dropped while CAP_SETPCAP is still held, the identity changes with
+//! the permitted set kept.
 
 use std::os::fd::OwnedFd;
 
@@ -99,14 +100,27 @@ pub(crate) fn label(procfs: &Procfs, process: &Process) -> Result<()> {
             source: Box::new(source),
         })?;
     }
-    if let Some(label) = &process.selinux_label {
-        procfs.write_own("attr/exec", label).map_err(|source| Error::Label {
-            module: "SELinux",
-            label: label.clone(),
-            source: Box::new(source),
-        })?;
+    process.selinux_label.as_ref().map_or(Ok(()), |label| selinux(procfs, "attr/exec", label))
+}
+
+/// Gives keys that are made from now on the process's SELinux label, so that a policy lets it use its own keyring;
+/// execve(2) ends that.
+///
+/// # Errors
+/// As [`label`].
+pub(crate) fn label_keys(process: &Process) -> Result<()> {
+    match &process.selinux_label {
+        Some(label) => selinux(&Procfs::mount()?, "attr/keycreate", label),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn selinux(procfs: &Procfs, file: &str, label: &str) -> Result<()> {
+    procfs.write_own(file, label).map_err(|source| Error::Label {
+        module: "SELinux",
+        label: label.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 /// Drops what is not in `keep` from the bounding set and returns what of it the process holds, and so can keep.

@@ -43,7 +43,7 @@ impl Persona<'_> {
     /// The first thing that the kernel refuses, and a program that is not there.
     pub(crate) fn assume(&self, process: &mut Process) -> Result<CString> {
         limits::apply(process)?;
-        self.join_keyring()?;
+        self.join_keyring(process)?;
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .doing(|| "open the container's root")?;
         program::complete_environment(&root, process);
@@ -69,8 +69,9 @@ impl Persona<'_> {
         Ok(found)
     }
 
-    fn join_keyring(&self) -> Result<()> {
+    fn join_keyring(&self, process: &Process) -> Result<()> {
         let Some(name) = self.keyring else { return Ok(()) };
+        credentials::label_keys(process)?;
         match sys_credentials::join_session_keyring(name) {
             // A kernel without keyrings has none to leak.
             Err(error) if error.errno() == rustix::io::Errno::NOSYS => Ok(()),
