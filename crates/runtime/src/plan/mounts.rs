@@ -8,6 +8,7 @@ use bulkhead_sys::namespace::Kind;
 
 use super::mount_options::{self, Change, Options};
 use super::namespaces::{IdMaps, Namespaces};
+use super::process::id;
 use crate::error::{Error, Result};
 
 /// One mount.
@@ -287,8 +288,8 @@ fn device(device: &bulkhead_spec::Device, pointer: &str) -> Result<Device> {
         major: number(device.major, "major")?,
         minor: number(device.minor, "minor")?,
         mode: device.file_mode.unwrap_or(0o666) & 0o7777,
-        uid: device.uid.unwrap_or(0),
-        gid: device.gid.unwrap_or(0),
+        uid: id(device.uid.unwrap_or(0), format!("{pointer}/uid"))?,
+        gid: id(device.gid.unwrap_or(0), format!("{pointer}/gid"))?,
     })
 }
 
@@ -319,6 +320,16 @@ mod tests {
     fn a_mount_needs_a_type() {
         let error = planned(r#"{"destination":"/x"}"#).unwrap_err().to_string();
         assert_eq!(error, "config.json: /mounts/0/type: a mount that is not a bind mount needs a type");
+    }
+
+    #[test]
+    fn a_device_belongs_to_somebody() {
+        let device = |owner: &str| {
+            let json = format!(r#"{{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, {owner}}}"#);
+            devices(&[serde_json::from_str(&json).unwrap()], &[]).unwrap_err().to_string()
+        };
+        assert!(device(r#""uid": 4294967295"#).starts_with("config.json: /linux/devices/0/uid: "));
+        assert!(device(r#""gid": 4294967295"#).starts_with("config.json: /linux/devices/0/gid: "));
     }
 
     #[test]

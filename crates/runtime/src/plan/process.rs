@@ -164,18 +164,23 @@ impl Process {
     }
 }
 
-fn user_of(user: &bulkhead_spec::User) -> Result<User> {
-    // The kernel reads this one as "leave it as it is", which would be root (setresuid(2)).
-    let check = |id: u32, pointer: String| match id {
+/// Refuses the number that is no id.
+///
+/// The kernel reads it as "leave it as it is", which would be root (setresuid(2), chown(2)).
+pub(super) fn id(id: u32, pointer: String) -> Result<u32> {
+    match id {
         u32::MAX => Err(Error::invalid(pointer, format!("{id} is no id; the largest is {}", u32::MAX - 1))),
         _ => Ok(id),
-    };
+    }
+}
+
+fn user_of(user: &bulkhead_spec::User) -> Result<User> {
     let groups = user.additional_gids.iter().enumerate();
     Ok(User {
-        uid: check(user.uid, "/process/user/uid".to_owned())?,
-        gid: check(user.gid, "/process/user/gid".to_owned())?,
+        uid: id(user.uid, "/process/user/uid".to_owned())?,
+        gid: id(user.gid, "/process/user/gid".to_owned())?,
         groups: groups
-            .map(|(index, group)| check(*group, format!("/process/user/additionalGids/{index}")))
+            .map(|(index, group)| id(*group, format!("/process/user/additionalGids/{index}")))
             .collect::<Result<_>>()?,
         umask: user.umask.unwrap_or(DEFAULT_UMASK) & 0o777,
     })
