@@ -38,12 +38,14 @@ impl Passed {
         self.listening.saturating_add(self.preserved)
     }
 
-    /// Returns the variables that tell the container's process about them; it is process 1 of its pid namespace.
+    /// Returns the variables that tell the calling process, which is the container's, about those of socket activation.
     pub fn variables(self) -> Vec<(&'static str, String)> {
         if self.listening == 0 {
             return Vec::new();
         }
-        let mut variables = vec![("LISTEN_FDS", self.listening.to_string()), ("LISTEN_PID", "1".to_owned())];
+        // In a pid namespace that others share it is not process 1.
+        let own = rustix::process::getpid().to_string();
+        let mut variables = vec![("LISTEN_FDS", self.listening.to_string()), ("LISTEN_PID", own)];
         variables.extend(std::env::var("LISTEN_FDNAMES").map(|names| ("LISTEN_FDNAMES", names)));
         variables
     }

@@ -57,7 +57,8 @@ impl Birth {
         let mut birth = Self { flags, ..Self::default() };
         for (kind, path) in &namespaces.join {
             let namespace = path::open_host(path, OFlags::RDONLY)
-                .doing(|| format!("open the {} namespace to join", kind.link()))?;
+                .doing(|| format!("open the {} namespace to join", kind.link()))
+                .map_err(|error| error.at("/linux/namespaces"))?;
             if let Some(pointer) = plan.change_to(*kind)
                 && is_own(&namespace, *kind)?
             {

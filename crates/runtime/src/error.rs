@@ -146,6 +146,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Names the place in config.json of what a system call failed for.
+    #[must_use]
+    pub fn at(self, pointer: &str) -> Self {
+        match self {
+            Self::System { doing, source } => {
+                Self::System { doing: format!("config.json: {pointer}: {doing}"), source }
+            }
+            other => other,
+        }
+    }
+
     /// Returns an [`Error::Invalid`].
     pub fn invalid(pointer: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { pointer: pointer.into(), reason: reason.into() }

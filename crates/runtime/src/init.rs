@@ -11,6 +11,7 @@ use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{credentials as sys_credentials, net, path, process, signal};
 use rustix::fs::{Mode, OFlags};
 
+use crate::activation::Passed;
 use crate::birth::{self, Birthplace};
 use crate::console;
 use crate::device::{self, Method};
@@ -49,8 +50,8 @@ pub(crate) struct Inheritance<'a> {
     pub root_tree: Option<OwnedFd>,
     /// What hooks are told.
     pub document: &'a Document,
-    /// How many descriptors from 3 on are passed.
-    pub passed: u32,
+    /// Which descriptors from 3 on are passed.
+    pub passed: Passed,
     /// How the root is entered.
     pub entry: Entry,
     /// Name of the session keyring; without one the runtime's is kept.
@@ -322,12 +323,15 @@ fn enter_root(init: &mut Init<'_>) -> Result<()> {
 
 fn assume_persona(init: &mut Init<'_>) -> Result<()> {
     let given = &mut init.given;
+    for (name, value) in given.passed.variables() {
+        given.process.set_variable(name, &value);
+    }
     let persona = Persona {
         filter: given.plan.seccomp.as_ref().map(|filter| &filter.program),
         keyring: given.keyring.as_deref(),
         groups: given.groups,
         in_user_namespace: given.plan.namespaces.has(Kind::User),
-        passed: given.passed,
+        passed: given.passed.count(),
         ignored: given.ignored,
         socket: &given.socket,
         gate: given.gate.as_ref().map(AsFd::as_fd),

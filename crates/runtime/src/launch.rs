@@ -145,11 +145,6 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
 
 /// Adds what does not come from the bundle but from the runtime's own environment.
 fn add_callers_wishes(plan: &mut Plan, request: &Request<'_>) {
-    if let Some(process) = &mut plan.process {
-        for (name, value) in request.passed.variables() {
-            process.set_variable(name, &value);
-        }
-    }
     if request.manager.is_some() {
         notify::add_to(plan, &request.state_root.join(request.id.as_str()));
     }
@@ -204,17 +199,26 @@ impl CgroupPlan {
             Err(bulkhead_cgroup::Error::NoHierarchy) if need == Need::IfPermitted => return Ok(None),
             other => other?,
         };
-        let path = CgroupPath::from_config(plan.cgroup.path.as_deref(), request.id.as_str())?;
+        let path = CgroupPath::from_config(plan.cgroup.path.as_deref(), request.id.as_str())
+            .map_err(|error| Error::invalid("/linux/cgroupsPath", error.to_string()))?;
         let places = Places::find(&host, &path)?;
         let devices = if rights == Rights::Privileged { Devices::Enforced } else { Devices::Untouched };
         let plan = bulkhead_cgroup::Plan::for_container(Some(&plan.cgroup.resources), &host, devices)
-            .map_err(|error| match error {
-                bulkhead_cgroup::Error::Invalid { pointer, reason } => {
-                    Error::invalid(format!("/linux/resources{pointer}"), reason)
-                }
-                other => other.into(),
-            })?;
+            .map_err(of_resources)?;
         Ok(Some(Self { host, places, plan, need }))
+    }
+}
+
+/// Names the place of a limit that cannot be.
+fn of_resources(error: bulkhead_cgroup::Error) -> Error {
+    match error {
+        bulkhead_cgroup::Error::Invalid { pointer, reason } => {
+            Error::invalid(format!("/linux/resources{pointer}"), reason)
+        }
+        bulkhead_cgroup::Error::NoPageSize { .. } => {
+            Error::invalid("/linux/resources/hugepageLimits", error.to_string())
+        }
+        other => other.into(),
     }
 }
 
@@ -245,7 +249,7 @@ impl Attempt<'_> {
         self.dir.save(&state)?;
         self.prepare_notifications()?;
         if let Some(CgroupPlan { places, plan, need, .. }) = cgroup {
-            let made = Cgroup::create(places, &state.cgroup, plan, *need)?;
+            let made = Cgroup::create(places, &state.cgroup, plan, *need).map_err(of_resources)?;
             state.cgroup = made.record();
             self.cgroup = Some(made);
         }
@@ -321,7 +325,7 @@ impl Attempt<'_> {
             prepared: prepare_mounts(plan, with_host_rights)?,
             root_tree: prepare_root(plan, with_host_rights)?,
             document,
-            passed: self.request.passed.count(),
+            passed: self.request.passed,
             entry: self.request.entry,
             keyring: state.keyring_name(),
             groups: idmap::Groups::Allowed,
@@ -481,24 +485,25 @@ impl Attempt<'_> {
 
 /// Sources that need the host's rights, opened before the child loses sight of them.
 fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<OwnedFd>>> {
-    use crate::plan::mounts::Source;
-    plan.mounts
-        .iter()
-        .map(|mount| match &mount.source {
-            Source::Bind { path, reach, idmap } if with_host_rights || idmap.is_some() => {
-                let tree = match idmap {
-                    None => open_early(path, *reach)?,
-                    // Only here can its ids be mapped.
-                    Some(_) => Some(mount::open_source(path, *reach)?),
-                };
-                if let Some(tree) = &tree {
-                    cut_off(plan, tree)?;
-                    idmap.iter().try_for_each(|idmap| map_ids(tree, idmap, path))?;
-                }
-                Ok(tree)
+    use crate::plan::mounts::{Mount, Source};
+    let prepare = |mount: &Mount| match &mount.source {
+        Source::Bind { path, reach, idmap } if with_host_rights || idmap.is_some() => {
+            let tree = match idmap {
+                None => open_early(path, *reach)?,
+                // Only here can its ids be mapped.
+                Some(_) => Some(mount::open_source(path, *reach)?),
+            };
+            if let Some(tree) = &tree {
+                cut_off(plan, tree)?;
+                idmap.iter().try_for_each(|idmap| map_ids(tree, idmap, path))?;
             }
-            _ => Ok(None),
-        })
+            Ok(tree)
+        }
+        _ => Ok(None),
+    };
+    let mounts = plan.mounts.iter().enumerate();
+    mounts
+        .map(|(index, mount)| prepare(mount).map_err(|error: Error| error.at(&format!("/mounts/{index}"))))
         .collect()
 }
 

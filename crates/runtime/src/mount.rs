@@ -43,8 +43,12 @@ pub(crate) struct Context<'a> {
 /// Performs mount number `index` of the plan; returns it if it is to be made read-only when all is in place.
 ///
 /// # Errors
-/// The mount's destination and the call that failed.
+/// The mount's place in the configuration, its destination and the call that failed.
 pub(crate) fn perform(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
+    attempt(context, index, mount).map_err(|error| error.at(&format!("/mounts/{index}")))
+}
+
+fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
     match &mount.source {
         Source::Bind { path, reach, .. } => {
             let prepared = context.prepared.get(index).and_then(Option::as_ref);

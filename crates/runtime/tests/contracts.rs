@@ -152,6 +152,17 @@ fn a_value_that_is_not_supported_is_named_by_its_pointer() {
         ("/linux/sysctl", json!({ "kernel.panic": "1" })),
         ("/hostname", json!("x".repeat(65))),
         ("/mounts/0/destination", json!("")),
+        ("/mounts/0", json!({ "destination": "/x", "type": "dream" })),
+        ("/linux/cgroupsPath", json!("/a/../b")),
+        (
+            "/linux/namespaces",
+            json!([{ "type": "mount" }, { "type": "uts" }, { "type": "pid", "path": "/x" }]),
+        ),
+        (
+            "/linux/devices",
+            json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": u32::MAX }]),
+        ),
+        ("/linux/resources/hugepageLimits", json!([{ "pageSize": "3MB", "limit": 0 }])),
     ]
     .into_iter()
     .enumerate()

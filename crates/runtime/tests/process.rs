@@ -458,6 +458,18 @@ fn descriptors_of_socket_activation_come_before_preserved_ones() {
 }
 
 #[test]
+fn socket_activation_names_the_process_in_a_pid_namespace_that_is_shared() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("shared").without_namespace("pid");
+    let bundle = bundle.script("test $LISTEN_PID = $$ && test $$ != 1 && echo $LISTEN_FDS");
+    let script = "exec 3</dev/null; LISTEN_FDS=1 exec \"$@\"";
+    let run = sandbox.command("sh").args(["-c", script, "sh", env!("CARGO_BIN_EXE_bulkrun"), "--root"]);
+    let run = run.arg(sandbox.state_directory()).args(["run", "--bundle"]).arg(bundle.directory());
+    run.arg(bundle.id()).output().succeeds().prints("1\n");
+}
+
+#[test]
 fn socket_activation_of_another_process_is_not_for_the_container() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
