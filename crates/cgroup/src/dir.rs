@@ -186,7 +186,7 @@ pub(crate) fn read_proc(path: &str) -> Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty()))
         .map_err(|errno| Error::system(path, format!("openat({path})"), errno))?;
-    let mut content = Vec::with_capacity(4 * FIRST_READ);
+    let mut content = Vec::with_capacity(FIRST_READ);
     loop {
         content.reserve(FIRST_READ);
         let count = retry_on_intr(|| rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut content)))

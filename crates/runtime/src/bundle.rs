@@ -1,16 +1,21 @@
 //! The bundle: a directory with a configuration and, as a rule, a root file system.
 
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bulkhead_spec::Config;
+use rustix::buffer::spare_capacity;
 use rustix::fs::OFlags;
+use rustix::io::retry_on_intr;
 
 use crate::error::{Doing, Error, Result, words};
 
 /// The name of the configuration in a bundle.
 pub const CONFIG: &str = "config.json";
+
+/// How much more is read at once from something that is no file.
+const PIPE: usize = 64 * 1024;
 
 /// A bundle that was read.
 #[derive(Debug)]
@@ -68,14 +73,22 @@ impl Bundle {
 /// Reads a configuration. What somebody named may be a pipe; in a bundle that would be waited for in vain.
 fn text(file: &Path, is_named: bool) -> std::io::Result<String> {
     let flags = if is_named { OFlags::empty() } else { OFlags::NONBLOCK };
-    let mut file = std::fs::OpenOptions::new()
+    let file = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags((flags | OFlags::NOCTTY).bits().cast_signed())
         .open(file)?;
-    if !is_named && !file.metadata()?.is_file() {
+    let found = file.metadata()?;
+    if !is_named && !found.is_file() {
         return Err(ErrorKind::Unsupported.into());
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    Ok(text)
+    // Of a file the length is known, so that no empty read is needed to find its end.
+    let length = if found.is_file() { usize::try_from(found.len()).ok() } else { None };
+    let mut bytes = Vec::with_capacity(length.unwrap_or_default() + 1);
+    loop {
+        let count = retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut bytes)))?;
+        if count == 0 || length == Some(bytes.len()) {
+            return String::from_utf8(bytes).map_err(|_| ErrorKind::InvalidData.into());
+        }
+        bytes.reserve(PIPE);
+    }
 }

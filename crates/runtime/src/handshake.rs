@@ -30,7 +30,7 @@ use crate::error::{Doing, Error, Result};
 use crate::watch::{Watch, until_readable};
 
 /// Longest message, in bytes: a chain of errors is cut to it.
-const LIMIT: usize = 16 * 1024;
+const LIMIT: usize = 4 * 1024;
 
 /// What the child says.
 #[derive(Debug)]
