@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use bulkhead_measure::stats::{Experiment, Summary};
+use bulkhead_measure::stats::{Comparison, Experiment, Summary};
 
 use super::start::{Findings, Series};
 
@@ -115,8 +115,13 @@ fn ratios(findings: &Findings, reference: usize) -> Vec<Vec<String>> {
         let experiments = [wall, &batches.wall, &batches.cpu];
         let cells = experiments.map(|experiment| match experiment.compare(index, reference) {
             Some(comparison) => {
-                let ratio = comparison.ratio;
-                format!("{:.2} [{:.2} {:.2}] {}", ratio.estimate, ratio.low, ratio.high, comparison.verdict)
+                let Comparison { ratio, pairs, verdict } = comparison;
+                let mut cell =
+                    format!("{:.2} [{:.2} {:.2}] {verdict}", ratio.estimate, ratio.low, ratio.high);
+                if pairs < experiment.len() {
+                    cell.push_str(&format!(" in {pairs} of {} blocks", experiment.len()));
+                }
+                cell
             }
             None => "–".to_owned(),
         });
@@ -250,7 +255,7 @@ mod tests {
             "400",
             "180",
             "ratio to crun 1.28",
-            "0.50 [0.50 0.50] faster",
+            "0.50 [0.50 0.50] faster in 7 of 8 blocks",
             "2.00 [2.00 2.00] slower",
             "crun 1.28 failed 1 of 8 isolated: exit code 1: no",
             "youki 0.7 does not work here: killed by signal 9",

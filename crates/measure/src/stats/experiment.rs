@@ -96,9 +96,11 @@ impl Experiment {
         self.blocks.iter().filter_map(move |block| Some((block.amount(one)?, block.amount(other)?)))
     }
 
-    /// A generator of its own for each question, so that an answer does not depend on what was asked before.
+    /// A generator of its own for each question, so that an answer does not depend on what was asked before, nor on
+    /// the draws of a schedule that has the same seed.
     pub(super) fn prng(&self, one: usize, other: usize) -> Prng {
-        Prng::new(self.seed ^ ((one as u64) << 32) ^ other as u64)
+        let mut seeds = Prng::new(self.seed ^ ((one as u64) << 32) ^ other as u64);
+        Prng::new(!seeds.next_bits())
     }
 }
 
