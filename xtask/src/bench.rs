@@ -66,6 +66,9 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
 fn parse(mut parser: Parser) -> Result<Arguments> {
     match parser.next()? {
         Some(lexopt::Arg::Value(word)) if word == "start" => {}
+        Some(option @ (lexopt::Arg::Long(_) | lexopt::Arg::Short(_))) => {
+            return Err(option.unexpected()).context(USAGE);
+        }
         _ => bail!("{USAGE}"),
     }
     let mut arguments = Arguments {

@@ -43,6 +43,11 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
+            if asks_for_help(&error) {
+                // What a command says about itself when it does not know an option.
+                println!("{error}");
+                return ExitCode::SUCCESS;
+            }
             eprintln!("error: {error:#}");
             let interrupted = error.downcast_ref::<interrupt::Interrupted>();
             interrupted.map_or(ExitCode::FAILURE, |interrupted| ExitCode::from(interrupted.code()))
@@ -73,6 +78,14 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
         Some("vm") => vm::run(parser),
         Some("help") => Ok(help()),
         _ => bail!("no command {}; cargo xtask --help lists them", command.display()),
+    }
+}
+
+/// No command has an option for help, so each refuses it.
+fn asks_for_help(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(lexopt::Error::UnexpectedOption(option)) => option == "--help" || option == "-h",
+        _ => false,
     }
 }
 

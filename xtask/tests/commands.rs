@@ -293,3 +293,13 @@ fn help_names_every_command() {
     assert_eq!(output.status.code(), Some(1));
     assert_has(&String::from_utf8_lossy(&output.stderr), &["no command nonsense", "cargo xtask --help"]);
 }
+
+#[test]
+fn every_command_helps() {
+    for command in ["bench", "debian", "demo", "faults", "peers", "test", "tidy", "vm"] {
+        let output = Command::new(XTASK).args([command, "--help"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && output.stderr.is_empty(), "{command} refuses to help: {output:?}");
+        assert!(text.contains(&format!("usage: cargo xtask {command}")), "{command} says {text:?}");
+    }
+}
