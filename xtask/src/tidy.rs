@@ -19,6 +19,7 @@ mod externals;
 mod layers;
 mod licences;
 mod links;
+mod map;
 mod metadata;
 mod names;
 mod places;
@@ -39,6 +40,7 @@ const RULES: &[(&str, Rule)] = &[
     ("modules are named after what they hold", names::check),
     ("files and functions hold one thought", sizes::check),
     ("public items are documented", docs::check),
+    ("the map has every module of the runtime", map::check),
     ("lints and tests are not switched off", attributes::check),
     ("tests that skip themselves are counted", skips::check),
     ("no text names the machine it was written on", places::check),
