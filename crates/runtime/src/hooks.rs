@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bulkhead_sys::process;
 use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Signal};
 
 use crate::error::{Error, Result, words};
 use crate::lifecycle::Status;
@@ -107,6 +108,10 @@ impl Runner<'_> {
     fn one(&self, hook: &Hook, text: &[u8]) -> std::result::Result<(), String> {
         let complaints = rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC).map(File::from).ok();
         let mut command = command(hook, self.document.directory.as_deref(), text, complaints.as_ref());
+        if hook.timeout.is_some() || self.watch.is_some() {
+            // What it starts is killed with it.
+            command.process_group(0);
+        }
         let mut child = process::spawn(&mut command).map_err(|error| words(&error))?;
         if let Some(mut stdin) = child.stdin.take() {
             // A hook that does not read its input is within its rights.
@@ -174,6 +179,10 @@ fn wait(
         }
         Err(error) => format!("{error}, and it was killed"),
     };
+    // Not waited for yet, so that the number is still its own.
+    if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
     let _ = child.kill();
     let _ = child.wait();
     Err(why)

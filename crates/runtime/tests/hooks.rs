@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use bulkhead_testkit::{Bundle, Sandbox, is_root, requires};
+use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
 use serde_json::{Value, json};
 
 /// The hooks in the order of a container's life.
@@ -311,6 +311,23 @@ fn a_hook_that_outlasts_its_timeout_is_killed() {
     let is_gone =
         !fs::read_to_string(format!("/proc/{}/comm", pid.trim())).is_ok_and(|name| name == "sleep\n");
     assert!(is_gone, "the hook {pid} is killed");
+}
+
+#[test]
+fn what_a_hook_has_started_is_killed_with_it() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let pid_file = sandbox.directory().join("notes/pid");
+    let script = format!("/bin/sleep 1000 & echo $! > {}; wait", pid_file.display());
+    let bundle = with_notes(&sandbox, "family").edit(|config| {
+        config["hooks"]["createRuntime"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1 }]);
+    });
+    sandbox.run(&bundle).output().exits_with(1).complains("timeout of 1 s");
+    let pid = note(&sandbox, "pid");
+    wait_until("the child of the hook is gone", || {
+        !fs::read_to_string(format!("/proc/{}/comm", pid.trim())).is_ok_and(|name| name == "sleep\n")
+    });
 }
 
 #[test]
