@@ -4,13 +4,14 @@
 //! a lock that another thread held would stay locked in the copy for ever.
 #![expect(unsafe_code, reason = "clone3(2) duplicates the process; see the safety comment")]
 
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bulkhead_sys as sys;
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::watch::until_readable;
 
@@ -44,7 +45,38 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With this exit status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Somebody else has waited for it.
+    Unknown,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "exit status {status}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::Unknown => f.write_str("it is gone"),
+        }
+    }
+}
+
 impl Child {
+    /// Waits for the end of the process and tells how it was; it can still be waited for.
+    pub(crate) fn end(&self) -> End {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options).ok().flatten();
+        let ended = |status: WaitIdStatus| {
+            status.terminating_signal().map(End::Signal).or(status.exit_status().map(End::Status))
+        };
+        status.and_then(ended).unwrap_or(End::Unknown)
+    }
+
     /// Kills the process and waits until it has ended, at most for `patience`: one that is frozen dies when it is thawed.
     pub fn put_an_end_to(&self, patience: Duration) {
         // It may have ended by itself; then only the waiting is left.

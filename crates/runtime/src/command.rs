@@ -132,6 +132,7 @@ pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
     let proxy = Manager::of_caller().map(|manager| manager.listen(&container.dir)).transpose()?;
     let pidfd = container.pidfd();
     gate::open(&container.dir)?;
+    log.debug(format_args!("the program of container {id} runs"));
     // It is complete: a hook may use it, also by commands that lock it.
     container.dir.unlock()?;
     if let Err(error) = after_start(&container) {

@@ -169,11 +169,13 @@ impl Container {
         };
         // Twice, if need be: a foreground `run` has nobody after it to try again.
         release().or_else(|_| release())?;
+        log.debug(format_args!("the cgroup of container {} is gone", self.state.id));
         let document = Document::new(&self.state, None);
         let runner = Runner { document: &document, status: Status::Stopped, watch: None };
         for warning in runner.run_all("poststop", &ending.hooks) {
             log.warn(warning);
         }
+        log.debug(format_args!("container {} is removed", self.state.id));
         self.dir.remove()
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_sys::message;
 
 use crate::error::{Doing, Error, Result};
+use crate::plan::Filter;
 
 /// Writes the pid into a file that appears complete, by a rename.
 ///
@@ -53,22 +54,27 @@ pub(crate) fn descriptor(socket: &Path, descriptor: BorrowedFd<'_>, text: &str) 
     message::send(&stream, text.as_bytes(), &[descriptor]).doing(doing)
 }
 
-/// Sends the notification descriptor to an agent (config-linux.md, "The Container Process State").
+/// Sends the notification descriptor of a process to its filter's agent (config-linux.md, "The Container Process
+/// State").
 ///
 /// # Errors
-/// As connect(2) and sendmsg(2).
+/// A filter without an agent; as connect(2) and sendmsg(2).
 pub(crate) fn listener(
-    socket: &Path,
+    filter: Option<&Filter>,
     listener: BorrowedFd<'_>,
     pid: i32,
-    metadata: &str,
     state: bulkhead_spec::State,
 ) -> Result<()> {
+    let Some((socket, metadata)) =
+        filter.and_then(|filter| Some((filter.listener.as_ref()?, &filter.metadata)))
+    else {
+        return Err(Error::invalid("/linux/seccomp/listenerPath", "there is no socket to notify"));
+    };
     let document = bulkhead_spec::ContainerProcessState {
         oci_version: bulkhead_spec::OCI_VERSION.to_owned(),
         fds: vec![bulkhead_spec::SECCOMP_FD_NAME.to_owned()],
         pid,
-        metadata: metadata.to_owned(),
+        metadata: metadata.clone(),
         state,
     };
     let text = serde_json::to_string(&document)

@@ -9,7 +9,6 @@ use bulkhead_cgroup::{Doors, Joiner, SubCgroups};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{credentials as sys_credentials, path, process as sys_process, schedule, signal};
 use rustix::fs::OFlags;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::birth::{Birth, Birthplace};
 use crate::clone::Child;
@@ -18,7 +17,7 @@ use crate::error::{Doing, Error, Result, chain};
 use crate::handshake::{self, Said};
 use crate::host::{self, Rights};
 use crate::idmap::{self, Groups};
-use crate::limits::{self, OomScore};
+use crate::limits;
 use crate::log::Log;
 use crate::persona::Persona;
 use crate::plan::Plan;
@@ -86,6 +85,7 @@ pub fn start(request: &Request<'_>, process: Process, log: &Log) -> Result<Joine
     let (rlimits, oom_score_adj) = (process.rlimits.clone(), process.oom_score_adj);
     let (parent, socket) = handshake::pair()?;
     let child = clone_child(request, process, (&parent, socket), rights)?;
+    log.debug(format_args!("process {} joins container {}", child.pid, request.container.state.id));
     let mut attempt = Attempt { request, child, log };
     match attempt.converse(&parent, &rlimits, oom_score_adj, rights) {
         Ok(master) => Ok(Joined { child: attempt.child, master }),
@@ -236,13 +236,8 @@ impl Attempt<'_> {
         if self.request.plan.namespaces.has(Kind::User) {
             limits::raise_hard_limits(self.child.pid, rlimits)?;
         }
-        if let Some(value) = oom_score_adj {
-            let in_user_namespace = rights == Rights::Unprivileged || !host::is_real_root()?;
-            if limits::set_oom_score(self.child.pid, value, in_user_namespace)? == OomScore::Inherited {
-                self.log.warn(format!(
-                    "the out-of-memory score stays as inherited: {value} needs CAP_SYS_RESOURCE"
-                ));
-            }
+        if let Some(score) = oom_score_adj {
+            limits::set_oom_score(self.child.pid, score, rights, self.log)?;
         }
         let mut master = None;
         loop {
@@ -274,26 +269,14 @@ impl Attempt<'_> {
     }
 
     fn deliver_listener(&self, listener: &OwnedFd) -> Result<()> {
-        let filter = self.request.plan.seccomp.as_ref();
-        let Some((path, metadata)) =
-            filter.and_then(|filter| Some((filter.listener.as_ref()?, &filter.metadata)))
-        else {
-            return Err(Error::invalid("/linux/seccomp/listenerPath", "there is no socket to notify"));
-        };
         let container = self.request.container;
         let init = container.state.process.map(|process| process.pid);
         let state = crate::hooks::Document::new(&container.state, init).with_status(container.status()?);
-        deliver::listener(path, listener.as_fd(), self.child.pid, metadata, state)
+        deliver::listener(self.request.plan.seccomp.as_ref(), listener.as_fd(), self.child.pid, state)
     }
 
     fn died(&self) -> Error {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), options).ok().flatten();
-        let how = match status.and_then(|status| status.terminating_signal()) {
-            Some(signal) => format!("killed by signal {signal}"),
-            None => "it is gone".to_owned(),
-        };
-        Error::InitDied { how, hint: "" }
+        Error::InitDied { how: self.child.end().to_string(), hint: "" }
     }
 
     fn undo(self) {

@@ -10,12 +10,11 @@ use bulkhead_sys::mount::{Attributes, Propagation, Reach, set_attributes};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{credentials, signal};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::activation::Passed;
 use crate::birth::Birth;
 use crate::bundle::{Bundle, CONFIG};
-use crate::clone::{Child, LAST_BREATH};
+use crate::clone::{Child, End, LAST_BREATH};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
 use crate::hooks::{Document, Runner};
@@ -24,7 +23,7 @@ use crate::id::ContainerId;
 use crate::idmap;
 use crate::init::{self, Inheritance};
 use crate::lifecycle::Status;
-use crate::limits::{self, OomScore};
+use crate::limits;
 use crate::log::Log;
 use crate::notify::{Manager, Proxy};
 use crate::plan::Plan;
@@ -128,6 +127,7 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
         log.warn(warning);
     }
     let dir = StateDir::create(request.state_root, request.id)?;
+    log.debug(format_args!("recorded in {}", dir.path("").display()));
     let mut attempt =
         Attempt { plan: &plan, request, log, dir, cgroup: None, child: None, document: None, proxy: None };
     match attempt.make(bundle, &cgroup, rights) {
@@ -251,6 +251,9 @@ impl Attempt<'_> {
         if let Some(CgroupPlan { places, plan, need, .. }) = cgroup {
             let made = Cgroup::create(places, &state.cgroup, plan, *need).map_err(of_resources)?;
             state.cgroup = made.record();
+            for path in made.paths().values() {
+                self.log.debug(format_args!("its cgroup is {path}"));
+            }
             self.cgroup = Some(made);
         }
         let document = Document::new(&state, None);
@@ -259,11 +262,19 @@ impl Attempt<'_> {
         state.process = Some(ProcessId { pid: child.pid, start_time: 0 });
         self.document = Some(Document::new(&state, Some(child.pid)));
         self.child = Some(child);
+        let namespaces = &self.plan.namespaces;
+        self.log.debug(format_args!(
+            "its process is {}, with new namespaces {:?}, and {:?} to join",
+            self.child.as_ref().map_or(0, |child| child.pid),
+            namespaces.new_kinds(),
+            namespaces.join
+        ));
         let master = self.converse(&parent, &mut state, rights)?;
         if self.request.start == Start::AtOnce {
             if let Said::Failed(chain) = parent.hear(self.request.watch)? {
                 return Err(Error::Init { chain });
             }
+            self.log.debug("its program runs");
             // It is complete: a hook may use it, also by commands that lock it.
             self.dir.unlock()?;
             if let Err(error) = self.after_start() {
@@ -352,14 +363,19 @@ impl Attempt<'_> {
         loop {
             match parent.hear(self.request.watch)? {
                 Said::Prepared => {
+                    self.log.debug("its mounts and devices are made, and hooks may run");
                     // For hooks that ask about their container, and for whoever must remove it while one hangs.
                     state.process = Some(ProcessId { pid, start_time: host::process_stat(pid)?.start_time });
                     self.dir.save(state)?;
                     self.creation_hooks()?;
                     parent.proceed()?;
                 }
-                Said::Console(terminal) => master = self.deliver_console(terminal)?,
+                Said::Console(terminal) => {
+                    self.log.debug("it has a terminal");
+                    master = self.deliver_console(terminal)?;
+                }
                 Said::Listener(listener) => {
+                    self.log.debug("its filter asks an agent");
                     self.deliver_listener(&listener, pid, state)?;
                     parent.proceed()?;
                 }
@@ -368,6 +384,7 @@ impl Attempt<'_> {
                 Said::Born(..) | Said::Nothing => return Err(self.died()),
             }
         }
+        self.log.debug("it is in its root, with its identity, and has found its program");
         self.after_setup(pid, state)?;
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
         Ok(master)
@@ -380,15 +397,8 @@ impl Attempt<'_> {
         if let Some(maps) = self.plan.maps() {
             idmap::write(pid, maps, rights == Rights::Privileged)?;
         }
-        let Some(value) = self.plan.process.as_ref().and_then(|process| process.oom_score_adj) else {
-            return Ok(());
-        };
-        let in_user_namespace = rights == Rights::Unprivileged || !host::is_real_root()?;
-        if limits::set_oom_score(pid, value, in_user_namespace)? == OomScore::Inherited {
-            self.log
-                .warn(format!("the out-of-memory score stays as inherited: {value} needs CAP_SYS_RESOURCE"));
-        }
-        Ok(())
+        let score = self.plan.process.as_ref().and_then(|process| process.oom_score_adj);
+        score.map_or(Ok(()), |score| limits::set_oom_score(pid, score, rights, self.log))
     }
 
     /// Records the process; only then may it execute the user's program.
@@ -427,34 +437,17 @@ impl Attempt<'_> {
     }
 
     fn deliver_listener(&self, listener: &OwnedFd, pid: i32, state: &State) -> Result<()> {
-        let filter = self.plan.seccomp.as_ref();
-        let Some((path, metadata)) =
-            filter.and_then(|filter| Some((filter.listener.as_ref()?, &filter.metadata)))
-        else {
-            return Err(Error::invalid("/linux/seccomp/listenerPath", "there is no socket to notify"));
-        };
-        let document = Document::new(state, Some(pid));
-        deliver::listener(path, listener.as_fd(), pid, metadata, document.with_status(Status::Creating))
+        let document = Document::new(state, Some(pid)).with_status(Status::Creating);
+        deliver::listener(self.plan.seccomp.as_ref(), listener.as_fd(), pid, document)
     }
 
     /// Says how the child ended, which it could not say itself.
     fn died(&self) -> Error {
-        let status = self.child.as_ref().and_then(|child| {
-            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
-                .ok()
-                .flatten()
-        });
-        let signal = status.as_ref().and_then(|status| status.terminating_signal());
-        let how = match (&status, signal) {
-            (_, Some(signal)) => format!("killed by signal {signal}"),
-            (Some(status), None) => format!("exit status {}", status.exit_status().unwrap_or(-1)),
-            (None, None) => "it is gone".to_owned(),
-        };
-        let killed = signal == Some(rustix::process::Signal::KILL.as_raw());
-        let oom =
-            killed && self.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kill_count().is_ok_and(|n| n > 0));
+        let end = self.child.as_ref().map_or(End::Unknown, Child::end);
+        let oom = end == End::Signal(signal::KILL)
+            && self.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kill_count().is_ok_and(|n| n > 0));
         let hint = if oom { " by the kernel: its memory limit is too low even to start it" } else { "" };
-        Error::InitDied { how, hint }
+        Error::InitDied { how: end.to_string(), hint }
     }
 
     /// Takes back what was made, the last first. What cannot be taken back stays recorded for `delete`.

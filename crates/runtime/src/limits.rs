@@ -5,6 +5,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Rlimit as RawRlimit};
 
 use crate::error::{Doing, Error, Result};
+use crate::host::{self, Rights};
+use crate::log::Log;
 use crate::plan::process::{Process, Rlimit};
 
 /// Sets the resource limits of the calling process.
@@ -43,31 +45,23 @@ fn set(pid: Option<i32>, limit: &Rlimit, value: RawRlimit) -> Result<()> {
     })
 }
 
-/// What of the out-of-memory score could not be had.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum OomScore {
-    /// It is as asked.
-    Set,
-    /// It stays as inherited: in a user namespace nobody may lower it.
-    Inherited,
-}
-
-/// Sets the out-of-memory score adjustment of another process.
+/// Sets the out-of-memory score adjustment of another process. In a user namespace nobody may lower it: then it stays as
+/// inherited, with a warning.
 ///
 /// # Errors
 /// EACCES when it would be lowered without CAP_SYS_RESOURCE outside a user namespace.
-pub(crate) fn set_oom_score(pid: i32, value: i32, in_user_namespace: bool) -> Result<OomScore> {
-    let path = format!("/proc/{pid}/oom_score_adj");
-    match std::fs::write(&path, value.to_string()) {
-        Ok(()) => Ok(OomScore::Set),
-        Err(error) if in_user_namespace && error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Ok(OomScore::Inherited)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(error).doing(|| {
-            format!("set the out-of-memory score to {value}: lowering it needs CAP_SYS_RESOURCE, which the runtime lacks")
-        }),
-        Err(error) => Err(error).doing(|| format!("set the out-of-memory score to {value}")),
+pub(crate) fn set_oom_score(pid: i32, value: i32, rights: Rights, log: &Log) -> Result<()> {
+    let denied = match std::fs::write(format!("/proc/{pid}/oom_score_adj"), value.to_string()) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => error,
+        written => return written.doing(|| format!("set the out-of-memory score to {value}")),
+    };
+    if rights == Rights::Unprivileged || !host::is_real_root()? {
+        log.warn(format!("the out-of-memory score stays as inherited: {value} needs CAP_SYS_RESOURCE"));
+        return Ok(());
     }
+    Err(denied).doing(|| {
+        format!("set the out-of-memory score to {value}: lowering it needs CAP_SYS_RESOURCE, which the runtime lacks")
+    })
 }
 
 /// Forgets on which CPUs the runtime's caller ran: the container's cpuset decides, as under runc.

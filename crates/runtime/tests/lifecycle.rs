@@ -120,6 +120,27 @@ fn force_removes_a_record_that_cannot_be_read() {
 }
 
 #[test]
+fn debug_tells_the_story_of_a_container() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("story").args(["true"]);
+    let log = sandbox.directory().join("log");
+    let run = |flags: &[&str]| {
+        let run = sandbox.runtime().args(flags).arg("--log").arg(&log).args(["run", "--bundle"]);
+        run.arg(bundle.directory()).arg(bundle.id()).output().succeeds().prints("");
+        let lines = fs::read_to_string(&log).unwrap_or_default();
+        fs::remove_file(&log).ok();
+        lines
+    };
+    let story = run(&["--debug"]);
+    let places = ["recorded in", "its cgroup is", "its process is", "program runs", "is removed"]
+        .map(|words| story.find(words).unwrap_or_else(|| panic!("{words} is missing in\n{story}")));
+    assert!(places.is_sorted(), "the order is that of the events\n{story}");
+    assert!(story.lines().all(|line| line.contains("level=debug")), "{story}");
+    assert_eq!(run(&[]), "", "without the flag nothing is said");
+}
+
+#[test]
 fn a_created_container_can_be_deleted_without_force() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
