@@ -194,6 +194,8 @@ fn an_interrupted_demo_leaves_nothing() {
     for (signal, to_all, code) in
         [(Signal::INT, true, 130), (Signal::TERM, false, 143), (Signal::HUP, false, 129)]
     {
+        // What nohup or a script's `&` makes the test ignore, the demo would ignore too.
+        bulkhead_sys::signal::reset(signal.as_raw()).unwrap();
         let demo = Sleeping::start(&programs);
         let layer = demo.layer();
         assert!(layer.exists(), "{} is not there while the demo runs", layer.display());
