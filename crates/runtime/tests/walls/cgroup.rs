@@ -74,8 +74,8 @@ fn the_cgroup_mounts_cannot_be_written() {
     }
 }
 
-/// A recursive `ro` of the cgroup mount closes every hierarchy in it. Must fail when only the mount's own attributes are
-/// read: each hierarchy is a mount of its own, in which the container's root makes a group.
+/// A recursive `ro` of the cgroup mount closes every hierarchy in it. Seen to fail when only the mount's own attributes
+/// are read: each hierarchy is a mount of its own, in which the container's root makes a group.
 #[test]
 fn a_recursive_read_only_closes_every_cgroup_mount() {
     requires!(is_root(), "needs root");

@@ -52,8 +52,8 @@ fn only_as_many_descriptors_are_passed_as_were_asked_for() {
     leaking(&sandbox, &verb).output().succeeds().prints("0\n1\n2\n3\n");
 }
 
-/// Hooks of the host have their three streams. Needs `fds::keep_from_programs`. Must fail without it: 3, 5, 9 and 63 are
-/// there, with the rights with which the caller opened them.
+/// Hooks of the host have their three streams. Needs `fds::keep_from_programs`. Seen to fail without it: 3, 5, 9 and 63
+/// are there, with the rights with which the caller opened them.
 #[test]
 fn a_hook_has_three_descriptors_whatever_the_caller_leaks() {
     requires!(is_root(), "needs root");
