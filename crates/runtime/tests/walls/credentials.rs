@@ -69,7 +69,7 @@ fn an_ordinary_user_has_no_effective_capabilities_of_an_ordinary_program() {
     }
 }
 
-/// Needs `plan::process::user_of` to look. Must fail without: setresuid(2) reads the largest number as "as it is", and
+/// Needs `plan::process::id` to look. Must fail without: setresuid(2) reads the largest number as "as it is", and
 /// who was to be an ordinary user is root.
 #[test]
 fn the_id_that_means_no_change_makes_nobody_root() {
@@ -81,7 +81,7 @@ fn the_id_that_means_no_change_makes_nobody_root() {
     let bundle = sandbox.bundle("joining").args(["sleep", "1000"]);
     sandbox.launch(&bundle);
     let joining = exec(&sandbox, &["--user", "4294967295"], &bundle, &["id"]);
-    joining.output().exits_with(1).complains("4294967295");
+    joining.output().exits_with(255).complains("4294967295");
 }
 
 /// Needs the bounding set to be shrunk. Must fail without `drop_bounding`: a set-user-ID program has them all.
