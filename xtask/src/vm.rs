@@ -3,9 +3,9 @@
 //! ```text
 //!   host                                       guest (QEMU, emulated: needs no right and no KVM)
 //!   emulator QEMU
-//!   kernel   vmlinuz, modules      ──────────► kernel; second disk /lib/modules
-//!   image    a Debian              ──────────► first disk /, changes are thrown away
-//!   payload  programs, job         ──────────► third disk /payload; programs appear at their host's paths
+//!   kernel   vmlinuz, modules      ──────────► kernel, a disk for /lib/modules
+//!   image    a Debian              ──────────► a disk for /, changes are thrown away
+//!   payload  programs, job         ──────────► a disk for /payload; programs appear at their host's paths
 //!   boot     starts QEMU, listens              guest: the same xtask as /payload/guest
 //!            console, output, report ◄──────── three serial ports
 //!   results  one report

@@ -13,8 +13,8 @@ use super::job::Word;
 use super::{Machine, emulator, guest, image};
 use crate::{cache, workspace};
 
-/// A guest needs 15 seconds to boot where nothing else runs.
-const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// A guest needs 10 seconds to boot where nothing else runs.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// A guest that has ended its job switches itself off at once.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ const HARDWARE: &[&str] = &[
 ];
 
 /// Quiet, fast, and off after a panic.
-const KERNEL_WORDS: &str = "console=ttyS0 root=/dev/nvme0n1 rootfstype=ext4 rw rootwait panic=-1 quiet loglevel=4 \
+const KERNEL_WORDS: &str = "console=ttyS0 rootfstype=ext4 rw rootwait panic=-1 quiet loglevel=4 \
 no_timer_check tsc=reliable mitigations=off nokaslr audit=0 systemd.show_status=0";
 
 /// The directory of one guest: its payload, what it says, and what was said about it.
@@ -174,7 +174,11 @@ impl Guest {
         command.args(["-chardev", "stdio,id=output", "-serial", "chardev:output"]);
         command.arg("-serial").arg(format!("file:{}", run.report().display()));
         command.arg("-kernel").arg(&kernel.program);
-        command.arg("-append").arg(format!("{KERNEL_WORDS} init={}", guest::STUB_PLACE));
+        command.arg("-append").arg(format!(
+            "{KERNEL_WORDS} root={} init={}",
+            image::root(),
+            guest::STUB_PLACE
+        ));
         command.stdin(Stdio::null()).stderr(create("emulator")?);
         command.stdout(match output {
             Output::Shown => Stdio::inherit(),

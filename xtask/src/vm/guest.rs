@@ -24,18 +24,25 @@ pub(super) const WORD: &str = "guest";
 /// Executed by the kernel as process 1.
 pub(super) const STUB_PLACE: &str = "/sbin/bulkhead-guest";
 
-/// The disks are scanned while this runs, hence the loop.
+/// The disks are still being found while this runs, hence the loops. mount(8) looks for labels in /proc and /sys.
 pub(super) const STUB: &str = "\
 #!/bin/sh
 mount -t devtmpfs dev /dev 2>/dev/null
-until [ -b /dev/nvme0n3 ]; do sleep 0.1; done
-mount -t ext4 -o noatime /dev/nvme0n3 /payload && exec /payload/guest vm guest init
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mkdir -p /lib/modules
+until mount -r LABEL=bulkhead-modules /lib/modules 2>/dev/null; do sleep 0.1; done
+until mount LABEL=bulkhead-payload /payload 2>/dev/null; do sleep 0.1; done
+exec /payload/guest vm guest init
 ";
 
-/// Where the kernel's modules are.
-const MODULES_DISK: &str = "/dev/nvme0n2";
+/// The label of the disk with the kernel's modules.
+pub(super) const MODULES_LABEL: &str = "bulkhead-modules";
 
-/// Where the third disk is mounted.
+/// The label of the disk with programs and job.
+pub(super) const PAYLOAD_LABEL: &str = "bulkhead-payload";
+
+/// Where that is mounted.
 const PAYLOAD: &str = "/payload";
 
 /// In the payload: this program.

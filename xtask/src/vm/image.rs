@@ -7,7 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{disk, guest};
+use super::disk::{self, Name};
+use super::guest;
 use crate::apt::Archive;
 use crate::{cache, invoke};
 
@@ -32,7 +33,10 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// Raise it when this file makes something else of the same packages.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
+
+/// By which the kernel knows the disk.
+const SIGNATURE: u32 = 0x6275_6c6b;
 
 /// Nothing in a guest reads these.
 const UNUSED: &[&str] =
@@ -49,6 +53,11 @@ pub(super) fn ensure() -> Result<PathBuf> {
     Ok(directory.join("root.img"))
 }
 
+/// How the kernel is told where its root is.
+pub(super) fn root() -> String {
+    format!("PARTUUID={SIGNATURE:08x}-01")
+}
+
 fn make(directory: &Path) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "debootstrap needs root");
     let archive = Archive::of_this_machine()?;
@@ -56,7 +65,7 @@ fn make(directory: &Path) -> Result<()> {
     let root = directory.join("root");
     bootstrap(&archive, &root)?;
     settle(&root)?;
-    disk::from_directory(&root, &directory.join("root.img"), FREE)?;
+    disk::from_directory(&root, &directory.join("root.img"), FREE, Name::Signature(SIGNATURE))?;
     cache::remove(&root)
 }
 

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::disk;
+use super::disk::{self, Name};
+use super::guest;
 use crate::apt::{self, Archive};
 use crate::{cache, invoke};
 
@@ -16,7 +17,7 @@ const PACKAGE: &str = "linux-image-cloud-amd64";
 const PARTS: &[&str] = &["linux-image-", "linux-binary-", "linux-modules-"];
 
 /// Raise it when this file makes something else of the same packages.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Modules of devices that a guest does not have.
 const UNUSED: &[&str] = &[
@@ -101,7 +102,7 @@ impl Kernel {
         }
         let depmod = if invoke::in_path("depmod") { "depmod" } else { "/sbin/depmod" };
         invoke::quietly(Command::new(depmod).arg("-b").arg(&root).arg(&version))?;
-        disk::from_directory(modules, &directory.join("modules.img"), 0)?;
+        disk::from_directory(modules, &directory.join("modules.img"), 0, Name::Label(guest::MODULES_LABEL))?;
         fs::write(directory.join("version"), version).context("write the kernel's version")?;
         cache::remove(&root)
     }

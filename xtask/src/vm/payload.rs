@@ -7,8 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::boot::Run;
+use super::disk::{self, Name};
+use super::guest;
 use super::job::{Init, Job, Work};
-use super::{disk, guest};
 use crate::invoke;
 
 /// What a job may write beside its files.
@@ -44,7 +45,7 @@ impl Payload {
         let job = Job { init: self.init, places: self.with, work: self.work };
         let job = serde_json::to_vec_pretty(&job).context("write the job")?;
         fs::write(stage.join(guest::JOB), job).context("write the job")?;
-        disk::from_directory(&stage, &run.payload(), FREE)?;
+        disk::from_directory(&stage, &run.payload(), FREE, Name::Label(guest::PAYLOAD_LABEL))?;
         crate::cache::remove(&stage)
     }
 }

@@ -18,7 +18,14 @@ use crate::workspace;
 const PACKAGES: &[&str] = &["crates/cgroup", "crates/runtime", "crates/sys", "crates/testkit"];
 
 /// What differs most on the machine that users have, by target or by target and beginning of a name.
-const CORE: &[&str] = &["cgroup::real", "runtime::cgroups"];
+const CORE: &[&str] = &[
+    "cgroup::real",
+    "runtime::cgroups",
+    "runtime::exec::",
+    "runtime::lifecycle",
+    "runtime::rootfs",
+    "runtime::rootless",
+];
 
 /// Mostly pure code, which is the same everywhere and slow to emulate: only a filter reaches it.
 const PURE: &[&str] = &["cgroup::bulkhead_cgroup", "cgroup::plans", "runtime::bulkhead_runtime"];
@@ -27,7 +34,7 @@ const PURE: &[&str] = &["cgroup::bulkhead_cgroup", "cgroup::plans", "runtime::bu
 const TEST_LIMIT: Duration = Duration::from_secs(180);
 
 /// Boots after which a machine is given up; each costs the tests that ran when it died.
-const BOOTS: usize = 4;
+const BOOTS: usize = 3;
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(20);

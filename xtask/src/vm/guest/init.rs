@@ -12,11 +12,8 @@ use rustix::mount::{MountFlags, mount, mount_bind_recursive};
 use rustix::process::{WaitOptions, wait};
 
 use super::port::Reporter;
-use super::{FILES, MODULES_DISK, PAYLOAD, PROGRAM, in_payload};
+use super::{FILES, PAYLOAD, PROGRAM, in_payload};
 use crate::vm::job::{Init, Job, Word};
-
-/// Where programs look for them.
-const MODULES: &str = "/lib/modules";
 
 const UNITS: &str = "/run/systemd/system";
 const GENERATORS: &str = "/lib/systemd/system-generators";
@@ -90,11 +87,7 @@ const MASKED: &[&str] = &[
 
 /// Returns only what the host has to be told of a failure.
 pub(super) fn run(job: &Job, _reporter: &Reporter) -> Result<Word> {
-    mount_on("/proc", c"proc", c"")?;
-    mount_on("/sys", c"sysfs", c"")?;
     mount_on("/run", c"tmpfs", c"mode=755")?;
-    fs::create_dir_all(MODULES).context("make a directory for modules")?;
-    mount(MODULES_DISK, MODULES, c"ext4", MountFlags::RDONLY, None).context("mount the kernel's modules")?;
     let files = Path::new(PAYLOAD).join(FILES);
     job.places.iter().try_for_each(|place| show(&files, place))?;
     match job.init {
