@@ -100,6 +100,11 @@ fn violations(workspace: &Workspace) -> Vec<Violation> {
     found
 }
 
+/// How many crates from elsewhere the privileged program links.
+pub(crate) fn linked_by_the_privileged_program() -> Result<usize> {
+    Ok(links::linked(&Metadata::load()?).len())
+}
+
 impl Workspace {
     fn load() -> Result<Self> {
         let root = crate::workspace::root()?;

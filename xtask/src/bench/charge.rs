@@ -1,6 +1,8 @@
-//! What the set-up costs the container: memory that its cgroup is charged before its program runs.
+//! What a container costs itself before its program runs: memory that its cgroup is charged.
+//!
+//! Counters of a cgroup do not tell: the kernel charges each CPU 64 pages in advance. The least limit does under which
+//! the thing still works.
 
-use super::machine;
 use super::platform::Platform;
 use super::stopwatch::Stopwatch;
 
@@ -11,40 +13,45 @@ const LARGEST: i64 = 16 * 1024;
 /// Where the search ends: two limits this close are one.
 const STEP: i64 = 16;
 
-/// Two ways to look at the same charge.
+/// How often a limit must do: on which CPU something runs decides how much of the advance is used.
+const TIMES: usize = 4;
+
+/// The least memory limits, in KiB.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Charge {
-    /// The cgroup's peak after `create`, in KiB. The kernel charges in batches of 64 pages for each CPU, so
-    /// this rounds up.
-    pub(super) peak_kib: Option<f64>,
-    /// The least memory limit under which the container starts and runs `true`, in KiB.
-    pub(super) least_kib: Option<i64>,
+    /// Under which `create` succeeds: the container's set-up.
+    pub(super) set_up_kib: Option<i64>,
+    /// Under which the container also starts and runs `true`.
+    pub(super) start_kib: Option<i64>,
 }
 
 pub(super) fn measure(platform: &Platform, stopwatch: &Stopwatch) -> Charge {
-    let starts = |kib: i64| {
-        let run = |platform: &Platform| stopwatch.time(&platform.run, 1).is_ok();
-        let started = platform.with_memory(kib * 1024, run).unwrap_or(false);
-        if !started {
+    let with = |kib: i64, works: &dyn Fn(&Platform) -> bool| {
+        let always = |platform: &Platform| (0..TIMES).all(|_| works(platform));
+        let worked = platform.with_memory(kib * 1024, always).unwrap_or(false);
+        if !worked {
             platform.clean_up();
         }
-        started
+        worked
     };
+    if platform.runtime.is_none() {
+        return Charge { set_up_kib: None, start_kib: None };
+    }
     Charge {
-        peak_kib: platform.created(machine::peak_kib),
-        least_kib: platform.runtime.as_ref().and_then(|_| least(starts)),
+        set_up_kib: least(|kib| with(kib, &Platform::creates)),
+        start_kib: least(|kib| with(kib, &|platform| stopwatch.time(&platform.run, 1).is_ok())),
     }
 }
 
-/// The least limit for which `starts` holds, by bisection.
-fn least(starts: impl Fn(i64) -> bool) -> Option<i64> {
+/// The least limit for which `works` holds, by bisection.
+fn least(works: impl Fn(i64) -> bool) -> Option<i64> {
     let (mut low, mut high) = (SMALLEST, LARGEST);
-    if !starts(high) {
+    if !works(high) {
         return None;
     }
     while high - low > STEP {
         let middle = (low + high) / 2 / STEP * STEP;
-        if starts(middle) { high = middle } else { low = middle }
+        if works(middle) { high = middle } else { low = middle }
     }
     Some(high)
 }

@@ -119,14 +119,6 @@ fn kill_all(cgroup: &Path) {
     }
 }
 
-/// The most memory that the cgroup called `name` was charged for so far, in KiB.
-pub(super) fn peak_kib(name: &str) -> Option<f64> {
-    let v1 = Path::new(CGROUPS).join("memory").join(name).join("memory.max_usage_in_bytes");
-    let v2 = Path::new(CGROUPS).join(name).join("memory.peak");
-    let text = fs::read_to_string(v1).or_else(|_| fs::read_to_string(v2)).ok()?;
-    text.trim().parse::<f64>().ok().map(|bytes| bytes / 1024.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,9 @@ pub(super) struct Runtime {
     config: Config,
 }
 
+/// The name of our own runtime.
+const OURS: &str = "bulkrun";
+
 /// Begins the name of the directory, and of every cgroup.
 const PREFIX: &str = "bh-bench-";
 
@@ -59,8 +62,8 @@ impl Platforms {
             made.add_floor()?;
         }
         let mut runtimes = Vec::new();
-        if wanted("bulkrun") {
-            runtimes.push(Peer { name: "bulkrun".to_owned(), program: bulkrun::build()? });
+        if wanted(OURS) {
+            runtimes.push(Peer { name: OURS.to_owned(), program: bulkrun::build()? });
         }
         if only.is_empty() || !only.iter().all(|part| "floor bulkrun".contains(part.as_str())) {
             runtimes.extend(peers::all()?.into_iter().filter(|peer| wanted(&peer.name)));
@@ -71,6 +74,12 @@ impl Platforms {
 
     pub(super) fn directory(&self) -> &Path {
         self.claim.path()
+    }
+
+    /// Our own program, if it takes part.
+    pub(super) fn program(&self) -> Option<&Path> {
+        let ours = self.platforms.iter().find(|platform| platform.name == OURS)?;
+        Some(&ours.runtime.as_ref()?.program)
     }
 
     fn image(&self) -> PathBuf {
@@ -154,17 +163,17 @@ impl Platform {
         Ok(answer)
     }
 
-    /// Creates the container, asks `look` about its cgroup's name, and deletes it.
-    pub(super) fn created<T>(&self, look: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        let words = self.runtime.as_ref()?.words("create", &self.cgroup);
+    /// Creates the container and deletes it; tells whether that worked.
+    pub(super) fn creates(&self) -> bool {
+        let Some(runtime) = &self.runtime else { return false };
+        let words = runtime.words("create", &self.cgroup);
         // The container inherits these: with a pipe, waiting for its end would never end.
         let null = std::process::Stdio::null;
         let mut create = Command::new("timeout");
         create.arg("10").args(words).stdin(null()).stdout(null()).stderr(null());
         let succeeded = create.status().is_ok_and(|status| status.success());
-        let answer = if succeeded { look(&self.cgroup) } else { None };
         self.clean_up();
-        answer
+        succeeded
     }
 }
 

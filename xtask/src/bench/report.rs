@@ -24,8 +24,8 @@ const HEADER: &[&str] = &[
     "peak RSS, KiB",
     "system calls",
     "tasks",
-    "set-up charge, KiB",
-    "least memory limit, KiB",
+    "least limit to create, KiB",
+    "to run, KiB",
 ];
 
 const RATIO_HEADER: &[&str] = &["isolated", "back to back", "CPU"];
@@ -99,8 +99,8 @@ fn figures(findings: &Findings) -> Vec<Vec<String>> {
         row.push(optional(trace.map(|trace| trace.calls)));
         row.push(optional(trace.map(|trace| trace.tasks)));
         let charge = charges.get(index);
-        row.push(optional(charge.and_then(|charge| charge.peak_kib).map(|kib| format!("{kib:.0}"))));
-        row.push(optional(charge.and_then(|charge| charge.least_kib)));
+        row.push(optional(charge.and_then(|charge| charge.set_up_kib)));
+        row.push(optional(charge.and_then(|charge| charge.start_kib)));
         rows.push(row);
     }
     rows
@@ -173,6 +173,7 @@ fn notes(findings: &Findings) -> Vec<String> {
             ));
         }
     }
+    notes.extend(findings.program.clone());
     notes.extend(unusable.iter().map(|(name, failure)| format!("{name} does not work here: {failure}")));
     notes
 }
@@ -236,7 +237,8 @@ mod tests {
             isolated: series(8),
             batches: series(8),
             traces: vec![Some(Trace { calls: 400, tasks: 2 }), None, None],
-            charges: vec![Charge { peak_kib: Some(180.4), least_kib: Some(208) }; 3],
+            charges: vec![Charge { set_up_kib: Some(180), start_kib: Some(208) }; 3],
+            program: Some("bulkrun is one static file of 1998 KiB".to_owned()),
             unusable: vec![("youki 0.7".to_owned(), Failure("killed by signal 9: no complaint".to_owned()))],
         }
     }
@@ -258,6 +260,7 @@ mod tests {
             "0.50 [0.50 0.50] faster in 7 of 8 blocks",
             "2.00 [2.00 2.00] slower",
             "crun 1.28 failed 1 of 8 isolated: exit code 1: no",
+            "one static file of 1998 KiB",
             "youki 0.7 does not work here: killed by signal 9",
         ] {
             assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");

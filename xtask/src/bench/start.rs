@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,7 +15,7 @@ use super::platform::{Platform, Platforms};
 use super::stopwatch::{Sample, Stopwatch};
 use super::trace::{self, Trace};
 use super::{Blocks, report, yardstick};
-use crate::{interrupt, workspace};
+use crate::{bulkrun, interrupt, tidy, workspace};
 
 /// The pause before each isolated run: long enough for the kernel's deferred work of the run before to end.
 const GAP: Duration = Duration::from_millis(100);
@@ -48,6 +48,8 @@ pub(super) struct Findings {
     pub(super) batches: Series,
     pub(super) traces: Vec<Option<Trace>>,
     pub(super) charges: Vec<Charge>,
+    /// What our program is made of, if it took part.
+    pub(super) program: Option<String>,
     /// Platforms that do not work here at all, and why.
     pub(super) unusable: Vec<(String, Failure)>,
 }
@@ -93,6 +95,7 @@ pub(super) fn run(blocks: Blocks, only: &[String]) -> Result<Lines> {
         batches,
         traces: of_each(&made.platforms, |platform| trace::trace(platform, made.directory()))?,
         charges: of_each(&made.platforms, |platform| charge::measure(platform, &stopwatch))?,
+        program: made.program().map(describe_program).transpose()?,
         unusable,
     };
     Ok(Lines { table: report::table(&findings), markdown: report::markdown(&findings), samples })
@@ -132,6 +135,12 @@ fn attempt(platform: &Platform, stopwatch: &Stopwatch) -> Result<(), Failure> {
         platform.clean_up();
     }
     outcome
+}
+
+fn describe_program(program: &Path) -> Result<String> {
+    let links = tidy::linked_by_the_privileged_program()?;
+    let kib = bulkrun::kib(program)?;
+    Ok(format!("bulkrun is one static file of {kib} KiB and links {links} crates from elsewhere."))
 }
 
 fn describe(unusable: &[(String, Failure)]) -> String {

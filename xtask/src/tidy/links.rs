@@ -1,5 +1,6 @@
 //! The privileged binary links few crates of others: each is code that runs as root on every start.
 
+use super::metadata::Metadata;
 use super::{Violation, Workspace};
 
 /// The package whose program is privileged.
@@ -8,17 +9,19 @@ const PRIVILEGED: &str = "bulkhead-runtime";
 /// The most crates from elsewhere that it may link; proc macros run at build time and do not count.
 const LIMIT: usize = 35;
 
+/// The crates from elsewhere that the privileged binary links.
+pub(super) fn linked(metadata: &Metadata) -> Vec<String> {
+    let package = metadata.members().find(|member| member.name == PRIVILEGED);
+    let linked = package.map(|package| metadata.linked(package)).unwrap_or_default();
+    linked.iter().filter(|linked| !linked.is_ours()).map(|linked| linked.name.clone()).collect()
+}
+
 pub(super) fn check(workspace: &Workspace) -> Vec<Violation> {
     let metadata = &workspace.metadata;
     let Some(package) = metadata.members().find(|member| member.name == PRIVILEGED) else {
         return Vec::new();
     };
-    let linked: Vec<&str> = metadata
-        .linked(package)
-        .iter()
-        .filter(|linked| !linked.is_ours())
-        .map(|linked| linked.name.as_str())
-        .collect();
+    let linked = linked(metadata);
     if linked.len() <= LIMIT {
         return Vec::new();
     }
