@@ -1,9 +1,10 @@
 //! What a container sees at `/sys/fs/cgroup`.
 #![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bulkhead_testkit::{Bundle, Output, Sandbox, cgroups, is_root, mounts, requires};
+use serde_json::{Value, json};
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
 
@@ -183,4 +184,72 @@ fn the_cgroup_is_mounted_where_the_configuration_says() {
     );
     sandbox.run(&bundle).output().succeeds().prints("200\n");
     assert!(Path::new(&bundle.rootfs()).join("control").is_dir(), "the mount point is made");
+}
+
+/// Says whether v2 is alone and controls what it can; true of most machines with systemd.
+fn has_v2_controllers() -> bool {
+    std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|list| {
+        ["cpu", "memory", "pids"].iter().all(|name| list.split_whitespace().any(|c| c == *name))
+    })
+}
+
+const NO_V2: &str = "needs cgroup v2 with controllers";
+
+/// Starts a container with limits, and finds its cgroup.
+fn limited(sandbox: &Sandbox) -> (Bundle, PathBuf) {
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]).resources(json!({
+        "memory": { "limit": 67_108_864, "swap": 67_108_864 },
+        "cpu": { "quota": 20_000, "period": 100_000 },
+        "pids": { "limit": 50 },
+    }));
+    sandbox.launch(&bundle);
+    let [cgroup] = &sandbox.cgroups(bundle.cgroups_path())[..] else { panic!("v2 has one cgroup of it") };
+    let cgroup = cgroup.clone();
+    (bundle, cgroup)
+}
+
+#[test]
+fn limits_of_v2_are_in_its_files_and_change_with_an_update() {
+    requires!(is_root(), "needs root");
+    requires!(has_v2_controllers(), "{NO_V2}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let (bundle, cgroup) = limited(&sandbox);
+    let file = |name: &str| std::fs::read_to_string(cgroup.join(name)).unwrap();
+    assert_eq!(file("memory.max"), "67108864\n");
+    assert_eq!(file("memory.swap.max"), "0\n", "swap counts memory too in the configuration");
+    assert_eq!(file("cpu.max"), "20000 100000\n");
+    assert_eq!(file("pids.max"), "50\n");
+    let seen = sandbox.exec(&bundle, ["cat", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/pids.max"]);
+    seen.output().succeeds().prints("67108864\n50\n");
+    let update = ["update", "--memory", "128M", "--memory-swap", "256M", "--cpu-quota", "30000"];
+    sandbox.runtime().args(update).args(["--pids-limit", "60", bundle.id()]).output().succeeds();
+    assert_eq!(file("memory.max"), "134217728\n");
+    assert_eq!(file("memory.swap.max"), "134217728\n");
+    assert_eq!(file("cpu.max"), "30000 100000\n");
+    assert_eq!(file("pids.max"), "60\n");
+}
+
+#[test]
+fn on_v2_a_program_holds_devices_that_are_not_allowed() {
+    requires!(is_root(), "needs root");
+    requires!(has_v2_controllers(), "{NO_V2}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let script = "mknod /tmp/kmsg c 1 11 && head -c1 /tmp/kmsg; head -c1 /dev/zero | wc -c";
+    let bundle = sandbox.bundle("c").script(script);
+    sandbox.run(&bundle).output().prints("1\n").complains("Operation not permitted");
+}
+
+#[test]
+fn on_v2_memory_beyond_the_limit_is_a_kill_that_is_told() {
+    requires!(is_root(), "needs root");
+    requires!(has_v2_controllers(), "{NO_V2}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let (bundle, _) = limited(&sandbox);
+    // dd holds its block in memory.
+    let hog = sandbox.exec(&bundle, ["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
+    hog.output().exits_with(137);
+    let stats = sandbox.runtime().args(["events", "--stats", bundle.id()]).output().succeeds();
+    let stats: Value = serde_json::from_str(&stats.stdout).unwrap();
+    assert_eq!(stats["data"]["memory"]["usage"]["limit"], 67_108_864, "{stats}");
+    assert_eq!(sandbox.status(&bundle), "running", "only the process that wanted too much is dead");
 }
