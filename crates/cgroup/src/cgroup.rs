@@ -15,6 +15,7 @@ use crate::host::{Host, Version, membership};
 use crate::path::{Place, Places, SubCgroups, paths};
 use crate::plan::Plan;
 use crate::procs;
+use crate::systemd::Scope;
 use crate::{cpuset, unified};
 
 /// Rights of a new directory.
@@ -27,6 +28,8 @@ pub struct Record {
     pub paths: BTreeMap<String, String>,
     /// The directories that this container made, or is about to make, parents first.
     pub made: Vec<String>,
+    /// The unit that systemd made, or is about to make, with the directory of v2.
+    pub scope: Option<Scope>,
 }
 
 /// Whether a container may go without a cgroup when the caller has no right to make one.
@@ -44,6 +47,7 @@ pub enum Need {
 pub struct Cgroup {
     pub(crate) members: Vec<Member>,
     made: Vec<String>,
+    pub(crate) scope: Option<Scope>,
 }
 
 /// The directory in one hierarchy.
@@ -106,7 +110,7 @@ impl Places {
             made.extend(missing.into_iter().rev());
             made.push(place.path.clone());
         }
-        Ok(Record { paths: self.paths(), made })
+        Ok(Record { paths: self.paths(), made, scope: None })
     }
 }
 
@@ -125,7 +129,7 @@ impl Cgroup {
     /// [`Error::NotEmpty`] and [`Error::Frozen`] for a cgroup that is in use, [`Error::NoController`] and
     /// [`Error::NoRights`] for limits that cannot be set, [`Error::System`] otherwise.
     pub fn create(places: &Places, record: &Record, plan: &Plan, need: Need) -> Result<Self> {
-        let mut cgroup = Self { members: Vec::with_capacity(places.0.len()), made: Vec::new() };
+        let mut cgroup = Self { members: Vec::with_capacity(places.0.len()), made: Vec::new(), scope: None };
         match cgroup.make(places, record, plan, need) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
@@ -201,7 +205,7 @@ impl Cgroup {
                 }
             }
         }
-        Self { members, made: record.made.clone() }
+        Self { members, made: record.made.clone(), scope: record.scope.clone() }
     }
 
     /// Finds the cgroup that a process is in now, which a container with write access may have chosen itself.
@@ -216,7 +220,7 @@ impl Cgroup {
             let path = format!("{}{below}", hierarchy.mount_point);
             Some(Member::new(hierarchy.version, hierarchy.controllers.clone(), path))
         });
-        Ok(Self { members: members.collect(), made: Vec::new() })
+        Ok(Self { members: members.collect(), made: Vec::new(), scope: None })
     }
 
     /// Opens the sub-cgroups for a process that `exec` starts; without any it is the cgroup itself.
@@ -240,7 +244,7 @@ impl Cgroup {
             let dir = member.dir()?.open_below(&relative)?;
             Ok(Member { path: dir.path().to_owned(), dir: OnceCell::from(dir), ..sub })
         });
-        Ok(Self { members: members.collect::<Result<_>>()?, made: Vec::new() })
+        Ok(Self { members: members.collect::<Result<_>>()?, made: Vec::new(), scope: None })
     }
 
     /// Maps each controller to its directory; the key of v2 is the empty string.
@@ -250,7 +254,7 @@ impl Cgroup {
 
     /// Returns what a state file needs to keep, now that it is known what was made.
     pub fn record(&self) -> Record {
-        Record { paths: self.paths(), made: self.made.clone() }
+        Record { paths: self.paths(), made: self.made.clone(), scope: self.scope.clone() }
     }
 
     /// Sets new limits, in an order that the values in force allow.
@@ -258,6 +262,9 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::create`]; [`Error::Partial`] when others had been set before, which stand.
     pub fn update(&self, plan: &Plan) -> Result<()> {
+        if let Some(scope) = &self.scope {
+            scope.update(self, plan)?;
+        }
         apply::update(self, plan)
     }
 

@@ -119,6 +119,71 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// An annotation that should be a property of the container's unit.
+    #[error("annotation {key} {reason}")]
+    Annotation {
+        /// The annotation.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The systemd driver manages cgroup v2 only.
+    #[error("the systemd cgroup driver needs a machine with cgroup v2 alone; use cgroupfs here")]
+    NotUnified,
+    /// No systemd can be reached.
+    #[error("no systemd manages this {manager}, or its socket cannot be reached; use cgroupfs instead")]
+    NoSystemd {
+        /// What it would manage.
+        manager: &'static str,
+    },
+    /// The connection to systemd failed.
+    #[error("talk to systemd")]
+    Bus {
+        /// The call and its error.
+        #[source]
+        source: bulkhead_sys::Error,
+    },
+    /// What came over the connection to systemd is not what D-Bus has.
+    #[error("talk to systemd: {reason}")]
+    BusProtocol {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A message that came over the connection to systemd cannot be read.
+    #[error("talk to systemd")]
+    BusMessage(#[source] crate::systemd::wire::Malformed),
+    /// systemd refused a call.
+    #[error("systemd refuses {call}: {reason} ({name})")]
+    Systemd {
+        /// The method.
+        call: String,
+        /// The error's name.
+        name: String,
+        /// Its sentence.
+        reason: String,
+    },
+    /// A job of systemd did not do what it was for.
+    #[error(
+        "systemd could not {verb} {unit}: its job ended as {result:?}; `systemctl status {unit}` may say why"
+    )]
+    Job {
+        /// What was to be done.
+        verb: &'static str,
+        /// The unit.
+        unit: String,
+        /// How systemd calls the end.
+        result: String,
+    },
+    /// systemd made the scope at another place than its name says.
+    #[error("systemd put {unit} into {found} instead of {expected}")]
+    Elsewhere {
+        /// The scope.
+        unit: String,
+        /// Where it should be.
+        expected: String,
+        /// Where its process is.
+        found: String,
+    },
     /// The processes did not all freeze in time.
     #[error("cgroup {cgroup} did not freeze: its processes keep {reason}")]
     NotFrozen {
@@ -170,7 +235,7 @@ impl Error {
     /// Returns the error number of the kernel, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::System { source, .. } => Some(source.errno()),
+            Self::System { source, .. } | Self::Bus { source } => Some(source.errno()),
             Self::Partial { source, .. } | Self::AboveTotal { source, .. } => source.errno(),
             _ => None,
         }

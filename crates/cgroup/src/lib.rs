@@ -50,8 +50,8 @@
 //! A v1 hierarchy costs the parent three calls (mkdir, the directory, its `tasks`) and the child one; each limit
 //! three; each device rule one. Nothing here waits for the kernel: see [`Joiner`].
 //!
-//! The systemd driver will be a second way to make the directories of [`Places`]; what sets limits, joins and watches
-//! needs not know who made them.
+//! The systemd driver is a second way to make the directory of v2, see [`systemd`]; what joins, watches and kills need
+//! not know who made it.
 
 mod apply;
 mod cgroup;
@@ -70,6 +70,7 @@ mod plan;
 mod procs;
 mod remove;
 pub mod stats;
+pub mod systemd;
 mod unified;
 mod view;
 

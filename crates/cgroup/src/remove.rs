@@ -8,6 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::cgroup::Cgroup;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::systemd::Scope;
 
 /// A process that has ended leaves its cgroup a moment later, so a busy one is tried again: after 1, 2, 4 … ms, in
 /// all about a second.
@@ -15,7 +16,8 @@ const ROUNDS: u32 = 10;
 
 impl Cgroup {
     /// Removes the container's directories with all sub-cgroups, then the parents that were made for it and serve
-    /// nobody else. What does not exist counts as removed; a directory that was there before keeps its place.
+    /// nobody else; systemd removes what it made. What does not exist counts as removed; a directory that was there
+    /// before keeps its place.
     ///
     /// # Errors
     /// [`Error::System`] with EBUSY when a process stayed for about a second, or when rights are lacking.
@@ -47,7 +49,7 @@ impl Cgroup {
             // Other containers may have come to use a parent; the last of them removes it.
             let _ = remove_directory(path);
         }
-        Ok(())
+        self.scope.as_ref().map_or(Ok(()), Scope::remove)
     }
 
     /// Removes the directories that were just made; nobody is in them yet, and others are not looked into: they may

@@ -49,7 +49,7 @@ mod tests {
         let host = Host::from_mountinfo(mountinfo).unwrap();
         let path = CgroupPath::from_config(Some("/x"), "id").unwrap();
         let paths = Places::find(&host, &path).unwrap().paths();
-        Cgroup::open(&Record { paths, made: Vec::new() }).views(&host)
+        Cgroup::open(&Record { paths, ..Record::default() }).views(&host)
     }
 
     #[test]

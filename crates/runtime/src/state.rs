@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bulkhead_cgroup::systemd::Scope;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
@@ -96,6 +97,40 @@ pub struct ProcessId {
 struct CgroupRecord {
     paths: BTreeMap<String, String>,
     made: Vec<String>,
+    #[serde(with = "scope", default, skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
+}
+
+/// How the unit of a container is written.
+mod scope {
+    use bulkhead_cgroup::systemd::{Manager, Scope};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Written {
+        unit: String,
+        /// Whether it is the calling user's systemd that has it.
+        user: bool,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        scope: &Option<Scope>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let written =
+            scope.clone().map(|Scope { manager, unit }| Written { unit, user: manager == Manager::User });
+        written.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Scope>, D::Error> {
+        let written = Option::<Written>::deserialize(deserializer)?;
+        Ok(written.map(|Written { unit, user }| Scope {
+            manager: if user { Manager::User } else { Manager::System },
+            unit,
+        }))
+    }
 }
 
 impl State {
@@ -434,7 +469,25 @@ pub fn list(root: &Path) -> Result<Vec<ContainerId>> {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_cgroup::systemd::Manager;
+
     use super::*;
+
+    #[test]
+    fn a_unit_is_remembered_and_a_record_without_one_is_read() {
+        #[derive(Serialize, Deserialize)]
+        struct Whole(#[serde(with = "CgroupRecord")] bulkhead_cgroup::Record);
+        let text = |record: &bulkhead_cgroup::Record| serde_json::to_string(&Whole(record.clone())).unwrap();
+        let read = |text: &str| serde_json::from_str::<Whole>(text).unwrap().0;
+        let without = bulkhead_cgroup::Record::default();
+        assert_eq!(text(&without), r#"{"paths":{},"made":[]}"#, "nothing of it is written without");
+        assert_eq!(read(&text(&without)), without);
+        for manager in [Manager::System, Manager::User] {
+            let scope = Some(Scope { manager, unit: "p-x.scope".into() });
+            let with = bulkhead_cgroup::Record { scope, ..without.clone() };
+            assert_eq!(read(&text(&with)), with);
+        }
+    }
 
     #[test]
     fn the_holder_of_a_lock_is_found_among_those_who_wait_and_other_kinds() {

@@ -1,0 +1,395 @@
+//! systemd as the maker of a container's cgroup: a transient scope in a slice.
+//!
+//! systemd wants to be the only one who makes cgroups where it manages them. So it is asked for a *scope*, a unit
+//! around processes that somebody else started, with the limits as its properties, and hands the scope's cgroup over
+//! (`Delegate`). A scope needs a process to be made, so the container's process exists before and waits:
+//!
+//! ```text
+//! Systemd::connect ── Location::from_config ── Systemd::prepare ─► Prepared::record (saved)
+//!                                                                        │
+//!      parent: clone3, the child waits                                   │
+//!                      │                                                 ▼
+//!                      └── its pid ─────────────────────► Prepared::create ─► Cgroup, the child in it
+//! ```
+//! From there on all is as with a cgroup of our own; [`Cgroup::update`] tells systemd, too, and [`Cgroup::remove`]
+//! stops the scope.
+//!
+//! Limits are set twice: as properties, so that systemd knows and keeps them, then as files, so that they are exact,
+//! and so that a limit is there or the container is not: systemd only logs what it could not set.
+//!
+//! D-Bus is spoken by a small client of our own ([`wire`], [`message`]); docs/decisions/0005-systemd.md says why.
+
+mod address;
+mod annotation;
+mod bus;
+pub mod message;
+#[cfg(test)]
+mod peer;
+mod property;
+mod unit;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use self::bus::Bus;
+use self::property::{Property, Value};
+pub use self::unit::Location;
+use self::wire::Writer;
+use crate::cgroup::{Cgroup, Need, Record};
+use crate::dir::{Dir, read_proc};
+use crate::error::{Error, Result};
+use crate::host::{Host, Layout, Version};
+use crate::path::{Place, Places};
+use crate::plan::Plan;
+use crate::{apply, procs};
+
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+
+/// Which systemd is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// That of the machine.
+    System,
+    /// That of the calling user.
+    User,
+}
+
+impl Manager {
+    /// Names what it manages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::System => "machine",
+            Self::User => "user's session",
+        }
+    }
+
+    pub(crate) fn default_slice(self) -> &'static str {
+        match self {
+            Self::System => "system.slice",
+            Self::User => "user.slice",
+        }
+    }
+}
+
+/// The unit of a container, as its record has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Who manages it.
+    pub manager: Manager,
+    /// Its name, `prefix-name.scope`.
+    pub unit: String,
+}
+
+/// A connection to a systemd.
+#[derive(Debug)]
+pub struct Systemd {
+    bus: Bus,
+    manager: Manager,
+    version: u32,
+    /// The manager's own cgroup.
+    root: String,
+}
+
+impl Systemd {
+    /// Connects to a systemd and asks for its version and place.
+    ///
+    /// # Errors
+    /// [`Error::NoSystemd`] where there is none.
+    pub fn connect(manager: Manager) -> Result<Self> {
+        Self::over(Bus::connect(manager)?, manager)
+    }
+
+    fn over(mut bus: Bus, manager: Manager) -> Result<Self> {
+        let version = version(&bus.property("Version")?);
+        let root = bus.property("ControlGroup")?;
+        Ok(Self { bus, manager, version, root })
+    }
+
+    /// Plans a scope, making nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotUnified`], [`Error::Annotation`], and [`Error::NotEmpty`] when its cgroup is in use.
+    pub fn prepare(
+        self,
+        host: &Host,
+        location: Location,
+        plan: &Plan,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Prepared> {
+        let hierarchy = host.v2().filter(|_| host.layout() == Layout::Unified).ok_or(Error::NotUnified)?;
+        let path = format!("{}{}", hierarchy.mount_point.trim_end_matches('/'), location.below(&self.root));
+        refuse_if_used(&path)?;
+        let limits = property::of_plan(plan, |_| Ok(String::new()))?;
+        let (limits, warnings) = property::known(limits, self.version);
+        let annotated = annotation::properties(annotations)?;
+        let place = Place {
+            version: Version::V2,
+            controllers: Vec::new(),
+            mount_point: hierarchy.mount_point.clone(),
+            path,
+        };
+        Ok(Prepared { systemd: self, location, place, limits, annotated, warnings })
+    }
+}
+
+impl AsFd for Systemd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bus.as_fd()
+    }
+}
+
+/// Reads `252.38-1~deb12u1`, `v247` and the like; 0 for what says nothing.
+fn version(text: &str) -> u32 {
+    let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().unwrap_or(0)
+}
+
+/// A scope of another container would be taken for this one's, also when it is removed.
+fn refuse_if_used(path: &str) -> Result<()> {
+    let count = match Dir::open(path) {
+        Err(error) if error.is_gone() => return Ok(()),
+        dir => procs::count(&dir?)?,
+    };
+    if count > 0 { Err(Error::NotEmpty { cgroup: path.to_owned(), count }) } else { Ok(()) }
+}
+
+/// A scope that can be made.
+#[derive(Debug)]
+pub struct Prepared {
+    systemd: Systemd,
+    location: Location,
+    place: Place,
+    limits: Vec<Property>,
+    annotated: Vec<Property>,
+    warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// Lists the limits that this systemd does not know, in sentences for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Returns what the state file keeps, to be saved before anything is made.
+    pub fn record(&self) -> Record {
+        let scope = Scope { manager: self.systemd.manager, unit: self.location.unit.clone() };
+        let paths = Places(vec![self.place.clone()]).paths();
+        Record { paths, made: Vec::new(), scope: Some(scope) }
+    }
+
+    /// Makes the scope around a process, which should wait meanwhile, and sets its limits. On failure it is stopped.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`] and [`Error::Job`] when systemd will not or cannot, [`Error::Elsewhere`] for a scope at
+    /// another place, and as [`Cgroup::create`] for a limit that cannot be set.
+    pub fn create(&mut self, pid: i32, id: &str, plan: &Plan, need: Need) -> Result<Cgroup> {
+        self.start(pid, id)?;
+        let cgroup = Cgroup::open(&self.record());
+        let limited =
+            self.check_place(pid).and_then(|()| apply::create(&cgroup, plan, need, apply::History::New));
+        match limited {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                // What led here explains it; what could not be undone is in the record.
+                let _ = stop(&mut self.systemd.bus, &self.location.unit);
+                Err(error)
+            }
+        }
+    }
+
+    fn start(&mut self, pid: i32, id: &str) -> Result<()> {
+        let unit = &self.location.unit;
+        let body = self.request(pid, id);
+        let bus = &mut self.systemd.bus;
+        let reply = match bus.call_manager("StartTransientUnit", "ssa(sv)a(sa(sv))", &body) {
+            Err(Error::Systemd { name, .. }) if name == UNIT_EXISTS => {
+                // One that failed stays until somebody has looked at it.
+                reset(bus, unit);
+                bus.call_manager("StartTransientUnit", "ssa(sv)a(sa(sv))", &body)?
+            }
+            reply => reply?,
+        };
+        let job = bus::text_of(&reply, "o", |reader| reader.string())?;
+        let result = bus.job_result(&job)?;
+        if result == "done" {
+            return Ok(());
+        }
+        reset(bus, unit);
+        Err(Error::Job { verb: "start", unit: unit.clone(), result })
+    }
+
+    /// Lays the request out.
+    fn request(&self, pid: i32, id: &str) -> Vec<u8> {
+        let mut properties = vec![
+            Property::text("Description", &format!("bulkrun container {id}")),
+            Property::text("Slice", &self.location.slice),
+            Property::new("Delegate", Value::Bool(true)),
+            Property::new("PIDs", Value::Numbers(vec![pid.cast_unsigned()])),
+            Property::new("DefaultDependencies", Value::Bool(false)),
+        ];
+        for accounting in ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"] {
+            properties.push(Property::new(accounting, Value::Bool(true)));
+        }
+        // An old systemd keeps a failed scope, which `delete` resets.
+        let collect = vec![Property::text("CollectMode", "inactive-or-failed")];
+        properties.extend(property::known(collect, self.systemd.version).0);
+        properties.extend(self.limits.iter().chain(&self.annotated).cloned());
+        let mut body = Writer::default();
+        body.string(&self.location.unit);
+        body.string("fail");
+        property::encode(&properties, &mut body);
+        body.array(8, |_| {}); // no units beside it
+        body.into_bytes()
+    }
+
+    /// Makes sure that the process is where the record says: there its limits are set, and by that it is found again.
+    fn check_place(&self, pid: i32) -> Result<()> {
+        let text = read_proc(&format!("/proc/{pid}/cgroup"))?;
+        let expected = &self.place.path[self.place.mount_point.trim_end_matches('/').len()..];
+        let found = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        if found == expected {
+            return Ok(());
+        }
+        let (unit, expected) = (self.location.unit.clone(), expected.to_owned());
+        Err(Error::Elsewhere { unit, expected, found: found.to_owned() })
+    }
+}
+
+impl AsFd for Prepared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.systemd.as_fd()
+    }
+}
+
+impl Scope {
+    /// Tells systemd new limits; the files are for others to write.
+    pub(crate) fn update(&self, cgroup: &Cgroup, plan: &Plan) -> Result<()> {
+        let in_force = |file: &str| match cgroup.v2() {
+            Some(member) => member.dir()?.read(file),
+            None => Ok(String::new()),
+        };
+        let properties = property::of_plan(plan, in_force)?;
+        let mut systemd = Systemd::connect(self.manager)?;
+        let (properties, _) = property::known(properties, systemd.version);
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let mut body = Writer::default();
+        body.string(&self.unit);
+        body.bool(true); // until the scope ends
+        property::encode(&properties, &mut body);
+        systemd.bus.call_manager("SetUnitProperties", "sba(sv)", &body.into_bytes()).map(|_| ())
+    }
+
+    /// Stops the scope, which removes its cgroup, and forgets that it failed; one that is not there counts as removed.
+    pub(crate) fn remove(&self) -> Result<()> {
+        stop(&mut Bus::connect(self.manager)?, &self.unit)
+    }
+}
+
+fn stop(bus: &mut Bus, unit: &str) -> Result<()> {
+    let mut body = Writer::default();
+    body.string(unit);
+    body.string("replace");
+    let reply = match bus.call_manager("StopUnit", "ss", &body.into_bytes()) {
+        Err(Error::Systemd { name, .. }) if name == NO_SUCH_UNIT => return Ok(()),
+        reply => reply?,
+    };
+    let job = bus::text_of(&reply, "o", |reader| reader.string())?;
+    let result = bus.job_result(&job)?;
+    reset(bus, unit);
+    if result == "done" { Ok(()) } else { Err(Error::Job { verb: "stop", unit: unit.to_owned(), result }) }
+}
+
+/// Lets systemd forget a unit that failed. There may be nothing to forget.
+fn reset(bus: &mut Bus, unit: &str) {
+    let mut body = Writer::default();
+    body.string(unit);
+    let _ = bus.call_manager("ResetFailedUnit", "s", &body.into_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use bulkhead_spec::Resources;
+
+    use super::peer::{Answer, Peer};
+    use super::*;
+    use crate::Devices;
+
+    #[test]
+    fn versions_begin_with_their_number() {
+        for (text, number) in [("252.38-1~deb12u1", 252), ("v247", 247), ("\"257\"", 257), ("", 0), ("x", 0)]
+        {
+            assert_eq!(version(text), number, "{text:?}");
+        }
+    }
+
+    fn prepared(peer: Peer) -> (Result<Prepared>, thread::JoinHandle<Vec<String>>) {
+        let (socket, peer) = peer.listen();
+        let host = Host::from_mountinfo("9 0 0:9 / /bh-no-such-place rw - cgroup2 x rw\n").unwrap();
+        let resources = Resources::from_json(r#"{"pids": {"limit": 5}}"#).unwrap();
+        let plan = Plan::for_container(Some(&resources), &host, Devices::Untouched).unwrap();
+        let location = Location::from_config(Some("a-b.slice:p:x"), "id", Manager::System).unwrap();
+        let prepared = Bus::over(socket, address::Peer::Manager)
+            .and_then(|bus| Systemd::over(bus, Manager::System))
+            .and_then(|systemd| systemd.prepare(&host, location, &plan, &BTreeMap::new()));
+        (prepared, peer)
+    }
+
+    #[test]
+    fn the_record_is_known_before_anything_is_made() {
+        let peer = Peer::new([Answer::Variant("252.1"), Answer::Variant("/m")]);
+        let (prepared, peer) = prepared(peer);
+        let record = prepared.unwrap().record();
+        let path = "/bh-no-such-place/m/a.slice/a-b.slice/p-x.scope";
+        assert_eq!(record.paths, BTreeMap::from([(String::new(), path.to_owned())]));
+        assert_eq!(record.scope, Some(Scope { manager: Manager::System, unit: "p-x.scope".into() }));
+        assert_eq!(peer.join().unwrap(), ["Get", "Get"]);
+    }
+
+    #[test]
+    fn a_scope_that_failed_before_is_reset_and_made_again() {
+        let exists = "org.freedesktop.systemd1.UnitExists";
+        let peer = Peer::new([
+            Answer::Variant("252.1"),
+            Answer::Variant(""),
+            Answer::Error(exists),
+            Answer::Nothing,
+            Answer::Job("/job/1", "done"),
+        ]);
+        let (prepared, peer) = prepared(peer);
+        prepared.unwrap().start(7, "id").unwrap();
+        let calls = ["Get", "Get", "StartTransientUnit", "ResetFailedUnit", "StartTransientUnit"];
+        assert_eq!(peer.join().unwrap(), calls);
+    }
+
+    #[test]
+    fn a_job_that_fails_is_an_error_and_leaves_no_failed_unit() {
+        let peer = Peer::new([
+            Answer::Variant("252.1"),
+            Answer::Variant(""),
+            Answer::Job("/job/1", "failed"),
+            Answer::Nothing,
+        ]);
+        let (prepared, peer) = prepared(peer);
+        let error = prepared.unwrap().start(7, "id").unwrap_err().to_string();
+        assert!(
+            error.starts_with("systemd could not start p-x.scope: its job ended as \"failed\""),
+            "{error}"
+        );
+        assert_eq!(peer.join().unwrap().last().unwrap(), "ResetFailedUnit");
+    }
+
+    #[test]
+    fn a_scope_that_is_gone_is_stopped_already() {
+        let peer = Peer::new([Answer::Error(NO_SUCH_UNIT)]);
+        let (socket, peer) = peer.listen();
+        stop(&mut Bus::over(socket, address::Peer::Manager).unwrap(), "p-x.scope").unwrap();
+        assert_eq!(peer.join().unwrap(), ["StopUnit"]);
+    }
+}

@@ -1,0 +1,117 @@
+//! The other end of a connection, for tests.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use super::message::testing::incoming;
+use super::message::{FIXED, Message};
+use super::wire::Writer;
+
+/// How a call is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answer {
+    Nothing,
+    Variant(&'static str),
+    Error(&'static str),
+    /// The job, and how it ends: told after a signal about another one.
+    Job(&'static str, &'static str),
+    /// The same, but the signal comes before the answer.
+    EarlyJob(&'static str, &'static str),
+    /// No answer, but the end of the connection.
+    End,
+}
+
+/// Someone who lets everybody in and answers as told.
+pub(crate) struct Peer {
+    pub(crate) answers: Vec<Answer>,
+    /// Asks for an identity first, as newer ones do.
+    pub(crate) asks: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self { answers: Vec::from_iter(answers), asks: true }
+    }
+
+    /// Answers at the other end of the socket; ends with the names of the methods that were called.
+    #[expect(clippy::disallowed_methods, reason = "a test makes no container while the other end answers")]
+    pub(crate) fn listen(self) -> (OwnedFd, thread::JoinHandle<Vec<String>>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (ours.into(), thread::spawn(move || self.answer(theirs)))
+    }
+
+    fn answer(self, mut socket: UnixStream) -> Vec<String> {
+        expect(&mut socket, b"\0AUTH EXTERNAL\r\n");
+        if self.asks {
+            socket.write_all(b"DATA\r\n").unwrap();
+            expect(&mut socket, b"DATA\r\n");
+        }
+        // In two pieces, as a stream may deliver it.
+        socket.write_all(b"OK 0123").unwrap();
+        socket.write_all(b"\r\n").unwrap();
+        expect(&mut socket, b"BEGIN\r\n");
+        let mut called = Vec::new();
+        for answer in self.answers {
+            let (serial, member) = call(&mut socket);
+            called.push(member);
+            for bytes in messages(answer, serial) {
+                socket.write_all(&bytes).unwrap();
+            }
+        }
+        called
+    }
+}
+
+fn expect(socket: &mut UnixStream, line: &[u8]) {
+    let mut found = vec![0; line.len()];
+    socket.read_exact(&mut found).unwrap();
+    assert_eq!(found, line, "{}", String::from_utf8_lossy(&found));
+}
+
+fn call(socket: &mut UnixStream) -> (u32, String) {
+    let mut fixed = [0; FIXED];
+    socket.read_exact(&mut fixed).unwrap();
+    let mut rest = vec![0; Message::length(&fixed).unwrap() - FIXED];
+    socket.read_exact(&mut rest).unwrap();
+    let message = Message::parse(&[&fixed, rest.as_slice()].concat()).unwrap();
+    let serial = u32::from_ne_bytes(*fixed[8..].first_chunk().unwrap());
+    (serial, message.member)
+}
+
+fn messages(answer: Answer, serial: u32) -> Vec<Vec<u8>> {
+    let text = |text: &str| {
+        let mut body = Writer::default();
+        body.string(text);
+        body.into_bytes()
+    };
+    let removed = |job: &str, result: &str| {
+        let mut body = Writer::default();
+        body.u32(1);
+        for text in [job, "x.scope", result] {
+            body.string(text);
+        }
+        incoming(4, 0, &[(3, "JobRemoved")], "uoss", &body.into_bytes())
+    };
+    match answer {
+        Answer::Nothing => vec![incoming(2, serial, &[], "", &[])],
+        Answer::Variant(value) => {
+            let mut body = Writer::default();
+            body.signature("s");
+            body.string(value);
+            vec![incoming(2, serial, &[], "v", &body.into_bytes())]
+        }
+        Answer::Error(name) => vec![incoming(3, serial, &[(4, name)], "s", &text("because"))],
+        Answer::Job(job, result) => vec![
+            incoming(4, 0, &[(3, "UnitNew")], "", &[]),
+            incoming(2, serial, &[], "o", &text(job)),
+            removed("/another", "done"),
+            removed(job, result),
+        ],
+        Answer::EarlyJob(job, result) => {
+            vec![removed(job, result), incoming(2, serial, &[], "o", &text(job))]
+        }
+        Answer::End => Vec::new(),
+    }
+}
