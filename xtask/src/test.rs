@@ -12,7 +12,7 @@ use lexopt::Parser;
 
 use self::count::{Count, Runner};
 use crate::packages::{self, Consent};
-use crate::{cache, debian, invoke, peers, workspace};
+use crate::{cache, debian, invoke, peers, vm, workspace};
 
 mod count;
 mod skips;
@@ -68,11 +68,15 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     if let Err(error) = debian::ensure() {
         println!("no Debian to run in containers: {error:#}");
     }
-    let finished = steps()?.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
+    let guests = vm::ensure();
+    if let Err(error) = &guests {
+        println!("no guests to test in: {error:#}");
+    }
+    let finished = steps(guests.is_ok())?.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
     Ok(summarise(&finished))
 }
 
-fn steps() -> Result<Vec<Step>> {
+fn steps(with_guests: bool) -> Result<Vec<Step>> {
     let cargo = |arguments: &[&str]| -> Result<Command> {
         let mut command = workspace::cargo()?;
         command.args(arguments).env(cache::VARIABLE, cache::directory()?);
@@ -85,7 +89,7 @@ fn steps() -> Result<Vec<Step>> {
         let libraries = ["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"];
         (Runner::Cargo, cargo(&libraries)?)
     };
-    Ok(vec![
+    let mut steps = vec![
         Step { name: "fmt", command: cargo(&["fmt", "--all", "--", "--check"])?, kind: Kind::Check },
         Step { name: "clippy", command: cargo(&clippy)?, kind: Kind::Check },
         Step { name: "tidy", command: cargo(&["xtask", "tidy"])?, kind: Kind::Check },
@@ -95,7 +99,13 @@ fn steps() -> Result<Vec<Step>> {
             command: cargo(&["test", "--workspace", "--locked", "--doc"])?,
             kind: Kind::Examples,
         },
-    ])
+    ];
+    if with_guests {
+        // What it counts is not in the total, which cargo's and nextest's own lines support.
+        let command = cargo(&["xtask", "vm", "test", "--core"])?;
+        steps.push(Step { name: "guests", command, kind: Kind::Check });
+    }
+    Ok(steps)
 }
 
 fn finish(Step { name, mut command, kind }: Step) -> Result<Finished> {
