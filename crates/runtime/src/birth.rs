@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use bulkhead_sys::namespace::{self, Kind};
-use bulkhead_sys::path;
+use bulkhead_sys::{credentials, path};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -29,10 +29,23 @@ pub(crate) struct Birth {
     pid: Option<OwnedFd>,
     /// A user namespace to be born into, which takes a process in between.
     user: Option<OwnedFd>,
-    /// Time offsets of a time namespace to be born into.
-    time_offsets: String,
-    /// Whether the child makes that namespace itself, and sets the offsets.
-    pub child_sets_time: bool,
+    /// A new time namespace with offsets.
+    time: Time,
+}
+
+/// Who makes a time namespace with offsets, which can be set only while nobody is in it.
+#[derive(Debug, Default)]
+enum Time {
+    /// Nobody: there are no offsets.
+    #[default]
+    Untouched,
+    /// The runtime, and the child is born into it. A child that hides from ptrace would have no right to its own file
+    /// of offsets in a user namespace.
+    Maker(String),
+    /// The process in between, which has the rights in the user namespace and is in none where others see it.
+    Between(String),
+    /// The child: without the host's rights it alone has those in its new user namespace.
+    Child,
 }
 
 /// Where a process was born.
@@ -75,13 +88,13 @@ impl Birth {
             }
         }
         if !namespaces.time_offsets.is_empty() {
-            // Offsets can be set only while nobody is in the namespace. A child that hides from ptrace has no right
-            // to its own file of them in a user namespace; without the host's rights it is the one who has the right.
             birth.flags &= !Kind::Time.flag();
-            match rights {
-                Rights::Privileged => birth.time_offsets.clone_from(&namespaces.time_offsets),
-                Rights::Unprivileged => birth.child_sets_time = true,
-            }
+            let offsets = namespaces.time_offsets.clone();
+            birth.time = match rights {
+                Rights::Privileged => Time::Maker(offsets),
+                Rights::Unprivileged if birth.user.is_some() => Time::Between(offsets),
+                Rights::Unprivileged => Time::Child,
+            };
         }
         Ok(birth)
     }
@@ -90,6 +103,11 @@ impl Birth {
     /// into the user namespace, which gives the right to the others.
     pub(crate) fn into_container(pid: Option<OwnedFd>, user: Option<OwnedFd>) -> Self {
         Self { pid, user, ..Self::default() }
+    }
+
+    /// Tells whether the child makes its time namespace itself, and sets the offsets.
+    pub(crate) fn child_sets_time(&self) -> bool {
+        matches!(self.time, Time::Child)
     }
 
     /// Makes the process, which runs `child` with `given` and gives up `parents`, the ends of sockets that are its
@@ -105,11 +123,9 @@ impl Birth {
         child: fn(T, Birthplace) -> i32,
     ) -> Result<Child> {
         let work = Work { cgroup, given, child };
-        if self.time_offsets.is_empty() {
-            return self.spawn_now(work, parents);
-        }
+        let Time::Maker(offsets) = &self.time else { return self.spawn_now(work, parents) };
         let own = own_namespace(Kind::Time)?;
-        make_time(&self.time_offsets)?;
+        make_time(offsets)?;
         let child = self.spawn_now(work, parents);
         let returned = namespace::join(own.as_fd(), Kind::Time);
         match (child, returned.doing(|| "return to the runtime's time namespace")) {
@@ -142,6 +158,14 @@ impl Birth {
     fn enter_pid_namespace(&self) -> Result<()> {
         let Some(namespace) = &self.pid else { return Ok(()) };
         join(namespace, Kind::Pid)
+    }
+
+    /// In the process in between: makes the time namespace that the child is born into, and hides, which the child
+    /// inherits: others may be in its pid namespace already.
+    fn make_time_between(&self) -> Result<()> {
+        let Time::Between(offsets) = &self.time else { return Ok(()) };
+        make_time(offsets)?;
+        credentials::set_dumpable(false).doing(|| "hide from ptrace")
     }
 
     /// Clones the child, into its v2 cgroup where the kernel allows that.
@@ -197,6 +221,7 @@ impl Birth {
                 .iter()
                 .try_for_each(|(kind, namespace)| join(namespace, *kind))
                 .and_then(|()| self.user.iter().try_for_each(|user| join(user, Kind::User)))
+                .and_then(|()| self.make_time_between())
                 .and_then(|()| self.enter_pid_namespace())
                 .and_then(|()| match slot.take() {
                     Some(work) => self.clone(work, &foreign, Relation::ChildOfParent),

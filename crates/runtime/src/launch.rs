@@ -312,7 +312,8 @@ impl Attempt<'_> {
         };
         if rights == Rights::Privileged || plan.maps().is_none() && plan.namespaces.time_offsets.is_empty() {
             // The child inherits it and is never visible without. Where an unprivileged parent must write its maps, or
-            // it its own time offsets, it hides after that: nobody is in its new user namespace before.
+            // it its own time offsets, it hides after that: nobody is in its new user namespace before. Offsets in a
+            // user namespace that is joined are set by the process in between, which hides.
             credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
         }
         let in_user_namespace = plan.namespaces.has(Kind::User);
@@ -340,7 +341,7 @@ impl Attempt<'_> {
             entry: self.request.entry,
             keyring: state.keyring_name(),
             groups: idmap::Groups::Allowed,
-            own_time_offsets: birth.child_sets_time,
+            own_time_offsets: birth.child_sets_time(),
             ignored: host::ignored_signals(),
         };
         let cgroup = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);

@@ -257,8 +257,9 @@ fn ids_beyond_the_range_are_refused_with_the_helpers_words() {
     with_range(&sandbox, &bundle).output().exits_with(1).complains("newuidmap refused the identity map");
 }
 
-/// Needs the parent not to be dumpable before it joins. Must fail when `launch` hides privileged callers only: a process
-/// of the other container can open whatever the runtime has open of the host (CVE-2016-9962).
+/// Needs a process that is not dumpable to make the one that is born there. Must fail when `launch` hides privileged
+/// callers only, or the process in `birth` does not hide that sets the time: a process of the other container can open
+/// whatever the runtime has open of the host (CVE-2016-9962).
 #[test]
 fn an_ordinary_user_hides_from_a_container_before_it_joins_it() {
     requires!(is_possible(), "needs root and user namespaces");
@@ -266,27 +267,35 @@ fn an_ordinary_user_hides_from_a_container_before_it_joins_it() {
     let sandbox = sandbox();
     let first = sandbox.bundle("first").args(["sleep", "1000"]);
     sandbox.launch(&first);
-    let mut second = sandbox.bundle("second").args(["true"]).edit(|config| {
-        let linux = config["linux"].as_object_mut().unwrap();
-        linux.remove("uidMappings");
-        linux.remove("gidMappings");
-    });
-    for (kind, name) in [("user", "user"), ("pid", "pid")] {
-        second = second.namespace_at(kind, format!("/proc/{}/ns/{name}", sandbox.pid(&first)));
+    let joining = |short: &str| {
+        let bundle = sandbox.bundle(short).script("cut -d. -f1 /proc/uptime").edit(|config| {
+            let linux = config["linux"].as_object_mut().unwrap();
+            linux.remove("uidMappings");
+            linux.remove("gidMappings");
+        });
+        let path = |name| format!("/proc/{}/ns/{name}", sandbox.pid(&first));
+        bundle.namespace_at("user", path("user")).namespace_at("pid", path("pid"))
+    };
+    let mut bundles = vec![(joining("second"), 0)];
+    if std::path::Path::new("/proc/self/ns/time").exists() {
+        let offsets = json!({ "boottime": { "secs": 172_800 } });
+        let bundle = joining("third").namespace("time");
+        bundles.push((bundle.edit(|config| config["linux"]["timeOffsets"] = offsets), 172_800));
     }
-    let trace = sandbox.directory().join("trace");
-    fs::write(&trace, "").unwrap();
-    std::os::unix::fs::chown(&trace, Some(USER), Some(USER)).unwrap();
-    let run = sandbox.command("strace").args(["-f", "-e", "trace=prctl,setns", "-o"]).arg(&trace);
-    let run = run.arg(sandbox.runtime_program()).arg("--root").arg(sandbox.state_directory());
-    run.args(["run", "--bundle"])
-        .arg(second.directory())
-        .arg(second.id())
-        .as_user(USER, USER)
-        .output()
-        .succeeds();
-    let trace = fs::read_to_string(trace).unwrap();
-    let place = |words: &str| trace.lines().position(|line| line.contains(words));
-    let (hides, joins) = (place("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), place("setns("));
-    assert!(hides.is_some() && joins.is_some() && hides < joins, "it hides first\n{trace}");
+    for (bundle, uptime) in bundles {
+        let trace = sandbox.directory().join(format!("{}.trace", bundle.id()));
+        fs::write(&trace, "").unwrap();
+        std::os::unix::fs::chown(&trace, Some(USER), Some(USER)).unwrap();
+        let run = sandbox.command("strace").args(["-f", "-e", "trace=prctl,clone3", "-o"]).arg(&trace);
+        let run = run.arg(sandbox.runtime_program()).arg("--root").arg(sandbox.state_directory());
+        let run = run.args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+        let output = run.as_user(USER, USER).output().succeeds();
+        assert!(output.stdout.trim().parse::<u64>().unwrap() >= uptime, "{output}");
+        let trace = fs::read_to_string(trace).unwrap();
+        let hides = trace.lines().position(|line| line.contains("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"));
+        let born = trace.lines().filter(|line| line.contains("clone3(")).count();
+        let birth = trace.lines().enumerate().filter(|(_, line)| line.contains("clone3(")).nth(1);
+        assert!(born == 2, "one process in between makes the other\n{trace}");
+        assert!(hides.is_some() && hides < birth.map(|(line, _)| line), "it hides first\n{trace}");
+    }
 }
