@@ -9,6 +9,7 @@ use bulkhead_runtime::error::Doing;
 use bulkhead_runtime::exit::ExitCode;
 use bulkhead_runtime::log::Log;
 use bulkhead_runtime::{activation, command, error, fds, query, shield};
+use bulkhead_sys::signal;
 
 /// What `exec` ends with when its process could not be run; lower codes are the process's own.
 const EXEC_FAILED: u8 = 255;
@@ -55,6 +56,8 @@ fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Bo
     }
     // Not before: the shield executes this program anew, which must find what it is to pass.
     fds::keep_from_programs()?;
+    // Of a caller that ignores it we would have children that nobody can wait for.
+    signal::reset(libc::SIGCHLD)?;
     match command {
         Command::Create(options) => Ok(command::create(global, &options, log)?),
         Command::Start(id) => Ok(command::start(global, &id, log)?),

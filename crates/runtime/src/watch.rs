@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
 use crate::error::{Doing, Error, Result};
+use crate::host;
 use crate::signal::Signal;
 
 /// Signals that mean the runtime itself: a fault must end it, and those of job control stop it.
@@ -73,7 +74,10 @@ impl Watch {
     /// Keeps what has arrived for later, unless it asks a program to end.
     fn keep(&self) -> Result<()> {
         let signals = self.arrived()?;
-        if let Some(&number) = signals.iter().find(|number| ENDING.contains(number)) {
+        // What the caller ignores, as nohup(1) does, is not meant for the runtime.
+        let ignored = |number| host::ignored_signals().is_some_and(|ignored| ignored.has(number));
+        let mut ending = signals.iter().filter(|number| ENDING.contains(number));
+        if let Some(&number) = ending.find(|&&number| !ignored(number)) {
             return Err(Error::Interrupted { signal: Signal::from(number) });
         }
         self.early.borrow_mut().extend(signals);

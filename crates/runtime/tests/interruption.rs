@@ -146,3 +146,19 @@ fn a_command_does_not_wait_for_ever_for_another() {
     run.signal(Signal::TERM);
     run.wait().exits_with(1);
 }
+
+#[test]
+fn what_the_caller_ignores_does_not_interrupt() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN).through(["env", "--ignore-signal=HUP,CHLD"]);
+    let there = sandbox.directory().join("there");
+    let go = sandbox.directory().join("go");
+    let script = format!("touch {}; until test -e {}; do sleep 0.01; done", there.display(), go.display());
+    let bundle = sandbox.bundle("nohup").script("exit 7").hook_script("createRuntime", &script);
+    let run = sandbox.run(&bundle).spawn();
+    wait_until("the hook runs", || there.exists());
+    run.signal(Signal::HUP);
+    fs::write(&go, "").unwrap();
+    // That it waits for its children, whatever the caller does about its own, is seen by the code.
+    run.wait().exits_with(7);
+}
