@@ -88,10 +88,16 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
     // A container that cannot be waited for must not outlive the command that was to remove it.
     let killed = if attended.is_err() { container.kill() } else { Ok(()) };
     if attended.is_err() || !options.keep {
-        // Whoever deletes it meanwhile does not make a failure of it, and the end of a lock is the end of its owner.
-        let locked = container.dir.lock();
-        let gone = matches!(locked, Err(Error::NotFound { .. }));
-        let ended = if gone { Ok(()) } else { killed.and_then(|()| container.end(&launched.ending, log)) };
+        // Whoever deletes it meanwhile does not make a failure of it.
+        let ended = match container.dir.lock() {
+            Err(Error::NotFound { .. }) => Ok(()),
+            Err(error @ Error::Busy { .. }) => {
+                log.warn(format!("{error}: its removal is left to that"));
+                killed
+            }
+            // Nobody is after this command to try again.
+            _ => killed.and_then(|()| container.end(&launched.ending, log)),
+        };
         return attended.and_then(|code| ended.map(|()| ExitCode::from(code)));
     }
     attended.map(ExitCode::from)

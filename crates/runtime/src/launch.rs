@@ -128,8 +128,17 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
     }
     let dir = StateDir::create(request.state_root, request.id)?;
     log.debug(format_args!("recorded in {}", dir.path("").display()));
-    let mut attempt =
-        Attempt { plan: &plan, request, log, dir, cgroup: None, child: None, document: None, proxy: None };
+    let mut attempt = Attempt {
+        plan: &plan,
+        request,
+        log,
+        dir,
+        cgroup: None,
+        child: None,
+        document: None,
+        proxy: None,
+        hold: Hold::Own,
+    };
     match attempt.make(bundle, &cgroup, rights) {
         Ok((state, child, master)) => {
             let ending = Ending::of(&plan);
@@ -137,7 +146,10 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
             Ok(Launched { dir, state, child, master, ending, proxy })
         }
         Err(error) => {
-            attempt.undo();
+            match attempt.hold {
+                Hold::Own => attempt.undo(),
+                Hold::Lost => attempt.let_go(),
+            }
             Err(error)
         }
     }
@@ -232,6 +244,16 @@ struct Attempt<'a> {
     child: Option<Child>,
     document: Option<Document>,
     proxy: Option<Proxy>,
+    hold: Hold,
+}
+
+/// Whose the container is while it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// This command's: it holds the lock, or nobody else wants it.
+    Own,
+    /// Another command's, which has removed it or is about to; its id and its cgroup may be a new container's already.
+    Lost,
 }
 
 impl Attempt<'_> {
@@ -278,8 +300,9 @@ impl Attempt<'_> {
             // It is complete: a hook may use it, also by commands that lock it.
             self.dir.unlock()?;
             if let Err(error) = self.after_start() {
-                // Whoever has deleted it meanwhile has done what undoing would.
-                let _ = self.dir.lock();
+                if self.dir.lock().is_err() {
+                    self.hold = Hold::Lost;
+                }
                 return Err(error);
             }
         }
@@ -449,6 +472,13 @@ impl Attempt<'_> {
             && self.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kill_count().is_ok_and(|n| n > 0));
         let hint = if oom { " by the kernel: its memory limit is too low even to start it" } else { "" };
         Error::InitDied { how: end.to_string(), hint }
+    }
+
+    /// Ends what is this command's own for certain: its child. Whoever holds the container sees to the rest.
+    fn let_go(self) {
+        if let Some(child) = self.child {
+            child.put_an_end_to(LAST_BREATH);
+        }
     }
 
     /// Takes back what was made, the last first. What cannot be taken back stays recorded for `delete`.

@@ -258,7 +258,7 @@ impl StateDir {
 
     fn busy(&self) -> Error {
         let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-        let holder = self.stat().ok().and_then(|stat| lock_holder(&locks, stat.st_ino));
+        let holder = self.stat().ok().and_then(|stat| lock_holder(&locks, &stat));
         Error::Busy { id: self.id.as_str().to_owned(), holder, patience: PATIENCE }
     }
 
@@ -424,14 +424,18 @@ impl StateDir {
     }
 }
 
-/// Finds who holds a lock by flock(2) on an inode, see proc_locks(5): `1: FLOCK ADVISORY WRITE 123 08:01:456 0 EOF`.
-fn lock_holder(locks: &str, inode: u64) -> Option<i32> {
+/// Finds who holds a lock by flock(2) on a file, see proc_locks(5): `1: FLOCK ADVISORY WRITE 123 08:01:456 0 EOF`.
+///
+/// The inode alone would not do: every tmpfs counts its own from one. Where stat(2) tells another device than the
+/// kernel's, as on btrfs, nobody is found.
+fn lock_holder(locks: &str, file: &Stat) -> Option<i32> {
+    let (major, minor) = (rustix::fs::major(file.st_dev), rustix::fs::minor(file.st_dev));
+    let wanted = format!("{major:02x}:{minor:02x}:{}", file.st_ino);
     let holder = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
         let kind = words.next()?; // `->` for one who waits.
         let pid = words.nth(2)?.parse().ok()?;
-        let number = words.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
-        (kind == "FLOCK" && number == inode && pid > 0).then_some(pid)
+        (kind == "FLOCK" && words.next()? == wanted && pid > 0).then_some(pid)
     };
     locks.lines().find_map(holder)
 }
@@ -494,9 +498,15 @@ mod tests {
         let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:77 0 EOF\n\
                      2: FLOCK  ADVISORY  WRITE 22 08:01:77 0 EOF\n\
                      2: -> FLOCK  ADVISORY  WRITE 33 08:01:77 0 EOF\n\
-                     3: FLOCK  ADVISORY  WRITE -1 08:01:88 0 EOF\n";
-        assert_eq!(lock_holder(locks, 77), Some(22));
-        assert_eq!(lock_holder(locks, 88), None, "of another pid namespace");
-        assert_eq!(lock_holder(locks, 99), None);
+                     3: FLOCK  ADVISORY  WRITE -1 08:01:88 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 44 00:1a:99 0 EOF\n";
+        let holder = |inode| {
+            let mut file = rustix::fs::stat("/").unwrap();
+            (file.st_dev, file.st_ino) = (rustix::fs::makedev(8, 1), inode);
+            lock_holder(locks, &file)
+        };
+        assert_eq!(holder(77), Some(22));
+        assert_eq!(holder(88), None, "of another pid namespace");
+        assert_eq!(holder(99), None, "of another file system");
     }
 }

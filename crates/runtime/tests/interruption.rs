@@ -162,3 +162,24 @@ fn what_the_caller_ignores_does_not_interrupt() {
     // That it waits for its children, whatever the caller does about its own, is seen by the code.
     run.wait().exits_with(7);
 }
+
+#[test]
+fn a_run_that_has_lost_its_container_leaves_the_next_one_alone() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let files = ["there", "go", "ends"].map(|name| sandbox.directory().join(name));
+    let [there, go, ends] = &files;
+    let script =
+        format!("touch {}; until test -e {}; do sleep 0.01; done; exit 3", there.display(), go.display());
+    let first = sandbox.bundle("again").args(["sleep", "1000"]).hook_script("poststart", &script);
+    let first = first.hook_script("poststop", &format!("echo end >> {}", ends.display()));
+    let run = sandbox.run(&first).spawn();
+    wait_until("the hook runs", || there.exists());
+    sandbox.runtime().args(["delete", "--force", first.id()]).output().succeeds();
+    let second = first.edit(|config| config["hooks"] = serde_json::json!({}));
+    sandbox.launch(&second);
+    fs::write(go, "").unwrap();
+    run.wait().exits_with(1).complains("poststart hook #0");
+    assert_eq!(sandbox.status(&second), "running", "the second container of the name goes on");
+    assert_eq!(fs::read_to_string(ends).unwrap(), "end\n", "hooks of the end run once");
+}
