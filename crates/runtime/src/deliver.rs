@@ -5,13 +5,19 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bulkhead_sys::message;
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::{Doing, Error, Result};
 use crate::plan::Filter;
+
+/// How long somebody may take to accept what is sent: no signal ends a runtime in the foreground meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Writes the pid into a file that appears complete, by a rename.
 ///
@@ -47,11 +53,23 @@ pub(crate) fn console(socket: &Path, master: BorrowedFd<'_>) -> Result<()> {
 /// Sends a descriptor with a text.
 ///
 /// # Errors
-/// As connect(2) and sendmsg(2).
+/// As connect(2) and sendmsg(2); ETIMEDOUT when nobody accepts it.
 pub(crate) fn descriptor(socket: &Path, descriptor: BorrowedFd<'_>, text: &str) -> Result<()> {
     let doing = || format!("send a descriptor to the socket {}", socket.display());
-    let stream = OwnedFd::from(UnixStream::connect(socket).doing(doing)?);
+    let stream = connect(socket).doing(doing)?;
     message::send(&stream, text.as_bytes(), &[descriptor]).doing(doing)
+}
+
+fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // For unix sockets it is a limit of connect(2) too, see socket(7).
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    match rustix::net::connect(&socket, &address) {
+        Err(Errno::AGAIN) => Err(Errno::TIMEDOUT),
+        other => other.map(|()| socket),
+    }
 }
 
 /// Sends the notification descriptor of a process to its filter's agent (config-linux.md, "The Container Process

@@ -183,3 +183,17 @@ fn a_run_that_has_lost_its_container_leaves_the_next_one_alone() {
     assert_eq!(sandbox.status(&second), "running", "the second container of the name goes on");
     assert_eq!(fs::read_to_string(ends).unwrap(), "end\n", "hooks of the end run once");
 }
+
+#[test]
+fn a_socket_that_nobody_serves_is_not_waited_for_for_ever() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let path = sandbox.directory().join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _only_one_may_wait = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let bundle = sandbox.bundle("console").terminal();
+    let run = sandbox.run(&bundle).arg("--console-socket").arg(&path).timeout(Duration::from_secs(60));
+    run.output().exits_with(1).complains("timed out");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");
+}
