@@ -113,18 +113,13 @@ mod scope {
         user: bool,
     }
 
-    pub(super) fn serialize<S: Serializer>(
-        scope: &Option<Scope>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(scope: &Option<Scope>, serializer: S) -> Result<S::Ok, S::Error> {
         let written =
             scope.clone().map(|Scope { manager, unit }| Written { unit, user: manager == Manager::User });
         written.serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Scope>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scope>, D::Error> {
         let written = Option::<Written>::deserialize(deserializer)?;
         Ok(written.map(|Written { unit, user }| Scope {
             manager: if user { Manager::User } else { Manager::System },
