@@ -136,7 +136,7 @@ pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
         status => return Err(Error::State { operation: "start", status }),
     }
     let proxy = Manager::of_caller().map(|manager| manager.listen(&container.dir)).transpose()?;
-    let pidfd = container.pidfd();
+    let pidfd = container.pidfd()?;
     gate::open(&container.dir)?;
     log.debug(format_args!("the program of container {id} runs"));
     // It is complete: a hook may use it, also by commands that lock it.
@@ -179,7 +179,7 @@ pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
         container.cgroup().kill_all(number)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(pidfd) = container.pidfd() else { return Err(Error::Usage("container not running".into())) };
+    let Some(pidfd) = container.pidfd()? else { return Err(Error::Usage("container not running".into())) };
     process::signal(&pidfd, number).doing(|| format!("send {} to the container", options.signal))?;
     if options.signal == Signal::KILL && container.status()? == Status::Paused {
         // A frozen process dies only once it may run.

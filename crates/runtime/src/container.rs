@@ -5,9 +5,10 @@ use std::path::Path;
 
 use bulkhead_cgroup::{Cgroup, Freezer};
 use bulkhead_sys::{process, signal};
+use rustix::io::Errno;
 
 use crate::clone::LAST_BREATH;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::gate;
 use crate::hooks::{Document, Runner};
 use crate::host::{self, ProcessStat};
@@ -59,7 +60,7 @@ impl Container {
     /// # Errors
     /// A cgroup or gate that cannot be looked at.
     pub fn status(&self) -> Result<Status> {
-        let alive = self.is_alive();
+        let alive = self.is_alive()?;
         let observed = Observed {
             ready: self.state.ready,
             alive,
@@ -70,34 +71,45 @@ impl Container {
     }
 
     /// Returns the pid of its first process, while that lives.
-    pub fn pid(&self) -> Option<i32> {
-        self.state.process.filter(|_| self.is_alive()).map(|process| process.pid)
+    ///
+    /// # Errors
+    /// As [`host::process_stat`].
+    pub fn pid(&self) -> Result<Option<i32>> {
+        Ok(if self.is_alive()? { self.state.process.map(|process| process.pid) } else { None })
     }
 
     /// Tells whether its first process is the recorded one and has not ended.
-    fn is_alive(&self) -> bool {
-        self.process_stat().is_some_and(|found| found.alive)
+    fn is_alive(&self) -> Result<bool> {
+        Ok(self.process_stat()?.is_some_and(|found| found.alive))
     }
 
     /// Tells whether its first process has ended or is about to: nothing can be started in its namespaces any more.
-    pub fn is_ending(&self) -> bool {
-        self.process_stat().is_none_or(|found| found.exiting || !found.alive)
+    ///
+    /// # Errors
+    /// As [`host::process_stat`].
+    pub fn is_ending(&self) -> Result<bool> {
+        Ok(self.process_stat()?.is_none_or(|found| found.exiting || !found.alive))
     }
 
     /// Looks at its first process; `None` when that is gone, whoever has its pid now.
-    fn process_stat(&self) -> Option<ProcessStat> {
-        let recorded = self.state.process?;
-        let found = host::process_stat(recorded.pid).ok()?;
-        let is_it = found.start_time == recorded.start_time
-            && host::boot_id().is_ok_and(|boot| boot == self.state.boot_id);
-        is_it.then_some(found)
+    fn process_stat(&self) -> Result<Option<ProcessStat>> {
+        let Some(recorded) = self.state.process else { return Ok(None) };
+        let found = host::process_stat(recorded.pid)?.filter(|found| found.start_time == recorded.start_time);
+        Ok(if found.is_some() && host::boot_id()? == self.state.boot_id { found } else { None })
     }
 
     /// Opens its first process; `None` when that has ended, whoever has its pid now.
-    pub fn pidfd(&self) -> Option<OwnedFd> {
-        let pidfd = process::open_pidfd(self.state.process?.pid).ok()?;
+    ///
+    /// # Errors
+    /// As pidfd_open(2) and [`host::process_stat`]: a process that cannot be asked about may well live.
+    pub fn pidfd(&self) -> Result<Option<OwnedFd>> {
+        let Some(recorded) = self.state.process else { return Ok(None) };
+        let pidfd = match process::open_pidfd(recorded.pid) {
+            Err(error) if error.errno() == Errno::SRCH => return Ok(None),
+            opened => opened.doing(|| "open the container's process")?,
+        };
         // Asked after opening: if it is the recorded process now, the descriptor refers to it.
-        self.is_alive().then_some(pidfd)
+        Ok(self.is_alive()?.then_some(pidfd))
     }
 
     /// Finds its cgroup.
@@ -131,7 +143,7 @@ impl Container {
     /// # Errors
     /// A process that does not end, which only the kernel can cause.
     pub fn kill(&self) -> Result<()> {
-        let pidfd = self.pidfd();
+        let pidfd = self.pidfd()?;
         if let Some(pidfd) = &pidfd {
             // It may end by itself in between.
             let _ = process::signal(pidfd, signal::KILL);

@@ -2,8 +2,9 @@
 
 use bulkhead_sys::{Call, credentials, path};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 
 /// CAP_SYS_ADMIN, capabilities(7).
 const SYS_ADMIN: u32 = 21;
@@ -66,14 +67,19 @@ pub fn boot_id() -> Result<String> {
     Ok(read_record(path).doing(|| format!("read {path}"))?.trim_end().to_owned())
 }
 
-/// Reads when a process started, in clock ticks after boot, and whether it is still more than a zombie.
+/// Reads when a process started, in clock ticks after boot, and whether it is still more than a zombie; `None` when
+/// there is no such process.
 ///
 /// # Errors
-/// ENOENT or ESRCH when there is no such process.
-pub fn process_stat(pid: i32) -> Result<ProcessStat> {
+/// As open(2) and read(2): what cannot be read may well live.
+pub fn process_stat(pid: i32) -> Result<Option<ProcessStat>> {
     let path = format!("/proc/{pid}/stat");
-    let text = read_record(&path).doing(|| format!("read {path}"))?;
-    parse_stat(&text).ok_or_else(|| crate::error::Error::Usage(format!("{path} has an unknown format")))
+    let text = match read_record(&path) {
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::SRCH) => return Ok(None),
+        read => read.doing(|| format!("read {path}"))?,
+    };
+    let unknown = || Error::Usage(format!("{path} has an unknown format"));
+    parse_stat(&text).map(Some).ok_or_else(unknown)
 }
 
 /// What `/proc/PID/stat` says.
@@ -128,7 +134,7 @@ mod tests {
     fn the_start_time_is_found_behind_any_name() {
         let text = "7 (a) S (b) Z 1 2 3 4 5 4194308 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
         assert_eq!(parse_stat(text), Some(ProcessStat { alive: false, exiting: true, start_time: 4242 }));
-        let own = process_stat(std::process::id().cast_signed()).unwrap();
+        let own = process_stat(std::process::id().cast_signed()).unwrap().unwrap();
         assert!(own.alive && !own.exiting);
     }
 }

@@ -103,7 +103,7 @@ fn clone_child(
     rights: Rights,
 ) -> Result<Child> {
     let container = request.container;
-    let Some(pidfd) = container.pidfd() else { return Err(Error::Usage("container not running".into())) };
+    let Some(pidfd) = container.pidfd()? else { return Err(Error::Usage("container not running".into())) };
     // Before the child exists: once it is in the container's pid namespace, nobody there may trace it.
     sys_credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
     let namespaces = &request.plan.namespaces;
@@ -119,7 +119,7 @@ fn clone_child(
     // With the host's rights the child joins the user namespace itself, together with the others.
     let user = if rights == Rights::Unprivileged { open(Kind::User)? } else { None };
     let birth = Birth::into_container(open(Kind::Pid)?, user);
-    if container.pidfd().is_none() {
+    if container.pidfd()?.is_none() {
         return Err(Error::Usage("container not running".into()));
     }
     let born_into = |kind: Kind| kind == Kind::Pid || (kind == Kind::User && rights == Rights::Unprivileged);

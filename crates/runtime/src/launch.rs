@@ -389,7 +389,7 @@ impl Attempt<'_> {
                 Said::Prepared => {
                     self.log.debug("its mounts and devices are made, and hooks may run");
                     // For hooks that ask about their container, and for whoever must remove it while one hangs.
-                    state.process = Some(ProcessId { pid, start_time: host::process_stat(pid)?.start_time });
+                    state.process = Some(self.identify(pid)?);
                     self.dir.save(state)?;
                     self.creation_hooks()?;
                     parent.proceed()?;
@@ -425,9 +425,14 @@ impl Attempt<'_> {
         score.map_or(Ok(()), |score| limits::set_oom_score(pid, score, rights, self.log))
     }
 
+    fn identify(&self, pid: i32) -> Result<ProcessId> {
+        let found = host::process_stat(pid)?.ok_or_else(|| self.died())?;
+        Ok(ProcessId { pid, start_time: found.start_time })
+    }
+
     /// Records the process; only then may it execute the user's program.
     fn after_setup(&self, pid: i32, state: &mut State) -> Result<()> {
-        state.process = Some(ProcessId { pid, start_time: host::process_stat(pid)?.start_time });
+        state.process = Some(self.identify(pid)?);
         state.ready = true;
         self.dir.save(state)?;
         if let Some(path) = self.request.pid_file {

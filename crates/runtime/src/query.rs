@@ -136,7 +136,7 @@ fn document(container: &Container) -> Result<bulkhead_spec::State> {
     Ok(bulkhead_spec::State {
         oci_version: state.oci_version.clone(),
         id: state.id.clone(),
-        pid: Some(container.pid().unwrap_or(0)),
+        pid: Some(container.pid()?.unwrap_or(0)),
         status,
         bundle: state.bundle.to_string_lossy().into_owned(),
         rootfs: Some(state.rootfs.to_string_lossy().into_owned()),

@@ -68,8 +68,8 @@ pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCod
 /// Starts the process, unless the container ends meanwhile: then every step can fail, for that one reason.
 fn start(request: &Request<'_>, process: Process, log: &Log) -> Result<Joined> {
     join::start(request, process, log).map_err(|error| match request.container.is_ending() {
-        true => stopped(),
-        false => error,
+        Ok(true) => stopped(),
+        _ => error,
     })
 }
 

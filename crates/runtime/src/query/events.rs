@@ -24,7 +24,7 @@ pub fn events(global: &Global, options: &EventsOptions, log: &Log) -> Result<()>
     let container = Container::find(&root::resolve(global)?, &options.id)?;
     let cgroup = container.cgroup();
     // The process may be in no state to have its end seen, if its pid was given away already.
-    let Some(process) = container.pidfd() else {
+    let Some(process) = container.pidfd()? else {
         return Err(Error::Usage(format!("container with id {} is not running", options.id)));
     };
     require_cgroup(&container, "read its statistics")?;
