@@ -169,7 +169,9 @@ impl Plan {
     pub fn change_to(&self, kind: Kind) -> Option<&str> {
         let of_uts = |set: bool, pointer| (set && kind == Kind::Uts).then_some(pointer);
         let parameter = self.sysctl.iter().find(|parameter| parameter.kind == kind);
-        of_uts(self.hostname.is_some(), "/hostname")
+        // Whoever shares the namespace in which the root is entered gets another root.
+        let root = (kind == Kind::Mount).then_some("/root");
+        root.or(of_uts(self.hostname.is_some(), "/hostname"))
             .or(of_uts(self.domainname.is_some(), "/domainname"))
             .or(parameter.map(|parameter| parameter.pointer.as_str()))
     }

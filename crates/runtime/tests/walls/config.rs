@@ -135,3 +135,19 @@ fn what_belongs_to_a_namespace_of_the_host_is_not_changed_by_joining_it() {
         assert_eq!(host(), before, "the host is as it was");
     }
 }
+
+/// The same for the root of whoever runs the runtime, who is moved into the container with it. Here that is a mount
+/// namespace of the test's own, so that nothing but that is lost when it fails, as it must without the mount namespace
+/// in `Plan::change_to`.
+#[test]
+fn a_mount_namespace_of_the_host_keeps_its_root() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let script = format!(
+        "\"$@\"; code=$?; test -e {} && exit $code; echo another root; exit 9",
+        sandbox.directory().display()
+    );
+    let sandbox = sandbox.through(["unshare", "-m", "sh", "-c", &script, "sh"]);
+    let bundle = sandbox.bundle("root").namespace_at("mount", "/proc/self/ns/mnt").args(["true"]);
+    sandbox.run(&bundle).output().exits_with(1).prints("").complains("/root: ");
+}
