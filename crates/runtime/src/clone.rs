@@ -54,6 +54,8 @@ pub(crate) enum End {
     Signal(i32),
     /// Somebody else has waited for it.
     Unknown,
+    /// Not at all, as far as can be seen.
+    NotYet,
 }
 
 impl fmt::Display for End {
@@ -62,14 +64,18 @@ impl fmt::Display for End {
             Self::Status(status) => write!(f, "exit status {status}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
             Self::Unknown => f.write_str("it is gone"),
+            Self::NotYet => f.write_str("it lives, but does not answer"),
         }
     }
 }
 
 impl Child {
-    /// Waits for the end of the process and tells how it was; it can still be waited for.
+    /// Waits a while for the end of the process and tells how it was; it can still be waited for.
     pub(crate) fn end(&self) -> End {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        if !self.ends_within(LAST_BREATH) {
+            return End::NotYet;
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options).ok().flatten();
         let ended = |status: WaitIdStatus| {
             status.terminating_signal().map(End::Signal).or(status.exit_status().map(End::Status))
@@ -77,11 +83,16 @@ impl Child {
         status.and_then(ended).unwrap_or(End::Unknown)
     }
 
+    /// Tells whether the process ends before that.
+    pub(crate) fn ends_within(&self, patience: Duration) -> bool {
+        until_readable(&self.pidfd, Some(patience), None).unwrap_or(true)
+    }
+
     /// Kills the process and waits until it has ended, at most for `patience`: one that is frozen dies when it is thawed.
     pub fn put_an_end_to(&self, patience: Duration) {
         // It may have ended by itself; then only the waiting is left.
         let _ = sys::process::signal(&self.pidfd, sys::signal::KILL);
-        let _ = until_readable(&self.pidfd, Some(patience), None);
+        let _ = self.ends_within(patience);
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Host, Need, Places};
 use bulkhead_sys::mount::{Attributes, Propagation, Reach, set_attributes};
@@ -426,8 +427,14 @@ impl Attempt<'_> {
     }
 
     fn identify(&self, pid: i32) -> Result<ProcessId> {
-        let found = host::process_stat(pid)?.ok_or_else(|| self.died())?;
-        Ok(ProcessId { pid, start_time: found.start_time })
+        match host::process_stat(pid)? {
+            Some(found) => Ok(ProcessId { pid, start_time: found.start_time }),
+            None if self.child.as_ref().is_some_and(|child| !child.ends_within(Duration::ZERO)) => {
+                let why = "the container's process is not in /proc, which belongs to another pid namespace";
+                Err(Error::Usage(why.into()))
+            }
+            None => Err(self.died()),
+        }
     }
 
     /// Records the process; only then may it execute the user's program.

@@ -197,3 +197,22 @@ fn a_socket_that_nobody_serves_is_not_waited_for_for_ever() {
     run.output().exits_with(1).complains("timed out");
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");
 }
+
+#[test]
+fn a_proc_of_another_pid_namespace_is_named_and_nothing_hangs() {
+    requires!(is_root(), "needs root");
+    let last_pid = std::path::Path::new("/proc/sys/kernel/ns_last_pid");
+    requires!(last_pid.exists(), "this kernel does not let a test choose pids");
+    // The first pids of the namespace from which the runtime is started are ones that the host does not have.
+    let script = "for p in $(seq 20000 30000); do for q in $(seq $p $((p + 9))); do \
+        [ -e /proc/$q ] && continue 2; done; break; done; echo $p > /proc/sys/kernel/ns_last_pid; \"$@\"";
+    let sandbox = Sandbox::new(BULKRUN).through(["unshare", "--pid", "--fork", "sh", "-c", script, "sh"]);
+    let bundle = sandbox.bundle("foreign").args(["true"]);
+    // The host may take one of them meanwhile.
+    let is_named = (0..5).any(|_| {
+        let output = sandbox.run(&bundle).timeout(Duration::from_secs(60)).output();
+        output.stderr.contains("/proc, which belongs to another pid namespace")
+    });
+    assert!(is_named, "it says what is wrong");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");
+}
