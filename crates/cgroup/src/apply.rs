@@ -38,6 +38,9 @@ pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
     if let (Some(check), Some(member)) = (plan.check, cgroup.v2()) {
         check_usage(member.dir()?, check)?;
     }
+    if let Some(scope) = &cgroup.scope {
+        scope.update(cgroup, plan)?;
+    }
     let mut done = Vec::new();
     set_all(cgroup, plan, Need::Required, &mut done).map_err(|error| {
         if done.is_empty() { error } else { Error::Partial { done, source: Box::new(error) } }

@@ -262,9 +262,6 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::create`]; [`Error::Partial`] when others had been set before, which stand.
     pub fn update(&self, plan: &Plan) -> Result<()> {
-        if let Some(scope) = &self.scope {
-            scope.update(self, plan)?;
-        }
         apply::update(self, plan)
     }
 

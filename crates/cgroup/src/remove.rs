@@ -49,7 +49,11 @@ impl Cgroup {
             // Other containers may have come to use a parent; the last of them removes it.
             let _ = remove_directory(path);
         }
-        self.scope.as_ref().map_or(Ok(()), Scope::remove)
+        match self.scope.as_ref().map_or(Ok(()), Scope::remove) {
+            // A user's systemd ends with the last session, and all its cgroups with it.
+            Err(Error::NoSystemd { .. }) if !self.exists() => Ok(()),
+            removed => removed,
+        }
     }
 
     /// Removes the directories that were just made; nobody is in them yet, and others are not looked into: they may

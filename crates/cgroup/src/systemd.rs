@@ -32,6 +32,8 @@ pub mod wire;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use bulkhead_sys::signal;
+
 use self::bus::Bus;
 use self::property::{Property, Value};
 pub use self::unit::Location;
@@ -185,15 +187,17 @@ impl Prepared {
     /// # Errors
     /// [`Error::Systemd`] and [`Error::Job`] when systemd will not or cannot, [`Error::Elsewhere`] for a scope at
     /// another place, and as [`Cgroup::create`] for a limit that cannot be set.
-    pub fn create(&mut self, pid: i32, id: &str, plan: &Plan, need: Need) -> Result<Cgroup> {
+    pub fn create(&mut self, pid: i32, id: &str, plan: &Plan) -> Result<Cgroup> {
         self.start(pid, id)?;
         let cgroup = Cgroup::open(&self.record());
-        let limited =
-            self.check_place(pid).and_then(|()| apply::create(&cgroup, plan, need, apply::History::New));
+        let limited = self
+            .check_place(pid)
+            .and_then(|()| apply::create(&cgroup, plan, Need::Required, apply::History::New));
         match limited {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 // What led here explains it; what could not be undone is in the record.
+                let _ = kill(&mut self.systemd.bus, &self.location.unit);
                 let _ = stop(&mut self.systemd.bus, &self.location.unit);
                 Err(error)
             }
@@ -288,6 +292,15 @@ impl Scope {
     pub(crate) fn remove(&self) -> Result<()> {
         stop(&mut Bus::connect(self.manager)?, &self.unit)
     }
+}
+
+/// Kills all processes: the first one of a pid namespace would not hear systemd's request to end.
+fn kill(bus: &mut Bus, unit: &str) -> Result<()> {
+    let mut body = Writer::default();
+    body.string(unit);
+    body.string("all");
+    body.u32(signal::KILL.cast_unsigned());
+    bus.call_manager("KillUnit", "ssi", &body.into_bytes()).map(|_| ())
 }
 
 fn stop(bus: &mut Bus, unit: &str) -> Result<()> {

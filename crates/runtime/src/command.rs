@@ -6,6 +6,7 @@ pub mod update;
 use crate::exit::ExitCode;
 use std::os::fd::AsFd;
 
+use bulkhead_cgroup::systemd;
 use bulkhead_sys::process;
 
 use crate::activation::Passed;
@@ -29,7 +30,7 @@ use crate::{gate, host, root};
 /// Decides whether a container gets cgroups, and by whom.
 ///
 /// # Errors
-/// The systemd driver, which is not there yet.
+/// A `/proc` that does not say who the caller is.
 pub fn cgroups(global: &Global) -> Result<Cgroups> {
     let rootless = match global.rootless {
         Rootless::Yes => true,
@@ -38,10 +39,8 @@ pub fn cgroups(global: &Global) -> Result<Cgroups> {
     };
     match global.cgroup_manager {
         CgroupManager::Disabled => Ok(Cgroups::None),
-        CgroupManager::Systemd => Err(Error::Usage(
-            "the systemd cgroup driver is not supported yet; leave --systemd-cgroup out to use cgroupfs"
-                .into(),
-        )),
+        CgroupManager::Systemd if rootless => Ok(Cgroups::Systemd(systemd::Manager::User)),
+        CgroupManager::Systemd => Ok(Cgroups::Systemd(systemd::Manager::System)),
         CgroupManager::Cgroupfs if rootless => Ok(Cgroups::IfPermitted),
         CgroupManager::Cgroupfs => Ok(Cgroups::Required),
     }

@@ -7,6 +7,7 @@
 //!   parent                                          child (clone3)
 //!     |                                               |
 //!     |<------------------ Born + descriptor -----|      [foreign namespaces: said by a process in between]
+//!     |-- Continue ---------------------------------->|  [systemd: the process is in its scope]
 //!     |-- Continue ---------------------------------->|  [user namespace: the identity maps are written]
 //!     |                                               |  namespaces, cgroups, mounts, devices
 //!     |<------------------------------- Prepared -----|  [prestart or createRuntime hooks: they run now]

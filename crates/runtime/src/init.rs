@@ -40,6 +40,8 @@ pub(crate) struct Inheritance<'a> {
     pub gate: Option<OwnedFd>,
     /// The doors to the container's cgroup.
     pub cgroup: Option<&'a Joiner<'a>>,
+    /// Whether the parent has it put into its cgroup, and says so first.
+    pub awaits_scope: bool,
     /// The container's view of its control groups.
     pub cgroup_views: Vec<View>,
     /// Namespaces to join, opened by the parent, in order.
@@ -80,6 +82,7 @@ type Step = fn(&mut Init<'_>) -> Result<()>;
 
 /// The set-up of a container, in order.
 const STEPS: &[(&str, Step)] = &[
+    ("wait for the scope", await_scope),
     ("set time offsets", set_time_offsets),
     ("take the identity that the user namespace gives", take_identity),
     ("join cgroups", join_cgroups),
@@ -171,11 +174,20 @@ fn take_identity(init: &mut Init<'_>) -> Result<()> {
     sys_credentials::set_dumpable(false).doing(|| "hide from ptrace")
 }
 
+/// systemd makes a cgroup only around a process that exists. Before anything else happens to it: whose it is decides
+/// whether a user's systemd may move it.
+fn await_scope(init: &mut Init<'_>) -> Result<()> {
+    if init.given.awaits_scope { init.given.socket.wait() } else { Ok(()) }
+}
+
 fn join_cgroups(init: &mut Init<'_>) -> Result<()> {
-    let Some(joiner) = init.given.cgroup else { return Ok(()) };
-    joiner.join_self()?;
-    if init.birthplace == Birthplace::Elsewhere {
-        joiner.join_self_v2()?;
+    if let Some(joiner) = init.given.cgroup {
+        joiner.join_self()?;
+        if init.birthplace == Birthplace::Elsewhere {
+            joiner.join_self_v2()?;
+        }
+    } else if !init.given.awaits_scope {
+        return Ok(());
     }
     limits::forget_affinity();
     Ok(())

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Host, Need, Places};
+use bulkhead_cgroup::{Cgroup, Doors, systemd};
 use bulkhead_sys::mount::{Attributes, Propagation, Reach, set_attributes};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{credentials, signal};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::activation::Passed;
 use crate::birth::Birth;
 use crate::bundle::{Bundle, CONFIG};
+use crate::cgroup_plan::CgroupPlan;
 use crate::clone::{Child, End, LAST_BREATH};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
@@ -89,6 +90,8 @@ pub enum Cgroups {
     Required,
     /// Where the caller may make them, or limits were asked for.
     IfPermitted,
+    /// Yes, as a unit of a systemd.
+    Systemd(systemd::Manager),
     /// No: it stays in the caller's.
     None,
 }
@@ -123,8 +126,8 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
     warn_of_missing_capabilities(&plan, log);
     let rights = Rights::of_caller()?;
     check(&plan, bundle, request, rights)?;
-    let cgroup = CgroupPlan::new(&plan, request, rights)?;
-    for warning in cgroup.iter().flat_map(|cgroup| cgroup.plan.warnings()) {
+    let mut cgroup = CgroupPlan::new(&plan, request, rights)?;
+    for warning in cgroup.iter().flat_map(CgroupPlan::warnings) {
         log.warn(warning);
     }
     let dir = StateDir::create(request.state_root, request.id)?;
@@ -140,7 +143,7 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
         proxy: None,
         hold: Hold::Own,
     };
-    match attempt.make(bundle, &cgroup, rights) {
+    match attempt.make(bundle, &mut cgroup, rights) {
         Ok((state, child, master)) => {
             let ending = Ending::of(&plan);
             let Attempt { dir, proxy, .. } = attempt;
@@ -193,48 +196,6 @@ fn check(plan: &Plan, bundle: &Bundle, request: &Request<'_>, rights: Rights) ->
     Ok(())
 }
 
-/// Where the container's cgroup will be, and what is written there.
-struct CgroupPlan {
-    host: Host,
-    places: Places,
-    plan: bulkhead_cgroup::Plan,
-    need: Need,
-}
-
-impl CgroupPlan {
-    fn new(plan: &Plan, request: &Request<'_>, rights: Rights) -> Result<Option<Self>> {
-        let need = match (request.cgroups, &plan.cgroup.path) {
-            (Cgroups::None, _) => return Ok(None),
-            (Cgroups::IfPermitted, None) => Need::IfPermitted,
-            _ => Need::Required,
-        };
-        let host = match Host::detect() {
-            Err(bulkhead_cgroup::Error::NoHierarchy) if need == Need::IfPermitted => return Ok(None),
-            other => other?,
-        };
-        let path = CgroupPath::from_config(plan.cgroup.path.as_deref(), request.id.as_str())
-            .map_err(|error| Error::invalid("/linux/cgroupsPath", error.to_string()))?;
-        let places = Places::find(&host, &path)?;
-        let devices = if rights == Rights::Privileged { Devices::Enforced } else { Devices::Untouched };
-        let plan = bulkhead_cgroup::Plan::for_container(Some(&plan.cgroup.resources), &host, devices)
-            .map_err(of_resources)?;
-        Ok(Some(Self { host, places, plan, need }))
-    }
-}
-
-/// Names the place of a limit that cannot be.
-fn of_resources(error: bulkhead_cgroup::Error) -> Error {
-    match error {
-        bulkhead_cgroup::Error::Invalid { pointer, reason } => {
-            Error::invalid(format!("/linux/resources{pointer}"), reason)
-        }
-        bulkhead_cgroup::Error::NoPageSize { .. } => {
-            Error::invalid("/linux/resources/hugepageLimits", error.to_string())
-        }
-        other => other.into(),
-    }
-}
-
 /// A container that is being made, with everything to take back.
 struct Attempt<'a> {
     plan: &'a Plan,
@@ -261,23 +222,18 @@ impl Attempt<'_> {
     fn make(
         &mut self,
         bundle: &Bundle,
-        cgroup: &Option<CgroupPlan>,
+        cgroup: &mut Option<CgroupPlan>,
         rights: Rights,
     ) -> Result<(State, Child, Option<OwnedFd>)> {
-        let record = cgroup.as_ref().map(|cgroup| cgroup.places.record()).transpose()?.unwrap_or_default();
+        let record = cgroup.as_ref().map(CgroupPlan::record).transpose()?.unwrap_or_default();
         let mut state = State::new(self.request.id, &bundle.path, self.plan, record);
         state.boot_id = host::boot_id()?;
         state.keyring = self.request.keyring == Keyring::New;
         self.dir.write(CONFIG, bundle.text.as_bytes())?;
         self.dir.save(&state)?;
         self.prepare_notifications()?;
-        if let Some(CgroupPlan { places, plan, need, .. }) = cgroup {
-            let made = Cgroup::create(places, &state.cgroup, plan, *need).map_err(of_resources)?;
-            state.cgroup = made.record();
-            for path in made.paths().values() {
-                self.log.debug(format_args!("its cgroup is {path}"));
-            }
-            self.cgroup = Some(made);
+        if let Some(made) = cgroup.as_ref().and_then(|cgroup| cgroup.make(&state.cgroup).transpose()) {
+            self.has(made?, &mut state);
         }
         let document = Document::new(&state, None);
         let (parent, socket) = handshake::pair()?;
@@ -292,6 +248,7 @@ impl Attempt<'_> {
             namespaces.new_kinds(),
             namespaces.join
         ));
+        self.enter_scope(&parent, cgroup.as_mut(), &mut state)?;
         let master = self.converse(&parent, &mut state, rights)?;
         if self.request.start == Start::AtOnce {
             if let Said::Failed(chain) = parent.hear(self.request.watch)? {
@@ -310,6 +267,29 @@ impl Attempt<'_> {
         let child =
             self.child.take().ok_or_else(|| Error::Usage("the container's process is gone".into()))?;
         Ok((state, child, master))
+    }
+
+    /// Owns a cgroup from here on.
+    fn has(&mut self, made: Cgroup, state: &mut State) {
+        state.cgroup = made.record();
+        for path in made.paths().values() {
+            self.log.debug(format_args!("its cgroup is {path}"));
+        }
+        self.cgroup = Some(made);
+    }
+
+    /// Lets systemd make the cgroup around the container's process, which waits for it.
+    fn enter_scope(
+        &mut self,
+        parent: &handshake::Parent,
+        cgroup: Option<&mut CgroupPlan>,
+        state: &mut State,
+    ) -> Result<()> {
+        let pid = self.child.as_ref().map_or(0, |child| child.pid);
+        let made = cgroup.and_then(|cgroup| cgroup.make_around(pid).transpose());
+        let Some(made) = made else { return Ok(()) };
+        self.has(made?, state);
+        parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })
     }
 
     fn prepare_notifications(&mut self) -> Result<()> {
@@ -346,16 +326,14 @@ impl Attempt<'_> {
         let gate = (self.request.start == Start::AtGate).then(|| gate::build(&self.dir)).transpose()?;
         let with_host_rights = in_user_namespace && rights == Rights::Privileged;
         let mut birth = Birth::of_container(plan, rights)?;
-        let cgroup_views = match (cgroup, &self.cgroup) {
-            (Some(planned), Some(made)) => made.views(&planned.host),
-            _ => Vec::new(),
-        };
+        let cgroup_views = cgroup.map(|cgroup| cgroup.views(self.cgroup.as_ref())).unwrap_or_default();
         let inheritance = Inheritance {
             plan,
             process,
             socket,
             gate,
             cgroup: joiner.as_ref(),
+            awaits_scope: cgroup.is_some_and(CgroupPlan::is_for_systemd),
             cgroup_views,
             joins: std::mem::take(&mut birth.joins),
             prepared: prepare_mounts(plan, with_host_rights)?,
@@ -368,8 +346,10 @@ impl Attempt<'_> {
             own_time_offsets: birth.child_sets_time(),
             ignored: host::ignored_signals(),
         };
+        let connection = cgroup.and_then(CgroupPlan::connection);
+        let ends: Vec<_> = std::iter::once(parent.as_fd()).chain(connection).collect();
         let cgroup = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);
-        birth.spawn(cgroup, &[parent.as_fd()], inheritance, init::run)
+        birth.spawn(cgroup, &ends, inheritance, init::run)
     }
 
     /// Answers the child until it is ready.

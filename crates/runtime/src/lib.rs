@@ -4,6 +4,7 @@ pub mod activation;
 mod birth;
 pub mod bundle;
 mod cgroup_mount;
+mod cgroup_plan;
 pub mod cli;
 pub mod clone;
 pub mod command;

@@ -37,6 +37,8 @@ pub(crate) struct Bus {
     serial: u32,
     /// Signals that came while an answer was waited for.
     signals: VecDeque<Message>,
+    /// What came with the end of the greeting.
+    early: Vec<u8>,
 }
 
 impl Bus {
@@ -61,7 +63,7 @@ impl Bus {
 
     /// Begins to talk over a socket.
     pub(crate) fn over(socket: OwnedFd, peer: Peer) -> Result<Self> {
-        let mut bus = Self { socket, serial: 0, signals: VecDeque::new() };
+        let mut bus = Self { socket, serial: 0, signals: VecDeque::new(), early: Vec::new() };
         bus.authenticate()?;
         if peer == Peer::Bus {
             bus.call_bus("Hello", "")?;
@@ -77,31 +79,36 @@ impl Bus {
 
     /// Says who we are, which the kernel vouches for: an empty identity stands for that of the socket, and so holds
     /// in any user namespace.
+    ///
+    /// All is said at once and no call follows before the answer: systemd would not look at a call that it reads
+    /// together with BEGIN until something else comes.
     fn authenticate(&mut self) -> Result<()> {
-        self.send(b"\0AUTH EXTERNAL\r\n")?;
-        let mut line = self.line()?;
-        if line.starts_with(b"DATA") {
-            self.send(b"DATA\r\n")?;
-            line = self.line()?;
+        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        loop {
+            let line = self.line()?;
+            match line.get(..2) {
+                Some(b"OK") => return Ok(()),
+                Some(b"DA") => {}
+                _ => return Err(Error::BusProtocol { reason: "the other end does not let us in" }),
+            }
         }
-        if !line.starts_with(b"OK") {
-            return Err(Error::BusProtocol { reason: "the other end does not let us in" });
-        }
-        self.send(b"BEGIN\r\n")
     }
 
-    /// Reads a line of the greeting. Nothing follows one before it is answered.
-    fn line(&self) -> Result<Vec<u8>> {
-        let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") {
-            if line.len() >= LINE {
+    /// Reads a line of the greeting. What comes with the last one is a message already.
+    fn line(&mut self) -> Result<Vec<u8>> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.early.windows(2).position(|pair| pair == b"\r\n") {
+                let rest = self.early.split_off(at + 2);
+                return Ok(std::mem::replace(&mut self.early, rest));
+            }
+            if self.early.len() >= LINE {
                 return Err(Error::BusProtocol { reason: "the greeting does not end" });
             }
             let mut buffer = [0; LINE];
-            let count = self.receive(&mut buffer, Instant::now() + PATIENCE)?;
-            line.extend(&buffer[..count]);
+            let count = self.receive(&mut buffer, end)?;
+            self.early.extend(&buffer[..count]);
         }
-        Ok(line)
     }
 
     fn call_bus(&mut self, member: &str, argument: &str) -> Result<Message> {
@@ -185,7 +192,7 @@ impl Bus {
         }
     }
 
-    fn message(&self, end: Instant) -> Result<Message> {
+    fn message(&mut self, end: Instant) -> Result<Message> {
         let mut bytes = vec![0; FIXED];
         self.fill(&mut bytes, end)?;
         let mut fixed = [0; FIXED];
@@ -195,7 +202,11 @@ impl Bus {
         Message::parse(&bytes).map_err(Error::BusMessage)
     }
 
-    fn fill(&self, mut buffer: &mut [u8], end: Instant) -> Result<()> {
+    fn fill(&mut self, mut buffer: &mut [u8], end: Instant) -> Result<()> {
+        let count = self.early.len().min(buffer.len());
+        let rest = self.early.split_off(count);
+        buffer[..count].copy_from_slice(&std::mem::replace(&mut self.early, rest));
+        buffer = &mut buffer[count..];
         while !buffer.is_empty() {
             let count = self.receive(buffer, end)?;
             buffer = &mut buffer[count..];
@@ -290,9 +301,12 @@ mod tests {
     }
 
     #[test]
-    fn one_that_asks_for_no_identity_is_understood() {
-        let (socket, other) = Other { asks: false, ..Other::new([]) }.listen();
-        Bus::over(socket, Peer::Manager).unwrap();
+    fn a_signal_may_follow_the_greeting_at_once() {
+        let early = Other { early_signal: true, ..Other::new([Answer::Job("/job/5", "done")]) };
+        let (socket, other) = early.listen();
+        let mut bus = Bus::over(socket, Peer::Manager).unwrap();
+        bus.call_manager("StopUnit", "", &[]).unwrap();
+        assert_eq!(bus.job_result("/job/5").unwrap(), "done");
         other.join().unwrap();
     }
 

@@ -26,13 +26,13 @@ pub(crate) enum Answer {
 /// Someone who lets everybody in and answers as told.
 pub(crate) struct Peer {
     pub(crate) answers: Vec<Answer>,
-    /// Asks for an identity first, as newer ones do.
-    pub(crate) asks: bool,
+    /// Sends a signal together with the end of the greeting.
+    pub(crate) early_signal: bool,
 }
 
 impl Peer {
     pub(crate) fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self { answers: Vec::from_iter(answers), asks: true }
+        Self { answers: Vec::from_iter(answers), early_signal: false }
     }
 
     /// Answers at the other end of the socket; ends with the names of the methods that were called.
@@ -43,15 +43,14 @@ impl Peer {
     }
 
     fn answer(self, mut socket: UnixStream) -> Vec<String> {
-        expect(&mut socket, b"\0AUTH EXTERNAL\r\n");
-        if self.asks {
-            socket.write_all(b"DATA\r\n").unwrap();
-            expect(&mut socket, b"DATA\r\n");
+        expect(&mut socket, b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n");
+        // In pieces that are no lines, as a stream may deliver it.
+        socket.write_all(b"DATA\r\nOK 0123").unwrap();
+        let mut rest = b"\r\n".to_vec();
+        if self.early_signal {
+            rest.extend(incoming(4, 0, &[(3, "UnitNew")], "", &[]));
         }
-        // In two pieces, as a stream may deliver it.
-        socket.write_all(b"OK 0123").unwrap();
-        socket.write_all(b"\r\n").unwrap();
-        expect(&mut socket, b"BEGIN\r\n");
+        socket.write_all(&rest).unwrap();
         let mut called = Vec::new();
         for answer in self.answers {
             let (serial, member) = call(&mut socket);

@@ -37,8 +37,8 @@ fn linux() -> LinuxFeatures {
         cgroup: Some(CgroupFeatures {
             v1: Some(true),
             v2: Some(true),
-            systemd: Some(false),
-            systemd_user: Some(false),
+            systemd: Some(true),
+            systemd_user: Some(true),
             rdma: Some(true),
         }),
         seccomp: Some(seccomp()),
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(at("/linux/capabilities/0"), "CAP_CHOWN");
         assert_eq!(at("/linux/capabilities").as_array().unwrap().len(), 41);
         assert_eq!(at("/linux/cgroup/v1"), true);
-        assert_eq!(at("/linux/cgroup/systemd"), false);
+        assert_eq!(at("/linux/cgroup/systemd"), true);
         assert_eq!(at("/linux/seccomp/enabled"), true);
         assert_eq!(at("/linux/seccomp/actions/0"), "SCMP_ACT_ALLOW", "alphabetical, as in runc");
         assert_eq!(at("/linux/mountExtensions/idmap/enabled"), true);

@@ -1,0 +1,379 @@
+//! Containers as units of systemd. On a machine without it `cargo xtask vm test runtime::systemd` runs these.
+#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bulkhead_testkit::{Bundle, Run, Sandbox, is_root, requires, wait_until};
+use serde_json::json;
+
+const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
+const NO_SYSTEMD: &str = "needs root, systemd and cgroup v2 alone";
+
+fn has_systemd() -> bool {
+    is_root()
+        && Path::new("/run/systemd/system").is_dir()
+        && Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// A container in a scope of its own in `system.slice`.
+fn unit(sandbox: &Sandbox, short: &str) -> Bundle {
+    let path = format!("system.slice:{}:{short}", sandbox.name());
+    sandbox.bundle(short).args(["sleep", "1000"]).edit(|config| config["linux"]["cgroupsPath"] = path.into())
+}
+
+fn scope(sandbox: &Sandbox, short: &str) -> String {
+    format!("{}-{short}.scope", sandbox.name())
+}
+
+fn directory(sandbox: &Sandbox, short: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup/system.slice").join(scope(sandbox, short))
+}
+
+fn file(directory: &Path, name: &str) -> String {
+    fs::read_to_string(directory.join(name)).unwrap().trim_end().to_owned()
+}
+
+fn runtime(sandbox: &Sandbox) -> Run {
+    sandbox.runtime().arg("--systemd-cgroup")
+}
+
+/// Runs a detached container.
+#[track_caller]
+fn launch(sandbox: &Sandbox, bundle: &Bundle) {
+    let run = runtime(sandbox).args(["run", "--detach", "--bundle"]);
+    run.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
+}
+
+/// Asks systemd for a property of a unit.
+#[track_caller]
+fn property(sandbox: &Sandbox, unit: &str, name: &str) -> String {
+    let show = ["show", "--value", "--property", name, unit];
+    sandbox.command("systemctl").args(show).output().succeeds().stdout.trim_end().to_owned()
+}
+
+#[track_caller]
+fn end(sandbox: &Sandbox, bundle: &Bundle) {
+    sandbox.runtime().args(["delete", "--force", bundle.id()]).output().succeeds();
+}
+
+/// Makes sure that nothing is left of a scope.
+#[track_caller]
+fn is_gone(sandbox: &Sandbox, short: &str) {
+    assert_eq!(
+        property(sandbox, &scope(sandbox, short), "LoadState"),
+        "not-found",
+        "systemd forgets the scope"
+    );
+    assert!(!directory(sandbox, short).exists(), "its cgroup is removed");
+}
+
+#[test]
+fn limits_are_in_the_files_and_known_to_systemd() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").resources(json!({
+        "memory": { "limit": 67_108_864, "swap": 100_663_296, "reservation": 33_554_432 },
+        "pids": { "limit": 42 },
+        "cpu": { "shares": 1024, "quota": 33_333, "period": 100_000, "cpus": "0", "mems": "0" },
+    }));
+    launch(&sandbox, &bundle);
+    let directory = directory(&sandbox, "c");
+    for (name, value) in [
+        ("memory.max", "67108864"),
+        ("memory.swap.max", "33554432"),
+        ("memory.low", "33554432"),
+        ("pids.max", "42"),
+        ("cpu.max", "33333 100000"),
+        ("cpu.weight", "100"),
+        ("cpuset.cpus", "0"),
+        ("cpuset.mems", "0"),
+    ] {
+        assert_eq!(file(&directory, name), value, "{name} is what the configuration says");
+    }
+    let scope = scope(&sandbox, "c");
+    for (name, value) in [
+        ("MemoryMax", "67108864"),
+        ("MemorySwapMax", "33554432"),
+        ("MemoryLow", "33554432"),
+        ("TasksMax", "42"),
+        ("CPUQuotaPerSecUSec", "340ms"),
+        ("CPUWeight", "100"),
+        ("AllowedCPUs", "0"),
+        ("AllowedMemoryNodes", "0"),
+        ("Slice", "system.slice"),
+        ("Delegate", "yes"),
+        ("CollectMode", "inactive-or-failed"),
+        ("Description", format!("bulkrun container {}", bundle.id()).as_str()),
+    ] {
+        assert_eq!(property(&sandbox, &scope, name), value, "{name} is known to systemd");
+    }
+    assert_eq!(file(&directory, "cgroup.procs"), sandbox.pid(&bundle).to_string(), "the process is in it");
+    end(&sandbox, &bundle);
+    is_gone(&sandbox, "c");
+}
+
+#[test]
+fn limits_outlive_a_reload_of_systemd() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let limits = json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 42 } });
+    let bundle = unit(&sandbox, "c").resources(limits);
+    launch(&sandbox, &bundle);
+    sandbox.runtime().args(["update", "--pids-limit", "43", bundle.id()]).output().succeeds();
+    sandbox.command("systemctl").arg("daemon-reload").output().succeeds();
+    // Another property makes systemd write all that it knows.
+    let scope = scope(&sandbox, "c");
+    sandbox
+        .command("systemctl")
+        .args(["set-property", "--runtime", &scope, "CPUWeight=50"])
+        .output()
+        .succeeds();
+    let directory = directory(&sandbox, "c");
+    wait_until("systemd has set the weight", || file(&directory, "cpu.weight") == "50");
+    assert_eq!(file(&directory, "memory.max"), "67108864");
+    assert_eq!(file(&directory, "pids.max"), "43", "an update is known to systemd, too");
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn update_changes_files_and_properties() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").resources(json!({ "cpu": { "quota": 50_000, "period": 100_000 } }));
+    launch(&sandbox, &bundle);
+    let update = ["update", "--memory", "50M", "--cpu-quota", "20000", "--pids-limit", "17", bundle.id()];
+    sandbox.runtime().args(update).output().succeeds();
+    let directory = directory(&sandbox, "c");
+    for (name, value) in [("memory.max", "52428800"), ("cpu.max", "20000 100000"), ("pids.max", "17")] {
+        assert_eq!(file(&directory, name), value, "{name} has changed");
+    }
+    let scope = scope(&sandbox, "c");
+    for (name, value) in [("MemoryMax", "52428800"), ("CPUQuotaPerSecUSec", "200ms"), ("TasksMax", "17")] {
+        assert_eq!(property(&sandbox, &scope, name), value, "{name} has changed");
+    }
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn a_container_lives_its_life_in_a_scope() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c");
+    runtime(&sandbox)
+        .args(["create", "--bundle"])
+        .arg(bundle.directory())
+        .arg(bundle.id())
+        .output()
+        .succeeds();
+    assert_eq!(sandbox.status(&bundle), "created");
+    assert_eq!(property(&sandbox, &scope(&sandbox, "c"), "ActiveState"), "active");
+    sandbox.start(&bundle);
+    // Other commands need not be told who made the cgroup.
+    let own = sandbox.exec(&bundle, ["cat", "/proc/self/cgroup"]).output().succeeds();
+    assert!(
+        own.stdout.ends_with("0::/\n"),
+        "exec is in the scope, the root of the namespace: {}",
+        own.stdout
+    );
+    let ps = sandbox.runtime().args(["ps", "--format", "json", bundle.id()]).output().succeeds();
+    assert_eq!(ps.stdout.trim(), format!("[{}]", sandbox.pid(&bundle)));
+    sandbox.runtime().args(["pause", bundle.id()]).output().succeeds();
+    assert_eq!(sandbox.status(&bundle), "paused");
+    sandbox.runtime().args(["resume", bundle.id()]).output().succeeds();
+    let stats = sandbox.runtime().args(["events", "--stats", bundle.id()]).output().succeeds();
+    assert!(stats.stdout.contains("\"pids\""), "{stats}");
+    let pid = sandbox.pid(&bundle);
+    sandbox.kill(&bundle, "KILL");
+    sandbox.wait_for_exit(pid);
+    sandbox.delete(&bundle);
+    is_gone(&sandbox, "c");
+}
+
+#[test]
+fn the_program_starts_with_its_limits() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c")
+        .script("cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max; cut -d: -f3 /proc/self/cgroup")
+        .resources(json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 42 } }));
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().succeeds().prints("67108864\n42\n/\n");
+    is_gone(&sandbox, "c");
+}
+
+#[test]
+fn devices_that_are_not_allowed_are_denied() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").script(
+        "mknod /kmsg c 1 11 && head -c1 /kmsg > /dev/null 2>&1 && echo open || echo denied; head -c1 /dev/zero | wc -c",
+    );
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().prints("denied\n1\n");
+}
+
+#[test]
+fn slices_lie_in_slices() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let outer = sandbox.name().replace('-', "_");
+    let path = format!("{outer}-inner.slice:{}:c", sandbox.name());
+    let bundle = unit(&sandbox, "c").edit(|config| config["linux"]["cgroupsPath"] = path.into());
+    launch(&sandbox, &bundle);
+    let place = format!("/sys/fs/cgroup/{outer}.slice/{outer}-inner.slice/{}", scope(&sandbox, "c"));
+    assert_eq!(file(Path::new(&place), "cgroup.procs"), sandbox.pid(&bundle).to_string());
+    end(&sandbox, &bundle);
+    sandbox.command("systemctl").args(["stop", &format!("{outer}.slice")]).output().succeeds();
+}
+
+#[test]
+fn without_a_path_the_scope_is_named_by_the_id() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").edit(|config| config["linux"]["cgroupsPath"] = serde_json::Value::Null);
+    launch(&sandbox, &bundle);
+    let scope = format!("bulkrun-{}.scope", bundle.id());
+    assert_eq!(property(&sandbox, &scope, "Slice"), "system.slice");
+    end(&sandbox, &bundle);
+    assert_eq!(property(&sandbox, &scope, "LoadState"), "not-found");
+}
+
+#[test]
+fn annotations_set_properties() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c")
+        .annotation("org.systemd.property.TimeoutStopUSec", "uint64 5000000")
+        .annotation("org.systemd.property.Documentation", "['man:bulkrun(1)']");
+    launch(&sandbox, &bundle);
+    let scope = scope(&sandbox, "c");
+    assert_eq!(property(&sandbox, &scope, "TimeoutStopUSec"), "5s");
+    let documentation = property(&sandbox, &scope, "Documentation");
+    assert!(documentation.contains("man:bulkrun(1)"), "a list is a list: {documentation}");
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn what_systemd_refuses_is_told_and_leaves_nothing() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").annotation("org.systemd.property.NoSuchThing", "true");
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(1).complains("NoSuchThing");
+    is_gone(&sandbox, "c");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_leaves_no_scope() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").resources(json!({ "unified": { "memory.no_such_file": "1" } }));
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(1).complains("memory.no_such_file");
+    wait_until("systemd has removed the scope", || !directory(&sandbox, "c").exists());
+    is_gone(&sandbox, "c");
+}
+
+#[test]
+fn a_scope_in_use_is_not_taken_over() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let first = unit(&sandbox, "c");
+    launch(&sandbox, &first);
+    let path = first.config()["linux"]["cgroupsPath"].clone();
+    let second = sandbox.bundle("second").edit(|config| config["linux"]["cgroupsPath"] = path);
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(second.directory()).arg(second.id());
+    run.output().exits_with(1).complains("is not empty");
+    assert_eq!(sandbox.status(&first), "running", "the first one is not hurt");
+    end(&sandbox, &first);
+}
+
+#[test]
+fn a_creation_that_was_killed_is_removed_by_force() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").hook_script("createRuntime", "kill -9 $PPID");
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(137);
+    end(&sandbox, &bundle);
+    is_gone(&sandbox, "c");
+}
+
+#[test]
+fn a_path_of_the_other_driver_is_refused() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("c");
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(1).complains("slice:prefix:name");
+}
+
+#[test]
+fn without_systemd_the_driver_says_so() {
+    requires!(is_root(), "needs root");
+    requires!(!Path::new("/run/systemd/system").exists(), "systemd is there");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c");
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(1).complains("no systemd manages this machine");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
+}
+
+/// A user with a systemd of its own, for as long as this lives.
+struct Session(u32);
+
+impl Session {
+    const USER: &str = "bh-unit";
+
+    fn begin(sandbox: &Sandbox) -> Self {
+        sandbox.command("useradd").args(["--create-home", Self::USER]).output().succeeds();
+        let uid = sandbox.command("id").args(["-u", Self::USER]).output().succeeds().stdout;
+        let session = Self(uid.trim().parse().unwrap());
+        sandbox
+            .command("systemctl")
+            .args(["start", &format!("user@{}.service", session.0)])
+            .output()
+            .succeeds();
+        session
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let service = format!("user@{}.service", self.0);
+        let _ = std::process::Command::new("systemctl").args(["stop", &service]).status();
+        let _ = std::process::Command::new("userdel").args(["--remove", Self::USER]).status();
+    }
+}
+
+#[test]
+fn an_ordinary_user_has_limits_by_a_systemd_of_its_own() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let preparation = Sandbox::new(BULKRUN);
+    let session = Session::begin(&preparation);
+    let uid = session.0;
+    let sandbox = Sandbox::new(BULKRUN).as_user(uid, uid);
+    let path = format!(":{}:c", sandbox.name());
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]).edit(|config| {
+        config["linux"]["cgroupsPath"] = path.into();
+        config["linux"]["resources"] = json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 42 } });
+    });
+    let directory = format!("/run/user/{uid}");
+    let as_user = |run: Run| run.env("XDG_RUNTIME_DIR", &directory);
+    let run = as_user(runtime(&sandbox)).args(["run", "--detach", "--bundle"]);
+    run.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
+    let slice = format!("/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service/user.slice");
+    let scope = Path::new(&slice).join(scope(&sandbox, "c"));
+    assert_eq!(file(&scope, "memory.max"), "67108864");
+    assert_eq!(file(&scope, "pids.max"), "42");
+    assert_eq!(file(&scope, "cgroup.procs"), sandbox.pid(&bundle).to_string());
+    let update = ["update", "--pids-limit", "43", bundle.id()];
+    as_user(sandbox.runtime()).args(update).output().succeeds();
+    assert_eq!(file(&scope, "pids.max"), "43");
+    as_user(sandbox.runtime()).args(["delete", "--force", bundle.id()]).output().succeeds();
+    assert!(!scope.exists(), "its cgroup is removed");
+    drop(sandbox);
+    drop(session);
+}
