@@ -263,8 +263,10 @@ fn a_detached_process_goes_on_and_leaves_its_pid() {
     let run = sandbox.runtime().args(["exec", "--detach", "--pid-file"]).arg(&file);
     run.args([bundle.id(), "sleep", "77"]).output().succeeds();
     let pid = std::fs::read_to_string(&file).unwrap();
-    let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-    assert_eq!(command, "sleep\u{0}77\u{0}", "the pid file names the process");
+    // The kernel closes descriptors, by which the runtime knows, a moment before the new arguments can be seen.
+    wait_until("the pid file names the process", || {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap() == "sleep\u{0}77\u{0}"
+    });
 }
 
 #[test]
