@@ -25,6 +25,7 @@ const CORE: &[&str] = &[
     "runtime::lifecycle",
     "runtime::rootfs",
     "runtime::rootless",
+    "runtime::systemd",
 ];
 
 /// Mostly pure code, which is the same everywhere and slow to emulate: only a filter reaches it.
