@@ -24,7 +24,7 @@ use crate::plan::Plan;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
 use crate::watch::Watch;
-use crate::{console, credentials, deliver, program};
+use crate::{console, credentials, deliver, program, relay};
 
 /// How long a process that was killed is waited for: in a paused container it may not end before that goes on.
 pub(crate) const MOMENT: Duration = Duration::from_secs(2);
@@ -244,7 +244,10 @@ impl Attempt<'_> {
             match parent.hear(self.request.watch)? {
                 Said::Console(terminal) => match self.request.console_socket {
                     Some(path) => deliver::console(path, terminal.as_fd())?,
-                    None => master = Some(terminal),
+                    None => {
+                        relay::lend_size(&terminal);
+                        master = Some(terminal);
+                    }
                 },
                 Said::Listener(listener) => {
                     self.deliver_listener(&listener)?;

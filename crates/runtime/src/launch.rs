@@ -34,7 +34,7 @@ use crate::plan::mounts::{IdMap, MappedBy};
 use crate::rootfs::Entry;
 use crate::state::{ProcessId, State, StateDir};
 use crate::watch::Watch;
-use crate::{deliver, gate, mount, notify, overlay};
+use crate::{deliver, gate, mount, notify, overlay, relay};
 
 /// What a caller wants of a new container.
 #[derive(Debug)]
@@ -448,7 +448,10 @@ impl Attempt<'_> {
     fn deliver_console(&self, master: OwnedFd) -> Result<Option<OwnedFd>> {
         match self.request.console_socket {
             Some(path) => deliver::console(path, master.as_fd()).map(|()| None),
-            None => Ok(Some(master)),
+            None => {
+                relay::lend_size(&master);
+                Ok(Some(master))
+            }
         }
     }
 

@@ -49,6 +49,17 @@ impl Drop for Restore {
     }
 }
 
+/// Gives a container's terminal the size of the runtime's, if that is one. This must come before the program starts,
+/// which may ask at once.
+pub(crate) fn lend_size(master: impl AsFd) {
+    // A terminal without a size has nothing to lend, and what is no terminal has none.
+    if let Ok(size) = tcgetwinsize(rustix::stdio::stdin())
+        && (size.ws_col, size.ws_row) != (0, 0)
+    {
+        let _ = tcsetwinsize(master, size);
+    }
+}
+
 impl Relay {
     /// Begins to relay to `master`: the runtime's terminal, if it has one, becomes raw and lends its size.
     ///
@@ -69,7 +80,7 @@ impl Relay {
         } else {
             None
         };
-        let relay = Self {
+        Ok(Self {
             master,
             restore,
             to_container: VecDeque::new(),
@@ -77,19 +88,12 @@ impl Relay {
             input_open: true,
             output_open: true,
             master_open: true,
-        };
-        relay.resize();
-        Ok(relay)
+        })
     }
 
     /// Gives the container's terminal the size of the runtime's.
     pub(crate) fn resize(&self) {
-        if self.restore.is_some() {
-            // A terminal without a size has nothing to lend.
-            if let Ok(size) = tcgetwinsize(rustix::stdio::stdin()) {
-                let _ = tcsetwinsize(&self.master, size);
-            }
-        }
+        lend_size(&self.master);
     }
 
     /// Says whether the runtime's own terminal is gone: its window was closed, or the connection to it.
