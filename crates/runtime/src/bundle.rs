@@ -83,7 +83,8 @@ fn text(file: &Path, is_named: bool) -> std::io::Result<String> {
     }
     // Of a file the length is known, so that no empty read is needed to find its end.
     let length = if found.is_file() { usize::try_from(found.len()).ok() } else { None };
-    let mut bytes = Vec::with_capacity(length.unwrap_or_default() + 1);
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length.unwrap_or_default().saturating_add(1))?;
     loop {
         let count = retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut bytes)))?;
         if count == 0 || length == Some(bytes.len()) {

@@ -142,10 +142,13 @@ pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
     container.dir.unlock()?;
     if let Err(error) = after_start(&container) {
         // config.md, "Lifecycle": the container is stopped and goes the way of a deleted one.
-        // Whoever has deleted it meanwhile has done that.
-        if container.dir.lock().is_ok() {
-            container.kill()?;
-            container.remove(log)?;
+        match container.dir.lock() {
+            Ok(()) => {
+                container.kill()?;
+                container.remove(log)?;
+            }
+            Err(Error::NotFound { .. }) => {} // Somebody has deleted it meanwhile.
+            Err(busy) => log.warn(format!("{busy}: the container is left to that")),
         }
         return Err(error);
     }

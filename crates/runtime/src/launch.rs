@@ -315,9 +315,9 @@ impl Attempt<'_> {
             return Err(Error::invalid("/process", "there is no program to run"));
         };
         if rights == Rights::Privileged || plan.maps().is_none() && plan.namespaces.time_offsets.is_empty() {
-            // The child inherits it and is never visible without. Where an unprivileged parent must write its maps, or
-            // it its own time offsets, it hides after that: nobody is in its new user namespace before. Offsets in a
-            // user namespace that is joined are set by the process in between, which hides.
+            // The child inherits it and is never visible without. Only where an unprivileged parent has to write the
+            // child's maps, or the child its own time offsets, the child hides afterwards: nobody else is in its new user
+            // namespace yet. Offsets in a user namespace that is joined are set by the process in between, which hides.
             credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
         }
         let in_user_namespace = plan.namespaces.has(Kind::User);

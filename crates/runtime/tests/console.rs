@@ -298,6 +298,22 @@ fn a_socket_that_nobody_listens_at_ends_the_creation() {
     create.arg("--bundle").arg(bundle.directory()).arg(bundle.id()).output().exits_with(1).complains("/none");
 }
 
+/// The hook holds the runtime up after the program has started, which must have found the size already.
+#[test]
+fn a_program_that_asks_at_once_is_told_the_size() {
+    requires!(is_root(), "needs root");
+    let (sandbox, seat) = (sandbox(), Seat::new(17, 71));
+    let asked = sandbox.directory().join("asked");
+    let script = format!("stty size; touch {}", asked.display());
+    let bundle = with_terminal(&sandbox, &script);
+    let bundle = bundle.bind(sandbox.directory(), sandbox.directory().to_str().unwrap(), &["rw"]);
+    let hook = format!("until test -e {}; do sleep 0.01; done", asked.display());
+    let running =
+        seat.spawn(sandbox.run(&bundle.hook_script("poststart", &format!("PATH=/bin:/usr/bin; {hook}"))));
+    seat.screen.shows("17 71\r\n");
+    running.wait().succeeds();
+}
+
 #[test]
 fn exec_has_a_terminal_of_its_own() {
     requires!(is_root(), "needs root");

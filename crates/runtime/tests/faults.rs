@@ -124,6 +124,13 @@ fn a_forced_delete_that_goes_wrong_at_any_call_can_be_repeated() {
     check(Verb::ForcedDelete, Ground::Root, every_call);
 }
 
+/// Here the cgroup does not help: what cannot be asked about must not be taken for dead.
+#[test]
+fn a_forced_delete_without_rights_to_cgroups_that_goes_wrong_at_any_call_can_be_repeated() {
+    requires!(is_root(), "needs root, to become another user");
+    check(Verb::ForcedDelete, Ground::Rootless, every_call);
+}
+
 /// A program that ends with 7 when it is asked to.
 fn obedient(sandbox: &Sandbox) -> Bundle {
     sandbox.bundle("obedient").script("trap 'exit 7' TERM INT HUP; echo up; sleep 1000 & wait")

@@ -257,8 +257,8 @@ fn ids_beyond_the_range_are_refused_with_the_helpers_words() {
     with_range(&sandbox, &bundle).output().exits_with(1).complains("newuidmap refused the identity map");
 }
 
-/// Needs a process that is not dumpable to make the one that is born there. Must fail when `launch` hides privileged
-/// callers only, or the process in `birth` does not hide that sets the time: a process of the other container can open
+/// Needs a process that is not dumpable to make the one that is born there. Seen to fail when `launch` hides privileged
+/// callers only; must fail when the process in `birth` that sets the time does not hide: a process of the other container can open
 /// whatever the runtime has open of the host (CVE-2016-9962).
 #[test]
 fn an_ordinary_user_hides_from_a_container_before_it_joins_it() {

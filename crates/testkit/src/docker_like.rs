@@ -95,7 +95,7 @@ fn default_resources() -> Value {
     })
 }
 
-/// The capabilities that docker gives to a container.
+/// The capabilities that docker gives to a container. A list of its own: a test must not believe the product's.
 pub const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",

@@ -105,7 +105,7 @@ fn a_relative_path_is_not_resolved_at_the_runtimes_directory() {
 }
 
 /// A namespace may be joined by a path that is the host's own. Needs `Birth::of_container` to look at what it has
-/// opened. Must fail without: the host's parameter and name are changed.
+/// opened. Seen to fail without: the host's parameter is changed.
 #[test]
 fn what_belongs_to_a_namespace_of_the_host_is_not_changed_by_joining_it() {
     requires!(is_root(), "needs root");

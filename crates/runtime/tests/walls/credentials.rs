@@ -69,7 +69,7 @@ fn an_ordinary_user_has_no_effective_capabilities_of_an_ordinary_program() {
     }
 }
 
-/// Needs `plan::process::id` to look. Must fail without: setresuid(2) reads the largest number as "as it is", and
+/// Needs `plan::process::id` to look. Seen to fail without: setresuid(2) reads the largest number as "as it is", and
 /// who was to be an ordinary user is root.
 #[test]
 fn the_id_that_means_no_change_makes_nobody_root() {
