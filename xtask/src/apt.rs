@@ -92,13 +92,16 @@ impl Archive {
     /// apt checks every file against the signed index. Its state and its configuration are private: it neither
     /// sees what is installed nor changes the machine.
     pub(crate) fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        // Two at once would lock each other out.
+        let _lock = cache::lock(&format!("apt-{}", self.release))?;
         let state = cache::directory()?.join("apt").join(&self.release);
         let archives = state.join("archives");
         for directory in [state.join("lists/partial"), archives.join("partial")] {
             fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
         }
         fs::write(state.join("status"), "").context("write apt's private status")?;
-        fs::write(state.join("sources.list"), self.source_line()).context("write apt's private sources")?;
+        let sources = self.source_line("deb");
+        fs::write(state.join("sources.list"), sources).context("write apt's private sources")?;
         cache::remove(&archives)?;
         fs::create_dir_all(archives.join("partial")).context("make apt's private archive")?;
         invoke::quietly(private(&state).arg("update"))?;
@@ -112,13 +115,54 @@ impl Archive {
         ))
     }
 
-    fn source_line(&self) -> String {
+    /// Unpacks the source of a package, with Debian's patches, as the directory `place`, and returns its version.
+    ///
+    /// The newest suite is asked first. Its sources may be gone from a mirror that still lists them, and then this
+    /// release is asked. apt checks the files against the signed index.
+    pub(crate) fn source(&self, package: &str, place: &Path) -> Result<String> {
+        let _lock = cache::lock("apt-source")?;
+        let newest = self.newest().source_of_release(package, place);
+        newest.or_else(|error| {
+            println!("no source of {package} from {}: {error:#}", self.newest().release);
+            self.source_of_release(package, place)
+        })
+    }
+
+    fn source_of_release(&self, package: &str, place: &Path) -> Result<String> {
+        let state = cache::directory()?.join("apt").join(format!("{}-source", self.release));
+        let files = state.join("sources");
+        for directory in [state.join("lists/partial"), state.join("archives/partial")] {
+            fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+        }
+        cache::remove(&files)?;
+        fs::create_dir(&files).with_context(|| format!("make {}", files.display()))?;
+        fs::write(state.join("status"), "").context("write apt's private status")?;
+        let sources = self.source_line("deb-src");
+        fs::write(state.join("sources.list"), sources).context("write apt's private sources")?;
+        invoke::quietly(private(&state).arg("update"))?;
+        let mut fetch = private(&state);
+        fetch.current_dir(&files).args(["source", "--download-only", package]);
+        invoke::quietly(&mut fetch)?;
+        let description = files.read_dir()?.flatten().map(|entry| entry.path());
+        let mut description = description.filter(|file| file.extension().is_some_and(|kind| kind == "dsc"));
+        let description = description.next().with_context(|| format!("find the description of {package}"))?;
+        let parent = place.parent().context("find where to unpack")?;
+        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        // What it would check once more is a key that only its maintainers have at hand.
+        let mut unpack = Command::new("dpkg-source");
+        invoke::quietly(unpack.args(["--no-check", "--extract"]).arg(&description).arg(place))?;
+        let text = fs::read_to_string(&description).context("read the source's description")?;
+        let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+        Ok(version.context("find the source's version")?.to_owned())
+    }
+
+    fn source_line(&self, kind: &str) -> String {
         let keyring = self.distribution.keyring();
         let signed = match keyring.exists() {
             true => format!("[signed-by={}] ", keyring.display()),
             false => String::new(),
         };
-        format!("deb {signed}{} {} {}\n", self.address, self.release, self.components.join(" "))
+        format!("{kind} {signed}{} {} {}\n", self.address, self.release, self.components.join(" "))
     }
 }
 

@@ -11,12 +11,14 @@ mod bench;
 mod bulkrun;
 mod cache;
 mod claim;
+mod conformance;
 mod debian;
 mod demo;
 mod docker_like;
 mod faults;
 mod interrupt;
 mod invoke;
+mod marked;
 mod packages;
 mod peers;
 mod test;
@@ -30,6 +32,7 @@ Needs rustup's stable Rust (cargo 1.88 or newer; the cargo of a Debian release m
 cargo xtask COMMAND
 
   bench start       measure what a container's start costs, ours and its peers'
+  conformance       run the suites of others against ours, runc and crun
   debian            make the Debian that tests run in containers, in the cache
   demo [-- COMMAND] run a command in a container made of this machine's own files
   faults            make every system call of the runtime its last, then fail
@@ -69,6 +72,7 @@ fn run() -> Result<ExitCode> {
 fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
     match command.to_str() {
         Some("bench") => bench::run(parser),
+        Some("conformance") => conformance::run(parser),
         Some("debian") => debian::run(parser),
         Some("demo") => demo::run(parser),
         Some("faults") => faults::run(parser),

@@ -27,6 +27,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("util-linux", "unshare, nsenter, script"),
 ];
 
+/// What the suites of others need besides.
+const FOR_CONFORMANCE: &[(&str, &str)] =
+    &[("bash", "the suite of runc"), ("dpkg-dev", "unpacking sources"), ("xz-utils", "unpacking sources")];
+
 /// How to proceed when packages are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consent {
@@ -39,12 +43,21 @@ pub(crate) enum Consent {
 /// Sees to it that every package is there: as root they are installed after the list was shown, for anyone
 /// else the command is printed.
 pub(crate) fn ensure(consent: Consent) -> Result<()> {
-    let missing = apt::missing(&Vec::from_iter(NEEDED.iter().map(|(name, _)| *name)))?;
+    ensure_all(NEEDED, consent)
+}
+
+/// The same, with what the suites of others need besides.
+pub(crate) fn ensure_for_conformance(consent: Consent) -> Result<()> {
+    ensure_all(&[NEEDED, FOR_CONFORMANCE].concat(), consent)
+}
+
+fn ensure_all(needed: &[(&str, &str)], consent: Consent) -> Result<()> {
+    let missing = apt::missing(&Vec::from_iter(needed.iter().map(|(name, _)| *name)))?;
     if missing.is_empty() {
         return Ok(());
     }
     println!("These Debian packages are needed and not installed:");
-    for (name, purpose) in NEEDED.iter().filter(|(name, _)| missing.contains(name)) {
+    for (name, purpose) in needed.iter().filter(|(name, _)| missing.contains(name)) {
         println!("  {name:16} {purpose}");
     }
     let command = format!("apt-get install --no-install-recommends {}", missing.join(" "));
@@ -87,10 +100,15 @@ mod tests {
 
     #[test]
     fn the_list_is_sorted_and_free_of_daemons() {
-        let names = Vec::from_iter(NEEDED.iter().map(|(name, _)| *name));
-        assert!(names.is_sorted(), "keep the list sorted");
+        for list in [NEEDED, FOR_CONFORMANCE] {
+            assert!(list.is_sorted(), "keep the lists sorted");
+        }
+        let mut names = NEEDED.iter().chain(FOR_CONFORMANCE).map(|(name, _)| *name);
         for daemon in ["redis-server", "postgresql", "docker.io", "containerd", "podman", "runc", "crun"] {
-            assert!(!names.contains(&daemon), "{daemon} must only be unpacked, see xtask/src/peers.rs");
+            assert!(
+                names.all(|name| name != daemon),
+                "{daemon} must only be unpacked, see xtask/src/peers.rs"
+            );
         }
     }
 }

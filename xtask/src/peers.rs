@@ -66,6 +66,13 @@ pub(crate) fn all() -> Result<Vec<Peer>> {
     Ok(peers)
 }
 
+/// One of the packaged runtimes as the archive's newest suite has it.
+pub(crate) fn newest(runtime: &str) -> Result<Peer> {
+    let _lock = cache::lock("peers")?;
+    let directory = suite(&apt::Archive::of_this_machine()?.newest())?;
+    Peer::at(program(&directory, runtime)?, runtime)
+}
+
 fn packaged() -> Result<Vec<Peer>> {
     let own = apt::Archive::of_this_machine()?;
     let mut peers = Vec::new();
@@ -100,7 +107,7 @@ fn program(directory: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// Makes a dynamic program use the loader and the libraries below `directory`.
-fn settle(directory: &Path, program: &Path) -> Result<()> {
+pub(crate) fn settle(directory: &Path, program: &Path) -> Result<()> {
     if !invoke::in_path("patchelf") {
         bail!("patchelf is missing: apt-get install patchelf");
     }

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bulkhead_measure::stats::{Comparison, Experiment, Summary};
 
 use super::start::{Findings, Series};
+use crate::marked;
 
 /// Begins the name of the platform that the others are compared with; the last one of that name is the newest.
 const REFERENCE: &str = "crun";
 
-/// Lines of docs/performance.md between which the figures stand.
+/// The line of docs/performance.md after which the figures stand.
 const BEGIN: &str = "<!-- begin: cargo xtask bench start --write -->";
-const END: &str = "<!-- end -->";
 
 const HEADER: &[&str] = &[
     "milliseconds",
@@ -58,15 +58,7 @@ pub(super) fn markdown(findings: &Findings) -> String {
 
 /// Puts `markdown` between the marks of the page.
 pub(super) fn insert(page: &Path, markdown: &str) -> Result<()> {
-    let text = std::fs::read_to_string(page).with_context(|| format!("read {}", page.display()))?;
-    let text = between(&text, markdown).with_context(|| format!("find `{BEGIN}` in {}", page.display()))?;
-    std::fs::write(page, text).with_context(|| format!("write {}", page.display()))
-}
-
-fn between(text: &str, markdown: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{}\n{END}{after}", markdown.trim_end()))
+    marked::insert(page, BEGIN, markdown)
 }
 
 fn reference(findings: &Findings) -> Option<usize> {
@@ -265,15 +257,6 @@ mod tests {
         ] {
             assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
         }
-    }
-
-    #[test]
-    fn the_page_keeps_what_is_around_the_marks() {
-        let page = format!("# Title\n{BEGIN}\nold\n{END}\nrest\n");
-        let once = between(&page, "new\n").unwrap();
-        assert_eq!(once, format!("# Title\n{BEGIN}\nnew\n{END}\nrest\n"));
-        assert_eq!(between(&once, "new\n").unwrap(), once);
-        assert_eq!(between("no marks", "new"), None);
     }
 
     #[test]

@@ -1,0 +1,165 @@
+//! `cargo xtask conformance`: the suites by which others judge a runtime, run against ours, runc and crun.
+//!
+//! ```text
+//!   suite    what others wrote, fetched and built into the cache     suite, and a module for each
+//!   subject  bulkrun, runc, crun                                      subject
+//!   ground   cgroups, mounts and processes of its own for each run    ground
+//!   record   what became of each test, in target/conformance          case, record
+//!   page     all records in one table, docs/conformance.md            page
+//! ```
+//!
+//! A suite is a row of [`suite::SUITES`]; nothing else knows their names.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lexopt::{Arg, Parser, ValueExt as _};
+
+use self::record::Record;
+use self::subject::Kind;
+use self::suite::{Run, Suite};
+use crate::packages::{self, Consent};
+use crate::{cache, interrupt};
+
+mod case;
+mod ground;
+mod page;
+mod record;
+mod runc;
+mod subject;
+mod suite;
+
+const USAGE: &str = "\
+usage: cargo xtask conformance [SUITE]… [--runtime bulkrun|runc|crun]… [--filter TEXT] [--write] [--refresh] [--yes]";
+
+/// What was typed.
+#[derive(Debug, PartialEq)]
+struct Arguments {
+    suites: Vec<String>,
+    kinds: Vec<Kind>,
+    /// Only tests whose names contain it.
+    filter: Option<String>,
+    /// Put all records into docs/conformance.md.
+    write: bool,
+    /// Fetch and build the suites anew.
+    refresh: bool,
+    consent: Consent,
+    /// On its ground already, with this file as its task.
+    inside: Option<PathBuf>,
+}
+
+/// Runs suites and tells what became of their tests; fails when ours fails where it should not.
+pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
+    let arguments = parse(parser)?;
+    ensure!(rustix::process::geteuid().is_root(), "the suites make containers with limits, which needs root");
+    if let Some(task) = &arguments.inside {
+        return ground::inside(task);
+    }
+    let suites = chosen(&arguments.suites)?;
+    packages::ensure_for_conformance(arguments.consent)?;
+    interrupt::watch()?;
+    let mut wrong = Vec::new();
+    for suite in suites {
+        wrong.extend(judge(suite, &arguments)?);
+    }
+    if arguments.write {
+        page::write()?;
+    }
+    if wrong.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\nfailed where runc or crun does not, and without an excuse:");
+    wrong.iter().for_each(|test| println!("  {test}"));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Runs one suite against every subject, and returns the tests that only ours fails.
+fn judge(suite: &'static Suite, arguments: &Arguments) -> Result<Vec<String>> {
+    let _lock = cache::lock("conformance")?;
+    if arguments.refresh {
+        cache::remove(&cache::directory()?.join(suite.place()))?;
+    }
+    let prepared = (suite.prepare)().with_context(|| format!("prepare {}", suite.name))?;
+    let mut records = Vec::new();
+    for subject in subject::all(&arguments.kinds)? {
+        println!("{} {}: {}", suite.title, prepared.version, subject.name);
+        let run = Run::new(suite, &prepared, &subject, arguments.filter.clone());
+        let record = Record::new(suite, &prepared, &subject, ground::on(&run)?);
+        record.print();
+        // What a filter leaves out would be missing in the table.
+        if arguments.filter.is_none() {
+            record.save()?;
+        }
+        records.push(record);
+    }
+    Ok(record::unexcused(suite, &records))
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Suite>> {
+    let known = || Vec::from_iter(suite::SUITES.iter().map(|suite| suite.name)).join(", ");
+    if names.is_empty() {
+        return Ok(suite::SUITES.iter().collect());
+    }
+    let find = |name: &String| {
+        let found = suite::SUITES.iter().find(|suite| suite.name == name);
+        found.with_context(|| format!("no suite {name}; there are: {}", known()))
+    };
+    names.iter().map(find).collect()
+}
+
+fn parse(mut parser: Parser) -> Result<Arguments> {
+    let mut arguments = Arguments {
+        suites: Vec::new(),
+        kinds: Vec::new(),
+        filter: None,
+        write: false,
+        refresh: false,
+        consent: Consent::Ask,
+        inside: None,
+    };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("runtime") => {
+                let name = parser.value()?.string()?;
+                let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+                arguments.kinds.push(kind.with_context(|| format!("no runtime {name} is judged here"))?);
+            }
+            Arg::Long("filter") => arguments.filter = Some(parser.value()?.string()?),
+            Arg::Long("write") => arguments.write = true,
+            Arg::Long("refresh") => arguments.refresh = true,
+            Arg::Long("yes") | Arg::Short('y') => arguments.consent = Consent::Given,
+            Arg::Long("inside") => arguments.inside = Some(parser.value()?.into()),
+            Arg::Value(suite) => arguments.suites.push(suite.string()?),
+            other => return Err(other.unexpected()).context(USAGE),
+        }
+    }
+    if arguments.write && arguments.filter.is_some() {
+        bail!("--write wants all tests of a suite, and --filter leaves some out");
+    }
+    Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read() {
+        let parse = |words: &[&str]| parse(Parser::from_args(words));
+        let typed = parse(&["runc", "--runtime", "crun", "--runtime=bulkrun", "--filter", "exec"]).unwrap();
+        assert_eq!((typed.suites, typed.kinds), (vec!["runc".to_owned()], vec![Kind::Crun, Kind::Bulkrun]));
+        assert_eq!(typed.filter.as_deref(), Some("exec"));
+        for words in [&["--runtime", "docker"][..], &["--write", "--filter", "exec"], &["--fast"]] {
+            assert!(parse(words).is_err(), "{words:?} should be refused");
+        }
+    }
+
+    #[test]
+    fn a_suite_is_found_by_its_name() {
+        assert_eq!(chosen(&[]).unwrap().len(), suite::SUITES.len());
+        assert_eq!(chosen(&["runc".to_owned()]).unwrap()[0].name, "runc");
+        let error = chosen(&["posix".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("no suite posix; there are: runc"), "{error}");
+    }
+}

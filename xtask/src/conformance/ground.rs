@@ -1,0 +1,309 @@
+//! Where a suite runs: in cgroups, mounts and processes of its own.
+//!
+//! Suites use the same names of cgroups in every run, leave processes and frozen cgroups behind, and some mount where
+//! they please. So each run gets a cgroup in every hierarchy of the machine and is made to take it for the root, by a
+//! cgroup namespace and fresh mounts of the hierarchies; a mount namespace; and a pid namespace, which ends all its
+//! processes. What is left of the cgroups is removed by us, or by the next run when we were killed.
+//!
+//! ```text
+//!   on      makes the cgroups, starts:  sh (joins them) ─► setpriv ─► unshare ─► xtask conformance --inside TASK
+//!   inside  mounts the hierarchies, runs the suite, prints each case as a line that begins with a mark
+//!   on      collects the cases, shows other lines, removes the cgroups
+//! ```
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::{Pid, Signal};
+
+use super::case::Case;
+use super::suite::Run;
+use crate::claim::{self, Claim};
+use crate::{cache, interrupt};
+
+/// Where the hierarchies are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Begins the name of the directory, and of the cgroups.
+const PREFIX: &str = "bh-conformance-";
+
+/// Begins a line that holds a case.
+const MARK: &str = "\u{1}case ";
+
+/// How long a run may take to end when it is interrupted.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often a cgroup is tried to be removed, 10 ms apart.
+const PATIENCE: usize = 500;
+
+/// Microseconds of each second that processes of the ground may run at real-time priority; tests want five of eight.
+const REAL_TIME: &str = "700000";
+
+/// Joins the cgroups in `$1`, one a line, and becomes the rest of its arguments.
+const JOIN: &str = "for cgroup in $1; do echo 0 > \"$cgroup/cgroup.procs\" || exit; done; shift; exec \"$@\"";
+
+/// A hierarchy of cgroups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hierarchy {
+    place: PathBuf,
+    /// Options of mount(2) that choose it; none for v2.
+    chosen_by: Option<String>,
+}
+
+/// Cgroups and a directory, removed in the end.
+struct Ground {
+    claim: Claim,
+    cgroups: Vec<PathBuf>,
+}
+
+/// Makes a ground, runs the suite on it, and returns what became of its tests.
+pub(super) fn on(run: &Run) -> Result<Vec<Case>> {
+    remove_abandoned()?;
+    let ground = Ground::make()?;
+    let task = ground.describe(run)?;
+    let mut command = Command::new("sh");
+    let cgroups = Vec::from_iter(ground.cgroups.iter().map(|cgroup| cgroup.display().to_string()));
+    command.args(["-euc", JOIN, "sh", &cgroups.join("\n")]);
+    command.args([
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--cgroup",
+        "--mount",
+        "--propagation",
+        "private",
+    ]);
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.arg(std::env::current_exe().context("find this program")?);
+    command.args(["conformance", "--inside"]).arg(task);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start the suite by sh")?;
+    let output = child.stdout.take().context("read the suite")?;
+    let (cases, status) = thread::scope(|scope| {
+        let cases = scope.spawn(|| collect(BufReader::new(output)));
+        let status = interrupt::wait(&mut child, GRACE).inspect_err(|_| {
+            // Its end ends all the others.
+            let _ = rustix::process::kill_process(Pid::from_child(&child), Signal::KILL);
+        });
+        (cases.join(), status)
+    });
+    let cases = cases.map_err(|_| anyhow::anyhow!("the reader of the suite ended badly"))??;
+    let status = status?;
+    ensure!(status.success(), "the suite could not be run: {status}");
+    Ok(cases)
+}
+
+/// What [`on`] started: the suite, on its ground.
+pub(super) fn inside(task: &Path) -> Result<ExitCode> {
+    let text = fs::read(task).with_context(|| format!("read {}", task.display()))?;
+    let run: Run = serde_json::from_slice(&text).context("understand the task")?;
+    mount_hierarchies(run.kind.takes_hybrid())?;
+    let shared = MountPropagationFlags::REC | MountPropagationFlags::SHARED;
+    // As systemd has it, and as some tests expect it.
+    rustix::mount::mount_change("/", shared).context("share the mounts")?;
+    let suite = run.suite()?;
+    (suite.run)(&run, &mut |case| {
+        let text = serde_json::to_string(&case).unwrap_or_default();
+        println!("{MARK}{text}");
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads to the end: lines with a case are kept, and others shown.
+fn collect(output: impl BufRead) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for line in output.split(b'\n') {
+        let line = line.context("read the suite's output")?;
+        let text = String::from_utf8_lossy(&line);
+        match text.strip_prefix(MARK) {
+            Some(case) => cases.push(serde_json::from_str(case).context("understand a case")?),
+            None => writeln!(std::io::stdout(), "{text}").context("show the suite's output")?,
+        }
+    }
+    Ok(cases)
+}
+
+impl Ground {
+    fn make() -> Result<Self> {
+        let claim = Claim::make(&std::env::temp_dir(), PREFIX)?;
+        let mut ground = Self { claim, cgroups: Vec::new() };
+        for hierarchy in hierarchies(&mounts()?) {
+            ensure!(
+                hierarchy.place != Path::new(CGROUPS),
+                "a machine with cgroup v2 alone has no ground yet: use cargo xtask vm"
+            );
+            let cgroup = hierarchy.place.join(ground.claim.name());
+            fs::create_dir(&cgroup).with_context(|| format!("make {}", cgroup.display()))?;
+            ground.cgroups.push(cgroup.clone());
+            resemble(&hierarchy.place, &cgroup)?;
+        }
+        // Programs of user namespaces look below it.
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(ground.claim.path(), open).context("open the scratch directory")?;
+        fs::create_dir(ground.scratch()).context("make the scratch directory")?;
+        Ok(ground)
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.claim.path().join("scratch")
+    }
+
+    /// Writes the task down, and returns where.
+    fn describe(&self, run: &Run) -> Result<PathBuf> {
+        let mut text = serde_json::to_value(run).context("describe the run")?;
+        text["scratch"] = serde_json::to_value(self.scratch()).context("describe the run")?;
+        let task = self.claim.path().join("task.json");
+        fs::write(&task, text.to_string()).context("write the task")?;
+        Ok(task)
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        self.cgroups.iter().for_each(|cgroup| remove_cgroup(cgroup));
+        if let Err(error) = cache::remove(self.claim.path()) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// Gives a new cgroup what the root has and others lack: CPUs and memory on v1, and real time, of which the root keeps
+/// enough for the machine.
+fn resemble(root: &Path, cgroup: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"].into_iter().filter(|file| cgroup.join(file).exists()) {
+        let value = fs::read(root.join(file)).with_context(|| format!("read {file}"))?;
+        fs::write(cgroup.join(file), value).with_context(|| format!("write {file}"))?;
+    }
+    if cgroup.join("cpu.rt_runtime_us").exists()
+        && fs::write(cgroup.join("cpu.rt_runtime_us"), REAL_TIME).is_err()
+    {
+        println!("other cgroups have the machine's real time: tests that want some will fail");
+    }
+    Ok(())
+}
+
+/// Removes what a run left that was killed.
+fn remove_abandoned() -> Result<()> {
+    for claim in claim::abandoned(&std::env::temp_dir(), PREFIX)? {
+        for hierarchy in hierarchies(&mounts()?) {
+            remove_cgroup(&hierarchy.place.join(claim.name()));
+        }
+        cache::remove(claim.path())?;
+    }
+    Ok(())
+}
+
+/// Removes a cgroup and all below it, and kills what is in them. A process that is killed leaves a moment later.
+fn remove_cgroup(cgroup: &Path) {
+    if !cgroup.is_dir() {
+        return;
+    }
+    let below = cgroup.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    below.filter(|path| path.is_dir()).for_each(|path| remove_cgroup(&path));
+    // What is frozen does not die on v1.
+    let _ = fs::write(cgroup.join("freezer.state"), "THAWED");
+    for _ in 0..PATIENCE {
+        if fs::remove_dir(cgroup).is_ok() {
+            return;
+        }
+        let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        for pid in processes.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    eprintln!("could not remove {}", cgroup.display());
+}
+
+fn mounts() -> Result<String> {
+    fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")
+}
+
+/// The hierarchies that are mounted.
+fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
+    let fields = mounts.lines().map(|line| Vec::from_iter(line.split(' '))).filter(|fields| fields.len() > 3);
+    let below = fields.filter(|fields| Path::new(fields[1]).starts_with(CGROUPS));
+    let known = below.filter_map(|fields| {
+        let chosen_by = match fields[2] {
+            "cgroup2" => None,
+            "cgroup" => Some(choice(fields[3])),
+            _ => return None,
+        };
+        Some(Hierarchy { place: PathBuf::from(fields[1]), chosen_by })
+    });
+    known.collect()
+}
+
+/// Of a v1 mount's options those that choose the hierarchy.
+fn choice(options: &str) -> String {
+    let flags = ["rw", "ro", "nosuid", "nodev", "noexec", "relatime", "seclabel", "xattr", "clone_children"];
+    let chosen = options.split(',').filter(|option| {
+        !flags.contains(option) && !option.starts_with("release_agent=") && !option.is_empty()
+    });
+    let chosen = Vec::from_iter(chosen);
+    let without_controllers = chosen.iter().all(|option| option.starts_with("name="));
+    let first = without_controllers.then_some("none");
+    Vec::from_iter(first.into_iter().chain(chosen)).join(",")
+}
+
+/// Mounts every hierarchy anew: what a mount shows as its root is the cgroup in which the namespace was made.
+fn mount_hierarchies(with_unified: bool) -> Result<()> {
+    let hierarchies = hierarchies(&mounts()?);
+    rustix::mount::unmount(CGROUPS, UnmountFlags::DETACH).with_context(|| format!("unmount {CGROUPS}"))?;
+    let data = c"mode=755";
+    rustix::mount::mount("tmpfs", CGROUPS, "tmpfs", MountFlags::empty(), data).context("mount a tmpfs")?;
+    for Hierarchy { place, chosen_by } in hierarchies {
+        fs::create_dir(&place).with_context(|| format!("make {}", place.display()))?;
+        let mounted = match &chosen_by {
+            Some(options) => {
+                let options = std::ffi::CString::new(options.as_str()).context("choose a hierarchy")?;
+                rustix::mount::mount("cgroup", &place, "cgroup", MountFlags::empty(), options.as_c_str())
+            }
+            None if with_unified => {
+                rustix::mount::mount("cgroup2", &place, "cgroup2", MountFlags::empty(), None)
+            }
+            None => Ok(()),
+        };
+        mounted.with_context(|| format!("mount {}", place.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_read_with_what_chooses_them() {
+        let mounts = "\
+tmpfs /sys/fs/cgroup tmpfs rw,relatime,mode=755 0 0
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,nosuid,nodev,noexec,relatime,cpu,cpuacct 0 0
+cgroup /sys/fs/cgroup/systemd cgroup rw,relatime,xattr,name=systemd 0 0
+cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
+cgroup2 /somewhere/else cgroup2 rw,relatime 0 0
+";
+        let found = hierarchies(mounts);
+        let found = Vec::from_iter(found.iter().map(|hierarchy| {
+            (hierarchy.place.file_name().unwrap().to_str().unwrap(), hierarchy.chosen_by.as_deref())
+        }));
+        assert_eq!(
+            found,
+            [("cpu,cpuacct", Some("cpu,cpuacct")), ("systemd", Some("none,name=systemd")), ("unified", None)]
+        );
+    }
+
+    #[test]
+    fn cases_are_picked_out_of_the_output() {
+        let case = Case { name: "exec: it works".to_owned(), verdict: super::super::case::Verdict::Passed };
+        let text = format!("noise\n{MARK}{}\n", serde_json::to_string(&case).unwrap());
+        assert_eq!(collect(text.as_bytes()).unwrap(), [case]);
+    }
+}

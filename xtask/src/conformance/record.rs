@@ -1,0 +1,109 @@
+//! What one suite found out about one subject, kept until the page is written.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::case::{Case, Verdict};
+use super::subject::{Kind, Subject};
+use super::suite::{Prepared, Suite};
+use crate::workspace;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) suite: String,
+    /// Of the suite.
+    pub(super) version: String,
+    pub(super) kind: Kind,
+    /// The runtime with its version.
+    pub(super) subject: String,
+    pub(super) cases: Vec<Case>,
+}
+
+/// How many tests there are of each sort.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) passed: usize,
+    pub(super) skipped: usize,
+    pub(super) failed: usize,
+}
+
+impl Record {
+    pub(super) fn new(suite: &Suite, prepared: &Prepared, subject: &Subject, cases: Vec<Case>) -> Self {
+        let Subject { kind, name, program: _ } = subject.clone();
+        let (suite, version) = (suite.name.to_owned(), prepared.version.clone());
+        Self { suite, version, kind, subject: name, cases }
+    }
+
+    pub(super) fn count(&self) -> Count {
+        let mut count = Count::default();
+        for case in &self.cases {
+            match case.verdict {
+                Verdict::Passed => count.passed += 1,
+                Verdict::Skipped(_) => count.skipped += 1,
+                Verdict::Failed(_) => count.failed += 1,
+            }
+        }
+        count
+    }
+
+    pub(super) fn failed(&self) -> impl Iterator<Item = &str> {
+        self.cases.iter().filter(|case| case.failed()).map(|case| case.name.as_str())
+    }
+
+    /// Prints what failed, and the figures.
+    pub(super) fn print(&self) {
+        for case in &self.cases {
+            if let Verdict::Failed(output) = &case.verdict {
+                println!("--- {} failed {}\n{}", self.subject, case.name, output.trim_end());
+            }
+        }
+        let Count { passed, skipped, failed } = self.count();
+        println!("{}: {passed} passed, {skipped} skipped, {failed} failed", self.subject);
+    }
+
+    /// Keeps it in `target/conformance`, in the place of an earlier one.
+    pub(super) fn save(&self) -> Result<()> {
+        let directory = directory()?;
+        fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+        let file = directory.join(format!("{}-{}.json", self.suite, self.kind.name()));
+        let text = serde_json::to_string_pretty(self).context("write a record")?;
+        fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+    }
+
+    /// The kept one, if there is any.
+    pub(super) fn load(suite: &Suite, kind: Kind) -> Result<Option<Self>> {
+        let file = directory()?.join(format!("{}-{}.json", suite.name, kind.name()));
+        if !file.exists() {
+            return Ok(None);
+        }
+        let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+        serde_json::from_slice(&text).map(Some).with_context(|| format!("understand {}", file.display()))
+    }
+}
+
+fn directory() -> Result<PathBuf> {
+    Ok(workspace::target_directory()?.join("conformance"))
+}
+
+/// The tests that ours fails, another subject of `records` passes, and nothing excuses.
+pub(super) fn unexcused(suite: &Suite, records: &[Record]) -> Vec<String> {
+    let (ours, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.kind == Kind::Bulkrun);
+    let passes = |record: &Record, test: &str| {
+        record.cases.iter().any(|case| case.name == test && case.verdict == Verdict::Passed)
+    };
+    let mut wrong = BTreeSet::new();
+    for record in ours {
+        for test in record.failed() {
+            let excused = suite.excuses.iter().any(|excuse| excuse.test == test);
+            let alone = others.is_empty() || others.iter().any(|other| passes(other, test));
+            if alone && !excused {
+                wrong.insert(format!("{}: {test}", suite.name));
+            }
+        }
+    }
+    Vec::from_iter(wrong)
+}

@@ -1,0 +1,59 @@
+//! The runtimes that are judged.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::peers::Peer;
+use crate::{bulkrun, peers};
+
+/// A runtime that is judged.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    pub(super) kind: Kind,
+    /// With its version, such as `crun 1.28`.
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+}
+
+/// Which runtime it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Kind {
+    Bulkrun,
+    Runc,
+    Crun,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Bulkrun, Self::Runc, Self::Crun];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bulkrun => "bulkrun",
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+
+    /// crun refuses a machine that has v1 and v2 at once.
+    pub(super) fn takes_hybrid(self) -> bool {
+        self != Self::Crun
+    }
+}
+
+/// Those of the given kinds, or all when none is given: ours is built, of the others the newest is taken.
+pub(super) fn all(kinds: &[Kind]) -> Result<Vec<Subject>> {
+    let kinds = if kinds.is_empty() { &Kind::ALL[..] } else { kinds };
+    kinds.iter().map(|&kind| of(kind)).collect()
+}
+
+fn of(kind: Kind) -> Result<Subject> {
+    if kind == Kind::Bulkrun {
+        let name = format!("bulkrun {}", env!("CARGO_PKG_VERSION"));
+        return Ok(Subject { kind, name, program: bulkrun::build()? });
+    }
+    let Peer { name, program } =
+        peers::newest(kind.name()).with_context(|| format!("get {}", kind.name()))?;
+    Ok(Subject { kind, name, program })
+}

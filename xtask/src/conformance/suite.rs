@@ -1,0 +1,89 @@
+//! The suites, and what each must be able to do.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::case::Case;
+use super::runc;
+use super::subject::{Kind, Subject};
+
+/// Every suite, in the order of the page.
+pub(super) const SUITES: &[Suite] = &[runc::SUITE];
+
+/// A suite's life: `prepare` once, on the host; then for each subject [`super::ground`] makes a ground, and `run`
+/// happens on it, in another process, which hands over each case as soon as it is known.
+#[derive(Debug)]
+pub(super) struct Suite {
+    /// As it is typed, and as its directory in the cache is called.
+    pub(super) name: &'static str,
+    /// As the page calls it.
+    pub(super) title: &'static str,
+    /// Fetches and builds what the suite needs, in the directory [`Suite::place`] of the cache.
+    pub(super) prepare: fn() -> Result<Prepared>,
+    pub(super) run: fn(&Run, &mut dyn FnMut(Case)) -> Result<()>,
+    /// Tests that ours may fail although runc passes them, and why.
+    pub(super) excuses: &'static [Excuse],
+}
+
+/// A test that asks for something no other program could or should have.
+#[derive(Debug)]
+pub(super) struct Excuse {
+    /// Its whole name.
+    pub(super) test: &'static str,
+    /// A sentence for the page.
+    pub(super) reason: &'static str,
+}
+
+/// A suite that can be run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Prepared {
+    pub(super) directory: PathBuf,
+    /// Of the suite's source.
+    pub(super) version: String,
+}
+
+/// All that a suite must know to judge a subject.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Run {
+    suite: String,
+    pub(super) prepared: Prepared,
+    pub(super) kind: Kind,
+    /// The runtime.
+    pub(super) program: PathBuf,
+    /// Only tests whose names contain it.
+    pub(super) filter: Option<String>,
+    /// An empty directory that any user may pass; removed afterwards.
+    pub(super) scratch: PathBuf,
+}
+
+impl Suite {
+    /// Where in the cache it lies.
+    pub(super) fn place(&self) -> PathBuf {
+        Path::new("conformance").join(self.name)
+    }
+}
+
+impl Run {
+    pub(super) fn new(suite: &Suite, prepared: &Prepared, subject: &Subject, filter: Option<String>) -> Self {
+        Self {
+            suite: suite.name.to_owned(),
+            prepared: prepared.clone(),
+            kind: subject.kind,
+            program: subject.program.clone(),
+            filter,
+            scratch: PathBuf::new(),
+        }
+    }
+
+    pub(super) fn suite(&self) -> Result<&'static Suite> {
+        let found = SUITES.iter().find(|suite| suite.name == self.suite);
+        found.with_context(|| format!("find the suite {}", self.suite))
+    }
+
+    /// True when the test is among those that were asked for.
+    pub(super) fn wants(&self, test: &str) -> bool {
+        self.filter.as_deref().is_none_or(|part| test.contains(part))
+    }
+}
