@@ -34,17 +34,18 @@ pub(crate) fn create(cgroup: &Cgroup, plan: &Plan, need: Need, history: History)
 }
 
 /// Changes the limits of a cgroup in use.
-pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
+pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
     if let (Some(check), Some(member)) = (plan.check, cgroup.v2()) {
         check_usage(member.dir()?, check)?;
     }
-    if let Some(scope) = &cgroup.scope {
-        scope.update(cgroup, plan)?;
-    }
+    let scope = cgroup.scope.as_ref();
+    let warnings = scope.map_or(Ok(Vec::new()), |scope| scope.update(cgroup, plan))?;
     let mut done = Vec::new();
-    set_all(cgroup, plan, Need::Required, &mut done).map_err(|error| {
-        if done.is_empty() { error } else { Error::Partial { done, source: Box::new(error) } }
-    })
+    match set_all(cgroup, plan, Need::Required, &mut done) {
+        Ok(()) => Ok(warnings),
+        Err(error) if done.is_empty() => Err(error),
+        Err(error) => Err(Error::Partial { done, source: Box::new(error) }),
+    }
 }
 
 /// Gives the parents that were made for a container what their children need from them.

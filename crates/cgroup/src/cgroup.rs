@@ -257,11 +257,12 @@ impl Cgroup {
         Record { paths: self.paths(), made: self.made.clone(), scope: self.scope.clone() }
     }
 
-    /// Sets new limits, in an order that the values in force allow.
+    /// Sets new limits, in an order that the values in force allow. Returns, in sentences for the log, what a systemd that
+    /// manages the cgroup does not know of them.
     ///
     /// # Errors
     /// As [`Cgroup::create`]; [`Error::Partial`] when others had been set before, which stand.
-    pub fn update(&self, plan: &Plan) -> Result<()> {
+    pub fn update(&self, plan: &Plan) -> Result<Vec<String>> {
         apply::update(self, plan)
     }
 

@@ -136,6 +136,14 @@ pub enum Error {
         /// What it would manage.
         manager: &'static str,
     },
+    /// The pids of the caller are not those of systemd.
+    #[error(
+        "systemd is in another pid namespace, where the container's pid means another process; use cgroupfs"
+    )]
+    ForeignPids,
+    /// Whoever waited for systemd has something else to do; a caller's own function says so.
+    #[error("interrupted while systemd was at work")]
+    Interrupted,
     /// The connection to systemd failed.
     #[error("talk to systemd")]
     Bus {

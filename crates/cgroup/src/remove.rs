@@ -8,7 +8,6 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::cgroup::Cgroup;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::systemd::Scope;
 
 /// A process that has ended leaves its cgroup a moment later, so a busy one is tried again: after 1, 2, 4 … ms, in
 /// all about a second.
@@ -49,7 +48,8 @@ impl Cgroup {
             // Other containers may have come to use a parent; the last of them removes it.
             let _ = remove_directory(path);
         }
-        match self.scope.as_ref().map_or(Ok(()), Scope::remove) {
+        let directory = self.v2().map_or("", |member| member.path.as_str());
+        match self.scope.as_ref().map_or(Ok(()), |scope| scope.remove(directory)) {
             // A user's systemd ends with the last session, and all its cgroups with it.
             Err(Error::NoSystemd { .. }) if !self.exists() => Ok(()),
             removed => removed,

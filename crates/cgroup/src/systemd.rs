@@ -34,7 +34,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use bulkhead_sys::signal;
 
-use self::bus::Bus;
+pub use self::bus::Wait;
+use self::bus::{Bus, Patience};
 use self::property::{Property, Value};
 pub use self::unit::Location;
 use self::wire::Writer;
@@ -46,6 +47,7 @@ use crate::path::{Place, Places};
 use crate::plan::Plan;
 use crate::{apply, procs};
 
+const SCOPE: &str = "org.freedesktop.systemd1.Scope";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 
@@ -98,14 +100,18 @@ impl Systemd {
     /// Connects to a systemd and asks for its version and place.
     ///
     /// # Errors
-    /// [`Error::NoSystemd`] where there is none.
-    pub fn connect(manager: Manager) -> Result<Self> {
-        Self::over(Bus::connect(manager)?, manager)
+    /// [`Error::NoSystemd`] where there is none, and those of `wait`.
+    pub fn connect(manager: Manager, wait: Wait<'_>) -> Result<Self> {
+        Self::connect_with(manager, Patience::of(wait))
     }
 
-    fn over(mut bus: Bus, manager: Manager) -> Result<Self> {
-        let version = version(&bus.property("Version")?);
-        let root = bus.property("ControlGroup")?;
+    fn connect_with(manager: Manager, patience: Patience<'_>) -> Result<Self> {
+        Self::over(Bus::connect(manager, patience)?, manager, patience)
+    }
+
+    fn over(mut bus: Bus, manager: Manager, patience: Patience<'_>) -> Result<Self> {
+        let version = version(&bus.property("Version", patience)?);
+        let root = bus.property("ControlGroup", patience)?;
         Ok(Self { bus, manager, version, root })
     }
 
@@ -186,42 +192,46 @@ impl Prepared {
     ///
     /// # Errors
     /// [`Error::Systemd`] and [`Error::Job`] when systemd will not or cannot, [`Error::Elsewhere`] for a scope at
-    /// another place, and as [`Cgroup::create`] for a limit that cannot be set.
-    pub fn create(&mut self, pid: i32, id: &str, plan: &Plan) -> Result<Cgroup> {
-        self.start(pid, id)?;
+    /// another place, those of `wait`, and as [`Cgroup::create`] for a limit that cannot be set.
+    pub fn create(&mut self, pid: i32, id: &str, plan: &Plan, wait: Wait<'_>) -> Result<Cgroup> {
         let cgroup = Cgroup::open(&self.record());
         let limited = self
-            .check_place(pid)
+            .start(pid, id, Patience::of(wait))
+            .and_then(|()| self.check_place(pid))
             .and_then(|()| apply::create(&cgroup, plan, Need::Required, apply::History::New));
         match limited {
             Ok(()) => Ok(cgroup),
+            // Nothing was made, and what has the unit's name may be another's; or the process that is in it is.
+            Err(error @ (Error::Systemd { .. } | Error::Elsewhere { .. })) => Err(error),
             Err(error) => {
                 // What led here explains it; what could not be undone is in the record.
-                let _ = kill(&mut self.systemd.bus, &self.location.unit);
-                let _ = stop(&mut self.systemd.bus, &self.location.unit);
+                let (bus, unit) = (&mut self.systemd.bus, &self.location.unit);
+                let _ = kill(bus, unit, Patience::of_undo());
+                let _ = stop(bus, unit, Patience::of_undo());
                 Err(error)
             }
         }
     }
 
-    fn start(&mut self, pid: i32, id: &str) -> Result<()> {
+    fn start(&mut self, pid: i32, id: &str, patience: Patience<'_>) -> Result<()> {
+        const CALL: (&str, &str) = ("StartTransientUnit", "ssa(sv)a(sa(sv))");
         let unit = &self.location.unit;
         let body = self.request(pid, id);
         let bus = &mut self.systemd.bus;
-        let reply = match bus.call_manager("StartTransientUnit", "ssa(sv)a(sa(sv))", &body) {
+        let reply = match bus.call_manager(CALL.0, CALL.1, &body, patience) {
             Err(Error::Systemd { name, .. }) if name == UNIT_EXISTS => {
                 // One that failed stays until somebody has looked at it.
-                reset(bus, unit);
-                bus.call_manager("StartTransientUnit", "ssa(sv)a(sa(sv))", &body)?
+                reset(bus, unit, patience);
+                bus.call_manager(CALL.0, CALL.1, &body, patience)?
             }
             reply => reply?,
         };
         let job = bus::text_of(&reply, "o", |reader| reader.string())?;
-        let result = bus.job_result(&job)?;
+        let result = bus.job_result(&job, patience)?;
         if result == "done" {
             return Ok(());
         }
-        reset(bus, unit);
+        reset(bus, unit, Patience::of_undo());
         Err(Error::Job { verb: "start", unit: unit.clone(), result })
     }
 
@@ -269,59 +279,77 @@ impl AsFd for Prepared {
 }
 
 impl Scope {
-    /// Tells systemd new limits; the files are for others to write.
-    pub(crate) fn update(&self, cgroup: &Cgroup, plan: &Plan) -> Result<()> {
+    /// Tells systemd new limits; the files are for others to write. Returns, in sentences for the log, what this systemd
+    /// does not know.
+    pub(crate) fn update(&self, cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
         let in_force = |file: &str| match cgroup.v2() {
             Some(member) => member.dir()?.read(file),
             None => Ok(String::new()),
         };
         let properties = property::of_plan(plan, in_force)?;
-        let mut systemd = Systemd::connect(self.manager)?;
-        let (properties, _) = property::known(properties, systemd.version);
+        let mut systemd = Systemd::connect_with(self.manager, Patience::deaf())?;
+        let (properties, warnings) = property::known(properties, systemd.version);
         if properties.is_empty() {
-            return Ok(());
+            return Ok(warnings);
         }
         let mut body = Writer::default();
         body.string(&self.unit);
         body.bool(true); // until the scope ends
         property::encode(&properties, &mut body);
-        systemd.bus.call_manager("SetUnitProperties", "sba(sv)", &body.into_bytes()).map(|_| ())
+        let bus = &mut systemd.bus;
+        bus.call_manager("SetUnitProperties", "sba(sv)", &body.into_bytes(), Patience::deaf())?;
+        Ok(warnings)
     }
 
-    /// Stops the scope, which removes its cgroup, and forgets that it failed; one that is not there counts as removed.
-    pub(crate) fn remove(&self) -> Result<()> {
-        stop(&mut Bus::connect(self.manager)?, &self.unit)
+    /// Stops the scope, which removes its cgroup `directory`, and forgets that it failed; one that is not there counts as
+    /// removed. A scope of the same name in another slice is another's.
+    pub(crate) fn remove(&self, directory: &str) -> Result<()> {
+        let mut bus = Bus::connect(self.manager, Patience::deaf())?;
+        if self.is_elsewhere(&mut bus, directory) {
+            return Ok(());
+        }
+        stop(&mut bus, &self.unit, Patience::deaf())
+    }
+
+    /// The record was written before systemd was asked, which then may have refused, for the name was taken.
+    fn is_elsewhere(&self, bus: &mut Bus, directory: &str) -> bool {
+        let path = unit::object(&self.unit);
+        match bus.property_of(&path, SCOPE, "ControlGroup", Patience::deaf()) {
+            // A unit that is not there has no place.
+            Ok(place) => !place.is_empty() && !directory.ends_with(&place),
+            Err(_) => false,
+        }
     }
 }
 
 /// Kills all processes: the first one of a pid namespace would not hear systemd's request to end.
-fn kill(bus: &mut Bus, unit: &str) -> Result<()> {
+fn kill(bus: &mut Bus, unit: &str, patience: Patience<'_>) -> Result<()> {
     let mut body = Writer::default();
     body.string(unit);
     body.string("all");
     body.u32(signal::KILL.cast_unsigned());
-    bus.call_manager("KillUnit", "ssi", &body.into_bytes()).map(|_| ())
+    bus.call_manager("KillUnit", "ssi", &body.into_bytes(), patience).map(|_| ())
 }
 
-fn stop(bus: &mut Bus, unit: &str) -> Result<()> {
+fn stop(bus: &mut Bus, unit: &str, patience: Patience<'_>) -> Result<()> {
     let mut body = Writer::default();
     body.string(unit);
     body.string("replace");
-    let reply = match bus.call_manager("StopUnit", "ss", &body.into_bytes()) {
+    let reply = match bus.call_manager("StopUnit", "ss", &body.into_bytes(), patience) {
         Err(Error::Systemd { name, .. }) if name == NO_SUCH_UNIT => return Ok(()),
         reply => reply?,
     };
     let job = bus::text_of(&reply, "o", |reader| reader.string())?;
-    let result = bus.job_result(&job)?;
-    reset(bus, unit);
+    let result = bus.job_result(&job, patience)?;
+    reset(bus, unit, patience);
     if result == "done" { Ok(()) } else { Err(Error::Job { verb: "stop", unit: unit.to_owned(), result }) }
 }
 
 /// Lets systemd forget a unit that failed. There may be nothing to forget.
-fn reset(bus: &mut Bus, unit: &str) {
+fn reset(bus: &mut Bus, unit: &str, patience: Patience<'_>) {
     let mut body = Writer::default();
     body.string(unit);
-    let _ = bus.call_manager("ResetFailedUnit", "s", &body.into_bytes());
+    let _ = bus.call_manager("ResetFailedUnit", "s", &body.into_bytes(), patience);
 }
 
 #[cfg(test)]
@@ -348,8 +376,8 @@ mod tests {
         let resources = Resources::from_json(r#"{"pids": {"limit": 5}}"#).unwrap();
         let plan = Plan::for_container(Some(&resources), &host, Devices::Untouched).unwrap();
         let location = Location::from_config(Some("a-b.slice:p:x"), "id", Manager::System).unwrap();
-        let prepared = Bus::over(socket, address::Peer::Manager)
-            .and_then(|bus| Systemd::over(bus, Manager::System))
+        let prepared = Bus::over(socket, address::Peer::Manager, Patience::deaf())
+            .and_then(|bus| Systemd::over(bus, Manager::System, Patience::deaf()))
             .and_then(|systemd| systemd.prepare(&host, location, &plan, &BTreeMap::new()));
         (prepared, peer)
     }
@@ -376,7 +404,7 @@ mod tests {
             Answer::Job("/job/1", "done"),
         ]);
         let (prepared, peer) = prepared(peer);
-        prepared.unwrap().start(7, "id").unwrap();
+        prepared.unwrap().start(7, "id", Patience::deaf()).unwrap();
         let calls = ["Get", "Get", "StartTransientUnit", "ResetFailedUnit", "StartTransientUnit"];
         assert_eq!(peer.join().unwrap(), calls);
     }
@@ -390,7 +418,7 @@ mod tests {
             Answer::Nothing,
         ]);
         let (prepared, peer) = prepared(peer);
-        let error = prepared.unwrap().start(7, "id").unwrap_err().to_string();
+        let error = prepared.unwrap().start(7, "id", Patience::deaf()).unwrap_err().to_string();
         assert!(
             error.starts_with("systemd could not start p-x.scope: its job ended as \"failed\""),
             "{error}"
@@ -402,7 +430,8 @@ mod tests {
     fn a_scope_that_is_gone_is_stopped_already() {
         let peer = Peer::new([Answer::Error(NO_SUCH_UNIT)]);
         let (socket, peer) = peer.listen();
-        stop(&mut Bus::over(socket, address::Peer::Manager).unwrap(), "p-x.scope").unwrap();
+        let mut bus = Bus::over(socket, address::Peer::Manager, Patience::deaf()).unwrap();
+        stop(&mut bus, "p-x.scope", Patience::deaf()).unwrap();
         assert_eq!(peer.join().unwrap(), ["StopUnit"]);
     }
 }

@@ -1,14 +1,16 @@
 //! Where a new container's cgroup will be, who makes it, and what is written there.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use bulkhead_cgroup::systemd::{Location, Manager, Prepared, Systemd};
+use bulkhead_cgroup::systemd::{Location, Manager, Prepared, Systemd, Wait};
 use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Host, Need, Places, Plan as Limits, Record, View};
 
 use crate::error::{Error, Result};
 use crate::host::Rights;
 use crate::launch::{Cgroups, Request};
 use crate::plan::Plan;
+use crate::watch::{Watch, until_readable};
 
 /// All that is decided before anything is made.
 pub(crate) struct CgroupPlan {
@@ -49,7 +51,7 @@ impl CgroupPlan {
             Cgroups::Systemd(manager) => {
                 let location = Location::from_config(path, id, manager).map_err(|error| of_path(&error))?;
                 let limits = limits(&host)?;
-                let prepared = prepare(manager, &host, location, &limits, plan)?;
+                let prepared = prepare(manager, &host, location, &limits, plan, request.watch)?;
                 (limits, Maker::Systemd(Box::new(prepared)))
             }
             _ => {
@@ -97,12 +99,13 @@ impl CgroupPlan {
     /// Has systemd make it around a process, if that is systemd's to do.
     ///
     /// # Errors
-    /// As [`Prepared::create`].
-    pub(crate) fn make_around(&mut self, pid: i32) -> Result<Option<Cgroup>> {
+    /// As [`Prepared::create`], and [`Error::Interrupted`].
+    pub(crate) fn make_around(&mut self, pid: i32, watch: Option<&Watch>) -> Result<Option<Cgroup>> {
         match &mut self.maker {
             Maker::Runtime(..) => Ok(None),
             Maker::Systemd(prepared) => {
-                prepared.create(pid, &self.id, &self.limits).map(Some).map_err(of_resources)
+                let create = |wait: Wait<'_>| prepared.create(pid, &self.id, &self.limits, wait);
+                ask(watch, create, of_resources).map(Some)
             }
         }
     }
@@ -135,16 +138,35 @@ fn prepare(
     location: Location,
     limits: &Limits,
     plan: &Plan,
+    watch: Option<&Watch>,
 ) -> Result<Prepared> {
-    let prepared = Systemd::connect(manager)
-        .and_then(|systemd| systemd.prepare(host, location, limits, &plan.annotations));
-    prepared.map_err(|error| match &error {
+    let connect = |wait: Wait<'_>| {
+        Systemd::connect(manager, wait)
+            .and_then(|systemd| systemd.prepare(host, location, limits, &plan.annotations))
+    };
+    ask(watch, connect, |error| match &error {
         bulkhead_cgroup::Error::Annotation { key, reason } => {
             let key = key.replace('~', "~0").replace('/', "~1");
             Error::invalid(format!("/annotations/{key}"), *reason)
         }
         _ => error.into(),
     })
+}
+
+/// Asks systemd for something, with an ear for signals.
+fn ask<T>(
+    watch: Option<&Watch>,
+    question: impl FnOnce(Wait<'_>) -> bulkhead_cgroup::Result<T>,
+    explain: impl FnOnce(bulkhead_cgroup::Error) -> Error,
+) -> Result<T> {
+    let interruption = Cell::new(None);
+    let answer = question(&|socket, limit| {
+        until_readable(socket, Some(limit), watch).map_err(|error| {
+            interruption.set(Some(error));
+            bulkhead_cgroup::Error::Interrupted
+        })
+    });
+    answer.map_err(|error| interruption.take().unwrap_or_else(|| explain(error)))
 }
 
 fn of_path(error: &bulkhead_cgroup::Error) -> Error {

@@ -286,7 +286,7 @@ impl Attempt<'_> {
         state: &mut State,
     ) -> Result<()> {
         let pid = self.child.as_ref().map_or(0, |child| child.pid);
-        let made = cgroup.and_then(|cgroup| cgroup.make_around(pid).transpose());
+        let made = cgroup.and_then(|cgroup| cgroup.make_around(pid, self.request.watch).transpose());
         let Some(made) = made else { return Ok(()) };
         self.has(made?, state);
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })

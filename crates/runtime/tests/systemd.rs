@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Bundle, Run, Sandbox, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Run, Sandbox, fresh, is_root, requires, skip, wait_until};
+use rustix::process::Signal;
 use serde_json::json;
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
@@ -321,6 +322,276 @@ fn without_systemd_the_driver_says_so() {
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
 }
 
+/// Names a block device by its numbers.
+fn disk() -> Option<(u64, u64)> {
+    let disks = fs::read_dir("/sys/block").ok()?;
+    let numbers = disks.flatten().find_map(|disk| {
+        let is_real = disk.path().join("device").exists();
+        is_real.then(|| fs::read_to_string(disk.path().join("dev")).ok()).flatten()
+    })?;
+    let (major, minor) = numbers.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[test]
+fn weights_and_rates_are_in_the_files_and_known_to_systemd() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let Some((major, minor)) = disk() else { skip!("needs a disk") };
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").resources(json!({
+        "blockIO": {
+            "weight": 100,
+            "throttleReadBpsDevice": [{ "major": major, "minor": minor, "rate": 1_048_576 }],
+            "throttleWriteIOPSDevice": [{ "major": major, "minor": minor, "rate": 70 }],
+        },
+        "cpu": { "shares": 512 },
+        "unified": { "memory.high": "50331648", "memory.min": "4194304", "memory.oom.group": "1" },
+    }));
+    launch(&sandbox, &bundle);
+    let directory = directory(&sandbox, "c");
+    // By the specification's formula from 10–1000 to 1–10000, unless there is the scheduler whose range is the same.
+    let weight = if directory.join("io.bfq.weight").exists() {
+        file(&directory, "io.bfq.weight").replace("default ", "")
+    } else {
+        file(&directory, "io.weight").replace("default ", "")
+    };
+    assert!(["100", "910"].contains(&weight.as_str()), "the weight is {weight}");
+    let rates = file(&directory, "io.max");
+    assert!(rates.contains(&format!("{major}:{minor} rbps=1048576 wbps=max riops=max wiops=70")), "{rates}");
+    for (name, value) in [
+        ("cpu.weight", "59"),
+        ("memory.high", "50331648"),
+        ("memory.min", "4194304"),
+        ("memory.oom.group", "1"),
+    ] {
+        assert_eq!(file(&directory, name), value, "{name} is what the configuration says");
+    }
+    let scope = scope(&sandbox, "c");
+    let node = format!("/dev/block/{major}:{minor}");
+    for (name, value) in [
+        ("IOWeight", "910"),
+        ("IOReadBandwidthMax", format!("{node} 1048576").as_str()),
+        ("IOWriteIOPSMax", format!("{node} 70").as_str()),
+        ("CPUWeight", "59"),
+        ("MemoryHigh", "50331648"),
+        ("MemoryMin", "4194304"),
+    ] {
+        assert_eq!(property(&sandbox, &scope, name), value, "{name} is known to systemd");
+    }
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn devices_stay_denied_when_systemd_sets_all_that_it_knows_again() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c");
+    launch(&sandbox, &bundle);
+    sandbox.command("systemctl").arg("daemon-reload").output().succeeds();
+    let scope = scope(&sandbox, "c");
+    let set = ["set-property", "--runtime", &scope, "CPUWeight=50"];
+    sandbox.command("systemctl").args(set).output().succeeds();
+    wait_until("systemd has set the weight", || file(&directory(&sandbox, "c"), "cpu.weight") == "50");
+    let open = "mknod /kmsg c 1 11 && head -c1 /kmsg > /dev/null 2>&1 && echo open || echo denied";
+    sandbox.exec(&bundle, ["sh", "-c", open]).output().prints("denied\n");
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn a_scope_that_failed_is_in_nobodys_way() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let scope = scope(&sandbox, "c");
+    let failing = ["--scope", "--slice=system.slice", "--property=RuntimeMaxSec=1", "--unit", &scope];
+    sandbox.command("systemd-run").args(failing).args(["sleep", "1000"]).output();
+    wait_until("the scope has failed", || property(&sandbox, &scope, "ActiveState") == "failed");
+    let bundle = unit(&sandbox, "c");
+    launch(&sandbox, &bundle);
+    assert_eq!(property(&sandbox, &scope, "ActiveState"), "active");
+    end(&sandbox, &bundle);
+    is_gone(&sandbox, "c");
+}
+
+#[test]
+fn a_name_that_is_taken_in_another_slice_is_refused_and_its_owner_not_hurt() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let first = unit(&sandbox, "c");
+    launch(&sandbox, &first);
+    let slice = format!("{}.slice", sandbox.name().replace('-', "_"));
+    let path = format!("{slice}:{}:c", sandbox.name());
+    let second = sandbox.bundle("second").edit(|config| config["linux"]["cgroupsPath"] = path.into());
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(second.directory()).arg(second.id());
+    run.output().exits_with(1).complains("UnitExists");
+    assert_eq!(sandbox.status(&first), "running", "the first one is not hurt");
+
+    // What a runtime leaves that is killed before it could ask systemd: a record with that name.
+    let third = unit(&sandbox, "third");
+    runtime(&sandbox).args(["create", "--bundle"]).arg(third.directory()).arg(third.id()).output().succeeds();
+    let pid = sandbox.pid(&third);
+    sandbox.kill(&third, "KILL");
+    sandbox.wait_for_exit(pid);
+    let record = sandbox.state_directory().join(third.id()).join("state.json");
+    let text = fs::read_to_string(&record).unwrap();
+    let own = format!("{}-third.scope", sandbox.name());
+    assert!(text.contains(&own), "{text}");
+    let text = text
+        .replace(&format!("system.slice/{own}"), &format!("{slice}/{}", scope(&sandbox, "c")))
+        .replace(&own, &scope(&sandbox, "c"));
+    fs::write(&record, text).unwrap();
+    end(&sandbox, &third);
+    assert_eq!(sandbox.status(&first), "running", "a unit of the same name in another slice is another's");
+    end(&sandbox, &first);
+}
+
+/// A job of systemd that does not end by itself, as a service that must start before a scope does.
+struct Obstacle(String);
+
+impl Obstacle {
+    fn new(sandbox: &Sandbox) -> Self {
+        let unit = format!("{}-slow.service", sandbox.name());
+        let options = ["--no-block", "--property=Type=oneshot", "--unit", &unit];
+        sandbox.command("systemd-run").args(options).args(["sleep", "1000"]).output().succeeds();
+        Self(unit)
+    }
+}
+
+impl Drop for Obstacle {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("systemctl").args(["stop", &self.0]).status();
+        let _ = std::process::Command::new("systemctl").args(["reset-failed", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_systemd_and_nothing_is_left() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let obstacle = Obstacle::new(&sandbox);
+    let after = format!("['{}']", obstacle.0);
+    let bundle = unit(&sandbox, "c").annotation("org.systemd.property.After", &after);
+    let scope = scope(&sandbox, "c");
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id()).spawn();
+    wait_until("systemd has a job for the scope", || property(&sandbox, &scope, "LoadState") == "loaded");
+    run.signal(Signal::TERM);
+    let begin = std::time::Instant::now();
+    run.wait().exits_with(1).complains("interrupted by SIGTERM");
+    assert!(begin.elapsed().as_secs() < 30, "it took {:?}", begin.elapsed());
+    is_gone(&sandbox, "c");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
+}
+
+#[test]
+fn a_runtime_that_dies_while_it_waits_for_systemd_leaves_what_delete_finds() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let obstacle = Obstacle::new(&sandbox);
+    let after = format!("['{}']", obstacle.0);
+    let bundle = unit(&sandbox, "c").annotation("org.systemd.property.After", &after);
+    let scope = scope(&sandbox, "c");
+    // `create` has no ear for signals and ends as any program does.
+    for (signal, code) in [(Signal::KILL, 137), (Signal::TERM, 143)] {
+        let run = runtime(&sandbox).args(["create", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+        let run = run.spawn();
+        wait_until("systemd has a job for the scope", || property(&sandbox, &scope, "LoadState") == "loaded");
+        run.signal(signal);
+        run.wait().exits_with(code);
+        end(&sandbox, &bundle);
+        is_gone(&sandbox, "c");
+    }
+}
+
+#[test]
+fn the_root_slice_and_an_empty_prefix_are_as_under_runc() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    for (path, unit, place) in [
+        (format!("-.slice:{}:root", sandbox.name()), format!("{}-root.scope", sandbox.name()), ""),
+        (format!("::{}", sandbox.name()), format!("-{}.scope", sandbox.name()), "/system.slice"),
+    ] {
+        let bundle = sandbox
+            .bundle(if place.is_empty() { "root" } else { "empty" })
+            .args(["sleep", "1000"])
+            .edit(|config| config["linux"]["cgroupsPath"] = path.into());
+        launch(&sandbox, &bundle);
+        let directory = format!("/sys/fs/cgroup{place}/{unit}");
+        assert_eq!(file(Path::new(&directory), "cgroup.procs"), sandbox.pid(&bundle).to_string());
+        end(&sandbox, &bundle);
+        assert!(!Path::new(&directory).exists(), "{directory} is removed");
+    }
+}
+
+#[test]
+fn what_is_no_slice_is_refused() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    for (short, path) in [
+        ("none", "system:p:c"),
+        ("path", "a/b.slice:p:c"),
+        ("dots", "../x.slice:p:c"),
+        ("dashes", "a--b.slice:p:c"),
+        ("slice", "system.slice:p:c.slice"),
+        ("nameless", "system.slice:p:"),
+    ] {
+        let bundle = sandbox.bundle(short).edit(|config| config["linux"]["cgroupsPath"] = path.into());
+        let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+        run.output().exits_with(1).complains("/linux/cgroupsPath");
+    }
+}
+
+#[test]
+fn without_systemds_own_socket_it_is_asked_over_the_bus() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    requires!(Path::new("/run/dbus/system_bus_socket").exists(), "needs a system bus");
+    let script = "mount --bind /dev/null /run/systemd/private && exec \"$@\"";
+    let sandbox = Sandbox::new(BULKRUN)
+        .through(fresh::prefix(&[fresh::Kind::Mount]))
+        .through(["sh", "-c", script, "sh"]);
+    let bundle = unit(&sandbox, "c").resources(json!({ "pids": { "limit": 42 } }));
+    launch(&sandbox, &bundle);
+    assert_eq!(file(&directory(&sandbox, "c"), "pids.max"), "42");
+    sandbox.runtime().args(["update", "--pids-limit", "43", bundle.id()]).output().succeeds();
+    assert_eq!(property(&sandbox, &scope(&sandbox, "c"), "TasksMax"), "43");
+    end(&sandbox, &bundle);
+    is_gone(&sandbox, "c");
+}
+
+#[test]
+fn a_systemd_for_which_pids_are_others_is_not_asked() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN).through(["unshare", "--pid", "--fork", "--mount-proc"]);
+    let bundle = unit(&sandbox, "c");
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(1).complains("systemd is in another pid namespace");
+    is_gone(&sandbox, "c");
+}
+
+/// Plays a systemd that lets us in and then says nothing.
+#[test]
+fn a_systemd_that_does_not_answer_can_be_left_by_a_signal() {
+    requires!(is_root(), "needs root");
+    let preparation = Sandbox::new(BULKRUN);
+    let socket = preparation.directory().join("private");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir /run/systemd && ln -s {} /run/systemd/private && exec \"$@\"",
+        socket.display()
+    );
+    let sandbox = Sandbox::new(BULKRUN).through(fresh::prefix(&[fresh::Kind::Mount])).through([
+        "sh",
+        "-c",
+        script.as_str(),
+        "sh",
+    ]);
+    let bundle = unit(&sandbox, "c");
+    let run = runtime(&sandbox).args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id()).spawn();
+    let (mut silent, _) = listener.accept().unwrap();
+    std::io::Write::write_all(&mut silent, b"OK 0123\r\n").unwrap();
+    run.signal(Signal::INT);
+    run.wait().exits_with(1).complains("interrupted by SIGINT");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
+}
+
 /// A user with a systemd of its own, for as long as this lives.
 struct Session(u32);
 
@@ -373,6 +644,16 @@ fn an_ordinary_user_has_limits_by_a_systemd_of_its_own() {
     as_user(sandbox.runtime()).args(update).output().succeeds();
     assert_eq!(file(&scope, "pids.max"), "43");
     as_user(sandbox.runtime()).args(["delete", "--force", bundle.id()]).output().succeeds();
+    assert!(!scope.exists(), "its cgroup is removed");
+
+    // The same over the user's bus, where a directory has no socket of systemd's own.
+    let bus = format!("unix:path=/run/user/{uid}/bus");
+    assert!(Path::new(&directory).join("bus").exists(), "the user has a bus");
+    let over_bus = |run: Run| run.env("DBUS_SESSION_BUS_ADDRESS", &bus);
+    let run = over_bus(runtime(&sandbox)).args(["run", "--detach", "--bundle"]);
+    run.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
+    assert_eq!(file(&scope, "memory.max"), "67108864");
+    over_bus(sandbox.runtime()).args(["delete", "--force", bundle.id()]).output().succeeds();
     assert!(!scope.exists(), "its cgroup is removed");
     drop(sandbox);
     drop(session);

@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -10,6 +10,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
 };
 
+use crate::syscall::check;
 use crate::{Call, Result};
 
 /// How many descriptors one message can carry here.
@@ -22,6 +23,29 @@ pub const MAX_DESCRIPTORS: usize = 32;
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .call(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")
+}
+
+/// Returns the process that listened at, or made, the other end of a socket; 0 when it has no number in the caller's pid
+/// namespace. See SO_PEERCRED in unix(7).
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn peer(socket: impl AsFd) -> Result<i32> {
+    let mut found = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes to `found`, which is as large and may hold any.
+    let returned = unsafe {
+        libc::getsockopt(
+            descriptor,
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &raw mut length,
+        )
+    };
+    check(returned.into()).call(|| format!("getsockopt({descriptor}, SO_PEERCRED)"))?;
+    Ok(found.pid)
 }
 
 /// Sends one message with its descriptors.

@@ -17,6 +17,7 @@ mod field {
     pub(super) const ERROR_NAME: u8 = 4;
     pub(super) const REPLY_SERIAL: u8 = 5;
     pub(super) const DESTINATION: u8 = 6;
+    pub(super) const SENDER: u8 = 7;
     pub(super) const SIGNATURE: u8 = 8;
 }
 
@@ -98,6 +99,8 @@ pub struct Message {
     pub member: String,
     /// The name of an error.
     pub error: String,
+    /// Who sent it, where a bus was in between, which says so.
+    pub sender: String,
     signature: String,
     body: Vec<u8>,
     order: Order,
@@ -141,6 +144,7 @@ impl Message {
             reply_to: 0,
             member: String::new(),
             error: String::new(),
+            sender: String::new(),
             signature: String::new(),
             body: Vec::new(),
             order,
@@ -170,6 +174,7 @@ impl Message {
             (field::SIGNATURE, "g") => reader.signature()?.clone_into(&mut self.signature),
             (field::MEMBER, "s") => reader.string()?.clone_into(&mut self.member),
             (field::ERROR_NAME, "s") => reader.string()?.clone_into(&mut self.error),
+            (field::SENDER, "s") => reader.string()?.clone_into(&mut self.sender),
             (_, "s" | "o") => reader.string().map(|_| ())?,
             (_, "g") => reader.signature().map(|_| ())?,
             (_, "u") => reader.u32().map(|_| ())?,
@@ -271,7 +276,7 @@ mod tests {
         body.string("/org/x/job/7");
         let bytes = incoming(2, 3, &[(7, ":1.1")], "o", &body.into_bytes());
         let message = Message::parse(&bytes).unwrap();
-        assert_eq!((message.kind, message.reply_to), (Kind::Return, 3));
+        assert_eq!((message.kind, message.reply_to, message.sender.as_str()), (Kind::Return, 3, ":1.1"));
         assert_eq!(message.arguments("o").unwrap().string(), Ok("/org/x/job/7"));
         assert!(message.arguments("u").is_err(), "another type is refused");
     }

@@ -9,6 +9,12 @@ use super::message::testing::incoming;
 use super::message::{FIXED, Message};
 use super::wire::Writer;
 
+/// The name by which a bus knows systemd.
+pub(crate) const SYSTEMD_NAME: &str = ":1.2";
+/// That of somebody else.
+const STRANGER: &str = ":1.3";
+const SENDER: u8 = 7;
+
 /// How a call is answered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answer {
@@ -19,6 +25,10 @@ pub(crate) enum Answer {
     Job(&'static str, &'static str),
     /// The same, but the signal comes before the answer.
     EarlyJob(&'static str, &'static str),
+    /// The same, after somebody else on the bus claimed another end.
+    ForgedJob(&'static str, &'static str),
+    /// Signals without end instead of an answer.
+    Flood,
     /// No answer, but the end of the connection.
     End,
 }
@@ -56,7 +66,10 @@ impl Peer {
             let (serial, member) = call(&mut socket);
             called.push(member);
             for bytes in messages(answer, serial) {
-                socket.write_all(&bytes).unwrap();
+                // One who has had enough is gone.
+                if socket.write_all(&bytes).is_err() {
+                    break;
+                }
             }
         }
         called
@@ -85,32 +98,41 @@ fn messages(answer: Answer, serial: u32) -> Vec<Vec<u8>> {
         body.string(text);
         body.into_bytes()
     };
-    let removed = |job: &str, result: &str| {
+    let removed = |sender: &str, job: &str, result: &str| {
         let mut body = Writer::default();
         body.u32(1);
         for text in [job, "x.scope", result] {
             body.string(text);
         }
-        incoming(4, 0, &[(3, "JobRemoved")], "uoss", &body.into_bytes())
+        incoming(4, 0, &[(3, "JobRemoved"), (SENDER, sender)], "uoss", &body.into_bytes())
     };
+    let reply =
+        |signature: &str, body: &[u8]| incoming(2, serial, &[(SENDER, SYSTEMD_NAME)], signature, body);
     match answer {
-        Answer::Nothing => vec![incoming(2, serial, &[], "", &[])],
+        Answer::Nothing => vec![reply("", &[])],
         Answer::Variant(value) => {
             let mut body = Writer::default();
             body.signature("s");
             body.string(value);
-            vec![incoming(2, serial, &[], "v", &body.into_bytes())]
+            vec![reply("v", &body.into_bytes())]
         }
         Answer::Error(name) => vec![incoming(3, serial, &[(4, name)], "s", &text("because"))],
         Answer::Job(job, result) => vec![
             incoming(4, 0, &[(3, "UnitNew")], "", &[]),
-            incoming(2, serial, &[], "o", &text(job)),
-            removed("/another", "done"),
-            removed(job, result),
+            reply("o", &text(job)),
+            removed(SYSTEMD_NAME, "/another", "done"),
+            removed(SYSTEMD_NAME, job, result),
         ],
         Answer::EarlyJob(job, result) => {
-            vec![removed(job, result), incoming(2, serial, &[], "o", &text(job))]
+            vec![removed(SYSTEMD_NAME, job, result), reply("o", &text(job))]
         }
+        Answer::ForgedJob(job, result) => vec![
+            removed(STRANGER, job, "forged"),
+            reply("o", &text(job)),
+            removed(STRANGER, job, "forged"),
+            removed(SYSTEMD_NAME, job, result),
+        ],
+        Answer::Flood => vec![removed(SYSTEMD_NAME, "/another", "done"); 10_000],
         Answer::End => Vec::new(),
     }
 }

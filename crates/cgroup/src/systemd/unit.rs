@@ -1,7 +1,8 @@
 //! Where a container lies among systemd's units: from `slice:prefix:name` to a scope in a slice.
 //!
 //! The rules are runc's: the slice is `system.slice` for root and `user.slice` for a user unless it is named, the
-//! scope is `prefix-name.scope`, and without a `cgroupsPath` `bulkrun-ID.scope`.
+//! scope is `prefix-name.scope`, of an empty prefix only the dash is left, and without a `cgroupsPath` it is
+//! `bulkrun-ID.scope`.
 
 use crate::error::{Error, Result};
 
@@ -53,8 +54,7 @@ impl Location {
         if name.ends_with(SLICE) {
             return Err(refuse("names a slice, which cannot hold processes"));
         }
-        let dash = if prefix.is_empty() { "" } else { "-" };
-        let unit = format!("{}{dash}{}.scope", escape(prefix), escape(name));
+        let unit = format!("{}-{}.scope", escape(prefix), escape(name));
         if unit.len() > UNIT_MAX || slice.len() > UNIT_MAX {
             return Err(refuse("names a unit with more than 255 bytes"));
         }
@@ -91,6 +91,19 @@ fn expand(slice: &str) -> std::result::Result<String, &'static str> {
 /// What systemd allows in the name of a unit.
 fn is_valid(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@')
+}
+
+/// Names the object of a unit: of its name all but letters and digits is written in hexadecimal.
+pub(crate) fn object(unit: &str) -> String {
+    let mut path = String::from("/org/freedesktop/systemd1/unit/");
+    for byte in unit.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    path
 }
 
 /// Writes what a unit's name cannot have as systemd-escape(1) does: `\x2b` for `+`.
@@ -134,7 +147,8 @@ mod tests {
             (Some("a.slice:docker:x"), Manager::System, "docker-x.scope", "/a.slice/docker-x.scope"),
             (Some(":libpod:x"), Manager::System, "libpod-x.scope", "/system.slice/libpod-x.scope"),
             (Some(":libpod:x"), Manager::User, "libpod-x.scope", "/user.slice/libpod-x.scope"),
-            (Some("a.slice::x"), Manager::System, "x.scope", "/a.slice/x.scope"),
+            (Some("a.slice::x"), Manager::System, "-x.scope", "/a.slice/-x.scope"),
+            (Some("::x"), Manager::User, "-x.scope", "/user.slice/-x.scope"),
             (Some("-.slice:p:x"), Manager::System, "p-x.scope", "/p-x.scope"),
             (
                 Some("kube-pod-b1.slice:cri:x"),
@@ -143,12 +157,17 @@ mod tests {
                 "/kube.slice/kube-pod.slice/kube-pod-b1.slice/cri-x.scope",
             ),
             (Some("a.slice:p:x y"), Manager::System, r"p-x\x20y.scope", r"/a.slice/p-x\x20y.scope"),
-            (Some("a.slice::memory"), Manager::System, "memory.scope", "/a.slice/_memory.scope"),
+            (Some("memory.slice:p:x"), Manager::System, "p-x.scope", "/_memory.slice/p-x.scope"),
             (Some("a.slice:_p:x"), Manager::System, "_p-x.scope", "/a.slice/__p-x.scope"),
         ] {
             let found = located(path, manager);
             assert_eq!(found, (unit.to_owned(), place.to_owned()), "for {path:?}");
         }
+    }
+
+    #[test]
+    fn objects_are_named_as_systemd_names_them() {
+        assert_eq!(object(r"p-x\x20y.scope"), "/org/freedesktop/systemd1/unit/p_2dx_5cx20y_2escope");
     }
 
     #[test]
@@ -169,6 +188,9 @@ mod tests {
             ("../a.slice:p:x", "a character that units cannot have"),
             ("a--b.slice:p:x", "an empty part"),
             (".slice:p:x", "an empty part"),
+            ("--.slice:p:x", "an empty part"),
+            ("a-.slice:p:x", "an empty part"),
+            ("a b.slice:p:x", "a character that units cannot have"),
             ("-a.slice:p:x", "an empty part"),
             ("a.slice:p:", "has no name"),
             ("a.slice:p:x.slice", "cannot hold processes"),

@@ -38,7 +38,9 @@ pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<Exi
     for warning in plan.warnings() {
         log.warn(warning);
     }
-    container.cgroup().update(&plan)?;
+    for warning in container.cgroup().update(&plan)? {
+        log.warn(&warning);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
