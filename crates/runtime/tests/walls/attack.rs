@@ -14,8 +14,8 @@ use bulkhead_testkit::{Bundle, Sandbox, wait_until};
 
 /// Names the attack for the program in the container.
 const VARIABLE: &str = "BULKHEAD_ATTACK";
-/// How long an attacker goes on at most.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an attacker goes on at most, also on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A container with an attacker, and the directory that both sides see.
 pub(crate) struct Attacker {

@@ -1,5 +1,7 @@
 //! Containers that wait for a process that joins them: CVE-2016-9962.
 
+use std::time::{Duration, Instant};
+
 use bulkhead_testkit::{is_root, requires};
 
 use crate::attack::Attacker;
@@ -11,6 +13,12 @@ fn long_path() -> String {
     format!("PATH={}", ["/etc/nothing"; 8000].join(":"))
 }
 
+/// How often the attacker gets a chance: on a slow machine each is a long one, and the attacker's patience ends.
+fn opportunities() -> impl Iterator<Item = ()> {
+    let begin = Instant::now();
+    (0..40).take_while(move |_| begin.elapsed() < Duration::from_secs(15)).map(drop)
+}
+
 /// Needs the process not to be dumpable from before it is born into the pid namespace until execve(2). Must fail
 /// without `set_dumpable(false)` in `join`: links, descriptors and memory of the process are open to the container.
 #[test]
@@ -20,7 +28,7 @@ fn a_joining_process_cannot_be_looked_into() {
     let attacker = Attacker::new(&sandbox, "spy");
     sandbox.launch(&attacker.bundle);
     attacker.wait_for("ready");
-    for _ in 0..40 {
+    for () in opportunities() {
         let output =
             exec(&sandbox, &["--env", &long_path()], &attacker.bundle, &["no-such-program"]).output();
         output.exits_with(255).complains("executable file not found");
@@ -41,7 +49,7 @@ fn a_joining_process_of_an_ordinary_user_cannot_be_looked_into() {
     std::os::unix::fs::chown(sandbox.directory().join("shared"), Some(1000), Some(1000)).unwrap();
     sandbox.launch(&bundle);
     attacker.wait_for("ready");
-    for _ in 0..40 {
+    for () in opportunities() {
         exec(&sandbox, &["--env", &long_path()], &bundle, &["no-such-program"]).output().exits_with(255);
     }
     attacker.wait_for("saw-a-process");
