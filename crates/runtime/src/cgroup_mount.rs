@@ -8,7 +8,7 @@ use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Reach, attr
 use rustix::fs::Mode;
 
 use crate::error::{Doing, Result};
-use crate::mount::{self, Context};
+use crate::mount::{self, Context, Set};
 use crate::plan::mounts::Mount;
 use crate::target;
 
@@ -25,9 +25,12 @@ pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
     let attributes = Attributes::new(mount.attributes.set, mount.attributes.clear);
     match context.cgroups {
         [only] if only.version == Version::V2 => {
-            let tree = part(only, attributes).doing(doing)?;
-            mount::settle(tree.as_fd(), mount)?;
-            sys_mount::attach(&tree, &target).doing(doing)?;
+            let tree = part(only).doing(doing)?;
+            let change = |set: Set| {
+                alter(&tree, attributes, set).doing(doing)?;
+                mount::settle(tree.as_fd(), mount, set)
+            };
+            mount::place(&change, &|| sys_mount::attach(&tree, &target), &doing)?;
             context.spent.take(tree);
         }
         // Beside v1, the v2 hierarchy has no controller that a program would look for: left out, as in runc.
@@ -39,16 +42,17 @@ pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
             furnish(&base, &views).doing(doing)?;
             sys_mount::attach(&base, &target).doing(doing)?;
             for view in views {
-                let tree = part(view, attributes).doing(doing)?;
-                sys_mount::attach_at(&tree, base.as_fd(), Path::new(&view.name)).doing(doing)?;
+                let tree = part(view).doing(doing)?;
+                let attach = || sys_mount::attach_at(&tree, base.as_fd(), Path::new(&view.name));
+                mount::place(&|set| alter(&tree, attributes, set).doing(doing), &attach, &doing)?;
                 context.spent.take(tree);
             }
             if mount.attributes.set & attribute::RDONLY != 0 {
                 let readonly = Attributes::new(attribute::RDONLY, 0);
-                sys_mount::set_attributes(&base, readonly, Reach::Mount).doing(doing)?;
+                sys_mount::set_attached(base.as_fd(), readonly, Reach::Mount).doing(doing)?;
             }
             // Only now, so that what is recursive reaches the parts.
-            mount::settle(base.as_fd(), mount)?;
+            mount::settle(base.as_fd(), mount, sys_mount::set_attached)?;
             context.spent.take(tmpfs);
             context.spent.take(base);
         }
@@ -70,10 +74,10 @@ fn furnish(base: &OwnedFd, views: &[&View]) -> rustix::io::Result<()> {
 }
 
 /// Clones the mount at a cgroup of the container; its path is the runtime's own making, so it is walked as a string.
-fn part(view: &View, attributes: Attributes) -> bulkhead_sys::Result<OwnedFd> {
-    let tree = sys_mount::clone_tree(rustix::fs::CWD, Path::new(&view.source), Reach::Mount)?;
-    if !attributes.is_empty() {
-        sys_mount::set_attributes(&tree, attributes, Reach::Mount)?;
-    }
-    Ok(tree)
+fn part(view: &View) -> bulkhead_sys::Result<OwnedFd> {
+    sys_mount::clone_tree(rustix::fs::CWD, Path::new(&view.source), Reach::Mount)
+}
+
+fn alter(part: &OwnedFd, attributes: Attributes, set: Set) -> bulkhead_sys::Result<()> {
+    if attributes.is_empty() { Ok(()) } else { set(part.as_fd(), attributes, Reach::Mount) }
 }

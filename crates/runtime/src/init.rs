@@ -242,7 +242,8 @@ fn prepare_root(init: &mut Init<'_>) -> Result<()> {
     rustix::process::umask(Mode::empty());
     let attributes = if init.in_user_namespace() { Attributes::User } else { Attributes::Trusted };
     let prepared = init.given.root_tree.take();
-    init.root = Some(rootfs::prepare(&init.given.plan.root, prepared, attributes)?);
+    init.root =
+        Some(rootfs::prepare(&init.given.plan.root, prepared, mount::cut_of(init.given.plan), attributes)?);
     Ok(())
 }
 
@@ -252,6 +253,7 @@ fn mount_all(init: &mut Init<'_>) -> Result<()> {
         namespaces: &init.given.plan.namespaces,
         cgroups: &init.given.cgroup_views,
         prepared: &init.given.prepared,
+        cut: mount::cut_of(init.given.plan),
         label: init.given.plan.mount_label.as_deref(),
         spent: &init.spent,
     };

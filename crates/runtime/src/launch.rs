@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_cgroup::{Cgroup, Doors, systemd};
-use bulkhead_sys::mount::{Attributes, Propagation, Reach, set_attributes};
+use bulkhead_sys::mount::{Attributes, Reach, is_by_remount, set_attributes};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{credentials, signal};
 use rustix::io::Errno;
@@ -542,25 +542,24 @@ fn map_ids(tree: &OwnedFd, idmap: &IdMap, path: &Path) -> Result<()> {
             .doing(|| "open the user namespace that maps a mount")?,
     };
     let attributes = Attributes::default().with_idmap(namespace.as_fd());
-    set_attributes(tree, attributes, idmap.reach).map_err(|source| {
+    set_attributes(tree.as_fd(), attributes, idmap.reach).map_err(|source| {
         let why = match source.errno() {
             Errno::INVAL => ": its file system cannot, or is mapped already",
             Errno::PERM => ": the runtime lacks CAP_SYS_ADMIN over its file system",
+            Errno::NOSYS => ": that takes Linux 5.12",
             _ => "",
         };
         Error::System { doing: format!("map the ids of {}{why}", path.display()), source }
     })
 }
 
-/// Makes a tree of the runtime's mount namespace what a copy of it would be in the container's.
+/// Makes a tree of the runtime's mount namespace what a copy of it would be in the container's. Where the kernel changes
+/// attached mounts only, the container's process does that once it has attached it.
 fn cut_off(plan: &Plan, tree: &OwnedFd) -> Result<()> {
-    if plan.root.keeps_peers() && !plan.namespaces.has(Kind::User) {
-        return Ok(());
+    match mount::cut_off(tree.as_fd(), mount::cut_of(plan), set_attributes) {
+        Err(_) if is_by_remount() => Ok(()),
+        other => other,
     }
-    let (propagation, _) = plan.root.propagation;
-    let kind = if propagation == Propagation::Private { propagation } else { Propagation::Slave };
-    set_attributes(tree, Attributes::default().with_propagation(kind), Reach::Tree)
-        .doing(|| "cut a mount off from the host's")
 }
 
 fn prepare_root(plan: &Plan, with_host_rights: bool) -> Result<Option<OwnedFd>> {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use bulkhead_cgroup::View;
-use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Reach, attribute};
+use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Propagation, Reach, attribute};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::path;
 use rustix::fs::{FileType, OFlags};
@@ -13,6 +13,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::cgroup_mount;
 use crate::error::{Doing, Error, Result};
+use crate::plan::Plan;
 use crate::plan::mount_options::Change;
 use crate::plan::mounts::{Mount, Source};
 use crate::plan::namespaces::Namespaces;
@@ -34,6 +35,8 @@ pub(crate) struct Context<'a> {
     pub cgroups: &'a [View],
     /// Detached trees that the parent opened with the host's rights, by index of the mount.
     pub prepared: &'a [Option<OwnedFd>],
+    /// How these are cut off from the host's.
+    pub cut: Option<Propagation>,
     /// The SELinux context of mounts.
     pub label: Option<&'a str>,
     /// Where descriptors go that have done their work.
@@ -61,7 +64,7 @@ fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<
         Source::Existing { options, flags } => {
             let existing = target::existing(context.root, &mount.destination)?;
             reconfigure(&existing, mount, options, flags)?;
-            change(existing.as_fd(), mount).map(|()| None)
+            change(existing.as_fd(), mount, sys_mount::set_attached).map(|()| None)
         }
     }
 }
@@ -73,8 +76,54 @@ fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<
 pub(crate) fn seal(mounts: &[OwnedFd]) -> Result<()> {
     let readonly = Attributes::new(attribute::RDONLY, 0);
     mounts.iter().try_for_each(|mount| {
-        sys_mount::set_attributes(mount, readonly, Reach::Mount).doing(|| "make a mount read-only")
+        sys_mount::set_attached(mount.as_fd(), readonly, Reach::Mount).doing(|| "make a mount read-only")
     })
+}
+
+/// Changes a mount: [`sys_mount::set_attributes`] for a detached one, [`sys_mount::set_attached`] for another.
+pub(crate) type Set = fn(BorrowedFd<'_>, Attributes, Reach) -> bulkhead_sys::Result<()>;
+
+/// Attaches a mount with what `change` does to it: before, so that nobody ever sees it without.
+///
+/// Where the kernel changes attached mounts only, which is before Linux 5.12, it is attached first. It is attached in the
+/// container's mount namespace, in which nothing of the container runs yet.
+///
+/// # Errors
+/// Those of `change` and `attach`.
+pub(crate) fn place(
+    change: &dyn Fn(Set) -> Result<()>,
+    attach: &dyn Fn() -> bulkhead_sys::Result<()>,
+    doing: &dyn Fn() -> String,
+) -> Result<()> {
+    match change(sys_mount::set_attributes) {
+        Err(_) if sys_mount::is_by_remount() => {
+            attach().doing(doing)?;
+            change(sys_mount::set_attached)
+        }
+        changed => {
+            changed?;
+            attach().doing(doing)
+        }
+    }
+}
+
+/// Tells how a tree of the runtime's mount namespace becomes what a copy of it would be in the container's.
+pub(crate) fn cut_of(plan: &Plan) -> Option<Propagation> {
+    if plan.root.keeps_peers() && !plan.namespaces.has(Kind::User) {
+        return None;
+    }
+    let (propagation, _) = plan.root.propagation;
+    Some(if propagation == Propagation::Private { propagation } else { Propagation::Slave })
+}
+
+/// Cuts a tree off from the host's mounts.
+///
+/// # Errors
+/// As mount_setattr(2).
+pub(crate) fn cut_off(tree: BorrowedFd<'_>, cut: Option<Propagation>, set: Set) -> Result<()> {
+    let Some(kind) = cut else { return Ok(()) };
+    set(tree, Attributes::default().with_propagation(kind), Reach::Tree)
+        .doing(|| "cut a mount off from the host's")
 }
 
 /// Changes the options of a file system that is mounted; attributes are the mount's and not its affair.
@@ -119,37 +168,43 @@ fn bind(
     } else {
         target::file(context.root, &mount.destination)?
     };
-    change(tree, mount)?;
-    sys_mount::attach(tree, &target).doing(doing)?;
+    let change = |set: Set| {
+        if prepared.is_some() && sys_mount::is_by_remount() {
+            // What the parent could not do: see `prepare_mounts`.
+            cut_off(tree, context.cut, set)?;
+        }
+        change(tree, mount, set)
+    };
+    place(&change, &|| sys_mount::attach(tree, &target), &doing)?;
     context.spent.take(target);
     opened.into_iter().for_each(|tree| context.spent.take(tree));
     Ok(())
 }
 
-/// Changes attributes and propagation of a mount that may be attached or not.
-pub(crate) fn change(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
-    alter(tree, mount, mount.attributes, Reach::Mount)?;
-    settle(tree, mount)
+/// Changes attributes and propagation of a mount.
+pub(crate) fn change(tree: BorrowedFd<'_>, mount: &Mount, set: Set) -> Result<()> {
+    alter(tree, mount, mount.attributes, Reach::Mount, set)?;
+    settle(tree, mount, set)
 }
 
 /// Changes what reaches beyond the attributes of the mount itself.
 ///
 /// # Errors
 /// EPERM in a user namespace that would clear what the host has set.
-pub(crate) fn settle(tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
-    alter(tree, mount, mount.recursive, Reach::Tree)?;
+pub(crate) fn settle(tree: BorrowedFd<'_>, mount: &Mount, set: Set) -> Result<()> {
+    alter(tree, mount, mount.recursive, Reach::Tree, set)?;
     let doing = || format!("set the propagation of {}", mount.destination.display());
     mount.propagation.iter().try_for_each(|&(kind, reach)| {
-        sys_mount::set_attributes(tree, Attributes::default().with_propagation(kind), reach).doing(doing)
+        set(tree, Attributes::default().with_propagation(kind), reach).doing(doing)
     })
 }
 
-fn alter(tree: BorrowedFd<'_>, mount: &Mount, change: Change, reach: Reach) -> Result<()> {
+fn alter(tree: BorrowedFd<'_>, mount: &Mount, change: Change, reach: Reach, set: Set) -> Result<()> {
     let attributes = Attributes::new(change.set, change.clear);
     if attributes.is_empty() {
         return Ok(());
     }
-    sys_mount::set_attributes(tree, attributes, reach).map_err(|source| {
+    set(tree, attributes, reach).map_err(|source| {
         let why = match source.errno() {
             Errno::PERM => " (a user namespace keeps what the host has set)",
             _ => "",
@@ -205,8 +260,15 @@ fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Opt
                 if new.copy_up {
                     copy_up::copy(target.as_fd(), tree.as_fd(), &mount.destination)?;
                 }
-                settle(tree.as_fd(), mount)?;
-                sys_mount::attach(&tree, &target).doing(doing)?;
+                let rest = Change { set: set & attribute::NOSYMFOLLOW, clear: 0 };
+                let change = |set: Set| {
+                    if sys_mount::is_by_remount() {
+                        // The one attribute that a new mount does not get from an old kernel.
+                        alter(tree.as_fd(), mount, rest, Reach::Mount, set)?;
+                    }
+                    settle(tree.as_fd(), mount, set)
+                };
+                place(&change, &|| sys_mount::attach(&tree, &target), &doing)?;
                 tree
             }
         }
@@ -331,8 +393,8 @@ fn legacy(
     mount_here(new.source, new.kind, target, &options, legacy_flags(attributes.set, new.flags))
         .doing(doing)?;
     let mounted = target::directory(context.root, &mount.destination)?;
-    alter(mounted.as_fd(), mount, attributes, Reach::Mount)?;
-    settle(mounted.as_fd(), mount)?;
+    alter(mounted.as_fd(), mount, attributes, Reach::Mount, sys_mount::set_attached)?;
+    settle(mounted.as_fd(), mount, sys_mount::set_attached)?;
     Ok(mounted)
 }
 
@@ -387,12 +449,12 @@ pub(crate) fn mount_here(
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN.
-pub(crate) fn set_namespace_propagation(kind: sys_mount::Propagation, reach: Reach) -> Result<()> {
+pub(crate) fn set_namespace_propagation(kind: Propagation, reach: Reach) -> Result<()> {
     let mut flags = match kind {
-        sys_mount::Propagation::Private => MountPropagationFlags::PRIVATE,
-        sys_mount::Propagation::Shared => MountPropagationFlags::SHARED,
-        sys_mount::Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
-        sys_mount::Propagation::Unbindable => MountPropagationFlags::UNBINDABLE,
+        Propagation::Private => MountPropagationFlags::PRIVATE,
+        Propagation::Shared => MountPropagationFlags::SHARED,
+        Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
+        Propagation::Unbindable => MountPropagationFlags::UNBINDABLE,
     };
     flags.set(MountPropagationFlags::REC, reach == Reach::Tree);
     rustix::mount::mount_change("/", flags).doing(|| "set the propagation of the container's mounts")

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use bulkhead_sys::mount::{
     self as sys_mount, Attributes, Filesystem, OldMounts, Propagation, Reach, attribute,
 };
-use bulkhead_sys::path;
+use bulkhead_sys::{mountinfo, path};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
+use crate::mount::Set;
 use crate::plan::Root;
 use crate::spent::Spent;
 use crate::{mount, overlay, target};
@@ -22,6 +23,7 @@ use crate::{mount, overlay, target};
 pub(crate) fn prepare(
     root: &Root,
     prepared: Option<OwnedFd>,
+    cut: Option<Propagation>,
     attributes: overlay::Attributes,
 ) -> Result<OwnedFd> {
     let (propagation, reach) = root.propagation;
@@ -41,6 +43,7 @@ pub(crate) fn prepare(
     if root.keeps_peers() {
         isolate_parent(place)?;
     }
+    let is_uncut = prepared.is_some() && sys_mount::is_by_remount();
     let found = match (prepared, &root.overlay) {
         (Some(tree), _) => Some(tree),
         (None, Some(overlay)) => overlay::mount(overlay, attributes)?,
@@ -54,10 +57,13 @@ pub(crate) fn prepare(
         (None, Some(overlay)) => overlay::mount_at(overlay, attributes, &root.path)?,
         (None, None) => return Err(Error::Usage("there is no root file system".into())),
     };
+    if is_uncut {
+        mount::cut_off(tree.as_fd(), cut, sys_mount::set_attached)?;
+    }
     if root.keeps_peers() {
         // pivot_root(2) refuses a shared root.
         let private = Attributes::default().with_propagation(Propagation::Private);
-        sys_mount::set_attributes(&tree, private, Reach::Mount).doing(doing)?;
+        sys_mount::set_attached(tree.as_fd(), private, Reach::Mount).doing(doing)?;
     }
     Ok(tree)
 }
@@ -66,31 +72,16 @@ pub(crate) fn prepare(
 fn isolate_parent(path: &Path) -> Result<()> {
     let doing = || format!("make the mount above {} private", path.display());
     let path = std::fs::canonicalize(path).doing(doing)?;
-    let parent = mount_points()
+    let parent = mountinfo::read()
         .doing(doing)?
         .into_iter()
-        .map(|(point, _)| point)
+        .map(|entry| entry.point)
         .filter(|point| path.starts_with(point))
         .max_by_key(|point| point.as_os_str().len())
         .unwrap_or_else(|| PathBuf::from("/"));
     let parent = path::open_host(&parent, OFlags::PATH).doing(doing)?;
     let private = Attributes::default().with_propagation(Propagation::Private);
-    sys_mount::set_attributes(&parent, private, Reach::Mount).doing(doing)
-}
-
-/// Lists where file systems are mounted, and their types, proc_pid_mountinfo(5).
-fn mount_points() -> std::io::Result<Vec<(PathBuf, String)>> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let parse = |line: &str| {
-        let (fields, rest) = line.split_once(" - ")?;
-        Some((PathBuf::from(unescape(fields.split(' ').nth(4)?)), rest.split(' ').next()?.to_owned()))
-    };
-    Ok(table.lines().filter_map(parse).collect())
-}
-
-/// Undoes the octal escapes of mountinfo, proc_pid_mountinfo(5).
-fn unescape(field: &str) -> String {
-    field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    sys_mount::set_attached(parent.as_fd(), private, Reach::Mount).doing(doing)
 }
 
 /// Hides `paths` behind an empty directory or the host's null device; what is not there needs no hiding.
@@ -142,8 +133,9 @@ pub(crate) fn make_readonly(root: BorrowedFd<'_>, paths: &[PathBuf], spent: &Spe
         let doing = || format!("make {} read-only", path.display());
         let Some(found) = find(root, path)? else { continue };
         let tree = sys_mount::clone_tree(&found, Path::new(""), Reach::Tree).doing(doing)?;
-        sys_mount::set_attributes(&tree, Attributes::new(attribute::RDONLY, 0), Reach::Tree).doing(doing)?;
-        sys_mount::attach(&tree, &found).doing(doing)?;
+        let readonly = Attributes::new(attribute::RDONLY, 0);
+        let change = |set: Set| set(tree.as_fd(), readonly, Reach::Tree).doing(doing);
+        mount::place(&change, &|| sys_mount::attach(&tree, &found), &doing)?;
         spent.take(tree);
         spent.take(found);
     }
@@ -196,13 +188,13 @@ pub fn enter(root: BorrowedFd<'_>, plan: &Root, entry: Entry) -> Result<()> {
         Entry::Move => move_root(root, &plan.path)?,
     }
     if plan.readonly {
-        sys_mount::set_attributes(root, Attributes::new(attribute::RDONLY, 0), Reach::Mount)
+        sys_mount::set_attached(root, Attributes::new(attribute::RDONLY, 0), Reach::Mount)
             .doing(|| "make the root read-only")?;
     }
     if propagation == Propagation::Slave {
         return Ok(());
     }
-    sys_mount::set_attributes(root, Attributes::default().with_propagation(propagation), reach)
+    sys_mount::set_attached(root, Attributes::default().with_propagation(propagation), reach)
         .doing(|| "set /linux/rootfsPropagation")
 }
 
@@ -222,14 +214,14 @@ fn move_root(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
 /// and would have the files that are masked in its own.
 fn hide_kernel(root: &Path) -> rustix::io::Result<()> {
     use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-    let points = mount_points().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let mounts = mountinfo::read().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     // Where the way to the root is closed it is mounted over `/`, which leaves no telling whose mounts are whose.
     let root = std::fs::canonicalize(root).map_err(|_| Errno::ACCESS)?;
-    let hidden = |(point, kind): &&(PathBuf, String)| {
-        matches!(kind.as_str(), "proc" | "sysfs") && !point.starts_with(&root)
+    let hidden = |entry: &&mountinfo::Entry| {
+        matches!(entry.kind.as_str(), "proc" | "sysfs") && !entry.point.starts_with(&root)
     };
     // The youngest first, since it may lie on an older one.
-    for (point, _) in points.iter().rev().filter(hidden) {
+    for point in mounts.iter().rev().filter(hidden).map(|entry| &entry.point) {
         mount_change(point, MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
         match unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) => {}

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`bpf`] | bpf(2) for device programs of cgroup v2 |
 //! | [`path`] | openat2(2) with the resolution rules that keep a lookup inside a root |
-//! | [`mount`] | the descriptor-based mount interface and mount_setattr(2) |
+//! | [`mount`] | the descriptor-based mount interface and mount_setattr(2), for which mount(2) stands in |
+//! | [`mountinfo`] | none: the table of mounts |
 //! | [`namespace`] | unshare(2), setns(2) |
 //! | [`process`] | execve(2), signal dispositions, close_range(2), pidfds |
 //! | [`credentials`] | identities, capability sets, no_new_privs, session keyring |
@@ -27,11 +28,13 @@ pub mod credentials;
 mod error;
 pub mod message;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod net;
 pub mod path;
 pub mod process;
 pub mod program;
+mod remount;
 pub mod schedule;
 pub mod seccomp;
 pub mod shield;

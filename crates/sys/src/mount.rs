@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -12,8 +13,10 @@ use rustix::mount::{
     fsconfig_set_string,
 };
 
+use rustix::io::Errno;
+
 use crate::syscall::check;
-use crate::{Call, Result};
+use crate::{Call, Result, remount};
 
 /// The attributes of a mount, as mount_setattr(2) takes them (`struct mount_attr`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,11 +114,55 @@ pub enum Reach {
     Tree,
 }
 
-/// Changes the attributes of the mount whose root `mount` is.
+/// Whether the kernel was seen to lack mount_setattr(2); a cloned process knows what its maker has seen.
+static BY_REMOUNT: AtomicBool = AtomicBool::new(false);
+
+/// Tells whether the kernel was seen to change attached mounts only, as before Linux 5.12.
+pub fn is_by_remount() -> bool {
+    BY_REMOUNT.load(Ordering::Relaxed)
+}
+
+/// Changes the attributes of the attached mount whose root `mount` is; before Linux 5.12 by mount(2), which makes that
+/// the working directory, or one of procfs.
 ///
 /// # Errors
-/// EPERM where a locked attribute would be cleared, EINVAL for an idmapping that the file system cannot have.
-pub fn set_attributes(mount: impl AsFd, attributes: Attributes, reach: Reach) -> Result<()> {
+/// As [`set_attributes`], but for ENOSYS, which remains for an idmapping.
+pub fn set_attached(mount: BorrowedFd<'_>, attributes: Attributes, reach: Reach) -> Result<()> {
+    let error = match set_attributes(mount, attributes, reach) {
+        Err(error) if error.errno() == Errno::NOSYS && attributes.userns_fd == 0 => error,
+        other => return other,
+    };
+    let Attributes { set, clear, propagation, .. } = attributes;
+    if set | clear != 0 {
+        remount::set_attributes(mount, set, clear, reach)?;
+    }
+    match propagation {
+        0 if set | clear == 0 => Err(error),
+        0 => Ok(()),
+        bits => remount::set_propagation(mount, bits, reach),
+    }
+}
+
+/// Changes the attributes of the mount whose root `mount` is, attached or not.
+///
+/// # Errors
+/// EPERM where a locked attribute would be cleared, EINVAL for an idmapping that the file system cannot have, ENOSYS
+/// before Linux 5.12, and before 5.14 for `NOSYMFOLLOW`.
+pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, reach: Reach) -> Result<()> {
+    let is_young = (attributes.set | attributes.clear) & attribute::NOSYMFOLLOW != 0;
+    let result = if is_by_remount() { Err(Errno::NOSYS) } else { setattr(mount, attributes, reach) };
+    let result = match result {
+        // Between 5.12 and 5.14 the call exists and does not know the bit.
+        Err(Errno::INVAL) if is_young => Err(Errno::NOSYS),
+        other => other,
+    };
+    if result == Err(Errno::NOSYS) {
+        BY_REMOUNT.store(true, Ordering::Relaxed);
+    }
+    result.call(|| format!("mount_setattr({mount:?}, {attributes:x?}, {reach:?})"))
+}
+
+fn setattr(mount: BorrowedFd<'_>, attributes: Attributes, reach: Reach) -> std::result::Result<(), Errno> {
     let mut flags = libc::AT_EMPTY_PATH;
     if reach == Reach::Tree {
         flags |= libc::AT_RECURSIVE;
@@ -125,16 +172,14 @@ pub fn set_attributes(mount: impl AsFd, attributes: Attributes, reach: Reach) ->
     let returned = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
             &raw const attributes,
             size_of::<Attributes>(),
         )
     };
-    check(returned)
-        .map(drop)
-        .call(|| format!("mount_setattr({:?}, {attributes:x?}, {reach:?})", mount.as_fd()))
+    check(returned).map(drop)
 }
 
 /// Clones the mount at `path` below `directory` (or of `directory` itself for an empty path) into a detached tree.
@@ -233,13 +278,24 @@ impl Filesystem {
     /// Creates the file system and returns it as a detached mount with the given attribute bits.
     ///
     /// # Errors
-    /// EPERM without the right to mount this type, EINVAL for options that do not go together.
+    /// EPERM without the right to mount this type, EINVAL for options that do not go together. Before Linux 5.14 the
+    /// mount lacks `NOSYMFOLLOW`, which [`set_attached`] can give it; then [`is_by_remount`] holds.
     pub fn mount(&self, attributes: u64) -> Result<OwnedFd> {
         fsconfig_create(self.context.as_fd())
             .call(|| format!("fsconfig({}, CMD_CREATE){}", self.kind, self.reason()))?;
+        match self.fsmount(attributes) {
+            Err(Errno::INVAL) if attributes & attribute::NOSYMFOLLOW != 0 => {
+                BY_REMOUNT.store(true, Ordering::Relaxed);
+                self.fsmount(attributes & !attribute::NOSYMFOLLOW)
+            }
+            other => other,
+        }
+        .call(|| format!("fsmount({}, {attributes:#x})", self.kind))
+    }
+
+    fn fsmount(&self, attributes: u64) -> std::result::Result<OwnedFd, Errno> {
         let bits = MountAttrFlags::from_bits_retain(attributes as u32);
         rustix::mount::fsmount(self.context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, bits)
-            .call(|| format!("fsmount({}, {bits:?})", self.kind))
     }
 
     /// Reads what the file system logged about the last failure, if anything.

@@ -49,7 +49,7 @@ pub fn is_needed() -> bool {
 pub fn on_read_only_mount() -> Result<OwnedFd> {
     use crate::mount::{Attributes, Reach, attribute, clone_tree, set_attributes};
     let tree = clone_tree(rustix::fs::CWD, SELF.as_ref(), Reach::Mount)?;
-    set_attributes(&tree, Attributes::new(attribute::RDONLY, 0), Reach::Mount)?;
+    set_attributes(tree.as_fd(), Attributes::new(attribute::RDONLY, 0), Reach::Mount)?;
     Ok(tree)
 }
 
