@@ -4,6 +4,7 @@
 //! controller keeps in the kernel. Both back ends start from there, so v1 and v2 mean the same: [`v1`] writes the
 //! exceptions into files, [`v2`] compiles them into a BPF program.
 
+pub mod interpret;
 pub(crate) mod v1;
 pub(crate) mod v2;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bulkhead_spec::{DeviceRule, DeviceRuleType};
+use bulkhead_sys::bpf::Instruction;
 
 use crate::error::{Error, Result};
 
@@ -137,6 +139,28 @@ pub(crate) fn policy(rules: &[DeviceRule]) -> Result<Policy> {
     Ok(policy)
 }
 
+/// Compiles the rules of a configuration, and the [`defaults`] after them, as v2 has them.
+///
+/// # Errors
+/// As for every plan with such rules.
+pub fn program(rules: &[DeviceRule]) -> Result<Vec<Instruction>> {
+    Ok(v2::compile(&policy(rules)?))
+}
+
+impl Nodes {
+    /// Tells whether each of `others` is one of these.
+    fn contain(self, others: Self) -> bool {
+        let holds = |wide: Option<u32>, narrow| wide.is_none() || wide == narrow;
+        self.kind == others.kind && holds(self.major, others.major) && holds(self.minor, others.minor)
+    }
+
+    /// Tells whether some node is one of both.
+    fn overlap(self, others: Self) -> bool {
+        let meet = |one: Option<u32>, other: Option<u32>| one.is_none() || other.is_none() || one == other;
+        self.kind == others.kind && meet(self.major, others.major) && meet(self.minor, others.minor)
+    }
+}
+
 impl Policy {
     fn apply(&mut self, rule: &DeviceRule, place: &str) -> Result<()> {
         let access = rule.access.as_deref().and_then(Access::parse).ok_or_else(|| {
@@ -167,25 +191,21 @@ impl Policy {
         }
     }
 
-    /// Takes an exception back. The kernel of v1 silently ignores a hole in a wildcard; that would be a false sense
-    /// of safety, so it is refused for both versions.
+    /// Takes exceptions back: that of these nodes and those of some of them. The kernel of v1 silently ignores a hole in a
+    /// wildcard, and narrower exceptions than the one it takes back; either would be a false sense of safety.
     fn remove(&mut self, nodes: Nodes, access: Access, place: &str) -> Result<()> {
-        let wider = [
-            Nodes { major: None, ..nodes },
-            Nodes { minor: None, ..nodes },
-            Nodes { major: None, minor: None, ..nodes },
-        ];
-        for wide in wider.into_iter().filter(|wide| *wide != nodes) {
-            if self.exceptions.get(&wide).is_some_and(|known| known.0 & access.0 != 0) {
-                return Err(Error::invalid(place, "cannot punch a hole into the wildcard rule before it"));
-            }
+        let has_more = |(wide, known): (&Nodes, &Access)| {
+            *wide != nodes && wide.overlap(nodes) && !nodes.contain(*wide) && known.0 & access.0 != 0
+        };
+        if self.exceptions.iter().any(has_more) {
+            return Err(Error::invalid(place, "cannot punch a hole into the wildcard rule before it"));
         }
-        if let Some(known) = self.exceptions.get_mut(&nodes) {
-            known.0 &= !access.0;
-            if known.0 == 0 {
-                self.exceptions.remove(&nodes);
+        self.exceptions.retain(|known, exception| {
+            if nodes.contain(*known) {
+                exception.0 &= !access.0;
             }
-        }
+            exception.0 != 0
+        });
         Ok(())
     }
 }
@@ -254,6 +274,15 @@ mod tests {
     }
 
     #[test]
+    fn a_wildcard_takes_back_what_is_narrower() {
+        let rules = ["allow c 1:3 rwm", "allow c 1:5 r", "allow b 1:3 r", "deny c 1:* rw"];
+        let left = fold(&rules).unwrap().exceptions;
+        let left = Vec::from_iter(left.iter().map(|(nodes, access)| (nodes.kind, access.to_string())));
+        assert_eq!(left, [(Kind::Char, "m".to_owned()), (Kind::Block, "r".to_owned())]);
+        assert_eq!(fold(&["allow c 1:3 rwm", "deny c *:* rwm"]).unwrap(), fold(&[]).unwrap());
+    }
+
+    #[test]
     fn a_rule_for_all_begins_anew() {
         assert_eq!(fold(&["allow c 1:3 r", "deny a *:* rwm"]).unwrap(), fold(&[]).unwrap());
         let policy = fold(&["deny c 1:3 r", "allow a *:* rwm", "deny c 10:200 rwm"]).unwrap();
@@ -267,6 +296,7 @@ mod tests {
             ["allow c 1:* rwm", "deny c 1:3 r"],
             ["allow c *:* m", "deny c 1:3 m"],
             ["allow c *:3 w", "deny c 1:3 rw"],
+            ["allow c *:3 w", "deny c 1:* w"],
         ] {
             assert!(
                 fold(&rules).unwrap_err().to_string().starts_with("/devices/1: cannot punch a hole"),

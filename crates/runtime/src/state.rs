@@ -153,6 +153,31 @@ impl State {
         }
     }
 
+    /// Reads the text of a record of the container `id`.
+    ///
+    /// # Errors
+    /// As [`StateDir::load`].
+    pub fn from_json(id: &ContainerId, text: &str) -> Result<Self> {
+        let state: Self = serde_json::from_str(text).map_err(|error| Error::Damaged {
+            id: id.as_str().to_owned(),
+            reason: format!("{STATE}: {error}"),
+        })?;
+        if state.version != VERSION {
+            let id = id.as_str().to_owned();
+            return Err(Error::Version { id, version: state.version, known: VERSION });
+        }
+        Ok(state)
+    }
+
+    /// Returns the text of the record.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self)
+            .map_err(|error| Error::Damaged { id: self.id.clone(), reason: error.to_string() })
+    }
+
     /// Returns the name of the session keyring that all its processes join; `None` where they keep their caller's.
     pub fn keyring_name(&self) -> Option<CString> {
         // An id holds no NUL byte.
@@ -298,9 +323,7 @@ impl StateDir {
     /// # Errors
     /// ENOSPC and the like; the old record stays then.
     pub fn save(&self, state: &State) -> Result<()> {
-        let text = serde_json::to_vec(state)
-            .map_err(|error| Error::Damaged { id: state.id.clone(), reason: error.to_string() })?;
-        self.write(STATE_NEXT, &text)?;
+        self.write(STATE_NEXT, &state.to_json()?)?;
         rustix::fs::renameat(&self.directory, STATE_NEXT, &self.directory, STATE)
             .doing(|| "replace the container's state file")
     }
@@ -311,14 +334,7 @@ impl StateDir {
     /// [`Error::Damaged`] when it is no record, [`Error::Version`] when another version wrote it.
     pub fn load(&self) -> Result<Option<State>> {
         let Some(text) = self.read(STATE)? else { return Ok(None) };
-        let damaged = |reason: String| Error::Damaged { id: self.id.as_str().to_owned(), reason };
-        let state: State =
-            serde_json::from_str(&text).map_err(|error| damaged(format!("{STATE}: {error}")))?;
-        if state.version != VERSION {
-            let id = self.id.as_str().to_owned();
-            return Err(Error::Version { id, version: state.version, known: VERSION });
-        }
-        Ok(Some(state))
+        State::from_json(&self.id, &text).map(Some)
     }
 
     /// Locks the directory of a container that was created, and reads the record.

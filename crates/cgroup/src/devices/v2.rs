@@ -22,19 +22,19 @@ const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 
 /// Operation codes, see the kernel's instruction set documentation. The jumps compare 32 bits (Linux 5.1).
-const LOAD_WORD: u8 = 0x61;
-const MOVE: u8 = 0xb7;
-const MOVE_REGISTER: u8 = 0xbf;
-const AND: u8 = 0x57;
-const SHIFT_RIGHT: u8 = 0x77;
-const JUMP: u8 = 0x05;
-const JUMP_IF_UNEQUAL: u8 = 0x56;
-const JUMP_IF_ANY_BIT: u8 = 0x46;
-const EXIT: u8 = 0x95;
+pub(super) const LOAD_WORD: u8 = 0x61;
+pub(super) const MOVE: u8 = 0xb7;
+pub(super) const MOVE_REGISTER: u8 = 0xbf;
+pub(super) const AND: u8 = 0x57;
+pub(super) const SHIFT_RIGHT: u8 = 0x77;
+pub(super) const JUMP: u8 = 0x05;
+pub(super) const JUMP_IF_UNEQUAL: u8 = 0x56;
+pub(super) const JUMP_IF_ANY_BIT: u8 = 0x46;
+pub(super) const EXIT: u8 = 0x95;
 
 /// `BPF_DEVCG_DEV_BLOCK` and `BPF_DEVCG_DEV_CHAR`.
-const BLOCK: i32 = 1;
-const CHAR: i32 = 2;
+pub(super) const BLOCK: i32 = 1;
+pub(super) const CHAR: i32 = 2;
 
 /// Compiles a policy.
 pub(crate) fn compile(policy: &Policy) -> Vec<Instruction> {
@@ -170,49 +170,8 @@ mod tests {
     use bulkhead_testkit::{is_root, requires};
 
     use super::*;
+    use crate::devices::interpret::{self, Request};
     use crate::devices::testing::fold;
-
-    /// Runs a program on one access, as the kernel would.
-    fn run(program: &[Instruction], kind: i32, access: u8, major: u32, minor: u32) -> bool {
-        let context = [u32::from(access) << 16 | kind as u32, major, minor];
-        let mut registers = [0_u64; 6];
-        let mut at = 0_usize;
-        loop {
-            let Instruction { code, registers: pair, offset, immediate } = program[at];
-            let (to, from) = (usize::from(pair & 15), usize::from(pair >> 4));
-            at += 1;
-            let jump = match code {
-                LOAD_WORD => {
-                    registers[to] = u64::from(context[offset as usize / 4]);
-                    false
-                }
-                MOVE_REGISTER => {
-                    registers[to] = registers[from];
-                    false
-                }
-                MOVE => {
-                    registers[to] = immediate as u64;
-                    false
-                }
-                AND => {
-                    registers[to] &= immediate as u64;
-                    false
-                }
-                SHIFT_RIGHT => {
-                    registers[to] >>= immediate;
-                    false
-                }
-                JUMP => true,
-                JUMP_IF_UNEQUAL => registers[to] as u32 != immediate as u32,
-                JUMP_IF_ANY_BIT => registers[to] as u32 & immediate as u32 != 0,
-                EXIT => return registers[0] == 1,
-                _ => panic!("unknown operation {code:#x}"),
-            };
-            if jump {
-                at = at.checked_add_signed(isize::from(offset)).unwrap();
-            }
-        }
-    }
 
     /// Says what the v1 controller would (`match_exception` and `match_exception_partial` in the kernel).
     fn v1_allows(policy: &Policy, kind: Kind, access: u8, major: u32, minor: u32) -> bool {
@@ -243,12 +202,13 @@ mod tests {
         for rules in POLICIES {
             let policy = fold(rules).unwrap();
             let program = compile(&policy);
-            for (kind, code) in [(Kind::Char, CHAR), (Kind::Block, BLOCK)] {
+            for kind in [Kind::Char, Kind::Block] {
                 for access in 1..=7 {
                     for (major, minor) in numbers.iter().flat_map(|&a| numbers.iter().map(move |&b| (a, b))) {
+                        let request = Request { kind, access: Access(access), major, minor };
                         assert_eq!(
-                            run(&program, code, access, major, minor),
-                            v1_allows(&policy, kind, access, major, minor),
+                            interpret::run(&program, request),
+                            Some(v1_allows(&policy, kind, access, major, minor)),
                             "{rules:?}: {kind:?} {major}:{minor} access {access}"
                         );
                     }
