@@ -16,6 +16,7 @@ mod debian;
 mod demo;
 mod docker_like;
 mod faults;
+mod fuzz;
 mod interrupt;
 mod invoke;
 mod marked;
@@ -36,6 +37,7 @@ cargo xtask COMMAND
   debian            make the Debian that tests run in containers, in the cache
   demo [-- COMMAND] run a command in a container made of this machine's own files
   faults            make every system call of the runtime its last, then fail
+  fuzz [TARGET]…    give fuzzers more time, and count all that they had
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
   peers [--youki]   unpack the runtimes that ours is measured against into the cache
@@ -76,6 +78,7 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
         Some("debian") => debian::run(parser),
         Some("demo") => demo::run(parser),
         Some("faults") => faults::run(parser),
+        Some("fuzz") => fuzz::run(parser),
         Some("peers") => peers::run(parser),
         Some("test") => test::run(parser),
         Some("tidy") => tidy::run(parser),

@@ -20,6 +20,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("cli", &["engine", "cri", "docker"]),
     ("measure", &[]),
     ("testkit", &["sys"]),
+    ("targets", &["runtime", "seccomp", "cgroup", "spec", "sys"]),
     ("xtask", &["measure", "seccomp", "spec", "sys", "testkit"]),
 ];
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// Names that hold no text of ours (`.git` is a file in a second work tree).
-const SKIPPED: &[&str] = &[".git", "target", "corpus", "artifacts"];
+const SKIPPED: &[&str] = &[".git", "target", "corpus", "seeds", "artifacts"];
 
 /// A text file, its path relative to the root of the checkout.
 pub(super) struct Text {

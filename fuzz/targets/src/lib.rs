@@ -1,0 +1,52 @@
+//! What no input may do to what reads it: the bodies of the fuzz targets.
+//!
+//! A target is a function of bytes that panics when a promise is broken. They stand here and not in the programs of
+//! cargo-fuzz, so that stable Rust can replay the corpora (`tests/replay.rs`).
+
+pub mod cli;
+pub mod config;
+pub mod dbus;
+pub mod devices;
+pub mod mount_options;
+pub mod mountinfo;
+pub mod names;
+pub mod seccomp_profile;
+pub mod state;
+pub mod update;
+
+/// A target's name, which is also that of its program and of its corpus, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("cli", cli::run),
+    ("config", config::run),
+    ("dbus", dbus::run),
+    ("devices", devices::run),
+    ("mount_options", mount_options::run),
+    ("mountinfo", mountinfo::run),
+    ("names", names::run),
+    ("seccomp_profile", seccomp_profile::run),
+    ("state", state::run),
+    ("update", update::run),
+];
+
+/// The hosts for which limits are planned: v1, v2, and both at once.
+const HOSTS: [&str; 3] = [
+    "1 0 0:1 / /c/memory rw - cgroup cgroup rw,memory\n\
+     2 0 0:2 / /c/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+     3 0 0:3 / /c/cpuset rw - cgroup cgroup rw,cpuset\n\
+     4 0 0:4 / /c/devices rw - cgroup cgroup rw,devices\n\
+     5 0 0:5 / /c/blkio rw - cgroup cgroup rw,blkio\n\
+     6 0 0:6 / /c/pids rw - cgroup cgroup rw,pids\n\
+     7 0 0:7 / /c/freezer rw - cgroup cgroup rw,freezer\n\
+     8 0 0:8 / /c/hugetlb rw - cgroup cgroup rw,hugetlb\n",
+    "9 0 0:9 / /c rw - cgroup2 cgroup2 rw\n",
+    "1 0 0:1 / /c/memory rw - cgroup cgroup rw,memory\n9 0 0:9 / /c/unified rw - cgroup2 cgroup2 rw\n",
+];
+
+/// What a user reads stays on its line: text of an input must not move a cursor.
+fn check_sentence(sentence: &str) {
+    assert!(!sentence.is_empty(), "an error says nothing");
+    assert!(!sentence.chars().any(char::is_control), "{sentence:?} could move a cursor");
+}

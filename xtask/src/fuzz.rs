@@ -1,0 +1,247 @@
+//! `cargo xtask fuzz`: gives the fuzzers more time, and keeps count of all the time they ever had.
+//!
+//! ```text
+//! CACHE/fuzz/TARGET/corpus      what the fuzzer found worth keeping; a later run goes on from there
+//! CACHE/fuzz/TARGET/findings    inputs that broke a promise
+//! CACHE/fuzz/TARGET/total.json  executions and seconds of all runs
+//! fuzz/seeds/TARGET             the small part of the corpus that tests replay
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lexopt::Parser;
+use serde::{Deserialize, Serialize};
+
+use crate::{cache, invoke, marked, workspace};
+
+const USAGE: &str = "usage: cargo xtask fuzz [--minutes N] [--write] [TARGET]…";
+
+/// The line of docs/fuzzing.md after which the totals stand.
+const BEGIN: &str = "<!-- begin: cargo xtask fuzz --write -->";
+
+/// An input that is kept has at most this many bytes, and a target at most this many of them.
+const LONGEST_SEED: u64 = 1024;
+const MOST_SEEDS: usize = 48;
+
+/// What was typed.
+#[derive(Debug, PartialEq)]
+struct Arguments {
+    /// For each target; 0 to fuzz no more.
+    minutes: u64,
+    /// Put the totals into docs/fuzzing.md, and a small part of the corpora into the checkout.
+    write: bool,
+    /// All when empty.
+    targets: Vec<String>,
+}
+
+/// All that a target's fuzzer ever did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Total {
+    executions: u64,
+    seconds: u64,
+    /// Runs that ended with a broken promise.
+    findings: u64,
+}
+
+/// One target and its places.
+struct Target {
+    name: String,
+    corpus: PathBuf,
+    findings: PathBuf,
+    total: PathBuf,
+    seeds: PathBuf,
+}
+
+/// Fuzzes each target in turn; fails when one found something.
+pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
+    let arguments = parse(parser)?;
+    let known = names()?;
+    if let Some(unknown) = arguments.targets.iter().find(|name| !known.contains(name)) {
+        bail!("no target {unknown}; there are {}", known.join(", "));
+    }
+    let chosen = if arguments.targets.is_empty() { &known } else { &arguments.targets };
+    let targets = chosen.iter().map(|name| Target::new(name)).collect::<Result<Vec<_>>>()?;
+    if arguments.minutes > 0 {
+        ensure!(
+            invoke::in_path("cargo-fuzz"),
+            "cargo-fuzz is not in PATH: cargo install cargo-fuzz; it needs a nightly toolchain, too"
+        );
+    }
+    let mut broken = Vec::new();
+    for target in &targets {
+        if arguments.minutes > 0 && !target.fuzz(arguments.minutes * 60)? {
+            broken.push(target.name.as_str());
+        }
+        if arguments.write {
+            target.reduce()?;
+        }
+    }
+    let totals = targets.iter().map(|target| Ok((target.name.as_str(), target.total()?)));
+    let table = table(&totals.collect::<Result<Vec<_>>>()?);
+    println!("\n{table}");
+    if arguments.write {
+        ensure!(targets.len() == known.len(), "the page is about all targets: leave their names away");
+        marked::insert(&workspace::root()?.join("docs/fuzzing.md"), BEGIN, &table)?;
+    }
+    if broken.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("a promise was broken in: {}", broken.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+fn parse(mut parser: Parser) -> Result<Arguments> {
+    let mut arguments = Arguments { minutes: 10, write: false, targets: Vec::new() };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            lexopt::Arg::Long("minutes") => {
+                let value = parser.value()?.into_string().unwrap_or_default();
+                arguments.minutes =
+                    value.parse().with_context(|| format!("--minutes {value} is no number"))?;
+            }
+            lexopt::Arg::Long("write") => arguments.write = true,
+            lexopt::Arg::Value(name) => arguments.targets.push(name.to_string_lossy().into_owned()),
+            other => return Err(other.unexpected()).context(USAGE),
+        }
+    }
+    Ok(arguments)
+}
+
+/// The targets, by their programs.
+fn names() -> Result<Vec<String>> {
+    let programs = workspace::root()?.join("fuzz/fuzz_targets");
+    let entries = fs::read_dir(&programs).with_context(|| format!("list {}", programs.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("list {}", programs.display()))?.path();
+        names.extend(path.file_stem().and_then(|name| name.to_str()).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+impl Target {
+    fn new(name: &str) -> Result<Self> {
+        let place = cache::directory()?.join("fuzz").join(name);
+        let target = Self {
+            name: name.to_owned(),
+            corpus: place.join("corpus"),
+            findings: place.join("findings"),
+            total: place.join("total.json"),
+            seeds: workspace::root()?.join("fuzz/seeds").join(name),
+        };
+        for directory in [&target.corpus, &target.findings] {
+            fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+        }
+        Ok(target)
+    }
+
+    fn total(&self) -> Result<Total> {
+        match fs::read_to_string(&self.total) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("read {}", self.total.display())),
+            Err(_) => Ok(Total::default()),
+        }
+    }
+
+    /// Runs the fuzzer, and adds to the total; true when it found nothing.
+    fn fuzz(&self, seconds: u64) -> Result<bool> {
+        println!("\n=== {}: {seconds} s", self.name);
+        let mut command = self.fuzzer(&[&self.corpus, &self.seeds])?;
+        command.arg(format!("-max_total_time={seconds}"));
+        command.arg(format!("-artifact_prefix={}/", self.findings.display()));
+        command.args(["-print_final_stats=1", "-timeout=10", "-verbosity=0"]);
+        let output = command.stderr(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output);
+        let output = output.with_context(|| format!("start {}", invoke::line(&command)))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let Some(executions) = executions(&said) else {
+            bail!("the fuzzer of {} did not run:\n{}", self.name, said.trim());
+        };
+        let mut total = self.total()?;
+        total.executions += executions;
+        total.seconds += seconds;
+        total.findings += u64::from(!output.status.success());
+        let text = serde_json::to_string(&total).context("write a total as JSON")?;
+        fs::write(&self.total, text).with_context(|| format!("write {}", self.total.display()))?;
+        if !output.status.success() {
+            println!("{said}");
+        }
+        println!("{executions} executions, {} in all runs", total.executions);
+        Ok(output.status.success())
+    }
+
+    /// Puts the least inputs that reach all that the corpus reaches into the checkout, but for long ones.
+    fn reduce(&self) -> Result<()> {
+        let reduced = self.corpus.with_file_name("reduced");
+        cache::remove(&reduced)?;
+        fs::create_dir_all(&reduced).with_context(|| format!("make {}", reduced.display()))?;
+        let mut command = self.fuzzer(&[&reduced, &self.seeds, &self.corpus])?;
+        invoke::quietly(command.args(["-set_cover_merge=1", "-verbosity=0"]))?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&reduced).with_context(|| format!("list {}", reduced.display()))? {
+            let entry = entry.with_context(|| format!("list {}", reduced.display()))?;
+            found.push((entry.metadata().context("look at an input")?.len(), entry.path()));
+        }
+        found.sort();
+        let kept = found.iter().filter(|(length, _)| *length <= LONGEST_SEED).take(MOST_SEEDS);
+        for (_, input) in kept {
+            let name = input.file_name().context("an input has a name")?;
+            fs::copy(input, self.seeds.join(name)).with_context(|| format!("keep {}", input.display()))?;
+        }
+        cache::remove(&reduced)
+    }
+
+    /// The target's program with libFuzzer in it, its directories given, its options still to come.
+    fn fuzzer(&self, directories: &[&Path]) -> Result<Command> {
+        let mut command = Command::new("rustup");
+        command.args(["run", "nightly", "cargo", "fuzz", "run", &self.name]).args(directories).arg("--");
+        command.current_dir(workspace::root()?).stdin(Stdio::null());
+        // What cargo set for this program is about another toolchain.
+        for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC"] {
+            command.env_remove(variable);
+        }
+        Ok(command)
+    }
+}
+
+fn table(totals: &[(&str, Total)]) -> String {
+    let mut text = "| target | executions | minutes | findings |\n|---|---:|---:|---:|\n".to_owned();
+    for (name, Total { executions, seconds, findings }) in totals {
+        text.push_str(&format!("| {name} | {executions} | {} | {findings} |\n", seconds / 60));
+    }
+    text
+}
+
+/// Finds what libFuzzer counted in its closing lines.
+fn executions(said: &str) -> Option<u64> {
+    let counted = said.lines().rev().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    counted?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read() {
+        let parse = |words: &[&str]| parse(Parser::from_args(words));
+        let some = parse(&["--minutes", "3", "cli", "state"]).unwrap();
+        assert_eq!((some.minutes, some.targets), (3, vec!["cli".to_owned(), "state".to_owned()]));
+        assert!(parse(&["--write"]).unwrap().write);
+        assert!(parse(&["--minutes", "many"]).is_err());
+    }
+
+    #[test]
+    fn executions_are_counted_by_the_closing_lines() {
+        let said = "INFO: Running\nstat::number_of_executed_units: 1234\nstat::peak_rss_mb: 30\n";
+        assert_eq!(executions(said), Some(1234));
+        assert_eq!(executions("error: no such target"), None);
+    }
+
+    #[test]
+    fn every_program_is_a_target() {
+        assert!(names().unwrap().contains(&"cli".to_owned()));
+    }
+}
