@@ -186,8 +186,8 @@ fn sentence(level: Level, message: &str) -> String {
     format!("{}: {}\n", level.word(), escaped(message, ""))
 }
 
-/// Escapes as Go's `%q` what could move a cursor, change the order of reading or end the quotation.
-fn escaped(message: &str, special: &str) -> String {
+/// Escapes as Go's `%q` what could move a cursor, change the order of reading or end the quotation (`special`).
+pub fn escaped(message: &str, special: &str) -> String {
     use std::fmt::Write;
 
     let mut out = String::with_capacity(message.len() + 16);
