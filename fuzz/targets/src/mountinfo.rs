@@ -3,7 +3,7 @@
 //! Whoever can mount chooses what stands there. The input is the table, a NUL, and the membership.
 
 use bulkhead_cgroup::{CgroupPath, Host, Places};
-use bulkhead_runtime::rootfs;
+use bulkhead_sys::mountinfo;
 
 /// Runs the target.
 pub fn run(input: &[u8]) {
