@@ -9,12 +9,7 @@ use bulkhead_sys::mountinfo;
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let (table, own) = text.split_once('\0').unwrap_or((text, "0::/a/b\n1:memory:/a\n"));
-    for (point, kind) in rootfs::listed(table) {
-        assert!(
-            !point.as_os_str().is_empty() || table.contains("  "),
-            "a mount point of {kind:?} has no name"
-        );
-    }
+    assert!(mountinfo::entries(table.as_bytes()).len() <= table.lines().count());
     let host = match Host::from_text(table, own) {
         Ok(host) => host,
         Err(error) => return super::check_sentence(&error.to_string()),
