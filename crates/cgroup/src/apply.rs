@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use crate::cgroup::{Cgroup, Member, Need};
-use crate::devices;
+use crate::devices::{self, Policy, Rules};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::host::Version;
@@ -45,6 +45,15 @@ pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
         Ok(()) => Ok(warnings),
         Err(error) if done.is_empty() => Err(error),
         Err(error) => Err(Error::Partial { done, source: Box::new(error) }),
+    }
+}
+
+/// Changes the device rules of a cgroup in use.
+pub(crate) fn devices(cgroup: &Cgroup, policy: &Policy) -> Result<Rules> {
+    match (cgroup.v1("devices"), cgroup.v2()) {
+        (Some(member), _) => devices::v1::change(member.dir()?, policy).map(|()| Rules::Set),
+        (None, Some(member)) => devices::v2::change(member.dir()?, policy),
+        (None, None) => Err(missing("devices", "device rules", Need::Required)),
     }
 }
 

@@ -8,11 +8,12 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::apply;
+use crate::devices::{Policy, Rules};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::freeze::{self, Freezer};
 use crate::host::{Host, Version, membership};
-use crate::path::{Place, Places, SubCgroups, paths};
+use crate::path::{Place, Places, SubCgroups, below_root, paths};
 use crate::plan::Plan;
 use crate::procs;
 use crate::systemd::Scope;
@@ -127,7 +128,8 @@ impl Cgroup {
     ///
     /// # Errors
     /// [`Error::NotEmpty`] and [`Error::Frozen`] for a cgroup that is in use, [`Error::NoController`] and
-    /// [`Error::NoRights`] for limits that cannot be set, [`Error::System`] otherwise.
+    /// [`Error::NoRights`] for limits that cannot be set, [`Error::Denied`] without the right to make the cgroup,
+    /// [`Error::System`] otherwise.
     pub fn create(places: &Places, record: &Record, plan: &Plan, need: Need) -> Result<Self> {
         let mut cgroup = Self { members: Vec::with_capacity(places.0.len()), made: Vec::new(), scope: None };
         match cgroup.make(places, record, plan, need) {
@@ -147,6 +149,7 @@ impl Cgroup {
                 Err(error) if need == Need::IfPermitted && error.is_denied() => {
                     self.members.retain(|member| member.path != place.path);
                 }
+                Err(error) if error.is_denied() => return Err(Error::Denied { source: Box::new(error) }),
                 Err(error) => return Err(error),
             }
         }
@@ -215,9 +218,9 @@ impl Cgroup {
     pub fn of_process(host: &Host, pid: i32) -> Result<Self> {
         let text = crate::dir::read_proc(&format!("/proc/{pid}/cgroup"))?;
         let members = host.hierarchies().iter().filter_map(|hierarchy| {
-            let own = membership(&text, hierarchy)?.trim_end_matches('/');
-            let below = own.strip_prefix(hierarchy.root.trim_end_matches('/'))?;
-            let path = format!("{}{below}", hierarchy.mount_point);
+            let below = below_root(membership(&text, hierarchy)?, &hierarchy.root)?;
+            let slash = if below.is_empty() { "" } else { "/" };
+            let path = format!("{}{slash}{below}", hierarchy.mount_point.trim_end_matches('/'));
             Some(Member::new(hierarchy.version, hierarchy.controllers.clone(), path))
         });
         Ok(Self { members: members.collect(), made: Vec::new(), scope: None })
@@ -264,6 +267,14 @@ impl Cgroup {
     /// As [`Cgroup::create`]; [`Error::Partial`] when others had been set before, which stand.
     pub fn update(&self, plan: &Plan) -> Result<Vec<String>> {
         apply::update(self, plan)
+    }
+
+    /// Sets other rules about device nodes, [`Plan::devices`].
+    ///
+    /// # Errors
+    /// [`Error::NoController`] where there are none, [`Error::System`] without the right to set any.
+    pub fn change_devices(&self, policy: &Policy) -> Result<Rules> {
+        apply::devices(self, policy)
     }
 
     pub(crate) fn v1(&self, controller: &str) -> Option<&Member> {

@@ -15,15 +15,15 @@ const USUAL: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
 impl Cgroup {
     /// Makes `uid`, of the host, the owner of the container's v2 directory and of those files in it that do not raise
-    /// its own limits. v1 has no safe delegation, so its directories keep their owner.
+    /// its own limits. v1 has no safe delegation: where it is in use nothing changes.
     ///
     /// The specification wants this if and only if the cgroup file system is mounted writable in a cgroup namespace of
-    /// the container's own.
+    /// the container's own (config-linux.md, "Cgroup ownership").
     ///
     /// # Errors
     /// [`Error::System`](crate::Error::System) without the right to change owners.
     pub fn delegate(&self, uid: u32) -> Result<()> {
-        let Some(member) = self.v2() else { return Ok(()) };
+        let ([_], Some(member)) = (self.members.as_slice(), self.v2()) else { return Ok(()) };
         let dir = member.dir()?;
         let list = read_proc(LIST).unwrap_or_else(|_| USUAL.to_owned());
         let files = list.lines().filter(|file| !file.is_empty() && !file.contains('/'));

@@ -93,6 +93,16 @@ pub struct Policy {
     pub(crate) exceptions: BTreeMap<Nodes, Access>,
 }
 
+/// What became of a change of the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// They are in force.
+    Set,
+    /// Somebody has put a program of their own in the place of ours, as tools do that hand devices to a container
+    /// that runs. Ours beside it would take those away again: nothing is changed.
+    OfOthers,
+}
+
 /// The character devices that every container may use, as (major, minor): null, random, full, tty, zero, urandom,
 /// the pseudo terminals, ptmx; see the specification's default devices.
 const COMMON: [(u32, Option<u32>); 8] = [

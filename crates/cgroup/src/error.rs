@@ -54,8 +54,21 @@ pub enum Error {
         /// The cgroup in which it is missing, or nothing for the whole machine.
         at: String,
     },
-    /// A limit was asked for, but there was no right to make a cgroup for it.
-    #[error("cannot set {file}: the container has no {controller} cgroup, for lack of rights to make one")]
+    /// The caller may not make the cgroup that was asked for. The first words are runc's.
+    #[error(
+        "unable to apply cgroup configuration: the caller may not make this cgroup; name another one, or none \
+         and no limits, or start where cgroups are delegated to the user (`systemd-run --user --scope -p Delegate=yes`)"
+    )]
+    Denied {
+        /// What the kernel said.
+        source: Box<Error>,
+    },
+    /// A limit was asked for, but there was no right to make a cgroup for it. Words in it are runc's.
+    #[error(
+        "cannot set {file}: the container has no {controller} cgroup, for lack of rights to make one: rootless needs \
+         no limits + no cgrouppath when no permission is granted for cgroups; cgroups are delegated to a user by \
+         `systemd-run --user --scope -p Delegate=yes`"
+    )]
     NoRights {
         /// The controller whose hierarchy could not be used.
         controller: String,
@@ -75,6 +88,31 @@ pub enum Error {
     Frozen {
         /// The directory.
         cgroup: String,
+    },
+    /// No process can be in the cgroup itself: it hands controllers down, or lies below a threaded one. The first words
+    /// are runc's.
+    #[error(
+        "error adding pid {} to cgroups: {cgroup}/cgroup.procs: {}: no process can be in this cgroup itself; name a \
+         sub-cgroup of it",
+        std::process::id(),
+        bulkhead_sys::Error::new("", *errno).text()
+    )]
+    NoRoom {
+        /// The directory.
+        cgroup: String,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// The process may not leave the cgroup that it is in for that of the container.
+    #[error(
+        "cgroup {cgroup} cannot be entered from the caller's own, since what is above both belongs to somebody else; \
+         start the command in the session in which the container was made"
+    )]
+    NoEntry {
+        /// The directory.
+        cgroup: String,
+        /// What the kernel said.
+        source: Box<Error>,
     },
     /// The cgroup can only have threaded controllers, and others were asked for.
     #[error("cgroup {cgroup} is {kind:?}: it cannot have the controllers that the limits need")]
@@ -244,7 +282,11 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::System { source, .. } | Self::Bus { source } => Some(source.errno()),
-            Self::Partial { source, .. } | Self::AboveTotal { source, .. } => source.errno(),
+            Self::Partial { source, .. }
+            | Self::AboveTotal { source, .. }
+            | Self::NoEntry { source, .. }
+            | Self::Denied { source } => source.errno(),
+            Self::NoRoom { errno, .. } => Some(*errno),
             _ => None,
         }
     }

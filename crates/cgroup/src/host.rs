@@ -96,6 +96,11 @@ impl Host {
         Self::from_mountinfo(&read_proc("/proc/self/mountinfo")?)
     }
 
+    /// Describes a machine without cgroups, for a container that goes without.
+    pub fn without_cgroups() -> Self {
+        Self { hierarchies: Vec::new(), own: OnceCell::new() }
+    }
+
     /// Takes the hierarchies from a mount table that the caller has read already.
     ///
     /// # Errors

@@ -9,8 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::cgroup::{Cgroup, Member};
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::host::Version;
+use crate::path::SubCgroups;
 
 /// How often a process that is still being made is moved again, and the pause between.
 const ATTEMPTS: u32 = 5;
@@ -33,6 +35,22 @@ pub enum Doors {
 }
 
 impl Cgroup {
+    /// Has the systemd that made the cgroup move a process into it, or into a sub-cgroup, where nobody else may.
+    ///
+    /// # Errors
+    /// [`Error::NoCgroup`] for a cgroup that no systemd made, [`Error::Systemd`] when it will not either.
+    pub fn attach_by_systemd(&self, pid: i32, subs: &SubCgroups) -> Result<()> {
+        match &self.scope {
+            Some(scope) => scope.attach(pid, subs.below(&[])),
+            None => Err(Error::NoCgroup { action: "have the process moved", controller: "systemd" }),
+        }
+    }
+
+    /// Opens the v2 directory, if there is one.
+    pub fn v2_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.v2().and_then(|member| member.dir().ok()).map(Dir::fd)
+    }
+
     /// Opens the v2 directory and, for a child that cannot, the `tasks` file of every v1 directory.
     ///
     /// # Errors
@@ -58,7 +76,7 @@ fn open_tasks(member: &Member) -> Result<OwnedFd> {
 impl Joiner<'_> {
     /// Returns the v2 directory for clone3(2) with CLONE_INTO_CGROUP, if the container has one.
     pub fn into_cgroup_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.cgroup.v2().and_then(|member| member.dir().ok()).map(|dir| dir.fd())
+        self.cgroup.v2_directory()
     }
 
     /// Moves the calling process into every v1 cgroup. It must be single-threaded, as a fresh child is.
@@ -81,9 +99,18 @@ impl Joiner<'_> {
     /// Moves the calling process into the v2 cgroup, where CLONE_INTO_CGROUP was not possible. Slow.
     ///
     /// # Errors
-    /// [`Error::System`] with EBUSY where the cgroup hands controllers down, EOPNOTSUPP where it is invalid.
+    /// [`Error::NoRoom`] where the cgroup can hold no process, [`Error::NoEntry`] where the process may not leave its
+    /// own for it, [`Error::System`] otherwise.
     pub fn join_self_v2(&self) -> Result<()> {
-        self.cgroup.v2().map_or(Ok(()), |member| write_procs(member, "0"))
+        let Some(member) = self.cgroup.v2() else { return Ok(()) };
+        write_procs(member, "0").map_err(|error| {
+            let (cgroup, is_denied) = (member.path.clone(), error.is_denied());
+            match error.errno() {
+                Some(errno @ (Errno::BUSY | Errno::OPNOTSUPP)) => Error::NoRoom { cgroup, errno },
+                _ if is_denied => Error::NoEntry { cgroup, source: Box::new(error) },
+                _ => error,
+            }
+        })
     }
 
     /// Moves another process, all its threads, into every cgroup. Slow; a fallback.

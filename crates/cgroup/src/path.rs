@@ -206,7 +206,7 @@ fn normal(path: &str) -> std::result::Result<String, &'static str> {
 /// Returns what of `own` lies below `root`, without slashes around it.
 ///
 /// A cgroup outside the caller's namespace shows as `/..`; nothing can be said about where that is.
-fn below_root<'a>(own: &'a str, root: &str) -> Option<&'a str> {
+pub(crate) fn below_root<'a>(own: &'a str, root: &str) -> Option<&'a str> {
     let dots = |path: &str| path.split('/').any(|component| component == "..");
     if dots(own) || dots(root) {
         return None;

@@ -115,14 +115,19 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Plans new limits for a container that exists; what is not mentioned stays, device rules always.
+    /// Plans new limits for a container that exists; what is not mentioned stays. A list of device rules takes the place
+    /// of the one before.
     ///
     /// # Errors
     /// As [`Plan::for_container`], the pointer being relative to the given document.
     pub fn for_update(resources: &Resources, host: &Host) -> Result<Self> {
         let mut draft = Draft::new(host, Occasion::Update);
         draft.limits(resources)?;
-        Ok(draft.plan)
+        let mut plan = draft.plan;
+        if !resources.devices.is_empty() {
+            plan.devices = Some(devices::policy(&resources.devices)?);
+        }
+        Ok(plan)
     }
 
     /// Lists what was ignored, in sentences for the log.
@@ -199,7 +204,7 @@ impl<'a> Draft<'a> {
 
     fn limits(&mut self, resources: &Resources) -> Result<()> {
         let Resources {
-            devices: _, // [`Plan::for_container`] compiles them, an update leaves them alone.
+            devices: _, // They are no limits: the plan's makers compile them.
             memory,
             cpu,
             pids,
@@ -408,8 +413,11 @@ mod tests {
     }
 
     #[test]
-    fn an_update_leaves_devices_alone() {
-        let resources = Resources::from_json(r#"{"devices": [{"allow": false, "access": "rwm"}]}"#).unwrap();
-        assert_eq!(Plan::for_update(&resources, &legacy()).unwrap(), Plan::default());
+    fn an_update_leaves_devices_alone_unless_it_lists_them() {
+        let update = |json| Plan::for_update(&Resources::from_json(json).unwrap(), &legacy()).unwrap();
+        assert_eq!(update("{}").devices(), None);
+        assert_eq!(update(r#"{"devices": []}"#).devices(), None);
+        let listed = r#"{"devices": [{"allow": false, "access": "rwm"}]}"#;
+        assert_eq!(update(listed).devices(), Some(&devices::policy(&[]).unwrap()));
     }
 }

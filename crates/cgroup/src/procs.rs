@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use crate::cgroup::{Cgroup, Member};
-use crate::dir::Dir;
+use crate::dir::{Dir, read_proc};
 use crate::error::{Error, Result};
 
 /// v1 controllers by whose hierarchy a container's processes are told, best first: the one that freezes them, then
@@ -51,11 +51,46 @@ pub(crate) fn count(dir: &Dir) -> Result<usize> {
 /// Lists the processes in a directory and below it.
 pub(crate) fn below(dir: &Dir) -> Result<Vec<i32>> {
     let mut pids = Vec::new();
+    let mut top = Kind::Unknown;
     walk(dir, &mut |dir| {
-        pids.append(&mut listed(dir)?);
+        match (dir.read("cgroup.procs"), top) {
+            // A threaded cgroup lists only threads; the processes are listed by the nearest domain above it.
+            (Err(error), _) if error.errno() == Some(Errno::OPNOTSUPP) => {
+                if top == Kind::Unknown {
+                    top = Kind::Threaded;
+                }
+                if top == Kind::Threaded {
+                    pids.extend(
+                        listed(dir, "cgroup.threads", &dir.read("cgroup.threads")?)?.filter_map(process_of),
+                    );
+                }
+            }
+            (text, _) => {
+                pids.extend(listed(dir, "cgroup.procs", &text?)?);
+                top = Kind::Domain;
+            }
+        }
         Ok(())
     })?;
+    if top == Kind::Threaded {
+        pids.sort_unstable();
+        pids.dedup();
+    }
     Ok(pids)
+}
+
+/// What the uppermost of some directories is: all below a threaded one are threaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unknown,
+    Domain,
+    Threaded,
+}
+
+/// Finds the process of a thread that has not ended.
+fn process_of(thread: i32) -> Option<i32> {
+    let status = read_proc(&format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
 /// Visits a directory, then all below it; those that vanish meanwhile count as never there.
@@ -78,20 +113,10 @@ pub(crate) fn walk(dir: &Dir, visit: &mut impl FnMut(&Dir) -> Result<()>) -> Res
     Ok(())
 }
 
-/// Lists the processes in one directory; 0 stands for one outside the caller's pid namespace and is left out.
-fn listed(dir: &Dir) -> Result<Vec<i32>> {
-    let text = match dir.read("cgroup.procs") {
-        // A threaded cgroup lists only threads.
-        Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => dir.read("cgroup.threads")?,
-        text => text?,
-    };
-    text.lines()
-        .map(|line| {
-            line.parse::<i32>().map_err(|_| Error::Malformed {
-                file: format!("{}/cgroup.procs", dir.path()),
-                line: line.to_owned(),
-            })
-        })
-        .filter(|pid| !matches!(pid, Ok(0)))
-        .collect()
+/// Reads a list of numbers; 0 stands for one outside the caller's pid namespace and is left out.
+fn listed<'a>(dir: &Dir, file: &str, text: &'a str) -> Result<impl Iterator<Item = i32> + use<'a>> {
+    if let Some(line) = text.lines().find(|line| line.parse::<i32>().is_err()) {
+        return Err(Error::Malformed { file: format!("{}/{file}", dir.path()), line: line.to_owned() });
+    }
+    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0))
 }

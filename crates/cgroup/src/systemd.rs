@@ -301,6 +301,16 @@ impl Scope {
         Ok(warnings)
     }
 
+    /// Moves a process into the scope or a sub-cgroup of it. systemd may do so where its caller may not.
+    pub(crate) fn attach(&self, pid: i32, below: &str) -> Result<()> {
+        let mut body = Writer::default();
+        body.string(&self.unit);
+        body.string(&if below.is_empty() { String::new() } else { format!("/{below}") });
+        body.array(4, |pids| pids.u32(pid.cast_unsigned()));
+        let mut bus = Bus::connect(self.manager, Patience::deaf())?;
+        bus.call_manager("AttachProcessesToUnit", "ssau", &body.into_bytes(), Patience::deaf()).map(|_| ())
+    }
+
     /// Stops the scope, which removes its cgroup `directory`, and forgets that it failed; one that is not there counts as
     /// removed. A scope of the same name in another slice is another's.
     pub(crate) fn remove(&self, directory: &str) -> Result<()> {

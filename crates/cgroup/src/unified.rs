@@ -30,7 +30,9 @@ pub(crate) fn enable(leaf: &Dir, mount_point: &str, beside_v1: bool, plan: &Plan
         Ok(!wanted.is_subset(&there))
     };
     if !lacks_any(leaf)? {
-        return Ok(());
+        // One that has a controller of domains is a domain; one that has none may lie below a threaded one.
+        let is_domain = wanted.iter().any(|name| !THREADED.contains(name));
+        return if is_domain { Ok(()) } else { settle_type(leaf, &needed) };
     }
     hand_down(&root, leaf, &wanted, &needed)?;
     if lacks_any(leaf)? { settle_type(leaf, &needed) } else { Ok(()) }
@@ -110,7 +112,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_when_all_is_there() {
-        let fake = tree("cpu memory\n", "memory cpu io\n", "domain\n");
+        let fake = tree("cpu memory\n", "memory cpu io\n", "what is not read\n");
         enabled(&fake, false, "{}").unwrap();
         assert_eq!(fake.get("cgroup.subtree_control"), "");
     }
@@ -130,6 +132,10 @@ mod tests {
         let error = enabled(&fake, false, r#"{"memory": {"limit": 1}}"#).unwrap_err();
         assert!(matches!(&error, Error::Threaded { kind, .. } if kind == "domain invalid"), "{error}");
         enabled(&fake, false, r#"{"pids": {"limit": 1}}"#).unwrap();
+        assert!(fake.get("a/b/cgroup.type").starts_with("threaded"), "it was made threaded");
+        // Where only such controllers are delegated, none is missing.
+        let fake = tree("cpu pids\n", "cpu pids\n", "domain invalid\n");
+        enabled(&fake, false, "{}").unwrap();
         assert!(fake.get("a/b/cgroup.type").starts_with("threaded"), "it was made threaded");
     }
 }

@@ -1,6 +1,7 @@
 //! What a container sees of its cgroups at `/sys/fs/cgroup`.
 
 use crate::cgroup::Cgroup;
+use crate::error::Result;
 use crate::host::{Host, Layout, Version};
 
 /// One hierarchy as a container finds it.
@@ -15,6 +16,20 @@ pub struct View {
     pub source: String,
     /// Links to make beside the directory, each with `name` as its target: the single controllers of a joint mount.
     pub links: Vec<String>,
+    /// Whether the cgroup is somebody else's, so that the container may look but never write.
+    pub is_foreign: bool,
+}
+
+impl View {
+    /// Lists what a container without a cgroup of its own sees: those of its maker, closed.
+    ///
+    /// # Errors
+    /// As [`Host::detect`] and [`Cgroup::of_process`].
+    pub fn of_caller() -> Result<Vec<Self>> {
+        let host = Host::detect()?;
+        let own = Cgroup::of_process(&host, std::process::id().cast_signed())?;
+        Ok(own.views(&host).into_iter().map(|view| Self { is_foreign: true, ..view }).collect())
+    }
 }
 
 impl Cgroup {
@@ -33,6 +48,7 @@ impl Cgroup {
                 version: hierarchy.version,
                 source: member.path.clone(),
                 links,
+                is_foreign: false,
             })
         });
         of_member.collect()

@@ -48,6 +48,15 @@ enum Time {
     Child,
 }
 
+/// The cgroup of the v2 hierarchy that a process is to be born into.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cradle<'a> {
+    /// Its own.
+    pub own: Option<BorrowedFd<'a>>,
+    /// Finds another one, for when the kernel lets no process into that.
+    pub instead: Option<&'a dyn Fn() -> Option<BorrowedFd<'a>>>,
+}
+
 /// Where a process was born.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Birthplace {
@@ -117,12 +126,12 @@ impl Birth {
     /// No right to a namespace, a limit that is reached; the error names the setting.
     pub(crate) fn spawn<T>(
         self,
-        cgroup: Option<BorrowedFd<'_>>,
+        cradle: Cradle<'_>,
         parents: &[BorrowedFd<'_>],
         given: T,
         child: fn(T, Birthplace) -> i32,
     ) -> Result<Child> {
-        let work = Work { cgroup, given, child };
+        let work = Work { cradle, given, child };
         let Time::Maker(offsets) = &self.time else { return self.spawn_now(work, parents) };
         let own = own_namespace(Kind::Time)?;
         make_time(offsets)?;
@@ -170,9 +179,9 @@ impl Birth {
 
     /// Clones the child, into its v2 cgroup where the kernel allows that.
     fn clone<T>(&self, work: Work<'_, T>, parents: &[BorrowedFd<'_>], relation: Relation) -> Result<Child> {
-        let Work { cgroup, given, child } = work;
+        let Work { cradle, given, child } = work;
         let sibling = relation == Relation::ChildOfParent;
-        let request = clone::Request { namespaces: self.flags, cgroup, sibling };
+        let request = clone::Request { namespaces: self.flags, cgroup: cradle.own, sibling };
         let mut slot = Some(given);
         let mut run = |place| {
             for parent in parents {
@@ -181,14 +190,25 @@ impl Birth {
             }
             slot.take().map_or(1, |given| child(given, place))
         };
-        let place = if cgroup.is_some() { Birthplace::Cgroup } else { Birthplace::Elsewhere };
-        let result = match clone::spawn(&request, || run(place)) {
-            // What a threaded or occupied cgroup, or a kernel without CLONE_INTO_CGROUP, answers.
-            Err(error) if cgroup.is_some() && is_about_cgroup(error.errno()) => {
-                clone::spawn(&clone::Request { cgroup: None, ..request }, || run(Birthplace::Elsewhere))
-            }
-            other => other,
+        // What a threaded or occupied cgroup, or a kernel without CLONE_INTO_CGROUP, answers.
+        let is_refused = |result: &bulkhead_sys::Result<Child>| {
+            result.as_ref().is_err_and(|error| is_about_cgroup(error.errno()))
         };
+        let mut result = match cradle.own {
+            Some(_) => clone::spawn(&request, || run(Birthplace::Cgroup)),
+            None => clone::spawn(&request, || run(Birthplace::Elsewhere)),
+        };
+        if cradle.own.is_some() && is_refused(&result) {
+            let instead = cradle.instead.and_then(|find| find());
+            if instead.is_some() {
+                result =
+                    clone::spawn(&clone::Request { cgroup: instead, ..request }, || run(Birthplace::Cgroup));
+            }
+            if is_refused(&result) {
+                let nowhere = clone::Request { cgroup: None, ..request };
+                result = clone::spawn(&nowhere, || run(Birthplace::Elsewhere));
+            }
+        }
         result.map_err(|source| Error::System { doing: self.explain(source.errno()), source })
     }
 
@@ -251,7 +271,7 @@ impl Birth {
 
 /// What a new process does, and where.
 struct Work<'a, T> {
-    cgroup: Option<BorrowedFd<'a>>,
+    cradle: Cradle<'a>,
     given: T,
     child: fn(T, Birthplace) -> i32,
 }

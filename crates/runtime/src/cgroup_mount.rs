@@ -28,7 +28,8 @@ pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
             let tree = part(only).doing(doing)?;
             let change = |set: Set| {
                 alter(&tree, attributes, set).doing(doing)?;
-                mount::settle(tree.as_fd(), mount, set)
+                mount::settle(tree.as_fd(), mount, set)?;
+                close_foreign(context, &tree, set).doing(doing)
             };
             mount::place(&change, &|| sys_mount::attach(&tree, &target), &doing)?;
             context.spent.take(tree);
@@ -53,12 +54,21 @@ pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
             }
             // Only now, so that what is recursive reaches the parts.
             mount::settle(base.as_fd(), mount, sys_mount::set_attached)?;
+            close_foreign(context, &base, sys_mount::set_attached).doing(doing)?;
             context.spent.take(tmpfs);
             context.spent.take(base);
         }
     }
     context.spent.take(target);
     Ok(())
+}
+
+/// Closes a view of somebody else's cgroups, whatever the configuration says (CVE-2023-25809).
+fn close_foreign(context: &Context<'_>, tree: &OwnedFd, set: Set) -> bulkhead_sys::Result<()> {
+    if !context.cgroups.iter().any(|view| view.is_foreign) {
+        return Ok(());
+    }
+    set(tree.as_fd(), Attributes::new(attribute::RDONLY, 0), Reach::Tree)
 }
 
 /// Makes the directories and links that the parts need, in a tmpfs that nobody else has seen yet.

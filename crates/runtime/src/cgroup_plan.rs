@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::host::Rights;
 use crate::launch::{Cgroups, Request};
 use crate::plan::Plan;
+use crate::plan::mounts::Source;
 use crate::watch::{Watch, until_readable};
 
 /// All that is decided before anything is made.
@@ -39,7 +40,7 @@ impl CgroupPlan {
             _ => Need::Required,
         };
         let host = match Host::detect() {
-            Err(bulkhead_cgroup::Error::NoHierarchy) if need == Need::IfPermitted => return Ok(None),
+            Err(bulkhead_cgroup::Error::NoHierarchy) if need == Need::IfPermitted => Host::without_cgroups(),
             other => other?,
         };
         let limits = |host| {
@@ -123,13 +124,20 @@ impl CgroupPlan {
         }
     }
 
-    /// Lists the hierarchies to mount for the container, of which those exist that are made.
-    pub(crate) fn views(&self, made: Option<&Cgroup>) -> Vec<View> {
+    fn views(&self, made: Option<&Cgroup>) -> Vec<View> {
         match (&self.maker, made) {
             (Maker::Systemd(prepared), _) => Cgroup::open(&prepared.record()).views(&self.host),
             (_, made) => made.map(|made| made.views(&self.host)).unwrap_or_default(),
         }
     }
+}
+
+/// Lists the hierarchies to mount for a container, of which those exist that are made.
+pub(crate) fn views(plan: &Plan, cgroup: Option<&CgroupPlan>, made: Option<&Cgroup>) -> Vec<View> {
+    let own = cgroup.map(|cgroup| cgroup.views(made)).unwrap_or_default();
+    let is_shown = || plan.mounts.iter().any(|mount| mount.source == Source::Cgroup);
+    // A machine without any has nothing to show.
+    if own.is_empty() && is_shown() { View::of_caller().unwrap_or_default() } else { own }
 }
 
 fn prepare(

@@ -9,6 +9,8 @@
 //!     |<------------------ Born + descriptor -----|      [foreign namespaces: said by a process in between]
 //!     |-- Continue ---------------------------------->|  [systemd: the process is in its scope]
 //!     |-- Continue ---------------------------------->|  [user namespace: the identity maps are written]
+//!     |<---------------------------- Stuck + reasons -----|  [exec: another has to move it into the cgroup]
+//!     |-- Continue ---------------------------------->|
 //!     |                                               |  namespaces, cgroups, mounts, devices
 //!     |<------------------------------- Prepared -----|  [prestart or createRuntime hooks: they run now]
 //!     |-- Continue ---------------------------------->|
@@ -38,6 +40,8 @@ const LIMIT: usize = 4 * 1024;
 pub(crate) enum Said {
     /// The mounts exist; the hooks of the creation may run.
     Prepared,
+    /// It may not enter the container's cgroup, for these reasons; somebody else may move it there.
+    Stuck(Vec<String>),
     /// The master of the container's terminal.
     Console(OwnedFd),
     /// The descriptor on which system calls are notified.
@@ -130,6 +134,7 @@ impl Parent {
             (Some((b'B', pid)), Some(pidfd)) if pid.len() == 4 => {
                 Ok(Said::Born(i32::from_ne_bytes([pid[0], pid[1], pid[2], pid[3]]), pidfd))
             }
+            (Some((b'S', text)), _) => Ok(Said::Stuck(decode_chain(text))),
             (Some((b'F', text)), _) => Ok(Said::Failed(decode_chain(text))),
             (Some((tag, _)), _) => {
                 Err(Error::Usage(format!("the container's process sent an unknown message {tag}")))
@@ -173,6 +178,15 @@ impl Child {
         self.wait()
     }
 
+    /// Says why it may not enter the container's cgroup, and waits until it may go on.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn stuck(&self, chain: &[String]) -> Result<()> {
+        self.say(&encode_chain(b'S', chain), &[])?;
+        self.wait()
+    }
+
     /// Hands over the master of the terminal.
     ///
     /// # Errors
@@ -211,9 +225,7 @@ impl Child {
 
     /// Says why it cannot go on. Nobody is left to hear of a failure of this.
     pub fn failed(&self, chain: &[String]) {
-        let mut text = encode_chain(chain);
-        text.truncate(LIMIT);
-        let _ = message::send(&self.0, &text, &[]);
+        let _ = message::send(&self.0, &encode_chain(b'F', chain), &[]);
     }
 
     fn say(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
@@ -221,9 +233,10 @@ impl Child {
     }
 }
 
-fn encode_chain(chain: &[String]) -> Vec<u8> {
-    let mut bytes = vec![b'F'];
+fn encode_chain(tag: u8, chain: &[String]) -> Vec<u8> {
+    let mut bytes = vec![tag];
     bytes.extend_from_slice(chain.join("\0").as_bytes());
+    bytes.truncate(LIMIT);
     bytes
 }
 

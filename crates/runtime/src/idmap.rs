@@ -11,7 +11,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::clone;
 use crate::error::{Doing, Error, Result};
-use crate::plan::namespaces::{IdMaps, map_text};
+use crate::plan::namespaces::{IdMaps, host_id, map_text};
 
 /// Whether the process can set supplementary groups in its user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,22 @@ pub(crate) fn write(pid: i32, maps: &IdMaps, privileged: bool) -> Result<()> {
     } else {
         helper("newgidmap", pid, &maps.gids)
     }
+}
+
+/// Translates a user of the user namespace that process `pid` is in to the caller's; `None` for one who is not mapped.
+///
+/// # Errors
+/// As open(2) of `/proc/PID/uid_map`.
+pub(crate) fn host_uid(pid: i32, uid: u32) -> Result<Option<u32>> {
+    let path = format!("/proc/{pid}/uid_map");
+    let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let parse = |line: &str| {
+        let mut numbers = line.split_whitespace().map_while(|word| word.parse().ok());
+        let (container_id, host_id, size) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        Some(IdMapping { container_id, host_id, size })
+    };
+    let maps: Vec<_> = text.lines().filter_map(parse).collect();
+    Ok(host_id(&maps, uid))
 }
 
 /// Tells whether a map is one that an unprivileged process may write itself: its own id and nothing else.

@@ -1,16 +1,17 @@
 //! A process that joins a container: the parent's side of `exec`, and the child's.
 
+use std::cell::LazyCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhead_cgroup::{Doors, Joiner, SubCgroups};
+use bulkhead_cgroup::{Cgroup, Doors, Host, Joiner, SubCgroups};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{credentials as sys_credentials, path, process as sys_process, schedule, signal};
 use rustix::fs::OFlags;
 
-use crate::birth::{Birth, Birthplace};
+use crate::birth::{Birth, Birthplace, Cradle};
 use crate::clone::Child;
 use crate::container::Container;
 use crate::error::{Doing, Error, Result, chain};
@@ -124,13 +125,23 @@ fn clone_child(
     }
     let born_into = |kind: Kind| kind == Kind::Pid || (kind == Kind::User && rights == Rights::Unprivileged);
     let kinds = Kind::ALL.into_iter().filter(|&kind| namespaces.has(kind) && !born_into(kind)).collect();
+    // As under runc: a container with sub-cgroups may have no room left for processes in its own, and one that may
+    // write to the host's hierarchy may have left it altogether.
+    let with_first = LazyCell::new(|| {
+        let pid = container.state.process.filter(|_| request.sub_cgroups.is_empty())?.pid;
+        Cgroup::of_process(&Host::detect().ok()?, pid).ok()
+    });
     let cgroup = container.cgroup().sub(&request.sub_cgroups)?;
     let joiner = match cgroup.joiner(Doors::OpenedByParent) {
         Ok(joiner) => Some(joiner),
         Err(_) if cgroup.paths().is_empty() => None,
-        Err(error) => return Err(error.into()),
+        Err(error) => match with_first.as_ref().filter(|_| error.is_gone()) {
+            Some(found) => Some(found.joiner(Doors::OpenedByParent)?),
+            None => return Err(error.into()),
+        },
     };
-    let into_cgroup = joiner.as_ref().and_then(Joiner::into_cgroup_fd);
+    let instead = || with_first.as_ref().and_then(Cgroup::v2_directory);
+    let cradle = Cradle { own: joiner.as_ref().and_then(Joiner::into_cgroup_fd), instead: Some(&instead) };
     let inheritance = Inheritance {
         plan: request.plan,
         process,
@@ -143,7 +154,7 @@ fn clone_child(
         passed: request.passed,
         ignored: host::ignored_signals(),
     };
-    birth.spawn(into_cgroup, &[parent.as_fd()], inheritance, run)
+    birth.spawn(cradle, &[parent.as_fd()], inheritance, run)
 }
 
 /// Asks whether groups can be set in the container, whoever made its user namespace.
@@ -176,7 +187,11 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
     if let Some(joiner) = given.cgroup {
         joiner.join_self()?;
         if birthplace == Birthplace::Elsewhere {
-            joiner.join_self_v2()?;
+            match joiner.join_self_v2() {
+                // The parent may know somebody who has the right.
+                Err(error @ bulkhead_cgroup::Error::NoEntry { .. }) => given.socket.stuck(&chain(&error))?,
+                other => other?,
+            }
         }
     }
     match &given.process.exec_affinity.last {
@@ -253,6 +268,10 @@ impl Attempt<'_> {
                     self.deliver_listener(&listener)?;
                     parent.proceed()?;
                 }
+                Said::Stuck(chain) => {
+                    self.move_into_cgroup(chain, rights)?;
+                    parent.proceed()?;
+                }
                 Said::Ready => break,
                 Said::Failed(chain) => return Err(Error::Init { chain }),
                 Said::Prepared | Said::Born(..) | Said::Nothing => return Err(self.died()),
@@ -268,6 +287,28 @@ impl Attempt<'_> {
         match parent.hear(self.request.watch)? {
             Said::Failed(chain) => Err(Error::Init { chain }),
             _ => Ok(master),
+        }
+    }
+
+    /// Has the process moved into the container's cgroup, which it may not enter from where it is.
+    ///
+    /// An ordinary user's goes on without, as under runc: who is of another session has no right to what is above both.
+    fn move_into_cgroup(&self, chain: Vec<String>, rights: Rights) -> Result<()> {
+        let (cgroup, subs) = (self.request.container.cgroup(), &self.request.sub_cgroups);
+        match cgroup.attach_by_systemd(self.child.pid, subs) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.log
+                    .debug(format_args!("systemd does not help: {}", crate::error::chain(&error).join(": ")));
+                if rights == Rights::Privileged || !subs.is_empty() {
+                    return Err(Error::Init { chain });
+                }
+                self.log.warn(format_args!(
+                    "the process runs without the container's limits: {}",
+                    chain.join(": ")
+                ));
+                Ok(())
+            }
         }
     }
 

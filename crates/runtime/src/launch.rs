@@ -13,9 +13,9 @@ use bulkhead_sys::{credentials, signal};
 use rustix::io::Errno;
 
 use crate::activation::Passed;
-use crate::birth::Birth;
+use crate::birth::{Birth, Cradle};
 use crate::bundle::{Bundle, CONFIG};
-use crate::cgroup_plan::CgroupPlan;
+use crate::cgroup_plan::{self, CgroupPlan};
 use crate::clone::{Child, End, LAST_BREATH};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
@@ -31,6 +31,7 @@ use crate::notify::{Manager, Proxy};
 use crate::plan::Plan;
 use crate::plan::ending::Ending;
 use crate::plan::mounts::{IdMap, MappedBy};
+use crate::plan::namespaces::host_id;
 use crate::rootfs::Entry;
 use crate::state::{ProcessId, State, StateDir};
 use crate::watch::Watch;
@@ -272,8 +273,15 @@ impl Attempt<'_> {
     /// Owns a cgroup from here on.
     fn has(&mut self, made: Cgroup, state: &mut State) {
         state.cgroup = made.record();
-        for path in made.paths().values() {
+        let paths = made.paths();
+        for path in paths.values() {
             self.log.debug(format_args!("its cgroup is {path}"));
+        }
+        if paths.is_empty() {
+            self.log.warn(
+                "the container runs without a cgroup, and so without limits: there is no right to make one here \
+                 (`systemd-run --user --scope -p Delegate=yes` starts a command where there is)",
+            );
         }
         self.cgroup = Some(made);
     }
@@ -326,7 +334,7 @@ impl Attempt<'_> {
         let gate = (self.request.start == Start::AtGate).then(|| gate::build(&self.dir)).transpose()?;
         let with_host_rights = in_user_namespace && rights == Rights::Privileged;
         let mut birth = Birth::of_container(plan, rights)?;
-        let cgroup_views = cgroup.map(|cgroup| cgroup.views(self.cgroup.as_ref())).unwrap_or_default();
+        let cgroup_views = cgroup_plan::views(plan, cgroup, self.cgroup.as_ref());
         let inheritance = Inheritance {
             plan,
             process,
@@ -348,8 +356,8 @@ impl Attempt<'_> {
         };
         let connection = cgroup.and_then(CgroupPlan::connection);
         let ends: Vec<_> = std::iter::once(parent.as_fd()).chain(connection).collect();
-        let cgroup = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);
-        birth.spawn(cgroup, &ends, inheritance, init::run)
+        let own = joiner.as_ref().and_then(bulkhead_cgroup::Joiner::into_cgroup_fd);
+        birth.spawn(Cradle { own, instead: None }, &ends, inheritance, init::run)
     }
 
     /// Answers the child until it is ready.
@@ -386,7 +394,7 @@ impl Attempt<'_> {
                 }
                 Said::Ready => break,
                 Said::Failed(chain) => return Err(Error::Init { chain }),
-                Said::Born(..) | Said::Nothing => return Err(self.died()),
+                Said::Stuck(_) | Said::Born(..) | Said::Nothing => return Err(self.died()),
             }
         }
         self.log.debug("it is in its root, with its identity, and has found its program");
@@ -402,8 +410,26 @@ impl Attempt<'_> {
         if let Some(maps) = self.plan.maps() {
             idmap::write(pid, maps, rights == Rights::Privileged)?;
         }
+        // What an ordinary user has made is that user's own.
+        if rights == Rights::Privileged {
+            self.give_cgroup_away(pid)?;
+        }
         let score = self.plan.process.as_ref().and_then(|process| process.oom_score_adj);
         score.map_or(Ok(()), |score| limits::set_oom_score(pid, score, rights, self.log))
+    }
+
+    /// Gives the cgroup to the container's user, where that is to have it. Someone who is not of the host gets nothing.
+    fn give_cgroup_away(&self, pid: i32) -> Result<()> {
+        let (Some(cgroup), Some(user)) = (&self.cgroup, self.plan.cgroup_owner()) else { return Ok(()) };
+        let owner = match self.plan.maps() {
+            Some(maps) => host_id(&maps.uids, user),
+            None if self.plan.namespaces.joins(Kind::User) => idmap::host_uid(pid, user)?,
+            None => Some(user),
+        };
+        match owner {
+            None | Some(0) => Ok(()),
+            Some(owner) => Ok(cgroup.delegate(owner)?),
+        }
     }
 
     fn identify(&self, pid: i32) -> Result<ProcessId> {

@@ -250,7 +250,7 @@ fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Opt
         });
         match created {
             Err(error) if error.errno() == Errno::PERM => {
-                let Some(host) = substitute(context.namespaces, new.kind) else {
+                let Some(host) = substitute(context.namespaces, mount, new.kind) else {
                     return Err(error).doing(doing);
                 };
                 return bind_instead(context, mount, host);
@@ -333,14 +333,19 @@ fn set_options(
 
 /// Names the host's directory that stands in where a user namespace may not mount a file system of its own, because
 /// what that shows belongs to a namespace which the container shares with the host.
-fn substitute(namespaces: &Namespaces, kind: &str) -> Option<&'static Path> {
+///
+/// A read-only sysfs is replaced also where the runtime sees one of which parts are hidden, as in most containers, since
+/// the kernel makes no other that shows them; crun does the same.
+fn substitute(namespaces: &Namespaces, mount: &Mount, kind: &str) -> Option<&'static Path> {
     let (owner, path) = match kind {
         "sysfs" => (Kind::Network, "/sys"),
         "mqueue" => (Kind::Ipc, "/dev/mqueue"),
         "proc" => (Kind::Pid, "/proc"),
         _ => return None,
     };
-    (namespaces.has(Kind::User) && !namespaces.is_new(owner)).then_some(Path::new(path))
+    let is_closed_sysfs = kind == "sysfs" && mount.attributes.set & attribute::RDONLY != 0;
+    let stands_in = is_closed_sysfs || !namespaces.is_new(owner);
+    (namespaces.has(Kind::User) && stands_in).then_some(Path::new(path))
 }
 
 /// Binds a directory of the host with all that is mounted below it, which gets the same attributes.
@@ -358,8 +363,8 @@ fn bind_instead(context: &Context<'_>, mount: &Mount, host: &Path) -> Result<Opt
 
 fn explain(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> String {
     let hint = match new.kind {
-        "proc" if context.namespaces.has(Kind::User) => {
-            " (a user namespace may do that only where it sees a /proc of which nothing is hidden)"
+        "proc" | "sysfs" if context.namespaces.has(Kind::User) => {
+            " (a user namespace may do that only where it sees one of which nothing is hidden)"
         }
         _ => "",
     };

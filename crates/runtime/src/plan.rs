@@ -165,6 +165,13 @@ impl Plan {
         self.namespaces.maps()
     }
 
+    /// Returns the user of the container to whom its control group is to belong, if to any (config-linux.md, "Cgroup
+    /// ownership"): the one who runs its program, where that may write to a cgroup namespace of the container's own.
+    pub fn cgroup_owner(&self) -> Option<u32> {
+        let given_away = self.namespaces.is_new(Kind::Cgroup) && mounts::cgroups_are_writable(&self.mounts);
+        self.process.as_ref().filter(|_| given_away).map(|process| process.user.uid)
+    }
+
     /// Returns the place in the configuration of something that changes the container's namespace of this kind.
     pub fn change_to(&self, kind: Kind) -> Option<&str> {
         let of_uts = |set: bool, pointer| (set && kind == Kind::Uts).then_some(pointer);

@@ -253,3 +253,199 @@ fn on_v2_memory_beyond_the_limit_is_a_kill_that_is_told() {
     assert_eq!(stats["data"]["memory"]["usage"]["limit"], 67_108_864, "{stats}");
     assert_eq!(sandbox.status(&bundle), "running", "only the process that wanted too much is dead");
 }
+
+/// A program that opens a device; whether there is such a device does not matter.
+const OPEN: [&str; 3] =
+    ["sh", "-c", "(: < /tmp/fuse) 2>&1 | grep -q 'not permitted' && echo closed || echo open"];
+
+#[test]
+fn an_update_may_list_other_device_rules() {
+    requires!(is_root(), "needs root");
+    for v2 in [false, true] {
+        requires!(
+            !v2 || cgroups::hierarchies().iter().any(|path| path.join("cgroup.controllers").exists()),
+            "needs cgroup v2"
+        );
+        let sandbox = Sandbox::new(BULKRUN);
+        let sandbox = if v2 { sandbox.v2_only() } else { sandbox };
+        let bundle = unlimited(sandbox.bundle("c")).args(["sleep", "1000"]);
+        sandbox.launch(&bundle);
+        sandbox.exec(&bundle, ["mknod", "/tmp/fuse", "c", "10", "229"]).output().succeeds();
+        let rules = |rules: Value| {
+            let run = sandbox.runtime().args(["update", "--resources", "-", bundle.id()]);
+            run.input(json!({ "devices": rules }).to_string()).output().succeeds().prints("");
+        };
+        let seen = |expected: &str| sandbox.exec(&bundle, OPEN).output().prints(expected);
+        seen("closed\n");
+        rules(json!([{ "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" }]));
+        seen("open\n");
+        sandbox.runtime().args(["update", "--resources", "-", bundle.id()]).input("{}").output().succeeds();
+        seen("open\n");
+        rules(json!([{ "allow": false, "access": "rwm" }]));
+        seen("closed\n");
+        sandbox.exec(&bundle, ["sh", "-c", "echo x > /dev/null"]).output().succeeds();
+        let bad = json!({ "devices": [{ "allow": true, "access": "x" }] }).to_string();
+        let run = sandbox.runtime().args(["update", "--resources", "-", bundle.id()]).input(bad);
+        run.output().exits_with(1).complains("/devices/0");
+    }
+}
+
+#[test]
+fn on_v2_the_whole_group_dies_of_want_of_memory_where_that_is_asked_for() {
+    requires!(is_root(), "needs root");
+    requires!(has_v2_controllers(), "{NO_V2}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]).resources(json!({
+        "memory": { "limit": 67_108_864, "swap": 67_108_864 },
+        "unified": { "memory.oom.group": "1" },
+    }));
+    sandbox.launch(&bundle);
+    let [cgroup] = &sandbox.cgroups(bundle.cgroups_path())[..] else { panic!("v2 has one cgroup of it") };
+    assert_eq!(std::fs::read_to_string(cgroup.join("memory.oom.group")).unwrap(), "1\n");
+    let hog = sandbox.exec(&bundle, ["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
+    hog.output().exits_with(137);
+    sandbox.wait_for_status(&bundle, "stopped");
+}
+
+#[test]
+fn on_v2_pressure_is_told_by_its_names() {
+    requires!(is_root(), "needs root");
+    requires!(has_v2_controllers(), "{NO_V2}");
+    requires!(Path::new("/proc/pressure/cpu").exists(), "this kernel does not tell of pressure");
+    let sandbox = Sandbox::new(BULKRUN);
+    let (bundle, cgroup) = limited(&sandbox);
+    // More processes than a fifth of a CPU has room for.
+    let script = "for i in 1 2 3 4; do while :; do :; done & done";
+    sandbox.exec(&bundle, ["sh", "-c", script]).output().succeeds();
+    bulkhead_testkit::wait_until("somebody waited for a CPU", || {
+        let text = std::fs::read_to_string(cgroup.join("cpu.pressure")).unwrap();
+        !text.lines().next().unwrap().ends_with("total=0")
+    });
+    let stats = sandbox.runtime().args(["events", "--stats", bundle.id()]).output().succeeds();
+    let stats: Value = serde_json::from_str(&stats.stdout).unwrap();
+    assert!(stats["data"]["cpu"]["psi"]["some"]["total"].as_u64().is_some_and(|total| total > 0), "{stats}");
+    for resource in ["cpu", "memory", "blkio"] {
+        for part in ["some", "full"] {
+            let psi = &stats["data"][resource]["psi"][part];
+            let keys: Vec<_> = psi.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(keys, ["avg10", "avg300", "avg60", "total"], "{resource} {part}");
+        }
+    }
+}
+
+/// Finds a disk with its number.
+fn disk() -> Option<String> {
+    let entries = std::fs::read_dir("/sys/block").ok()?.flatten();
+    let number =
+        |path: PathBuf| std::fs::read_to_string(path.join("dev")).ok().map(|text| text.trim().to_owned());
+    let mut disks = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("nvme") || name.starts_with("sd") || name.starts_with("vd")
+    });
+    number(disks.next()?.path())
+}
+
+#[test]
+fn on_v2_input_and_output_is_limited_by_disk() {
+    requires!(is_root(), "needs root");
+    let has_io =
+        || std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|list| list.contains("io"));
+    requires!(has_v2_controllers() && has_io(), "{NO_V2}");
+    let Some(disk) = disk() else { bulkhead_testkit::skip!("needs a disk") };
+    let (major, minor) = disk.split_once(':').unwrap();
+    let (major, minor): (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
+    let sandbox = Sandbox::new(BULKRUN);
+    let rate = |rate: u64| json!([{ "major": major, "minor": minor, "rate": rate }]);
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]).resources(json!({ "blockIO": {
+        "throttleReadBpsDevice": rate(1_048_576),
+        "throttleWriteBpsDevice": rate(2_097_152),
+        "throttleReadIOPSDevice": rate(100),
+        "throttleWriteIOPSDevice": rate(200),
+    } }));
+    sandbox.launch(&bundle);
+    let [cgroup] = &sandbox.cgroups(bundle.cgroups_path())[..] else { panic!("v2 has one cgroup of it") };
+    let file = |name: &str| std::fs::read_to_string(cgroup.join(name)).unwrap();
+    assert_eq!(file("io.max"), format!("{disk} rbps=1048576 wbps=2097152 riops=100 wiops=200\n"));
+    let update = |resources: Value| {
+        let run = sandbox.runtime().args(["update", "--resources", "-", bundle.id()]);
+        run.input(resources.to_string()).output()
+    };
+    update(json!({ "blockIO": { "throttleReadIOPSDevice": rate(0), "throttleWriteBpsDevice": rate(4096) } }))
+        .succeeds();
+    assert_eq!(
+        file("io.max"),
+        format!("{disk} rbps=1048576 wbps=4096 riops=max wiops=200\n"),
+        "0 is no limit"
+    );
+    // The weight goes to whoever shares the disk out, of which a kernel may have none.
+    let weight = update(json!({ "blockIO": { "weight": 500 } }));
+    if cgroup.join("io.bfq.weight").exists() {
+        weight.succeeds();
+        assert!(file("io.bfq.weight").contains("500"), "{}", file("io.bfq.weight"));
+    } else if cgroup.join("io.weight").exists() {
+        weight.succeeds();
+        assert_eq!(file("io.weight").lines().next(), Some("default 4950"), "converted as by runc");
+    } else {
+        weight.exits_with(1).complains("io.weight");
+    }
+}
+
+#[test]
+fn on_v2_a_partition_of_cpus_is_left_alone() {
+    requires!(is_root(), "needs root");
+    requires!(has_v2_controllers(), "{NO_V2}");
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    requires!(cpus > 1, "needs two CPUs");
+    let sandbox = Sandbox::new(BULKRUN);
+    let keeper =
+        sandbox.bundle("keeper").args(["sleep", "1000"]).resources(json!({ "cpu": { "cpus": "1" } }));
+    sandbox.launch(&keeper);
+    let [above] = &sandbox.cgroups(&format!("/{}", sandbox.name()))[..] else { panic!("v2 has one of it") };
+    requires!(above.join("cpuset.cpus.partition").exists(), "this kernel has no partitions");
+    std::fs::write(above.join("cpuset.cpus"), "1").unwrap();
+    std::fs::write(above.join("cpuset.cpus.partition"), "root").unwrap();
+    let partition = || std::fs::read_to_string(above.join("cpuset.cpus.partition")).unwrap();
+    assert_eq!(partition(), "root\n");
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]).resources(json!({ "pids": { "limit": 50 } }));
+    sandbox.launch(&bundle);
+    let inside = sandbox.exec(
+        &bundle,
+        ["cat", "/sys/fs/cgroup/cpuset.cpus.effective", "/sys/fs/cgroup/cpuset.cpus.partition"],
+    );
+    inside.output().succeeds().prints("1\nmember\n");
+    let update = ["update", "--pids-limit", "60", "--cpuset-cpus", "1", bundle.id()];
+    sandbox.runtime().args(update).output().succeeds();
+    sandbox.runtime().args(["delete", "--force", bundle.id()]).output().succeeds();
+    assert_eq!(partition(), "root\n", "it is still one");
+    std::fs::write(above.join("cpuset.cpus.partition"), "member").unwrap();
+}
+
+#[test]
+fn on_v2_the_configuration_may_name_any_file_of_a_controller() {
+    requires!(is_root(), "needs root");
+    requires!(has_v2_controllers(), "{NO_V2}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]).resources(json!({ "unified": {
+        "cgroup.max.descendants": "7", "memory.high": "33554432", "pids.max": "99", "cpu.weight": "77",
+    } }));
+    sandbox.launch(&bundle);
+    let [cgroup] = &sandbox.cgroups(bundle.cgroups_path())[..] else { panic!("v2 has one cgroup of it") };
+    for (name, value) in [
+        ("cgroup.max.descendants", "7"),
+        ("memory.high", "33554432"),
+        ("pids.max", "99"),
+        ("cpu.weight", "77"),
+    ] {
+        assert_eq!(std::fs::read_to_string(cgroup.join(name)).unwrap().trim(), value, "{name}");
+    }
+    // misc counts what only some machines have: the controller is known, the resource is not.
+    let offers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+    let refused = sandbox.bundle("misc").resources(json!({ "unified": { "misc.max": "no_such_thing 1" } }));
+    let output = sandbox.run(&refused).output().exits_with(1);
+    if offers.split_whitespace().any(|name| name == "misc") {
+        output.complains("misc.max").complains("invalid argument");
+    } else {
+        output.complains("the cgroup controller misc is not available");
+    }
+}

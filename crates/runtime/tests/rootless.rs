@@ -200,8 +200,13 @@ fn a_limit_that_cannot_be_set_is_one_clear_error() {
 
 /// Runs a bundle as the user where `/etc/subuid` and `/etc/subgid` give that user a range.
 fn with_range(sandbox: &Sandbox, bundle: &Bundle) -> Run {
+    with_ranges(sandbox, bundle, &format!("{USER}:300000:65536\n"))
+}
+
+/// Runs a bundle as the user with this text in `/etc/subuid` and `/etc/subgid`.
+fn with_ranges(sandbox: &Sandbox, bundle: &Bundle, ranges: &str) -> Run {
     for file in ["subuid", "subgid"] {
-        fs::write(sandbox.directory().join(file), format!("{USER}:300000:65536\n")).unwrap();
+        fs::write(sandbox.directory().join(file), ranges).unwrap();
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let own = format!("{passwd}bh-user:x:{USER}:{USER}::/:/bin/sh\n");
@@ -255,6 +260,131 @@ fn ids_beyond_the_range_are_refused_with_the_helpers_words() {
     let sandbox = sandbox();
     let bundle = sandbox.bundle("c").user_namespace(&[(0, 300_000, 70_000)], &[(0, 300_000, 65536)]);
     with_range(&sandbox, &bundle).output().exits_with(1).complains("newuidmap refused the identity map");
+}
+
+/// Says whether the programs are there that map ranges.
+fn maps_ranges() -> bool {
+    ["newuidmap", "newgidmap", "setpriv"].iter().all(|program| find_program(program).is_some())
+        && ["subuid", "subgid"].iter().all(|file| std::path::Path::new("/etc").join(file).exists())
+}
+
+const NO_RANGES: &str = "needs newuidmap, newgidmap, setpriv and /etc/subuid";
+
+#[test]
+fn several_ranges_are_mapped_in_one_go() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(maps_ranges(), "{NO_RANGES}");
+    let sandbox = sandbox();
+    let maps = [(0, USER, 1), (1, 300_000, 1000), (1001, 500_000, 500)];
+    let bundle = sandbox.bundle("c").user_namespace(&maps, &maps).script(
+        "tr -s ' ' < /proc/self/uid_map; tr -s ' ' < /proc/self/gid_map; touch /x; chown 1001:1500 /x",
+    );
+    let text = " 0 54321 1\n 1 300000 1000\n 1001 500000 500\n";
+    let ranges = format!("{USER}:300000:65536\n{USER}:500000:500\n");
+    with_ranges(&sandbox, &bundle, &ranges).output().succeeds().prints(&format!("{text}{text}"));
+    let found = fs::metadata(bundle.rootfs().join("x")).unwrap();
+    assert_eq!((found.uid(), found.gid()), (500_000, 500_499), "ids are those of the last range");
+}
+
+#[test]
+fn a_user_without_a_range_is_told_where_ranges_come_from() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(maps_ranges(), "{NO_RANGES}");
+    let sandbox = sandbox();
+    let maps = [(0, USER, 1), (1, 300_000, 1000)];
+    let bundle = sandbox.bundle("c").user_namespace(&maps, &maps);
+    let output = with_ranges(&sandbox, &bundle, "").output().exits_with(1);
+    output
+        .complains("newuidmap refused the identity map")
+        .complains("the ranges of /etc/subuid are what is allowed");
+    // The uids are the user's own, the gids are not.
+    let bundle = sandbox.bundle("gids").user_namespace(&[(0, USER, 1)], &maps);
+    let output = with_ranges(&sandbox, &bundle, "").output().exits_with(1);
+    output
+        .complains("newgidmap refused the identity map")
+        .complains("the ranges of /etc/subgid are what is allowed");
+}
+
+#[test]
+fn a_helper_that_is_missing_is_named_with_its_package() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let maps = [(0, USER, 1), (1, 300_000, 1000)];
+    let bundle = sandbox.bundle("c").user_namespace(&maps, &maps);
+    let output = sandbox.run(&bundle).env("PATH", "/nonexistent").output().exits_with(1);
+    output.complains("run newuidmap").complains("package uidmap").complains("no such file or directory");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");
+}
+
+/// Runs a bundle as the user where something hides a part of one of the kernel's file systems, as in most containers.
+fn hiding(sandbox: &Sandbox, place: &str, bundle: &Bundle) -> Run {
+    let script = format!(
+        "mount -t tmpfs -o ro tmpfs {place} || exit 9; exec setpriv --reuid {USER} --regid {USER} --clear-groups \"$@\""
+    );
+    let run = sandbox.command("unshare").args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    let run = run.arg(sandbox.runtime_program()).arg("--root").arg(sandbox.state_directory());
+    run.args(["run", "--bundle"]).arg(bundle.directory()).arg(bundle.id())
+}
+
+/// Mounts a sysfs with these options.
+fn with_sysfs(bundle: Bundle, options: &[&str]) -> Bundle {
+    bundle.edit(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/sys"));
+        mounts.push(json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": options }));
+    })
+}
+
+#[test]
+fn where_sysfs_is_partly_hidden_it_is_bound_if_it_is_read_only() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(find_program("setpriv").is_some(), "needs setpriv");
+    requires!(std::path::Path::new("/sys/firmware").is_dir(), "needs /sys/firmware");
+    let sandbox = sandbox();
+    let script = "ls -d /sys/class/net; ls -A /sys/firmware; touch /sys/x 2>/dev/null || echo closed; \
+        umount /sys/firmware 2>/dev/null && echo opened; true";
+    let bundle = with_sysfs(sandbox.bundle("ro"), &["ro", "nosuid"]).namespace("network").script(script);
+    hiding(&sandbox, "/sys/firmware", &bundle).output().succeeds().prints("/sys/class/net\nclosed\n");
+    let bundle = with_sysfs(sandbox.bundle("rw"), &["nosuid"]).namespace("network").script("echo started");
+    let output = hiding(&sandbox, "/sys/firmware", &bundle).output().exits_with(1).prints("");
+    output.complains("mount sysfs at /sys (a user namespace may do that only where it sees one of which nothing is hidden)");
+}
+
+#[test]
+fn where_proc_is_partly_hidden_there_is_no_other() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(find_program("setpriv").is_some(), "needs setpriv");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").script("echo started");
+    let output = hiding(&sandbox, "/proc/bus", &bundle).output().exits_with(1).prints("");
+    output.complains("(a user namespace may do that only where it sees one of which nothing is hidden)");
+}
+
+#[test]
+fn a_file_system_for_somebody_who_is_not_mapped_is_refused_with_its_place() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").script("stat -c '%u %g' /mine").mount(
+        "tmpfs",
+        "tmpfs",
+        "/mine",
+        &["uid=0", "gid=0"],
+    );
+    sandbox.run(&bundle).output().succeeds().prints("0 0\n");
+    let number = bundle.config()["mounts"].as_array().unwrap().len();
+    for (kind, option, id) in [("tmpfs", "uid", 7), ("tmpfs", "gid", 7), ("devpts", "gid", 5)] {
+        let short = format!("{kind}-{option}");
+        let option = format!("{option}={id}");
+        let bundle = sandbox.bundle(&short).mount("tmpfs", "tmpfs", "/mine", &[]).mount(
+            kind,
+            kind,
+            "/other",
+            &[&option],
+        );
+        let complaint =
+            format!("/mounts/{number}/options: {option} is not mapped in the container's user namespace");
+        sandbox.run(&bundle).output().exits_with(1).complains(&complaint);
+    }
 }
 
 /// Needs a process that is not dumpable to make the one that is born there. Seen to fail when `launch` hides privileged

@@ -640,6 +640,18 @@ fn an_ordinary_user_has_limits_by_a_systemd_of_its_own() {
     assert_eq!(file(&scope, "memory.max"), "67108864");
     assert_eq!(file(&scope, "pids.max"), "42");
     assert_eq!(file(&scope, "cgroup.procs"), sandbox.pid(&bundle).to_string());
+    // From another session the kernel lets nobody in, but the user's systemd moves its own processes.
+    let exec = |arguments: &[&str]| {
+        let run = as_user(sandbox.runtime()).arg("exec").args(arguments).arg(bundle.id());
+        run.args(["cat", "/proc/self/cgroup"]).output().succeeds()
+    };
+    let output = exec(&[]);
+    assert!(output.stdout.trim_end().ends_with(scope.file_name().unwrap().to_str().unwrap()), "{output}");
+    fs::create_dir(scope.join("sub")).unwrap();
+    std::os::unix::fs::chown(scope.join("sub"), Some(uid), Some(uid)).unwrap();
+    std::os::unix::fs::chown(scope.join("sub/cgroup.procs"), Some(uid), Some(uid)).unwrap();
+    let output = exec(&["--cgroup", "sub"]);
+    assert!(output.stdout.trim_end().ends_with("/sub"), "{output}");
     let update = ["update", "--pids-limit", "43", bundle.id()];
     as_user(sandbox.runtime()).args(update).output().succeeds();
     assert_eq!(file(&scope, "pids.max"), "43");

@@ -4,7 +4,8 @@
 //! the cgroup it is attached to. It returns 1 to allow and 0 to refuse; all programs on the way to the root must
 //! allow.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -15,6 +16,7 @@ const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
 const PROG_DETACH: libc::c_int = 9;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
 
 const TYPE_CGROUP_DEVICE: u32 = 15;
@@ -31,6 +33,9 @@ const ATTEMPTS: usize = 30;
 
 /// The bytes of verifier log that are kept for the error.
 const LOG_SIZE: usize = 64 << 10;
+
+/// The longest name of a program, with the NUL byte at its end.
+const NAME_SIZE: usize = 16;
 
 /// One eBPF instruction as the kernel reads it (`struct bpf_insn`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +69,9 @@ struct LoadAttributes {
     log_level: u32,
     log_size: u32,
     log_buffer: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; NAME_SIZE],
 }
 
 #[repr(C)]
@@ -73,6 +81,51 @@ struct AttachAttributes {
     attach_type: u32,
     flags: u32,
     replaced: u32,
+}
+
+#[repr(C)]
+struct InfoAttributes {
+    program: u32,
+    info_size: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_prog_info`. What the kernel would write elsewhere has a length of 0.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    program_type: u32,
+    id: u32,
+    tag: [u8; 8],
+    lengths: [u32; 2],
+    places: [u64; 2],
+    load_time: u64,
+    maker: u32,
+    map_count: u32,
+    maps: u64,
+    name: [u8; NAME_SIZE],
+}
+
+/// What tells a program from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    name: [u8; NAME_SIZE],
+    /// The kernel's digest of its instructions.
+    pub tag: [u8; 8],
+}
+
+impl Identity {
+    /// Tells whether the program was loaded with this name.
+    pub fn is_called(&self, name: &CStr) -> bool {
+        self.name == padded(name)
+    }
+}
+
+fn padded(name: &CStr) -> [u8; NAME_SIZE] {
+    let mut padded = [0; NAME_SIZE];
+    let length = name.count_bytes().min(NAME_SIZE - 1);
+    padded[..length].copy_from_slice(&name.to_bytes()[..length]);
+    padded
 }
 
 /// The fields behind `count` are not used, but Linux 6.17 to 7.1 write the last one whatever size they are told.
@@ -94,20 +147,22 @@ struct QueryAttributes {
 
 /// Loads a device program, naming no GPL-only helper; see bpf(2), BPF_PROG_LOAD.
 ///
+/// Of the name, of letters, digits, `_` and `.`, 15 bytes are kept.
+///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN (or CAP_BPF), and before Linux 5.11 when RLIMIT_MEMLOCK is too small; EACCES or
 /// EINVAL when the verifier refuses, with the end of its log in the error.
-pub fn load_device_program(instructions: &[Instruction]) -> Result<OwnedFd> {
-    match load(instructions, &mut []) {
+pub fn load_device_program(name: &CStr, instructions: &[Instruction]) -> Result<OwnedFd> {
+    match load(name, instructions, &mut []) {
         Err(errno @ (Errno::ACCESS | Errno::INVAL)) => {
             let mut log = vec![0_u8; LOG_SIZE];
-            load(instructions, &mut log).map_err(|_| refused(instructions, &log, errno))
+            load(name, instructions, &mut log).map_err(|_| refused(instructions, &log, errno))
         }
         result => result.call(|| format!("bpf(PROG_LOAD, {} instructions)", instructions.len())),
     }
 }
 
-fn load(instructions: &[Instruction], log: &mut [u8]) -> std::result::Result<OwnedFd, Errno> {
+fn load(name: &CStr, instructions: &[Instruction], log: &mut [u8]) -> std::result::Result<OwnedFd, Errno> {
     let attributes = LoadAttributes {
         program_type: TYPE_CGROUP_DEVICE,
         instruction_count: u32::try_from(instructions.len()).map_err(|_| Errno::TOOBIG)?,
@@ -116,6 +171,9 @@ fn load(instructions: &[Instruction], log: &mut [u8]) -> std::result::Result<Own
         log_level: u32::from(!log.is_empty()),
         log_size: u32::try_from(log.len()).map_err(|_| Errno::TOOBIG)?,
         log_buffer: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
+        kernel_version: 0,
+        flags: 0,
+        name: padded(name),
     };
     for _ in 0..ATTEMPTS {
         // SAFETY: the pointers in the attributes are to the live instructions, a static string and the exclusively
@@ -145,11 +203,11 @@ fn refused(instructions: &[Instruction], log: &[u8], errno: Errno) -> Error {
 pub fn attach_device(cgroup: impl AsFd, program: &OwnedFd, how: Attach<'_>) -> Result<()> {
     let (flags, replaced) = match how {
         Attach::Beside => (ALLOW_MULTI, 0),
-        Attach::Replacing(old) => (ALLOW_MULTI | REPLACE, number(old)),
+        Attach::Replacing(old) => (ALLOW_MULTI | REPLACE, number(old.as_fd())),
     };
     let attributes = AttachAttributes {
-        target: number(cgroup),
-        program: number(program),
+        target: number(cgroup.as_fd()),
+        program: number(program.as_fd()),
         attach_type: ATTACH_CGROUP_DEVICE,
         flags,
         replaced,
@@ -164,8 +222,8 @@ pub fn attach_device(cgroup: impl AsFd, program: &OwnedFd, how: Attach<'_>) -> R
 /// ENOENT when it is not attached.
 pub fn detach_device(cgroup: impl AsFd, program: &OwnedFd) -> Result<()> {
     let attributes = AttachAttributes {
-        target: number(cgroup),
-        program: number(program),
+        target: number(cgroup.as_fd()),
+        program: number(program.as_fd()),
         attach_type: ATTACH_CGROUP_DEVICE,
         flags: 0,
         replaced: 0,
@@ -181,7 +239,7 @@ pub fn detach_device(cgroup: impl AsFd, program: &OwnedFd) -> Result<()> {
 pub fn attached_device_programs(cgroup: impl AsFd) -> Result<Vec<u32>> {
     let mut ids = [0_u32; PROGRAMS_MAX];
     let mut attributes = QueryAttributes {
-        target: number(cgroup),
+        target: number(cgroup.as_fd()),
         attach_type: ATTACH_CGROUP_DEVICE,
         program_ids: ids.as_mut_ptr() as u64,
         count: PROGRAMS_MAX as u32,
@@ -202,9 +260,26 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd> {
     unsafe { bpf(PROG_GET_FD_BY_ID, &id) }.map(owned).call(|| format!("bpf(PROG_GET_FD_BY_ID, {id})"))
 }
 
-fn number(fd: impl AsFd) -> u32 {
+/// Asks who a loaded program is; see bpf(2), BPF_OBJ_GET_INFO_BY_FD.
+///
+/// # Errors
+/// EBADF for what is no program.
+pub fn identify(program: &OwnedFd) -> Result<Identity> {
+    let mut info = Info::default();
+    let attributes = InfoAttributes {
+        program: number(program.as_fd()),
+        info_size: size_of::<Info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    // SAFETY: the pointer is to the live structure, of which the size is told; all lengths in it are 0, so that the
+    // kernel follows no other pointer.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &attributes) }.map(drop).call(|| "bpf(OBJ_GET_INFO_BY_FD)")?;
+    Ok(Identity { name: info.name, tag: info.tag })
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
     // An open descriptor is never negative.
-    fd.as_fd().as_raw_fd() as u32
+    fd.as_raw_fd() as u32
 }
 
 /// # Safety
@@ -250,6 +325,8 @@ mod tests {
     fn an_instruction_has_the_layout_of_the_kernel() {
         assert_eq!(size_of::<Instruction>(), 8);
         assert_eq!(size_of::<QueryAttributes>(), 64);
+        assert_eq!(size_of::<LoadAttributes>(), 64);
+        assert_eq!((std::mem::offset_of!(Info, name), size_of::<Info>()), (64, 80));
     }
 
     #[test]
@@ -258,7 +335,7 @@ mod tests {
             return;
         }
         // `exit` without a value in r0.
-        let error = load_device_program(&[instruction(0x95, 0, 0)]).unwrap_err();
+        let error = load_device_program(c"x", &[instruction(0x95, 0, 0)]).unwrap_err();
         assert!(error.to_string().contains("R0 !read_ok"), "the error shows the verifier's log: {error}");
     }
 
@@ -267,7 +344,15 @@ mod tests {
         if !may_load() {
             return;
         }
-        load_device_program(&[instruction(0xb7, 0, 1), instruction(0x95, 0, 0)])
-            .expect("r0 = 1; exit is a valid program");
+        let allow = [instruction(0xb7, 0, 1), instruction(0x95, 0, 0)];
+        let deny = [instruction(0xb7, 0, 0), instruction(0x95, 0, 0)];
+        let load = |name, program| {
+            let program = load_device_program(name, program).expect("r0 = number; exit is a valid program");
+            identify(&program).expect("a program can be asked about")
+        };
+        let [one, same, other] =
+            [(c"one", &allow), (c"another", &allow), (c"one", &deny)].map(|(n, p)| load(n, p));
+        assert!(one.is_called(c"one") && same.is_called(c"another") && !same.is_called(c"one"));
+        assert!(one.tag == same.tag && one.tag != other.tag, "the tag tells of the instructions");
     }
 }

@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &["crates/cgroup", "crates/runtime", "crates/sys", "cr
 const CORE: &[&str] = &[
     "cgroup::real",
     "runtime::cgroups",
+    "runtime::delegation",
     "runtime::exec::",
     "runtime::lifecycle",
     "runtime::rootfs",

@@ -22,6 +22,27 @@ pub(crate) fn apply(dir: &Dir, policy: &Policy) -> Result<()> {
         .try_for_each(|(nodes, access)| dir.write_to(&file, list, &format!("{} {access}", line(nodes))))
 }
 
+/// Changes the rules of a cgroup in use, in an order in which nothing is denied meanwhile that is allowed before and
+/// after.
+pub(crate) fn change(dir: &Dir, policy: &Policy) -> Result<()> {
+    let list = dir.read("devices.list")?;
+    let now: Option<Vec<&str>> =
+        list.lines().map(|line| Some(line).filter(|line| !line.starts_with('a'))).collect();
+    let (Some(now), Default::Deny) = (now, policy.default) else { return apply(dir, policy) };
+    let wanted = |what: &str| policy.exceptions.iter().find(|(nodes, _)| line(nodes) == what);
+    for (nodes, access) in &policy.exceptions {
+        dir.write("devices.allow", &format!("{} {access}", line(nodes)))?;
+    }
+    for (what, access) in now.into_iter().filter_map(|line| line.rsplit_once(' ')) {
+        let kept = wanted(what).map(|(_, access)| access.to_string()).unwrap_or_default();
+        let gone: String = access.chars().filter(|letter| !kept.contains(*letter)).collect();
+        if !gone.is_empty() {
+            dir.write("devices.deny", &format!("{what} {gone}"))?;
+        }
+    }
+    Ok(())
+}
+
 fn line(nodes: &Nodes) -> String {
     let kind = match nodes.kind {
         Kind::Char => 'c',

@@ -9,7 +9,7 @@ use bulkhead_sys::bpf::{self, Attach, Instruction};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Access, Default, Kind, Nodes, Policy};
+use super::{Access, Default, Kind, Nodes, Policy, Rules};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
@@ -108,6 +108,9 @@ fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instr
     Instruction { code, registers: from << 4 | to, offset, immediate }
 }
 
+/// By this name our programs are told from those of others.
+const NAME: &std::ffi::CStr = c"bulkhead_device";
+
 /// Whether a cgroup can have programs from an earlier life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum History {
@@ -115,48 +118,71 @@ pub(crate) enum History {
     Reused,
 }
 
-/// Sets the policy of a cgroup in place of the one that it has.
+/// Sets the policy of a cgroup in place of the one that it has. Programs of others stay, and all must allow.
 pub(crate) fn apply(dir: &Dir, policy: &Policy, history: History) -> Result<()> {
     let failed = |source| Error::System { cgroup: dir.path().to_owned(), source };
-    let program = load(&compile(policy)).map_err(failed)?;
-    let old: Vec<OwnedFd> = match history {
+    let old = match history {
         History::New => Vec::new(),
-        History::Reused => attached(dir).map_err(failed)?,
+        History::Reused => attached(dir).map_err(failed)?.own,
     };
-    if let [old] = old.as_slice() {
-        match bpf::attach_device(dir.fd(), &program, Attach::Replacing(old)) {
-            Err(error) if error.errno() == Errno::INVAL => {} // before Linux 5.6
-            result => return result.map_err(failed),
-        }
-    }
-    bpf::attach_device(dir.fd(), &program, Attach::Beside).map_err(failed)?;
-    old.iter().try_for_each(|old| bpf::detach_device(dir.fd(), old)).map_err(failed)
+    replace(dir, policy, &old).map_err(failed)
 }
 
-fn attached(dir: &Dir) -> bulkhead_sys::Result<Vec<OwnedFd>> {
-    let mut programs = Vec::new();
+/// Changes the policy of a cgroup in use.
+pub(crate) fn change(dir: &Dir, policy: &Policy) -> Result<Rules> {
+    let failed = |source| Error::System { cgroup: dir.path().to_owned(), source };
+    let attached = attached(dir).map_err(failed)?;
+    if attached.own.is_empty() && attached.others > 0 {
+        return Ok(Rules::OfOthers);
+    }
+    replace(dir, policy, &attached.own).map_err(failed)?;
+    Ok(Rules::Set)
+}
+
+fn replace(dir: &Dir, policy: &Policy, old: &[OwnedFd]) -> bulkhead_sys::Result<()> {
+    let program = load(&compile(policy))?;
+    if let [old] = old {
+        match bpf::attach_device(dir.fd(), &program, Attach::Replacing(old)) {
+            Err(error) if error.errno() == Errno::INVAL => {} // before Linux 5.6
+            result => return result,
+        }
+    }
+    bpf::attach_device(dir.fd(), &program, Attach::Beside)?;
+    old.iter().try_for_each(|old| bpf::detach_device(dir.fd(), old))
+}
+
+/// The programs of a cgroup.
+#[derive(Default)]
+struct Attached {
+    own: Vec<OwnedFd>,
+    others: usize,
+}
+
+fn attached(dir: &Dir) -> bulkhead_sys::Result<Attached> {
+    let mut found = Attached::default();
     for id in bpf::attached_device_programs(dir.fd())? {
         match bpf::program_by_id(id) {
-            Ok(program) => programs.push(program),
+            Ok(program) if bpf::identify(&program)?.is_called(NAME) => found.own.push(program),
+            Ok(_) => found.others += 1,
             // It went away, or a security module hides it. It can only restrict further, so it may stay.
             Err(error) if matches!(error.errno(), Errno::NOENT | Errno::PERM | Errno::ACCESS) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(programs)
+    Ok(found)
 }
 
 /// Loads the program. Before Linux 5.11 it counts against RLIMIT_MEMLOCK, which is lifted only where that fails and
 /// put back, because the container inherits it.
 fn load(program: &[Instruction]) -> bulkhead_sys::Result<OwnedFd> {
-    match bpf::load_device_program(program) {
+    match bpf::load_device_program(NAME, program) {
         Err(error) if error.errno() == Errno::PERM => {
             let before = getrlimit(Resource::Memlock);
             let lifted = Rlimit { current: None, maximum: None };
             if setrlimit(Resource::Memlock, lifted).is_err() {
                 return Err(error);
             }
-            let result = bpf::load_device_program(program);
+            let result = bpf::load_device_program(NAME, program);
             setrlimit(Resource::Memlock, before)
                 .map_err(|errno| bulkhead_sys::Error::new("setrlimit(MEMLOCK)", errno))?;
             result
@@ -222,7 +248,7 @@ mod tests {
         requires!(is_root(), "loading a device program needs root");
         for rules in POLICIES {
             let program = compile(&fold(rules).unwrap());
-            bpf::load_device_program(&program).unwrap_or_else(|error| panic!("{rules:?}: {error}"));
+            bpf::load_device_program(NAME, &program).unwrap_or_else(|error| panic!("{rules:?}: {error}"));
         }
     }
 }

@@ -54,8 +54,6 @@ fn as_nobody() {
     cgroup.remove().unwrap();
 
     let error = create(r#"{"pids": {"limit": 5}}"#, Need::IfPermitted).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cannot set pids.max: the container has no pids cgroup, for lack of rights to make one"
-    );
+    let told = "cannot set pids.max: the container has no pids cgroup, for lack of rights to make one";
+    assert!(error.to_string().starts_with(told), "{error}");
 }

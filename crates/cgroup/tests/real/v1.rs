@@ -256,3 +256,29 @@ fn throttles_name_a_device_of_the_machine() {
     assert_eq!(file(&cgroup.record(), "blkio", "blkio.throttle.read_bps_device"), "", "0 lifts it");
     cgroup.remove().unwrap();
 }
+
+#[test]
+fn other_device_rules_change_only_what_differs() {
+    let Some(mut scratch) = Scratch::with_v1() else { return };
+    let device = Device::new();
+    let cgroup = scratch.create("{}").unwrap();
+    let list = || file(&cgroup.record(), "devices", "devices.list");
+    let before = list();
+    assert_eq!(device.open_in(&mut scratch, Some(&cgroup)), Some(4), "the kernel log is denied");
+    for (rules, change) in [
+        (r#"[{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rw"}]"#, "c 1:11 rw"),
+        (r#"[{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]"#, "c 1:11 r"),
+        (r#"[{"allow": true, "access": "rwm"}]"#, "a *:* rwm"),
+        (r#"[{"allow": false, "access": "rwm"}]"#, ""),
+    ] {
+        let plan = scratch.update(&format!(r#"{{"devices": {rules}}}"#));
+        cgroup.change_devices(plan.devices().unwrap()).unwrap();
+        let now = list();
+        let mut new = now.lines().filter(|line| !before.contains(line));
+        assert_eq!((new.next().unwrap_or_default(), new.next()), (change, None), "{rules}");
+        let missing = before.lines().filter(|line| !now.contains(line)).count();
+        assert!(missing == 0 || change.starts_with('a'), "{rules}: {now}");
+        let opens = if change.is_empty() { Some(4) } else { Some(0) };
+        assert_eq!(device.open_in(&mut scratch, Some(&cgroup)), opens, "{rules}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bulkhead_cgroup::devices::Rules;
 use bulkhead_cgroup::{Cgroup, Devices, Doors, Error, Freezer, Need, SubCgroups};
 
 use crate::scratch::{Device, Scratch, eventually};
@@ -135,4 +136,127 @@ fn trouble_other_than_lacking_rights_is_never_passed_over() {
     let error = Cgroup::create(&places, &record, &plan, Need::IfPermitted).unwrap_err();
     assert_eq!(error.errno(), Some(rustix::io::Errno::AGAIN), "{error}");
     assert!(scratch.left().is_empty());
+}
+
+/// A device program of somebody else's, which allows everything, attached to a cgroup as long as that lives.
+fn foreign(directory: &str) -> u32 {
+    use bulkhead_sys::bpf::{
+        Attach, Instruction, attach_device, attached_device_programs, load_device_program,
+    };
+    let allow = [(0xb7, 1), (0x95, 0)].map(|(code, immediate)| Instruction {
+        code,
+        registers: 0,
+        offset: 0,
+        immediate,
+    });
+    let program = load_device_program(c"somebody_else", &allow).unwrap();
+    let directory = std::fs::File::open(directory).unwrap();
+    let before = attached_device_programs(&directory).unwrap();
+    attach_device(&directory, &program, Attach::Beside).unwrap();
+    let now = attached_device_programs(&directory).unwrap();
+    now.into_iter().find(|id| !before.contains(id)).unwrap()
+}
+
+fn attached(directory: &str) -> Vec<u32> {
+    bulkhead_sys::bpf::attached_device_programs(std::fs::File::open(directory).unwrap()).unwrap()
+}
+
+const KERNEL_LOG: &str =
+    r#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rw"}]}"#;
+
+#[test]
+fn other_rules_take_the_place_of_the_old_ones_beside_foreign_programs() {
+    let Some(mut scratch) = Scratch::with_v2() else { return };
+    let device = Device::new();
+    let cgroup = scratch.create("{}").unwrap();
+    let directory = cgroup.paths()[""].clone();
+    let [first] = attached(&directory)[..] else { panic!("one program is attached") };
+    let foreign = foreign(&directory);
+    assert_eq!(device.open_in(&mut scratch, Some(&cgroup)), Some(4), "the kernel log is denied");
+
+    let plan = scratch.update(KERNEL_LOG);
+    assert_eq!(cgroup.change_devices(plan.devices().unwrap()).unwrap(), Rules::Set);
+    let now = attached(&directory);
+    assert!(now.len() == 2 && now.contains(&foreign), "the foreign program stays: {now:?}");
+    assert!(!now.contains(&first), "ours is another one: {now:?}");
+    assert_eq!(device.open_in(&mut scratch, Some(&cgroup)), Some(0), "the new rules allow it");
+
+    let plan = scratch.update(r#"{"devices": [{"allow": false, "access": "rwm"}]}"#);
+    cgroup.change_devices(plan.devices().unwrap()).unwrap();
+    assert_eq!(attached(&directory).len(), 2, "they do not stack up");
+    assert_eq!(device.open_in(&mut scratch, Some(&cgroup)), Some(4), "and are as strict as before");
+}
+
+#[test]
+fn a_program_that_took_the_place_of_ours_is_left_alone() {
+    let Some(scratch) = Scratch::with_v2() else { return };
+    let cgroup = scratch.create("{}").unwrap();
+    let directory = cgroup.paths()[""].clone();
+    let [own] = attached(&directory)[..] else { panic!("one program is attached") };
+    let foreign = foreign(&directory);
+    let own = bulkhead_sys::bpf::program_by_id(own).unwrap();
+    bulkhead_sys::bpf::detach_device(std::fs::File::open(&directory).unwrap(), &own).unwrap();
+    let plan = scratch.update(KERNEL_LOG);
+    assert_eq!(cgroup.change_devices(plan.devices().unwrap()).unwrap(), Rules::OfOthers);
+    assert_eq!(attached(&directory), [foreign]);
+}
+
+#[test]
+fn a_directory_that_is_used_again_keeps_foreign_programs() {
+    let Some(scratch) = Scratch::with_v2() else { return };
+    let cgroup = scratch.create("{}").unwrap();
+    let directory = cgroup.paths()[""].clone();
+    let foreign = foreign(&directory);
+    let again = scratch.create(KERNEL_LOG).unwrap();
+    assert_eq!(again.paths()[""], directory);
+    let now = attached(&directory);
+    assert!(now.len() == 2 && now.contains(&foreign), "ours is replaced, the other stays: {now:?}");
+}
+
+/// Makes a directory above the container's that is of a kind, and returns the container's cgroup in it.
+fn below_a_threaded(scratch: &Scratch, kind: &str) -> Cgroup {
+    let top = Path::new(&scratch.places().paths()[""]).parent().unwrap().to_owned();
+    std::fs::create_dir_all(top.join("x")).unwrap();
+    // Whoever has a threaded child is the domain of its threads.
+    let threaded = if kind == "threaded" { top.clone() } else { top.join("x") };
+    std::fs::write(threaded.join("cgroup.type"), "threaded").unwrap();
+    assert_eq!(std::fs::read_to_string(top.join("cgroup.type")).unwrap().trim(), kind);
+    scratch.create("{}").unwrap()
+}
+
+#[test]
+fn a_container_lives_in_a_threaded_cgroup_where_its_parent_is_one() {
+    for kind in ["threaded", "domain threaded"] {
+        let Some(mut scratch) = Scratch::with_v2() else { return };
+        let cgroup = below_a_threaded(&scratch, kind);
+        let directory = cgroup.paths()[""].clone();
+        let own = std::fs::read_to_string(Path::new(&directory).join("cgroup.type")).unwrap();
+        assert_eq!(own.trim(), "threaded", "below one that is {kind}");
+        assert!(cgroup.joiner(Doors::OpenedByParent).unwrap().into_cgroup_fd().is_some());
+        let pid = scratch.spawn_in(&cgroup, "exec sleep 600");
+        assert_eq!(cgroup.procs().unwrap(), [pid]);
+        cgroup.kill_all(9).unwrap();
+        scratch.reap();
+        eventually("the cgroup is empty", || cgroup.is_empty().unwrap());
+        cgroup.remove().unwrap();
+    }
+}
+
+#[test]
+fn a_process_in_threaded_sub_cgroups_is_listed_once() {
+    let Some(mut scratch) = Scratch::with_v2() else { return };
+    let cgroup = scratch.create("{}").unwrap();
+    let sub = Path::new(&cgroup.paths()[""]).join("sub");
+    std::fs::create_dir(&sub).unwrap();
+    std::fs::write(sub.join("cgroup.type"), "threaded").unwrap();
+    let first = scratch.spawn_in(&cgroup, "exec sleep 600");
+    let second = scratch.spawn_in(&cgroup, "exec sleep 600");
+    std::fs::write(sub.join("cgroup.threads"), second.to_string()).unwrap();
+    let mut pids = cgroup.procs().unwrap();
+    pids.sort_unstable();
+    assert_eq!(pids, [first.min(second), first.max(second)]);
+    cgroup.kill_all(9).unwrap();
+    scratch.reap();
+    eventually("the cgroup is empty", || cgroup.is_empty().unwrap());
+    std::fs::remove_dir(sub).unwrap();
 }

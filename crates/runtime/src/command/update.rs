@@ -3,19 +3,21 @@
 use crate::exit::ExitCode;
 use std::io::Read;
 
+use bulkhead_cgroup::devices::Rules;
 use bulkhead_cgroup::{Host, Plan};
 use bulkhead_spec::{BlockIoResources, CpuResources, MemoryResources, PidsResources, Resources};
 
 use crate::cli::{Global, Limits, NewLimits, UpdateOptions};
 use crate::container::Container;
 use crate::error::{Doing, Error, Result};
+use crate::host::Rights;
 use crate::log::Log;
 use crate::{lifecycle, root};
 
 /// The longest document that is read. What takes longer is no list of limits.
 const LONGEST: u64 = 1 << 20;
 
-/// Changes the limits of a container. What is not mentioned stays as it is; device rules always do.
+/// Changes the limits of a container. What is not mentioned stays as it is.
 ///
 /// # Errors
 /// A container that is not running, a document that cannot be read, a limit that cannot be set. All limits are
@@ -38,8 +40,19 @@ pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<Exi
     for warning in plan.warnings() {
         log.warn(warning);
     }
-    for warning in container.cgroup().update(&plan)? {
+    let cgroup = container.cgroup();
+    for warning in cgroup.update(&plan)? {
         log.warn(&warning);
+    }
+    match plan.devices() {
+        // As when it was made: such a container has no rules.
+        Some(_) if Rights::of_caller()? == Rights::Unprivileged => {
+            log.warn("the device rules are ignored: setting any takes the host's root");
+        }
+        Some(policy) if cgroup.change_devices(policy)? == Rules::OfOthers => {
+            log.warn("the device rules stay: a program of somebody else has taken the place of those that were set");
+        }
+        _ => {}
     }
     Ok(ExitCode::SUCCESS)
 }

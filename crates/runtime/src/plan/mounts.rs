@@ -3,11 +3,11 @@
 use std::path::{Component, Path, PathBuf};
 
 use bulkhead_spec::DeviceType;
-use bulkhead_sys::mount::{Propagation, Reach};
+use bulkhead_sys::mount::{Propagation, Reach, attribute};
 use bulkhead_sys::namespace::Kind;
 
 use super::mount_options::{self, Change, Options};
-use super::namespaces::{IdMaps, Namespaces};
+use super::namespaces::{IdMaps, Namespaces, host_id};
 use super::process::id;
 use crate::error::{Error, Result};
 
@@ -155,9 +155,30 @@ fn one(mount: &bulkhead_spec::Mount, bundle: &Path, namespaces: &Namespaces, poi
             "a mount that is not a bind mount needs a type",
         ));
     } else {
+        owners_are_mapped(&options, namespaces, pointer)?;
         filesystem(kind, mount, options, pointer)?
     };
     Ok(Mount { destination, source, attributes, recursive, propagation })
+}
+
+/// Refuses a file system for somebody whom the container's user namespace does not have: the kernel would only say that
+/// something is invalid. `gid=5` of devpts is the usual case.
+fn owners_are_mapped(options: &Options, namespaces: &Namespaces, pointer: &str) -> Result<()> {
+    let Some(maps) = namespaces.maps() else { return Ok(()) };
+    for (key, value) in &options.data {
+        let list = match key.as_str() {
+            "uid" => &maps.uids,
+            "gid" => &maps.gids,
+            _ => continue,
+        };
+        let Some(id) = value.as_deref().and_then(|value| value.parse().ok()) else { continue };
+        if host_id(list, id).is_none() {
+            let reason =
+                format!("{key}={id} is not mapped in the container's user namespace; leave the option out");
+            return Err(Error::invalid(format!("{pointer}/options"), reason));
+        }
+    }
+    Ok(())
 }
 
 fn filesystem(kind: &str, mount: &bulkhead_spec::Mount, options: Options, pointer: &str) -> Result<Source> {
@@ -234,6 +255,15 @@ fn idmap(
         }
     };
     Ok(Some(IdMap { by, reach }))
+}
+
+/// Tells whether the container can write to its control groups where it looks for them.
+///
+/// The last mount at that place counts; one that is not plainly writable is taken for closed.
+pub fn cgroups_are_writable(mounts: &[Mount]) -> bool {
+    let last = mounts.iter().rfind(|mount| mount.destination == Path::new("/sys/fs/cgroup"));
+    let closed = |mount: &Mount| (mount.attributes.set | mount.recursive.set) & attribute::RDONLY != 0;
+    last.is_some_and(|mount| mount.source == Source::Cgroup && !closed(mount))
 }
 
 /// Decides the device nodes: the default ones, then the configured ones, which replace them.
