@@ -153,7 +153,8 @@ fn refusal(name: &CStr, errno: Errno) -> Error {
     let reason = match errno {
         Errno::NOENT if !name.contains('/') => "executable file not found in $PATH".to_owned(),
         Errno::NOENT => "no such file or directory".to_owned(),
-        Errno::ISDIR => "is a directory".to_owned(),
+        // What execve(2) says of it too: docker and podman turn "permission denied" into exit code 126.
+        Errno::ISDIR => "is a directory: permission denied".to_owned(),
         Errno::ACCESS => "permission denied (is it executable for this user?)".to_owned(),
         errno => bulkhead_sys::Error::new("", errno).text(),
     };

@@ -206,7 +206,7 @@ fn a_program_that_cannot_be_executed_is_refused() {
         ("missing", "no-such-program", "executable file not found in $PATH"),
         ("path", "/no/such/program", "no such file or directory"),
         ("plain", "/etc/passwd", "permission denied"),
-        ("directory", "/etc", "is a directory"),
+        ("directory", "/etc", "is a directory: permission denied"),
     ] {
         refused(&sandbox, &sandbox.bundle(short).args([program]), words);
     }

@@ -209,7 +209,7 @@ fn what_exec_cannot_do_is_255_and_a_sentence() {
         ("no-such-program", "executable file not found in $PATH"),
         ("/no/such/program", "no such file or directory"),
         ("/etc/plain", "permission denied"),
-        ("/etc", "is a directory"),
+        ("/etc", "is a directory: permission denied"),
         ("/bin/alien", "exec format error"),
     ] {
         sandbox.exec(&bundle, [program]).output().exits_with(255).complains(words);

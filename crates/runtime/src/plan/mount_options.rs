@@ -73,6 +73,8 @@ pub fn parse(options: &[String]) -> Options {
 
 fn apply(parsed: &mut Options, option: &str) {
     match option {
+        // podman writes one with --systemd=always; mount(2) ignores what stands between two commas, fsconfig(2) not.
+        "" => {}
         "bind" => parsed.bind = parsed.bind.or(Some(Reach::Mount)),
         "rbind" => parsed.bind = Some(Reach::Tree),
         "remount" => parsed.remount = true,
@@ -235,6 +237,12 @@ mod tests {
             parsed("ro,nosuid,rw").attributes,
             Change { set: attribute::NOSUID, clear: attribute::RDONLY }
         );
+    }
+
+    #[test]
+    fn an_empty_word_is_none() {
+        assert_eq!(parsed(""), Options::default());
+        assert_eq!(parsed("size=1m,,").data, vec![("size".to_owned(), Some("1m".to_owned()))]);
     }
 
     #[test]
