@@ -27,10 +27,22 @@ pub(crate) struct Birth {
     first: Vec<(Kind, OwnedFd)>,
     /// A pid namespace to be born into.
     pid: Option<OwnedFd>,
+    /// Whether the runtime has to return from there.
+    afterwards: Afterwards,
     /// A user namespace to be born into, which takes a process in between.
     user: Option<OwnedFd>,
     /// A new time namespace with offsets.
     time: Time,
+}
+
+/// What the runtime does when the process is born.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    /// It may make others, hooks and helpers, which belong to its own pid namespace.
+    #[default]
+    MakesMore,
+    /// It makes none.
+    MakesNone,
 }
 
 /// Who makes a time namespace with offsets, which can be set only while nobody is in it.
@@ -111,7 +123,7 @@ impl Birth {
     /// Describes a process that joins a container: it is born into the pid namespace, and as an ordinary user also
     /// into the user namespace, which gives the right to the others.
     pub(crate) fn into_container(pid: Option<OwnedFd>, user: Option<OwnedFd>) -> Self {
-        Self { pid, user, ..Self::default() }
+        Self { pid, user, afterwards: Afterwards::MakesNone, ..Self::default() }
     }
 
     /// Tells whether the child makes its time namespace itself, and sets the offsets.
@@ -150,7 +162,14 @@ impl Birth {
         if self.user.is_some() || !self.first.is_empty() {
             return self.clone_inside(work, parents);
         }
-        let own_pid = self.pid.as_ref().map(|_| own_namespace(Kind::Pid)).transpose()?;
+        let own_pid = match (&self.pid, self.afterwards) {
+            (Some(_), Afterwards::MakesMore) => Some(own_namespace(Kind::Pid)?),
+            _ => None,
+        };
+        // Who is root of a user namespace only, as an engine of an ordinary user is, would come in but never back.
+        if own_pid.as_ref().is_some_and(|own| namespace::join(own.as_fd(), Kind::Pid).is_err()) {
+            return self.clone_inside(work, parents);
+        }
         self.enter_pid_namespace()?;
         let child = self.clone(work, parents, Relation::Child)?;
         // Hooks and helpers belong to the runtime's own namespace again.

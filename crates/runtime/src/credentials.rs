@@ -139,11 +139,25 @@ fn drop_bounding(keep: Capabilities) -> Result<Capabilities> {
 
 fn set_identity(process: &Process, groups_denied: bool) -> Result<()> {
     let user = &process.user;
-    if !groups_denied || !user.groups.is_empty() {
-        sys_credentials::set_groups(&user.groups).doing(|| "set /process/user/additionalGids")?;
+    // podman also lists the group that the process has anyway.
+    let adds_none = user.groups.iter().all(|&group| group == user.gid);
+    if !groups_denied || !adds_none {
+        match sys_credentials::set_groups(&user.groups) {
+            // Nobody in this user namespace could drop what it was made with.
+            Err(error) if error.errno() == Errno::PERM && adds_none && are_groups_denied() => {}
+            other => other.doing(|| "set /process/user/additionalGids")?,
+        }
     }
     sys_credentials::set_gid(user.gid).doing(|| "set /process/user/gid")?;
     sys_credentials::set_uid(user.uid).doing(|| "set /process/user/uid")
+}
+
+/// Asks whether setgroups(2) is denied in the user namespace that the runtime itself is in, as in that of an engine of
+/// a user with one id. Only then: a filter may forbid the call, too.
+fn are_groups_denied() -> bool {
+    Procfs::mount()
+        .and_then(|procfs| procfs.read_own("setgroups"))
+        .is_ok_and(|text| text.trim_ascii_end() == b"deny")
 }
 
 fn set_sets(sets: CapabilitySets) -> Result<()> {

@@ -49,6 +49,20 @@ impl Procfs {
             .doing(|| format!("write {value:?} to /proc/{}", name.display()))
     }
 
+    /// Reads a short file of the calling process, such as `setgroups`.
+    ///
+    /// # Errors
+    /// As open(2) and read(2); EXDEV when something is mounted over it.
+    pub(crate) fn read_own(&self, name: &str) -> Result<Vec<u8>> {
+        let own = rustix::process::getpid().as_raw_nonzero();
+        let file = path::open_on_mount(&self.0, &PathBuf::from(format!("{own}/{name}")), OFlags::RDONLY)
+            .doing(|| format!("open /proc/{own}/{name}"))?;
+        let mut text = vec![0; 64];
+        let length = rustix::io::read(&file, &mut text).doing(|| format!("read /proc/{own}/{name}"))?;
+        text.truncate(length);
+        Ok(text)
+    }
+
     /// Tells whether a file is there.
     pub(crate) fn has(&self, name: &Path) -> bool {
         path::open_on_mount(&self.0, name, OFlags::PATH).is_ok()

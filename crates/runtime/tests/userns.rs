@@ -221,3 +221,42 @@ fn a_container_without_a_root_of_its_own_is_set_up_by_its_first_user() {
     sandbox.run(&bundle).output().succeeds().prints("1000\n1000\n");
     assert_eq!(fs::metadata(bundle.rootfs().join("new")).unwrap().uid(), FIRST);
 }
+
+/// Engines of ordinary users run the runtime as root of a user namespace, in the pid namespace of the host.
+#[test]
+fn root_of_nothing_but_a_user_namespace_comes_into_pid_namespaces() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let plain = |short: &str| {
+        let bundle = sandbox.bundle(short).rootless(0, 0).without_namespace("user");
+        bundle.edit(|config| {
+            for maps in ["uidMappings", "gidMappings"] {
+                config["linux"][maps] = serde_json::Value::Null;
+            }
+        })
+    };
+    let first = plain("first").args(["sleep", "1000"]);
+    // It runs in the namespace of a process that the script learns when it runs.
+    let second = plain("second").script("cat /proc/1/comm").namespace_at("pid", "/run/testkit/pid-of-first");
+    let noted = second.directory().join("noted");
+    let hooked =
+        second.hook_script("createRuntime", &format!("readlink /proc/self/ns/pid >{}", noted.display()));
+    let script = "run() { \"$RUNTIME\" --root \"$STATE\" \"$@\"; }
+        trap 'run delete --force first; run delete --force second' EXIT
+        run run --detach --bundle \"$FIRST\" first </dev/null >/dev/null 2>&1
+        run exec first sh -c 'cat /proc/1/comm; exit 5' || echo $?
+        run exec --additional-gids 0 first echo own
+        run exec --additional-gids 1 first true 2>/dev/null || echo refused
+        pid=$(run state first | jq .pid)
+        sed -i \"s:/run/testkit/pid-of-first:/proc/$pid/ns/pid:\" \"$SECOND/config.json\"
+        run run --bundle \"$SECOND\" second";
+    let inside =
+        sandbox.command("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-euc", script]);
+    // In such a namespace setgroups(2) is denied, which a process without additional groups does not notice.
+    let inside = inside.env("RUNTIME", BULKRUN).env("STATE", sandbox.state_directory());
+    let inside = inside.env("FIRST", first.directory()).env("SECOND", hooked.directory());
+    inside.output().succeeds().prints("sleep\n5\nown\nrefused\nsleep\n");
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    let noted = fs::read_to_string(noted).unwrap();
+    assert_eq!(noted.trim(), own.to_str().unwrap(), "hooks stay where the runtime is");
+}
