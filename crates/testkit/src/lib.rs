@@ -39,6 +39,7 @@
 //! | a runtime on an old kernel | [`Sandbox::without_calls`], and the program `fake-enosys` |
 //! | a machine with cgroup v2 only | [`Sandbox::v2_only`] |
 //! | a runtime without root | [`Sandbox::as_user`], [`Bundle::rootless`] |
+//! | daemons, on a machine of their own | [`Sandbox::boot`] |
 //! | a runtime under another program | [`Sandbox::through`] |
 //! | a test in namespaces of its own | [`in_fresh_namespaces!`] |
 //! | a test that cannot run everywhere | [`requires!`], [`skip!`] |
@@ -66,6 +67,7 @@ pub mod faults;
 pub mod fresh;
 mod injection;
 mod leak;
+pub mod machine;
 pub mod mounts;
 mod name;
 mod process;
@@ -78,6 +80,7 @@ pub mod terminal;
 
 pub use bundle::Bundle;
 pub use leak::Leak;
+pub use machine::Machine;
 pub use run::{Output, Run, Running};
 pub use sandbox::{Sandbox, wait_until};
-pub use skip::{find_program, is_root};
+pub use skip::{cached, find_program, is_root};

@@ -195,6 +195,11 @@ impl Running {
         rustix::process::kill_process(pid, signal).or_fail(format_args!("signal {}", self.shown));
     }
 
+    /// Says whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        process::Process::read(self.pid().cast_signed()).is_none_or(|process| process.has_ended())
+    }
+
     /// Returns what it has written to standard output so far.
     pub fn stdout(&self) -> String {
         read(&self.capture.with_extension("stdout"))

@@ -45,6 +45,15 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| is_program(file))
 }
 
+/// Finds what `cargo xtask` has put into the cache: the directory of this name, if it is there and whole.
+pub fn cached(name: &str) -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("BULKHEAD_CACHE")
+        .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("bulkhead")))
+        .or_else(|| Some(absolute("HOME")?.join(".cache/bulkhead")))?;
+    Some(cache.join(name)).filter(|directory| directory.is_dir())
+}
+
 fn is_program(file: &Path) -> bool {
     rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
 }

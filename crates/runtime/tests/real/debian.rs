@@ -19,11 +19,7 @@ pub(crate) struct Debian {
 impl Debian {
     /// Looks for it where `cargo xtask` puts it.
     pub(crate) fn find() -> Option<Debian> {
-        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let cache = absolute("BULKHEAD_CACHE")
-            .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("bulkhead")))
-            .or_else(|| Some(absolute("HOME")?.join(".cache/bulkhead")))?;
-        let root = cache.join("debian/rootfs");
+        let root = bulkhead_testkit::cached("debian/rootfs")?;
         // Trees of older recipes lack it.
         root.join("srv/packages/Packages").is_file().then_some(Debian { root })
     }
