@@ -15,6 +15,7 @@ mod conformance;
 mod debian;
 mod demo;
 mod docker_like;
+mod engines;
 mod faults;
 mod fuzz;
 mod interrupt;
@@ -36,6 +37,7 @@ cargo xtask COMMAND
   conformance       run the suites of others against ours, runc and crun
   debian            make the Debian that tests run in containers, in the cache
   demo [-- COMMAND] run a command in a container made of this machine's own files
+  engines           unpack podman, docker and containerd, which tests run over bulkrun, into the cache
   faults            make every system call of the runtime its last, then fail
   fuzz [TARGET]…    give fuzzers more time, and count all that they had
   test [--yes]      install what tests need, then format, lint, tidy and all tests
@@ -77,6 +79,7 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
         Some("conformance") => conformance::run(parser),
         Some("debian") => debian::run(parser),
         Some("demo") => demo::run(parser),
+        Some("engines") => engines::run(parser),
         Some("faults") => faults::run(parser),
         Some("fuzz") => fuzz::run(parser),
         Some("peers") => peers::run(parser),

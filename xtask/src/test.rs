@@ -12,7 +12,7 @@ use lexopt::Parser;
 
 use self::count::{Count, Runner};
 use crate::packages::{self, Consent};
-use crate::{cache, debian, invoke, peers, vm, workspace};
+use crate::{cache, debian, engines, invoke, peers, vm, workspace};
 
 mod count;
 mod skips;
@@ -67,6 +67,9 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     }
     if let Err(error) = debian::ensure() {
         println!("no Debian to run in containers: {error:#}");
+    }
+    if let Err(error) = engines::ensure() {
+        println!("no engines to run over bulkrun: {error:#}");
     }
     let guests = vm::ensure();
     if let Err(error) = &guests {
