@@ -8,7 +8,6 @@ pub mod interpret;
 pub(crate) mod v1;
 pub(crate) mod v2;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use bulkhead_spec::{DeviceRule, DeviceRuleType};
@@ -17,7 +16,7 @@ use bulkhead_sys::bpf::Instruction;
 use crate::error::{Error, Result};
 
 /// The kind of a device node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A character device.
     Char,
@@ -70,7 +69,7 @@ impl fmt::Display for Access {
 }
 
 /// The nodes that an exception is about; `None` stands for all numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Nodes {
     pub(crate) kind: Kind,
     pub(crate) major: Option<u32>,
@@ -90,7 +89,8 @@ pub enum Default {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     pub(crate) default: Default,
-    pub(crate) exceptions: BTreeMap<Nodes, Access>,
+    /// In the order of the rules (config-linux.md, "Allowed Device list"), each about other nodes.
+    pub(crate) exceptions: Vec<(Nodes, Access)>,
 }
 
 /// What became of a change of the rules.
@@ -138,7 +138,7 @@ pub fn defaults() -> Vec<DeviceRule> {
 /// [`Error::Invalid`] for a rule without access or with numbers out of range, and for one that denies a part of what
 /// a wildcard before it allowed (or the reverse), which no v1 kernel can hold.
 pub(crate) fn policy(rules: &[DeviceRule]) -> Result<Policy> {
-    let mut policy = Policy { default: Default::Deny, exceptions: BTreeMap::new() };
+    let mut policy = Policy { default: Default::Deny, exceptions: Vec::new() };
     for (index, rule) in rules.iter().enumerate() {
         policy.apply(rule, &format!("/devices/{index}"))?;
     }
@@ -181,7 +181,7 @@ impl Policy {
         let kind = match rule.kind {
             None | Some(DeviceRuleType::All) => {
                 // The kernel's "a" is about every device and every access, whatever else the rule says.
-                *self = Self { default: verdict, exceptions: BTreeMap::new() };
+                *self = Self { default: verdict, exceptions: Vec::new() };
                 return Ok(());
             }
             Some(DeviceRuleType::Char) => Kind::Char,
@@ -195,8 +195,10 @@ impl Policy {
         if verdict == self.default {
             self.remove(nodes, access, place)
         } else {
-            let known = self.exceptions.entry(nodes).or_insert(Access(0));
-            *known = Access(known.0 | access.0);
+            match self.exceptions.iter_mut().find(|(known, _)| *known == nodes) {
+                Some((_, known)) => known.0 |= access.0,
+                None => self.exceptions.push((nodes, access)),
+            }
             Ok(())
         }
     }
@@ -204,13 +206,13 @@ impl Policy {
     /// Takes exceptions back: that of these nodes and those of some of them. The kernel of v1 silently ignores a hole in a
     /// wildcard, and narrower exceptions than the one it takes back; either would be a false sense of safety.
     fn remove(&mut self, nodes: Nodes, access: Access, place: &str) -> Result<()> {
-        let has_more = |(wide, known): (&Nodes, &Access)| {
+        let has_more = |(wide, known): &(Nodes, Access)| {
             *wide != nodes && wide.overlap(nodes) && !nodes.contain(*wide) && known.0 & access.0 != 0
         };
         if self.exceptions.iter().any(has_more) {
             return Err(Error::invalid(place, "cannot punch a hole into the wildcard rule before it"));
         }
-        self.exceptions.retain(|known, exception| {
+        self.exceptions.retain_mut(|(known, exception)| {
             if nodes.contain(*known) {
                 exception.0 &= !access.0;
             }
@@ -236,7 +238,7 @@ pub(crate) mod testing {
 
     /// Folds rules written as `allow c 1:3 rwm`, without the defaults.
     pub(crate) fn fold(rules: &[&str]) -> Result<Policy> {
-        let mut policy = Policy { default: Default::Deny, exceptions: BTreeMap::new() };
+        let mut policy = Policy { default: Default::Deny, exceptions: Vec::new() };
         for (index, text) in rules.iter().enumerate() {
             policy.apply(&rule(text), &format!("/devices/{index}"))?;
         }

@@ -62,6 +62,6 @@ mod tests {
         let policy = fold(&["allow b 8:* r", "allow c 1:3 rwm", "allow c *:* m"]).unwrap();
         let lines: Vec<String> =
             policy.exceptions.iter().map(|(nodes, access)| format!("{} {access}", line(nodes))).collect();
-        assert_eq!(lines, ["c *:* m", "c 1:3 rwm", "b 8:* r"]);
+        assert_eq!(lines, ["b 8:* r", "c 1:3 rwm", "c *:* m"]);
     }
 }
