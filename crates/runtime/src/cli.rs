@@ -25,6 +25,7 @@ pub use flag::{FirstOperand, Flag, Offer, Operands, Takes, Verb};
 
 use crate::id::ContainerId;
 use crate::log::{Format, Level};
+use crate::pattern::Pattern;
 use crate::signal::Signal;
 use build::Operated;
 use scan::{Typed, scan};
@@ -266,11 +267,20 @@ pub struct User {
     pub gid: Option<u32>,
 }
 
+/// What `kill` and `delete` are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Targets {
+    /// One container.
+    One(ContainerId),
+    /// Every container whose id matches.
+    Matching(Pattern),
+}
+
 /// The flags of `kill`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KillOptions {
-    /// The container.
-    pub id: ContainerId,
+    /// The container, or several.
+    pub targets: Targets,
     /// The signal.
     pub signal: Signal,
     /// Whether every process gets it.
@@ -280,8 +290,8 @@ pub struct KillOptions {
 /// The flags of `delete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteOptions {
-    /// The container.
-    pub id: ContainerId,
+    /// The container, or several.
+    pub targets: Targets,
     /// Whether it is killed first, and may be missing.
     pub force: bool,
 }

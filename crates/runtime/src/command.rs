@@ -5,13 +5,16 @@ pub mod update;
 
 use crate::exit::ExitCode;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use bulkhead_cgroup::systemd;
 use bulkhead_sys::process;
 
 use crate::activation::Passed;
 use crate::bundle::Bundle;
-use crate::cli::{CgroupManager, CreateOptions, DeleteOptions, Global, KillOptions, Rootless, RunOptions};
+use crate::cli::{
+    CgroupManager, CreateOptions, DeleteOptions, Global, KillOptions, Rootless, RunOptions, Targets,
+};
 use crate::container::{self, Container};
 use crate::error::{Doing, Error, Result};
 use crate::foreground::{self, Ward};
@@ -105,7 +108,7 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
 fn request<'a>(
     global: &Global,
     options: &'a CreateOptions,
-    state_root: &'a std::path::Path,
+    state_root: &'a Path,
     start: Start,
 ) -> Result<Request<'a>> {
     Ok(Request {
@@ -169,17 +172,47 @@ fn after_start(container: &Container) -> Result<()> {
 ///
 /// # Errors
 /// A container that is not running; the text is runc's, since engines look for it.
-pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
-    let container = Container::find(&root::resolve(global)?, &options.id)?;
+pub fn kill(global: &Global, options: &KillOptions, log: &Log) -> Result<ExitCode> {
+    each(global, &options.targets, log, &|root, id| kill_one(root, id, options))
+}
+
+/// Does something to one container, or to every one that matches, whatever becomes of the others.
+fn each(
+    global: &Global,
+    targets: &Targets,
+    log: &Log,
+    act: &dyn Fn(&Path, &ContainerId) -> Result<()>,
+) -> Result<ExitCode> {
+    let root = root::resolve(global)?;
+    let pattern = match targets {
+        Targets::One(id) => return act(&root, id).map(|()| ExitCode::SUCCESS),
+        Targets::Matching(pattern) => pattern,
+    };
+    let mut code = ExitCode::SUCCESS;
+    for id in crate::state::list(&root)?.iter().filter(|id| pattern.is_in(id.as_str())) {
+        match act(&root, id) {
+            // It ended its life by itself meanwhile.
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(error) => {
+                log.fatal(crate::error::chain(&error).join(": "));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn kill_one(root: &Path, id: &ContainerId, options: &KillOptions) -> Result<()> {
+    let container = Container::find(root, id)?;
     let number = options.signal.number();
     if options.all {
         container.cgroup().kill_all(number)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     if options.signal == Signal::KILL && container.stored()?.shares_pids() && container.has_processes()? {
         // Nobody dies with its first process.
         container.cgroup().kill_all(number)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let Some(pidfd) = container.pidfd()? else { return Err(Error::Usage("container not running".into())) };
     process::signal(&pidfd, number).doing(|| format!("send {} to the container", options.signal))?;
@@ -187,7 +220,7 @@ pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
         // A frozen process dies only once it may run.
         container.cgroup().thaw()?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// `delete`: removes a container that has ended, or with force any.
@@ -195,19 +228,23 @@ pub fn kill(global: &Global, options: &KillOptions) -> Result<ExitCode> {
 /// # Errors
 /// A container that runs, or, without force, one that is not there.
 pub fn delete(global: &Global, options: &DeleteOptions, log: &Log) -> Result<ExitCode> {
-    let found = StateDir::open(&root::resolve(global)?, &options.id).and_then(|dir| match options.force {
+    each(global, &options.targets, log, &|root, id| delete_one(root, id, options.force, log))
+}
+
+fn delete_one(root: &Path, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
+    let found = StateDir::open(root, id).and_then(|dir| match force {
         true => dir.lock().map(|()| dir),
         false => dir.lock_created().map(|_| dir),
     });
     let dir = match found {
-        Err(Error::NotFound { .. }) if options.force => return Ok(ExitCode::SUCCESS),
+        Err(Error::NotFound { .. }) if force => return Ok(()),
         other => other?,
     };
     let state = match dir.load() {
         Ok(Some(state)) if state.ready => state,
-        _ if options.force => {
+        _ if force => {
             container::remove_leftovers(dir, log)?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         Ok(_) => return Err(dir.interrupted()),
         Err(error) => return Err(error),
@@ -216,16 +253,16 @@ pub fn delete(global: &Global, options: &DeleteOptions, log: &Log) -> Result<Exi
     match container.status()? {
         Status::Stopped => {}
         Status::Created => container.kill()?,
-        _ if options.force => container.kill()?,
+        _ if force => container.kill()?,
         status => {
             return Err(Error::Usage(format!(
                 "cannot delete container {} that is not stopped: {status}",
-                options.id.as_str()
+                id.as_str()
             )));
         }
     }
     container.remove(log)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// `pause`: freezes all processes.

@@ -33,6 +33,7 @@ pub mod log;
 mod mount;
 pub mod notify;
 mod overlay;
+pub mod pattern;
 mod persona;
 pub mod plan;
 mod procfs;

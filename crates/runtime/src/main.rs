@@ -63,7 +63,7 @@ fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Bo
         Command::Start(id) => Ok(command::start(global, &id, log)?),
         Command::Run(options) => Ok(command::run(global, &options, log)?),
         Command::Exec(options) => Ok(command::exec::exec(global, &options, log)?),
-        Command::Kill(options) => Ok(command::kill(global, &options)?),
+        Command::Kill(options) => Ok(command::kill(global, &options, log)?),
         Command::Delete(options) => Ok(command::delete(global, &options, log)?),
         Command::Pause(id) => Ok(command::pause(global, &id)?),
         Command::Resume(id) => Ok(command::resume(global, &id)?),

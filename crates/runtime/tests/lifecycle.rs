@@ -104,6 +104,31 @@ fn force_deletes_a_container_in_every_state() {
 }
 
 #[test]
+fn a_pattern_means_every_container_that_matches() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let [one, two, other] = ["web-1", "web-2", "db-1"].map(|short| {
+        let bundle = sleeper(&sandbox, short);
+        sandbox.launch(&bundle);
+        bundle
+    });
+    sandbox.runtime().args(["kill", "--regex", "web-.$", "KILL"]).output().succeeds();
+    for bundle in [&one, &two] {
+        sandbox.wait_for_status(bundle, "stopped");
+    }
+    assert_eq!(sandbox.status(&other), "running", "it does not match");
+    let failed = sandbox.runtime().args(["delete", "-r", "(web|db)-1$"]).output().exits_with(1);
+    failed.complains("that is not stopped: running");
+    is_gone(&sandbox, &one);
+    assert_eq!(sandbox.status(&two), "stopped", "it does not match");
+    verb(&sandbox, &["delete", "-f", "--regex"], &two);
+    sandbox.runtime().args(["delete", "--force", "--regex", "."]).output().succeeds();
+    is_gone(&sandbox, &other);
+    let bad = sandbox.runtime().args(["delete", "--regex", "web-["]).output().exits_with(1);
+    bad.complains("CONTAINER: ").complains("without");
+}
+
+#[test]
 fn force_removes_a_record_that_cannot_be_read() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();

@@ -10,7 +10,7 @@ use super::value::{self, Problem};
 use super::{
     CreateOptions, DeleteOptions, EventsOptions, EventsOutput, ExecCommand, ExecOptions, ExecProcess,
     KillOptions, Limits, ListFormat, ListOptions, NewLimits, PsFormat, PsOptions, RunOptions, Shell,
-    SpecOptions, Topic, UpdateOptions, find_verb, help, table,
+    SpecOptions, Targets, Topic, UpdateOptions, find_verb, help, table,
 };
 use crate::id::ContainerId;
 use crate::signal::Signal;
@@ -40,6 +40,15 @@ impl<'a> Operated<'a> {
         Ok(ContainerId::from_os(text)?)
     }
 
+    /// Reads the container's id, or with `--regex` a pattern for several.
+    fn targets(&self) -> Result<Targets, Error> {
+        if !self.typed.switch(&table::REGEX)? {
+            return self.id().map(Targets::One);
+        }
+        let text = self.typed.operands.first().map(OsString::as_os_str).unwrap_or_default();
+        operand("CONTAINER", text, value::pattern).map(Targets::Matching)
+    }
+
     /// Reads the flags of `create`, and of `run` as far as it creates.
     pub(super) fn create(&self) -> Result<CreateOptions, Error> {
         let typed = self.typed;
@@ -65,7 +74,7 @@ impl<'a> Operated<'a> {
 
     /// Reads the flags of `delete`.
     pub(super) fn delete(&self) -> Result<DeleteOptions, Error> {
-        Ok(DeleteOptions { id: self.id()?, force: self.typed.switch(&table::FORCE)? })
+        Ok(DeleteOptions { targets: self.targets()?, force: self.typed.switch(&table::FORCE)? })
     }
 
     /// Reads the flags of `spec`.
@@ -127,7 +136,7 @@ impl<'a> Operated<'a> {
             Some(text) => operand("SIGNAL", text, value::signal)?,
             None => Signal::TERM,
         };
-        Ok(KillOptions { id: self.id()?, signal, all: self.typed.switch(&table::ALL)? })
+        Ok(KillOptions { targets: self.targets()?, signal, all: self.typed.switch(&table::ALL)? })
     }
 
     /// Reads the flags of `update`.

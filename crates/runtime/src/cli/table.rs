@@ -87,6 +87,8 @@ pub(super) const CGROUP: Flag = Flag::value(
 pub(super) const IGNORE_PAUSED: Flag = Flag::switch("ignore-paused", "allow a paused container");
 
 pub(super) const ALL: Flag = Flag::switch("all", "signal every process of the container").short('a');
+pub(super) const REGEX: Flag =
+    Flag::switch("regex", "CONTAINER is a regular expression: every one that matches").short('r');
 pub(super) const FORCE: Flag =
     Flag::switch("force", "kill the container first; a missing one is no error").short('f');
 pub(super) const FORMAT: Flag =
@@ -258,7 +260,7 @@ pub(super) static VERBS: &[Verb] = &[
             ends_flags: false,
             first: FirstOperand::Container,
         },
-        flags: &[ALL],
+        flags: &[ALL, REGEX],
         build: |verb| Ok(Command::Kill(verb.kill()?)),
     },
     Verb {
@@ -268,7 +270,7 @@ pub(super) static VERBS: &[Verb] = &[
         about: "Removes the state, the cgroups and what else is left of a container that has stopped or was \
                 never started.",
         operands: CONTAINER,
-        flags: &[FORCE],
+        flags: &[FORCE, REGEX],
         build: |verb| Ok(Command::Delete(verb.delete()?)),
     },
     Verb {

@@ -196,9 +196,10 @@ fn exec_reads_what_is_about_the_call() {
 fn the_small_verbs_read_their_flags() {
     let kill = |signal, all| {
         let signal = Signal::from_text(signal).expect("a test uses a good signal");
-        Command::Kill(KillOptions { id: id("c"), signal, all })
+        Command::Kill(KillOptions { targets: Targets::One(id("c")), signal, all })
     };
-    let delete = |force| Command::Delete(DeleteOptions { id: id("c"), force });
+    let delete = |force| Command::Delete(DeleteOptions { targets: Targets::One(id("c")), force });
+    let matching = |text| Targets::Matching(Pattern::new(text).expect("a test uses a good pattern"));
     let list = |format| Command::List(ListOptions { format });
     let ps = |format| Command::Ps(PsOptions { id: id("c"), format });
     let events = |output| Command::Events(EventsOptions { id: id("c"), output });
@@ -218,7 +219,12 @@ fn the_small_verbs_read_their_flags() {
         ("kill c SIGRTMIN+3", kill("37", false)),
         ("kill --all c 9", kill("9", true)),
         ("kill c 9 -a", kill("9", true)),
+        (
+            "kill -r ^c$ 9",
+            Command::Kill(KillOptions { targets: matching("^c$"), signal: Signal::KILL, all: false }),
+        ),
         ("delete c", delete(false)),
+        ("delete -f --regex c.*", Command::Delete(DeleteOptions { targets: matching("c.*"), force: true })),
         ("delete -f c", delete(true)),
         ("delete c --force", delete(true)),
         ("rm --force c", delete(true)),
@@ -577,6 +583,7 @@ Also called: rm
 
 Options:
   -f, --force  kill the container first; a missing one is no error
+  -r, --regex  CONTAINER is a regular expression: every one that matches
   -h, --help   show this help
 ";
     assert_eq!(help(Topic::Verb(table::verb(b"delete").expect("a verb"))), expected);

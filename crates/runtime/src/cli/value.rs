@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{CgroupManager, Rootless, User};
 use crate::log::{Format, Level};
+use crate::pattern::Pattern;
 use crate::signal::Signal;
 
 /// What is wrong with a value, as the end of a sentence that begins with it.
@@ -24,6 +25,11 @@ pub(super) fn text(value: &OsStr) -> Read<String> {
         Some(text) => Ok(text.to_owned()),
         None => problem("is not UTF-8"),
     }
+}
+
+/// Takes a regular expression.
+pub(super) fn pattern(value: &OsStr) -> Read<Pattern> {
+    Pattern::new(&text(value)?).or_else(problem)
 }
 
 /// Takes `NAME=VALUE`, of which only the name must not be empty.
