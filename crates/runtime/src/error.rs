@@ -122,8 +122,8 @@ pub enum Error {
         /// What refused it.
         source: Box<Error>,
     },
-    /// A hook failed.
-    #[error("{kind} hook #{index} ({}): {reason}", path.display())]
+    /// A hook failed. The first words are runc's, the last crun's.
+    #[error("error running {kind} hook #{index}: {}: {kind} hook {reason}", path.display())]
     Hook {
         /// Name of the hook's list in config.json.
         kind: &'static str,
@@ -131,7 +131,7 @@ pub enum Error {
         index: usize,
         /// The program.
         path: PathBuf,
-        /// How it failed.
+        /// How it failed: what follows `the hook`.
         reason: String,
     },
     /// A control group refused something.

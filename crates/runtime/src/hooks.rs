@@ -112,7 +112,8 @@ impl Runner<'_> {
             // What it starts is killed with it.
             command.process_group(0);
         }
-        let mut child = process::spawn(&mut command).map_err(|error| words(&error))?;
+        let mut child = process::spawn(&mut command)
+            .map_err(|error| format!("could not be executed: {}", words(&error)))?;
         if let Some(mut stdin) = child.stdin.take() {
             // A hook that does not read its input is within its rights.
             let _ = stdin.write_all(text);
@@ -122,13 +123,18 @@ impl Runner<'_> {
             return Ok(());
         }
         let said = complaints.as_ref().map(said).unwrap_or_default();
-        Err(format!("{status}{said}"))
+        Err(match status.code() {
+            Some(code) => format!("failed with exit code {code}{said}"),
+            None => format!("was ended by {status}{said}"),
+        })
     }
 }
 
 fn command(hook: &Hook, directory: Option<&Path>, text: &[u8], complaints: Option<&File>) -> Command {
     let mut command = Command::new(&hook.path);
-    command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    if let Some(environment) = &hook.env {
+        command.env_clear().envs(environment.iter().filter_map(|entry| entry.split_once('=')));
+    }
     // Not a pipe either: a hook that neither reads nor ends would keep the runtime from counting its time.
     command.stdin(input(text).map_or_else(Stdio::piped, Stdio::from)).stdout(Stdio::null());
     // Not a pipe: nobody reads while the hook runs, and a daemon that it leaves would keep the pipe open for ever.
@@ -166,18 +172,19 @@ fn wait(
     timeout: Option<Duration>,
     watch: Option<&Watch>,
 ) -> std::result::Result<ExitStatus, String> {
-    let text = |error: std::io::Error| words(&error);
+    let text = |error: std::io::Error| format!("could not be waited for: {}", words(&error));
     if timeout.is_none() && watch.is_none() {
         return child.wait().map_err(text);
     }
-    let pidfd = process::open_pidfd(child.id().cast_signed()).map_err(|error| error.to_string())?;
+    let pidfd = process::open_pidfd(child.id().cast_signed())
+        .map_err(|error| format!("could not be waited for: {error}"))?;
     let why = match until_readable(&pidfd, timeout, watch) {
         Ok(true) => return child.wait().map_err(text),
         Ok(false) => {
             let seconds = timeout.unwrap_or_default().as_secs();
-            format!("it did not end within its timeout of {seconds} s and was killed")
+            format!("did not end within its timeout of {seconds} s and was killed")
         }
-        Err(error) => format!("{error}, and it was killed"),
+        Err(error) => format!("was killed: {error}"),
     };
     // Not waited for yet, so that the number is still its own.
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {

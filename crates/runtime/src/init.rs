@@ -134,7 +134,9 @@ fn finish(plan: &Plan, process: &Process, document: &Document, program: Option<&
     if !start_hooks.is_empty() {
         let document = document.inside(None);
         let runner = Runner { document: &document, status: Status::Created, watch: None };
-        if let Err(error) = runner.run("startContainer", start_hooks) {
+        // They are programs of the image: the runtime's own environment is the host's affair.
+        let hooks = start_hooks.iter().cloned().map(|hook| hook.or_environment(&process.env));
+        if let Err(error) = runner.run("startContainer", &Vec::from_iter(hooks)) {
             return error;
         }
     }

@@ -71,7 +71,7 @@ fn hooks_are_told_the_state_with_status_and_pid() {
     sandbox.wait_for_exit(pid);
     sandbox.delete(&bundle);
     for (kind, status, pid) in [
-        ("prestart", "creating", Some(pid)),
+        ("prestart", "created", Some(pid)),
         ("createRuntime", "creating", Some(pid)),
         // The container's own pid namespace is all that hooks in it can use.
         ("createContainer", "creating", Some(1)),
@@ -224,6 +224,28 @@ fn hooks_start_with_their_streams_alone() {
 }
 
 #[test]
+fn a_hook_without_an_environment_has_that_of_its_place() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let notes = sandbox.directory().join("notes");
+    let script = |name: &str| format!("echo \"<$OUTSIDE> <$INSIDE>\" > {}/{name}", notes.display());
+    let bundle = with_notes(&sandbox, "env").args(["true"]).env("INSIDE=container");
+    let bundle = bundle
+        .hook_script("createRuntime", &script("runtime"))
+        .hook_script("startContainer", &script("container"))
+        .hook_script("poststart", &script("empty"))
+        .edit(|config| config["hooks"]["poststart"][0]["env"] = json!([]));
+    sandbox.run(&bundle).env("OUTSIDE", "host").output().succeeds();
+    assert_eq!(note(&sandbox, "runtime"), "<host> <>\n");
+    assert_eq!(
+        note(&sandbox, "container"),
+        "<> <container>\n",
+        "a program of the image sees nothing of the host"
+    );
+    assert_eq!(note(&sandbox, "empty"), "<> <>\n", "no variable is not the same as no environment");
+}
+
+#[test]
 fn a_hook_that_reads_nothing_hurts_nobody() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
@@ -246,7 +268,7 @@ fn a_failing_hook_of_the_creation_ends_it() {
             .hook_script(kind, &format!("touch {}/{kind}-next", notes.display()))
             .hook_script("poststop", &format!("touch {}/{kind}-poststop", notes.display()));
         let output = sandbox.run(&bundle).output().exits_with(1).prints("");
-        let output = output.complains(kind).complains("hook #1").complains("exit status: 3");
+        let output = output.complains(kind).complains("hook #1").complains("failed with exit code 3");
         let output = output.complains("because");
         assert_eq!(output.stderr.lines().count(), 1, "it is said once\n{output}");
         assert!(!notes.join(format!("{kind}-next")).exists(), "hooks after the failed one do not run");
@@ -264,7 +286,12 @@ fn a_failing_poststart_hook_stops_the_container() {
     let bundle = bundle
         .hook_script("poststart", "exit 4")
         .hook_script("poststop", &format!("touch {}/poststop", notes.display()));
-    sandbox.run(&bundle).output().exits_with(1).complains("poststart hook #0").complains("exit status: 4");
+    sandbox
+        .run(&bundle)
+        .output()
+        .exits_with(1)
+        .complains("poststart hook #0")
+        .complains("hook failed with exit code 4");
     assert!(notes.join("poststop").exists(), "poststop runs");
 
     let bundle = with_notes(&sandbox, "start").args(["sleep", "1000"]).hook_script("poststart", "exit 4");
@@ -285,7 +312,9 @@ fn failing_poststop_hooks_are_warnings() {
         .hook("poststop", "/no/such/hook", &["hook"])
         .hook_script("poststop", &format!("echo ran > {}", last.display()));
     let output = sandbox.run(&bundle).output().succeeds().complains("level=warning");
-    output.complains("poststop hook #0").complains("poststop hook #1 (/no/such/hook)");
+    let output =
+        output.complains("error running poststop hook #0: /bin/sh: poststop hook failed with exit code 5");
+    output.complains("error running poststop hook #1: /no/such/hook: poststop hook could not be executed");
     assert_eq!(note(&sandbox, "last"), "ran\n");
 }
 
@@ -352,9 +381,9 @@ fn hooks_that_cannot_be_run_say_why() {
         (json!({ "path": "/bin/true", "timeout": -1 }), "/hooks/createRuntime/0/timeout"),
         (json!({ "path": "/bin/true", "env": ["BARE"] }), "/hooks/createRuntime/0/env/0"),
         (json!({ "args": ["true"] }), "/hooks/createRuntime/0"),
-        (json!({ "path": "/no/such/hook" }), "createRuntime hook #0 (/no/such/hook)"),
-        (json!({ "path": "/etc/passwd" }), "createRuntime hook #0 (/etc/passwd)"),
-        (json!({ "path": "/tmp" }), "createRuntime hook #0 (/tmp)"),
+        (json!({ "path": "/no/such/hook" }), "createRuntime hook #0: /no/such/hook"),
+        (json!({ "path": "/etc/passwd" }), "createRuntime hook #0: /etc/passwd"),
+        (json!({ "path": "/tmp" }), "createRuntime hook #0: /tmp"),
     ]
     .into_iter()
     .enumerate()

@@ -38,9 +38,9 @@ pub struct Hook {
     /// All arguments, the first being the program's name, as for execv.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub args: Vec<String>,
-    /// The whole environment, each `NAME=value`.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
-    pub env: Vec<String>,
+    /// The whole environment, each `NAME=value`; without one it has that of whoever runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// The seconds after which it is killed; the specification wants more than 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,

@@ -1,5 +1,6 @@
 //! The programs that run at points of the life cycle (config.md, "POSIX-platform Hooks").
 
+use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,10 +30,20 @@ pub struct Hook {
     pub path: PathBuf,
     /// Arguments with the zeroth; the path where none are given.
     pub args: Vec<String>,
-    /// The whole environment.
-    pub env: Vec<String>,
+    /// The whole environment; `None` for that of the process that runs it, as under runc and crun.
+    pub env: Option<Vec<String>>,
     /// How long it may run; `None` for as long as it likes.
     pub timeout: Option<Duration>,
+}
+
+impl Hook {
+    /// Gives it the environment of a program, unless it has its own.
+    #[must_use]
+    pub fn or_environment(mut self, entries: &[CString]) -> Self {
+        let lines = || entries.iter().map(|entry| entry.to_string_lossy().into_owned()).collect();
+        self.env.get_or_insert_with(lines);
+        self
+    }
 }
 
 impl Hooks {
@@ -76,7 +87,7 @@ fn plan(hook: &bulkhead_spec::Hook, pointer: &str) -> Result<Hook> {
             format!("{:?} is not an absolute path", hook.path),
         ));
     }
-    if let Some(index) = hook.env.iter().position(|entry| !entry.contains('=')) {
+    if let Some(index) = hook.env.iter().flatten().position(|entry| !entry.contains('=')) {
         return Err(Error::invalid(format!("{pointer}/env/{index}"), "an entry is NAME=VALUE"));
     }
     let timeout = match hook.timeout {
