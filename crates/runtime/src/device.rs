@@ -9,28 +9,94 @@ use bulkhead_sys::mount::{self, Reach};
 use bulkhead_sys::path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 
 use crate::error::{Doing, Error, Result};
 use crate::plan::mounts::Device;
+use crate::plan::namespaces::{self, IdMaps};
 use crate::target;
 
 /// How nodes come to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Method {
     /// By mknod(2).
     Make,
-    /// By a bind mount of the host's node: in a user namespace mknod(2) is refused.
-    Bind,
+    /// By bind mounts, since mknod(2) is refused in a user namespace: of nodes that the host's root has made
+    /// ([`prepare`]), else of the host's own.
+    Bind(Option<OwnedFd>),
+}
+
+/// Makes, with the host's rights, the nodes that a user namespace with the maps `maps` cannot make: those that the host
+/// has not, or not with this owner and mode. They lie in a file system of their own, each under its index.
+///
+/// The default nodes are the host's. `None` where all are, or where the runtime itself may not make nodes.
+///
+/// # Errors
+/// As fsmount(2), chown(2) and chmod(2).
+pub(crate) fn prepare(devices: &[Device], maps: &IdMaps) -> Result<Option<OwnedFd>> {
+    let mut directory = None;
+    for (index, device) in devices.iter().enumerate() {
+        let owner =
+            (namespaces::host_id(&maps.uids, device.uid), namespaces::host_id(&maps.gids, device.gid));
+        let (Some(uid), Some(gid)) = owner else { continue };
+        if device.kind == DeviceType::Pipe || device.is_default() {
+            continue;
+        }
+        let directory = match &mut directory {
+            Some(directory) => directory,
+            none => none.insert(node_directory()?),
+        };
+        let doing = || format!("make the device {}", device.path.display());
+        let name = index.to_string();
+        match rustix::fs::mknodat(&*directory, &name, file_type(device.kind), Mode::empty(), number(device)) {
+            Err(Errno::PERM) => return Ok(None),
+            other => other.doing(doing)?,
+        }
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::fs::chownat(&*directory, &name, Some(uid), Some(gid), AtFlags::empty()).doing(doing)?;
+        let mode = Mode::from_raw_mode(device.mode);
+        rustix::fs::chmodat(&*directory, &name, mode, AtFlags::empty()).doing(doing)?;
+    }
+    Ok(directory)
+}
+
+/// Mounts, nowhere yet, what holds prepared nodes.
+fn node_directory() -> Result<OwnedFd> {
+    let doing = || "make the devices of a user namespace";
+    let filesystem = mount::Filesystem::open("tmpfs").doing(doing)?;
+    filesystem.set("mode", "0755").doing(doing)?;
+    filesystem.mount(mount::attribute::NOSUID | mount::attribute::NOEXEC).doing(doing)
+}
+
+/// Returns a mount of each prepared node, by index.
+///
+/// What is not mounted in this namespace cannot be cloned before Linux 6.15: for that moment `nodes` lie on `root`.
+fn clones(root: BorrowedFd<'_>, nodes: &OwnedFd, count: usize) -> Result<Vec<Option<OwnedFd>>> {
+    let doing = || "bind the devices of a user namespace";
+    mount::attach(nodes, root).doing(doing)?;
+    let clone = |index: usize| match mount::clone_tree(nodes, Path::new(&index.to_string()), Reach::Mount) {
+        Err(error) if error.errno() == Errno::NOENT => Ok(None),
+        other => other.doing(doing).map(Some),
+    };
+    let cloned = (0..count).map(clone).collect();
+    rustix::process::fchdir(nodes).doing(doing)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).doing(doing)?;
+    rustix::process::chdir("/").doing(doing)?;
+    cloned
 }
 
 /// Makes the nodes below `root`, with the umask at 0.
 ///
 /// # Errors
 /// A path of the image that is something else, EPERM without CAP_MKNOD.
-pub(crate) fn make(root: BorrowedFd<'_>, devices: &[Device], method: Method) -> Result<()> {
+pub(crate) fn make(root: BorrowedFd<'_>, devices: &[Device], method: &Method) -> Result<()> {
+    let mut prepared = match method {
+        Method::Bind(Some(nodes)) => clones(root, nodes, devices.len())?,
+        Method::Bind(None) | Method::Make => Vec::new(),
+    };
     // Nearly all are in /dev: its descriptor is kept.
     let mut last: Option<(&Path, OwnedFd)> = None;
-    for device in devices {
+    for (index, device) in devices.iter().enumerate() {
         let (parent, name) = split(&device.path)?;
         let directory = match last.take() {
             Some((path, directory)) if path == parent => directory,
@@ -44,7 +110,10 @@ pub(crate) fn make(root: BorrowedFd<'_>, devices: &[Device], method: Method) -> 
                 }
                 other => other?,
             },
-            Method::Bind => bind(directory.as_fd(), name, device)?,
+            Method::Bind(_) => match prepared.get_mut(index).and_then(Option::take) {
+                Some(tree) => bind_tree(directory.as_fd(), name, device, &tree)?,
+                None => bind(directory.as_fd(), name, device)?,
+            },
         }
         last = Some((parent, directory));
     }
@@ -121,9 +190,14 @@ fn bind(directory: BorrowedFd<'_>, name: &OsStr, device: &Device) -> Result<()> 
             device.minor
         )));
     }
-    let target = target::file_at(directory, name).doing(doing)?;
     let tree = mount::clone_tree(&source, Path::new(""), Reach::Mount).doing(doing)?;
-    mount::attach(&tree, &target).doing(doing)
+    bind_tree(directory, name, device, &tree)
+}
+
+fn bind_tree(directory: BorrowedFd<'_>, name: &OsStr, device: &Device, tree: &OwnedFd) -> Result<()> {
+    let doing = || format!("bind the device {}", device.path.display());
+    let target = target::file_at(directory, name).doing(doing)?;
+    mount::attach(tree, &target).doing(doing)
 }
 
 /// Makes the links of `/dev`; one that exists is the image's own affair, but for `ptmx`, which must be this instance's.

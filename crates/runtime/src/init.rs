@@ -48,6 +48,8 @@ pub(crate) struct Inheritance<'a> {
     pub joins: Vec<(Kind, OwnedFd)>,
     /// Sources of mounts that the parent opened, by index.
     pub prepared: Vec<Option<OwnedFd>>,
+    /// Device nodes that the parent has made for a user namespace.
+    pub nodes: Option<OwnedFd>,
     /// The root, if the parent opened it.
     pub root_tree: Option<OwnedFd>,
     /// What hooks are told.
@@ -272,9 +274,13 @@ fn make_devices(init: &mut Init<'_>) -> Result<()> {
     if plan.devices.is_empty() {
         return Ok(());
     }
+    let nodes = init.given.nodes.take();
     let root = init.root()?;
-    let method = if init.in_user_namespace() { Method::Bind } else { Method::Make };
-    device::make(root, &plan.devices, method)?;
+    let method = match init.in_user_namespace() {
+        true => Method::Bind(nodes),
+        false => Method::Make,
+    };
+    device::make(root, &plan.devices, &method)?;
     let dev = crate::target::directory(root, "/dev".as_ref())?;
     device::link(dev.as_fd())?;
     init.spent.take(dev);

@@ -35,7 +35,7 @@ use crate::plan::namespaces::host_id;
 use crate::rootfs::Entry;
 use crate::state::{ProcessId, State, StateDir};
 use crate::watch::Watch;
-use crate::{deliver, gate, mount, notify, overlay, relay};
+use crate::{deliver, device, gate, mount, notify, overlay, relay};
 
 /// What a caller wants of a new container.
 #[derive(Debug)]
@@ -345,6 +345,10 @@ impl Attempt<'_> {
             cgroup_views,
             joins: std::mem::take(&mut birth.joins),
             prepared: prepare_mounts(plan, with_host_rights)?,
+            nodes: match plan.maps() {
+                Some(maps) if with_host_rights => device::prepare(&plan.devices, maps)?,
+                _ => None,
+            },
             root_tree: prepare_root(plan, with_host_rights)?,
             document,
             passed: self.request.passed,

@@ -156,9 +156,32 @@ fn a_user_namespace_gets_the_hosts_nodes() {
 }
 
 #[test]
-fn a_user_namespace_is_told_which_node_the_host_lacks() {
+fn a_user_namespace_gets_devices_that_the_host_has_not() {
     requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);
+    let maps = [(0, 100_000, 65536)];
+    let script = "stat -c '%n %F %a %t:%T %u:%g' /dev/bh-a /x/bh-b /dev/null; head -c 2 /dev/bh-a | wc -c; \
+        grep -c ' /dev/bh-a ' /proc/self/mountinfo; grep -c '^tmpfs / ' /proc/mounts";
+    let bundle = sandbox.bundle("c").script(script).user_namespace(&maps, &maps).owned_by(100_000, 100_000);
+    let bundle = devices(
+        bundle,
+        json!([
+            { "path": "/dev/bh-a", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 10, "gid": 20 },
+            { "path": "/x/bh-b", "type": "b", "major": 7, "minor": 0, "fileMode": 0o157 },
+            { "path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o622 },
+        ]),
+    );
+    sandbox.run(&bundle).output().exits_with(1).prints(
+        "/dev/bh-a character special file 644 1:5 10:20\n/x/bh-b block special file 157 7:0 0:0\n\
+         /dev/null character special file 622 1:3 0:0\n2\n1\n0\n",
+    );
+}
+
+/// An owner that the namespace has not cannot own a node: then the host's node serves, or is missed.
+#[test]
+fn a_user_namespace_is_told_which_node_the_host_lacks() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN).without_calls("mknodat=EPERM");
     let maps = [(0, 100_000, 65536)];
     let bundle = sandbox.bundle("c").user_namespace(&maps, &maps).owned_by(100_000, 100_000);
     let missing = devices(bundle, json!([{ "path": "/dev/bh-none", "type": "c", "major": 1, "minor": 3 }]));

@@ -109,6 +109,17 @@ const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
+impl Device {
+    /// Tells whether it is a node that every container has.
+    pub fn is_default(&self) -> bool {
+        let ordinary = (self.kind, self.mode, self.uid, self.gid) == (DeviceType::Char, 0o666, 0, 0);
+        let listed = |&(path, major, minor): &(&str, u32, u32)| {
+            (self.major, self.minor) == (major, minor) && self.path == Path::new(path)
+        };
+        ordinary && DEFAULT_DEVICES.iter().any(listed)
+    }
+}
+
 /// Decides the mounts; `bundle` is where relative bind sources start, `namespaces` say what `idmap` without maps means.
 ///
 /// # Errors
