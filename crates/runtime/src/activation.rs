@@ -1,7 +1,6 @@
 //! Descriptors that a caller passes to a container: those of socket activation, sd_listen_fds(3), and `--preserve-fds`.
 
 use crate::cli::Command;
-use crate::error::Result;
 use crate::fds;
 
 /// How many descriptors from 3 on the container's process gets.
@@ -51,18 +50,15 @@ impl Passed {
     }
 }
 
-/// Checks that the descriptors which a command passes on are open.
+/// Looks which of the descriptors that a command passes on are open; returns a warning when some are not.
 ///
 /// It must come before the program opens anything: what is open then is the caller's.
-///
-/// # Errors
-/// A descriptor that is not open.
-pub fn check(command: &Command) -> Result<()> {
+pub fn check(command: &Command) -> Option<String> {
     let passed = match command {
         Command::Create(options) => Passed::with_activation(options.preserve_fds),
         Command::Run(options) => Passed::with_activation(options.create.preserve_fds),
         Command::Exec(options) => Passed::preserved(options.preserve_fds),
-        _ => return Ok(()),
+        _ => return None,
     };
-    fds::check_passed(passed.count())
+    fds::find_passed(passed.count())
 }

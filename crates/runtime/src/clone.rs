@@ -145,7 +145,7 @@ pub fn spawn(request: &Request<'_>, child: impl FnOnce() -> i32) -> sys::Result<
             let code = catch_unwind(AssertUnwindSafe(child)).unwrap_or(1);
             // A process that ends gives up its memory, and with it its refusal to be traced, before its descriptors:
             // a container could open them in between (ptrace(2), "dumpable"). It ends even if they cannot be closed.
-            let _ = sys::process::close_all_but(0, &[]);
+            let _ = sys::process::close_all_but(0, Vec::new());
             sys::process::exit_now(code)
         }
         -1 => {

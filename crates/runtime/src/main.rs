@@ -34,7 +34,7 @@ fn begin() -> u8 {
 
 fn run(Invocation { global, command, warnings }: Invocation) -> ExitCode {
     // Before anything is opened: what is open now is the caller's.
-    let descriptors = activation::check(&command);
+    let missing = activation::check(&command);
     let failure = match command {
         Command::Exec(_) => ExitCode::from(EXEC_FAILED),
         _ => ExitCode::FAILURE,
@@ -43,8 +43,10 @@ fn run(Invocation { global, command, warnings }: Invocation) -> ExitCode {
     for warning in warnings {
         log.warn(warning);
     }
-    let result = descriptors.map_err(Box::from).and_then(|()| dispatch(&global, command, &log));
-    result.unwrap_or_else(|error| {
+    if let Some(warning) = missing {
+        log.warn(warning);
+    }
+    dispatch(&global, command, &log).unwrap_or_else(|error| {
         say(&log, &*error);
         failure
     })

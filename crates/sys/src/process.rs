@@ -68,18 +68,17 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }
 
-/// Closes every descriptor from `first` on but those of `keep`.
+/// Closes every descriptor from `first` on but those whose numbers are in `keep`.
 ///
 /// For a process that is about to wait for long and then to become another program: no owner of a descriptor may use
 /// or close it afterwards, so such a process must end by [`exit_now`] or execve(2).
 ///
 /// # Errors
 /// ENOSYS before Linux 5.9.
-pub fn close_all_but(first: u32, keep: &[std::os::fd::BorrowedFd<'_>]) -> Result<()> {
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
-    kept.sort_unstable();
+pub fn close_all_but(first: u32, mut keep: Vec<u32>) -> Result<()> {
+    keep.sort_unstable();
     let mut next = first;
-    for end in kept.into_iter().filter(|&fd| fd >= first).chain(std::iter::once(u32::MAX)) {
+    for end in keep.into_iter().filter(|&fd| fd >= first).chain(std::iter::once(u32::MAX)) {
         if next < end {
             let last = if end == u32::MAX { end } else { end - 1 };
             // SAFETY: the caller promises that nobody uses these descriptors again.
