@@ -91,16 +91,21 @@ pub fn adopt(slave: &OwnedFd) -> Result<()> {
 
 /// Gives the standard streams to the container's user, so that it can open `/dev/stdout` again, as runc does.
 ///
+/// Pipes and sockets also get its group, as under crun. Terminals keep theirs, which lets write(1) reach them, and files
+/// of the host keep theirs because the owner is enough.
+///
 /// # Errors
 /// None: a stream that cannot be given away (a read-only file system, an id that is not mapped) stays whose it is.
-pub fn give_streams(uid: u32) {
+pub fn give_streams(uid: u32, gid: u32) {
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     for stream in streams {
         let Ok(found) = rustix::fs::fstat(stream) else { continue };
-        let null = found.st_rdev == rustix::fs::makedev(1, 3)
-            && FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
-        if found.st_uid != uid && !null {
-            let _ = rustix::fs::fchown(stream.as_fd(), Some(Uid::from_raw(uid)), None::<Gid>);
+        let kind = FileType::from_raw_mode(found.st_mode);
+        let null = kind == FileType::CharacterDevice && found.st_rdev == rustix::fs::makedev(1, 3);
+        let nameless = matches!(kind, FileType::Fifo | FileType::Socket);
+        let group = (nameless && found.st_gid != gid).then(|| Gid::from_raw(gid));
+        if !null && (found.st_uid != uid || group.is_some()) {
+            let _ = rustix::fs::fchown(stream.as_fd(), Some(Uid::from_raw(uid)), group);
         }
     }
 }

@@ -7,9 +7,9 @@ use std::str::FromStr;
 /// The longest id in bytes: what one path component may have (`NAME_MAX`).
 const LONGEST: usize = 255;
 
-/// A container id: 1 to 255 letters, digits, `_`, `+`, `-` and `.`, and neither `.` nor `..`.
+/// A container id: 1 to 255 letters, digits, `_`, `+`, `-` and `.`, the last not at the beginning.
 ///
-/// The set is runc's. Whoever holds a value of this type may use it as one path component.
+/// The set is runc's, the rule for the beginning crun's. Whoever holds a value of this type may use it as one path component.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerId(String);
 
@@ -23,14 +23,17 @@ pub enum InvalidId {
     #[error("invalid container id format: {0} bytes are too long, at most {LONGEST} are allowed")]
     TooLong(usize),
     /// The text has a character outside the set.
-    #[error("invalid container id format: {id:?} may only have letters, digits, '_', '+', '-' and '.'")]
+    #[error(
+        "invalid container id format: {id:?} has an invalid character; a container ID has only letters, digits, '_', \
+         '+', '-' and '.'"
+    )]
     Character {
         /// What was given, with bytes that are no UTF-8 replaced.
         id: String,
     },
-    /// The text names the state root or its parent.
-    #[error("invalid container id format: {0:?} is not a file name")]
-    Dots(String),
+    /// The text names the state root, its parent or a hidden file.
+    #[error("invalid container id format: {0:?} begins with a dot")]
+    Dot(String),
 }
 
 impl ContainerId {
@@ -70,8 +73,8 @@ impl FromStr for ContainerId {
             Err(InvalidId::TooLong(text.len()))
         } else if !text.bytes().all(allowed) {
             Err(InvalidId::Character { id: text.to_owned() })
-        } else if matches!(text, "." | "..") {
-            Err(InvalidId::Dots(text.to_owned()))
+        } else if text.starts_with('.') {
+            Err(InvalidId::Dot(text.to_owned()))
         } else {
             Ok(Self(text.to_owned()))
         }
@@ -98,7 +101,7 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_ids() {
-        for text in ["a", "0", "web-1", "A.b_c+d", "...", ".hidden", "-", "--all", &"x".repeat(255)] {
+        for text in ["a", "0", "web-1", "A.b_c+d", "a..", "-", "--all", &"x".repeat(255)] {
             assert_eq!(text.parse::<ContainerId>().map(|id| id.as_str().to_owned()), Ok(text.to_owned()));
         }
     }
@@ -109,6 +112,8 @@ mod tests {
             "",
             ".",
             "..",
+            "...",
+            ".hidden",
             "/",
             "../x",
             "a/b",
@@ -137,7 +142,7 @@ mod tests {
         let error = "a\u{1b}[2J".parse::<ContainerId>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            r#"invalid container id format: "a\u{1b}[2J" may only have letters, digits, '_', '+', '-' and '.'"#
+            r#"invalid container id format: "a\u{1b}[2J" has an invalid character; a container ID has only letters, digits, '_', '+', '-' and '.'"#
         );
     }
 }

@@ -52,7 +52,7 @@ impl Persona<'_> {
         fds::seal(self.passed, &needed)?;
         // Root can open its own streams again without owning them, but not those of an id outside its namespace.
         if process.user.uid != 0 || self.in_user_namespace {
-            console::give_streams(process.user.uid);
+            console::give_streams(process.user.uid, process.user.gid);
         }
         label(process)?;
         rustix::process::umask(Mode::from_raw_mode(process.user.umask));

@@ -36,8 +36,9 @@ pub(crate) fn enter_directory_early(directory: &Path) -> Result<bool> {
 /// # Errors
 /// ENOENT, EACCES, ENOTDIR as chdir(2), and a directory outside the root.
 pub(crate) fn enter_directory(directory: &Path) -> Result<()> {
+    // The words are runc's.
     rustix::process::chdir(directory)
-        .doing(|| format!("change to the working directory {}", directory.display()))?;
+        .doing(|| format!("chdir to cwd ({directory:?}) set in config.json failed"))?;
     let outside =
         || Error::Usage(format!("the working directory {} is outside the root", directory.display()));
     // The kernel prefixes a directory that the root does not reach with "(unreachable)".

@@ -225,6 +225,22 @@ fn a_new_network_namespace_has_its_loopback_up() {
 }
 
 #[test]
+fn two_domain_names_are_a_contradiction() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let with = |short: &str, parameter: &str| {
+        let bundle = sandbox.bundle(short).args(["cat", "/proc/sys/kernel/domainname"]);
+        bundle.edit(|config| {
+            config["domainname"] = "example.org".into();
+            config["linux"]["sysctl"] = json!({ "kernel.domainname": parameter });
+        })
+    };
+    let refused = sandbox.run(&with("two", "example.com")).output().exits_with(1);
+    refused.complains("/linux/sysctl/kernel.domainname").complains("/domainname is another");
+    sandbox.run(&with("one", "example.org")).output().succeeds().prints("example.org\n");
+}
+
+#[test]
 fn names_are_the_containers_own() {
     requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);

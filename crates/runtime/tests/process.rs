@@ -7,6 +7,7 @@
 )]
 
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use bulkhead_testkit::{Bundle, Output, Sandbox, is_root, requires};
@@ -369,6 +370,10 @@ fn the_scheduler_is_set() {
     assert_eq!(stat(&sandbox.run(&bundle).output().succeeds(), 41), "5");
 }
 
+fn deadline(runtime: u64, deadline: u64, period: u64) -> Value {
+    json!({ "policy": "SCHED_DEADLINE", "runtime": runtime, "deadline": deadline, "period": period })
+}
+
 #[test]
 fn a_scheduler_that_makes_no_sense_is_refused_with_its_place() {
     requires!(is_root(), "needs root");
@@ -378,6 +383,13 @@ fn a_scheduler_that_makes_no_sense_is_refused_with_its_place() {
         (json!({ "policy": "SCHED_OTHER", "priority": 3 }), "/process/scheduler/priority"),
         (json!({ "policy": "SCHED_OTHER", "nice": 20 }), "/process/scheduler/nice"),
         (json!({ "policy": "SCHED_FAST" }), "/process/scheduler/policy"),
+        (json!({ "policy": "SCHED_DEADLINE", "deadline": 20_000 }), "/process/scheduler/runtime"),
+        (json!({ "policy": "SCHED_DEADLINE", "runtime": 20_000 }), "/process/scheduler/deadline"),
+        (deadline(0, 20_000, 20_000), "runtime must be greater than 0"),
+        (deadline(1023, 20_000, 20_000), "runtime 1023 must be between 1024 and 9223372036854775807"),
+        (deadline(1 << 63, u64::MAX, 0), "must be between"),
+        (deadline(20_001, 20_000, 40_000), "runtime 20001 must be <= deadline 20000"),
+        (deadline(10_000, 30_000, 20_000), "deadline 30000 must be <= period 20000"),
     ];
     for (number, (scheduler, place)) in cases.into_iter().enumerate() {
         let bundle = with(sandbox.bundle(&number.to_string()), "scheduler", scheduler);
@@ -587,6 +599,19 @@ fn streams_belong_to_the_containers_user() {
     let bundle = sandbox.bundle("streams").user(1000, 1000).script("echo again > /dev/stdout");
     sandbox.run(&bundle).stdout(write).output().succeeds();
     assert_eq!(std::io::read_to_string(read).unwrap(), "again\n");
+
+    let (read, write) = std::io::pipe().unwrap();
+    let owner = ["stat", "-L", "-c", "%u:%g", "/proc/self/fd/1"];
+    let bundle = sandbox.bundle("owner").user(1000, 2000).args(owner);
+    sandbox.run(&bundle).stdout(write).output().succeeds();
+    assert_eq!(std::io::read_to_string(read).unwrap(), "1000:2000\n");
+    // The group of a file on the host is not the container's affair.
+    let path = sandbox.directory().join("stream");
+    let file = std::fs::File::create(&path).unwrap();
+    let bundle = sandbox.bundle("file").user(1000, 2000).args(["true"]);
+    sandbox.run(&bundle).stdout(file).output().succeeds();
+    let found = std::fs::metadata(&path).unwrap();
+    assert_eq!((found.uid(), found.gid()), (1000, 0));
 }
 
 /// A service manager: a socket that hears notifications.

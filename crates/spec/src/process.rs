@@ -144,11 +144,11 @@ pub struct Scheduler {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub flags: Vec<SchedulerFlag>,
     /// `SCHED_DEADLINE`: nanoseconds of CPU time in each period.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
-    pub runtime: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<u64>,
     /// `SCHED_DEADLINE`: nanoseconds from the start of a period until that time is used.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
-    pub deadline: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
     /// `SCHED_DEADLINE`: the length of a period in nanoseconds.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub period: u64,

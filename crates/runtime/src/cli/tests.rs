@@ -468,7 +468,7 @@ fn a_refusal_names_the_flag_and_what_is_wrong() {
         ("help frobnicate", r#"unknown command "frobnicate""#),
         (
             "create ../x",
-            r#"invalid container id format: "../x" may only have letters, digits, '_', '+', '-' and '.'"#,
+            r#"invalid container id format: "../x" has an invalid character; a container ID has only letters, digits, '_', '+', '-' and '.'"#,
         ),
         (long.as_str(), "invalid container id format: 256 bytes are too long, at most 255 are allowed"),
     ];

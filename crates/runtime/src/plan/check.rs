@@ -53,6 +53,12 @@ pub fn requests(config: &Config, linux: &Linux, namespaces: &Namespaces) -> Resu
             return Err(Error::invalid(format!("/{name}"), "it contains a NUL byte"));
         }
     }
+    for (key, value) in &linux.sysctl {
+        if path(key) == "kernel/domainname" && config.domainname.as_ref().is_some_and(|name| name != value) {
+            let reason = format!("it is {value:?}, but /domainname is another");
+            return Err(Error::invalid(sysctl_pointer(key), reason));
+        }
+    }
     if linux.intel_rdt.is_some() {
         return Err(Error::invalid("/linux/intelRdt", "Intel RDT is not supported yet"));
     }
@@ -97,7 +103,7 @@ pub fn sysctl(parameters: &BTreeMap<String, String>, namespaces: &Namespaces) ->
 }
 
 fn parameter(key: &str, value: &str, namespaces: &Namespaces) -> Result<Parameter> {
-    let pointer = format!("/linux/sysctl/{}", key.replace('~', "~0").replace('/', "~1"));
+    let pointer = sysctl_pointer(key);
     let path = path(key);
     if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
         return Err(Error::invalid(pointer, format!("{key:?} is not the name of a kernel parameter")));
@@ -119,6 +125,10 @@ fn parameter(key: &str, value: &str, namespaces: &Namespaces) -> Result<Paramete
         return Err(shared_with_host(pointer, kind));
     }
     Ok(Parameter { pointer, kind, path: path.into(), value: value.to_owned() })
+}
+
+fn sysctl_pointer(key: &str) -> String {
+    format!("/linux/sysctl/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// The error that something of a namespace was to be changed which is the host's.

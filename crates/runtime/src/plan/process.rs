@@ -312,6 +312,9 @@ fn scheduler(scheduler: &Scheduler) -> Result<schedule::Attributes> {
         let reason = format!("{} is not in -20 to 19", scheduler.nice);
         return Err(Error::invalid("/process/scheduler/nice", reason));
     }
+    if scheduler.policy == SchedulerPolicy::Deadline {
+        deadline(scheduler)?;
+    }
     let flags = scheduler.flags.iter().fold(0, |bits, flag| {
         bits | match flag {
             SchedulerFlag::ResetOnFork => 0x01,
@@ -328,10 +331,40 @@ fn scheduler(scheduler: &Scheduler) -> Result<schedule::Attributes> {
     attributes.flags = flags;
     attributes.nice = scheduler.nice;
     attributes.priority = priority;
-    attributes.runtime = scheduler.runtime;
-    attributes.deadline = scheduler.deadline;
+    attributes.runtime = scheduler.runtime.unwrap_or(0);
+    attributes.deadline = scheduler.deadline.unwrap_or(0);
     attributes.period = scheduler.period;
     Ok(attributes)
+}
+
+/// Checks what the kernel would only call an invalid argument, sched_setattr(2). The words are crun's, which names the
+/// fields where others pass the kernel's answer on.
+fn deadline(scheduler: &Scheduler) -> Result<()> {
+    /// Shorter times are below the kernel's resolution.
+    const SHORTEST: u64 = 1024;
+    /// The kernel needs the highest bit for itself.
+    const LONGEST: u64 = i64::MAX.cast_unsigned();
+    let invalid = |field: &str, reason: &str| {
+        let reason = format!("sched_setattr: `SCHED_DEADLINE` {reason}");
+        Err(Error::invalid(format!("/process/scheduler/{field}"), reason))
+    };
+    let Some(runtime) = scheduler.runtime else { return invalid("runtime", "requires `runtime`") };
+    let Some(deadline) = scheduler.deadline else { return invalid("deadline", "requires `deadline`") };
+    let period = scheduler.period;
+    if runtime == 0 {
+        return invalid("runtime", "runtime must be greater than 0");
+    }
+    if !(SHORTEST..=LONGEST).contains(&runtime) {
+        return invalid("runtime", &format!("runtime {runtime} must be between {SHORTEST} and {LONGEST}"));
+    }
+    if runtime > deadline {
+        return invalid("runtime", &format!("runtime {runtime} must be <= deadline {deadline}"));
+    }
+    // Without a period it is the deadline.
+    if period != 0 && deadline > period {
+        return invalid("deadline", &format!("deadline {deadline} must be <= period {period}"));
+    }
+    Ok(())
 }
 
 fn io_priority(priority: bulkhead_spec::IoPriority) -> Result<(u32, u32)> {
