@@ -87,6 +87,15 @@ impl Archive {
         Self { release: self.distribution.newest().to_owned(), ..self.clone() }
     }
 
+    /// The same archive's last release that is finished; Ubuntu's names none, so it is this machine's own.
+    pub(crate) fn stable(&self) -> Self {
+        let release = match self.distribution {
+            Distribution::Debian => "stable".to_owned(),
+            Distribution::Ubuntu => self.release.clone(),
+        };
+        Self { release, ..self.clone() }
+    }
+
     /// Downloads `packages` of this release and all they depend on into the cache, without installing any.
     ///
     /// apt checks every file against the signed index. Its state and its configuration are private: it neither
@@ -128,7 +137,53 @@ impl Archive {
         })
     }
 
+    /// Unpacks what the authors of a package have published, without Debian's patches, as the directory `place`, and
+    /// returns its version: of the newest suite whose source the mirror has.
+    pub(crate) fn upstream(&self, package: &str, place: &Path) -> Result<String> {
+        let _lock = cache::lock("apt-source")?;
+        for archive in [self.newest(), self.stable(), self.clone()] {
+            match archive.tarball(package, place) {
+                Ok(version) => return Ok(version),
+                Err(error) => println!("no source of {package} from {}: {error:#}", archive.release),
+            }
+        }
+        bail!("the mirror has no source of {package}")
+    }
+
+    fn tarball(&self, package: &str, place: &Path) -> Result<String> {
+        let files = self.source_files(package, &["--tar-only"])?;
+        let names = files.read_dir()?.flatten().map(|entry| entry.path());
+        let find = |path: PathBuf| {
+            let name = path.file_name()?.to_str()?.to_owned();
+            let version =
+                name.strip_prefix(package)?.strip_prefix('_')?.split_once(".orig.tar.")?.0.to_owned();
+            Some((path, version))
+        };
+        let (file, version) = names.filter_map(find).next().with_context(|| format!("find {package}"))?;
+        fs::create_dir_all(place).with_context(|| format!("make {}", place.display()))?;
+        let mut unpack = Command::new("tar");
+        unpack.args(["--extract", "--strip-components=1", "--no-same-owner"]);
+        invoke::quietly(unpack.arg("--directory").arg(place).arg("--file").arg(file))?;
+        Ok(version)
+    }
+
     fn source_of_release(&self, package: &str, place: &Path) -> Result<String> {
+        let files = self.source_files(package, &[])?;
+        let description = files.read_dir()?.flatten().map(|entry| entry.path());
+        let mut description = description.filter(|file| file.extension().is_some_and(|kind| kind == "dsc"));
+        let description = description.next().with_context(|| format!("find the description of {package}"))?;
+        let parent = place.parent().context("find where to unpack")?;
+        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        // What it would check once more is a key that only its maintainers have at hand.
+        let mut unpack = Command::new("dpkg-source");
+        invoke::quietly(unpack.args(["--no-check", "--extract"]).arg(&description).arg(place))?;
+        let text = fs::read_to_string(&description).context("read the source's description")?;
+        let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+        Ok(version.context("find the source's version")?.to_owned())
+    }
+
+    /// Downloads the source of a package of this release into a directory of its own, which is returned.
+    fn source_files(&self, package: &str, which: &[&str]) -> Result<PathBuf> {
         let state = cache::directory()?.join("apt").join(format!("{}-source", self.release));
         let files = state.join("sources");
         for directory in [state.join("lists/partial"), state.join("archives/partial")] {
@@ -141,19 +196,9 @@ impl Archive {
         fs::write(state.join("sources.list"), sources).context("write apt's private sources")?;
         invoke::quietly(private(&state).arg("update"))?;
         let mut fetch = private(&state);
-        fetch.current_dir(&files).args(["source", "--download-only", package]);
+        fetch.current_dir(&files).args(["source", "--download-only"]).args(which).arg(package);
         invoke::quietly(&mut fetch)?;
-        let description = files.read_dir()?.flatten().map(|entry| entry.path());
-        let mut description = description.filter(|file| file.extension().is_some_and(|kind| kind == "dsc"));
-        let description = description.next().with_context(|| format!("find the description of {package}"))?;
-        let parent = place.parent().context("find where to unpack")?;
-        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
-        // What it would check once more is a key that only its maintainers have at hand.
-        let mut unpack = Command::new("dpkg-source");
-        invoke::quietly(unpack.args(["--no-check", "--extract"]).arg(&description).arg(place))?;
-        let text = fs::read_to_string(&description).context("read the source's description")?;
-        let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
-        Ok(version.context("find the source's version")?.to_owned())
+        Ok(files)
     }
 
     fn source_line(&self, kind: &str) -> String {

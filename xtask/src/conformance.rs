@@ -23,12 +23,15 @@ use crate::packages::{self, Consent};
 use crate::{cache, interrupt};
 
 mod case;
+mod crun;
 mod ground;
 mod page;
 mod record;
 mod runc;
+mod runtime_tools;
 mod subject;
 mod suite;
+mod wrapper;
 
 const USAGE: &str = "\
 usage: cargo xtask conformance [SUITE]… [--runtime bulkrun|runc|crun]… [--filter TEXT] [--write] [--refresh] [--yes]";

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::case::Case;
-use super::runc;
 use super::subject::{Kind, Subject};
+use super::{crun, runc, runtime_tools};
 
 /// Every suite, in the order of the page.
-pub(super) const SUITES: &[Suite] = &[runc::SUITE];
+pub(super) const SUITES: &[Suite] = &[runc::SUITE, crun::SUITE, runtime_tools::SUITE];
 
 /// A suite's life: `prepare` once, on the host; then for each subject [`super::ground`] makes a ground, and `run`
 /// happens on it, in another process, which hands over each case as soon as it is known.

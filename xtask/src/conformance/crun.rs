@@ -1,0 +1,78 @@
+//! crun's own tests, written in Python.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::suite::{Excuse, Prepared, Suite};
+use crate::apt::Archive;
+use crate::{cache, invoke};
+
+mod run;
+
+pub(super) const SUITE: Suite =
+    Suite { name: "crun", title: "crun's Python suite", prepare, run: run::run, excuses: EXCUSES };
+
+const EXCUSES: &[Excuse] = &[
+    Excuse { test: "test_commands: version-command", reason: "it wants the program to say that it is crun." },
+    Excuse { test: "test_delete: test_help_delete", reason: HELP },
+    Excuse { test: "test_exec: exec-help", reason: HELP },
+    Excuse { test: "test_start: help", reason: HELP },
+    Excuse {
+        test: "test_start: start",
+        reason: "it reads `status`, a file of crun's own in its state directory.",
+    },
+    Excuse {
+        test: "test_oci_features: crun-features",
+        reason: "it wants the versions, mount options and annotations of crun.",
+    },
+    Excuse {
+        test: "test_exec: exec_add_no_new_privileges",
+        reason: "it wants `exec` to run without `no_new_privs` although the container's process has it; ours keeps it, \
+                 like runc.",
+    },
+    Excuse {
+        test: "test_seccomp: seccomp-listener",
+        reason: "it wants a listener for a filter that notifies nobody; the specification names the socket for \
+                 SCMP_ACT_NOTIFY only, and runc does not open it either.",
+    },
+];
+
+const HELP: &str = "it wants the usage line of crun, with its name.";
+
+/// What the test program would be told by the suite's `configure`.
+const CONFIGURATION: &str = "\
+#define HAVE_ERROR_H 1
+#define HAVE_LINUX_IOPRIO_H 1
+#define HAVE_SECCOMP 1
+";
+
+/// Raise it when this file makes something else of the same source.
+const RECIPE: u32 = 1;
+
+/// Where the tests are.
+fn tests(directory: &Path) -> PathBuf {
+    directory.join("source/tests")
+}
+
+/// The program that is run in containers.
+fn init(directory: &Path) -> PathBuf {
+    directory.join("init")
+}
+
+fn prepare() -> Result<Prepared> {
+    let recipe = format!("{RECIPE} {CONFIGURATION}");
+    let directory = cache::made_by(&SUITE.place().display().to_string(), &recipe, |directory| {
+        println!("fetching and building {}", SUITE.title);
+        let version = Archive::of_this_machine()?.upstream("crun", &directory.join("source"))?;
+        fs::write(directory.join("version"), version).context("write the suite's version")?;
+        fs::write(directory.join("config.h"), CONFIGURATION).context("write the configuration")?;
+        let mut compile = Command::new("cc");
+        compile.args(["-static", "-O1", "-w"]).arg("-I").arg(directory).arg("-o").arg(init(directory));
+        invoke::quietly(compile.arg(tests(directory).join("init.c")))
+    })?;
+    let version = fs::read_to_string(directory.join("version")).context("read the suite's version")?;
+    Ok(Prepared { directory, version })
+}

@@ -1,0 +1,123 @@
+//! The validation programs of runtime-tools, by the authors of the specification.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::suite::{Excuse, Prepared, Suite};
+use crate::apt::{self, Archive};
+use crate::{cache, invoke};
+
+mod run;
+
+pub(super) const SUITE: Suite = Suite {
+    name: "runtime-tools",
+    title: "runtime-tools validation",
+    prepare,
+    run: run::run,
+    excuses: EXCUSES,
+};
+
+const EXCUSES: &[Excuse] = &[
+    Excuse {
+        test: "linux_mount_label",
+        reason: "the kernel has no SELinux; ours refuses the label, as the specification wants of what is not \
+                 supported, and like runc. crun ignores it.",
+    },
+    Excuse {
+        test: "linux_process_apparmor_profile",
+        reason: "the kernel has no AppArmor; ours refuses the profile, as the specification wants of what is not \
+                 supported, and like runc. crun ignores it.",
+    },
+    Excuse {
+        test: "linux_ns_itype",
+        reason: "it wants a container in the host's mount namespace, where its mounts would be made: a wall of ours.",
+    },
+    Excuse {
+        test: "start",
+        reason: "it wants `start` to succeed for a container without a process, which the specification forbids.",
+    },
+];
+
+/// The libraries that the programs import. Debian's Go libraries are sources.
+const LIBRARIES: &[&str] = &[
+    "golang-github-blang-semver-dev",
+    "golang-github-google-uuid-dev",
+    "golang-github-hashicorp-go-multierror-dev",
+    "golang-github-mrunalp-fileutils-dev",
+    "golang-github-opencontainers-selinux-dev",
+    "golang-github-opencontainers-specs-dev",
+    "golang-github-sirupsen-logrus-dev",
+    "golang-github-urfave-cli-dev",
+    "golang-github-xeipuuv-gojsonschema-dev",
+    "golang-go",
+    "golang-gocapability-dev",
+    "golang-golang-x-sys-dev",
+];
+
+/// The one library that Debian does not have.
+const TAP: &str = include_str!("runtime_tools/tap.go");
+
+/// Where Go looks for the source and for that library.
+const IMPORT_PATH: &str = "src/github.com/opencontainers/runtime-tools";
+const TAP_PATH: &str = "src/github.com/mndrix/tap-go";
+
+/// Raise it when this file makes something else of the same packages.
+const RECIPE: u32 = 1;
+
+/// Where the programs must be started: they look for an image and a program beside them.
+fn home(directory: &Path) -> PathBuf {
+    directory.join(IMPORT_PATH)
+}
+
+/// Where the programs are.
+fn programs(directory: &Path) -> PathBuf {
+    directory.join("bin")
+}
+
+fn prepare() -> Result<Prepared> {
+    ensure!(cfg!(target_arch = "x86_64"), "runtime-tools has an image for x86-64 only");
+    let recipe = format!("{RECIPE} {LIBRARIES:?} {TAP}");
+    let directory = cache::made_by(&SUITE.place().display().to_string(), &recipe, |directory| {
+        println!("fetching and building {}", SUITE.title);
+        let archive = Archive::of_this_machine()?;
+        let package = "golang-github-opencontainers-runtime-tools";
+        let version = archive.upstream(package, &home(directory))?;
+        fs::write(directory.join("version"), version).context("write the suite's version")?;
+        // Newer libraries than those of its time have other types.
+        let go = directory.join("go");
+        apt::unpack(&archive.stable().download(LIBRARIES)?, &go)?;
+        let tap = directory.join(TAP_PATH);
+        fs::create_dir_all(&tap).context("make a directory for a library")?;
+        fs::write(tap.join("tap.go"), TAP).context("write a library")?;
+        build(&go, directory)?;
+        cache::remove(&go)
+    })?;
+    let version = fs::read_to_string(directory.join("version")).context("read the suite's version")?;
+    Ok(Prepared { directory, version })
+}
+
+fn build(go: &Path, directory: &Path) -> Result<()> {
+    fs::create_dir(programs(directory)).context("make a directory for the programs")?;
+    let everywhere = programs(directory).join("");
+    let inside = home(directory).join("runtimetest");
+    // Static: one of them runs in containers.
+    for (output, packages) in [(everywhere, "./validation/..."), (inside, "./cmd/runtimetest")] {
+        let mut build = Command::new(go.join("usr/lib/go/bin/go"));
+        build.current_dir(home(directory)).args([
+            "build",
+            "-buildvcs=false",
+            "-tags",
+            "netgo osusergo",
+            "-o",
+        ]);
+        build.arg(output).arg(packages).env("CGO_ENABLED", "0").env("GO111MODULE", "off");
+        build.env("GOTOOLCHAIN", "local").env("GOROOT", go.join("usr/lib/go"));
+        build.env("GOCACHE", go.join("cache"));
+        build.env("GOPATH", format!("{}:{}", directory.display(), go.join("usr/share/gocode").display()));
+        invoke::quietly(&mut build)?;
+    }
+    Ok(())
+}
