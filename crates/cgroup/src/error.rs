@@ -45,7 +45,10 @@ pub enum Error {
         mount_point: String,
     },
     /// A limit was asked for whose controller the machine, or this part of its hierarchy, does not offer.
-    #[error("cannot set {file}: the cgroup controller {controller} is not available{}", place(at))]
+    #[error(
+        "cannot set {file}: the requested cgroup controller `{controller}` is not available{}",
+        place(at)
+    )]
     NoController {
         /// The controller that is missing.
         controller: String,

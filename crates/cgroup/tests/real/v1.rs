@@ -108,7 +108,7 @@ fn a_limit_without_its_controller_undoes_everything() {
     let error = scratch.create(r#"{"network": {"classID": 5}}"#).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cannot set net_cls.classid: the cgroup controller net_cls is not available"
+        "cannot set net_cls.classid: the requested cgroup controller `net_cls` is not available"
     );
     assert!(scratch.left().is_empty(), "nothing is left");
 }

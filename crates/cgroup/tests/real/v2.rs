@@ -27,7 +27,7 @@ fn a_limit_without_its_controller_undoes_everything() {
     let at = &places.paths()[""];
     assert_eq!(
         error.to_string(),
-        format!("cannot set memory.max: the cgroup controller memory is not available in {at}")
+        format!("cannot set memory.max: the requested cgroup controller `memory` is not available in {at}")
     );
     assert!(scratch.left().is_empty(), "nothing is left");
     scratch.create(r#"{"memory": {"limit": -1}}"#).expect_err("no limit needs the controller too");
