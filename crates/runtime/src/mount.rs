@@ -7,7 +7,7 @@ use bulkhead_cgroup::View;
 use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Propagation, Reach, attribute};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::path;
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
@@ -227,6 +227,17 @@ impl New<'_> {
     fn has_option(&self, name: &str) -> bool {
         self.options.iter().any(|(key, _)| key == name)
     }
+
+    /// File systems without labels of their own take the container's, unless theirs is configured.
+    fn takes_context(&self) -> bool {
+        matches!(self.kind, "tmpfs" | "ramfs" | "devpts" | "overlay") && !self.has_option("context")
+    }
+
+    /// The kernel has mounted the queues of an IPC namespace itself already, and refuses another context: only their
+    /// directory gets the label, as under runc.
+    fn is_labelled_later(&self) -> bool {
+        self.kind == "mqueue"
+    }
 }
 
 fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Option<OwnedFd>> {
@@ -259,6 +270,9 @@ fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Opt
                 let tree = other.doing(doing)?;
                 if new.copy_up {
                     copy_up::copy(target.as_fd(), tree.as_fd(), &mount.destination)?;
+                }
+                if let Some(label) = context.label.filter(|_| new.is_labelled_later()) {
+                    label_root(&tree, label).doing(doing)?;
                 }
                 let rest = Change { set: set & attribute::NOSYMFOLLOW, clear: 0 };
                 let change = |set: Set| {
@@ -311,7 +325,7 @@ fn configure(
     if attributes & attribute::RDONLY != 0 && !SHARED_SUPERBLOCK.contains(&new.kind) {
         filesystem.set_flag("ro")?;
     }
-    if let Some(label) = context.label.filter(|_| takes_context(new.kind)) {
+    if let Some(label) = context.label.filter(|_| new.takes_context()) {
         filesystem.set("context", label)?;
     }
     Ok(filesystem)
@@ -366,14 +380,26 @@ fn explain(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> String {
         "proc" | "sysfs" if context.namespaces.has(Kind::User) => {
             " (a user namespace may do that only where it sees one of which nothing is hidden)"
         }
+        _ if context.label.is_some() && new.takes_context() => {
+            " (with the SELinux label of /linux/mountLabel: is SELinux enabled on this host, and the label known to it?)"
+        }
         _ => "",
     };
     format!("mount {} at {}{hint}", new.kind, mount.destination.display())
 }
 
-/// File systems without labels of their own take the container's.
-fn takes_context(kind: &str) -> bool {
-    matches!(kind, "tmpfs" | "ramfs" | "mqueue" | "devpts" | "overlay")
+fn label_root(tree: &OwnedFd, label: &str) -> bulkhead_sys::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(tree, ".", flags, Mode::empty());
+    root.and_then(|root| {
+        rustix::fs::fsetxattr(root, "security.selinux", label.as_bytes(), XattrFlags::empty())
+    })
+    .map_err(|errno| bulkhead_sys::Error::new(format!("fsetxattr(\"security.selinux\", {label:?})"), errno))
+}
+
+/// The option by which mount(2), which has commas between options, is told a label, which may have some too.
+pub(crate) fn context(label: &str) -> (String, Option<String>) {
+    ("context".to_owned(), Some(format!("\"{label}\"")))
 }
 
 /// Mounts by mount(2), whose data may have a page, where a value is too long for fsconfig(2).
@@ -392,8 +418,8 @@ fn legacy(
         )));
     }
     let mut options = new.options.to_vec();
-    if let Some(label) = context.label.filter(|_| takes_context(new.kind)) {
-        options.push(("context".to_owned(), Some(format!("\"{label}\""))));
+    if let Some(label) = context.label.filter(|_| new.takes_context()) {
+        options.push(self::context(label));
     }
     mount_here(new.source, new.kind, target, &options, legacy_flags(attributes.set, new.flags))
         .doing(doing)?;

@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::{Doing, Result};
-use crate::mount::{LONGEST_VALUE, mount_here};
+use crate::mount::{self, LONGEST_VALUE, mount_here};
 use crate::plan::Overlay;
 
 /// What mount(2) takes as data: a page with a NUL byte at its end.
@@ -61,6 +61,9 @@ pub(crate) fn mount(overlay: &Overlay, attributes: Attributes) -> Result<Option<
     if let Some(option) = attributes.option() {
         filesystem.set_flag(option).doing(doing)?;
     }
+    if let Some(label) = &overlay.label {
+        filesystem.set("context", label).doing(doing)?;
+    }
     match filesystem.mount(0) {
         Err(error) if error.errno() == Errno::INVAL && takes_any_option() => Ok(None),
         other => other.map(Some).doing(doing),
@@ -101,11 +104,13 @@ pub(crate) fn mount_at(overlay: &Overlay, attributes: Attributes, at: &Path) -> 
     let mut held = Vec::new();
     let mut options = options(overlay, |path| Ok(escape(path)))?;
     let length: usize = options.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
-    if length + "userxattr".len() > LONGEST_DATA {
+    let of_label = overlay.label.as_ref().map_or(0, |label| ",context=\"\"".len() + label.len());
+    if length + "userxattr".len() + of_label > LONGEST_DATA {
         options = self::options(overlay, |path| descriptor(path, &mut held))?;
     }
     let mut options: Vec<_> = options.into_iter().map(|(key, value)| (key.to_owned(), Some(value))).collect();
     options.extend(attributes.option().map(|option| (option.to_owned(), None)));
+    options.extend(overlay.label.as_deref().map(mount::context));
     let target = path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
     mount_here("overlay", "overlay", &target, &options, rustix::mount::MountFlags::empty()).doing(doing)?;
     path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)

@@ -102,6 +102,9 @@ pub struct Overlay {
     /// The work directory, on the file system of `upper`.
     #[serde(default)]
     pub work: Option<PathBuf>,
+    /// The SELinux context of its files, `linux.mountLabel`.
+    #[serde(skip)]
+    pub label: Option<String>,
 }
 
 /// Control groups: the path as configured and the limits.
@@ -149,7 +152,7 @@ impl Plan {
             sysctl: check::sysctl(&linux.sysctl, &namespaces)?,
             hooks: Hooks::plan(&config.hooks)?,
             cgroup: Cgroup { path: linux.cgroups_path.clone(), resources: resources(linux, version) },
-            mount_label: linux.mount_label.clone(),
+            mount_label: process::label(linux.mount_label.as_deref()),
             annotations: config.annotations.clone(),
             oci_version: config.oci_version.clone(),
             seccomp,
@@ -200,7 +203,10 @@ fn root(config: &Config, linux: &Linux, bundle: &Path) -> Result<Root> {
     if root.path.is_empty() {
         return Err(Error::invalid("/root/path", "the path is empty"));
     }
-    let overlay = config.annotations.get(OVERLAY_ANNOTATION).map(|text| overlay(text)).transpose()?;
+    let mut overlay = config.annotations.get(OVERLAY_ANNOTATION).map(|text| overlay(text)).transpose()?;
+    if let Some(overlay) = &mut overlay {
+        overlay.label = process::label(linux.mount_label.as_deref());
+    }
     Ok(Root {
         path: bundle.join(&root.path),
         readonly: root.readonly,

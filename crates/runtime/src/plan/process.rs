@@ -144,8 +144,8 @@ impl Process {
             no_new_privileges: process.no_new_privileges,
             rlimits: rlimits(&process.rlimits)?,
             oom_score_adj: oom_score_adj(process.oom_score_adj)?,
-            apparmor_profile: process.apparmor_profile.clone(),
-            selinux_label: process.selinux_label.clone(),
+            apparmor_profile: label(process.apparmor_profile.as_deref()),
+            selinux_label: label(process.selinux_label.as_deref()),
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
             io_priority: process.io_priority.map(io_priority).transpose()?,
             exec_affinity: exec_affinity(process)?,
@@ -153,6 +153,11 @@ impl Process {
             personality: linux.personality.as_ref().map(personality).transpose()?,
         })
     }
+}
+
+/// Reads a label; an empty one is none, as engines written in Go have it.
+pub(super) fn label(text: Option<&str>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 impl Process {

@@ -82,8 +82,8 @@ impl Stored {
     fn completed(&self, mut process: bulkhead_spec::Process) -> bulkhead_spec::Process {
         let own = self.0.process.clone().unwrap_or_default();
         process.capabilities = process.capabilities.or(own.capabilities);
-        process.apparmor_profile = process.apparmor_profile.or(own.apparmor_profile);
-        process.selinux_label = process.selinux_label.or(own.selinux_label);
+        process.apparmor_profile = label(process.apparmor_profile).or(own.apparmor_profile);
+        process.selinux_label = label(process.selinux_label).or(own.selinux_label);
         process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
         process.scheduler = process.scheduler.or(own.scheduler);
         process.io_priority = process.io_priority.or(own.io_priority);
@@ -111,12 +111,17 @@ impl Stored {
             process.user.gid = user.gid.unwrap_or(process.user.gid);
         }
         process.user.additional_gids.extend(&command.additional_gids);
-        process.selinux_label = command.process_label.clone().or(process.selinux_label);
-        process.apparmor_profile = command.apparmor.clone().or(process.apparmor_profile);
+        process.selinux_label = label(command.process_label.clone()).or(process.selinux_label);
+        process.apparmor_profile = label(command.apparmor.clone()).or(process.apparmor_profile);
         process.no_new_privileges = command.no_new_privs.unwrap_or(process.no_new_privileges);
         add_capabilities(&mut process, &command.caps);
         Ok(process)
     }
+}
+
+/// An empty label says nothing.
+fn label(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 fn text(value: &std::ffi::OsStr) -> Result<String> {
