@@ -67,7 +67,8 @@ fn lock(directory: &Path) -> rustix::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(directory, flags, Mode::empty())?);
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(file)
+    // Whoever had the lock until now may have removed it.
+    if rustix::fs::fstat(&file)?.st_nlink == 0 { Err(rustix::io::Errno::NOENT) } else { Ok(file) }
 }
 
 #[cfg(test)]

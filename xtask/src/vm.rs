@@ -18,12 +18,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use self::boot::Ending;
-use self::job::{Init, Word, Work};
+use self::job::{Init, SecurityModule, Word, Work};
 use self::kernel::Kernel;
+use crate::interrupt;
 
 mod boot;
 mod disk;
@@ -38,8 +39,9 @@ mod results;
 mod suite;
 
 const USAGE: &str = "\
-usage: cargo xtask vm [--kernel release|newest] [--systemd|--bare] [--with PATH]… [--timeout SECONDS] -- COMMAND…
-       cargo xtask vm test [--core|--all] [--kernel release|newest]… [--systemd|--bare] [FILTER]…
+usage: cargo xtask vm [--kernel release|newest] [--systemd|--bare] [--lsm apparmor|selinux] [--with PATH]…
+                      [--timeout SECONDS] -- COMMAND…
+       cargo xtask vm test [--core|--all] [--kernel release|newest]… [--systemd|--bare] [--lsm apparmor|selinux] [FILTER]…
        cargo xtask vm fetch [--refresh]";
 
 /// How long a command may take unless it is told.
@@ -50,6 +52,19 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(crate) struct Machine {
     kernel: Kernel,
     init: Init,
+    module: Option<SecurityModule>,
+}
+
+impl Machine {
+    /// # Errors
+    /// SELinux without systemd, which loads its policy.
+    fn new(kernel: Kernel, init: Init, module: Option<SecurityModule>) -> Result<Self> {
+        ensure!(
+            module != Some(SecurityModule::SeLinux) || init == Init::Systemd,
+            "--lsm selinux needs --systemd, which loads the policy"
+        );
+        Ok(Self { kernel, init, module })
+    }
 }
 
 /// What was typed.
@@ -57,6 +72,7 @@ pub(crate) struct Machine {
 struct Typed {
     kernels: Vec<Kernel>,
     init: Option<Init>,
+    module: Option<SecurityModule>,
     selection: Option<suite::Selection>,
     with: Vec<PathBuf>,
     limit: Option<Duration>,
@@ -73,7 +89,8 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
         None if !typed.command.is_empty() => command(&typed),
         Some("test") => {
             let filters = &typed.words[1..];
-            suite::run(&typed.kernels, typed.init, typed.selection, filters)
+            let wanted = suite::Wanted { kernels: &typed.kernels, init: typed.init, module: typed.module };
+            suite::run(&wanted, typed.selection, filters)
         }
         Some("fetch") => fetch(typed.refresh),
         Some(guest::WORD) => guest::run(&typed.words[1..]),
@@ -84,7 +101,8 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
 /// Gets everything into the cache, or says why it cannot be had.
 pub(crate) fn ensure() -> Result<()> {
     emulator::ensure()?;
-    image::ensure()?;
+    image::ensure(None)?;
+    image::ensure(Some(SecurityModule::AppArmor))?;
     Kernel::ALL.iter().try_for_each(|kernel| kernel.ensure().map(|_| ()))
 }
 
@@ -105,7 +123,8 @@ fn command(typed: &Typed) -> Result<ExitCode> {
         [kernel] => kernel,
         _ => bail!("a command runs under one kernel"),
     };
-    let machine = Machine { kernel, init: typed.init.unwrap_or(Init::Systemd) };
+    interrupt::watch()?;
+    let machine = Machine::new(kernel, typed.init.unwrap_or(Init::Systemd), typed.module)?;
     let limit = typed.limit.unwrap_or(LIMIT);
     let programs = programs::runtime()?;
     let mut places = vec![programs.directory.clone()];
@@ -149,6 +168,12 @@ fn parse(mut parser: Parser) -> Result<Typed> {
             }
             Arg::Long("systemd") => typed.init = Some(Init::Systemd),
             Arg::Long("bare") => typed.init = Some(Init::Bare),
+            Arg::Long("lsm") => {
+                let name = parser.value()?.string()?;
+                let known = SecurityModule::ALL.into_iter().find(|module| module.name() == name);
+                typed.module =
+                    Some(known.with_context(|| format!("{name} is neither apparmor nor selinux"))?);
+            }
             Arg::Long("core") => typed.selection = Some(suite::Selection::Core),
             Arg::Long("all") => typed.selection = Some(suite::Selection::All),
             Arg::Long("with") => typed.with.push(parser.value()?.into()),
@@ -170,6 +195,7 @@ mod tests {
         let typed = parse(&["--kernel", "newest", "--bare", "--", "ls", "--all", "-l"]);
         assert_eq!((typed.kernels, typed.init), (vec![Kernel::Newest], Some(Init::Bare)));
         assert_eq!((typed.command, typed.selection), (vec!["ls".into(), "--all".into(), "-l".into()], None));
+        assert_eq!(parse(&["--lsm", "selinux", "--", "id"]).module, Some(SecurityModule::SeLinux));
         assert_eq!(parse(&["--", "test", "-d", "/"]).command, ["test", "-d", "/"]);
         let typed = parse(&["test", "--all", "v2"]);
         assert_eq!(
@@ -179,8 +205,18 @@ mod tests {
     }
 
     #[test]
+    fn selinux_needs_somebody_who_loads_its_policy() {
+        let machine = |init, module| Machine::new(Kernel::Release, init, module);
+        assert!(machine(Init::Bare, Some(SecurityModule::SeLinux)).is_err());
+        assert!(machine(Init::Bare, Some(SecurityModule::AppArmor)).is_ok());
+        assert!(machine(Init::Systemd, Some(SecurityModule::SeLinux)).is_ok());
+    }
+
+    #[test]
     fn what_is_not_known_is_refused() {
-        for words in [&["--kernel", "6.6", "--", "ls"][..], &["--fast"], &["test", "--slow"]] {
+        for words in
+            [&["--kernel", "6.6", "--", "ls"][..], &["--fast"], &["test", "--slow"], &["--lsm", "tomoyo"]]
+        {
             assert!(parse(Parser::from_args(words)).is_err(), "{words:?} should be refused");
         }
     }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::job::Word;
+use super::job::{SecurityModule, Word};
 use super::{Machine, emulator, guest, image};
-use crate::{cache, workspace};
+use crate::{cache, interrupt, workspace};
 
 /// A guest needs 10 seconds to boot where nothing else runs.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -41,7 +41,15 @@ const HARDWARE: &[&str] = &[
 
 /// Quiet, fast, and off after a panic.
 const KERNEL_WORDS: &str = "console=ttyS0 rootfstype=ext4 rw rootwait panic=-1 quiet loglevel=4 \
-no_timer_check tsc=reliable mitigations=off nokaslr audit=0 systemd.show_status=0";
+no_timer_check tsc=reliable mitigations=off nokaslr systemd.show_status=0";
+
+/// Which security modules the kernel starts, in the order of its own list. What a chosen one denies is in its log.
+fn security_words(module: Option<SecurityModule>) -> String {
+    match module.map(SecurityModule::name) {
+        None => "audit=0".into(),
+        Some(name) => format!("lsm=landlock,lockdown,yama,{name},bpf security={name} audit=1"),
+    }
+}
 
 /// The directory of one guest: its payload, what it says, and what was said about it.
 ///
@@ -153,7 +161,7 @@ impl Guest {
     /// Boots a machine with the run's payload.
     pub(super) fn start(machine: Machine, run: &Run, output: Output) -> Result<Self> {
         let kernel = machine.kernel.ensure()?;
-        let image = image::ensure()?;
+        let image = image::ensure(machine.module)?;
         let create =
             |name: &str| File::create(run.directory.join(name)).with_context(|| format!("create {name}"));
         create("report")?;
@@ -174,11 +182,11 @@ impl Guest {
         command.args(["-chardev", "stdio,id=output", "-serial", "chardev:output"]);
         command.arg("-serial").arg(format!("file:{}", run.report().display()));
         command.arg("-kernel").arg(&kernel.program);
-        command.arg("-append").arg(format!(
-            "{KERNEL_WORDS} root={} init={}",
-            image::root(),
-            guest::STUB_PLACE
-        ));
+        let security = security_words(machine.module);
+        let root = image::root();
+        command
+            .arg("-append")
+            .arg(format!("{KERNEL_WORDS} {security} root={root} init={}", guest::STUB_PLACE));
         command.stdin(Stdio::null()).stderr(create("emulator")?);
         command.stdout(match output {
             Output::Shown => Stdio::inherit(),
@@ -193,6 +201,8 @@ impl Guest {
         let (mut last, mut limit) = (Instant::now(), BOOT_LIMIT);
         let mut done = false;
         loop {
+            // What was made goes on the way out: the guest, then the run's directory.
+            interrupt::check()?;
             // In this order: what it said before it ended is heard.
             let ended = self.emulator.try_wait().context("wait for the emulator")?.is_some();
             for word in self.report.words()? {

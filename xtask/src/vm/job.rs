@@ -26,12 +26,28 @@ pub(super) enum Init {
 }
 
 impl Init {
-    pub(super) const ALL: [Self; 2] = [Self::Systemd, Self::Bare];
-
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Systemd => "systemd",
             Self::Bare => "bare",
+        }
+    }
+}
+
+/// Which security module a guest has, of those that give labels to processes. Without a choice it is the kernel's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SecurityModule {
+    AppArmor,
+    SeLinux,
+}
+
+impl SecurityModule {
+    pub(super) const ALL: [Self; 2] = [Self::AppArmor, Self::SeLinux];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::AppArmor => "apparmor",
+            Self::SeLinux => "selinux",
         }
     }
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::boot::{Ending, Guest, Output, Run};
-use super::job::{Init, Outcome, Test, Word, Work};
+use super::job::{Init, Outcome, SecurityModule, Test, Word, Work};
 use super::kernel::Kernel;
 use super::payload::Payload;
 use super::programs;
 use super::results::{Finished, Report};
 use super::{Machine, image};
-use crate::workspace;
+use crate::{interrupt, workspace};
 
 /// The packages whose tests depend on the machine.
 const PACKAGES: &[&str] = &["crates/cgroup", "crates/runtime", "crates/sys", "crates/testkit"];
@@ -28,6 +28,9 @@ const CORE: &[&str] = &[
     "runtime::rootless",
     "runtime::systemd",
 ];
+
+/// What a security module makes different.
+const LABELS: &[&str] = &["runtime::labels"];
 
 /// Mostly pure code, which is the same everywhere and slow to emulate: only a filter reaches it.
 const PURE: &[&str] = &["cgroup::bulkhead_cgroup", "cgroup::plans", "runtime::bulkhead_runtime"];
@@ -47,29 +50,44 @@ const PROGRESS: Duration = Duration::from_secs(20);
 /// Which tests, and on how many machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Selection {
-    /// A few minutes, on two machines.
+    /// A few minutes, on two machines, and labels on two more.
     Core,
-    /// Every test that may depend on the machine, on every machine unless it is named.
+    /// Every test that may depend on the machine, on the two that have least in common, and the core on others; on one
+    /// that is named every test.
     All,
     /// What filters name, on one machine.
     Named,
 }
 
+/// What was typed about machines.
+pub(super) struct Wanted<'a> {
+    pub(super) kernels: &'a [Kernel],
+    pub(super) init: Option<Init>,
+    pub(super) module: Option<SecurityModule>,
+}
+
+/// Which tests a machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// All but pure code.
+    Everything,
+    Core,
+    Labels,
+}
+
 /// Runs the chosen tests on the chosen machines, and prints one report.
-pub(super) fn run(
-    kernels: &[Kernel],
-    init: Option<Init>,
-    selection: Option<Selection>,
-    filters: &[String],
-) -> Result<ExitCode> {
+pub(super) fn run(wanted: &Wanted<'_>, selection: Option<Selection>, filters: &[String]) -> Result<ExitCode> {
     let default = if filters.is_empty() { Selection::Core } else { Selection::Named };
-    let selection = selection.unwrap_or(default);
+    let rounds = rounds(wanted, selection.unwrap_or(default))?;
     let built = programs::tests()?;
-    let mut tests = built.tests_of(PACKAGES)?;
-    tests.retain(|test| is_chosen(test, selection, filters));
-    ensure!(!tests.is_empty(), "no test has such a name");
+    // From here on something is made that must go on the way out.
+    interrupt::watch()?;
+    let all = built.tests_of(PACKAGES)?;
     let mut report = Report::default();
-    for machine in machines(kernels, init, selection) {
+    for (machine, part) in rounds {
+        let mut tests = all.clone();
+        tests.retain(|test| is_chosen(test, part, filters));
+        ensure!(!tests.is_empty(), "no test has such a name");
         let name = machine.describe()?;
         println!("{name}: {} tests", tests.len());
         let finished = on(machine, &tests, &built)?;
@@ -80,48 +98,71 @@ pub(super) fn run(
     Ok(report.code())
 }
 
-fn is_chosen(test: &Test, selection: Selection, filters: &[String]) -> bool {
+fn is_chosen(test: &Test, part: Part, filters: &[String]) -> bool {
     let name = test.full_name();
     if !filters.is_empty() {
         return filters.iter().any(|filter| name.contains(filter));
     }
-    match selection {
-        Selection::Core | Selection::Named => CORE.iter().any(|begin| name.starts_with(begin)),
-        Selection::All => !PURE.contains(&test.target.as_str()),
+    let is_among = |list: &[&str]| list.iter().any(|begin| name.starts_with(begin));
+    match part {
+        Part::Core => is_among(CORE),
+        Part::Labels => is_among(LABELS),
+        Part::Everything => !PURE.contains(&test.target.as_str()),
     }
 }
 
-fn machines(kernels: &[Kernel], init: Option<Init>, selection: Selection) -> Vec<Machine> {
-    // The two that have least in common.
-    const CORE: [Machine; 2] = [
-        Machine { kernel: Kernel::Release, init: Init::Systemd },
-        Machine { kernel: Kernel::Newest, init: Init::Bare },
-    ];
-    let kernels = match (kernels, selection, init) {
-        ([], Selection::Core, None) => return CORE.to_vec(),
-        ([], Selection::Core | Selection::Named, _) => vec![Kernel::Release],
-        ([], Selection::All, _) => Kernel::ALL.to_vec(),
-        (named, ..) => named.to_vec(),
+fn rounds(wanted: &Wanted<'_>, selection: Selection) -> Result<Vec<(Machine, Part)>> {
+    use Kernel::{Newest, Release};
+
+    const APPARMOR: Option<SecurityModule> = Some(SecurityModule::AppArmor);
+    const SELINUX: Option<SecurityModule> = Some(SecurityModule::SeLinux);
+    let Wanted { kernels, init, module } = *wanted;
+    let is_free = kernels.is_empty() && init.is_none() && module.is_none();
+    let planned = match selection {
+        // The two that have least in common.
+        Selection::Core if is_free => vec![
+            (Release, Init::Systemd, None, Part::Core),
+            (Newest, Init::Bare, None, Part::Core),
+            (Newest, Init::Bare, APPARMOR, Part::Labels),
+            (Release, Init::Systemd, SELINUX, Part::Labels),
+        ],
+        Selection::All if is_free => vec![
+            (Release, Init::Systemd, None, Part::Everything),
+            (Newest, Init::Bare, None, Part::Everything),
+            (Release, Init::Bare, None, Part::Core),
+            (Newest, Init::Systemd, None, Part::Core),
+            (Release, Init::Systemd, APPARMOR, Part::Labels),
+            (Newest, Init::Bare, APPARMOR, Part::Labels),
+            (Release, Init::Systemd, SELINUX, Part::Labels),
+            (Newest, Init::Systemd, SELINUX, Part::Labels),
+        ],
+        _ => {
+            let kernels = if kernels.is_empty() { &[Release] } else { kernels };
+            let part = match (selection, module) {
+                (Selection::All, _) => Part::Everything,
+                (_, Some(_)) => Part::Labels,
+                (_, None) => Part::Core,
+            };
+            let init = init.unwrap_or(Init::Systemd);
+            kernels.iter().map(|&kernel| (kernel, init, module, part)).collect()
+        }
     };
-    let inits = match (init, selection) {
-        (None, Selection::Core | Selection::Named) => vec![Init::Systemd],
-        (None, Selection::All) => Init::ALL.to_vec(),
-        (Some(named), _) => vec![named],
-    };
-    let pairs = kernels.iter().flat_map(|&kernel| inits.iter().map(move |&init| Machine { kernel, init }));
-    pairs.collect()
+    let machine = |(kernel, init, module, part)| Ok((Machine::new(kernel, init, module)?, part));
+    planned.into_iter().map(machine).collect()
 }
 
 impl Machine {
     fn describe(self) -> Result<String> {
-        Ok(format!("{} with {}", self.kernel.ensure()?.version, self.init.name()))
+        let Self { kernel, init, module } = self;
+        let module = module.map(|module| format!(" and {}", module.name())).unwrap_or_default();
+        Ok(format!("{} with {}{module}", kernel.ensure()?.version, init.name()))
     }
 }
 
 /// Runs tests on one machine. One that dies is booted again for those that have not ended: an emulator may hang, so
 /// what ran then gets a second chance, and has failed if the machine dies under it again.
 fn on(machine: Machine, tests: &[Test], built: &programs::Built) -> Result<Vec<Finished>> {
-    image::ensure()?;
+    image::ensure(machine.module)?;
     let mut left = tests.to_vec();
     let mut suspects = Vec::new();
     let mut finished = Vec::new();
@@ -276,32 +317,50 @@ mod tests {
 
     #[test]
     fn filters_reach_what_selections_leave_out() {
-        let chosen = |name: &str, selection, filters: &[&str]| {
+        let chosen = |name: &str, part, filters: &[&str]| {
             let (target, name) = name.rsplit_once(' ').unwrap();
             let filters = Vec::from_iter(filters.iter().map(|filter| (*filter).to_owned()));
-            is_chosen(&test(target, name), selection, &filters)
+            is_chosen(&test(target, name), part, &filters)
         };
-        assert!(chosen("cgroup::real v2::freezing", Selection::Core, &[]));
-        assert!(!chosen("cgroup::plans every_row", Selection::All, &[]), "pure code is the same everywhere");
-        assert!(chosen("cgroup::plans every_row", Selection::Core, &["plans::every"]));
-        assert!(!chosen("cgroup::real v2::freezing", Selection::All, &["thaw"]));
+        assert!(chosen("cgroup::real v2::freezing", Part::Core, &[]));
+        assert!(chosen("runtime::labels selinux::x", Part::Labels, &[]));
+        assert!(!chosen("cgroup::real v2::freezing", Part::Labels, &[]));
+        assert!(
+            !chosen("cgroup::plans every_row", Part::Everything, &[]),
+            "pure code is the same everywhere"
+        );
+        assert!(chosen("cgroup::plans every_row", Part::Core, &["plans::every"]));
+        assert!(!chosen("cgroup::real v2::freezing", Part::Everything, &["thaw"]));
     }
 
     #[test]
-    fn the_core_runs_under_both_kernels_and_everything_on_every_machine() {
-        let names = |selection, kernels: &[Kernel], init| {
-            let machines = machines(kernels, init, selection);
-            Vec::from_iter(machines.iter().map(|m| format!("{}/{}", m.kernel.name(), m.init.name())))
-                .join(" ")
+    fn machines_share_the_tests_unless_one_is_named() {
+        let names = |selection, kernels: &[Kernel], init, module| {
+            let rounds = rounds(&Wanted { kernels, init, module }, selection).unwrap();
+            let name = |(Machine { kernel, init, module }, part): &(Machine, Part)| {
+                let module = module.map(|module| format!("/{}", module.name())).unwrap_or_default();
+                format!("{}/{}{module} {part:?}", kernel.name(), init.name())
+            };
+            rounds.iter().map(name).collect::<Vec<_>>().join(", ")
         };
-        assert_eq!(names(Selection::Core, &[], None), "release/systemd newest/bare");
         assert_eq!(
-            names(Selection::All, &[], None),
-            "release/systemd release/bare newest/systemd newest/bare"
+            names(Selection::Core, &[], None, None),
+            "release/systemd Core, newest/bare Core, newest/bare/apparmor Labels, release/systemd/selinux Labels"
         );
-        assert_eq!(names(Selection::All, &[Kernel::Newest], Some(Init::Bare)), "newest/bare");
-        assert_eq!(names(Selection::Core, &[], Some(Init::Bare)), "release/bare");
-        assert_eq!(names(Selection::Named, &[], None), "release/systemd");
+        let all = names(Selection::All, &[], None, None);
+        assert!(
+            all.starts_with("release/systemd Everything, newest/bare Everything, release/bare Core"),
+            "{all}"
+        );
+        assert_eq!(
+            names(Selection::All, &[Kernel::Newest], Some(Init::Bare), None),
+            "newest/bare Everything"
+        );
+        let selinux = Some(SecurityModule::SeLinux);
+        assert_eq!(names(Selection::Core, &[], None, selinux), "release/systemd/selinux Labels");
+        assert_eq!(names(Selection::All, &[], None, selinux), "release/systemd/selinux Everything");
+        assert_eq!(names(Selection::Core, &[], Some(Init::Bare), None), "release/bare Core");
+        assert_eq!(names(Selection::Named, &[], None, None), "release/systemd Core");
     }
 
     #[test]
