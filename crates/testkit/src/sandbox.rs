@@ -427,13 +427,18 @@ impl Drop for Sandbox {
     }
 }
 
-/// Waits until a condition holds, and fails the test after 10 s with what was waited for.
+/// Says, for tests in an emulated machine, by what everything takes longer there.
+const SLOWNESS: &str = "BULKHEAD_SLOWNESS";
+
+/// Waits until a condition holds, and fails the test after 10 s, longer on a machine that is known to be slow
+/// (`BULKHEAD_SLOWNESS`), with what was waited for.
 ///
 /// # Panics
 /// When the condition does not hold in time.
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let slowness = std::env::var(SLOWNESS).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    let end = Instant::now() + Duration::from_secs(10) * slowness;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(10));

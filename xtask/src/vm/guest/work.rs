@@ -18,6 +18,9 @@ use crate::vm::job::{Job, Outcome, Test, Word, Work};
 
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// By what a deadline of a test is longer here; beside a busy host an emulated machine needs it.
+const SLOWNESS: &str = "6";
+
 /// What a failed test printed last is what tells why.
 const TOLD: usize = 16 << 10;
 
@@ -53,7 +56,8 @@ fn command_of_guest(program: &Path) -> Command {
         .env("PATH", SYSTEM_PATH)
         .env("HOME", "/root")
         .env("TERM", "dumb")
-        .env("LANG", "C.UTF-8");
+        .env("LANG", "C.UTF-8")
+        .env("BULKHEAD_SLOWNESS", SLOWNESS);
     command.stdin(Stdio::null());
     command
 }
