@@ -294,11 +294,11 @@ mod tests {
         let check = |memory, memory_and_swap| check_usage(&fake.dir, UsageCheck { memory, memory_and_swap });
         assert_eq!(
             check(Some(1000), None).unwrap_err().to_string(),
-            "refusing a memory limit of 1000 bytes: 1000 are in use"
+            "rejecting memory limit 1000: 1000 bytes are in use"
         );
         assert_eq!(
             check(Some(1001), Some(999)).unwrap_err().to_string(),
-            "refusing a memory+swap limit of 999 bytes: 1000 are in use"
+            "rejecting memory+swap limit 999: 1000 bytes are in use"
         );
         check(Some(1001), Some(2000)).unwrap();
         check_usage(&Fake::new(&[]).dir, UsageCheck { memory: Some(1), memory_and_swap: None }).unwrap();

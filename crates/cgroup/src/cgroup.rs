@@ -233,7 +233,7 @@ impl Cgroup {
     /// sub-cgroup that does not exist.
     pub fn sub(&self, subs: &SubCgroups) -> Result<Self> {
         if let Some(argument) = subs.unknown(|name| self.members.iter().any(|member| member.has(name))) {
-            let reason = "names a controller of which the container has no cgroup";
+            let reason = "names an unknown controller or one of which the container has no cgroup";
             return Err(Error::SubCgroup { argument: argument.to_owned(), reason });
         }
         let members = self.members.iter().map(|member| {

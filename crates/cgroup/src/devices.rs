@@ -45,6 +45,8 @@ impl Access {
                 'm' => Self::MKNOD.0,
                 'r' => Self::READ.0,
                 'w' => Self::WRITE.0,
+                // Met as "rwa" in the wild, where runc makes nothing of it.
+                'a' => 0,
                 _ => return None,
             };
         }
@@ -337,6 +339,8 @@ mod tests {
         ] {
             assert_eq!(policy(&[rule]).unwrap_err().to_string(), message);
         }
+        assert!(policy(&[with(Some("a"), 1)]).is_err(), "an \"a\" alone is no access");
+        assert_eq!(policy(&[with(Some("rwa"), 1)]).unwrap(), policy(&[with(Some("rw"), 1)]).unwrap());
         assert!(policy(&[with(Some("r"), -1)]).is_ok(), "-1 stands for all numbers");
     }
 }

@@ -25,8 +25,8 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The argument of `exec --cgroup` cannot be used.
-    #[error("sub-cgroup {argument:?} {reason}")]
+    /// The argument of `exec --cgroup` cannot be used. The first words are runc's.
+    #[error("bad sub cgroup path: {argument:?} {reason}")]
     SubCgroup {
         /// The argument as it was given.
         argument: String,
@@ -78,16 +78,16 @@ pub enum Error {
         /// The file that was to be written.
         file: String,
     },
-    /// The cgroup for a new container holds processes.
-    #[error("the container's cgroup {cgroup} is not empty: {count} process(es) found")]
+    /// The cgroup for a new container holds processes. The first words are runc's.
+    #[error("container's cgroup is not empty: {count} process(es) found in {cgroup}")]
     NotEmpty {
         /// The directory.
         cgroup: String,
         /// The number of processes, those in sub-cgroups included.
         count: usize,
     },
-    /// The cgroup for a new container is frozen.
-    #[error("the container's cgroup {cgroup} is unexpectedly frozen")]
+    /// The cgroup for a new container is frozen. The first words are runc's.
+    #[error("container's cgroup unexpectedly frozen: {cgroup}")]
     Frozen {
         /// The directory.
         cgroup: String,
@@ -125,8 +125,9 @@ pub enum Error {
         /// The content of its `cgroup.type`.
         kind: String,
     },
-    /// The new memory limit lies below what is used, and the caller asked to check that.
-    #[error("refusing a {what} limit of {limit} bytes: {usage} are in use")]
+    /// The new memory limit lies below what is used, and the caller asked to check that. The first words
+    /// are runc's.
+    #[error("rejecting {what} limit {limit}: {usage} bytes are in use")]
     BelowUsage {
         /// `memory` or `memory+swap`.
         what: &'static str,

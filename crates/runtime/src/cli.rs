@@ -17,7 +17,7 @@ mod value;
 mod tests;
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::Error;
@@ -446,11 +446,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
 }
 
-/// Returns the help of the program or of one verb.
-pub fn help(topic: Topic) -> String {
+/// Returns the help of the program or of one verb, for a program that was called by `name`, which may be a path.
+pub fn help(topic: Topic, name: Option<&OsStr>) -> String {
+    let name = name.and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str);
+    // A terminal shows it.
+    let name = name.filter(|name| name.chars().all(|letter| letter.is_ascii_graphic()));
+    let name = name.unwrap_or(table::PROGRAM);
     match topic {
-        Topic::Program => help::program(),
-        Topic::Verb(verb) => help::verb(verb),
+        Topic::Program => help::program(name),
+        Topic::Verb(verb) => help::verb(name, verb),
     }
 }
 
@@ -527,7 +531,14 @@ fn command(global: &Typed, arguments: &mut dyn Iterator<Item = OsString>) -> Res
     else {
         return Ok((Command::Help(Topic::Program), Vec::new()));
     };
-    let verb = find_verb(word)?;
+    let verb = match find_verb(word) {
+        Err(Error::UnknownCommand { name, .. })
+            if Iterator::any(&mut &mut *arguments, |word| word == "-h" || word == "--help") =>
+        {
+            return Err(Error::UnknownTopic(name).into());
+        }
+        found => found?,
+    };
     let mut typed = scan(Some(verb), arguments)?;
     if typed.switch(&table::HELP)? {
         return Ok((Command::Help(Topic::Verb(verb)), Vec::new()));

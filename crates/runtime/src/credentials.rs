@@ -57,7 +57,7 @@ pub(crate) fn load_last(process: &Process, filter: Option<&Program>, hand_over: 
     }
 }
 
-/// Loads a filter that comes last, just before execve(2).
+/// Loads a filter that comes last, just before execve(2), or before the hooks of the start.
 ///
 /// # Errors
 /// As seccomp(2).

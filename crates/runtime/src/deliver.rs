@@ -97,5 +97,8 @@ pub(crate) fn listener(
     };
     let text = serde_json::to_string(&document)
         .map_err(|error| Error::Usage(format!("describe the container to its seccomp agent: {error}")))?;
-    descriptor(socket, listener, &text)
+    // The words are runc's.
+    let doing = || format!("failed to connect with seccomp agent {}", socket.display());
+    let stream = connect(socket).doing(doing)?;
+    message::send(&stream, text.as_bytes(), &[listener]).doing(doing)
 }

@@ -137,15 +137,45 @@ pub enum Error {
     /// A control group refused something.
     #[error(transparent)]
     Cgroup(#[from] bulkhead_cgroup::Error),
+    /// A process cannot join the container's cgroups. The words are runc's, which prints a number of the process.
+    #[error("error adding pid of the new process to cgroups")]
+    Adding(#[source] bulkhead_cgroup::Error),
     /// The seccomp profile cannot be compiled.
     #[error("config.json: /linux/seccomp")]
     Seccomp(#[source] bulkhead_seccomp::Error),
+    /// The kernel does not execute the program. The words are runc's: people look for them in logs.
+    #[error("exec {program}: {reason}")]
+    Execute {
+        /// Its path in the container.
+        program: String,
+        /// What the kernel says.
+        reason: String,
+        /// What that may mean.
+        source: Option<Hint>,
+    },
     /// The request itself makes no sense.
     #[error("{0}")]
     Usage(String),
 }
 
+/// What may be behind an error, where the kernel says little.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{0}")]
+pub struct Hint(pub &'static str);
+
 impl Error {
+    /// Returns all that runc says when the container's first process is not executed, a sentence without a time: its
+    /// process says that itself, where a log has no part in it.
+    #[must_use]
+    pub fn of_program(&self) -> Option<&str> {
+        match self {
+            Self::Init { chain } => {
+                chain.first().map(String::as_str).filter(|text| text.starts_with("exec "))
+            }
+            _ => None,
+        }
+    }
+
     /// Names the place in config.json of what a system call failed for.
     #[must_use]
     pub fn at(self, pointer: &str) -> Self {

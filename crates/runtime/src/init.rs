@@ -132,6 +132,11 @@ pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
 
 /// The last moments: hooks of the start, then the program. Returns only an error.
 fn finish(plan: &Plan, process: &Process, document: &Document, program: Option<&std::ffi::CStr>) -> Error {
+    // The filter holds for the hooks too, which are programs of the container; so it is in runc.
+    let filter = plan.seccomp.as_ref().map(|filter| &filter.program);
+    if let Err(error) = credentials::load_at_execution(process, filter) {
+        return error;
+    }
     let start_hooks = &plan.hooks.start_container;
     if !start_hooks.is_empty() {
         let document = document.inside(None);
@@ -141,10 +146,6 @@ fn finish(plan: &Plan, process: &Process, document: &Document, program: Option<&
         if let Err(error) = runner.run("startContainer", &Vec::from_iter(hooks)) {
             return error;
         }
-    }
-    let filter = plan.seccomp.as_ref().map(|filter| &filter.program);
-    if let Err(error) = credentials::load_at_execution(process, filter) {
-        return error;
     }
     match program {
         Some(path) => program::execute(path, process),

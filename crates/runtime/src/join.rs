@@ -131,7 +131,7 @@ fn clone_child(
         let pid = container.state.process.filter(|_| request.sub_cgroups.is_empty())?.pid;
         Cgroup::of_process(&Host::detect().ok()?, pid).ok()
     });
-    let cgroup = container.cgroup().sub(&request.sub_cgroups)?;
+    let cgroup = container.cgroup().sub(&request.sub_cgroups).map_err(Error::Adding)?;
     let joiner = match cgroup.joiner(Doors::OpenedByParent) {
         Ok(joiner) => Some(joiner),
         Err(_) if cgroup.paths().is_empty() => None,
@@ -260,7 +260,7 @@ impl Attempt<'_> {
                 Said::Console(terminal) => match self.request.console_socket {
                     Some(path) => deliver::console(path, terminal.as_fd())?,
                     None => {
-                        relay::lend_size(&terminal);
+                        relay::prepare(&terminal);
                         master = Some(terminal);
                     }
                 },

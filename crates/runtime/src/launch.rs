@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_cgroup::{Cgroup, Doors, systemd};
-use bulkhead_sys::mount::{Attributes, Reach, is_by_remount, set_attributes};
+use bulkhead_sys::mount::{Reach, is_by_remount, set_attributes};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{credentials, signal};
 use rustix::io::Errno;
@@ -481,7 +481,7 @@ impl Attempt<'_> {
         match self.request.console_socket {
             Some(path) => deliver::console(path, master.as_fd()).map(|()| None),
             None => {
-                relay::lend_size(&master);
+                relay::prepare(&master);
                 Ok(Some(master))
             }
         }
@@ -550,6 +550,8 @@ fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<Owne
             }
             Ok(tree)
         }
+        // The container's process opens it, and here is only what maps its ids.
+        Source::Inside { idmap: Some(idmap), .. } => mapping(idmap).map(Some),
         _ => Ok(None),
     };
     let mounts = plan.mounts.iter().enumerate();
@@ -568,21 +570,16 @@ fn open_early(path: &Path, reach: Reach) -> Result<Option<OwnedFd>> {
 }
 
 fn map_ids(tree: &OwnedFd, idmap: &IdMap, path: &Path) -> Result<()> {
-    let namespace = match &idmap.by {
-        MappedBy::Maps(maps) => idmap::namespace(maps)?,
+    mount::map_ids(tree.as_fd(), &mapping(idmap)?, idmap.reach, path)
+}
+
+/// Returns the user namespace that maps the ids of a mount.
+fn mapping(idmap: &IdMap) -> Result<OwnedFd> {
+    match &idmap.by {
+        MappedBy::Maps(maps) => idmap::namespace(maps),
         MappedBy::Namespace(path) => bulkhead_sys::path::open_host(path, rustix::fs::OFlags::RDONLY)
-            .doing(|| "open the user namespace that maps a mount")?,
-    };
-    let attributes = Attributes::default().with_idmap(namespace.as_fd());
-    set_attributes(tree.as_fd(), attributes, idmap.reach).map_err(|source| {
-        let why = match source.errno() {
-            Errno::INVAL => ": its file system cannot, or is mapped already",
-            Errno::PERM => ": the runtime lacks CAP_SYS_ADMIN over its file system",
-            Errno::NOSYS => ": that takes Linux 5.12",
-            _ => "",
-        };
-        Error::System { doing: format!("map the ids of {}{why}", path.display()), source }
-    })
+            .doing(|| "open the user namespace that maps a mount"),
+    }
 }
 
 /// Makes a tree of the runtime's mount namespace what a copy of it would be in the container's. Where the kernel changes

@@ -104,17 +104,23 @@ impl Log {
         level >= self.least
     }
 
-    /// Logs why the operation failed. A log file gets the line, and stderr the sentence too.
-    pub fn fatal(&self, message: impl fmt::Display) {
+    /// Logs why the operation failed. A log file gets the line, and stderr the sentence too: `plain`, where a program
+    /// that reads text there expects no more.
+    pub fn fatal(&self, message: impl fmt::Display, plain: Option<&str>) {
         let message = message.to_string();
-        self.write(Level::Error, &message);
-        if let Sink::File(_) = self.sink {
-            let text = match std::io::stderr().is_terminal() {
-                true => sentence(Level::Error, &message),
-                false => format!("{message}\n"),
-            };
-            append(std::io::stderr().as_fd(), text.as_bytes());
+        let to_file = matches!(self.sink, Sink::File(_));
+        let terminal = std::io::stderr().is_terminal();
+        let plain = plain.filter(|_| !terminal && self.format == Format::Text);
+        if to_file || plain.is_none() {
+            self.write(Level::Error, &message);
         }
+        let text = match plain {
+            Some(plain) => format!("{}\n", escaped(plain, "")),
+            None if !to_file => return,
+            None if terminal => sentence(Level::Error, &message),
+            None => format!("{message}\n"),
+        };
+        append(std::io::stderr().as_fd(), text.as_bytes());
     }
 
     /// Logs what was not done as asked.

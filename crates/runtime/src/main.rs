@@ -78,7 +78,7 @@ fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Bo
         Command::Features => print(query::features()?),
         Command::Completion(shell) => print(cli::completion(shell)),
         Command::Man => print(cli::man()),
-        Command::Help(topic) => print(cli::help(topic)),
+        Command::Help(topic) => print(cli::help(topic, std::env::args_os().next().as_deref())),
         Command::Version => print(cli::version()),
     }
 }
@@ -91,8 +91,9 @@ fn open_log(global: &Global) -> Option<Log> {
 }
 
 /// Says why the program fails: the whole chain, once, in one line.
-fn say(log: &Log, error: &dyn Error) {
-    log.fatal(error::chain(error).join(": "));
+fn say(log: &Log, error: &(dyn Error + 'static)) {
+    let plain = error.downcast_ref::<error::Error>().and_then(error::Error::of_program);
+    log.fatal(error::chain(error).join(": "), plain);
 }
 
 /// Writes to stdout. A reader that has seen enough (`bulkrun man | head`) is no failure.

@@ -57,6 +57,17 @@ fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<
             let prepared = context.prepared.get(index).and_then(Option::as_ref);
             bind(context, mount, path, *reach, prepared.map(AsFd::as_fd)).map(|()| None)
         }
+        Source::Inside { path, reach, idmap } => {
+            let tree = open_inside(context.root, path, *reach)?;
+            if let (Some(idmap), Some(mapping)) =
+                (idmap, context.prepared.get(index).and_then(Option::as_ref))
+            {
+                map_ids(tree.as_fd(), mapping, idmap.reach, path)?;
+            }
+            let done = bind(context, mount, path, *reach, Some(tree.as_fd())).map(|()| None);
+            context.spent.take(tree);
+            done
+        }
         Source::Filesystem { kind, source, options, flags, copy_up } => {
             filesystem(context, mount, &New { kind, source, options, flags, copy_up: *copy_up })
         }
@@ -150,6 +161,30 @@ pub(crate) fn open_source(source: &Path, reach: Reach) -> Result<OwnedFd> {
     let doing = || format!("bind {}", source.display());
     let opened = path::open_host(source, OFlags::PATH).doing(doing)?;
     sys_mount::clone_tree(&opened, Path::new(""), reach).doing(doing)
+}
+
+/// Opens a source in the container as a detached tree; whatever its links are, it is not left.
+fn open_inside(root: BorrowedFd<'_>, path: &Path, reach: Reach) -> Result<OwnedFd> {
+    let doing = || format!("bind {} of the container", path.display());
+    let opened = target::open(root, path, OFlags::PATH)?.ok_or(Errno::NOENT).doing(doing)?;
+    sys_mount::clone_tree(&opened, Path::new(""), reach).doing(doing)
+}
+
+/// Maps the ids of a detached tree as the user namespace `mapping` does.
+///
+/// # Errors
+/// EINVAL where the file system cannot or is mapped already, EPERM without rights over it.
+pub(crate) fn map_ids(tree: BorrowedFd<'_>, mapping: &OwnedFd, reach: Reach, path: &Path) -> Result<()> {
+    let attributes = Attributes::default().with_idmap(mapping.as_fd());
+    sys_mount::set_attributes(tree, attributes, reach).map_err(|source| {
+        let why = match source.errno() {
+            Errno::INVAL => ": its file system cannot, or is mapped already",
+            Errno::PERM => ": the runtime lacks CAP_SYS_ADMIN over its file system",
+            Errno::NOSYS => ": that takes Linux 5.12",
+            _ => "",
+        };
+        Error::System { doing: format!("map the ids of {}{why}", path.display()), source }
+    })
 }
 
 fn bind(

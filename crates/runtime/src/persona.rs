@@ -57,6 +57,12 @@ impl Persona<'_> {
         label(process)?;
         rustix::process::umask(Mode::from_raw_mode(process.user.umask));
         signal::reset_all(self.ignored).doing(|| "reset signals")?;
+        if self.gate.is_some() {
+            // While it waits it can be ended as any process, as in runc. Later a filter may forbid to say so.
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+                signal::end_by(signal).doing(|| "heed signals")?;
+            }
+        }
         limits::set_rlimits(&process.rlimits)?;
         let entered = program::enter_directory_early(&process.cwd)?;
         let hand_over = |listener: OwnedFd| self.socket.listener(listener.as_fd());

@@ -140,10 +140,11 @@ impl Plan {
         let mut warnings = Vec::new();
         let seccomp = linux.seccomp.as_ref().map(|profile| filter(profile, &mut warnings)).transpose()?;
         let process = config.process.as_ref().map(|p| Process::plan(p, linux, &mut warnings)).transpose()?;
-        let mounts = mounts::plan(&config.mounts, bundle, &namespaces)?;
+        let root = root(config, linux, bundle)?;
+        let mounts = mounts::plan(&config.mounts, bundle, &root.path, &namespaces)?;
         check::requests(config, linux, &namespaces)?;
         Ok(Self {
-            root: root(config, linux, bundle)?,
+            root,
             hostname: config.hostname.clone(),
             domainname: config.domainname.clone(),
             devices: mounts::devices(&linux.devices, &mounts)?,

@@ -8,7 +8,7 @@ use bulkhead_sys::process;
 use rustix::fs::{Access, AtFlags, CWD, FileType, OFlags};
 use rustix::io::Errno;
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Hint, Result};
 use crate::plan::process::Process;
 use crate::target;
 
@@ -138,7 +138,8 @@ fn search_path(process: &Process) -> &[u8] {
 
 /// Tells why a path cannot be executed. A filter may forbid to ask: then execve(2) will tell.
 fn check(path: &CStr) -> std::result::Result<(), Errno> {
-    match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::empty()) {
+    // Of the rights that the process has, not of those that its user would have: it may hold CAP_DAC_OVERRIDE.
+    match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
         Ok(()) => {}
         Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
         Err(errno) => return Err(errno),
@@ -166,14 +167,11 @@ fn refusal(name: &CStr, errno: Errno) -> Error {
 /// Becomes the program; returns only the error.
 pub(crate) fn execute(path: &CStr, process: &Process) -> Error {
     let source = process::execute(path, &process.args, &process.env);
-    let doing = match source.errno() {
-        Errno::NOEXEC => {
-            format!(
-                "execute {path:?}: exec format error: it is not a program for this machine, and has no \"#!\" line"
-            )
-        }
-        Errno::NOENT => format!("execute {path:?}: it, its interpreter or its dynamic linker is not there"),
-        _ => format!("execute {path:?}"),
+    let hint = match source.errno() {
+        Errno::NOEXEC => Some("it is not a program for this machine, and has no \"#!\" line"),
+        Errno::NOENT => Some("it, its interpreter or its dynamic linker is not there"),
+        _ => None,
     };
-    Error::System { doing, source }
+    let program = path.to_string_lossy().into_owned();
+    Error::Execute { program, reason: source.text(), source: hint.map(Hint) }
 }

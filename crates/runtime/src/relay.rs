@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 use crate::error::{Doing, Result};
 
@@ -49,9 +51,19 @@ impl Drop for Restore {
     }
 }
 
-/// Gives a container's terminal the size of the runtime's, if that is one. This must come before the program starts,
-/// which may ask at once.
-pub(crate) fn lend_size(master: impl AsFd) {
+/// Prepares a container's terminal for the relay, before the program starts, which may use it at once: it gets the size
+/// of the runtime's, and ends lines as the program does. What reads them, a terminal or a file, knows what it wants there.
+pub(crate) fn prepare(master: impl AsFd) {
+    lend_size(&master);
+    // A program that finds a carriage return too much is no reason to fail.
+    if let Ok(mut settings) = tcgetattr(&master) {
+        settings.output_modes.remove(OutputModes::ONLCR);
+        let _ = tcsetattr(&master, OptionalActions::Now, &settings);
+    }
+}
+
+/// Gives a container's terminal the size of the runtime's, if that is one.
+fn lend_size(master: impl AsFd) {
     // A terminal without a size has nothing to lend, and what is no terminal has none.
     if let Ok(size) = tcgetwinsize(rustix::stdio::stdin())
         && (size.ws_col, size.ws_row) != (0, 0)
@@ -74,6 +86,8 @@ impl Relay {
             let settings = tcgetattr(stdin).doing(doing)?;
             let mut raw = settings.clone();
             raw.make_raw();
+            // Lines come as the program ends them.
+            raw.output_modes |= settings.output_modes & OutputModes::OPOST;
             let restore = Restore(settings);
             tcsetattr(stdin, OptionalActions::Now, &raw).doing(doing)?;
             Some(restore)

@@ -117,7 +117,7 @@ pub(crate) fn open(root: BorrowedFd<'_>, destination: &Path, flags: OFlags) -> R
         Ok(found) => Ok(Some(found)),
         Err(error) if error.errno() == Errno::NOENT => Ok(None),
         Err(error) if own && error.errno() == Errno::LOOP => Err(Error::Usage(format!(
-            "the image's {} is a symbolic link; it must be a directory",
+            "the image's {} is a symbolic link; file systems there must be mounted on ordinary directory",
             destination.display()
         ))),
         Err(error) => Err(error).doing(|| format!("open {} in the container's root", destination.display())),
@@ -237,6 +237,9 @@ mod tests {
         let root = Root::new("own");
         root.link("/tmp", "proc");
         let error = directory(root.1.as_fd(), Path::new("/proc")).unwrap_err().to_string();
-        assert_eq!(error, "the image's /proc is a symbolic link; it must be a directory");
+        assert_eq!(
+            error,
+            "the image's /proc is a symbolic link; file systems there must be mounted on ordinary directory"
+        );
     }
 }

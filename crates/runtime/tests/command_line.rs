@@ -63,7 +63,7 @@ fn the_version_is_what_engines_read() {
 
 #[test]
 fn help_goes_to_stdout_and_is_no_failure() {
-    assert!(stdout("").starts_with("Runs containers"));
+    assert!(stdout("").starts_with("NAME:\n   bulkrun - "));
     assert_eq!(stdout("--help"), stdout(""));
     assert!(stdout("exec --help").contains("\nUsage: bulkrun exec [OPTIONS] CONTAINER"));
     assert!(stdout("completion bash").contains("complete -F _bulkrun bulkrun"));

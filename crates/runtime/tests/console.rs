@@ -126,7 +126,7 @@ fn without_a_terminal_of_the_callers_the_size_is_the_configurations() {
     let bundle = with_terminal(&sandbox, "stty size").edit(|config| {
         config["process"]["consoleSize"] = json!({ "height": 21, "width": 83 });
     });
-    sandbox.run(&bundle).output().succeeds().prints("21 83\r\n");
+    sandbox.run(&bundle).output().succeeds().prints("21 83\n");
 }
 
 #[test]
@@ -135,7 +135,19 @@ fn input_that_is_no_terminal_is_typed_in() {
     let sandbox = sandbox();
     let bundle = with_terminal(&sandbox, "stty -echo; read line; echo \"<$line>\"");
     let output = sandbox.run(&bundle).input("from a file\n").output().succeeds();
-    assert!(output.stdout.ends_with("<from a file>\r\n"), "{output}");
+    assert!(output.stdout.ends_with("<from a file>\n"), "{output}");
+}
+
+#[test]
+fn lines_end_as_the_program_ends_them() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = with_terminal(&sandbox, "echo one; printf 'two\\r\\n'");
+    sandbox.run(&bundle).output().succeeds().prints("one\ntwo\r\n");
+    let bundle = sandbox.bundle("box").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let exec = sandbox.runtime().args(["exec", "--tty", bundle.id(), "echo", "one"]);
+    exec.output().succeeds().prints("one\n");
 }
 
 #[test]
@@ -144,7 +156,7 @@ fn nothing_of_a_long_output_is_lost() {
     let sandbox = sandbox();
     let bundle = with_terminal(&sandbox, "seq 1 30000");
     let output = sandbox.run(&bundle).output().succeeds();
-    let expected: String = (1..=30_000).map(|number| format!("{number}\r\n")).collect();
+    let expected: String = (1..=30_000).map(|number| format!("{number}\n")).collect();
     assert!(output.stdout == expected, "every line arrives once, and in order");
 }
 
@@ -211,7 +223,7 @@ fn the_terminal_is_the_containers_own() {
     let sandbox = sandbox();
     let script = "tty; stat -c '%t:%T' /dev/console $(tty); echo again > /dev/tty; readlink /proc/self/fd/0";
     let bundle = with_terminal(&sandbox, script);
-    let expected = "/dev/pts/0\r\n88:0\r\n88:0\r\nagain\r\n/dev/pts/0\r\n";
+    let expected = "/dev/pts/0\n88:0\n88:0\nagain\n/dev/pts/0\n";
     sandbox.run(&bundle).output().succeeds().prints(expected);
 }
 
@@ -220,7 +232,7 @@ fn the_terminal_belongs_to_the_containers_user() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
     let bundle = with_terminal(&sandbox, "stat -c %u $(tty); echo again > $(tty)").user(1000, 1000);
-    sandbox.run(&bundle).output().succeeds().prints("1000\r\nagain\r\n");
+    sandbox.run(&bundle).output().succeeds().prints("1000\nagain\n");
 }
 
 #[test]
@@ -360,7 +372,7 @@ fn a_process_document_sets_the_size_of_execs_terminal() {
     });
     std::fs::write(&file, process.to_string()).unwrap();
     let run = sandbox.runtime().arg("exec").arg("--process").arg(&file).arg(bundle.id());
-    run.output().succeeds().prints("5 6\r\n");
+    run.output().succeeds().prints("5 6\n");
 }
 
 #[test]

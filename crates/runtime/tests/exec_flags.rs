@@ -32,7 +32,7 @@ fn flags_change_the_process() {
         (&["--cwd", "/tmp"], "pwd", "/tmp\n"),
         (&["-e", "A=1", "--env", "FROM=flag"], "echo $A $FROM", "1 flag\n"),
         (&["--no-new-privs"], "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n"),
-        (&["-t"], "test -t 0 && test -t 1 && test -t 2 && echo terminal", "terminal\r\n"),
+        (&["-t"], "test -t 0 && test -t 1 && test -t 2 && echo terminal", "terminal\n"),
         (&["--tty=false"], "test -t 0 || echo none", "none\n"),
     ];
     for (flags, script, expected) in table {

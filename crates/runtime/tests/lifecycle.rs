@@ -46,6 +46,29 @@ fn a_signal_is_named_or_numbered() {
 }
 
 #[test]
+fn a_created_container_can_be_ended_before_its_program_is_there() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    for signal in ["HUP", "INT", "TERM"] {
+        let bundle = sandbox.bundle(&signal.to_lowercase()).args(["sleep", "1000"]);
+        sandbox.create(&bundle);
+        sandbox.kill(&bundle, signal);
+        sandbox.wait_for_status(&bundle, "stopped");
+        sandbox.delete(&bundle);
+    }
+}
+
+#[test]
+fn a_program_that_was_created_first_handles_no_signal() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "deaf");
+    sandbox.launch(&bundle);
+    let status = fs::read_to_string(format!("/proc/{}/status", sandbox.pid(&bundle))).unwrap_or_default();
+    assert!(status.contains("SigCgt:\t0000000000000000\n"), "{status}");
+}
+
+#[test]
 fn kill_without_a_signal_sends_term() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();

@@ -659,3 +659,21 @@ fn a_mount_that_cannot_be_is_one_sentence_and_leaves_nothing() {
         sandbox.run(&bundle).output().exits_with(1).complains(complaint);
     }
 }
+
+#[test]
+fn a_source_in_the_container_is_what_earlier_mounts_have_made_there() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let source = directory(&sandbox, "source");
+    fs::write(source.join("file"), "from the host\n").unwrap();
+    let bundle = sandbox.bundle("inside").args(["cat", "/second/file"]);
+    let root = bundle.rootfs();
+    // A link that would leave the root stays in it.
+    symlink("/first", root.join("link")).unwrap();
+    let second = root.join("second").display().to_string();
+    let bundle = bundle.bind(&source, "/first", &["rbind"]).bind(root.join("link"), &second, &["rbind"]);
+    sandbox.run(&bundle).output().succeeds().prints("from the host\n");
+    let bundle =
+        bundle.user_namespace(&[(0, 100_000, 1000)], &[(0, 100_000, 1000)]).owned_by(100_000, 100_000);
+    sandbox.run(&bundle).output().succeeds().prints("from the host\n");
+}

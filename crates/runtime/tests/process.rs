@@ -6,8 +6,9 @@
     reason = "a step of the preparation that fails ends the test"
 )]
 
+use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _};
 use std::path::PathBuf;
 
 use bulkhead_testkit::{Bundle, Output, Sandbox, is_root, requires};
@@ -39,7 +40,7 @@ fn field(output: &Output, name: &str) -> String {
 
 /// Says whether the tests themselves hold a capability.
 fn holds(capability: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
     u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask >> capability & 1 == 1)
 }
@@ -109,7 +110,7 @@ fn a_passwd_that_is_a_link_to_nowhere_or_a_fifo_gives_no_home() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
     let bundle = sandbox.bundle("fifo").script("echo $HOME");
-    std::fs::remove_file(bundle.rootfs().join("etc/passwd")).unwrap();
+    fs::remove_file(bundle.rootfs().join("etc/passwd")).unwrap();
     sandbox.command("mkfifo").arg(bundle.rootfs().join("etc/passwd")).output().succeeds();
     sandbox.run(&bundle).output().succeeds().prints("/\n");
 }
@@ -238,6 +239,58 @@ fn a_user_keeps_only_the_ambient_set() {
 }
 
 #[test]
+fn an_ambient_capability_that_cannot_be_is_a_warning() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let (two, one) = (json!(["CAP_CHOWN", "CAP_KILL"]), json!(["CAP_CHOWN"]));
+    let bundle = sandbox.bundle("ambient").user(1000, 1000).args(["cat", "/proc/self/status"]);
+    let bundle = with(
+        bundle,
+        "capabilities",
+        json!({ "bounding": two, "permitted": two, "effective": two, "inheritable": one, "ambient": two }),
+    );
+    let output =
+        sandbox.run(&bundle).output().succeeds().complains("can't raise ambient capability CAP_KILL: ");
+    assert_eq!(sets(&output), [TWO, ONE, ONE, ONE, ONE]);
+}
+
+#[test]
+fn a_program_may_be_executable_by_the_right_to_override_permissions_alone() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let name = json!(["CAP_DAC_OVERRIDE"]);
+    let closed = |short: &str| {
+        let bundle = sandbox.bundle(short).user(1000, 1000).file("secret", "#!/bin/sh\necho fine\n");
+        let path = bundle.rootfs().join("secret");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o744)).unwrap();
+        bundle.args(["/secret"])
+    };
+    let without = with(closed("without"), "capabilities", json!({ "bounding": name }));
+    sandbox.run(&without).output().exits_with(1).complains("permission denied");
+    let all = json!({
+        "bounding": name, "permitted": name, "effective": name, "inheritable": name, "ambient": name,
+    });
+    sandbox.run(&with(closed("with"), "capabilities", all)).output().succeeds().prints("fine\n");
+}
+
+#[test]
+fn a_program_whose_interpreter_is_missing_is_named_as_runc_does() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("script").file("run.sh", "#!/no/such/shell\n").args(["/run.sh"]);
+    let path = bundle.rootfs().join("run.sh");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = sandbox.run(&bundle).output().exits_with(1);
+    assert_eq!(output.stderr, "exec /run.sh: no such file or directory\n");
+    let log = sandbox.directory().join("log");
+    let run = sandbox.runtime().arg("--log").arg(&log).args(["run", "--bundle"]).arg(bundle.directory());
+    let output = run.arg(bundle.id()).output().exits_with(1);
+    assert_eq!(output.stderr, "exec /run.sh: no such file or directory\n");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("its interpreter or its dynamic linker is not there"), "the log says more: {log}");
+}
+
+#[test]
 fn a_process_without_capabilities_has_none() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
@@ -306,7 +359,7 @@ fn lowering_the_out_of_memory_score_without_the_right_names_the_capability() {
 #[test]
 fn labels_of_security_modules_that_are_not_there_are_refused() {
     requires!(is_root(), "needs root");
-    let modules = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
     let sandbox = sandbox();
     let cases = [("apparmorProfile", "AppArmor", "apparmor"), ("selinuxLabel", "SELinux", "selinux")];
     for (member, name, module) in cases {
@@ -455,7 +508,7 @@ fn descriptors_of_socket_activation_come_before_preserved_ones() {
     let sandbox = sandbox();
     let [three, four, five] = ["three", "four", "five"].map(|name| {
         let file = sandbox.directory().join(name);
-        std::fs::write(&file, name).unwrap();
+        fs::write(&file, name).unwrap();
         file
     });
     let script = "exec 3<\"$1\" 4<\"$2\" 5<\"$3\" 6<\"$3\"; shift 3; LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=a:b exec \"$@\"";
@@ -530,7 +583,7 @@ fn exec_gets_preserved_descriptors_but_no_activation() {
     let bundle = sandbox.bundle("execfd").args(["sleep", "100"]);
     sandbox.launch(&bundle);
     let file = sandbox.directory().join("three");
-    std::fs::write(&file, "three").unwrap();
+    fs::write(&file, "three").unwrap();
     let script = "exec 3<\"$1\"; shift; LISTEN_FDS=1 exec \"$@\"";
     let launcher = sandbox.command("sh").args(["-c", script, "sh"]).arg(file);
     let run = launcher.arg(env!("CARGO_BIN_EXE_bulkrun")).arg("--root").arg(sandbox.state_directory());

@@ -52,6 +52,19 @@ fn dockers_profile_lets_a_container_work_and_holds_it_back() {
 }
 
 #[test]
+fn the_filter_holds_for_hooks_of_the_start() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let filter = all_but(&["mkdir", "mkdirat"], json!({ "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }));
+    for bundle in in_both_orders(&sandbox, "hook") {
+        let bundle = bundle.seccomp(filter.clone()).args(["echo", "must not run"]);
+        let bundle = bundle.hook_script("startContainer", "mkdir /made");
+        let output = sandbox.run(&bundle).output().exits_with(1).prints("").complains("startContainer");
+        output.complains("Function not implemented");
+    }
+}
+
+#[test]
 fn dockers_profile_is_in_force_for_ordinary_users_and_exec() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
@@ -326,7 +339,7 @@ fn an_agent_cannot_be_asked_about_the_calls_that_reach_it() {
         let mut filter = all_but(&[name], json!({ "action": "SCMP_ACT_NOTIFY" }));
         filter["listenerPath"] = json!("/nowhere");
         let output = sandbox.run(&sandbox.bundle(name).seccomp(filter)).output().exits_with(1);
-        output.complains(&format!("SCMP_ACT_NOTIFY cannot be used for {name}"));
+        output.complains(&format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall"));
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Error {
     NotifyByDefault,
     /// A call asks a listener by which the listener gets the filter: to ask about it would wait for ever.
     #[error(
-        "/syscalls/{rule}/action: SCMP_ACT_NOTIFY cannot be used for {name}, by which the listener is reached"
+        "/syscalls/{rule}/action: SCMP_ACT_NOTIFY cannot be used for the {name} syscall, by which the listener is reached"
     )]
     NotifyOnHandOver {
         /// The index of the rule.

@@ -310,7 +310,7 @@ mod tests {
             ),
             (
                 with_rule(r#""names": ["read", "write"], "action": "SCMP_ACT_NOTIFY""#),
-                "/syscalls/0/action: SCMP_ACT_NOTIFY cannot be used for write, by which the listener is reached",
+                "/syscalls/0/action: SCMP_ACT_NOTIFY cannot be used for the write syscall, by which the listener is reached",
             ),
             (
                 with_rule(

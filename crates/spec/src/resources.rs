@@ -225,7 +225,8 @@ pub struct ThrottleDevice {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
-    /// The size, such as `64KB`, `2MB` or `1GB`.
+    /// The size, such as `64KB`, `2MB` or `1GB`. Go's parser, and so runc, heeds no case; this name is met without.
+    #[serde(alias = "pagesize")]
     pub page_size: String,
     /// Bytes.
     pub limit: u64,

@@ -85,11 +85,15 @@ pub fn note(signal: i32) -> Result<()> {
     if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
         return Ok(());
     }
-    let handler: extern "C" fn(libc::c_int) = remember;
+    set_handler(signal, action, remember)
+}
+
+/// Sets one of the handlers of this file.
+fn set_handler(signal: i32, mut action: libc::sigaction, handler: extern "C" fn(libc::c_int)) -> Result<()> {
     action.sa_sigaction = handler as libc::sighandler_t;
     action.sa_flags = 0;
-    // SAFETY: the struct lives through the call. The handler does one atomic operation, which is allowed wherever a
-    // signal may strike, and touches nothing else.
+    // SAFETY: the struct lives through the call. The handlers do one atomic operation or one system call that ends the
+    // program, which is allowed wherever a signal may strike, and touch nothing else.
     let returned = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
     let result = if returned == 0 { Ok(()) } else { Err(Errno::INVAL) };
     result.call(|| format!("sigaction({signal})"))
@@ -102,6 +106,22 @@ pub fn noted() -> Set {
 
 extern "C" fn remember(signal: libc::c_int) {
     NOTED.fetch_or(1 << (signal - 1), Ordering::Relaxed);
+}
+
+/// Ends the program by `signal` from now on, which to the first process of a pid namespace does nothing by default.
+///
+/// The exit status is 128 and the signal's number. A program that is executed has the default disposition again.
+///
+/// # Errors
+/// EINVAL for SIGKILL, SIGSTOP and numbers that do not exist.
+pub fn end_by(signal: i32) -> Result<()> {
+    // SAFETY: all bytes zero are a valid sigaction: SIG_DFL, no flags, an empty mask.
+    let action: libc::sigaction = unsafe { std::mem::zeroed() };
+    set_handler(signal, action, end)
+}
+
+extern "C" fn end(signal: libc::c_int) {
+    crate::process::exit_now(128 + signal)
 }
 
 /// Gives every signal its default disposition and blocks none, as a program expects to start.

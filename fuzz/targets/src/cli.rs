@@ -37,7 +37,7 @@ fn check(command: &Command) {
                 assert!(ids.into_iter().all(|id| id != u32::MAX));
             }
         }
-        Command::Help(topic) => assert!(!cli::help(*topic).is_empty()),
+        Command::Help(topic) => assert!(!cli::help(*topic, None).is_empty()),
         _ => {}
     }
 }

@@ -16,7 +16,7 @@ impl Draft<'_> {
     /// A value of several lines is several settings of the one file that the key names, each a write of its own.
     pub(super) fn unified(&mut self, files: &BTreeMap<String, String>) -> Result<()> {
         if !files.is_empty() && self.host.layout() != Layout::Unified {
-            return Err(Error::invalid("/unified", "cannot use unified on cgroup v1"));
+            return Err(Error::invalid("/unified", "invalid configuration: cannot use unified on cgroup v1"));
         }
         for (file, value) in files {
             let refuse = |reason: &str| Err(Error::invalid(format!("/unified/{}", escaped(file)), reason));
@@ -74,7 +74,7 @@ mod tests {
     fn v1_has_no_unified_files() {
         for host in [legacy(), hybrid()] {
             let message = refused(&host, r#"{"unified": {"memory.max": "1"}}"#);
-            assert_eq!(message, "/unified: cannot use unified on cgroup v1");
+            assert_eq!(message, "/unified: invalid configuration: cannot use unified on cgroup v1");
         }
     }
 }

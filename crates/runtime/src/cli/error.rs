@@ -13,6 +13,9 @@ pub enum Error {
         /// The verb that it resembles.
         nearest: Option<&'static str>,
     },
+    /// Help is wanted for a verb that is not one of ours. The words are runc's.
+    #[error("No help topic for '{0}'")]
+    UnknownTopic(String),
     /// The verb is runc's, but not ours yet.
     #[error("the command {0:?} is not supported: bulkrun has no checkpoint and restore yet")]
     UnsupportedCommand(&'static str),

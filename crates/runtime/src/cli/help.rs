@@ -10,34 +10,46 @@ pub(super) const WIDTH: usize = 80;
 
 /// Returns the usage line of a verb.
 pub(super) fn usage(verb: &Verb) -> String {
-    let options = if verb.flags.is_empty() { "" } else { " [OPTIONS]" };
-    let space = if verb.operands.usage.is_empty() { "" } else { " " };
-    format!("{PROGRAM} {}{options}{space}{}", verb.name, verb.operands.usage)
+    usage_of(PROGRAM, verb)
 }
 
-/// Returns the help of the program.
-pub(super) fn program() -> String {
-    let mut out =
-        format!("Runs containers by the OCI runtime specification.\n\nUsage: {PROGRAM} [OPTIONS] COMMAND\n");
+fn usage_of(name: &str, verb: &Verb) -> String {
+    let options = if verb.flags.is_empty() { "" } else { " [OPTIONS]" };
+    let space = if verb.operands.usage.is_empty() { "" } else { " " };
+    format!("{name} {}{options}{space}{}", verb.name, verb.operands.usage)
+}
+
+/// Returns the help of the program, which was called by `name`.
+pub(super) fn program(name: &str) -> String {
+    let mut out = head(&format!("{name} - Open Container Initiative runtime"));
+    out.push_str(&format!("\nUsage: {name} [OPTIONS] COMMAND\n"));
     let rows = VERBS.iter().map(|verb| (format!("  {}", verb.name), verb.summary));
     section(&mut out, "Commands", rows.collect());
     section(&mut out, "Options, before COMMAND", flags(GLOBAL));
-    paragraph(&mut out, &format!("{PROGRAM} COMMAND --help shows the options of a command."));
+    paragraph(&mut out, &format!("{name} COMMAND --help shows the options of a command."));
     out
 }
 
 /// Returns the help of a verb.
-pub(super) fn verb(verb: &Verb) -> String {
-    let mut out = String::new();
-    for line in wrapped(verb.about, WIDTH) {
-        line_break(&mut out, &line);
-    }
+pub(super) fn verb(name: &str, verb: &Verb) -> String {
+    let mut out = head(&format!("{name} {} - {}", verb.name, verb.about));
     out.push_str("\nUsage: ");
-    line_break(&mut out, &usage(verb));
+    line_break(&mut out, &usage_of(name, verb));
     if !verb.aliases.is_empty() {
         line_break(&mut out, &format!("Also called: {}", verb.aliases.join(", ")));
     }
     section(&mut out, "Options", flags(verb.flags));
+    out
+}
+
+/// Begins as runc's help does, in whose second line callers look for the name.
+fn head(text: &str) -> String {
+    const INDENT: &str = "   ";
+    let mut out = String::from("NAME:\n");
+    for line in wrapped(text, WIDTH - INDENT.len()) {
+        out.push_str(INDENT);
+        line_break(&mut out, &line);
+    }
     out
 }
 

@@ -1,6 +1,7 @@
 //! One behaviour of the command line, one row.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::process::{Command as Process, Stdio};
 
@@ -466,6 +467,7 @@ fn a_refusal_names_the_flag_and_what_is_wrong() {
         ("update --cpu-quota x c", r#"--cpu-quota: "x" is not a whole number of at most 64 bits"#),
         ("completion tcsh", r#"SHELL: "tcsh" is none of bash, zsh and fish"#),
         ("help frobnicate", r#"unknown command "frobnicate""#),
+        ("frobnicate --help", "No help topic for 'frobnicate'"),
         (
             "create ../x",
             r#"invalid container id format: "../x" has an invalid character; a container ID has only letters, digits, '_', '+', '-' and '.'"#,
@@ -563,7 +565,7 @@ fn names_in_the_table_are_unique() {
 fn every_help_fits_a_screen_of_80_by_50() {
     let topics = [Topic::Program].into_iter().chain(table::VERBS.iter().map(Topic::Verb));
     for topic in topics {
-        let text = help(topic);
+        let text = help(topic, None);
         assert!(text.lines().count() <= 49, "{} lines:\n{text}", text.lines().count());
         for line in text.lines() {
             assert!(line.chars().count() <= help::WIDTH, "{line:?} is too wide");
@@ -575,10 +577,11 @@ fn every_help_fits_a_screen_of_80_by_50() {
 #[test]
 fn the_help_of_a_verb_looks_like_this() {
     let expected = "\
-Removes the state, the cgroups and what else is left of a container that has
-stopped or was never started.
+NAME:
+   runc delete - Removes the state, the cgroups and what else is left of a
+   container that has stopped or was never started.
 
-Usage: bulkrun delete [OPTIONS] CONTAINER
+Usage: runc delete [OPTIONS] CONTAINER
 Also called: rm
 
 Options:
@@ -586,18 +589,21 @@ Options:
   -r, --regex  CONTAINER is a regular expression: every one that matches
   -h, --help   show this help
 ";
-    assert_eq!(help(Topic::Verb(table::verb(b"delete").expect("a verb"))), expected);
+    let topic = || Topic::Verb(table::verb(b"delete").expect("a verb"));
+    assert_eq!(help(topic(), Some(OsStr::new("/usr/sbin/runc"))), expected);
+    let strange = help(topic(), Some(OsStr::new("run\u{1b}c")));
+    assert!(strange.contains("Usage: bulkrun delete"), "a name that would move the cursor is not shown");
 }
 
 #[test]
 fn the_help_lists_what_is_not_deprecated() {
     for verb in table::VERBS {
-        let text = help::verb(verb);
+        let text = help::verb(table::PROGRAM, verb);
         for flag in verb.flags {
             assert_eq!(text.contains(&format!("--{} ", flag.long)), flag.deprecated.is_none(), "{text}");
         }
     }
-    assert!(!help::program().contains("criu"));
+    assert!(!help::program(table::PROGRAM).contains("criu"));
 }
 
 /// Gives `text` to a program that may be missing; then the test says so and is content.

@@ -38,6 +38,15 @@ pub enum Source {
         /// How its ids are mapped.
         idmap: Option<IdMap>,
     },
+    /// A file or directory of the container itself, as earlier mounts left it.
+    Inside {
+        /// Absolute path in the container.
+        path: PathBuf,
+        /// Whether its submounts come along.
+        reach: Reach,
+        /// How its ids are mapped.
+        idmap: Option<IdMap>,
+    },
     /// A new file system.
     Filesystem {
         /// Its type.
@@ -122,19 +131,33 @@ impl Device {
 
 /// Decides the mounts; `bundle` is where relative bind sources start, `namespaces` say what `idmap` without maps means.
 ///
+/// A destination or a source below `root`, the host's path of the container's root, means what is there in the container,
+/// as in runc.
+///
 /// # Errors
 /// Empty destinations, destinations with `..`, a type that is missing, maps that make no sense.
-pub fn plan(mounts: &[bulkhead_spec::Mount], bundle: &Path, namespaces: &Namespaces) -> Result<Vec<Mount>> {
+pub fn plan(
+    mounts: &[bulkhead_spec::Mount],
+    bundle: &Path,
+    root: &Path,
+    namespaces: &Namespaces,
+) -> Result<Vec<Mount>> {
     mounts
         .iter()
         .enumerate()
-        .map(|(index, mount)| one(mount, bundle, namespaces, &format!("/mounts/{index}")))
+        .map(|(index, mount)| one(mount, (bundle, root), namespaces, &format!("/mounts/{index}")))
         .collect()
 }
 
-fn one(mount: &bulkhead_spec::Mount, bundle: &Path, namespaces: &Namespaces, pointer: &str) -> Result<Mount> {
+fn one(
+    mount: &bulkhead_spec::Mount,
+    (bundle, root): (&Path, &Path),
+    namespaces: &Namespaces,
+    pointer: &str,
+) -> Result<Mount> {
     let options = mount_options::parse(&mount.options);
     let destination = destination(&mount.destination, pointer)?;
+    let destination = inside(root, &destination).unwrap_or(destination);
     let kind = mount.kind.as_deref().unwrap_or("none");
     for (text, field) in [(Some(kind), "type"), (mount.source.as_deref(), "source")] {
         if text.is_some_and(|text| text.contains('\0')) {
@@ -155,7 +178,11 @@ fn one(mount: &bulkhead_spec::Mount, bundle: &Path, namespaces: &Namespaces, poi
         let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
             return Err(Error::invalid(format!("{pointer}/source"), "a bind mount needs a source"));
         };
-        Source::Bind { path: bundle.join(source), reach: options.bind.unwrap_or(Reach::Mount), idmap }
+        let (path, reach) = (bundle.join(source), options.bind.unwrap_or(Reach::Mount));
+        match inside(root, &path) {
+            Some(path) => Source::Inside { path, reach, idmap },
+            None => Source::Bind { path, reach, idmap },
+        }
     } else if idmap.is_some() {
         return Err(Error::invalid(format!("{pointer}/uidMappings"), "only a bind mount can map ids"));
     } else if kind == "cgroup" || kind == "cgroup2" {
@@ -204,6 +231,13 @@ fn filesystem(kind: &str, mount: &bulkhead_spec::Mount, options: Options, pointe
         flags: options.filesystem_flags,
         copy_up: options.copy_up,
     })
+}
+
+/// Returns where in the container a path of the host is that lies below the container's root.
+fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
+    let below =
+        path.strip_prefix(root).ok().filter(|below| root != Path::new("/") && *below != Path::new(""))?;
+    Some(Path::new("/").join(below))
 }
 
 /// Makes a destination absolute and normal: a relative one starts at `/`, as under runc.
@@ -340,7 +374,8 @@ mod tests {
 
     fn planned(json: &str) -> Result<Mount> {
         let mount: bulkhead_spec::Mount = serde_json::from_str(json).unwrap();
-        one(&mount, Path::new("/bundle"), &Namespaces::default(), "/mounts/0")
+        let places = (Path::new("/bundle"), Path::new("/bundle/rootfs"));
+        one(&mount, places, &Namespaces::default(), "/mounts/0")
     }
 
     #[test]
@@ -349,6 +384,19 @@ mod tests {
         assert_eq!(mount.destination, Path::new("/b"));
         let source = Source::Bind { path: "/bundle/data".into(), reach: Reach::Tree, idmap: None };
         assert_eq!(mount.source, source);
+    }
+
+    #[test]
+    fn a_host_path_below_the_root_means_what_is_there_in_the_container() {
+        let mount =
+            planned(r#"{"destination":"/bundle/rootfs/b","source":"/bundle/rootfs/a","options":["rbind"]}"#)
+                .unwrap();
+        assert_eq!(mount.destination, Path::new("/b"));
+        assert_eq!(mount.source, Source::Inside { path: "/a".into(), reach: Reach::Tree, idmap: None });
+        let mount =
+            planned(r#"{"destination":"/bundle/rootfs2","source":"rootfs2","options":["bind"]}"#).unwrap();
+        assert_eq!(mount.destination, Path::new("/bundle/rootfs2"));
+        assert!(matches!(mount.source, Source::Bind { .. }), "{mount:?}");
     }
 
     #[test]

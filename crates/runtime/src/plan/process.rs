@@ -92,10 +92,18 @@ impl CapabilitySets {
     pub fn beyond(&self, available: Capabilities) -> Vec<&'static str> {
         let Self { bounding, effective, inheritable, permitted, ambient } = self;
         let asked = bounding.0 | effective.0 | inheritable.0 | permitted.0 | ambient.0;
-        let missing = Capabilities(asked & !available.0);
-        let numbered = (0..).zip(capabilities::NAMES);
-        numbered.filter(|&(number, _)| missing.has(number)).map(|(_, name)| name).collect()
+        names(Capabilities(asked & !available.0))
     }
+
+    /// Lists the names, without `CAP_`, of what is asked for as ambient but lacks what the kernel wants for that.
+    fn never_ambient(&self) -> Vec<&'static str> {
+        names(Capabilities(self.ambient.0 & !(self.permitted.0 & self.inheritable.0)))
+    }
+}
+
+fn names(set: Capabilities) -> Vec<&'static str> {
+    let numbered = (0..).zip(capabilities::NAMES);
+    numbered.filter(|&(number, _)| set.has(number)).map(|(_, name)| name).collect()
 }
 
 /// The size of a terminal in characters; zeros where it is not set.
@@ -237,6 +245,11 @@ fn capability_sets(process: &bulkhead_spec::Process, warnings: &mut Vec<String>)
         ambient: capabilities::set(&sets.ambient, &mut unknown),
     };
     warnings.extend(unknown.iter().map(|name| format!("ignoring unknown capability {name:?}")));
+    // The first words are runc's.
+    let refused = planned.never_ambient().into_iter().map(|name| {
+        format!("can't raise ambient capability CAP_{name}: it is not both permitted and inheritable")
+    });
+    warnings.extend(refused);
     planned
 }
 
