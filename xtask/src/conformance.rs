@@ -3,6 +3,7 @@
 //! ```text
 //!   suite    what others wrote, fetched and built into the cache     suite, and a module for each
 //!   subject  bulkrun, runc, crun                                      subject
+//!   place    this machine, or a guest with cgroup v2                  place
 //!   ground   cgroups, mounts and processes of its own for each run    ground
 //!   record   what became of each test, in target/conformance          case, record
 //!   page     all records in one table, docs/conformance.md            page
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use lexopt::{Arg, Parser, ValueExt as _};
 
+use self::place::Place;
 use self::record::Record;
 use self::subject::Kind;
 use self::suite::{Run, Suite};
@@ -26,6 +28,7 @@ mod case;
 mod crun;
 mod ground;
 mod page;
+mod place;
 mod record;
 mod runc;
 mod runtime_tools;
@@ -34,13 +37,15 @@ mod suite;
 mod wrapper;
 
 const USAGE: &str = "\
-usage: cargo xtask conformance [SUITE]… [--runtime bulkrun|runc|crun]… [--filter TEXT] [--write] [--refresh] [--yes]";
+usage: cargo xtask conformance [SUITE]… [--runtime bulkrun|runc|crun]… [--on host|guest|systemd] [--filter TEXT] \
+[--write] [--refresh] [--yes]";
 
 /// What was typed.
 #[derive(Debug, PartialEq)]
 struct Arguments {
     suites: Vec<String>,
     kinds: Vec<Kind>,
+    place: Place,
     /// Only tests whose names contain it.
     filter: Option<String>,
     /// Put all records into docs/conformance.md.
@@ -87,8 +92,8 @@ fn judge(suite: &'static Suite, arguments: &Arguments) -> Result<Vec<String>> {
     let mut records = Vec::new();
     for subject in subject::all(&arguments.kinds)? {
         println!("{} {}: {}", suite.title, prepared.version, subject.name);
-        let run = Run::new(suite, &prepared, &subject, arguments.filter.clone());
-        let record = Record::new(suite, &prepared, &subject, ground::on(&run)?);
+        let run = Run::new(suite, &prepared, &subject, arguments.place, arguments.filter.clone());
+        let record = Record::new(&run, &subject, ground::on(&run)?);
         record.print();
         // What a filter leaves out would be missing in the table.
         if arguments.filter.is_none() {
@@ -115,6 +120,7 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
     let mut arguments = Arguments {
         suites: Vec::new(),
         kinds: Vec::new(),
+        place: Place::Host,
         filter: None,
         write: false,
         refresh: false,
@@ -127,6 +133,12 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
                 let name = parser.value()?.string()?;
                 let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
                 arguments.kinds.push(kind.with_context(|| format!("no runtime {name} is judged here"))?);
+            }
+            Arg::Long("on") => {
+                let name = parser.value()?.string()?;
+                let place = Place::ALL.into_iter().find(|place| place.name() == name);
+                arguments.place =
+                    place.with_context(|| format!("{name} is neither host, guest nor systemd"))?;
             }
             Arg::Long("filter") => arguments.filter = Some(parser.value()?.string()?),
             Arg::Long("write") => arguments.write = true,
@@ -152,8 +164,11 @@ mod tests {
         let parse = |words: &[&str]| parse(Parser::from_args(words));
         let typed = parse(&["runc", "--runtime", "crun", "--runtime=bulkrun", "--filter", "exec"]).unwrap();
         assert_eq!((typed.suites, typed.kinds), (vec!["runc".to_owned()], vec![Kind::Crun, Kind::Bulkrun]));
-        assert_eq!(typed.filter.as_deref(), Some("exec"));
-        for words in [&["--runtime", "docker"][..], &["--write", "--filter", "exec"], &["--fast"]] {
+        assert_eq!((typed.filter.as_deref(), typed.place), (Some("exec"), Place::Host));
+        assert_eq!(parse(&["--on", "systemd"]).unwrap().place, Place::Systemd);
+        for words in
+            [&["--runtime", "docker"][..], &["--on", "moon"], &["--write", "--filter", "exec"], &["--fast"]]
+        {
             assert!(parse(words).is_err(), "{words:?} should be refused");
         }
     }

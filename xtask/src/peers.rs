@@ -66,11 +66,11 @@ pub(crate) fn all() -> Result<Vec<Peer>> {
     Ok(peers)
 }
 
-/// One of the packaged runtimes as the archive's newest suite has it.
-pub(crate) fn newest(runtime: &str) -> Result<Peer> {
+/// One of the packaged runtimes as the archive's newest suite has it, and the directory with it and its libraries.
+pub(crate) fn newest(runtime: &str) -> Result<(Peer, PathBuf)> {
     let _lock = cache::lock("peers")?;
     let directory = suite(&apt::Archive::of_this_machine()?.newest())?;
-    Peer::at(program(&directory, runtime)?, runtime)
+    Ok((Peer::at(program(&directory, runtime)?, runtime)?, directory))
 }
 
 fn packaged() -> Result<Vec<Peer>> {

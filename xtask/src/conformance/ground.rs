@@ -13,7 +13,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -24,6 +24,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, Signal};
 
 use super::case::Case;
+use super::place::Place;
 use super::suite::Run;
 use crate::claim::{self, Claim};
 use crate::{cache, interrupt};
@@ -36,6 +37,15 @@ const PREFIX: &str = "bh-conformance-";
 
 /// Begins a line that holds a case.
 const MARK: &str = "\u{1}case ";
+
+/// Begins a line that describes the machine.
+const SYSTEM: &str = "\u{1}system ";
+
+/// Where a guest has room.
+const GUEST_SCRATCH: &str = "/var/tmp/conformance";
+
+/// Seconds that a guest may say nothing about its command, which takes an hour or two.
+const GUEST_LIMIT: &str = "20000";
 
 /// How long a run may take to end when it is interrupted.
 const GRACE: Duration = Duration::from_secs(5);
@@ -63,52 +73,82 @@ struct Ground {
     cgroups: Vec<PathBuf>,
 }
 
-/// Makes a ground, runs the suite on it, and returns what became of its tests.
-pub(super) fn on(run: &Run) -> Result<Vec<Case>> {
+/// Makes a ground, runs the suite on it, and returns what the system is and what became of the tests.
+pub(super) fn on(run: &Run) -> Result<(String, Vec<Case>)> {
     remove_abandoned()?;
+    match run.place.guest() {
+        None => on_host(run),
+        Some(guest) => in_guest(run, guest),
+    }
+}
+
+fn on_host(run: &Run) -> Result<(String, Vec<Case>)> {
     let ground = Ground::make()?;
-    let task = ground.describe(run)?;
-    let mut command = Command::new("sh");
+    let task = describe(run, ground.claim.path(), &ground.scratch())?;
     let cgroups = Vec::from_iter(ground.cgroups.iter().map(|cgroup| cgroup.display().to_string()));
-    command.args(["-euc", JOIN, "sh", &cgroups.join("\n")]);
-    command.args([
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--cgroup",
-        "--mount",
-        "--propagation",
-        "private",
-    ]);
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-    command.arg(std::env::current_exe().context("find this program")?);
-    command.args(["conformance", "--inside"]).arg(task);
+    let mut command = Command::new("sh");
+    command.args(["-euc", JOIN, "sh", &cgroups.join("\n"), "setpriv", "--pdeathsig", "KILL"]);
+    command.args(["unshare", "--cgroup", "--mount", "--propagation", "private"]);
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(program()?);
+    listen(command.args(["conformance", "--inside"]).arg(task))
+}
+
+fn in_guest(run: &Run, guest: &str) -> Result<(String, Vec<Case>)> {
+    let ground = Ground { claim: Claim::make(&std::env::temp_dir(), PREFIX)?, cgroups: Vec::new() };
+    let task = describe(run, ground.claim.path(), Path::new(GUEST_SCRATCH))?;
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]).arg(program()?).args(["vm", guest, "--timeout", GUEST_LIMIT]);
+    let mut with = vec![program()?, task.clone(), run.prepared.directory.clone()];
+    with.push(run.libraries.clone().unwrap_or_else(|| run.program.clone()));
+    with.extend((run.suite()?.tools)()?);
+    for place in with {
+        command.arg("--with").arg(place);
+    }
+    listen(command.arg("--").arg(program()?).args(["conformance", "--inside"]).arg(task))
+}
+
+fn program() -> Result<PathBuf> {
+    std::env::current_exe().context("find this program")
+}
+
+/// Starts what runs the suite, and collects what it tells.
+fn listen(command: &mut Command) -> Result<(String, Vec<Case>)> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start the suite by sh")?;
     let output = child.stdout.take().context("read the suite")?;
-    let (cases, status) = thread::scope(|scope| {
-        let cases = scope.spawn(|| collect(BufReader::new(output)));
+    let (told, status) = thread::scope(|scope| {
+        let told = scope.spawn(|| collect(BufReader::new(output)));
         let status = interrupt::wait(&mut child, GRACE).inspect_err(|_| {
             // Its end ends all the others.
             let _ = rustix::process::kill_process(Pid::from_child(&child), Signal::KILL);
         });
-        (cases.join(), status)
+        (told.join(), status)
     });
-    let cases = cases.map_err(|_| anyhow::anyhow!("the reader of the suite ended badly"))??;
+    let told = told.map_err(|_| anyhow::anyhow!("the reader of the suite ended badly"))??;
     let status = status?;
     ensure!(status.success(), "the suite could not be run: {status}");
-    Ok(cases)
+    Ok(told)
 }
 
 /// What [`on`] started: the suite, on its ground.
 pub(super) fn inside(task: &Path) -> Result<ExitCode> {
     let text = fs::read(task).with_context(|| format!("read {}", task.display()))?;
     let run: Run = serde_json::from_slice(&text).context("understand the task")?;
-    mount_hierarchies(run.kind.takes_hybrid())?;
+    match run.place {
+        Place::Host => mount_hierarchies(run.kind.takes_hybrid())?,
+        // Its cgroups and its processes end with it.
+        Place::Guest | Place::Systemd => {
+            fs::create_dir_all(&run.scratch).context("make the scratch directory")?;
+            // Shells want it, and a guest without systemd has nobody to make it.
+            if !Path::new("/dev/fd").exists() {
+                symlink("/proc/self/fd", "/dev/fd").context("link /dev/fd")?;
+            }
+        }
+    }
     let shared = MountPropagationFlags::REC | MountPropagationFlags::SHARED;
     // As systemd has it, and as some tests expect it.
     rustix::mount::mount_change("/", shared).context("share the mounts")?;
+    println!("{SYSTEM}{}", system(run.place)?);
     let suite = run.suite()?;
     (suite.run)(&run, &mut |case| {
         let text = serde_json::to_string(&case).unwrap_or_default();
@@ -117,18 +157,42 @@ pub(super) fn inside(task: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads to the end: lines with a case are kept, and others shown.
-fn collect(output: impl BufRead) -> Result<Vec<Case>> {
+/// A short description of the machine.
+fn system(place: Place) -> Result<String> {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
+    let v1 = hierarchies(&mounts()?).iter().any(|hierarchy| hierarchy.chosen_by.is_some());
+    let cgroups = if v1 { "cgroup v1" } else { "cgroup v2" };
+    let driver = if place == Place::Systemd { ", systemd" } else { "" };
+    // The rest of the release says who built it.
+    let kernel = Vec::from_iter(kernel.trim().split(['.', '-']).take(2)).join(".");
+    Ok(format!("Linux {kernel}, {cgroups}{driver}"))
+}
+
+/// Reads to the end: what is marked is kept, and other lines are shown.
+fn collect(output: impl BufRead) -> Result<(String, Vec<Case>)> {
+    let mut system = String::new();
     let mut cases = Vec::new();
     for line in output.split(b'\n') {
         let line = line.context("read the suite's output")?;
         let text = String::from_utf8_lossy(&line);
-        match text.strip_prefix(MARK) {
-            Some(case) => cases.push(serde_json::from_str(case).context("understand a case")?),
-            None => writeln!(std::io::stdout(), "{text}").context("show the suite's output")?,
+        // A guest's output comes through a terminal.
+        let text = text.trim_end_matches('\r');
+        match (text.strip_prefix(MARK), text.strip_prefix(SYSTEM)) {
+            (Some(case), _) => cases.push(serde_json::from_str(case).context("understand a case")?),
+            (None, Some(told)) => system = told.to_owned(),
+            (None, None) => writeln!(std::io::stdout(), "{text}").context("show the suite's output")?,
         }
     }
-    Ok(cases)
+    Ok((system, cases))
+}
+
+/// Writes the task down in `place`, and returns where.
+fn describe(run: &Run, place: &Path, scratch: &Path) -> Result<PathBuf> {
+    let mut text = serde_json::to_value(run).context("describe the run")?;
+    text["scratch"] = serde_json::to_value(scratch).context("describe the run")?;
+    let task = place.join("task.json");
+    fs::write(&task, text.to_string()).context("write the task")?;
+    Ok(task)
 }
 
 impl Ground {
@@ -154,15 +218,6 @@ impl Ground {
 
     fn scratch(&self) -> PathBuf {
         self.claim.path().join("scratch")
-    }
-
-    /// Writes the task down, and returns where.
-    fn describe(&self, run: &Run) -> Result<PathBuf> {
-        let mut text = serde_json::to_value(run).context("describe the run")?;
-        text["scratch"] = serde_json::to_value(self.scratch()).context("describe the run")?;
-        let task = self.claim.path().join("task.json");
-        fs::write(&task, text.to_string()).context("write the task")?;
-        Ok(task)
     }
 }
 
@@ -304,6 +359,7 @@ cgroup2 /somewhere/else cgroup2 rw,relatime 0 0
     fn cases_are_picked_out_of_the_output() {
         let case = Case { name: "exec: it works".to_owned(), verdict: super::super::case::Verdict::Passed };
         let text = format!("noise\n{MARK}{}\n", serde_json::to_string(&case).unwrap());
-        assert_eq!(collect(text.as_bytes()).unwrap(), [case]);
+        let text = format!("{SYSTEM}Linux 6.1\r\n{text}");
+        assert_eq!(collect(text.as_bytes()).unwrap(), ("Linux 6.1".to_owned(), vec![case]));
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::case::Verdict;
+use super::place::Place;
 use super::record::{Count, Record};
 use super::subject::Kind;
 use super::suite::{SUITES, Suite};
@@ -16,14 +17,16 @@ const BEGIN: &str = "<!-- begin: cargo xtask conformance --write -->";
 /// Writes the records that are there into the page.
 pub(super) fn write() -> Result<()> {
     let mut text = String::from(
-        "| suite | version | runtime | passed | skipped | failed |\n|---|---|---|---:|---:|---:|\n",
+        "| suite | version | on | runtime | passed | skipped | failed |\n|---|---|---|---|---:|---:|---:|\n",
     );
     let mut failures = String::new();
     for suite in SUITES {
-        let records = Kind::ALL.into_iter().map(|kind| Record::load(suite, kind));
-        let records = Vec::from_iter(records.collect::<Result<Vec<_>>>()?.into_iter().flatten());
-        records.iter().for_each(|record| text.push_str(&row(suite, record)));
-        failures.push_str(&reasons(suite, &records));
+        for place in Place::ALL {
+            let records = Kind::ALL.into_iter().map(|kind| Record::load(suite, kind, place));
+            let records = Vec::from_iter(records.collect::<Result<Vec<_>>>()?.into_iter().flatten());
+            records.iter().for_each(|record| text.push_str(&row(suite, record)));
+            failures.push_str(&reasons(suite, &records));
+        }
     }
     let page = workspace::root()?.join("docs/conformance.md");
     marked::insert(&page, BEGIN, &format!("{text}\n{failures}"))?;
@@ -34,8 +37,8 @@ pub(super) fn write() -> Result<()> {
 fn row(suite: &Suite, record: &Record) -> String {
     let Count { passed, skipped, failed } = record.count();
     format!(
-        "| {} | {} | {} | {passed} | {skipped} | {failed} |\n",
-        suite.title, record.version, record.subject
+        "| {} | {} | {} | {} | {passed} | {skipped} | {failed} |\n",
+        suite.title, record.version, record.system, record.subject
     )
 }
 
@@ -62,5 +65,5 @@ fn reasons(suite: &Suite, records: &[Record]) -> String {
     if text.is_empty() {
         return text;
     }
-    format!("What bulkrun fails in {}:\n\n{text}\n", suite.title)
+    format!("What bulkrun fails in {} on {}:\n\n{text}\n", suite.title, ours.system)
 }

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Verdict};
+use super::place::Place;
 use super::subject::{Kind, Subject};
-use super::suite::{Prepared, Suite};
+use super::suite::{Run, Suite};
 use crate::workspace;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub(super) struct Record {
     /// Of the suite.
     pub(super) version: String,
     pub(super) kind: Kind,
+    pub(super) place: Place,
+    /// What that is: the kernel and its cgroups.
+    pub(super) system: String,
     /// The runtime with its version.
     pub(super) subject: String,
     pub(super) cases: Vec<Case>,
@@ -32,10 +36,16 @@ pub(super) struct Count {
 }
 
 impl Record {
-    pub(super) fn new(suite: &Suite, prepared: &Prepared, subject: &Subject, cases: Vec<Case>) -> Self {
-        let Subject { kind, name, program: _ } = subject.clone();
-        let (suite, version) = (suite.name.to_owned(), prepared.version.clone());
-        Self { suite, version, kind, subject: name, cases }
+    pub(super) fn new(run: &Run, subject: &Subject, (system, cases): (String, Vec<Case>)) -> Self {
+        Self {
+            suite: run.suite.clone(),
+            version: run.prepared.version.clone(),
+            kind: run.kind,
+            place: run.place,
+            system,
+            subject: subject.name.clone(),
+            cases,
+        }
     }
 
     pub(super) fn count(&self) -> Count {
@@ -69,20 +79,24 @@ impl Record {
     pub(super) fn save(&self) -> Result<()> {
         let directory = directory()?;
         fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
-        let file = directory.join(format!("{}-{}.json", self.suite, self.kind.name()));
+        let file = directory.join(file(&self.suite, self.kind, self.place));
         let text = serde_json::to_string_pretty(self).context("write a record")?;
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))
     }
 
     /// The kept one, if there is any.
-    pub(super) fn load(suite: &Suite, kind: Kind) -> Result<Option<Self>> {
-        let file = directory()?.join(format!("{}-{}.json", suite.name, kind.name()));
+    pub(super) fn load(suite: &Suite, kind: Kind, place: Place) -> Result<Option<Self>> {
+        let file = directory()?.join(file(suite.name, kind, place));
         if !file.exists() {
             return Ok(None);
         }
         let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
         serde_json::from_slice(&text).map(Some).with_context(|| format!("understand {}", file.display()))
     }
+}
+
+fn file(suite: &str, kind: Kind, place: Place) -> String {
+    format!("{suite}-{}-{}.json", kind.name(), place.name())
 }
 
 fn directory() -> Result<PathBuf> {

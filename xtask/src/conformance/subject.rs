@@ -15,6 +15,8 @@ pub(super) struct Subject {
     /// With its version, such as `crun 1.28`.
     pub(super) name: String,
     pub(super) program: PathBuf,
+    /// The directory with it and its libraries, if it does not use the system's.
+    pub(super) libraries: Option<PathBuf>,
 }
 
 /// Which runtime it is.
@@ -51,9 +53,9 @@ pub(super) fn all(kinds: &[Kind]) -> Result<Vec<Subject>> {
 fn of(kind: Kind) -> Result<Subject> {
     if kind == Kind::Bulkrun {
         let name = format!("bulkrun {}", env!("CARGO_PKG_VERSION"));
-        return Ok(Subject { kind, name, program: bulkrun::build()? });
+        return Ok(Subject { kind, name, program: bulkrun::build()?, libraries: None });
     }
-    let Peer { name, program } =
+    let (Peer { name, program }, place) =
         peers::newest(kind.name()).with_context(|| format!("get {}", kind.name()))?;
-    Ok(Subject { kind, name, program })
+    Ok(Subject { kind, name, program, libraries: Some(place) })
 }

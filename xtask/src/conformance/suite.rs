@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::case::Case;
+use super::place::Place;
 use super::subject::{Kind, Subject};
 use super::{crun, runc, runtime_tools};
 
@@ -23,6 +24,8 @@ pub(super) struct Suite {
     /// Fetches and builds what the suite needs, in the directory [`Suite::place`] of the cache.
     pub(super) prepare: fn() -> Result<Prepared>,
     pub(super) run: fn(&Run, &mut dyn FnMut(Case)) -> Result<()>,
+    /// Files and directories besides that of the suite that a guest needs.
+    pub(super) tools: fn() -> Result<Vec<PathBuf>>,
     /// Tests that ours may fail although runc passes them, and why.
     pub(super) excuses: &'static [Excuse],
 }
@@ -47,11 +50,14 @@ pub(super) struct Prepared {
 /// All that a suite must know to judge a subject.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Run {
-    suite: String,
+    pub(super) suite: String,
     pub(super) prepared: Prepared,
     pub(super) kind: Kind,
+    pub(super) place: Place,
     /// The runtime.
     pub(super) program: PathBuf,
+    /// The directory with it and its libraries, if it does not use the system's.
+    pub(super) libraries: Option<PathBuf>,
     /// Only tests whose names contain it.
     pub(super) filter: Option<String>,
     /// An empty directory that any user may pass; removed afterwards.
@@ -66,12 +72,20 @@ impl Suite {
 }
 
 impl Run {
-    pub(super) fn new(suite: &Suite, prepared: &Prepared, subject: &Subject, filter: Option<String>) -> Self {
+    pub(super) fn new(
+        suite: &Suite,
+        prepared: &Prepared,
+        subject: &Subject,
+        place: Place,
+        filter: Option<String>,
+    ) -> Self {
         Self {
             suite: suite.name.to_owned(),
             prepared: prepared.clone(),
             kind: subject.kind,
+            place,
             program: subject.program.clone(),
+            libraries: subject.libraries.clone(),
             filter,
             scratch: PathBuf::new(),
         }

@@ -9,14 +9,18 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::super::case::{Case, Verdict};
+use super::super::place::Place;
 use super::super::suite::Run;
 use super::{tests, tools};
 
 /// After how many seconds bats ends a test.
-const TEST_LIMIT: &str = "120";
+const TEST_LIMIT: u32 = 120;
 
-/// After how many seconds a whole file is ended; the longest takes 60.
-const FILE_LIMIT: &str = "900";
+/// After how many seconds a whole file is ended; the longest takes a quarter of it.
+const FILE_LIMIT: u32 = 900;
+
+/// How much slower an emulated machine may be.
+const EMULATED: u32 = 10;
 
 pub(super) fn run(run: &Run, tell: &mut dyn FnMut(Case)) -> Result<()> {
     let bin = run.scratch.join("bin");
@@ -60,10 +64,11 @@ fn file(run: &Run, path: &Path, tell: &mut dyn FnMut(Case)) -> Result<()> {
 
 /// bats at a terminal: tests attach it, and read from it without end.
 fn bats(run: &Run, file: &Path, wanted: &[&str]) -> Result<Command> {
+    let slowness = if run.place == Place::Host { 1 } else { EMULATED };
     let names = Vec::from_iter(wanted.iter().map(|name| literally(name))).join("|");
     let words = [
         "exec".to_owned(),
-        format!("timeout --kill-after=5 {FILE_LIMIT}"),
+        format!("timeout --kill-after=5 {}", FILE_LIMIT * slowness),
         quoted(&tools()?.join("usr/bin/bats").display().to_string()),
         format!("--tap --filter {}", quoted(&format!("^({names})$"))),
         quoted(&file.display().to_string()),
@@ -73,7 +78,10 @@ fn bats(run: &Run, file: &Path, wanted: &[&str]) -> Result<Command> {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", tools()?.join("usr/bin").display()));
     command.env("RUNC", run.scratch.join("bin/runc")).env("TMPDIR", run.scratch.join("tmp"));
-    command.env("BATS_TEST_TIMEOUT", TEST_LIMIT);
+    command.env("BATS_TEST_TIMEOUT", (TEST_LIMIT * slowness).to_string());
+    if run.place == Place::Systemd {
+        command.env("RUNC_USE_SYSTEMD", "1");
+    }
     command.current_dir(&run.scratch).stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok(command)
 }
