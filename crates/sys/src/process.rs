@@ -33,18 +33,30 @@ pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -
 pub fn execute_descriptor(program: impl AsFd, arguments: &[CString], environment: &[CString]) -> Error {
     let (arguments, environment) = (pointers(arguments), pointers(environment));
     let descriptor = program.as_fd().as_raw_fd();
-    // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call; the path is empty.
-    let returned = unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            descriptor,
-            c"".as_ptr(),
-            arguments.as_ptr(),
-            environment.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
+    let execute = |path: &CStr, flags: libc::c_int| {
+        // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call, as the path does.
+        let returned = unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                descriptor,
+                path.as_ptr(),
+                arguments.as_ptr(),
+                environment.as_ptr(),
+                flags,
+            )
+        };
+        failed(returned, || format!("execveat({descriptor}, {path:?}, {flags:#x})"))
     };
-    failed(returned, || format!("execveat({descriptor}, \"\", AT_EMPTY_PATH)"))
+    let error = execute(c"", libc::AT_EMPTY_PATH);
+    if error.errno() != Errno::NOENT {
+        return error;
+    }
+    // TOMOYO, where it is enabled, looks for the name /dev/fd/N that the kernel made up, and
+    // not every machine has that.
+    match CString::new(format!("/proc/self/fd/{descriptor}")) {
+        Ok(path) => execute(&path, 0),
+        Err(_) => error,
+    }
 }
 
 /// Starts a program in which no signal is blocked, whatever the caller blocks: a mask is inherited over execve(2), and
