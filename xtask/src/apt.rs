@@ -96,6 +96,11 @@ impl Archive {
         Self { release, ..self.clone() }
     }
 
+    /// Debian 11 of the same archive, if that still has it.
+    pub(crate) fn debian_11(&self) -> Self {
+        Self { release: "bullseye".to_owned(), ..self.clone() }
+    }
+
     /// Downloads `packages` of this release and all they depend on into the cache, without installing any.
     ///
     /// apt checks every file against the signed index. Its state and its configuration are private: it neither

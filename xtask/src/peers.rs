@@ -12,6 +12,9 @@ use lexopt::Parser;
 
 use crate::{apt, cache, invoke};
 
+/// What `checkpoint` and `restore` need; each kernel may need a newer one than the last, so it is the newest.
+const CRIU: &str = "criu";
+
 /// The runtimes that Debian and Ubuntu have.
 const PACKAGED: &[&str] = &["crun", "runc"];
 
@@ -52,6 +55,7 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
         build_youki()?;
     }
     peers.extend(youki()?);
+    peers.push(criu()?);
     for Peer { name, program } in peers {
         println!("{name:12} {}", program.display());
     }
@@ -85,6 +89,23 @@ fn packaged() -> Result<Vec<Peer>> {
     peers.sort_by(|one, other| one.name.cmp(&other.name));
     peers.dedup_by(|one, other| one.name == other.name);
     Ok(peers)
+}
+
+/// CRIU for tests, fetched when it is missing.
+pub(crate) fn ensure_criu() -> Result<()> {
+    let _lock = cache::lock("peers")?;
+    criu().map(|_| ())
+}
+
+fn criu() -> Result<Peer> {
+    let newest = apt::Archive::of_this_machine()?.newest();
+    let directory = cache::made("peers/criu", |directory| {
+        println!("fetching criu of {}", newest.release);
+        apt::unpack(&newest.download(&[CRIU])?, directory)
+    })?;
+    let program = program(&directory, CRIU)?;
+    settle(&directory, &program)?;
+    Peer::at(program, CRIU)
 }
 
 /// The directory with one suite's runtimes and their libraries.
@@ -172,6 +193,7 @@ mod tests {
             ("crun version 1.28\ncommit: 1.28-1\n", Some("1.28")),
             ("runc version 1.3.6+ds1\nspec: 1.2.1\n", Some("1.3.6")),
             ("youki version 0.7.0\n", Some("0.7.0")),
+            ("Version: 4.2.1\n", Some("4.2.1")),
             ("usage: what\n", None),
         ] {
             assert_eq!(version(text), expected, "wrong version in {text:?}");

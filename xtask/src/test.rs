@@ -65,6 +65,9 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     if let Err(error) = peers::all() {
         println!("no peers to compare with: {error:#}");
     }
+    if let Err(error) = peers::ensure_criu() {
+        println!("no CRIU for checkpoints: {error:#}");
+    }
     if let Err(error) = debian::ensure() {
         println!("no Debian to run in containers: {error:#}");
     }

@@ -39,9 +39,9 @@ mod results;
 mod suite;
 
 const USAGE: &str = "\
-usage: cargo xtask vm [--kernel release|newest] [--systemd|--bare] [--lsm apparmor|selinux] [--with PATH]…
+usage: cargo xtask vm [--kernel release|newest|oldest] [--systemd|--bare] [--lsm apparmor|selinux] [--with PATH]…
                       [--timeout SECONDS] -- COMMAND…
-       cargo xtask vm test [--core|--all] [--kernel release|newest]… [--systemd|--bare] [--lsm apparmor|selinux] [FILTER]…
+       cargo xtask vm test [--core|--all] [--kernel release|newest|oldest]… [--systemd|--bare] [--lsm apparmor|selinux] [FILTER]…
        cargo xtask vm fetch [--refresh]";
 
 /// How long a command may take unless it is told.
@@ -103,7 +103,7 @@ pub(crate) fn ensure() -> Result<()> {
     emulator::ensure()?;
     image::ensure(None)?;
     image::ensure(Some(SecurityModule::AppArmor))?;
-    Kernel::ALL.iter().try_for_each(|kernel| kernel.ensure().map(|_| ()))
+    Kernel::USUAL.iter().try_for_each(|kernel| kernel.ensure().map(|_| ()))
 }
 
 fn fetch(refresh: bool) -> Result<ExitCode> {
@@ -164,7 +164,9 @@ fn parse(mut parser: Parser) -> Result<Typed> {
             Arg::Long("kernel") => {
                 let name = parser.value()?.string()?;
                 let known = Kernel::ALL.into_iter().find(|kernel| kernel.name() == name);
-                typed.kernels.push(known.with_context(|| format!("{name} is neither release nor newest"))?);
+                typed
+                    .kernels
+                    .push(known.with_context(|| format!("{name} is neither release, newest nor oldest"))?);
             }
             Arg::Long("systemd") => typed.init = Some(Init::Systemd),
             Arg::Long("bare") => typed.init = Some(Init::Bare),

@@ -36,6 +36,8 @@ pub(super) enum Kernel {
     Release,
     /// The newest that the archive has.
     Newest,
+    /// The oldest that the runtime is made for: 5.10, of Debian 11.
+    Oldest,
 }
 
 /// A kernel in the cache.
@@ -50,12 +52,16 @@ pub(super) struct Files {
 }
 
 impl Kernel {
-    pub(super) const ALL: [Self; 2] = [Self::Release, Self::Newest];
+    pub(super) const ALL: [Self; 3] = [Self::Release, Self::Newest, Self::Oldest];
+
+    /// Those that tests run under unless one is named. Archives drop old releases, so the oldest may be out of reach.
+    pub(super) const USUAL: [Self; 2] = [Self::Release, Self::Newest];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Release => "release",
             Self::Newest => "newest",
+            Self::Oldest => "oldest",
         }
     }
 
@@ -79,6 +85,7 @@ impl Kernel {
         let archive = match self {
             Self::Release => own,
             Self::Newest => own.newest(),
+            Self::Oldest => own.debian_11(),
         };
         println!("fetching the kernel of {}", archive.release);
         let root = directory.join("root");
