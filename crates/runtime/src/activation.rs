@@ -57,6 +57,7 @@ pub fn check(command: &Command) -> Option<String> {
     let passed = match command {
         Command::Create(options) => Passed::with_activation(options.preserve_fds),
         Command::Run(options) => Passed::with_activation(options.create.preserve_fds),
+        Command::Restore(options) => Passed::preserved(options.create.preserve_fds),
         Command::Exec(options) => Passed::preserved(options.preserve_fds),
         _ => return None,
     };

@@ -122,6 +122,10 @@ pub enum Command {
     Pause(ContainerId),
     /// Thaw a container.
     Resume(ContainerId),
+    /// Write a container to images.
+    Checkpoint(CheckpointOptions),
+    /// Make a container of images.
+    Restore(RestoreOptions),
     /// Change limits.
     Update(UpdateOptions),
     /// Print the state of a container.
@@ -294,6 +298,78 @@ pub struct DeleteOptions {
     pub targets: Targets,
     /// Whether it is killed first, and may be missing.
     pub force: bool,
+}
+
+/// The flags about images that `checkpoint` and `restore` share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// The directory of the images, if it is not `checkpoint`.
+    pub image_path: Option<PathBuf>,
+    /// The directory of logs and work files, if it is not that of the images.
+    pub work_path: Option<PathBuf>,
+    /// Whether there may be TCP connections.
+    pub tcp_established: bool,
+    /// Whether there may be unix sockets whose other ends are outside.
+    pub ext_unix_sk: bool,
+    /// Whether the container may be in a session of the host.
+    pub shell_job: bool,
+    /// Whether locks on files are part of the images.
+    pub file_locks: bool,
+    /// Whether memory is restored when it is used.
+    pub lazy_pages: bool,
+    /// Whether memory that later images have is removed from earlier ones.
+    pub auto_dedup: bool,
+    /// What CRIU does about cgroups: a value of `criu_cg_mode`.
+    pub cgroups_mode: u8,
+    /// Whether somebody asked for an empty network namespace, which is what there is in any case.
+    pub empty_network: bool,
+}
+
+/// The flags of `checkpoint`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointOptions {
+    /// The container.
+    pub id: ContainerId,
+    /// Where the images are and what may be in them.
+    pub images: ImageOptions,
+    /// Images of an earlier pre-dump, from the directory of these on.
+    pub parent_path: Option<PathBuf>,
+    /// Whether the container runs on.
+    pub leave_running: bool,
+    /// Whether TCP connections that are not complete yet are left out.
+    pub tcp_skip_in_flight: bool,
+    /// Whether files that have no name any more get one.
+    pub link_remap: bool,
+    /// Whether only memory is written, and the container runs on.
+    pub pre_dump: bool,
+    /// A descriptor to write to when pages are served.
+    pub status_fd: Option<i32>,
+    /// Where the memory goes instead of into a file.
+    pub page_server: Option<PageServer>,
+}
+
+/// Somebody who takes memory pages over TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageServer {
+    /// Host name or address.
+    pub address: String,
+    /// TCP port, never zero.
+    pub port: u16,
+}
+
+/// The flags of `restore`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// How all but the processes is made.
+    pub create: CreateOptions,
+    /// Where the images are and what may be in them.
+    pub images: ImageOptions,
+    /// Whether the program ends without waiting.
+    pub detach: bool,
+    /// The security module's profile instead of that in the images, `TYPE:NAME`.
+    pub lsm_profile: Option<String>,
+    /// The security module's context of mounts instead of that in the images.
+    pub lsm_mount_context: Option<String>,
 }
 
 /// The flags of `update`.
@@ -553,9 +629,6 @@ fn command(global: &Typed, arguments: &mut dyn Iterator<Item = OsString>) -> Res
 
 fn find_verb(word: &OsStr) -> Result<&'static Verb, Error> {
     let bytes = word.as_encoded_bytes();
-    if let Some(name) = ["checkpoint", "restore"].into_iter().find(|name| name.as_bytes() == bytes) {
-        return Err(Error::UnsupportedCommand(name));
-    }
     table::verb(bytes).ok_or_else(|| {
         let name = word.to_string_lossy().into_owned();
         let names = table::VERBS.iter().map(|verb| verb.name);

@@ -1,5 +1,6 @@
 //! The verbs that change a container: what was typed becomes an operation of the library.
 
+pub mod checkpoint;
 pub mod exec;
 pub mod update;
 
@@ -20,7 +21,7 @@ use crate::error::{Doing, Error, Result};
 use crate::foreground::{self, Ward};
 use crate::hooks::{Document, Runner};
 use crate::id::ContainerId;
-use crate::launch::{self, Cgroups, Keyring, Request, Start};
+use crate::launch::{self, Cgroups, Keyring, Launched, Request, Start};
 use crate::lifecycle::Status;
 use crate::log::Log;
 use crate::notify::Manager;
@@ -84,12 +85,17 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
     let watch = Watch::begin(!create.no_subreaper)?;
     let request = Request { watch: Some(&watch), ..request };
     let launched = launch::launch(&bundle, &request, log)?;
+    stay(&watch, launched, options.keep, log)
+}
+
+/// Waits for a container in the foreground and removes it unless it is kept.
+fn stay(watch: &Watch, launched: Launched, keep: bool, log: &Log) -> Result<ExitCode> {
     let ward = Ward { child: &launched.child, master: launched.master, proxy: launched.proxy };
-    let attended = foreground::attend(&watch, ward);
+    let attended = foreground::attend(watch, ward);
     let container = Container { dir: launched.dir, state: launched.state };
     // A container that cannot be waited for must not outlive the command that was to remove it.
     let killed = if attended.is_err() { container.kill() } else { Ok(()) };
-    if attended.is_err() || !options.keep {
+    if attended.is_err() || !keep {
         // Whoever deletes it meanwhile does not make a failure of it.
         let ended = match container.dir.lock() {
             Err(Error::NotFound { .. }) => Ok(()),

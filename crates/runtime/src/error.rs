@@ -134,6 +134,12 @@ pub enum Error {
         /// How it failed: what follows `the hook`.
         reason: String,
     },
+    /// CRIU is missing, cannot do what is asked, or says why it failed.
+    #[error("{reason}")]
+    Criu {
+        /// Why, in words that runc uses where it has any.
+        reason: String,
+    },
     /// A control group refused something.
     #[error(transparent)]
     Cgroup(#[from] bulkhead_cgroup::Error),

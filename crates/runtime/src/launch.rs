@@ -119,6 +119,23 @@ pub struct Launched {
 /// # Errors
 /// Whatever is wrong with the bundle, the host or the request; nothing is left of the container then.
 pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launched> {
+    attempt(bundle, request, log, &mut |attempt, cgroup, rights| attempt.make(bundle, cgroup, rights))
+}
+
+/// How the process of a container is made, and what is recorded of it: also returns the master of its terminal.
+pub(crate) type Make<'a> = dyn FnMut(&mut Attempt<'_>, &mut Option<CgroupPlan>, Rights) -> Result<(State, Child, Option<OwnedFd>)>
+    + 'a;
+
+/// Makes a container around a process that `make` makes, and takes everything back if that fails.
+///
+/// # Errors
+/// As [`launch`].
+pub(crate) fn attempt(
+    bundle: &Bundle,
+    request: &Request<'_>,
+    log: &Log,
+    make: &mut Make<'_>,
+) -> Result<Launched> {
     let mut plan = Plan::new(&bundle.config, &bundle.path)?;
     add_callers_wishes(&mut plan, request);
     for warning in &plan.warnings {
@@ -144,7 +161,7 @@ pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launc
         proxy: None,
         hold: Hold::Own,
     };
-    match attempt.make(bundle, &mut cgroup, rights) {
+    match make(&mut attempt, &mut cgroup, rights) {
         Ok((state, child, master)) => {
             let ending = Ending::of(&plan);
             let Attempt { dir, proxy, .. } = attempt;
@@ -198,14 +215,21 @@ fn check(plan: &Plan, bundle: &Bundle, request: &Request<'_>, rights: Rights) ->
 }
 
 /// A container that is being made, with everything to take back.
-struct Attempt<'a> {
-    plan: &'a Plan,
-    request: &'a Request<'a>,
-    log: &'a Log,
-    dir: StateDir,
-    cgroup: Option<Cgroup>,
-    child: Option<Child>,
-    document: Option<Document>,
+pub(crate) struct Attempt<'a> {
+    /// What is to be made.
+    pub(crate) plan: &'a Plan,
+    /// What the caller wants.
+    pub(crate) request: &'a Request<'a>,
+    /// Where to say what happens.
+    pub(crate) log: &'a Log,
+    /// The state directory.
+    pub(crate) dir: StateDir,
+    /// The cgroup, once it is made.
+    pub(crate) cgroup: Option<Cgroup>,
+    /// The process, once it is made.
+    pub(crate) child: Option<Child>,
+    /// What hooks are told.
+    pub(crate) document: Option<Document>,
     proxy: Option<Proxy>,
     hold: Hold,
 }
@@ -226,16 +250,7 @@ impl Attempt<'_> {
         cgroup: &mut Option<CgroupPlan>,
         rights: Rights,
     ) -> Result<(State, Child, Option<OwnedFd>)> {
-        let record = cgroup.as_ref().map(CgroupPlan::record).transpose()?.unwrap_or_default();
-        let mut state = State::new(self.request.id, &bundle.path, self.plan, record);
-        state.boot_id = host::boot_id()?;
-        state.keyring = self.request.keyring == Keyring::New;
-        self.dir.write(CONFIG, bundle.text.as_bytes())?;
-        self.dir.save(&state)?;
-        self.prepare_notifications()?;
-        if let Some(made) = cgroup.as_ref().and_then(|cgroup| cgroup.make(&state.cgroup).transpose()) {
-            self.has(made?, &mut state);
-        }
+        let mut state = self.record(bundle, cgroup.as_ref())?;
         let document = Document::new(&state, None);
         let (parent, socket) = handshake::pair()?;
         let child = self.clone_child((&parent, socket), &state, &document, cgroup.as_ref(), rights)?;
@@ -270,6 +285,21 @@ impl Attempt<'_> {
         Ok((state, child, master))
     }
 
+    /// Records what is about to be made, and makes the cgroup.
+    pub(crate) fn record(&mut self, bundle: &Bundle, cgroup: Option<&CgroupPlan>) -> Result<State> {
+        let record = cgroup.map(CgroupPlan::record).transpose()?.unwrap_or_default();
+        let mut state = State::new(self.request.id, &bundle.path, self.plan, record);
+        state.boot_id = host::boot_id()?;
+        state.keyring = self.request.keyring == Keyring::New;
+        self.dir.write(CONFIG, bundle.text.as_bytes())?;
+        self.dir.save(&state)?;
+        self.prepare_notifications()?;
+        if let Some(made) = cgroup.and_then(|cgroup| cgroup.make(&state.cgroup).transpose()) {
+            self.has(made?, &mut state);
+        }
+        Ok(state)
+    }
+
     /// Owns a cgroup from here on.
     fn has(&mut self, made: Cgroup, state: &mut State) {
         state.cgroup = made.record();
@@ -294,10 +324,23 @@ impl Attempt<'_> {
         state: &mut State,
     ) -> Result<()> {
         let pid = self.child.as_ref().map_or(0, |child| child.pid);
-        let made = cgroup.and_then(|cgroup| cgroup.make_around(pid, self.request.watch).transpose());
-        let Some(made) = made else { return Ok(()) };
-        self.has(made?, state);
+        if !self.make_scope(pid, cgroup, state)? {
+            return Ok(());
+        }
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })
+    }
+
+    /// Lets systemd make the cgroup around a process, if that is systemd's to do; tells whether it has.
+    pub(crate) fn make_scope(
+        &mut self,
+        pid: i32,
+        cgroup: Option<&mut CgroupPlan>,
+        state: &mut State,
+    ) -> Result<bool> {
+        let made = cgroup.and_then(|cgroup| cgroup.make_around(pid, self.request.watch).transpose());
+        let Some(made) = made else { return Ok(false) };
+        self.has(made?, state);
+        Ok(true)
     }
 
     fn prepare_notifications(&mut self) -> Result<()> {
@@ -423,7 +466,7 @@ impl Attempt<'_> {
     }
 
     /// Gives the cgroup to the container's user, where that is to have it. Someone who is not of the host gets nothing.
-    fn give_cgroup_away(&self, pid: i32) -> Result<()> {
+    pub(crate) fn give_cgroup_away(&self, pid: i32) -> Result<()> {
         let (Some(cgroup), Some(user)) = (&self.cgroup, self.plan.cgroup_owner()) else { return Ok(()) };
         let owner = match self.plan.maps() {
             Some(maps) => host_id(&maps.uids, user),
@@ -448,7 +491,7 @@ impl Attempt<'_> {
     }
 
     /// Records the process; only then may it execute the user's program.
-    fn after_setup(&self, pid: i32, state: &mut State) -> Result<()> {
+    pub(crate) fn after_setup(&self, pid: i32, state: &mut State) -> Result<()> {
         state.process = Some(self.identify(pid)?);
         state.ready = true;
         self.dir.save(state)?;
@@ -461,7 +504,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    fn creation_hooks(&self) -> Result<()> {
+    pub(crate) fn creation_hooks(&self) -> Result<()> {
         let Some(document) = &self.document else { return Ok(()) };
         let runner = |status| Runner { document, status, watch: self.request.watch };
         // These come after the step that "creating" is about (runtime.md, "Lifecycle"), and the specification's own
@@ -477,7 +520,7 @@ impl Attempt<'_> {
         runner.run("poststart", &self.plan.hooks.poststart)
     }
 
-    fn deliver_console(&self, master: OwnedFd) -> Result<Option<OwnedFd>> {
+    pub(crate) fn deliver_console(&self, master: OwnedFd) -> Result<Option<OwnedFd>> {
         match self.request.console_socket {
             Some(path) => deliver::console(path, master.as_fd()).map(|()| None),
             None => {
@@ -596,7 +639,11 @@ fn prepare_root(plan: &Plan, with_host_rights: bool) -> Result<Option<OwnedFd>> 
         return Ok(None);
     }
     if let Some(overlay) = &plan.root.overlay {
-        return overlay::mount(overlay, overlay::Attributes::Trusted);
+        // A user namespace may mount one itself only since Linux 5.11.
+        return match overlay::mount(overlay, overlay::Attributes::Trusted)? {
+            None => overlay::mount_joined(overlay, overlay::Attributes::Trusted),
+            tree => Ok(tree),
+        };
     }
     let tree = open_early(&plan.root.path, Reach::Tree)?;
     tree.iter().try_for_each(|tree| cut_off(plan, tree))?;

@@ -69,6 +69,8 @@ fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Bo
         Command::Delete(options) => Ok(command::delete(global, &options, log)?),
         Command::Pause(id) => Ok(command::pause(global, &id)?),
         Command::Resume(id) => Ok(command::resume(global, &id)?),
+        Command::Checkpoint(options) => Ok(command::checkpoint::checkpoint(global, &options, log)?),
+        Command::Restore(options) => Ok(command::checkpoint::restore(global, &options, log)?),
         Command::Update(options) => Ok(command::update::update(global, &options, log)?),
         Command::State(id) => print(query::state(global, &id)?),
         Command::List(options) => print(query::list(global, &options, log)?),

@@ -70,6 +70,28 @@ pub(crate) fn mount(overlay: &Overlay, attributes: Attributes) -> Result<Option<
     }
 }
 
+/// Makes a detached overlay of layers that are joined in one option, as before Linux 6.8; `None` where they are too many
+/// for it.
+///
+/// # Errors
+/// As [`mount`].
+pub(crate) fn mount_joined(overlay: &Overlay, attributes: Attributes) -> Result<Option<OwnedFd>> {
+    let doing = || "mount the overlay of /annotations/org.bulkhead.rootfs.overlay";
+    let mut held = Vec::new();
+    let options = options(overlay, |path| descriptor(path, &mut held))?;
+    if options.iter().any(|(_, value)| value.len() > LONGEST_VALUE) {
+        return Ok(None);
+    }
+    let filesystem = Filesystem::open("overlay").doing(doing)?;
+    for (key, value) in &options {
+        filesystem.set(key, value).doing(doing)?;
+    }
+    if let Some(option) = attributes.option() {
+        filesystem.set_flag(option).doing(doing)?;
+    }
+    filesystem.mount(0).map(Some).doing(doing)
+}
+
 /// Before 6.5 the kernel collects options without looking at them, and refuses what it does not know in the end.
 fn takes_any_option() -> bool {
     Filesystem::open("overlay").is_ok_and(|filesystem| filesystem.set("no-such-option", "").is_ok())

@@ -5,6 +5,7 @@
 //!     state.json      [`State`], replaced by write and rename
 //!     config.json     the bundle's configuration as it was at `create`
 //!     gate            the socket at which a created container waits for `start`
+//!     criu-root/      where CRIU finds the root file system while it restores the container
 //!     notify/         with `notify.sock`, where the container says that it is ready (if a service manager waits)
 //! ```
 //!
@@ -41,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// The socket at which a created container waits.
 pub const GATE: &str = "gate";
+/// Where a root file system is mounted while its container is restored; only in the mount namespace of CRIU.
+pub const CRIU_ROOT: &str = "criu-root";
 /// The directory that a container gets when somebody waits to hear that it is ready.
 pub const NOTIFY: &str = "notify";
 /// The socket in it.
@@ -422,9 +425,13 @@ impl StateDir {
             for name in [GATE, STATE_NEXT, NOTIFY_SOCKET] {
                 self.remove_file(name)?;
             }
-            match rustix::fs::unlinkat(&self.directory, NOTIFY, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno).doing(|| "remove the directory for notifications"),
+            for name in [NOTIFY, CRIU_ROOT] {
+                match rustix::fs::unlinkat(&self.directory, name, AtFlags::REMOVEDIR) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(errno) => {
+                        return Err(errno).doing(|| format!("remove {name} from the state directory"));
+                    }
+                }
             }
             removed = rustix::fs::rmdir(&path);
         }

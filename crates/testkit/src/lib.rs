@@ -83,4 +83,4 @@ pub use leak::Leak;
 pub use machine::Machine;
 pub use run::{Output, Run, Running};
 pub use sandbox::{Sandbox, wait_until};
-pub use skip::{cached, find_program, is_root};
+pub use skip::{cached, find_criu, find_program, is_root};

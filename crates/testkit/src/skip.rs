@@ -54,6 +54,13 @@ pub fn cached(name: &str) -> Option<PathBuf> {
     Some(cache.join(name)).filter(|directory| directory.is_dir())
 }
 
+/// Looks for CRIU: the one that `cargo xtask peers` puts into the cache, or the system's. Each release of the kernel may
+/// need a newer one, and the cached one is the newest.
+pub fn find_criu() -> Option<PathBuf> {
+    let cached = cached("peers/criu").map(|directory| directory.join("usr/sbin/criu"));
+    cached.filter(|file| is_program(file)).or_else(|| find_program("criu"))
+}
+
 fn is_program(file: &Path) -> bool {
     rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
 }

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod criu_response;
 pub mod dbus;
 pub mod devices;
 pub mod mount_options;
@@ -21,6 +22,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("cli", cli::run),
     ("config", config::run),
+    ("criu_response", criu_response::run),
     ("dbus", dbus::run),
     ("devices", devices::run),
     ("mount_options", mount_options::run),

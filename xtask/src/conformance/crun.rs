@@ -6,14 +6,20 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::suite::{Excuse, Prepared, Suite};
+use super::suite::{self, Excuse, Prepared, Suite};
 use crate::apt::Archive;
 use crate::{cache, invoke};
 
 mod run;
 
-pub(super) const SUITE: Suite =
-    Suite { name: "crun", title: "crun's Python suite", prepare, run: run::run, excuses: EXCUSES };
+pub(super) const SUITE: Suite = Suite {
+    name: "crun",
+    title: "crun's Python suite",
+    prepare,
+    run: run::run,
+    tools: suite::no_tools,
+    excuses: EXCUSES,
+};
 
 const EXCUSES: &[Excuse] = &[
     Excuse { test: "test_commands: version-command", reason: "it wants the program to say that it is crun." },

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::suite::{Excuse, Prepared, Suite};
+use super::suite::{self, Excuse, Prepared, Suite};
 use crate::apt::{self, Archive};
 use crate::{cache, invoke};
 
@@ -17,6 +17,7 @@ pub(super) const SUITE: Suite = Suite {
     title: "runtime-tools validation",
     prepare,
     run: run::run,
+    tools: suite::no_tools,
     excuses: EXCUSES,
 };
 

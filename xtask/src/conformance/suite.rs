@@ -64,6 +64,12 @@ pub(super) struct Run {
     pub(super) scratch: PathBuf,
 }
 
+/// For a suite that needs nothing besides its directory.
+#[expect(clippy::unnecessary_wraps, reason = "suites that need something may not find it")]
+pub(super) fn no_tools() -> Result<Vec<PathBuf>> {
+    Ok(Vec::new())
+}
+
 impl Suite {
     /// Where in the cache it lies.
     pub(super) fn place(&self) -> PathBuf {

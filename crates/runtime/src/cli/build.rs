@@ -8,9 +8,9 @@ use super::flag::Verb;
 use super::scan::Typed;
 use super::value::{self, Problem};
 use super::{
-    CreateOptions, DeleteOptions, EventsOptions, EventsOutput, ExecCommand, ExecOptions, ExecProcess,
-    KillOptions, Limits, ListFormat, ListOptions, NewLimits, PsFormat, PsOptions, RunOptions, Shell,
-    SpecOptions, Targets, Topic, UpdateOptions, find_verb, help, table,
+    CheckpointOptions, CreateOptions, DeleteOptions, EventsOptions, EventsOutput, ExecCommand, ExecOptions,
+    ExecProcess, ImageOptions, KillOptions, Limits, ListFormat, ListOptions, NewLimits, PsFormat, PsOptions,
+    RestoreOptions, RunOptions, Shell, SpecOptions, Targets, Topic, UpdateOptions, find_verb, help, table,
 };
 use crate::id::ContainerId;
 use crate::signal::Signal;
@@ -70,6 +70,52 @@ impl<'a> Operated<'a> {
     pub(super) fn run(&self) -> Result<RunOptions, Error> {
         let (detach, keep) = (self.typed.switch(&table::DETACH)?, self.typed.switch(&table::KEEP)?);
         Ok(RunOptions { create: self.create()?, detach, keep })
+    }
+
+    fn images(&self) -> Result<ImageOptions, Error> {
+        let typed = self.typed;
+        Ok(ImageOptions {
+            image_path: typed.path(&table::IMAGE_PATH),
+            work_path: typed.path(&table::WORK_PATH),
+            tcp_established: typed.switch(&table::TCP_ESTABLISHED)?,
+            ext_unix_sk: typed.switch(&table::EXT_UNIX_SK)?,
+            shell_job: typed.switch(&table::SHELL_JOB)?,
+            file_locks: typed.switch(&table::FILE_LOCKS)?,
+            lazy_pages: typed.switch(&table::LAZY_PAGES)?,
+            auto_dedup: typed.switch(&table::AUTO_DEDUP)?,
+            cgroups_mode: typed
+                .last(&table::MANAGE_CGROUPS_MODE, value::cgroups_mode)?
+                .unwrap_or(value::DEFAULT_CGROUPS_MODE),
+            empty_network: !typed.all(&table::EMPTY_NS, value::empty_namespace)?.is_empty(),
+        })
+    }
+
+    /// Reads the flags of `checkpoint`.
+    pub(super) fn checkpoint(&self) -> Result<CheckpointOptions, Error> {
+        let typed = self.typed;
+        Ok(CheckpointOptions {
+            id: self.id()?,
+            images: self.images()?,
+            parent_path: typed.path(&table::PARENT_PATH),
+            leave_running: typed.switch(&table::LEAVE_RUNNING)?,
+            tcp_skip_in_flight: typed.switch(&table::TCP_SKIP_IN_FLIGHT)?,
+            link_remap: typed.switch(&table::LINK_REMAP)?,
+            pre_dump: typed.switch(&table::PRE_DUMP)?,
+            status_fd: typed.last(&table::STATUS_FD, value::status_descriptor)?.flatten(),
+            page_server: typed.last(&table::PAGE_SERVER, value::page_server)?,
+        })
+    }
+
+    /// Reads the flags of `restore`.
+    pub(super) fn restore(&self) -> Result<RestoreOptions, Error> {
+        let typed = self.typed;
+        Ok(RestoreOptions {
+            create: self.create()?,
+            images: self.images()?,
+            detach: typed.switch(&table::DETACH)?,
+            lsm_profile: typed.last(&table::LSM_PROFILE, value::text)?,
+            lsm_mount_context: typed.last(&table::LSM_MOUNT_CONTEXT, value::text)?,
+        })
     }
 
     /// Reads the flags of `delete`.

@@ -16,9 +16,6 @@ pub enum Error {
     /// Help is wanted for a verb that is not one of ours. The words are runc's.
     #[error("No help topic for '{0}'")]
     UnknownTopic(String),
-    /// The verb is runc's, but not ours yet.
-    #[error("the command {0:?} is not supported: bulkrun has no checkpoint and restore yet")]
-    UnsupportedCommand(&'static str),
     /// No flag of the verb has that name.
     #[error("{place}unknown option {flag:?}{}", hint(.nearest))]
     UnknownFlag {

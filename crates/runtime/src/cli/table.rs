@@ -61,6 +61,40 @@ pub(super) const DETACH: Flag = Flag::switch("detach", "do not wait for the proc
 pub(super) const KEEP: Flag = Flag::switch("keep", "do not delete the container after its exit");
 pub(super) const NO_SUBREAPER: Flag = Flag::switch("no-subreaper", "do not adopt orphans of the container");
 
+pub(super) const IMAGE_PATH: Flag =
+    Flag::value("image-path", "DIR", Directory, "the images (default: checkpoint)");
+pub(super) const WORK_PATH: Flag =
+    Flag::value("work-path", "DIR", Directory, "CRIU's log and work files (default: the images)");
+pub(super) const PARENT_PATH: Flag =
+    Flag::value("parent-path", "DIR", Directory, "images of an earlier pre-dump, relative");
+pub(super) const LEAVE_RUNNING: Flag = Flag::switch("leave-running", "let the container run on");
+pub(super) const TCP_ESTABLISHED: Flag = Flag::switch("tcp-established", "allow open TCP connections");
+pub(super) const TCP_SKIP_IN_FLIGHT: Flag =
+    Flag::switch("tcp-skip-in-flight", "leave out TCP connections not complete yet");
+pub(super) const LINK_REMAP: Flag = Flag::switch("link-remap", "give files without a name one");
+pub(super) const EXT_UNIX_SK: Flag = Flag::switch("ext-unix-sk", "allow unix sockets to the outside");
+pub(super) const SHELL_JOB: Flag = Flag::switch("shell-job", "allow a session and terminal of the host");
+pub(super) const LAZY_PAGES: Flag = Flag::switch("lazy-pages", "restore memory only when it is used");
+pub(super) const STATUS_FD: Flag =
+    Flag::value("status-fd", "N", Offer::Nothing, "get a NUL byte there when pages are served");
+pub(super) const PAGE_SERVER: Flag =
+    Flag::value("page-server", "ADDRESS:PORT", Offer::Nothing, "send the memory there");
+pub(super) const FILE_LOCKS: Flag = Flag::switch("file-locks", "write and restore locks on files");
+pub(super) const PRE_DUMP: Flag = Flag::switch("pre-dump", "write the memory only and let all run on");
+pub(super) const MANAGE_CGROUPS_MODE: Flag = Flag::value(
+    "manage-cgroups-mode",
+    "MODE",
+    Words(&["soft", "full", "strict", "ignore"]),
+    "soft (default), full, strict or ignore",
+);
+pub(super) const EMPTY_NS: Flag =
+    Flag::value("empty-ns", "NAMESPACE", Words(&["network"]), "restore it empty; network always is");
+pub(super) const AUTO_DEDUP: Flag = Flag::switch("auto-dedup", "keep each page of memory once");
+pub(super) const LSM_PROFILE: Flag =
+    Flag::value("lsm-profile", "TYPE:NAME", Offer::Nothing, "another profile than that in the images");
+pub(super) const LSM_MOUNT_CONTEXT: Flag =
+    Flag::value("lsm-mount-context", "CONTEXT", Offer::Nothing, "another SELinux context of mounts");
+
 pub(super) const PROCESS: Flag =
     Flag::value("process", "FILE", File, "take the whole process from a JSON file").short('p');
 pub(super) const CWD: Flag = Flag::value("cwd", "DIR", Offer::Nothing, "working directory in the container");
@@ -290,6 +324,65 @@ pub(super) static VERBS: &[Verb] = &[
         operands: CONTAINER,
         flags: &[],
         build: |verb| Ok(Command::Resume(verb.id()?)),
+    },
+    Verb {
+        name: "checkpoint",
+        aliases: &[],
+        summary: "write a running container to images",
+        about: "Has CRIU write the processes of a running container to images, and removes the container unless \
+                it is to run on.",
+        operands: CONTAINER,
+        flags: &[
+            IMAGE_PATH,
+            WORK_PATH,
+            PARENT_PATH,
+            LEAVE_RUNNING,
+            TCP_ESTABLISHED,
+            TCP_SKIP_IN_FLIGHT,
+            LINK_REMAP,
+            EXT_UNIX_SK,
+            SHELL_JOB,
+            LAZY_PAGES,
+            STATUS_FD,
+            PAGE_SERVER,
+            FILE_LOCKS,
+            PRE_DUMP,
+            MANAGE_CGROUPS_MODE,
+            EMPTY_NS,
+            AUTO_DEDUP,
+        ],
+        build: |verb| Ok(Command::Checkpoint(verb.checkpoint()?)),
+    },
+    Verb {
+        name: "restore",
+        aliases: &[],
+        summary: "make a container of images",
+        about: "Has CRIU make the processes of a container again of the images that checkpoint wrote, then does \
+                as run.",
+        operands: NEW_CONTAINER,
+        flags: &[
+            BUNDLE,
+            CONFIG,
+            IMAGE_PATH,
+            WORK_PATH,
+            DETACH,
+            CONSOLE_SOCKET,
+            PID_FILE,
+            PRESERVE_FDS,
+            NO_PIVOT,
+            NO_SUBREAPER,
+            TCP_ESTABLISHED,
+            EXT_UNIX_SK,
+            SHELL_JOB,
+            LAZY_PAGES,
+            FILE_LOCKS,
+            MANAGE_CGROUPS_MODE,
+            EMPTY_NS,
+            AUTO_DEDUP,
+            LSM_PROFILE,
+            LSM_MOUNT_CONTEXT,
+        ],
+        build: |verb| Ok(Command::Restore(verb.restore()?)),
     },
     Verb {
         name: "update",

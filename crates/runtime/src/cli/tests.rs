@@ -259,6 +259,101 @@ fn the_small_verbs_read_their_flags() {
     }
 }
 
+fn no_images() -> ImageOptions {
+    ImageOptions {
+        image_path: None,
+        work_path: None,
+        tcp_established: false,
+        ext_unix_sk: false,
+        shell_job: false,
+        file_locks: false,
+        lazy_pages: false,
+        auto_dedup: false,
+        cgroups_mode: 6,
+        empty_network: false,
+    }
+}
+
+#[test]
+fn checkpoint_and_restore_read_their_flags() {
+    let plain = CheckpointOptions {
+        id: id("c"),
+        images: no_images(),
+        parent_path: None,
+        leave_running: false,
+        tcp_skip_in_flight: false,
+        link_remap: false,
+        pre_dump: false,
+        status_fd: None,
+        page_server: None,
+    };
+    let server = |address: &str, port| Some(PageServer { address: address.into(), port });
+    let locks = ImageOptions { file_locks: true, cgroups_mode: 5, ..no_images() };
+    let places = ImageOptions { image_path: path("/i"), work_path: path("w"), ..no_images() };
+    let table = [
+        ("checkpoint c", plain.clone()),
+        (
+            "checkpoint --image-path /i --work-path w c",
+            CheckpointOptions { images: places.clone(), ..plain.clone() },
+        ),
+        (
+            "checkpoint --file-locks --manage-cgroups-mode strict c",
+            CheckpointOptions { images: locks, ..plain.clone() },
+        ),
+        (
+            "checkpoint --pre-dump --parent-path ../p c",
+            CheckpointOptions { pre_dump: true, parent_path: path("../p"), ..plain.clone() },
+        ),
+        ("checkpoint --status-fd 5 c", CheckpointOptions { status_fd: Some(5), ..plain.clone() }),
+        ("checkpoint --status-fd=-1 c", plain.clone()),
+        (
+            "checkpoint --page-server [::1]:80 c",
+            CheckpointOptions { page_server: server("::1", 80), ..plain.clone() },
+        ),
+        (
+            "checkpoint --page-server h:65535 c",
+            CheckpointOptions { page_server: server("h", 65535), ..plain },
+        ),
+    ];
+    for (line, options) in table {
+        assert_eq!(command(line), Command::Checkpoint(options), "{line}");
+    }
+    let plain = RestoreOptions {
+        create: made(),
+        images: no_images(),
+        detach: false,
+        lsm_profile: None,
+        lsm_mount_context: None,
+    };
+    let table = [
+        ("restore c", plain.clone()),
+        (
+            "restore -d --image-path /i --work-path w c",
+            RestoreOptions { detach: true, images: places, ..plain.clone() },
+        ),
+        (
+            "restore -b /b --preserve-fds 2 --no-pivot --no-subreaper c",
+            RestoreOptions {
+                create: CreateOptions {
+                    bundle: path("/b"),
+                    preserve_fds: 2,
+                    no_pivot: true,
+                    no_subreaper: true,
+                    ..made()
+                },
+                ..plain.clone()
+            },
+        ),
+        (
+            "restore --lsm-profile apparmor:x c",
+            RestoreOptions { lsm_profile: Some("apparmor:x".into()), ..plain },
+        ),
+    ];
+    for (line, options) in table {
+        assert_eq!(command(line), Command::Restore(options), "{line}");
+    }
+}
+
 #[test]
 fn update_reads_limits() {
     let none = Limits::default;
@@ -407,11 +502,16 @@ fn a_refusal_names_the_flag_and_what_is_wrong() {
     let table = [
         ("frobnicate", r#"unknown command "frobnicate""#),
         ("craete c", r#"unknown command "craete", did you mean "create"?"#),
+        ("checkpoint --page-server 10.0.0.1 c", r#"--page-server: "10.0.0.1" is not ADDRESS:PORT"#),
+        ("checkpoint --page-server ::1:80 c", r#"--page-server: "::1:80" is not ADDRESS:PORT"#),
+        ("checkpoint --page-server :80 c", r#"--page-server: ":80" is not ADDRESS:PORT"#),
+        ("checkpoint --page-server a:0 c", r#"--page-server: "a:0" is not ADDRESS:PORT"#),
+        ("checkpoint --status-fd x c", r#"--status-fd: "x" is not the number of a file descriptor"#),
         (
-            "checkpoint c",
-            r#"the command "checkpoint" is not supported: bulkrun has no checkpoint and restore yet"#,
+            "restore --manage-cgroups-mode hard c",
+            r#"--manage-cgroups-mode: "hard" is none of soft, full, strict and ignore"#,
         ),
-        ("restore c", r#"the command "restore" is not supported: bulkrun has no checkpoint and restore yet"#),
+        ("restore --empty-ns pid c", r#"--empty-ns: "pid" is not supported: only network is"#),
         ("--rot /r list", r#"unknown option "--rot", did you mean "--root"?"#),
         ("create --bundel=/b c", r#"create: unknown option "--bundel", did you mean "--bundle"?"#),
         ("create -x c", r#"create: unknown option "-x""#),
@@ -514,6 +614,7 @@ fn every_flag_of_the_table_is_read() {
         (_, "interval") => "=7m".to_owned(),
         (_, "env") => "=A=B".to_owned(),
         (_, "blkio-weight") => "=77".to_owned(),
+        (_, "page-server") => "=host:1".to_owned(),
         _ => "=1".to_owned(),
     };
     for verb in table::VERBS {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use super::{CgroupManager, Rootless, User};
+use super::{CgroupManager, PageServer, Rootless, User};
 use crate::log::{Format, Level};
 use crate::pattern::Pattern;
 use crate::signal::Signal;
@@ -70,6 +70,46 @@ pub(super) fn descriptors(value: &OsStr) -> Read<u32> {
         Some(count) if count <= 0x7fff_fff0 => Ok(count as u32),
         _ => problem("is not a number of file descriptors"),
     }
+}
+
+/// Takes a descriptor that somebody waits at; a negative number is none, as in runc.
+pub(super) fn status_descriptor(value: &OsStr) -> Read<Option<i32>> {
+    match signed(value).map(i32::try_from) {
+        Ok(Ok(number)) => Ok(Some(number).filter(|&number| number >= 0)),
+        _ => problem("is not the number of a file descriptor"),
+    }
+}
+
+/// DEFAULT of `criu_cg_mode`.
+pub(super) const DEFAULT_CGROUPS_MODE: u8 = 6;
+
+/// Takes what CRIU does about cgroups, as its `criu_cg_mode` has it.
+pub(super) fn cgroups_mode(value: &OsStr) -> Read<u8> {
+    match value.as_encoded_bytes() {
+        b"" => Ok(DEFAULT_CGROUPS_MODE),
+        b"ignore" => Ok(0),
+        b"soft" => Ok(3),
+        b"full" => Ok(4),
+        b"strict" => Ok(5),
+        _ => problem("is none of soft, full, strict and ignore"),
+    }
+}
+
+/// Takes the kind of a namespace that is restored empty.
+pub(super) fn empty_namespace(value: &OsStr) -> Read<()> {
+    if value == "network" { Ok(()) } else { problem("is not supported: only network is") }
+}
+
+/// Takes `ADDRESS:PORT`, where an IPv6 address is in brackets.
+pub(super) fn page_server(value: &OsStr) -> Read<PageServer> {
+    let server = value.to_str().and_then(|text| {
+        let (address, port) = text.rsplit_once(':')?;
+        let inner = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+        let address = inner.or_else(|| Some(address).filter(|address| !address.contains(':')))?;
+        let port = digits(OsStr::new(port)).and_then(|port| u16::try_from(port).ok())?;
+        (!address.is_empty() && port != 0).then(|| PageServer { address: address.to_owned(), port })
+    });
+    server.map_or_else(|| problem("is not ADDRESS:PORT"), Ok)
 }
 
 /// Takes a block I/O weight; 0 leaves it as it is, as in runc.

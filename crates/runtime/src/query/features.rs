@@ -24,7 +24,7 @@ pub(super) fn document() -> Features {
         linux: Some(linux()),
         annotations: BTreeMap::from([
             ("org.bulkhead.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("org.opencontainers.runc.checkpoint.enabled".to_owned(), "false".to_owned()),
+            ("org.opencontainers.runc.checkpoint.enabled".to_owned(), "true".to_owned()),
         ]),
         potentially_unsafe_config_annotations: Some(owned(&[OVERLAY_ANNOTATION])),
     }
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(at("/linux/seccomp/actions/0"), "SCMP_ACT_ALLOW", "alphabetical, as in runc");
         assert_eq!(at("/linux/mountExtensions/idmap/enabled"), true);
         assert_eq!(at("/linux/memoryPolicy/modes/0"), "MPOL_BIND");
-        assert_eq!(at("/annotations/org.opencontainers.runc.checkpoint.enabled"), "false");
+        assert_eq!(at("/annotations/org.opencontainers.runc.checkpoint.enabled"), "true");
         let (known, supported) = (at("/linux/seccomp/knownFlags"), at("/linux/seccomp/supportedFlags"));
         let known = known.as_array().unwrap();
         assert!(supported.as_array().unwrap().iter().all(|flag| known.contains(flag)), "{supported}");

@@ -1,0 +1,398 @@
+//! `restore`: CRIU makes a container's processes again of the images that `checkpoint` wrote.
+//!
+//! All around them is made as for a new container: the record, the cgroups with their limits and device programs, hooks.
+//! CRIU runs in the container's cgroup, and in a mount namespace of its own, where the root file system is mounted as it
+//! wants it: at a place over which nothing else lies. That namespace ends with CRIU, so nothing of it can be left.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use bulkhead_cgroup::Doors;
+use bulkhead_sys::mount::{self as sys_mount, Propagation, Reach};
+use bulkhead_sys::namespace::{self, Kind};
+use bulkhead_sys::{net, path, process};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use crate::bundle::Bundle;
+use crate::cgroup_plan::{self, CgroupPlan};
+use crate::checkpoint::{self, DESCRIPTORS, EXTERNAL, Existing, FILES, Images, external_mounts, option};
+use crate::cli::RestoreOptions;
+use crate::clone::Child;
+use crate::criu::wire::{Response, Writer, kind};
+use crate::criu::{self, Criu, Streams};
+use crate::error::{Doing, Error, Result};
+use crate::hooks::Document;
+use crate::launch::{Attempt, Launched, Request, attempt};
+use crate::log::Log;
+use crate::plan::Plan;
+use crate::plan::mounts::Source;
+use crate::rootfs::Entry;
+use crate::state::{CRIU_ROOT, State, StateDir};
+use crate::timestamp::Timestamp;
+use crate::{mount, overlay, target};
+
+const LOG: &str = "restore.log";
+
+/// The version since which a security label can be exchanged.
+const LABELS: [u32; 3] = [3, 16, 0];
+
+/// Restores a container.
+///
+/// # Errors
+/// No CRIU or one that is too old, no images, and all that can go wrong with a new container; nothing is left of it then.
+pub(crate) fn restore(
+    bundle: &Bundle,
+    request: &Request<'_>,
+    options: &RestoreOptions,
+    log: &Log,
+) -> Result<Launched> {
+    let version = criu::version()?;
+    for (flag, value) in
+        [("--lsm-profile", &options.lsm_profile), ("--lsm-mount-context", &options.lsm_mount_context)]
+    {
+        if value.is_some() && version < LABELS {
+            return Err(criu::too_old(version, LABELS, flag));
+        }
+    }
+    let images = Images::open(&options.images, Existing::Required)?;
+    let (streams, _null) = streams(&images, options.create.preserve_fds)?;
+    let result = attempt(bundle, request, log, &mut |attempt, cgroup, _| {
+        Restoration { options, streams: &streams, version }.make(attempt, bundle, cgroup)
+    });
+    result.inspect_err(|_| criu::quote(&images.log(LOG), log))
+}
+
+/// What processes take over from the caller: the name that CRIU has for it, and the descriptor's number.
+type Stream = (String, i32);
+
+/// Finds them. A pipe or a file of the host becomes the caller's stream of the same number; what was the host's null
+/// device stays that, and is opened here for as long as it is needed.
+fn streams(images: &Images, preserved: u32) -> Result<(Vec<Stream>, Vec<OwnedFd>)> {
+    let names = list(&images.file(DESCRIPTORS))?;
+    // runc's images have none.
+    let files = list(&images.file(FILES)).unwrap_or_default();
+    let count = preserved as usize + 3;
+    let mut streams: Vec<Stream> = Vec::new();
+    let mut opened = Vec::new();
+    for (number, name) in (0..).zip(names.iter().take(count)) {
+        let Some(file) = files.get(number as usize).filter(|file| !file.is_empty()) else {
+            if name.contains("pipe:") {
+                streams.push((name.clone(), number));
+            }
+            continue;
+        };
+        // CRIU takes a name once. Of several streams the last counts: where input and output are one file, the caller's
+        // output can be written.
+        streams.retain(|(known, _)| known != file);
+        let number = if name == "/dev/null" {
+            let null = path::open_host(Path::new(name), OFlags::RDWR).doing(|| "open the null device")?;
+            opened.push(null);
+            opened.last().map_or(number, AsRawFd::as_raw_fd)
+        } else {
+            number
+        };
+        streams.push((file.clone(), number));
+    }
+    // The caller's further ones are known if they are those that the container had.
+    for number in names.len().max(3)..count {
+        let name = std::fs::read_link(format!("/proc/self/fd/{number}"))
+            .doing(|| format!("look at descriptor {number}"))?;
+        streams.push((name.to_string_lossy().into_owned(), number as i32));
+    }
+    Ok((streams, opened))
+}
+
+fn list(file: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(file).doing(|| format!("read {}", file.display()))?;
+    serde_json::from_str(&text).map_err(|error| Error::Usage(format!("{}: {error}", file.display())))
+}
+
+struct Restoration<'a> {
+    options: &'a RestoreOptions,
+    streams: &'a [Stream],
+    version: [u32; 3],
+}
+
+impl Restoration<'_> {
+    fn make(
+        &self,
+        attempt: &mut Attempt<'_>,
+        bundle: &Bundle,
+        cgroup: &mut Option<CgroupPlan>,
+    ) -> Result<(State, Child, Option<OwnedFd>)> {
+        let plan = attempt.plan;
+        let mut state = attempt.record(bundle, cgroup.as_ref())?;
+        let mut request = Writer::default();
+        let namespaces = self.add_namespaces(&mut request, plan)?;
+        let inherited: Vec<i32> = namespaces
+            .iter()
+            .map(AsRawFd::as_raw_fd)
+            .chain(self.streams.iter().map(|(_, number)| *number))
+            .collect();
+        make_mount_points(plan)?;
+        let stage = Stage::enter()?;
+        let started = set_stage(plan, &attempt.dir, attempt.request.entry).and_then(|()| {
+            // CRIU mounts in its work directory, which must be on a mount of its own namespace.
+            let images = Images::open(&self.options.images, Existing::Required)?;
+            Ok((images, Criu::start(Streams::Inherited, &inherited)?))
+        });
+        stage.leave()?;
+        let (images, criu) = started?;
+        if cgroup.as_ref().is_some_and(CgroupPlan::is_for_systemd) {
+            attempt.make_scope(criu.pid(), cgroup.as_mut(), &mut state)?;
+        } else if let Some(made) = &attempt.cgroup {
+            made.joiner(Doors::OpenedByChild)?.join_other(criu.pid())?;
+        }
+        images.add_to(&mut request, LOG);
+        let place = std::fs::canonicalize(attempt.dir.path("")).doing(|| "find the state directory")?;
+        checkpoint::add_common(&mut request, &self.options.images, plan, &place.join(CRIU_ROOT));
+        self.add_own(&mut request);
+        add_cgroups(&mut request, criu.pid())?;
+        let views = match plan.namespaces.has(Kind::Cgroup) {
+            true => Vec::new(),
+            false => cgroup_plan::views(plan, cgroup.as_ref(), attempt.cgroup.as_ref()),
+        };
+        for (name, source) in external_mounts(plan, &views, &plan.root.path) {
+            request.pair(option::EXT_MNT, name.as_os_str().as_bytes(), source.as_os_str().as_bytes());
+        }
+        request.pair(option::EXT_MNT, b"/dev/null", b"/dev/null");
+        let mut master = None;
+        let watch = attempt.request.watch;
+        criu.perform(kind::RESTORE, request, watch, &mut |response, descriptor| {
+            at_notification(attempt, &mut state, &mut master, response, descriptor)
+        })?;
+        // Not before: a mount that is on a directory ends with it.
+        rustix::fs::unlinkat(attempt.dir.directory(), CRIU_ROOT, AtFlags::REMOVEDIR)
+            .doing(|| "remove the place of the root file system")?;
+        attempt.dir.unlock()?;
+        let child =
+            attempt.child.take().ok_or_else(|| Error::Criu { reason: "criu names no process".into() })?;
+        Ok((state, child, master))
+    }
+
+    fn add_own(&self, request: &mut Writer) {
+        request.flag(option::EVASIVE_DEVICES, true);
+        // The restored process is this one's child, and can be waited for.
+        request.flag(option::RST_SIBLING, true);
+        for (name, number) in self.streams {
+            add_inherited(request, name, *number);
+        }
+        let labels = [
+            (option::LSM_PROFILE, &self.options.lsm_profile),
+            (option::LSM_MOUNT_CONTEXT, &self.options.lsm_mount_context),
+        ];
+        for (field, value) in labels {
+            if let Some(value) = value {
+                request.bytes(field, value.as_bytes());
+            }
+        }
+    }
+
+    /// Names the namespaces that are joined; those of the network and of pids CRIU inherits.
+    fn add_namespaces(&self, request: &mut Writer, plan: &Plan) -> Result<Vec<OwnedFd>> {
+        let mut opened = Vec::new();
+        for (kind, path) in &plan.namespaces.join {
+            if let Some((_, _, key, since)) = EXTERNAL.iter().find(|(external, ..)| external == kind) {
+                if self.version < *since {
+                    return Err(criu::too_old(self.version, *since, "a namespace that is joined"));
+                }
+                let namespace = path::open_host(path, OFlags::RDONLY)
+                    .doing(|| format!("open the namespace {}, which must exist", path.display()))?;
+                add_inherited(request, key, namespace.as_raw_fd());
+                opened.push(namespace);
+                continue;
+            }
+            let name = match kind {
+                Kind::Mount => "mnt",
+                Kind::User => "user",
+                Kind::Ipc => "ipc",
+                Kind::Uts => "uts",
+                Kind::Time => "time",
+                _ => {
+                    return Err(Error::Usage(
+                        "criu cannot restore into a cgroup namespace that exists".into(),
+                    ));
+                }
+            };
+            request.pair(option::JOIN_NS, name.as_bytes(), path.as_os_str().as_bytes());
+        }
+        Ok(opened)
+    }
+}
+
+fn add_inherited(request: &mut Writer, key: &str, number: i32) {
+    let mut inner = Writer::default();
+    inner.bytes(1, key.as_bytes());
+    inner.number(2, number.into());
+    request.bytes(option::INHERIT_FD, &inner.into_bytes());
+}
+
+/// Says where the images' root of every hierarchy is now: where CRIU is, proc_pid_cgroup(5).
+fn add_cgroups(request: &mut Writer, criu: i32) -> Result<()> {
+    let file = format!("/proc/{criu}/cgroup");
+    let text = std::fs::read_to_string(&file).doing(|| format!("read {file}"))?;
+    for line in text.lines() {
+        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':'))
+        else {
+            continue;
+        };
+        for controller in controllers.split(',') {
+            request.pair(option::CG_ROOT, controller.as_bytes(), path.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn at_notification(
+    attempt: &mut Attempt<'_>,
+    state: &mut State,
+    master: &mut Option<OwnedFd>,
+    response: &Response,
+    descriptor: Option<OwnedFd>,
+) -> Result<()> {
+    attempt.log.debug(format_args!("criu: {}", response.script));
+    match (response.script.as_str(), descriptor) {
+        ("setup-namespaces", _) => {
+            attempt.document = Some(Document::new(state, Some(response.pid)));
+            if attempt.plan.namespaces.is_new(Kind::Network) {
+                bring_loopback_up(response.pid)?;
+            }
+            attempt.creation_hooks()
+        }
+        ("orphan-pts-master", Some(terminal)) => {
+            *master = attempt.deliver_console(terminal)?;
+            Ok(())
+        }
+        ("post-restore", _) => {
+            let pidfd = process::open_pidfd(response.pid).doing(|| "open the restored process")?;
+            attempt.child = Some(Child { pid: response.pid, pidfd });
+            attempt.give_cgroup_away(response.pid)?;
+            state.created = Timestamp::now();
+            attempt.after_setup(response.pid, state)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The network namespace of the images is empty, but a program may well use its own address.
+fn bring_loopback_up(pid: i32) -> Result<()> {
+    let doing = || "bring the loopback interface up";
+    let open =
+        |pid: &str| path::open_host(Path::new(&format!("/proc/{pid}/ns/net")), OFlags::RDONLY).doing(doing);
+    let (own, restored) = (open("self")?, open(&pid.to_string())?);
+    namespace::join(restored.as_fd(), Kind::Network).doing(doing)?;
+    let result = net::bring_loopback_up().doing(doing);
+    namespace::join(own.as_fd(), Kind::Network).doing(doing)?;
+    result
+}
+
+/// A mount namespace that this process is in for a while.
+struct Stage {
+    host: OwnedFd,
+    root: OwnedFd,
+    cwd: OwnedFd,
+}
+
+impl Stage {
+    /// Leaves the host's mounts for a copy in which changes of the host's are seen, and not the other way round.
+    fn enter() -> Result<Self> {
+        let doing = || "make a mount namespace for criu";
+        let open =
+            |path: &str| path::open_host(Path::new(path), OFlags::PATH | OFlags::DIRECTORY).doing(doing);
+        let host = path::open_host(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY).doing(doing)?;
+        let stage = Self { host, root: open("/")?, cwd: open(".")? };
+        namespace::unshare(Kind::Mount).doing(doing)?;
+        mount::set_namespace_propagation(Propagation::Slave, Reach::Tree)?;
+        Ok(stage)
+    }
+
+    fn leave(self) -> Result<()> {
+        let doing = || "return to the host's mounts";
+        namespace::join(self.host.as_fd(), Kind::Mount).doing(doing)?;
+        rustix::process::fchdir(&self.root).doing(doing)?;
+        rustix::process::chroot(".").doing(doing)?;
+        rustix::process::fchdir(&self.cwd).doing(doing)
+    }
+}
+
+/// Mounts the root file system for CRIU, in its mount namespace.
+fn set_stage(plan: &Plan, dir: &StateDir, entry: Entry) -> Result<()> {
+    if entry == Entry::Move {
+        cover_ramdisk()?;
+    }
+    let doing = || format!("mount the root file system {} for criu", plan.root.path.display());
+    let tree = match &plan.root.overlay {
+        Some(overlay) => match overlay::mount(overlay, overlay::Attributes::Trusted)? {
+            Some(tree) => tree,
+            None => {
+                overlay::mount_at(overlay, overlay::Attributes::Trusted, &plan.root.path)?;
+                mount::open_source(&plan.root.path, Reach::Mount)?
+            }
+        },
+        None => mount::open_source(&plan.root.path, Reach::Tree)?,
+    };
+    rustix::fs::mkdirat(dir.directory(), CRIU_ROOT, Mode::RWXU).doing(doing)?;
+    let place = path::open_host(&dir.path(CRIU_ROOT), OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+    sys_mount::attach(&tree, &place).doing(doing)
+}
+
+/// Puts a copy of all mounts over a root that is a ramdisk, from which no process can pivot (`--no-pivot`).
+fn cover_ramdisk() -> Result<()> {
+    let doing = || "cover the ramdisk";
+    let slash = path::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+    let copy = sys_mount::clone_tree(&slash, Path::new(""), Reach::Tree).doing(doing)?;
+    sys_mount::attach(&copy, &slash).doing(doing)?;
+    rustix::process::fchdir(&copy).doing(doing)?;
+    rustix::process::chroot(".").doing(doing)
+}
+
+/// Makes in the image what a new container would get there, mount points above all: CRIU makes none.
+///
+/// Mount points may lie in what is bound, so that is mounted meanwhile, in a namespace that ends with this.
+fn make_mount_points(plan: &Plan) -> Result<()> {
+    let stage = Stage::enter()?;
+    let made = furnish(plan);
+    stage.leave()?;
+    made
+}
+
+fn furnish(plan: &Plan) -> Result<()> {
+    let mut root = path::open_host(&plan.root.path, OFlags::PATH | OFlags::DIRECTORY)
+        .doing(|| format!("open the root file system {}", plan.root.path.display()))?;
+    if let Some(overlay) = &plan.root.overlay {
+        root = match overlay::mount(overlay, overlay::Attributes::Trusted)? {
+            Some(tree) => {
+                sys_mount::attach(&tree, &root).doing(|| "mount the overlay")?;
+                tree
+            }
+            None => overlay::mount_at(overlay, overlay::Attributes::Trusted, &plan.root.path)?,
+        };
+    }
+    let mut lasting = plan.mounts.iter().filter(|mount| !is_on_tmpfs(&mount.destination, plan));
+    lasting.try_for_each(|mount| match &mount.source {
+        Source::Bind { path, reach, .. } => bind(&root, &mount.destination, path, *reach),
+        Source::Filesystem { .. } => target::directory(root.as_fd(), &mount.destination).map(drop),
+        // Those of v1 are in a tmpfs, that of v2 in a sysfs.
+        Source::Cgroup | Source::Existing { .. } => Ok(()),
+    })
+}
+
+fn bind(root: &OwnedFd, destination: &Path, source: &Path, reach: Reach) -> Result<()> {
+    let doing = || format!("bind {} at {}", source.display(), destination.display());
+    let tree = mount::open_source(source, reach)?;
+    let found = rustix::fs::fstat(&tree).doing(doing)?;
+    let target = match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => target::directory(root.as_fd(), destination)?,
+        _ => target::file(root.as_fd(), destination)?,
+    };
+    sys_mount::attach(&tree, &target).doing(doing)
+}
+
+/// The images have the content of a tmpfs.
+fn is_on_tmpfs(destination: &Path, plan: &Plan) -> bool {
+    plan.mounts.iter().any(|mount| {
+        let is_tmpfs = matches!(&mount.source, Source::Filesystem { kind, .. } if kind == "tmpfs");
+        is_tmpfs && destination != mount.destination && destination.starts_with(&mount.destination)
+    })
+}

@@ -1,0 +1,378 @@
+//! Containers that CRIU writes to images and makes again.
+#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use bulkhead_testkit::terminal::Seat;
+use bulkhead_testkit::{Bundle, Run, Sandbox, find_criu, find_program, is_root, requires, wait_until};
+
+const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
+
+/// Why these tests skip themselves.
+const MISSING: &str = "needs root and CRIU, which `cargo xtask peers` fetches";
+
+/// A program whose memory is worth keeping: it counts, without a descriptor of the host's.
+const COUNTER: &str = "exec </dev/null >/dev/null 2>&1; n=0; \
+    while :; do n=$((n+1)); echo $n > /dev/shm/next; mv /dev/shm/next /dev/shm/n; sleep 0.05; done";
+
+fn is_possible() -> bool {
+    is_root() && find_criu().is_some()
+}
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(BULKRUN)
+}
+
+/// A command of the runtime that finds CRIU.
+fn runtime(sandbox: &Sandbox) -> Run {
+    let criu = find_criu().unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    sandbox.runtime().env("PATH", format!("{}:{path}:/usr/sbin:/sbin", criu.parent().unwrap().display()))
+}
+
+fn images(sandbox: &Sandbox) -> PathBuf {
+    sandbox.directory().join("images")
+}
+
+fn checkpoint(sandbox: &Sandbox, bundle: &Bundle) -> Run {
+    runtime(sandbox).arg("checkpoint").arg("--image-path").arg(images(sandbox)).arg(bundle.id())
+}
+
+fn restore(sandbox: &Sandbox, bundle: &Bundle, more: &[&str]) -> Run {
+    let run = runtime(sandbox).arg("restore").arg("--image-path").arg(images(sandbox));
+    run.arg("--bundle").arg(bundle.directory()).args(more).arg(bundle.id())
+}
+
+/// Makes a bundle that no configuration of CRIU on this machine changes.
+fn unconfigured(sandbox: &Sandbox, short: &str) -> Bundle {
+    sandbox.bundle(short).annotation("org.criu.config", "")
+}
+
+/// Waits for a container that another command is making.
+fn wait_for_container(sandbox: &Sandbox, bundle: &Bundle) {
+    let state = || sandbox.runtime().arg("state").arg(bundle.id()).output();
+    wait_until("the container runs", || state().stdout.contains("\"running\""));
+}
+
+/// Reads the counter of a container.
+fn count(sandbox: &Sandbox, bundle: &Bundle) -> u64 {
+    let read = || sandbox.exec(bundle, ["cat", "/dev/shm/n"]).output().stdout.trim().parse().ok();
+    wait_until("the container counts", || read().is_some());
+    read().unwrap()
+}
+
+#[track_caller]
+fn end(sandbox: &Sandbox, bundle: &Bundle) {
+    sandbox.kill(bundle, "KILL");
+    sandbox.wait_for_status(bundle, "stopped");
+    sandbox.delete(bundle);
+}
+
+#[test]
+fn a_container_goes_on_where_it_was() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER);
+    sandbox.launch(&bundle);
+    let first = sandbox.state(&bundle);
+    wait_until("the container counts", || count(&sandbox, &bundle) >= 3);
+    checkpoint(&sandbox, &bundle).output().succeeds().prints("");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "the container is removed");
+    assert!(images(&sandbox).join("descriptors.json").exists());
+    let pid_file = sandbox.directory().join("pid");
+    let output = restore(&sandbox, &bundle, &["--detach", "--pid-file", pid_file.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .output()
+        .succeeds();
+    assert_eq!(output.stderr, "", "there is nothing to say");
+    let state = sandbox.state(&bundle);
+    assert_eq!(state["status"], "running");
+    assert_eq!(fs::read_to_string(pid_file).unwrap(), state["pid"].to_string());
+    assert_ne!(state["created"], first["created"], "it is another container of the same name");
+    let went_on = count(&sandbox, &bundle);
+    assert!(went_on >= 3, "it should not begin at zero, but is at {went_on}");
+    wait_until("the container counts on", || count(&sandbox, &bundle) > went_on);
+    // It is in its cgroup, with its limits.
+    let pid = sandbox.pid(&bundle);
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(cgroups.contains(bundle.cgroups_path()), "{cgroups}");
+    for verb in ["pause", "resume"] {
+        sandbox.runtime().arg(verb).arg(bundle.id()).output().succeeds();
+    }
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn what_a_process_is_and_sees_is_restored() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let volume = sandbox.directory().join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("file"), "content\n").unwrap();
+    let filter = serde_json::to_value(bulkhead_seccomp::default_profile()).unwrap();
+    let bundle = unconfigured(&sandbox, "c")
+        .script(COUNTER)
+        .bind(&volume, "/new/volume", &["ro"])
+        .bind(volume.join("file"), "/etc/file", &[])
+        .mount("tmpfs", "tmpfs", "/new/volume2/deep", &["size=1m"])
+        .seccomp(filter);
+    sandbox.launch(&bundle);
+    let look = || {
+        let script = "grep -E '^(Uid|Cap|NoNewPrivs|Seccomp:)' /proc/1/status; cat /new/volume/file /etc/file; \
+             touch /new/volume/x 2>&1; wc -c /proc/kcore; ls /sys/firmware; touch /proc/sys/kernel/x 2>&1; hostname; \
+             cut -d' ' -f5,6 /proc/self/mountinfo | sort; id; ls -l /proc/1/fd | tr -s ' ' | cut -d' ' -f9-";
+        sandbox.exec(&bundle, ["sh", "-c", script]).output().succeeds().stdout
+    };
+    count(&sandbox, &bundle);
+    let before = look();
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    assert_eq!(look(), before, "a restored container is what it was");
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn a_container_that_runs_on_and_one_that_is_paused() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER);
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    checkpoint(&sandbox, &bundle).arg("--leave-running").output().succeeds();
+    assert_eq!(sandbox.status(&bundle), "running");
+    let here = count(&sandbox, &bundle);
+    wait_until("the container counts on", || count(&sandbox, &bundle) > here);
+    sandbox.runtime().arg("pause").arg(bundle.id()).output().succeeds();
+    let work = sandbox.directory().join("work");
+    checkpoint(&sandbox, &bundle).arg("--work-path").arg(&work).output().succeeds();
+    assert!(work.join("dump.log").exists(), "the log is where work files are");
+    restore(&sandbox, &bundle, &["-d"]).stdout(Stdio::null()).output().succeeds();
+    let here = count(&sandbox, &bundle);
+    wait_until("the container counts on", || count(&sandbox, &bundle) > here);
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn in_the_foreground_the_exit_code_is_the_containers() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let script =
+        "exec </dev/null >/dev/null 2>&1; echo > /ready; until test -e /go; do sleep 0.05; done; exit 7";
+    let bundle = unconfigured(&sandbox, "c").script(script);
+    sandbox.launch(&bundle);
+    wait_until("the program runs", || bundle.rootfs().join("ready").exists());
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    let running = restore(&sandbox, &bundle, &[]).spawn();
+    wait_for_container(&sandbox, &bundle);
+    fs::write(bundle.rootfs().join("go"), "").unwrap();
+    running.wait().exits_with(7);
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "the container is removed");
+}
+
+#[test]
+fn pipes_of_the_caller_are_exchanged() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c")
+        .script("exec </dev/null 2>/dev/null; n=0; while echo $n; do n=$((n+1)); sleep 0.05; done");
+    let lines =
+        |reader| BufReader::new(File::from(reader)).lines().map(|line| line.unwrap().parse::<u64>().unwrap());
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    sandbox.run(&bundle).arg("--detach").stdout(Stdio::from(writer)).output().succeeds();
+    let mut said = lines(reader);
+    assert_eq!(said.by_ref().take(3).last(), Some(2));
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    let last = said.last().unwrap_or(2);
+    let descriptors = fs::read_to_string(images(&sandbox).join("descriptors.json")).unwrap();
+    assert!(descriptors.starts_with("[\"/dev/null\",\"pipe:["), "{descriptors}");
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::from(writer)).output().succeeds();
+    assert_eq!(lines(reader).next(), Some(last + 1), "what it says goes into the new pipe");
+    sandbox.wait_for_status(&bundle, "stopped");
+    sandbox.delete(&bundle);
+}
+
+#[test]
+fn a_terminal_is_sent_to_the_console_socket_or_relayed() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c")
+        .terminal()
+        .script("echo ready; while read word; do echo \"<$word>\"; done");
+    let receive = |socket: &Path, run: &dyn Fn(&str)| {
+        let _ = fs::remove_file(socket);
+        let listener = UnixListener::bind(socket).unwrap();
+        run(socket.to_str().unwrap());
+        let (connection, _) = listener.accept().unwrap();
+        let mut message = bulkhead_sys::message::receive(&connection, 4096).unwrap();
+        bulkhead_testkit::terminal::Screen::of(message.descriptors.remove(0))
+    };
+    let socket = sandbox.directory().join("s");
+    let screen = receive(&socket, &|socket| {
+        sandbox.run(&bundle).args(["--detach", "--console-socket", socket]).output().succeeds();
+    });
+    screen.shows("ready");
+    checkpoint(&sandbox, &bundle).arg("--shell-job").output().succeeds();
+    drop(screen);
+    let screen = receive(&socket, &|socket| {
+        restore(&sandbox, &bundle, &["--shell-job", "--detach", "--console-socket", socket])
+            .output()
+            .succeeds();
+    });
+    screen.type_in("again\n");
+    screen.shows("<again>");
+    checkpoint(&sandbox, &bundle).arg("--shell-job").output().succeeds();
+    drop(screen);
+    let seat = Seat::new(24, 80);
+    let running = seat.spawn(restore(&sandbox, &bundle, &["--shell-job"]));
+    wait_for_container(&sandbox, &bundle);
+    seat.screen.type_in("here\n");
+    seat.screen.shows("<here>");
+    sandbox.kill(&bundle, "KILL");
+    running.wait().exits_with(128 + 9);
+}
+
+#[test]
+fn hooks_run_as_for_a_new_container() {
+    requires!(is_possible() && find_program("jq").is_some(), "needs root, CRIU and jq");
+    let sandbox = sandbox();
+    let log = sandbox.directory().join("hooks");
+    let note = |kind: &str| format!("jq -c '[\"{kind}\", .status, .pid > 0]' >> {}", log.display());
+    let bundle = unconfigured(&sandbox, "c")
+        .script(COUNTER)
+        .hook_script("prestart", &note("prestart"))
+        .hook_script("createRuntime", &note("createRuntime"))
+        .hook_script("poststop", &note("poststop"));
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    let made = "[\"prestart\",\"creating\",true]\n[\"createRuntime\",\"creating\",true]\n";
+    let removed = "[\"poststop\",\"stopped\",false]\n";
+    assert_eq!(fs::read_to_string(&log).unwrap(), format!("{made}{removed}"));
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    assert_eq!(fs::read_to_string(&log).unwrap(), format!("{made}{removed}{made}"));
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn a_new_network_has_its_loopback_and_one_that_is_joined_stays() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "new").namespace("network").script(COUNTER);
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    let output = sandbox.exec(&bundle, ["cat", "/sys/class/net/lo/flags"]).output().succeeds();
+    assert_eq!(output.stdout, "0x9\n", "the interface is up");
+    end(&sandbox, &bundle);
+    // The sandbox's end finds whatever still runs.
+    let mut holder = sandbox.command("unshare").args(["--net", "sleep", "1000"]).spawn();
+    let path = format!("/proc/{}/ns/net", holder.pid());
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    wait_until("the holder has a network", || fs::read_link(&path).is_ok_and(|link| link != own));
+    let bundle = unconfigured(&sandbox, "joined").namespace_at("network", &path).script(COUNTER);
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    let network = fs::read_link(format!("/proc/{}/ns/net", sandbox.pid(&bundle))).unwrap();
+    assert_eq!(network, fs::read_link(&path).unwrap(), "it is in the network that it joined");
+    end(&sandbox, &bundle);
+    holder.child().unwrap().kill().unwrap();
+    drop(holder.wait());
+}
+
+#[test]
+fn memory_is_written_ahead_where_the_kernel_tracks_it() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER);
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    let ahead = sandbox.directory().join("ahead");
+    let output = runtime(&sandbox)
+        .args(["checkpoint", "--pre-dump", "--image-path"])
+        .arg(&ahead)
+        .arg(bundle.id())
+        .output();
+    assert_eq!(sandbox.status(&bundle), "running", "it runs on in any case");
+    if output.code() == 0 {
+        checkpoint(&sandbox, &bundle).args(["--parent-path", "../ahead"]).output().succeeds();
+        restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+        count(&sandbox, &bundle);
+    } else {
+        output
+            .exits_with(1)
+            .complains("criu is missing features: [MemTrack] (the kernel needs CONFIG_MEM_SOFT_DIRTY)");
+        let absolute = checkpoint(&sandbox, &bundle).arg("--parent-path").arg(&ahead).output();
+        absolute.exits_with(1).complains("--parent-path must be relative");
+        let missing = checkpoint(&sandbox, &bundle).args(["--parent-path", "../none"]).output();
+        missing.exits_with(1).complains("invalid --parent-path");
+    }
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn what_fails_says_why_and_leaves_everything_as_it_was() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER);
+    restore(&sandbox, &bundle, &["--detach"]).output().exits_with(1).complains("open the images in");
+    sandbox.create(&bundle);
+    checkpoint(&sandbox, &bundle)
+        .output()
+        .exits_with(1)
+        .complains("cannot checkpoint a container that is created");
+    sandbox.start(&bundle);
+    count(&sandbox, &bundle);
+    let bad = runtime(&sandbox)
+        .args(["checkpoint", "--status-fd", "77", "--lazy-pages", bundle.id()])
+        .current_dir(sandbox.directory());
+    bad.output().exits_with(1);
+    restore(&sandbox, &bundle, &["--detach"]).output().exits_with(1);
+    assert_eq!(sandbox.status(&bundle), "running", "a container that exists is not touched");
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    // Without the memory nothing can be restored.
+    let pages = fs::read_dir(images(&sandbox)).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<_> =
+        pages.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("pages-")).collect();
+    assert!(!pages.is_empty());
+    pages.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let failed = restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().exits_with(1);
+    failed.complains("criu failed: type RESTORE").complains("restore.log says:");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left of the container");
+    assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty(), "nor of its cgroups");
+}
+
+#[test]
+fn a_missing_and_an_old_criu_are_named() {
+    requires!(is_root() && find_program("python3").is_some(), "needs root and python3");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER);
+    sandbox.launch(&bundle);
+    let with = |path: &Path| {
+        let images = sandbox.directory().join("images");
+        let run = sandbox.runtime().env("PATH", format!("{}:/usr/bin:/bin", path.display()));
+        run.arg("checkpoint").arg("--image-path").arg(images).arg(bundle.id()).output().exits_with(1)
+    };
+    let place = sandbox.directory().join("bin");
+    fs::create_dir(&place).unwrap();
+    if !["/usr/bin/criu", "/bin/criu"].iter().any(|path| Path::new(path).exists()) {
+        with(&place).complains("no program criu is in PATH");
+    }
+    // Nobody has one any more, so this one only tells its version.
+    let script = "#!/usr/bin/python3\nimport socket, sys\ns = socket.socket(fileno=int(sys.argv[2]))\ns.recv(4096)\n\
+        s.send(b'\\x08\\x0a\\x10\\x01\\x52\\x04\\x08\\x02\\x10\\x0c')\ns.recv(4096)\n";
+    fs::write(place.join("criu"), script).unwrap();
+    fs::set_permissions(place.join("criu"), fs::Permissions::from_mode(0o755)).unwrap();
+    with(&place).complains("criu is version 2.12.0, and this runtime needs at least 3.0");
+    fs::write(place.join("criu"), "#!/bin/sh\nexit 1\n").unwrap();
+    with(&place).complains("criu ended without an answer");
+    end(&sandbox, &bundle);
+}
