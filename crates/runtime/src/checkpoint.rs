@@ -322,7 +322,8 @@ pub(crate) fn external_mounts(plan: &Plan, views: &[View], rootfs: &Path) -> Vec
         match &mount.source {
             Source::Bind { path, .. } => found.push((place(&mount.destination), path.clone())),
             Source::Cgroup => found.extend(parts(mount, views).map(|(at, source)| (place(&at), source))),
-            Source::Filesystem { .. } | Source::Existing { .. } => {}
+            // What is bound inside the container is in the images.
+            Source::Inside { .. } | Source::Filesystem { .. } | Source::Existing { .. } => {}
         }
     }
     // In a user namespace nodes are bind mounts of the host's.

@@ -200,7 +200,7 @@ fn each(
             // It ended its life by itself meanwhile.
             Ok(()) | Err(Error::NotFound { .. }) => {}
             Err(error) => {
-                log.fatal(crate::error::chain(&error).join(": "));
+                log.fatal(crate::error::chain(&error).join(": "), None);
                 code = ExitCode::FAILURE;
             }
         }

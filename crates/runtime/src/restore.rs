@@ -4,7 +4,7 @@
 //! CRIU runs in the container's cgroup, and in a mount namespace of its own, where the root file system is mounted as it
 //! wants it: at a place over which nothing else lies. That namespace ends with CRIU, so nothing of it can be left.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -372,6 +372,10 @@ fn furnish(plan: &Plan) -> Result<()> {
     let mut lasting = plan.mounts.iter().filter(|mount| !is_on_tmpfs(&mount.destination, plan));
     lasting.try_for_each(|mount| match &mount.source {
         Source::Bind { path, reach, .. } => bind(&root, &mount.destination, path, *reach),
+        Source::Inside { path, .. } => match target::open(root.as_fd(), path, OFlags::PATH)? {
+            Some(source) => point_for(&root, &mount.destination, source.as_fd()).map(drop),
+            None => Ok(()),
+        },
         Source::Filesystem { .. } => target::directory(root.as_fd(), &mount.destination).map(drop),
         // Those of v1 are in a tmpfs, that of v2 in a sysfs.
         Source::Cgroup | Source::Existing { .. } => Ok(()),
@@ -381,12 +385,18 @@ fn furnish(plan: &Plan) -> Result<()> {
 fn bind(root: &OwnedFd, destination: &Path, source: &Path, reach: Reach) -> Result<()> {
     let doing = || format!("bind {} at {}", source.display(), destination.display());
     let tree = mount::open_source(source, reach)?;
-    let found = rustix::fs::fstat(&tree).doing(doing)?;
-    let target = match FileType::from_raw_mode(found.st_mode) {
-        FileType::Directory => target::directory(root.as_fd(), destination)?,
-        _ => target::file(root.as_fd(), destination)?,
-    };
+    let target = point_for(root, destination, tree.as_fd())?;
     sys_mount::attach(&tree, &target).doing(doing)
+}
+
+/// Makes a mount point of the kind of what is mounted there.
+fn point_for(root: &OwnedFd, destination: &Path, source: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let found =
+        rustix::fs::fstat(source).doing(|| format!("look at what is bound at {}", destination.display()))?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => target::directory(root.as_fd(), destination),
+        _ => target::file(root.as_fd(), destination),
+    }
 }
 
 /// The images have the content of a tmpfs.

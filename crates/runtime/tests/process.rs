@@ -563,7 +563,7 @@ fn descriptors_to_pass_may_be_missing() {
     let run = through(open).current_dir(sandbox.directory()).arg("--log").arg(&log);
     let run = run.args(["run", "--preserve-fds", "6", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
     run.output().succeeds().prints("four\nsix\n6\n");
-    let said = std::fs::read_to_string(log).unwrap();
+    let said = fs::read_to_string(log).unwrap();
     assert!(said.contains("descriptor 3 is not open"), "{said}");
 
     let bundle = sandbox.bundle("none").script(&format!("echo $LISTEN_FDS $LISTEN_PID; {count}"));
@@ -660,10 +660,10 @@ fn streams_belong_to_the_containers_user() {
     assert_eq!(std::io::read_to_string(read).unwrap(), "1000:2000\n");
     // The group of a file on the host is not the container's affair.
     let path = sandbox.directory().join("stream");
-    let file = std::fs::File::create(&path).unwrap();
+    let file = fs::File::create(&path).unwrap();
     let bundle = sandbox.bundle("file").user(1000, 2000).args(["true"]);
     sandbox.run(&bundle).stdout(file).output().succeeds();
-    let found = std::fs::metadata(&path).unwrap();
+    let found = fs::metadata(&path).unwrap();
     assert_eq!((found.uid(), found.gid()), (1000, 0));
 }
 
