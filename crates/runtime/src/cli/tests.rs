@@ -502,16 +502,6 @@ fn a_refusal_names_the_flag_and_what_is_wrong() {
     let table = [
         ("frobnicate", r#"unknown command "frobnicate""#),
         ("craete c", r#"unknown command "craete", did you mean "create"?"#),
-        ("checkpoint --page-server 10.0.0.1 c", r#"--page-server: "10.0.0.1" is not ADDRESS:PORT"#),
-        ("checkpoint --page-server ::1:80 c", r#"--page-server: "::1:80" is not ADDRESS:PORT"#),
-        ("checkpoint --page-server :80 c", r#"--page-server: ":80" is not ADDRESS:PORT"#),
-        ("checkpoint --page-server a:0 c", r#"--page-server: "a:0" is not ADDRESS:PORT"#),
-        ("checkpoint --status-fd x c", r#"--status-fd: "x" is not the number of a file descriptor"#),
-        (
-            "restore --manage-cgroups-mode hard c",
-            r#"--manage-cgroups-mode: "hard" is none of soft, full, strict and ignore"#,
-        ),
-        ("restore --empty-ns pid c", r#"--empty-ns: "pid" is not supported: only network is"#),
         ("--rot /r list", r#"unknown option "--rot", did you mean "--root"?"#),
         ("create --bundel=/b c", r#"create: unknown option "--bundel", did you mean "--bundle"?"#),
         ("create -x c", r#"create: unknown option "-x""#),
@@ -579,6 +569,24 @@ fn a_refusal_names_the_flag_and_what_is_wrong() {
     }
     let empty = parse(["state", ""].map(OsString::from)).unwrap_err();
     assert_eq!(empty.error.to_string(), "container id cannot be empty");
+}
+
+#[test]
+fn a_refusal_of_checkpoint_or_restore_names_the_flag_and_what_is_wrong() {
+    for (line, sentence) in [
+        ("checkpoint --page-server 10.0.0.1 c", r#"--page-server: "10.0.0.1" is not ADDRESS:PORT"#),
+        ("checkpoint --page-server ::1:80 c", r#"--page-server: "::1:80" is not ADDRESS:PORT"#),
+        ("checkpoint --page-server :80 c", r#"--page-server: ":80" is not ADDRESS:PORT"#),
+        ("checkpoint --page-server a:0 c", r#"--page-server: "a:0" is not ADDRESS:PORT"#),
+        ("checkpoint --status-fd x c", r#"--status-fd: "x" is not the number of a file descriptor"#),
+        (
+            "restore --manage-cgroups-mode hard c",
+            r#"--manage-cgroups-mode: "hard" is none of soft, full, strict and ignore"#,
+        ),
+        ("restore --empty-ns pid c", r#"--empty-ns: "pid" is not supported: only network is"#),
+    ] {
+        assert_eq!(refusal(line), sentence, "{line}");
+    }
 }
 
 #[test]
