@@ -251,7 +251,7 @@ fn hooks_run_as_for_a_new_container() {
     sandbox.launch(&bundle);
     count(&sandbox, &bundle);
     checkpoint(&sandbox, &bundle).output().succeeds();
-    let made = "[\"prestart\",\"creating\",true]\n[\"createRuntime\",\"creating\",true]\n";
+    let made = "[\"prestart\",\"created\",true]\n[\"createRuntime\",\"creating\",true]\n";
     let removed = "[\"poststop\",\"stopped\",false]\n";
     assert_eq!(fs::read_to_string(&log).unwrap(), format!("{made}{removed}"));
     restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
