@@ -109,6 +109,40 @@ const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
+/// Options of cgroup file systems, cgroups(7). All are the hierarchy's, which is the host's: the kernel ignores them where
+/// a container mounts it, and so do we.
+const CGROUP_OPTIONS: [&str; 29] = [
+    "nsdelegate",
+    "favordynmods",
+    "nofavordynmods",
+    "memory_localevents",
+    "memory_recursiveprot",
+    "memory_hugetlb_accounting",
+    "pids_localevents",
+    "all",
+    "none",
+    "name",
+    "xattr",
+    "noprefix",
+    "clone_children",
+    "cpuset_v2_mode",
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+    "rdma",
+    "misc",
+    "release_agent",
+];
+
 /// Decides the mounts; `bundle` is where relative bind sources start, `namespaces` say what `idmap` without maps means.
 ///
 /// # Errors
@@ -148,6 +182,11 @@ fn one(mount: &bulkhead_spec::Mount, bundle: &Path, namespaces: &Namespaces, poi
     } else if idmap.is_some() {
         return Err(Error::invalid(format!("{pointer}/uidMappings"), "only a bind mount can map ids"));
     } else if kind == "cgroup" || kind == "cgroup2" {
+        if let Some((key, _)) = options.data.iter().find(|(key, _)| !CGROUP_OPTIONS.contains(&key.as_str())) {
+            // The first words are the kernel's.
+            let reason = format!("Invalid argument: a cgroup file system has no option {key:?}");
+            return Err(Error::invalid(format!("{pointer}/options"), reason));
+        }
         Source::Cgroup
     } else if kind == "none" || kind.is_empty() {
         return Err(Error::invalid(
@@ -344,6 +383,23 @@ mod tests {
     fn the_root_cannot_be_a_destination() {
         let error = planned(r#"{"destination":"/../","type":"tmpfs"}"#).unwrap_err().to_string();
         assert!(error.starts_with("config.json: /mounts/0/destination: nothing can be mounted"), "{error}");
+    }
+
+    #[test]
+    fn a_cgroup_mount_takes_only_options_of_cgroups() {
+        for kind in ["cgroup", "cgroup2"] {
+            let mount = |option: &str| {
+                planned(&format!(
+                    r#"{{"destination":"/c","type":"{kind}","options":["ro","nosuid","{option}"]}}"#
+                ))
+            };
+            for known in ["relatime", "rprivate", "nsdelegate", "memory", "name=systemd"] {
+                assert_eq!(mount(known).unwrap().source, Source::Cgroup, "{known}");
+            }
+            let error = mount("no_such_option").unwrap_err().to_string();
+            let told = "config.json: /mounts/0/options: Invalid argument: a cgroup file system has no option";
+            assert_eq!(error, format!("{told} \"no_such_option\""));
+        }
     }
 
     #[test]
