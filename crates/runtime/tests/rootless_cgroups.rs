@@ -227,7 +227,7 @@ fn the_callers_hierarchies_of_v1_are_shown_too() {
     let sandbox = Sandbox::new(BULKRUN);
     let bundle = mount_options(modest(sandbox.bundle("c")), &["rw"]);
     let script = "for d in /sys/fs/cgroup/*/; do test -e $d/cgroup.procs || echo nothing in $d; \
-        echo 1 2>/dev/null > $d/notify_on_release && echo open; done; ls /sys/fs/cgroup | wc -l";
+        now=$(cat $d/notify_on_release); echo $now 2>/dev/null > $d/notify_on_release && echo open; done; ls /sys/fs/cgroup | wc -l";
     let bundle = bundle.script(script);
     let run = sandbox.runtime().args(["--cgroup-manager", "disabled", "run", "--bundle"]);
     let output = run.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
