@@ -13,10 +13,10 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::cgroup_mount;
 use crate::error::{Doing, Error, Result};
-use crate::plan::Plan;
 use crate::plan::mount_options::Change;
 use crate::plan::mounts::{Mount, Source};
 use crate::plan::namespaces::Namespaces;
+use crate::plan::{MountLabel, Plan};
 use crate::spent::Spent;
 use crate::{copy_up, target};
 
@@ -38,7 +38,7 @@ pub(crate) struct Context<'a> {
     /// How these are cut off from the host's.
     pub cut: Option<Propagation>,
     /// The SELinux context of mounts.
-    pub label: Option<&'a str>,
+    pub label: Option<&'a MountLabel>,
     /// Where descriptors go that have done their work.
     pub spent: &'a Spent,
 }
@@ -312,7 +312,7 @@ fn configure(
         filesystem.set_flag("ro")?;
     }
     if let Some(label) = context.label.filter(|_| takes_context(new.kind)) {
-        filesystem.set("context", label)?;
+        filesystem.set(label.option, &label.context)?;
     }
     Ok(filesystem)
 }
@@ -393,7 +393,7 @@ fn legacy(
     }
     let mut options = new.options.to_vec();
     if let Some(label) = context.label.filter(|_| takes_context(new.kind)) {
-        options.push(("context".to_owned(), Some(format!("\"{label}\""))));
+        options.push((label.option.to_owned(), Some(format!("\"{}\"", label.context))));
     }
     mount_here(new.source, new.kind, target, &options, legacy_flags(attributes.set, new.flags))
         .doing(doing)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bulkhead_spec::{Config, Linux};
+use bulkhead_spec::Config;
 use bulkhead_sys::namespace::Kind;
 
 use super::namespaces::Namespaces;
@@ -32,11 +32,11 @@ pub fn version(text: &str) -> Result<Version> {
     }
 }
 
-/// Refuses requests that need a namespace the container does not have, or that this runtime does not carry out yet.
+/// Refuses requests that need a namespace the container does not have.
 ///
 /// # Errors
 /// The first such request.
-pub fn requests(config: &Config, linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+pub fn requests(config: &Config, namespaces: &Namespaces) -> Result<()> {
     if !namespaces.has(Kind::Mount) {
         return Err(Error::invalid("/linux/namespaces", "a container needs a namespace of type \"mount\""));
     }
@@ -52,12 +52,6 @@ pub fn requests(config: &Config, linux: &Linux, namespaces: &Namespaces) -> Resu
         if value.as_ref().is_some_and(|value| value.contains('\0')) {
             return Err(Error::invalid(format!("/{name}"), "it contains a NUL byte"));
         }
-    }
-    if linux.intel_rdt.is_some() {
-        return Err(Error::invalid("/linux/intelRdt", "Intel RDT is not supported yet"));
-    }
-    if !linux.net_devices.is_empty() {
-        return Err(Error::invalid("/linux/netDevices", "moving network devices is not supported yet"));
     }
     Ok(())
 }
@@ -144,6 +138,8 @@ fn path(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_spec::Linux;
+
     use super::*;
 
     fn namespaces(kinds: &str) -> Namespaces {
