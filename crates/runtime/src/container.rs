@@ -17,6 +17,7 @@ use crate::lifecycle::{self, Observed, Status};
 use crate::log::Log;
 use crate::plan::ending::{Ending, Others};
 use crate::plan::stored::Stored;
+use crate::resctrl::Tree;
 use crate::state::{State, StateDir};
 use crate::watch::until_readable;
 
@@ -167,6 +168,15 @@ impl Container {
         self.end(&ending, log)
     }
 
+    /// Removes its class of service, as far as that is its own; where the file system is gone, so is that.
+    fn leave_class(&self) -> Result<()> {
+        let Some(record) = &self.state.rdt else { return Ok(()) };
+        match Tree::find() {
+            Err(Error::Invalid { .. }) => Ok(()),
+            tree => tree?.remove(record),
+        }
+    }
+
     /// Removes what is left of a container that has ended, knowing what its configuration says about that.
     ///
     /// # Errors
@@ -181,6 +191,7 @@ impl Container {
         };
         // Twice, if need be: a foreground `run` has nobody after it to try again.
         release().or_else(|_| release())?;
+        self.leave_class()?;
         log.debug(format_args!("the cgroup of container {} is gone", self.state.id));
         let document = Document::new(&self.state, None);
         let runner = Runner { document: &document, status: Status::Stopped, watch: None };

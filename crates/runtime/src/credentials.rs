@@ -14,7 +14,7 @@ use bulkhead_sys::seccomp::{self, Instruction, flag};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
-use crate::plan::process::{CapabilitySets, Process};
+use crate::plan::process::{CapabilitySets, Groups, Process};
 use crate::procfs::Procfs;
 
 /// The number after the last capability that any kernel can have: the sets are 64 bits wide.
@@ -139,13 +139,15 @@ fn drop_bounding(keep: Capabilities) -> Result<Capabilities> {
 
 fn set_identity(process: &Process, groups_denied: bool) -> Result<()> {
     let user = &process.user;
-    // podman also lists the group that the process has anyway.
-    let adds_none = user.groups.iter().all(|&group| group == user.gid);
-    if !groups_denied || !adds_none {
-        match sys_credentials::set_groups(&user.groups) {
-            // Nobody in this user namespace could drop what it was made with.
-            Err(error) if error.errno() == Errno::PERM && adds_none && are_groups_denied() => {}
-            other => other.doing(|| "set /process/user/additionalGids")?,
+    if let Groups::Only(groups) = &user.groups {
+        // podman also lists the group that the process has anyway.
+        let adds_none = groups.iter().all(|&group| group == user.gid);
+        if !groups_denied || !adds_none {
+            match sys_credentials::set_groups(groups) {
+                // Nobody in this user namespace could drop what it was made with.
+                Err(error) if error.errno() == Errno::PERM && adds_none && are_groups_denied() => {}
+                other => other.doing(|| "set /process/user/additionalGids")?,
+            }
         }
     }
     sys_credentials::set_gid(user.gid).doing(|| "set /process/user/gid")?;

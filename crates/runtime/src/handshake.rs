@@ -8,7 +8,7 @@
 //!     |                                               |
 //!     |<------------------ Born + descriptor -----|      [foreign namespaces: said by a process in between]
 //!     |-- Continue ---------------------------------->|  [systemd: the process is in its scope]
-//!     |-- Continue ---------------------------------->|  [user namespace: the identity maps are written]
+//!     |-- Continue ---------------------------------->|  [user namespace, network devices: the maps are written, the devices there]
 //!     |<---------------------------- Stuck + reasons -----|  [exec: another has to move it into the cgroup]
 //!     |-- Continue ---------------------------------->|
 //!     |                                               |  namespaces, cgroups, mounts, devices
@@ -48,6 +48,8 @@ pub(crate) enum Said {
     Listener(OwnedFd),
     /// The container's process exists: its pid and a descriptor of it, from a process in between.
     Born(i32, OwnedFd),
+    /// A tree of mounts, from a process in between.
+    Made(OwnedFd),
     /// Nothing is left but to execute the program.
     Ready,
     /// It cannot go on: the chain of errors, outermost first.
@@ -131,6 +133,7 @@ impl Parent {
             (Some((b'R', _)), _) => Ok(Said::Ready),
             (Some((b'C', _)), Some(descriptor)) => Ok(Said::Console(descriptor)),
             (Some((b'L', _)), Some(descriptor)) => Ok(Said::Listener(descriptor)),
+            (Some((b'M', _)), Some(descriptor)) => Ok(Said::Made(descriptor)),
             (Some((b'B', pid)), Some(pidfd)) if pid.len() == 4 => {
                 Ok(Said::Born(i32::from_ne_bytes([pid[0], pid[1], pid[2], pid[3]]), pidfd))
             }
@@ -212,6 +215,14 @@ impl Child {
         let mut bytes = vec![b'B'];
         bytes.extend_from_slice(&pid.to_ne_bytes());
         self.say(&bytes, &[pidfd])
+    }
+
+    /// Hands over, from a process in between, a tree of mounts.
+    ///
+    /// # Errors
+    /// EPIPE when the parent is dead.
+    pub fn made(&self, tree: BorrowedFd<'_>) -> Result<()> {
+        self.say(b"M", &[tree])
     }
 
     /// Says that nothing is left to do, and waits until it may execute the program.

@@ -2,18 +2,21 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bulkhead_sys::process;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal};
 
-use crate::error::{Error, Result, words};
+use crate::error::{Doing, Error, Result, words};
 use crate::lifecycle::Status;
+use crate::plan::annotations;
 use crate::plan::hooks::Hook;
 use crate::state::State;
 use crate::watch::{Watch, until_readable};
@@ -25,24 +28,84 @@ pub struct Document {
     pub state: bulkhead_spec::State,
     /// Where hooks run; `None` for where the caller is.
     directory: Option<PathBuf>,
+    /// Where their standard output and standard error go.
+    output: [Sink; 2],
+}
+
+/// Where what hooks print goes.
+#[derive(Debug, Clone)]
+enum Sink {
+    /// Nowhere; of standard error the end is kept for a message.
+    Nowhere,
+    /// To the end of a file of the host, which an annotation names.
+    Named(PathBuf),
+    /// To the end of such a file, opened for a process that cannot reach it any more.
+    Opened(Rc<File>),
+}
+
+impl Sink {
+    fn of(state: &State, key: &str) -> Self {
+        annotations::path(&state.annotations, key).map_or(Self::Nowhere, Self::Named)
+    }
+
+    /// Opens the file, which is made for the runtime's user alone.
+    fn open(path: &Path) -> std::io::Result<File> {
+        File::options().append(true).create(true).mode(0o600).open(path)
+    }
+
+    /// Returns what a hook gets; `None` for nothing.
+    fn stdio(&self) -> std::result::Result<Option<Stdio>, String> {
+        let opened = match self {
+            Self::Named(path) => {
+                Self::open(path).map_err(|error| format!("open {}: {}", path.display(), words(&error)))
+            }
+            Self::Opened(file) => file.try_clone().map_err(|error| words(&error)),
+            Self::Nowhere => return Ok(None),
+        };
+        opened.map(|file| Some(file.into()))
+    }
 }
 
 impl Document {
     /// Describes a container, with the pid of its process once it is known.
-    pub fn new(state: &State, pid: Option<i32>) -> Self {
+    pub fn new(recorded: &State, pid: Option<i32>) -> Self {
         let state = bulkhead_spec::State {
-            oci_version: state.oci_version.clone(),
-            id: state.id.clone(),
+            oci_version: recorded.oci_version.clone(),
+            id: recorded.id.clone(),
             pid,
             status: Status::Creating,
-            bundle: state.bundle.display().to_string(),
+            bundle: recorded.bundle.display().to_string(),
             rootfs: None,
             created: None,
-            annotations: state.annotations.clone(),
+            annotations: recorded.annotations.clone(),
             owner: None,
         };
-        let directory = Some(PathBuf::from(&state.bundle));
-        Self { state, directory }
+        let directory = Some(PathBuf::from(&recorded.bundle));
+        let output =
+            [annotations::HOOKS_STDOUT, annotations::HOOKS_STDERR].map(|key| Sink::of(recorded, key));
+        Self { state, directory, output }
+    }
+
+    /// Opens what annotations name for the output of hooks, as hooks inside the container need it.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_output(&mut self) -> Result<()> {
+        for sink in &mut self.output {
+            if let Sink::Named(path) = sink {
+                let opened = Sink::open(path).doing(|| format!("open {} for hooks", path.display()))?;
+                *sink = Sink::Opened(Rc::new(opened));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists the descriptors that hooks inside the container need.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.output.iter().filter_map(|sink| match sink {
+            Sink::Opened(file) => Some(file.as_fd()),
+            _ => None,
+        })
     }
 
     /// Returns what hooks inside the container are told: the pid is the caller's in its own pid namespace.
@@ -106,8 +169,13 @@ impl Runner<'_> {
     }
 
     fn one(&self, hook: &Hook, text: &[u8]) -> std::result::Result<(), String> {
+        let [stdout, stderr] = &self.document.output;
+        // Not a pipe: nobody reads while the hook runs, and a daemon that it leaves would keep the pipe open for ever.
         let complaints = rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC).map(File::from).ok();
-        let mut command = command(hook, self.document.directory.as_deref(), text, complaints.as_ref());
+        let kept = complaints.as_ref().and_then(|file| file.try_clone().ok()).map(Stdio::from);
+        let mut command = command(hook, self.document.directory.as_deref(), text);
+        command.stdout(stdout.stdio()?.unwrap_or_else(Stdio::null));
+        command.stderr(stderr.stdio()?.or(kept).unwrap_or_else(Stdio::null));
         if hook.timeout.is_some() || self.watch.is_some() {
             // What it starts is killed with it.
             command.process_group(0);
@@ -130,16 +198,13 @@ impl Runner<'_> {
     }
 }
 
-fn command(hook: &Hook, directory: Option<&Path>, text: &[u8], complaints: Option<&File>) -> Command {
+fn command(hook: &Hook, directory: Option<&Path>, text: &[u8]) -> Command {
     let mut command = Command::new(&hook.path);
     if let Some(environment) = &hook.env {
         command.env_clear().envs(environment.iter().filter_map(|entry| entry.split_once('=')));
     }
     // Not a pipe either: a hook that neither reads nor ends would keep the runtime from counting its time.
-    command.stdin(input(text).map_or_else(Stdio::piped, Stdio::from)).stdout(Stdio::null());
-    // Not a pipe: nobody reads while the hook runs, and a daemon that it leaves would keep the pipe open for ever.
-    let stderr = complaints.and_then(|file| file.try_clone().ok());
-    command.stderr(stderr.map_or_else(Stdio::null, Stdio::from));
+    command.stdin(input(text).map_or_else(Stdio::piped, Stdio::from));
     // A bundle may be gone before its container.
     if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
         command.current_dir(directory);

@@ -1,16 +1,20 @@
 //! Writing the identity maps of a user namespace: as root, through newuidmap(1) and newgidmap(1), or for one's own id.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use bulkhead_spec::IdMapping;
+use bulkhead_sys::mount::{Attributes, Reach, set_attributes};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{path, process};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::clone;
 use crate::error::{Doing, Error, Result};
+use crate::plan::mounts::MappedBy;
 use crate::plan::namespaces::{IdMaps, host_id, map_text};
 
 /// Whether the process can set supplementary groups in its user namespace.
@@ -111,11 +115,40 @@ fn helper(program: &str, pid: i32, maps: &[IdMapping]) -> Result<()> {
     )))
 }
 
+/// Returns the user namespace that maps a mount: one made for it, or the one at a path.
+///
+/// # Errors
+/// As [`namespace`] and open(2).
+pub(crate) fn namespace_of(by: &MappedBy) -> Result<OwnedFd> {
+    match by {
+        MappedBy::Maps(maps) => namespace(maps),
+        MappedBy::Namespace(path) => {
+            path::open_host(path, OFlags::RDONLY).doing(|| "open the user namespace that maps a mount")
+        }
+    }
+}
+
+/// Shows the ids in a detached tree, the one of `path`, as a user namespace maps them.
+///
+/// # Errors
+/// EINVAL and EPERM, in words.
+pub(crate) fn map_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>, reach: Reach, path: &Path) -> Result<()> {
+    set_attributes(tree.as_fd(), Attributes::default().with_idmap(namespace), reach).map_err(|source| {
+        let why = match source.errno() {
+            Errno::INVAL => ": its file system cannot, or is mapped already",
+            Errno::PERM => ": the runtime lacks CAP_SYS_ADMIN over its file system",
+            Errno::NOSYS => ": that takes Linux 5.12",
+            _ => "",
+        };
+        Error::System { doing: format!("map the ids of {}{why}", path.display()), source }
+    })
+}
+
 /// Makes a user namespace that exists only to carry maps, for an idmapped mount, and returns its descriptor.
 ///
 /// # Errors
 /// As clone3(2) and [`write`].
-pub(crate) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
+fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let (hold, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .doing(|| "make a pipe to the process that holds a user namespace")?;
     let request = clone::Request { namespaces: Kind::User.flag(), ..clone::Request::default() };

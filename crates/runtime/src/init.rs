@@ -170,7 +170,11 @@ fn take_identity(init: &mut Init<'_>) -> Result<()> {
         sys_credentials::set_gid(maps.first_gid()).doing(|| "become the root group of the user namespace")?;
         sys_credentials::set_uid(maps.first_uid()).doing(|| "become the root user of the user namespace")?;
         init.given.groups = idmap::groups_of("self")?;
-    } else if init.in_user_namespace() {
+    } else if !init.given.plan.net_devices.is_empty() {
+        // Kernel parameters of a device can be set once it is there.
+        init.given.socket.wait()?;
+    }
+    if init.given.plan.maps().is_none() && init.in_user_namespace() {
         init.given.groups = idmap::groups_of("self")?;
         // A foreign user namespace may not map these; then files are made as whoever the runtime is there.
         let _ = sys_credentials::set_gid(0);
@@ -259,7 +263,7 @@ fn mount_all(init: &mut Init<'_>) -> Result<()> {
         cgroups: &init.given.cgroup_views,
         prepared: &init.given.prepared,
         cut: mount::cut_of(init.given.plan),
-        label: init.given.plan.mount_label.as_deref(),
+        label: init.given.plan.mount_label.as_ref(),
         spent: &init.spent,
     };
     let mounts = init.given.plan.mounts.iter().enumerate();
@@ -358,6 +362,7 @@ fn assume_persona(init: &mut Init<'_>) -> Result<()> {
         ignored: given.ignored,
         socket: &given.socket,
         gate: given.gate.as_ref().map(AsFd::as_fd),
+        kept: given.document.descriptors().collect(),
     };
     init.program = Some(persona.assume(&mut given.process)?);
     Ok(())

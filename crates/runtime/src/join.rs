@@ -24,6 +24,7 @@ use crate::persona::Persona;
 use crate::plan::Plan;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
+use crate::resctrl::Tree;
 use crate::watch::Watch;
 use crate::{console, credentials, deliver, program, relay};
 
@@ -219,6 +220,7 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
         ignored: given.ignored,
         socket: &given.socket,
         gate: None,
+        kept: Vec::new(),
     };
     let found = persona.assume(&mut given.process)?;
     given.socket.ready()?;
@@ -254,6 +256,9 @@ impl Attempt<'_> {
         if let Some(score) = oom_score_adj {
             limits::set_oom_score(self.child.pid, score, rights, self.log)?;
         }
+        if let Some(record) = &self.request.container.state.rdt {
+            Tree::find()?.join(record, self.child.pid)?;
+        }
         let mut master = None;
         loop {
             match parent.hear(self.request.watch)? {
@@ -274,7 +279,7 @@ impl Attempt<'_> {
                 }
                 Said::Ready => break,
                 Said::Failed(chain) => return Err(Error::Init { chain }),
-                Said::Prepared | Said::Born(..) | Said::Nothing => return Err(self.died()),
+                Said::Prepared | Said::Born(..) | Said::Made(_) | Said::Nothing => return Err(self.died()),
             }
         }
         if let Some(path) = self.request.pid_file {

@@ -28,14 +28,16 @@ use crate::lifecycle::Status;
 use crate::limits;
 use crate::log::Log;
 use crate::notify::{Manager, Proxy};
-use crate::plan::Plan;
 use crate::plan::ending::Ending;
-use crate::plan::mounts::{IdMap, MappedBy};
+use crate::plan::mounts::IdMap;
 use crate::plan::namespaces::host_id;
+use crate::plan::rdt::Rdt;
+use crate::plan::{OVERLAY_ANNOTATION, Plan};
+use crate::resctrl::{self, Tree};
 use crate::rootfs::Entry;
 use crate::state::{ProcessId, State, StateDir};
 use crate::watch::Watch;
-use crate::{deliver, device, gate, mount, notify, overlay, relay};
+use crate::{deliver, device, gate, mount, net_device, notify, overlay, relay};
 
 /// What a caller wants of a new container.
 #[derive(Debug)]
@@ -148,6 +150,7 @@ pub(crate) fn attempt(
     for warning in cgroup.iter().flat_map(CgroupPlan::warnings) {
         log.warn(warning);
     }
+    let rdt = plan.rdt.as_ref().map(|rdt| class_of_service(rdt, request.id)).transpose()?;
     let dir = StateDir::create(request.state_root, request.id)?;
     log.debug(format_args!("recorded in {}", dir.path("").display()));
     let mut attempt = Attempt {
@@ -156,6 +159,7 @@ pub(crate) fn attempt(
         log,
         dir,
         cgroup: None,
+        rdt,
         child: None,
         document: None,
         proxy: None,
@@ -192,6 +196,12 @@ fn warn_of_missing_capabilities(plan: &Plan, log: &Log) {
     }
 }
 
+fn class_of_service(rdt: &Rdt, id: &ContainerId) -> Result<(Tree, resctrl::Record)> {
+    let tree = Tree::find()?;
+    let record = tree.record(rdt, id.as_str())?;
+    Ok((tree, record))
+}
+
 /// Refuses what cannot work before anything is made.
 fn check(plan: &Plan, bundle: &Bundle, request: &Request<'_>, rights: Rights) -> Result<()> {
     bundle.check_root(&plan.root.path)?;
@@ -204,6 +214,14 @@ fn check(plan: &Plan, bundle: &Bundle, request: &Request<'_>, rights: Rights) ->
     }
     if !terminal && request.console_socket.is_some() {
         return Err(Error::Usage("--console-socket needs \"terminal\": true in the configuration".into()));
+    }
+    if rights == Rights::Unprivileged && !plan.net_devices.is_empty() {
+        let reason = "moving network devices of the host takes its root";
+        return Err(Error::invalid("/linux/netDevices", reason));
+    }
+    if rights == Rights::Unprivileged && plan.root.layers.is_some() {
+        let reason = "mapping the ids of layers takes the host's root";
+        return Err(Error::invalid(format!("/annotations/{OVERLAY_ANNOTATION}"), reason));
     }
     if rights == Rights::Unprivileged && !plan.namespaces.has(Kind::User) {
         return Err(Error::invalid(
@@ -226,6 +244,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) dir: StateDir,
     /// The cgroup, once it is made.
     pub(crate) cgroup: Option<Cgroup>,
+    /// The class of service, once it is chosen.
+    rdt: Option<(Tree, resctrl::Record)>,
     /// The process, once it is made.
     pub(crate) child: Option<Child>,
     /// What hooks are told.
@@ -251,7 +271,10 @@ impl Attempt<'_> {
         rights: Rights,
     ) -> Result<(State, Child, Option<OwnedFd>)> {
         let mut state = self.record(bundle, cgroup.as_ref())?;
-        let document = Document::new(&state, None);
+        let mut document = Document::new(&state, None);
+        if self.plan.hooks.inside() {
+            document.open_output()?;
+        }
         let (parent, socket) = handshake::pair()?;
         let child = self.clone_child((&parent, socket), &state, &document, cgroup.as_ref(), rights)?;
         state.process = Some(ProcessId { pid: child.pid, start_time: 0 });
@@ -290,10 +313,15 @@ impl Attempt<'_> {
         let record = cgroup.map(CgroupPlan::record).transpose()?.unwrap_or_default();
         let mut state = State::new(self.request.id, &bundle.path, self.plan, record);
         state.boot_id = host::boot_id()?;
+        state.rdt = self.rdt.as_ref().map(|(_, record)| record.clone());
         state.keyring = self.request.keyring == Keyring::New;
         self.dir.write(CONFIG, bundle.text.as_bytes())?;
         self.dir.save(&state)?;
         self.prepare_notifications()?;
+        if let (Some((tree, record)), Some(rdt)) = (&self.rdt, &self.plan.rdt) {
+            tree.make(record)?;
+            tree.configure(record, rdt)?;
+        }
         if let Some(made) = cgroup.and_then(|cgroup| cgroup.make(&state.cgroup).transpose()) {
             self.has(made?, &mut state);
         }
@@ -416,7 +444,7 @@ impl Attempt<'_> {
     ) -> Result<Option<OwnedFd>> {
         let pid = self.child.as_ref().map_or(0, |child| child.pid);
         self.before_setup(pid, rights)?;
-        if self.plan.maps().is_some() {
+        if self.plan.maps().is_some() || !self.plan.net_devices.is_empty() {
             parent.proceed()?;
         }
         let mut master = None;
@@ -441,7 +469,7 @@ impl Attempt<'_> {
                 }
                 Said::Ready => break,
                 Said::Failed(chain) => return Err(Error::Init { chain }),
-                Said::Stuck(_) | Said::Born(..) | Said::Nothing => return Err(self.died()),
+                Said::Stuck(_) | Said::Born(..) | Said::Made(_) | Said::Nothing => return Err(self.died()),
             }
         }
         self.log.debug("it is in its root, with its identity, and has found its program");
@@ -457,12 +485,26 @@ impl Attempt<'_> {
         if let Some(maps) = self.plan.maps() {
             idmap::write(pid, maps, rights == Rights::Privileged)?;
         }
+        self.move_net_devices(pid)?;
+        if let Some((tree, record)) = &self.rdt {
+            tree.join(record, pid)?;
+        }
         // What an ordinary user has made is that user's own.
         if rights == Rights::Privileged {
             self.give_cgroup_away(pid)?;
         }
         let score = self.plan.process.as_ref().and_then(|process| process.oom_score_adj);
         score.map_or(Ok(()), |score| limits::set_oom_score(pid, score, rights, self.log))
+    }
+
+    fn move_net_devices(&self, pid: i32) -> Result<()> {
+        let Plan { net_devices, namespaces, .. } = self.plan;
+        if net_devices.is_empty() {
+            return Ok(());
+        }
+        // The child is born into a new one, but may not be in one that it joins yet.
+        let path = namespaces.path(Kind::Network).map(Path::to_owned);
+        net_device::move_all(net_devices, &path.unwrap_or_else(|| format!("/proc/{pid}/ns/net").into()))
     }
 
     /// Gives the cgroup to the container's user, where that is to have it. Someone who is not of the host gets nothing.
@@ -498,10 +540,9 @@ impl Attempt<'_> {
         if let Some(path) = self.request.pid_file {
             deliver::pid_file(path, pid)?;
         }
-        if let (Some(path), Some(child)) = (self.request.pidfd_socket, &self.child) {
-            deliver::descriptor(path, child.pidfd.as_fd(), self.request.id.as_str())?;
-        }
-        Ok(())
+        let Some(child) = &self.child else { return Ok(()) };
+        let mut sockets = self.request.pidfd_socket.into_iter().chain(self.plan.pidfd_receiver.as_deref());
+        sockets.try_for_each(|path| deliver::descriptor(path, child.pidfd.as_fd(), self.request.id.as_str()))
     }
 
     pub(crate) fn creation_hooks(&self) -> Result<()> {
@@ -562,10 +603,12 @@ impl Attempt<'_> {
                 self.log.warn(warning);
             }
         }
-        let removed = match self.cgroup.take() {
+        let cgroup = match self.cgroup.take() {
             Some(cgroup) => cgroup.kill_all(signal::KILL).and_then(|()| cgroup.remove()),
             None => Ok(()),
         };
+        let rdt = self.rdt.iter().try_for_each(|(tree, record)| tree.undo(record));
+        let removed = cgroup.map_err(Error::from).and(rdt);
         match removed {
             Ok(()) => {
                 if let Err(error) = self.dir.remove() {
@@ -589,12 +632,14 @@ fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<Owne
             };
             if let Some(tree) = &tree {
                 cut_off(plan, tree)?;
-                idmap.iter().try_for_each(|idmap| map_ids(tree, idmap, path))?;
+                idmap.iter().try_for_each(|IdMap { by, reach }| {
+                    idmap::map_tree(tree, idmap::namespace_of(by)?.as_fd(), *reach, path)
+                })?;
             }
             Ok(tree)
         }
         // The container's process opens it, and here is only what maps its ids.
-        Source::Inside { idmap: Some(idmap), .. } => mapping(idmap).map(Some),
+        Source::Inside { idmap: Some(idmap), .. } => idmap::namespace_of(&idmap.by).map(Some),
         _ => Ok(None),
     };
     let mounts = plan.mounts.iter().enumerate();
@@ -612,19 +657,6 @@ fn open_early(path: &Path, reach: Reach) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn map_ids(tree: &OwnedFd, idmap: &IdMap, path: &Path) -> Result<()> {
-    mount::map_ids(tree.as_fd(), &mapping(idmap)?, idmap.reach, path)
-}
-
-/// Returns the user namespace that maps the ids of a mount.
-fn mapping(idmap: &IdMap) -> Result<OwnedFd> {
-    match &idmap.by {
-        MappedBy::Maps(maps) => idmap::namespace(maps),
-        MappedBy::Namespace(path) => bulkhead_sys::path::open_host(path, rustix::fs::OFlags::RDONLY)
-            .doing(|| "open the user namespace that maps a mount"),
-    }
-}
-
 /// Makes a tree of the runtime's mount namespace what a copy of it would be in the container's. Where the kernel changes
 /// attached mounts only, the container's process does that once it has attached it.
 fn cut_off(plan: &Plan, tree: &OwnedFd) -> Result<()> {
@@ -637,6 +669,9 @@ fn cut_off(plan: &Plan, tree: &OwnedFd) -> Result<()> {
 fn prepare_root(plan: &Plan, with_host_rights: bool) -> Result<Option<OwnedFd>> {
     if !with_host_rights {
         return Ok(None);
+    }
+    if let (Some(overlay), Some(by)) = (&plan.root.overlay, &plan.root.layers) {
+        return overlay::mount_mapped(overlay, by, &plan.root.path).map(Some);
     }
     if let Some(overlay) = &plan.root.overlay {
         // A user namespace may mount one itself only since Linux 5.11.

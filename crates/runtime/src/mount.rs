@@ -13,10 +13,10 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::cgroup_mount;
 use crate::error::{Doing, Error, Result};
-use crate::plan::Plan;
 use crate::plan::mount_options::Change;
 use crate::plan::mounts::{Mount, Source};
 use crate::plan::namespaces::Namespaces;
+use crate::plan::{MountLabel, Plan};
 use crate::spent::Spent;
 use crate::{copy_up, target};
 
@@ -38,7 +38,7 @@ pub(crate) struct Context<'a> {
     /// How these are cut off from the host's.
     pub cut: Option<Propagation>,
     /// The SELinux context of mounts.
-    pub label: Option<&'a str>,
+    pub label: Option<&'a MountLabel>,
     /// Where descriptors go that have done their work.
     pub spent: &'a Spent,
 }
@@ -62,7 +62,7 @@ fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<
             if let (Some(idmap), Some(mapping)) =
                 (idmap, context.prepared.get(index).and_then(Option::as_ref))
             {
-                map_ids(tree.as_fd(), mapping, idmap.reach, path)?;
+                crate::idmap::map_tree(&tree, mapping.as_fd(), idmap.reach, path)?;
             }
             let done = bind(context, mount, path, *reach, Some(tree.as_fd())).map(|()| None);
             context.spent.take(tree);
@@ -168,23 +168,6 @@ fn open_inside(root: BorrowedFd<'_>, path: &Path, reach: Reach) -> Result<OwnedF
     let doing = || format!("bind {} of the container", path.display());
     let opened = target::open(root, path, OFlags::PATH)?.ok_or(Errno::NOENT).doing(doing)?;
     sys_mount::clone_tree(&opened, Path::new(""), reach).doing(doing)
-}
-
-/// Maps the ids of a detached tree as the user namespace `mapping` does.
-///
-/// # Errors
-/// EINVAL where the file system cannot or is mapped already, EPERM without rights over it.
-pub(crate) fn map_ids(tree: BorrowedFd<'_>, mapping: &OwnedFd, reach: Reach, path: &Path) -> Result<()> {
-    let attributes = Attributes::default().with_idmap(mapping.as_fd());
-    sys_mount::set_attributes(tree, attributes, reach).map_err(|source| {
-        let why = match source.errno() {
-            Errno::INVAL => ": its file system cannot, or is mapped already",
-            Errno::PERM => ": the runtime lacks CAP_SYS_ADMIN over its file system",
-            Errno::NOSYS => ": that takes Linux 5.12",
-            _ => "",
-        };
-        Error::System { doing: format!("map the ids of {}{why}", path.display()), source }
-    })
 }
 
 fn bind(
@@ -307,7 +290,7 @@ fn filesystem(context: &Context<'_>, mount: &Mount, new: &New<'_>) -> Result<Opt
                     copy_up::copy(target.as_fd(), tree.as_fd(), &mount.destination)?;
                 }
                 if let Some(label) = context.label.filter(|_| new.is_labelled_later()) {
-                    label_root(&tree, label).doing(doing)?;
+                    label_root(&tree, &label.context).doing(doing)?;
                 }
                 let rest = Change { set: set & attribute::NOSYMFOLLOW, clear: 0 };
                 let change = |set: Set| {
@@ -361,7 +344,7 @@ fn configure(
         filesystem.set_flag("ro")?;
     }
     if let Some(label) = context.label.filter(|_| new.takes_context()) {
-        filesystem.set("context", label)?;
+        filesystem.set(label.option, &label.context)?;
     }
     Ok(filesystem)
 }
@@ -433,8 +416,8 @@ fn label_root(tree: &OwnedFd, label: &str) -> bulkhead_sys::Result<()> {
 }
 
 /// The option by which mount(2), which has commas between options, is told a label, which may have some too.
-pub(crate) fn context(label: &str) -> (String, Option<String>) {
-    ("context".to_owned(), Some(format!("\"{label}\"")))
+pub(crate) fn context(option: &str, label: &str) -> (String, Option<String>) {
+    (option.to_owned(), Some(format!("\"{label}\"")))
 }
 
 /// Mounts by mount(2), whose data may have a page, where a value is too long for fsconfig(2).
@@ -454,7 +437,7 @@ fn legacy(
     }
     let mut options = new.options.to_vec();
     if let Some(label) = context.label.filter(|_| new.takes_context()) {
-        options.push(self::context(label));
+        options.push(self::context(label.option, &label.context));
     }
     mount_here(new.source, new.kind, target, &options, legacy_flags(attributes.set, new.flags))
         .doing(doing)?;

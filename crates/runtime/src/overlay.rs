@@ -3,18 +3,23 @@
 //! Since Linux 6.8 each layer is an option of its own, so that neither their number nor a character in their names
 //! matters. Before, all options share one page and are escaped; if they do not fit, descriptors stand for the paths.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use bulkhead_sys::mount::Filesystem;
+use bulkhead_sys::mount::{Filesystem, Propagation, Reach, attach, clone_tree};
+use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use crate::error::{Doing, Result};
-use crate::mount::{self, LONGEST_VALUE, mount_here};
+use crate::error::{Doing, Error, Result};
+use crate::handshake::{self, Said};
+use crate::mount::{self, LONGEST_VALUE, mount_here, open_source, set_namespace_propagation};
 use crate::plan::Overlay;
+use crate::plan::mounts::MappedBy;
+use crate::{clone, idmap};
 
 /// What mount(2) takes as data: a page with a NUL byte at its end.
 const LONGEST_DATA: usize = 4095;
@@ -62,7 +67,7 @@ pub(crate) fn mount(overlay: &Overlay, attributes: Attributes) -> Result<Option<
         filesystem.set_flag(option).doing(doing)?;
     }
     if let Some(label) = &overlay.label {
-        filesystem.set("context", label).doing(doing)?;
+        filesystem.set(label.option, &label.context).doing(doing)?;
     }
     match filesystem.mount(0) {
         Err(error) if error.errno() == Errno::INVAL && takes_any_option() => Ok(None),
@@ -90,6 +95,62 @@ pub(crate) fn mount_joined(overlay: &Overlay, attributes: Attributes) -> Result<
         filesystem.set_flag(option).doing(doing)?;
     }
     filesystem.mount(0).map(Some).doing(doing)
+}
+
+/// Makes a detached overlay whose lower layers show their ids as a user namespace maps them, since Linux 5.19.
+///
+/// The kernel joins only layers that are mounted where the caller is (any, since 6.15). So a process in between mounts
+/// each over its own directory, in a mount namespace that ends with it. Where the kernel does not take layers one by one,
+/// the overlay is mounted at `at` there.
+///
+/// # Errors
+/// As [`mount`], and EINVAL for a layer whose file system cannot be mapped.
+pub(crate) fn mount_mapped(overlay: &Overlay, by: &MappedBy, at: &Path) -> Result<OwnedFd> {
+    let namespace = idmap::namespace_of(by)?;
+    let layer = |path: &PathBuf| {
+        let tree = open_source(path, Reach::Mount)?;
+        idmap::map_tree(&tree, namespace.as_fd(), Reach::Mount, path)?;
+        Ok(tree)
+    };
+    let layers = overlay.lower.iter().map(layer).collect::<Result<Vec<_>>>()?;
+    let (parent, socket) = handshake::pair()?;
+    let request = clone::Request { namespaces: Kind::Mount.flag(), ..clone::Request::default() };
+    let between = clone::spawn(&request, || {
+        let made = mount_over(overlay, &layers, at).and_then(|tree| socket.made(tree.as_fd()));
+        made.map_or_else(
+            |error| {
+                socket.failed(&crate::error::chain(&error));
+                1
+            },
+            |()| 0,
+        )
+    })
+    .doing(|| "make the process that joins layers")?;
+    drop(socket);
+    let said = parent.hear(None);
+    // It has nothing left to do. One that cannot be waited for is reaped when the runtime ends.
+    let _ = retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED));
+    match said? {
+        Said::Made(tree) => Ok(tree),
+        Said::Failed(chain) => Err(Error::Init { chain }),
+        _ => Err(Error::InitDied { how: "it could not join the layers of the root".into(), hint: "" }),
+    }
+}
+
+/// In a mount namespace of its own: mounts each layer over its directory, and joins them.
+fn mount_over(overlay: &Overlay, layers: &[OwnedFd], at: &Path) -> Result<OwnedFd> {
+    set_namespace_propagation(Propagation::Private, Reach::Tree)?;
+    for (tree, path) in layers.iter().zip(&overlay.lower) {
+        let doing = || format!("mount the layer {}", path.display());
+        let directory = path::open_host(path, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+        attach(tree, &directory).doing(doing)?;
+    }
+    if let Some(tree) = mount(overlay, Attributes::Trusted)? {
+        return Ok(tree);
+    }
+    let mounted = mount_at(overlay, Attributes::Trusted, at)?;
+    clone_tree(&mounted, Path::new(""), Reach::Mount)
+        .doing(|| format!("take the overlay from {}", at.display()))
 }
 
 /// Before 6.5 the kernel collects options without looking at them, and refuses what it does not know in the end.
@@ -126,13 +187,14 @@ pub(crate) fn mount_at(overlay: &Overlay, attributes: Attributes, at: &Path) -> 
     let mut held = Vec::new();
     let mut options = options(overlay, |path| Ok(escape(path)))?;
     let length: usize = options.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
-    let of_label = overlay.label.as_ref().map_or(0, |label| ",context=\"\"".len() + label.len());
+    let of_label =
+        overlay.label.as_ref().map_or(0, |label| ",=\"\"".len() + label.option.len() + label.context.len());
     if length + "userxattr".len() + of_label > LONGEST_DATA {
         options = self::options(overlay, |path| descriptor(path, &mut held))?;
     }
     let mut options: Vec<_> = options.into_iter().map(|(key, value)| (key.to_owned(), Some(value))).collect();
     options.extend(attributes.option().map(|option| (option.to_owned(), None)));
-    options.extend(overlay.label.as_deref().map(mount::context));
+    options.extend(overlay.label.as_ref().map(|label| mount::context(label.option, &label.context)));
     let target = path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
     mount_here("overlay", "overlay", &target, &options, rustix::mount::MountFlags::empty()).doing(doing)?;
     path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)

@@ -32,8 +32,10 @@ pub(crate) struct Persona<'a> {
     pub ignored: Option<signal::Set>,
     /// The conversation with the parent.
     pub socket: &'a handshake::Child,
-    /// Where the process will wait for `start`.
+    /// The gate at which the process waits for `start`.
     pub gate: Option<BorrowedFd<'a>>,
+    /// What else it needs until it becomes the program: where hooks write.
+    pub kept: Vec<BorrowedFd<'a>>,
 }
 
 impl Persona<'_> {
@@ -48,7 +50,8 @@ impl Persona<'_> {
             .doing(|| "open the container's root")?;
         program::complete_environment(&root, process);
         drop(root);
-        let needed: Vec<_> = std::iter::once(self.socket.as_fd()).chain(self.gate).collect();
+        let needed = std::iter::once(self.socket.as_fd()).chain(self.gate).chain(self.kept.iter().copied());
+        let needed = Vec::from_iter(needed);
         fds::seal(self.passed, &needed)?;
         // Root can open its own streams again without owning them, but not those of an id outside its namespace.
         if process.user.uid != 0 || self.in_user_namespace {

@@ -3,6 +3,7 @@
 //! A plan is owned, validated and complete: no `Option` in it means two things, no name is left to look up in a
 //! table, and whoever acts on it needs no knowledge of JSON. Everything here is pure (ARCHITECTURE.md, invariant 3).
 
+pub mod annotations;
 pub mod capabilities;
 pub mod check;
 pub mod ending;
@@ -11,7 +12,9 @@ pub mod lists;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
+pub mod net_devices;
 pub mod process;
+pub mod rdt;
 pub mod stored;
 
 use std::collections::BTreeMap;
@@ -24,11 +27,14 @@ use bulkhead_sys::namespace::Kind;
 use crate::error::{Error, Result};
 use check::{Parameter, Version};
 use hooks::Hooks;
-use mounts::{Device, Mount};
+use mounts::{Device, MappedBy, Mount};
 use namespaces::{IdMaps, Namespaces};
+use net_devices::NetDevice;
 use process::Process;
+use rdt::Rdt;
 
-/// The annotation that asks for an overlay as the root: JSON `{"lower": ["/a"], "upper": "/b", "work": "/c"}`.
+/// The annotation that asks for an overlay as the root: JSON
+/// `{"lower": ["/a"], "upper": "/b", "work": "/c", "idmap": false}`.
 pub const OVERLAY_ANNOTATION: &str = "org.bulkhead.rootfs.overlay";
 
 /// Everything that a container's set-up needs to know.
@@ -46,6 +52,8 @@ pub struct Plan {
     pub mounts: Vec<Mount>,
     /// The device nodes, the default ones included.
     pub devices: Vec<Device>,
+    /// The network devices that it gets from the host.
+    pub net_devices: Vec<NetDevice>,
     /// Paths that are hidden.
     pub masked: Vec<PathBuf>,
     /// Paths that are made read-only.
@@ -58,10 +66,14 @@ pub struct Plan {
     pub hooks: Hooks,
     /// Where in the cgroup hierarchies and with which limits.
     pub cgroup: Cgroup,
+    /// The class of service of its cache and memory bandwidth.
+    pub rdt: Option<Rdt>,
     /// The system call filter.
     pub seccomp: Option<Filter>,
     /// The SELinux context of mounts.
-    pub mount_label: Option<String>,
+    pub mount_label: Option<MountLabel>,
+    /// The unix socket that gets a pidfd of the container's process, by annotation.
+    pub pidfd_receiver: Option<PathBuf>,
     /// What callers attached.
     pub annotations: BTreeMap<String, String>,
     /// The version of the specification that the bundle names.
@@ -79,6 +91,8 @@ pub struct Root {
     pub readonly: bool,
     /// What is mounted over that directory inside the container's own mount namespace.
     pub overlay: Option<Overlay>,
+    /// How the ids of the overlay's lower layers are mapped, if they are.
+    pub layers: Option<MappedBy>,
     /// Propagation of the container's mounts.
     pub propagation: (Propagation, Reach),
 }
@@ -104,7 +118,11 @@ pub struct Overlay {
     pub work: Option<PathBuf>,
     /// The SELinux context of its files, `linux.mountLabel`.
     #[serde(skip)]
-    pub label: Option<String>,
+    pub label: Option<MountLabel>,
+    /// The lower layers show their ids as the container's user namespace maps them, so that containers with different
+    /// maps share them.
+    #[serde(default)]
+    pub idmap: bool,
 }
 
 /// Control groups: the path as configured and the limits.
@@ -114,6 +132,15 @@ pub struct Cgroup {
     pub path: Option<String>,
     /// `linux.resources`.
     pub resources: Resources,
+}
+
+/// An SELinux context of mounts, and the option that carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountLabel {
+    /// `context`, or another that an annotation names.
+    pub option: &'static str,
+    /// The context.
+    pub context: String,
 }
 
 /// A compiled filter and where its notifications go.
@@ -138,22 +165,27 @@ impl Plan {
         let linux = config.linux.as_ref().unwrap_or(&default_linux);
         let namespaces = Namespaces::plan(linux)?;
         let mut warnings = Vec::new();
-        let seccomp = linux.seccomp.as_ref().map(|profile| filter(profile, &mut warnings)).transpose()?;
-        let process = config.process.as_ref().map(|p| Process::plan(p, linux, &mut warnings)).transpose()?;
-        let root = root(config, linux, bundle)?;
+        annotations::check(&config.annotations, &mut warnings)?;
+        let seccomp = linux.seccomp.as_ref();
+        let seccomp = seccomp.map(|profile| filter(profile, config, &mut warnings)).transpose()?;
+        let process = config.process.as_ref().map(|p| Process::plan(p, config, &mut warnings)).transpose()?;
+        let root = root(config, linux, bundle, &namespaces)?;
         let mounts = mounts::plan(&config.mounts, bundle, &root.path, &namespaces)?;
-        check::requests(config, linux, &namespaces)?;
+        check::requests(config, &namespaces)?;
         Ok(Self {
             root,
             hostname: config.hostname.clone(),
             domainname: config.domainname.clone(),
             devices: mounts::devices(&linux.devices, &mounts)?,
+            net_devices: net_devices::plan(linux, &namespaces)?,
             masked: absolute_paths(&linux.masked_paths, "/linux/maskedPaths")?,
             readonly: absolute_paths(&linux.readonly_paths, "/linux/readonlyPaths")?,
             sysctl: check::sysctl(&linux.sysctl, &namespaces)?,
             hooks: Hooks::plan(&config.hooks)?,
             cgroup: Cgroup { path: linux.cgroups_path.clone(), resources: resources(linux, version) },
-            mount_label: process::label(linux.mount_label.as_deref()),
+            rdt: linux.intel_rdt.as_ref().map(rdt::plan).transpose()?,
+            mount_label: mount_label(config, linux),
+            pidfd_receiver: annotations::path(&config.annotations, annotations::PIDFD_RECEIVER),
             annotations: config.annotations.clone(),
             oci_version: config.oci_version.clone(),
             seccomp,
@@ -180,10 +212,12 @@ impl Plan {
     pub fn change_to(&self, kind: Kind) -> Option<&str> {
         let of_uts = |set: bool, pointer| (set && kind == Kind::Uts).then_some(pointer);
         let parameter = self.sysctl.iter().find(|parameter| parameter.kind == kind);
+        let device = kind == Kind::Network && !self.net_devices.is_empty();
         // Whoever shares the namespace in which the root is entered gets another root.
         let root = (kind == Kind::Mount).then_some("/root");
         root.or(of_uts(self.hostname.is_some(), "/hostname"))
             .or(of_uts(self.domainname.is_some(), "/domainname"))
+            .or(device.then_some("/linux/netDevices"))
             .or(parameter.map(|parameter| parameter.pointer.as_str()))
     }
 }
@@ -197,7 +231,7 @@ fn resources(linux: &Linux, version: Version) -> Resources {
     resources
 }
 
-fn root(config: &Config, linux: &Linux, bundle: &Path) -> Result<Root> {
+fn root(config: &Config, linux: &Linux, bundle: &Path, namespaces: &Namespaces) -> Result<Root> {
     let Some(root) = &config.root else {
         return Err(Error::invalid("/root", "a container needs a root file system: {\"path\": \"rootfs\"}"));
     };
@@ -206,14 +240,26 @@ fn root(config: &Config, linux: &Linux, bundle: &Path) -> Result<Root> {
     }
     let mut overlay = config.annotations.get(OVERLAY_ANNOTATION).map(|text| overlay(text)).transpose()?;
     if let Some(overlay) = &mut overlay {
-        overlay.label = process::label(linux.mount_label.as_deref());
+        overlay.label = mount_label(config, linux);
+    }
+    let is_mapped = overlay.as_ref().is_some_and(|overlay| overlay.idmap);
+    let layers = if is_mapped { mounts::of_container(namespaces) } else { None };
+    if is_mapped && layers.is_none() {
+        let reason = "idmap takes the maps of the container's user namespace, which has none";
+        return Err(Error::invalid(format!("/annotations/{OVERLAY_ANNOTATION}"), reason));
     }
     Ok(Root {
         path: bundle.join(&root.path),
         readonly: root.readonly,
         overlay,
+        layers,
         propagation: propagation(linux.rootfs_propagation),
     })
+}
+
+fn mount_label(config: &Config, linux: &Linux) -> Option<MountLabel> {
+    let context = process::label(linux.mount_label.as_deref())?;
+    Some(MountLabel { option: annotations::mount_context(&config.annotations), context })
 }
 
 fn overlay(text: &str) -> Result<Overlay> {
@@ -262,13 +308,35 @@ fn absolute_paths(paths: &[String], pointer: &str) -> Result<Vec<PathBuf>> {
     paths.iter().enumerate().map(check).collect()
 }
 
-fn filter(profile: &Seccomp, warnings: &mut Vec<String>) -> Result<Filter> {
-    let program = bulkhead_seccomp::compile(profile, bulkhead_seccomp::NATIVE).map_err(Error::Seccomp)?;
+fn filter(profile: &Seccomp, config: &Config, warnings: &mut Vec<String>) -> Result<Filter> {
+    let mut profile = std::borrow::Cow::Borrowed(profile);
+    if profile.listener_path.is_none()
+        && let Some(path) = config.annotations.get(annotations::SECCOMP_RECEIVER)
+    {
+        profile.to_mut().listener_path = Some(path.clone());
+    }
+    let program = bulkhead_seccomp::compile(&profile, bulkhead_seccomp::NATIVE).map_err(Error::Seccomp)?;
+    if config.annotations.contains_key(annotations::UNKNOWN_CALLS) {
+        refuse_unknown_calls(&program)?;
+    }
     warnings.extend(program.warnings.iter().map(ToString::to_string));
     Ok(Filter {
         program,
         listener: profile.listener_path.as_ref().map(PathBuf::from),
         metadata: profile.listener_metadata.clone().unwrap_or_default(),
+    })
+}
+
+fn refuse_unknown_calls(program: &bulkhead_seccomp::Program) -> Result<()> {
+    program.warnings.iter().try_for_each(|warning| match warning {
+        bulkhead_seccomp::Warning::UnknownCall { rule, name } => Err(Error::invalid(
+            format!("/linux/seccomp/syscalls/{rule}/names"),
+            format!(
+                "there is no system call {name:?}, and the annotation {} wants all known",
+                annotations::UNKNOWN_CALLS
+            ),
+        )),
+        _ => Ok(()),
     })
 }
 

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::CONFIG;
 use crate::error::{Doing, Error, Result};
 use crate::id::ContainerId;
+use crate::resctrl;
 use crate::timestamp::Timestamp;
 
 /// The version of the file's format.
@@ -80,6 +81,9 @@ pub struct State {
     pub keyring: bool,
     /// Its first process.
     pub process: Option<ProcessId>,
+    /// Its class of service, if it asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<resctrl::Record>,
     /// Its control groups.
     #[serde(with = "CgroupRecord")]
     pub cgroup: bulkhead_cgroup::Record,
@@ -152,6 +156,7 @@ impl State {
             ready: false,
             keyring: true,
             process: None,
+            rdt: None,
             cgroup,
         }
     }

@@ -48,7 +48,10 @@ fn a_hook_that_was_interrupted_is_killed() {
     let run = sandbox.run(&bundle).spawn();
     wait_until("the hook runs", || pid.exists());
     run.signal(Signal::TERM);
-    run.wait().exits_with(1).complains("createRuntime hook #0").complains("hook was killed: interrupted by SIGTERM");
+    run.wait()
+        .exits_with(1)
+        .complains("createRuntime hook #0")
+        .complains("hook was killed: interrupted by SIGTERM");
     assert!(!is_alive(&pid), "the hook is killed");
 }
 

@@ -210,6 +210,12 @@ pub struct IntelRdt {
     /// The container gets a monitoring group of its own.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub enable_monitoring: bool,
+    /// The container's use of the cache is counted; before 1.3.
+    #[serde(rename = "enableCMT", default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    pub enable_cmt: bool,
+    /// The container's memory bandwidth is counted; before 1.3.
+    #[serde(rename = "enableMBM", default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    pub enable_mbm: bool,
 }
 
 /// On which NUMA nodes memory is allocated, set_mempolicy(2).

@@ -235,7 +235,10 @@ fn other_platforms_and_unknown_fields_are_ignored() {
             "ociVersion": "1.3.0",
             "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "c:\\" },
             "root": { "path": "rootfs" },
-            "linux": { "intelRdt": {}, "namespaces": [{ "type": "pid" }] },
+            "linux": {
+                "intelRdt": { "enableCMT": true, "enableMBM": true },
+                "namespaces": [{ "type": "pid" }],
+            },
         })
     );
 }

@@ -18,6 +18,7 @@
 //! | [`schedule`] | scheduler, I/O priority, CPU affinity, memory policy, personality |
 //! | [`message`] | unix sockets that carry descriptors |
 //! | [`net`] | the loopback interface |
+//! | [`netlink`] | rtnetlink(7): network devices and their addresses |
 //! | [`shield`] | execveat(2) of the program itself, before the C library starts |
 //! | [`signal`] | signalfd(2), masks |
 //! | [`trace`] | ptrace(2), for tests that make calls fail |
@@ -31,6 +32,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod net;
+pub mod netlink;
 pub mod path;
 pub mod process;
 pub mod program;

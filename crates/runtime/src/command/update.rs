@@ -12,6 +12,7 @@ use crate::container::Container;
 use crate::error::{Doing, Error, Result};
 use crate::host::Rights;
 use crate::log::Log;
+use crate::resctrl::Tree;
 use crate::{lifecycle, root};
 
 /// The longest document that is read. What takes longer is no list of limits.
@@ -23,12 +24,12 @@ const LONGEST: u64 = 1 << 20;
 /// A container that is not running, a document that cannot be read, a limit that cannot be set. All limits are
 /// checked before the first one is set.
 pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<ExitCode> {
-    if options.l3_cache_schema.is_some() {
-        return Err(Error::Usage("Intel RDT/CAT: l3 cache schema is not enabled".to_owned()));
-    }
-    if options.mem_bw_schema.is_some() {
-        return Err(Error::Usage("Intel RDT/MBA: memory bandwidth schema is not enabled".to_owned()));
-    }
+    let schemata: Vec<&str> = [&options.l3_cache_schema, &options.mem_bw_schema]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    let tree = if schemata.is_empty() { None } else { Some(tree(options)?) };
     let resources = resources(&options.limits)?;
     let container = Container::lock(&root::resolve(global)?, &options.id)?;
     let status = container.status()?;
@@ -54,7 +55,27 @@ pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<Exi
         }
         _ => {}
     }
+    let Some(tree) = tree else { return Ok(ExitCode::SUCCESS) };
+    let Some(record) = &container.state.rdt else {
+        return Err(Error::Usage(
+            "the container was created without /linux/intelRdt: it has no class of service".into(),
+        ));
+    };
+    tree.set_schemata(record, &schemata)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Finds the file system that divides what the options do. The texts are runc's.
+fn tree(options: &UpdateOptions) -> Result<Tree> {
+    let tree = Tree::find();
+    let divides = |resource| tree.as_ref().is_ok_and(|tree| tree.divides(resource));
+    if options.l3_cache_schema.is_some() && !divides("L3") {
+        return Err(Error::Usage("Intel RDT/CAT: l3 cache schema is not enabled".to_owned()));
+    }
+    if options.mem_bw_schema.is_some() && !divides("MB") {
+        return Err(Error::Usage("Intel RDT/MBA: memory bandwidth schema is not enabled".to_owned()));
+    }
+    tree
 }
 
 fn resources(limits: &NewLimits) -> Result<Resources> {

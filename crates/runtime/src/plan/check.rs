@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bulkhead_spec::{Config, Linux};
+use bulkhead_spec::Config;
 use bulkhead_sys::namespace::Kind;
 
 use super::namespaces::Namespaces;
@@ -32,11 +32,11 @@ pub fn version(text: &str) -> Result<Version> {
     }
 }
 
-/// Refuses requests that need a namespace the container does not have, or that this runtime does not carry out yet.
+/// Refuses requests that need a namespace the container does not have.
 ///
 /// # Errors
 /// The first such request.
-pub fn requests(config: &Config, linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+pub fn requests(config: &Config, namespaces: &Namespaces) -> Result<()> {
     if !namespaces.has(Kind::Mount) {
         return Err(Error::invalid("/linux/namespaces", "a container needs a namespace of type \"mount\""));
     }
@@ -53,17 +53,12 @@ pub fn requests(config: &Config, linux: &Linux, namespaces: &Namespaces) -> Resu
             return Err(Error::invalid(format!("/{name}"), "it contains a NUL byte"));
         }
     }
-    for (key, value) in &linux.sysctl {
+    let parameters = config.linux.as_ref().map(|linux| &linux.sysctl);
+    for (key, value) in parameters.into_iter().flatten() {
         if path(key) == "kernel/domainname" && config.domainname.as_ref().is_some_and(|name| name != value) {
             let reason = format!("it is {value:?}, but /domainname is another");
             return Err(Error::invalid(sysctl_pointer(key), reason));
         }
-    }
-    if linux.intel_rdt.is_some() {
-        return Err(Error::invalid("/linux/intelRdt", "Intel RDT is not supported yet"));
-    }
-    if !linux.net_devices.is_empty() {
-        return Err(Error::invalid("/linux/netDevices", "moving network devices is not supported yet"));
     }
     Ok(())
 }
@@ -154,6 +149,8 @@ fn path(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_spec::Linux;
+
     use super::*;
 
     fn namespaces(kinds: &str) -> Namespaces {

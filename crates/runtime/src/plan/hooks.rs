@@ -70,6 +70,11 @@ impl Hooks {
         })
     }
 
+    /// Tells whether some run in the container's namespaces.
+    pub fn inside(&self) -> bool {
+        !self.create_container.is_empty() || !self.start_container.is_empty()
+    }
+
     /// Tells whether the parent has work between the namespaces and the root.
     pub fn during_creation(&self) -> bool {
         !self.prestart.is_empty() || !self.create_runtime.is_empty()

@@ -321,10 +321,9 @@ fn idmap(
             MappedBy::Maps(own)
         }
         (true, true) if options.idmap.is_none() => return Ok(None),
-        (true, true) => match (namespaces.maps(), namespaces.path(Kind::User)) {
-            (Some(maps), _) => MappedBy::Maps(maps.clone()),
-            (None, Some(path)) => MappedBy::Namespace(path.to_owned()),
-            (None, None) => {
+        (true, true) => match of_container(namespaces) {
+            Some(by) => by,
+            None => {
                 return Err(Error::invalid(
                     format!("{pointer}/options"),
                     "idmap without mappings takes those of the container's user namespace, which has none",
@@ -348,6 +347,12 @@ pub fn cgroups_are_writable(mounts: &[Mount]) -> bool {
     let last = mounts.iter().rfind(|mount| mount.destination == Path::new("/sys/fs/cgroup"));
     let closed = |mount: &Mount| (mount.attributes.set | mount.recursive.set) & attribute::RDONLY != 0;
     last.is_some_and(|mount| mount.source == Source::Cgroup && !closed(mount))
+}
+
+/// Returns the mapping of the container's user namespace, new or joined.
+pub(super) fn of_container(namespaces: &Namespaces) -> Option<MappedBy> {
+    let maps = namespaces.maps().cloned().map(MappedBy::Maps);
+    maps.or_else(|| namespaces.path(Kind::User).map(|path| MappedBy::Namespace(path.to_owned())))
 }
 
 /// Decides the device nodes: the default ones, then the configured ones, which replace them.

@@ -4,13 +4,13 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use bulkhead_spec::{
-    IoPriorityClass, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, PersonalityDomain, Scheduler,
+    Config, IoPriorityClass, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, PersonalityDomain, Scheduler,
     SchedulerFlag, SchedulerPolicy,
 };
 use bulkhead_sys::credentials::Capabilities;
 use bulkhead_sys::schedule;
 
-use super::{capabilities, lists};
+use super::{annotations, capabilities, lists};
 use crate::error::{Error, Result};
 
 /// A program and everything that it starts with.
@@ -67,9 +67,18 @@ pub struct User {
     /// Group id.
     pub gid: u32,
     /// Supplementary groups.
-    pub groups: Vec<u32>,
+    pub groups: Groups,
     /// File mode creation mask.
     pub umask: u32,
+}
+
+/// The supplementary groups of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Groups {
+    /// These and no others.
+    Only(Vec<u32>),
+    /// Those of the runtime's caller.
+    Kept,
 }
 
 /// The five capability sets.
@@ -134,7 +143,11 @@ impl Process {
     ///
     /// # Errors
     /// The first value that is not valid, with its place.
-    pub fn plan(process: &bulkhead_spec::Process, linux: &Linux, warnings: &mut Vec<String>) -> Result<Self> {
+    pub fn plan(
+        process: &bulkhead_spec::Process,
+        config: &Config,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         if process.args.is_empty() {
             return Err(Error::invalid("/process/args", "a process needs at least the name of its program"));
         }
@@ -142,12 +155,17 @@ impl Process {
             let reason = format!("{:?} is not an absolute path", process.cwd);
             return Err(Error::invalid("/process/cwd", reason));
         }
+        let linux = config.linux.as_ref();
+        let mut user = user_of(&process.user)?;
+        if annotations::keeps_groups(&config.annotations) {
+            user.groups = Groups::Kept;
+        }
         Ok(Self {
             args: c_strings(&process.args, "/process/args")?,
             env: environment(&process.env)?,
             cwd: process.cwd.clone().into(),
             terminal: process.terminal.then(|| terminal_size(process)),
-            user: user_of(&process.user)?,
+            user,
             capabilities: capability_sets(process, warnings),
             no_new_privileges: process.no_new_privileges,
             rlimits: rlimits(&process.rlimits)?,
@@ -157,8 +175,8 @@ impl Process {
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
             io_priority: process.io_priority.map(io_priority).transpose()?,
             exec_affinity: exec_affinity(process)?,
-            memory_policy: linux.memory_policy.as_ref().map(memory_policy).transpose()?,
-            personality: linux.personality.as_ref().map(personality).transpose()?,
+            memory_policy: linux.and_then(|l| l.memory_policy.as_ref()).map(memory_policy).transpose()?,
+            personality: linux.and_then(|l| l.personality.as_ref()).map(personality).transpose()?,
         })
     }
 }
@@ -189,12 +207,11 @@ pub(super) fn id(id: u32, pointer: String) -> Result<u32> {
 
 fn user_of(user: &bulkhead_spec::User) -> Result<User> {
     let groups = user.additional_gids.iter().enumerate();
+    let groups = groups.map(|(index, group)| id(*group, format!("/process/user/additionalGids/{index}")));
     Ok(User {
         uid: id(user.uid, "/process/user/uid".to_owned())?,
         gid: id(user.gid, "/process/user/gid".to_owned())?,
-        groups: groups
-            .map(|(index, group)| id(*group, format!("/process/user/additionalGids/{index}")))
-            .collect::<Result<_>>()?,
+        groups: Groups::Only(groups.collect::<Result<_>>()?),
         umask: user.umask.unwrap_or(DEFAULT_UMASK) & 0o777,
     })
 }
@@ -325,6 +342,16 @@ fn scheduler(scheduler: &Scheduler) -> Result<schedule::Attributes> {
     let priority = u32::try_from(scheduler.priority).unwrap_or(u32::MAX);
     if real_time && !(1..=99).contains(&priority) {
         return Err(Error::invalid(pointer, format!("{} is not in 1 to 99", scheduler.priority)));
+    }
+    let times = [
+        (scheduler.runtime.unwrap_or(0), "runtime"),
+        (scheduler.deadline.unwrap_or(0), "deadline"),
+        (scheduler.period, "period"),
+    ];
+    let meaningless = times.iter().find(|(value, _)| *value != 0);
+    if let (Some((_, name)), false) = (meaningless, scheduler.policy == SchedulerPolicy::Deadline) {
+        let pointer = format!("/process/scheduler/{name}");
+        return Err(Error::invalid(pointer, "it is for SCHED_DEADLINE"));
     }
     if !(-20..=19).contains(&scheduler.nice) {
         let reason = format!("{} is not in -20 to 19", scheduler.nice);

@@ -74,7 +74,7 @@ impl Stored {
             }
             ExecProcess::Command(command) => self.changed(command)?,
         };
-        Process::plan(&document, &self.0.linux.clone().unwrap_or_default(), warnings)
+        Process::plan(&document, &self.0, warnings)
     }
 
     /// Fills in, from the container's own process, what a document does not mention, by runc's rules: without labels it

@@ -14,7 +14,9 @@ use crate::cli::{EventsOptions, EventsOutput, Global};
 use crate::container::Container;
 use crate::error::{Doing, Error, Result, chain};
 use crate::log::Log;
+use crate::resctrl::{self, Tree};
 use crate::root;
+use crate::state::State;
 
 /// Prints the statistics of a container once, or until it stops or nobody reads.
 ///
@@ -30,7 +32,7 @@ pub fn events(global: &Global, options: &EventsOptions, log: &Log) -> Result<()>
     require_cgroup(&container, "read its statistics")?;
     match options.output {
         EventsOutput::Once => {
-            print(&Event::stats(options.id.as_str(), &cgroup.stats()?))?;
+            print(&Event::stats(options.id.as_str(), &cgroup.stats()?, &rdt(&container.state)?))?;
             Ok(())
         }
         EventsOutput::Stream(interval) => {
@@ -41,8 +43,17 @@ pub fn events(global: &Global, options: &EventsOptions, log: &Log) -> Result<()>
                     None
                 }
             };
-            Stream { id: options.id.as_str(), cgroup, process, watch, log }.run(interval)
+            Stream { id: options.id.as_str(), state: &container.state, cgroup, process, watch, log }
+                .run(interval)
         }
+    }
+}
+
+/// Reads what was counted of a container's class of service; nothing without one.
+fn rdt(state: &State) -> Result<resctrl::Stats> {
+    match &state.rdt {
+        None => Ok(resctrl::Stats::default()),
+        Some(record) => Tree::find()?.stats(record),
     }
 }
 
@@ -55,6 +66,7 @@ enum Reader {
 
 struct Stream<'a> {
     id: &'a str,
+    state: &'a State,
     cgroup: Cgroup,
     process: OwnedFd,
     watch: Option<OomWatch>,
@@ -120,8 +132,9 @@ impl Stream<'_> {
     }
 
     fn report_stats(&self) -> Result<Reader> {
-        match self.cgroup.stats() {
-            Ok(stats) => print(&Event::stats(self.id, &stats)),
+        let stats = self.cgroup.stats().map_err(Error::from);
+        match stats.and_then(|stats| Ok((stats, rdt(self.state)?))) {
+            Ok((stats, rdt)) => print(&Event::stats(self.id, &stats, &rdt)),
             Err(error) => {
                 self.log.warn(format_args!("no statistics: {}", chain(&error).join(": ")));
                 Ok(Reader::Here)

@@ -8,11 +8,14 @@ use bulkhead_spec::features::{
 };
 use bulkhead_spec::{MemoryPolicyFlag, MemoryPolicyMode, NamespaceType, OCI_VERSION, SeccompFlag};
 
-use crate::plan::{OVERLAY_ANNOTATION, capabilities, mount_options};
+use crate::plan::{OVERLAY_ANNOTATION, annotations, capabilities, mount_options};
 
 /// The six lists of config.json.
 const HOOKS: &[&str] =
     &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// Annotations that change what the runtime does; one that ends in `.` is a prefix.
+const UNSAFE_ANNOTATIONS: &[&str] = &[OVERLAY_ANNOTATION, "org.systemd.property.", annotations::PREFIX];
 
 /// Returns the features document.
 pub(super) fn document() -> Features {
@@ -26,7 +29,7 @@ pub(super) fn document() -> Features {
             ("org.bulkhead.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("org.opencontainers.runc.checkpoint.enabled".to_owned(), "true".to_owned()),
         ]),
-        potentially_unsafe_config_annotations: Some(owned(&[OVERLAY_ANNOTATION])),
+        potentially_unsafe_config_annotations: Some(owned(UNSAFE_ANNOTATIONS)),
     }
 }
 
@@ -45,16 +48,16 @@ fn linux() -> LinuxFeatures {
         apparmor: Some(Support::YES),
         selinux: Some(Support::YES),
         intel_rdt: Some(IntelRdtFeatures {
-            enabled: Some(false),
-            schemata: Some(false),
-            monitoring: Some(false),
+            enabled: Some(true),
+            schemata: Some(true),
+            monitoring: Some(true),
         }),
         memory_policy: Some(MemoryPolicyFeatures {
             modes: Some(spelled(MemoryPolicyMode::ALL, |mode| mode.as_str())),
             flags: Some(spelled(MemoryPolicyFlag::ALL, |flag| flag.as_str())),
         }),
         mount_extensions: Some(MountExtensions { idmap: Some(Support::YES) }),
-        net_devices: Some(Support::NO),
+        net_devices: Some(Support::YES),
     }
 }
 

@@ -12,6 +12,8 @@ use bulkhead_cgroup::stats::{
 };
 use serde::Serialize;
 
+use crate::resctrl;
+
 /// One line.
 #[derive(Serialize)]
 pub(super) struct Event<'a> {
@@ -24,8 +26,8 @@ pub(super) struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// Reports what a container has used.
-    pub(super) fn stats(id: &'a str, stats: &'a Stats) -> Self {
-        Self { kind: "stats", id, data: Some(Data::from(stats)) }
+    pub(super) fn stats(id: &'a str, stats: &'a Stats, rdt: &'a resctrl::Stats) -> Self {
+        Self { kind: "stats", id, data: Some(Data::new(stats, rdt)) }
     }
 
     /// Reports that a container ran out of memory.
@@ -50,16 +52,12 @@ struct Data<'a> {
     pids: Pids,
     blkio: Blkio<'a>,
     hugetlb: BTreeMap<&'a str, Hugetlb>,
-    intel_rdt: IntelRdt,
+    intel_rdt: &'a resctrl::Stats,
     network_interfaces: Option<()>,
 }
 
-/// Always empty: resctrl is not supported yet.
-#[derive(Serialize)]
-struct IntelRdt {}
-
-impl<'a> From<&'a Stats> for Data<'a> {
-    fn from(stats: &'a Stats) -> Self {
+impl<'a> Data<'a> {
+    fn new(stats: &'a Stats, rdt: &'a resctrl::Stats) -> Self {
         // runc reports rdma and misc nowhere either.
         let Stats { cpu, cpuset, memory, pids, io, hugetlb, rdma: _, misc: _ } = stats;
         Self {
@@ -69,7 +67,7 @@ impl<'a> From<&'a Stats> for Data<'a> {
             pids: Pids::from(pids),
             blkio: Blkio::from(io),
             hugetlb: hugetlb.iter().map(|(size, stats)| (size.as_str(), Hugetlb::from(stats))).collect(),
-            intel_rdt: IntelRdt {},
+            intel_rdt: rdt,
             network_interfaces: None,
         }
     }
@@ -388,7 +386,7 @@ mod tests {
             r#""network_interfaces":null}}"#,
             "\n"
         );
-        assert_eq!(Event::stats("c", &Stats::default()).line(), expected);
+        assert_eq!(Event::stats("c", &Stats::default(), &resctrl::Stats::default()).line(), expected);
     }
 
     #[test]
@@ -410,7 +408,8 @@ mod tests {
         stats.io.service_bytes =
             vec![IoEntry { major: 8, minor: 0, operation: "Read".to_owned(), value: 4096 }];
         stats.hugetlb.insert("2MB".to_owned(), HugetlbStats { usage: 1, peak: 0, failures: 2 });
-        let line: serde_json::Value = serde_json::from_str(&Event::stats("c", &stats).line()).unwrap();
+        let line: serde_json::Value =
+            serde_json::from_str(&Event::stats("c", &stats, &resctrl::Stats::default()).line()).unwrap();
         let data = &line["data"];
         assert_eq!(
             data["cpu"].to_string(),

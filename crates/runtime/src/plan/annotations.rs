@@ -1,0 +1,171 @@
+//! Annotations that change what the runtime does: those of crun, which podman sets or its users do.
+//!
+//! What has no meaning here is refused where a container without it would be another one than was asked for. Source:
+//! crun(1), "Extensions to OCI".
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// How the annotations of crun begin.
+pub const PREFIX: &str = "run.oci.";
+
+/// The supplementary groups stay those of the runtime's caller.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+/// The option that carries `linux.mountLabel`.
+const MOUNT_CONTEXT: &str = "run.oci.mount_context_type";
+/// The unix socket that gets a pidfd of the container's process.
+pub(super) const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
+/// The unix socket of a seccomp agent, where the profile names none.
+pub(super) const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
+/// A system call that no kernel has is an error.
+pub(super) const UNKNOWN_CALLS: &str = "run.oci.seccomp_fail_unknown_syscall";
+/// The file to which the standard output of hooks is appended.
+pub const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
+/// The file to which the standard error of hooks is appended.
+pub const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
+
+const HANDLER: &str = "run.oci.handler";
+const SUBGROUP: &str = "run.oci.systemd.subgroup";
+
+/// What is not carried out, and what to do instead.
+const REFUSED: &[(&str, &str)] = &[
+    (HANDLER, "there are no handlers: a container is its program, not a virtual machine or a module"),
+    ("run.oci.seccomp.plugins", "no plugins are loaded; serve linux.seccomp.listenerPath instead"),
+    ("run.oci.seccomp_bpf_data", "filters are compiled from linux.seccomp only"),
+    (
+        "run.oci.delegate-cgroup",
+        "the container's cgroup itself is delegated, by a namespace of type \"cgroup\"",
+    ),
+    ("run.oci.systemd.force_cgroup_v1", "add a bind mount of the host's named hierarchy instead"),
+];
+
+/// The mount options that carry an SELinux context, mount(8).
+const CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
+
+/// Refuses what is not carried out or has no meaning.
+///
+/// # Errors
+/// The first such annotation, and what to do instead.
+pub(super) fn check(annotations: &BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<()> {
+    for (key, value) in annotations.range(PREFIX.to_owned()..) {
+        if !key.starts_with(PREFIX) {
+            break;
+        }
+        // As crun: a pod's own process needs none, though it has its pod's annotations.
+        let is_sandbox =
+            || annotations.get("io.kubernetes.cri.container-type").is_some_and(|t| t == "sandbox");
+        if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| name == key) {
+            if value.is_empty() || key == HANDLER && is_sandbox() {
+                continue;
+            }
+            return Err(Error::invalid(pointer(key), *reason));
+        }
+        match key.as_str() {
+            PIDFD_RECEIVER | SECCOMP_RECEIVER | HOOKS_STDOUT | HOOKS_STDERR => {
+                if !value.starts_with('/') || value.contains('\0') {
+                    return Err(Error::invalid(pointer(key), format!("{value:?} is not an absolute path")));
+                }
+            }
+            MOUNT_CONTEXT => {
+                if !CONTEXTS.contains(&value.as_str()) {
+                    let reason = format!("{value:?} is not one of {}", CONTEXTS.join(", "));
+                    return Err(Error::invalid(pointer(key), reason));
+                }
+            }
+            SUBGROUP if !value.is_empty() => {
+                warnings
+                    .push(format!("ignoring annotation {key}: the container is in its scope's own cgroup"));
+            }
+            KEEP_GROUPS | UNKNOWN_CALLS | SUBGROUP => {}
+            _ => warnings.push(format!("ignoring unknown annotation {key}")),
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether supplementary groups stay as they are.
+pub(super) fn keeps_groups(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(KEEP_GROUPS).is_some_and(|value| value != "0")
+}
+
+/// Returns the mount option that carries `linux.mountLabel`.
+pub(super) fn mount_context(annotations: &BTreeMap<String, String>) -> &'static str {
+    let wanted = annotations.get(MOUNT_CONTEXT).map_or("", String::as_str);
+    CONTEXTS.into_iter().find(|context| *context == wanted).unwrap_or("context")
+}
+
+/// Returns the path that an annotation names.
+pub fn path(annotations: &BTreeMap<String, String>, key: &str) -> Option<PathBuf> {
+    annotations.get(key).map(|value| Path::new(value).to_owned())
+}
+
+fn pointer(key: &str) -> String {
+    format!("/annotations/{key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    fn checked(pairs: &[(&str, &str)]) -> std::result::Result<Vec<String>, String> {
+        let mut warnings = Vec::new();
+        check(&annotations(pairs), &mut warnings).map(|()| warnings).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_refused_with_its_place() {
+        for (key, value, words) in [
+            (HANDLER, "wasm", "no handlers"),
+            ("run.oci.seccomp.plugins", "/lib/plugin.so", "listenerPath"),
+            ("run.oci.seccomp_bpf_data", "AAAA", "compiled from linux.seccomp"),
+            ("run.oci.delegate-cgroup", "inner", "delegated"),
+            ("run.oci.systemd.force_cgroup_v1", "/sys/fs/cgroup/systemd", "bind mount"),
+            (PIDFD_RECEIVER, "socket", "not an absolute path"),
+            (HOOKS_STDOUT, "", "not an absolute path"),
+            (MOUNT_CONTEXT, "context=x", "not one of context, fscontext"),
+        ] {
+            let error = checked(&[(key, value)]).unwrap_err();
+            assert!(error.starts_with(&format!("config.json: /annotations/{key}: ")), "{error}");
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_asks_for_nothing_and_a_pods_own_process_for_no_handler() {
+        assert_eq!(
+            checked(&[(HANDLER, ""), ("run.oci.delegate-cgroup", ""), (SUBGROUP, "")]),
+            Ok(Vec::new())
+        );
+        let sandbox = ("io.kubernetes.cri.container-type", "sandbox");
+        assert_eq!(checked(&[(HANDLER, "krun"), sandbox]), Ok(Vec::new()));
+        assert!(checked(&[(HANDLER, "krun"), ("io.kubernetes.cri.container-type", "container")]).is_err());
+    }
+
+    #[test]
+    fn what_changes_nothing_is_a_warning_and_others_annotations_are_nobodys_business() {
+        let warnings =
+            checked(&[(SUBGROUP, "container"), ("run.oci.typo", "1"), ("org.example", "x")]).unwrap();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings.iter().any(|warning| warning.contains("unknown annotation run.oci.typo")));
+        assert_eq!(checked(&[("run.ocean", "deep"), ("zzz", "")]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn zero_takes_the_groups_away_as_under_crun() {
+        assert!(!keeps_groups(&annotations(&[])));
+        assert!(!keeps_groups(&annotations(&[(KEEP_GROUPS, "0")])));
+        assert!(keeps_groups(&annotations(&[(KEEP_GROUPS, "1")])));
+    }
+
+    #[test]
+    fn a_context_goes_by_the_option_that_is_named() {
+        assert_eq!(mount_context(&annotations(&[])), "context");
+        assert_eq!(mount_context(&annotations(&[(MOUNT_CONTEXT, "rootcontext")])), "rootcontext");
+    }
+}
