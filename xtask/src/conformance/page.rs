@@ -57,6 +57,7 @@ fn reasons(suite: &Suite, records: &[Record]) -> String {
         let passing = Vec::from_iter(others.iter().filter(passes).map(|record| record.subject.as_str()));
         let reason = match (excuse, passing.is_empty()) {
             (Some(excuse), _) => excuse.reason.to_owned(),
+            (None, true) if others.is_empty() => "no other runtime was asked.".to_owned(),
             (None, true) => "no runtime passes it on this machine.".to_owned(),
             (None, false) => format!("a fault of ours; {} passes.", passing.join(" and ")),
         };
