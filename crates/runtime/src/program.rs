@@ -138,14 +138,20 @@ fn search_path(process: &Process) -> &[u8] {
 
 /// Tells why a path cannot be executed. A filter may forbid to ask: then execve(2) will tell.
 fn check(path: &CStr) -> std::result::Result<(), Errno> {
+    let ask = |flags| rustix::fs::accessat(CWD, path, Access::EXEC_OK, flags);
+    let is_forbidden = |answer| matches!(answer, Err(Errno::NOSYS | Errno::PERM));
     // Of the rights that the process has, not of those that its user would have: it may hold CAP_DAC_OVERRIDE.
-    match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
-        Ok(()) => {}
-        Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
-        Err(errno) => return Err(errno),
+    let mut answer = ask(AtFlags::EACCESS);
+    if is_forbidden(answer) {
+        // faccessat2(2) is of 2020, and a filter may be older.
+        answer = ask(AtFlags::empty());
+    }
+    if !is_forbidden(answer) {
+        answer?;
     }
     match rustix::fs::stat(path) {
         Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => Err(Errno::ISDIR),
+        Err(Errno::NOENT) => Err(Errno::NOENT),
         _ => Ok(()),
     }
 }

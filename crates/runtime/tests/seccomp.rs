@@ -52,6 +52,20 @@ fn dockers_profile_lets_a_container_work_and_holds_it_back() {
 }
 
 #[test]
+fn a_filter_that_forbids_to_ask_for_rights_hides_no_program() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let refused = json!({ "action": "SCMP_ACT_ERRNO", "errnoRet": 1 });
+    for (short, names) in [("old", &["faccessat2"][..]), ("strict", &["faccessat2", "faccessat", "access"])] {
+        for bundle in in_both_orders(&sandbox, short) {
+            // The first directories of PATH do not have it.
+            let bundle = bundle.seccomp(all_but(names, refused.clone())).env("PATH=/no:/tmp:/bin:/usr/bin");
+            sandbox.run(&bundle.args(["echo", "found"])).output().succeeds().prints("found\n");
+        }
+    }
+}
+
+#[test]
 fn the_filter_holds_for_hooks_of_the_start() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
