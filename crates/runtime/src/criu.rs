@@ -153,7 +153,11 @@ impl Criu {
         let mut request = Writer::default();
         request.number(request::KIND, what.cast_signed());
         more(&mut request);
-        message::send(&self.socket, &request.into_bytes(), &[]).doing(|| "ask criu")
+        match message::send(&self.socket, &request.into_bytes(), &[]) {
+            // It ended before it was asked, which whoever hears it will say.
+            Err(error) if error.errno() == Errno::PIPE => Ok(()),
+            sent => sent.doing(|| "ask criu"),
+        }
     }
 
     fn hear(&self, watch: Option<&Watch>) -> Result<(Response, Option<OwnedFd>)> {

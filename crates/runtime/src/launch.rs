@@ -486,15 +486,18 @@ impl Attempt<'_> {
             idmap::write(pid, maps, rights == Rights::Privileged)?;
         }
         self.move_net_devices(pid)?;
-        if let Some((tree, record)) = &self.rdt {
-            tree.join(record, pid)?;
-        }
+        self.join_class(pid)?;
         // What an ordinary user has made is that user's own.
         if rights == Rights::Privileged {
             self.give_cgroup_away(pid)?;
         }
         let score = self.plan.process.as_ref().and_then(|process| process.oom_score_adj);
         score.map_or(Ok(()), |score| limits::set_oom_score(pid, score, rights, self.log))
+    }
+
+    /// Puts a process, and those that it will make, into the container's class of service, if it has one.
+    pub(crate) fn join_class(&self, pid: i32) -> Result<()> {
+        self.rdt.as_ref().map_or(Ok(()), |(tree, record)| tree.join(record, pid))
     }
 
     fn move_net_devices(&self, pid: i32) -> Result<()> {

@@ -144,6 +144,12 @@ impl Restoration<'_> {
         } else if let Some(made) = &attempt.cgroup {
             made.joiner(Doors::OpenedByChild)?.join_other(criu.pid())?;
         }
+        attempt.join_class(criu.pid())?;
+        if !plan.net_devices.is_empty() {
+            attempt.log.warn(
+                "/linux/netDevices: devices of the host are not moved into a container that is restored",
+            );
+        }
         images.add_to(&mut request, LOG);
         let place = std::fs::canonicalize(attempt.dir.path("")).doing(|| "find the state directory")?;
         checkpoint::add_common(&mut request, &self.options.images, plan, &place.join(CRIU_ROOT));
