@@ -171,7 +171,7 @@ impl SubCgroups {
     }
 
     /// Returns the path below the container's cgroup in the hierarchy of `controllers`; empty for the cgroup itself.
-    pub(crate) fn below(&self, controllers: &[String]) -> &str {
+    pub fn below(&self, controllers: &[String]) -> &str {
         let own = controllers.iter().find_map(|name| self.by_controller.get(name));
         own.or(self.all.as_ref()).map_or("", String::as_str)
     }

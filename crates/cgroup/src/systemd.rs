@@ -20,12 +20,12 @@
 //! D-Bus is spoken by a small client of our own ([`wire`], [`message`]); docs/decisions/0005-systemd.md says why.
 
 mod address;
-mod annotation;
+pub mod annotation;
 mod bus;
 pub mod message;
 #[cfg(test)]
 mod peer;
-mod property;
+pub mod property;
 mod unit;
 pub mod wire;
 

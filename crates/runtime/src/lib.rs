@@ -40,7 +40,7 @@ pub mod pattern;
 mod persona;
 pub mod plan;
 mod procfs;
-mod program;
+pub mod program;
 pub mod query;
 mod relay;
 pub mod resctrl;

@@ -12,6 +12,9 @@
 /// How deep parentheses may be.
 const DEPTH: u32 = 32;
 
+/// The longest pattern, in bytes: each sign that repeats, and each pair of parentheses, copies what it is about.
+const LONGEST: usize = 4096;
+
 /// A pattern that an id may match anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Vec<Operation>);
@@ -38,8 +41,11 @@ impl Pattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// What is not an expression, and `{`, which regex(7) has and ids do not need.
+    /// What is not an expression, what is longer than 4096 bytes, and `{`, which regex(7) has and ids do not need.
     pub fn new(text: &str) -> Result<Self, &'static str> {
+        if text.len() > LONGEST {
+            return Err("is longer than 4096 bytes");
+        }
         let mut parser = Parser { rest: text.as_bytes(), depth: 0 };
         let operations = parser.expression()?;
         match parser.rest {
@@ -95,17 +101,22 @@ impl Parser<'_> {
     }
 
     fn expression(&mut self) -> Result<Vec<Operation>, Problem> {
-        let left = self.sequence()?;
-        if self.rest.first() != Some(&b'|') {
-            return Ok(left);
+        let mut alternatives = vec![self.sequence()?];
+        while self.rest.first() == Some(&b'|') {
+            self.next();
+            alternatives.push(self.sequence()?);
         }
-        self.next();
-        let right = self.expression()?;
-        let mut both = vec![Operation::Fork(1, distance(left.len() + 2))];
-        both.extend(left);
-        both.push(Operation::Jump(distance(right.len() + 1)));
-        both.extend(right);
-        Ok(both)
+        let Some(mut joined) = alternatives.pop() else { return Ok(Vec::new()) };
+        // From the last one on, so that each knows how far it is to the end.
+        joined.reverse();
+        while let Some(alternative) = alternatives.pop() {
+            joined.push(Operation::Jump(distance(joined.len() + 1)));
+            let length = distance(alternative.len());
+            joined.extend(alternative.into_iter().rev());
+            joined.push(Operation::Fork(1, length + 2));
+        }
+        joined.reverse();
+        Ok(joined)
     }
 
     fn sequence(&mut self) -> Result<Vec<Operation>, Problem> {
@@ -240,10 +251,25 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        let deep = "(".repeat(100_000);
-        for pattern in
-            ["*", "+a", "(", ")", "a)", "(a", "[", "[]", "[^]", "[b-a]", "[[:alpha:]]", "a{2}", "\\", &deep]
-        {
+        let deep = "(".repeat(1000);
+        let long = "a|".repeat(60_000);
+        for pattern in [
+            "*",
+            "+a",
+            "(",
+            ")",
+            "a)",
+            "(a",
+            "[",
+            "[]",
+            "[^]",
+            "[b-a]",
+            "[[:alpha:]]",
+            "a{2}",
+            "\\",
+            &deep,
+            &long,
+        ] {
             assert!(Pattern::new(pattern).is_err(), "{pattern:?} was accepted");
         }
     }
@@ -255,6 +281,8 @@ mod tests {
         assert!(pattern.is_in(&"a".repeat(255)));
         let hard = Pattern::new(&format!("^{}$", "a?".repeat(200) + &"a".repeat(200))).unwrap();
         assert!(!hard.is_in(&"a".repeat(199)));
+        let many = Pattern::new(&("a|".repeat(2046) + "^b$")).unwrap();
+        assert!(many.is_in("b") && many.is_in("ca") && !many.is_in("bb"));
         assert!(start.elapsed() < std::time::Duration::from_secs(5), "it took {:?}", start.elapsed());
     }
 }

@@ -270,6 +270,10 @@ fn overlay(text: &str) -> Result<Overlay> {
     if let Some(path) = paths.into_iter().find(|path| !path.is_absolute()) {
         return Err(Error::invalid(pointer, format!("{} is not an absolute path", path.display())));
     }
+    let paths = overlay.lower.iter().chain(&overlay.upper).chain(&overlay.work);
+    if paths.into_iter().any(|path| path.as_os_str().as_encoded_bytes().contains(&0)) {
+        return Err(Error::invalid(pointer, "a path contains a NUL byte"));
+    }
     if overlay.lower.is_empty() {
         return Err(Error::invalid(pointer, "an overlay needs at least one lower directory"));
     }

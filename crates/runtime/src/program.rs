@@ -81,7 +81,7 @@ pub(crate) fn complete_environment(root: impl std::os::fd::AsFd, process: &mut P
 }
 
 fn home(root: impl std::os::fd::AsFd, uid: u32) -> Option<String> {
-    use std::io::{BufRead, BufReader, Read};
+    use std::io::{BufReader, Read};
     /// More than any real passwd: an image must not make the runtime read for ever.
     const LIMIT: u64 = 4 * 1024 * 1024;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -90,14 +90,19 @@ fn home(root: impl std::os::fd::AsFd, uid: u32) -> Option<String> {
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return None;
     }
-    let lines =
-        BufReader::new(std::fs::File::from(file).take(LIMIT)).lines().map_while(std::result::Result::ok);
+    home_in(BufReader::new(std::fs::File::from(file).take(LIMIT)), uid)
+}
+
+/// Finds the home of a user in a passwd, see passwd(5): the first one that is an absolute path and can be in an environment.
+pub fn home_in(passwd: impl std::io::BufRead, uid: u32) -> Option<String> {
+    // Names of people come in any encoding.
+    let lines = passwd.split(b'\n').map_while(std::result::Result::ok);
     lines
         .filter_map(|line| {
-            let mut fields = line.split(':').skip(2);
-            let matches = fields.next()?.parse::<u32>() == Ok(uid);
-            let home = fields.nth(2)?;
-            (matches && home.starts_with('/')).then(|| home.to_owned())
+            let mut fields = line.split(|&byte| byte == b':').skip(2);
+            let found = std::str::from_utf8(fields.next()?).ok()?.parse::<u32>();
+            let home = std::str::from_utf8(fields.nth(2)?).ok()?;
+            (found == Ok(uid) && home.starts_with('/') && !home.contains('\0')).then(|| home.to_owned())
         })
         .next()
 }
@@ -180,4 +185,28 @@ pub(crate) fn execute(path: &CStr, process: &Process) -> Error {
     };
     let program = path.to_string_lossy().into_owned();
     Error::Execute { program, reason: source.text(), source: hint.map(Hint) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_found_among_lines_of_any_kind() {
+        for (passwd, expected) in [
+            (
+                &b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"[..],
+                Some("/home/user"),
+            ),
+            (b"a:x:1000:1:Andr\xe9:/home/a:/bin/sh\n", Some("/home/a")),
+            (b"x:x:1:1:\xff\xfe:/x:\nuser:x:1000:1000::/home/user", Some("/home/user")),
+            (b"a:x:1000:1000::relative:\nb:x:1000:1000::/b:", Some("/b")),
+            (b"a:x:1000:1000::/a\0b:\n", None),
+            (b"a:x:1000:1000::/\xff:\n", None),
+            (b"a:x:1000\n:::::\n\n", None),
+            (b"a:x:4294968296:1000::/a:\n", None),
+        ] {
+            assert_eq!(home_in(passwd, 1000).as_deref(), expected, "{}", passwd.escape_ascii());
+        }
+    }
 }

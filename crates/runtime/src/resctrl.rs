@@ -250,7 +250,7 @@ fn elsewhere() -> Result<Option<PathBuf>> {
 
 /// Tells whether a schema such as `L3:0=7f0;1=1f` is part of what a `schemata` file says, in which numbers may have
 /// zeros or spaces before them and other domains may be listed.
-fn is_in_force(line: &str, present: &str) -> bool {
+pub fn is_in_force(line: &str, present: &str) -> bool {
     let Some((resource, wanted)) = line.split_once(':') else { return false };
     let Some(found) = present
         .lines()

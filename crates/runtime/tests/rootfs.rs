@@ -244,6 +244,7 @@ fn an_overlay_that_cannot_be_is_one_sentence() {
     for (number, (value, complaint)) in [
         (r#"{"lower":[]}"#, "an overlay needs at least one lower directory"),
         (r#"{"lower":["a"]}"#, "a is not an absolute path"),
+        (r#"{"lower":["/a\u0000b"]}"#, "a path contains a NUL byte"),
         (r#"{"lower":["/"],"upper":"/tmp"}"#, "upper and work go together"),
         (r#"{"lower":["/not/there"]}"#, "overlay"),
         ("[]", "/annotations/org.bulkhead.rootfs.overlay"),

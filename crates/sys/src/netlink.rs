@@ -9,7 +9,8 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType};
 
 use crate::{Call, Result};
 
@@ -17,6 +18,8 @@ const HEADER: usize = 16;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const DUMP: u16 = 0x300;
+/// What the kernel lists has changed meanwhile.
+const INTERRUPTED: u16 = 0x10;
 /// Create, and fail if it exists.
 const EXCLUSIVE: u16 = 0x600;
 const ERROR: u16 = 2;
@@ -41,6 +44,8 @@ const PERMANENT: u32 = 0x80;
 const ASKED_FLAGS: u32 = 0x02 | 0x10 | 0x100 | 0x200 | 0x400;
 /// More than the kernel puts into one datagram of a dump.
 const BUFFER: usize = 64 * 1024;
+/// How often a list is asked for that changes while it is read.
+const ATTEMPTS: usize = 10;
 
 /// A connection to the network namespace in which it was opened.
 #[derive(Debug)]
@@ -91,22 +96,21 @@ impl Connection {
     /// Lists the devices.
     ///
     /// # Errors
-    /// As recv(2).
+    /// As recv(2), and EAGAIN for a list that never holds still.
     pub fn links(&self) -> Result<Vec<Link>> {
         let answers =
             self.ask(Request::new(GET_LINK, DUMP, &[0; LINK_BODY])).call(|| "netlink(RTM_GETLINK)")?;
-        Ok(answers.iter().filter_map(|(_, body)| link(body)).collect())
+        Ok(answers.links())
     }
 
     /// Lists the addresses of a device, of every family.
     ///
     /// # Errors
-    /// As recv(2).
+    /// As [`Connection::links`].
     pub fn addresses(&self, index: u32) -> Result<Vec<Address>> {
         let request = Request::new(GET_ADDRESS, DUMP, &[0; ADDRESS_BODY]);
         let answers = self.ask(request).call(|| "netlink(RTM_GETADDR)")?;
-        let of_device = |body: &[u8]| address(body).filter(|(owner, _)| *owner == index);
-        Ok(answers.iter().filter_map(|(_, body)| of_device(body)).map(|(_, address)| address).collect())
+        Ok(answers.addresses(index))
     }
 
     /// Moves a device into another network namespace, where it gets a name at once; a `%d` in it becomes a number. It is
@@ -148,24 +152,76 @@ impl Connection {
         self.ask(request).map(drop).call(|| "netlink(RTM_NEWLINK, UP)")
     }
 
-    /// Sends a request and collects the answers, type and what follows the header, until there are no more.
-    fn ask(&self, request: Request) -> rustix::io::Result<Vec<(u16, Vec<u8>)>> {
+    /// Sends a request and collects the answers until there are no more.
+    fn ask(&self, request: Request) -> rustix::io::Result<Answers> {
         let bytes = request.finished();
-        rustix::io::retry_on_intr(|| rustix::net::send(&self.0, &bytes, SendFlags::empty()))?;
-        let mut answers = Vec::new();
         let mut buffer = vec![0; BUFFER];
-        loop {
-            let flags = RecvFlags::empty();
-            let (length, _) =
-                rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut buffer[..], flags))?;
-            for (kind, body) in messages(&buffer[..length]) {
-                match kind {
-                    DONE => return Ok(answers),
-                    ERROR => return verdict(body).map(|()| answers),
-                    _ => answers.push((kind, body.to_vec())),
+        for _ in 0..ATTEMPTS {
+            rustix::io::retry_on_intr(|| rustix::net::send(&self.0, &bytes, SendFlags::empty()))?;
+            let mut answers = Answers::default();
+            while !answers.are_complete {
+                let (length, whole, sender) = rustix::io::retry_on_intr(|| {
+                    rustix::net::recvfrom(&self.0, &mut buffer[..], RecvFlags::TRUNC)
+                })?;
+                // Whoever administers the namespace may write to this socket, too: it would choose what is moved.
+                if !is_kernel(sender) {
+                    continue;
                 }
+                if whole > length {
+                    return Err(Errno::MSGSIZE);
+                }
+                answers.take(&buffer[..length])?;
+            }
+            if !answers.are_interrupted {
+                return Ok(answers);
             }
         }
+        Err(Errno::AGAIN)
+    }
+}
+
+/// Tells whether a datagram is from the kernel, whose port is 0.
+fn is_kernel(sender: Option<SocketAddrAny>) -> bool {
+    sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok()).is_some_and(|sender| sender.pid() == 0)
+}
+
+/// What the kernel answers to one request, in one datagram or several.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// What follows the header of each.
+    bodies: Vec<Vec<u8>>,
+    are_complete: bool,
+    /// What is listed has changed meanwhile.
+    are_interrupted: bool,
+}
+
+impl Answers {
+    /// Takes in what is whole of a datagram, until the end of all.
+    ///
+    /// # Errors
+    /// The kernel's verdict.
+    pub fn take(&mut self, datagram: &[u8]) -> rustix::io::Result<()> {
+        for Message { kind, flags, body } in messages(datagram) {
+            self.are_interrupted |= flags & INTERRUPTED != 0;
+            self.are_complete = matches!(kind, DONE | ERROR);
+            match kind {
+                DONE => return Ok(()),
+                ERROR => return verdict(body),
+                _ => self.bodies.push(body.to_vec()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the answers as devices.
+    pub fn links(&self) -> Vec<Link> {
+        self.bodies.iter().filter_map(|body| link(body)).collect()
+    }
+
+    /// Reads the answers as addresses, and returns those of one device.
+    pub fn addresses(&self, index: u32) -> Vec<Address> {
+        let addresses = self.bodies.iter().filter_map(|body| address(body));
+        addresses.filter(|(owner, _)| *owner == index).map(|(_, address)| address).collect()
     }
 }
 
@@ -207,26 +263,37 @@ fn link_body(index: u32, set: u32) -> [u8; LINK_BODY] {
     body
 }
 
-/// Takes a datagram apart into messages: type, and what follows the header.
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+/// One message of a datagram.
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    /// What follows the header.
+    body: &'a [u8],
+}
+
+/// Takes a datagram apart.
+fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(number(datagram, 0)?).ok()?;
-        let kind = u16::from_ne_bytes(datagram.get(4..6)?.try_into().ok()?);
+        let (kind, flags) = (short(datagram, 4)?, short(datagram, 6)?);
         let body = datagram.get(HEADER..length)?;
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
+        Some(Message { kind, flags, body })
     })
 }
 
 /// Takes attributes apart: type and value.
 fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
-        let short = |at: usize| Some(u16::from_ne_bytes(rest.get(at..at + 2)?.try_into().ok()?));
-        let (length, kind) = (usize::from(short(0)?), short(2)? & 0x3fff);
+        let (length, kind) = (usize::from(short(rest, 0)?), short(rest, 2)? & 0x3fff);
         let value = rest.get(4..length)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((kind, value))
     })
+}
+
+fn short(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -282,12 +349,57 @@ mod tests {
         assert!([Errno::NODEV, Errno::PERM].contains(&error.errno()), "{error}");
     }
 
+    fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Request::new(kind, 0, body).finished();
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn only_the_kernel_is_believed() {
+        let victim = Connection::open().unwrap();
+        let links = victim.links().unwrap();
+        let port = SocketAddrNetlink::try_from(rustix::net::getsockname(&victim.0).unwrap()).unwrap();
+        let mut forged = Request::new(NEW_LINK, 0, &link_body(4711, UP));
+        forged.attribute(LINK_NAME, b"forged\0");
+        let forged = [forged.finished(), message(DONE, 0, &[0; 4])].concat();
+        let stranger = Connection::open().unwrap();
+        match rustix::net::sendto(&stranger.0, &forged, SendFlags::empty(), &port) {
+            // Takes CAP_NET_ADMIN.
+            Err(Errno::PERM) => return,
+            sent => assert_eq!(sent, Ok(forged.len())),
+        }
+        let after = victim.links().unwrap();
+        assert_eq!(after.iter().find(|link| link.name == "forged"), None);
+        assert!(links.iter().any(|link| link.index == 1) && after.iter().any(|link| link.index == 1));
+    }
+
+    #[test]
+    fn a_list_ends_with_its_last_message_and_may_have_changed_meanwhile() {
+        for (datagrams, complete, interrupted) in [
+            (vec![message(NEW_LINK, 2, &[])], false, false),
+            (vec![message(NEW_LINK, 2, &[]), message(DONE, 2, &[0; 4])], true, false),
+            (vec![message(NEW_LINK, 2 | INTERRUPTED, &[]), message(DONE, 2, &[0; 4])], true, true),
+            (vec![[message(NEW_LINK, 2, &[]), message(DONE, 2 | INTERRUPTED, &[0; 4])].concat()], true, true),
+        ] {
+            let mut answers = Answers::default();
+            datagrams.iter().for_each(|datagram| answers.take(datagram).unwrap());
+            assert_eq!(
+                (answers.are_complete, answers.are_interrupted),
+                (complete, interrupted),
+                "{datagrams:x?}"
+            );
+            assert_eq!(answers.bodies.len(), 1, "{datagrams:x?}");
+        }
+        assert_eq!(Answers::default().take(&message(ERROR, 0, &(-1_i32).to_ne_bytes())), Err(Errno::PERM));
+    }
+
     #[test]
     fn what_is_cut_off_is_left_out() {
         let mut request = Request::new(NEW_LINK, 0, &link_body(7, UP));
         request.attribute(LINK_NAME, b"eth0\0");
         let bytes = request.finished();
-        let (_, whole) = messages(&bytes).next().unwrap();
+        let whole = messages(&bytes).next().unwrap().body;
         assert_eq!(link(whole), Some(Link { index: 7, name: "eth0".into(), is_up: true }));
         for length in 0..bytes.len() - 3 {
             assert_eq!(messages(&bytes[..length]).count(), 0, "{length}");

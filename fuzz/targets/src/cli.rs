@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use bulkhead_runtime::cli::{self, Command, EventsOutput, ExecProcess};
+use bulkhead_runtime::cli::{self, Command, EventsOutput, ExecProcess, Targets};
 
 /// Runs the target.
 pub fn run(input: &[u8]) {
@@ -23,7 +23,11 @@ fn check(command: &Command) {
     match command {
         Command::Create(options) => check_id(options.id.as_str()),
         Command::Run(options) => check_id(options.create.id.as_str()),
-        Command::Kill(options) => assert!((0..=64).contains(&options.signal.number())),
+        Command::Kill(options) => {
+            assert!((0..=64).contains(&options.signal.number()));
+            check_targets(&options.targets);
+        }
+        Command::Delete(options) => check_targets(&options.targets),
         Command::Events(options) => {
             assert!(!matches!(options.output, EventsOutput::Stream(interval) if interval.is_zero()));
         }
@@ -39,6 +43,17 @@ fn check(command: &Command) {
         }
         Command::Help(topic) => assert!(!cli::help(*topic, None).is_empty()),
         _ => {}
+    }
+}
+
+fn check_targets(targets: &Targets) {
+    match targets {
+        Targets::Matching(pattern) => {
+            for id in ["", "web-1", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "x^]\\-.$"] {
+                pattern.is_in(id);
+            }
+        }
+        Targets::One(id) => check_id(id.as_str()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A target is a function of bytes that panics when a promise is broken. They stand here and not in the programs of
 //! cargo-fuzz, so that stable Rust can replay the corpora (`tests/replay.rs`).
 
+pub mod annotations;
 pub mod cli;
 pub mod config;
 pub mod criu_response;
@@ -11,6 +12,9 @@ pub mod devices;
 pub mod mount_options;
 pub mod mountinfo;
 pub mod names;
+pub mod netlink;
+pub mod passwd;
+pub mod resctrl;
 pub mod seccomp_profile;
 pub mod state;
 pub mod update;
@@ -20,6 +24,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("annotations", annotations::run),
     ("cli", cli::run),
     ("config", config::run),
     ("criu_response", criu_response::run),
@@ -28,6 +33,9 @@ pub const TARGETS: &[Target] = &[
     ("mount_options", mount_options::run),
     ("mountinfo", mountinfo::run),
     ("names", names::run),
+    ("netlink", netlink::run),
+    ("passwd", passwd::run),
+    ("resctrl", resctrl::run),
     ("seccomp_profile", seccomp_profile::run),
     ("state", state::run),
     ("update", update::run),
@@ -52,4 +60,9 @@ fn check_sentence(sentence: &str) {
     assert!(!sentence.is_empty(), "an error says nothing");
     let printed = bulkhead_runtime::log::escaped(sentence, "");
     assert!(!printed.chars().any(char::is_control), "{printed:?} could move a cursor");
+}
+
+/// Tells whether a name is that of something in a directory, and of nothing outside.
+fn is_component(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(['/', '\0'])
 }

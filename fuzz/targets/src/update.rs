@@ -26,5 +26,7 @@ fn check(plan: &Plan) {
             !file.is_empty() && !file.contains('/') && !file.starts_with('.'),
             "{file:?} is no file of a cgroup"
         );
+        let value = write.value().unwrap_or_default();
+        assert!(!value.contains(['\n', '\0']), "{file} gets {value:?}");
     }
 }

@@ -31,3 +31,11 @@ fn every_target_has_a_program() {
     programs.sort();
     assert_eq!(programs, Vec::from_iter(TARGETS.iter().map(|(name, _)| *name)));
 }
+
+#[test]
+fn every_target_has_a_row_of_its_promises() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/fuzzing.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let missing = TARGETS.iter().filter(|(name, _)| !page.contains(&format!("\n| {name} | ")));
+    assert_eq!(Vec::from_iter(missing.map(|(name, _)| *name)), [""; 0]);
+}

@@ -15,7 +15,7 @@ const MICROSECONDS: f64 = 1e6;
 ///
 /// # Errors
 /// [`Error::Annotation`] for a name that no property has, or a value that is none.
-pub(crate) fn properties(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>> {
+pub fn properties(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>> {
     let with_prefix =
         annotations.iter().filter_map(|(key, value)| Some((key, key.strip_prefix(PREFIX)?, value)));
     with_prefix

@@ -21,22 +21,33 @@ const LAST_OF_LIST: usize = 8191;
 
 /// A property of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Property {
-    pub(crate) name: String,
-    pub(crate) value: Value,
+pub struct Property {
+    /// Its name, systemd's.
+    pub name: String,
+    /// What it is set to.
+    pub value: Value,
 }
 
 /// A value with its D-Bus type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// A text.
     Text(String),
+    /// A truth value.
     Bool(bool),
+    /// A number of 32 bits, with a sign.
     I32(i32),
+    /// A number of 32 bits.
     U32(u32),
+    /// A number of 64 bits, with a sign.
     I64(i64),
+    /// A number of 64 bits.
     U64(u64),
+    /// Several texts.
     Texts(Vec<String>),
+    /// Several numbers.
     Numbers(Vec<u32>),
+    /// The numbers of the bits that are set.
     Bits(Vec<u8>),
     /// Paths of devices with a number for each.
     OfDevice(String, u64),
@@ -88,7 +99,7 @@ impl Value {
 }
 
 /// Lays properties out as `a(sv)`.
-pub(crate) fn encode(properties: &[Property], writer: &mut Writer) {
+pub fn encode(properties: &[Property], writer: &mut Writer) {
     writer.array(8, |items| {
         for Property { name, value } in properties {
             items.align(8);

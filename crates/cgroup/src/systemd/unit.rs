@@ -62,7 +62,7 @@ impl Location {
     }
 
     /// Returns the path of the scope's cgroup in a manager that lies at `root`.
-    pub(crate) fn below(&self, root: &str) -> String {
+    pub fn below(&self, root: &str) -> String {
         let root = root.trim_end_matches('/');
         let slash = if self.slice_path.is_empty() { "" } else { "/" };
         format!("{root}{slash}{}/{}", self.slice_path, directory(&self.unit))

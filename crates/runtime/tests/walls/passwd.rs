@@ -90,3 +90,12 @@ fn nonsense_is_not_taken() {
     let bundle = bundle(&sandbox, "nonsense").file("etc/passwd", nonsense);
     home_is(&sandbox, &bundle, "/");
 }
+
+/// A home that no environment can have leaves the usual one, not none at all. Seen to fail without that check.
+#[test]
+fn a_home_with_a_nul_byte_is_not_taken() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = bundle(&sandbox, "nul").file("etc/passwd", "root:x:0:0:root:/a\0b:/bin/sh\n");
+    home_is(&sandbox, &bundle, "/");
+}
