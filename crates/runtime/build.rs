@@ -10,6 +10,8 @@ fn main() {
     if variable("PROFILE") == "release" {
         println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-T,{}/layout.ld", variable("CARGO_MANIFEST_DIR"));
         println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,--no-eh-frame-hdr");
+        // The program has its own `_Unwind_Backtrace` (`bulkhead_sys::program`), and the compiler's library another.
+        println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-z,muldefs");
         if c_library().is_some_and(|version| version >= (2, 36)) {
             // A thirtieth of the size. Earlier C libraries do not read relocations in this form.
             println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-z,pack-relative-relocs");
