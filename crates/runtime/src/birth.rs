@@ -344,7 +344,11 @@ fn is_own(namespace: &OwnedFd, kind: Kind) -> Result<bool> {
     Ok(identity(namespace)? == identity(&own_namespace(kind)?)?)
 }
 
-fn own_namespace(kind: Kind) -> Result<OwnedFd> {
+/// Opens the namespace of this kind that the caller is in.
+///
+/// # Errors
+/// ENOENT where /proc is not mounted.
+pub(crate) fn own_namespace(kind: Kind) -> Result<OwnedFd> {
     let link = format!("/proc/self/ns/{}", kind.link());
     path::open_host(Path::new(&link), OFlags::RDONLY).doing(|| format!("open {link}"))
 }

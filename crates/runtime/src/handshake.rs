@@ -9,9 +9,12 @@
 //!     |<------------------ Born + descriptor -----|      [foreign namespaces: said by a process in between]
 //!     |-- Continue ---------------------------------->|  [systemd: the process is in its scope]
 //!     |-- Continue ---------------------------------->|  [user namespace, network devices: the maps are written, the devices there]
+//!     |-- Trees + descriptors ------------------------>|  [user namespace: what only the host can open, in parts]
 //!     |<---------------------------- Stuck + reasons -----|  [exec: another has to move it into the cgroup]
 //!     |-- Continue ---------------------------------->|
 //!     |                                               |  namespaces, cgroups, mounts, devices
+//!     |<----------------- Unmapped + descriptor -----|      [user namespace: ids of a tree in the container to be mapped]
+//!     |-- Continue ---------------------------------->|
 //!     |<------------------------------- Prepared -----|  [prestart or createRuntime hooks: they run now]
 //!     |-- Continue ---------------------------------->|
 //!     |                                               |  createContainer hooks, root, limits
@@ -26,10 +29,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_sys::message::{self, Message};
+use bulkhead_sys::message::{self, MAX_DESCRIPTORS, Message};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
+use crate::sources::{Place, Trees};
 use crate::watch::{Watch, until_readable};
 
 /// Longest message, in bytes: a chain of errors is cut to it.
@@ -50,6 +54,8 @@ pub(crate) enum Said {
     Born(i32, OwnedFd),
     /// A tree of mounts, from a process in between.
     Made(OwnedFd),
+    /// A tree whose ids only the parent can map, with the number of its mount.
+    Unmapped(u32, OwnedFd),
     /// Nothing is left but to execute the program.
     Ready,
     /// It cannot go on: the chain of errors, outermost first.
@@ -137,6 +143,9 @@ impl Parent {
             (Some((b'B', pid)), Some(pidfd)) if pid.len() == 4 => {
                 Ok(Said::Born(i32::from_ne_bytes([pid[0], pid[1], pid[2], pid[3]]), pidfd))
             }
+            (Some((b'U', number)), Some(tree)) if number.len() == 4 => {
+                Ok(Said::Unmapped(number_of(number), tree))
+            }
             (Some((b'S', text)), _) => Ok(Said::Stuck(decode_chain(text))),
             (Some((b'F', text)), _) => Ok(Said::Failed(decode_chain(text))),
             (Some((tag, _)), _) => {
@@ -152,6 +161,34 @@ impl Parent {
     pub(crate) fn proceed(&self) -> Result<()> {
         message::send(&self.0, b"c", &[]).doing(|| "let the container's process go on")
     }
+
+    /// Sends all trees that the child borrows, in as many messages as it takes; the last one is not full.
+    ///
+    /// # Errors
+    /// EPIPE when the child is dead.
+    pub(crate) fn lend(&self, trees: &Trees) -> Result<()> {
+        let end = trees.len().is_multiple_of(MAX_DESCRIPTORS).then_some(&[][..]);
+        trees.chunks(MAX_DESCRIPTORS).chain(end).try_for_each(|part| {
+            let mut bytes = vec![b't'];
+            part.iter().for_each(|(place, _)| bytes.extend_from_slice(&place_number(*place).to_ne_bytes()));
+            let descriptors: Vec<_> = part.iter().map(|(_, tree)| tree.as_fd()).collect();
+            message::send(&self.0, &bytes, &descriptors).doing(|| "lend mounts to the container's process")
+        })
+    }
+}
+
+/// The number that stands for the root.
+const ROOT: u32 = u32::MAX;
+
+fn place_number(place: Place) -> u32 {
+    match place {
+        Place::Root => ROOT,
+        Place::Mount(number) => number,
+    }
+}
+
+fn number_of(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(ROOT, |bytes| u32::from_ne_bytes(*bytes))
 }
 
 impl Child {
@@ -170,6 +207,44 @@ impl Child {
             return Err(Error::Usage("the parent process ended".into()));
         }
         Ok(())
+    }
+
+    /// Waits for the trees that the parent lends.
+    ///
+    /// # Errors
+    /// The parent is dead, or has no descriptor for a tree.
+    pub(crate) fn borrow_trees(&self) -> Result<Trees> {
+        let mut trees = Trees::new();
+        loop {
+            let Message { bytes, descriptors } = wait_on(&self.0, LIMIT).doing(|| "wait for mounts")?;
+            let Some((b't', numbers)) = bytes.split_first() else {
+                return Err(Error::Usage("the parent process ended".into()));
+            };
+            let places: Vec<_> = numbers.chunks_exact(4).map(number_of).collect();
+            if places.len() != descriptors.len() {
+                return Err(Error::Usage("mounts of the host did not arrive: too many open files".into()));
+            }
+            let is_last = places.len() < MAX_DESCRIPTORS;
+            let named = places.into_iter().map(|number| match number {
+                ROOT => Place::Root,
+                number => Place::Mount(number),
+            });
+            trees.extend(named.zip(descriptors));
+            if is_last {
+                return Ok(trees);
+            }
+        }
+    }
+
+    /// Lets the parent map the ids of a tree, for the mount with this number.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn unmapped(&self, number: u32, tree: BorrowedFd<'_>) -> Result<()> {
+        let mut bytes = vec![b'U'];
+        bytes.extend_from_slice(&number.to_ne_bytes());
+        self.say(&bytes, &[tree])?;
+        self.wait()
     }
 
     /// Says that the mounts exist, and waits.
@@ -268,6 +343,19 @@ mod tests {
                 assert_eq!(chain, ["mount proc at /proc", "fsopen(\"proc\"): no such device"]);
             }
             other => panic!("heard {other:?}"),
+        }
+    }
+
+    #[test]
+    fn any_number_of_trees_arrives_at_its_places() {
+        for count in [0, 1, 31, 32, 33, 64] {
+            let (parent, child) = pair().unwrap();
+            let tree = || std::fs::File::open("/dev/null").unwrap().into();
+            let mut trees: Trees = (0..count).map(|number| (Place::Mount(number), tree())).collect();
+            trees.extend((count > 0).then(|| (Place::Root, tree())).filter(|_| count % 2 == 1));
+            parent.lend(&trees).unwrap();
+            let places = |trees: &Trees| trees.iter().map(|(place, _)| *place).collect::<Vec<_>>();
+            assert_eq!(places(&child.borrow_trees().unwrap()), places(&trees), "{count}");
         }
     }
 

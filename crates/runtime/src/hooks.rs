@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
@@ -193,6 +193,10 @@ impl Runner<'_> {
         let said = complaints.as_ref().map(said).unwrap_or_default();
         Err(match status.code() {
             Some(code) => format!("failed with exit code {code}{said}"),
+            // What a filter of the container does is looked for in runc's words.
+            None if status.signal() == Some(Signal::SYS.as_raw()) => {
+                format!("was ended by signal: bad system call{said}")
+            }
             None => format!("was ended by {status}{said}"),
         })
     }

@@ -25,6 +25,7 @@ use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::procfs::Procfs;
 use crate::rootfs::{self, Entry};
+use crate::sources::Place;
 use crate::spent::Spent;
 use crate::{credentials, gate, handshake, limits, mount, program};
 
@@ -48,6 +49,8 @@ pub(crate) struct Inheritance<'a> {
     pub joins: Vec<(Kind, OwnedFd)>,
     /// Sources of mounts that the parent opened, by index.
     pub prepared: Vec<Option<OwnedFd>>,
+    /// Whether the parent lends more of them once the process exists.
+    pub borrows: bool,
     /// Device nodes that the parent has made for a user namespace.
     pub nodes: Option<OwnedFd>,
     /// The root, if the parent opened it.
@@ -87,6 +90,7 @@ const STEPS: &[(&str, Step)] = &[
     ("wait for the scope", await_scope),
     ("set time offsets", set_time_offsets),
     ("take the identity that the user namespace gives", take_identity),
+    ("borrow the host's mounts", borrow_mounts),
     ("join cgroups", join_cgroups),
     ("join namespaces", join_namespaces),
     ("unshare the cgroup namespace", unshare_cgroup),
@@ -183,6 +187,23 @@ fn take_identity(init: &mut Init<'_>) -> Result<()> {
     sys_credentials::set_dumpable(false).doing(|| "hide from ptrace")
 }
 
+fn borrow_mounts(init: &mut Init<'_>) -> Result<()> {
+    if !init.given.borrows {
+        return Ok(());
+    }
+    for (place, tree) in init.given.socket.borrow_trees()? {
+        match place {
+            Place::Root => init.given.root_tree = Some(tree),
+            Place::Mount(number) => {
+                if let Some(prepared) = init.given.prepared.get_mut(number as usize) {
+                    *prepared = Some(tree);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// systemd makes a cgroup only around a process that exists. Before anything else happens to it: whose it is decides
 /// whether a user's systemd may move it.
 fn await_scope(init: &mut Init<'_>) -> Result<()> {
@@ -262,6 +283,7 @@ fn mount_all(init: &mut Init<'_>) -> Result<()> {
         namespaces: &init.given.plan.namespaces,
         cgroups: &init.given.cgroup_views,
         prepared: &init.given.prepared,
+        socket: &init.given.socket,
         cut: mount::cut_of(init.given.plan),
         label: init.given.plan.mount_label.as_ref(),
         spent: &init.spent,

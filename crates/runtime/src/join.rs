@@ -279,7 +279,9 @@ impl Attempt<'_> {
                 }
                 Said::Ready => break,
                 Said::Failed(chain) => return Err(Error::Init { chain }),
-                Said::Prepared | Said::Born(..) | Said::Made(_) | Said::Nothing => return Err(self.died()),
+                Said::Prepared | Said::Born(..) | Said::Made(_) | Said::Unmapped(..) | Said::Nothing => {
+                    return Err(self.died());
+                }
             }
         }
         if let Some(path) = self.request.pid_file {

@@ -7,10 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_cgroup::{Cgroup, Doors, systemd};
-use bulkhead_sys::mount::{Reach, is_by_remount, set_attributes};
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{credentials, signal};
-use rustix::io::Errno;
 
 use crate::activation::Passed;
 use crate::birth::{Birth, Cradle};
@@ -29,15 +27,15 @@ use crate::limits;
 use crate::log::Log;
 use crate::notify::{Manager, Proxy};
 use crate::plan::ending::Ending;
-use crate::plan::mounts::IdMap;
 use crate::plan::namespaces::host_id;
 use crate::plan::rdt::Rdt;
 use crate::plan::{OVERLAY_ANNOTATION, Plan};
 use crate::resctrl::{self, Tree};
 use crate::rootfs::Entry;
+use crate::sources::{self, Opened};
 use crate::state::{ProcessId, State, StateDir};
 use crate::watch::Watch;
-use crate::{deliver, device, gate, mount, net_device, notify, overlay, relay};
+use crate::{deliver, device, gate, net_device, notify, relay};
 
 /// What a caller wants of a new container.
 #[derive(Debug)]
@@ -404,6 +402,7 @@ impl Attempt<'_> {
         let joiner = self.cgroup.as_ref().map(|cgroup| cgroup.joiner(doors)).transpose()?;
         let gate = (self.request.start == Start::AtGate).then(|| gate::build(&self.dir)).transpose()?;
         let with_host_rights = in_user_namespace && rights == Rights::Privileged;
+        let opened = Opened::of(plan, rights == Rights::Privileged);
         let mut birth = Birth::of_container(plan, rights)?;
         let cgroup_views = cgroup_plan::views(plan, cgroup, self.cgroup.as_ref());
         let inheritance = Inheritance {
@@ -415,12 +414,13 @@ impl Attempt<'_> {
             awaits_scope: cgroup.is_some_and(CgroupPlan::is_for_systemd),
             cgroup_views,
             joins: std::mem::take(&mut birth.joins),
-            prepared: prepare_mounts(plan, with_host_rights)?,
+            prepared: sources::prepare(plan, opened)?,
+            borrows: opened == Opened::InNewNamespace,
             nodes: match plan.maps() {
                 Some(maps) if with_host_rights => device::prepare(&plan.devices, maps)?,
                 _ => None,
             },
-            root_tree: prepare_root(plan, with_host_rights)?,
+            root_tree: sources::prepare_root(plan, opened)?,
             document,
             passed: self.request.passed,
             entry: self.request.entry,
@@ -447,6 +447,11 @@ impl Attempt<'_> {
         if self.plan.maps().is_some() || !self.plan.net_devices.is_empty() {
             parent.proceed()?;
         }
+        if let Some(child) = &self.child
+            && Opened::of(self.plan, rights == Rights::Privileged) == Opened::InNewNamespace
+        {
+            sources::lend(self.plan, child, parent, self.log)?;
+        }
         let mut master = None;
         loop {
             match parent.hear(self.request.watch)? {
@@ -465,6 +470,10 @@ impl Attempt<'_> {
                 Said::Listener(listener) => {
                     self.log.debug("its filter asks an agent");
                     self.deliver_listener(&listener, pid, state)?;
+                    parent.proceed()?;
+                }
+                Said::Unmapped(number, tree) => {
+                    sources::map_for_child(self.plan, &tree, number)?;
                     parent.proceed()?;
                 }
                 Said::Ready => break,
@@ -621,69 +630,4 @@ impl Attempt<'_> {
             Err(error) => self.log.warn(crate::error::chain(&error).join(": ")),
         }
     }
-}
-
-/// Sources that need the host's rights, opened before the child loses sight of them.
-fn prepare_mounts(plan: &Plan, with_host_rights: bool) -> Result<Vec<Option<OwnedFd>>> {
-    use crate::plan::mounts::{Mount, Source};
-    let prepare = |mount: &Mount| match &mount.source {
-        Source::Bind { path, reach, idmap } if with_host_rights || idmap.is_some() => {
-            let tree = match idmap {
-                None => open_early(path, *reach)?,
-                // Only here can its ids be mapped.
-                Some(_) => Some(mount::open_source(path, *reach)?),
-            };
-            if let Some(tree) = &tree {
-                cut_off(plan, tree)?;
-                idmap.iter().try_for_each(|IdMap { by, reach }| {
-                    idmap::map_tree(tree, idmap::namespace_of(by)?.as_fd(), *reach, path)
-                })?;
-            }
-            Ok(tree)
-        }
-        // The container's process opens it, and here is only what maps its ids.
-        Source::Inside { idmap: Some(idmap), .. } => idmap::namespace_of(&idmap.by).map(Some),
-        _ => Ok(None),
-    };
-    let mounts = plan.mounts.iter().enumerate();
-    mounts
-        .map(|(index, mount)| prepare(mount).map_err(|error: Error| error.at(&format!("/mounts/{index}"))))
-        .collect()
-}
-
-/// Opens a source in the runtime's mount namespace. That may belong to somebody else, as where the runtime is root only
-/// in a user namespace; then the container's process opens the source in its own.
-fn open_early(path: &Path, reach: Reach) -> Result<Option<OwnedFd>> {
-    match mount::open_source(path, reach) {
-        Err(Error::System { source, .. }) if source.errno() == Errno::PERM => Ok(None),
-        other => other.map(Some),
-    }
-}
-
-/// Makes a tree of the runtime's mount namespace what a copy of it would be in the container's. Where the kernel changes
-/// attached mounts only, the container's process does that once it has attached it.
-fn cut_off(plan: &Plan, tree: &OwnedFd) -> Result<()> {
-    match mount::cut_off(tree.as_fd(), mount::cut_of(plan), set_attributes) {
-        Err(_) if is_by_remount() => Ok(()),
-        other => other,
-    }
-}
-
-fn prepare_root(plan: &Plan, with_host_rights: bool) -> Result<Option<OwnedFd>> {
-    if !with_host_rights {
-        return Ok(None);
-    }
-    if let (Some(overlay), Some(by)) = (&plan.root.overlay, &plan.root.layers) {
-        return overlay::mount_mapped(overlay, by, &plan.root.path).map(Some);
-    }
-    if let Some(overlay) = &plan.root.overlay {
-        // A user namespace may mount one itself only since Linux 5.11.
-        return match overlay::mount(overlay, overlay::Attributes::Trusted)? {
-            None => overlay::mount_joined(overlay, overlay::Attributes::Trusted),
-            tree => Ok(tree),
-        };
-    }
-    let tree = open_early(&plan.root.path, Reach::Tree)?;
-    tree.iter().try_for_each(|tree| cut_off(plan, tree))?;
-    Ok(tree)
 }

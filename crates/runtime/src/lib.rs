@@ -49,6 +49,7 @@ pub mod root;
 pub mod rootfs;
 pub mod shield;
 pub mod signal;
+mod sources;
 mod spent;
 pub mod state;
 mod target;

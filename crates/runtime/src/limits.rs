@@ -78,7 +78,16 @@ pub(crate) fn forget_affinity() {
 /// EPERM without CAP_SYS_NICE for real-time policies, EINVAL where the kernel cannot.
 pub(crate) fn apply(process: &Process) -> Result<()> {
     if let Some(attributes) = process.scheduler {
-        schedule::set_scheduler(attributes).doing(|| "set /process/scheduler")?;
+        schedule::set_scheduler(attributes).map_err(|source| {
+            let why = match source.errno() {
+                // runc's words, which it has where a cpuset is configured too.
+                Errno::PERM if attributes.policy == schedule::DEADLINE => {
+                    ": it needs CAP_SYS_NICE, and all CPUs: process scheduler can't be used together with AllowedCPUs"
+                }
+                _ => "",
+            };
+            Error::System { doing: format!("set /process/scheduler{why}"), source }
+        })?;
     }
     if let Some((class, level)) = process.io_priority {
         schedule::set_io_priority(class, level).doing(|| "set /process/ioPriority")?;

@@ -18,7 +18,7 @@ use crate::plan::mounts::{Mount, Source};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::{MountLabel, Plan};
 use crate::spent::Spent;
-use crate::{copy_up, target};
+use crate::{copy_up, handshake, target};
 
 /// Longest value that fsconfig(2) takes.
 pub(crate) const LONGEST_VALUE: usize = 255;
@@ -35,6 +35,8 @@ pub(crate) struct Context<'a> {
     pub cgroups: &'a [View],
     /// Detached trees that the parent opened with the host's rights, by index of the mount.
     pub prepared: &'a [Option<OwnedFd>],
+    /// The parent, who maps ids for a user namespace.
+    pub socket: &'a handshake::Child,
     /// How these are cut off from the host's.
     pub cut: Option<Propagation>,
     /// The SELinux context of mounts.
@@ -59,10 +61,12 @@ fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<
         }
         Source::Inside { path, reach, idmap } => {
             let tree = open_inside(context.root, path, *reach)?;
-            if let (Some(idmap), Some(mapping)) =
-                (idmap, context.prepared.get(index).and_then(Option::as_ref))
-            {
-                crate::idmap::map_tree(&tree, mapping.as_fd(), idmap.reach, path)?;
+            match (idmap, context.prepared.get(index).and_then(Option::as_ref)) {
+                (None, _) => {}
+                (Some(idmap), Some(mapping)) => {
+                    crate::idmap::map_tree(&tree, mapping.as_fd(), idmap.reach, path)?;
+                }
+                (Some(_), None) => context.socket.unmapped(index as u32, tree.as_fd())?,
             }
             let done = bind(context, mount, path, *reach, Some(tree.as_fd())).map(|()| None);
             context.spent.take(tree);
@@ -201,7 +205,14 @@ fn bind(
 
 /// Changes attributes and propagation of a mount.
 pub(crate) fn change(tree: BorrowedFd<'_>, mount: &Mount, set: Set) -> Result<()> {
-    alter(tree, mount, mount.attributes, Reach::Mount, set)?;
+    let Change { set: added, clear } = mount.attributes;
+    let wanted = Change { set: added, clear: clear | mount.yielding };
+    match alter(tree, mount, wanted, Reach::Mount, set) {
+        Err(Error::System { source, .. }) if source.errno() == Errno::PERM && mount.yielding != 0 => {
+            alter(tree, mount, mount.attributes, Reach::Mount, set)?;
+        }
+        other => other?,
+    }
     settle(tree, mount, set)
 }
 
@@ -386,6 +397,7 @@ fn bind_instead(context: &Context<'_>, mount: &Mount, host: &Path) -> Result<Opt
         destination: mount.destination.clone(),
         source: Source::Existing { options: Vec::new(), flags: Vec::new() },
         attributes: Change::default(),
+        yielding: 0,
         // Only what is set: what the host has set stays.
         recursive: Change { set: mount.attributes.set & !attribute::ATIME, clear: 0 },
         propagation: mount.propagation.clone(),

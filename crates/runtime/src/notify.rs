@@ -88,6 +88,7 @@ pub fn add_to(plan: &mut Plan, state_directory: &Path) {
         destination: MOUNT_POINT.into(),
         source: Source::Bind { path: state_directory.join(NOTIFY), reach: Reach::Mount, idmap: None },
         attributes,
+        yielding: 0,
         recursive: mount_options::Change::default(),
         propagation: Vec::new(),
     });

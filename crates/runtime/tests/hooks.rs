@@ -116,6 +116,22 @@ fn hooks_run_in_the_namespaces_of_their_kind() {
 }
 
 #[test]
+fn a_filter_holds_for_the_hooks_of_the_start() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let filter = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL" }],
+    });
+    let core = json!([{ "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }]);
+    let bundle = sandbox.bundle("filtered").args(["true"]).seccomp(filter);
+    let bundle = bundle.hook("startContainer", "/bin/mkdir", &["mkdir", "/dev/shm/x"]);
+    let bundle = bundle.edit(|config| config["process"]["rlimits"] = core);
+    let words = "startContainer";
+    sandbox.run(&bundle).output().exits_with(1).complains(words).complains("signal: bad system call");
+}
+
+#[test]
 fn the_root_is_entered_between_the_hooks_of_the_container() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();

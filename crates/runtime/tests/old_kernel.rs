@@ -186,7 +186,7 @@ fn attributes_of_the_source_are_kept_and_cleared() {
     );
     same_mounts(root, &tight, |sandbox| {
         let source = sandbox.directory().join("tree");
-        let clear = ["rw", "suid", "dev", "exec", "atime", "diratime", "symfollow"];
+        let clear = ["rw", "suid", "dev", "exec", "relatime", "symfollow"];
         let clear_all = ["rrw", "rsuid", "rdev", "rexec", "ratime", "rdiratime", "rsymfollow"];
         sandbox
             .bundle("c")

@@ -423,6 +423,16 @@ fn the_scheduler_is_set() {
     assert_eq!(stat(&sandbox.run(&bundle).output().succeeds(), 41), "5");
 }
 
+#[test]
+fn a_deadline_and_a_cpuset_do_not_go_together_and_the_error_says_so() {
+    requires!(is_root(), "needs root");
+    let sandbox = sandbox();
+    let bundle = sandbox.bundle("c").resources(json!({ "cpu": { "cpus": "0" } }));
+    let bundle = with(bundle.args(["true"]), "scheduler", deadline(42_000, 1_000_000, 1_000_000));
+    let words = "process scheduler can't be used together with AllowedCPUs";
+    sandbox.run(&bundle).output().exits_with(1).complains(words);
+}
+
 fn deadline(runtime: u64, deadline: u64, period: u64) -> Value {
     json!({ "policy": "SCHED_DEADLINE", "runtime": runtime, "deadline": deadline, "period": period })
 }

@@ -24,6 +24,9 @@ pub struct Attributes {
     pub period: u64,
 }
 
+/// The policy number of SCHED_DEADLINE, for which a thread must be allowed on all CPUs.
+pub const DEADLINE: u32 = 6;
+
 /// Sets policy and parameters of the calling thread.
 ///
 /// # Errors

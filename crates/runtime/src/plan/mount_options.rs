@@ -11,6 +11,10 @@ pub struct Options {
     pub remount: bool,
     /// Attributes of the mount itself.
     pub attributes: Change,
+    /// Whether any word was one of mount(2)'s flags.
+    is_flagged: bool,
+    /// The access-time setting that was chosen, rather than that another was taken back.
+    atime: Option<u64>,
     /// Attributes of the mount and all below it.
     pub recursive: Change,
     /// Propagation, in the order given.
@@ -52,13 +56,50 @@ impl Change {
     }
 }
 
+impl Options {
+    fn flag(&mut self, effect: &Effect) {
+        match *effect {
+            Effect::Propagate(..) | Effect::Nothing => return,
+            Effect::Atime(value) => self.atime = Some(value),
+            Effect::AtimeBack(_, value) => self.atime = self.atime.filter(|chosen| *chosen != value),
+            Effect::Set(_) | Effect::Clear(_) | Effect::Filesystem(_) | Effect::Unseen => {}
+        }
+        self.is_flagged = true;
+    }
+
+    /// What the mount becomes if it is a bind mount, and which bits are cleared besides where no lock forbids that.
+    ///
+    /// As under runc: with no flag it stays what its source is; with one it has what the flags say, and nothing else of
+    /// its source but the access times, which only another choice of them changes. In a user namespace attributes of the
+    /// host are locked: what was not named stays then, and what was named fails.
+    pub fn bound(&self) -> (Change, u64) {
+        if !self.is_flagged {
+            return (Change::default(), 0);
+        }
+        let mut set = self.attributes.set & !attribute::ATIME;
+        let mut clear = self.attributes.clear & LOCKABLE | attribute::NOSYMFOLLOW & !set;
+        if self.atime.is_some() || set & attribute::NODIRATIME != 0 {
+            clear |= attribute::ATIME | attribute::NODIRATIME & !set;
+            set |= self.atime.unwrap_or(attribute::RELATIME);
+        }
+        (Change { set, clear }, LOCKABLE & !set & !clear)
+    }
+}
+
+/// What a user namespace cannot take back, but for the access times.
+const LOCKABLE: u64 = attribute::RDONLY | attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
+
 /// What one word does.
 enum Effect {
     Set(u64),
     Clear(u64),
     Atime(u64),
+    /// Takes the second setting back, which makes it the first where there was no other before.
+    AtimeBack(u64, u64),
     Propagate(Propagation, Reach),
     Filesystem(&'static str),
+    /// A flag of mount(2) that changes nothing to be seen.
+    Unseen,
     Nothing,
 }
 
@@ -83,6 +124,7 @@ fn apply(parsed: &mut Options, option: &str) {
         "ridmap" => parsed.idmap = Some(Reach::Tree),
         _ => {
             if let Some(effect) = effect(option) {
+                parsed.flag(&effect);
                 perform(
                     &mut parsed.attributes,
                     &mut parsed.propagation,
@@ -114,16 +156,17 @@ fn perform(
     match *effect {
         Effect::Set(bits) => change.set(bits),
         Effect::Clear(bits) => change.clear(bits),
-        Effect::Atime(value) => change.set_atime(value),
+        Effect::Atime(value) | Effect::AtimeBack(value, _) => change.set_atime(value),
         Effect::Propagate(kind, reach) => propagation.push((kind, reach)),
         Effect::Filesystem(flag) => filesystem.push(flag),
-        Effect::Nothing => {}
+        Effect::Unseen | Effect::Nothing => {}
     }
 }
 
 /// The words of mount(8) and of the specification's table (config.md, "Linux mount options").
 fn effect(word: &str) -> Option<Effect> {
-    use Effect::{Atime, Clear, Filesystem, Nothing, Propagate, Set};
+    use Effect::{Atime, AtimeBack, Clear, Filesystem, Nothing, Propagate, Set, Unseen};
+    use attribute::{NOATIME, RELATIME, STRICTATIME};
     Some(match word {
         "private" => Propagate(Propagation::Private, Reach::Mount),
         "rprivate" => Propagate(Propagation::Private, Reach::Tree),
@@ -145,9 +188,12 @@ fn effect(word: &str) -> Option<Effect> {
         "diratime" => Clear(attribute::NODIRATIME),
         "nosymfollow" => Set(attribute::NOSYMFOLLOW),
         "symfollow" => Clear(attribute::NOSYMFOLLOW),
-        "noatime" => Atime(attribute::NOATIME),
-        "relatime" | "atime" | "nostrictatime" => Atime(attribute::RELATIME),
-        "strictatime" | "norelatime" => Atime(attribute::STRICTATIME),
+        "noatime" => Atime(NOATIME),
+        "relatime" => Atime(RELATIME),
+        "strictatime" => Atime(STRICTATIME),
+        "atime" => AtimeBack(RELATIME, NOATIME),
+        "norelatime" => AtimeBack(STRICTATIME, RELATIME),
+        "nostrictatime" => AtimeBack(RELATIME, STRICTATIME),
         "sync" => Filesystem("sync"),
         "dirsync" => Filesystem("dirsync"),
         "lazytime" => Filesystem("lazytime"),
@@ -155,14 +201,17 @@ fn effect(word: &str) -> Option<Effect> {
         "async" => Filesystem("async"),
         "nolazytime" => Filesystem("nolazytime"),
         "nomand" => Filesystem("nomand"),
-        "defaults" | "silent" | "loud" | "iversion" | "noiversion" | "acl" | "noacl" => Nothing,
+        "silent" | "loud" | "iversion" | "noiversion" => Unseen,
+        "defaults" | "acl" | "noacl" => Nothing,
         _ => return None,
     })
 }
 
 /// The words that have a recursive form: attributes only.
 fn recursive_effect(word: &str) -> Option<Effect> {
-    effect(word).filter(|effect| matches!(effect, Effect::Set(_) | Effect::Clear(_) | Effect::Atime(_)))
+    effect(word).filter(|effect| {
+        matches!(effect, Effect::Set(_) | Effect::Clear(_) | Effect::Atime(_) | Effect::AtimeBack(..))
+    })
 }
 
 /// Lists the words that are attributes, propagation or extensions, for the features document.
@@ -263,6 +312,26 @@ mod tests {
     fn relatime_is_not_a_recursive_elatime() {
         assert_eq!(parsed("relatime").attributes, Change { set: 0, clear: attribute::ATIME });
         assert_eq!(parsed("rrelatime").recursive, Change { set: 0, clear: attribute::ATIME });
+    }
+
+    #[test]
+    fn a_bind_mount_with_a_flag_has_those_alone() {
+        use attribute::{ATIME, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
+        let nothing = (Change::default(), 0);
+        assert_eq!(parsed("rbind,rprivate,rro,defaults").bound(), nothing);
+        let change = |set, clear| Change { set, clear };
+        for word in ["async", "atime", "diratime", "silent", "symfollow"] {
+            assert_eq!(parsed(word).bound(), (change(0, NOSYMFOLLOW), LOCKABLE), "{word} is a flag");
+        }
+        assert_eq!(parsed("ro,nosuid").bound(), (change(RDONLY | NOSUID, NOSYMFOLLOW), NODEV | NOEXEC));
+        let named = (change(NODEV, RDONLY | NOSYMFOLLOW), NOSUID | NOEXEC);
+        assert_eq!(parsed("rw,nodev").bound(), named, "what is named is no affair of locks");
+        assert_eq!(parsed("nosymfollow").bound(), (change(NOSYMFOLLOW, 0), LOCKABLE));
+        let times = ATIME | NOSYMFOLLOW;
+        assert_eq!(parsed("noatime").bound().0, change(NOATIME, times | NODIRATIME));
+        assert_eq!(parsed("nodiratime").bound().0, change(NODIRATIME, times), "relatime comes along");
+        assert_eq!(parsed("noatime,atime").bound().0, change(0, NOSYMFOLLOW), "taken back");
+        assert_eq!(parsed("noatime,norelatime").bound().0, change(NOATIME, times | NODIRATIME));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Mount {
     pub source: Source,
     /// Attributes of the mount itself.
     pub attributes: Change,
+    /// Bits that are cleared too, but stay where the host has locked any of them.
+    pub yielding: u64,
     /// Attributes of it and all below it.
     pub recursive: Change,
     /// Propagation, in order.
@@ -199,8 +201,10 @@ fn one(
         }
     }
     let idmap = idmap(mount, &options, namespaces, pointer)?;
-    let (attributes, recursive, propagation) =
-        (options.attributes, options.recursive, options.propagation.clone());
+    let is_bound = kind == "bind" || options.bind.is_some();
+    let (attributes, yielding) =
+        if is_bound && !options.remount { options.bound() } else { (options.attributes, 0) };
+    let (recursive, propagation) = (options.recursive, options.propagation.clone());
     let source = if options.remount {
         // With `bind` only the mount changes, as in mount(2).
         let of_filesystem = options.bind.is_none();
@@ -208,7 +212,7 @@ fn one(
             options: if of_filesystem { options.data } else { Vec::new() },
             flags: if of_filesystem { options.filesystem_flags } else { Vec::new() },
         }
-    } else if kind == "bind" || options.bind.is_some() {
+    } else if is_bound {
         let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
             return Err(Error::invalid(format!("{pointer}/source"), "a bind mount needs a source"));
         };
@@ -235,7 +239,7 @@ fn one(
         owners_are_mapped(&options, namespaces, pointer)?;
         filesystem(kind, mount, options, pointer)?
     };
-    Ok(Mount { destination, source, attributes, recursive, propagation })
+    Ok(Mount { destination, source, attributes, yielding, recursive, propagation })
 }
 
 /// Refuses a file system for somebody whom the container's user namespace does not have: the kernel would only say that

@@ -332,7 +332,7 @@ fn scheduler(scheduler: &Scheduler) -> Result<schedule::Attributes> {
         SchedulerPolicy::Batch => 3,
         SchedulerPolicy::Iso => 4,
         SchedulerPolicy::Idle => 5,
-        SchedulerPolicy::Deadline => 6,
+        SchedulerPolicy::Deadline => schedule::DEADLINE,
     };
     let real_time = matches!(scheduler.policy, SchedulerPolicy::Fifo | SchedulerPolicy::RoundRobin);
     let pointer = "/process/scheduler/priority";

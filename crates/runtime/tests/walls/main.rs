@@ -18,6 +18,7 @@ mod fds;
 mod id;
 mod image;
 mod join;
+mod locked;
 mod mask;
 mod outside;
 mod passwd;
