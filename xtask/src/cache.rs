@@ -41,6 +41,15 @@ pub(crate) fn lock(name: &str) -> Result<File> {
     Ok(file)
 }
 
+/// Waits until no other process holds the lock of this name alone; others may hold it in the same way.
+pub(crate) fn share(name: &str) -> Result<File> {
+    let path = directory()?.join(format!("{name}.lock"));
+    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::LockShared)
+        .with_context(|| format!("lock {}", path.display()))?;
+    Ok(file)
+}
+
 /// The directory `name` of the cache, made by `make` when missing.
 ///
 /// `make` works in a directory beside it that takes the name only when everything succeeded, so what is there

@@ -11,6 +11,7 @@
 //!
 //! A suite is a row of [`suite::SUITES`]; nothing else knows their names.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,7 +21,7 @@ use lexopt::{Arg, Parser, ValueExt as _};
 use self::place::Place;
 use self::record::Record;
 use self::subject::Kind;
-use self::suite::{Run, Suite};
+use self::suite::{Prepared, Run, Suite};
 use crate::packages::{self, Consent};
 use crate::{cache, interrupt};
 
@@ -55,6 +56,8 @@ struct Arguments {
     consent: Consent,
     /// On its ground already, with this file as its task.
     inside: Option<PathBuf>,
+    /// To clean up after the command that started it.
+    sweep: bool,
 }
 
 /// Runs suites and tells what became of their tests; fails when ours fails where it should not.
@@ -63,6 +66,9 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     ensure!(rustix::process::geteuid().is_root(), "the suites make containers with limits, which needs root");
     if let Some(task) = &arguments.inside {
         return ground::inside(task);
+    }
+    if arguments.sweep {
+        return ground::sweep().map(|()| ExitCode::SUCCESS);
     }
     let suites = chosen(&arguments.suites)?;
     packages::ensure_for_conformance(arguments.consent)?;
@@ -84,24 +90,35 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
 
 /// Runs one suite against every subject, and returns the tests that only ours fails.
 fn judge(suite: &'static Suite, arguments: &Arguments) -> Result<Vec<String>> {
-    let _lock = cache::lock("conformance")?;
-    if arguments.refresh {
-        cache::remove(&cache::directory()?.join(suite.place()))?;
-    }
-    let prepared = (suite.prepare)().with_context(|| format!("prepare {}", suite.name))?;
+    let (prepared, _use) = prepare(suite, arguments.refresh)?;
     let mut records = Vec::new();
     for subject in subject::all(&arguments.kinds)? {
         println!("{} {}: {}", suite.title, prepared.version, subject.name);
         let run = Run::new(suite, &prepared, &subject, arguments.place, arguments.filter.clone());
         let record = Record::new(&run, &subject, ground::on(&run)?);
         record.print();
-        // What a filter leaves out would be missing in the table.
-        if arguments.filter.is_none() {
-            record.save()?;
+        match arguments.filter {
+            None => record.save()?,
+            // What a filter leaves out would be missing in the table.
+            Some(_) => record.amend(suite)?,
         }
         records.push(record);
     }
     Ok(record::unexcused(suite, &records))
+}
+
+/// Makes the suite ready, and keeps it so while the lock is held: grounds have nothing in common, so several runs may
+/// use a suite at once.
+fn prepare(suite: &'static Suite, anew: bool) -> Result<(Prepared, File)> {
+    const IN_USE: &str = "conformance-in-use";
+    let _lock = cache::lock("conformance")?;
+    if anew {
+        let _alone = cache::lock(IN_USE)?;
+        cache::remove(&cache::directory()?.join(suite.place()))?;
+    }
+    let in_use = cache::share(IN_USE)?;
+    let prepared = (suite.prepare)().with_context(|| format!("prepare {}", suite.name))?;
+    Ok((prepared, in_use))
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Suite>> {
@@ -126,6 +143,7 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
         refresh: false,
         consent: Consent::Ask,
         inside: None,
+        sweep: false,
     };
     while let Some(argument) = parser.next()? {
         match argument {
@@ -144,6 +162,7 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
             Arg::Long("write") => arguments.write = true,
             Arg::Long("refresh") => arguments.refresh = true,
             Arg::Long("yes") | Arg::Short('y') => arguments.consent = Consent::Given,
+            Arg::Long("sweep") => arguments.sweep = true,
             Arg::Long("inside") => arguments.inside = Some(parser.value()?.into()),
             Arg::Value(suite) => arguments.suites.push(suite.string()?),
             other => return Err(other.unexpected()).context(USAGE),

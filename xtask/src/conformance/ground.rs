@@ -3,7 +3,7 @@
 //! Suites use the same names of cgroups in every run, leave processes and frozen cgroups behind, and some mount where
 //! they please. So each run gets a cgroup in every hierarchy of the machine and is made to take it for the root, by a
 //! cgroup namespace and fresh mounts of the hierarchies; a mount namespace; and a pid namespace, which ends all its
-//! processes. What is left of the cgroups is removed by us, or by the next run when we were killed.
+//! processes. What is left of the cgroups is removed by us, or when we were killed by a process that waits for that.
 //!
 //! ```text
 //!   on      makes the cgroups, starts:  sh (joins them) ─► setpriv ─► unshare ─► xtask conformance --inside TASK
@@ -14,8 +14,9 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -56,8 +57,14 @@ const PATIENCE: usize = 500;
 /// Microseconds of each second that processes of the ground may run at real-time priority; tests want five of eight.
 const REAL_TIME: &str = "700000";
 
+/// How often it is looked whether a maker is gone for good, 10 ms apart.
+const LOOKS: usize = 1000;
+
 /// Joins the cgroups in `$1`, one a line, and becomes the rest of its arguments.
 const JOIN: &str = "for cgroup in $1; do echo 0 > \"$cgroup/cgroup.procs\" || exit; done; shift; exec \"$@\"";
+
+/// The first process of the pid namespace: it reaps what the suite leaves behind, and ends as the suite does.
+const REAP: &str = "\"$@\" & wait $!";
 
 /// A hierarchy of cgroups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +78,11 @@ struct Hierarchy {
 struct Ground {
     claim: Claim,
     cgroups: Vec<PathBuf>,
+    sweeper: Sweeper,
 }
+
+/// A process that outlives this one if that is killed, and removes what it made.
+struct Sweeper(Child);
 
 /// Makes a ground, runs the suite on it, and returns what the system is and what became of the tests.
 pub(super) fn on(run: &Run) -> Result<(String, Vec<Case>)> {
@@ -89,12 +100,12 @@ fn on_host(run: &Run) -> Result<(String, Vec<Case>)> {
     let mut command = Command::new("sh");
     command.args(["-euc", JOIN, "sh", &cgroups.join("\n"), "setpriv", "--pdeathsig", "KILL"]);
     command.args(["unshare", "--cgroup", "--mount", "--propagation", "private"]);
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(program()?);
-    listen(command.args(["conformance", "--inside"]).arg(task))
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", REAP, "sh"]);
+    listen(command.arg(program()?).args(["conformance", "--inside"]).arg(task))
 }
 
 fn in_guest(run: &Run, guest: &str) -> Result<(String, Vec<Case>)> {
-    let ground = Ground { claim: Claim::make(&std::env::temp_dir(), PREFIX)?, cgroups: Vec::new() };
+    let ground = Ground::claimed()?;
     let task = describe(run, ground.claim.path(), Path::new(GUEST_SCRATCH))?;
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM"]).arg(program()?).args(["vm", guest, "--timeout", GUEST_LIMIT]);
@@ -196,9 +207,15 @@ fn describe(run: &Run, place: &Path, scratch: &Path) -> Result<PathBuf> {
 }
 
 impl Ground {
-    fn make() -> Result<Self> {
+    /// A directory without cgroups.
+    fn claimed() -> Result<Self> {
+        let sweeper = Sweeper::start()?;
         let claim = Claim::make(&std::env::temp_dir(), PREFIX)?;
-        let mut ground = Self { claim, cgroups: Vec::new() };
+        Ok(Self { claim, cgroups: Vec::new(), sweeper })
+    }
+
+    fn make() -> Result<Self> {
+        let mut ground = Self::claimed()?;
         for hierarchy in hierarchies(&mounts()?) {
             ensure!(
                 hierarchy.place != Path::new(CGROUPS),
@@ -227,7 +244,40 @@ impl Drop for Ground {
         if let Err(error) = cache::remove(self.claim.path()) {
             eprintln!("{error:#}");
         }
+        self.sweeper.dismiss();
     }
+}
+
+impl Sweeper {
+    fn start() -> Result<Self> {
+        let mut command = Command::new(program()?);
+        // Not in a group that a terminal's signals reach.
+        command.args(["conformance", "--sweep"]).stdin(Stdio::piped()).process_group(0);
+        command.spawn().map(Self).context("start what cleans up")
+    }
+
+    /// Its input ends, and it finds nothing.
+    fn dismiss(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for the end of its maker, and removes what that left.
+pub(super) fn sweep() -> Result<()> {
+    let maker = rustix::process::getppid();
+    // Whatever it says: the end of the input is the end of the maker.
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    let is_there = || maker.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
+    let left = || rustix::process::getppid() != maker;
+    for _ in 0..LOOKS {
+        // Dismissed by a maker that lives on, or one that is not even a zombie any more.
+        if !left() || !is_there() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    remove_abandoned()
 }
 
 /// Gives a new cgroup what the root has and others lack: CPUs and memory on v1, and real time, of which the root keeps

@@ -84,6 +84,29 @@ impl Record {
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))
     }
 
+    /// Puts its cases in the place of those in the kept record of a whole run, if there is one of the same suite, system
+    /// and subject.
+    pub(super) fn amend(&self, suite: &Suite) -> Result<()> {
+        let Some(mut kept) = Self::load(suite, self.kind, self.place)?.filter(|kept| kept.is_like(self))
+        else {
+            return Ok(());
+        };
+        kept.replace(&self.cases);
+        kept.save()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.version, &self.system, &self.subject) == (&other.version, &other.system, &other.subject)
+    }
+
+    fn replace(&mut self, cases: &[Case]) {
+        for case in &mut self.cases {
+            if let Some(newer) = cases.iter().find(|newer| newer.name == case.name) {
+                case.verdict = newer.verdict.clone();
+            }
+        }
+    }
+
     /// The kept one, if there is any.
     pub(super) fn load(suite: &Suite, kind: Kind, place: Place) -> Result<Option<Self>> {
         let file = directory()?.join(file(suite.name, kind, place));
@@ -120,4 +143,34 @@ pub(super) fn unexcused(suite: &Suite, records: &[Record]) -> Vec<String> {
         }
     }
     Vec::from_iter(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_run_of_some_tests_replaces_their_verdicts() {
+        let case = |name: &str, verdict| Case { name: name.to_owned(), verdict };
+        let failed = || Verdict::Failed(String::new());
+        let mut record = Record {
+            suite: "runc".to_owned(),
+            version: "1".to_owned(),
+            kind: Kind::Bulkrun,
+            place: Place::Host,
+            system: "Linux".to_owned(),
+            subject: "bulkrun".to_owned(),
+            cases: vec![case("a", failed()), case("b", failed()), case("c", Verdict::Passed)],
+        };
+        record.replace(&[case("a", Verdict::Passed), case("new", Verdict::Passed)]);
+        assert_eq!(
+            record.cases,
+            [case("a", Verdict::Passed), case("b", failed()), case("c", Verdict::Passed)]
+        );
+        let other = Record { system: "another Linux".to_owned(), ..record.clone() };
+        assert!(
+            record.is_like(&record) && !record.is_like(&other),
+            "only of the same run is anything replaced"
+        );
+    }
 }

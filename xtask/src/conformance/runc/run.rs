@@ -1,23 +1,27 @@
 //! Runs the suite's files one by one and reads what bats says, in the Test Anything Protocol.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::super::case::{Case, Verdict};
 use super::super::place::Place;
 use super::super::suite::Run;
 use super::{tests, tools};
 
-/// After how many seconds bats ends a test.
+/// After how many seconds without a result a test is given up. bats has a limit of its own, but keeps it by a job of the
+/// test's shell, and then a test that waits for all its jobs waits for that.
 const TEST_LIMIT: u32 = 120;
 
-/// After how many seconds a whole file is ended; the longest takes a quarter of it.
-const FILE_LIMIT: u32 = 900;
+/// After how many seconds bats is ended, should it not end when its terminal goes.
+const FILE_LIMIT: u32 = 3600;
 
 /// How much slower an emulated machine may be.
 const EMULATED: u32 = 10;
@@ -46,29 +50,55 @@ fn file(run: &Run, path: &Path, tell: &mut dyn FnMut(Case)) -> Result<()> {
         return Ok(());
     }
     println!("{subject}");
-    let mut child = bats(run, path, &wanted)?.spawn().context("start script")?;
-    let input = child.stdin.take();
-    let output = BufReader::new(child.stdout.take().context("read bats")?);
-    read(output, |name, verdict| {
-        wanted.retain(|other| *other != name);
-        tell(Case { name: full(name), verdict });
-    })?;
-    drop(input);
-    let status = child.wait().context("wait for script")?;
-    for name in wanted {
-        let verdict = Verdict::Failed(format!("bats ended without a word about it: {status}"));
-        tell(Case { name: full(name), verdict });
+    // A test that does not end takes those after it along, so that these get another bats.
+    while !wanted.is_empty() {
+        let status = some(run, path, &wanted.clone(), |name, verdict| {
+            wanted.retain(|other| *other != name);
+            tell(Case { name: full(name), verdict });
+        })?;
+        if !wanted.is_empty() {
+            let verdict = Verdict::Failed(format!("bats did not say what became of it: {status}"));
+            tell(Case { name: full(wanted.remove(0)), verdict });
+        }
     }
     Ok(())
 }
 
+/// Runs tests of a file until all are done or one does not end.
+fn some(run: &Run, path: &Path, names: &[&str], tell: impl FnMut(&str, Verdict)) -> Result<ExitStatus> {
+    let mut child = bats(run, path, names)?.spawn().context("start script")?;
+    let input = child.stdin.take();
+    let output = child.stdout.take().context("read bats")?;
+    let limit = Duration::from_secs(u64::from(TEST_LIMIT * slowness(run)));
+    read(BufReader::new(Impatient { output, limit }), tell)?;
+    drop(input);
+    // It has ended, or is to end.
+    let _ = child.kill();
+    child.wait().context("wait for script")
+}
+
+/// Output that counts as ended when nothing comes for a time.
+struct Impatient<T> {
+    output: T,
+    limit: Duration,
+}
+
+impl<T: Read + AsFd> Read for Impatient<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let limit = Timespec::try_from(self.limit).map_err(std::io::Error::other)?;
+        match rustix::event::poll(&mut [PollFd::new(&self.output, PollFlags::IN)], Some(&limit))? {
+            0 => Ok(0),
+            _ => self.output.read(buffer),
+        }
+    }
+}
+
 /// bats at a terminal: tests attach it, and read from it without end.
 fn bats(run: &Run, file: &Path, wanted: &[&str]) -> Result<Command> {
-    let slowness = if run.place == Place::Host { 1 } else { EMULATED };
     let names = Vec::from_iter(wanted.iter().map(|name| literally(name))).join("|");
     let words = [
         "exec".to_owned(),
-        format!("timeout --kill-after=5 {}", FILE_LIMIT * slowness),
+        format!("timeout --kill-after=5 {}", FILE_LIMIT * slowness(run)),
         quoted(&tools()?.join("usr/bin/bats").display().to_string()),
         format!("--tap --filter {}", quoted(&format!("^({names})$"))),
         quoted(&file.display().to_string()),
@@ -78,12 +108,15 @@ fn bats(run: &Run, file: &Path, wanted: &[&str]) -> Result<Command> {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", tools()?.join("usr/bin").display()));
     command.env("RUNC", run.scratch.join("bin/runc")).env("TMPDIR", run.scratch.join("tmp"));
-    command.env("BATS_TEST_TIMEOUT", (TEST_LIMIT * slowness).to_string());
     if run.place == Place::Systemd {
         command.env("RUNC_USE_SYSTEMD", "1");
     }
     command.current_dir(&run.scratch).stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok(command)
+}
+
+fn slowness(run: &Run) -> u32 {
+    if run.place == Place::Host { 1 } else { EMULATED }
 }
 
 /// The names of the tests in a file.
@@ -128,7 +161,6 @@ fn read(output: impl BufRead, mut tell: impl FnMut(&str, Verdict)) -> Result<()>
                 None => tell(name, Verdict::Passed),
             },
             (Some(name), None) => {
-                let name = name.split(" # timeout").next().unwrap_or(name);
                 failed = Some((name.to_owned(), String::new()));
             }
             (None, _) => {
@@ -153,6 +185,8 @@ fn result<'a>(line: &'a str, word: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -171,6 +205,21 @@ mod tests {
                 ("last".to_owned(), Verdict::Passed),
             ]
         );
+    }
+
+    #[test]
+    fn silence_ends_the_output() {
+        let (output, input) = std::io::pipe().unwrap();
+        (&input).write_all(b"ok 1 first\n").unwrap();
+        let mut found = Vec::new();
+        let output = Impatient { output, limit: Duration::from_millis(50) };
+        read(BufReader::new(output), |name, _| found.push(name.to_owned())).unwrap();
+        assert_eq!(
+            found,
+            ["first"],
+            "what came before is read, and nothing is waited for that does not come"
+        );
+        drop(input);
     }
 
     #[test]
