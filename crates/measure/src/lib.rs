@@ -1,6 +1,11 @@
-//! Statistics for honest comparisons of platforms.
+//! The three axioms of virtualisation as numbers, for any platform on the host.
 //!
-//! Nothing in here measures or starts anything; it plans in which order to measure, and says what the numbers
-//! allow to claim.
+//! The life of a measurement: a [`plan::Plan`] says what is to be done; a [`session`] does it turn by turn through a
+//! [`session::Executor`] and writes each [`record::Turn`] into a journal; [`results::Results`] gathers a journal into
+//! [`stats::Experiment`]s, from which everything that is claimed follows.
 
+pub mod plan;
+pub mod record;
+pub mod results;
+pub mod session;
 pub mod stats;

@@ -1,0 +1,97 @@
+//! What is to be measured: tasks, the quantities that each gives, and how often.
+
+use serde::{Deserialize, Serialize};
+
+/// The second name under which the bare process takes part, so that every task carries its own A/A test.
+pub const AGAIN: &str = "bare again";
+
+/// The platform that the others are compared with.
+pub const BARE: &str = "bare";
+
+/// One of the three axioms (docs/measure.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Axis {
+    /// How much of the host's kernel runs on behalf of the application.
+    Isolation,
+    /// What one sandbox can do to another.
+    Noninterference,
+    /// What the wall costs.
+    Performance,
+}
+
+/// Which direction of a quantity is the good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Better {
+    /// Times, sizes, counts of calls.
+    Less,
+    /// Rates and shares.
+    More,
+}
+
+/// One number that a task gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantity {
+    /// Unique within its task: `first byte`.
+    pub name: String,
+    /// As it is printed behind the number: `ms`, `KiB`, `1/s`; empty for a share or a count.
+    pub unit: String,
+    /// The good direction.
+    pub better: Better,
+    /// Whether the run goes on until the comparison with [`BARE`] is decided.
+    pub decides: bool,
+}
+
+/// Something that is done once for each platform in each block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Unique within the plan: `boot`, `cpu beside fork bomb, limits`.
+    pub name: String,
+    /// The axiom that it belongs to.
+    pub axis: Axis,
+    /// One sentence for the report: what is done, and what the numbers mean.
+    pub says: String,
+    /// What it gives.
+    pub quantities: Vec<Quantity>,
+    /// Blocks that are measured in any case, while the budget lasts.
+    pub least: usize,
+    /// Blocks after which the task ends, decided or not.
+    pub most: usize,
+}
+
+/// Everything that one run is to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// In the order of the report; [`BARE`] first.
+    pub platforms: Vec<String>,
+    /// In the order in which a block goes through them.
+    pub tasks: Vec<Task>,
+    /// Seeds the orders and the intervals.
+    pub seed: u64,
+}
+
+impl Quantity {
+    /// A quantity of which less is better, and which must be decided.
+    pub fn less(name: &str, unit: &str) -> Self {
+        Self { name: name.to_owned(), unit: unit.to_owned(), better: Better::Less, decides: true }
+    }
+
+    /// A quantity of which more is better, and which must be decided.
+    pub fn more(name: &str, unit: &str) -> Self {
+        Self { better: Better::More, ..Self::less(name, unit) }
+    }
+
+    /// The same, for the record only.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        Self { decides: false, ..self }
+    }
+}
+
+impl Plan {
+    /// The task of this name.
+    pub fn task(&self, name: &str) -> Option<&Task> {
+        self.tasks.iter().find(|task| task.name == name)
+    }
+}

@@ -1,0 +1,179 @@
+//! What a run leaves: a journal of JSON lines, from which every report is made again at any time.
+//!
+//! A session begins with a [`Line::Run`], which says what is measured, where and with what. Each [`Line::Turn`] is one
+//! task on one platform in one block, written when it has ended: what was interrupted is not there, and is done when
+//! the run is resumed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Plan;
+use crate::stats::{Amount, Failure, Outcome};
+
+mod journal;
+
+pub use journal::{Journal, JournalError, read};
+
+/// The version of the journal's form. A reader refuses a higher one.
+pub const VERSION: u32 = 1;
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Line {
+    /// A session begins.
+    Run(Run),
+    /// A task was done once on one platform.
+    Turn(Turn),
+    /// The session ended.
+    End(End),
+}
+
+/// What a session measures, where and with what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// What was to be done.
+    pub plan: Plan,
+    /// Facts about the machine by name, in the words of the report: kernel, mitigations, cgroup mode, processors.
+    pub environment: BTreeMap<String, String>,
+    /// What was measured, in the plan's order.
+    pub platforms: Vec<Measured>,
+}
+
+/// A platform as it was on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// As in the plan.
+    pub name: String,
+    /// What it says of itself; empty when it has no version.
+    pub version: String,
+    /// SHA-256 of its program, hexadecimal; empty when there is none.
+    pub sha256: String,
+    /// What it does not do like the others, a sentence each.
+    pub differences: Vec<String>,
+}
+
+/// One task on one platform in one block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The task's name.
+    pub task: String,
+    /// The platform's name.
+    pub platform: String,
+    /// Counted from 0.
+    pub block: usize,
+    /// How long it took, seconds, everything included.
+    pub seconds: f64,
+    /// What else went on meanwhile: time stolen by the hypervisor, pressure, load. None when nothing stood out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disturbance: Option<String>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that was found out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "found", rename_all = "kebab-case")]
+pub enum Finding {
+    /// A number, in the unit of its quantity.
+    Amount {
+        /// The quantity's name.
+        quantity: String,
+        /// Finite and above zero.
+        value: f64,
+    },
+    /// Why there is no number.
+    Failure {
+        /// The quantity's name.
+        quantity: String,
+        /// In words: what failed or is not possible here.
+        reason: String,
+    },
+    /// What a spatial probe found.
+    Verdict {
+        /// The probe's name.
+        probe: String,
+        /// What the sandbox could do.
+        verdict: Reach,
+        /// What its witness on the host saw.
+        evidence: String,
+    },
+    /// Which code of the kernel ran.
+    Footprint(Footprint),
+}
+
+/// What an attempt from inside a sandbox reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// It was refused.
+    Denied,
+    /// The sandbox's own kernel answered; the host did not change.
+    Virtual,
+    /// Something of the host was read.
+    Leak,
+    /// Something of the host was changed.
+    Breach,
+    /// The attempt does not even succeed without a wall, so that nothing follows from its failure.
+    Moot,
+}
+
+/// How often each piece of the kernel ran on behalf of one process tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// Whose: `application`, `set-up`, `monitor`.
+    pub part: String,
+    /// What a name in `counts` is.
+    pub level: Level,
+    /// How often each function or system call was entered.
+    pub counts: BTreeMap<String, u64>,
+    /// Events that the kernel dropped; a footprint with any is a lower bound.
+    pub lost: u64,
+}
+
+/// How closely the kernel was watched (docs/measure.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// System calls, by ptrace(2).
+    Calls,
+    /// System calls, by tracepoints.
+    Tracepoints,
+    /// Functions, by the function tracer.
+    Functions,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reason")]
+pub enum End {
+    /// Everything that decides is decided, or was measured as often as planned.
+    Complete,
+    /// The time ran out.
+    Budget,
+    /// A signal came.
+    Interrupted,
+}
+
+impl Finding {
+    /// What a run gave, for the quantity called `quantity`.
+    pub fn of(quantity: &str, outcome: Outcome) -> Self {
+        let quantity = quantity.to_owned();
+        match outcome {
+            Ok(amount) => Self::Amount { quantity, value: amount.value() },
+            Err(Failure(reason)) => Self::Failure { quantity, reason },
+        }
+    }
+
+    /// The outcome of one quantity; None when this is about something else.
+    pub fn outcome(&self, wanted: &str) -> Option<Outcome> {
+        match self {
+            Self::Amount { quantity, value } if quantity == wanted => Some(Amount::new(*value)),
+            Self::Failure { quantity, reason } if quantity == wanted => Some(Err(Failure(reason.clone()))),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The file of the journal: appended to while a run goes on, read whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{Line, VERSION};
+
+/// The journal's name in the directory of a run.
+const NAME: &str = "journal.jsonl";
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+/// Why a journal could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file could not be opened, read or written.
+    #[error("{what} {}", path.display())]
+    File {
+        /// What was tried: `read`, `write`.
+        what: &'static str,
+        /// The journal.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line is none of ours.
+    #[error("{}, line {line}: not a line of a journal", path.display())]
+    Line {
+        /// The journal.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A later version wrote it.
+    #[error("{} was written in form {found}, and this program reads forms up to {VERSION}", path.display())]
+    Version {
+        /// The journal.
+        path: PathBuf,
+        /// The form.
+        found: u32,
+    },
+}
+
+impl Journal {
+    /// Opens the journal in `directory` and makes it if it is not there; lines are added at the end.
+    ///
+    /// What a session that was killed left of its last line is cut off.
+    ///
+    /// # Errors
+    /// [`JournalError::File`]
+    pub fn open(directory: &Path) -> Result<Self, JournalError> {
+        let path = directory.join(NAME);
+        let failed = |source| JournalError::File { what: "write", path: path.clone(), source };
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        let text = std::fs::read(&path).map_err(failed)?;
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            file.set_len(whole as u64).map_err(failed)?;
+        }
+        Ok(Self { path, file })
+    }
+
+    /// Adds one line, at once.
+    ///
+    /// # Errors
+    /// [`JournalError::File`]
+    pub fn add(&mut self, line: &Line) -> Result<(), JournalError> {
+        let failed = |source| JournalError::File { what: "write", path: self.path.clone(), source };
+        let mut text = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
+        text.push(b'\n');
+        self.file.write_all(&text).map_err(failed)
+    }
+}
+
+/// Reads the journal in `directory`; empty when there is none. An unfinished last line is left out.
+///
+/// # Errors
+/// [`JournalError`]
+pub fn read(directory: &Path) -> Result<Vec<Line>, JournalError> {
+    let path = directory.join(NAME);
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(|source| JournalError::File { what: "read", path: path.clone(), source })?,
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().enumerate().map(|(number, line)| {
+        let parsed: Line = serde_json::from_str(line).map_err(|source| JournalError::Line {
+            path: path.clone(),
+            line: number + 1,
+            source,
+        })?;
+        match parsed {
+            Line::Run(run) if run.version > VERSION => {
+                Err(JournalError::Version { path: path.clone(), found: run.version })
+            }
+            line => Ok(line),
+        }
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+    use crate::record::{End, Run};
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("bh-journal-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn run(version: u32) -> Line {
+        let plan = Plan { platforms: Vec::new(), tasks: Vec::new(), seed: 1 };
+        Line::Run(Run { version, plan, environment: [].into(), platforms: Vec::new() })
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let place = Directory::new("whole");
+        assert_eq!(read(&place.0).unwrap(), []);
+        let lines = [run(VERSION), Line::End(End::Budget)];
+        let mut journal = Journal::open(&place.0).unwrap();
+        lines.iter().for_each(|line| journal.add(line).unwrap());
+        drop(journal);
+        Journal::open(&place.0).unwrap().add(&Line::End(End::Complete)).unwrap();
+        let read = read(&place.0).unwrap();
+        assert_eq!(read[..2], lines);
+        assert_eq!(read[2..], [Line::End(End::Complete)]);
+    }
+
+    #[test]
+    fn half_a_line_is_no_line() {
+        let place = Directory::new("half");
+        Journal::open(&place.0).unwrap().add(&run(VERSION)).unwrap();
+        let path = place.0.join(NAME);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&whole[..], b"{\"kind\":\"tu"].concat()).unwrap();
+        assert_eq!(read(&place.0).unwrap().len(), 1);
+        Journal::open(&place.0).unwrap().add(&Line::End(End::Complete)).unwrap();
+        assert_eq!(read(&place.0).unwrap().len(), 2, "the rest of a killed session stayed");
+    }
+
+    #[test]
+    fn foreign_lines_and_later_forms_are_named() {
+        let place = Directory::new("foreign");
+        std::fs::write(place.0.join(NAME), "{\"kind\":\"other\"}\n").unwrap();
+        assert!(read(&place.0).unwrap_err().to_string().ends_with("line 1: not a line of a journal"));
+        std::fs::write(place.0.join(NAME), "").unwrap();
+        Journal::open(&place.0).unwrap().add(&run(VERSION + 1)).unwrap();
+        assert!(read(&place.0).unwrap_err().to_string().contains("was written in form 2"));
+    }
+}

@@ -1,0 +1,92 @@
+//! What the turns of a journal say together: one experiment for each quantity.
+
+use std::collections::HashMap;
+
+use crate::plan::{Plan, Quantity, Task};
+use crate::record::{End, Line, Run, Turn};
+use crate::stats::{Comparison, Experiment, Verdict};
+
+/// Everything that a journal holds, sessions that resumed an earlier one included.
+#[derive(Clone, Debug)]
+pub struct Results {
+    /// The last session's beginning: the plan that holds.
+    pub run: Run,
+    /// In the order in which they were done.
+    pub turns: Vec<Turn>,
+    /// Why the last session ended; None while it goes on, and when it was killed.
+    pub end: Option<End>,
+}
+
+impl Results {
+    /// Gathers the lines of a journal; None when no session ever began.
+    ///
+    /// When the same turn was done twice the later one counts.
+    pub fn of(lines: impl IntoIterator<Item = Line>) -> Option<Self> {
+        let mut run = None;
+        let mut turns: Vec<Turn> = Vec::new();
+        let mut places = HashMap::new();
+        let mut end = None;
+        for line in lines {
+            match line {
+                Line::Run(begun) => (run, end) = (Some(begun), None),
+                Line::End(reason) => end = Some(reason),
+                Line::Turn(turn) => {
+                    let key = (turn.task.clone(), turn.platform.clone(), turn.block);
+                    match places.get(&key) {
+                        Some(place) => turns[*place] = turn,
+                        None => {
+                            places.insert(key, turns.len());
+                            turns.push(turn);
+                        }
+                    }
+                }
+            }
+        }
+        Some(Self { run: run?, turns, end })
+    }
+
+    /// A journal that has only begun.
+    pub fn begun(run: Run) -> Self {
+        Self { run, turns: Vec::new(), end: None }
+    }
+
+    /// What was to be done.
+    pub fn plan(&self) -> &Plan {
+        &self.run.plan
+    }
+
+    /// All that is known of one quantity; its platforms are those of the plan, in that order.
+    pub fn experiment(&self, task: &Task, quantity: &Quantity) -> Experiment {
+        let platforms = &self.plan().platforms;
+        let mut experiment = Experiment::new(platforms.iter().cloned(), self.plan().seed);
+        let turns = Vec::from_iter(self.turns.iter().filter(|turn| turn.task == task.name));
+        for block in 0..turns.iter().map(|turn| turn.block + 1).max().unwrap_or(0) {
+            let mut entry = experiment.block();
+            for turn in turns.iter().filter(|turn| turn.block == block) {
+                let Some(platform) = platforms.iter().position(|name| *name == turn.platform) else {
+                    continue;
+                };
+                let outcome = turn.findings.iter().find_map(|finding| finding.outcome(&quantity.name));
+                if let Some(outcome) = outcome {
+                    entry.record(platform, outcome);
+                }
+                if let Some(disturbance) = &turn.disturbance {
+                    entry.disturb(disturbance.clone());
+                }
+            }
+        }
+        experiment
+    }
+
+    /// Tells whether more blocks of `task` could still decide something.
+    ///
+    /// A platform that never gave a number decides nothing any more.
+    pub(crate) fn is_decided(&self, task: &Task) -> bool {
+        let deciding = task.quantities.iter().filter(|quantity| quantity.decides);
+        let mut comparisons = deciding.flat_map(|quantity| {
+            let experiment = self.experiment(task, quantity);
+            Vec::from_iter((1..self.plan().platforms.len()).filter_map(|other| experiment.compare(other, 0)))
+        });
+        comparisons.all(|Comparison { verdict, .. }| verdict != Verdict::NotDecided)
+    }
+}

@@ -1,0 +1,149 @@
+//! One sitting: goes through the blocks of a plan until everything is decided, the time is up or someone interrupts.
+//!
+//! Blocks go round the tasks, so that a short budget leaves something of everything. In each block the platforms come
+//! in an order drawn anew. What an earlier session on the same journal has done is not done again.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::plan::{Plan, Task};
+use crate::record::{End, Finding, Journal, JournalError, Line, Run, Turn};
+use crate::results::Results;
+use crate::stats::Schedule;
+
+/// Whoever can do a task: the machine, or a test's stand-in.
+pub trait Executor {
+    /// Does `task` once on the platform of this name. What fails is a finding, too.
+    fn take(&mut self, task: &Task, platform: &str, block: usize) -> Vec<Finding>;
+
+    /// What disturbed the machine since this was asked last.
+    fn disturbance(&mut self) -> Option<String>;
+
+    /// The time since the session began.
+    fn elapsed(&self) -> Duration;
+
+    /// Whether someone wants the session to end.
+    fn is_interrupted(&self) -> bool;
+}
+
+/// How far a session is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress<'a> {
+    /// What is done next.
+    pub task: &'a str,
+    /// And on which platform.
+    pub platform: &'a str,
+    /// Counted from 0.
+    pub block: usize,
+    /// The time that is likely left, from the pace so far; None before anything is known.
+    pub left: Option<Duration>,
+}
+
+/// Measures `run.plan` and writes everything into `journal`; `earlier` is what that holds already.
+///
+/// `budget` ends the session after a time, between two turns.
+///
+/// # Errors
+/// When the journal cannot be written. A platform that fails is a finding and no error.
+pub fn run(
+    run: Run,
+    earlier: Option<Results>,
+    journal: &mut Journal,
+    executor: &mut dyn Executor,
+    budget: Option<Duration>,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> Result<Results, JournalError> {
+    journal.add(&Line::Run(run.clone()))?;
+    let mut results = match earlier {
+        Some(earlier) => Results { run, end: None, ..earlier },
+        None => Results::begun(run),
+    };
+    let plan = results.plan().clone();
+    let key = |turn: &Turn| (turn.task.clone(), turn.platform.clone(), turn.block);
+    let done: HashSet<_> = results.turns.iter().map(key).collect();
+    let mut pace = Pace::default();
+    let end = 'session: {
+        for block in 0..plan.tasks.iter().map(|task| task.most).max().unwrap_or(0) {
+            for task in &plan.tasks {
+                if block >= task.most || (block >= task.least && results.is_decided(task)) {
+                    continue;
+                }
+                for platform in order(&plan, task, block) {
+                    if done.contains(&(task.name.clone(), platform.to_owned(), block)) {
+                        continue;
+                    }
+                    if executor.is_interrupted() {
+                        break 'session End::Interrupted;
+                    }
+                    if budget.is_some_and(|budget| executor.elapsed() >= budget) {
+                        break 'session End::Budget;
+                    }
+                    let left = pace.left(
+                        &plan,
+                        block,
+                        budget.map(|budget| budget.saturating_sub(executor.elapsed())),
+                    );
+                    progress(&Progress { task: &task.name, platform, block, left });
+                    let turn = turn(executor, task, platform, block);
+                    // What an interruption broke off says nothing about the platform.
+                    if executor.is_interrupted() {
+                        break 'session End::Interrupted;
+                    }
+                    pace.note(&turn);
+                    journal.add(&Line::Turn(turn.clone()))?;
+                    results.turns.push(turn);
+                }
+            }
+        }
+        End::Complete
+    };
+    journal.add(&Line::End(end))?;
+    results.end = Some(end);
+    Ok(results)
+}
+
+fn turn(executor: &mut dyn Executor, task: &Task, platform: &str, block: usize) -> Turn {
+    let begun = executor.elapsed();
+    let findings = executor.take(task, platform, block);
+    let seconds = executor.elapsed().saturating_sub(begun).as_secs_f64();
+    let disturbance = executor.disturbance();
+    Turn { task: task.name.clone(), platform: platform.to_owned(), block, seconds, disturbance, findings }
+}
+
+/// The platforms in the order that belongs to this block of this task, the same in every session.
+fn order<'a>(plan: &'a Plan, task: &Task, block: usize) -> impl Iterator<Item = &'a str> {
+    // FNV-1a, so that each task has orders of its own.
+    let name = task.name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let order = Schedule::new(plan.platforms.len(), plan.seed ^ name).nth(block).unwrap_or_default();
+    order.into_iter().map(|platform| plan.platforms[platform].as_str())
+}
+
+/// What the turns took so far, by which the rest is guessed.
+#[derive(Debug, Default)]
+struct Pace {
+    turns: u32,
+    seconds: f64,
+}
+
+impl Pace {
+    fn note(&mut self, turn: &Turn) {
+        self.turns += 1;
+        self.seconds += turn.seconds;
+    }
+
+    /// At least until each task had its least number of blocks, at most until the budget ends.
+    fn left(&self, plan: &Plan, block: usize, budget: Option<Duration>) -> Option<Duration> {
+        if self.turns == 0 {
+            return budget;
+        }
+        let blocks: usize = plan.tasks.iter().map(|task| task.least.saturating_sub(block)).sum();
+        let turns = blocks.max(1) * plan.platforms.len();
+        let guess = Duration::from_secs_f64(turns as f64 * self.seconds / f64::from(self.turns));
+        Some(budget.map_or(guess, |budget| budget.min(guess)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Sessions on a machine whose clock and noise are known.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::*;
+use crate::plan::{AGAIN, Axis, BARE, Quantity};
+use crate::record::{VERSION, read};
+use crate::stats::{Amount, Failure, Prng, Verdict};
+
+/// A machine on which `bare` takes 10 ms and the others as many times as long as is planted.
+struct Machine {
+    factors: BTreeMap<&'static str, f64>,
+    /// Standard deviation of the logarithm.
+    noise: f64,
+    /// Added to the logarithm with each block.
+    drift: f64,
+    prng: Prng,
+    clock: Duration,
+    /// After how many turns someone interrupts.
+    patience: usize,
+    taken: Vec<(String, usize)>,
+    disturbed: Option<usize>,
+}
+
+impl Machine {
+    fn new(factors: &[(&'static str, f64)], noise: f64) -> Self {
+        Self {
+            factors: factors.iter().copied().collect(),
+            noise,
+            drift: 0.0,
+            prng: Prng::new(11),
+            clock: Duration::ZERO,
+            patience: usize::MAX,
+            taken: Vec::new(),
+            disturbed: None,
+        }
+    }
+
+    /// A normal variate, as the sum of twelve uniform ones.
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.prng.next_bits() as f64 / u64::MAX as f64).sum::<f64>() - 6.0
+    }
+}
+
+impl Executor for Machine {
+    fn take(&mut self, task: &Task, platform: &str, block: usize) -> Vec<Finding> {
+        self.taken.push((platform.to_owned(), block));
+        self.clock += Duration::from_secs(1);
+        let factor = self.factors[platform];
+        let wild = if self.disturbed == Some(block) { 9.0 } else { 1.0 };
+        let value = 10.0 * factor * wild * (self.noise * self.normal() + self.drift * block as f64).exp();
+        let outcome =
+            if factor.is_finite() { Amount::new(value) } else { Err(Failure("exit code 1".to_owned())) };
+        task.quantities.iter().map(|quantity| Finding::of(&quantity.name, outcome.clone())).collect()
+    }
+
+    fn disturbance(&mut self) -> Option<String> {
+        let block = self.taken.last()?.1;
+        (self.disturbed == Some(block)).then(|| "40 % of the time was stolen".to_owned())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.taken.len() > self.patience
+    }
+}
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("bh-session-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn sit(&self, machine: &mut Machine, plan: Plan, budget: Option<u64>) -> Results {
+        let begin = Run { version: VERSION, plan, environment: BTreeMap::new(), platforms: Vec::new() };
+        let earlier = Results::of(read(&self.0).unwrap());
+        let mut journal = Journal::open(&self.0).unwrap();
+        run(begin, earlier, &mut journal, machine, budget.map(Duration::from_secs), &mut |_| {}).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn plan(platforms: &[&str], least: usize, most: usize) -> Plan {
+    let task = Task {
+        name: "boot".to_owned(),
+        axis: Axis::Performance,
+        says: "The time from the call to the first byte.".to_owned(),
+        quantities: vec![Quantity::less("first byte", "ms")],
+        least,
+        most,
+    };
+    Plan { platforms: platforms.iter().map(|name| (*name).to_owned()).collect(), tasks: vec![task], seed: 3 }
+}
+
+fn verdict(results: &Results, platform: usize) -> Option<Verdict> {
+    let task = &results.plan().tasks[0];
+    Some(results.experiment(task, &task.quantities[0]).compare(platform, 0)?.verdict)
+}
+
+#[test]
+fn a_difference_ends_the_task_and_none_is_found_where_none_is() {
+    let place = Place::new("planted");
+    let mut machine = Machine::new(&[(BARE, 1.0), (AGAIN, 1.0), ("crun", 1.1)], 0.01);
+    let results = place.sit(&mut machine, plan(&[BARE, AGAIN, "crun"], 6, 200), None);
+    assert_eq!(results.end, Some(End::Complete));
+    assert_eq!(verdict(&results, 1), Some(Verdict::Equal), "the A/A test found a difference");
+    assert_eq!(verdict(&results, 2), Some(Verdict::Slower), "10 % were not seen");
+    assert!(machine.taken.len() < 3 * 40, "{} turns for what was plain", machine.taken.len());
+}
+
+#[test]
+fn three_per_cent_are_within_the_margin() {
+    let place = Place::new("small");
+    let mut machine = Machine::new(&[(BARE, 1.0), ("crun", 1.03)], 0.02);
+    let results = place.sit(&mut machine, plan(&[BARE, "crun"], 6, 400), None);
+    let task = &results.plan().tasks[0];
+    let comparison = results.experiment(task, &task.quantities[0]).compare(1, 0).unwrap();
+    assert_eq!(comparison.verdict, Verdict::Equal);
+    assert!((1.01..1.05).contains(&comparison.ratio.estimate), "{comparison:?}");
+}
+
+#[test]
+fn drift_and_a_wild_block_meet_all_alike() {
+    let place = Place::new("drift");
+    let mut machine = Machine::new(&[(BARE, 1.0), ("crun", 2.0)], 0.02);
+    machine.drift = 0.2;
+    machine.disturbed = Some(3);
+    let results = place.sit(&mut machine, plan(&[BARE, "crun"], 12, 12), None);
+    let task = &results.plan().tasks[0];
+    let experiment = results.experiment(task, &task.quantities[0]);
+    let ratio = experiment.compare(1, 0).unwrap().ratio;
+    assert!((1.95..2.05).contains(&ratio.estimate), "{ratio:?}");
+    assert_eq!((experiment.summary(1).measured, experiment.summary(1).disturbed), (12, 1));
+}
+
+#[test]
+fn what_always_fails_has_a_reason_and_holds_nobody_up() {
+    let place = Place::new("failing");
+    let mut machine = Machine::new(&[(BARE, 1.0), ("broken", f64::INFINITY)], 0.01);
+    let results = place.sit(&mut machine, plan(&[BARE, "broken"], 6, 200), None);
+    assert_eq!(verdict(&results, 1), None);
+    let task = &results.plan().tasks[0];
+    let summary = results.experiment(task, &task.quantities[0]).summary(1);
+    assert_eq!((summary.measured, summary.failures.len()), (0, 6));
+    assert_eq!(summary.failures[0].0, "exit code 1");
+}
+
+#[test]
+fn the_budget_ends_a_session_and_the_next_goes_on() {
+    let place = Place::new("budget");
+    let names = [BARE, "crun"];
+    let factors = [(BARE, 1.0), ("crun", 1.0)];
+    let first = place.sit(&mut Machine::new(&factors, 0.5), plan(&names, 10, 10), Some(7));
+    assert_eq!((first.end, first.turns.len()), (Some(End::Budget), 7));
+    let mut machine = Machine::new(&factors, 0.5);
+    let second = place.sit(&mut machine, plan(&names, 10, 10), None);
+    assert_eq!((second.end, second.turns.len()), (Some(End::Complete), 20));
+    assert_eq!(machine.taken.len(), 13, "what was done is not done again");
+    assert_eq!(Results::of(read(&place.0).unwrap()).unwrap().turns, second.turns);
+}
+
+#[test]
+fn an_interrupted_turn_is_not_a_measurement() {
+    let place = Place::new("interrupted");
+    let mut machine = Machine::new(&[(BARE, 1.0), ("crun", 1.0)], 0.1);
+    machine.patience = 4;
+    let results = place.sit(&mut machine, plan(&[BARE, "crun"], 10, 10), None);
+    assert_eq!((results.end, results.turns.len(), machine.taken.len()), (Some(End::Interrupted), 4, 5));
+}
+
+#[test]
+fn every_block_has_an_order_of_its_own_and_every_session_the_same() {
+    let plan = plan(&["a", "b", "c", "d"], 1, 1);
+    let of = |block| Vec::from_iter(order(&plan, &plan.tasks[0], block));
+    assert_eq!(of(5), of(5));
+    let first = Vec::from_iter((0..20).map(of));
+    assert!(first.iter().any(|order| *order != first[0]), "{first:?}");
+}
