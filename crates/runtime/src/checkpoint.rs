@@ -100,6 +100,7 @@ pub(crate) fn checkpoint(container: &Container, options: &CheckpointOptions, log
     let version = criu::version()?;
     let pid = container.state.process.map(|process| process.pid).unwrap_or_default();
     let mut plan = container.stored()?.plan(&container.state.bundle)?;
+    check(&plan)?;
     if container.dir.path(NOTIFY).exists() {
         notify::add_to(&mut plan, &container.dir.path(""));
     }
@@ -134,7 +135,7 @@ pub(crate) fn checkpoint(container: &Container, options: &CheckpointOptions, log
         } else {
             container.cgroup().views(&Host::detect()?)
         };
-        for (name, _) in external_mounts(&plan, &views, &container.state.rootfs) {
+        for (name, _) in external_mounts(&plan, &views, &container.state.rootfs, Path::new("")) {
             request.pair(option::EXT_MNT, name.as_os_str().as_bytes(), name.as_os_str().as_bytes());
         }
         add_masks(&mut request, &plan, pid)?;
@@ -201,6 +202,8 @@ impl Images {
 
     /// Names them in a request, and the log in the latter.
     pub(crate) fn add_to(&self, request: &mut Writer, log: &str) {
+        // An older one would be taken for this request's if CRIU ended before it began its own.
+        let _ = std::fs::remove_file(self.log(log));
         request.number(option::IMAGES_DIR_FD, self.directory.as_raw_fd().into());
         if let Some((_, work)) = &self.work {
             request.number(option::WORK_DIR_FD, work.as_raw_fd().into());
@@ -310,17 +313,40 @@ fn add_external_namespaces(request: &mut Writer, plan: &Plan, version: [u32; 3])
     Ok(())
 }
 
+/// Refuses what CRIU would restore as something else: it binds again what is bound inside the container, and knows
+/// nothing of its map.
+///
+/// # Errors
+/// The first such mount.
+pub(crate) fn check(plan: &Plan) -> Result<()> {
+    let is_lost = |mount: &Mount| matches!(mount.source, Source::Inside { idmap: Some(_), .. });
+    plan.mounts.iter().position(is_lost).map_or(Ok(()), |index| {
+        let reason = "criu cannot keep the id mapping of a mount whose source is in the container";
+        Err(Error::invalid(format!("/mounts/{index}"), reason))
+    })
+}
+
 /// Lists the mounts of a container whose content is the host's: their name in the images, which is their place in the
 /// container, and the host's path.
-pub(crate) fn external_mounts(plan: &Plan, views: &[View], rootfs: &Path) -> Vec<(PathBuf, PathBuf)> {
+///
+/// What is bound with mapped ids is in `mapped`, by the mount's number.
+pub(crate) fn external_mounts(
+    plan: &Plan,
+    views: &[View],
+    rootfs: &Path,
+    mapped: &Path,
+) -> Vec<(PathBuf, PathBuf)> {
     let root = path::open_host(rootfs, OFlags::PATH | OFlags::DIRECTORY).ok();
     let place = |destination: &Path| {
         root.as_ref().and_then(|root| resolved(root, destination)).unwrap_or_else(|| destination.to_owned())
     };
     let mut found = Vec::new();
-    for mount in &plan.mounts {
+    for (index, mount) in plan.mounts.iter().enumerate() {
         match &mount.source {
-            Source::Bind { path, .. } => found.push((place(&mount.destination), path.clone())),
+            Source::Bind { path, idmap, .. } => {
+                let source = if idmap.is_some() { mapped.join(index.to_string()) } else { path.clone() };
+                found.push((place(&mount.destination), source));
+            }
             Source::Cgroup => found.extend(parts(mount, views).map(|(at, source)| (place(&at), source))),
             // What is bound inside the container is in the images.
             Source::Inside { .. } | Source::Filesystem { .. } | Source::Existing { .. } => {}

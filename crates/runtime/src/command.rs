@@ -70,10 +70,6 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
     let state_root = root::resolve(global)?;
     let create = &options.create;
     let bundle = Bundle::read(create.bundle.as_deref(), create.config.as_deref())?;
-    let terminal = bundle.config.process.as_ref().is_some_and(|process| process.terminal);
-    if options.detach && terminal && create.console_socket.is_none() {
-        return Err(Error::Usage("a terminal needs --console-socket, or `run` without --detach".into()));
-    }
     let request = request(global, create, &state_root, Start::AtOnce)?;
     if options.detach {
         let launched = launch::launch(&bundle, &request, log)?;

@@ -62,7 +62,7 @@ pub struct Request<'a> {
     pub start: Start,
     /// Whether it gets cgroups.
     pub cgroups: Cgroups,
-    /// Signals that may interrupt the making.
+    /// Signals that may interrupt the making; `None` where nobody stays with the container afterwards.
     pub watch: Option<&'a Watch>,
 }
 
@@ -207,7 +207,8 @@ fn check(plan: &Plan, bundle: &Bundle, request: &Request<'_>, rights: Rights) ->
         return Err(Error::invalid("/process", "there is no program to run"));
     };
     let terminal = process.terminal.is_some();
-    if terminal && request.start == Start::AtGate && request.console_socket.is_none() {
+    // Only who stays can hold its master.
+    if terminal && request.watch.is_none() && request.console_socket.is_none() {
         return Err(Error::Usage("a terminal needs --console-socket, or `run` without --detach".into()));
     }
     if !terminal && request.console_socket.is_some() {

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bulkhead_cgroup::Doors;
-use bulkhead_sys::mount::{self as sys_mount, Propagation, Reach};
+use bulkhead_sys::mount::{self as sys_mount, Filesystem, Propagation, Reach};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{net, path, process};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -25,12 +25,12 @@ use crate::error::{Doing, Error, Result};
 use crate::hooks::Document;
 use crate::launch::{Attempt, Launched, Request, attempt};
 use crate::log::Log;
-use crate::plan::Plan;
 use crate::plan::mounts::Source;
+use crate::plan::{Overlay, Plan, Root};
 use crate::rootfs::Entry;
-use crate::state::{CRIU_ROOT, State, StateDir};
+use crate::state::{CRIU_MOUNTS, CRIU_ROOT, State, StateDir};
 use crate::timestamp::Timestamp;
-use crate::{mount, overlay, target};
+use crate::{mount, overlay, sources, target};
 
 const LOG: &str = "restore.log";
 
@@ -57,10 +57,9 @@ pub(crate) fn restore(
     }
     let images = Images::open(&options.images, Existing::Required)?;
     let (streams, _null) = streams(&images, options.create.preserve_fds)?;
-    let result = attempt(bundle, request, log, &mut |attempt, cgroup, _| {
+    attempt(bundle, request, log, &mut |attempt, cgroup, _| {
         Restoration { options, streams: &streams, version }.make(attempt, bundle, cgroup)
-    });
-    result.inspect_err(|_| criu::quote(&images.log(LOG), log))
+    })
 }
 
 /// What processes take over from the caller: the name that CRIU has for it, and the descriptor's number.
@@ -122,6 +121,7 @@ impl Restoration<'_> {
         cgroup: &mut Option<CgroupPlan>,
     ) -> Result<(State, Child, Option<OwnedFd>)> {
         let plan = attempt.plan;
+        checkpoint::check(plan)?;
         let mut state = attempt.record(bundle, cgroup.as_ref())?;
         let mut request = Writer::default();
         let namespaces = self.add_namespaces(&mut request, plan)?;
@@ -159,18 +159,21 @@ impl Restoration<'_> {
             true => Vec::new(),
             false => cgroup_plan::views(plan, cgroup.as_ref(), attempt.cgroup.as_ref()),
         };
-        for (name, source) in external_mounts(plan, &views, &plan.root.path) {
+        for (name, source) in external_mounts(plan, &views, &plan.root.path, &place.join(CRIU_MOUNTS)) {
             request.pair(option::EXT_MNT, name.as_os_str().as_bytes(), source.as_os_str().as_bytes());
         }
         request.pair(option::EXT_MNT, b"/dev/null", b"/dev/null");
         let mut master = None;
         let watch = attempt.request.watch;
-        criu.perform(kind::RESTORE, request, watch, &mut |response, descriptor| {
+        let restored = criu.perform(kind::RESTORE, request, watch, &mut |response, descriptor| {
             at_notification(attempt, &mut state, &mut master, response, descriptor)
-        })?;
+        });
+        restored.inspect_err(|_| criu::quote(&images.log(LOG), attempt.log))?;
         // Not before: a mount that is on a directory ends with it.
-        rustix::fs::unlinkat(attempt.dir.directory(), CRIU_ROOT, AtFlags::REMOVEDIR)
-            .doing(|| "remove the place of the root file system")?;
+        let mut places = std::iter::once(CRIU_ROOT).chain(has_maps(plan).then_some(CRIU_MOUNTS));
+        places
+            .try_for_each(|name| rustix::fs::unlinkat(attempt.dir.directory(), name, AtFlags::REMOVEDIR))
+            .doing(|| "remove the places of mounts for criu")?;
         attempt.dir.unlock()?;
         let child =
             attempt.child.take().ok_or_else(|| Error::Criu { reason: "criu names no process".into() })?;
@@ -329,18 +332,49 @@ fn set_stage(plan: &Plan, dir: &StateDir, entry: Entry) -> Result<()> {
     }
     let doing = || format!("mount the root file system {} for criu", plan.root.path.display());
     let tree = match &plan.root.overlay {
-        Some(overlay) => match overlay::mount(overlay, overlay::Attributes::Trusted)? {
-            Some(tree) => tree,
-            None => {
-                overlay::mount_at(overlay, overlay::Attributes::Trusted, &plan.root.path)?;
-                mount::open_source(&plan.root.path, Reach::Mount)?
-            }
-        },
+        Some(overlay) => overlay_tree(overlay, &plan.root)?,
         None => mount::open_source(&plan.root.path, Reach::Tree)?,
     };
-    rustix::fs::mkdirat(dir.directory(), CRIU_ROOT, Mode::RWXU).doing(doing)?;
-    let place = path::open_host(&dir.path(CRIU_ROOT), OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
-    sys_mount::attach(&tree, &place).doing(doing)
+    sys_mount::attach(&tree, &make_place(dir, CRIU_ROOT)?).doing(doing)?;
+    if has_maps(plan) { set_mapped_mounts(plan, dir) } else { Ok(()) }
+}
+
+fn make_place(dir: &StateDir, name: &str) -> Result<OwnedFd> {
+    let doing = || format!("make {name} in the state directory");
+    rustix::fs::mkdirat(dir.directory(), name, Mode::RWXU).doing(doing)?;
+    path::open_host(&dir.path(name), OFlags::PATH | OFlags::DIRECTORY).doing(doing)
+}
+
+/// Mounts the overlay of a root anywhere: CRIU's namespace alone sees it.
+fn overlay_tree(overlay: &Overlay, root: &Root) -> Result<OwnedFd> {
+    if let Some(by) = &root.layers {
+        return overlay::mount_mapped(overlay, by, &root.path);
+    }
+    if let Some(tree) = overlay::mount(overlay, overlay::Attributes::Trusted)? {
+        return Ok(tree);
+    }
+    overlay::mount_at(overlay, overlay::Attributes::Trusted, &root.path)?;
+    mount::open_source(&root.path, Reach::Mount)
+}
+
+fn has_maps(plan: &Plan) -> bool {
+    plan.mounts.iter().any(|mount| matches!(mount.source, Source::Bind { idmap: Some(_), .. }))
+}
+
+/// Mounts what is bound with mapped ids where CRIU can bind it from: it knows nothing of maps, but what it binds keeps
+/// that of its source.
+fn set_mapped_mounts(plan: &Plan, dir: &StateDir) -> Result<()> {
+    let doing = || "mount what has mapped ids for criu";
+    let tmpfs = Filesystem::open("tmpfs").and_then(|tmpfs| tmpfs.mount(0)).doing(doing)?;
+    sys_mount::attach(&tmpfs, &make_place(dir, CRIU_MOUNTS)?).doing(doing)?;
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        if let Source::Bind { path, reach, idmap: Some(idmap) } = &mount.source {
+            let tree = sources::open_mapped(path, *reach, idmap)?;
+            let point = point_for(&tmpfs, Path::new(&format!("/{index}")), tree.as_fd())?;
+            sys_mount::attach(&tree, &point).doing(doing)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a copy of all mounts over a root that is a ramdisk, from which no process can pivot (`--no-pivot`).
@@ -367,17 +401,21 @@ fn furnish(plan: &Plan) -> Result<()> {
     let mut root = path::open_host(&plan.root.path, OFlags::PATH | OFlags::DIRECTORY)
         .doing(|| format!("open the root file system {}", plan.root.path.display()))?;
     if let Some(overlay) = &plan.root.overlay {
-        root = match overlay::mount(overlay, overlay::Attributes::Trusted)? {
-            Some(tree) => {
-                sys_mount::attach(&tree, &root).doing(|| "mount the overlay")?;
-                tree
-            }
-            None => overlay::mount_at(overlay, overlay::Attributes::Trusted, &plan.root.path)?,
-        };
+        let tree = overlay_tree(overlay, &plan.root)?;
+        sys_mount::attach(&tree, &root).doing(|| "mount the overlay")?;
+        root = tree;
     }
     let mut lasting = plan.mounts.iter().filter(|mount| !is_on_tmpfs(&mount.destination, plan));
     lasting.try_for_each(|mount| match &mount.source {
-        Source::Bind { path, reach, .. } => bind(&root, &mount.destination, path, *reach),
+        Source::Bind { path, reach, idmap } => {
+            let tree = match idmap {
+                Some(idmap) => sources::open_mapped(path, *reach, idmap)?,
+                None => mount::open_source(path, *reach)?,
+            };
+            let target = point_for(&root, &mount.destination, tree.as_fd())?;
+            let doing = || format!("bind {} at {}", path.display(), mount.destination.display());
+            sys_mount::attach(&tree, &target).doing(doing)
+        }
         Source::Inside { path, .. } => match target::open(root.as_fd(), path, OFlags::PATH)? {
             Some(source) => point_for(&root, &mount.destination, source.as_fd()).map(drop),
             None => Ok(()),
@@ -386,13 +424,6 @@ fn furnish(plan: &Plan) -> Result<()> {
         // Those of v1 are in a tmpfs, that of v2 in a sysfs.
         Source::Cgroup | Source::Existing { .. } => Ok(()),
     })
-}
-
-fn bind(root: &OwnedFd, destination: &Path, source: &Path, reach: Reach) -> Result<()> {
-    let doing = || format!("bind {} at {}", source.display(), destination.display());
-    let tree = mount::open_source(source, reach)?;
-    let target = point_for(root, destination, tree.as_fd())?;
-    sys_mount::attach(&tree, &target).doing(doing)
 }
 
 /// Makes a mount point of the kind of what is mounted there.

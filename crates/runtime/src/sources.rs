@@ -176,6 +176,16 @@ fn cut_off(plan: &Plan, tree: &OwnedFd) -> Result<()> {
     }
 }
 
+/// Opens a source in the present mount namespace, with its ids mapped.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn open_mapped(path: &Path, reach: Reach, idmap: &IdMap) -> Result<OwnedFd> {
+    let tree = mount::open_source(path, reach)?;
+    map(&tree, idmap, path)?;
+    Ok(tree)
+}
+
 fn map(tree: &OwnedFd, IdMap { by, reach }: &IdMap, path: &Path) -> Result<()> {
     idmap::map_tree(tree, idmap::namespace_of(by)?.as_fd(), *reach, path)
 }

@@ -6,6 +6,7 @@
 //!     config.json     the bundle's configuration as it was at `create`
 //!     gate            the socket at which a created container waits for `start`
 //!     criu-root/      where CRIU finds the root file system while it restores the container
+//!     criu-mounts/    where it finds what is bound with other ids than on the host
 //!     notify/         with `notify.sock`, where the container says that it is ready (if a service manager waits)
 //! ```
 //!
@@ -45,6 +46,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 pub const GATE: &str = "gate";
 /// Where a root file system is mounted while its container is restored; only in the mount namespace of CRIU.
 pub const CRIU_ROOT: &str = "criu-root";
+/// Where mounts with mapped ids are meanwhile, each by its number; only there too.
+pub const CRIU_MOUNTS: &str = "criu-mounts";
 /// The directory that a container gets when somebody waits to hear that it is ready.
 pub const NOTIFY: &str = "notify";
 /// The socket in it.
@@ -430,7 +433,7 @@ impl StateDir {
             for name in [GATE, STATE_NEXT, NOTIFY_SOCKET] {
                 self.remove_file(name)?;
             }
-            for name in [NOTIFY, CRIU_ROOT] {
+            for name in [NOTIFY, CRIU_ROOT, CRIU_MOUNTS] {
                 match rustix::fs::unlinkat(&self.directory, name, AtFlags::REMOVEDIR) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(errno) => {

@@ -3,13 +3,13 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use bulkhead_testkit::terminal::Seat;
-use bulkhead_testkit::{Bundle, Run, Sandbox, find_criu, find_program, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Run, Sandbox, find_criu, find_program, is_root, requires, skip, wait_until};
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
 
@@ -228,6 +228,8 @@ fn a_terminal_is_sent_to_the_console_socket_or_relayed() {
     screen.shows("<again>");
     checkpoint(&sandbox, &bundle).arg("--shell-job").output().succeeds();
     drop(screen);
+    let nobody = restore(&sandbox, &bundle, &["--shell-job", "--detach"]).output().exits_with(1);
+    nobody.complains("a terminal needs --console-socket");
     let seat = Seat::new(24, 80);
     let running = seat.spawn(restore(&sandbox, &bundle, &["--shell-job"]));
     wait_for_container(&sandbox, &bundle);
@@ -235,6 +237,75 @@ fn a_terminal_is_sent_to_the_console_socket_or_relayed() {
     seat.screen.shows("<here>");
     sandbox.kill(&bundle, "KILL");
     running.wait().exits_with(128 + 9);
+}
+
+/// Makes a directory with a file of user 1000.
+fn owned(path: &Path) {
+    fs::create_dir_all(path).unwrap();
+    fs::write(path.join("file"), "").unwrap();
+    for path in [path, &path.join("file")] {
+        chown(path, Some(1000), Some(1000)).unwrap();
+    }
+}
+
+/// Binds a directory twice, as it is and with the host's user 1000 as root.
+fn bound(bundle: Bundle, source: &Path) -> Bundle {
+    let map = serde_json::json!([{ "containerID": 1000, "hostID": 0, "size": 1 }]);
+    bundle
+        .mount("bind", source, "/plain", &["bind"])
+        .mount("bind", source, "/mapped", &["bind", "idmap"])
+        .edit(|config| {
+            let mount = config["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+            mount["uidMappings"] = map.clone();
+            mount["gidMappings"] = map;
+        })
+}
+
+#[test]
+fn mapped_ids_stay_mapped() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let volume = sandbox.directory().join("volume");
+    owned(&volume);
+    let bundle = bound(unconfigured(&sandbox, "c").script(COUNTER), &volume);
+    let output = sandbox.run(&bundle).arg("--detach").stdout(Stdio::null()).output();
+    if output.stderr.contains("its file system cannot") {
+        skip!("the file system of the temporary directory cannot be idmapped");
+    }
+    output.succeeds();
+    count(&sandbox, &bundle);
+    let look = |name: &str| {
+        let script = format!("touch /mapped/{name}; stat -c %u /plain/file /mapped/file /plain/{name}");
+        sandbox.exec(&bundle, ["sh", "-c", &script]).output().succeeds().prints("1000\n0\n1000\n");
+    };
+    look("before");
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    look("after");
+    let left = sandbox.state_directory().join(bundle.id()).join("criu-mounts");
+    assert!(!left.exists(), "what was there for CRIU is gone");
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn a_map_that_criu_would_lose_is_refused() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER);
+    let inside = bundle.rootfs().join("inside");
+    owned(&inside);
+    let bundle = bound(bundle, &inside);
+    let output = sandbox.run(&bundle).arg("--detach").stdout(Stdio::null()).output();
+    if output.stderr.contains("its file system cannot") {
+        skip!("the file system of the temporary directory cannot be idmapped");
+    }
+    output.succeeds();
+    count(&sandbox, &bundle);
+    let at = bundle.config()["mounts"].as_array().unwrap().len() - 1;
+    let lost = format!("config.json: /mounts/{at}: criu cannot keep the id mapping");
+    checkpoint(&sandbox, &bundle).output().exits_with(1).complains(&lost);
+    assert_eq!(sandbox.status(&bundle), "running");
+    end(&sandbox, &bundle);
 }
 
 #[test]
@@ -348,6 +419,10 @@ fn what_fails_says_why_and_leaves_everything_as_it_was() {
     failed.complains("criu failed: type RESTORE").complains("restore.log says:");
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left of the container");
     assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty(), "nor of its cgroups");
+    // Its log is still there, and has nothing to do with this.
+    let other = restore(&sandbox, &bundle, &["--detach", "--console-socket", "/s"]).output().exits_with(1);
+    let other = other.complains("--console-socket needs");
+    assert_eq!(other.stderr.lines().count(), 1, "{other}");
 }
 
 #[test]
