@@ -135,10 +135,14 @@ pub(crate) fn checkpoint(container: &Container, options: &CheckpointOptions, log
         } else {
             container.cgroup().views(&Host::detect()?)
         };
-        for (name, _) in external_mounts(&plan, &views, &container.state.rootfs, Path::new("")) {
+        // An overlay is only there.
+        let root = format!("/proc/{pid}/root");
+        let root = path::open_host(Path::new(&root), OFlags::PATH | OFlags::DIRECTORY)
+            .doing(|| "open the container's root")?;
+        for (name, _) in external_mounts(&plan, &views, &places(&plan, &root), Path::new("")) {
             request.pair(option::EXT_MNT, name.as_os_str().as_bytes(), name.as_os_str().as_bytes());
         }
-        add_masks(&mut request, &plan, pid)?;
+        add_masks(&mut request, &plan, &root)?;
         images.write(DESCRIPTORS, &descriptors(pid)?)?;
         let files = external_files(pid)?;
         for file in files.iter().filter(|file| !file.is_empty()) {
@@ -329,25 +333,21 @@ pub(crate) fn check(plan: &Plan) -> Result<()> {
 /// Lists the mounts of a container whose content is the host's: their name in the images, which is their place in the
 /// container, and the host's path.
 ///
-/// What is bound with mapped ids is in `mapped`, by the mount's number.
+/// `places` are those of [`places`]; what is bound with mapped ids is in `mapped`, by the mount's number.
 pub(crate) fn external_mounts(
     plan: &Plan,
     views: &[View],
-    rootfs: &Path,
+    places: &[PathBuf],
     mapped: &Path,
 ) -> Vec<(PathBuf, PathBuf)> {
-    let root = path::open_host(rootfs, OFlags::PATH | OFlags::DIRECTORY).ok();
-    let place = |destination: &Path| {
-        root.as_ref().and_then(|root| resolved(root, destination)).unwrap_or_else(|| destination.to_owned())
-    };
     let mut found = Vec::new();
-    for (index, mount) in plan.mounts.iter().enumerate() {
+    for (index, (mount, place)) in plan.mounts.iter().zip(places).enumerate() {
         match &mount.source {
             Source::Bind { path, idmap, .. } => {
                 let source = if idmap.is_some() { mapped.join(index.to_string()) } else { path.clone() };
-                found.push((place(&mount.destination), source));
+                found.push((place.clone(), source));
             }
-            Source::Cgroup => found.extend(parts(mount, views).map(|(at, source)| (place(&at), source))),
+            Source::Cgroup => found.extend(parts(place, views)),
             // What is bound inside the container is in the images.
             Source::Inside { .. } | Source::Filesystem { .. } | Source::Existing { .. } => {}
         }
@@ -357,33 +357,36 @@ pub(crate) fn external_mounts(
     found
 }
 
-fn parts(mount: &Mount, views: &[View]) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+fn parts(place: &Path, views: &[View]) -> impl Iterator<Item = (PathBuf, PathBuf)> {
     // As they are mounted: `cgroup_mount`.
     let is_unified = matches!(views, [only] if only.version == Version::V2);
     let views = views.iter().filter(move |view| is_unified || view.version == Version::V1);
     views.map(move |view| {
-        let at = if is_unified { mount.destination.clone() } else { mount.destination.join(&view.name) };
+        let at = if is_unified { place.to_owned() } else { place.join(&view.name) };
         (at, PathBuf::from(&view.source))
     })
 }
 
-/// Follows the links of the image on the way to a mount point.
-fn resolved(root: &OwnedFd, destination: &Path) -> Option<PathBuf> {
-    let found = target::open(root.as_fd(), destination, OFlags::PATH).ok().flatten()?;
+/// Returns where each mount of a container is, for the kernel: the image may have links on the way to a mount point.
+pub(crate) fn places(plan: &Plan, root: &OwnedFd) -> Vec<PathBuf> {
+    let place = |mount: &Mount| {
+        let there = mount.destination.ancestors();
+        there.into_iter().find_map(|there| resolved(root, &mount.destination, there))
+    };
+    plan.mounts.iter().map(|mount| place(mount).unwrap_or_else(|| mount.destination.clone())).collect()
+}
+
+/// Follows links as far as `there`, a part of the way; what is behind it need not exist.
+fn resolved(root: &OwnedFd, destination: &Path, there: &Path) -> Option<PathBuf> {
+    let found = target::open(root.as_fd(), there, OFlags::PATH).ok().flatten()?;
     let name =
         |descriptor: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).ok();
-    let inside = name(&found)?.strip_prefix(name(root)?).ok()?.to_owned();
-    Some(Path::new("/").join(inside))
+    let inside = Path::new("/").join(name(&found)?.strip_prefix(name(root)?).ok()?);
+    Some(inside.join(destination.strip_prefix(there).ok()?).components().collect())
 }
 
 /// Names the masks that are files: each is the host's null device.
-fn add_masks(request: &mut Writer, plan: &Plan, pid: i32) -> Result<()> {
-    if plan.masked.is_empty() {
-        return Ok(());
-    }
-    let root = format!("/proc/{pid}/root");
-    let root = path::open_host(Path::new(&root), OFlags::PATH | OFlags::DIRECTORY)
-        .doing(|| "open the container's root")?;
+fn add_masks(request: &mut Writer, plan: &Plan, root: &OwnedFd) -> Result<()> {
     for masked in &plan.masked {
         let Ok(Some(found)) = target::open(root.as_fd(), masked, OFlags::PATH) else { continue };
         let found = rustix::fs::fstat(&found).doing(|| format!("look at {}", masked.display()))?;

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bulkhead_cgroup::Doors;
 use bulkhead_sys::mount::{self as sys_mount, Filesystem, Propagation, Reach};
@@ -130,7 +130,7 @@ impl Restoration<'_> {
             .map(AsRawFd::as_raw_fd)
             .chain(self.streams.iter().map(|(_, number)| *number))
             .collect();
-        make_mount_points(plan)?;
+        let places = make_mount_points(plan)?;
         let stage = Stage::enter()?;
         let started = set_stage(plan, &attempt.dir, attempt.request.entry).and_then(|()| {
             // CRIU mounts in its work directory, which must be on a mount of its own namespace.
@@ -159,7 +159,7 @@ impl Restoration<'_> {
             true => Vec::new(),
             false => cgroup_plan::views(plan, cgroup.as_ref(), attempt.cgroup.as_ref()),
         };
-        for (name, source) in external_mounts(plan, &views, &plan.root.path, &place.join(CRIU_MOUNTS)) {
+        for (name, source) in external_mounts(plan, &views, &places, &place.join(CRIU_MOUNTS)) {
             request.pair(option::EXT_MNT, name.as_os_str().as_bytes(), source.as_os_str().as_bytes());
         }
         request.pair(option::EXT_MNT, b"/dev/null", b"/dev/null");
@@ -387,17 +387,18 @@ fn cover_ramdisk() -> Result<()> {
     rustix::process::chroot(".").doing(doing)
 }
 
-/// Makes in the image what a new container would get there, mount points above all: CRIU makes none.
+/// Makes in the image what a new container would get there, mount points above all: CRIU makes none. Returns where they
+/// are.
 ///
 /// Mount points may lie in what is bound, so that is mounted meanwhile, in a namespace that ends with this.
-fn make_mount_points(plan: &Plan) -> Result<()> {
+fn make_mount_points(plan: &Plan) -> Result<Vec<PathBuf>> {
     let stage = Stage::enter()?;
     let made = furnish(plan);
     stage.leave()?;
     made
 }
 
-fn furnish(plan: &Plan) -> Result<()> {
+fn furnish(plan: &Plan) -> Result<Vec<PathBuf>> {
     let mut root = path::open_host(&plan.root.path, OFlags::PATH | OFlags::DIRECTORY)
         .doing(|| format!("open the root file system {}", plan.root.path.display()))?;
     if let Some(overlay) = &plan.root.overlay {
@@ -423,7 +424,8 @@ fn furnish(plan: &Plan) -> Result<()> {
         Source::Filesystem { .. } => target::directory(root.as_fd(), &mount.destination).map(drop),
         // Those of v1 are in a tmpfs, that of v2 in a sysfs.
         Source::Cgroup | Source::Existing { .. } => Ok(()),
-    })
+    })?;
+    Ok(checkpoint::places(plan, &root))
 }
 
 /// Makes a mount point of the kind of what is mounted there.

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -305,6 +305,70 @@ fn a_map_that_criu_would_lose_is_refused() {
     let lost = format!("config.json: /mounts/{at}: criu cannot keep the id mapping");
     checkpoint(&sandbox, &bundle).output().exits_with(1).complains(&lost);
     assert_eq!(sandbox.status(&bundle), "running");
+    end(&sandbox, &bundle);
+}
+
+/// Makes the root of a bundle the lower layer of an overlay, where `/var/run` is a link, and binds behind it.
+fn overlaid(sandbox: &Sandbox, bundle: Bundle, id: u32, mapped: bool) -> Bundle {
+    let directory = |name: &str| sandbox.directory().join(name);
+    fs::rename(bundle.rootfs(), directory("lower")).unwrap();
+    for name in ["upper", "work", "volume", "lower/run", "lower/var"] {
+        fs::create_dir_all(directory(name)).unwrap();
+    }
+    fs::create_dir(bundle.rootfs()).unwrap();
+    symlink("../run", directory("lower/var/run")).unwrap();
+    fs::write(directory("volume/file"), "content\n").unwrap();
+    chown(directory("upper"), Some(id), Some(id)).unwrap();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(directory);
+    let overlay = serde_json::json!({ "lower": [lower], "upper": upper, "work": work, "idmap": mapped });
+    let bundle = bundle.annotation("org.bulkhead.rootfs.overlay", &overlay.to_string());
+    bundle.bind(directory("volume"), "/var/run/volume", &[]).mount("tmpfs", "tmpfs", "/var/run/t", &[]).bind(
+        directory("volume/file"),
+        "/var/run/t/deep/file",
+        &[],
+    )
+}
+
+#[test]
+fn an_overlay_and_links_on_the_way_to_mounts_are_found_again() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = overlaid(&sandbox, unconfigured(&sandbox, "c").script(COUNTER), 0, false);
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    let look = || {
+        let script = "cat /run/volume/file /run/t/deep/file; cut -d' ' -f5,6 /proc/self/mountinfo | sort";
+        sandbox.exec(&bundle, ["sh", "-c", script]).output().succeeds().stdout
+    };
+    let before = look();
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    assert_eq!(look(), before, "a restored container is what it was");
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn mapped_layers_stay_mapped() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let maps = [(0, 100_000, 65536)];
+    let bundle = unconfigured(&sandbox, "c").user_namespace(&maps, &maps).script(COUNTER);
+    let bundle = overlaid(&sandbox, bundle, 100_000, true);
+    let output = sandbox.run(&bundle).arg("--detach").stdout(Stdio::null()).output();
+    if output.stderr.contains("its file system cannot") {
+        skip!("the file system of the temporary directory cannot be idmapped");
+    }
+    output.succeeds();
+    count(&sandbox, &bundle);
+    let look = || sandbox.exec(&bundle, ["stat", "-c", "%u", "/", "/bin", "/var/run/"]).output().succeeds();
+    let before = look().stdout;
+    assert_eq!(before, "0\n0\n0\n", "the layer is root's");
+    // CRIU reads them as the container's root, too.
+    fs::create_dir(images(&sandbox)).unwrap();
+    fs::set_permissions(images(&sandbox), fs::Permissions::from_mode(0o755)).unwrap();
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    look().prints(&before);
     end(&sandbox, &bundle);
 }
 
