@@ -8,6 +8,18 @@ pub const AGAIN: &str = "bare again";
 /// The platform that the others are compared with.
 pub const BARE: &str = "bare";
 
+/// The task whose times to the first byte are shown as a distribution.
+pub const BOOT: &str = "boot";
+
+/// The quantity of [`BOOT`] for that.
+pub const FIRST_BYTE: &str = "first byte";
+
+/// The quantity T of a [`Pair`]: the victim's rate beside the antagonist, divided by its rate alone.
+pub const RATE_KEPT: &str = "T";
+
+/// The quantity Q of a [`Pair`]: the victim's p99 alone, divided by its p99 beside the antagonist.
+pub const TAIL_KEPT: &str = "Q";
+
 /// One of the three axioms (docs/measure.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -52,12 +64,39 @@ pub struct Task {
     pub axis: Axis,
     /// One sentence for the report: what is done, and what the numbers mean.
     pub says: String,
+    /// For a task of temporal noninterference, which gives [`RATE_KEPT`] and mostly [`TAIL_KEPT`]: who meets whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<Pair>,
     /// What it gives.
     pub quantities: Vec<Quantity>,
     /// Blocks that are measured in any case, while the budget lasts.
     pub least: usize,
     /// Blocks after which the task ends, decided or not.
     pub most: usize,
+}
+
+/// A victim with a fixed task, and its antagonist in a sandbox beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// What the victim does: `cpu`, `fork`.
+    pub victim: String,
+    /// What the antagonist does: `cpu`, `fork bomb`.
+    pub antagonist: String,
+    /// Whether both are limited.
+    pub limits: Limits,
+    /// The share of its rate that a fair scheduler owes the victim; None when nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
+}
+
+/// Whether the sandboxes of a pair have limits of memory, CPU and processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limits {
+    /// They have.
+    With,
+    /// They have none.
+    Without,
 }
 
 /// Everything that one run is to do.

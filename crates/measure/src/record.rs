@@ -18,6 +18,9 @@ pub use journal::{Journal, JournalError, read};
 /// The version of the journal's form. A reader refuses a higher one.
 pub const VERSION: u32 = 1;
 
+/// How the reason of a failure begins when the victim of a [`Pair`](crate::plan::Pair) did not survive.
+pub const DIED: &str = "the victim died";
+
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -103,6 +106,11 @@ pub enum Finding {
     },
     /// Which code of the kernel ran.
     Footprint(Footprint),
+    /// What is known of functions that footprints name, told once for each; what is told later counts.
+    Symbols {
+        /// By the function's name.
+        symbols: BTreeMap<String, Symbol>,
+    },
 }
 
 /// What an attempt from inside a sandbox reached.
@@ -132,6 +140,15 @@ pub struct Footprint {
     pub counts: BTreeMap<String, u64>,
     /// Events that the kernel dropped; a footprint with any is a lower bound.
     pub lost: u64,
+}
+
+/// A function of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Symbol {
+    /// The part of the kernel that it belongs to, as a directory of its sources: `mm`, `fs/ext4`.
+    pub subsystem: String,
+    /// The size of its code, bytes.
+    pub bytes: u64,
 }
 
 /// How closely the kernel was watched (docs/measure.md).

@@ -30,7 +30,7 @@ mod outcome;
 mod prng;
 mod schedule;
 
-pub use compare::{Comparison, MARGIN, Verdict};
+pub use compare::{Comparison, MARGIN, Verdict, contrast};
 pub use estimate::{Estimate, median, tail};
 pub use experiment::{BlockEntry, Experiment, Summary};
 pub use outcome::{Amount, Failure, Outcome};

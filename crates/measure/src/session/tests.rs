@@ -97,6 +97,7 @@ fn plan(platforms: &[&str], least: usize, most: usize) -> Plan {
         name: "boot".to_owned(),
         axis: Axis::Performance,
         says: "The time from the call to the first byte.".to_owned(),
+        pair: None,
         quantities: vec![Quantity::less("first byte", "ms")],
         least,
         most,

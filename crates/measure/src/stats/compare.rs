@@ -1,6 +1,6 @@
 //! What two platforms' blocks allow to claim.
 
-use super::{Amount, Estimate, Experiment};
+use super::{Amount, Estimate, Experiment, Prng};
 
 /// The margin within which two platforms count as equal: 5 % in either direction.
 pub const MARGIN: f64 = 0.05;
@@ -27,7 +27,7 @@ pub enum Verdict {
 pub struct Comparison {
     /// The first platform's amount divided by the second's: median over the blocks and its 95 % interval.
     pub ratio: Estimate,
-    /// In how many blocks both were measured. Where these are fewer than all, the ratio leaves out the blocks in which
+    /// In how many blocks both were measured; of two samples that share none, the size of the smaller. Where these are fewer than all, the ratio leaves out the blocks in which
     /// one failed, and favours a platform that fails when it would have been slow.
     pub pairs: usize,
     /// What that allows to claim.
@@ -42,6 +42,18 @@ impl Experiment {
         let verdict = if logs.len() < FEWEST_PAIRS { Verdict::NotDecided } else { Verdict::of(&log) };
         Some(Comparison { ratio: log.map(f64::exp), pairs: logs.len(), verdict })
     }
+}
+
+/// Compares two samples that share no blocks, such as those of two runs: the ratio of the medians of `one` and of
+/// `other`, whose amounts must be above zero. `None` when one of them is empty.
+///
+/// What differed between the two occasions is part of the ratio: nothing here is compared within a block.
+pub fn contrast(one: &[f64], other: &[f64], prng: &mut Prng) -> Option<Comparison> {
+    let logs = |values: &[f64]| Vec::from_iter(values.iter().map(|value| value.ln()));
+    let log = Estimate::of_difference(&logs(one), &logs(other), prng)?;
+    let pairs = one.len().min(other.len());
+    let verdict = if pairs < FEWEST_PAIRS { Verdict::NotDecided } else { Verdict::of(&log) };
+    Some(Comparison { ratio: log.map(f64::exp), pairs, verdict })
 }
 
 /// Logarithms, so that twice and half are equally far from equal.
@@ -78,7 +90,7 @@ impl std::fmt::Display for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{Failure, Prng, Schedule};
+    use crate::stats::{Failure, Schedule};
 
     /// A normal variate, as the sum of twelve uniform ones.
     fn normal(prng: &mut Prng) -> f64 {
@@ -176,6 +188,22 @@ mod tests {
         let verdict = |blocks| experiment(0.5, 0.01, blocks, 1, steady).compare(0, 1).unwrap().verdict;
         assert_eq!(verdict(5), Verdict::NotDecided);
         assert_eq!(verdict(6), Verdict::Faster);
+    }
+
+    #[test]
+    fn two_occasions_are_contrasted() {
+        let mut prng = Prng::new(6);
+        let mut sample = |factor: f64, count: usize| {
+            Vec::from_iter((0..count).map(|_| 10.0 * factor * (0.03 * normal(&mut prng)).exp()))
+        };
+        let samples = [sample(1.0, 40), sample(1.0, 50), sample(1.2, 40), sample(1.0, 5)];
+        let verdict = |one: usize, other: usize| {
+            contrast(&samples[one], &samples[other], &mut Prng::new(1)).map(|contrast| contrast.verdict)
+        };
+        assert_eq!(verdict(0, 1), Some(Verdict::Equal));
+        assert_eq!((verdict(2, 1), verdict(1, 2)), (Some(Verdict::Slower), Some(Verdict::Faster)));
+        assert_eq!(verdict(2, 3), Some(Verdict::NotDecided), "five values decided something");
+        assert_eq!(contrast(&samples[0], &[], &mut prng), None);
     }
 
     #[test]

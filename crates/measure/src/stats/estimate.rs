@@ -36,6 +36,20 @@ impl Estimate {
         Some(Self { estimate, low: at(0.025), high: at(0.975) })
     }
 
+    /// The difference of the medians of two samples that have nothing to do with each other, with its interval by
+    /// resampling both; `None` when one is empty.
+    pub(super) fn of_difference(one: &[f64], other: &[f64], prng: &mut Prng) -> Option<Self> {
+        let estimate = median(one)? - median(other)?;
+        let mut draw = |values: &[f64]| {
+            let draw = Vec::from_iter((0..values.len()).map(|_| values[prng.below(values.len())]));
+            median(&draw).unwrap_or_default()
+        };
+        let mut resampled = Vec::from_iter((0..RESAMPLES).map(|_| draw(one) - draw(other)));
+        resampled.sort_by(f64::total_cmp);
+        let at = |share: f64| resampled[(share * (RESAMPLES - 1) as f64).round() as usize];
+        Some(Self { estimate, low: at(0.025), high: at(0.975) })
+    }
+
     /// The same estimate on another scale; `scale` must be increasing.
     pub(super) fn map(self, scale: impl Fn(f64) -> f64) -> Self {
         Self { estimate: scale(self.estimate), low: scale(self.low), high: scale(self.high) }

@@ -91,6 +91,16 @@ impl Experiment {
         }
     }
 
+    /// What was measured of one platform (an index into the names), in the order of the blocks.
+    pub fn amounts(&self, platform: usize) -> Vec<f64> {
+        self.blocks.iter().filter_map(|block| Some(block.amount(platform)?.value())).collect()
+    }
+
+    /// The ratios of platform `one` to `other` from every block in which both were measured.
+    pub fn ratios(&self, one: usize, other: usize) -> Vec<f64> {
+        self.pairs(one, other).map(|(one, other)| one.value() / other.value()).collect()
+    }
+
     /// Both platforms' amounts from every block in which both were measured.
     pub(super) fn pairs(&self, one: usize, other: usize) -> impl Iterator<Item = (Amount, Amount)> {
         self.blocks.iter().filter_map(move |block| Some((block.amount(one)?, block.amount(other)?)))
