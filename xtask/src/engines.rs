@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
-use lexopt::Parser;
+use lexopt::{Parser, ValueExt as _};
 
-use crate::{apt, cache, invoke};
+use crate::{apt, cache, invoke, vm};
 
 /// The engines and what they call, as packages of each suite.
 const PACKAGES: &[&str] = &[
@@ -48,21 +48,33 @@ const ALTERNATIVES: &[(&str, &str)] = &[
     ("ip6tables-restore", "xtables-nft-multi"),
 ];
 
-/// Prints where each suite's engines are; `--refresh` begins anew.
+const USAGE: &str = "\
+usage: cargo xtask engines [--refresh]
+       cargo xtask engines --on systemd|bare [--kernel release|newest] [FILTER]…";
+
+/// Prints where each suite's engines are, `--refresh` begins anew; or runs their tests in a guest.
 pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
+    let (mut kernel, mut init, mut filters) = ("release".to_owned(), None, Vec::new());
     while let Some(argument) = parser.next()? {
         match argument {
             lexopt::Arg::Long("refresh") => {
                 let _lock = cache::lock("engines")?;
                 cache::remove(&cache::directory()?.join("engines"))?;
             }
-            other => return Err(other.unexpected()).context("usage: cargo xtask engines [--refresh]"),
+            lexopt::Arg::Long("on") => init = Some(parser.value()?.string()?),
+            lexopt::Arg::Long("kernel") => kernel = parser.value()?.string()?,
+            lexopt::Arg::Value(filter) if init.is_some() => filters.push(filter.string()?),
+            other => return Err(other.unexpected()).context(USAGE),
         }
     }
-    for suite in ensure()? {
-        println!("{}", suite.display());
+    let suites = ensure()?;
+    match init {
+        Some(init) => vm::engines(&kernel, &init, &filters),
+        None => {
+            suites.iter().for_each(|suite| println!("{}", suite.display()));
+            Ok(ExitCode::SUCCESS)
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The tree of each suite; fetched when it is missing or was made otherwise.

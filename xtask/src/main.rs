@@ -37,7 +37,7 @@ cargo xtask COMMAND
   conformance       run the suites of others against ours, runc and crun
   debian            make the Debian that tests run in containers, in the cache
   demo [-- COMMAND] run a command in a container made of this machine's own files
-  engines           unpack podman, docker and containerd, which tests run over bulkrun, into the cache
+  engines           unpack podman, docker and containerd, which tests run over bulkrun, or run these in a guest
   faults            make every system call of the runtime its last, then fail
   fuzz [TARGET]…    give fuzzers more time, and count all that they had
   test [--yes]      install what tests need, then format, lint, tidy and all tests

@@ -98,6 +98,12 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     }
 }
 
+/// Runs tests of engines in a guest with systemd, or without.
+pub(crate) fn engines(kernel: &str, init: &str, filters: &[String]) -> Result<ExitCode> {
+    let init = [Init::Systemd, Init::Bare].into_iter().find(|known| known.name() == init);
+    suite::engines(Kernel::named(kernel)?, init.context("--on takes systemd or bare")?, filters)
+}
+
 /// Gets everything into the cache, or says why it cannot be had.
 pub(crate) fn ensure() -> Result<()> {
     emulator::ensure()?;
@@ -163,10 +169,7 @@ fn parse(mut parser: Parser) -> Result<Typed> {
         match argument {
             Arg::Long("kernel") => {
                 let name = parser.value()?.string()?;
-                let known = Kernel::ALL.into_iter().find(|kernel| kernel.name() == name);
-                typed
-                    .kernels
-                    .push(known.with_context(|| format!("{name} is neither release, newest nor oldest"))?);
+                typed.kernels.push(Kernel::named(&name)?);
             }
             Arg::Long("systemd") => typed.init = Some(Init::Systemd),
             Arg::Long("bare") => typed.init = Some(Init::Bare),

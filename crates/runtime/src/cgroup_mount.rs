@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use bulkhead_cgroup::{Version, View};
-use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Reach, attribute};
+use bulkhead_sys::mount::{self as sys_mount, Attributes, Filesystem, Propagation, Reach, attribute};
 use rustix::fs::Mode;
 
 use crate::error::{Doing, Result};
@@ -22,7 +22,10 @@ use crate::target;
 pub(crate) fn perform(context: &Context<'_>, mount: &Mount) -> Result<()> {
     let doing = || format!("mount the control groups at {}", mount.destination.display());
     let target = target::directory(context.root, &mount.destination)?;
+    // A clone would follow the host's mount, as it is the slave of a shared one. It has nothing to hear from there, and CRIU
+    // writes no image of a mount whose master it cannot see.
     let attributes = Attributes::new(mount.attributes.set, mount.attributes.clear);
+    let attributes = attributes.with_propagation(Propagation::Private);
     match context.cgroups {
         [only] if only.version == Version::V2 => {
             let tree = part(only).doing(doing)?;
@@ -89,5 +92,5 @@ fn part(view: &View) -> bulkhead_sys::Result<OwnedFd> {
 }
 
 fn alter(part: &OwnedFd, attributes: Attributes, set: Set) -> bulkhead_sys::Result<()> {
-    if attributes.is_empty() { Ok(()) } else { set(part.as_fd(), attributes, Reach::Mount) }
+    set(part.as_fd(), attributes, Reach::Mount)
 }

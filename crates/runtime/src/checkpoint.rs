@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_cgroup::{Host, Version, View};
 use bulkhead_sys::namespace::Kind;
-use bulkhead_sys::path;
-use rustix::fs::{FileType, OFlags};
+use bulkhead_sys::{path, process};
+use rustix::fs::{FileType, Gid, Mode, OFlags};
 
 use crate::cli::{CheckpointOptions, ImageOptions};
 use crate::container::Container;
@@ -32,6 +32,9 @@ pub(crate) const FILES: &str = "external-files.json";
 
 /// Where images are if nothing else is said, in the current directory.
 const DEFAULT_IMAGES: &str = "checkpoint";
+
+/// How many pre-dumps may continue each other when their directories are opened for a user namespace.
+const PARENTS: usize = 100;
 
 /// The annotation that names CRIU's configuration file, and the file without it, which is runc's.
 const CONFIG_ANNOTATION: &str = "org.criu.config";
@@ -202,6 +205,26 @@ impl Images {
         let directory = open(&path)?;
         let work = work.map(|path| open(&path).map(|opened| (path, opened))).transpose()?;
         Ok(Self { path, directory, work })
+    }
+
+    /// Lets a group go through the directory of images, and those of the pre-dumps that they continue: in a user namespace
+    /// CRIU opens them as the container's root. What others may do stays as it is.
+    ///
+    /// # Errors
+    /// None: where it cannot be done, CRIU says which image it cannot open, if it cannot.
+    pub(crate) fn let_in(&self, group: Gid) {
+        let mut place = rustix::io::dup(&self.directory).ok();
+        for _ in 0..PARENTS {
+            let Some(directory) = place else { return };
+            let Ok(found) = rustix::fs::fstat(&directory) else { return };
+            let mode = Mode::from_raw_mode(found.st_mode);
+            if !mode.contains(Mode::XOTH) && rustix::fs::fchown(&directory, None, Some(group)).is_ok() {
+                let _ = rustix::fs::fchmod(&directory, mode | Mode::XGRP);
+            }
+            place =
+                rustix::fs::openat(&directory, "parent", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+                    .ok();
+        }
     }
 
     /// Names them in a request, and the log in the latter.
@@ -441,12 +464,18 @@ fn check_status(number: i32) -> Result<()> {
     }
 }
 
-/// Writes a NUL byte for whoever waits for the pages to be served. The end of this program closes the descriptor.
+/// Writes a NUL byte for whoever waits for the pages to be served, and closes the descriptor, as whoever reads to its end
+/// expects: this program runs on until all pages have gone.
 fn tell_ready(number: i32) -> Result<()> {
     let path = format!("/proc/self/fd/{number}");
     std::fs::OpenOptions::new()
         .write(true)
         .open(path)
         .and_then(|mut file| std::io::Write::write_all(&mut file, &[0]))
-        .doing(|| format!("write to --status-fd {number}"))
+        .doing(|| format!("write to --status-fd {number}"))?;
+    // What fails has a standard stream to say so.
+    match u32::try_from(number) {
+        Ok(number) if number > 2 => process::close_inherited(number).doing(|| "close the --status-fd"),
+        _ => Ok(()),
+    }
 }

@@ -12,7 +12,7 @@ use bulkhead_cgroup::Doors;
 use bulkhead_sys::mount::{self as sys_mount, Filesystem, Propagation, Reach};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{net, path, process};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags};
 
 use crate::bundle::Bundle;
 use crate::cgroup_plan::{self, CgroupPlan};
@@ -26,6 +26,7 @@ use crate::hooks::Document;
 use crate::launch::{Attempt, Launched, Request, attempt};
 use crate::log::Log;
 use crate::plan::mounts::Source;
+use crate::plan::namespaces::host_id;
 use crate::plan::{Overlay, Plan, Root};
 use crate::rootfs::Entry;
 use crate::state::{CRIU_MOUNTS, CRIU_ROOT, State, StateDir};
@@ -150,6 +151,9 @@ impl Restoration<'_> {
                 "/linux/netDevices: devices of the host are not moved into a container that is restored",
             );
         }
+        if let Some(gid) = plan.namespaces.maps().and_then(|maps| host_id(&maps.gids, maps.first_gid())) {
+            images.let_in(Gid::from_raw(gid));
+        }
         images.add_to(&mut request, LOG);
         let place = std::fs::canonicalize(attempt.dir.path("")).doing(|| "find the state directory")?;
         checkpoint::add_common(&mut request, &self.options.images, plan, &place.join(CRIU_ROOT));
@@ -160,6 +164,8 @@ impl Restoration<'_> {
             false => cgroup_plan::views(plan, cgroup.as_ref(), attempt.cgroup.as_ref()),
         };
         for (name, source) in external_mounts(plan, &views, &places, &place.join(CRIU_MOUNTS)) {
+            // CRIU takes a link for a file, even if it leads to a directory.
+            let source = std::fs::canonicalize(&source).unwrap_or(source);
             request.pair(option::EXT_MNT, name.as_os_str().as_bytes(), source.as_os_str().as_bytes());
         }
         request.pair(option::EXT_MNT, b"/dev/null", b"/dev/null");

@@ -136,9 +136,11 @@ fn v2_alone_is_mounted_on_the_directory_itself() {
     for (name, words, expected) in [("ro", ["ro", "nosuid"], "closed"), ("rw", ["rw", "nosuid"], "open")] {
         let bundle = options(unlimited(sandbox.bundle(name)), &words).script(
             "cd /sys/fs/cgroup; test -e cgroup.procs && test -e cgroup.events && echo own part; \
-             mkdir sub 2>/dev/null && rmdir sub && echo open || echo closed; cut -d: -f3 /proc/self/cgroup | grep -c '^/$' | grep -qv '^0$' && echo rooted",
+             mkdir sub 2>/dev/null && rmdir sub && echo open || echo closed; cut -d: -f3 /proc/self/cgroup | grep -c '^/$' | grep -qv '^0$' && echo rooted; \
+             grep ' /sys/fs/cgroup .*master:' /proc/self/mountinfo || echo nobody follows the host",
         );
-        sandbox.run(&bundle).output().succeeds().prints(&format!("own part\n{expected}\nrooted\n"));
+        let expected = format!("own part\n{expected}\nrooted\nnobody follows the host\n");
+        sandbox.run(&bundle).output().succeeds().prints(&expected);
     }
 }
 

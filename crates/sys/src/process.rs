@@ -102,6 +102,17 @@ pub fn close_all_but(first: u32, mut keep: Vec<u32>) -> Result<()> {
     Ok(())
 }
 
+/// Closes one descriptor that this process was started with, and that nothing in it owns.
+///
+/// # Errors
+/// ENOSYS before Linux 5.9.
+pub fn close_inherited(number: u32) -> Result<()> {
+    // SAFETY: the caller promises that nobody owns it, so nobody uses it again.
+    check(unsafe { libc::syscall(libc::SYS_close_range, number, number, 0) })
+        .call(|| format!("close_range({number}, {number})"))
+        .map(drop)
+}
+
 /// Marks every descriptor from `first` on to be closed at execve(2).
 ///
 /// # Errors

@@ -111,7 +111,9 @@ impl Sandbox {
     /// Needs root. Each command gets a mount namespace of its own for it; the machine's mounts stay.
     #[must_use]
     pub fn v2_only(self) -> Sandbox {
-        let script = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
+        // It is shared, as systemd has it.
+        let script = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && \
+            mount --make-shared /sys/fs/cgroup && exec \"$@\"";
         let namespace = fresh::prefix(&[fresh::Kind::Mount]);
         self.through(namespace).through(["sh", "-c", script, "sh"])
     }

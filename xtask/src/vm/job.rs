@@ -58,6 +58,8 @@ pub(super) struct Job {
     pub(super) init: Init,
     /// Files and directories of the payload that appear at their host's paths.
     pub(super) places: Vec<PathBuf>,
+    /// The host's cache, for what is looked for by its place there. Only what is among `places` is in the guest.
+    pub(super) cache: PathBuf,
     pub(super) work: Work,
 }
 

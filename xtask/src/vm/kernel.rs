@@ -65,6 +65,11 @@ impl Kernel {
         }
     }
 
+    pub(super) fn named(name: &str) -> Result<Self> {
+        let known = Self::ALL.into_iter().find(|kernel| kernel.name() == name);
+        known.with_context(|| format!("{name} is neither release, newest nor oldest"))
+    }
+
     /// Fetches it when it is missing. Needs no root.
     pub(super) fn ensure(self) -> Result<Files> {
         let _lock = cache::lock("vm")?;

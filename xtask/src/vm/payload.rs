@@ -10,7 +10,7 @@ use super::boot::Run;
 use super::disk::{self, Name};
 use super::guest;
 use super::job::{Init, Job, Work};
-use crate::invoke;
+use crate::{cache, invoke};
 
 /// What a job may write beside its files.
 const FREE: u64 = 64 << 20;
@@ -42,20 +42,31 @@ impl Payload {
         }
         // Not by name: cargo may have built another since this one began.
         fs::copy("/proc/self/exe", stage.join(guest::PROGRAM)).context("copy this program")?;
-        let job = Job { init: self.init, places: self.with, work: self.work };
+        let job = Job { init: self.init, places: self.with, cache: cache::directory()?, work: self.work };
         let job = serde_json::to_vec_pretty(&job).context("write the job")?;
         fs::write(stage.join(guest::JOB), job).context("write the job")?;
         disk::from_directory(&stage, &run.payload(), FREE, Name::Label(guest::PAYLOAD_LABEL))?;
-        crate::cache::remove(&stage)
+        cache::remove(&stage)
     }
 }
 
-/// Links a file, or copies where that is impossible; a directory is copied with all that is in it.
+/// Links a file, or copies where that is impossible; of a directory all that is in it. A link in a directory stays one,
+/// wherever it leads; one that was named itself is followed.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let parent = to.parent().with_context(|| format!("{} has no parent", to.display()))?;
     fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
     if from.is_file() && !from.is_symlink() && fs::hard_link(from, to).is_ok() {
         return Ok(());
     }
-    invoke::quietly(Command::new("cp").arg("--archive").arg("--dereference").arg(from).arg(to))
+    let copy = |how: &[&str]| {
+        invoke::quietly(Command::new("cp").args(["--archive", "-H"]).args(how).arg(from).arg(to))
+    };
+    if copy(&["--link"]).is_ok() {
+        return Ok(());
+    }
+    // A part may have been linked, and what is written over a link would change the file itself.
+    if to.exists() {
+        fs::remove_dir_all(to).with_context(|| format!("remove {}", to.display()))?;
+    }
+    copy(&[])
 }

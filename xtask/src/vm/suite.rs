@@ -1,5 +1,6 @@
 //! `cargo xtask vm test`: the root tests in guests, many to a boot.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::payload::Payload;
 use super::programs;
 use super::results::{Finished, Report};
 use super::{Machine, image};
-use crate::{interrupt, workspace};
+use crate::{cache, interrupt, workspace};
 
 /// The packages whose tests depend on the machine.
 const PACKAGES: &[&str] = &["crates/cgroup", "crates/runtime", "crates/sys", "crates/testkit"];
@@ -31,6 +32,20 @@ const CORE: &[&str] = &[
 
 /// What a security module makes different.
 const LABELS: &[&str] = &["runtime::labels"];
+
+/// What tests look for in the cache: the beginning of their names, a part of these, and a directory there. They skip
+/// themselves where it is missing.
+const CACHED: &[(&str, &str, &str)] = &[
+    ("runtime::checkpoint::", "", "peers/criu"),
+    (ENGINES, "release::", "engines/release"),
+    (ENGINES, "newest::", "engines/newest"),
+];
+
+/// Engines, which take minutes each when emulated; only `cargo xtask engines` runs them in guests.
+const ENGINES: &str = "runtime::engines::";
+
+/// What is in the names of those that want systemd.
+const UNDER_SYSTEMD: &str = "::systemd::";
 
 /// Mostly pure code, which is the same everywhere and slow to emulate: only a filter reaches it.
 const PURE: &[&str] = &["cgroup::bulkhead_cgroup", "cgroup::plans", "runtime::bulkhead_runtime"];
@@ -73,12 +88,22 @@ enum Part {
     Everything,
     Core,
     Labels,
+    /// Engines that meet the machine's init, whatever a filter says about others.
+    Engines(Init),
+}
+
+/// Runs engines over the runtime in a guest with this init.
+pub(super) fn engines(kernel: Kernel, init: Init, filters: &[String]) -> Result<ExitCode> {
+    execute(vec![(Machine::new(kernel, init, None)?, Part::Engines(init))], filters)
 }
 
 /// Runs the chosen tests on the chosen machines, and prints one report.
 pub(super) fn run(wanted: &Wanted<'_>, selection: Option<Selection>, filters: &[String]) -> Result<ExitCode> {
     let default = if filters.is_empty() { Selection::Core } else { Selection::Named };
-    let rounds = rounds(wanted, selection.unwrap_or(default))?;
+    execute(rounds(wanted, selection.unwrap_or(default))?, filters)
+}
+
+fn execute(rounds: Vec<(Machine, Part)>, filters: &[String]) -> Result<ExitCode> {
     let built = programs::tests()?;
     // From here on something is made that must go on the way out.
     interrupt::watch()?;
@@ -100,14 +125,20 @@ pub(super) fn run(wanted: &Wanted<'_>, selection: Option<Selection>, filters: &[
 
 fn is_chosen(test: &Test, part: Part, filters: &[String]) -> bool {
     let name = test.full_name();
+    let is_named = filters.iter().any(|filter| name.contains(filter));
+    if let Part::Engines(init) = part {
+        let is_his = name.contains(UNDER_SYSTEMD) == (init == Init::Systemd);
+        return name.starts_with(ENGINES) && is_his && (is_named || filters.is_empty());
+    }
     if !filters.is_empty() {
-        return filters.iter().any(|filter| name.contains(filter));
+        return is_named;
     }
     let is_among = |list: &[&str]| list.iter().any(|begin| name.starts_with(begin));
     match part {
         Part::Core => is_among(CORE),
         Part::Labels => is_among(LABELS),
-        Part::Everything => !PURE.contains(&test.target.as_str()),
+        Part::Everything => !PURE.contains(&test.target.as_str()) && !name.starts_with(ENGINES),
+        Part::Engines(_) => false,
     }
 }
 
@@ -149,6 +180,16 @@ fn rounds(wanted: &Wanted<'_>, selection: Selection) -> Result<Vec<(Machine, Par
     };
     let machine = |(kernel, init, module, part)| Ok((Machine::new(kernel, init, module)?, part));
     planned.into_iter().map(machine).collect()
+}
+
+/// What the chosen tests look for in the cache and what is there.
+fn cached(tests: &[Test]) -> Result<Vec<PathBuf>> {
+    let cache = cache::directory()?;
+    let names = Vec::from_iter(tests.iter().map(Test::full_name));
+    let is_wanted =
+        |begin: &str, part: &str| names.iter().any(|name| name.starts_with(begin) && name.contains(part));
+    let places = CACHED.iter().filter(|(begin, part, _)| is_wanted(begin, part));
+    Ok(places.map(|(.., name)| cache.join(name)).filter(|place| place.exists()).collect())
 }
 
 impl Machine {
@@ -255,7 +296,8 @@ impl<'a> Attempt<'a> {
         files.sort();
         files.dedup();
         files.extend(workspace::tracked_files()?);
-        let with = vec![root, workspace::target_directory()?];
+        let mut with = vec![root, workspace::target_directory()?];
+        with.extend(cached(self.tests)?);
         let work = Work::Tests { tests: self.tests.to_vec(), limit: TEST_LIMIT };
         Payload { files, with, init: machine.init, work }.write(&run)?;
         let ending = Guest::start(machine, &run, Output::Hidden)?
@@ -331,6 +373,11 @@ mod tests {
         );
         assert!(chosen("cgroup::plans every_row", Part::Core, &["plans::every"]));
         assert!(!chosen("cgroup::real v2::freezing", Part::Everything, &["thaw"]));
+        let engines = Part::Engines(Init::Systemd);
+        assert!(chosen("runtime::engines podman::systemd::newest::x", engines, &[]));
+        assert!(!chosen("runtime::engines podman::newest::x", engines, &["podman"]));
+        assert!(!chosen("runtime::engines podman::newest::x", Part::Everything, &[]), "they take too long");
+        assert!(chosen("runtime::engines podman::newest::x", Part::Engines(Init::Bare), &["podman"]));
     }
 
     #[test]

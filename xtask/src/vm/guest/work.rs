@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::tcdrain;
 
 use super::port::{self, Reporter};
+use crate::cache;
 use crate::vm::job::{Job, Outcome, Test, Word, Work};
 
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -31,16 +32,16 @@ const SKIPPED: &str = "skipped: ";
 pub(super) fn run(job: &Job, reporter: &Reporter) -> Result<Word> {
     reporter.say(&Word::Ready)?;
     match &job.work {
-        Work::Command { words, search } => command(words, search).map(Word::Exited),
-        Work::Tests { tests, limit } => run_tests(tests, *limit, reporter).map(|()| Word::Exited(0)),
+        Work::Command { words, search } => command(job, words, search).map(Word::Exited),
+        Work::Tests { tests, limit } => run_tests(job, tests, *limit, reporter).map(|()| Word::Exited(0)),
     }
 }
 
 /// Runs a command and returns its code, 128 and more for a signal, as a shell would.
-fn command(words: &[String], search: &Path) -> Result<i32> {
+fn command(job: &Job, words: &[String], search: &Path) -> Result<i32> {
     let (program, arguments) = words.split_first().context("a command has at least one word")?;
     let output = port::open(port::OUTPUT)?;
-    let mut command = command_of_guest(Path::new(program));
+    let mut command = command_of_guest(job, Path::new(program));
     command.env("PATH", format!("{}:{SYSTEM_PATH}", search.display())).current_dir("/root").args(arguments);
     command.stdout(output.try_clone().context("share the output")?);
     command.stderr(output.try_clone().context("share the output")?);
@@ -49,7 +50,7 @@ fn command(words: &[String], search: &Path) -> Result<i32> {
     Ok(status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(i32::MAX))
 }
 
-fn command_of_guest(program: &Path) -> Command {
+fn command_of_guest(job: &Job, program: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -57,13 +58,14 @@ fn command_of_guest(program: &Path) -> Command {
         .env("HOME", "/root")
         .env("TERM", "dumb")
         .env("LANG", "C.UTF-8")
-        .env("BULKHEAD_SLOWNESS", SLOWNESS);
+        .env("BULKHEAD_SLOWNESS", SLOWNESS)
+        .env(cache::VARIABLE, &job.cache);
     command.stdin(Stdio::null());
     command
 }
 
 /// Runs tests, as many at once as there are processors, each in a process of its own.
-fn run_tests(tests: &[Test], limit: Duration, reporter: &Reporter) -> Result<()> {
+fn run_tests(job: &Job, tests: &[Test], limit: Duration, reporter: &Reporter) -> Result<()> {
     let outputs = PathBuf::from("/run/job");
     fs::create_dir_all(&outputs).context("make a directory for outputs")?;
     let queue = Mutex::new(VecDeque::from_iter(tests.iter().enumerate()));
@@ -72,7 +74,7 @@ fn run_tests(tests: &[Test], limit: Duration, reporter: &Reporter) -> Result<()>
         while let Some((number, test)) = next() {
             reporter.say(&Word::Started(number))?;
             let begin = Instant::now();
-            let outcome = run_test(test, limit, &outputs.join(number.to_string()))?;
+            let outcome = run_test(job, test, limit, &outputs.join(number.to_string()))?;
             reporter.say(&Word::Ended { test: number, outcome, took: begin.elapsed() })?;
         }
         Ok(())
@@ -88,9 +90,9 @@ fn run_tests(tests: &[Test], limit: Duration, reporter: &Reporter) -> Result<()>
 }
 
 /// Runs one test as cargo does, but alone.
-fn run_test(test: &Test, limit: Duration, output: &Path) -> Result<Outcome> {
+fn run_test(job: &Job, test: &Test, limit: Duration, output: &Path) -> Result<Outcome> {
     let file = File::create(output).with_context(|| format!("create {}", output.display()))?;
-    let mut command = command_of_guest(&test.program);
+    let mut command = command_of_guest(job, &test.program);
     command.args(["--exact", &test.name, "--nocapture"]).process_group(0).current_dir(&test.directory);
     command.env("CARGO_MANIFEST_DIR", &test.directory);
     command.stdout(file.try_clone().context("share an output")?).stderr(file);

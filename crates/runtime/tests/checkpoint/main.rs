@@ -1,6 +1,10 @@
 //! Containers that CRIU writes to images and makes again.
 #![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
 
+mod cgroups;
+mod flags;
+mod memory;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -14,43 +18,69 @@ use bulkhead_testkit::{Bundle, Run, Sandbox, find_criu, find_program, is_root, r
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
 
 /// Why these tests skip themselves.
-const MISSING: &str = "needs root and CRIU, which `cargo xtask peers` fetches";
+pub(crate) const MISSING: &str = "needs root and CRIU, which `cargo xtask peers` fetches";
 
 /// A program whose memory is worth keeping: it counts, without a descriptor of the host's.
-const COUNTER: &str = "exec </dev/null >/dev/null 2>&1; n=0; \
+pub(crate) const COUNTER: &str = "exec </dev/null >/dev/null 2>&1; n=0; \
     while :; do n=$((n+1)); echo $n > /dev/shm/next; mv /dev/shm/next /dev/shm/n; sleep 0.05; done";
 
-fn is_possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     is_root() && find_criu().is_some()
 }
 
-fn sandbox() -> Sandbox {
+pub(crate) fn sandbox() -> Sandbox {
     Sandbox::new(BULKRUN)
 }
 
 /// A command of the runtime that finds CRIU.
-fn runtime(sandbox: &Sandbox) -> Run {
+pub(crate) fn runtime(sandbox: &Sandbox) -> Run {
     let criu = find_criu().unwrap();
     let path = std::env::var("PATH").unwrap_or_default();
     sandbox.runtime().env("PATH", format!("{}:{path}:/usr/sbin:/sbin", criu.parent().unwrap().display()))
 }
 
-fn images(sandbox: &Sandbox) -> PathBuf {
+pub(crate) fn images(sandbox: &Sandbox) -> PathBuf {
     sandbox.directory().join("images")
 }
 
-fn checkpoint(sandbox: &Sandbox, bundle: &Bundle) -> Run {
+pub(crate) fn checkpoint(sandbox: &Sandbox, bundle: &Bundle) -> Run {
     runtime(sandbox).arg("checkpoint").arg("--image-path").arg(images(sandbox)).arg(bundle.id())
 }
 
-fn restore(sandbox: &Sandbox, bundle: &Bundle, more: &[&str]) -> Run {
+pub(crate) fn restore(sandbox: &Sandbox, bundle: &Bundle, more: &[&str]) -> Run {
     let run = runtime(sandbox).arg("restore").arg("--image-path").arg(images(sandbox));
     run.arg("--bundle").arg(bundle.directory()).args(more).arg(bundle.id())
 }
 
 /// Makes a bundle that no configuration of CRIU on this machine changes.
-fn unconfigured(sandbox: &Sandbox, short: &str) -> Bundle {
+pub(crate) fn unconfigured(sandbox: &Sandbox, short: &str) -> Bundle {
     sandbox.bundle(short).annotation("org.criu.config", "")
+}
+
+/// Lets a container run a script in this machine's Python, which can do what busybox cannot. Its output is `/tmp/said`.
+pub(crate) fn python(bundle: Bundle, script: &str) -> Bundle {
+    let parts = ["/usr", "/lib", "/lib64"].iter().filter(|part| Path::new(part).exists());
+    // Without what is mounted there, and so plainly that CRIU can take it from the host again.
+    let bundle = parts.fold(bundle, |bundle, part| bundle.mount("bind", part, part, &["bind", "ro"]));
+    bundle.file("/script.py", script).script("exec /usr/bin/python3 -u /script.py </dev/null >/tmp/said 2>&1")
+}
+
+pub(crate) fn has_python() -> bool {
+    Path::new("/usr/bin/python3").exists()
+}
+
+/// Waits until the last line that a Python script has written to its output holds this, and returns the whole.
+#[track_caller]
+pub(crate) fn says(bundle: &Bundle, text: &str) -> String {
+    let said = || fs::read_to_string(bundle.rootfs().join("tmp/said")).unwrap_or_default();
+    wait_until(&format!("the program says {text}"), || said().lines().any(|line| line == text));
+    said()
+}
+
+/// Restores a container in the background, which is to succeed.
+#[track_caller]
+pub(crate) fn come_back(sandbox: &Sandbox, bundle: &Bundle, more: &[&str]) {
+    restore(sandbox, bundle, &[&["--detach"], more].concat()).stdout(Stdio::null()).output().succeeds();
 }
 
 /// Waits for a container that another command is making.
@@ -60,14 +90,14 @@ fn wait_for_container(sandbox: &Sandbox, bundle: &Bundle) {
 }
 
 /// Reads the counter of a container.
-fn count(sandbox: &Sandbox, bundle: &Bundle) -> u64 {
+pub(crate) fn count(sandbox: &Sandbox, bundle: &Bundle) -> u64 {
     let read = || sandbox.exec(bundle, ["cat", "/dev/shm/n"]).output().stdout.trim().parse().ok();
     wait_until("the container counts", || read().is_some());
     read().unwrap()
 }
 
 #[track_caller]
-fn end(sandbox: &Sandbox, bundle: &Bundle) {
+pub(crate) fn end(sandbox: &Sandbox, bundle: &Bundle) {
     sandbox.kill(bundle, "KILL");
     sandbox.wait_for_status(bundle, "stopped");
     sandbox.delete(bundle);
@@ -77,7 +107,8 @@ fn end(sandbox: &Sandbox, bundle: &Bundle) {
 fn a_container_goes_on_where_it_was() {
     requires!(is_possible(), "{MISSING}");
     let sandbox = sandbox();
-    let bundle = unconfigured(&sandbox, "c").script(COUNTER);
+    let once = "read once </proc/sys/kernel/random/uuid; echo $once >/dev/shm/once; trap 'echo $once >/dev/shm/again' USR1";
+    let bundle = unconfigured(&sandbox, "c").script(&format!("{once}; {COUNTER}"));
     sandbox.launch(&bundle);
     let first = sandbox.state(&bundle);
     wait_until("the container counts", || count(&sandbox, &bundle) >= 3);
@@ -97,10 +128,22 @@ fn a_container_goes_on_where_it_was() {
     let went_on = count(&sandbox, &bundle);
     assert!(went_on >= 3, "it should not begin at zero, but is at {went_on}");
     wait_until("the container counts on", || count(&sandbox, &bundle) > went_on);
-    // It is in its cgroup, with its limits.
-    let pid = sandbox.pid(&bundle);
-    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(cgroups.contains(bundle.cgroups_path()), "{cgroups}");
+    // A program that began anew would have drawn another number.
+    sandbox.kill(&bundle, "USR1");
+    let look = ["sh", "-c", "cmp /dev/shm/once /dev/shm/again"];
+    wait_until("the program knows its number", || sandbox.exec(&bundle, look).output().code() == 0);
+    // It is in each of its cgroups, with its limits.
+    let (pid, path) = (sandbox.pid(&bundle), bundle.cgroups_path());
+    let found = sandbox.cgroups(path);
+    assert!(!found.is_empty(), "its cgroups are there");
+    for cgroup in &found {
+        let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
+        assert!(processes.lines().any(|line| line == pid.to_string()), "{pid} is in {}", cgroup.display());
+    }
+    let limits =
+        found.iter().flat_map(|cgroup| ["memory.max", "memory.limit_in_bytes"].map(|name| cgroup.join(name)));
+    let limits = Vec::from_iter(limits.filter_map(|file| fs::read_to_string(file).ok()));
+    assert_eq!(limits, ["268435456\n"], "the limit of memory is in force");
     for verb in ["pause", "resume"] {
         sandbox.runtime().arg(verb).arg(bundle.id()).output().succeeds();
     }
@@ -466,11 +509,8 @@ fn what_fails_says_why_and_leaves_everything_as_it_was() {
         .complains("cannot checkpoint a container that is created");
     sandbox.start(&bundle);
     count(&sandbox, &bundle);
-    let bad = runtime(&sandbox)
-        .args(["checkpoint", "--status-fd", "77", "--lazy-pages", bundle.id()])
-        .current_dir(sandbox.directory());
-    bad.output().exits_with(1);
-    restore(&sandbox, &bundle, &["--detach"]).output().exits_with(1);
+    checkpoint(&sandbox, &bundle).arg("--leave-running").output().succeeds();
+    restore(&sandbox, &bundle, &["--detach"]).output().exits_with(1).complains("already exists");
     assert_eq!(sandbox.status(&bundle), "running", "a container that exists is not touched");
     checkpoint(&sandbox, &bundle).output().succeeds();
     // Without the memory nothing can be restored.
