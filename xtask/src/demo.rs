@@ -16,7 +16,7 @@ use self::ground::Layout;
 use self::scratch::Scratch;
 use self::user::User;
 use crate::interrupt::{self, Interrupted};
-use crate::{bulkrun, invoke};
+use crate::{invoke, shipped};
 
 mod bundle;
 mod ground;
@@ -72,14 +72,14 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     let user = User::of_this_process()?;
     let runtime = match runtime {
         Some(runtime) => runtime,
-        None => bulkrun::build()?,
+        None => shipped::build(&shipped::BULKRUN)?,
     };
     interrupt::watch()?;
     let scratch = Scratch::make(&runtime)?;
     let layout = Layout::of_this_machine(&user)?;
     let container = Container { runtime: &runtime, scratch: &scratch, layout: &layout, user: &user };
     let voice = if command.is_empty() { Voice::Output } else { Voice::Aside };
-    voice.say(&format!("{}: {} KiB", runtime.display(), bulkrun::kib(&runtime)?));
+    voice.say(&format!("{}: {} KiB", runtime.display(), shipped::kib(&runtime)?));
     let outcome = container.show(&command, voice);
     if outcome.is_err() {
         scratch.remove_container()?;

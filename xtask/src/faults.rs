@@ -51,7 +51,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     );
     let runtime = match &arguments.runtime {
         Some(runtime) => std::path::absolute(runtime)?,
-        None => crate::bulkrun::build()?,
+        None => crate::shipped::build(&crate::shipped::BULKRUN)?,
     };
     let tasks = tasks(&arguments, &runtime)?;
     let board = Board::new(tasks.len(), arguments.verbose);

@@ -8,7 +8,6 @@ use lexopt::Parser;
 
 mod apt;
 mod bench;
-mod bulkrun;
 mod cache;
 mod claim;
 mod conformance;
@@ -23,6 +22,7 @@ mod invoke;
 mod marked;
 mod packages;
 mod peers;
+mod shipped;
 mod test;
 mod tidy;
 mod vm;
@@ -34,6 +34,7 @@ Needs rustup's stable Rust (cargo 1.88 or newer; the cargo of a Debian release m
 cargo xtask COMMAND
 
   bench start       measure what a container's start costs, ours and its peers'
+  build [PROGRAM]…  build the programs as they are shipped: static, beside each other
   conformance       run the suites of others against ours, runc and crun
   debian            make the Debian that tests run in containers, in the cache
   demo [-- COMMAND] run a command in a container made of this machine's own files
@@ -76,6 +77,7 @@ fn run() -> Result<ExitCode> {
 fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
     match command.to_str() {
         Some("bench") => bench::run(parser),
+        Some("build") => shipped::run(parser),
         Some("conformance") => conformance::run(parser),
         Some("debian") => debian::run(parser),
         Some("demo") => demo::run(parser),

@@ -8,9 +8,11 @@
 //! |---|---|
 //! | [`bpf`] | bpf(2) for device programs of cgroup v2 |
 //! | [`path`] | openat2(2) with the resolution rules that keep a lookup inside a root |
+//! | [`memory`] | mmap(2), munmap(2) of anonymous memory |
 //! | [`mount`] | the descriptor-based mount interface and mount_setattr(2), for which mount(2) stands in |
 //! | [`mountinfo`] | none: the table of mounts |
 //! | [`namespace`] | unshare(2), setns(2) |
+//! | [`offspring`] | fork(2), PR_SET_PDEATHSIG, getrusage(2) |
 //! | [`process`] | execve(2), signal dispositions, close_range(2), pidfds |
 //! | [`credentials`] | identities, capability sets, no_new_privs, session keyring |
 //! | [`seccomp`] | seccomp(2) |
@@ -27,12 +29,14 @@
 pub mod bpf;
 pub mod credentials;
 mod error;
+pub mod memory;
 pub mod message;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod net;
 pub mod netlink;
+pub mod offspring;
 pub mod path;
 pub mod process;
 pub mod program;

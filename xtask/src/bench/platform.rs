@@ -13,7 +13,7 @@ use bulkhead_spec::Config;
 use super::{machine, yardstick};
 use crate::claim::{self, Claim};
 use crate::peers::{self, Peer};
-use crate::{bulkrun, cache, docker_like, invoke};
+use crate::{cache, docker_like, invoke, shipped};
 
 /// Docker's default but for this one: what it opens, mknod, no ordinary program uses.
 const LEFT_OUT: &str = "CAP_MKNOD";
@@ -63,7 +63,7 @@ impl Platforms {
         }
         let mut runtimes = Vec::new();
         if wanted(OURS) {
-            runtimes.push(Peer { name: OURS.to_owned(), program: bulkrun::build()? });
+            runtimes.push(Peer { name: OURS.to_owned(), program: shipped::build(&shipped::BULKRUN)? });
         }
         if only.is_empty() || !only.iter().all(|part| "floor bulkrun".contains(part.as_str())) {
             runtimes.extend(peers::all()?.into_iter().filter(|peer| wanted(&peer.name)));

@@ -15,7 +15,7 @@ use super::platform::{Platform, Platforms};
 use super::stopwatch::{Sample, Stopwatch};
 use super::trace::{self, Trace};
 use super::{Blocks, report, yardstick};
-use crate::{bulkrun, interrupt, tidy, workspace};
+use crate::{interrupt, shipped, tidy, workspace};
 
 /// The pause before each isolated run: long enough for the kernel's deferred work of the run before to end.
 const GAP: Duration = Duration::from_millis(100);
@@ -139,7 +139,7 @@ fn attempt(platform: &Platform, stopwatch: &Stopwatch) -> Result<(), Failure> {
 
 fn describe_program(program: &Path) -> Result<String> {
     let links = tidy::linked_by_the_privileged_program()?;
-    let kib = bulkrun::kib(program)?;
+    let kib = shipped::kib(program)?;
     Ok(format!("bulkrun is one static file of {kib} KiB and links {links} crates from elsewhere."))
 }
 

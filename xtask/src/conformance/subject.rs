@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::peers::Peer;
-use crate::{bulkrun, peers};
+use crate::{peers, shipped};
 
 /// A runtime that is judged.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub(super) fn all(kinds: &[Kind]) -> Result<Vec<Subject>> {
 fn of(kind: Kind) -> Result<Subject> {
     if kind == Kind::Bulkrun {
         let name = format!("bulkrun {}", env!("CARGO_PKG_VERSION"));
-        return Ok(Subject { kind, name, program: bulkrun::build()?, libraries: None });
+        return Ok(Subject { kind, name, program: shipped::build(&shipped::BULKRUN)?, libraries: None });
     }
     let (Peer { name, program }, place) =
         peers::newest(kind.name()).with_context(|| format!("get {}", kind.name()))?;

@@ -19,6 +19,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("docker", &["engine"]),
     ("cli", &["engine", "cri", "docker"]),
     ("measure", &[]),
+    ("workload", &["sys"]),
     ("testkit", &["sys"]),
     ("targets", &["runtime", "seccomp", "cgroup", "spec", "sys"]),
     ("xtask", &["measure", "seccomp", "spec", "sys", "testkit"]),

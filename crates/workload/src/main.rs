@@ -1,0 +1,4 @@
+//! The program `bulkload`.
+#![no_main]
+
+bulkhead_sys::program!(bulkhead_workload::run);

@@ -1,0 +1,242 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt as _};
+
+use crate::error::{Error, Result};
+use crate::{hog, work};
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) enum Invocation {
+    /// Say what there is.
+    Help,
+    /// Say that the program runs, then wait for the end of standard input.
+    Ready,
+    /// End at once: what the task `exec` executes.
+    Nothing,
+    /// Do a task.
+    Work(work::Order),
+    /// Take what can be had.
+    Hog(hog::Order),
+}
+
+/// How long anything may take, seconds.
+const LONGEST: f64 = 3600.0;
+
+/// The most that a second is divided into.
+const FASTEST: f64 = 1e6;
+
+/// The most processes of a hog at a time.
+const MOST_TASKS: usize = 4096;
+
+/// The most memory or disk of a hog, MiB.
+const MOST_MIB: usize = 1 << 20;
+
+/// Options as they were typed.
+#[derive(Debug, Default)]
+struct Typed {
+    seconds: Option<f64>,
+    rate: Option<f64>,
+    tasks: Option<usize>,
+    mib: Option<usize>,
+    directory: Option<PathBuf>,
+}
+
+/// Reads the arguments that follow the program's name.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
+    let mut parser = Parser::from_args(arguments);
+    match parser.next()? {
+        None | Some(Arg::Long("help") | Arg::Short('h')) => Ok(Invocation::Help),
+        Some(Arg::Value(verb)) => match verb.to_str() {
+            Some("work") => work_order(&mut parser),
+            Some("hog") => hog_order(&mut parser),
+            Some("ready") => end(&mut parser, Invocation::Ready),
+            Some("nothing") => end(&mut parser, Invocation::Nothing),
+            _ => Err(Error::Usage(format!("there is no verb {}", verb.display()))),
+        },
+        Some(other) => Err(other.unexpected().into()),
+    }
+}
+
+/// What `--help` prints.
+pub(crate) fn help() -> String {
+    let mut text = "\
+bulkload work TASK [--seconds S] [--rate R] [--directory D]
+  does a task for S seconds (1), without pause or R times a second; in D it has its file (.)
+"
+    .to_owned();
+    for work::Kind { name, says, .. } in work::KINDS {
+        // A string takes everything.
+        let _ = writeln!(text, "    {name:18} {says}");
+    }
+    text.push_str(
+        "\
+bulkload hog KIND [--seconds S] [--tasks N] [--mib M] [--directory D]
+  takes what it can get for S seconds (1), in N processes, M MiB in all; ends with its parent
+",
+    );
+    for hog::Kind { name, says, .. } in hog::KINDS {
+        let _ = writeln!(text, "    {name:18} {says}");
+    }
+    text.push_str(
+        "\
+bulkload ready
+  writes R at once and ends with its standard input
+bulkload nothing
+  ends at once
+",
+    );
+    text
+}
+
+fn work_order(parser: &mut Parser) -> Result<Invocation> {
+    let (name, typed) = named(parser)?;
+    let Typed { seconds, rate, tasks, mib, directory } = typed;
+    if tasks.is_some() || mib.is_some() {
+        return Err(Error::Usage("--tasks and --mib are for hogs".to_owned()));
+    }
+    let kind = work::KINDS.iter().find(|kind| kind.name == name);
+    Ok(Invocation::Work(work::Order {
+        kind: kind.ok_or_else(|| Error::Usage(format!("there is no task {name}")))?,
+        limit: limit(seconds),
+        rate,
+        directory: directory.unwrap_or_else(here),
+    }))
+}
+
+fn hog_order(parser: &mut Parser) -> Result<Invocation> {
+    let (name, typed) = named(parser)?;
+    let Typed { seconds, rate, tasks, mib, directory } = typed;
+    if rate.is_some() {
+        return Err(Error::Usage("--rate is for tasks: a hog knows no measure".to_owned()));
+    }
+    let kind = hog::KINDS.iter().find(|kind| kind.name == name);
+    let kind = kind.ok_or_else(|| Error::Usage(format!("there is no hog {name}")))?;
+    let tasks = tasks.unwrap_or_else(kind.tasks);
+    let mib = match (kind.mib, mib) {
+        (None, Some(_)) => return Err(Error::Usage(format!("--mib: the hog {name} takes nothing of that"))),
+        (Some(_), Some(mib)) if mib < tasks => {
+            return Err(Error::Usage(format!("--mib {mib}: each of {tasks} tasks takes 1 at least")));
+        }
+        (None, None) => 0,
+        (Some(_), Some(mib)) => mib,
+        (Some(default), None) => default(tasks),
+    };
+    Ok(Invocation::Hog(hog::Order {
+        kind,
+        limit: limit(seconds),
+        tasks,
+        mib,
+        directory: directory.unwrap_or_else(here),
+    }))
+}
+
+/// The name and the options behind it.
+fn named(parser: &mut Parser) -> Result<(String, Typed)> {
+    let mut name = None;
+    let mut typed = Typed::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Value(value) if name.is_none() => name = Some(value.string()?),
+            Arg::Long("seconds") => typed.seconds = Some(number(parser, "--seconds", 0.001, LONGEST)?),
+            Arg::Long("rate") => typed.rate = Some(number(parser, "--rate", 0.001, FASTEST)?),
+            Arg::Long("tasks") => typed.tasks = Some(number(parser, "--tasks", 1, MOST_TASKS)?),
+            Arg::Long("mib") => typed.mib = Some(number(parser, "--mib", 1, MOST_MIB)?),
+            Arg::Long("directory") => typed.directory = Some(parser.value()?.into()),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok((name.ok_or_else(|| Error::Usage("a name comes behind the verb".to_owned()))?, typed))
+}
+
+fn number<T>(parser: &mut Parser, flag: &str, least: T, most: T) -> Result<T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>
+        + PartialOrd
+        + Copy
+        + std::fmt::Display,
+{
+    let value: T = parser.value()?.parse()?;
+    if value >= least && value <= most {
+        Ok(value)
+    } else {
+        Err(Error::Usage(format!("{flag} {value}: it must lie between {least} and {most}")))
+    }
+}
+
+fn limit(seconds: Option<f64>) -> Duration {
+    Duration::from_secs_f64(seconds.unwrap_or(1.0))
+}
+
+fn here() -> PathBuf {
+    PathBuf::from(".")
+}
+
+fn end(parser: &mut Parser, invocation: Invocation) -> Result<Invocation> {
+    match parser.next()? {
+        None => Ok(invocation),
+        Some(argument) => Err(argument.unexpected().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Invocation> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn a_task_has_its_options_in_any_order() {
+        for line in ["work fork --seconds 2 --rate 50", "work --rate 50 --seconds=2 fork"] {
+            let Ok(Invocation::Work(order)) = parsed(line) else { panic!("{line} is no task") };
+            assert_eq!(
+                (order.kind.name, order.limit, order.rate),
+                ("fork", Duration::from_secs(2), Some(50.0))
+            );
+        }
+    }
+
+    #[test]
+    fn a_hog_has_defaults() {
+        let Ok(Invocation::Hog(order)) = parsed("hog memory") else { panic!("it is no hog") };
+        assert_eq!((order.limit, order.tasks, order.mib), (Duration::from_secs(1), 1, 256));
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        for (line, expected) in [
+            ("play", "there is no verb play"),
+            ("work", "a name comes behind the verb"),
+            ("work juggle", "there is no task juggle"),
+            ("hog fork --rate 5", "--rate is for tasks: a hog knows no measure"),
+            ("work fork --tasks 5", "--tasks and --mib are for hogs"),
+            ("work fork --seconds 0", "--seconds 0: it must lie between 0.001 and 3600"),
+            ("work fork --rate NaN", "--rate NaN: it must lie between 0.001 and 1000000"),
+            ("hog fork --tasks 5000", "--tasks 5000: it must lie between 1 and 4096"),
+            ("hog cpu --mib 5", "--mib: the hog cpu takes nothing of that"),
+            ("hog disk --mib 1", "--mib 1: each of 2 tasks takes 1 at least"),
+            ("ready steady", "unexpected argument \"steady\""),
+        ] {
+            let error = parsed(line).expect_err(line).to_string();
+            assert_eq!(error.lines().next(), Some(expected), "`{line}` was refused otherwise");
+        }
+    }
+
+    #[test]
+    fn help_names_everything() {
+        let help = help();
+        for kind in work::KINDS {
+            assert!(help.contains(kind.name), "{} is missing", kind.name);
+        }
+        for kind in hog::KINDS {
+            assert!(help.contains(kind.name), "{} is missing", kind.name);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Release binaries, built as they are shipped: static, so that they run on any Linux and start fast.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lexopt::Parser;
+use serde::Deserialize;
+
+use crate::workspace;
+
+const USAGE: &str = "usage: cargo xtask build [PROGRAM]…";
+
+/// A program and the package that it is in.
+pub(crate) struct Shipped {
+    name: &'static str,
+    package: &'static str,
+}
+
+/// The OCI runtime.
+pub(crate) const BULKRUN: Shipped = Shipped { name: "bulkrun", package: "bulkhead-runtime" };
+
+/// What is done inside a sandbox to measure it.
+const BULKLOAD: Shipped = Shipped { name: "bulkload", package: "bulkhead-workload" };
+
+const ALL: &[Shipped] = &[BULKRUN, BULKLOAD];
+
+/// One line of cargo's account of a build.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    executable: Option<PathBuf>,
+}
+
+/// Builds programs, all unless some are named, and says where they are: beside each other.
+pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
+    let mut wanted = Vec::new();
+    while let Some(argument) = parser.next()? {
+        let lexopt::Arg::Value(name) = argument else { return Err(argument.unexpected()).context(USAGE) };
+        let Some(shipped) = ALL.iter().find(|shipped| name == *shipped.name) else {
+            let names = Vec::from_iter(ALL.iter().map(|shipped| shipped.name));
+            bail!("no program {}: there are {}", name.display(), names.join(" and "));
+        };
+        wanted.push(shipped);
+    }
+    if wanted.is_empty() {
+        wanted.extend(ALL);
+    }
+    for shipped in wanted {
+        let program = build(shipped)?;
+        println!("{}  {} KiB", program.display(), kib(&program)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds a program and returns its path.
+///
+/// `--target` is named although it is the machine's own: without it `crt-static` would reach the proc macros,
+/// which cannot be static.
+pub(crate) fn build(Shipped { name, package }: &Shipped) -> Result<PathBuf> {
+    let mut command = workspace::cargo()?;
+    command.args(["build", "--release", "--locked", "--package", package, "--bin", name]);
+    command.arg("--target").arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
+    command.arg("--message-format=json-render-diagnostics").env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let output = command.stderr(Stdio::inherit()).output().context("start cargo build")?;
+    ensure!(output.status.success(), "building {name}: {}", output.status);
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let artifacts = messages.filter(|message| message.reason == "compiler-artifact");
+    artifacts.filter_map(|artifact| artifact.executable).next_back().context("cargo built no program")
+}
+
+/// Size of a file in KiB.
+pub(crate) fn kib(program: &Path) -> Result<u64> {
+    let file = program.metadata().with_context(|| format!("look at {}", program.display()))?;
+    Ok(file.len().div_ceil(1024))
+}
