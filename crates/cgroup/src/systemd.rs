@@ -47,8 +47,10 @@ use crate::path::{Place, Places};
 use crate::plan::Plan;
 use crate::{apply, procs};
 
+const START: &str = "StartTransientUnit";
 const SCOPE: &str = "org.freedesktop.systemd1.Scope";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 
 /// Which systemd is asked.
@@ -195,39 +197,59 @@ impl Prepared {
     /// another place, those of `wait`, and as [`Cgroup::create`] for a limit that cannot be set.
     pub fn create(&mut self, pid: i32, id: &str, plan: &Plan, wait: Wait<'_>) -> Result<Cgroup> {
         let cgroup = Cgroup::open(&self.record());
+        let patience = Patience::of(wait);
+        let job = match self.request_start(pid, id, patience) {
+            // The answer may still come. Only then is there a scope of ours: the name may be that of another's.
+            Err(error @ (Error::Interrupted | Error::Bus { .. })) => {
+                if self.systemd.bus.answer(START, Patience::of_undo()).is_ok() {
+                    self.take_back();
+                }
+                return Err(error);
+            }
+            job => job?,
+        };
         let limited = self
-            .start(pid, id, Patience::of(wait))
+            .await_start(&job, patience)
             .and_then(|()| self.check_place(pid))
             .and_then(|()| apply::create(&cgroup, plan, Need::Required, apply::History::New));
         match limited {
             Ok(()) => Ok(cgroup),
-            // Nothing was made, and what has the unit's name may be another's; or the process that is in it is.
-            Err(error @ (Error::Systemd { .. } | Error::Elsewhere { .. })) => Err(error),
+            // The process that is in it may be another's.
+            Err(error @ Error::Elsewhere { .. }) => Err(error),
             Err(error) => {
-                // What led here explains it; what could not be undone is in the record.
-                let (bus, unit) = (&mut self.systemd.bus, &self.location.unit);
-                let _ = kill(bus, unit, Patience::of_undo());
-                let _ = stop(bus, unit, Patience::of_undo());
+                self.take_back();
                 Err(error)
             }
         }
     }
 
-    fn start(&mut self, pid: i32, id: &str, patience: Patience<'_>) -> Result<()> {
-        const CALL: (&str, &str) = ("StartTransientUnit", "ssa(sv)a(sa(sv))");
+    /// Ends the scope. Whoever calls it has another error to tell, which explains.
+    fn take_back(&mut self) {
+        let (bus, unit) = (&mut self.systemd.bus, &self.location.unit);
+        let _ = kill(bus, unit, Patience::of_undo());
+        let _ = stop(bus, unit, Patience::of_undo());
+    }
+
+    /// Asks for the scope, and returns the job that makes it.
+    fn request_start(&mut self, pid: i32, id: &str, patience: Patience<'_>) -> Result<String> {
         let unit = &self.location.unit;
         let body = self.request(pid, id);
         let bus = &mut self.systemd.bus;
-        let reply = match bus.call_manager(CALL.0, CALL.1, &body, patience) {
+        let ask = |bus: &mut Bus| bus.call_manager(START, "ssa(sv)a(sa(sv))", &body, patience);
+        let reply = match ask(bus) {
             Err(Error::Systemd { name, .. }) if name == UNIT_EXISTS => {
                 // One that failed stays until somebody has looked at it.
                 reset(bus, unit, patience);
-                bus.call_manager(CALL.0, CALL.1, &body, patience)?
+                ask(bus)?
             }
             reply => reply?,
         };
-        let job = bus::text_of(&reply, "o", |reader| reader.string())?;
-        let result = bus.job_result(&job, patience)?;
+        bus::text_of(&reply, "o", |reader| reader.string())
+    }
+
+    fn await_start(&mut self, job: &str, patience: Patience<'_>) -> Result<()> {
+        let (bus, unit) = (&mut self.systemd.bus, &self.location.unit);
+        let result = bus.job_result(job, patience)?;
         if result == "done" {
             return Ok(());
         }
@@ -314,21 +336,29 @@ impl Scope {
     /// Stops the scope, which removes its cgroup `directory`, and forgets that it failed; one that is not there counts as
     /// removed. A scope of the same name in another slice is another's.
     pub(crate) fn remove(&self, directory: &str) -> Result<()> {
-        let mut bus = Bus::connect(self.manager, Patience::deaf())?;
-        if self.is_elsewhere(&mut bus, directory) {
+        let bus = Bus::connect(self.manager, Patience::deaf())?;
+        self.remove_over(bus, directory, &Host::detect()?)
+    }
+
+    fn remove_over(&self, mut bus: Bus, directory: &str, host: &Host) -> Result<()> {
+        if self.is_elsewhere(&mut bus, directory, host)? {
             return Ok(());
         }
         stop(&mut bus, &self.unit, Patience::deaf())
     }
 
     /// The record was written before systemd was asked, which then may have refused, for the name was taken.
-    fn is_elsewhere(&self, bus: &mut Bus, directory: &str) -> bool {
+    fn is_elsewhere(&self, bus: &mut Bus, directory: &str, host: &Host) -> Result<bool> {
         let path = unit::object(&self.unit);
-        match bus.property_of(&path, SCOPE, "ControlGroup", Patience::deaf()) {
-            // A unit that is not there has no place.
-            Ok(place) => !place.is_empty() && !directory.ends_with(&place),
-            Err(_) => false,
-        }
+        let place = match bus.property_of(&path, SCOPE, "ControlGroup", Patience::deaf()) {
+            Err(Error::Systemd { name, .. }) if [NO_SUCH_UNIT, UNKNOWN_OBJECT].contains(&name.as_str()) => {
+                return Ok(false);
+            }
+            place => place?,
+        };
+        let at = host.v2().map_or("", |hierarchy| hierarchy.mount_point.trim_end_matches('/'));
+        // A unit that is not there has no place.
+        Ok(!place.is_empty() && format!("{at}{place}") != directory)
     }
 }
 
@@ -380,11 +410,18 @@ mod tests {
         }
     }
 
+    fn host() -> Host {
+        Host::from_mountinfo("9 0 0:9 / /bh-no-such-place rw - cgroup2 x rw\n").unwrap()
+    }
+
+    fn limits() -> Plan {
+        let resources = Resources::from_json(r#"{"pids": {"limit": 5}}"#).unwrap();
+        Plan::for_container(Some(&resources), &host(), Devices::Untouched).unwrap()
+    }
+
     fn prepared(peer: Peer) -> (Result<Prepared>, thread::JoinHandle<Vec<String>>) {
         let (socket, peer) = peer.listen();
-        let host = Host::from_mountinfo("9 0 0:9 / /bh-no-such-place rw - cgroup2 x rw\n").unwrap();
-        let resources = Resources::from_json(r#"{"pids": {"limit": 5}}"#).unwrap();
-        let plan = Plan::for_container(Some(&resources), &host, Devices::Untouched).unwrap();
+        let (host, plan) = (host(), limits());
         let location = Location::from_config(Some("a-b.slice:p:x"), "id", Manager::System).unwrap();
         let prepared = Bus::over(socket, address::Peer::Manager, Patience::deaf())
             .and_then(|bus| Systemd::over(bus, Manager::System, Patience::deaf()))
@@ -414,7 +451,10 @@ mod tests {
             Answer::Job("/job/1", "done"),
         ]);
         let (prepared, peer) = prepared(peer);
-        prepared.unwrap().start(7, "id", Patience::deaf()).unwrap();
+        let mut prepared = prepared.unwrap();
+        let job = prepared.request_start(7, "id", Patience::deaf()).unwrap();
+        prepared.await_start(&job, Patience::deaf()).unwrap();
+        drop(prepared);
         let calls = ["Get", "Get", "StartTransientUnit", "ResetFailedUnit", "StartTransientUnit"];
         assert_eq!(peer.join().unwrap(), calls);
     }
@@ -428,12 +468,67 @@ mod tests {
             Answer::Nothing,
         ]);
         let (prepared, peer) = prepared(peer);
-        let error = prepared.unwrap().start(7, "id", Patience::deaf()).unwrap_err().to_string();
+        let mut prepared = prepared.unwrap();
+        let job = prepared.request_start(7, "id", Patience::deaf()).unwrap();
+        let error = prepared.await_start(&job, Patience::deaf()).unwrap_err().to_string();
+        drop(prepared);
         assert!(
             error.starts_with("systemd could not start p-x.scope: its job ended as \"failed\""),
             "{error}"
         );
         assert_eq!(peer.join().unwrap().last().unwrap(), "ResetFailedUnit");
+    }
+
+    #[test]
+    fn only_a_scope_that_systemd_has_begun_is_taken_back() {
+        let begun = ["KillUnit", "StopUnit", "ResetFailedUnit"];
+        let exists = "org.freedesktop.systemd1.UnitExists";
+        for (answer, undone) in [
+            (Answer::Job("/job/1", "done"), &begun[..]),
+            // What has the name is another's.
+            (Answer::Error(exists), &[]),
+        ] {
+            let peer = Peer::new([
+                Answer::Variant("252.1"),
+                Answer::Variant(""),
+                answer,
+                Answer::Nothing,
+                Answer::Job("/job/2", "done"),
+                Answer::Nothing,
+            ]);
+            let (prepared, peer) = prepared(peer);
+            let mut prepared = prepared.unwrap();
+            let interrupted: Wait<'_> = &|_, _| Err(Error::Interrupted);
+            let error = prepared.create(7, "id", &limits(), interrupted).unwrap_err();
+            assert!(matches!(error, Error::Interrupted), "{error}");
+            drop(prepared);
+            let called = peer.join().unwrap();
+            assert_eq!(called[..3], ["Get", "Get", "StartTransientUnit"]);
+            assert_eq!(called[3..], *undone, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_scope_is_stopped_only_where_the_record_says_that_it_is() {
+        let scope = Scope { manager: Manager::System, unit: "p-x.scope".into() };
+        let directory = "/bh-no-such-place/a.slice/p-x.scope";
+        for (answer, called) in [
+            (Answer::Variant("/a.slice/p-x.scope"), &["Get", "StopUnit"][..]),
+            (Answer::Variant(""), &["Get", "StopUnit"]),
+            (Answer::Error(NO_SUCH_UNIT), &["Get", "StopUnit"]),
+            (Answer::Error(UNKNOWN_OBJECT), &["Get", "StopUnit"]),
+            (Answer::Variant("/b.slice/p-x.scope"), &["Get"]),
+            // Its end is the same.
+            (Answer::Variant("/p-x.scope"), &["Get"]),
+            (Answer::Error("org.freedesktop.DBus.Error.AccessDenied"), &["Get"]),
+        ] {
+            let (socket, peer) = Peer::new([answer, Answer::Error(NO_SUCH_UNIT)]).listen();
+            let bus = Bus::over(socket, address::Peer::Manager, Patience::deaf()).unwrap();
+            let removed = scope.remove_over(bus, directory, &host());
+            let is_unknown = matches!(answer, Answer::Error(name) if name.ends_with("AccessDenied"));
+            assert_eq!(removed.is_err(), is_unknown, "{answer:?}");
+            assert_eq!(peer.join().unwrap(), called, "{answer:?}");
+        }
     }
 
     #[test]

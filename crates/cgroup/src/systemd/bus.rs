@@ -238,10 +238,18 @@ impl Bus {
 
     fn call(&mut self, call: &Call<'_>, body: &[u8], patience: Patience<'_>) -> Result<Message> {
         self.serial += 1;
-        let serial = self.serial;
         // What ended before is no job of this call.
         self.ended.clear();
-        self.send(&call.encode(serial, body))?;
+        self.send(&call.encode(self.serial, body))?;
+        self.answer(call.member, patience)
+    }
+
+    /// Waits for the answer to the last call, which was of the method `member`; again, if patience has ended before.
+    ///
+    /// # Errors
+    /// As [`Bus::call_manager`].
+    pub(crate) fn answer(&mut self, member: &str, patience: Patience<'_>) -> Result<Message> {
+        let serial = self.serial;
         let deadline = patience.begin();
         loop {
             let message = self.message(deadline)?;
@@ -249,7 +257,7 @@ impl Bus {
                 Kind::Return if message.reply_to == serial => return Ok(message),
                 Kind::Error if message.reply_to == serial => {
                     return Err(Error::Systemd {
-                        call: call.member.to_owned(),
+                        call: member.to_owned(),
                         reason: message.sentence().to_owned(),
                         name: message.error,
                     });

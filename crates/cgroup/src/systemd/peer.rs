@@ -63,7 +63,8 @@ impl Peer {
         socket.write_all(&rest).unwrap();
         let mut called = Vec::new();
         for answer in self.answers {
-            let (serial, member) = call(&mut socket);
+            // Some answers may not be asked for.
+            let Some((serial, member)) = call(&mut socket) else { break };
             called.push(member);
             for bytes in messages(answer, serial) {
                 // One who has had enough is gone.
@@ -82,14 +83,14 @@ fn expect(socket: &mut UnixStream, line: &[u8]) {
     assert_eq!(found, line, "{}", String::from_utf8_lossy(&found));
 }
 
-fn call(socket: &mut UnixStream) -> (u32, String) {
+fn call(socket: &mut UnixStream) -> Option<(u32, String)> {
     let mut fixed = [0; FIXED];
-    socket.read_exact(&mut fixed).unwrap();
+    socket.read_exact(&mut fixed).ok()?;
     let mut rest = vec![0; Message::length(&fixed).unwrap() - FIXED];
     socket.read_exact(&mut rest).unwrap();
     let message = Message::parse(&[&fixed, rest.as_slice()].concat()).unwrap();
     let serial = u32::from_ne_bytes(*fixed[8..].first_chunk().unwrap());
-    (serial, message.member)
+    Some((serial, message.member))
 }
 
 fn messages(answer: Answer, serial: u32) -> Vec<Vec<u8>> {
