@@ -59,6 +59,12 @@ pub fn check(command: &Command) -> Option<String> {
         Command::Run(options) => Passed::with_activation(options.create.preserve_fds),
         Command::Restore(options) => Passed::preserved(options.create.preserve_fds),
         Command::Exec(options) => Passed::preserved(options.preserve_fds),
+        Command::Checkpoint(options) => {
+            if let Some(number) = options.status_fd {
+                fds::find_named(number.unsigned_abs());
+            }
+            return None;
+        }
         _ => return None,
     };
     fds::find_passed(passed.count())

@@ -3,6 +3,7 @@
 //! What `checkpoint` and [`restore`](crate::restore) must agree on is here: which mounts are the host's, under which
 //! names they are in the images, and the options that both pass.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
@@ -22,7 +23,7 @@ use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::mounts::{Mount, Source};
 use crate::state::NOTIFY;
-use crate::{notify, target};
+use crate::{fds, notify, target};
 
 /// Which standard stream was what, in the directory of images: JSON, as runc has it.
 pub(crate) const DESCRIPTORS: &str = "descriptors.json";
@@ -49,8 +50,9 @@ const MEMORY: u32 = 1;
 /// NFTABLES of `criu_network_lock_method`.
 const NFTABLES: i64 = 2;
 
-/// The versions since which a status descriptor is a notification, a security label can be exchanged, and external
-/// namespaces of the network and of pids are known.
+/// The versions since which the freezer of cgroup v2 and a status descriptor as a notification are known, and external
+/// namespaces of the network and of pids. What an older one does not know of the rest it leaves out.
+const FREEZER_V2: [u32; 3] = [3, 14, 0];
 const STATUS_READY: [u32; 3] = [3, 15, 0];
 const EXTERNAL_NET: [u32; 3] = [3, 11, 0];
 const EXTERNAL_PID: [u32; 3] = [3, 15, 0];
@@ -108,27 +110,27 @@ pub(crate) fn checkpoint(container: &Container, options: &CheckpointOptions, log
         notify::add_to(&mut plan, &container.dir.path(""));
     }
     let images = Images::open(&options.images, Existing::Allowed)?;
-    let mut status = options.status_fd;
+    let mut status = None;
     if options.pre_dump {
         criu::check(Feature::MemTrack)?;
     }
     if options.images.lazy_pages {
         criu::check(Feature::LazyPages)?;
-        status.map_or(Ok(()), check_status)?;
+        status = options.status_fd.map(status_descriptor).transpose()?;
     }
     let mut request = Writer::default();
     images.add_to(&mut request, "dump.log");
     add_common(&mut request, &options.images, &plan, &container.state.rootfs);
     add_own(&mut request, options, pid);
     add_parent(&mut request, options, &images)?;
-    let cgroups = container.cgroup().paths();
-    if let Some(freezer) = cgroups.get("freezer").or_else(|| cgroups.get("")) {
+    if let Some(freezer) = freezer(&container.cgroup().paths(), version) {
         request.bytes(option::FREEZE_CGROUP, freezer.as_bytes());
     }
     add_external_namespaces(&mut request, &plan, version)?;
-    if let Some(number) = status.filter(|_| options.images.lazy_pages && version < STATUS_READY) {
-        request.number(option::STATUS_FD, number.into());
-        status = None;
+    // An old CRIU writes there itself, as long as it is open here.
+    let of_criu = status.take_if(|_| version < STATUS_READY);
+    if let Some(descriptor) = &of_criu {
+        request.number(option::STATUS_FD, descriptor.as_raw_fd().into());
     }
     let what = if options.pre_dump {
         kind::PRE_DUMP
@@ -156,13 +158,21 @@ pub(crate) fn checkpoint(container: &Container, options: &CheckpointOptions, log
     };
     let mut notified = |response: &Response, _: Option<OwnedFd>| {
         log.debug(format_args!("criu: {}", response.script));
-        match status.filter(|_| response.script == "status-ready") {
-            Some(number) => tell_ready(number),
+        match status.take_if(|_| response.script == "status-ready") {
+            // A NUL byte and the end of the stream, for this program runs on until all pages have gone.
+            Some(status) => rustix::io::write(&status, &[0])
+                .map(drop)
+                .doing(|| "say on --status-fd that pages are served"),
             None => Ok(()),
         }
     };
     let result = Criu::start(Streams::None, &[])?.perform(what, request, None, &mut notified);
     result.inspect_err(|_| criu::quote(&images.log("dump.log"), log))
+}
+
+/// Returns the cgroup by which CRIU stops the container; without one it traces each process.
+fn freezer(cgroups: &BTreeMap<String, String>, version: [u32; 3]) -> Option<&String> {
+    cgroups.get("freezer").or_else(|| cgroups.get("").filter(|_| version >= FREEZER_V2))
 }
 
 /// Whether a directory of images may be there.
@@ -451,31 +461,34 @@ fn external_files(pid: i32) -> Result<[String; 3]> {
     Ok([0, 1, 2].map(|number| name(number).unwrap_or_default()))
 }
 
-fn check_status(number: i32) -> Result<()> {
+/// Takes the caller's descriptor that hears when pages can be served; it may be a socket, too.
+fn status_descriptor(number: i32) -> Result<OwnedFd> {
     let invalid = |why: &str| Error::Usage(format!("invalid --status-fd argument {number}: {why}"));
-    let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))
-        .map_err(|_| invalid("it is not open"))?;
-    let flags = flags.lines().find_map(|line| line.strip_prefix("flags:"));
-    let mode = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or_default();
-    if OFlags::from_bits_retain(mode).intersects(OFlags::WRONLY | OFlags::RDWR) {
-        Ok(())
-    } else {
-        Err(invalid("not writable"))
+    if !u32::try_from(number).is_ok_and(fds::is_passed) {
+        return Err(invalid("it is not open"));
+    }
+    let descriptor = process::take_inherited(number).map_err(|_| invalid("it is not open"))?;
+    let mode = rustix::fs::fcntl_getfl(&descriptor).doing(|| "look at --status-fd")?;
+    match mode.intersects(OFlags::WRONLY | OFlags::RDWR) {
+        true => Ok(descriptor),
+        false => Err(invalid("not writable")),
     }
 }
 
-/// Writes a NUL byte for whoever waits for the pages to be served, and closes the descriptor, as whoever reads to its end
-/// expects: this program runs on until all pages have gone.
-fn tell_ready(number: i32) -> Result<()> {
-    let path = format!("/proc/self/fd/{number}");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, &[0]))
-        .doing(|| format!("write to --status-fd {number}"))?;
-    // What fails has a standard stream to say so.
-    match u32::try_from(number) {
-        Ok(number) if number > 2 => process::close_inherited(number).doing(|| "close the --status-fd"),
-        _ => Ok(()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_criu_does_not_hear_of_the_freezer_of_v2() {
+        let of = |places: &[&str], version| {
+            let cgroups = places.iter().map(|name| ((*name).to_owned(), format!("/{name}"))).collect();
+            freezer(&cgroups, version).cloned()
+        };
+        let (old, new) = ([3, 13, 9], [3, 14, 0]);
+        assert_eq!(of(&["memory", "freezer", ""], old).as_deref(), Some("/freezer"));
+        assert_eq!(of(&[""], new).as_deref(), Some("/"));
+        assert_eq!(of(&[""], old), None);
+        assert_eq!(of(&["memory"], new), None);
     }
 }

@@ -72,26 +72,37 @@ pub fn run(global: &Global, options: &RunOptions, log: &Log) -> Result<ExitCode>
     let bundle = Bundle::read(create.bundle.as_deref(), create.config.as_deref())?;
     let request = request(global, create, &state_root, Start::AtOnce)?;
     if options.detach {
-        let launched = launch::launch(&bundle, &request, log)?;
-        if let Some(proxy) = launched.proxy {
-            proxy.attend(launched.child.pidfd.as_fd(), launched.child.pid)?;
-        }
-        return Ok(ExitCode::SUCCESS);
+        return leave(launch::launch(&bundle, &request, log)?);
     }
     let watch = Watch::begin(!create.no_subreaper)?;
     let request = Request { watch: Some(&watch), ..request };
     let launched = launch::launch(&bundle, &request, log)?;
-    stay(&watch, launched, options.keep, log)
+    stay(&watch, launched, if options.keep { Afterwards::Kept } else { Afterwards::Removed }, log)
 }
 
-/// Waits for a container in the foreground and removes it unless it is kept.
-fn stay(watch: &Watch, launched: Launched, keep: bool, log: &Log) -> Result<ExitCode> {
+/// Lets a container run, and goes once whoever waits for it has heard that it is ready.
+fn leave(launched: Launched) -> Result<ExitCode> {
+    if let Some(proxy) = launched.proxy {
+        proxy.attend(launched.child.pidfd.as_fd(), launched.child.pid)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What becomes of a container that has ended in the foreground.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Removed,
+    Kept,
+}
+
+/// Waits for a container in the foreground.
+fn stay(watch: &Watch, launched: Launched, afterwards: Afterwards, log: &Log) -> Result<ExitCode> {
     let ward = Ward { child: &launched.child, master: launched.master, proxy: launched.proxy };
     let attended = foreground::attend(watch, ward);
     let container = Container { dir: launched.dir, state: launched.state };
     // A container that cannot be waited for must not outlive the command that was to remove it.
     let killed = if attended.is_err() { container.kill() } else { Ok(()) };
-    if attended.is_err() || !keep {
+    if attended.is_err() || afterwards == Afterwards::Removed {
         // Whoever deletes it meanwhile does not make a failure of it.
         let ended = match container.dir.lock() {
             Err(Error::NotFound { .. }) => Ok(()),

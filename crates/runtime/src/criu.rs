@@ -9,6 +9,8 @@
 //!     |-- end of stream --------------------------------->|  criu ends
 //! ```
 //!
+//! What CRIU restores inherits its end of the socket, so that a CRIU that is killed is heard of by its pidfd only.
+//!
 //! The socket keeps the boundaries of messages; [`wire`] knows what is in them. Directories are passed by the number
 //! that their descriptor has here, which CRIU looks up in `/proc`; what a restored process inherits, and the socket, are
 //! inherited by CRIU.
@@ -17,17 +19,19 @@ pub mod wire;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use bulkhead_sys::message::{self, Message};
 use bulkhead_sys::process;
 use rustix::io::Errno;
 
+use crate::clone::{Child, End, LAST_BREATH};
 use crate::error::{Doing, Error, Result, words};
 use crate::log::Log;
-use crate::watch::{Watch, until_readable};
+use crate::watch::{Watch, until_one_readable, until_readable};
 use wire::{Response, Writer, kind};
 
 /// The oldest version that has all that is asked of it.
@@ -96,12 +100,15 @@ impl Criu {
             };
             Error::Criu { reason: why }
         })?;
-        Ok(Self { child, socket })
+        let pid = child.id().cast_signed();
+        // It has not been waited for, so that the number is its own.
+        let pidfd = process::open_pidfd(pid).doing(|| "open criu")?;
+        Ok(Self { child: Child { pid, pidfd }, socket })
     }
 
     /// Returns the pid of CRIU itself.
     pub(crate) fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
+        self.child.pid
     }
 
     /// Has CRIU dump or restore, calls `notified` at each moment that it tells of, and waits until it is done.
@@ -135,11 +142,11 @@ impl Criu {
         }
         // It waits for more pre-dumps until nobody can ask for one.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
-        let status = self.child.wait().doing(|| "wait for criu")?;
-        if status.success() || what == kind::PRE_DUMP {
-            Ok(())
-        } else {
-            Err(Error::Criu { reason: format!("criu ended with {status}") })
+        until_readable(&self.child.pidfd, None, watch)?;
+        match self.child.end() {
+            End::Status(0) => Ok(()),
+            _ if what == kind::PRE_DUMP => Ok(()),
+            end => Err(Error::Criu { reason: format!("criu ended in the end: {end}") }),
         }
     }
 
@@ -161,8 +168,12 @@ impl Criu {
     }
 
     fn hear(&self, watch: Option<&Watch>) -> Result<(Response, Option<OwnedFd>)> {
-        until_readable(&self.socket, None, watch)?;
-        let heard = match message::receive(&self.socket, LIMIT) {
+        until_one_readable(&[self.socket.as_fd(), self.child.pidfd.as_fd()], None, watch)?;
+        let heard = match until_readable(&self.socket, Some(Duration::ZERO), None)? {
+            true => message::receive(&self.socket, LIMIT),
+            false => Ok(Message::default()),
+        };
+        let heard = match heard {
             // It ended before it had read all that it was asked.
             Err(error) if error.errno() == Errno::CONNRESET => Message::default(),
             other => other.doing(|| "hear criu")?,
@@ -171,18 +182,17 @@ impl Criu {
             Some(response) if !heard.bytes.is_empty() => {
                 return Ok((response, heard.descriptors.into_iter().next()));
             }
-            Some(_) => "criu ended without an answer",
-            None => "criu's answer cannot be understood",
+            Some(_) => format!("criu ended without an answer: {}", self.child.end()),
+            None => "criu's answer cannot be understood".into(),
         };
-        Err(Error::Criu { reason: reason.into() })
+        Err(Error::Criu { reason })
     }
 }
 
 impl Drop for Criu {
     fn drop(&mut self) {
         // It has ended already where all went well. The kernel frees its pid only once it is waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.put_an_end_to(LAST_BREATH);
     }
 }
 

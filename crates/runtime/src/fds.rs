@@ -32,6 +32,16 @@ pub(crate) fn find_passed(count: u32) -> Option<String> {
     ))
 }
 
+/// Looks whether a descriptor that a command writes to is there, at the same time.
+pub(crate) fn find_named(number: u32) {
+    PASSED.get_or_init(|| open_descriptors().into_iter().filter(|open| *open == number).collect());
+}
+
+/// Tells whether a descriptor is one that the caller had opened and named.
+pub(crate) fn is_passed(number: u32) -> bool {
+    PASSED.get().is_some_and(|passed| passed.contains(&number))
+}
+
 /// Lists the descriptors that are open; none where there is no /proc.
 fn open_descriptors() -> Vec<u32> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

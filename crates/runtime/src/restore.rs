@@ -31,7 +31,7 @@ use crate::plan::{Overlay, Plan, Root};
 use crate::rootfs::Entry;
 use crate::state::{CRIU_MOUNTS, CRIU_ROOT, State, StateDir};
 use crate::timestamp::Timestamp;
-use crate::{mount, overlay, sources, target};
+use crate::{fds, mount, overlay, sources, target};
 
 const LOG: &str = "restore.log";
 
@@ -76,6 +76,9 @@ fn streams(images: &Images, preserved: u32) -> Result<(Vec<Stream>, Vec<OwnedFd>
     let mut streams: Vec<Stream> = Vec::new();
     let mut opened = Vec::new();
     for (number, name) in (0..).zip(names.iter().take(count)) {
+        if number > 2 && !fds::is_passed(number as u32) {
+            continue;
+        }
         let Some(file) = files.get(number as usize).filter(|file| !file.is_empty()) else {
             if name.contains("pipe:") {
                 streams.push((name.clone(), number));
@@ -95,7 +98,7 @@ fn streams(images: &Images, preserved: u32) -> Result<(Vec<Stream>, Vec<OwnedFd>
         streams.push((file.clone(), number));
     }
     // The caller's further ones are known if they are those that the container had.
-    for number in names.len().max(3)..count {
+    for number in (names.len().max(3)..count).filter(|&number| fds::is_passed(number as u32)) {
         let name = std::fs::read_link(format!("/proc/self/fd/{number}"))
             .doing(|| format!("look at descriptor {number}"))?;
         streams.push((name.to_string_lossy().into_owned(), number as i32));
@@ -269,6 +272,9 @@ fn at_notification(
     attempt.log.debug(format_args!("criu: {}", response.script));
     match (response.script.as_str(), descriptor) {
         ("setup-namespaces", _) => {
+            // From here on the container's processes can be ended, whatever becomes of CRIU.
+            let pidfd = process::open_pidfd(response.pid).doing(|| "open the restored process")?;
+            attempt.child = Some(Child { pid: response.pid, pidfd });
             attempt.document = Some(Document::new(state, Some(response.pid)));
             if attempt.plan.namespaces.is_new(Kind::Network) {
                 bring_loopback_up(response.pid)?;
@@ -280,8 +286,6 @@ fn at_notification(
             Ok(())
         }
         ("post-restore", _) => {
-            let pidfd = process::open_pidfd(response.pid).doing(|| "open the restored process")?;
-            attempt.child = Some(Child { pid: response.pid, pidfd });
             attempt.give_cgroup_away(response.pid)?;
             state.created = Timestamp::now();
             attempt.after_setup(response.pid, state)
@@ -450,4 +454,35 @@ fn is_on_tmpfs(destination: &Path, plan: &Plan) -> bool {
         let is_tmpfs = matches!(&mount.source, Source::Filesystem { kind, .. } if kind == "tmpfs");
         is_tmpfs && destination != mount.destination && destination.starts_with(&mount.destination)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ImageOptions;
+
+    #[test]
+    fn the_runtimes_own_descriptors_are_not_the_callers() {
+        let path = std::env::temp_dir().join(format!("bh-streams-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join(DESCRIPTORS), r#"["/dev/null", "pipe:[1]", "/dev/pts/0", "pipe:[2]"]"#)
+            .unwrap();
+        let options = ImageOptions {
+            image_path: Some(path.clone()),
+            work_path: None,
+            tcp_established: false,
+            ext_unix_sk: false,
+            shell_job: false,
+            file_locks: false,
+            lazy_pages: false,
+            auto_dedup: false,
+            cgroups_mode: 0,
+            empty_network: false,
+        };
+        let images = Images::open(&options, Existing::Required).unwrap();
+        // Some of these numbers are in use here, and nobody has named them before.
+        let (streams, _null) = streams(&images, 8).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        assert_eq!(streams, [("pipe:[1]".to_owned(), 1)]);
+    }
 }

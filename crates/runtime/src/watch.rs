@@ -101,16 +101,29 @@ pub(crate) fn until_readable(
     limit: Option<Duration>,
     watch: Option<&Watch>,
 ) -> Result<bool> {
+    until_one_readable(&[descriptor.as_fd()], limit, watch)
+}
+
+/// The same for any of several descriptors.
+///
+/// # Errors
+/// As [`until_readable`].
+pub(crate) fn until_one_readable(
+    descriptors: &[BorrowedFd<'_>],
+    limit: Option<Duration>,
+    watch: Option<&Watch>,
+) -> Result<bool> {
     let end = limit.map(|limit| Instant::now() + limit);
     loop {
-        let mut fds = vec![PollFd::new(&descriptor, PollFlags::IN)];
+        let mut fds: Vec<_> =
+            descriptors.iter().map(|descriptor| PollFd::new(descriptor, PollFlags::IN)).collect();
         fds.extend(watch.map(|watch| PollFd::new(watch, PollFlags::IN)));
         let left = end.map(|end| timespec(end.saturating_duration_since(Instant::now())));
         let ready = retry_on_intr(|| poll(&mut fds, left.as_ref())).doing(|| "wait")?;
         if ready == 0 {
             return Ok(false);
         }
-        if !fds[0].revents().is_empty() {
+        if fds.iter().take(descriptors.len()).any(|fd| !fd.revents().is_empty()) {
             return Ok(true);
         }
         drop(fds);

@@ -102,17 +102,6 @@ pub fn close_all_but(first: u32, mut keep: Vec<u32>) -> Result<()> {
     Ok(())
 }
 
-/// Closes one descriptor that this process was started with, and that nothing in it owns.
-///
-/// # Errors
-/// ENOSYS before Linux 5.9.
-pub fn close_inherited(number: u32) -> Result<()> {
-    // SAFETY: the caller promises that nobody owns it, so nobody uses it again.
-    check(unsafe { libc::syscall(libc::SYS_close_range, number, number, 0) })
-        .call(|| format!("close_range({number}, {number})"))
-        .map(drop)
-}
-
 /// Marks every descriptor from `first` on to be closed at execve(2).
 ///
 /// # Errors
@@ -162,6 +151,22 @@ pub fn set_close_on_exec(descriptor: i32, close: bool) -> Result<()> {
     check(i64::from(unsafe { libc::fcntl(descriptor, libc::F_SETFD, flags) }))
         .map(drop)
         .call(|| format!("fcntl({descriptor}, F_SETFD, {flags})"))
+}
+
+/// Takes possession of an inherited descriptor, which nobody in this process owns. Of a standard stream, which the library
+/// of this language owns, it returns a duplicate.
+///
+/// # Errors
+/// EBADF when it is not open.
+pub fn take_inherited(descriptor: i32) -> Result<std::os::fd::OwnedFd> {
+    let (command, argument) =
+        if descriptor > 2 { (libc::F_SETFD, libc::FD_CLOEXEC) } else { (libc::F_DUPFD_CLOEXEC, 3) };
+    // SAFETY: both take integers and close nothing.
+    let returned = check(i64::from(unsafe { libc::fcntl(descriptor, command, argument) }))
+        .call(|| format!("fcntl({descriptor}, {command}, {argument})"))?;
+    let owned = if descriptor > 2 { descriptor } else { returned as i32 };
+    // SAFETY: it is open. The caller promises that it was inherited and is taken once; or it was just made.
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(owned) })
 }
 
 /// Opens a pidfd for a process, which must not have been reaped.
@@ -224,4 +229,26 @@ pub fn new_session() -> Result<()> {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit runs no code of this process.
     unsafe { libc::_exit(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn an_inherited_socket_can_be_written_and_closed() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let taken = take_inherited(theirs.into_raw_fd()).unwrap();
+        rustix::io::write(&taken, b"x").unwrap();
+        drop(taken);
+        let mut text = String::new();
+        ours.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "x", "and then it ends");
+        assert!(take_inherited(i32::MAX).is_err());
+        assert!(!take_inherited(0).is_ok_and(|taken| taken.as_raw_fd() == 0), "a standard stream stays");
+    }
 }

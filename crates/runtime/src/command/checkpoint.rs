@@ -1,8 +1,6 @@
 //! The verbs `checkpoint` and `restore`.
 
-use std::os::fd::AsFd;
-
-use super::{request, stay};
+use super::{Afterwards, leave, request, stay};
 use crate::bundle::Bundle;
 use crate::checkpoint as effect;
 use crate::cli::{CheckpointOptions, Global, RestoreOptions};
@@ -45,16 +43,12 @@ pub fn restore(global: &Global, options: &RestoreOptions, log: &Log) -> Result<E
     let bundle = Bundle::read(create.bundle.as_deref(), create.config.as_deref())?;
     let request = request(global, create, &state_root, Start::AtOnce)?;
     if options.detach {
-        let launched = restoration::restore(&bundle, &request, options, log)?;
-        if let Some(proxy) = launched.proxy {
-            proxy.attend(launched.child.pidfd.as_fd(), launched.child.pid)?;
-        }
-        return Ok(ExitCode::SUCCESS);
+        return leave(restoration::restore(&bundle, &request, options, log)?);
     }
     let watch = Watch::begin(!create.no_subreaper)?;
     let request = Request { watch: Some(&watch), ..request };
     let launched = restoration::restore(&bundle, &request, options, log)?;
-    stay(&watch, launched, false, log)
+    stay(&watch, launched, Afterwards::Removed, log)
 }
 
 /// CRIU needs root's rights for nearly everything; runc says the same.

@@ -406,9 +406,6 @@ fn mapped_layers_stay_mapped() {
     let look = || sandbox.exec(&bundle, ["stat", "-c", "%u", "/", "/bin", "/var/run/"]).output().succeeds();
     let before = look().stdout;
     assert_eq!(before, "0\n0\n0\n", "the layer is root's");
-    // CRIU reads them as the container's root, too.
-    fs::create_dir(images(&sandbox)).unwrap();
-    fs::set_permissions(images(&sandbox), fs::Permissions::from_mode(0o755)).unwrap();
     checkpoint(&sandbox, &bundle).output().succeeds();
     restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
     look().prints(&before);
@@ -527,6 +524,27 @@ fn what_fails_says_why_and_leaves_everything_as_it_was() {
     let other = restore(&sandbox, &bundle, &["--detach", "--console-socket", "/s"]).output().exits_with(1);
     let other = other.complains("--console-socket needs");
     assert_eq!(other.stderr.lines().count(), 1, "{other}");
+}
+
+#[test]
+fn a_criu_that_is_killed_leaves_nothing() {
+    requires!(is_possible(), "{MISSING}");
+    // What CRIU has made of the images by then has its end of the socket, too.
+    let hook = "for pid in $(cat /proc/$PPID/task/$PPID/children); do \
+                if test $(cat /proc/$pid/comm) = criu; then kill -9 $pid; fi; done";
+    for manager in ["cgroupfs", "disabled"] {
+        let sandbox = sandbox();
+        let bundle = unconfigured(&sandbox, "c").script(COUNTER).hook_script("createRuntime", hook);
+        sandbox.launch(&bundle);
+        count(&sandbox, &bundle);
+        checkpoint(&sandbox, &bundle).output().succeeds();
+        let run = runtime(&sandbox).args(["--cgroup-manager", manager, "restore", "--image-path"]);
+        let run = run.arg(images(&sandbox)).arg("--bundle").arg(bundle.directory()).arg("--detach");
+        let failed = run.arg(bundle.id()).stdout(Stdio::null()).output().exits_with(1);
+        failed.complains("criu ended without an answer: killed by signal 9");
+        assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left of the container");
+        assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty(), "nor of its cgroups");
+    }
 }
 
 #[test]
