@@ -157,6 +157,7 @@ pub(crate) fn attempt(
         log,
         dir,
         cgroup: None,
+        devices: None,
         rdt,
         child: None,
         document: None,
@@ -243,6 +244,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) dir: StateDir,
     /// The cgroup, once it is made.
     pub(crate) cgroup: Option<Cgroup>,
+    /// Network devices that have been moved, until somebody else may have to do with them.
+    devices: Option<net_device::Move>,
     /// The class of service, once it is chosen.
     rdt: Option<(Tree, resctrl::Record)>,
     /// The process, once it is made.
@@ -317,9 +320,12 @@ impl Attempt<'_> {
         self.dir.write(CONFIG, bundle.text.as_bytes())?;
         self.dir.save(&state)?;
         self.prepare_notifications()?;
-        if let (Some((tree, record)), Some(rdt)) = (&self.rdt, &self.plan.rdt) {
-            tree.make(record)?;
-            tree.configure(record, rdt)?;
+        if let (Some((tree, record)), Some(rdt)) = (&mut self.rdt, &self.plan.rdt) {
+            tree.make(record, rdt)?;
+            if state.rdt.as_ref() != Some(record) {
+                state.rdt = Some(record.clone());
+                self.dir.save(&state)?;
+            }
         }
         if let Some(made) = cgroup.and_then(|cgroup| cgroup.make(&state.cgroup).transpose()) {
             self.has(made?, &mut state);
@@ -484,11 +490,12 @@ impl Attempt<'_> {
         }
         self.log.debug("it is in its root, with its identity, and has found its program");
         self.after_setup(pid, state)?;
+        self.devices = None;
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
         Ok(master)
     }
 
-    fn before_setup(&self, pid: i32, rights: Rights) -> Result<()> {
+    fn before_setup(&mut self, pid: i32, rights: Rights) -> Result<()> {
         if let Some(process) = self.plan.process.as_ref().filter(|_| self.plan.namespaces.has(Kind::User)) {
             limits::raise_hard_limits(pid, &process.rlimits)?;
         }
@@ -510,14 +517,30 @@ impl Attempt<'_> {
         self.rdt.as_ref().map_or(Ok(()), |(tree, record)| tree.join(record, pid))
     }
 
-    fn move_net_devices(&self, pid: i32) -> Result<()> {
+    fn move_net_devices(&mut self, pid: i32) -> Result<()> {
         let Plan { net_devices, namespaces, .. } = self.plan;
         if net_devices.is_empty() {
             return Ok(());
         }
         // The child is born into a new one, but may not be in one that it joins yet.
         let path = namespaces.path(Kind::Network).map(Path::to_owned);
-        net_device::move_all(net_devices, &path.unwrap_or_else(|| format!("/proc/{pid}/ns/net").into()))
+        let path = path.unwrap_or_else(|| format!("/proc/{pid}/ns/net").into());
+        self.devices.insert(net_device::Move::to(&path)?).all(net_devices)
+    }
+
+    /// Returns what was moved, while nobody but this command has been in the container.
+    fn give_devices_back(&mut self) {
+        let Some(devices) = self.devices.take() else { return };
+        if self.plan.namespaces.is_new(Kind::Network) {
+            if let Err(error) = devices.give_back() {
+                self.log.warn(crate::error::chain(&error).join(": "));
+            }
+        } else if !devices.names().is_empty() {
+            self.log.warn(format!(
+                "the network namespace that was to be joined keeps {}: others in it may have changed what came from the host",
+                devices.names().join(", ")
+            ));
+        }
     }
 
     /// Gives the cgroup to the container's user, where that is to have it. Someone who is not of the host gets nothing.
@@ -607,6 +630,7 @@ impl Attempt<'_> {
 
     /// Takes back what was made, the last first. What cannot be taken back stays recorded for `delete`.
     fn undo(mut self) {
+        self.give_devices_back();
         if let Some(child) = self.child.take() {
             child.put_an_end_to(LAST_BREATH);
         }

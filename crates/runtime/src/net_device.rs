@@ -1,14 +1,15 @@
 //! Moving network devices of the host into the container's network namespace (config-linux.md, "Network Devices").
 //!
 //! A device arrives with its attributes, its permanent addresses of global scope and a name, and is set up. From then on
-//! it belongs to the namespace: the kernel destroys it with that, or takes a physical one back. Only what was moved
-//! before another could not be is given back, since no container has come of it.
+//! it belongs to the namespace: the kernel destroys it with that, or takes a physical one back. If no container comes of
+//! it, devices return, but only from a new namespace: in one that others are in, what has a device's number may be theirs
+//! by then, and would come to the host under the name of its own.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use bulkhead_sys::namespace::{self, Kind};
-use bulkhead_sys::netlink::{Address, Connection, Link};
+use bulkhead_sys::netlink::{self, Address, Connection, Link};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -16,35 +17,94 @@ use rustix::io::Errno;
 use crate::error::{Doing, Error, Result};
 use crate::plan::net_devices::NetDevice;
 
-/// Moves devices of the runtime's network namespace into the one at a path of the host.
-///
-/// # Errors
-/// A device that is not there or cannot be moved, a name that is taken; all are where they were then.
-pub(crate) fn move_all(devices: &[NetDevice], path: &Path) -> Result<()> {
-    let outside = Side::of(open("/proc/self/ns/net".as_ref())?, None)?;
-    let inside = Side::of(open(path)?, Some(&outside.namespace))?;
-    let present = inside.connection.links().doing(|| "list the container's network devices")?;
-    let hosts = outside.connection.links().doing(|| "list the host's network devices")?;
-    let found = devices.iter().map(|device| find(device, &hosts, &present)).collect::<Result<Vec<_>>>()?;
-    let mut moved = Vec::new();
-    for (device, link) in devices.iter().zip(found) {
-        match outside.hand_over(link, &device.inside, &inside) {
-            Ok(arrived) => moved.push((arrived, link)),
-            Err(error) => {
-                for (arrived, link) in moved.iter().rev() {
-                    // What led here is the error to tell.
-                    let _ = inside.hand_over(arrived, &link.name, &outside);
-                }
-                return Err(error.at(&device.pointer()));
-            }
-        }
+/// Two network namespaces, and what has gone from one to the other.
+pub(crate) struct Move {
+    outside: Side,
+    inside: Side,
+    arrived: Vec<Arrived>,
+}
+
+/// A device that has left the host.
+struct Arrived {
+    /// Its number in its new namespace.
+    index: u32,
+    /// What it was on the host.
+    link: Link,
+    addresses: Vec<Address>,
+}
+
+impl Move {
+    /// Connects the runtime's network namespace with the one at a path of the host.
+    ///
+    /// # Errors
+    /// As open(2) and setns(2).
+    pub(crate) fn to(path: &Path) -> Result<Self> {
+        let outside = Side::of(open("/proc/self/ns/net".as_ref())?, None)?;
+        let inside = Side::of(open(path)?, Some(&outside.namespace))?;
+        Ok(Self { outside, inside, arrived: Vec::new() })
     }
-    moved.iter().try_for_each(|(arrived, _)| {
-        inside
-            .connection
-            .bring_up(arrived.index)
-            .doing(|| format!("set the network device {} up", arrived.name))
-    })
+
+    /// Moves devices.
+    ///
+    /// # Errors
+    /// A device that is not there or cannot be moved, a name that is taken.
+    pub(crate) fn all(&mut self, devices: &[NetDevice]) -> Result<()> {
+        let present = self.inside.connection.links().doing(|| "list the container's network devices")?;
+        let hosts = self.outside.connection.links().doing(|| "list the host's network devices")?;
+        let found =
+            devices.iter().map(|device| find(device, &hosts, &present)).collect::<Result<Vec<_>>>()?;
+        let mut pairs = devices.iter().zip(found);
+        pairs.try_for_each(|(device, link)| {
+            self.one(link, &device.inside).map_err(|error| error.at(&device.pointer()))
+        })
+    }
+
+    /// Moves a device with its addresses, and sets it up there.
+    fn one(&mut self, link: &Link, name: &str) -> Result<()> {
+        let doing = || format!("move the network device {}", link.name);
+        let addresses = self.outside.connection.addresses(link.index).doing(doing)?;
+        let index =
+            netlink::send_link(link.index, name, self.inside.namespace.as_fd()).map_err(|source| {
+                let why = match source.errno() {
+                    Errno::INVAL | Errno::OPNOTSUPP => ": one of its kind stays in its namespace",
+                    Errno::PERM => ": the runtime lacks CAP_NET_ADMIN",
+                    _ => "",
+                };
+                Error::System { doing: format!("{}{why}", doing()), source }
+            })?;
+        let arrived = Arrived { index, link: link.clone(), addresses };
+        let settled = self.inside.settle(index, &arrived).and_then(|()| self.inside.bring_up(index, link));
+        self.arrived.push(arrived);
+        settled
+    }
+
+    /// Gives back what has arrived, as it was.
+    ///
+    /// # Errors
+    /// The first that cannot be; the others are given back nevertheless.
+    pub(crate) fn give_back(self) -> Result<()> {
+        let back = |arrived: &Arrived| {
+            let Arrived { index, link, .. } = arrived;
+            let doing = || format!("give the network device {} back", link.name);
+            self.inside
+                .connection
+                .move_link(*index, &link.name, self.outside.namespace.as_fd())
+                .doing(doing)?;
+            let links = self.outside.connection.links().doing(doing)?;
+            let Some(found) = links.iter().find(|found| found.name == link.name) else {
+                return Err(Errno::NODEV).doing(doing);
+            };
+            self.outside.settle(found.index, arrived)?;
+            if link.is_up { self.outside.bring_up(found.index, link) } else { Ok(()) }
+        };
+        let results = Vec::from_iter(self.arrived.iter().rev().map(back));
+        results.into_iter().collect()
+    }
+
+    /// Names what has arrived, as it was called on the host.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.arrived.iter().map(|arrived| arrived.link.name.as_str()).collect()
+    }
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
@@ -86,43 +146,17 @@ impl Side {
         connection.map(|connection| Self { namespace, connection })
     }
 
-    /// Moves a device to the other side with its addresses, and finds it there.
-    fn hand_over(&self, link: &Link, name: &str, other: &Side) -> Result<Link> {
-        let doing = || format!("move the network device {}", link.name);
-        let addresses = self.connection.addresses(link.index).doing(doing)?;
-        let before = other.connection.links().doing(doing)?;
-        self.connection.move_link(link.index, name, other.namespace.as_fd()).map_err(|source| {
-            let why = match source.errno() {
-                Errno::INVAL | Errno::OPNOTSUPP => ": one of its kind stays in its namespace",
-                Errno::PERM => ": the runtime lacks CAP_NET_ADMIN",
-                _ => "",
-            };
-            Error::System { doing: format!("{}{why}", doing()), source }
-        })?;
-        let after = other.connection.links().doing(doing)?;
-        let is_new = |found: &&Link| before.iter().all(|known| known.index != found.index);
-        // It keeps its number if that is free there.
-        let arrived = after.iter().filter(is_new).max_by_key(|found| found.index == link.index);
-        let Some(arrived) = arrived else { return Err(Errno::NODEV).doing(doing) };
-        if let Err(error) = other.settle(arrived, link, &addresses) {
-            let returned = other.connection.move_link(arrived.index, &link.name, self.namespace.as_fd());
-            let links = returned.and_then(|()| self.connection.links()).unwrap_or_default();
-            if let Some(back) = links.iter().find(|found| found.name == link.name) {
-                let _ = self.settle(back, link, &addresses);
-            }
-            return Err(error);
-        }
-        Ok(Link { is_up: link.is_up, ..arrived.clone() })
+    /// Gives a device the addresses that it had on the other side.
+    fn settle(&self, index: u32, Arrived { link, addresses, .. }: &Arrived) -> Result<()> {
+        let mut lasting = addresses.iter().filter(|address| address.is_lasting());
+        lasting.try_for_each(|address| {
+            self.connection
+                .add_address(index, address)
+                .doing(|| format!("give the network device {} its addresses", link.name))
+        })
     }
 
-    /// Gives a device that has arrived its addresses, and sets it up if it was.
-    fn settle(&self, arrived: &Link, link: &Link, addresses: &[Address]) -> Result<()> {
-        let doing = || format!("give the network device {} the addresses of {}", arrived.name, link.name);
-        let mut lasting = addresses.iter().filter(|address| address.is_lasting());
-        lasting.try_for_each(|address| self.connection.add_address(arrived.index, address).doing(doing))?;
-        if link.is_up {
-            self.connection.bring_up(arrived.index).doing(doing)?;
-        }
-        Ok(())
+    fn bring_up(&self, index: u32, link: &Link) -> Result<()> {
+        self.connection.bring_up(index).doing(|| format!("set the network device {} up", link.name))
     }
 }

@@ -13,6 +13,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bulkhead_sys::mountinfo;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
@@ -28,6 +29,17 @@ const USUAL: &str = "/sys/fs/resctrl";
 const MAGIC: i64 = 0x0765_5821;
 /// Longest file that is read, in bytes.
 const LONGEST: usize = 64 * 1024;
+
+/// How often, and after which pause, a class is looked at again whose shares are about to be set.
+const LOOKS: u32 = 10;
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Whether a directory was there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Missing,
+    Present,
+}
 
 /// A mounted resctrl file system.
 #[derive(Debug)]
@@ -109,46 +121,68 @@ impl Tree {
             }
             return Ok(Record { made: true, ..record });
         }
-        if !own && !rdt.schemata.is_empty() {
-            let present = self.read(&record.path().join("schemata"))?;
-            for (line, pointer) in &rdt.schemata {
-                if !is_in_force(line, &present) {
-                    let reason =
-                        format!("the class of service {class:?} is there with another schema than {line:?}");
-                    return Err(Error::invalid(pointer, reason));
-                }
-            }
+        if !own {
+            self.compare(&record, rdt)?;
         }
         Ok(record)
     }
 
-    /// Makes the directories.
-    ///
-    /// # Errors
-    /// ENOSPC when the CPU has no more classes or counters.
-    pub fn make(&self, record: &Record) -> Result<()> {
-        let class = record.made.then(|| record.path());
-        for (path, what) in [(class, "a class of service"), (record.monitor(), "a monitoring group")] {
-            let Some(path) = path else { continue };
-            match rustix::fs::mkdirat(
-                &self.0,
-                &path,
-                Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH,
-            ) {
-                // It is left of a container of this name, or another one has just made it.
-                Ok(()) | Err(Errno::EXIST) => {}
-                failed => failed.doing(|| self.explained(format!("make {what} {}", path.display())))?,
-            }
+    /// Makes sure that a class which somebody else has made is the one that was asked for.
+    fn compare(&self, record: &Record, rdt: &Rdt) -> Result<()> {
+        if rdt.schemata.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let present = self.read(&record.path().join("schemata"))?;
+        let other = rdt.schemata.iter().find(|(line, _)| !is_in_force(line, &present));
+        other.map_or(Ok(()), |(line, pointer)| {
+            let class = &record.class;
+            let reason = format!("the class of service {class:?} is there with another schema than {line:?}");
+            Err(Error::invalid(pointer, reason))
+        })
     }
 
-    /// Sets the shares of a class that was made for the container.
+    /// Makes the directories, and sets the shares of a class that was made for the container. One that somebody else has
+    /// made since it was looked for is not this container's, which the record says then.
     ///
     /// # Errors
-    /// EINVAL with the kernel's own reason.
-    pub fn configure(&self, record: &Record, rdt: &Rdt) -> Result<()> {
-        if rdt.schemata.is_empty() || !(record.made || record.own) {
+    /// ENOSPC when the CPU has no more classes or counters; EINVAL with the kernel's own reason.
+    pub fn make(&self, record: &mut Record, rdt: &Rdt) -> Result<()> {
+        if record.made && self.make_directory("a class of service", &record.path())? == Found::Present {
+            // Its own is left of a container of this name.
+            record.made = record.own;
+        }
+        if record.own || record.made {
+            self.configure(record, rdt)?;
+        } else {
+            self.compare_soon(record, rdt)?;
+        }
+        record.monitor().map_or(Ok(()), |path| self.make_directory("a monitoring group", &path).map(drop))
+    }
+
+    fn make_directory(&self, what: &str, path: &Path) -> Result<Found> {
+        let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+        match rustix::fs::mkdirat(&self.0, path, mode) {
+            Ok(()) => Ok(Found::Missing),
+            Err(Errno::EXIST) => Ok(Found::Present),
+            failed => failed
+                .map(|()| Found::Missing)
+                .doing(|| self.explained(format!("make {what} {}", path.display()))),
+        }
+    }
+
+    /// Whoever has just made a class sets its shares in the next moment.
+    fn compare_soon(&self, record: &Record, rdt: &Rdt) -> Result<()> {
+        for _ in 0..LOOKS {
+            if self.compare(record, rdt).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        self.compare(record, rdt)
+    }
+
+    fn configure(&self, record: &Record, rdt: &Rdt) -> Result<()> {
+        if rdt.schemata.is_empty() {
             return Ok(());
         }
         let lines: Vec<&str> = rdt.schemata.iter().map(|(line, _)| line.as_str()).collect();
@@ -183,12 +217,21 @@ impl Tree {
         self.clear(record, record.made && record.own)
     }
 
-    /// Removes all that was made, after a failure.
+    /// Removes all that was made, after a failure, but for a class that others have come to use.
     ///
     /// # Errors
     /// As unlinkat(2).
     pub fn undo(&self, record: &Record) -> Result<()> {
-        self.clear(record, record.made)
+        self.remove(record)?;
+        let is_free = record.made && !record.own && !self.is_used(&record.path());
+        self.clear(&Record { monitor: None, ..record.clone() }, is_free)
+    }
+
+    /// Tells whether a class has processes, or containers that are counted by themselves.
+    fn is_used(&self, class: &Path) -> bool {
+        let tasks = self.read(&class.join("tasks"));
+        let monitors = self.directories(&class.join("mon_groups"));
+        tasks.is_ok_and(|tasks| !tasks.trim().is_empty()) || monitors.is_ok_and(|found| !found.is_empty())
     }
 
     fn clear(&self, record: &Record, with_class: bool) -> Result<()> {
@@ -446,10 +489,14 @@ mod tests {
         }
 
         /// Makes what the record says, with the kernel's help.
-        fn make(&self, record: &Record) {
-            self.tree.make(record).unwrap();
+        fn make(&self, record: &mut Record, rdt: &Rdt) {
             if record.made {
+                // A plain directory has nothing to set.
+                self.tree.make(record, &Rdt { schemata: Vec::new(), ..rdt.clone() }).unwrap();
                 fill(&self.root.join(record.path()));
+                self.tree.configure(record, rdt).unwrap();
+            } else {
+                self.tree.make(record, rdt).unwrap();
             }
             if let Some(monitor) = record.monitor() {
                 // Plain directories need the one above, which the kernel has made.
@@ -499,9 +546,8 @@ mod tests {
     fn a_container_gets_a_class_of_its_own_which_ends_with_it() {
         let machine = Machine::new("own");
         let rdt = planned(r#"{"l3CacheSchema": "L3:0=7f0;1=1f", "memBwSchema": "MB:0=20;1=70"}"#);
-        let record = machine.tree.record(&rdt, "c1").unwrap();
-        machine.make(&record);
-        machine.tree.configure(&record, &rdt).unwrap();
+        let mut record = machine.tree.record(&rdt, "c1").unwrap();
+        machine.make(&mut record, &rdt);
         machine.tree.join(&record, 4711).unwrap();
         assert_eq!(machine.read("c1/tasks"), "4711");
         assert!(machine.read("c1/schemata").starts_with("L3:0=7f0;1=1f\nMB:0=20;1=70\n"));
@@ -526,10 +572,9 @@ mod tests {
             r#"{"closID": "/", "schemata": ["L3:1=7ff"]}"#,
         ] {
             let rdt = planned(json);
-            let record = machine.tree.record(&rdt, "c1").unwrap();
+            let mut record = machine.tree.record(&rdt, "c1").unwrap();
             let before = machine.read("gold/schemata");
-            machine.make(&record);
-            machine.tree.configure(&record, &rdt).unwrap();
+            machine.make(&mut record, &rdt);
             machine.tree.join(&record, 1).unwrap();
             machine.tree.undo(&record).unwrap();
             machine.tree.remove(&record).unwrap();
@@ -560,9 +605,8 @@ mod tests {
     fn a_shared_class_that_was_made_outlives_the_container_but_not_a_failure() {
         let machine = Machine::new("made");
         let rdt = planned(r#"{"closID": "silver", "schemata": ["L3:0=f"]}"#);
-        let record = machine.tree.record(&rdt, "c1").unwrap();
-        machine.make(&record);
-        machine.tree.configure(&record, &rdt).unwrap();
+        let mut record = machine.tree.record(&rdt, "c1").unwrap();
+        machine.make(&mut record, &rdt);
         assert!(machine.read("silver/schemata").starts_with("L3:0=f\n"));
         empty(&machine.root.join("silver"));
         machine.tree.remove(&record).unwrap();
@@ -572,11 +616,54 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_class_that_others_use_outlives_a_failure() {
+        let machine = Machine::new("used");
+        let rdt = planned(r#"{"closID": "silver", "schemata": ["L3:0=f"]}"#);
+        let mut record = machine.tree.record(&rdt, "c1").unwrap();
+        machine.make(&mut record, &rdt);
+        let silver = machine.root.join("silver");
+        empty(&silver);
+        // Another container has come, which is in the class itself or in counters of its own.
+        fs::write(
+            silver.join("tasks"),
+            "12
+",
+        )
+        .unwrap();
+        machine.tree.undo(&record).unwrap();
+        fs::remove_file(silver.join("tasks")).unwrap();
+        fs::create_dir_all(silver.join("mon_groups/c2")).unwrap();
+        machine.tree.undo(&record).unwrap();
+        empty(&silver);
+        machine.tree.undo(&record).unwrap();
+        assert!(!silver.exists(), "nobody uses it any more");
+    }
+
+    #[test]
+    fn a_class_that_another_has_made_meanwhile_is_the_others() {
+        let machine = Machine::new("meanwhile");
+        for (line, is_same) in [("L3:0=7ff", true), ("L3:0=f", false)] {
+            let rdt = planned(&format!(r#"{{"closID": "silver", "schemata": ["{line}"]}}"#));
+            let mut record = machine.tree.record(&rdt, "c1").unwrap();
+            assert!(record.made, "it was not there");
+            fs::create_dir(machine.root.join("silver")).unwrap();
+            fill(&machine.root.join("silver"));
+            let before = machine.read("silver/schemata");
+            assert_eq!(machine.tree.make(&mut record, &rdt).is_ok(), is_same, "{line}");
+            assert_eq!(machine.read("silver/schemata"), before, "the other's shares stay");
+            empty(&machine.root.join("silver"));
+            machine.tree.undo(&record).unwrap();
+            assert!(machine.root.join("silver").exists(), "it is not this container's to remove");
+            fs::remove_dir(machine.root.join("silver")).unwrap();
+        }
+    }
+
+    #[test]
     fn a_container_is_counted_by_itself() {
         let machine = Machine::new("monitor");
         let rdt = planned(r#"{"closID": "/", "enableMonitoring": true}"#);
-        let record = machine.tree.record(&rdt, "c1").unwrap();
-        machine.make(&record);
+        let mut record = machine.tree.record(&rdt, "c1").unwrap();
+        machine.make(&mut record, &rdt);
         machine.tree.join(&record, 7).unwrap();
         assert_eq!((machine.read("tasks"), machine.read("mon_groups/c1/tasks")), ("7".into(), "7".into()));
         fs::write(machine.root.join("mon_groups/c1/mon_data/mon_L3_01/llc_occupancy"), "Unavailable\n")
@@ -607,8 +694,9 @@ mod tests {
     fn the_kernels_reason_is_told() {
         let machine = Machine::new("reason");
         fs::write(machine.root.join("info/last_cmd_status"), "no free CLOSID\n").unwrap();
-        let record = machine.tree.record(&planned("{}"), "a/b").unwrap();
-        let error = machine.tree.make(&record).unwrap_err().to_string();
+        let rdt = planned("{}");
+        let mut record = machine.tree.record(&rdt, "a/b").unwrap();
+        let error = machine.tree.make(&mut record, &rdt).unwrap_err().to_string();
         assert_eq!(error, "make a class of service a/b (no free CLOSID)");
     }
 

@@ -248,6 +248,74 @@ fn a_device_is_given_back_when_the_next_cannot_be_moved() {
 }
 
 #[test]
+fn devices_return_when_no_container_comes_of_it() {
+    requires!(is_possible(), "needs root and ip(8)");
+    in_fresh_namespaces!(Network);
+    let sandbox = sandbox();
+    device(&sandbox, "bh0");
+    ip(&sandbox, "link set bh0 up");
+    ip(&sandbox, "address add 192.0.2.1/24 dev bh0");
+    let devices = json!({ "bh0": { "name": "in0" } });
+    let missing = sandbox.bundle("missing").args(["/no/such/program"]);
+    let hooked = sandbox.bundle("hooked").args(["true"]).hook_script("createRuntime", "exit 3");
+    for bundle in [missing, hooked] {
+        sandbox.run(&with_devices(bundle, &devices)).output().exits_with(1);
+        let shown = ip(&sandbox, "address show bh0");
+        assert!(shown.contains("192.0.2.1/24") && shown.contains(",UP"), "it is as it was: {shown}");
+    }
+}
+
+#[test]
+fn nothing_returns_from_a_namespace_where_others_are() {
+    requires!(is_possible(), "needs root and ip(8)");
+    in_fresh_namespaces!(Network);
+    let sandbox = sandbox();
+    device(&sandbox, "bh0");
+    let elsewhere = Elsewhere::new(&sandbox);
+    // Somebody there puts a device of its own at the number of the host's before that could return.
+    let net = format!("nsenter --net={} ip link", elsewhere.path.display());
+    let hook = format!(
+        "export PATH=/usr/sbin:/sbin:/usr/bin:/bin; i=$({net} show in0 | sed 's/:.*//;q'); {net} delete in0; \
+         {net} add in0 index $i type veth peer name p0; exit 3"
+    );
+    let bundle = sandbox.bundle("joined").namespace_at("network", &elsewhere.path).args(["true"]);
+    let bundle =
+        with_devices(bundle.hook_script("createRuntime", &hook), &json!({ "bh0": { "name": "in0" } }));
+    let output = sandbox.run(&bundle).output().exits_with(1);
+    output.complains("the network namespace that was to be joined keeps bh0");
+    assert!(elsewhere.ip(&sandbox, "link show in0").contains("in0"), "theirs stays theirs");
+    assert!(!exists(&sandbox, "bh0"), "nothing has the name of the host's device");
+}
+
+#[test]
+fn a_device_is_told_from_those_that_others_make_meanwhile() {
+    requires!(is_possible(), "needs root and ip(8)");
+    in_fresh_namespaces!(Network);
+    let sandbox = sandbox();
+    let elsewhere = Elsewhere::new(&sandbox);
+    let net = format!("nsenter --net={}", elsewhere.path.display());
+    // Its number is taken there, so that it gets another one, and the newest devices are others.
+    let crowd = format!(
+        "i=0; while :; do i=$((i+1)); {net} ip -batch - <<-EOF\n\
+         link add a$i type veth peer name b$i\nlink add c$i type veth peer name d$i\nlink delete a$i\nEOF\ndone"
+    );
+    let crowd = sandbox.command("sh").args(["-c", &crowd]).spawn();
+    for round in 0..20 {
+        let name = format!("bh{round}");
+        device(&sandbox, &name);
+        ip(&sandbox, &format!("address add 192.0.2.1/24 dev {name}"));
+        let bundle = sandbox.bundle(&name).namespace_at("network", &elsewhere.path);
+        let bundle = bundle.args(["ip", "address", "show", "in0"]);
+        let bundle = with_devices(bundle, &json!({ &name: { "name": "in0" } }));
+        let output = sandbox.run(&bundle).output().succeeds();
+        assert!(output.stdout.contains("192.0.2.1/24") && output.stdout.contains(",UP"), "{output}");
+        elsewhere.ip(&sandbox, "link delete in0");
+    }
+    crowd.signal(rustix::process::Signal::KILL);
+    drop(crowd.wait());
+}
+
+#[test]
 fn the_host_does_not_give_to_itself() {
     requires!(is_possible(), "needs root and ip(8)");
     in_fresh_namespaces!(Network);

@@ -25,11 +25,15 @@ const EXCLUSIVE: u16 = 0x600;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const NEW_LINK: u16 = 16;
+const GONE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
 const LINK_NAME: u16 = 3;
 const LINK_NAMESPACE: u16 = 28;
+const LINK_NEW_INDEX: u16 = 49;
+/// The group that hears of devices, RTMGRP_LINK.
+const LINKS: u32 = 1;
 const ADDRESS_LABEL: u16 = 3;
 const ADDRESS_LIFETIME: u16 = 6;
 const ADDRESS_FLAGS: u16 = 8;
@@ -119,10 +123,14 @@ impl Connection {
     /// # Errors
     /// EEXIST for a name that is taken there, EINVAL for a device that cannot leave its namespace.
     pub fn move_link(&self, index: u32, name: &str, namespace: BorrowedFd<'_>) -> Result<()> {
+        self.request_move(index, name, namespace).map(drop)
+    }
+
+    fn request_move(&self, index: u32, name: &str, namespace: BorrowedFd<'_>) -> Result<Answers> {
         let mut request = Request::new(NEW_LINK, ACKNOWLEDGE, &link_body(index, 0));
         request.attribute(LINK_NAME, &[name.as_bytes(), b"\0"].concat());
         request.attribute(LINK_NAMESPACE, &namespace.as_raw_fd().to_ne_bytes());
-        self.ask(request).map(drop).call(|| format!("netlink(RTM_NEWLINK, {name:?}, NET_NS_FD)"))
+        self.ask(request).call(|| format!("netlink(RTM_NEWLINK, {name:?}, NET_NS_FD)"))
     }
 
     /// Gives a device an address as another one had it.
@@ -180,6 +188,20 @@ impl Connection {
     }
 }
 
+/// Moves a device out of the network namespace of the calling thread, as [`Connection::move_link`], and returns the number
+/// that it has there. The kernel tells it to those who listen here: whoever is in the other namespace may make devices of
+/// the same kind at the same time, and so cannot be asked.
+///
+/// # Errors
+/// As [`Connection::move_link`], and EPROTO if the kernel does not tell.
+pub fn send_link(index: u32, name: &str, namespace: BorrowedFd<'_>) -> Result<u32> {
+    let connection = Connection::open()?;
+    rustix::net::bind(&connection.0, &SocketAddrNetlink::new(0, LINKS))
+        .call(|| "bind(AF_NETLINK, RTMGRP_LINK)")?;
+    let answers = connection.request_move(index, name, namespace)?;
+    answers.number_of(index).ok_or(Errno::PROTO).call(|| format!("netlink(RTM_DELLINK, {index})"))
+}
+
 /// Tells whether a datagram is from the kernel, whose port is 0.
 fn is_kernel(sender: Option<SocketAddrAny>) -> bool {
     sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok()).is_some_and(|sender| sender.pid() == 0)
@@ -190,6 +212,8 @@ fn is_kernel(sender: Option<SocketAddrAny>) -> bool {
 pub struct Answers {
     /// What follows the header of each.
     bodies: Vec<Vec<u8>>,
+    /// Devices that have left meanwhile: what follows the header of each message.
+    gone: Vec<Vec<u8>>,
     are_complete: bool,
     /// What is listed has changed meanwhile.
     are_interrupted: bool,
@@ -207,10 +231,21 @@ impl Answers {
             match kind {
                 DONE => return Ok(()),
                 ERROR => return verdict(body),
+                GONE_LINK => self.gone.push(body.to_vec()),
                 _ => self.bodies.push(body.to_vec()),
             }
         }
         Ok(())
+    }
+
+    /// Finds the number that a device has got in the namespace for which it has left.
+    pub fn number_of(&self, index: u32) -> Option<u32> {
+        let of_device = |body: &&Vec<u8>| number(body, 4) == Some(index);
+        let new = |body: &Vec<u8>| {
+            let (_, value) = attributes(body.get(LINK_BODY..)?).find(|(kind, _)| *kind == LINK_NEW_INDEX)?;
+            number(value, 0)
+        };
+        self.gone.iter().filter(of_device).find_map(new)
     }
 
     /// Reads the answers as devices.
@@ -392,6 +427,22 @@ mod tests {
             assert_eq!(answers.bodies.len(), 1, "{datagrams:x?}");
         }
         assert_eq!(Answers::default().take(&message(ERROR, 0, &(-1_i32).to_ne_bytes())), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn the_new_number_of_a_device_is_told_when_it_leaves() {
+        let gone = |index: u32, new: Option<u32>| {
+            let mut request = Request::new(GONE_LINK, 0, &link_body(index, 0));
+            request.attribute(LINK_NAME, b"eth0\0");
+            new.into_iter().for_each(|new| request.attribute(LINK_NEW_INDEX, &new.to_ne_bytes()));
+            request.finished()
+        };
+        let mut answers = Answers::default();
+        for datagram in [gone(6, Some(60)), gone(7, None), gone(7, Some(70)), message(ERROR, 0, &[0; 4])] {
+            answers.take(&datagram).unwrap();
+        }
+        assert_eq!(answers.links(), [], "what has left is not there");
+        assert_eq!([6, 7, 8].map(|index| answers.number_of(index)), [Some(60), Some(70), None]);
     }
 
     #[test]
