@@ -216,7 +216,9 @@ fn one(
         let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
             return Err(Error::invalid(format!("{pointer}/source"), "a bind mount needs a source"));
         };
-        let (path, reach) = (bundle.join(source), options.bind.unwrap_or(Reach::Mount));
+        // Go joins paths so: what is relative becomes normal, and what is absolute stays.
+        let path = if source.starts_with('/') { source.into() } else { normal(&bundle.join(source)) };
+        let reach = options.bind.unwrap_or(Reach::Mount);
         match inside(root, &path) {
             Some(path) => Source::Inside { path, reach, idmap },
             None => Source::Bind { path, reach, idmap },
@@ -276,11 +278,28 @@ fn filesystem(kind: &str, mount: &bulkhead_spec::Mount, options: Options, pointe
     })
 }
 
-/// Returns where in the container a path of the host is that lies below the container's root.
+/// Returns where in the container a path of the host is that lies below the container's root; one that may leave it again
+/// does not.
 fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     let below =
         path.strip_prefix(root).ok().filter(|below| root != Path::new("/") && *below != Path::new(""))?;
-    Some(Path::new("/").join(below))
+    let leaves = below.components().any(|component| component == Component::ParentDir);
+    (!leaves).then(|| Path::new("/").join(below))
+}
+
+/// Makes a path absolute and normal, without a look at links.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => normal.push(name),
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    normal
 }
 
 /// Makes a destination absolute and normal: a relative one starts at `/`, as under runc.
@@ -292,16 +311,7 @@ fn destination(text: &str, pointer: &str) -> Result<PathBuf> {
     if text.contains('\0') {
         return Err(Error::invalid(pointer, "it contains a NUL byte"));
     }
-    let mut path = PathBuf::from("/");
-    for component in Path::new(text).components() {
-        match component {
-            Component::Normal(name) => path.push(name),
-            Component::ParentDir => {
-                path.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
+    let path = normal(Path::new(text));
     if path == Path::new("/") {
         return Err(Error::invalid(
             pointer,
@@ -445,6 +455,26 @@ mod tests {
             planned(r#"{"destination":"/bundle/rootfs2","source":"rootfs2","options":["bind"]}"#).unwrap();
         assert_eq!(mount.destination, Path::new("/bundle/rootfs2"));
         assert!(matches!(mount.source, Source::Bind { .. }), "{mount:?}");
+    }
+
+    #[test]
+    fn a_source_that_leaves_the_root_is_the_hosts() {
+        for (source, expected) in [
+            ("rootfs/../data", Ok("/bundle/data")),
+            ("/bundle/rootfs/../data", Ok("/bundle/rootfs/../data")),
+            ("/bundle/rootfs/a/../../data", Ok("/bundle/rootfs/a/../../data")),
+            ("../x/./y", Ok("/x/y")),
+            ("rootfs/a/../b", Err("/b")),
+            ("x/../rootfs/a", Err("/a")),
+        ] {
+            let json = format!(r#"{{"destination":"/m","source":"{source}","options":["bind"]}}"#);
+            let found = match planned(&json).unwrap().source {
+                Source::Bind { path, .. } => Ok(path),
+                Source::Inside { path, .. } => Err(path),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, expected.map(PathBuf::from).map_err(PathBuf::from), "{source}");
+        }
     }
 
     #[test]
