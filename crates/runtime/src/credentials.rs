@@ -33,12 +33,14 @@ pub(crate) fn assume(
     groups_denied: bool,
     hand_over: HandOver<'_>,
 ) -> Result<()> {
+    // Before the filter, which may forbid it, and to ask why it was refused.
+    set_groups(process, groups_denied)?;
     if let Some(filter) = filter.filter(|_| !process.no_new_privileges) {
         load(filter, hand_over)?;
     }
     let held = drop_bounding(process.capabilities.bounding)?;
     sys_credentials::keep_capabilities(true).doing(|| "keep capabilities across the change of user")?;
-    set_identity(process, groups_denied)?;
+    set_identity(process)?;
     set_sets(process.capabilities.within(held))?;
     if process.no_new_privileges {
         sys_credentials::set_no_new_privs().doing(|| "set noNewPrivileges")?;
@@ -137,7 +139,7 @@ fn drop_bounding(keep: Capabilities) -> Result<Capabilities> {
     Ok(Capabilities(keep.0 & permitted.0))
 }
 
-fn set_identity(process: &Process, groups_denied: bool) -> Result<()> {
+fn set_groups(process: &Process, groups_denied: bool) -> Result<()> {
     let user = &process.user;
     if let Groups::Only(groups) = &user.groups {
         // podman also lists the group that the process has anyway.
@@ -150,12 +152,17 @@ fn set_identity(process: &Process, groups_denied: bool) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+fn set_identity(process: &Process) -> Result<()> {
+    let user = &process.user;
     sys_credentials::set_gid(user.gid).doing(|| "set /process/user/gid")?;
     sys_credentials::set_uid(user.uid).doing(|| "set /process/user/uid")
 }
 
 /// Asks whether setgroups(2) is denied in the user namespace that the runtime itself is in, as in that of an engine of
-/// a user with one id. Only then: a filter may forbid the call, too.
+/// a user with one id.
 fn are_groups_denied() -> bool {
     Procfs::mount()
         .and_then(|procfs| procfs.read_own("setgroups"))

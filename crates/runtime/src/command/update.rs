@@ -36,6 +36,15 @@ pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<Exi
     if !lifecycle::is_alive(status) {
         return Err(Error::State { operation: "update", status });
     }
+    // With a tree there are schemata to set in the container's class.
+    let class = match (tree, &container.state.rdt) {
+        (None, _) => None,
+        (Some(tree), Some(record)) => Some((tree, record)),
+        (Some(_), None) => {
+            let reason = "the container was created without /linux/intelRdt: it has no class of service";
+            return Err(Error::Usage(reason.into()));
+        }
+    };
     let plan =
         Plan::for_update(&resources, &Host::detect()?).map_err(|error| named(&options.limits, error))?;
     for warning in plan.warnings() {
@@ -55,13 +64,7 @@ pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<Exi
         }
         _ => {}
     }
-    let Some(tree) = tree else { return Ok(ExitCode::SUCCESS) };
-    let Some(record) = &container.state.rdt else {
-        return Err(Error::Usage(
-            "the container was created without /linux/intelRdt: it has no class of service".into(),
-        ));
-    };
-    tree.set_schemata(record, &schemata)?;
+    class.map_or(Ok(()), |(tree, record)| tree.set_schemata(record, &schemata))?;
     Ok(ExitCode::SUCCESS)
 }
 
