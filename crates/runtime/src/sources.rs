@@ -21,7 +21,7 @@ use crate::error::{Doing, Error, Result};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::mounts::{IdMap, Mount, Source};
-use crate::{handshake, idmap, mount, overlay};
+use crate::{handshake, host, idmap, mount, overlay};
 
 /// Trees by the place that they are for.
 pub(crate) type Trees = Vec<(Place, OwnedFd)>;
@@ -107,11 +107,14 @@ pub(crate) fn lend(plan: &Plan, child: &Child, socket: &handshake::Parent, log: 
             trees?
         }
         Err(error) => {
-            let why = crate::error::chain(&error).join(": ");
-            log.warn(format!(
-                "root of the container could undo what the host has set for mounts that it gets: {why}"
-            ));
-            open_all(plan)?
+            let trees = open_all(plan)?;
+            if !trees.is_empty() {
+                let why = crate::error::chain(&error).join(": ");
+                log.warn(format!(
+                    "root of the container could undo what the host has set for mounts that it gets: {why}"
+                ));
+            }
+            trees
         }
     };
     socket.lend(&trees)
@@ -219,6 +222,10 @@ impl Visit {
         };
         let visit = Self { namespace: own_namespace(Kind::Mount)?, root: open("/")?, directory: open(".")? };
         let there = open(&format!("/proc/{}/root", child.pid))?;
+        if !host::is_real_root()? {
+            // Whoever is root of a user namespace only may have no way back.
+            visit.return_home()?;
+        }
         namespace::join_process(&child.pidfd, &[Kind::Mount])
             .doing(|| "enter the container's mount namespace")?;
         match enter(&there, &there) {
@@ -231,6 +238,10 @@ impl Visit {
     }
 
     fn end(self) -> Result<()> {
+        self.return_home()
+    }
+
+    fn return_home(&self) -> Result<()> {
         namespace::join(self.namespace.as_fd(), Kind::Mount)
             .doing(|| "return to the runtime's mount namespace")?;
         enter(&self.root, &self.directory)
