@@ -34,6 +34,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use bulkhead_sys::signal;
 
+pub use self::annotation::PREFIX as ANNOTATION_PREFIX;
 pub use self::bus::Wait;
 use self::bus::{Bus, Patience};
 use self::property::{Property, Value};

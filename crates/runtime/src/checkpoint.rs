@@ -20,8 +20,8 @@ use crate::criu::wire::{Response, Writer, kind};
 use crate::criu::{self, Criu, Feature, Streams};
 use crate::error::{Doing, Error, Result};
 use crate::log::Log;
-use crate::plan::Plan;
 use crate::plan::mounts::{Mount, Source};
+use crate::plan::{Plan, annotations};
 use crate::state::NOTIFY;
 use crate::{fds, notify, target};
 
@@ -37,8 +37,7 @@ const DEFAULT_IMAGES: &str = "checkpoint";
 /// How many pre-dumps may continue each other when their directories are opened for a user namespace.
 const PARENTS: usize = 100;
 
-/// The annotation that names CRIU's configuration file, and the file without it, which is runc's.
-const CONFIG_ANNOTATION: &str = "org.criu.config";
+/// CRIU's configuration file where no annotation names one; runc's.
 const CONFIG: &str = "/etc/criu/runc.conf";
 
 /// CRIU's log level: everything but what only helps its authors.
@@ -288,7 +287,7 @@ pub(crate) fn add_common(request: &mut Writer, options: &ImageOptions, plan: &Pl
     if !is_in_path("iptables-restore") {
         request.number(option::NETWORK_LOCK, NFTABLES);
     }
-    match plan.annotations.get(CONFIG_ANNOTATION).map(String::as_str) {
+    match plan.annotations.get(annotations::CRIU_CONFIG).map(String::as_str) {
         Some("") => {}
         Some(file) => request.bytes(option::CONFIG_FILE, file.as_bytes()),
         None => request.bytes(option::CONFIG_FILE, CONFIG.as_bytes()),

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use bulkhead_testkit::{Bundle, Sandbox, is_root, requires};
+use bulkhead_testkit::{Sandbox, is_root, requires};
 use serde_json::{Value, json};
 
 fn sandbox() -> Sandbox {
@@ -22,84 +22,91 @@ fn list(features: &Value, pointer: &str) -> Vec<String> {
     list.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap().to_owned()).collect()
 }
 
-/// What a mount shows in mountinfo after an option: `+word` is there, `-word` is not.
-const SHOWN: &[(&str, &str)] = &[
-    ("acl", ""),
-    ("async", "-sync"),
-    ("atime", "+relatime"),
-    ("bind", "+relatime"),
-    ("defaults", "+rw"),
-    ("dev", "-nodev"),
-    ("diratime", "-nodiratime"),
-    ("dirsync", "+dirsync"),
-    ("exec", "-noexec"),
-    ("idmap", "+idmapped"),
-    ("iversion", ""),
-    ("lazytime", "+lazytime"),
-    ("loud", ""),
-    ("mand", ""),
-    ("noacl", ""),
-    ("noatime", "+noatime"),
-    ("nodev", "+nodev"),
-    ("nodiratime", "+nodiratime"),
-    ("noexec", "+noexec"),
-    ("noiversion", ""),
-    ("nolazytime", "-lazytime"),
-    ("nomand", ""),
-    ("norelatime", "-relatime"),
-    ("nostrictatime", "+relatime"),
-    ("nosuid", "+nosuid"),
-    ("nosymfollow", "+nosymfollow"),
-    ("private", "-shared"),
-    ("ratime", "+relatime"),
-    ("rbind", "+relatime"),
-    ("rdev", "-nodev"),
-    ("rdiratime", "-nodiratime"),
-    ("relatime", "+relatime"),
-    ("remount", "+rw"),
-    ("rexec", "-noexec"),
-    ("ridmap", "+idmapped"),
-    ("rnoatime", "+noatime"),
-    ("rnodev", "+nodev"),
-    ("rnodiratime", "+nodiratime"),
-    ("rnoexec", "+noexec"),
-    ("rnorelatime", "-relatime"),
-    ("rnostrictatime", "+relatime"),
-    ("rnosuid", "+nosuid"),
-    ("rnosymfollow", "+nosymfollow"),
-    ("ro", "+ro"),
-    ("rprivate", "-shared"),
-    ("rrelatime", "+relatime"),
-    ("rro", "+ro"),
-    ("rrw", "+rw"),
-    ("rshared", "+shared"),
-    ("rslave", "-shared"),
-    ("rstrictatime", "-relatime"),
-    ("rsuid", "-nosuid"),
-    ("rsymfollow", "-nosymfollow"),
-    ("runbindable", "+unbindable"),
-    ("rw", "+rw"),
-    ("shared", "+shared"),
-    ("silent", ""),
-    ("slave", "-shared"),
-    ("strictatime", "-relatime"),
-    ("suid", "-nosuid"),
-    ("symfollow", "-nosymfollow"),
-    ("sync", "+sync"),
-    ("tmpcopyup", "+rw"),
-    ("unbindable", "+unbindable"),
+/// What a mount shows in mountinfo after an option, or after another and this one: `+word` is there, `-word` is not.
+const SHOWN: &[(&str, &str, &str)] = &[
+    ("async", "sync", "-sync"),
+    ("atime", "noatime", "+relatime"),
+    ("bind", "", "+/source"),
+    ("dev", "nodev", "-nodev"),
+    ("diratime", "nodiratime", "-nodiratime"),
+    ("dirsync", "", "+dirsync"),
+    ("exec", "noexec", "-noexec"),
+    ("idmap", "", "+idmapped"),
+    ("lazytime", "", "+lazytime"),
+    ("noatime", "", "+noatime"),
+    ("nodev", "", "+nodev"),
+    ("nodiratime", "", "+nodiratime"),
+    ("noexec", "", "+noexec"),
+    ("nolazytime", "lazytime", "-lazytime"),
+    ("norelatime", "relatime", "-relatime"),
+    ("nostrictatime", "strictatime", "+relatime"),
+    ("nosuid", "", "+nosuid"),
+    ("nosymfollow", "", "+nosymfollow"),
+    ("private", "shared", "-shared"),
+    ("ratime", "rnoatime", "+relatime"),
+    ("rbind", "", "+/source"),
+    ("rdev", "rnodev", "-nodev"),
+    ("rdiratime", "rnodiratime", "-nodiratime"),
+    ("relatime", "noatime", "+relatime"),
+    ("remount", "", "+rw"),
+    ("rexec", "rnoexec", "-noexec"),
+    ("ridmap", "", "+idmapped"),
+    ("rnoatime", "", "+noatime"),
+    ("rnodev", "", "+nodev"),
+    ("rnodiratime", "", "+nodiratime"),
+    ("rnoexec", "", "+noexec"),
+    ("rnorelatime", "rrelatime", "-relatime"),
+    ("rnostrictatime", "rstrictatime", "+relatime"),
+    ("rnosuid", "", "+nosuid"),
+    ("rnosymfollow", "", "+nosymfollow"),
+    ("ro", "", "+ro"),
+    ("rprivate", "rshared", "-shared"),
+    ("rrelatime", "rnoatime", "+relatime"),
+    ("rro", "", "+ro"),
+    ("rrw", "rro", "+rw"),
+    ("rshared", "", "+shared"),
+    ("rslave", "rshared", "-shared"),
+    ("rstrictatime", "rrelatime", "-relatime"),
+    ("rsuid", "rnosuid", "-nosuid"),
+    ("rsymfollow", "rnosymfollow", "-nosymfollow"),
+    ("runbindable", "", "+unbindable"),
+    ("rw", "ro", "+rw"),
+    ("shared", "", "+shared"),
+    ("slave", "shared", "-shared"),
+    ("strictatime", "relatime", "-relatime"),
+    ("suid", "nosuid", "-nosuid"),
+    ("symfollow", "nosymfollow", "-nosymfollow"),
+    ("sync", "", "+sync"),
+    ("tmpcopyup", "", "+tmpfs"),
+    ("unbindable", "", "+unbindable"),
 ];
+
+/// Options that show nowhere, on a tmpfs at least: all there is to see is that they are not left to the file system,
+/// which would refuse them.
+const UNSEEN: &[&str] =
+    &["acl", "defaults", "iversion", "loud", "mand", "noacl", "noiversion", "nomand", "silent"];
+
+#[test]
+fn what_a_mount_does_not_show_was_shown_before() {
+    for (word, before, shown) in SHOWN.iter().filter(|(_, _, shown)| shown.starts_with('-')) {
+        let taken_back = shown.replace('-', "+");
+        // A new mount has this one without being asked.
+        let is_default = taken_back == "+relatime";
+        let is_shown = SHOWN.iter().any(|row| row.0 == *before && row.2 == taken_back);
+        assert!(is_shown || is_default, "{word} takes back what {before} shows");
+    }
+}
 
 #[test]
 fn every_mount_option_does_what_its_name_says() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
     let known: BTreeSet<_> = list(&features(&sandbox), "/mountOptions").into_iter().collect();
-    let tried: BTreeSet<_> = SHOWN.iter().map(|(word, _)| (*word).to_owned()).collect();
-    assert_eq!(known, tried, "every option is tried");
+    let words = SHOWN.iter().map(|(word, _, _)| *word).chain(UNSEEN.iter().copied());
+    assert_eq!(known, words.map(str::to_owned).collect(), "every option is tried");
     let source = sandbox.directory().join("source");
     fs::create_dir(&source).unwrap();
-    let mount = |word: &str| {
+    let mount = |word: &str, before: &str| {
         let destination = format!("/o/{word}");
         let map = json!([{ "containerID": 0, "hostID": 0, "size": 1000 }]);
         match word {
@@ -112,26 +119,42 @@ fn every_mount_option_does_what_its_name_says() {
                 { "destination": destination, "type": "tmpfs", "options": ["ro"] },
                 { "destination": destination, "type": "tmpfs", "options": ["remount", "rw"] },
             ]),
-            _ => json!([{ "destination": destination, "type": "tmpfs", "options": [word] }]),
+            _ => {
+                let options = Vec::from_iter([before, word].into_iter().filter(|word| !word.is_empty()));
+                json!([{ "destination": destination, "type": "tmpfs", "options": options }])
+            }
         }
     };
-    let mounts: Vec<Value> =
-        SHOWN.iter().flat_map(|(word, _)| mount(word).as_array().unwrap().clone()).collect();
-    let bundle = sandbox.bundle("options").args(["cat", "/proc/self/mountinfo"]);
+    let rows = SHOWN.iter().map(|(word, before, _)| (*word, *before));
+    let mounts: Vec<Value> = rows
+        .chain(UNSEEN.iter().map(|word| (*word, "")))
+        .flat_map(|(word, before)| mount(word, before).as_array().unwrap().clone())
+        .collect();
+    let bundle = sandbox.bundle("options").file("o/tmpcopyup/kept", "copied up\n");
+    let bundle = bundle.script("cat /proc/self/mountinfo /o/tmpcopyup/kept");
     let bundle = bundle.edit(|config| config["mounts"].as_array_mut().unwrap().extend(mounts));
     let output = sandbox.run(&bundle).output().succeeds();
-    for (word, shown) in SHOWN {
+    let line = |word: &str| {
         let point = format!(" /o/{word} ");
         let line = output.stdout.lines().rfind(|line| line.contains(&point));
-        let line = line.unwrap_or_else(|| panic!("{word} is mounted: {output}"));
-        let (_, options) = line.split_once(&point).unwrap();
-        let words: BTreeSet<_> = options.split([' ', ',', ':']).collect();
+        line.unwrap_or_else(|| panic!("{word} is mounted: {output}"))
+    };
+    for (word, _, shown) in SHOWN {
+        let line = line(word);
+        // A bind mount shows the directory of the file system that it is of, the third field from here.
+        let words: BTreeSet<_> = line.split([' ', ',', ':']).collect();
+        let has = |expected: &str| match expected.strip_prefix('/') {
+            Some(_) => line.split(' ').nth(3).is_some_and(|root| root.ends_with(expected)),
+            None => words.contains(expected),
+        };
         match shown.split_at_checked(1) {
-            Some(("+", expected)) => assert!(words.contains(expected), "{word} shows {expected}: {line}"),
-            Some((_, absent)) => assert!(!words.contains(absent), "{word} does not show {absent}: {line}"),
-            None => {}
+            Some(("+", expected)) => assert!(has(expected), "{word} shows {expected}: {line}"),
+            Some((_, absent)) => assert!(!has(absent), "{word} does not show {absent}: {line}"),
+            None => panic!("{word} shows something or is among those that do not"),
         }
     }
+    UNSEEN.iter().for_each(|word| assert!(line(word).contains(" tmpfs "), "{word} is a mount"));
+    assert_eq!(output.stdout.lines().last(), Some("copied up"), "tmpcopyup copies what it hides");
 }
 
 #[test]
@@ -192,46 +215,70 @@ fn every_capability_has_its_number() {
     assert!(!log.contains("unknown capability"), "{log}");
 }
 
-fn with_filter(sandbox: &Sandbox, short: &str, filter: Value) -> Bundle {
-    sandbox.bundle(short).seccomp(filter).args(["true"])
-}
+/// System calls that neither the runtime nor `true` makes.
+const RARE: &[&str] =
+    &["swapon", "swapoff", "acct", "quotactl", "reboot", "vhangup", "adjtimex", "settimeofday", "syslog"];
+
+/// Architectures whose order of bytes is not that of the machines on which this runs.
+const BIG_ENDIAN: &[&str] =
+    &["M68K", "MIPS", "MIPS64", "MIPS64N32", "PARISC", "PARISC64", "PPC", "PPC64", "S390", "S390X", "SHEB"];
 
 #[test]
 fn every_word_of_a_filter_is_understood() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
     let features = features(&sandbox);
-    for action in list(&features, "/linux/seccomp/actions") {
-        let rule = json!({ "names": ["mkdir"], "action": action });
-        let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
-        let output = sandbox.run(&with_filter(&sandbox, &action.to_lowercase(), filter)).output();
-        match action.as_str() {
-            // It needs somebody to ask, which says that it is understood.
-            "SCMP_ACT_NOTIFY" => drop(output.exits_with(1).complains("/linux/seccomp")),
-            _ => drop(output.succeeds()),
-        }
-    }
-    for operator in list(&features, "/linux/seccomp/operators") {
-        let argument = json!({ "index": 0, "value": 1, "valueTwo": 1, "op": operator });
-        let rule = json!({ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "args": [argument] });
-        let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
-        sandbox.run(&with_filter(&sandbox, &operator.to_lowercase(), filter)).output().succeeds();
-    }
-    for arch in list(&features, "/linux/seccomp/archs") {
-        let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch] });
-        let output = sandbox.run(&with_filter(&sandbox, &arch.to_lowercase(), filter)).output();
-        // Not every architecture is another face of this machine; then it says so.
-        if output.code() != 0 {
-            output.complains("/linux/seccomp");
-        }
+    let run = |short: &str, filter: Value| {
+        sandbox.run(&sandbox.bundle(short).seccomp(filter).args(["true"])).output()
+    };
+    // Each of many words has a rule of its own in one filter; one that nobody knows would make it an error.
+    let of_rules = |words: &[String], rule: &dyn Fn(&str) -> Value| {
+        assert!(words.len() <= RARE.len(), "there are calls for {words:?}");
+        let rules = words.iter().zip(RARE).map(|(word, call)| {
+            let mut rule = rule(word);
+            rule["names"] = json!([call]);
+            rule
+        });
+        json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": Vec::from_iter(rules) })
+    };
+    let by_action = |word: &str| json!({ "action": word });
+    let by_operator = |word: &str| json!({ "action": "SCMP_ACT_ERRNO", "args": [{ "index": 0, "value": 1, "valueTwo": 1, "op": word }] });
+    let notify = ["SCMP_ACT_NOTIFY".to_owned()];
+    let mut actions = list(&features, "/linux/seccomp/actions");
+    actions.retain(|action| !notify.contains(action));
+    assert_eq!(actions.len() + 1, list(&features, "/linux/seccomp/actions").len(), "that one is listed, too");
+    run("actions", of_rules(&actions, &by_action)).succeeds();
+    // It needs somebody to ask, which says that it is understood.
+    run("notify", of_rules(&notify, &by_action)).exits_with(1).complains("listenerPath");
+    run("operators", of_rules(&list(&features, "/linux/seccomp/operators"), &by_operator)).succeeds();
+    let of_architectures =
+        |names: &[String]| json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": names });
+    // One filter reads numbers in one order of bytes.
+    let (other, same) = list(&features, "/linux/seccomp/archs")
+        .into_iter()
+        .partition::<Vec<_>, _>(|name| BIG_ENDIAN.contains(&name.trim_start_matches("SCMP_ARCH_")));
+    assert_eq!(other.len(), BIG_ENDIAN.len(), "each of them is listed: {other:?}");
+    run("architectures", of_architectures(&same)).succeeds();
+    for name in other {
+        let short = name.to_lowercase();
+        run(&short, of_architectures(&[name])).exits_with(1).complains("has another byte order");
     }
     let supported = list(&features, "/linux/seccomp/supportedFlags");
+    let flags = |flag: &str| json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": [flag] });
     for flag in list(&features, "/linux/seccomp/knownFlags") {
-        let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": [flag] });
-        let output = sandbox.run(&with_filter(&sandbox, &flag.to_lowercase(), filter)).output();
+        let output = run(&flag.to_lowercase(), flags(&flag));
         // The one that waits for an agent has no effect without one.
         let works = supported.contains(&flag) || flag.ends_with("WAIT_KILLABLE_RECV");
         assert_eq!(output.code() == 0, works, "{flag}: {output}");
+    }
+    let unknown = ["SCMP_NONSENSE".to_owned()];
+    for (short, filter) in [
+        ("no-action", of_rules(&unknown, &by_action)),
+        ("no-operator", of_rules(&unknown, &by_operator)),
+        ("no-architecture", of_architectures(&unknown)),
+        ("no-flag", flags(&unknown[0])),
+    ] {
+        run(short, filter).exits_with(1).complains("SCMP_NONSENSE");
     }
 }
 
@@ -309,8 +356,8 @@ fn the_rest_is_what_other_tests_try() {
         "netDevices": { "enabled": true },
     });
     assert_eq!(linux, expected);
-    // The tests `rootfs`, `systemd` and `annotations`.
-    let annotations = ["org.bulkhead.rootfs.overlay", "org.systemd.property.", "run.oci."];
+    // The tests `rootfs`, `checkpoint`, `systemd` and `annotations`.
+    let annotations = ["org.bulkhead.rootfs.overlay", "org.criu.config", "org.systemd.property.", "run.oci."];
     assert_eq!(list(&features, "/potentiallyUnsafeConfigAnnotations"), annotations);
     assert_eq!((&features["ociVersionMin"], &features["ociVersionMax"]), (&json!("1.0.0"), &json!("1.3.0")));
 }

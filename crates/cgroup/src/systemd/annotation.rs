@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use super::property::{Property, Value};
 use crate::error::{Error, Result};
 
-const PREFIX: &str = "org.systemd.property.";
+/// How the annotations begin that set a property of the unit.
+pub const PREFIX: &str = "org.systemd.property.";
 const MICROSECONDS: f64 = 1e6;
 
 /// Reads those annotations that are properties.

@@ -8,8 +8,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// Annotations that change what the runtime does; one that ends in `.` is a prefix. docs/annotations.md explains each.
+pub const EFFECTIVE: &[&str] =
+    &[super::OVERLAY_ANNOTATION, CRIU_CONFIG, bulkhead_cgroup::systemd::ANNOTATION_PREFIX, PREFIX];
+
 /// How the annotations of crun begin.
-pub const PREFIX: &str = "run.oci.";
+const PREFIX: &str = "run.oci.";
+
+/// The file with further options for CRIU; runc's.
+pub const CRIU_CONFIG: &str = "org.criu.config";
 
 /// The supplementary groups stay those of the runtime's caller.
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
@@ -116,6 +123,56 @@ mod tests {
     fn checked(pairs: &[(&str, &str)]) -> std::result::Result<Vec<String>, String> {
         let mut warnings = Vec::new();
         check(&annotations(pairs), &mut warnings).map(|()| warnings).map_err(|error| error.to_string())
+    }
+
+    /// Returns the names in the first column of the table of docs/annotations.md.
+    fn documented() -> Vec<&'static str> {
+        let page = include_str!("../../../../docs/annotations.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `"));
+        let cells = rows.filter_map(|row| row.split(" | ").next());
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+    }
+
+    /// Whatever the sources call an annotation is in the list and on the page, which an engine reads that takes
+    /// annotations from strangers.
+    #[test]
+    fn the_page_and_the_list_have_every_annotation_of_the_sources() {
+        let page = documented();
+        let covers =
+            |name: &str, listed: &str| listed == name || listed.ends_with('.') && name.starts_with(listed);
+        for listed in EFFECTIVE {
+            assert!(page.iter().any(|name| covers(name, listed)), "{listed} is on the page: {page:?}");
+        }
+        for name in page {
+            assert!(EFFECTIVE.iter().any(|listed| covers(name, listed)), "{name} is in the list");
+        }
+        let page = documented();
+        for constant in named_in_sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+            let is_told =
+                |name: &&str| *name == constant || constant.ends_with('.') && name.starts_with(&constant);
+            assert!(page.iter().any(is_told), "{constant} is on the page");
+        }
+    }
+
+    /// Finds the text literals that are names of annotations of crun, runc, systemd and ours, but for those in tests.
+    fn named_in_sources(directory: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(named_in_sources(&path));
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap();
+            let literals = text.lines().flat_map(|line| line.split('"').skip(1).step_by(2));
+            // The version is one that `features` gives, not one that it reads.
+            let literals = literals.filter(|word| *word != "org.bulkhead.version");
+            let prefixes = ["org.criu.", "org.bulkhead.", "org.systemd.", "run.oci."];
+            let is_name = |word: &&str| prefixes.iter().any(|prefix| word.starts_with(prefix));
+            found.extend(literals.filter(is_name).map(str::to_owned));
+        }
+        found
     }
 
     #[test]

@@ -8,14 +8,11 @@ use bulkhead_spec::features::{
 };
 use bulkhead_spec::{MemoryPolicyFlag, MemoryPolicyMode, NamespaceType, OCI_VERSION, SeccompFlag};
 
-use crate::plan::{OVERLAY_ANNOTATION, annotations, capabilities, mount_options};
+use crate::plan::{annotations, capabilities, mount_options};
 
 /// The six lists of config.json.
 const HOOKS: &[&str] =
     &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
-/// Annotations that change what the runtime does; one that ends in `.` is a prefix.
-const UNSAFE_ANNOTATIONS: &[&str] = &[OVERLAY_ANNOTATION, "org.systemd.property.", annotations::PREFIX];
 
 /// Returns the features document.
 pub(super) fn document() -> Features {
@@ -29,7 +26,7 @@ pub(super) fn document() -> Features {
             ("org.bulkhead.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("org.opencontainers.runc.checkpoint.enabled".to_owned(), "true".to_owned()),
         ]),
-        potentially_unsafe_config_annotations: Some(owned(UNSAFE_ANNOTATIONS)),
+        potentially_unsafe_config_annotations: Some(owned(annotations::EFFECTIVE)),
     }
 }
 
