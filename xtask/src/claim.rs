@@ -75,26 +75,21 @@ fn lock(directory: &Path) -> rustix::io::Result<File> {
 mod tests {
     use std::fs;
 
+    use bulkhead_testkit::Scratch;
+
     use super::*;
 
     /// A place of its own, removed at the end.
-    struct Place(PathBuf);
+    struct Place(PathBuf, #[expect(dead_code, reason = "it is removed at the end")] Scratch);
 
     impl Place {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("bh-claim-{name}-{}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Self(path)
+        fn new() -> Self {
+            let scratch = Scratch::new();
+            Self(scratch.path().to_owned(), scratch)
         }
 
         fn abandoned(&self) -> Vec<String> {
             abandoned(&self.0, "x-").unwrap().into_iter().map(|claim| claim.name).collect()
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
         }
     }
 
@@ -103,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_lives_is_not_abandoned() {
-        let place = Place::new("alive");
+        let place = Place::new();
         let first = Claim::make(&place.0, "x-").unwrap();
         let second = Claim::make(&place.0, "x-").unwrap();
         assert_ne!(first.name(), second.name());
@@ -117,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_stays() {
-        let place = Place::new("foreign");
+        let place = Place::new();
         let target = place.0.join("target");
         fs::create_dir(&target).unwrap();
         std::os::unix::fs::symlink(&target, place.0.join(format!("x-{NOBODY}-0"))).unwrap();

@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_testkit::skip::find_program;
-use bulkhead_testkit::{is_root, requires};
+use bulkhead_testkit::{Scratch, is_root, requires};
 use rustix::process::{Pid, Signal};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
@@ -23,27 +23,20 @@ fn bulkrun() -> Option<PathBuf> {
 }
 
 /// Copies of both programs where every user may read them, removed at the end.
-struct Programs(PathBuf);
+struct Programs(Scratch);
 
 impl Programs {
-    fn copied(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("bh-xtask-{name}-{}", std::process::id()));
-        fs::create_dir(&directory).unwrap();
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    fn copied() -> Self {
+        let scratch = Scratch::new();
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for program in [PathBuf::from(XTASK), bulkrun().unwrap()] {
-            fs::copy(&program, directory.join(program.file_name().unwrap())).unwrap();
+            fs::copy(&program, scratch.path().join(program.file_name().unwrap())).unwrap();
         }
-        Self(directory)
+        Self(scratch)
     }
 
     fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Programs {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap();
+        self.0.path().join(name).display().to_string()
     }
 }
 
@@ -117,7 +110,7 @@ const USER: &[&str] = &["setpriv", "--reuid=54321", "--regid=54321", "--clear-gr
 fn the_tour_shows_both_sides_and_leaves_nothing() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
-    let programs = Programs::copied("tour");
+    let programs = Programs::copied();
     let text = printed(&demo(&["env"], &programs, &[]));
     assert_has(&text, &["in the container", "its own cgroup ipc mnt net pid time uts", "512 MiB", "start: "]);
     assert_has(&text, &["left on the host: nothing"]);
@@ -128,7 +121,7 @@ fn the_tour_shows_both_sides_and_leaves_nothing() {
 fn an_ordinary_user_gets_a_user_namespace() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
-    let programs = Programs::copied("user");
+    let programs = Programs::copied();
     let as_user = |command: &[&str]| demo(USER, &programs, command);
     requires!(
         Command::new(USER[0])
@@ -150,7 +143,7 @@ fn an_ordinary_user_gets_a_user_namespace() {
 fn root_of_a_user_namespace_is_an_ordinary_user() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
-    let programs = Programs::copied("nested");
+    let programs = Programs::copied();
     let text = printed(&demo(&["unshare", "--user", "--map-root-user"], &programs, &["id", "-u"]));
     assert_has(&text, &["no cgroup limits", "left on the host: nothing"]);
 }
@@ -159,7 +152,7 @@ fn root_of_a_user_namespace_is_an_ordinary_user() {
 fn without_submounts_the_root_is_one_overlay() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
-    let programs = Programs::copied("whole");
+    let programs = Programs::copied();
     // Everything but /, /proc, /sys and /dev is unmounted in a mount namespace of its own.
     let script = r#"
 while read -r id parent device root point rest; do
@@ -178,7 +171,7 @@ exec "$0" "$@""#;
 fn the_commands_code_is_the_demos() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
-    let programs = Programs::copied("code");
+    let programs = Programs::copied();
     let output = demo(&["env"], &programs, &["sh", "-c", "exit 7"]);
     assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
     let output = demo(&["env"], &programs, &["/no/such/program"]);
@@ -190,7 +183,7 @@ fn the_commands_code_is_the_demos() {
 fn an_interrupted_demo_leaves_nothing() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
-    let programs = Programs::copied("interrupt");
+    let programs = Programs::copied();
     for (signal, to_all, code) in
         [(Signal::INT, true, 130), (Signal::TERM, false, 143), (Signal::HUP, false, 129)]
     {
@@ -215,7 +208,7 @@ fn an_interrupted_demo_leaves_nothing() {
 fn a_demo_clears_away_what_a_killed_one_left() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
-    let programs = Programs::copied("killed");
+    let programs = Programs::copied();
     let killed = Sleeping::start(&programs);
     let layer = killed.layer();
     let id = layer.file_name().unwrap().to_str().unwrap().to_owned();
@@ -244,7 +237,7 @@ fn in_cgroups_of(id: &str) -> usize {
 fn the_demos_own_lines_stay_out_of_the_commands_output() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
-    let programs = Programs::copied("output");
+    let programs = Programs::copied();
     let output = demo(&["env"], &programs, &["echo", "hello"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n");
     assert_has(&String::from_utf8_lossy(&output.stderr), &["root: ", "start: ", "left on the host: nothing"]);
@@ -258,8 +251,8 @@ fn the_host_is_out_of_reach_through_sockets() {
     requires!(is_root(), "needs root");
     requires!(bulkrun().is_some(), "needs bulkrun beside xtask: cargo build --workspace");
     requires!(find_program("python3").is_some(), "needs python3");
-    let programs = Programs::copied("socket");
-    let socket = programs.0.join("socket");
+    let programs = Programs::copied();
+    let socket = programs.0.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let connect = format!(
         "import socket; s = socket.socket(socket.AF_UNIX); print('errno', s.connect_ex('{}'))",

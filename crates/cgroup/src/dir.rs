@@ -199,24 +199,22 @@ pub(crate) fn read_proc(path: &str) -> Result<String> {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use bulkhead_testkit::Scratch;
 
     use super::Dir;
-
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
 
     /// An ordinary directory with the files of a cgroup, for what this machine's kernel does not offer.
     pub(crate) struct Fake {
         pub(crate) dir: Dir,
+        _place: Scratch,
     }
 
     impl Fake {
         pub(crate) fn new(files: &[(&str, &str)]) -> Self {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().canonicalize().unwrap();
-            let path = path.join(format!("bh-fake-{}-{number}", std::process::id()));
+            let place = Scratch::new();
+            let path = place.path().canonicalize().unwrap().join("fake");
             std::fs::create_dir(&path).unwrap();
-            let fake = Self { dir: Dir::open(path.to_str().unwrap()).unwrap() };
+            let fake = Self { dir: Dir::open(path.to_str().unwrap()).unwrap(), _place: place };
             files.iter().for_each(|(name, content)| fake.put(name, content));
             fake
         }
@@ -230,12 +228,6 @@ pub(crate) mod testing {
 
         pub(crate) fn get(&self, name: &str) -> String {
             std::fs::read_to_string(std::path::Path::new(self.dir.path()).join(name)).unwrap()
-        }
-    }
-
-    impl Drop for Fake {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(self.dir.path());
         }
     }
 }

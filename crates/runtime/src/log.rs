@@ -262,9 +262,8 @@ mod tests {
 
     #[test]
     fn a_file_gets_only_the_levels_that_were_asked_for_and_keeps_what_it_had() {
-        let directory = std::env::temp_dir().join(format!("bulkrun-log-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("make a directory");
-        let path = directory.join("log");
+        let scratch = bulkhead_testkit::Scratch::new();
+        let path = scratch.path().join("log");
         std::fs::write(&path, "old\n").expect("write the old line");
         let log = Log::open(Some(&path), Format::Text, Level::Warning).expect("open the log");
         log.debug("debug");
@@ -272,7 +271,6 @@ mod tests {
         log.warn("first");
         log.write(Level::Error, &"second");
         let lines = std::fs::read_to_string(&path).expect("read the log");
-        std::fs::remove_dir_all(&directory).expect("remove the directory");
         let words: Vec<_> = lines.lines().map(|line| line.rsplit('=').next().unwrap_or_default()).collect();
         assert_eq!(words, ["old", "first", "second"]);
     }

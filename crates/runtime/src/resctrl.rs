@@ -450,6 +450,8 @@ impl Tree {
 mod tests {
     use std::fs;
 
+    use bulkhead_testkit::Scratch;
+
     use super::*;
     use crate::plan::rdt;
 
@@ -458,11 +460,13 @@ mod tests {
     struct Machine {
         root: PathBuf,
         tree: Tree,
+        _place: Scratch,
     }
 
     impl Machine {
-        fn new(name: &str) -> Self {
-            let root = std::env::temp_dir().join(format!("bh-resctrl-{}-{name}", std::process::id()));
+        fn new() -> Self {
+            let place = Scratch::new();
+            let root = place.path().join("resctrl");
             fs::create_dir(&root).unwrap();
             for (file, text) in [
                 ("info/L3/cbm_mask", "7ff\n"),
@@ -481,7 +485,7 @@ mod tests {
             }
             fill(&root);
             let directory = fs::File::open(&root).unwrap();
-            Self { root, tree: Tree::at(directory.into()) }
+            Self { root, tree: Tree::at(directory.into()), _place: place }
         }
 
         fn read(&self, path: &str) -> String {
@@ -502,12 +506,6 @@ mod tests {
                 // Plain directories need the one above, which the kernel has made.
                 count(&self.root.join(monitor));
             }
-        }
-    }
-
-    impl Drop for Machine {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.root).unwrap();
         }
     }
 
@@ -544,7 +542,7 @@ mod tests {
 
     #[test]
     fn a_container_gets_a_class_of_its_own_which_ends_with_it() {
-        let machine = Machine::new("own");
+        let machine = Machine::new();
         let rdt = planned(r#"{"l3CacheSchema": "L3:0=7f0;1=1f", "memBwSchema": "MB:0=20;1=70"}"#);
         let mut record = machine.tree.record(&rdt, "c1").unwrap();
         machine.make(&mut record, &rdt);
@@ -563,7 +561,7 @@ mod tests {
 
     #[test]
     fn a_class_that_was_there_stays_and_so_does_its_schema() {
-        let machine = Machine::new("shared");
+        let machine = Machine::new();
         fs::create_dir(machine.root.join("gold")).unwrap();
         fill(&machine.root.join("gold"));
         for json in [
@@ -585,7 +583,7 @@ mod tests {
 
     #[test]
     fn a_class_with_another_schema_or_none_at_all_is_an_error() {
-        let machine = Machine::new("errors");
+        let machine = Machine::new();
         fs::create_dir(machine.root.join("gold")).unwrap();
         fill(&machine.root.join("gold"));
         for (json, place, words) in [
@@ -603,7 +601,7 @@ mod tests {
 
     #[test]
     fn a_shared_class_that_was_made_outlives_the_container_but_not_a_failure() {
-        let machine = Machine::new("made");
+        let machine = Machine::new();
         let rdt = planned(r#"{"closID": "silver", "schemata": ["L3:0=f"]}"#);
         let mut record = machine.tree.record(&rdt, "c1").unwrap();
         machine.make(&mut record, &rdt);
@@ -660,7 +658,7 @@ mod tests {
 
     #[test]
     fn a_container_is_counted_by_itself() {
-        let machine = Machine::new("monitor");
+        let machine = Machine::new();
         let rdt = planned(r#"{"closID": "/", "enableMonitoring": true}"#);
         let mut record = machine.tree.record(&rdt, "c1").unwrap();
         machine.make(&mut record, &rdt);
@@ -692,7 +690,7 @@ mod tests {
 
     #[test]
     fn the_kernels_reason_is_told() {
-        let machine = Machine::new("reason");
+        let machine = Machine::new();
         fs::write(machine.root.join("info/last_cmd_status"), "no free CLOSID\n").unwrap();
         let rdt = planned("{}");
         let mut record = machine.tree.record(&rdt, "a/b").unwrap();

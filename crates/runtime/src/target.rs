@@ -173,16 +173,19 @@ fn make_directories(root: BorrowedFd<'_>, destination: &Path) -> Result<Made> {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_testkit::Scratch;
+
     use super::*;
 
-    struct Root(PathBuf, OwnedFd);
+    struct Root(PathBuf, OwnedFd, #[expect(dead_code, reason = "it is removed at the end")] Scratch);
 
     impl Root {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("bulkhead-target-{}-{name}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
+        fn new() -> Self {
+            let scratch = Scratch::new();
+            let path = scratch.path().join("root");
+            std::fs::create_dir(&path).unwrap();
             let root = path::open_host(&path, OFlags::PATH | OFlags::DIRECTORY).unwrap();
-            Self(path, root)
+            Self(path, root, scratch)
         }
 
         fn link(&self, to: &str, name: &str) {
@@ -190,22 +193,16 @@ mod tests {
         }
     }
 
-    impl Drop for Root {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
     fn missing_directories_are_made() {
-        let root = Root::new("made");
+        let root = Root::new();
         directory(root.1.as_fd(), Path::new("/a/b/c")).unwrap();
         assert!(root.0.join("a/b/c").is_dir());
     }
 
     #[test]
     fn a_link_to_nowhere_is_followed_inside_the_root() {
-        let root = Root::new("nowhere");
+        let root = Root::new();
         std::fs::create_dir(root.0.join("etc")).unwrap();
         root.link("../run/resolve/stub.conf", "etc/resolv.conf");
         root.link("/var/elsewhere", "data");
@@ -217,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_link_out_of_the_root_stays_inside() {
-        let root = Root::new("out");
+        let root = Root::new();
         root.link("/../../../../tmp/bulkhead-target-escape", "out");
         directory(root.1.as_fd(), Path::new("/out/x")).unwrap();
         assert!(root.0.join("tmp/bulkhead-target-escape/x").is_dir());
@@ -226,7 +223,7 @@ mod tests {
 
     #[test]
     fn links_in_a_circle_are_an_error() {
-        let root = Root::new("circle");
+        let root = Root::new();
         root.link("b", "a");
         root.link("a", "b");
         assert!(directory(root.1.as_fd(), Path::new("/a/x")).is_err());
@@ -234,7 +231,7 @@ mod tests {
 
     #[test]
     fn proc_sys_and_dev_must_not_be_links() {
-        let root = Root::new("own");
+        let root = Root::new();
         root.link("/tmp", "proc");
         let error = directory(root.1.as_fd(), Path::new("/proc")).unwrap_err().to_string();
         assert_eq!(

@@ -3,7 +3,6 @@
 #![expect(clippy::expect_used, reason = "a test may panic, and its helpers too")]
 
 use std::io::Read;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
@@ -30,27 +29,19 @@ fn complaint(line: &str) -> (String, Option<i32>) {
 }
 
 /// A directory that goes away.
-struct Scratch(PathBuf);
+struct Scratch(bulkhead_testkit::Scratch);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("bulkrun-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).expect("make a directory");
-        Self(path)
+    fn new() -> Self {
+        Self(bulkhead_testkit::Scratch::new())
     }
 
     fn path(&self, name: &str) -> String {
-        self.0.join(name).into_os_string().into_string().expect("the path is UTF-8")
+        self.0.path().join(name).into_os_string().into_string().expect("the path is UTF-8")
     }
 
     fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.0.join(name)).expect("the file can be read")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).expect("remove the directory");
+        std::fs::read_to_string(self.0.path().join(name)).expect("the file can be read")
     }
 }
 
@@ -80,7 +71,7 @@ fn a_bad_command_line_ends_with_1_and_one_line() {
 
 #[test]
 fn a_container_that_is_not_there_is_named() {
-    let scratch = Scratch::new("missing");
+    let scratch = Scratch::new();
     let root = scratch.path("root");
     for verb in ["state", "start", "kill", "pause", "resume", "delete", "ps", "update", "events"] {
         let (message, code) = complaint(&format!("--root {root} {verb} nobody"));
@@ -92,12 +83,12 @@ fn a_container_that_is_not_there_is_named() {
     assert_eq!(code, Some(255), "a failure of exec itself is 255");
     let output = bulkrun(&format!("--root {root} delete --force nobody"));
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    assert!(!scratch.0.join("root").exists(), "looking made a root");
+    assert!(!scratch.0.path().join("root").exists(), "looking made a root");
 }
 
 #[test]
 fn a_log_file_gets_json_lines_and_stderr_the_sentence() {
-    let scratch = Scratch::new("json");
+    let scratch = Scratch::new();
     let log = scratch.path("log.json");
     let root = scratch.path("root");
     for _ in 0..2 {
@@ -116,7 +107,7 @@ fn a_log_file_gets_json_lines_and_stderr_the_sentence() {
 
 #[test]
 fn a_log_file_gets_what_is_wrong_with_the_command_line_too() {
-    let scratch = Scratch::new("usage");
+    let scratch = Scratch::new();
     let log = scratch.path("log");
     bulkrun(&format!("--log {log} create"));
     let text = scratch.read("log");
@@ -164,7 +155,7 @@ fn features_are_json_that_engines_read() {
 
 #[test]
 fn a_list_of_nothing_is_empty() {
-    let scratch = Scratch::new("list");
+    let scratch = Scratch::new();
     let root = scratch.path("root");
     assert_eq!(stdout(&format!("--root {root} list --quiet")), "");
     assert_eq!(
@@ -176,7 +167,7 @@ fn a_list_of_nothing_is_empty() {
 
 #[test]
 fn spec_writes_a_configuration_once() {
-    let scratch = Scratch::new("spec");
+    let scratch = Scratch::new();
     let bundle = scratch.path("");
     assert_eq!(stdout(&format!("spec --bundle {bundle}")), "");
     let first = scratch.read("config.json");
@@ -190,9 +181,9 @@ fn spec_writes_a_configuration_once() {
 
 #[test]
 fn spec_does_not_write_through_a_link() {
-    let scratch = Scratch::new("link");
+    let scratch = Scratch::new();
     std::os::unix::fs::symlink(scratch.path("elsewhere"), scratch.path("config.json")).expect("make a link");
     let (message, _) = complaint(&format!("spec --rootless --bundle {}", scratch.path("")));
     assert_eq!(message, r#""File config.json exists. Remove it first""#);
-    assert!(!scratch.0.join("elsewhere").exists(), "the link was followed");
+    assert!(!scratch.0.path().join("elsewhere").exists(), "the link was followed");
 }

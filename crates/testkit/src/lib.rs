@@ -42,6 +42,7 @@
 //! | daemons, on a machine of their own | [`Sandbox::boot`] |
 //! | a runtime under another program | [`Sandbox::through`] |
 //! | a test in namespaces of its own | [`in_fresh_namespaces!`] |
+//! | files, and no containers | [`Scratch`] |
 //! | a test that cannot run everywhere | [`requires!`], [`skip!`] |
 //! | a terminal and a person before it | [`terminal::Seat`] |
 //! | what is left, without failing | [`Sandbox::leaks`] |
@@ -65,6 +66,7 @@ pub mod docker_like;
 mod fail;
 pub mod faults;
 pub mod fresh;
+pub mod idmap;
 mod injection;
 mod leak;
 pub mod machine;
@@ -74,6 +76,7 @@ mod process;
 pub mod rootfs;
 pub mod run;
 mod sandbox;
+mod scratch;
 pub mod skip;
 pub mod sweep;
 pub mod terminal;
@@ -83,4 +86,5 @@ pub use leak::Leak;
 pub use machine::Machine;
 pub use run::{Output, Run, Running};
 pub use sandbox::{Sandbox, wait_until};
-pub use skip::{cached, find_criu, find_program, is_root};
+pub use scratch::Scratch;
+pub use skip::{cached, find_criu, find_program, is_disposable, is_root};

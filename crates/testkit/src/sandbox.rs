@@ -1,27 +1,23 @@
 //! The place in which one test runs containers, and which is as empty afterwards as before.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
-use rustix::mount::UnmountFlags;
 use serde_json::Value;
 
 use crate::bundle::Bundle;
 use crate::fail::OrFail;
 use crate::faults::Faults;
 use crate::leak::{self, Leak};
-use crate::name::Name;
 use crate::process;
 use crate::run::{Output, Run};
+use crate::scratch::{Scratch, force_out};
 use crate::{cgroups, fresh};
 
 /// The runtime's `--root` in a sandbox's directory.
@@ -30,8 +26,6 @@ pub(crate) const STATE: &str = "state";
 const BUNDLES: &str = "bundles";
 /// Where the output of commands goes.
 const CAPTURES: &str = "output";
-/// Locked as long as the sandbox lives.
-const LOCK: &str = "lock";
 /// How long the kernel may take to finish what a test ended: exits, empty cgroups.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -43,16 +37,15 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// When the test fails anyway, it only cleans up.
 #[derive(Debug)]
 pub struct Sandbox {
-    name: Name,
-    directory: PathBuf,
+    /// Goes last, when the check for leaks is done.
+    place: Scratch,
     runtime: PathBuf,
     /// Words before the runtime, such as a launcher's.
     prefix: Vec<OsString>,
     faults: Option<Faults>,
     user: Option<(u32, u32)>,
     captures: AtomicUsize,
-    /// Held for its lock.
-    _lock: File,
+    settle: Duration,
 }
 
 impl Sandbox {
@@ -64,26 +57,21 @@ impl Sandbox {
     /// When the directory cannot be made.
     #[track_caller]
     pub fn new(runtime: impl Into<PathBuf>) -> Sandbox {
-        static SWEEP: Once = Once::new();
-        SWEEP.call_once(|| sweep(&std::env::temp_dir()));
         process::become_subreaper();
-        let (name, directory) = claim_name();
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))
+        let place = Scratch::new();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))
             .or_fail("open the sandbox's directory");
-        let lock = File::create(directory.join(LOCK)).or_fail("create the sandbox's lock");
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).or_fail("lock the sandbox");
         for part in [STATE, BUNDLES, CAPTURES] {
-            fs::create_dir(directory.join(part)).or_fail(format_args!("create the sandbox's {part}"));
+            fs::create_dir(place.path().join(part)).or_fail(format_args!("create the sandbox's {part}"));
         }
         Sandbox {
-            name,
-            directory,
+            place,
             runtime: runtime.into(),
             prefix: Vec::new(),
             faults: None,
             user: None,
             captures: AtomicUsize::new(0),
-            _lock: lock,
+            settle: SETTLE,
         }
     }
 
@@ -96,6 +84,13 @@ impl Sandbox {
     pub fn without_calls(mut self, list: &str) -> Sandbox {
         let faults: Faults = list.parse().or_fail(format_args!("understand {list:?}"));
         self.faults = Some(self.faults.take().unwrap_or_default().and(faults));
+        self
+    }
+
+    /// Waits no longer than this for the kernel to finish what a test ended, where a leak is expected.
+    #[must_use]
+    pub fn settling_in(mut self, time: Duration) -> Sandbox {
+        self.settle = time;
         self
     }
 
@@ -137,7 +132,7 @@ impl Sandbox {
     /// Copies the runtime into the sandbox.
     #[track_caller]
     fn copy_runtime(&self) -> PathBuf {
-        let copy = self.directory.join("runtime");
+        let copy = self.place.directory.join("runtime");
         // By another process: a program that this one has written could be busy for as long as any child of this
         // one, forked by another thread, holds the descriptor.
         self.command("cp").arg(&self.runtime).arg(&copy).output().succeeds();
@@ -153,9 +148,9 @@ impl Sandbox {
     #[must_use]
     #[track_caller]
     pub fn as_user(mut self, uid: u32, gid: u32) -> Sandbox {
-        let runtime_directory = self.directory.join("xdg");
+        let runtime_directory = self.place.directory.join("xdg");
         fs::create_dir(&runtime_directory).or_fail("create the user's runtime directory");
-        for directory in [&self.directory.join(STATE), &runtime_directory] {
+        for directory in [&self.place.directory.join(STATE), &runtime_directory] {
             chown(directory, Some(uid), Some(gid)).or_fail(format_args!("chown {}", directory.display()));
         }
         self.runtime = self.copy_runtime();
@@ -165,22 +160,22 @@ impl Sandbox {
 
     /// Returns the name, unique on the machine.
     pub fn name(&self) -> &str {
-        self.name.as_str()
+        self.place.name.as_str()
     }
 
     /// Returns the directory, in which a test may put files of its own.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.place.directory
     }
 
     /// Returns the runtime's state directory, its `--root`.
     pub fn state_directory(&self) -> PathBuf {
-        self.directory.join(STATE)
+        self.place.directory.join(STATE)
     }
 
     /// Returns the id of the container that is called `short` in this sandbox.
     pub fn id(&self, short: &str) -> String {
-        format!("{}-{short}", self.name)
+        format!("{}-{short}", self.place.name)
     }
 
     /// Makes a bundle for a container that is called `short` in this sandbox; its cgroup is the sandbox's child.
@@ -190,8 +185,8 @@ impl Sandbox {
     #[track_caller]
     pub fn bundle(&self, short: &str) -> Bundle {
         let id = self.id(short);
-        let cgroups_path = format!("/{}/{id}", self.name);
-        let bundle = Bundle::create(&self.directory.join(BUNDLES).join(short), &id, &cgroups_path);
+        let cgroups_path = format!("/{}/{id}", self.place.name);
+        let bundle = Bundle::create(&self.place.directory.join(BUNDLES).join(short), &id, &cgroups_path);
         match self.user {
             Some((uid, gid)) => bundle.rootless(uid, gid).owned_by(uid, gid),
             None => bundle,
@@ -211,19 +206,21 @@ impl Sandbox {
     fn runtime_behind(&self, prefix: &[OsString]) -> Run {
         let run = Run::new(prefix, self.runtime.as_os_str(), self.capture()).faults(self.faults.clone());
         let run = match self.user {
-            Some((uid, gid)) => run.as_user(uid, gid).env("XDG_RUNTIME_DIR", self.directory.join("xdg")),
+            Some((uid, gid)) => {
+                run.as_user(uid, gid).env("XDG_RUNTIME_DIR", self.place.directory.join("xdg"))
+            }
             None => run,
         };
         self.marked(run).arg("--root").arg(self.state_directory())
     }
 
     fn marked(&self, run: Run) -> Run {
-        run.env(leak::VARIABLE, self.name.as_str())
+        run.env(leak::VARIABLE, self.place.name.as_str())
     }
 
     fn capture(&self) -> PathBuf {
         let number = self.captures.fetch_add(1, Ordering::Relaxed);
-        self.directory.join(CAPTURES).join(number.to_string())
+        self.place.directory.join(CAPTURES).join(number.to_string())
     }
 
     /// Puts a command of the runtime together that is started through a program, which comes before any other.
@@ -360,9 +357,9 @@ impl Sandbox {
     ///
     /// With all containers deleted that is a leak; while one runs, it is part of the list.
     pub fn leaks(&self) -> Vec<Leak> {
-        let end = Instant::now() + SETTLE;
+        let end = Instant::now() + self.settle;
         loop {
-            let leaks = leak::find(&self.name, &self.directory);
+            let leaks = leak::find(&self.place.name, &self.place.directory);
             if leaks.is_empty() || Instant::now() > end {
                 return leaks;
             }
@@ -376,14 +373,14 @@ impl Sandbox {
         let describe = |(process, evidence): (process::Process, String)| {
             format!("{} ({}): {evidence}", process.pid, process.name)
         };
-        leak::processes(&self.name).into_iter().map(describe).collect()
+        leak::processes(&self.place.name).into_iter().map(describe).collect()
     }
 
     /// Removes by force whatever containers left, so that the next begins as if it were the first.
     pub(crate) fn purge(&self) {
-        let leaks = leak::find(&self.name, &self.directory);
+        let leaks = leak::find(&self.place.name, &self.place.directory);
         if !leaks.is_empty() {
-            force_out(&self.name, &self.directory);
+            force_out(&self.place.name, &self.place.directory);
             for leak in leaks {
                 if let Leak::File(path) = leak {
                     // Whichever of the two it is not refuses.
@@ -392,7 +389,7 @@ impl Sandbox {
                 }
             }
         }
-        let captures = fs::read_dir(self.directory.join(CAPTURES)).into_iter().flatten().flatten();
+        let captures = fs::read_dir(self.place.directory.join(CAPTURES)).into_iter().flatten().flatten();
         captures.for_each(|capture| drop(fs::remove_file(capture.path())));
     }
 
@@ -413,11 +410,11 @@ impl Drop for Sandbox {
         let fails_anyway = thread::panicking();
         let deletions = if self.runtime.exists() { self.delete_containers() } else { Vec::new() };
         let leaks = self.leaks();
-        remove(&self.name, &self.directory);
+        force_out(&self.place.name, &self.place.directory);
         if leaks.is_empty() {
             return;
         }
-        let mut report = format!("{} left something behind:\n", self.name);
+        let mut report = format!("{} left something behind:\n", self.place.name);
         for leak in &leaks {
             report.push_str(&format!("  {leak}\n"));
         }
@@ -445,64 +442,4 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Finds a name whose directory does not exist, and makes the directory. A pid is not enough: pid namespaces have
-/// their own.
-#[track_caller]
-fn claim_name() -> (Name, PathBuf) {
-    static NUMBER: AtomicUsize = AtomicUsize::new(1);
-    loop {
-        let name = Name::new(std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let directory = std::env::temp_dir().join(name.as_str());
-        match fs::create_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => {
-                result.or_fail(format_args!("create {}", directory.display()));
-                return (name, directory);
-            }
-        }
-    }
-}
-
-/// Removes by force whatever there is of a sandbox.
-fn remove(name: &Name, directory: &Path) {
-    force_out(name, directory);
-    // What is still mounted below may be anything, so it is not for removal.
-    if !leak::mounts(name).iter().any(|mount| mount.point.starts_with(directory)) {
-        drop(fs::remove_dir_all(directory));
-    }
-}
-
-/// Ends the processes, cgroups and mounts of a sandbox.
-fn force_out(name: &Name, directory: &Path) {
-    // Twice, since a process that was starting others may have started one more.
-    for _ in 0..2 {
-        leak::processes(name).iter().for_each(|(process, _)| process.kill());
-        cgroups::mentioning(name).iter().for_each(|cgroup| cgroups::remove(cgroup));
-    }
-    // The youngest mount first, since it may lie on an older one.
-    let mut mounts = leak::mounts(name);
-    mounts.retain(|mount| mount.point.starts_with(directory));
-    for mount in mounts.iter().rev() {
-        let _ = rustix::mount::unmount(&mount.point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-    }
-}
-
-/// Removes the sandboxes of tests that were killed: those whose lock nobody holds.
-fn sweep(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let Some(name) = entry.file_name().to_str().and_then(Name::from_directory) else { continue };
-        // A lock that does not exist is about to be made, or about to be removed.
-        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && is_old(&lock) {
-            remove(&name, &entry.path());
-        }
-    }
-}
-
-/// Says whether a lock has existed long enough for its maker to have locked it.
-fn is_old(lock: &File) -> bool {
-    let modified = lock.metadata().and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > Duration::from_secs(10)))
 }

@@ -35,6 +35,14 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Says, in its environment, that a machine is thrown away after the tests, as a guest is.
+const DISPOSABLE: &str = "BULKHEAD_DISPOSABLE";
+
+/// Says whether a test may change the machine itself, such as the policies that its kernel has loaded.
+pub fn is_disposable() -> bool {
+    std::env::var_os(DISPOSABLE).is_some_and(|value| !value.is_empty())
+}
+
 /// Finds a program in PATH and the system's directories.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -22,8 +22,12 @@ fn bundle(sandbox: &Sandbox, short: &str, script: &str) -> bulkhead_testkit::Bun
     bundle
 }
 
+/// How long a leak that is expected is waited for to go away.
+const SHORT: Duration = Duration::from_millis(100);
+
 /// Drops a sandbox that is expected to complain, and returns what it says.
 fn complaint(sandbox: Sandbox) -> String {
+    let sandbox = sandbox.settling_in(SHORT);
     let directory = sandbox.directory().to_owned();
     let panic = catch_unwind(AssertUnwindSafe(|| drop(sandbox))).expect_err("the sandbox complains");
     assert!(!directory.exists(), "the sandbox is gone all the same");
@@ -74,11 +78,31 @@ fn a_state_directory_that_is_not_empty_is_a_leak() {
 
 #[test]
 fn a_file_elsewhere_is_a_leak() {
-    let sandbox = sandbox();
+    let sandbox = sandbox().settling_in(SHORT);
     let file = Path::new("/dev/shm").join(format!("{}-x", sandbox.name()));
     fs::write(&file, "").unwrap();
     assert_eq!(sandbox.leaks(), [Leak::File(file.clone())]);
     fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn what_takes_a_moment_to_end_is_no_leak() {
+    let sandbox = sandbox();
+    let bundle = bundle(&sandbox, "a", "setsid sleep 1 & echo $!");
+    let output = sandbox.run(&bundle).output().succeeds();
+    let pid: i32 = output.stdout.trim().parse().unwrap();
+    assert!(is_running(pid), "the process outlives its container");
+    assert_eq!(sandbox.leaks(), []);
+}
+
+#[test]
+fn a_scratch_goes_away_with_all_that_is_in_it() {
+    let scratch = bulkhead_testkit::Scratch::new();
+    let path = scratch.path().to_owned();
+    fs::create_dir(path.join("directory")).unwrap();
+    fs::write(path.join("directory/file"), "x").unwrap();
+    drop(scratch);
+    assert!(!path.exists());
 }
 
 #[test]
@@ -152,7 +176,7 @@ fn a_mount_is_a_leak_and_is_unmounted() {
 #[test]
 fn a_namespace_of_the_sandbox_is_a_leak_where_another_process_is_in_it() {
     requires!(is_root(), "needs root");
-    let sandbox = sandbox();
+    let sandbox = sandbox().settling_in(SHORT);
     let holder = sandbox.command("unshare").args(["--net", "--", "sleep", "1000"]).spawn();
     wait_until("the namespace exists", || {
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
@@ -181,7 +205,7 @@ fn a_namespace_of_the_sandbox_is_a_leak_where_another_process_is_in_it() {
 
 #[test]
 fn a_failing_test_keeps_its_own_message() {
-    let sandbox = sandbox();
+    let sandbox = sandbox().settling_in(SHORT);
     let directory = sandbox.directory().to_owned();
     fs::write(sandbox.state_directory().join("lock"), "").unwrap();
     let panic = catch_unwind(AssertUnwindSafe(move || {

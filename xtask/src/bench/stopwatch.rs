@@ -83,16 +83,14 @@ mod tests {
 
     #[test]
     fn the_program_times_and_tells_failures() {
-        let directory = std::env::temp_dir().join(format!("bh-stopwatch-{}", std::process::id()));
-        std::fs::create_dir(&directory).unwrap();
-        let stopwatch = Stopwatch(crate::bench::yardstick::compile("stopwatch", &directory).unwrap());
+        let scratch = bulkhead_testkit::Scratch::new();
+        let stopwatch = Stopwatch(crate::bench::yardstick::compile("stopwatch", scratch.path()).unwrap());
         let time = |words: &[&str], repeats| {
             stopwatch.time(&Vec::from_iter(words.iter().map(OsString::from)), repeats)
         };
         let slept = time(&["sleep", "0.05"], 2).unwrap();
         let failed = time(&["sh", "-c", "echo broken >&2; exit 3"], 2).unwrap_err();
         let missing = time(&["/no/such/program"], 1).unwrap_err();
-        std::fs::remove_dir_all(&directory).unwrap();
         assert!((50.0..500.0).contains(&slept.wall_ms), "{slept:?}");
         assert!(slept.cpu_ms < 50.0 && slept.peak_kib > 100.0, "{slept:?}");
         assert_eq!(failed.0, "exit code 3: broken");

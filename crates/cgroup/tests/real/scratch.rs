@@ -2,20 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Doors, Error, Host, Layout, Need, Places, Plan, Record};
 use bulkhead_spec::Resources;
-use bulkhead_testkit::is_root;
 use bulkhead_testkit::skip::report;
+use bulkhead_testkit::{self as testkit, is_root};
 use rustix::fs::{FileType, Mode};
 
-static NUMBER: AtomicU32 = AtomicU32::new(0);
-
-/// A unique cgroup path of two components, `/bh-cgroup-…/box`, and what was started in it.
+/// A unique cgroup path of two components, `/bh-test-…/box`, and what was started in it.
 pub(crate) struct Scratch {
     pub(crate) host: Host,
+    /// Gives the name, by which the next test finds what this one leaves if it is killed.
+    _place: testkit::Scratch,
     top: String,
     /// Directories to remove beside those of the test's own name.
     above: Vec<PathBuf>,
@@ -25,8 +24,9 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Returns nothing, with the reason printed, where the machine does not allow the test.
     pub(crate) fn new() -> Option<Self> {
-        let (host, top) = allowed()?;
-        Some(Self { host, top, above: Vec::new(), children: Vec::new() })
+        let (host, place) = allowed()?;
+        let top = place.name().to_owned();
+        Some(Self { host, _place: place, top, above: Vec::new(), children: Vec::new() })
     }
 
     /// As [`Scratch::new`], where memory, pids and devices are controllers of v1.
@@ -46,18 +46,18 @@ impl Scratch {
     ///
     /// It lies in a directory that passes no controllers on, and nothing that is shared with the machine is written.
     pub(crate) fn with_v2() -> Option<Self> {
-        let (real, top) = allowed()?;
+        let (real, place) = allowed()?;
         let Some(unified) = real.v2() else {
             report("the machine has no cgroup v2");
             return None;
         };
-        let above = PathBuf::from(format!("{}/{top}", unified.mount_point));
+        let above = PathBuf::from(format!("{}/{}", unified.mount_point, place.name()));
         let part = above.join("part");
         std::fs::create_dir_all(&part).unwrap();
         let mount = format!("9 1 0:9 / {} rw - cgroup2 none rw\n", part.display());
         let host = Host::from_text(&mount, "0::/a/b\n").unwrap();
         let above = vec![above];
-        Some(Self { host, above, top: "sub".to_owned(), children: Vec::new() })
+        Some(Self { host, _place: place, above, top: "sub".to_owned(), children: Vec::new() })
     }
 
     /// As [`Scratch::new`], where v2 is alone and its root offers `controllers`.
@@ -151,41 +151,32 @@ impl Drop for Scratch {
 }
 
 /// Returns the machine and a unique name, unless the caller may not make cgroups.
-fn allowed() -> Option<(Host, String)> {
+fn allowed() -> Option<(Host, testkit::Scratch)> {
     if !is_root() {
         report("making cgroups needs root");
         return None;
     }
     let host = Host::detect().expect("the machine has cgroups");
-    Some((host, format!("bh-cgroup-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))))
+    Some((host, testkit::Scratch::new()))
 }
 
 /// A named pipe that holds a process until it is in its cgroup.
 struct Gate {
     path: PathBuf,
+    _place: testkit::Scratch,
 }
 
 impl Gate {
     fn new() -> Self {
-        let path = unique_file("gate");
+        let place = testkit::Scratch::new();
+        let path = place.path().join("gate");
         make_node(&path, FileType::Fifo, 0);
-        Self { path }
+        Self { path, _place: place }
     }
 
     fn open(&self) {
         std::fs::write(&self.path, "go\n").unwrap();
     }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-fn unique_file(what: &str) -> PathBuf {
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    std::env::temp_dir().join(format!("bh-{what}-{}-{number}", std::process::id()))
 }
 
 fn make_node(path: &Path, kind: FileType, device: u64) {
@@ -195,13 +186,15 @@ fn make_node(path: &Path, kind: FileType, device: u64) {
 /// A node of the kernel log, which no container may read.
 pub(crate) struct Device {
     node: PathBuf,
+    _place: testkit::Scratch,
 }
 
 impl Device {
     pub(crate) fn new() -> Self {
-        let node = unique_file("node");
+        let place = testkit::Scratch::new();
+        let node = place.path().join("node");
         make_node(&node, FileType::CharacterDevice, rustix::fs::makedev(1, 11));
-        Self { node }
+        Self { node, _place: place }
     }
 
     /// Opens common devices and the node in a shell; 3 says that a common one was refused, 4 that the node was, with
@@ -216,12 +209,6 @@ impl Device {
             None => scratch.spawn(&script),
         };
         scratch.reap().code()
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.node);
     }
 }
 

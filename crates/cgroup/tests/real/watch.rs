@@ -53,6 +53,8 @@ fn v1_kills_what_forks_and_what_is_frozen() {
     cgroup.kill_all(9).unwrap();
     scratch.reap();
     eventually("all are dead", || cgroup.is_empty().unwrap());
+    // The dead count until somebody has waited for them.
+    eventually("there is room", || cgroup.stats().unwrap().pids.current == 0);
 
     scratch.spawn_in(&cgroup, "sleep 600 & exec sleep 600");
     eventually("two sleep", || cgroup.procs().unwrap().len() == 2);

@@ -1,16 +1,17 @@
-//! Profiles of AppArmor. Those that are loaded for a test are removed with it; what a killed test left, by the next one.
+//! Profiles of AppArmor. They are loaded into the kernel, so these tests run only where the whole machine ends with them.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bulkhead_testkit::{Bundle, Sandbox, find_program, is_root, requires};
+use bulkhead_testkit::{Bundle, Sandbox, find_program, is_disposable, is_root, requires};
 use serde_json::json;
 
 use super::{sandbox, script};
 
 const LOADED: &str = "/sys/kernel/security/apparmor/profiles";
-const NEEDED: &str = "needs root, AppArmor and its parser";
+const NEEDED: &str =
+    "needs root, AppArmor and its parser, on a machine of its own (`cargo xtask vm test --lsm apparmor`)";
 const PREFIX: &str = "bulkhead-test";
 
 /// What a container does to show who confines it. The second line tells whether it may read `/secret`.
@@ -19,7 +20,11 @@ const SHOW: &str = "cat /proc/self/attr/current; cat /secret 2>/dev/null || echo
 fn has_apparmor() -> bool {
     let is_on =
         fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with('Y'));
-    is_root() && is_on && Path::new(LOADED).exists() && find_program("apparmor_parser").is_some()
+    is_root()
+        && is_disposable()
+        && is_on
+        && Path::new(LOADED).exists()
+        && find_program("apparmor_parser").is_some()
 }
 
 /// A profile that allows everything but `/secret`.
@@ -27,9 +32,6 @@ struct Profile(String);
 
 impl Profile {
     fn load(short: &str) -> Self {
-        for name in abandoned() {
-            parse(&["--remove"], &name);
-        }
         let profile = Self(format!("{PREFIX}-{}-{short}", std::process::id()));
         parse(&["--replace"], &profile.0);
         profile
@@ -40,17 +42,6 @@ impl Drop for Profile {
     fn drop(&mut self) {
         parse(&["--remove"], &self.0);
     }
-}
-
-/// Lists the profiles of tests that are gone.
-fn abandoned() -> Vec<String> {
-    let loaded = fs::read_to_string(LOADED).unwrap();
-    let names = loaded.lines().filter_map(|line| line.split(' ').next());
-    let of_the_dead = names.filter(|name| {
-        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1));
-        maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists())
-    });
-    of_the_dead.map(str::to_owned).collect()
 }
 
 fn parse(arguments: &[&str], name: &str) {

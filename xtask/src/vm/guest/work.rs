@@ -59,7 +59,8 @@ fn command_of_guest(job: &Job, program: &Path) -> Command {
         .env("TERM", "dumb")
         .env("LANG", "C.UTF-8")
         .env("BULKHEAD_SLOWNESS", SLOWNESS)
-        .env(cache::VARIABLE, &job.cache);
+        .env(cache::VARIABLE, &job.cache)
+        .env("BULKHEAD_DISPOSABLE", "yes");
     command.stdin(Stdio::null());
     command
 }
