@@ -1,23 +1,29 @@
 //! `cargo xtask test [--yes]`: everything that must hold before a change lands.
 //!
-//! Each step runs even when an earlier one failed, so that one run tells all. The last line counts tests as
-//! their runners did: `N passed, N failed`.
+//! Each step runs even when an earlier one failed, so that one run tells all. The last line counts tests as their
+//! runners did, and a step that failed otherwise as one more: `N passed, N failed`. It names the steps that failed and
+//! those that could not run.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use lexopt::Parser;
 
 use self::count::{Count, Runner};
+use self::summary::{Ending, Finished};
 use crate::packages::{self, Consent};
+use crate::vm::Outcome;
 use crate::{cache, debian, engines, invoke, peers, vm, workspace};
 
 mod count;
 mod skips;
+mod summary;
 
 const USAGE: &str = "usage: cargo xtask test [--yes] [--no-install]";
+
+const GUESTS: &str = "guests";
 
 /// One thing that must succeed.
 struct Step {
@@ -34,16 +40,8 @@ enum Kind {
     Tests(Runner),
     /// Runs the examples of the documentation, of which there may be none.
     Examples,
-}
-
-/// What became of a step.
-struct Finished {
-    name: &'static str,
-    took: Duration,
-    count: Count,
-    /// Why tests skipped themselves, one entry a test; they count as passed.
-    skipped: Vec<String>,
-    succeeded: bool,
+    /// Runs tests in guests, which leave a report.
+    Guests,
 }
 
 /// Gets what tests need, then runs every step.
@@ -78,16 +76,24 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     if let Err(error) = &guests {
         println!("no guests to test in: {error:#}");
     }
-    let finished = steps(guests.is_ok())?.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
-    Ok(summarise(&finished))
+    let mut finished = steps()?.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
+    finished.push(match guests {
+        Ok(()) => finish(in_guests()?)?,
+        Err(error) => Finished::unable(GUESTS, format!("{error:#}")),
+    });
+    println!();
+    summary::lines(&finished).iter().for_each(|line| println!("{line}"));
+    let has_failed = finished.iter().any(|step| step.ending == Ending::Failed);
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn steps(with_guests: bool) -> Result<Vec<Step>> {
-    let cargo = |arguments: &[&str]| -> Result<Command> {
-        let mut command = workspace::cargo()?;
-        command.args(arguments).env(cache::VARIABLE, cache::directory()?);
-        Ok(command)
-    };
+fn cargo(arguments: &[&str]) -> Result<Command> {
+    let mut command = workspace::cargo()?;
+    command.args(arguments).env(cache::VARIABLE, cache::directory()?);
+    Ok(command)
+}
+
+fn steps() -> Result<Vec<Step>> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"];
     let (runner, tests) = if invoke::in_path("cargo-nextest") {
         (Runner::Nextest, cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])?)
@@ -95,7 +101,7 @@ fn steps(with_guests: bool) -> Result<Vec<Step>> {
         let libraries = ["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"];
         (Runner::Cargo, cargo(&libraries)?)
     };
-    let mut steps = vec![
+    Ok(vec![
         Step { name: "fmt", command: cargo(&["fmt", "--all", "--", "--check"])?, kind: Kind::Check },
         Step { name: "clippy", command: cargo(&clippy)?, kind: Kind::Check },
         Step { name: "tidy", command: cargo(&["xtask", "tidy"])?, kind: Kind::Check },
@@ -105,31 +111,29 @@ fn steps(with_guests: bool) -> Result<Vec<Step>> {
             command: cargo(&["test", "--workspace", "--locked", "--doc"])?,
             kind: Kind::Examples,
         },
-    ];
-    if with_guests {
-        // What it counts is not in the total, which cargo's and nextest's own lines support.
-        let command = cargo(&["xtask", "vm", "test", "--core"])?;
-        steps.push(Step { name: "guests", command, kind: Kind::Check });
-    }
-    Ok(steps)
+    ])
+}
+
+fn in_guests() -> Result<Step> {
+    Ok(Step { name: GUESTS, command: cargo(&["xtask", "vm", "test", "--core"])?, kind: Kind::Guests })
 }
 
 fn finish(Step { name, mut command, kind }: Step) -> Result<Finished> {
     println!("\n=== {name}: {}", invoke::line(&command));
     let start = Instant::now();
     let mut finished = match kind {
-        Kind::Check => Finished {
-            succeeded: command.status().with_context(|| format!("start {name}"))?.success(),
-            ..Finished::named(name)
-        },
+        Kind::Check => Finished::new(name, command.status().with_context(|| format!("start {name}"))?),
         Kind::Tests(runner) => counted(name, &mut command, runner)?,
         Kind::Examples => counted(name, &mut command, Runner::Cargo)?,
+        Kind::Guests => reported(name, &mut command)?,
     };
-    if matches!(kind, Kind::Tests(_)) && finished.count == Count::default() {
+    if matches!(kind, Kind::Tests(_) | Kind::Guests) && finished.count == Count::default() {
         println!("{name}: no test ran");
-        finished.succeeded = false;
+        finished.ending = Ending::Failed;
     }
-    finished.succeeded &= finished.count.failed == 0;
+    if finished.count.failed > 0 {
+        finished.ending = Ending::Failed;
+    }
     finished.took = start.elapsed();
     Ok(finished)
 }
@@ -148,47 +152,38 @@ fn counted(name: &'static str, command: &mut Command, runner: Runner) -> Result<
         .with_context(|| format!("start {}", invoke::line(command)))?;
     // The command itself still holds the pipe's ends for writing; reading would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut finished = Finished::named(name);
+    let (mut count, mut skipped) = (Count::default(), Vec::new());
     let mut output = std::io::stdout().lock();
     for line in BufReader::new(reader).split(b'\n') {
         let line = line.context("read the test runner's output")?;
         let text = String::from_utf8_lossy(&line);
-        finished.count += runner.count(&text);
-        finished.skipped.extend(skips::in_line(&text));
+        count += runner.count(&text);
+        skipped.extend(skips::in_line(&text));
         output.write_all(&line)?;
         output.write_all(b"\n")?;
     }
     if runner == Runner::Nextest {
-        finished.skipped = skips::reported()?;
+        skipped = skips::reported()?;
     }
-    finished.succeeded = child.wait().context("wait for the test runner")?.success();
-    Ok(finished)
+    let status = child.wait().context("wait for the test runner")?;
+    Ok(Finished { count, skipped, ..Finished::new(name, status) })
 }
 
-impl Finished {
-    fn named(name: &'static str) -> Self {
-        Self { name, took: Duration::ZERO, count: Count::default(), skipped: Vec::new(), succeeded: false }
+/// Runs tests in guests, and counts by their report.
+fn reported(name: &'static str, command: &mut Command) -> Result<Finished> {
+    vm::forget_report()?;
+    let status = command.status().with_context(|| format!("start {name}"))?;
+    let (mut count, mut skipped) = (Count::default(), Vec::new());
+    for outcome in vm::reported()? {
+        match outcome {
+            Outcome::Passed => count.passed += 1,
+            Outcome::Failed(_) => count.failed += 1,
+            // As those that skip themselves elsewhere.
+            Outcome::Skipped(reason) => {
+                count.passed += 1;
+                skipped.push(format!("{reason} (in a guest)"));
+            }
+        }
     }
-}
-
-fn summarise(finished: &[Finished]) -> ExitCode {
-    println!();
-    let mut total = Count::default();
-    let mut skipped = Vec::new();
-    for Finished { name, took, count, skipped: reasons, succeeded } in finished {
-        let verdict = if *succeeded { "ok" } else { "FAILED" };
-        println!("{name:10} {:7.1} s  {verdict}", took.as_secs_f64());
-        total += *count;
-        skipped.extend(reasons);
-    }
-    if !skipped.is_empty() {
-        println!("{} of the tests that passed skipped themselves:", skipped.len());
-        skips::grouped(&skipped).iter().for_each(|(reason, count)| println!("{count:6}  {reason}"));
-    }
-    let failed = Vec::from_iter(finished.iter().filter(|step| !step.succeeded).map(|step| step.name));
-    if !failed.is_empty() {
-        println!("failed steps: {}", failed.join(", "));
-    }
-    println!("{} passed, {} failed", total.passed, total.failed);
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(Finished { count, skipped, ..Finished::new(name, status) })
 }

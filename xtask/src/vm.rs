@@ -14,6 +14,7 @@
 //! Kernels and image lie in the cache, each with the recipe that made it, and are made again when the recipe
 //! changes. What a run makes lies in a directory of its own below `target/vm`.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use self::boot::Ending;
+pub(crate) use self::job::Outcome;
 use self::job::{Init, SecurityModule, Word, Work};
 use self::kernel::Kernel;
 use crate::interrupt;
@@ -110,6 +112,21 @@ pub(crate) fn ensure() -> Result<()> {
     image::ensure(None)?;
     image::ensure(Some(SecurityModule::AppArmor))?;
     Kernel::USUAL.iter().try_for_each(|kernel| kernel.ensure().map(|_| ()))
+}
+
+/// Removes the report of an earlier run of tests.
+pub(crate) fn forget_report() -> Result<()> {
+    let file = results::file()?;
+    if file.exists() {
+        fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// What became of each test in the last run, on each machine; nothing if it did not get so far.
+pub(crate) fn reported() -> Result<Vec<Outcome>> {
+    let file = results::file()?;
+    if file.exists() { results::outcomes(&file) } else { Ok(Vec::new()) }
 }
 
 fn fetch(refresh: bool) -> Result<ExitCode> {

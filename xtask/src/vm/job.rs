@@ -105,7 +105,7 @@ pub(super) enum Word {
 
 /// What became of a test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Passed,
     /// It said why it cannot run.
     Skipped(String),

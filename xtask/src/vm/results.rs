@@ -2,17 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::job::{Outcome, Test};
+use crate::workspace;
+
+/// Where the report of the last run is.
+pub(super) fn file() -> Result<PathBuf> {
+    Ok(workspace::target_directory()?.join("vm/report.json"))
+}
+
+/// Reads what became of each test on each machine.
+pub(super) fn outcomes(file: &Path) -> Result<Vec<Outcome>> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let report: Report =
+        serde_json::from_str(&text).with_context(|| format!("understand {}", file.display()))?;
+    Ok(report.machines.into_iter().flat_map(|machine| machine.tests).map(|test| test.outcome).collect())
+}
 
 /// What became of a test on one machine.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Finished {
     pub(super) test: String,
     pub(super) outcome: Outcome,
@@ -33,12 +47,12 @@ impl Test {
 }
 
 /// What became of all tests on all machines.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Report {
     machines: Vec<OnMachine>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct OnMachine {
     machine: String,
     tests: Vec<Finished>,
@@ -124,4 +138,28 @@ fn count(tests: &[Finished]) -> Count {
         }
     }
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_is_written_is_read_again() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let file = scratch.path().join("report.json");
+        let test = Test {
+            program: "/t/x".into(),
+            directory: "/w/x".into(),
+            target: "x::y".into(),
+            name: "z".into(),
+        };
+        let all = [Outcome::Passed, Outcome::Skipped("needs x".into()), Outcome::Failed("no".into())];
+        let mut report = Report::default();
+        for (machine, outcome) in ["one", "one", "two"].iter().zip(all.clone()) {
+            report.add((*machine).to_owned(), vec![Finished::new(&test, outcome, Duration::ZERO)]);
+        }
+        report.write(&file).unwrap();
+        assert_eq!(outcomes(&file).unwrap(), all);
+    }
 }

@@ -11,7 +11,7 @@ use super::job::{Init, Outcome, SecurityModule, Test, Word, Work};
 use super::kernel::Kernel;
 use super::payload::Payload;
 use super::programs;
-use super::results::{Finished, Report};
+use super::results::{self, Finished, Report};
 use super::{Machine, image};
 use crate::{cache, interrupt, workspace};
 
@@ -119,7 +119,7 @@ fn execute(rounds: Vec<(Machine, Part)>, filters: &[String]) -> Result<ExitCode>
         report.add(name, second_chance(machine, &tests, &built, finished)?);
     }
     report.print();
-    report.write(&workspace::target_directory()?.join("vm/report.json"))?;
+    report.write(&results::file()?)?;
     Ok(report.code())
 }
 
