@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Bundle, Output, Sandbox, cgroups, is_root, mounts, requires};
+use bulkhead_testkit::{Bundle, Output, Sandbox, cgroups, find_program, is_root, mounts, requires};
 use serde_json::{Value, json};
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
@@ -441,7 +441,23 @@ fn on_v2_the_configuration_may_name_any_file_of_a_controller() {
     ] {
         assert_eq!(std::fs::read_to_string(cgroup.join(name)).unwrap().trim(), value, "{name}");
     }
-    // misc counts what only some machines have: the controller is known, the resource is not.
+}
+
+#[test]
+fn on_v2_what_only_some_machines_have_is_limited_where_it_is() {
+    requires!(is_root(), "needs root");
+    requires!(has_v2_controllers(), "{NO_V2}");
+    let sandbox = Sandbox::new(BULKRUN);
+    // The kernel takes a limit only of what it can count, which is listed in the root: keys of encrypted guests, say.
+    let capacity = std::fs::read_to_string("/sys/fs/cgroup/misc.capacity").unwrap_or_default();
+    for (number, name) in capacity.lines().filter_map(|line| line.split(' ').next()).enumerate() {
+        let bundle = sandbox.bundle(&format!("misc{number}")).args(["sleep", "1000"]);
+        let bundle = bundle.resources(json!({ "unified": { "misc.max": format!("{name} 1") } }));
+        sandbox.launch(&bundle);
+        let [cgroup] = &sandbox.cgroups(bundle.cgroups_path())[..] else { panic!("v2 has one cgroup of it") };
+        let limits = std::fs::read_to_string(cgroup.join("misc.max")).unwrap();
+        assert!(limits.lines().any(|line| line == format!("{name} 1")), "{limits}");
+    }
     let offers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
     let refused = sandbox.bundle("misc").resources(json!({ "unified": { "misc.max": "no_such_thing 1" } }));
     let output = sandbox.run(&refused).output().exits_with(1);
@@ -450,4 +466,34 @@ fn on_v2_the_configuration_may_name_any_file_of_a_controller() {
     } else {
         output.complains("the cgroup controller misc is not available");
     }
+}
+
+/// Runs a command of the runtime whose first clone3(2) fails as it does for a cgroup that nobody can be born into, and
+/// returns what was traced of these calls.
+fn without_birth(sandbox: &Sandbox, words: &[&str]) -> (Output, String) {
+    let trace = sandbox.directory().join("trace");
+    let run = sandbox.command("strace").args(["--follow-forks", "--trace=clone3", "--output"]).arg(&trace);
+    let run = run.arg("--inject=clone3:error=EOPNOTSUPP:when=1").arg(sandbox.runtime_program());
+    let output = run.arg("--root").arg(sandbox.state_directory()).args(words).output();
+    (output, std::fs::read_to_string(trace).unwrap())
+}
+
+/// Must fail when nothing joins the cgroup where clone3(2) cannot: the process is then in that of the runtime.
+#[test]
+fn a_process_that_cannot_be_born_in_its_v2_cgroup_joins_it() {
+    requires!(is_root() && find_program("strace").is_some(), "needs root and strace");
+    requires!(mounts::own().iter().any(|mount| mount.kind == "cgroup2"), "cgroup v2 is not mounted");
+    let sandbox = Sandbox::new(BULKRUN);
+    let show = "sed -n s/^0:://p /proc/self/cgroup";
+    let bundle = sandbox.bundle("run").without_namespace("cgroup").script(show);
+    let words = ["run", "--bundle", bundle.directory().to_str().unwrap(), bundle.id()];
+    let (output, trace) = without_birth(&sandbox, &words);
+    output.succeeds().prints(&format!("{}\n", bundle.cgroups_path()));
+    let refused = |line: &&str| line.contains("CLONE_INTO_CGROUP") && line.contains("(INJECTED)");
+    assert_eq!(trace.lines().filter(refused).count(), 1, "{trace}");
+    let bundle = sandbox.bundle("exec").without_namespace("cgroup").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let (output, trace) = without_birth(&sandbox, &["exec", bundle.id(), "sh", "-c", show]);
+    output.succeeds().prints(&format!("{}\n", bundle.cgroups_path()));
+    assert_eq!(trace.lines().filter(refused).count(), 1, "{trace}");
 }

@@ -132,9 +132,17 @@ fn a_hook_of_the_creation_learns_the_pid_by_state() {
     assert_eq!(asked["status"], "creating");
 }
 
+/// Both in one test, so that the ten seconds pass for both at once.
 #[test]
-fn a_command_does_not_wait_for_ever_for_another() {
+fn nothing_is_waited_for_for_ever() {
     requires!(is_root(), "needs root");
+    std::thread::scope(|scope| {
+        scope.spawn(a_command_does_not_wait_for_ever_for_another);
+        scope.spawn(a_socket_that_nobody_serves_is_not_waited_for_for_ever);
+    });
+}
+
+fn a_command_does_not_wait_for_ever_for_another() {
     let sandbox = Sandbox::new(BULKRUN);
     let (bundle, pid) = hanging(&sandbox, "busy", "createRuntime");
     let run = sandbox.run(&bundle).spawn();
@@ -187,9 +195,7 @@ fn a_run_that_has_lost_its_container_leaves_the_next_one_alone() {
     assert_eq!(fs::read_to_string(ends).unwrap(), "end\n", "hooks of the end run once");
 }
 
-#[test]
 fn a_socket_that_nobody_serves_is_not_waited_for_for_ever() {
-    requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);
     let path = sandbox.directory().join("socket");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();

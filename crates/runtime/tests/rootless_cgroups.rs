@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bulkhead_testkit::{Bundle, Output, Run, Sandbox, cgroups, fresh, is_root, requires};
 use serde_json::json;
@@ -232,5 +232,4 @@ fn the_callers_hierarchies_of_v1_are_shown_too() {
     let run = sandbox.runtime().args(["--cgroup-manager", "disabled", "run", "--bundle"]);
     let output = run.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
     assert!(output.stdout.trim().parse::<u32>().is_ok_and(|count| count > 1), "{output}");
-    assert!(Path::new("/sys/fs/cgroup").exists());
 }

@@ -350,12 +350,9 @@ fn weights_and_rates_are_in_the_files_and_known_to_systemd() {
     launch(&sandbox, &bundle);
     let directory = directory(&sandbox, "c");
     // By the specification's formula from 10–1000 to 1–10000, unless there is the scheduler whose range is the same.
-    let weight = if directory.join("io.bfq.weight").exists() {
-        file(&directory, "io.bfq.weight").replace("default ", "")
-    } else {
-        file(&directory, "io.weight").replace("default ", "")
-    };
-    assert!(["100", "910"].contains(&weight.as_str()), "the weight is {weight}");
+    let has_bfq = directory.join("io.bfq.weight").exists();
+    let (name, weight) = if has_bfq { ("io.bfq.weight", "100") } else { ("io.weight", "910") };
+    assert_eq!(file(&directory, name).replace("default ", ""), weight, "{name}");
     let rates = file(&directory, "io.max");
     assert!(rates.contains(&format!("{major}:{minor} rbps=1048576 wbps=max riops=max wiops=70")), "{rates}");
     for (name, value) in [

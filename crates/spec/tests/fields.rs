@@ -95,7 +95,6 @@ fn with_nonsense_at(pointer: &str) -> String {
     if pointer != "/ociVersion" {
         document["ociVersion"] = "1.3.0".into();
     }
-    // Written by hand so that what is wrong comes before what may be missing beside it.
     document.to_string()
 }
 

@@ -1,5 +1,5 @@
 //! The calls of the Container Runtime Interface, version 1, that tests make; numbers of fields are those of its
-//! `api.proto`.
+//! `api.proto`. The usual client, crictl, is in no suite of Debian, so the tests bring their own.
 
 use std::path::PathBuf;
 
