@@ -615,7 +615,7 @@ mod tests {
 
     #[test]
     fn a_shared_class_that_others_use_outlives_a_failure() {
-        let machine = Machine::new("used");
+        let machine = Machine::new();
         let rdt = planned(r#"{"closID": "silver", "schemata": ["L3:0=f"]}"#);
         let mut record = machine.tree.record(&rdt, "c1").unwrap();
         machine.make(&mut record, &rdt);
@@ -639,7 +639,7 @@ mod tests {
 
     #[test]
     fn a_class_that_another_has_made_meanwhile_is_the_others() {
-        let machine = Machine::new("meanwhile");
+        let machine = Machine::new();
         for (line, is_same) in [("L3:0=7ff", true), ("L3:0=f", false)] {
             let rdt = planned(&format!(r#"{{"closID": "silver", "schemata": ["{line}"]}}"#));
             let mut record = machine.tree.record(&rdt, "c1").unwrap();
