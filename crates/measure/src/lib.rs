@@ -6,6 +6,7 @@
 
 pub mod plan;
 pub mod record;
+pub mod report;
 pub mod results;
 pub mod session;
 pub mod stats;

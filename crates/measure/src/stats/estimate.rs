@@ -1,5 +1,7 @@
 //! Medians, and how far they can be trusted.
 
+use serde::Serialize;
+
 use super::Prng;
 
 /// Resamples of a bootstrap: enough for the ends of a 95 % interval to stand still in the third digit.
@@ -11,7 +13,7 @@ const RESAMPLES: usize = 4_000;
 /// to ten values it holds it less often, and so it does where neighbouring values resemble each other, as times do
 /// under a drift. The ratios of [`Experiment::compare`](super::Experiment::compare) are free of what both platforms
 /// of a block share; a [`Summary`](super::Summary) is not.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// The median of the sample.
     pub estimate: f64,

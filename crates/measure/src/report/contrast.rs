@@ -1,0 +1,323 @@
+//! Two runs, or two machines, side by side.
+//!
+//! Two questions are asked of each figure. *Absolute*: the later amount divided by the earlier one. *Against bare*: the
+//! later ratio to bare divided by the earlier one, in which a faster machine cancels out. Neither is a comparison within
+//! blocks, so whatever changed between the two occasions is part of both.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::plan::{AGAIN, BARE, Better, Quantity, Task};
+use crate::record::Reach;
+use crate::results::Results;
+use crate::stats::{Comparison, Estimate, Experiment, Prng, contrast};
+
+use super::document::{Document, Section, Sentence, Table};
+use super::findings::{Findings, Standing};
+use super::number::{counted, interval};
+use super::plot::{self, Strip};
+use super::tables::reach;
+use super::words::none;
+
+/// What changed from one run to another.
+#[derive(Clone, Debug, Serialize)]
+pub struct Contrast {
+    /// Facts about the machines that are not the same, by name: earlier, later. None where there is no such fact.
+    pub machines: BTreeMap<String, (Option<String>, Option<String>)>,
+    /// Figures of both, in the later plan's order.
+    pub figures: Vec<Changed>,
+    /// Probes that reached something else: probe, platform, earlier, later.
+    pub probes: Vec<(String, String, Reach, Reach)>,
+    /// What only one of the two measured: `task · quantity, platform`.
+    pub only_earlier: Vec<String>,
+    /// The same of the other.
+    pub only_later: Vec<String>,
+}
+
+/// One quantity on one platform, on both occasions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Changed {
+    /// The task's name.
+    pub task: String,
+    /// The quantity's name.
+    pub quantity: String,
+    /// Printed behind the number.
+    pub unit: String,
+    /// The platform.
+    pub platform: String,
+    /// The median then.
+    pub earlier: Estimate,
+    /// The median now.
+    pub later: Estimate,
+    /// Later divided by earlier.
+    pub absolute: Estimate,
+    /// Whether that is good.
+    pub standing: Standing,
+    /// The later ratio to bare divided by the earlier one; None for bare itself, and where one was not compared.
+    pub against_bare: Option<(Estimate, Standing)>,
+    /// The verdicts against bare, then and now.
+    pub verdicts: Option<(Standing, Standing)>,
+    /// Above 1 is worse: `absolute`, turned if more is better.
+    pub cost: Estimate,
+}
+
+/// Compares two runs by the names of their tasks, quantities and platforms.
+pub fn compare(earlier: &Results, later: &Results) -> Contrast {
+    let (before, after) = (Findings::of(earlier), Findings::of(later));
+    let mut figures = Vec::new();
+    for task in &later.plan().tasks {
+        let Some(old) = earlier.plan().task(&task.name) else { continue };
+        for quantity in &task.quantities {
+            let Some(old_quantity) = old.quantities.iter().find(|old| old.name == quantity.name) else {
+                continue;
+            };
+            // A number in another unit is another number.
+            if old_quantity.unit == quantity.unit && old_quantity.better == quantity.better {
+                figures.extend(changed(earlier, later, (old, old_quantity), (task, quantity)));
+            }
+        }
+    }
+    let measured = |findings: &Findings| {
+        let cells = findings.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row, cell)));
+        let measured = cells.filter(|(_, cell)| cell.measured > 0 && cell.platform != AGAIN);
+        Vec::from_iter(measured.map(|(row, cell)| named(&row.task, &row.quantity, &cell.platform)))
+    };
+    let common =
+        Vec::from_iter(figures.iter().map(|figure| named(&figure.task, &figure.quantity, &figure.platform)));
+    let alone = |findings: &Findings| {
+        let mut names = measured(findings);
+        names.retain(|name| !common.contains(name));
+        names
+    };
+    Contrast {
+        machines: machines(&before, &after),
+        probes: probes(&before, &after),
+        only_earlier: alone(&before),
+        only_later: alone(&after),
+        figures,
+    }
+}
+
+fn named(task: &str, quantity: &str, platform: &str) -> String {
+    format!("{task} · {quantity}, {platform}")
+}
+
+fn changed(
+    earlier: &Results,
+    later: &Results,
+    (old_task, old_quantity): (&Task, &Quantity),
+    (task, quantity): (&Task, &Quantity),
+) -> Vec<Changed> {
+    let before = earlier.experiment(old_task, old_quantity);
+    let after = later.experiment(task, quantity);
+    let place =
+        |experiment: &Experiment, name: &str| experiment.names().iter().position(|known| known == name);
+    let (bare_before, bare_after) = (place(&before, BARE), place(&after, BARE));
+    let changed =
+        after.names().iter().enumerate().filter(|(_, name)| *name != AGAIN).filter_map(|(now, name)| {
+            let then = place(&before, name)?;
+            let mut prng = Prng::new(later.plan().seed ^ now as u64);
+            let absolute = contrast(&after.amounts(now), &before.amounts(then), &mut prng)?;
+            let both = bare_before.zip(bare_after).filter(|_| name != BARE);
+            let against = both.and_then(|(bare_then, bare_now)| {
+                contrast(&after.ratios(now, bare_now), &before.ratios(then, bare_then), &mut prng)
+            });
+            let verdicts = both.and_then(|(bare_then, bare_now)| {
+                let of = |comparison: Comparison| Standing::of(comparison.verdict, quantity.better);
+                Some((of(before.compare(then, bare_then)?), of(after.compare(now, bare_now)?)))
+            });
+            Some(Changed {
+                task: task.name.clone(),
+                quantity: quantity.name.clone(),
+                unit: quantity.unit.clone(),
+                platform: name.clone(),
+                earlier: before.summary(then).median?,
+                later: after.summary(now).median?,
+                absolute: absolute.ratio,
+                standing: Standing::of(absolute.verdict, quantity.better),
+                against_bare: against
+                    .map(|against| (against.ratio, Standing::of(against.verdict, quantity.better))),
+                verdicts,
+                cost: turned(absolute.ratio, quantity.better),
+            })
+        });
+    changed.collect()
+}
+
+fn turned(ratio: Estimate, better: Better) -> Estimate {
+    match better {
+        Better::Less => ratio,
+        Better::More => {
+            Estimate { estimate: 1.0 / ratio.estimate, low: 1.0 / ratio.high, high: 1.0 / ratio.low }
+        }
+    }
+}
+
+fn machines(before: &Findings, after: &Findings) -> BTreeMap<String, (Option<String>, Option<String>)> {
+    let facts = |findings: &Findings| {
+        let mut facts = findings.environment.clone();
+        for platform in &findings.platforms {
+            facts.insert(format!("version of {}", platform.name), platform.version.clone());
+            facts.insert(format!("SHA-256 of {}", platform.name), platform.sha256.clone());
+        }
+        facts
+    };
+    let (before, after) = (facts(before), facts(after));
+    let names = before.keys().chain(after.keys());
+    let changed = names.map(|name| (name.clone(), (before.get(name).cloned(), after.get(name).cloned())));
+    changed.filter(|(_, (before, after))| before != after).collect()
+}
+
+fn probes(before: &Findings, after: &Findings) -> Vec<(String, String, Reach, Reach)> {
+    let mut changed = Vec::new();
+    for (probe, platforms) in &after.probes.attempts {
+        for (platform, attempt) in platforms {
+            let earlier = before.probes.attempts.get(probe).and_then(|platforms| platforms.get(platform));
+            if let Some(earlier) = earlier.filter(|earlier| earlier.reach != attempt.reach) {
+                changed.push((probe.clone(), platform.clone(), earlier.reach, attempt.reach));
+            }
+        }
+    }
+    changed
+}
+
+impl Contrast {
+    /// Figures whose verdict against bare is decided on both occasions, and not the same.
+    pub fn contradictions(&self) -> impl Iterator<Item = &Changed> {
+        let decided = |standing| standing != Standing::NotDecided;
+        self.figures.iter().filter(move |figure| {
+            figure.verdicts.is_some_and(|(then, now)| decided(then) && decided(now) && then != now)
+        })
+    }
+
+    /// What `write_contrast` would write as Markdown.
+    pub fn markdown(&self) -> String {
+        super::markdown::text(&document(self))
+    }
+}
+
+pub(super) fn document(contrast: &Contrast) -> Document {
+    let says = "Left of the band is better than before, right of it worse, within it (±5 %) the same. Absolute figures: \
+                another machine moves them all.";
+    let mut figures =
+        Section::new("figures", "Figures", "Later divided by earlier, by bootstrap of both samples.");
+    figures.figures.extend(plot::forest(
+        "changes",
+        "Cost, as a multiple of the earlier run",
+        says.to_owned(),
+        &strips(contrast),
+    ));
+    figures.tables.push(table(contrast));
+    let mut machines = Section::new("machines", "Machines and programs", "What is not the same in both.");
+    let facts = contrast.machines.iter().map(|(name, (before, after))| {
+        let told = |fact: &Option<String>| fact.clone().unwrap_or_else(none);
+        vec![name.clone(), told(before), told(after)]
+    });
+    machines
+        .tables
+        .push(Table::new("Facts", "", &["fact", "earlier", "later"]).with(facts.collect::<Vec<_>>()));
+    let alone = [("earlier", &contrast.only_earlier), ("later", &contrast.only_later)];
+    let alone = alone
+        .into_iter()
+        .flat_map(|(run, names)| names.iter().map(move |name| vec![name.clone(), run.to_owned()]));
+    let alone =
+        Table::new("Measured once only", "", &["figure", "in the run"]).with(alone.collect::<Vec<_>>());
+    machines.tables.push(alone);
+    let mut probes = Section::new("probes", "Probes", "Attempts that reached something else than before.");
+    let rows = contrast.probes.iter().map(|(probe, platform, before, after)| {
+        vec![probe.clone(), platform.clone(), reach(*before).to_owned(), reach(*after).to_owned()]
+    });
+    let head = ["probe", "platform", "earlier", "later"];
+    probes.tables.push(Table::new("Probes", "", &head).with(rows.collect::<Vec<_>>()));
+    Document {
+        title: "Two runs compared".to_owned(),
+        opening: opening(contrast),
+        glance: None,
+        sections: vec![figures, probes, machines],
+    }
+}
+
+fn opening(contrast: &Contrast) -> Vec<Sentence> {
+    let of = |wanted| contrast.figures.iter().filter(|figure| figure.standing == wanted).count();
+    let against = contrast.figures.iter().filter_map(|figure| Some(figure.against_bare?.1));
+    let against = Vec::from_iter(against);
+    let relative = |wanted| against.iter().filter(|standing| **standing == wanted).count();
+    let mut sentences = vec![
+        Sentence::plain(format!(
+            "Of {} measured on both occasions {} are equal, {} better, {} worse, {} not decided.",
+            counted(contrast.figures.len(), "figure"),
+            of(Standing::Equal),
+            of(Standing::Better),
+            of(Standing::Worse),
+            of(Standing::NotDecided)
+        )),
+        Sentence::plain(format!(
+            "Against bare, in which the machine cancels out, {} are equal, {} better, {} worse, {} not decided.",
+            relative(Standing::Equal),
+            relative(Standing::Better),
+            relative(Standing::Worse),
+            relative(Standing::NotDecided)
+        )),
+    ];
+    let contradictions = contrast.contradictions().filter_map(|figure| {
+        let (then, now) = figure.verdicts?;
+        let name = named(&figure.task, &figure.quantity, &figure.platform);
+        Some(format!("{name} ({} then, {} now)", then.word(), now.word()))
+    });
+    let contradictions = Vec::from_iter(contradictions);
+    sentences.push(if contradictions.is_empty() {
+        Sentence::good("No verdict against bare of one run contradicts one of the other.")
+    } else {
+        Sentence::bad(format!("Verdicts against bare contradict each other: {}.", contradictions.join("; ")))
+    });
+    if !contrast.probes.is_empty() {
+        sentences.push(Sentence::bad(format!(
+            "{} reached something else.",
+            counted(contrast.probes.len(), "probe")
+        )));
+    }
+    sentences
+}
+
+fn strips(contrast: &Contrast) -> Vec<(String, Vec<Strip>)> {
+    let mut groups: Vec<(String, Vec<Strip>)> = Vec::new();
+    for figure in &contrast.figures {
+        let heading = format!("{} · {}", figure.task, figure.quantity);
+        let strip = Strip { label: figure.platform.clone(), cost: figure.cost, standing: figure.standing };
+        match groups.last_mut() {
+            Some((last, strips)) if *last == heading => strips.push(strip),
+            _ => groups.push((heading, vec![strip])),
+        }
+    }
+    groups
+}
+
+fn table(contrast: &Contrast) -> Table {
+    let head = [
+        "task · quantity",
+        "platform",
+        "earlier [95 %]",
+        "later [95 %]",
+        "later / earlier",
+        "verdict",
+        "against bare",
+        "verdict against bare",
+        "verdicts of both runs",
+    ];
+    let rows = contrast.figures.iter().map(|figure| {
+        let unit = if figure.unit.is_empty() { String::new() } else { format!(" ({})", figure.unit) };
+        vec![
+            format!("{} · {}{unit}", figure.task, figure.quantity),
+            figure.platform.clone(),
+            interval(&figure.earlier),
+            interval(&figure.later),
+            interval(&figure.absolute),
+            figure.standing.word().to_owned(),
+            figure.against_bare.map_or_else(none, |(ratio, _)| interval(&ratio)),
+            figure.against_bare.map_or_else(none, |(_, standing)| standing.word().to_owned()),
+            figure.verdicts.map_or_else(none, |(then, now)| format!("{}, {}", then.word(), now.word())),
+        ]
+    });
+    Table::new("All figures of both", "", &head).with(rows.collect::<Vec<_>>())
+}

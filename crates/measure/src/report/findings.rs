@@ -1,0 +1,167 @@
+//! What a journal says, before it is put into words, tables and plots: pure, and the JSON of the report.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::plan::{AGAIN, BARE, BOOT, FIRST_BYTE};
+use crate::record::{End, Measured};
+use crate::results::Results;
+use crate::stats::Failure;
+
+mod calls;
+mod footprint;
+mod interference;
+mod literature;
+mod probe;
+mod row;
+mod trial;
+
+pub use footprint::{Entered, Footprints, Share};
+pub use interference::{Interference, Meeting, Neighbour};
+pub use literature::{Accord, Claim};
+pub use probe::{Attempt, Probes, Score};
+pub use row::{Against, Cell, Row, Standing};
+pub use trial::{Trial, TrialEnd};
+
+/// The version of the JSON's form.
+const FORM: u32 = 1;
+
+/// Everything that a report says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Findings {
+    /// The version of this form.
+    pub form: u32,
+    /// Facts about the machine.
+    pub environment: BTreeMap<String, String>,
+    /// What was measured, in the order of the report.
+    pub platforms: Vec<Measured>,
+    /// Why the last session ended; None when it was killed or goes on.
+    pub end: Option<End>,
+    /// How many turns were taken.
+    pub turns: usize,
+    /// What disturbed turns, and how many.
+    pub disturbances: Vec<Reason>,
+    /// Bare against bare.
+    pub trial: Trial,
+    /// Every quantity of every task, in the plan's order.
+    pub rows: Vec<Row>,
+    /// The times of each start, ascending, in the unit of [`FIRST_BYTE`]; empty where nothing started.
+    pub starts: Vec<Starts>,
+    /// Victims beside antagonists, with limits first.
+    pub interference: Vec<Interference>,
+    /// What the spatial probes found.
+    pub probes: Probes,
+    /// Which code of the kernel ran, a table for each part and level.
+    pub footprints: Vec<Footprints>,
+    /// What others found, set beside this.
+    pub literature: Vec<Claim>,
+}
+
+/// Something that was told more than once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// In words.
+    pub reason: String,
+    /// How often.
+    pub count: usize,
+}
+
+/// The times of one platform's starts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Starts {
+    /// Whose.
+    pub platform: String,
+    /// Ascending.
+    pub times: Vec<f64>,
+}
+
+impl Findings {
+    /// Works everything out.
+    pub fn of(results: &Results) -> Self {
+        let rows = row::of(results);
+        let mut findings = Self {
+            form: FORM,
+            environment: results.run.environment.clone(),
+            platforms: platforms(results),
+            end: results.end,
+            turns: results.turns.len(),
+            disturbances: Reason::count(results.turns.iter().filter_map(|turn| turn.disturbance.clone())),
+            trial: trial::of(&rows),
+            rows,
+            starts: starts(results),
+            interference: interference::of(results),
+            probes: probe::of(results),
+            footprints: footprint::of(results),
+            literature: Vec::new(),
+        };
+        findings.literature = literature::of(&findings);
+        findings
+    }
+
+    /// The names of all but the A/A test's second bare process.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.platforms.iter().map(|platform| platform.name.as_str()).filter(|name| *name != AGAIN)
+    }
+
+    /// The names of the walls: neither of the bare processes.
+    pub fn walls(&self) -> impl Iterator<Item = &str> + Clone {
+        self.names().filter(|name| *name != BARE)
+    }
+
+    /// One quantity of one task.
+    pub fn row(&self, task: &str, quantity: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.task == task && row.quantity == quantity)
+    }
+
+    /// The time to the first byte.
+    pub fn first_byte(&self) -> Option<&Row> {
+        self.row(BOOT, FIRST_BYTE)
+    }
+}
+
+impl Reason {
+    /// Counts equal reasons, the most frequent first, else in the order of their first mention.
+    pub fn count(reasons: impl IntoIterator<Item = String>) -> Vec<Self> {
+        let mut counted: Vec<Self> = Vec::new();
+        for reason in reasons {
+            match counted.iter_mut().find(|known| known.reason == reason) {
+                Some(known) => known.count += 1,
+                None => counted.push(Self { reason, count: 1 }),
+            }
+        }
+        counted.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+        counted
+    }
+
+    fn of_failures(failures: Vec<Failure>) -> Vec<Self> {
+        Self::count(failures.into_iter().map(|failure| failure.0))
+    }
+}
+
+/// In the plan's order, also those of which the journal knows no more than the name.
+fn platforms(results: &Results) -> Vec<Measured> {
+    let known = |name: &String| results.run.platforms.iter().find(|measured| measured.name == *name).cloned();
+    let nameless = |name: &String| Measured {
+        name: name.clone(),
+        version: String::new(),
+        sha256: String::new(),
+        differences: Vec::new(),
+    };
+    results.plan().platforms.iter().map(|name| known(name).unwrap_or_else(|| nameless(name))).collect()
+}
+
+fn starts(results: &Results) -> Vec<Starts> {
+    let Some(task) = results.plan().task(BOOT) else { return Vec::new() };
+    let Some(quantity) = task.quantities.iter().find(|quantity| quantity.name == FIRST_BYTE) else {
+        return Vec::new();
+    };
+    let experiment = results.experiment(task, quantity);
+    let names = experiment.names().iter().enumerate().filter(|(_, name)| *name != AGAIN);
+    let starts = names.map(|(platform, name)| {
+        let mut times = experiment.amounts(platform);
+        times.sort_unstable_by(f64::total_cmp);
+        Starts { platform: name.clone(), times }
+    });
+    starts.filter(|starts| !starts.times.is_empty()).collect()
+}

@@ -1,0 +1,166 @@
+//! Which code of the kernel ran for a platform, set beside the bare process. How much and how often stay apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::plan::{AGAIN, BARE};
+use crate::record::{Finding, Footprint, Level, Symbol};
+use crate::results::Results;
+
+use super::calls;
+
+/// Where a function stands of which nothing is known.
+const UNKNOWN: &str = "not attributed";
+
+/// All platforms' footprints of one part, watched in the same way.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Footprints {
+    /// Whose: `application`, `set-up`, `monitor`.
+    pub part: String,
+    /// What is counted.
+    pub level: Level,
+    /// In the plan's order; those that were not watched are left out.
+    pub platforms: Vec<Entered>,
+}
+
+/// What ran for one platform.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entered {
+    /// The platform.
+    pub platform: String,
+    /// How often it was watched.
+    pub runs: usize,
+    /// Events that the kernel dropped, in all runs; with any the figures are lower bounds.
+    pub lost: u64,
+    /// The footprint: functions or system calls that ran in any run.
+    pub names: usize,
+    /// Those that ran in every run.
+    pub always: usize,
+    /// The size of the footprint's code, KiB; None where no size is known.
+    pub kib: Option<f64>,
+    /// The frequency: how often they ran together, mean of the runs.
+    pub calls: f64,
+    /// Against bare's footprint of the same part and level; None for bare itself, and without that.
+    pub against_bare: Option<Overlap>,
+    /// By part of the kernel, the largest footprint first.
+    pub shares: Vec<Share>,
+}
+
+/// A footprint beside bare's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Overlap {
+    /// How much both entered.
+    pub shared: usize,
+    /// What only the platform entered.
+    pub added: Vec<String>,
+    /// What only bare entered.
+    pub avoided: Vec<String>,
+}
+
+/// One part of the kernel in a footprint.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Share {
+    /// The part: a directory of the kernel's sources, or what a system call is for.
+    pub subsystem: String,
+    /// Functions or system calls of it that ran.
+    pub names: usize,
+    /// How often, mean of the runs.
+    pub calls: f64,
+}
+
+pub(super) fn of(results: &Results) -> Vec<Footprints> {
+    let mut watched: BTreeMap<(&str, Level), BTreeMap<&str, Vec<&Footprint>>> = BTreeMap::new();
+    let mut symbols = BTreeMap::new();
+    for turn in &results.turns {
+        for finding in &turn.findings {
+            match finding {
+                Finding::Footprint(footprint) => {
+                    let platforms = watched.entry((&footprint.part, footprint.level)).or_default();
+                    platforms.entry(&turn.platform).or_default().push(footprint);
+                }
+                Finding::Symbols { symbols: told } => symbols.extend(told),
+                _ => {}
+            }
+        }
+    }
+    let mut footprints = Vec::from_iter(watched.into_iter().map(|((part, level), platforms)| {
+        let bare = platforms.get(BARE).map(|runs| union(runs));
+        let names = results.plan().platforms.iter().filter(|name| *name != AGAIN);
+        let entered = names.filter_map(|name| {
+            let other = bare.as_ref().filter(|_| name != BARE);
+            Some(Entered::of(name, platforms.get(name.as_str())?, other, &symbols))
+        });
+        Footprints { part: part.to_owned(), level, platforms: entered.collect() }
+    }));
+    // The application is what isolation is about; the closest look is the best.
+    footprints
+        .sort_by_key(|footprints| (footprints.part != "application", std::cmp::Reverse(footprints.level)));
+    footprints
+}
+
+fn union<'a>(runs: &[&'a Footprint]) -> BTreeSet<&'a str> {
+    runs.iter().flat_map(|run| run.counts.keys().map(String::as_str)).collect()
+}
+
+impl Entered {
+    fn of(
+        platform: &str,
+        runs: &[&Footprint],
+        bare: Option<&BTreeSet<&str>>,
+        symbols: &BTreeMap<&String, &Symbol>,
+    ) -> Self {
+        let names = union(runs);
+        let known = |name: &str| symbols.get(&name.to_owned()).copied();
+        let bytes = Vec::from_iter(names.iter().filter_map(|name| Some(known(name)?.bytes)));
+        let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
+        for name in &names {
+            let subsystem = match runs.first().map(|run| run.level) {
+                Some(Level::Functions) => known(name).map_or(UNKNOWN, |symbol| symbol.subsystem.as_str()),
+                _ => calls::subject(name),
+            };
+            let share = shares.entry(subsystem).or_insert_with(|| Share {
+                subsystem: subsystem.to_owned(),
+                names: 0,
+                calls: 0.0,
+            });
+            share.names += 1;
+            share.calls +=
+                runs.iter().filter_map(|run| run.counts.get(*name)).sum::<u64>() as f64 / runs.len() as f64;
+        }
+        let mut shares = Vec::from_iter(shares.into_values());
+        shares.sort_by_key(|share| std::cmp::Reverse(share.names));
+        Self {
+            platform: platform.to_owned(),
+            runs: runs.len(),
+            lost: runs.iter().map(|run| run.lost).sum(),
+            names: names.len(),
+            always: names
+                .iter()
+                .filter(|name| runs.iter().all(|run| run.counts.contains_key(**name)))
+                .count(),
+            kib: (!bytes.is_empty()).then(|| bytes.iter().sum::<u64>() as f64 / 1024.0),
+            calls: shares.iter().map(|share| share.calls).sum(),
+            against_bare: bare.map(|bare| Overlap::of(&names, bare)),
+            shares,
+        }
+    }
+
+    /// How well the runs agree: what ran in every run, divided by what ran in any (Jaccard's index).
+    pub fn agreement(&self) -> f64 {
+        self.always as f64 / self.names.max(1) as f64
+    }
+}
+
+impl Overlap {
+    fn of(names: &BTreeSet<&str>, bare: &BTreeSet<&str>) -> Self {
+        let owned = |names: std::collections::btree_set::Difference<'_, &str>| {
+            names.map(|name| (*name).to_owned()).collect()
+        };
+        Self {
+            shared: names.intersection(bare).count(),
+            added: owned(names.difference(bare)),
+            avoided: owned(bare.difference(names)),
+        }
+    }
+}

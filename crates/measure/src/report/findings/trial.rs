@@ -1,0 +1,85 @@
+//! The A/A test: bare against bare, in which there is nothing to be found.
+
+use serde::Serialize;
+
+use crate::plan::AGAIN;
+
+use super::{Row, Standing};
+
+/// How often an interval may miss the truth by chance. It is called one of 95 %, but from few blocks it holds less.
+const MISSES: f64 = 0.1;
+
+/// More misses than come by chance once in a hundred runs are no chance.
+const CHANCE: f64 = 0.01;
+
+/// The fewest blocks of which anything can be said; see [`crate::stats`].
+const FEWEST: usize = 6;
+
+/// What came out of bare against bare.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trial {
+    /// How it ended.
+    pub end: TrialEnd,
+    /// Quantities that were measured often enough to tell.
+    pub quantities: usize,
+    /// How many of their intervals contain 1.
+    pub contain_one: usize,
+    /// Where a difference beyond the margin was found, though there is none: `task · quantity`.
+    pub found: Vec<String>,
+}
+
+/// How an A/A test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialEnd {
+    /// Nothing was found.
+    Passed,
+    /// Something was found.
+    Failed,
+    /// There is too little to tell.
+    NotMade,
+}
+
+pub(super) fn of(rows: &[Row]) -> Trial {
+    let again = rows.iter().filter_map(|row| Some((row, row.cell(AGAIN)?.against_bare?)));
+    let told = Vec::from_iter(again.filter(|(_, against)| against.pairs >= FEWEST));
+    let holds = |low: f64, high: f64| low <= 1.0 && 1.0 <= high;
+    let contain_one = told.iter().filter(|(_, against)| holds(against.ratio.low, against.ratio.high)).count();
+    let differs = |standing| matches!(standing, Standing::Better | Standing::Worse);
+    let found = told.iter().filter(|(_, against)| differs(against.standing));
+    let found = Vec::from_iter(found.map(|(row, _)| format!("{} · {}", row.task, row.quantity)));
+    let end = if told.is_empty() {
+        TrialEnd::NotMade
+    } else if found.is_empty() && at_least(told.len() - contain_one, told.len()) >= CHANCE {
+        TrialEnd::Passed
+    } else {
+        TrialEnd::Failed
+    };
+    Trial { end, quantities: told.len(), contain_one, found }
+}
+
+/// The probability that at least `misses` of `trials` intervals miss by chance.
+fn at_least(misses: usize, trials: usize) -> f64 {
+    let mut term = (1.0 - MISSES).powi(i32::try_from(trials).unwrap_or(i32::MAX));
+    let mut below = 0.0;
+    for count in 0..misses {
+        below += term;
+        term *= (trials - count) as f64 / (count + 1) as f64 * MISSES / (1.0 - MISSES);
+    }
+    1.0 - below
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_is_the_binomial_one() {
+        for (misses, trials, expected) in
+            [(0, 20, 1.0), (1, 1, 0.1), (2, 2, 0.01), (1, 2, 0.19), (6, 20, 0.0113), (7, 20, 0.0024)]
+        {
+            let chance = at_least(misses, trials);
+            assert!((chance - expected).abs() < 1e-4, "{misses} of {trials}: {chance}");
+        }
+    }
+}

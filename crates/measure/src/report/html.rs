@@ -1,0 +1,130 @@
+//! The page: one file that needs no network, no script and no other file.
+
+use super::document::{Document, Mood, Section, Sentence, Table};
+use super::markup::Element;
+use super::plot::{Figure, STYLE};
+
+const PAGE: &str = include_str!("page.css");
+
+pub(super) fn page(document: &Document) -> String {
+    let shown = Vec::from_iter(document.sections.iter().filter(|section| !section.is_empty()));
+    let head = Element::new("head")
+        .add(Element::new("meta").with("charset", "utf-8"))
+        .add(viewport())
+        .add(Element::new("meta").with("name", "color-scheme").with("content", "light dark"))
+        .add(Element::of("title", document.title.as_str()))
+        .add(Element::of("style", PAGE))
+        .add(Element::of("style", STYLE));
+    let links =
+        shown.iter().map(|section| Element::of("a", section.title).with("href", format!("#{}", section.id)));
+    let header = Element::new("header")
+        .add(Element::of("h1", document.title.as_str()))
+        .add(Element::new("nav").all(links));
+    let verdict = Element::new("section")
+        .with("id", "verdict")
+        .add(Element::of("h2", "Verdict"))
+        .add(Element::new("ul").with("class", "verdict").all(document.opening.iter().map(sentence)))
+        .all(document.glance.iter().map(cards));
+    let main = Element::new("main").add(verdict).all(shown.into_iter().map(section));
+    let body = Element::new("body").add(header).add(main);
+    let html = Element::new("html").with("lang", "en").add(head).add(body);
+    format!("<!DOCTYPE html>\n{html}\n")
+}
+
+fn viewport() -> Element {
+    Element::new("meta").with("name", "viewport").with("content", "width=device-width, initial-scale=1")
+}
+
+fn sentence(sentence: &Sentence) -> Element {
+    let mood = match sentence.mood {
+        Mood::Good => "good",
+        Mood::Plain => "plain",
+        Mood::Bad => "bad",
+    };
+    Element::of("li", sentence.text.as_str()).with("class", mood)
+}
+
+fn section(section: &Section) -> Element {
+    let words = section.words.iter().map(|(platform, text)| {
+        Element::new("p")
+            .with("class", "word")
+            .add(Element::of("b", platform.as_str()))
+            .text(format!(": {text}"))
+    });
+    Element::new("section")
+        .with("id", section.id)
+        .add(Element::of("h2", section.title))
+        .add(Element::of("p", section.says.as_str()).with("class", "says"))
+        .all(words)
+        .all(section.figures.iter().map(figure))
+        .all(section.tables.iter().filter(|table| !table.rows.is_empty()).map(table))
+}
+
+fn figure(figure: &Figure) -> Element {
+    let panels = figure.panels.iter().map(|panel| {
+        let title = if panel.caption.is_empty() { &figure.title } else { &panel.caption };
+        let caption = (!panel.caption.is_empty()).then(|| Element::of("h4", panel.caption.as_str()));
+        Element::new("div").with("class", "panel").all(caption).add(panel.drawing.inline(title))
+    });
+    let class = if figure.panels.len() > 1 { "panels" } else { "single" };
+    Element::new("figure")
+        .add(Element::of("h3", figure.title.as_str()))
+        .add(Element::of("figcaption", figure.says.as_str()))
+        .add(Element::new("div").with("class", class).all(panels))
+}
+
+/// A table that becomes a card for each row where there is no room for columns.
+fn cards(table: &Table) -> Element {
+    let rows = table.rows.iter().map(|row| {
+        let cells = row.iter().zip(&table.head).enumerate().map(|(place, (cell, head))| {
+            let name = if place == 0 { "th" } else { "td" };
+            Element::of(name, cell.as_str()).with("data-label", head)
+        });
+        Element::new("tr").all(cells)
+    });
+    Element::new("table").with("class", "cards").add(head(&table.head)).add(Element::new("tbody").all(rows))
+}
+
+fn head(names: &[String]) -> Element {
+    let cells = names.iter().map(|name| Element::of("th", name.as_str()).with("scope", "col"));
+    Element::new("thead").add(Element::new("tr").all(cells))
+}
+
+/// Rows that begin alike stand under what they share.
+fn table(table: &Table) -> Element {
+    let grouped = table.rows.windows(2).any(|pair| pair[0].first() == pair[1].first());
+    let skipped = usize::from(grouped);
+    let mut rows = Vec::new();
+    let mut last = None;
+    for row in &table.rows {
+        if grouped && last != row.first() {
+            let shared = row.first().map(String::as_str).unwrap_or_default();
+            let across =
+                Element::of("th", shared).with("colspan", table.head.len() - 1).with("scope", "rowgroup");
+            rows.push(Element::new("tr").with("class", "group").add(across));
+            last = row.first();
+        }
+        rows.push(Element::new("tr").all(row.iter().skip(skipped).map(|content| cell(content))));
+    }
+    let body = Element::new("tbody").all(rows);
+    let drawn = Element::new("table").add(head(&table.head[skipped..])).add(body);
+    let says = (!table.says.is_empty()).then(|| Element::of("p", table.says.as_str()).with("class", "says"));
+    Element::new("div")
+        .with("class", "table")
+        .add(Element::of("h3", table.title.as_str()))
+        .all(says)
+        .add(Element::new("div").with("class", "scroll").with("tabindex", 0).add(drawn))
+}
+
+fn cell(content: &str) -> Element {
+    let is_number = content.starts_with(|first: char| first.is_ascii_digit()) && content.len() < 40;
+    let class = match content {
+        "–" => "number",
+        "better" | "agrees" | "denied" => "good",
+        "worse" | "differs" | "leak" | "breach" => "bad",
+        _ if is_number => "number",
+        _ if content.chars().count() > 24 => "long",
+        _ => return Element::of("td", content),
+    };
+    Element::of("td", content).with("class", class)
+}

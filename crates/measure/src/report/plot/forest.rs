@@ -1,0 +1,140 @@
+//! The forest plot: ratios with their intervals, on a scale where twice and half are equally far from equal.
+
+use crate::plan::{AGAIN, Axis};
+use crate::report::findings::{Findings, Standing};
+use crate::report::number::{figure, interval};
+use crate::stats::{Estimate, MARGIN};
+
+use super::{Drawing, Figure, Logarithmic, label, line, rect, share, text};
+use crate::report::markup::Element;
+
+/// One ratio.
+pub(in crate::report) struct Strip {
+    pub(in crate::report) label: String,
+    /// Above 1 is worse.
+    pub(in crate::report) cost: Estimate,
+    pub(in crate::report) standing: Standing,
+}
+
+const ROW: f64 = 19.0;
+
+const HEADING: f64 = 26.0;
+
+/// Where the scale begins and ends; names stand before it, figures behind.
+const FROM: f64 = 0.30;
+const TO: f64 = 0.66;
+
+/// What walls cost against bare, quantity by quantity; None when nothing was compared.
+pub(in crate::report) fn ratios(findings: &Findings) -> Option<Figure> {
+    let rows = findings.rows.iter().filter(|row| row.axis == Axis::Performance && row.decides);
+    let groups = rows.map(|row| {
+        let strips = row.cells.iter().filter(|cell| cell.platform != AGAIN).filter_map(|cell| {
+            let against = cell.against_bare?;
+            let cost = row.cost(against.ratio);
+            Some(Strip { label: cell.platform.clone(), cost, standing: against.standing })
+        });
+        (format!("{} · {}", row.task, row.quantity), Vec::from_iter(strips))
+    });
+    let groups = Vec::from_iter(groups.filter(|(_, strips)| !strips.is_empty()));
+    let strips = groups.iter().flat_map(|(_, strips)| strips);
+    let outside = strips.clone().filter(|strip| strip.standing == Standing::Worse).count();
+    let says = format!(
+        "Each mark is a platform's cost as a multiple of bare's, its line the 95 % interval: right of the band is worse \
+         than bare, left of it better, within it (±{:.0} %) equal. {outside} of {} are worse.",
+        MARGIN * 100.0,
+        strips.count()
+    );
+    forest("ratios", "What a wall costs, as a multiple of bare", says, &groups)
+}
+
+/// Draws groups of ratios; None when there are none.
+pub(in crate::report) fn forest(
+    name: &str,
+    title: &str,
+    says: String,
+    groups: &[(String, Vec<Strip>)],
+) -> Option<Figure> {
+    let costs = Vec::from_iter(groups.iter().flat_map(|(_, strips)| strips).map(|strip| strip.cost));
+    let least = costs.iter().map(|cost| cost.low).fold(0.8, f64::min);
+    let most = costs.iter().map(|cost| cost.high).fold(1.25, f64::max);
+    let scale = Logarithmic::new(least / 1.05, most * 1.05);
+    let height =
+        2.0 * 20.0 + groups.iter().map(|(_, strips)| HEADING + ROW * strips.len() as f64).sum::<f64>();
+    let mut parts = ground(scale, height);
+    let mut y = 20.0;
+    for (heading, strips) in groups {
+        parts.push(label("heading", 0.0, y + 18.0, heading, 48));
+        y += HEADING;
+        for strip in strips {
+            parts.extend(draw(strip, scale, y));
+            y += ROW;
+        }
+    }
+    (!costs.is_empty()).then(|| Figure::of_one(name, title, says, Drawing { height, parts }))
+}
+
+fn x(scale: Logarithmic, value: f64) -> f64 {
+    FROM + scale.place(value) * (TO - FROM)
+}
+
+/// The band, the line at 1, and the scale above and below.
+fn ground(scale: Logarithmic, height: f64) -> Vec<Element> {
+    let (low, high) = (x(scale, 1.0 / (1.0 + MARGIN)), x(scale, 1.0 + MARGIN));
+    let mut parts = vec![rect("band", low, 20.0, high - low, height - 40.0)];
+    for tick in scale.ticks() {
+        let place = x(scale, tick);
+        let class = if tick == 1.0 { "one" } else { "grid" };
+        parts.push(line(class, (place, 20.0), (place, height - 20.0)));
+        for y in [14.0, height - 6.0] {
+            parts.push(text("small middle", place, y, format!("{}×", plain(tick))));
+        }
+    }
+    parts
+}
+
+/// `0.5`, `10`: a tick is a round number.
+fn plain(tick: f64) -> String {
+    let rounded = format!("{tick:.3}");
+    rounded.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The shape tells the verdict, too, for those who see no colours.
+fn draw(strip: &Strip, scale: Logarithmic, top: f64) -> Vec<Element> {
+    let middle = top + ROW / 2.0;
+    let class = match strip.standing {
+        Standing::Better => "better",
+        Standing::Equal => "equal",
+        Standing::Worse => "worse",
+        Standing::NotDecided => "open",
+    };
+    let place = x(scale, strip.cost.estimate);
+    let whole = format!("{}: {}, {}", strip.label, interval(&strip.cost), strip.standing.word());
+    let interval_line = line(class, (x(scale, strip.cost.low), middle), (x(scale, strip.cost.high), middle));
+    let mark = match strip.standing {
+        Standing::Equal | Standing::NotDecided => {
+            Element::new("circle").with("cx", share(place)).with("cy", middle).with("r", 4.2)
+        }
+        Standing::Better | Standing::Worse => {
+            let points = if strip.standing == Standing::Worse { "-4,-5 5,0 -4,5" } else { "4,-5 -5,0 4,5" };
+            let triangle =
+                Element::new("polygon").with("points", points).with("class", format!("mark {class}"));
+            Element::new("svg")
+                .with("x", share(place))
+                .with("y", middle)
+                .with("overflow", "visible")
+                .add(triangle)
+        }
+    };
+    let mark = mark.with("class", format!("mark {class}")).add(Element::of("title", whole));
+    vec![
+        label("label", 0.02, middle + 4.0, &strip.label, 14),
+        interval_line,
+        mark,
+        text("figure end", 1.0, middle + 4.0, figures(&strip.cost)),
+    ]
+}
+
+fn figures(cost: &Estimate) -> String {
+    let [middle, low, high] = [cost.estimate, cost.low, cost.high].map(figure);
+    format!("{middle}× [{low}, {high}]")
+}

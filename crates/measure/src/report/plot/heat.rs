@@ -1,0 +1,90 @@
+//! The heat map: what each victim keeps beside each antagonist.
+
+use crate::report::findings::{Interference, Meeting, Neighbour};
+use crate::report::markup::Element;
+use crate::report::number::figure;
+use crate::report::words::limits_in_words;
+
+use super::{Drawing, Figure, Panel, label, rect, slanted, text};
+
+const ROW: f64 = 27.0;
+
+/// Where cells begin.
+const LEFT: f64 = 0.27;
+const TOP: f64 = 84.0;
+
+/// One map for each platform.
+pub(in crate::report) fn heat(interference: &Interference) -> Figure {
+    let limits = limits_in_words(interference.limits);
+    let panels = interference.platforms.iter().map(|neighbour| Panel {
+        caption: neighbour.platform.clone(),
+        drawing: draw(interference, neighbour),
+    });
+    Figure {
+        name: format!("neighbours-{}", limits.replace(' ', "-")),
+        title: format!("Victims beside antagonists, {limits}"),
+        says: says(interference),
+        panels: panels.collect(),
+    }
+}
+
+fn says(interference: &Interference) -> String {
+    let how = "A row is a victim, a column the antagonist beside it: 1 is untouched, the redder the more was taken, a \
+               dagger means that the victim died, a dash that there is no number.";
+    let worst =
+        interference.platforms.iter().filter_map(|neighbour| Some((neighbour, neighbour.least.as_ref()?)));
+    let worst = worst.min_by(|one, other| one.1.1.total_cmp(&other.1.1));
+    worst.map_or_else(
+        || how.to_owned(),
+        |(neighbour, (pair, least))| {
+            format!("{how} The worst is {pair} on {}, which keeps {}.", neighbour.platform, figure(*least))
+        },
+    )
+}
+
+fn draw(interference: &Interference, neighbour: &Neighbour) -> Drawing {
+    // Room on the right for the slanted heading of the last column.
+    let width = (0.88 - LEFT) / interference.antagonists.len().max(1) as f64;
+    let mut parts = Vec::new();
+    for (column, antagonist) in interference.antagonists.iter().enumerate() {
+        parts.push(slanted(LEFT + (column as f64 + 0.4) * width, TOP - 8.0, antagonist));
+    }
+    for (row, victim) in interference.victims.iter().enumerate() {
+        let y = TOP + row as f64 * ROW;
+        parts.push(label("label end", LEFT - 0.02, y + 18.0, victim, 14));
+        for (column, antagonist) in interference.antagonists.iter().enumerate() {
+            let meeting = neighbour.meeting(victim, antagonist);
+            parts.extend(cell(meeting, LEFT + column as f64 * width, y, width));
+        }
+    }
+    Drawing { height: TOP + ROW * interference.victims.len() as f64 + 6.0, parts }
+}
+
+fn cell(meeting: Option<&Meeting>, x: f64, y: f64, width: f64) -> Vec<Element> {
+    let Some(meeting) = meeting else { return Vec::new() };
+    let score = meeting.score.map(|score| score.estimate);
+    let (class, letters) = match score {
+        Some(score) if meeting.deaths > 0 => ("loss", format!("{}†", short(score))),
+        Some(score) => ("loss", short(score)),
+        None if meeting.deaths > 0 => ("dead", "†".to_owned()),
+        None => ("unknown", "–".to_owned()),
+    };
+    let lost = score.map_or(1.0, |score| (1.0 - score).clamp(0.0, 1.0));
+    let mut whole = format!("{} beside {}: ", meeting.victim, meeting.antagonist);
+    whole += &score.map_or_else(|| "no number".to_owned(), figure);
+    for failure in &meeting.failures {
+        whole += &format!("; failed {}×: {}", failure.count, failure.reason);
+    }
+    let gap = 0.004;
+    let ground = rect("cell", x + gap, y + 1.5, width - 2.0 * gap, ROW - 3.0);
+    let colour = rect(class, x + gap, y + 1.5, width - 2.0 * gap, ROW - 3.0)
+        .with("fill-opacity", if class == "loss" { format!("{:.2}", lost * 0.85) } else { "1".to_owned() })
+        .add(Element::of("title", whole));
+    let class = if class == "dead" { "small middle ondark" } else { "small middle" };
+    vec![ground, colour, text(class, x + width / 2.0, y + 18.0, letters)]
+}
+
+/// Two digits are enough for a cell.
+fn short(score: f64) -> String {
+    format!("{score:.2}")
+}

@@ -1,0 +1,78 @@
+//! What stands where in the report of one run.
+
+use crate::plan::Axis;
+
+use super::document::{Document, Section, Table};
+use super::findings::Findings;
+use super::{plot, tables, words};
+
+pub(super) fn document(findings: &Findings) -> Document {
+    Document {
+        title: "How strong is the wall, and what does it cost?".to_owned(),
+        opening: words::opening(findings),
+        glance: Some(words::glance(findings)).filter(|table| !table.rows.is_empty()),
+        sections: vec![
+            isolation(findings),
+            noninterference(findings),
+            performance(findings),
+            literature(findings),
+            where_and_what(findings),
+            raw(findings),
+        ],
+    }
+}
+
+fn isolation(findings: &Findings) -> Section {
+    let says = "How much of the host's kernel runs for the sandbox. The footprint says how much distinct code that is, \
+                the frequency how often it is entered; they are different things, and no number joins them.";
+    let mut section = Section::new("isolation", "Isolation", says);
+    section.words = words::isolation(findings);
+    section.figures = findings.footprints.iter().filter_map(plot::stacks).collect();
+    section.tables = findings.footprints.iter().map(tables::footprints).collect();
+    section
+}
+
+fn noninterference(findings: &Findings) -> Section {
+    let says = "What one sandbox can do to another. In time: what a victim keeps of its rate and of its slowest answers \
+                beside an antagonist. In space: what attempts from inside reach of the host, as a witness there sees it.";
+    let mut section = Section::new("noninterference", "Noninterference", says);
+    section.words = words::noninterference(findings);
+    section.figures = findings.interference.iter().map(plot::heat).chain(plot::matrix(findings)).collect();
+    section
+}
+
+fn performance(findings: &Findings) -> Section {
+    let says = "What the wall costs, each block of runs compared with the bare process of the same block.";
+    let mut section = Section::new("performance", "Performance", says);
+    section.words = words::performance(findings);
+    section.figures = [plot::ecdf(findings), plot::ratios(findings)].into_iter().flatten().collect();
+    section
+}
+
+fn literature(findings: &Findings) -> Section {
+    let says =
+        "Published findings on other machines and other versions; where they differ, neither need be wrong.";
+    let mut section = Section::new("literature", "Beside the literature", says);
+    section.tables = vec![tables::literature(findings)];
+    section
+}
+
+fn where_and_what(findings: &Findings) -> Section {
+    let says = "Figures hold for these programs on this machine.";
+    let mut section = Section::new("machine", "What was measured, and where", says);
+    section.tables =
+        vec![tables::platforms(findings), tables::environment(findings), tables::tasks(findings)];
+    section
+}
+
+fn raw(findings: &Findings) -> Section {
+    let says = "Every platform ran once in each block, in random order. Intervals are of 95 %, by bootstrap over the \
+                blocks. A platform is equal to bare when the whole interval of its ratio lies within 5 %, better or \
+                worse when it lies beyond, else the matter is not decided. A run that failed is never a number.";
+    let mut section = Section::new("raw", "Raw tables", says);
+    let axes = [Axis::Isolation, Axis::Noninterference, Axis::Performance];
+    let pairs = findings.interference.iter().map(tables::meetings);
+    let raw: Vec<Table> = axes.iter().map(|axis| tables::raw(findings, *axis)).collect();
+    section.tables = pairs.chain([tables::probes(findings)]).chain(raw).collect();
+    section
+}

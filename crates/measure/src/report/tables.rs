@@ -1,0 +1,214 @@
+//! The tables behind the words and the plots.
+
+use crate::plan::{Axis, Better};
+use crate::record::{Level, Reach};
+
+use super::document::Table;
+use super::findings::{Accord, Cell, Findings, Footprints, Interference, Reason, Row};
+use super::number::{count, figure, interval};
+use super::words::{limits_in_words, none, things};
+
+/// Every figure of one axis.
+pub(super) fn raw(findings: &Findings, axis: Axis) -> Table {
+    let title = match axis {
+        Axis::Isolation => "Isolation, every figure",
+        Axis::Noninterference => "Noninterference, every figure",
+        Axis::Performance => "Performance, every figure",
+    };
+    let head = [
+        "task · quantity",
+        "platform",
+        "median [95 %]",
+        "least",
+        "ratio to bare [95 %]",
+        "verdict",
+        "runs",
+        "remarks",
+    ];
+    let rows = findings.rows.iter().filter(|row| row.axis == axis);
+    let rows = rows.flat_map(|row| row.cells.iter().map(|cell| figures(row, cell)));
+    Table::new(title, "Medians over the blocks; ratios within blocks.", &head).with(rows.collect::<Vec<_>>())
+}
+
+fn figures(row: &Row, cell: &Cell) -> Vec<String> {
+    let better = match row.better {
+        Better::Less => "less is better",
+        Better::More => "more is better",
+    };
+    let unit = if row.unit.is_empty() { String::new() } else { format!("{}, ", row.unit) };
+    vec![
+        format!("{} · {} ({unit}{better})", row.task, row.quantity),
+        cell.platform.clone(),
+        cell.median.map_or_else(none, |median| interval(&median)),
+        cell.least.map_or_else(none, figure),
+        cell.against_bare.map_or_else(none, |against| interval(&against.ratio)),
+        cell.against_bare.map_or_else(none, |against| against.standing.word().to_owned()),
+        cell.measured.to_string(),
+        remarks(row, cell),
+    ]
+}
+
+fn remarks(row: &Row, cell: &Cell) -> String {
+    let mut remarks = Vec::new();
+    if cell.disturbed > 0 {
+        remarks.push(format!("{} in disturbed blocks", cell.disturbed));
+    }
+    if cell.against_bare.is_some_and(|against| against.pairs < cell.measured) {
+        let pairs = cell.against_bare.map_or(0, |against| against.pairs);
+        remarks.push(format!("compared in {pairs} blocks"));
+    }
+    if row.in_doubt {
+        remarks.push("in doubt, since bare differs from itself".to_owned());
+    }
+    remarks.extend(cell.failures.iter().map(told));
+    remarks.join("; ")
+}
+
+fn told(Reason { reason, count }: &Reason) -> String {
+    format!("failed {count}×: {reason}")
+}
+
+/// Every pair of a victim and an antagonist.
+pub(super) fn meetings(interference: &Interference) -> Table {
+    let title = format!("Pairs, {}", limits_in_words(interference.limits));
+    let says = "T: rate beside the antagonist, divided by the rate alone. Q: p99 alone, divided by p99 beside it. Both \
+                as they were measured; the score sqrt(T·Q) takes each at most as 1.";
+    let head = ["victim", "antagonist", "platform", "T [95 %]", "Q [95 %]", "score", "fair share", "remarks"];
+    let platforms = interference.platforms.iter();
+    let rows = platforms.flat_map(|neighbour| {
+        neighbour.meetings.iter().map(|meeting| {
+            vec![
+                meeting.victim.clone(),
+                meeting.antagonist.clone(),
+                neighbour.platform.clone(),
+                meeting.rate_kept.map_or_else(none, |kept| interval(&kept)),
+                meeting.tail_kept.map_or_else(none, |kept| interval(&kept)),
+                meeting.score.map_or_else(none, |score| figure(score.estimate)),
+                meeting.floor.map_or_else(none, figure),
+                Vec::from_iter(meeting.failures.iter().map(told)).join("; "),
+            ]
+        })
+    });
+    Table::new(&title, says, &head).with(rows.collect::<Vec<_>>())
+}
+
+/// Every probe with what its witness saw.
+pub(super) fn probes(findings: &Findings) -> Table {
+    let head = ["probe", "platform", "verdict", "what the witness saw", "runs"];
+    let attempts = findings.probes.attempts.iter();
+    let rows = attempts.flat_map(|(probe, platforms)| {
+        findings.names().filter_map(|name| {
+            let attempt = platforms.get(name)?;
+            let runs = match attempt.less {
+                0 => attempt.runs.to_string(),
+                less => format!("{}, in {less} it reached less", attempt.runs),
+            };
+            let verdict = reach(attempt.reach).to_owned();
+            Some(vec![probe.clone(), name.to_owned(), verdict, attempt.evidence.clone(), runs])
+        })
+    });
+    Table::new("Probes", "The furthest that each attempt reached.", &head).with(rows.collect::<Vec<_>>())
+}
+
+/// What a verdict is called.
+pub(super) fn reach(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Denied => "denied",
+        Reach::Virtual => "virtual",
+        Reach::Leak => "leak",
+        Reach::Breach => "breach",
+        Reach::Moot => "moot",
+    }
+}
+
+/// One part's footprints.
+pub(super) fn footprints(footprints: &Footprints) -> Table {
+    let how = match footprints.level {
+        Level::Functions => "functions, by the function tracer",
+        Level::Tracepoints => "system calls, by tracepoints",
+        Level::Calls => "system calls, by ptrace",
+    };
+    let title = format!("{}: {how}", footprints.part);
+    let says = "Footprint: what was entered in any run. Frequency: how often all of it together, mean of the runs. \
+                Shared, added and avoided: against bare.";
+    let things = things(footprints.level);
+    let head = [
+        "platform",
+        things,
+        "KiB",
+        "frequency",
+        "shared",
+        "added",
+        "avoided",
+        "in every run",
+        "runs",
+        "events lost",
+    ];
+    let rows = footprints.platforms.iter().map(|entered| {
+        let overlap = entered.against_bare.as_ref();
+        vec![
+            entered.platform.clone(),
+            count(entered.names as f64),
+            entered.kib.map_or_else(none, figure),
+            count(entered.calls),
+            overlap.map_or_else(none, |overlap| count(overlap.shared as f64)),
+            overlap.map_or_else(none, |overlap| count(overlap.added.len() as f64)),
+            overlap.map_or_else(none, |overlap| count(overlap.avoided.len() as f64)),
+            format!("{:.1} %", entered.agreement() * 100.0),
+            entered.runs.to_string(),
+            count(entered.lost as f64),
+        ]
+    });
+    Table::new(&title, says, &head).with(rows.collect::<Vec<_>>())
+}
+
+/// Published claims.
+pub(super) fn literature(findings: &Findings) -> Table {
+    let rows = findings.literature.iter().map(|claim| {
+        let accord = match claim.accord {
+            Accord::Agrees => "agrees",
+            Accord::Differs => "differs",
+            Accord::Open => "open",
+        };
+        vec![
+            claim.claim.to_owned(),
+            claim.platform.clone(),
+            claim.here.clone(),
+            accord.to_owned(),
+            claim.source.to_owned(),
+        ]
+    });
+    let head = ["claim", "here", "found", "accord", "source"];
+    Table::new("Claims", "", &head).with(rows.collect::<Vec<_>>())
+}
+
+/// What was measured.
+pub(super) fn platforms(findings: &Findings) -> Table {
+    let rows = findings.platforms.iter().map(|platform| {
+        let differences = platform.differences.join(" ");
+        vec![platform.name.clone(), platform.version.clone(), platform.sha256.clone(), differences]
+    });
+    Table::new("Platforms", "", &["platform", "version", "SHA-256", "not like the others in"])
+        .with(rows.collect::<Vec<_>>())
+}
+
+/// Where it was measured.
+pub(super) fn environment(findings: &Findings) -> Table {
+    let rows = findings.environment.iter().map(|(name, value)| vec![name.clone(), value.clone()]);
+    let disturbances = findings
+        .disturbances
+        .iter()
+        .map(|reason| vec![format!("disturbed {}×", reason.count), reason.reason.clone()]);
+    Table::new("Machine", "", &["fact", "value"]).with(rows.chain(disturbances).collect::<Vec<_>>())
+}
+
+/// What each task does.
+pub(super) fn tasks(findings: &Findings) -> Table {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for row in &findings.rows {
+        if rows.last().is_none_or(|last| last[0] != row.task) {
+            rows.push(vec![row.task.clone(), row.says.clone(), row.blocks.to_string()]);
+        }
+    }
+    Table::new("Tasks", "", &["task", "what is done", "blocks"]).with(rows)
+}
