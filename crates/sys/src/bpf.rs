@@ -15,6 +15,7 @@ use crate::{Call, Error, Result};
 const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
 const PROG_DETACH: libc::c_int = 9;
+const PROG_GET_NEXT_ID: libc::c_int = 11;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
@@ -249,6 +250,26 @@ pub fn attached_device_programs(cgroup: impl AsFd) -> Result<Vec<u32>> {
     unsafe { bpf_mut(PROG_QUERY, &mut attributes) }.map(drop).call(|| "bpf(PROG_QUERY)")?;
     let count = (attributes.count as usize).min(PROGRAMS_MAX);
     Ok(ids[..count].to_vec())
+}
+
+/// Lists the ids of the programs that are loaded on the machine, by whomever; at most 4096.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN.
+pub fn loaded_programs() -> Result<Vec<u32>> {
+    const MOST: usize = 4096;
+    let mut ids = Vec::new();
+    while ids.len() < MOST {
+        // The id behind which to look, then the kernel's answer.
+        let mut attributes = [ids.last().copied().unwrap_or(0), 0, 0];
+        // SAFETY: the attributes are numbers only; the kernel writes the second one.
+        match unsafe { bpf_mut(PROG_GET_NEXT_ID, &mut attributes) } {
+            Ok(_) => ids.push(attributes[1]),
+            Err(Errno::NOENT) => break,
+            Err(errno) => return Err(errno).call(|| "bpf(PROG_GET_NEXT_ID)"),
+        }
+    }
+    Ok(ids)
 }
 
 /// Opens a loaded program by its id.

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`bpf`] | bpf(2) for device programs of cgroup v2 |
 //! | [`path`] | openat2(2) with the resolution rules that keep a lookup inside a root |
+//! | [`handle`] | name_to_handle_at(2), open_by_handle_at(2) |
+//! | [`keyring`] | add_key(2), keyctl(2) for the user keyring |
 //! | [`memory`] | mmap(2), munmap(2) of anonymous memory |
 //! | [`mount`] | the descriptor-based mount interface and mount_setattr(2), for which mount(2) stands in |
 //! | [`mountinfo`] | none: the table of mounts |
@@ -21,14 +23,18 @@
 //! | [`message`] | unix sockets that carry descriptors |
 //! | [`net`] | the loopback interface |
 //! | [`netlink`] | rtnetlink(7): network devices and their addresses |
+//! | [`shared_memory`] | shmget(2), shmat(2), shmctl(2) |
 //! | [`shield`] | execveat(2) of the program itself, before the C library starts |
 //! | [`signal`] | signalfd(2), masks |
 //! | [`trace`] | ptrace(2), for tests that make calls fail |
+//! | [`watch`] | syslog(2), perf_event_open(2) |
 #![expect(unsafe_code, reason = "this crate is where unsafe system calls get their safe, typed form")]
 
 pub mod bpf;
 pub mod credentials;
 mod error;
+pub mod handle;
+pub mod keyring;
 pub mod memory;
 pub mod message;
 pub mod mount;
@@ -43,9 +49,11 @@ pub mod program;
 mod remount;
 pub mod schedule;
 pub mod seccomp;
+pub mod shared_memory;
 pub mod shield;
 pub mod signal;
 mod syscall;
 pub mod trace;
+pub mod watch;
 
 pub use error::{Call, Error, Result};

@@ -12,12 +12,22 @@ use crate::signal;
 ///
 /// What the function prints must be flushed by itself: nobody does that at the end.
 #[macro_export]
-macro_rules! program {
+macro_rules! entry {
     ($run:path) => {
         #[unsafe(no_mangle)]
         extern "C" fn main() -> i32 {
             $crate::program::begin($run)
         }
+    };
+}
+
+/// Does what [`entry!`](crate::entry) does, for a program that never looks at its stack.
+///
+/// What else of the unwinder a program links would bring the function that this replaces along: then it cannot be linked.
+#[macro_export]
+macro_rules! program {
+    ($run:path) => {
+        $crate::entry!($run);
 
         // Where there are no tables for unwinding there is no trace of the stack to print. Said where the optimiser sees
         // it, it drops what the standard library brings to print one, which is a twentieth of the program.

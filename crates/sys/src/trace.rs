@@ -89,6 +89,18 @@ pub fn release(pid: i32) -> Result<()> {
         .call(|| format!("ptrace(DETACH, {pid})"))
 }
 
+/// Reads a word of the memory of a process that is followed and stopped.
+///
+/// # Errors
+/// EIO when nothing is at `address`, ESRCH when it has ended.
+pub fn peek(pid: i32, address: usize) -> Result<[u8; size_of::<usize>()]> {
+    let mut word = 0_usize;
+    // SAFETY: the call itself, other than the C library's function, writes the word into the live variable.
+    check(unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_PEEKDATA, pid, address, &raw mut word) })
+        .call(|| format!("ptrace(PEEKDATA, {pid}, {address:#x})"))?;
+    Ok(word.to_ne_bytes())
+}
+
 /// Lets the call at which [`Event::Entry`] found a process fail without being made.
 ///
 /// # Errors

@@ -1,8 +1,8 @@
 //! What is done inside a sandbox to measure it: the program `bulkload`.
 //!
 //! One static file, the same on every platform. It prints one line of JSON and ends with 0, or says on standard error why
-//! not and ends with 1. [`work`] does a task and tells how fast; [`hog`] takes what it can get, within bounds; [`ready`]
-//! is there to be started. Everything is done by processes: the program never has a second thread.
+//! not and ends with 1. [`work`] does a task and tells how fast; [`hog`] takes what it can get, within bounds; [`probe`]
+//! tries a wall; [`ready`] is there to be started. Everything is done by processes: the program never has a second thread.
 
 use std::io::Write as _;
 
@@ -16,6 +16,7 @@ mod hog;
 mod latency;
 mod options;
 mod pace;
+mod probe;
 mod random;
 mod ready;
 mod scratch;
@@ -41,6 +42,7 @@ fn answer() -> Result<()> {
         Invocation::Help => print(options::help().trim_end()),
         Invocation::Work(order) => print_json(&work::run(&order)?),
         Invocation::Hog(order) => print_json(&hog::run(&order)?),
+        Invocation::Probe(order) => print_json(&probe::run(&order)?),
     }
 }
 

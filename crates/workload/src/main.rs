@@ -1,4 +1,4 @@
 //! The program `bulkload`.
 #![no_main]
 
-bulkhead_sys::program!(bulkhead_workload::run);
+bulkhead_sys::entry!(bulkhead_workload::run);

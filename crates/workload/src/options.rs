@@ -8,7 +8,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use crate::error::{Error, Result};
-use crate::{hog, work};
+use crate::{hog, probe, work};
 
 /// What was asked for.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) enum Invocation {
     Work(work::Order),
     /// Take what can be had.
     Hog(hog::Order),
+    /// Try a wall.
+    Probe(probe::Order),
 }
 
 /// How long anything may take, seconds.
@@ -55,6 +57,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Arg::Value(verb)) => match verb.to_str() {
             Some("work") => work_order(&mut parser),
             Some("hog") => hog_order(&mut parser),
+            Some("probe") => probe_order(&mut parser),
             Some("ready") => end(&mut parser, Invocation::Ready),
             Some("nothing") => end(&mut parser, Invocation::Nothing),
             _ => Err(Error::Usage(format!("there is no verb {}", verb.display()))),
@@ -82,6 +85,15 @@ bulkload hog KIND [--seconds S] [--tasks N] [--mib M] [--directory D]
     );
     for hog::Kind { name, says, .. } in hog::KINDS {
         let _ = writeln!(text, "    {name:18} {says}");
+    }
+    text.push_str(
+        "\
+bulkload probe NAME ARGUMENT…
+  attempts something on what is outside, once
+",
+    );
+    for probe::Kind { name, takes, says, .. } in probe::KINDS {
+        let _ = writeln!(text, "    {name} {takes}\n        {says}");
     }
     text.push_str(
         "\
@@ -134,6 +146,17 @@ fn hog_order(parser: &mut Parser) -> Result<Invocation> {
         mib,
         directory: directory.unwrap_or_else(here),
     }))
+}
+
+fn probe_order(parser: &mut Parser) -> Result<Invocation> {
+    let mut words = Vec::from_iter(parser.raw_args()?);
+    if words.is_empty() {
+        return Err(Error::Usage("a name comes behind the verb".to_owned()));
+    }
+    let name = words.remove(0);
+    let kind = probe::KINDS.iter().find(|kind| name == kind.name);
+    let kind = kind.ok_or_else(|| Error::Usage(format!("there is no probe {}", name.display())))?;
+    Ok(Invocation::Probe(probe::Order { kind, words }))
 }
 
 /// The name and the options behind it.
@@ -220,6 +243,8 @@ mod tests {
             ("work fork --seconds 0", "--seconds 0: it must lie between 0.001 and 3600"),
             ("work fork --rate NaN", "--rate NaN: it must lie between 0.001 and 1000000"),
             ("hog fork --tasks 5000", "--tasks 5000: it must lie between 1 and 4096"),
+            ("probe", "a name comes behind the verb"),
+            ("probe deeper", "there is no probe deeper"),
             ("hog cpu --mib 5", "--mib: the hog cpu takes nothing of that"),
             ("hog disk --mib 1", "--mib 1: each of 2 tasks takes 1 at least"),
             ("ready steady", "unexpected argument \"steady\""),

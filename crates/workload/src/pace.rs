@@ -22,7 +22,7 @@ pub(crate) struct Paced {
     pub(crate) turns: u64,
     /// Turns of the open loop that never began.
     pub(crate) missed: u64,
-    /// From the start to the end of the last turn.
+    /// From the start to the end of the last turn, and of the open loop to the end of its time if that is later.
     pub(crate) took: Duration,
     /// Of each turn.
     pub(crate) latencies: Latencies,
@@ -54,7 +54,8 @@ pub(crate) fn open(limit: Duration, rate: f64, mut turn: impl FnMut() -> Result<
     let end = start + nanoseconds(limit);
     let intended = |number: u64| start + (number as f64 / rate * SECOND as f64) as u64;
     let mut turns = 0;
-    while turns < planned && now() < end {
+    // Once in any case, so that there is something to tell.
+    while turns < planned && (turns == 0 || now() < end) {
         sleep_until(intended(turns));
         turn()?;
         latencies.record(now().saturating_sub(intended(turns)));
@@ -62,7 +63,12 @@ pub(crate) fn open(limit: Duration, rate: f64, mut turn: impl FnMut() -> Result<
     }
     let last = now();
     (turns..planned).for_each(|number| latencies.record(last.saturating_sub(intended(number))));
-    Ok(Paced { turns, missed: planned - turns, took: Duration::from_nanos(last - start), latencies })
+    Ok(Paced {
+        turns,
+        missed: planned - turns,
+        took: limit.max(Duration::from_nanos(last - start)),
+        latencies,
+    })
 }
 
 /// The monotonic clock, nanoseconds.

@@ -64,8 +64,9 @@ impl Slot<'_> {
 
     /// This share now holds so much.
     pub(super) fn hold(self, amount: u64) {
-        self.own.store(amount, Ordering::Relaxed);
-        let all = self.numbers[COMMON..].iter().map(|number| number.load(Ordering::Relaxed)).sum();
+        // In one order for all: else each of two that do this at once may miss the other.
+        self.own.store(amount, Ordering::SeqCst);
+        let all = self.numbers[COMMON..].iter().map(|number| number.load(Ordering::SeqCst)).sum();
         self.numbers[2].fetch_max(all, Ordering::Relaxed);
     }
 }
