@@ -375,6 +375,7 @@ pub(crate) fn external_mounts(
     let mut found = Vec::new();
     for (index, (mount, place)) in plan.mounts.iter().zip(places).enumerate() {
         match &mount.source {
+            Source::Bind { path, link, .. } if link.content(path).is_some() => {}
             Source::Bind { path, idmap, .. } => {
                 let source = if idmap.is_some() { mapped.join(index.to_string()) } else { path.clone() };
                 found.push((place.clone(), source));

@@ -24,12 +24,15 @@ pub enum InvalidId {
     TooLong(usize),
     /// The text has a character outside the set.
     #[error(
-        "invalid container id format: {id:?} has an invalid character; a container ID has only letters, digits, '_', \
-         '+', '-' and '.'"
+        "invalid container id format: invalid character `{}` in the ID {id:?}; it has only letters, digits, '_', '+', \
+         '-' and '.'",
+        found.escape_debug()
     )]
     Character {
         /// What was given, with bytes that are no UTF-8 replaced.
         id: String,
+        /// The first that is not in the set.
+        found: char,
     },
     /// The text names the state root, its parent or a hidden file.
     #[error("invalid container id format: {0:?} begins with a dot")]
@@ -52,7 +55,10 @@ impl ContainerId {
     pub fn from_os(text: &OsStr) -> Result<Self, InvalidId> {
         match text.to_str() {
             Some(text) => Self::new(text),
-            None => Err(InvalidId::Character { id: text.to_string_lossy().into_owned() }),
+            None => Err(InvalidId::Character {
+                id: text.to_string_lossy().into_owned(),
+                found: char::REPLACEMENT_CHARACTER,
+            }),
         }
     }
 
@@ -66,13 +72,13 @@ impl FromStr for ContainerId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'+' | b'-' | b'.');
+        let allowed = |found: char| found.is_ascii_alphanumeric() || matches!(found, '_' | '+' | '-' | '.');
         if text.is_empty() {
             Err(InvalidId::Empty)
         } else if text.len() > LONGEST {
             Err(InvalidId::TooLong(text.len()))
-        } else if !text.bytes().all(allowed) {
-            Err(InvalidId::Character { id: text.to_owned() })
+        } else if let Some(found) = text.chars().find(|found| !allowed(*found)) {
+            Err(InvalidId::Character { id: text.to_owned(), found })
         } else if text.starts_with('.') {
             Err(InvalidId::Dot(text.to_owned()))
         } else {
@@ -142,7 +148,7 @@ mod tests {
         let error = "a\u{1b}[2J".parse::<ContainerId>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            r#"invalid container id format: "a\u{1b}[2J" has an invalid character; a container ID has only letters, digits, '_', '+', '-' and '.'"#
+            r#"invalid container id format: invalid character `\u{1b}` in the ID "a\u{1b}[2J"; it has only letters, digits, '_', '+', '-' and '.'"#
         );
     }
 }

@@ -55,7 +55,10 @@ pub(crate) fn perform(context: &Context<'_>, index: usize, mount: &Mount) -> Res
 
 fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
     match &mount.source {
-        Source::Bind { path, reach, .. } => {
+        Source::Bind { path, reach, link, .. } => {
+            if let Some(content) = link.content(path) {
+                return target::link(context.root, &mount.destination, &content).map(|()| None);
+            }
             let prepared = context.prepared.get(index).and_then(Option::as_ref);
             bind(context, mount, path, *reach, prepared.map(AsFd::as_fd)).map(|()| None)
         }

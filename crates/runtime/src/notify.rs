@@ -19,7 +19,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::error::{Doing, Result};
 use crate::plan::Plan;
 use crate::plan::mount_options;
-use crate::plan::mounts::{Mount, Source};
+use crate::plan::mounts::{Link, Mount, Source};
 use crate::state::{NOTIFY, NOTIFY_SOCKET, StateDir};
 use crate::watch::until_readable;
 
@@ -86,7 +86,12 @@ pub fn add_to(plan: &mut Plan, state_directory: &Path) {
     let attributes = mount_options::parse(&options).attributes;
     plan.mounts.push(Mount {
         destination: MOUNT_POINT.into(),
-        source: Source::Bind { path: state_directory.join(NOTIFY), reach: Reach::Mount, idmap: None },
+        source: Source::Bind {
+            path: state_directory.join(NOTIFY),
+            reach: Reach::Mount,
+            idmap: None,
+            link: Link::Followed,
+        },
         attributes,
         yielding: 0,
         recursive: mount_options::Change::default(),

@@ -378,7 +378,7 @@ fn set_mapped_mounts(plan: &Plan, dir: &StateDir) -> Result<()> {
     let tmpfs = Filesystem::open("tmpfs").and_then(|tmpfs| tmpfs.mount(0)).doing(doing)?;
     sys_mount::attach(&tmpfs, &make_place(dir, CRIU_MOUNTS)?).doing(doing)?;
     for (index, mount) in plan.mounts.iter().enumerate() {
-        if let Source::Bind { path, reach, idmap: Some(idmap) } = &mount.source {
+        if let Source::Bind { path, reach, idmap: Some(idmap), .. } = &mount.source {
             let tree = sources::open_mapped(path, *reach, idmap)?;
             let point = point_for(&tmpfs, Path::new(&format!("/{index}")), tree.as_fd())?;
             sys_mount::attach(&tree, &point).doing(doing)?;
@@ -418,7 +418,8 @@ fn furnish(plan: &Plan) -> Result<Vec<PathBuf>> {
     }
     let mut lasting = plan.mounts.iter().filter(|mount| !is_on_tmpfs(&mount.destination, plan));
     lasting.try_for_each(|mount| match &mount.source {
-        Source::Bind { path, reach, idmap } => {
+        Source::Bind { path, link, .. } if link.content(path).is_some() => Ok(()),
+        Source::Bind { path, reach, idmap, .. } => {
             let tree = match idmap {
                 Some(idmap) => sources::open_mapped(path, *reach, idmap)?,
                 None => mount::open_source(path, *reach)?,

@@ -7,7 +7,7 @@
 //! (mount_namespaces(7), "Restrictions on mount namespaces"). A tree from the parent's own namespace has no such locks.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bulkhead_sys::mount::{Reach, is_by_remount, set_attributes};
 use bulkhead_sys::namespace::{self, Kind};
@@ -20,7 +20,7 @@ use crate::clone::Child;
 use crate::error::{Doing, Error, Result};
 use crate::log::Log;
 use crate::plan::Plan;
-use crate::plan::mounts::{IdMap, Mount, Source};
+use crate::plan::mounts::{IdMap, Link, Mount, Source};
 use crate::{handshake, host, idmap, mount, overlay};
 
 /// Trees by the place that they are for.
@@ -138,7 +138,10 @@ fn located(error: Error, index: usize) -> Error {
 
 /// Opens the source of a mount, if it is one of the host's, and maps its ids where they are to be mapped.
 fn open(plan: &Plan, mount: &Mount) -> Result<Option<OwnedFd>> {
-    let Source::Bind { path, reach, idmap } = &mount.source else { return Ok(None) };
+    let Source::Bind { path, reach, idmap, link } = &mount.source else { return Ok(None) };
+    if link.content(path).is_some() {
+        return Ok(None);
+    }
     let tree = match idmap {
         None => open_early(path, *reach)?,
         // Only here can its ids be mapped.
@@ -149,6 +152,13 @@ fn open(plan: &Plan, mount: &Mount) -> Result<Option<OwnedFd>> {
         idmap.iter().try_for_each(|idmap| map(tree, idmap, path))?;
     }
     Ok(tree)
+}
+
+impl Link {
+    /// What a link says that is to be copied; `None` for what is to be mounted.
+    pub(crate) fn content(self, source: &Path) -> Option<PathBuf> {
+        if self == Self::Copied { std::fs::read_link(source).ok() } else { None }
+    }
 }
 
 fn open_root(plan: &Plan) -> Result<Option<OwnedFd>> {

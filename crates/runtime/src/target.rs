@@ -65,6 +65,22 @@ pub(crate) fn file(root: BorrowedFd<'_>, destination: &Path) -> Result<OwnedFd> 
     Err(too_many_links(&destination))
 }
 
+/// Makes `destination` inside `root` a link with this content, and directories where they are missing. One that is there
+/// already will do.
+///
+/// # Errors
+/// EEXIST for anything else that is there, and as [`directory`].
+pub(crate) fn link(root: BorrowedFd<'_>, destination: &Path, content: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else {
+        return Err(Error::Usage(format!("{} cannot be a link", destination.display())));
+    };
+    let directory = directory(root, parent)?;
+    match rustix::fs::symlinkat(content, &directory, Path::new(name)) {
+        Err(Errno::EXIST) if link_target(directory.as_fd(), name).as_deref() == Some(content) => Ok(()),
+        other => other.doing(|| format!("copy a link to {}", destination.display())),
+    }
+}
+
 /// Opens what `destination` is inside `root`, which must be there.
 ///
 /// # Errors

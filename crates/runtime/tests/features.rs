@@ -27,6 +27,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("async", "sync", "-sync"),
     ("atime", "noatime", "+relatime"),
     ("bind", "", "+/source"),
+    ("copy-symlink", "", "+/source"),
     ("dev", "nodev", "-nodev"),
     ("diratime", "nodiratime", "-nodiratime"),
     ("dirsync", "", "+dirsync"),
@@ -110,6 +111,9 @@ fn every_mount_option_does_what_its_name_says() {
         let destination = format!("/o/{word}");
         let map = json!([{ "containerID": 0, "hostID": 0, "size": 1000 }]);
         match word {
+            "copy-symlink" => {
+                json!([{ "destination": destination, "source": source, "options": ["bind", word] }])
+            }
             "bind" | "rbind" => json!([{ "destination": destination, "source": source, "options": [word] }]),
             "idmap" | "ridmap" => json!([{
                 "destination": destination, "source": source, "options": ["bind", word],

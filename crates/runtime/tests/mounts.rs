@@ -119,6 +119,28 @@ fn attributes_of_the_source_stay_only_where_no_option_is_given() {
 }
 
 #[test]
+fn a_link_is_copied_where_that_is_asked_for() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let (link, file) = (sandbox.directory().join("link"), sandbox.directory().join("file"));
+    symlink("/no/where", &link).unwrap();
+    fs::write(&file, "a file\n").unwrap();
+    let bundle = |name: &str| {
+        let bundle = sandbox.bundle(name).script("readlink /a/link; cat /a/file");
+        let bundle = bundle.mount("bind", &link, "/a/link", &["rbind", "ro", "copy-symlink"]);
+        bundle.mount("bind", &file, "/a/file", &["rbind", "copy-symlink"])
+    };
+    sandbox.run(&bundle("c")).output().succeeds().prints("/no/where\na file\n");
+    let maps = [(0, 100_000, 65536)];
+    let mapped = bundle("mapped").user_namespace(&maps, &maps).owned_by(100_000, 100_000);
+    sandbox.run(&mapped).output().succeeds().prints("/no/where\na file\n");
+    let other = bundle("other").file("a/link", "not a link");
+    sandbox.run(&other).output().exits_with(1).complains("copy a link to /a/link");
+    let tmpfs = bundle("tmpfs").mount("tmpfs", "tmpfs", "/t", &["copy-symlink"]);
+    sandbox.run(&tmpfs).output().exits_with(1).complains("copy-symlink is for bind mounts");
+}
+
+#[test]
 fn a_read_only_bind_mount_leaves_its_submounts_and_the_source_alone() {
     requires!(is_root(), "needs root");
     let sandbox = prepared(Sandbox::new(BULKRUN), SHARED_TREE);

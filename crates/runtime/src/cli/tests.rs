@@ -560,7 +560,7 @@ fn a_refusal_names_the_flag_and_what_is_wrong() {
         ("frobnicate --help", "No help topic for 'frobnicate'"),
         (
             "create ../x",
-            r#"invalid container id format: "../x" has an invalid character; a container ID has only letters, digits, '_', '+', '-' and '.'"#,
+            r#"invalid container id format: invalid character `/` in the ID "../x"; it has only letters, digits, '_', '+', '-' and '.'"#,
         ),
         (long.as_str(), "invalid container id format: 256 bytes are too long, at most 255 are allowed"),
     ];

@@ -23,6 +23,8 @@ pub struct Options {
     pub filesystem_flags: Vec<&'static str>,
     /// `tmpcopyup`: what the tmpfs hides is copied into it.
     pub copy_up: bool,
+    /// `copy-symlink`: a source that is a link is not followed, and made again.
+    pub copy_link: bool,
     /// `idmap` or `ridmap`.
     pub idmap: Option<Reach>,
     /// Everything else, for the file system: key and value.
@@ -120,6 +122,7 @@ fn apply(parsed: &mut Options, option: &str) {
         "rbind" => parsed.bind = Some(Reach::Tree),
         "remount" => parsed.remount = true,
         "tmpcopyup" => parsed.copy_up = true,
+        "copy-symlink" => parsed.copy_link = true,
         "idmap" => parsed.idmap = Some(Reach::Mount),
         "ridmap" => parsed.idmap = Some(Reach::Tree),
         _ => {
@@ -221,6 +224,7 @@ pub fn known() -> Vec<String> {
         "async",
         "atime",
         "bind",
+        "copy-symlink",
         "defaults",
         "dev",
         "diratime",

@@ -39,6 +39,8 @@ pub enum Source {
         reach: Reach,
         /// How its ids are mapped.
         idmap: Option<IdMap>,
+        /// What becomes of a link.
+        link: Link,
     },
     /// A file or directory of the container itself, as earlier mounts left it.
     Inside {
@@ -71,6 +73,15 @@ pub enum Source {
         /// Flags of its file system that are set or taken back.
         flags: Vec<&'static str>,
     },
+}
+
+/// What becomes of a source that is a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// What it leads to is mounted.
+    Followed,
+    /// There will be one like it, and no mount.
+    Copied,
 }
 
 /// The mapping of the ids of a mount.
@@ -201,6 +212,9 @@ fn one(
         }
     }
     let idmap = idmap(mount, &options, namespaces, pointer)?;
+    if options.copy_link && (options.remount || kind != "bind" && options.bind.is_none()) {
+        return Err(Error::invalid(format!("{pointer}/options"), "copy-symlink is for bind mounts"));
+    }
     let is_bound = kind == "bind" || options.bind.is_some();
     let (attributes, yielding) =
         if is_bound && !options.remount { options.bound() } else { (options.attributes, 0) };
@@ -221,7 +235,10 @@ fn one(
         let reach = options.bind.unwrap_or(Reach::Mount);
         match inside(root, &path) {
             Some(path) => Source::Inside { path, reach, idmap },
-            None => Source::Bind { path, reach, idmap },
+            None => {
+                let link = if options.copy_link { Link::Copied } else { Link::Followed };
+                Source::Bind { path, reach, idmap, link }
+            }
         }
     } else if idmap.is_some() {
         return Err(Error::invalid(format!("{pointer}/uidMappings"), "only a bind mount can map ids"));
@@ -440,7 +457,12 @@ mod tests {
     fn relative_sources_start_at_the_bundle_and_destinations_at_the_root() {
         let mount = planned(r#"{"destination":"a/../b","source":"data","options":["rbind","ro"]}"#).unwrap();
         assert_eq!(mount.destination, Path::new("/b"));
-        let source = Source::Bind { path: "/bundle/data".into(), reach: Reach::Tree, idmap: None };
+        let source = Source::Bind {
+            path: "/bundle/data".into(),
+            reach: Reach::Tree,
+            idmap: None,
+            link: Link::Followed,
+        };
         assert_eq!(mount.source, source);
     }
 
