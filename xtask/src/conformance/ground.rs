@@ -165,6 +165,13 @@ pub(super) fn inside(task: &Path) -> Result<ExitCode> {
         let text = serde_json::to_string(&case).unwrap_or_default();
         println!("{MARK}{text}");
     })?;
+    if run.place == Place::Host {
+        // On v1 what is frozen does not die, and this process's namespace would not end.
+        hierarchies(&mounts()?)
+            .iter()
+            .flat_map(|hierarchy| below(&hierarchy.place))
+            .for_each(|cgroup| thaw(&cgroup));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -240,8 +247,7 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        self.cgroups.iter().for_each(|cgroup| remove_cgroup(cgroup));
-        if let Err(error) = cache::remove(self.claim.path()) {
+        if let Err(error) = remove(&self.claim, &self.cgroups) {
             eprintln!("{error:#}");
         }
         self.sweeper.dismiss();
@@ -298,25 +304,40 @@ fn resemble(root: &Path, cgroup: &Path) -> Result<()> {
 /// Removes what a run left that was killed.
 fn remove_abandoned() -> Result<()> {
     for claim in claim::abandoned(&std::env::temp_dir(), PREFIX)? {
-        for hierarchy in hierarchies(&mounts()?) {
-            remove_cgroup(&hierarchy.place.join(claim.name()));
-        }
-        cache::remove(claim.path())?;
+        let places = hierarchies(&mounts()?).into_iter().map(|hierarchy| hierarchy.place);
+        let cgroups = Vec::from_iter(places.map(|place| place.join(claim.name())));
+        remove(&claim, &cgroups)?;
     }
     Ok(())
 }
 
+/// Removes cgroups with all that is in them, then their claim: while that is there the next run tries again.
+fn remove(claim: &Claim, cgroups: &[PathBuf]) -> Result<()> {
+    // What is frozen does not die on v1, and then it stays in the cgroups of the other hierarchies too.
+    cgroups.iter().for_each(|cgroup| thaw(cgroup));
+    cgroups.iter().for_each(|cgroup| remove_cgroup(cgroup));
+    let left = Vec::from_iter(cgroups.iter().filter(|cgroup| cgroup.is_dir()));
+    ensure!(left.is_empty(), "could not remove {left:?}: the next run tries again");
+    cache::remove(claim.path())
+}
+
+/// Thaws a v1 cgroup and all below it.
+fn thaw(cgroup: &Path) {
+    let _ = fs::write(cgroup.join("freezer.state"), "THAWED");
+    below(cgroup).for_each(|below| thaw(&below));
+}
+
+/// The cgroups right below one.
+fn below(cgroup: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = cgroup.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir())
+}
+
 /// Removes a cgroup and all below it, and kills what is in them. A process that is killed leaves a moment later.
 fn remove_cgroup(cgroup: &Path) {
-    if !cgroup.is_dir() {
-        return;
-    }
-    let below = cgroup.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
-    below.filter(|path| path.is_dir()).for_each(|path| remove_cgroup(&path));
-    // What is frozen does not die on v1.
-    let _ = fs::write(cgroup.join("freezer.state"), "THAWED");
+    below(cgroup).for_each(|path| remove_cgroup(&path));
     for _ in 0..PATIENCE {
-        if fs::remove_dir(cgroup).is_ok() {
+        if !cgroup.is_dir() || fs::remove_dir(cgroup).is_ok() {
             return;
         }
         let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
@@ -325,7 +346,6 @@ fn remove_cgroup(cgroup: &Path) {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    eprintln!("could not remove {}", cgroup.display());
 }
 
 fn mounts() -> Result<String> {

@@ -24,41 +24,69 @@ pub(super) const SUITE: Suite = Suite {
 
 /// What asks for runc itself.
 const EXCUSES: &[Excuse] = &[
-    Excuse {
-        test: "cpu_affinity: runc exec [CPU affinity, initial and final set from config.json]",
-        reason: BOOTSTRAP,
-    },
-    Excuse {
-        test: "cpu_affinity: runc exec [CPU affinity, initial and final set from process.json]",
-        reason: BOOTSTRAP,
-    },
-    Excuse {
-        test: "cpu_affinity: runc exec [CPU affinity, only initial set from process.json]",
-        reason: BOOTSTRAP,
-    },
-    Excuse { test: "debug: global --debug", reason: BOOTSTRAP },
-    Excuse { test: "debug: global --debug to --log", reason: BOOTSTRAP },
-    Excuse { test: "debug: global --debug to --log --log-format 'json'", reason: BOOTSTRAP },
-    Excuse { test: "debug: global --debug to --log --log-format 'text'", reason: BOOTSTRAP },
-    Excuse { test: "exec: runc --debug --log exec", reason: BOOTSTRAP },
-    Excuse { test: "exec: runc --debug exec", reason: BOOTSTRAP },
-    Excuse {
-        test: "host-mntns: runc run [host mount ns + hooks]",
-        reason: "a container without a mount namespace would mount in the host's and leave that there, as the test says \
+    Excuse::anywhere(
+        "cpu_affinity: runc exec [CPU affinity, initial and final set from config.json]",
+        BOOTSTRAP,
+    ),
+    Excuse::anywhere(
+        "cpu_affinity: runc exec [CPU affinity, initial and final set from process.json]",
+        BOOTSTRAP,
+    ),
+    Excuse::anywhere("cpu_affinity: runc exec [CPU affinity, only initial set from process.json]", BOOTSTRAP),
+    Excuse::anywhere("debug: global --debug", BOOTSTRAP),
+    Excuse::anywhere("debug: global --debug to --log", BOOTSTRAP),
+    Excuse::anywhere("debug: global --debug to --log --log-format 'json'", BOOTSTRAP),
+    Excuse::anywhere("debug: global --debug to --log --log-format 'text'", BOOTSTRAP),
+    Excuse::anywhere("exec: runc --debug --log exec", BOOTSTRAP),
+    Excuse::anywhere("exec: runc --debug exec", BOOTSTRAP),
+    Excuse::anywhere(
+        "host-mntns: runc run [host mount ns + hooks]",
+        "a container without a mount namespace would mount in the host's and leave that there, as the test says \
                  of runc; bulkrun makes no mount in the host's mount namespace (ARCHITECTURE.md, invariant 5).",
-    },
-    Excuse {
-        test: "run: runc run [/proc/self/exe clone]",
-        reason: "it looks in the debug log for the way in which runc protects its file; ours is another and has tests of \
+    ),
+    Excuse::anywhere(
+        "run: runc run [/proc/self/exe clone]",
+        "it looks in the debug log for the way in which runc protects its file; ours is another and has tests of \
                  its own.",
-    },
-    Excuse {
-        test: "seccomp: runc run [seccomp] (SECCOMP_FILTER_FLAG_*)",
-        reason: "its own table lacks SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which `features` lists because bulkrun \
+    ),
+    Excuse::anywhere(
+        "seccomp: runc run [seccomp] (SECCOMP_FILTER_FLAG_*)",
+        "its own table lacks SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which `features` lists because bulkrun \
                  takes it.",
-    },
-    Excuse { test: "version: runc version", reason: "it asks for runc's name and commit." },
+    ),
+    Excuse::anywhere("version: runc version", "it asks for runc's name and commit."),
+    Excuse::here(
+        "cgroups: runc run (hugetlb limits)",
+        "of the controllers only hugetlb is on cgroup v2 here, and nobody has handed it down to the cgroup that the test \
+         names.",
+    ),
+    Excuse::here(
+        "mounts_recursive: runc run [ check rbind,r*atime mounts]",
+        "it wants a comma after `rw,relatime`, and a tmpfs shows no more options here.",
+    ),
+    Excuse::anywhere("mounts_sshfs: runc run [bind mount {no,rel,strict}atime semantics]", SENTENCE),
+    Excuse::anywhere(
+        "mounts_sshfs: runc run [dev,exec,suid,atime bind mount of a nodev,nosuid,noexec,noatime fuse sshfs mount]",
+        SENTENCE,
+    ),
+    Excuse::anywhere("mounts_sshfs: runc run [explicit-rw bind mount of a ro fuse sshfs mount]", SENTENCE),
+    Excuse::here("rlimits: runc exec with RLIMIT_NOFILE(Bigger than system's hard value)", RAISING),
+    Excuse::here("rlimits: runc exec with RLIMIT_NOFILE(Smaller than system's hard value)", RAISING),
+    Excuse::here("rlimits: runc exec with RLIMIT_NOFILE(The same as system's hard value)", RAISING),
+    Excuse::here("rlimits: runc run with RLIMIT_NOFILE(Bigger than system's hard value)", RAISING),
+    Excuse::here("rlimits: runc run with RLIMIT_NOFILE(Smaller than system's hard value)", RAISING),
+    Excuse::here("rlimits: runc run with RLIMIT_NOFILE(The same as system's hard value)", RAISING),
+    Excuse::anywhere(
+        "spec: spec validator",
+        "it downloads the specification, and the machine has no way there.",
+    ),
 ];
+
+const SENTENCE: &str =
+    "all is as it wants, but a refusal is to begin with `runc run failed`: ours names another program.";
+
+const RAISING: &str =
+    "it raises a hard limit before it starts the runtime, and the machine's root has no CAP_SYS_RESOURCE.";
 
 const BOOTSTRAP: &str =
     "it looks in the debug log for steps of runc's bootstrap, which bulkrun does not have.";

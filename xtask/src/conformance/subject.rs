@@ -1,12 +1,13 @@
 //! The runtimes that are judged.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::peers::Peer;
-use crate::{peers, shipped};
+use crate::{invoke, peers, shipped, workspace};
 
 /// A runtime that is judged.
 #[derive(Clone, Debug)]
@@ -58,4 +59,14 @@ fn of(kind: Kind) -> Result<Subject> {
     let (Peer { name, program }, place) =
         peers::newest(kind.name()).with_context(|| format!("get {}", kind.name()))?;
     Ok(Subject { kind, name, program, libraries: Some(place) })
+}
+
+/// The commit of which ours is built, with a mark when there are changes that are not in it.
+pub(super) fn revision(kind: Kind) -> Result<Option<String>> {
+    if kind != Kind::Bulkrun {
+        return Ok(None);
+    }
+    let mut describe = Command::new("git");
+    describe.arg("-C").arg(workspace::root()?).args(["describe", "--always", "--dirty=+", "--exclude=*"]);
+    Ok(Some(invoke::text(&mut describe)?.trim().to_owned()))
 }

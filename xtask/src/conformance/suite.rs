@@ -26,17 +26,31 @@ pub(super) struct Suite {
     pub(super) run: fn(&Run, &mut dyn FnMut(Case)) -> Result<()>,
     /// Files and directories besides that of the suite that a guest needs.
     pub(super) tools: fn() -> Result<Vec<PathBuf>>,
-    /// Tests that ours may fail although runc passes them, and why.
+    /// Why ours fails what it fails.
     pub(super) excuses: &'static [Excuse],
 }
 
-/// A test that asks for something no other program could or should have.
+/// A test that asks for something that no other program could or should have, or that a machine does not give.
 #[derive(Debug)]
 pub(super) struct Excuse {
     /// Its whole name.
     pub(super) test: &'static str,
     /// A sentence for the page.
     pub(super) reason: &'static str,
+    /// Where it holds.
+    pub(super) places: &'static [Place],
+}
+
+impl Excuse {
+    /// One that holds on any machine.
+    pub(super) const fn anywhere(test: &'static str, reason: &'static str) -> Self {
+        Self { test, reason, places: &Place::ALL }
+    }
+
+    /// One that holds on this machine, and says nothing of guests.
+    pub(super) const fn here(test: &'static str, reason: &'static str) -> Self {
+        Self { test, reason, places: &[Place::Host] }
+    }
 }
 
 /// A suite that can be run.
@@ -71,6 +85,11 @@ pub(super) fn no_tools() -> Result<Vec<PathBuf>> {
 }
 
 impl Suite {
+    /// Why ours may fail a test there.
+    pub(super) fn excuse(&self, test: &str, place: Place) -> Option<&'static Excuse> {
+        self.excuses.iter().find(|excuse| excuse.test == test && excuse.places.contains(&place))
+    }
+
     /// Where in the cache it lies.
     pub(super) fn place(&self) -> PathBuf {
         Path::new("conformance").join(self.name)

@@ -10,12 +10,16 @@ use anyhow::{Context as _, Result};
 use super::super::case::{Case, Verdict};
 use super::super::subject::Kind;
 use super::super::suite::Run;
+use super::super::told;
 use super::super::wrapper;
 use super::{init, tests};
 use crate::invoke;
 
 /// After how many seconds a test is ended.
 const LIMIT: &str = "60";
+
+/// A module that the suite wants and Debian lacks.
+const LIBMOUNT: &str = include_str!("libmount.py");
 
 /// Prints the names of a file's tests, one a line.
 const LIST: &str = "\
@@ -44,6 +48,14 @@ for word; do
 done
 ";
 
+/// crun says here with what it was compiled, and the suite skips tests of what is missing.
+fn like_crun(program: &Path) -> String {
+    format!(
+        "if [ \"$1\" = --version ]; then '{}' --version && echo '+SYSTEMD +SECCOMP'; exit; fi\n",
+        program.display()
+    )
+}
+
 pub(super) fn run(run: &Run, tell: &mut dyn FnMut(Case)) -> Result<()> {
     let place = tests(&run.prepared.directory);
     let ground = Ground::make(run)?;
@@ -61,8 +73,7 @@ pub(super) fn run(run: &Run, tell: &mut dyn FnMut(Case)) -> Result<()> {
         for test in listed.lines() {
             let name = format!("{module}: {test}");
             if run.wants(&name) {
-                let output =
-                    ground.python(ONE, &place, &module).arg(test).output().context("start Python")?;
+                let output = told::by(ground.python(ONE, &place, &module).arg(test), &run.scratch)?;
                 tell(Case { name, verdict: verdict(&output, test) });
             }
         }
@@ -76,19 +87,27 @@ struct Ground {
     init: PathBuf,
     work: PathBuf,
     temporary: PathBuf,
+    modules: PathBuf,
 }
 
 impl Ground {
     fn make(run: &Run) -> Result<Self> {
+        let before = match run.kind {
+            Kind::Runc => LIKE_RUNC.to_owned(),
+            Kind::Bulkrun => like_crun(&run.program),
+            Kind::Crun => String::new(),
+        };
         let ground = Self {
-            runtime: wrapper::write(run, if run.kind == Kind::Runc { LIKE_RUNC } else { "" })?,
+            runtime: wrapper::write(run, &before)?,
             init: init(&run.prepared.directory),
             work: run.scratch.join("work"),
             temporary: run.scratch.join("tmp"),
+            modules: run.scratch.join("modules"),
         };
-        for directory in [&ground.work, &ground.temporary] {
+        for directory in [&ground.work, &ground.temporary, &ground.modules] {
             fs::create_dir(directory).with_context(|| format!("make {}", directory.display()))?;
         }
+        fs::write(ground.modules.join("libmount.py"), LIBMOUNT).context("write a module")?;
         let everybody = fs::Permissions::from_mode(0o1777);
         fs::set_permissions(&ground.temporary, everybody).context("open the directory of temporary files")?;
         Ok(ground)
@@ -98,6 +117,7 @@ impl Ground {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", LIMIT, "python3", "-c", script]).arg(place).arg(module);
         command.env("OCI_RUNTIME", &self.runtime).env("INIT", &self.init).env("TMPDIR", &self.temporary);
+        command.env("PYTHONPATH", &self.modules);
         // The cache is nobody's place to write to while it is used.
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         command.current_dir(&self.work).stdin(Stdio::null());

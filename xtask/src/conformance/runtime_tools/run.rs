@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::super::case::{Case, Verdict};
 use super::super::suite::Run;
+use super::super::told;
 use super::super::wrapper;
 use super::{home, programs};
 
@@ -30,7 +31,7 @@ pub(super) fn run(run: &Run, tell: &mut dyn FnMut(Case)) -> Result<()> {
         let mut program = Command::new("timeout");
         program.args(["--kill-after=5", LIMIT]).arg(&file).current_dir(home(&run.prepared.directory));
         program.env("RUNTIME", &runtime).env("TMPDIR", &temporary).stdin(Stdio::null());
-        let output = program.output().with_context(|| format!("start {name}"))?;
+        let output = told::by(&mut program, &run.scratch)?;
         tell(Case { name, verdict: verdict(&output) });
     }
     Ok(())
@@ -46,13 +47,16 @@ fn verdict(output: &Output) -> Verdict {
         let said = String::from_utf8_lossy(&output.stderr);
         return Verdict::Failed(format!("{text}{said}{}", output.status));
     }
+    // Some programs have no test to report but say what is wrong, and nothing when all is well.
+    let complains = text.contains("\"error\": ");
     match (passed.next(), results("ok ").next()) {
         (Some(_), _) => Verdict::Passed,
         (None, Some(skip)) => {
             let reason = skip.split_once("# SKIP").map_or("", |(_, reason)| reason);
             Verdict::Skipped(reason.trim().to_owned())
         }
-        (None, None) => Verdict::Failed(format!("it reported no test: {text}")),
+        (None, None) if complains => Verdict::Failed(text.into_owned()),
+        (None, None) => Verdict::Passed,
     }
 }
 
@@ -72,9 +76,13 @@ mod tests {
         assert_eq!(verdict(0, "TAP version 13\nok 1 - a\nok 2 # SKIP b\n1..2\n"), Verdict::Passed);
         assert_eq!(verdict(0, "ok 1 - a\nnot ok 2 - b # TODO\n"), Verdict::Passed);
         assert_eq!(verdict(0, "ok 1 # SKIP needs root\n1..1\n"), Verdict::Skipped("needs root".to_owned()));
-        for (code, text) in
-            [(0, "ok 1 - a\nnot ok 2 - b\n"), (1, "ok 1 - a\n"), (0, "TAP version 13\n1..0\n")]
-        {
+        assert_eq!(verdict(0, "TAP version 13\n1..0\n"), Verdict::Passed, "silence is consent");
+        for (code, text) in [
+            (0, "ok 1 - a\nnot ok 2 - b\n"),
+            (1, "ok 1 - a\n"),
+            (1, ""),
+            (0, "---\n{ \"error\": \"no\" }\n1..0\n"),
+        ] {
             assert!(matches!(verdict(code, text), Verdict::Failed(_)), "{code} {text:?}");
         }
     }
