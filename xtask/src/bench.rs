@@ -81,8 +81,7 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
         match argument {
             lexopt::Arg::Long("quick") => arguments.blocks = Blocks { isolated: 12, batches: 8 },
             lexopt::Arg::Long("blocks") => {
-                let value = parser.value()?.into_string().unwrap_or_default();
-                let isolated = value.parse().with_context(|| format!("--blocks {value} is no number"))?;
+                let isolated = crate::value::number(&mut parser)?;
                 arguments.blocks = Blocks { isolated, batches: isolated };
             }
             lexopt::Arg::Long("only") => arguments.only.push(parser.value()?.to_string_lossy().into_owned()),

@@ -23,7 +23,7 @@ use self::record::Record;
 use self::subject::Kind;
 use self::suite::{Prepared, Run, Suite};
 use crate::packages::{self, Consent};
-use crate::{cache, interrupt};
+use crate::{cache, interrupt, value};
 
 mod case;
 mod crun;
@@ -148,17 +148,8 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
     };
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("runtime") => {
-                let name = parser.value()?.string()?;
-                let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-                arguments.kinds.push(kind.with_context(|| format!("no runtime {name} is judged here"))?);
-            }
-            Arg::Long("on") => {
-                let name = parser.value()?.string()?;
-                let place = Place::ALL.into_iter().find(|place| place.name() == name);
-                arguments.place =
-                    place.with_context(|| format!("{name} is neither host, guest nor systemd"))?;
-            }
+            Arg::Long("runtime") => arguments.kinds.push(value::named(&mut parser, &Kind::ALL, Kind::name)?),
+            Arg::Long("on") => arguments.place = value::named(&mut parser, &Place::ALL, Place::name)?,
             Arg::Long("filter") => arguments.filter = Some(parser.value()?.string()?),
             Arg::Long("write") => arguments.write = true,
             Arg::Long("refresh") => arguments.refresh = true,

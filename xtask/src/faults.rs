@@ -17,6 +17,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bulkhead_testkit::sweep::{Fault, Ground, Outcome, Place, Sweep, Verb};
 use lexopt::Parser;
 
+use crate::value::{named, number};
+
 const USAGE: &str = "usage: cargo xtask faults [--verb create|start|run|exec|delete|delete-force]… \
 [--ground root|rootless]… [--process N] [--from CALL] [--to CALL] [--errors KILL,ENOMEM,ENOSPC,EIO,EINTR] \
 [--jobs N] [--runtime PROGRAM] [--verbose]";
@@ -262,7 +264,7 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
             lexopt::Arg::Long("from") => arguments.calls.0 = number(&mut parser)?,
             lexopt::Arg::Long("to") => arguments.calls.1 = number(&mut parser)?,
             lexopt::Arg::Long("errors") => arguments.faults = faults(&parser.value()?.to_string_lossy())?,
-            lexopt::Arg::Long("jobs") => arguments.jobs = number(&mut parser)?.max(1),
+            lexopt::Arg::Long("jobs") => arguments.jobs = number::<usize>(&mut parser)?.max(1),
             lexopt::Arg::Long("runtime") => arguments.runtime = Some(parser.value()?.into()),
             lexopt::Arg::Long("verbose") => arguments.verbose = true,
             other => return Err(other.unexpected()).context(USAGE),
@@ -275,19 +277,6 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
         arguments.grounds = Ground::ALL.to_vec();
     }
     Ok(arguments)
-}
-
-fn named<T: Copy>(parser: &mut Parser, all: &[T], name: fn(T) -> &'static str) -> Result<T> {
-    let value = parser.value()?;
-    all.iter().copied().find(|&item| value == name(item)).with_context(|| {
-        let names = Vec::from_iter(all.iter().map(|&item| name(item)));
-        format!("{} is none of {}", value.display(), names.join(", "))
-    })
-}
-
-fn number(parser: &mut Parser) -> Result<usize> {
-    let value = parser.value()?.to_string_lossy().into_owned();
-    value.parse().with_context(|| format!("{value} is no number"))
 }
 
 fn faults(list: &str) -> Result<Vec<Fault>> {

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lexopt::Parser;
 use serde::{Deserialize, Serialize};
 
-use crate::{cache, invoke, marked, workspace};
+use crate::{cache, invoke, marked, value, workspace};
 
 const USAGE: &str = "usage: cargo xtask fuzz [--minutes N] [--write] [TARGET]…";
 
@@ -101,11 +101,7 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
     let mut arguments = Arguments { minutes: 10, write: false, targets: Vec::new() };
     while let Some(argument) = parser.next()? {
         match argument {
-            lexopt::Arg::Long("minutes") => {
-                let value = parser.value()?.into_string().unwrap_or_default();
-                arguments.minutes =
-                    value.parse().with_context(|| format!("--minutes {value} is no number"))?;
-            }
+            lexopt::Arg::Long("minutes") => arguments.minutes = value::number(&mut parser)?,
             lexopt::Arg::Long("write") => arguments.write = true,
             lexopt::Arg::Value(name) => arguments.targets.push(name.to_string_lossy().into_owned()),
             other => return Err(other.unexpected()).context(USAGE),

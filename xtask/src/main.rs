@@ -25,6 +25,7 @@ mod peers;
 mod shipped;
 mod test;
 mod tidy;
+mod value;
 mod vm;
 mod workspace;
 

@@ -27,6 +27,7 @@ pub(crate) use self::job::Outcome;
 use self::job::{Init, SecurityModule, Word, Work};
 use self::kernel::Kernel;
 use crate::interrupt;
+use crate::value::{named, number};
 
 mod boot;
 mod disk;
@@ -191,15 +192,12 @@ fn parse(mut parser: Parser) -> Result<Typed> {
             Arg::Long("systemd") => typed.init = Some(Init::Systemd),
             Arg::Long("bare") => typed.init = Some(Init::Bare),
             Arg::Long("lsm") => {
-                let name = parser.value()?.string()?;
-                let known = SecurityModule::ALL.into_iter().find(|module| module.name() == name);
-                typed.module =
-                    Some(known.with_context(|| format!("{name} is neither apparmor nor selinux"))?);
+                typed.module = Some(named(&mut parser, &SecurityModule::ALL, SecurityModule::name)?);
             }
             Arg::Long("core") => typed.selection = Some(suite::Selection::Core),
             Arg::Long("all") => typed.selection = Some(suite::Selection::All),
             Arg::Long("with") => typed.with.push(parser.value()?.into()),
-            Arg::Long("timeout") => typed.limit = Some(Duration::from_secs(parser.value()?.parse()?)),
+            Arg::Long("timeout") => typed.limit = Some(Duration::from_secs(number(&mut parser)?)),
             Arg::Long("refresh") => typed.refresh = true,
             Arg::Value(word) => typed.words.push(word.string()?),
             other => return Err(other.unexpected()).context(USAGE),
