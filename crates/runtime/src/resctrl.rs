@@ -688,6 +688,22 @@ mod tests {
         assert!(!machine.root.join("mon_groups/c1").exists());
     }
 
+    /// Seen to fail without O_NOFOLLOW.
+    #[test]
+    fn a_link_is_not_followed() {
+        let machine = Machine::new();
+        let other = machine.root.join("other");
+        fs::write(&other, "untouched").unwrap();
+        fs::create_dir(machine.root.join("c1")).unwrap();
+        for file in ["schemata", "tasks"] {
+            std::os::unix::fs::symlink(&other, machine.root.join("c1").join(file)).unwrap();
+        }
+        let rdt = planned(r#"{"schemata": ["L3:0=f"]}"#);
+        let record = machine.tree.record(&rdt, "c1").unwrap();
+        assert!(machine.tree.configure(&record, &rdt).is_err() && machine.tree.join(&record, 1).is_err());
+        assert_eq!(machine.read("other"), "untouched");
+    }
+
     #[test]
     fn the_kernels_reason_is_told() {
         let machine = Machine::new();

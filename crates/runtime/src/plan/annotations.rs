@@ -184,6 +184,7 @@ mod tests {
             ("run.oci.delegate-cgroup", "inner", "delegated"),
             ("run.oci.systemd.force_cgroup_v1", "/sys/fs/cgroup/systemd", "bind mount"),
             (PIDFD_RECEIVER, "socket", "not an absolute path"),
+            (SECCOMP_RECEIVER, "/socket\0", "not an absolute path"),
             (HOOKS_STDOUT, "", "not an absolute path"),
             (MOUNT_CONTEXT, "context=x", "not one of context, fscontext"),
         ] {
@@ -202,6 +203,7 @@ mod tests {
         let sandbox = ("io.kubernetes.cri.container-type", "sandbox");
         assert_eq!(checked(&[(HANDLER, "krun"), sandbox]), Ok(Vec::new()));
         assert!(checked(&[(HANDLER, "krun"), ("io.kubernetes.cri.container-type", "container")]).is_err());
+        assert!(checked(&[("run.oci.delegate-cgroup", "inner"), sandbox]).is_err(), "of nothing else");
     }
 
     #[test]

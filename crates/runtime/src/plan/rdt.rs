@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn what_would_be_something_else_in_the_file_system_is_refused() {
-        for name in ["..", ".", "info", "mon_groups", "mon_data", "a/b", "/a", "a\\nb", "a\\u0000"] {
+        let long = "a".repeat(256);
+        for name in ["..", ".", "info", "mon_groups", "mon_data", "a/b", "/a", "a\\nb", "a\\u0000", &long] {
             let error = planned(&format!(r#"{{"closID": "{name}"}}"#)).unwrap_err();
             assert!(error.starts_with("config.json: /linux/intelRdt/closID: "), "{error}");
         }
