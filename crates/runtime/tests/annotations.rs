@@ -1,17 +1,15 @@
 //! Annotations that change what the runtime does: those of crun, which podman sets or its users do.
 
-#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
 #![expect(
     clippy::disallowed_methods,
     reason = "the rule against threads is bulkrun's, not that of its tests"
 )]
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use bulkhead_testkit::{Bundle, Sandbox, find_program, is_root, requires, skip};
+use bulkhead_testkit::{Arrival, Bundle, Desk, Sandbox, find_program, is_root, requires, skip};
 use serde_json::{Value, json};
 
 fn sandbox() -> Sandbox {
@@ -131,16 +129,9 @@ fn a_file_of_the_hooks_that_cannot_be_opened_is_named() {
     }
 }
 
-/// Returns what arrives with a descriptor at a socket.
-fn accept(listener: &UnixListener) -> (Vec<u8>, OwnedFd) {
-    let (stream, _) = listener.accept().unwrap();
-    let mut message = bulkhead_sys::message::receive(&stream, 64 * 1024).unwrap();
-    (message.bytes, message.descriptors.pop().unwrap())
-}
-
-fn listen(path: &Path) -> std::thread::JoinHandle<(Vec<u8>, OwnedFd)> {
-    let listener = UnixListener::bind(path).unwrap();
-    std::thread::spawn(move || accept(&listener))
+fn listen(path: &Path) -> std::thread::JoinHandle<Arrival> {
+    let desk = Desk::at(path);
+    std::thread::spawn(move || desk.takes())
 }
 
 #[test]
@@ -155,7 +146,7 @@ fn a_pidfd_goes_to_its_receiver() {
     create.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
     let pid = sandbox.pid(&bundle);
     for receiver in receivers {
-        let (_, pidfd) = receiver.join().unwrap();
+        let pidfd = receiver.join().unwrap().descriptor;
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
         assert!(info.contains(&format!("Pid:\t{pid}\n")), "{info}");
     }
@@ -177,7 +168,7 @@ fn a_seccomp_agent_can_be_named_by_annotation() {
     let agent = listen(&path);
     let bundle = annotated("annotated");
     sandbox.run(&bundle).output().succeeds();
-    let document: Value = serde_json::from_slice(&agent.join().unwrap().0).unwrap();
+    let document: Value = serde_json::from_slice(&agent.join().unwrap().bytes).unwrap();
     assert_eq!(document["state"]["id"], bundle.id(), "{document}");
     // The specification's own field comes first; nobody listens at the other socket any more.
     let agent = listen(&listed);

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Bundle, Output, Sandbox, cgroups, find_program, is_root, mounts, requires};
+use bulkhead_testkit::{
+    Bundle, Disk, Output, Sandbox, cgroups, find_program, is_root, mounts, requires, skip,
+};
 use serde_json::{Value, json};
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
@@ -68,7 +70,7 @@ fn every_v1_hierarchy_is_there_under_its_name_read_only() {
 fn single_controllers_of_a_joint_hierarchy_have_links() {
     requires!(is_root(), "needs root");
     let joint = v1_names().into_iter().find(|name| name.contains(','));
-    let Some(joint) = joint else { bulkhead_testkit::skip!("no joint v1 hierarchy is mounted") };
+    let Some(joint) = joint else { skip!("no joint v1 hierarchy is mounted") };
     let sandbox = Sandbox::new(BULKRUN);
     let first = joint.split(',').next().unwrap();
     let bundle = sandbox.bundle("c").args(["readlink", &format!("/sys/fs/cgroup/{first}")]);
@@ -335,28 +337,14 @@ fn on_v2_pressure_is_told_by_its_names() {
     }
 }
 
-/// Finds a disk with its number.
-fn disk() -> Option<String> {
-    let entries = std::fs::read_dir("/sys/block").ok()?.flatten();
-    let number =
-        |path: PathBuf| std::fs::read_to_string(path.join("dev")).ok().map(|text| text.trim().to_owned());
-    let mut disks = entries.filter(|entry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        name.starts_with("nvme") || name.starts_with("sd") || name.starts_with("vd")
-    });
-    number(disks.next()?.path())
-}
-
 #[test]
 fn on_v2_input_and_output_is_limited_by_disk() {
     requires!(is_root(), "needs root");
     let has_io =
         || std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|list| list.contains("io"));
     requires!(has_v2_controllers() && has_io(), "{NO_V2}");
-    let Some(disk) = disk() else { bulkhead_testkit::skip!("needs a disk") };
-    let (major, minor) = disk.split_once(':').unwrap();
-    let (major, minor): (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
+    let Some(Disk { numbers: (major, minor), .. }) = Disk::find() else { skip!("needs a disk") };
+    let disk = format!("{major}:{minor}");
     let sandbox = Sandbox::new(BULKRUN);
     let rate = |rate: u64| json!([{ "major": major, "minor": minor, "rate": rate }]);
     let bundle = sandbox.bundle("c").args(["sleep", "1000"]).resources(json!({ "blockIO": {

@@ -1,11 +1,7 @@
 //! Terminals: relayed in the foreground, handed over by `--console-socket`, and left as they were found.
 
-#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
-
-use std::os::unix::net::UnixListener;
-
 use bulkhead_testkit::terminal::{Screen, Seat};
-use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Desk, Sandbox, is_root, requires, wait_until};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::json;
@@ -246,41 +242,24 @@ fn a_terminal_without_devpts_is_a_sentence() {
     sandbox.run(&bundle).output().exits_with(1).complains("devpts mounted at /dev/pts");
 }
 
-/// A program that waits for terminals, as monitors do.
-struct Desk {
-    listener: UnixListener,
-    path: std::path::PathBuf,
-}
-
-impl Desk {
-    fn new(sandbox: &Sandbox) -> Desk {
-        let path = sandbox.directory().join("console.sock");
-        Desk { listener: UnixListener::bind(&path).unwrap(), path }
-    }
-
-    /// Takes the terminal that arrives: one message with one descriptor, and the end of the stream.
-    fn takes(&self) -> Screen {
-        let (stream, _) = self.listener.accept().unwrap();
-        let mut message = bulkhead_sys::message::receive(&stream, 4096).unwrap();
-        assert_eq!(String::from_utf8_lossy(&message.bytes), "/dev/pts/ptmx", "the message names the master");
-        assert_eq!(message.descriptors.len(), 1, "one descriptor comes with it");
-        let end = bulkhead_sys::message::receive(&stream, 4096).unwrap();
-        assert!(end.bytes.is_empty() && end.descriptors.is_empty(), "nothing follows");
-        Screen::of(message.descriptors.remove(0))
-    }
+/// Takes the terminal that arrives: one message with one descriptor, and the end of the stream.
+fn terminal_at(desk: &Desk) -> Screen {
+    let arrival = desk.takes();
+    assert_eq!(String::from_utf8_lossy(&arrival.bytes), "/dev/pts/ptmx", "the message names the master");
+    Screen::of(arrival.alone())
 }
 
 #[test]
 fn create_hands_the_terminal_over() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    let desk = Desk::new(&sandbox);
+    let desk = Desk::at(sandbox.directory().join("console.sock"));
     let bundle = with_terminal(&sandbox, "stty size; read line; echo \"<$line>\"").edit(|config| {
         config["process"]["consoleSize"] = json!({ "height": 12, "width": 34 });
     });
-    let create = sandbox.runtime().arg("create").arg("--console-socket").arg(&desk.path);
+    let create = sandbox.runtime().arg("create").arg("--console-socket").arg(desk.path());
     let create = create.arg("--bundle").arg(bundle.directory()).arg(bundle.id()).spawn();
-    let screen = desk.takes();
+    let screen = terminal_at(&desk);
     create.wait().succeeds();
     sandbox.start(&bundle);
     screen.shows("12 34\r\n");
@@ -292,11 +271,11 @@ fn create_hands_the_terminal_over() {
 fn a_detached_run_hands_the_terminal_over() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    let desk = Desk::new(&sandbox);
+    let desk = Desk::at(sandbox.directory().join("console.sock"));
     let bundle = with_terminal(&sandbox, "echo here; sleep 100");
-    let run = sandbox.runtime().args(["run", "--detach", "--console-socket"]).arg(&desk.path);
+    let run = sandbox.runtime().args(["run", "--detach", "--console-socket"]).arg(desk.path());
     let run = run.arg("--bundle").arg(bundle.directory()).arg(bundle.id()).spawn();
-    desk.takes().shows("here\r\n");
+    terminal_at(&desk).shows("here\r\n");
     run.wait().succeeds();
 }
 
@@ -379,12 +358,12 @@ fn a_process_document_sets_the_size_of_execs_terminal() {
 fn a_detached_exec_hands_the_terminal_over() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    let desk = Desk::new(&sandbox);
+    let desk = Desk::at(sandbox.directory().join("console.sock"));
     let bundle = sandbox.bundle("box").args(["sleep", "1000"]);
     sandbox.launch(&bundle);
-    let exec = sandbox.runtime().args(["exec", "--detach", "--tty", "--console-socket"]).arg(&desk.path);
+    let exec = sandbox.runtime().args(["exec", "--detach", "--tty", "--console-socket"]).arg(desk.path());
     let exec = exec.args([bundle.id(), "sh", "-c", "tty; read line; echo \"<$line>\""]).spawn();
-    let screen = desk.takes();
+    let screen = terminal_at(&desk);
     exec.wait().succeeds();
     screen.shows("/dev/pts/0\r\n");
     screen.type_in("hello\n");

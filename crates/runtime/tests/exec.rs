@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use bulkhead_testkit::{Bundle, Run, Sandbox, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Desk, Run, Sandbox, is_root, requires, wait_until};
 use serde_json::json;
 
 fn sandbox() -> Sandbox {
@@ -320,21 +320,17 @@ fn a_pidfd_is_sent_to_a_socket() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
     let bundle = launched(&sandbox, |bundle| bundle);
-    let path = sandbox.directory().join("pidfd.sock");
-    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let running =
-        sandbox.runtime().args(["exec", "--pidfd-socket"]).arg(&path).args([bundle.id(), "sleep", "1000"]);
-    let running = running.spawn();
-    let (stream, _) = listener.accept().unwrap();
-    let message = bulkhead_sys::message::receive(&stream, 4096).unwrap();
-    let [pidfd] = message.descriptors.as_slice() else { panic!("one descriptor arrives: {message:?}") };
+    let desk = Desk::at(sandbox.directory().join("pidfd.sock"));
+    let running = sandbox.runtime().args(["exec", "--pidfd-socket"]).arg(desk.path());
+    let running = running.args([bundle.id(), "sleep", "1000"]).spawn();
+    let pidfd = desk.takes().descriptor;
     // It arrives before the program is executed, so that nobody can miss the beginning.
     wait_until("the program runs", || {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
         let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap_or_default().trim();
         std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
     });
-    bulkhead_sys::process::signal(pidfd, 15).unwrap();
+    bulkhead_sys::process::signal(&pidfd, 15).unwrap();
     running.wait().exits_with(128 + 15);
 }
 

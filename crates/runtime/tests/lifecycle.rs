@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
-use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Desk, Sandbox, is_root, requires, wait_until};
 use rustix::process::Signal;
 
 fn sandbox() -> Sandbox {
@@ -378,18 +378,15 @@ fn of_two_creations_of_one_id_one_wins() {
 fn create_sends_a_pidfd_of_the_program() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    let path = sandbox.directory().join("pidfd.sock");
-    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let desk = Desk::at(sandbox.directory().join("pidfd.sock"));
     let bundle = sandbox.bundle("pidfd").args(["sleep", "1000"]);
-    let create = sandbox.runtime().arg("create").arg("--pidfd-socket").arg(&path);
+    let create = sandbox.runtime().arg("create").arg("--pidfd-socket").arg(desk.path());
     let create = create.arg("--bundle").arg(bundle.directory()).arg(bundle.id()).spawn();
-    let (stream, _) = listener.accept().unwrap();
-    let message = bulkhead_sys::message::receive(&stream, 4096).unwrap();
+    let pidfd = desk.takes().descriptor;
     create.wait().succeeds();
-    let [pidfd] = message.descriptors.as_slice() else { panic!("one descriptor arrives: {message:?}") };
     let pid = sandbox.pid(&bundle);
     sandbox.start(&bundle);
-    bulkhead_sys::process::signal(pidfd, 9).unwrap();
+    bulkhead_sys::process::signal(&pidfd, 9).unwrap();
     assert_eq!(sandbox.wait_for_exit(pid).signal(), Some(9), "the descriptor is the program's");
 }
 

@@ -1,12 +1,6 @@
 //! Network devices of the host that a container gets. Each test has a network namespace of its own for a host.
 
-#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
-
-use std::path::PathBuf;
-
-use bulkhead_testkit::{
-    Bundle, Running, Sandbox, find_program, in_fresh_namespaces, is_root, requires, wait_until,
-};
+use bulkhead_testkit::{Bundle, Network, Sandbox, find_program, in_fresh_namespaces, is_root, requires};
 use serde_json::{Value, json};
 
 fn sandbox() -> Sandbox {
@@ -37,38 +31,10 @@ fn with_devices(bundle: Bundle, devices: &Value) -> Bundle {
     bundle.edit(|config| config["linux"]["netDevices"] = devices.clone())
 }
 
-/// A network namespace that lives as long as a process in it.
-struct Elsewhere {
-    holder: Option<Running>,
-    path: PathBuf,
-}
-
-impl Elsewhere {
-    fn new(sandbox: &Sandbox) -> Self {
-        let holder = sandbox.command("unshare").args(["--net", "sleep", "1000"]).spawn();
-        let path = PathBuf::from(format!("/proc/{}/ns/net", holder.pid()));
-        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-        wait_until("there is another network namespace", || {
-            std::fs::read_link(&path).is_ok_and(|link| link != own)
-        });
-        Self { holder: Some(holder), path }
-    }
-
-    #[track_caller]
-    fn ip(&self, sandbox: &Sandbox, words: &str) -> String {
-        let net = format!("--net={}", self.path.display());
-        let run = sandbox.command("nsenter").args([net.as_str(), "ip"]).args(words.split(' '));
-        run.output().succeeds().stdout
-    }
-}
-
-impl Drop for Elsewhere {
-    fn drop(&mut self) {
-        if let Some(holder) = self.holder.take() {
-            holder.signal(rustix::process::Signal::KILL);
-            let _ = holder.wait();
-        }
-    }
+/// Runs ip(8) in another namespace.
+#[track_caller]
+fn ip_in(network: &Network, sandbox: &Sandbox, words: &str) -> String {
+    network.command(sandbox, "ip").args(words.split(' ')).output().succeeds().stdout
 }
 
 #[test]
@@ -125,10 +91,10 @@ fn lasting_addresses_come_along_and_no_others() {
     ] {
         ip(&sandbox, &format!("address add {address} dev bh0"));
     }
-    let elsewhere = Elsewhere::new(&sandbox);
-    let bundle = sandbox.bundle("addresses").namespace_at("network", &elsewhere.path).args(["true"]);
+    let elsewhere = Network::new(&sandbox);
+    let bundle = sandbox.bundle("addresses").namespace_at("network", elsewhere.path()).args(["true"]);
     sandbox.run(&with_devices(bundle, &json!({ "bh0": { "name": "in0" } }))).output().succeeds();
-    let shown = elsewhere.ip(&sandbox, "-json address show in0");
+    let shown = ip_in(&elsewhere, &sandbox, "-json address show in0");
     let shown: Value = serde_json::from_str(&shown).unwrap();
     let addresses = shown[0]["addr_info"].as_array().unwrap();
     let mut global = addresses.iter().filter(|address| address["scope"] == "global");
@@ -173,13 +139,13 @@ fn a_device_stays_in_a_namespace_that_was_joined() {
     in_fresh_namespaces!(Network);
     let sandbox = sandbox();
     ip(&sandbox, "link add bh0 type veth peer name bh1");
-    let elsewhere = Elsewhere::new(&sandbox);
-    let bundle = sandbox.bundle("joined").namespace_at("network", &elsewhere.path).args(["sleep", "1000"]);
+    let elsewhere = Network::new(&sandbox);
+    let bundle = sandbox.bundle("joined").namespace_at("network", elsewhere.path()).args(["sleep", "1000"]);
     let bundle = with_devices(bundle, &json!({ "bh0": {} }));
     sandbox.launch(&bundle);
     sandbox.exec(&bundle, ["ip", "link", "show", "bh0"]).output().succeeds();
     sandbox.runtime().args(["delete", "--force", bundle.id()]).output().succeeds();
-    assert!(elsewhere.ip(&sandbox, "link show bh0").contains("bh0"), "its namespace has it");
+    assert!(ip_in(&elsewhere, &sandbox, "link show bh0").contains("bh0"), "its namespace has it");
     assert!(exists(&sandbox, "bh1") && !exists(&sandbox, "bh0"), "the other end stayed");
 }
 
@@ -204,8 +170,8 @@ fn what_cannot_be_moved_is_said_before_anything_is() {
     in_fresh_namespaces!(Network);
     let sandbox = sandbox();
     device(&sandbox, "bh0");
-    let elsewhere = Elsewhere::new(&sandbox);
-    elsewhere.ip(&sandbox, "link add taken type veth peer name other-taken");
+    let elsewhere = Network::new(&sandbox);
+    ip_in(&elsewhere, &sandbox, "link add taken type veth peer name other-taken");
     for (short, devices, place, words) in [
         ("missing", json!({ "bh0": {}, "bh9": {} }), "/linux/netDevices/bh9", "there is no network device"),
         ("taken", json!({ "bh0": { "name": "taken" } }), "/linux/netDevices/bh0", "already"),
@@ -217,7 +183,7 @@ fn what_cannot_be_moved_is_said_before_anything_is() {
         ),
         ("name", json!({ "bh0": { "name": "a/b" } }), "/linux/netDevices/bh0/name", "character"),
     ] {
-        let bundle = sandbox.bundle(short).namespace_at("network", &elsewhere.path).args(["true"]);
+        let bundle = sandbox.bundle(short).namespace_at("network", elsewhere.path()).args(["true"]);
         let output = sandbox.run(&with_devices(bundle, &devices)).output().exits_with(1);
         let output = output.complains(&format!("config.json: {place}: ")).complains(words);
         assert_eq!(output.stderr.lines().count(), 1, "it is said once\n{output}");
@@ -271,19 +237,19 @@ fn nothing_returns_from_a_namespace_where_others_are() {
     in_fresh_namespaces!(Network);
     let sandbox = sandbox();
     device(&sandbox, "bh0");
-    let elsewhere = Elsewhere::new(&sandbox);
+    let elsewhere = Network::new(&sandbox);
     // Somebody there puts a device of its own at the number of the host's before that could return.
-    let net = format!("nsenter --net={} ip link", elsewhere.path.display());
+    let net = format!("nsenter --net={} ip link", elsewhere.path().display());
     let hook = format!(
         "export PATH=/usr/sbin:/sbin:/usr/bin:/bin; i=$({net} show in0 | sed 's/:.*//;q'); {net} delete in0; \
          {net} add in0 index $i type veth peer name p0; exit 3"
     );
-    let bundle = sandbox.bundle("joined").namespace_at("network", &elsewhere.path).args(["true"]);
+    let bundle = sandbox.bundle("joined").namespace_at("network", elsewhere.path()).args(["true"]);
     let bundle =
         with_devices(bundle.hook_script("createRuntime", &hook), &json!({ "bh0": { "name": "in0" } }));
     let output = sandbox.run(&bundle).output().exits_with(1);
     output.complains("the network namespace that was to be joined keeps bh0");
-    assert!(elsewhere.ip(&sandbox, "link show in0").contains("in0"), "theirs stays theirs");
+    assert!(ip_in(&elsewhere, &sandbox, "link show in0").contains("in0"), "theirs stays theirs");
     assert!(!exists(&sandbox, "bh0"), "nothing has the name of the host's device");
 }
 
@@ -292,8 +258,8 @@ fn a_device_is_told_from_those_that_others_make_meanwhile() {
     requires!(is_possible(), "needs root and ip(8)");
     in_fresh_namespaces!(Network);
     let sandbox = sandbox();
-    let elsewhere = Elsewhere::new(&sandbox);
-    let net = format!("nsenter --net={}", elsewhere.path.display());
+    let elsewhere = Network::new(&sandbox);
+    let net = format!("nsenter --net={}", elsewhere.path().display());
     // Its number is taken there, so that it gets another one, and the newest devices are others.
     let crowd = format!(
         "i=0; while :; do i=$((i+1)); {net} ip -batch - <<-EOF\n\
@@ -304,12 +270,12 @@ fn a_device_is_told_from_those_that_others_make_meanwhile() {
         let name = format!("bh{round}");
         device(&sandbox, &name);
         ip(&sandbox, &format!("address add 192.0.2.1/24 dev {name}"));
-        let bundle = sandbox.bundle(&name).namespace_at("network", &elsewhere.path);
+        let bundle = sandbox.bundle(&name).namespace_at("network", elsewhere.path());
         let bundle = bundle.args(["ip", "address", "show", "in0"]);
         let bundle = with_devices(bundle, &json!({ &name: { "name": "in0" } }));
         let output = sandbox.run(&bundle).output().succeeds();
         assert!(output.stdout.contains("192.0.2.1/24") && output.stdout.contains(",UP"), "{output}");
-        elsewhere.ip(&sandbox, "link delete in0");
+        ip_in(&elsewhere, &sandbox, "link delete in0");
     }
     crowd.signal(rustix::process::Signal::KILL);
     drop(crowd.wait());

@@ -7,10 +7,9 @@
 )]
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use bulkhead_testkit::{Bundle, Sandbox, find_program, is_root, requires, skip, wait_until};
+use bulkhead_testkit::{Arrival, Bundle, Desk, Sandbox, find_program, is_root, requires, skip, wait_until};
 use serde_json::{Value, json};
 
 fn sandbox() -> Sandbox {
@@ -243,21 +242,18 @@ fn a_filter_that_comes_last_need_not_allow_what_the_runtime_does() {
 }
 
 /// What an agent was sent: the document and the descriptor on which it answers.
-fn accept(listener: &UnixListener) -> (Value, OwnedFd) {
-    let (stream, _) = listener.accept().unwrap();
-    let mut message = bulkhead_sys::message::receive(&stream, 64 * 1024).unwrap();
-    let document = serde_json::from_slice(&message.bytes).unwrap();
-    (document, message.descriptors.pop().unwrap())
+fn accept(desk: &Desk) -> (Value, OwnedFd) {
+    let Arrival { bytes, descriptor, .. } = desk.takes();
+    (serde_json::from_slice(&bytes).unwrap(), descriptor)
 }
 
 /// Makes the socket of an agent, and a bundle whose mkdir it is asked about.
-fn notified(sandbox: &Sandbox, short: &str) -> (UnixListener, Bundle) {
-    let path = sandbox.directory().join(format!("{short}.sock"));
-    let listener = UnixListener::bind(&path).unwrap();
+fn notified(sandbox: &Sandbox, short: &str) -> (Desk, Bundle) {
+    let desk = Desk::at(sandbox.directory().join(format!("{short}.sock")));
     let mut filter = all_but(&["mkdir", "mkdirat"], json!({ "action": "SCMP_ACT_NOTIFY" }));
-    filter["listenerPath"] = json!(path);
+    filter["listenerPath"] = json!(desk.path());
     filter["listenerMetadata"] = json!("for the agent");
-    (listener, sandbox.bundle(short).seccomp(filter))
+    (desk, sandbox.bundle(short).seccomp(filter))
 }
 
 #[test]
@@ -265,10 +261,10 @@ fn an_agent_is_told_about_the_container() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
     for value in [false, true] {
-        let (listener, bundle) = notified(&sandbox, &format!("agent-{value}"));
+        let (desk, bundle) = notified(&sandbox, &format!("agent-{value}"));
         let bundle = bundle.args(["true"]).annotation("org.example.key", "value");
         let bundle = bundle.edit(|config| config["process"]["noNewPrivileges"] = value.into());
-        let agent = std::thread::spawn(move || accept(&listener));
+        let agent = std::thread::spawn(move || accept(&desk));
         sandbox.create(&bundle);
         let pid = sandbox.pid(&bundle);
         let (document, _descriptor) = agent.join().unwrap();
@@ -288,9 +284,9 @@ fn an_agent_is_told_about_the_container() {
 fn an_agent_is_told_about_a_process_of_exec() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    let (listener, bundle) = notified(&sandbox, "exec");
+    let (desk, bundle) = notified(&sandbox, "exec");
     let bundle = bundle.args(["sleep", "1000"]);
-    let agent = std::thread::spawn(move || [accept(&listener), accept(&listener)]);
+    let agent = std::thread::spawn(move || [accept(&desk), accept(&desk)]);
     sandbox.launch(&bundle);
     let pid_file = sandbox.directory().join("pid");
     let run = sandbox.runtime().args(["exec", "--pid-file"]).arg(&pid_file);
@@ -361,10 +357,10 @@ fn an_agent_cannot_be_asked_about_the_calls_that_reach_it() {
 fn without_an_agent_a_call_fails_with_enosys() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    let (listener, bundle) = notified(&sandbox, "gone");
+    let (desk, bundle) = notified(&sandbox, "gone");
     let bundle = bundle.args(["mkdir", "/tmp/directory"]);
     // Its descriptor is closed at once.
-    let agent = std::thread::spawn(move || drop(accept(&listener)));
+    let agent = std::thread::spawn(move || drop(accept(&desk)));
     let run = sandbox.run(&bundle).timeout(Duration::from_secs(30)).output();
     agent.join().unwrap();
     run.exits_with(1).complains("Function not implemented");
@@ -374,8 +370,8 @@ fn without_an_agent_a_call_fails_with_enosys() {
 fn an_agent_that_is_not_there_ends_the_creation() {
     requires!(is_root(), "needs root");
     let sandbox = sandbox();
-    let (listener, bundle) = notified(&sandbox, "nobody");
-    drop(listener);
+    let (desk, bundle) = notified(&sandbox, "nobody");
+    drop(desk);
     let output = sandbox.run(&bundle).output().exits_with(1).complains("nobody.sock");
     assert_eq!(output.stderr.lines().count(), 1, "it is said once\n{output}");
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Bundle, Run, Sandbox, fresh, is_root, requires, skip, wait_until};
+use bulkhead_testkit::{Bundle, Disk, Run, Sandbox, fresh, is_root, requires, skip, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -322,21 +322,10 @@ fn without_systemd_the_driver_says_so() {
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
 }
 
-/// Names a block device by its numbers.
-fn disk() -> Option<(u64, u64)> {
-    let disks = fs::read_dir("/sys/block").ok()?;
-    let numbers = disks.flatten().find_map(|disk| {
-        let is_real = disk.path().join("device").exists();
-        is_real.then(|| fs::read_to_string(disk.path().join("dev")).ok()).flatten()
-    })?;
-    let (major, minor) = numbers.trim().split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
 #[test]
 fn weights_and_rates_are_in_the_files_and_known_to_systemd() {
     requires!(has_systemd(), "{NO_SYSTEMD}");
-    let Some((major, minor)) = disk() else { skip!("needs a disk") };
+    let Some(Disk { numbers: (major, minor), .. }) = Disk::find() else { skip!("needs a disk") };
     let sandbox = Sandbox::new(BULKRUN);
     let bundle = unit(&sandbox, "c").resources(json!({
         "blockIO": {

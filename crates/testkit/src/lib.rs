@@ -40,6 +40,8 @@
 //! | a machine with cgroup v2 only | [`Sandbox::v2_only`] |
 //! | a runtime without root | [`Sandbox::as_user`], [`Bundle::rootless`] |
 //! | daemons, on a machine of their own | [`Sandbox::boot`] |
+//! | a socket that takes descriptors | [`Desk`] |
+//! | another network namespace, a disk | [`Network`], [`Disk`] |
 //! | a runtime under another program | [`Sandbox::through`] |
 //! | a test in namespaces of its own | [`in_fresh_namespaces!`] |
 //! | files, and no containers | [`Scratch`] |
@@ -62,6 +64,8 @@
 pub mod bundle;
 mod calls;
 pub mod cgroups;
+mod desk;
+mod disk;
 pub mod docker_like;
 mod fail;
 pub mod faults;
@@ -72,6 +76,7 @@ mod leak;
 pub mod machine;
 pub mod mounts;
 mod name;
+mod network;
 mod process;
 pub mod rootfs;
 pub mod run;
@@ -82,8 +87,11 @@ pub mod sweep;
 pub mod terminal;
 
 pub use bundle::Bundle;
+pub use desk::{Arrival, Desk};
+pub use disk::Disk;
 pub use leak::Leak;
 pub use machine::Machine;
+pub use network::Network;
 pub use run::{Output, Run, Running};
 pub use sandbox::{Sandbox, wait_until};
 pub use scratch::Scratch;

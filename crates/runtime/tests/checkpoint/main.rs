@@ -8,12 +8,13 @@ mod memory;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use bulkhead_testkit::terminal::Seat;
-use bulkhead_testkit::{Bundle, Run, Sandbox, find_criu, find_program, is_root, requires, skip, wait_until};
+use bulkhead_testkit::terminal::{Screen, Seat};
+use bulkhead_testkit::{
+    Bundle, Desk, Network, Run, Sandbox, find_criu, find_program, is_root, requires, skip, wait_until,
+};
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
 
@@ -248,12 +249,9 @@ fn a_terminal_is_sent_to_the_console_socket_or_relayed() {
         .terminal()
         .script("echo ready; while read word; do echo \"<$word>\"; done");
     let receive = |socket: &Path, run: &dyn Fn(&str)| {
-        let _ = fs::remove_file(socket);
-        let listener = UnixListener::bind(socket).unwrap();
+        let desk = Desk::at(socket);
         run(socket.to_str().unwrap());
-        let (connection, _) = listener.accept().unwrap();
-        let mut message = bulkhead_sys::message::receive(&connection, 4096).unwrap();
-        bulkhead_testkit::terminal::Screen::of(message.descriptors.remove(0))
+        Screen::of(desk.takes().descriptor)
     };
     let socket = sandbox.directory().join("s");
     let screen = receive(&socket, &|socket| {
@@ -446,21 +444,16 @@ fn a_new_network_has_its_loopback_and_one_that_is_joined_stays() {
     let output = sandbox.exec(&bundle, ["cat", "/sys/class/net/lo/flags"]).output().succeeds();
     assert_eq!(output.stdout, "0x9\n", "the interface is up");
     end(&sandbox, &bundle);
-    // The sandbox's end finds whatever still runs.
-    let mut holder = sandbox.command("unshare").args(["--net", "sleep", "1000"]).spawn();
-    let path = format!("/proc/{}/ns/net", holder.pid());
-    let own = fs::read_link("/proc/self/ns/net").unwrap();
-    wait_until("the holder has a network", || fs::read_link(&path).is_ok_and(|link| link != own));
-    let bundle = unconfigured(&sandbox, "joined").namespace_at("network", &path).script(COUNTER);
+    let joined = Network::new(&sandbox);
+    let path = joined.path();
+    let bundle = unconfigured(&sandbox, "joined").namespace_at("network", path).script(COUNTER);
     sandbox.launch(&bundle);
     count(&sandbox, &bundle);
     checkpoint(&sandbox, &bundle).output().succeeds();
     restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
     let network = fs::read_link(format!("/proc/{}/ns/net", sandbox.pid(&bundle))).unwrap();
-    assert_eq!(network, fs::read_link(&path).unwrap(), "it is in the network that it joined");
+    assert_eq!(network, fs::read_link(path).unwrap(), "it is in the network that it joined");
     end(&sandbox, &bundle);
-    holder.child().unwrap().kill().unwrap();
-    drop(holder.wait());
 }
 
 #[test]

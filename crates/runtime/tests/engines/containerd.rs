@@ -3,14 +3,14 @@
 
 use std::fs;
 
-use bulkhead_testkit::{Machine, Run, Running, Sandbox, is_root, requires, skip};
+use bulkhead_testkit::{Machine, Run, Running};
 
 use crate::cri::{Container, Cri, EXITED, RUNNING, Ran};
 use crate::image::{self, ARCHIVE, BUSYBOX};
 use crate::limits::{self, limit};
 use crate::ours::Ours;
 use crate::streaming::Streams;
-use crate::{MISSING, Suite, eventually, sandbox, with_each_suite};
+use crate::{Ground, Suite, eventually, with_each_suite};
 
 /// Before version 2 the plugin of CRI had another name. `restrict_oom_score_adj` is for a machine on which nobody may
 /// lower the score.
@@ -68,7 +68,7 @@ struct Containerd<'m> {
 
 impl<'m> Containerd<'m> {
     #[track_caller]
-    fn set_up(sandbox: &Sandbox, machine: &'m Machine<'m>, suite: Suite) -> Self {
+    fn set_up(&Ground { suite, sandbox, machine }: &Ground<'m>) -> Self {
         image::archive(sandbox, machine);
         let configuration = match suite {
             Suite::Release => CONFIGURATION_OF_1.replacen(
@@ -118,6 +118,20 @@ impl<'m> Containerd<'m> {
         Ours { machine: self.machine, root, monitor: "containerd-shim" }
     }
 
+    /// The service of Kubernetes, and the containers that it makes.
+    fn kubernetes(&self) -> (Cri, Ours<'_>) {
+        (Cri::of(self.machine), self.ours("k8s.io"))
+    }
+
+    /// Kills a container's process and removes it.
+    #[track_caller]
+    fn end(&self, id: &str) {
+        self.call(&["task", "kill", "--signal", "SIGKILL", id]);
+        eventually("it has stopped", || self.task(id).is_some_and(|(_, status)| status == "STOPPED"));
+        // It prints a warning about the exit code, and succeeds or not by version.
+        self.ctr(&["task", "rm", id]).output();
+    }
+
     /// A container's process and status, of which `ctr` prints a table.
     #[track_caller]
     fn task(&self, id: &str) -> Option<(u64, String)> {
@@ -128,12 +142,8 @@ impl<'m> Containerd<'m> {
     }
 }
 
-fn a_container_lives_from_run_to_rm(suite: Suite) {
-    requires!(is_root(), "needs root");
-    let Some(tree) = suite.tree() else { skip!("{MISSING}") };
-    let sandbox = sandbox();
-    let machine = sandbox.boot(&tree);
-    let containerd = Containerd::set_up(&sandbox, &machine, suite);
+fn a_container_lives_from_run_to_rm(ground: &Ground<'_>) {
+    let containerd = Containerd::set_up(ground);
     let ours = containerd.ours("default");
     containerd
         .run(&["--rm"], "short", &["sh", "-c", "echo hello; exit 3"])
@@ -161,21 +171,14 @@ fn a_container_lives_from_run_to_rm(suite: Suite) {
         (containerd.task("life").unwrap().1, ours.status("life")),
         ("RUNNING".to_owned(), "running".to_owned())
     );
-    containerd.call(&["task", "kill", "--signal", "SIGKILL", "life"]);
-    eventually("it has stopped", || containerd.task("life").is_some_and(|(_, status)| status == "STOPPED"));
-    // It prints a warning about the exit code, and succeeds or not by version.
-    containerd.ctr(&["task", "rm", "life"]).output();
+    containerd.end("life");
     containerd.call(&["container", "rm", "life"]);
     assert_eq!(containerd.task("life"), None);
     ours.has_none();
 }
 
-fn options_of_run_take_effect(suite: Suite) {
-    requires!(is_root(), "needs root");
-    let Some(tree) = suite.tree() else { skip!("{MISSING}") };
-    let sandbox = sandbox();
-    let machine = sandbox.boot(&tree);
-    let containerd = Containerd::set_up(&sandbox, &machine, suite);
+fn options_of_run_take_effect(ground: &Ground<'_>) {
+    let containerd = Containerd::set_up(ground);
     let options = [
         "--detach",
         "--env=A=b",
@@ -189,35 +192,27 @@ fn options_of_run_take_effect(suite: Suite) {
         "--mount=type=bind,src=/run/shared,dst=/mnt,options=rbind:ro",
     ];
     let script = "{ id -u; echo $A; pwd; touch /file || echo refused; sed -n 's/^Seccomp:\\t//p' /proc/self/status; readlink /proc/self/ns/net; ls /mnt; } 2>/dev/null; sleep 1000";
-    let log = machine.shared().join("output");
+    let log = containerd.machine.shared().join("output");
     let uri = "--log-uri=file:///run/shared/output";
     containerd.run(&[&options[..], &[uri]].concat(), "options", &["sh", "-c", script]).output().succeeds();
     let (pid, _) = containerd.task("options").unwrap();
     containerd.ours("default").runs("options", pid);
     eventually("it has spoken", || fs::read_to_string(&log).is_ok_and(|text| text.contains("output")));
     let said = fs::read_to_string(&log).unwrap();
-    let network = machine.script("readlink /proc/self/ns/net").output().succeeds().stdout;
+    let network = containerd.machine.script("readlink /proc/self/ns/net").output().succeeds().stdout;
     assert!(said.starts_with(&format!("0\nb\n/tmp\nrefused\n2\n{network}")), "{said}");
     let limits = [
         limit("memory", ("memory.limit_in_bytes", "33554432"), ("memory.max", "33554432")),
         limit("cpu", ("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")),
     ];
-    limits::hold(&machine, pid, &limits);
-    containerd.call(&["task", "kill", "--signal", "SIGKILL", "options"]);
-    eventually("it has stopped", || {
-        containerd.task("options").is_some_and(|(_, status)| status == "STOPPED")
-    });
-    containerd.ctr(&["task", "rm", "options"]).output();
+    limits::hold(containerd.machine, pid, &limits);
+    containerd.end("options");
     containerd.ours("default").has_none();
 }
 
-fn a_pod_and_its_containers_live(suite: Suite) {
-    requires!(is_root(), "needs root");
-    let Some(tree) = suite.tree() else { skip!("{MISSING}") };
-    let sandbox = sandbox();
-    let machine = sandbox.boot(&tree);
-    let containerd = Containerd::set_up(&sandbox, &machine, suite);
-    let (cri, ours) = (Cri::of(&machine), containerd.ours("k8s.io"));
+fn a_pod_and_its_containers_live(ground: &Ground<'_>) {
+    let containerd = Containerd::set_up(ground);
+    let (cri, ours) = containerd.kubernetes();
     let pod = cri.run_pod();
     assert_eq!(ours.status(&pod.id), "running", "what holds the pod's namespaces is a container, too");
     let script = "echo out; echo err >&2; trap 'exit 7' TERM; while :; do sleep 0.1; done";
@@ -239,7 +234,8 @@ fn a_pod_and_its_containers_live(suite: Suite) {
     let ran = cri.exec(&second, &["sh", "-c", "echo no >&2; exit 5"]);
     assert_eq!(ran, Ran { output: String::new(), errors: "no\n".to_owned(), exit_code: 5 });
     let url = format!("http://{}/passwd", cri.address(&pod));
-    let page = machine.command("busybox").args(["wget", "-q", "-O", "-", &url]).output().succeeds();
+    let page =
+        containerd.machine.command("busybox").args(["wget", "-q", "-O", "-", &url]).output().succeeds();
     assert!(page.stdout.starts_with("root:"), "the pod has an address: {page}");
     let user = Container {
         name: "third",
@@ -251,7 +247,7 @@ fn a_pod_and_its_containers_live(suite: Suite) {
     let third = cri.start(&pod, &user);
     assert_eq!(cri.exec(&third, &["sh", "-c", "id -u; ls /dev/kmsg"]).output, "1000\n/dev/kmsg\n");
 
-    let log = fs::read_to_string(machine.shared().join("logs/first.log")).unwrap();
+    let log = fs::read_to_string(containerd.machine.shared().join("logs/first.log")).unwrap();
     let said =
         |stream: &str, text: &str| log.lines().any(|line| line.ends_with(&format!(" {stream} F {text}")));
     assert!(said("stdout", "out") && said("stderr", "err"), "{log}");
@@ -269,20 +265,16 @@ fn a_pod_and_its_containers_live(suite: Suite) {
     ours.has_none();
 }
 
-fn streams_of_a_container_are_carried(suite: Suite) {
-    requires!(is_root(), "needs root");
-    let Some(tree) = suite.tree() else { skip!("{MISSING}") };
-    let sandbox = sandbox();
-    let machine = sandbox.boot(&tree);
-    let containerd = Containerd::set_up(&sandbox, &machine, suite);
-    let (cri, ours) = (Cri::of(&machine), containerd.ours("k8s.io"));
+fn streams_of_a_container_are_carried(ground: &Ground<'_>) {
+    let containerd = Containerd::set_up(ground);
+    let (cri, ours) = containerd.kubernetes();
     let pod = cri.run_pod();
     let id = cri
         .start(&pod, &Container { name: "shell", command: &["sh"], terminal: true, ..Container::default() });
     ours.runs(&id, cri.status(&id).pid);
 
     let mut streams = Streams::open(
-        &machine,
+        containerd.machine,
         &cri.exec_streams(&id, &["sh", "-c", "read x; echo $x; echo e >&2; exit 6"], false),
     );
     streams.type_in("heard\n");
@@ -290,13 +282,13 @@ fn streams_of_a_container_are_carried(suite: Suite) {
     assert_eq!((streams.output.as_str(), streams.errors.as_str()), ("heard\n", "e\n"));
     assert!(streams.status.contains("\"message\":\"6\""), "the exit code is told: {}", streams.status);
 
-    let mut streams = Streams::open(&machine, &cri.exec_streams(&id, &["sh"], true));
+    let mut streams = Streams::open(containerd.machine, &cri.exec_streams(&id, &["sh"], true));
     streams.resize(33, 66);
-    streams.type_in("sleep 0.5; tty; stty size; exit\n");
+    streams.type_in("until stty size | grep -qx '33 66'; do sleep 0.1; done; tty; stty size; exit\n");
     streams.shows("/dev/pts/1\r\n33 66\r\n");
     streams.end();
 
-    let mut streams = Streams::open(&machine, &cri.attach(&id));
+    let mut streams = Streams::open(containerd.machine, &cri.attach(&id));
     streams.type_in("tty; echo at $((40 + 2)); exit 3\n");
     streams.shows("/dev/pts/0\r\nat 42\r\n");
     streams.end();
@@ -306,13 +298,9 @@ fn streams_of_a_container_are_carried(suite: Suite) {
     ours.has_none();
 }
 
-fn limits_are_in_force_and_can_change(suite: Suite) {
-    requires!(is_root(), "needs root");
-    let Some(tree) = suite.tree() else { skip!("{MISSING}") };
-    let sandbox = sandbox();
-    let machine = sandbox.boot(&tree);
-    let containerd = Containerd::set_up(&sandbox, &machine, suite);
-    let (cri, ours) = (Cri::of(&machine), containerd.ours("k8s.io"));
+fn limits_are_in_force_and_can_change(ground: &Ground<'_>) {
+    let containerd = Containerd::set_up(ground);
+    let (cri, ours) = containerd.kubernetes();
     let pod = cri.run_pod();
     let command = ["sleep", "1000"];
     let container = Container {
@@ -329,30 +317,32 @@ fn limits_are_in_force_and_can_change(suite: Suite) {
         limit("memory", ("memory.limit_in_bytes", "67108864"), ("memory.max", "67108864")),
         limit("cpu", ("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")),
     ];
-    limits::hold(&machine, pid, &limits);
+    limits::hold(containerd.machine, pid, &limits);
     cri.update(&id, 80 << 20, 70_000);
     let limits = [
         limit("memory", ("memory.limit_in_bytes", "83886080"), ("memory.max", "83886080")),
         limit("cpu", ("cpu.cfs_quota_us", "70000"), ("cpu.max", "70000 100000")),
     ];
-    limits::hold(&machine, pid, &limits);
+    limits::hold(containerd.machine, pid, &limits);
     let expected = format!("pods/pod/{id}");
-    assert!(machine.cgroups().iter().any(|path| path.ends_with(&expected)), "{expected} is its cgroup");
+    assert!(
+        containerd.machine.cgroups().iter().any(|path| path.ends_with(&expected)),
+        "{expected} is its cgroup"
+    );
     cri.remove_pod(&pod);
     ours.has_none();
 }
 
-fn a_container_that_takes_too_much_memory_is_reported_as_that(suite: Suite) {
-    requires!(is_root(), "needs root");
-    let Some(tree) = suite.tree() else { skip!("{MISSING}") };
-    let sandbox = sandbox();
-    let machine = sandbox.boot(&tree);
-    let containerd = Containerd::set_up(&sandbox, &machine, suite);
-    let (cri, ours) = (Cri::of(&machine), containerd.ours("k8s.io"));
+fn a_container_that_takes_too_much_memory_is_reported_as_that(ground: &Ground<'_>) {
+    let containerd = Containerd::set_up(ground);
+    let (cri, ours) = containerd.kubernetes();
     let pod = cri.run_pod();
-    let command = ["dd", "if=/dev/zero", "of=/dev/null", "bs=128M"];
-    let id = cri
-        .start(&pod, &Container { name: "hog", command: &command, memory: 32 << 20, ..Container::default() });
+    let script = "until test -e /tmp/go; do sleep 0.1; done; exec dd if=/dev/zero of=/dev/null bs=128M";
+    let command = ["sh", "-c", script];
+    let hog = Container { name: "hog", command: &command, memory: 32 << 20, ..Container::default() };
+    let id = cri.start(&pod, &hog);
+    ours.runs(&id, cri.status(&id).pid);
+    assert_eq!(cri.exec(&id, &["touch", "/tmp/go"]).exit_code, 0);
     eventually("it has ended", || cri.status(&id).state == EXITED);
     let status = cri.status(&id);
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));

@@ -26,16 +26,6 @@ pub(crate) fn is_v1(machine: &Machine<'_>, controller: &str) -> bool {
     machine.path("/sys/fs/cgroup").join(controller).is_dir()
 }
 
-/// Finds a whole disk of this machine: its node and its number, such as `254:0`.
-pub(crate) fn disk() -> Option<(String, String)> {
-    let disks = fs::read_dir("/sys/block").ok()?.flatten();
-    disks
-        .filter(|disk| disk.path().join("device").exists())
-        .map(|disk| (format!("/dev/{}", disk.file_name().display()), disk.path().join("dev")))
-        .filter(|(node, _)| Path::new(node).exists())
-        .find_map(|(node, number)| Some((node, fs::read_to_string(number).ok()?.trim().to_owned())))
-}
-
 /// Checks the limits of the container whose first process is `pid` in the machine.
 #[track_caller]
 pub(crate) fn hold(machine: &Machine<'_>, pid: u64, limits: &[Limit<'_>]) {

@@ -8,6 +8,7 @@
 mod containerd;
 mod cri;
 mod docker;
+mod engine;
 mod grpc;
 mod image;
 mod limits;
@@ -20,10 +21,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkhead_testkit::{Sandbox, cached};
-
-/// Why tests skip themselves without the engines.
-pub(crate) const MISSING: &str = "no engines in the cache: `cargo xtask engines` brings them";
+use bulkhead_testkit::{Machine, Sandbox, cached, is_root, requires, skip};
 
 /// Whose engines a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,21 +42,35 @@ impl Suite {
     }
 }
 
-/// Makes a test of each suite out of functions.
+/// Makes tests out of functions of a [`Ground`], one with each suite.
 macro_rules! with_each_suite {
     ($($test:ident),* $(,)?) => {
         mod release {
-            $(#[test] fn $test() { super::$test(crate::Suite::Release) })*
+            $(#[test] fn $test() { crate::on_a_machine(crate::Suite::Release, super::$test) })*
         }
         mod newest {
-            $(#[test] fn $test() { super::$test(crate::Suite::Newest) })*
+            $(#[test] fn $test() { crate::on_a_machine(crate::Suite::Newest, super::$test) })*
         }
     };
 }
 pub(crate) use with_each_suite;
 
-fn sandbox() -> Sandbox {
-    Sandbox::new(env!("CARGO_BIN_EXE_bulkrun"))
+/// What a test stands on: a machine with the engines of a suite.
+pub(crate) struct Ground<'s> {
+    pub(crate) suite: Suite,
+    pub(crate) sandbox: &'s Sandbox,
+    pub(crate) machine: &'s Machine<'s>,
+}
+
+/// Runs a test on a machine of its own.
+fn on_a_machine(suite: Suite, test: fn(&Ground<'_>)) {
+    requires!(is_root(), "needs root");
+    let Some(tree) = suite.tree() else {
+        skip!("no engines in the cache: `cargo xtask engines` brings them")
+    };
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_bulkrun"));
+    let machine = sandbox.boot(&tree);
+    test(&Ground { suite, sandbox: &sandbox, machine: &machine });
 }
 
 /// Waits for what a busy machine may let take long, and fails the test after a minute with what was waited for.

@@ -2,15 +2,16 @@
 
 use std::fs;
 
-use bulkhead_testkit::{Machine, Run, Sandbox, is_root, requires, skip};
-use serde_json::Value;
+use bulkhead_testkit::{Machine, Run};
 
+use crate::engine::Engine;
 use crate::image::{self, ARCHIVE, BUSYBOX};
-use crate::ours::Ours;
-use crate::podman::CONFIGURATION;
-use crate::{MISSING, Suite, sandbox, with_each_suite};
+use crate::podman::{CONFIGURATION, MONITOR, REMOVAL};
+use crate::{Ground, with_each_suite};
 
 const UID: u32 = 4321;
+/// Where `bulkrun` keeps the records of that user.
+const ROOT: &str = "/run/user/4321/bulkrun";
 
 with_each_suite!(a_user_without_rights_runs_containers, a_user_with_one_id_runs_containers);
 
@@ -23,65 +24,38 @@ enum Ids {
 }
 
 /// podman of a user of the machine.
-struct Podman<'m> {
-    machine: &'m Machine<'m>,
-}
-
-impl<'m> Podman<'m> {
-    #[track_caller]
-    fn set_up(sandbox: &Sandbox, machine: &'m Machine<'m>, ids: Ids) -> Self {
-        image::archive(sandbox, machine);
-        fs::write(machine.shared().join("containers.conf"), CONFIGURATION).unwrap();
-        let script = format!(
-            "mkdir -p /etc/containers /run/user/{UID} /var/lib/person; cp /run/shared/containers.conf /etc/containers/
-            chmod 755 /opt/bulkrun; chown {UID}:{UID} /run/user/{UID} /var/lib/person; chmod 700 /run/user/{UID}
-            echo person:x:{UID}:{UID}::/var/lib/person:/bin/sh >>/etc/passwd; echo person:x:{UID}: >>/etc/group
+#[track_caller]
+fn set_up<'m>(&Ground { sandbox, machine, .. }: &Ground<'m>, ids: Ids) -> Engine<'m> {
+    image::archive(sandbox, machine);
+    fs::write(machine.shared().join("containers.conf"), CONFIGURATION).unwrap();
+    let script = format!(
+        "mkdir -p /etc/containers /run/user/{UID} /var/lib/person; cp /run/shared/containers.conf /etc/containers/
+        chmod 755 /opt/bulkrun; chown {UID}:{UID} /run/user/{UID} /var/lib/person; chmod 700 /run/user/{UID}
+        echo person:x:{UID}:{UID}::/var/lib/person:/bin/sh >>/etc/passwd; echo person:x:{UID}: >>/etc/group
 "
-        );
-        machine.script(&script).output().succeeds();
-        if ids == Ids::Many {
-            machine
-                .script("echo person:2000000:65536 | tee -a /etc/subuid >>/etc/subgid")
-                .output()
-                .succeeds();
-        }
-        let podman = Self { machine };
-        podman.call(&["load", "--quiet", "--input", ARCHIVE]);
-        podman
+    );
+    machine.script(&script).output().succeeds();
+    if ids == Ids::Many {
+        machine.script("echo person:2000000:65536 | tee -a /etc/subuid >>/etc/subgid").output().succeeds();
     }
-
-    fn command(&self, arguments: &[&str]) -> Run {
-        let run = self.machine.command_as(UID, UID, "env").arg(format!("XDG_RUNTIME_DIR=/run/user/{UID}"));
-        let run = run.args(["HOME=/var/lib/person", "PODMAN_IGNORE_CGROUPSV1_WARNING=yes"]);
-        run.args(["--chdir=/var/lib/person", "podman"]).args(arguments)
-    }
-
-    #[track_caller]
-    fn call(&self, arguments: &[&str]) -> String {
-        self.command(arguments).output().succeeds().stdout
-    }
-
-    #[track_caller]
-    fn inspect(&self, name: &str) -> Value {
-        self.command(&["container", "inspect", name]).output().succeeds().json()[0].take()
-    }
+    let podman = Engine { machine, program, removal: REMOVAL, root: ROOT, monitor: MONITOR };
+    podman.call(&["load", "--quiet", "--input", ARCHIVE]);
+    podman
 }
 
-fn a_user_without_rights_runs_containers(suite: Suite) {
-    requires!(is_root(), "needs root, to become another user");
-    let Some(tree) = suite.tree() else { skip!("{MISSING}") };
-    let sandbox = sandbox();
-    let machine = sandbox.boot(&tree);
-    let podman = Podman::set_up(&sandbox, &machine, Ids::Many);
-    let root = format!("/run/user/{UID}/bulkrun");
-    let ours = Ours { machine: &machine, root: &root, monitor: "conmon" };
-    podman.call(&["run", "--detach", "--network=none", "--name", "own", BUSYBOX, "sleep", "1000"]);
-    let state = podman.inspect("own");
-    let (id, pid) = (state["Id"].as_str().unwrap(), state["State"]["Pid"].as_u64().unwrap());
-    ours.runs(id, pid);
-    let owner = machine.command("stat").args(["--format=%u", &format!("/proc/{pid}")]);
+fn program(machine: &Machine<'_>) -> Run {
+    let run = machine.command_as(UID, UID, "env").arg(format!("XDG_RUNTIME_DIR=/run/user/{UID}"));
+    let run = run.args(["HOME=/var/lib/person", "PODMAN_IGNORE_CGROUPSV1_WARNING=yes"]);
+    run.args(["--chdir=/var/lib/person", "podman"])
+}
+
+fn a_user_without_rights_runs_containers(ground: &Ground<'_>) {
+    let machine = ground.machine;
+    let podman = set_up(ground, Ids::Many);
+    let own = podman.start("own", &["--network=none"], &["sleep", "1000"]);
+    let owner = machine.command("stat").args(["--format=%u", &format!("/proc/{}", own.pid())]);
     owner.output().succeeds().prints(&format!("{UID}\n"));
-    let map = podman.call(&["exec", "own", "cat", "/proc/self/uid_map"]);
+    let map = own.exec(&["cat", "/proc/self/uid_map"]);
     let map = Vec::from_iter(map.split_whitespace());
     assert_eq!(
         map,
@@ -126,28 +100,17 @@ fn a_user_without_rights_runs_containers(suite: Suite) {
     podman.call(&["stop", "--time", "0", "own"]);
     assert_eq!(podman.inspect("own")["State"]["ExitCode"], 137);
     podman.call(&["start", "own"]);
-    let pid = podman.inspect("own")["State"]["Pid"].as_u64().unwrap();
-    ours.runs(id, pid);
-    podman.call(&["rm", "--force", "--time", "0", "own"]);
-    ours.has_none();
+    own.runs();
+    podman.ends();
 }
 
-fn a_user_with_one_id_runs_containers(suite: Suite) {
-    requires!(is_root(), "needs root, to become another user");
-    let Some(tree) = suite.tree() else { skip!("{MISSING}") };
-    let sandbox = sandbox();
-    let machine = sandbox.boot(&tree);
+fn a_user_with_one_id_runs_containers(ground: &Ground<'_>) {
+    let machine = ground.machine;
     machine.script("touch /etc/subuid; mkdir -p /etc/containers; echo '[storage]' >/etc/containers/storage.conf
         printf 'driver = \"overlay\"\n[storage.options.overlay]\nignore_chown_errors = \"true\"\n' >>/etc/containers/storage.conf").output().succeeds();
-    let podman = Podman::set_up(&sandbox, &machine, Ids::One);
-    podman.call(&["run", "--detach", "--network=none", "--name", "own", BUSYBOX, "sleep", "1000"]);
-    let state = podman.inspect("own");
-    let (id, pid) = (state["Id"].as_str().unwrap(), state["State"]["Pid"].as_u64().unwrap());
-    let root = format!("/run/user/{UID}/bulkrun");
-    let ours = Ours { machine: &machine, root: &root, monitor: "conmon" };
-    ours.runs(id, pid);
-    let map = podman.call(&["exec", "own", "cat", "/proc/self/uid_map", "/proc/self/setgroups"]);
+    let podman = set_up(ground, Ids::One);
+    let own = podman.start("own", &["--network=none"], &["sleep", "1000"]);
+    let map = own.exec(&["cat", "/proc/self/uid_map", "/proc/self/setgroups"]);
     assert_eq!(Vec::from_iter(map.split_whitespace()), ["0", "4321", "1", "deny"]);
-    podman.call(&["rm", "--force", "--time", "0", "own"]);
-    ours.has_none();
+    podman.ends();
 }

@@ -1,7 +1,7 @@
 //! The streams of a process in a container, as Kubernetes carries them over a WebSocket (RFC 6455, `v4.channel.k8s.io`):
 //! the first byte of each message names the stream.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -83,8 +83,12 @@ impl Streams {
     /// Reads a message; says whether more may come.
     fn read(&mut self) -> bool {
         let mut head = [0; 2];
-        if self.socket.read_exact(&mut head).is_err() {
-            return false;
+        match self.socket.read_exact(&mut head) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                return false;
+            }
+            Err(error) => panic!("the stream should go on or end after {:?}: {error}", self.output),
         }
         let mut length = usize::from(head[1] & 0x7f);
         if length == 126 {
