@@ -24,7 +24,7 @@ pub use error::Error;
 pub use flag::{FirstOperand, Flag, Offer, Operands, Takes, Verb};
 
 use crate::id::ContainerId;
-use crate::log::{Format, Level};
+use crate::log::{Format, Level, escaped};
 use crate::pattern::Pattern;
 use crate::signal::Signal;
 use build::Operated;
@@ -611,7 +611,7 @@ fn command(global: &Typed, arguments: &mut dyn Iterator<Item = OsString>) -> Res
         Err(Error::UnknownCommand { name, .. })
             if Iterator::any(&mut &mut *arguments, |word| word == "-h" || word == "--help") =>
         {
-            return Err(Error::UnknownTopic(name).into());
+            return Err(Error::UnknownTopic(escaped(&name, "")).into());
         }
         found => found?,
     };

@@ -213,6 +213,31 @@ fn a_device_is_given_back_when_the_next_cannot_be_moved() {
     }
 }
 
+/// Seen to fail without the way back: the device stays in a namespace whose container never was.
+#[test]
+fn a_device_is_given_back_when_it_cannot_have_its_addresses() {
+    requires!(is_possible(), "needs root and ip(8)");
+    in_fresh_namespaces!(Network);
+    requires!(std::path::Path::new("/proc/sys/net/ipv6").exists(), "needs IPv6");
+    let sandbox = sandbox();
+    device(&sandbox, "bh0");
+    ip(&sandbox, "link set bh0 up");
+    ip(&sandbox, "address add 192.0.2.1/24 dev bh0");
+    ip(&sandbox, "address add 2001:db8::1/64 dev bh0 nodad");
+    let elsewhere = Network::new(&sandbox);
+    let script = "for of in all default; do echo 1 > /proc/sys/net/ipv6/conf/$of/disable_ipv6; done";
+    elsewhere.command(&sandbox, "sh").args(["-c", script]).output().succeeds();
+    let bundle = sandbox.bundle("back").namespace_at("network", elsewhere.path()).args(["true"]);
+    let devices = json!({ "bh0": { "name": "in0" } });
+    let output = sandbox.run(&with_devices(bundle, &devices)).output().exits_with(1);
+    output.complains("/linux/netDevices/bh0").complains("the addresses of bh0");
+    let shown = ip(&sandbox, "address show bh0");
+    for words in ["192.0.2.1/24", "2001:db8::1/64", ",UP"] {
+        assert!(shown.contains(words), "it should have {words} as before: {shown}");
+    }
+    assert!(!ip_in(&elsewhere, &sandbox, "link show").contains("in0"), "nothing is left there");
+}
+
 #[test]
 fn devices_return_when_no_container_comes_of_it() {
     requires!(is_possible(), "needs root and ip(8)");

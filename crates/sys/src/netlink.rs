@@ -339,8 +339,9 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 fn verdict(body: &[u8]) -> rustix::io::Result<()> {
     match number(body, 0).map(u32::cast_signed) {
         Some(0) => Ok(()),
-        Some(code) => Err(Errno::from_raw_os_error(code.wrapping_neg())),
-        None => Err(Errno::PROTO),
+        // The kernel has no others, and an [`Errno`] holds no others.
+        Some(code @ -4095..=-1) => Err(Errno::from_raw_os_error(-code)),
+        _ => Err(Errno::PROTO),
     }
 }
 
@@ -458,6 +459,21 @@ mod tests {
         }
         assert_eq!(messages(&[0; 64]).count(), 0, "a message without a length");
         assert_eq!(attributes(&[0; 64]).count(), 0, "an attribute without a length");
-        assert_eq!(verdict(&[]), Err(Errno::PROTO));
+    }
+
+    #[test]
+    fn a_verdict_is_an_error_number_or_nonsense() {
+        for (code, expected) in [
+            (0, Ok(())),
+            (-1, Err(Errno::PERM)),
+            (-4095, Err(Errno::from_raw_os_error(4095))),
+            (-4096, Err(Errno::PROTO)),
+            (1, Err(Errno::PROTO)),
+            (i32::MIN, Err(Errno::PROTO)),
+            (i32::MAX, Err(Errno::PROTO)),
+        ] {
+            assert_eq!(verdict(&code.to_ne_bytes()), expected, "{code}");
+        }
+        assert_eq!(verdict(&[0; 3]), Err(Errno::PROTO));
     }
 }

@@ -13,7 +13,7 @@ pub enum Error {
         /// The verb that it resembles.
         nearest: Option<&'static str>,
     },
-    /// Help is wanted for a verb that is not one of ours. The words are runc's.
+    /// Help is wanted for a verb that is not one of ours, without what could move a cursor. The words are runc's.
     #[error("No help topic for '{0}'")]
     UnknownTopic(String),
     /// No flag of the verb has that name.

@@ -558,6 +558,7 @@ fn a_refusal_names_the_flag_and_what_is_wrong() {
         ("completion tcsh", r#"SHELL: "tcsh" is none of bash, zsh and fish"#),
         ("help frobnicate", r#"unknown command "frobnicate""#),
         ("frobnicate --help", "No help topic for 'frobnicate'"),
+        ("\u{1b}[2J --help", "No help topic for '\\x1b[2J'"),
         (
             "create ../x",
             r#"invalid container id format: invalid character `/` in the ID "../x"; it has only letters, digits, '_', '+', '-' and '.'"#,

@@ -116,6 +116,8 @@ fn a_container_goes_on_where_it_was() {
     checkpoint(&sandbox, &bundle).output().succeeds().prints("");
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "the container is removed");
     assert!(images(&sandbox).join("descriptors.json").exists());
+    let mode = fs::metadata(images(&sandbox)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "what was in memory is nobody else's business");
     let pid_file = sandbox.directory().join("pid");
     let output = restore(&sandbox, &bundle, &["--detach", "--pid-file", pid_file.to_str().unwrap()])
         .stdout(Stdio::null())
@@ -410,6 +412,31 @@ fn mapped_layers_stay_mapped() {
     end(&sandbox, &bundle);
 }
 
+/// Needs the namespace for CRIU, and that nothing in it reaches the host's mounts. Seen to fail where it stays shared.
+#[test]
+fn the_host_has_the_mounts_that_it_had() {
+    requires!(is_possible(), "{MISSING}");
+    let plain = sandbox();
+    let count_in = |name: &str| plain.directory().join(name).display().to_string();
+    let script = format!(
+        "mount --make-rshared / && wc -l < /proc/self/mountinfo > {} && \"$@\"; code=$?; \
+         wc -l < /proc/self/mountinfo > {}; exit $code",
+        count_in("before"),
+        count_in("after")
+    );
+    let sandbox = sandbox().through(["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    let volume = sandbox.directory().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER).bind(&volume, "/volume", &[]);
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    let [before, after] = ["before", "after"].map(|name| fs::read_to_string(count_in(name)).unwrap());
+    assert_eq!(before, after, "mounts before and after");
+    end(&sandbox, &bundle);
+}
+
 #[test]
 fn hooks_run_as_for_a_new_container() {
     requires!(is_possible() && find_program("jq").is_some(), "needs root, CRIU and jq");
@@ -499,6 +526,15 @@ fn what_fails_says_why_and_leaves_everything_as_it_was() {
         .complains("cannot checkpoint a container that is created");
     sandbox.start(&bundle);
     count(&sandbox, &bundle);
+    fs::write(sandbox.directory().join("file"), "").unwrap();
+    for (parent, complaint) in [
+        (images(&sandbox).to_str().unwrap(), "--parent-path must be relative"),
+        ("../missing", "no such file or directory"),
+        ("../file", "not a directory"),
+    ] {
+        let run = checkpoint(&sandbox, &bundle).args(["--parent-path", parent]);
+        run.output().exits_with(1).complains(complaint);
+    }
     checkpoint(&sandbox, &bundle).arg("--leave-running").output().succeeds();
     restore(&sandbox, &bundle, &["--detach"]).output().exits_with(1).complains("already exists");
     assert_eq!(sandbox.status(&bundle), "running", "a container that exists is not touched");
@@ -557,11 +593,23 @@ fn a_missing_and_an_old_criu_are_named() {
         with(&place).complains("no program criu is in PATH");
     }
     // Nobody has one any more, so this one only tells its version.
-    let script = "#!/usr/bin/python3\nimport socket, sys\ns = socket.socket(fileno=int(sys.argv[2]))\ns.recv(4096)\n\
-        s.send(b'\\x08\\x0a\\x10\\x01\\x52\\x04\\x08\\x02\\x10\\x0c')\ns.recv(4096)\n";
-    fs::write(place.join("criu"), script).unwrap();
-    fs::set_permissions(place.join("criu"), fs::Permissions::from_mode(0o755)).unwrap();
+    let say = |version: &str| {
+        let script = format!(
+            "#!/usr/bin/python3\nimport socket, sys\ns = socket.socket(fileno=int(sys.argv[2]))\ns.recv(4096)\n\
+             s.send(b'\\x08\\x0a\\x10\\x01\\x52\\x04\\x08{version}')\ns.recv(4096)\n"
+        );
+        fs::write(place.join("criu"), script).unwrap();
+        fs::set_permissions(place.join("criu"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    say(r"\x02\x10\x0c");
     with(&place).complains("criu is version 2.12.0, and this runtime needs at least 3.0");
+    say(r"\x03\x10\x0f");
+    for flag in ["--lsm-profile", "--lsm-mount-context"] {
+        let run = sandbox.runtime().env("PATH", format!("{}:/usr/bin:/bin", place.display()));
+        let run = run.args(["restore", flag, "selinux:a"]).arg("--bundle").arg(bundle.directory());
+        let needs = format!("criu is version 3.15.0, and {flag} needs at least 3.16");
+        run.arg("another").output().exits_with(1).complains(&needs);
+    }
     fs::write(place.join("criu"), "#!/bin/sh\nexit 1\n").unwrap();
     with(&place).complains("criu ended without an answer");
     end(&sandbox, &bundle);
