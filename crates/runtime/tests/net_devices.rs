@@ -213,9 +213,8 @@ fn a_device_is_given_back_when_the_next_cannot_be_moved() {
     }
 }
 
-/// Seen to fail without the way back: the device stays in a namespace whose container never was.
 #[test]
-fn a_device_is_given_back_when_it_cannot_have_its_addresses() {
+fn a_device_that_cannot_have_its_addresses_stays_where_others_are() {
     requires!(is_possible(), "needs root and ip(8)");
     in_fresh_namespaces!(Network);
     requires!(std::path::Path::new("/proc/sys/net/ipv6").exists(), "needs IPv6");
@@ -230,12 +229,12 @@ fn a_device_is_given_back_when_it_cannot_have_its_addresses() {
     let bundle = sandbox.bundle("back").namespace_at("network", elsewhere.path()).args(["true"]);
     let devices = json!({ "bh0": { "name": "in0" } });
     let output = sandbox.run(&with_devices(bundle, &devices)).output().exits_with(1);
-    output.complains("/linux/netDevices/bh0").complains("the addresses of bh0");
-    let shown = ip(&sandbox, "address show bh0");
-    for words in ["192.0.2.1/24", "2001:db8::1/64", ",UP"] {
-        assert!(shown.contains(words), "it should have {words} as before: {shown}");
-    }
-    assert!(!ip_in(&elsewhere, &sandbox, "link show").contains("in0"), "nothing is left there");
+    let output =
+        output.complains("/linux/netDevices/bh0").complains("give the network device bh0 its addresses");
+    output.complains("the network namespace that was to be joined keeps bh0");
+    let shown = ip_in(&elsewhere, &sandbox, "address show in0");
+    assert!(shown.contains("192.0.2.1/24"), "it has what it could have: {shown}");
+    assert!(!exists(&sandbox, "bh0"), "nothing comes from a namespace in which others are");
 }
 
 #[test]
