@@ -44,6 +44,8 @@ pub struct Changed {
     pub quantity: String,
     /// Printed behind the number.
     pub unit: String,
+    /// Whether the later run wanted this decided.
+    pub decides: bool,
     /// The platform.
     pub platform: String,
     /// The median then.
@@ -131,6 +133,7 @@ fn changed(
                 task: task.name.clone(),
                 quantity: quantity.name.clone(),
                 unit: quantity.unit.clone(),
+                decides: quantity.decides,
                 platform: name.clone(),
                 earlier: before.summary(then).median?,
                 later: after.summary(now).median?,
@@ -282,7 +285,7 @@ fn opening(contrast: &Contrast) -> Vec<Sentence> {
 
 fn strips(contrast: &Contrast) -> Vec<(String, Vec<Strip>)> {
     let mut groups: Vec<(String, Vec<Strip>)> = Vec::new();
-    for figure in &contrast.figures {
+    for figure in contrast.figures.iter().filter(|figure| figure.decides) {
         let heading = format!("{} · {}", figure.task, figure.quantity);
         let strip = Strip { label: figure.platform.clone(), cost: figure.cost, standing: figure.standing };
         match groups.last_mut() {

@@ -129,10 +129,19 @@ fn label(class: &str, x: f64, y: f64, name: &str, most: usize) -> Element {
     text(class, x, y, short).add(Element::of("title", name))
 }
 
-/// A heading that rises to the right from the middle of its column.
-fn slanted(x: f64, y: f64, name: &str) -> Element {
-    let heading = label("small", 0.0, 0.0, name, 17).with("transform", "rotate(-38)");
+/// The most letters of a heading that rises.
+const RISING: usize = 17;
+
+/// A heading that rises to the right from the middle of its column, steep enough to leave a phone its margin.
+fn rising(x: f64, y: f64, name: &str) -> Element {
+    let heading = label("small", 0.0, 0.0, name, RISING).with("transform", "rotate(-55)");
     Element::new("svg").with("x", share(x)).with("y", y).with("overflow", "visible").add(heading)
+}
+
+/// The room above a row of such headings, pixels.
+fn headroom<'a>(names: impl Iterator<Item = &'a str>) -> f64 {
+    let longest = names.map(|name| name.chars().count().min(RISING)).max().unwrap_or_default();
+    16.0 + 5.4 * longest as f64
 }
 
 /// A scale whose equal steps are equal factors.

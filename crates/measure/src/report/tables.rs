@@ -171,14 +171,13 @@ pub(super) fn literature(findings: &Findings) -> Table {
             Accord::Open => "open",
         };
         vec![
-            claim.claim.to_owned(),
+            format!("{} ({})", claim.claim, claim.source),
             claim.platform.clone(),
             claim.here.clone(),
             accord.to_owned(),
-            claim.source.to_owned(),
         ]
     });
-    let head = ["claim", "here", "found", "accord", "source"];
+    let head = ["claim", "here", "found", "accord"];
     Table::new("Claims", "", &head).with(rows.collect::<Vec<_>>())
 }
 

@@ -1,6 +1,6 @@
 //! The verdict in words.
 
-use crate::plan::{AGAIN, Axis, Limits};
+use crate::plan::{AGAIN, Axis, BOOT, Limits};
 use crate::record::{End, Level};
 
 use super::document::{Sentence, Table};
@@ -9,7 +9,9 @@ use super::number::{count, counted, figure, interval, times};
 
 /// The whole run in a few sentences.
 pub(super) fn opening(findings: &Findings) -> Vec<Sentence> {
-    let mut sentences = vec![trial(findings), decided(findings)];
+    let mut sentences = vec![trial(findings)];
+    sentences.extend(starts(findings));
+    sentences.push(decided(findings));
     sentences.extend(breaches(findings));
     sentences.extend(quality(findings));
     sentences.extend(literature(findings));
@@ -20,9 +22,9 @@ fn trial(findings: &Findings) -> Sentence {
     let trial = &findings.trial;
     let held = format!("{} of {} intervals contain 1", trial.contain_one, trial.quantities);
     match trial.end {
-        TrialEnd::Passed => Sentence::good(format!(
-            "The machine can be trusted: bare against itself shows no difference ({held})."
-        )),
+        TrialEnd::Passed => {
+            Sentence::good(format!("Bare compared with itself shows no difference, as it must be ({held})."))
+        }
         TrialEnd::Failed if trial.found.is_empty() => Sentence::bad(format!(
             "Only {held} when bare is compared with itself: differences of a few per cent here may be noise."
         )),
@@ -34,6 +36,32 @@ fn trial(findings: &Findings) -> Sentence {
             "Bare was not compared with itself often enough (six blocks at least), so nothing vouches for the machine.",
         ),
     }
+}
+
+/// Who starts first, and what is dearest in each platform's work.
+fn starts(findings: &Findings) -> Vec<Sentence> {
+    let mut medians = Vec::from_iter(findings.names().filter_map(|name| {
+        let row = findings.first_byte()?;
+        Some((row.cell(name)?.median?.estimate, name, &row.unit))
+    }));
+    medians.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let told = medians.iter().map(|(median, name, unit)| format!("{name} {}", amount(*median, unit)));
+    let told = Vec::from_iter(told).join(", ");
+    let dearest = findings.walls().filter_map(|name| Some(format!("{} on {name}", worst(findings, name)?)));
+    let dearest = Vec::from_iter(dearest).join(", ");
+    let mut sentences = Vec::new();
+    if !told.is_empty() {
+        sentences.push(Sentence::plain(format!("Time to the first byte: {told}.")));
+    }
+    if !dearest.is_empty() {
+        sentences.push(Sentence::plain(format!("Dearest besides the start: {dearest}.")));
+    }
+    sentences
+}
+
+/// `8.30 ms`, on one line.
+fn amount(value: f64, unit: &str) -> String {
+    format!("{}\u{a0}{unit}", figure(value))
 }
 
 fn decided(findings: &Findings) -> Sentence {
@@ -68,7 +96,7 @@ fn breaches(findings: &Findings) -> Vec<Sentence> {
     if holes.is_empty() {
         return vec![Sentence::good("No probe reached the host through any of the walls.")];
     }
-    let told = |(platform, names)| Sentence::bad(format!("Through the wall of {platform} got: {names}."));
+    let told = |(platform, names)| Sentence::bad(format!("The wall of {platform} let through: {names}."));
     holes.into_iter().map(told).collect()
 }
 
@@ -117,7 +145,7 @@ fn literature(findings: &Findings) -> Option<Sentence> {
 
 /// One line for each platform.
 pub(super) fn glance(findings: &Findings) -> Table {
-    let mut head = vec!["platform", "first byte", "work against bare"];
+    let mut head = vec!["platform", "first byte", "costs against bare"];
     let limited = findings.interference.first();
     let application = application(findings);
     if limited.is_some() {
@@ -156,7 +184,7 @@ fn start(findings: &Findings, platform: &str) -> String {
     let ratio = row.cell(platform).and_then(|cell| cell.against_bare).map(|against| against.ratio.estimate);
     let unit = &row.unit;
     let ratio = ratio.map(|ratio| format!(", {} bare", times(ratio))).unwrap_or_default();
-    format!("{} {unit}{ratio}", figure(median.estimate))
+    format!("{}{ratio}", amount(median.estimate, unit))
 }
 
 fn kept(interference: &Interference, platform: &str) -> String {
@@ -197,7 +225,7 @@ pub(super) fn isolation(findings: &Findings) -> Vec<(String, String)> {
         text += &format!(", {} times in all", count(entered.calls));
         if let Some(overlap) = &entered.against_bare {
             text += &format!(
-                "; {} that bare does not, and not {} that bare does",
+                "; against bare {} are added and {} avoided",
                 overlap.added.len(),
                 overlap.avoided.len()
             );
@@ -269,10 +297,10 @@ pub(super) fn performance(findings: &Findings) -> Vec<(String, String)> {
     let told = findings.walls().filter_map(|name| {
         let first = findings.first_byte().and_then(|row| Some(first_byte(row, row.cell(name)?)));
         let work = tally(findings, name).map(|tally| {
-            let worst = worst(findings, name).map(|worst| format!("; the dearest is {worst}"));
-            format!("all that is decided against bare: {tally}{}", worst.unwrap_or_default())
+            let worst = worst(findings, name).map(|worst| format!("; dearest besides the start: {worst}"));
+            format!("costs against bare: {tally}{}", worst.unwrap_or_default())
         });
-        let text = Vec::from_iter(first.into_iter().flatten().chain(work)).join(". ");
+        let text = Vec::from_iter(first.into_iter().flatten().chain(work)).join("; ");
         (!text.is_empty()).then(|| (name.to_owned(), text + "."))
     });
     told.collect()
@@ -282,7 +310,7 @@ fn first_byte(row: &Row, cell: &Cell) -> Option<String> {
     let median = cell.median?;
     let against =
         cell.against_bare.map(|against| format!(", {} the time of bare", times(against.ratio.estimate)));
-    Some(format!("first byte after {} {}{}", interval(&median), row.unit, against.unwrap_or_default()))
+    Some(format!("first byte after {}\u{a0}{}{}", interval(&median), row.unit, against.unwrap_or_default()))
 }
 
 /// `9 equal, 2 worse`
@@ -296,13 +324,14 @@ fn tally(findings: &Findings, platform: &str) -> Option<String> {
     (!standings.is_empty()).then(|| Vec::from_iter(counted.into_iter().flatten()).join(", "))
 }
 
-/// The quantity that is furthest from bare, on the bad side.
+/// The quantity that is furthest from bare on the bad side, but for the start, which has its own sentence.
 fn worst(findings: &Findings, platform: &str) -> Option<String> {
-    let costs = findings.rows.iter().filter(|row| row.decides && row.axis == Axis::Performance);
+    let costs =
+        findings.rows.iter().filter(|row| row.decides && row.axis == Axis::Performance && row.task != BOOT);
     let worse = costs.filter_map(|row| {
         let against = row.cell(platform)?.against_bare?;
         (against.standing == Standing::Worse).then(|| (row, row.cost(against.ratio).estimate))
     });
     let (row, cost) = worse.max_by(|one, other| one.1.total_cmp(&other.1))?;
-    Some(format!("{} · {} ({} worse)", row.task, row.quantity, times(cost)))
+    Some(format!("{} · {} ({} the cost of bare)", row.task, row.quantity, times(cost)))
 }

@@ -37,7 +37,7 @@ pub struct Entered {
     pub names: usize,
     /// Those that ran in every run.
     pub always: usize,
-    /// The size of the footprint's code, KiB; None where no size is known.
+    /// The size of the footprint's code, KiB, as far as sizes are known; None where none is.
     pub kib: Option<f64>,
     /// The frequency: how often they ran together, mean of the runs.
     pub calls: f64,

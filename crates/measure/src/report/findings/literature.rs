@@ -169,12 +169,10 @@ fn beside_bare(row: &Row, platform: &str) -> Option<(String, Standing)> {
     let against = row.cell(platform)?.against_bare?;
     let Row { task, quantity, .. } = row;
     let cost = row.cost(against.ratio).estimate;
-    let figure =
-        if cost >= 1.0 { format!("{} worse", times(cost)) } else { format!("{} better", times(1.0 / cost)) };
     let words = match against.standing {
         Standing::Equal => "equal to bare".to_owned(),
         Standing::NotDecided => "not decided".to_owned(),
-        Standing::Better | Standing::Worse => format!("{figure} than bare"),
+        Standing::Better | Standing::Worse => format!("{} the cost of bare", times(cost)),
     };
     Some((format!("{task} · {quantity}: {words}"), against.standing))
 }

@@ -5,13 +5,12 @@ use crate::report::markup::Element;
 use crate::report::number::figure;
 use crate::report::words::limits_in_words;
 
-use super::{Drawing, Figure, Panel, label, rect, slanted, text};
+use super::{Drawing, Figure, Panel, headroom, label, rect, rising, text};
 
 const ROW: f64 = 27.0;
 
 /// Where cells begin.
 const LEFT: f64 = 0.27;
-const TOP: f64 = 84.0;
 
 /// One map for each platform.
 pub(in crate::report) fn heat(interference: &Interference) -> Figure {
@@ -45,19 +44,20 @@ fn says(interference: &Interference) -> String {
 fn draw(interference: &Interference, neighbour: &Neighbour) -> Drawing {
     // Room on the right for the slanted heading of the last column.
     let width = (0.88 - LEFT) / interference.antagonists.len().max(1) as f64;
+    let top = headroom(interference.antagonists.iter().map(String::as_str));
     let mut parts = Vec::new();
     for (column, antagonist) in interference.antagonists.iter().enumerate() {
-        parts.push(slanted(LEFT + (column as f64 + 0.4) * width, TOP - 8.0, antagonist));
+        parts.push(rising(LEFT + (column as f64 + 0.5) * width, top - 6.0, antagonist));
     }
     for (row, victim) in interference.victims.iter().enumerate() {
-        let y = TOP + row as f64 * ROW;
+        let y = top + row as f64 * ROW;
         parts.push(label("label end", LEFT - 0.02, y + 18.0, victim, 14));
         for (column, antagonist) in interference.antagonists.iter().enumerate() {
             let meeting = neighbour.meeting(victim, antagonist);
             parts.extend(cell(meeting, LEFT + column as f64 * width, y, width));
         }
     }
-    Drawing { height: TOP + ROW * interference.victims.len() as f64 + 6.0, parts }
+    Drawing { height: top + ROW * interference.victims.len() as f64 + 6.0, parts }
 }
 
 fn cell(meeting: Option<&Meeting>, x: f64, y: f64, width: f64) -> Vec<Element> {

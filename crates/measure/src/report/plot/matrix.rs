@@ -6,11 +6,10 @@ use crate::report::markup::Element;
 use crate::report::number::counted;
 use crate::report::tables::reach;
 
-use super::{Drawing, Figure, label, rect, slanted, text};
+use super::{Drawing, Figure, headroom, label, rect, rising, text};
 
 const ROW: f64 = 22.0;
-const LEFT: f64 = 0.40;
-const TOP: f64 = 84.0;
+const LEFT: f64 = 0.46;
 
 /// What a verdict looks like: its class and its letter.
 const LOOKS: [(Reach, &str, &str); 5] = [
@@ -25,20 +24,21 @@ const LOOKS: [(Reach, &str, &str); 5] = [
 pub(in crate::report) fn matrix(findings: &Findings) -> Option<Figure> {
     let attempts = &findings.probes.attempts;
     let names = Vec::from_iter(findings.names());
-    let width = (0.90 - LEFT) / names.len().max(1) as f64;
+    let width = (0.88 - LEFT) / names.len().max(1) as f64;
+    let top = headroom(names.iter().copied());
     let mut parts = Vec::new();
     for (column, name) in names.iter().enumerate() {
-        parts.push(slanted(LEFT + (column as f64 + 0.4) * width, TOP - 8.0, name));
+        parts.push(rising(LEFT + (column as f64 + 0.5) * width, top - 6.0, name));
     }
     for (row, (probe, platforms)) in attempts.iter().enumerate() {
-        let y = TOP + row as f64 * ROW;
-        parts.push(label("label", 0.0, y + 15.0, probe, 20));
+        let y = top + row as f64 * ROW;
+        parts.push(label("label", 0.0, y + 15.0, probe, 24));
         for (column, name) in names.iter().enumerate() {
             let Some(attempt) = platforms.get(*name) else { continue };
             parts.extend(cell(attempt, name, LEFT + column as f64 * width, y, width));
         }
     }
-    let mut foot = TOP + attempts.len() as f64 * ROW + 20.0;
+    let mut foot = top + attempts.len() as f64 * ROW + 20.0;
     for (place, (verdict, class, letter)) in LOOKS.into_iter().enumerate() {
         let left = (place % 3) as f64 / 3.0;
         parts.push(rect(class, left, foot - 12.0, 0.05, 16.0));
@@ -69,10 +69,7 @@ fn says(findings: &Findings) -> String {
         .filter(|platforms| platforms.values().all(|attempt| attempt.reach == Reach::Moot));
     let moot = match moot.count() {
         0 => String::new(),
-        moot => format!(
-            " {} reached nothing without a wall either and say nothing (moot).",
-            counted(moot, "probe")
-        ),
+        moot => format!(" Moot, since nothing is reached without a wall either: {}.", counted(moot, "probe")),
     };
     let told = Vec::from_iter(told).join(", ");
     let mut told = if told.is_empty() { "No wall was probed with success".to_owned() } else { told };

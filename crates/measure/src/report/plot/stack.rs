@@ -23,7 +23,7 @@ pub(in crate::report) fn stacks(footprints: &Footprints) -> Option<Figure> {
         |caption: String, size: fn(&Share) -> f64| Panel { caption, drawing: draw(footprints, &parts, size) };
     let panels = vec![
         panel(format!("Footprint: distinct {things}"), |share| share.names as f64),
-        panel(format!("Frequency: how often {things} were entered"), |share| share.calls),
+        panel("Frequency: times entered".to_owned(), |share| share.calls),
     ];
     let says = says(footprints, things)?;
     let name = format!("kernel-{}", part.replace(|character: char| !character.is_ascii_alphanumeric(), "-"));
