@@ -57,7 +57,7 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind { name: "cpu", says: "computes; 4 processes for each processor", tasks: || 4 * processors(), mib: None, unit: "rounds", holds: "processes", shares: |tasks| tasks, live: |share| { cpu::live(share); Ok(()) } },
     Kind { name: "memory-bandwidth", says: "copies memory; a process for each processor, 64 MiB each", tasks: processors, mib: Some(|tasks| 64 * tasks), unit: "copies", holds: "MiB", shares: |tasks| tasks, live: memory_bandwidth::live },
     Kind { name: "memory", says: "fills memory over and over; 1 process, 256 MiB", tasks: || 1, mib: Some(|_| 256), unit: "pages", holds: "MiB", shares: |tasks| tasks, live: |share| { memory::live(share); Ok(()) } },
-    Kind { name: "fork", says: "makes processes that compute for a millisecond; at most 128 at a time", tasks: || 128, mib: None, unit: "processes", holds: "processes", shares: bomb::makers, live: bomb::live },
+    Kind { name: "fork", says: "makes processes that compute for a tenth of a millisecond; at most 128 at a time", tasks: || 128, mib: None, unit: "processes", holds: "processes", shares: bomb::makers, live: bomb::live },
     Kind { name: "disk", says: "writes and waits until it is on the disk; 2 processes, 256 MiB", tasks: || 2, mib: Some(|_| 256), unit: "MiB", holds: "MiB", shares: |tasks| tasks, live: disk::live },
     Kind { name: "packets", says: "sends datagrams over loopback; a process for each processor", tasks: processors, mib: None, unit: "packets", holds: "processes", shares: |tasks| tasks, live: packets::live },
 ];

@@ -9,8 +9,8 @@ use super::{Share, is_a_limit};
 use crate::error::{Error, Result};
 use crate::pace::{now, sleep_until};
 
-/// How long each process computes.
-const LIFE: u64 = 1_000_000;
+/// How long each process computes: about as long as it takes to make one.
+const LIFE: u64 = 100_000;
 
 /// What passes before a maker without children tries again.
 const PAUSE: u64 = 1_000_000;
