@@ -117,14 +117,42 @@ fn table(table: &Table) -> Element {
 }
 
 fn cell(content: &str) -> Element {
-    let is_number = content.starts_with(|first: char| first.is_ascii_digit()) && content.len() < 40;
     let class = match content {
         "–" => "number",
         "better" | "agrees" | "denied" => "good",
         "worse" | "differs" | "leak" | "breach" => "bad",
-        _ if is_number => "number",
+        _ if is_number(content) => "number",
         _ if content.chars().count() > 24 => "long",
         _ => return Element::of("td", content),
     };
     Element::of("td", content).with("class", class)
+}
+
+/// A number, with its interval, percent sign or power; not the versions, hashes and sentences that begin with a digit.
+fn is_number(content: &str) -> bool {
+    let belongs = |character: char| character.is_ascii_digit() || ".,[] %×MG\u{202f}".contains(character);
+    let is_version = content.matches('.').count() > 1 && !content.contains('[');
+    content.starts_with(|first: char| first.is_ascii_digit()) && content.chars().all(belongs) && !is_version
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_stand_to_the_right() {
+        for (content, expected) in [
+            ("12", true),
+            ("2\u{202f}420", true),
+            ("4.92 M", true),
+            ("31.2 [29.8, 33.0]", true),
+            ("98.5 %", true),
+            ("1.2.3", false),
+            ("9f86d0", false),
+            ("12 % of the time was stolen", false),
+            ("", false),
+        ] {
+            assert_eq!(is_number(content), expected, "`{content}` was judged wrongly");
+        }
+    }
 }
