@@ -373,8 +373,8 @@ fn the_literature_is_agreed_with_and_contradicted() {
             .map(|claim| claim.accord)
     };
     assert_eq!(accord("containers cost", "crun"), Some(Accord::Agrees));
-    assert_eq!(accord("a container takes", "crun"), Some(Accord::Agrees));
-    assert_eq!(accord("a container takes", "bulkrun"), Some(Accord::Differs));
+    assert_eq!(accord("Docker takes", "crun"), Some(Accord::Agrees));
+    assert_eq!(accord("Docker takes", "bulkrun"), Some(Accord::Differs));
     assert_eq!(accord("a kernel in user space", "runsc"), Some(Accord::Agrees));
     assert_eq!(accord("gVisor executes", "runsc"), Some(Accord::Differs));
     assert_eq!(accord("gVisor and containers", "runsc"), Some(Accord::Differs));
@@ -501,7 +501,7 @@ fn contradictions_and_what_is_new_are_named() {
         for finding in &mut turn.findings {
             match finding {
                 Finding::Amount { value, .. } if turn.task == "cpu" && turn.platform == "crun" => {
-                    *value *= 2.0
+                    *value *= 2.0;
                 }
                 Finding::Verdict { probe, verdict, .. }
                     if turn.platform == "crun" && probe == "kernel log" =>
