@@ -19,6 +19,8 @@ with_each_suite!(
     limits_are_in_force_and_can_change,
     limits_that_only_v1_has_are_in_force,
     rates_of_disks_are_in_force,
+    weights_of_disks_are_in_force_or_docker_says_that_it_cannot,
+    real_time_is_shared_out,
     options_of_run_take_effect,
     files_go_in_and_out,
     namespaces_can_be_those_of_another_container_or_the_machine,
@@ -213,7 +215,11 @@ fn limits_are_in_force_and_can_change(ground: &Ground<'_>) {
 fn limits_that_only_v1_has_are_in_force(ground: &Ground<'_>) {
     requires!(limits::is_v1(ground.machine, "memory"), "needs the memory controller of cgroup v1");
     let docker = Docker::set_up(ground);
-    let options = ["--memory=64m", "--memory-swappiness=5", "--oom-kill-disable"];
+    let mut options = vec!["--memory=64m", "--memory-swappiness=5", "--oom-kill-disable"];
+    if ground.suite == Suite::Release {
+        // Later clients do not have it any more. The kernel has no such limit, and the container starts all the same.
+        options.push("--kernel-memory=32m");
+    }
     let old = docker.start("old", &options, &["sleep", "1000"]);
     let limits = [
         limit("memory", ("memory.swappiness", "5"), ("", "")),
@@ -226,18 +232,55 @@ fn limits_that_only_v1_has_are_in_force(ground: &Ground<'_>) {
 fn rates_of_disks_are_in_force(ground: &Ground<'_>) {
     let Some(Disk { node, numbers: (major, minor) }) = Disk::find() else { skip!("needs a disk") };
     let docker = Docker::set_up(ground);
-    let options = [
-        format!("--device-read-bps={}:1mb", node.display()),
-        format!("--device-write-iops={}:100", node.display()),
-    ];
-    let slow = docker.start("slow", &[&options[0], &options[1]], &["sleep", "1000"]);
-    let all = format!("{major}:{minor} rbps=1048576 wbps=max riops=max wiops=100");
-    let (reads, writes) = (format!("{major}:{minor} 1048576"), format!("{major}:{minor} 100"));
+    let rates = ["read-bps", "write-bps", "read-iops", "write-iops"]
+        .into_iter()
+        .zip([1_048_576, 2_097_152, 300, 100]);
+    let options = rates.clone().map(|(what, rate)| format!("--device-{what}={}:{rate}", node.display()));
+    let options = Vec::from_iter(options);
+    let slow = docker.start("slow", &Vec::from_iter(options.iter().map(String::as_str)), &["sleep", "1000"]);
+    let all = format!("{major}:{minor} rbps=1048576 wbps=2097152 riops=300 wiops=100");
+    for (what, rate) in rates {
+        let file = format!("blkio.throttle.{}_device", what.replace('-', "_"));
+        let own = format!("{major}:{minor} {rate}");
+        limits::hold(docker.machine, slow.pid(), &[limit("blkio", (&file, &own), ("io.max", &all))]);
+    }
+    docker.ends();
+}
+
+fn weights_of_disks_are_in_force_or_docker_says_that_it_cannot(ground: &Ground<'_>) {
+    let docker = Docker::set_up(ground);
+    let words = ["run", "--detach", "--name", "weighty", "--blkio-weight=300", BUSYBOX, "sleep", "1000"];
+    let output = docker.command(&words).output().succeeds();
+    let weighty = docker.running("weighty");
+    let told = output.stderr.to_lowercase();
+    if told.contains("weight discarded") {
+        assert_eq!(docker.inspect("weighty")["HostConfig"]["BlkioWeight"], 0, "docker does not ask for it");
+    } else {
+        assert!(!told.contains("weight"), "{output}");
+        let (old, new) = (("blkio.weight", "300"), ("io.bfq.weight", "default 300"));
+        limits::hold(docker.machine, weighty.pid(), &[limit("blkio", old, new)]);
+    }
+    docker.ends();
+}
+
+fn real_time_is_shared_out(ground: &Ground<'_>) {
+    let file = "/sys/fs/cgroup/cpu/cpu.rt_runtime_us";
+    requires!(ground.machine.path(file).exists(), "needs a kernel that shares real time out, and cgroup v1");
+    let mut docker = Docker::set_up(ground);
+    // All above a container must have some: the machine, and docker's own cgroup, for which its daemon cares.
+    docker.machine.script(&format!("echo 20000 > {file}")).output().succeeds();
+    docker.machine.script("kill $(cat /run/docker.pid)").output().succeeds();
+    eventually("the daemon has ended", || docker.daemon.has_ended());
+    let edit = "sed -i 's/^{/{\"cpu-rt-runtime\":20000,\"cpu-rt-period\":1000000,/' /etc/docker/daemon.json";
+    docker.machine.script(edit).output().succeeds();
+    docker.starts_again();
+    let options = ["--cpu-rt-runtime=10000", "--cpu-rt-period=500000"];
+    let quick = docker.start("quick", &options, &["sleep", "1000"]);
     let limits = [
-        limit("blkio", ("blkio.throttle.read_bps_device", &reads), ("io.max", &all)),
-        limit("blkio", ("blkio.throttle.write_iops_device", &writes), ("io.max", &all)),
+        limit("cpu", ("cpu.rt_runtime_us", "10000"), ("", "")),
+        limit("cpu", ("cpu.rt_period_us", "500000"), ("", "")),
     ];
-    limits::hold(docker.machine, slow.pid(), &limits);
+    limits::hold(docker.machine, quick.pid(), &limits);
     docker.ends();
 }
 
@@ -308,7 +351,7 @@ fn namespaces_can_be_those_of_another_container_or_the_machine(ground: &Ground<'
 }
 
 fn containers_are_started_again_as_their_policy_says(ground: &Ground<'_>) {
-    let docker = Docker::set_up(ground);
+    let mut docker = Docker::set_up(ground);
     let failing = [
         "run",
         "--detach",
@@ -335,6 +378,19 @@ fn containers_are_started_again_as_their_policy_says(ground: &Ground<'_>) {
         state["RestartCount"] == 2 && state["State"]["Status"] == "exited"
     });
     assert_eq!(docker.call(&["logs", "failing"]), "tries\ntries\ntries\n");
+    let faithful = docker.start("faithful", &["--restart=unless-stopped"], &["sleep", "1000"]);
+    let first = faithful.pid();
+    docker.machine.command("kill").args(["-KILL", &first.to_string()]).output().succeeds();
+    eventually("it runs again", || docker.inspect("faithful")["RestartCount"] == 1 && faithful.pid() != 0);
+    faithful.runs();
+    // A new daemon starts again what was stopped and is always to run, and not what was to run unless it is stopped.
+    docker.call(&["stop", "--time", "0", "immortal", "faithful"]);
+    docker.machine.script("kill $(cat /run/docker.pid)").output().succeeds();
+    eventually("the daemon has ended", || docker.daemon.has_ended());
+    docker.starts_again();
+    eventually("it runs again", || docker.inspect("immortal")["State"]["Status"] == "running");
+    docker.running("immortal");
+    assert_eq!(docker.inspect("faithful")["State"]["Status"], "exited");
     docker.ends();
 }
 
