@@ -157,7 +157,13 @@ fn command(typed: &Typed) -> Result<ExitCode> {
     }
     let work = Work::Command { words: typed.command.clone(), search: programs.directory };
     let run = boot::Run::begin()?;
-    let payload = payload::Payload { files: programs.plain, with: places, init: machine.init, work };
+    let payload = payload::Payload {
+        files: programs.plain,
+        with: places,
+        init: machine.init,
+        module: machine.module,
+        work,
+    };
     payload.write(&run)?;
     let mut code = None;
     let mut guest = boot::Guest::start(machine, &run, boot::Output::Shown)?;

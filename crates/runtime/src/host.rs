@@ -1,6 +1,6 @@
 //! What the runtime itself may do on this host.
 
-use bulkhead_sys::{Call, credentials, path};
+use bulkhead_sys::{Call, credentials, namespace, path};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -34,14 +34,10 @@ impl Rights {
 /// # Errors
 /// As stat(2) of `/proc/self/ns/user`.
 pub fn is_real_root() -> Result<bool> {
-    /// The inode of the initial user namespace, PROC_USER_INIT_INO of the kernel's linux/proc_ns.h.
-    const INITIAL: u64 = 0xEFFF_FFFD;
     if rustix::process::geteuid().as_raw() != 0 {
         return Ok(false);
     }
-    let path = "/proc/self/ns/user";
-    let found = rustix::fs::stat(path).doing(|| format!("look at {path}"))?;
-    Ok(found.st_ino == INITIAL)
+    namespace::is_initial_user().doing(|| "look at the user namespace")
 }
 
 /// Reads a file of procfs that is one record, which the kernel gives out whole: one read, where a file of unknown

@@ -1,7 +1,7 @@
 //! Containers on a kernel 5.10, of which a filter plays the calls and flags that are missing.
 //!
-//! What mount_setattr(2) does on a new kernel mount(2) must do there, so the mounts of the same bundle are compared. The
-//! guest with a real 5.10 runs the rest of the tests.
+//! What mount_setattr(2) does on a new kernel mount(2) must do there, so the mounts of the same bundle are compared. A
+//! guest with a real 5.10 runs the core of the tests, as a part of `cargo xtask vm test --all`.
 #![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
 
 use std::collections::BTreeMap;

@@ -233,3 +233,16 @@ fn the_callers_hierarchies_of_v1_are_shown_too() {
     let output = run.arg(bundle.directory()).arg(bundle.id()).output().succeeds();
     assert!(output.stdout.trim().parse::<u32>().is_ok_and(|count| count > 1), "{output}");
 }
+
+#[test]
+fn root_of_a_user_namespace_goes_on_without_rules_about_devices() {
+    requires!(is_possible(), "{NOT_HERE}");
+    // As podman's runtime of an ordinary user: it has all rights in a namespace, and none over programs of the kernel.
+    let sandbox = Sandbox::new(BULKRUN).v2_only().through(["unshare", "--user", "--map-root-user"]);
+    let path = format!("/{}/c", sandbox.name());
+    let bundle = sandbox.bundle("c").rootless(0, 0).script("echo here").edit(|config| {
+        config["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+        config["linux"]["cgroupsPath"] = path.into();
+    });
+    sandbox.run(&bundle).output().succeeds().prints("here\n");
+}

@@ -98,3 +98,15 @@ pub fn unshare(kind: Kind) -> Result<()> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::from_bits_retain(kind as u32)) }
         .call(|| format!("unshare({kind:?})"))
 }
+
+/// Tells whether this process is in the user namespace that the kernel began with.
+///
+/// # Errors
+/// As stat(2) of `/proc/self/ns/user`.
+pub fn is_initial_user() -> Result<bool> {
+    /// Its inode, PROC_USER_INIT_INO of the kernel's linux/proc_ns.h.
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    let path = "/proc/self/ns/user";
+    let found = rustix::fs::stat(path).call(|| format!("stat({path:?})"))?;
+    Ok(found.st_ino == INITIAL)
+}

@@ -35,7 +35,7 @@ impl Init {
 }
 
 /// Which security module a guest has, of those that give labels to processes. Without a choice it is the kernel's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum SecurityModule {
     AppArmor,
     SeLinux,
@@ -56,6 +56,7 @@ impl SecurityModule {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Job {
     pub(super) init: Init,
+    pub(super) module: Option<SecurityModule>,
     /// Files and directories of the payload that appear at their host's paths.
     pub(super) places: Vec<PathBuf>,
     /// The host's cache, for what is looked for by its place there. Only what is among `places` is in the guest.

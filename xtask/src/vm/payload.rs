@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::boot::Run;
 use super::disk::{self, Name};
 use super::guest;
-use super::job::{Init, Job, Work};
+use super::job::{Init, Job, SecurityModule, Work};
 use crate::{cache, invoke};
 
 /// What a job may write beside its files.
@@ -23,6 +23,7 @@ pub(super) struct Payload {
     /// `files` only those.
     pub(super) with: Vec<PathBuf>,
     pub(super) init: Init,
+    pub(super) module: Option<SecurityModule>,
     pub(super) work: Work,
 }
 
@@ -42,7 +43,8 @@ impl Payload {
         }
         // Not by name: cargo may have built another since this one began.
         fs::copy("/proc/self/exe", stage.join(guest::PROGRAM)).context("copy this program")?;
-        let job = Job { init: self.init, places: self.with, cache: cache::directory()?, work: self.work };
+        let Self { with: places, init, module, work, .. } = self;
+        let job = Job { init, module, places, cache: cache::directory()?, work };
         let job = serde_json::to_vec_pretty(&job).context("write the job")?;
         fs::write(stage.join(guest::JOB), job).context("write the job")?;
         disk::from_directory(&stage, &run.payload(), FREE, Name::Label(guest::PAYLOAD_LABEL))?;

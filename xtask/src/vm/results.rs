@@ -31,11 +31,13 @@ pub(super) struct Finished {
     pub(super) test: String,
     pub(super) outcome: Outcome,
     pub(super) seconds: f64,
+    /// What it printed when it failed for the first time, if it passed for the second.
+    pub(super) first_failure: Option<String>,
 }
 
 impl Finished {
     pub(super) fn new(test: &Test, outcome: Outcome, took: Duration) -> Self {
-        Self { test: test.full_name(), outcome, seconds: took.as_secs_f64() }
+        Self { test: test.full_name(), outcome, seconds: took.as_secs_f64(), first_failure: None }
     }
 }
 
@@ -87,7 +89,9 @@ impl Report {
         skipped.iter().for_each(|(reason, count)| println!("skipped {count:4}  {reason}"));
         for OnMachine { machine, tests } in &self.machines {
             let Count { passed, skipped, failed } = count(tests);
+            let again = Vec::from_iter(tests.iter().filter(|test| test.first_failure.is_some()));
             println!("{machine}: {passed} passed, {skipped} skipped, {failed} failed");
+            again.iter().for_each(|test| println!("  {} passed only when run once more", test.test));
         }
         let failed = self.failures();
         if !failed.is_empty() {

@@ -6,6 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use bulkhead_sys::bpf::{self, Attach, Instruction};
+use bulkhead_sys::namespace;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -125,7 +126,14 @@ pub(crate) fn apply(dir: &Dir, policy: &Policy, history: History) -> Result<()> 
         History::New => Vec::new(),
         History::Reused => attached(dir).map_err(failed)?.own,
     };
-    replace(dir, policy, &old).map_err(failed)
+    match replace(dir, policy, &old) {
+        // Nobody in a user namespace may load a program, as podman's runtime of an ordinary user finds; there the kernel makes
+        // no device nodes, and opens those of the host by their permissions alone. The other runtimes go on, too.
+        Err(error) if error.errno() == Errno::PERM && !namespace::is_initial_user().map_err(failed)? => {
+            Ok(())
+        }
+        result => result.map_err(failed),
+    }
 }
 
 /// Changes the policy of a cgroup in use.

@@ -9,13 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::tcdrain;
 
 use super::port::{self, Reporter};
 use crate::cache;
-use crate::vm::job::{Job, Outcome, Test, Word, Work};
+use crate::vm::job::{Init, Job, Outcome, SecurityModule, Test, Word, Work};
 
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -30,11 +30,28 @@ const SKIPPED: &str = "skipped: ";
 
 /// Does the job and tells what happens on the way.
 pub(super) fn run(job: &Job, reporter: &Reporter) -> Result<Word> {
+    check(job)?;
     reporter.say(&Word::Ready)?;
     match &job.work {
         Work::Command { words, search } => command(job, words, search).map(Word::Exited),
         Work::Tests { tests, limit } => run_tests(job, tests, *limit, reporter).map(|()| Word::Exited(0)),
     }
+}
+
+/// Makes sure that the machine is the one that was asked for. Tests skip themselves where something is missing, so that
+/// nobody would notice.
+fn check(job: &Job) -> Result<()> {
+    ensure!(Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), "cgroup v2 is not mounted");
+    let init = fs::read_to_string("/proc/1/comm").context("read the name of process 1")?;
+    ensure!((init.trim() == "systemd") == (job.init == Init::Systemd), "process 1 is {}", init.trim());
+    let Some(module) = job.module else { return Ok(()) };
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").context("list the security modules")?;
+    ensure!(modules.split(',').any(|name| name.trim() == module.name()), "the kernel runs {modules}");
+    if module == SecurityModule::SeLinux {
+        let mode = fs::read_to_string("/sys/fs/selinux/enforce").context("ask whether SELinux enforces")?;
+        ensure!(mode.trim() == "1", "SELinux does not enforce its policy");
+    }
+    Ok(())
 }
 
 /// Runs a command and returns its code, 128 and more for a signal, as a shell would.
