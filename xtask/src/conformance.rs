@@ -15,7 +15,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use self::place::Place;
@@ -160,9 +160,6 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
             other => return Err(other.unexpected()).context(USAGE),
         }
     }
-    if arguments.write && arguments.filter.is_some() {
-        bail!("--write wants all tests of a suite, and --filter leaves some out");
-    }
     Ok(arguments)
 }
 
@@ -177,9 +174,7 @@ mod tests {
         assert_eq!((typed.suites, typed.kinds), (vec!["runc".to_owned()], vec![Kind::Crun, Kind::Bulkrun]));
         assert_eq!((typed.filter.as_deref(), typed.place), (Some("exec"), Place::Host));
         assert_eq!(parse(&["--on", "systemd"]).unwrap().place, Place::Systemd);
-        for words in
-            [&["--runtime", "docker"][..], &["--on", "moon"], &["--write", "--filter", "exec"], &["--fast"]]
-        {
+        for words in [&["--runtime", "docker"][..], &["--on", "moon"], &["--filter"], &["--fast"]] {
             assert!(parse(words).is_err(), "{words:?} should be refused");
         }
     }

@@ -26,7 +26,17 @@ pub(super) fn write() -> Result<()> {
         for place in Place::ALL {
             let records = Kind::ALL.into_iter().map(|kind| Record::load(suite, kind, place));
             let records = Vec::from_iter(records.collect::<Result<Vec<_>>>()?.into_iter().flatten());
-            records.iter().for_each(|record| text.push_str(&row(suite, record)));
+            for record in &records {
+                text.push_str(&row(suite, record));
+                if !record.revisions.is_empty() {
+                    println!(
+                        "{} on {} was built of {}",
+                        record.subject,
+                        record.system,
+                        record.revisions.join(", ")
+                    );
+                }
+            }
             failures.push_str(&reasons(suite, &records, &mut unexplained));
         }
     }
@@ -45,10 +55,7 @@ fn row(suite: &Suite, record: &Record) -> String {
     let Count { passed, skipped, failed } = record.count();
     format!(
         "| {} | {} | {} | {} | {passed} | {skipped} | {failed} |\n",
-        suite.title,
-        record.version,
-        record.system,
-        record.title()
+        suite.title, record.version, record.system, record.subject
     )
 }
 

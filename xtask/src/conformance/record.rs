@@ -70,14 +70,6 @@ impl Record {
         count
     }
 
-    /// The runtime as the page shows it.
-    pub(super) fn title(&self) -> String {
-        match self.revisions.as_slice() {
-            [] => self.subject.clone(),
-            revisions => format!("{} of {}", self.subject, revisions.join(", ")),
-        }
-    }
-
     pub(super) fn passes(&self, test: &str) -> bool {
         self.cases.iter().any(|case| case.name == test && case.verdict == Verdict::Passed)
     }
@@ -200,7 +192,6 @@ mod tests {
             record.cases,
             [case("a", Verdict::Passed), case("b", failed()), case("c", Verdict::Passed)]
         );
-        assert_eq!(record.title(), "bulkrun of abc");
         assert!(record.passes("a") && !record.passes("b"));
         let other = Record { system: "another Linux".to_owned(), ..record.clone() };
         assert!(

@@ -50,9 +50,9 @@ done
 
 /// crun says here with what it was compiled, and the suite skips tests of what is missing.
 fn like_crun(program: &Path) -> String {
+    let program = program.display();
     format!(
-        "if [ \"$1\" = --version ]; then '{}' --version && echo '+SYSTEMD +SECCOMP'; exit; fi\n",
-        program.display()
+        "case \" $* \" in *' --version '*) '{program}' --version && echo '+SYSTEMD +SECCOMP'; exit ;; esac\n"
     )
 }
 
