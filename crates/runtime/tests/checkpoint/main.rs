@@ -559,9 +559,9 @@ fn what_fails_says_why_and_leaves_everything_as_it_was() {
 fn a_criu_that_is_killed_leaves_nothing() {
     requires!(is_possible(), "{MISSING}");
     // What CRIU has made of the images by then has its end of the socket, too.
-    let hook = "for pid in $(cat /proc/$PPID/task/$PPID/children); do \
+    let hook = "sleep 1; for pid in $(cat /proc/$PPID/task/$PPID/children); do \
                 if test $(cat /proc/$pid/comm) = criu; then kill -9 $pid; fi; done";
-    for manager in ["cgroupfs", "disabled"] {
+    for manager in ["disabled", "cgroupfs"] {
         let sandbox = sandbox();
         let bundle = unconfigured(&sandbox, "c").script(COUNTER).hook_script("createRuntime", hook);
         sandbox.launch(&bundle);
@@ -611,6 +611,16 @@ fn a_missing_and_an_old_criu_are_named() {
         run.arg("another").output().exits_with(1).complains(&needs);
     }
     fs::write(place.join("criu"), "#!/bin/sh\nexit 1\n").unwrap();
-    with(&place).complains("criu ended without an answer");
+    with(&place).complains("criu ended without an answer: exit status 1");
+    // Its end of the socket may be held by what it has made.
+    let flag = sandbox.directory().join("flag");
+    let script = format!(
+        "#!/usr/bin/python3\nimport os, signal, time\nif os.fork():\n  os.kill(os.getpid(), signal.SIGKILL)\n\
+         for _ in range(600):\n  time.sleep(0.05)\n  if os.path.exists('{}'): break\n",
+        flag.display()
+    );
+    fs::write(place.join("criu"), script).unwrap();
+    with(&place).complains("criu ended without an answer: killed by signal 9");
+    fs::write(flag, "").unwrap();
     end(&sandbox, &bundle);
 }
