@@ -2,18 +2,17 @@
 //!
 //! Every platform runs the same docker-like bundle, once in each block, in an order drawn anew for each block.
 //! A run counts only if it ended with code 0. All of it happens in one private mount namespace, so that every
-//! platform finds the same hierarchies, see [`private`].
+//! platform finds the same hierarchies, see [`cgroups::settle`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bulkhead_measure::cgroups;
 use lexopt::Parser;
 
 mod charge;
-mod machine;
 mod platform;
-mod private;
 mod report;
 mod start;
 mod stopwatch;
@@ -37,8 +36,6 @@ struct Arguments {
     only: Vec<String>,
     /// Put the result into docs/performance.md.
     write: bool,
-    /// Already in the private mount namespace.
-    inside: bool,
 }
 
 /// Measures in a private mount namespace.
@@ -48,10 +45,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
         rustix::process::geteuid().is_root(),
         "the benchmark makes containers with limits, which needs root"
     );
-    if !arguments.inside {
-        return private::enter();
-    }
-    private::settle()?;
+    cgroups::settle()?;
     let lines = start::run(arguments.blocks, &arguments.only)?;
     println!("\n{}", lines.table);
     println!("raw samples: {}", lines.samples.display());
@@ -71,12 +65,8 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
         }
         _ => bail!("{USAGE}"),
     }
-    let mut arguments = Arguments {
-        blocks: Blocks { isolated: 60, batches: 40 },
-        only: Vec::new(),
-        write: false,
-        inside: false,
-    };
+    let mut arguments =
+        Arguments { blocks: Blocks { isolated: 60, batches: 40 }, only: Vec::new(), write: false };
     while let Some(argument) = parser.next()? {
         match argument {
             lexopt::Arg::Long("quick") => arguments.blocks = Blocks { isolated: 12, batches: 8 },
@@ -86,7 +76,6 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
             }
             lexopt::Arg::Long("only") => arguments.only.push(parser.value()?.to_string_lossy().into_owned()),
             lexopt::Arg::Long("write") => arguments.write = true,
-            lexopt::Arg::Long("inside") => arguments.inside = true,
             other => return Err(other.unexpected()).context(USAGE),
         }
     }

@@ -3,30 +3,23 @@
 //! `$BULKHEAD_CACHE`, else `$XDG_CACHE_HOME/bulkhead`, else `~/.cache/bulkhead`. Everything in it can be deleted
 //! at any time and is made again when missing.
 
-use std::ffi::OsString;
 use std::fs;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use bulkhead_measure::platform::find;
 use rustix::fs::FlockOperation;
 
 /// The variable that names the cache; it is set for every test, so that those find what was made for them.
-pub(crate) const VARIABLE: &str = "BULKHEAD_CACHE";
+pub(crate) const VARIABLE: &str = find::CACHE;
 
 /// The cache's directory, made when missing.
 pub(crate) fn directory() -> Result<PathBuf> {
-    let directory = place(|name| std::env::var_os(name))?;
+    let directory = find::cache(|name| std::env::var_os(name))
+        .with_context(|| format!("find a place for the cache: neither {VARIABLE} nor HOME is set"))?;
     fs::create_dir_all(&directory).with_context(|| format!("make the cache {}", directory.display()))?;
     Ok(directory)
-}
-
-fn place(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
-    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute(VARIABLE)
-        .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("bulkhead")))
-        .or_else(|| Some(absolute("HOME")?.join(".cache/bulkhead")))
-        .with_context(|| format!("find a place for the cache: neither {VARIABLE} nor HOME is set"))
 }
 
 /// Waits until no other process holds the lock of this name; it is let go when the result is dropped.
@@ -88,27 +81,5 @@ pub(crate) fn remove(directory: &Path) -> Result<()> {
             Err(error).with_context(|| format!("remove {}", directory.display()))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_absolute_variable_wins() {
-        for (variables, expected) in [
-            (&[("BULKHEAD_CACHE", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")][..], Some("/a")),
-            (&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")], Some("/b/bulkhead")),
-            (&[("HOME", "/c")], Some("/c/.cache/bulkhead")),
-            (&[("BULKHEAD_CACHE", "relative"), ("HOME", "/c")], Some("/c/.cache/bulkhead")),
-            (&[], None),
-        ] {
-            let variable = |name: &str| {
-                let found = variables.iter().find(|(variable, _)| *variable == name);
-                found.map(|(_, value)| OsString::from(value))
-            };
-            assert_eq!(place(variable).ok(), expected.map(PathBuf::from), "wrong place for {variables:?}");
-        }
     }
 }

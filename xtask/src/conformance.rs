@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
+use bulkhead_measure::interrupt;
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use self::place::Place;
@@ -23,7 +24,7 @@ use self::record::Record;
 use self::subject::Kind;
 use self::suite::{Prepared, Run, Suite};
 use crate::packages::{self, Consent};
-use crate::{cache, interrupt, value};
+use crate::{cache, value};
 
 mod case;
 mod crun;

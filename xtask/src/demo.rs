@@ -10,12 +10,12 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use bulkhead_measure::interrupt;
 use lexopt::Parser;
 
 use self::ground::Layout;
 use self::scratch::Scratch;
 use self::user::User;
-use crate::interrupt::{self, Interrupted};
 use crate::{invoke, shipped};
 
 mod bundle;
@@ -127,7 +127,7 @@ impl Container<'_> {
         }
         match self.start_times() {
             Ok(times) => voice.say(&format!("\n{}", describe(&times))),
-            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) if crate::interruption(&error).is_some() => return Err(error),
             Err(error) => voice.say(&format!("\nthe time of a start could not be told: {error:#}")),
         }
         Ok(ExitCode::SUCCESS)
@@ -149,7 +149,7 @@ impl Container<'_> {
         let status = interrupt::wait(&mut child, GRACE).or_else(|error| {
             self.scratch.remove_container()?;
             child.wait().context("wait for the runtime")?;
-            Err(error)
+            Err(error.into())
         });
         interrupt::check()?;
         status

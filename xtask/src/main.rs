@@ -4,20 +4,18 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use bulkhead_measure::interrupt::Interrupted;
 use lexopt::Parser;
 
 mod apt;
 mod bench;
 mod cache;
-mod claim;
 mod conformance;
 mod debian;
 mod demo;
-mod docker_like;
 mod engines;
 mod faults;
 mod fuzz;
-mod interrupt;
 mod invoke;
 mod marked;
 mod packages;
@@ -58,8 +56,7 @@ fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             eprintln!("error: {error:#}");
-            let interrupted = error.downcast_ref::<interrupt::Interrupted>();
-            interrupted.map_or(ExitCode::FAILURE, |interrupted| ExitCode::from(interrupted.code()))
+            interruption(&error).map_or(ExitCode::FAILURE, |interrupted| ExitCode::from(interrupted.code()))
         }
     }
 }
@@ -100,6 +97,12 @@ fn asks_for_help(error: &anyhow::Error) -> bool {
         Some(lexopt::Error::UnexpectedOption(option)) => option == "--help" || option == "-h",
         _ => false,
     }
+}
+
+/// The signal that ended the command, if one did.
+fn interruption(error: &anyhow::Error) -> Option<Interrupted> {
+    let within = || error.downcast_ref::<bulkhead_measure::error::Error>()?.interruption();
+    error.downcast_ref().copied().or_else(within)
 }
 
 fn help() -> ExitCode {

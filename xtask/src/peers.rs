@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
+use bulkhead_measure::platform;
 use lexopt::Parser;
 
 use crate::{apt, cache, invoke};
@@ -17,6 +18,10 @@ const CRIU: &str = "criu";
 
 /// The runtimes that Debian and Ubuntu have.
 const PACKAGED: &[&str] = &["crun", "runc"];
+
+/// Other walls that `bulkhead measure` knows, by package and program. They are fetched only when one asks for peers.
+const WALLS: &[(&str, &str)] =
+    &[("runsc", "runsc"), ("bubblewrap", "bwrap"), ("charliecloud-runtime", "ch-run")];
 
 /// Where programs lie in a package.
 const PROGRAM_DIRECTORIES: &[&str] = &["usr/bin", "usr/sbin"];
@@ -58,6 +63,13 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     peers.push(criu()?);
     for Peer { name, program } in peers {
         println!("{name:12} {}", program.display());
+    }
+    for (package, name) in WALLS {
+        // An archive may be without one of them, which is no reason to be without the others.
+        match wall(package, name) {
+            Ok(program) => println!("{name:12} {}", program.display()),
+            Err(error) => println!("{name:12} none: {error:#}"),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,6 +118,17 @@ fn criu() -> Result<Peer> {
     let program = program(&directory, CRIU)?;
     settle(&directory, &program)?;
     Peer::at(program, CRIU)
+}
+
+fn wall(package: &str, name: &str) -> Result<PathBuf> {
+    let newest = apt::Archive::of_this_machine()?.newest();
+    let directory = cache::made(&format!("peers/{package}"), |directory| {
+        println!("fetching {package} of {}", newest.release);
+        apt::unpack(&newest.download(&[package])?, directory)
+    })?;
+    let program = program(&directory, name)?;
+    settle(&directory, &program)?;
+    Ok(program)
 }
 
 /// The directory with one suite's runtimes and their libraries.
@@ -171,32 +194,8 @@ fn build_youki() -> Result<()> {
 impl Peer {
     fn at(program: PathBuf, runtime: &str) -> Result<Self> {
         let text = invoke::text(Command::new("timeout").arg("10").arg(&program).arg("--version"))?;
-        let version = version(&text).with_context(|| format!("read the version of {}", program.display()))?;
+        let version =
+            platform::version(&text).with_context(|| format!("read the version of {}", program.display()))?;
         Ok(Self { name: format!("{runtime} {version}"), program })
-    }
-}
-
-/// The version in the first line of `--version`, without Debian's additions.
-fn version(text: &str) -> Option<&str> {
-    let mut words = text.lines().next()?.split_whitespace();
-    let number = words.rfind(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
-    number.split(['+', '-', '~']).next()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read_from_the_first_line() {
-        for (text, expected) in [
-            ("crun version 1.28\ncommit: 1.28-1\n", Some("1.28")),
-            ("runc version 1.3.6+ds1\nspec: 1.2.1\n", Some("1.3.6")),
-            ("youki version 0.7.0\n", Some("0.7.0")),
-            ("Version: 4.2.1\n", Some("4.2.1")),
-            ("usage: what\n", None),
-        ] {
-            assert_eq!(version(text), expected, "wrong version in {text:?}");
-        }
     }
 }

@@ -20,13 +20,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bulkhead_measure::interrupt;
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use self::boot::Ending;
 pub(crate) use self::job::Outcome;
 use self::job::{Init, SecurityModule, Word, Work};
 use self::kernel::Kernel;
-use crate::interrupt;
 use crate::value::{named, number};
 
 mod boot;

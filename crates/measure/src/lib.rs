@@ -4,9 +4,21 @@
 //! [`session::Executor`] and writes each [`record::Turn`] into a journal; [`results::Results`] gathers a journal into
 //! [`stats::Experiment`]s, from which everything that is claimed follows.
 
+pub mod arena;
+pub mod bundle;
+pub mod cgroups;
+pub mod claim;
+pub mod doctor;
+pub mod error;
+pub mod host;
+pub mod interrupt;
+pub mod machine;
+pub mod performance;
 pub mod plan;
+pub mod platform;
 pub mod record;
 pub mod report;
 pub mod results;
 pub mod session;
+mod started;
 pub mod stats;

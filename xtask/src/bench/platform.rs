@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use bulkhead_measure::bundle::{self, Limits};
+use bulkhead_measure::cgroups;
+use bulkhead_measure::claim::{self, Claim};
 use bulkhead_seccomp::{DEFAULT_CAPABILITIES, NATIVE};
 use bulkhead_spec::Config;
 
-use super::{machine, yardstick};
-use crate::claim::{self, Claim};
+use super::yardstick;
 use crate::peers::{self, Peer};
-use crate::{cache, docker_like, invoke, shipped};
+use crate::{cache, invoke, shipped};
 
 /// Docker's default but for this one: what it opens, mknod, no ordinary program uses.
 const LEFT_OUT: &str = "CAP_MKNOD";
+
+/// What each container may use.
+const LIMITS: Limits = Limits { memory: 512 << 20, cpus: 1, tasks: 512 };
 
 /// Something that can start a container.
 pub(super) struct Platform {
@@ -114,7 +119,7 @@ impl Platforms {
         fs::write(&filter, filter_bytes(&config)?).context("write the floor's filter")?;
         let mut run = vec![program.into_os_string(), self.image().into(), cgroup.clone().into()];
         run.extend([filter.into(), config_path.into(), state.into_os_string()]);
-        run.extend(machine::hierarchies()?.into_iter().map(OsString::from));
+        run.extend(cgroups::hierarchies().into_iter().map(OsString::from));
         self.platforms.push(Platform { name: "floor".to_owned(), run, runtime: None, cgroup });
         Ok(())
     }
@@ -132,7 +137,7 @@ impl Drop for Platforms {
 /// Another platform's runtime has no part in this: what is left of a container is a directory and its cgroups.
 fn remove_abandoned(place: &Path) -> Result<()> {
     for claim in claim::abandoned(place, PREFIX)? {
-        machine::cgroups_of(claim.name()).iter().for_each(|cgroup| machine::remove_cgroups(cgroup));
+        cgroups::named_after(claim.name()).iter().for_each(|cgroup| cgroups::remove_all(cgroup));
         cache::remove(claim.path())?;
     }
     Ok(())
@@ -146,7 +151,7 @@ impl Platform {
             // Where there is nothing to delete this fails, as it should.
             drop(invoke::quietly(Command::new("timeout").arg("10").args(words)));
         }
-        machine::remove_cgroups(&self.cgroup);
+        cgroups::remove_all(&self.cgroup);
     }
 
     /// The same run with another memory limit, in bytes.
@@ -200,7 +205,7 @@ impl Runtime {
 fn config(image: &Path, cgroup: &str) -> Result<Config> {
     let kept = Vec::from_iter(DEFAULT_CAPABILITIES.iter().copied().filter(|name| *name != LEFT_OUT));
     let args = ["/bin/true".to_owned()];
-    docker_like::config(&image.display().to_string(), &args, &kept, &format!("/{cgroup}"))
+    Ok(bundle::config(&image.display().to_string(), &args, &kept, LIMITS, &format!("/{cgroup}"))?)
 }
 
 /// The filter as an array of `struct sock_filter`.

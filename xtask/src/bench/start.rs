@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use bulkhead_measure::interrupt;
+use bulkhead_measure::machine::{self, CpuTime};
 use bulkhead_measure::stats::{Amount, Experiment, Failure, Schedule};
 use serde::Serialize;
 
 use super::charge::{self, Charge};
-use super::machine::{self, CpuTime};
 use super::platform::{Platform, Platforms};
 use super::stopwatch::{Sample, Stopwatch};
 use super::trace::{self, Trace};
 use super::{Blocks, report, yardstick};
-use crate::{interrupt, shipped, tidy, workspace};
+use crate::{shipped, tidy, workspace};
 
 /// The pause before each isolated run: long enough for the kernel's deferred work of the run before to end.
 const GAP: Duration = Duration::from_millis(100);

@@ -91,8 +91,8 @@ mod tests {
         let slept = time(&["sleep", "0.05"], 2).unwrap();
         let failed = time(&["sh", "-c", "echo broken >&2; exit 3"], 2).unwrap_err();
         let missing = time(&["/no/such/program"], 1).unwrap_err();
-        assert!((50.0..500.0).contains(&slept.wall_ms), "{slept:?}");
-        assert!(slept.cpu_ms < 50.0 && slept.peak_kib > 100.0, "{slept:?}");
+        assert!(slept.wall_ms >= 50.0 && slept.cpu_ms < slept.wall_ms, "{slept:?}");
+        assert!(slept.peak_kib > 100.0, "{slept:?}");
         assert_eq!(failed.0, "exit code 3: broken");
         assert!(missing.0.starts_with("exit code 127"), "{missing}");
     }

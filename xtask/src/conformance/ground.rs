@@ -21,14 +21,15 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use bulkhead_measure::claim::{self, Claim};
+use bulkhead_measure::interrupt;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, Signal};
 
 use super::case::Case;
 use super::place::Place;
 use super::suite::Run;
-use crate::claim::{self, Claim};
-use crate::{cache, interrupt};
+use crate::cache;
 
 /// Where the hierarchies are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";

@@ -5,16 +5,19 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use bulkhead_measure::bundle::{self, Limits};
 use bulkhead_seccomp::DEFAULT_CAPABILITIES;
 use bulkhead_spec::{Config, IdMapping, Linux, Mount, Namespace, NamespaceType};
 
 use super::ground::{Layout, Piece};
 use super::scratch::Scratch;
 use super::user::User;
-use crate::docker_like;
 
 /// The annotation by which bulkrun takes an overlay as the root.
 const OVERLAY: &str = "org.bulkhead.rootfs.overlay";
+
+/// What the demo's container may use.
+const LIMITS: Limits = Limits { memory: 512 << 20, cpus: 1, tasks: 512 };
 
 /// The configuration that runs `args`, docker-like, in every namespace there is.
 pub(super) fn config(
@@ -25,7 +28,8 @@ pub(super) fn config(
     terminal: bool,
 ) -> Result<Config> {
     let root = scratch.root().display().to_string();
-    let mut config = docker_like::config(&root, args, DEFAULT_CAPABILITIES, &format!("/{}", scratch.id()))?;
+    let mut config =
+        bundle::config(&root, args, DEFAULT_CAPABILITIES, LIMITS, &format!("/{}", scratch.id()))?;
     if let Some(process) = &mut config.process {
         process.terminal = terminal;
         process.env.extend(std::env::var("TERM").ok().map(|term| format!("TERM={term}")));
@@ -80,10 +84,10 @@ fn place(scratch: &Scratch, user: &User, name: &str, piece: &Piece) -> Result<Op
         Piece::Link(_) | Piece::Empty => None,
         Piece::Tmpfs => {
             let options = ["nosuid", "nodev", "mode=755"].map(str::to_owned);
-            Some(docker_like::mount(&host, "tmpfs", "tmpfs", Vec::from(options)))
+            Some(bundle::mount(&host, "tmpfs", "tmpfs", Vec::from(options)))
         }
         Piece::Bound => {
-            Some(docker_like::mount(&host, "bind", &host, Vec::from(["rbind", "rro"].map(str::to_owned))))
+            Some(bundle::mount(&host, "bind", &host, Vec::from(["rbind", "rro"].map(str::to_owned))))
         }
         Piece::Overlay => {
             let (upper, work) = scratch.layer(name, Path::new(&host))?;
@@ -95,7 +99,7 @@ fn place(scratch: &Scratch, user: &User, name: &str, piece: &Piece) -> Result<Op
             if !user.is_root() {
                 options.push("userxattr".to_owned()); // trusted.* attributes are for the host's root.
             }
-            Some(docker_like::mount(&host, "overlay", "overlay", options))
+            Some(bundle::mount(&host, "overlay", "overlay", options))
         }
     })
 }

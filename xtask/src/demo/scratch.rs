@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bulkhead_measure::claim::{self, Claim};
 use bulkhead_spec::Config;
 
-use crate::claim::{self, Claim};
 use crate::{cache, invoke};
 
 /// A directory that is on every Linux, in memory, and never part of the container's root: an overlay cannot have

@@ -8,10 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use bulkhead_measure::interrupt;
 
 use super::job::{SecurityModule, Word};
 use super::{Machine, emulator, guest, image};
-use crate::{cache, interrupt, workspace};
+use crate::{cache, workspace};
 
 /// A guest needs 10 seconds to boot where nothing else runs.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);

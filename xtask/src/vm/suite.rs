@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use bulkhead_measure::interrupt;
 
 use super::boot::{Ending, Guest, Output, Run};
 use super::job::{Init, Outcome, SecurityModule, Test, Word, Work};
@@ -13,7 +14,7 @@ use super::payload::Payload;
 use super::programs;
 use super::results::{self, Finished, Report};
 use super::{Machine, image};
-use crate::{cache, interrupt, workspace};
+use crate::{cache, workspace};
 
 /// The packages whose tests depend on the machine.
 const PACKAGES: &[&str] = &["crates/cgroup", "crates/runtime", "crates/sys", "crates/testkit"];

@@ -4,11 +4,13 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
+use crate::error::{Doing as _, Error};
+
 /// A directory called `PREFIX` `PID`-`NUMBER`, locked while its maker lives. Whoever has it removes it.
-pub(crate) struct Claim {
+#[derive(Debug)]
+pub struct Claim {
     name: String,
     path: PathBuf,
     _lock: File,
@@ -16,7 +18,10 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Makes the first directory of this process that is not there yet; only its user may enter.
-    pub(crate) fn make(place: &Path, prefix: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be made or locked.
+    pub fn make(place: &Path, prefix: &str) -> Result<Self, Error> {
         let mut number = 0;
         loop {
             let name = format!("{prefix}{}-{number}", std::process::id());
@@ -24,8 +29,8 @@ impl Claim {
             match DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
                 made => {
-                    made.with_context(|| format!("make {}", path.display()))?;
-                    let lock = lock(&path).with_context(|| format!("lock {}", path.display()))?;
+                    made.doing(|| format!("make {}", path.display()))?;
+                    let lock = lock(&path).doing(|| format!("lock {}", path.display()))?;
                     return Ok(Self { name, path, _lock: lock });
                 }
             }
@@ -33,11 +38,12 @@ impl Claim {
     }
 
     /// Its last part, unique on this machine.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The directory.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -45,8 +51,11 @@ impl Claim {
 /// Takes over this user's directories in `place` whose makers are gone.
 ///
 /// The place may be one in which everyone makes what he likes: what another user made, or a link, is none of ours.
-pub(crate) fn abandoned(place: &Path, prefix: &str) -> Result<Vec<Claim>> {
-    let entries = place.read_dir().with_context(|| format!("read {}", place.display()))?;
+///
+/// # Errors
+/// When the place cannot be read.
+pub fn abandoned(place: &Path, prefix: &str) -> Result<Vec<Claim>, Error> {
+    let entries = place.read_dir().doing(|| format!("read {}", place.display()))?;
     Ok(entries.flatten().filter_map(|entry| take_over(entry.path(), prefix)).collect())
 }
 

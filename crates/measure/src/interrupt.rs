@@ -7,10 +7,11 @@ use std::fmt;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
 use bulkhead_sys::signal;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::error::{Doing as _, Error};
 
 /// What a terminal, a service manager and a closed window send.
 const SIGNALS: &[(Signal, &str)] =
@@ -21,11 +22,11 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// One of the signals came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interrupted(Signal);
+pub struct Interrupted(Signal);
 
 impl Interrupted {
     /// The exit code by which a shell knows a program that was ended by this signal.
-    pub(crate) fn code(self) -> u8 {
+    pub fn code(self) -> u8 {
         u8::try_from(128 + self.0.as_raw()).unwrap_or(u8::MAX)
     }
 }
@@ -40,24 +41,34 @@ impl fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 /// From now on the signals are only noted.
-pub(crate) fn watch() -> Result<()> {
-    SIGNALS.iter().try_for_each(|(signal, _)| signal::note(signal.as_raw())).context("watch for signals")
+///
+/// # Errors
+/// When the system does not let them be noted.
+pub fn watch() -> Result<(), Error> {
+    let noted = SIGNALS.iter().try_for_each(|(signal, _)| signal::note(signal.as_raw()));
+    noted.doing(|| "watch for signals".to_owned())
 }
 
 /// Fails when one of the signals came.
-pub(crate) fn check() -> Result<(), Interrupted> {
+///
+/// # Errors
+/// [`Interrupted`]
+pub fn check() -> Result<(), Interrupted> {
     let noted = signal::noted();
     let came = SIGNALS.iter().find(|(signal, _)| noted.has(signal.as_raw()));
     came.map_or(Ok(()), |(signal, _)| Err(Interrupted(*signal)))
 }
 
 /// Waits for the end of `child`. Once a signal came, the child has `grace` to end by itself, then this fails.
-pub(crate) fn wait(child: &mut Child, grace: Duration) -> Result<ExitStatus> {
+///
+/// # Errors
+/// [`Error::Interrupted`] while the child still runs, or what the system says.
+pub fn wait(child: &mut Child, grace: Duration) -> Result<ExitStatus, Error> {
     let ended = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())
-        .context("watch a program that was started")?;
+        .doing(|| "watch a program that was started".to_owned())?;
     let mut end = None;
     loop {
-        if let Some(status) = child.try_wait().context("wait for a program")? {
+        if let Some(status) = child.try_wait().doing(|| "wait for a program".to_owned())? {
             return Ok(status);
         }
         if let Err(interrupted) = check() {

@@ -1,0 +1,166 @@
+//! `bulkhead measure`: what is typed, and which part does it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bulkhead_measure::error::Error;
+use bulkhead_measure::performance::Size;
+use bulkhead_measure::plan::Axis;
+use clap::{Args, Subcommand, ValueEnum};
+
+mod doctor;
+mod one;
+mod platforms;
+mod progress;
+mod report;
+mod run;
+mod table;
+
+/// What can be measured and looked at.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Measure platforms, block by block, into a directory
+    Run(RunOptions),
+    /// Measure one task on one platform, and print it
+    One(OneOptions),
+    /// Make the report of a run again, from its raw data
+    Report {
+        /// The directory of the run
+        dir: PathBuf,
+    },
+    /// Set two runs, or two machines, against each other
+    Compare {
+        /// The directory of the earlier run
+        earlier: PathBuf,
+        /// The directory of the later run
+        later: PathBuf,
+        /// Write pages into this directory instead of printing
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// List the platforms: which are here, and how to get the others
+    Platforms,
+    /// Tell what can be measured on this machine, and why not more
+    Doctor,
+}
+
+/// Options of `run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunOptions {
+    /// NAME or NAME=PATH, comma-separated; bare always takes part [default: all that are here]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    platforms: Vec<String>,
+    /// Which axioms are measured; so far this one
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "performance",
+        hide_possible_values = true
+    )]
+    axes: Vec<AxisName>,
+    /// A few rows, in minutes (the default)
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// All rows, until they are decided
+    #[arg(long)]
+    full: bool,
+    /// End after this time, such as 90s, 5m or 2h; what is measured by then counts
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    budget: Option<Duration>,
+    /// Where the journal is kept; one that is there goes on
+    #[arg(long, value_name = "DIR", default_value = "measure")]
+    out: PathBuf,
+    /// The static program bulkload [default: beside this program, or in PATH]
+    #[arg(long, value_name = "FILE")]
+    workload: Option<PathBuf>,
+}
+
+/// Options of `one`.
+#[derive(Args, Debug)]
+pub(crate) struct OneOptions {
+    /// The task, such as boot, exec or cpu; a wrong one lists them all
+    task: String,
+    /// NAME or NAME=PATH
+    #[arg(long, value_name = "PLATFORM")]
+    platform: String,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    blocks: usize,
+    /// Print the numbers as JSON lines
+    #[arg(long)]
+    json: bool,
+    /// The static program bulkload [default: beside this program, or in PATH]
+    #[arg(long, value_name = "FILE")]
+    workload: Option<PathBuf>,
+}
+
+/// The axioms that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AxisName {
+    // What the wall costs; a documentation comment would make the help long.
+    Performance,
+}
+
+/// Does what was typed.
+pub(crate) fn run(verb: Verb) -> Result<ExitCode, Error> {
+    match verb {
+        Verb::Run(options) => run::run(&options),
+        Verb::One(options) => one::run(&options),
+        Verb::Report { dir } => report::run(&dir),
+        Verb::Compare { earlier, later, out } => report::compare(&earlier, &later, out.as_ref()),
+        Verb::Platforms => platforms::run(),
+        Verb::Doctor => doctor::run(),
+    }
+}
+
+impl RunOptions {
+    fn size(&self) -> Size {
+        if self.full { Size::Full } else { Size::Quick }
+    }
+
+    fn axes(&self) -> Vec<Axis> {
+        self.axes.iter().map(|AxisName::Performance| Axis::Performance).collect()
+    }
+}
+
+/// The program that is run in every sandbox.
+fn workload(given: Option<&PathBuf>) -> Result<PathBuf, Error> {
+    given.cloned().or_else(bulkhead_measure::platform::find::workload).ok_or_else(|| {
+        Error::Unusable(
+            "the program bulkload, which is run in every sandbox, is neither beside this program nor in PATH; \
+             cargo xtask build bulkload makes it, --workload FILE names it"
+                .to_owned(),
+        )
+    })
+}
+
+/// A number and a unit: `90s`, `5m`, `2h`.
+fn time(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().and_then(|unit| {
+        Some((unit, [('s', 1), ('m', 60), ('h', 3600)].into_iter().find(|(letter, _)| *letter == unit)?.1))
+    });
+    let (unit, seconds) = unit.ok_or("a number and s, m or h, such as 90s or 5m")?;
+    let number: u64 =
+        text.trim_end_matches(unit).parse().map_err(|_| format!("{text} does not begin with a number"))?;
+    number
+        .checked_mul(seconds)
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
+        .ok_or("no time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        for (text, expected) in
+            [("90s", Some(90)), ("5m", Some(300)), ("2h", Some(7200)), ("0s", None), ("5", None), ("m", None)]
+        {
+            assert_eq!(time(text).ok(), expected.map(Duration::from_secs), "wrong time for {text}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `bulkhead measure one`: one task on one platform, for a first look.
+
+use std::process::ExitCode;
+
+use bulkhead_measure::error::Error;
+use bulkhead_measure::host::Host;
+use bulkhead_measure::interrupt;
+use bulkhead_measure::performance::{self, Act, Size};
+use bulkhead_measure::plan::Quantity;
+use bulkhead_measure::platform::find;
+use bulkhead_measure::record::Finding;
+use bulkhead_measure::session::Executor as _;
+use bulkhead_measure::stats::{Experiment, Summary};
+
+use super::run::rounded;
+use super::{OneOptions, table};
+
+/// Seeds the intervals; any number will do.
+const SEED: u64 = 20;
+
+pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
+    let act = act(&options.task)?;
+    let platforms = find::chosen(std::slice::from_ref(&options.platform))?;
+    let name = platforms.first().map_or(String::new(), |platform| platform.name.clone());
+    let workload = super::workload(options.workload.as_ref())?;
+    let task = act.task(Size::Full);
+    let mut experiments =
+        Vec::from_iter(task.quantities.iter().map(|_| Experiment::new([name.clone()], SEED)));
+    let mut host = Host::make(platforms, &workload)?;
+    for block in 0..options.blocks {
+        let findings = host.take(&task, &name, block);
+        if interrupt::check().is_err() {
+            break;
+        }
+        if options.json {
+            findings.iter().for_each(print);
+        }
+        for (quantity, experiment) in task.quantities.iter().zip(&mut experiments) {
+            if let Some(outcome) = findings.iter().find_map(|finding| finding.outcome(&quantity.name)) {
+                experiment.block().record(0, outcome);
+            }
+        }
+    }
+    drop(host);
+    interrupt::check()?;
+    if !options.json {
+        println!("{name}: {}\n", task.says);
+        print!("{}", table::aligned(&rows(&task.quantities, &experiments)));
+    }
+    let worked = experiments.iter().any(|experiment| experiment.summary(0).measured > 0);
+    Ok(if worked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn act(name: &str) -> Result<Act, Error> {
+    Act::named(name).or_else(|| Act::named(&format!("work {name}"))).ok_or_else(|| {
+        let names = performance::acts(Size::Full).into_iter().map(Act::name);
+        Error::Unusable(format!("there is no task {name}; there are {}", Vec::from_iter(names).join("; ")))
+    })
+}
+
+fn print(finding: &Finding) {
+    if let Ok(line) = serde_json::to_string(finding) {
+        println!("{line}");
+    }
+}
+
+fn rows(quantities: &[Quantity], experiments: &[Experiment]) -> Vec<Vec<String>> {
+    let mut rows = vec![["", "median", "95 % interval", "least", "times"].map(str::to_owned).to_vec()];
+    for (quantity, experiment) in quantities.iter().zip(experiments) {
+        let Summary { measured, failures, least, median, .. } = experiment.summary(0);
+        let title = format!("{} {}", quantity.name, quantity.unit).trim_end().to_owned();
+        let median = median.map_or(["–".to_owned(), "–".to_owned()], |median| {
+            [rounded(median.estimate), format!("{} to {}", rounded(median.low), rounded(median.high))]
+        });
+        let least = least.map_or("–".to_owned(), |least| rounded(least.value()));
+        let mut row = vec![title];
+        row.extend(median);
+        row.extend([least, measured.to_string()]);
+        row.extend(failures.first().map(|reason| format!("{} failed: {reason}", failures.len())));
+        rows.push(row);
+    }
+    rows
+}

@@ -1,0 +1,171 @@
+//! `bulkhead measure run`: from what was typed to a journal.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use bulkhead_measure::error::Error;
+use bulkhead_measure::host::{self, Host};
+use bulkhead_measure::interrupt;
+use bulkhead_measure::plan::{AGAIN, BARE};
+use bulkhead_measure::platform::Platform;
+use bulkhead_measure::platform::find::{self, Entry};
+use bulkhead_measure::record::{self, End, Journal, Run};
+use bulkhead_measure::report::findings::Cell;
+use bulkhead_measure::report::{self, Findings};
+use bulkhead_measure::results::Results;
+use bulkhead_measure::session;
+
+use super::progress::Shown;
+use super::{RunOptions, table};
+
+pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
+    let platforms = platforms(&options.platforms)?;
+    let workload = super::workload(options.workload.as_ref())?;
+    let plan = host::plan(&platforms, &options.axes(), options.size());
+    let out = &options.out;
+    fs::create_dir_all(out)
+        .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
+    let earlier = Results::of(record::read(out)?);
+    let mut host = Host::make(platforms, &workload)?;
+    let run = host.run(plan);
+    if let Some(earlier) = &earlier {
+        agree(&earlier.run, &run, out)?;
+        eprintln!("going on with {} turns that are in {}", earlier.turns.len(), out.display());
+    }
+    let mut shown = Shown::new(&run.plan);
+    let mut journal = Journal::open(out)?;
+    let results = session::run(run, earlier, &mut journal, &mut host, options.budget, &mut |progress| {
+        shown.show(progress);
+    })?;
+    shown.end();
+    // What was made goes before anything is said about it.
+    drop(host);
+    print!("{}", summary(&results));
+    println!();
+    report::write(&results, out)?.first().iter().for_each(|page| println!("report: {}", page.display()));
+    println!("raw data: {}", out.display());
+    match results.end {
+        Some(End::Budget) => println!("The time is up; the same command goes on."),
+        Some(End::Interrupted) => {
+            println!("Interrupted; the same command goes on.");
+            interrupt::check()?;
+        }
+        _ => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Those that were asked for, or all that are here and that this user can measure; bare in front.
+fn platforms(words: &[String]) -> Result<Vec<Platform>, Error> {
+    let mut platforms = if words.is_empty() {
+        let first = |Entry { found, .. }: Entry| found.into_iter().next();
+        let here = find::all()?.into_iter().filter_map(first);
+        here.filter(|platform| bulkhead_measure::arena::is_root() || !platform.needs_root()).collect()
+    } else {
+        find::chosen(words)?
+    };
+    match platforms.iter().position(|platform| platform.name == BARE) {
+        Some(place) => platforms.swap(0, place),
+        None => platforms.insert(0, find::chosen(&[BARE.to_owned()])?.remove(0)),
+    }
+    Ok(platforms)
+}
+
+/// Numbers from two machines, or from two versions of a program, do not belong into one journal.
+fn agree(earlier: &Run, now: &Run, out: &Path) -> Result<(), Error> {
+    let other = |what: &str| {
+        Err(Error::Unusable(format!(
+            "{} holds a run {what}; --out names another directory, bulkhead measure report shows that one",
+            out.display()
+        )))
+    };
+    for fact in ["kernel", "processor", "memory"] {
+        if earlier.environment.get(fact) != now.environment.get(fact) {
+            return other("of another machine or kernel");
+        }
+    }
+    for platform in &now.platforms {
+        let before = earlier.platforms.iter().find(|before| before.name == platform.name);
+        if before.is_some_and(|before| before.sha256 != platform.sha256) {
+            return other(&format!("of another program called {}", platform.name));
+        }
+    }
+    Ok(())
+}
+
+/// The first number of each task, each platform in a column: its median, and against bare what may be claimed.
+fn summary(results: &Results) -> String {
+    let findings = Findings::of(results);
+    let names = Vec::from_iter(findings.names().filter(|name| *name != AGAIN));
+    let mut rows = vec![Vec::from_iter(std::iter::once("").chain(names.iter().copied()).map(str::to_owned))];
+    for task in &results.plan().tasks {
+        let row = task.quantities.first().and_then(|quantity| findings.row(&task.name, &quantity.name));
+        if let Some(row) = row {
+            let title = format!("{}, {} {}", row.task, row.quantity, row.unit).trim_end().to_owned();
+            let cells = names.iter().map(|name| row.cell(name).map_or("–".to_owned(), cell));
+            rows.push(std::iter::once(title).chain(cells).collect());
+        }
+    }
+    table::aligned(&rows)
+}
+
+fn cell(cell: &Cell) -> String {
+    let Some(median) = cell.median else {
+        return if cell.failures.is_empty() { "–" } else { "failed" }.to_owned();
+    };
+    let number = rounded(median.estimate);
+    match cell.against_bare {
+        Some(against) => format!("{number} (×{:.2}, {})", against.ratio.estimate, against.standing.word()),
+        None => number,
+    }
+}
+
+/// Three digits that say something.
+pub(super) fn rounded(number: f64) -> String {
+    match number {
+        large if large >= 100.0 => format!("{large:.0}"),
+        middle if middle >= 10.0 => format!("{middle:.1}"),
+        small => format!("{small:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_measure::plan::Plan;
+    use bulkhead_measure::record::Measured;
+
+    use super::*;
+
+    fn run(kernel: &str, sha256: &str) -> Run {
+        let measured = Measured {
+            name: "runc".to_owned(),
+            version: "1".to_owned(),
+            sha256: sha256.to_owned(),
+            differences: Vec::new(),
+        };
+        Run {
+            version: record::VERSION,
+            plan: Plan { platforms: Vec::new(), tasks: Vec::new(), seed: 1 },
+            environment: [("kernel".to_owned(), kernel.to_owned())].into(),
+            platforms: vec![measured],
+        }
+    }
+
+    #[test]
+    fn only_what_belongs_together_is_resumed() {
+        let out = Path::new("out");
+        assert!(agree(&run("6.1", "aa"), &run("6.1", "aa"), out).is_ok());
+        let kernel = agree(&run("6.1", "aa"), &run("6.2", "aa"), out).unwrap_err().to_string();
+        assert!(kernel.contains("another machine or kernel"), "{kernel}");
+        let program = agree(&run("6.1", "aa"), &run("6.1", "bb"), out).unwrap_err().to_string();
+        assert!(program.contains("another program called runc"), "{program}");
+    }
+
+    #[test]
+    fn bare_comes_first() {
+        let names = platforms(&["mine=/bin/sh".to_owned(), "bare".to_owned()]).unwrap();
+        assert_eq!(Vec::from_iter(names.iter().map(|platform| platform.name.as_str())), ["bare", "mine"]);
+        assert_eq!(platforms(&["mine=/bin/sh".to_owned()]).unwrap()[0].name, "bare");
+    }
+}

@@ -1,0 +1,290 @@
+//! `bulkhead measure` as people call it, with a small program in the place of `bulkload`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in the functions that it shares too")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use bulkhead_testkit::skip::{cached, find_program, is_root};
+use bulkhead_testkit::{requires, skip};
+use serde_json::Value;
+
+/// A directory of its own for each test, in which `bulkhead` also keeps what is temporary.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let place = Self(std::env::temp_dir().join(format!("bh-cli-{name}-{}", std::process::id())));
+        fs::create_dir_all(place.0.join("tmp")).unwrap();
+        place
+    }
+
+    /// Compiles the stand-in for the workload.
+    fn workload(&self) -> PathBuf {
+        let program = self.0.join("bulkload");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand_in.c");
+        let mut compile = Command::new("gcc");
+        compile.args(["-O1", "-static", "-o"]).arg(&program).arg(source);
+        assert!(compile.status().unwrap().success(), "the stand-in is not compiled");
+        program
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        command.arg("measure").args(words).env("TMPDIR", self.0.join("tmp")).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, platforms: &str, more: &[&str]) -> Output {
+        self.command(&["run", "--platforms", platforms, "--out"])
+            .arg(self.0.join("out"))
+            .arg("--workload")
+            .arg(self.workload())
+            .args(more)
+            .output()
+            .unwrap()
+    }
+
+    fn journal(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.0.join("out/journal.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Fails when a process, a cgroup or a file is left of a measurement in this place.
+    #[track_caller]
+    fn nothing_is_left(&self) {
+        let left = Vec::from_iter(self.0.join("tmp").read_dir().unwrap().flatten().map(|entry| entry.path()));
+        assert!(left.is_empty(), "files are left: {left:?}");
+        let own = self.0.display().to_string();
+        for process in Path::new("/proc").read_dir().unwrap().flatten() {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            assert!(
+                !String::from_utf8_lossy(&line).contains(&own),
+                "{} still runs",
+                process.path().display()
+            );
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// The cgroups of measurements by the process `pid`.
+fn cgroups_of(pid: u32) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let below = top.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let prefix = format!("bh-measure-{pid}-");
+    let mut found = Vec::new();
+    for directory in below.chain([top.to_owned()]) {
+        let entries = directory.read_dir().into_iter().flatten().flatten();
+        found.extend(
+            entries
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+                .map(|entry| entry.path()),
+        );
+    }
+    found
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What the turns say of a platform and a task: names of quantities, and whether they are numbers.
+fn found(journal: &[Value], task: &str, platform: &str) -> Vec<(String, String)> {
+    let turns = journal.iter().filter(|line| line["task"] == task && line["platform"] == platform);
+    let findings = turns.flat_map(|turn| turn["findings"].as_array().unwrap().clone());
+    findings
+        .map(|finding| {
+            let said =
+                if finding["found"] == "amount" { "amount" } else { finding["reason"].as_str().unwrap() };
+            (finding["quantity"].as_str().unwrap().to_owned(), said.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_ends_with_its_budget_and_goes_on() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("resume");
+    let first = place.run("bare", &["--budget", "1s"]);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    assert!(text(&first.stdout).contains("boot, first byte ms"), "{}", text(&first.stdout));
+    let page = fs::read_to_string(place.0.join("out/report.html")).unwrap();
+    assert!(page.contains("boot"), "the page does not have the task");
+    let before = place.journal();
+    assert_eq!(before.last().unwrap()["reason"], "budget");
+    let boots = found(&before, "boot", "bare");
+    assert!(boots.contains(&("first byte".to_owned(), "amount".to_owned())), "{boots:?}");
+    let second = place.run("bare", &["--budget", "1s"]);
+    assert!(text(&second.stderr).contains("going on with"), "{}", text(&second.stderr));
+    let after = place.journal();
+    let turns = Vec::from_iter(
+        after
+            .iter()
+            .filter(|line| line["kind"] == "turn")
+            .map(|turn| (turn["task"].to_string(), turn["platform"].to_string(), turn["block"].to_string())),
+    );
+    let mut once = turns.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), turns.len(), "a turn was done twice");
+    let (dir, again) = (place.0.join("out"), place.0.join("out"));
+    fs::remove_file(dir.join("report.html")).unwrap();
+    assert!(place.command(&["report"]).arg(&dir).status().unwrap().success());
+    assert!(dir.join("report.html").exists(), "no report was made again");
+    let compared = place.command(&["compare"]).arg(&dir).arg(&again).output().unwrap();
+    assert!(compared.status.success(), "a run contradicts itself: {}", text(&compared.stderr));
+    assert!(turns.len() > before.iter().filter(|line| line["kind"] == "turn").count(), "it did not go on");
+    place.nothing_is_left();
+}
+
+#[test]
+fn an_interruption_keeps_what_was_measured() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("interrupted");
+    let workload = place.workload();
+    let mut command = place.command(&["run", "--platforms", "bare", "--full", "--out"]);
+    command.arg(place.0.join("out")).arg("--workload").arg(workload);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    let journal = place.0.join("out/journal.jsonl");
+    while fs::read_to_string(&journal).unwrap_or_default().lines().count() < 4 {
+        assert!(Instant::now() < end, "nothing is measured");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = running.id();
+    assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
+    let status = running.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert_eq!(place.journal().last().unwrap()["reason"], "interrupted");
+    assert!(cgroups_of(pid).is_empty(), "cgroups are left");
+    place.nothing_is_left();
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_by_the_next() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("killed");
+    let workload = place.workload();
+    let mut command = place.command(&["run", "--platforms", "bare", "--full", "--out"]);
+    command.arg(place.0.join("killed")).arg("--workload").arg(workload);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while fs::read_to_string(place.0.join("killed/journal.jsonl")).unwrap_or_default().lines().count() < 2 {
+        assert!(Instant::now() < end, "nothing is measured");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(place.0.join("tmp").read_dir().unwrap().next().is_some(), "a kill cleaned up");
+    let next = place.run("bare", &["--budget", "1s"]);
+    assert!(next.status.success(), "{}", text(&next.stderr));
+    assert!(cgroups_of(running.id()).is_empty(), "cgroups are left");
+    place.nothing_is_left();
+}
+
+#[test]
+fn a_runtime_is_measured_beside_the_bare_process() {
+    requires!(is_root(), "makes containers with limits");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let Some(peers) = cached("peers") else { skip!("needs the runtimes that `cargo xtask peers` unpacks") };
+    let runtime = peers.read_dir().unwrap().flatten().map(|entry| entry.path().join("usr/bin/crun"));
+    let Some(runtime) = runtime.into_iter().find(|path| path.exists()) else {
+        skip!("needs crun in the cache")
+    };
+    let place = Place::new("runtime");
+    let workload = place.workload();
+    for (task, quantities) in [
+        ("boot", &["first byte", "CPU"][..]),
+        ("run", &["to exit", "CPU"]),
+        ("exec", &["to exit", "CPU"]),
+        ("steps", &["create", "start", "kill", "delete"]),
+        ("pause", &["pause", "resume"]),
+        ("starts, 2 at a time", &["rate"]),
+        ("density", &["processes"]),
+        ("cpu", &["rate", "p99"]),
+    ] {
+        let platform = format!("mine={}", runtime.display());
+        let mut command = place.command(&["one", task, "--platform", &platform, "--blocks", "1", "--json"]);
+        let output = command.arg("--workload").arg(&workload).output().unwrap();
+        assert!(output.status.success(), "{task}: {}{}", text(&output.stdout), text(&output.stderr));
+        for quantity in quantities {
+            let lines = text(&output.stdout);
+            let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let found = lines.find(|line| line["quantity"] == *quantity).unwrap_or_default();
+            assert_eq!(found["found"], "amount", "{task} gives no {quantity}: {found}");
+        }
+    }
+    place.nothing_is_left();
+}
+
+#[test]
+fn what_fails_is_said_and_leaves_nothing() {
+    requires!(is_root(), "makes containers with limits");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("broken");
+    let output = place.run("false=/bin/false", &["--budget", "2s"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = found(&place.journal(), "boot", "false");
+    assert!(!said.is_empty() && said.iter().all(|(_, said)| said.starts_with("exit status: 1")), "{said:?}");
+    assert!(text(&output.stdout).contains("failed"), "{}", text(&output.stdout));
+    place.nothing_is_left();
+}
+
+#[test]
+fn errors_say_what_to_do_next() {
+    let place = Place::new("errors");
+    for (words, expected) in [
+        (&["run", "--platforms", "warp"][..], "warp=/path/to/it"),
+        (&["one", "dance", "--platform", "bare"], "there is no task dance; there are boot;"),
+        (
+            &["run", "--workload", "/bin/false", "--platforms", "bare"],
+            "it must be the static program bulkload",
+        ),
+        (&["report", "/no/such/run"], "/no/such/run holds no run"),
+        (&["run", "--budget", "5"], "such as 90s or 5m"),
+    ] {
+        let mut command = place.command(words);
+        if words[0] == "run" {
+            command.arg("--out").arg(place.0.join("out"));
+        }
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{words:?} succeeded");
+        let said = text(&output.stderr);
+        assert!(said.contains(expected), "{words:?} does not say {expected:?} but {said}");
+    }
+    place.nothing_is_left();
+}
+
+#[test]
+fn help_fits_a_screen() {
+    let place = Place::new("help");
+    for words in [&["--help"][..], &["run", "--help"], &["one", "--help"]] {
+        let output = place.command(words).output().unwrap();
+        let help = text(&output.stdout);
+        assert!(output.status.success() && help.lines().count() <= 24, "too long:\n{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 120), "too wide:\n{help}");
+    }
+}
+
+#[test]
+fn platforms_and_doctor_say_what_is_here() {
+    let place = Place::new("looks");
+    let platforms = place.command(&["platforms"]).output().unwrap();
+    assert!(platforms.status.success() && text(&platforms.stdout).contains("bare"), "{platforms:?}");
+    let doctor = place.command(&["doctor"]).output().unwrap();
+    let said = text(&doctor.stdout);
+    assert!(doctor.status.success(), "{}", text(&doctor.stderr));
+    for name in ["user", "cgroups", "level 2", "level 1", "level 0", "noise"] {
+        assert!(said.contains(name), "{name} is missing in {said}");
+    }
+    assert!(!said.contains('\u{1b}'), "colours into a pipe");
+    place.nothing_is_left();
+}

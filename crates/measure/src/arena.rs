@@ -1,0 +1,167 @@
+//! Where everything is measured: one directory, one root for all platforms, one cgroup.
+//!
+//! What an earlier measurement left that was killed is removed first; a directory that another one uses is let alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::cgroups::{self, Heavy};
+use crate::claim::{self, Claim};
+use crate::error::{Doing as _, Error};
+use crate::platform::{Platform, Seat, Step};
+use crate::started::{self, Input, Started};
+use crate::stats::{Amount, Failure, Outcome};
+
+/// Begins the name of the directory, and of every cgroup.
+const PREFIX: &str = "bh-measure-";
+
+/// The workload inside the root.
+pub(crate) const WORKLOAD: &str = "/bin/bulkload";
+
+/// What mounts need.
+const DIRECTORIES: &[&str] = &["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"];
+
+/// A program that takes longer to end than its work should has hung.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// The directory, the root and the cgroup of a measurement; all of it is removed in the end.
+#[derive(Debug)]
+pub struct Arena {
+    claim: Claim,
+    /// None for a user who may not make cgroups.
+    heavy: Option<Heavy>,
+}
+
+impl Arena {
+    /// Makes the root with the program `workload` in it, in the directory for temporary files, and as root the cgroup,
+    /// which this process joins.
+    ///
+    /// # Errors
+    /// When something cannot be made, or the workload does not run where there is nothing else.
+    pub fn make(workload: &Path) -> Result<Self, Error> {
+        let place = std::env::temp_dir();
+        for abandoned in claim::abandoned(&place, PREFIX)? {
+            cgroups::remove_all(abandoned.name());
+            let path = abandoned.path();
+            fs::remove_dir_all(path).doing(|| format!("remove {}", path.display()))?;
+        }
+        let mut arena = Self { claim: Claim::make(&place, PREFIX)?, heavy: None };
+        for directory in DIRECTORIES {
+            let path = arena.root().join(directory);
+            fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
+        }
+        let inside = arena.root().join(WORKLOAD.trim_start_matches('/'));
+        fs::copy(workload, &inside).doing(|| format!("copy {}", workload.display()))?;
+        arena.try_workload(workload)?;
+        if is_root() {
+            arena.heavy = Some(Heavy::make(arena.claim.name())?);
+        }
+        Ok(arena)
+    }
+
+    /// The root of every sandbox's file system.
+    pub fn root(&self) -> PathBuf {
+        self.claim.path().join("root")
+    }
+
+    /// The cgroup, where there is one.
+    pub(crate) fn heavy(&self) -> Option<&Heavy> {
+        self.heavy.as_ref()
+    }
+
+    /// The CPU time that everything measured here had so far, with this process; None where no cgroup counts it.
+    pub fn usage(&self) -> Option<Duration> {
+        self.heavy.as_ref().and_then(Heavy::usage)
+    }
+
+    /// The CPU time since `before`, milliseconds.
+    pub(crate) fn cpu_since(&self, before: Option<Duration>) -> Outcome {
+        match self.usage().zip(before) {
+            Some((now, before)) => Amount::new(now.saturating_sub(before).as_secs_f64() * 1000.0),
+            None => Err(Failure("CPU time is counted by a cgroup, which takes root".to_owned())),
+        }
+    }
+
+    /// The place of one of the platform's sandboxes; `number` tells those apart that are there at the same time.
+    ///
+    /// # Errors
+    /// When its directories cannot be made.
+    pub fn seat(&self, platform: &Platform, number: usize) -> Result<Seat, Error> {
+        let word = platform.name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        let id = format!("{}-{word}-{number}", self.claim.name());
+        let directory = self.claim.path().join(format!("{word}-{number}"));
+        // One place for all of a platform's sandboxes, as on a real machine.
+        let state = self.claim.path().join(format!("{word}-state"));
+        let bundle = directory.join("bundle");
+        for path in [&bundle, &state] {
+            fs::create_dir_all(path).doing(|| format!("make {}", path.display()))?;
+        }
+        let cgroup = self.heavy.as_ref().map(|heavy| heavy.child(&format!("{word}-{number}")));
+        Ok(Seat { id, root: self.root(), bundle, state, cgroup })
+    }
+
+    /// Ends what is on a seat and removes what is left of it; to be called when something failed.
+    pub(crate) fn clear(&self, platform: &Platform, seat: &Seat) {
+        if let Some(purge) = platform.step(seat, Step::Purge) {
+            // Where there is nothing to remove this fails, as it should. An interruption must not stop it.
+            let mut patient = Command::new("timeout");
+            patient.arg("10").arg(purge.get_program()).args(purge.get_args());
+            patient.stdin(std::process::Stdio::null());
+            drop(patient.output());
+        }
+        if let Some(heavy) = &self.heavy {
+            heavy.remove_child(seat.cgroup.as_deref().unwrap_or_default());
+        }
+    }
+
+    fn try_workload(&self, workload: &Path) -> Result<(), Error> {
+        let mut command = if is_root() {
+            let mut command = Command::new("chroot");
+            command.arg(self.root()).arg(WORKLOAD);
+            command
+        } else {
+            Command::new(self.root().join(WORKLOAD.trim_start_matches('/')))
+        };
+        command.arg("ready");
+        let log = self.claim.path().join("complaints");
+        let tried = Started::begin(command, Input::Nothing, &log).and_then(|mut started| {
+            started.first_byte(LIMIT)?;
+            started.finish(LIMIT)
+        });
+        tried.map(drop).map_err(|Failure(reason)| {
+            Error::Unusable(format!(
+                "{} does not work in an empty root ({reason}); it must be the static program bulkload",
+                workload.display()
+            ))
+        })
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // First the processes, then what they use.
+        self.heavy = None;
+        if let Err(error) = fs::remove_dir_all(self.claim.path()) {
+            eprintln!("could not remove {}: {error}", self.claim.path().display());
+        }
+    }
+}
+
+/// Starts `command` for `seat`.
+pub(crate) fn start(command: Command, seat: &Seat, input: Input) -> Result<Started, Failure> {
+    Started::begin(command, input, &seat.bundle.join("complaints"))
+}
+
+/// Runs one step to its end.
+pub(crate) fn step(platform: &Platform, seat: &Seat, step: Step) -> Result<Duration, Failure> {
+    let command = platform.step(seat, step);
+    let command = command.ok_or_else(|| Failure(format!("{} has no such step", platform.name)))?;
+    started::quietly(command, &seat.bundle.join("complaints"), LIMIT)
+}
+
+/// Whether this process may make containers with limits.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,349 @@
+//! The cgroup in which a measurement happens, and the removal of those that it made.
+//!
+//! A machine has other work. What is measured weighs more than that: this process, the platforms' programs and their
+//! containers live below one cgroup whose weight is the greatest there is. It also tells how much CPU time all of them
+//! had together.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bulkhead_sys::namespace::{self, Kind};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::{Pid, Signal};
+
+use crate::error::{Doing as _, Error};
+
+/// Where the hierarchies are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Where a machine with cgroup v1 has its v2 hierarchy, if it has one.
+const UNIFIED: &str = "/sys/fs/cgroup/unified";
+
+/// How often a cgroup is tried to be removed, 10 ms apart.
+const PATIENCE: usize = 100;
+
+/// The greatest weight that the controller takes, v1 and v2.
+const SHARES: &str = "262144";
+const WEIGHT: &str = "10000";
+
+/// The v1 controllers that this process joins: those that share out CPU time and count it. Limits are a platform's.
+const JOINED: &[&str] = &["cpu", "cpuacct"];
+
+/// Where this process is, below the heavy cgroup: on v2 a cgroup with children holds no process.
+const HARNESS: &str = "harness";
+
+/// A cgroup of this process and of all that it measures. It is left and removed in the end.
+#[derive(Debug)]
+pub struct Heavy {
+    name: String,
+    places: Vec<PathBuf>,
+    /// Where this process was, the files to which its id is written again.
+    before: Vec<PathBuf>,
+}
+
+impl Heavy {
+    /// Makes it in every hierarchy, and joins it.
+    ///
+    /// # Errors
+    /// When a cgroup cannot be made, as for an ordinary user.
+    pub fn make(name: &str) -> Result<Self, Error> {
+        let mut made = Self { name: name.to_owned(), places: Vec::new(), before: Vec::new() };
+        for hierarchy in tops() {
+            let place = hierarchy.join(name);
+            fs::create_dir(&place).doing(|| format!("make {}", place.display()))?;
+            made.places.push(place.clone());
+            inherit_cpuset(&hierarchy, &place).doing(|| format!("set up {}", place.display()))?;
+            // A container's own runtime says what it lacks; here only the weight matters.
+            for controller in ["+cpu", "+memory", "+pids", "+cpuset", "+io"] {
+                let _ = fs::write(hierarchy.join("cgroup.subtree_control"), controller);
+                let _ = fs::write(place.join("cgroup.subtree_control"), controller);
+            }
+            for (file, weight) in [("cpu.shares", SHARES), ("cpu.weight", WEIGHT)] {
+                let file = place.join(file);
+                if file.exists() {
+                    fs::write(&file, weight).doing(|| format!("write {}", file.display()))?;
+                }
+            }
+        }
+        made.join()?;
+        Ok(made)
+    }
+
+    /// The path of a container's cgroup, as `cgroupsPath` has it.
+    pub fn child(&self, name: &str) -> String {
+        format!("/{}/{name}", self.name)
+    }
+
+    /// The CPU time that everything in it had so far.
+    pub fn usage(&self) -> Option<Duration> {
+        self.places.iter().find_map(|place| {
+            if let Ok(nanoseconds) = fs::read_to_string(place.join("cpuacct.usage")) {
+                return nanoseconds.trim().parse().ok().map(Duration::from_nanos);
+            }
+            let statistics = fs::read_to_string(place.join("cpu.stat")).ok()?;
+            let microseconds = statistics.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+            microseconds.trim().parse().ok().map(Duration::from_micros)
+        })
+    }
+
+    /// The directory in which the kernel freezes what is in the cgroup called `name`; made when it is not there.
+    ///
+    /// # Errors
+    /// Where no hierarchy can freeze, or the directory cannot be made.
+    pub fn freezer(&self, name: &str) -> Result<PathBuf, Error> {
+        let freezes =
+            |place: &&PathBuf| place.join("freezer.state").exists() || place.join("cgroup.freeze").exists();
+        let found = self.places.iter().find(freezes);
+        let place =
+            found.ok_or_else(|| Error::Unusable("no cgroup here can be frozen".to_owned()))?.join(name);
+        if !place.is_dir() {
+            fs::create_dir(&place).doing(|| format!("make {}", place.display()))?;
+        }
+        Ok(place)
+    }
+
+    /// The processes in it and below it, this one included.
+    pub fn processes(&self) -> BTreeSet<u32> {
+        let mut found = BTreeSet::new();
+        for place in self.places.iter().filter(|place| place.join(HARNESS).is_dir()) {
+            collect_processes(place, &mut found);
+        }
+        found
+    }
+
+    /// Removes what [`Self::child`] named, and kills what is in it.
+    pub fn remove_child(&self, path: &str) {
+        let within = path.strip_prefix(&format!("/{}/", self.name));
+        // A path of another's is let alone.
+        let Some(child) = within.filter(|child| !child.is_empty() && !child.contains('/')) else { return };
+        self.places.iter().for_each(|place| remove(&place.join(child)));
+    }
+
+    fn join(&mut self) -> Result<(), Error> {
+        let memberships =
+            fs::read_to_string("/proc/self/cgroup").doing(|| "read /proc/self/cgroup".to_owned())?;
+        for place in self.places.clone() {
+            let Some(hierarchy) = place.parent() else { continue };
+            let Some(before) = membership(&memberships, hierarchy) else { continue };
+            let harness = place.join(HARNESS);
+            fs::create_dir(&harness).doing(|| format!("make {}", harness.display()))?;
+            inherit_cpuset(&place, &harness).doing(|| format!("set up {}", harness.display()))?;
+            let file = harness.join("cgroup.procs");
+            fs::write(&file, std::process::id().to_string())
+                .doing(|| format!("join {}", harness.display()))?;
+            let before = hierarchy.join(before.trim_start_matches('/')).join("cgroup.procs");
+            self.before.push(before);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        for before in &self.before {
+            if let Err(error) = fs::write(before, std::process::id().to_string()) {
+                eprintln!("could not go back to {}: {error}", before.display());
+            }
+        }
+        self.places.iter().for_each(|place| remove(place));
+    }
+}
+
+/// Where in `hierarchy` this process is; None where it does not matter.
+fn membership<'a>(memberships: &'a str, hierarchy: &Path) -> Option<&'a str> {
+    memberships.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let at_top = hierarchy == Path::new(CGROUPS) && controllers.is_empty();
+        let name = hierarchy.file_name()?.to_str()?;
+        let named = controllers.split(',').any(|controller| JOINED.contains(&controller))
+            && (controllers == name || controllers.split(',').any(|controller| controller == name));
+        (at_top || named).then_some(path)
+    })
+}
+
+/// A v1 cpuset is empty, and takes no process, until it has been told its CPUs.
+fn inherit_cpuset(parent: &Path, child: &Path) -> std::io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        // On v2 an empty one means all.
+        if child.join(file).exists() && !child.join("cgroup.controllers").exists() {
+            fs::write(child.join(file), fs::read(parent.join(file))?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives this process mounts of its own, in which every platform finds what it can work with: crun refuses a hybrid
+/// machine, so an empty tmpfs takes the place of the v2 hierarchy there. What is mounted goes with the process.
+///
+/// # Errors
+/// When the caller may not mount.
+pub fn settle() -> Result<(), Error> {
+    namespace::unshare(Kind::Mount).doing(|| "make a mount namespace".to_owned())?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).doing(|| "make all mounts private".to_owned())?;
+    if mode_of(&mounts()) != HYBRID {
+        return Ok(());
+    }
+    rustix::mount::unmount(UNIFIED, UnmountFlags::DETACH).doing(|| format!("unmount {UNIFIED}"))?;
+    rustix::mount::mount("none", UNIFIED, "tmpfs", MountFlags::empty(), None)
+        .doing(|| format!("mount a tmpfs at {UNIFIED}"))
+}
+
+const HYBRID: &str = "v1 with v2 beside it";
+
+/// How cgroups are mounted, in words.
+pub fn mode() -> &'static str {
+    mode_of(&mounts())
+}
+
+fn mode_of(mounts: &str) -> &'static str {
+    let kinds = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        Some((Path::new(fields.next()?), fields.next()?))
+    });
+    let mut mode = "none";
+    for (place, kind) in kinds.filter(|(place, _)| place.starts_with(CGROUPS)) {
+        mode = match (kind, mode) {
+            ("cgroup2", _) if place == Path::new(CGROUPS) => "v2",
+            ("cgroup2", _) if place == Path::new(UNIFIED) => HYBRID,
+            ("cgroup", "none") => "v1",
+            _ => mode,
+        };
+    }
+    mode
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mounts").unwrap_or_default()
+}
+
+/// The v1 hierarchies as a program in C wants them: the directory's name, and the controllers after `=` where they
+/// differ from it. None when cgroup v2 is mounted at the top.
+pub fn hierarchies() -> Vec<String> {
+    hierarchies_in(&mounts())
+}
+
+fn hierarchies_in(mounts: &str) -> Vec<String> {
+    let fields = mounts.lines().map(|line| Vec::from_iter(line.split(' ')));
+    let v1 = fields.filter(|fields| fields.len() > 3 && fields[2] == "cgroup");
+    let named = v1.filter_map(|fields| {
+        let directory = Path::new(fields[1]).strip_prefix(CGROUPS).ok()?.to_str()?.to_owned();
+        // The mount's own flags come first; what is left are controllers, or the name of a hierarchy without any.
+        let flags = ["rw", "ro", "nosuid", "nodev", "noexec", "relatime", "seclabel", "xattr"];
+        let controllers = fields[3].split(',').filter(|option| {
+            !flags.contains(option) && !option.starts_with("release_agent=") && !option.is_empty()
+        });
+        let controllers = Vec::from_iter(controllers).join(",");
+        Some(if controllers == directory { directory } else { format!("{directory}={controllers}") })
+    });
+    named.collect()
+}
+
+/// The top directory of every hierarchy that can be used.
+fn tops() -> Vec<PathBuf> {
+    let mounts = mounts();
+    if mode_of(&mounts) == "v2" {
+        return vec![PathBuf::from(CGROUPS)];
+    }
+    let names = hierarchies_in(&mounts);
+    let directories = names.iter().map(|name| name.split('=').next().unwrap_or(name));
+    directories.map(|name| Path::new(CGROUPS).join(name)).collect()
+}
+
+/// Removes the cgroups called `name`, wherever they are, with all below them, and kills what is in them; the name is
+/// one that only the caller uses.
+pub fn remove_all(name: &str) {
+    let hierarchies = Path::new(CGROUPS).read_dir().into_iter().flatten().flatten();
+    let directories = hierarchies.map(|entry| entry.path().join(name));
+    directories.chain([Path::new(CGROUPS).join(name)]).for_each(|directory| remove(&directory));
+}
+
+/// The names of cgroups that begin with `name` and a dash.
+pub fn named_after(name: &str) -> BTreeSet<String> {
+    let hierarchies = Path::new(CGROUPS).read_dir().into_iter().flatten().flatten();
+    let directories = hierarchies.map(|entry| entry.path()).chain([PathBuf::from(CGROUPS)]);
+    let entries = directories.flat_map(|directory| directory.read_dir().into_iter().flatten().flatten());
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|found| found.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))).collect()
+}
+
+/// Removes one cgroup with all below it, and kills what is in them.
+pub fn remove(cgroup: &Path) {
+    let children = cgroup.read_dir().into_iter().flatten().flatten();
+    let children = children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    children.for_each(|entry| remove(&entry.path()));
+    // A killed process leaves its cgroup when it is gone, which takes a moment, and longer when it is frozen.
+    for _ in 0..PATIENCE {
+        if !cgroup.is_dir() || fs::remove_dir(cgroup).is_ok() {
+            break;
+        }
+        kill_all(cgroup);
+        for (file, thawed) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+            let file = cgroup.join(file);
+            if file.exists() {
+                let _ = fs::write(file, thawed);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn collect_processes(cgroup: &Path, found: &mut BTreeSet<u32>) {
+    let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    found.extend(processes.lines().filter_map(|pid| pid.parse::<u32>().ok()));
+    let children = cgroup.read_dir().into_iter().flatten().flatten();
+    let children = children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    children.for_each(|entry| collect_processes(&entry.path(), found));
+}
+
+fn kill_all(cgroup: &Path) {
+    let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let pids = processes.lines().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw);
+    for pid in pids.filter(|pid| *pid != rustix::process::getpid()) {
+        // One that is gone already is what is wanted.
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_named_with_their_controllers() {
+        let mounts = "\
+tmpfs /sys/fs/cgroup tmpfs rw,relatime,mode=755 0 0
+cgroup /sys/fs/cgroup/cpu cgroup rw,relatime,cpu 0 0
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,nosuid,nodev,noexec,relatime,cpu,cpuacct 0 0
+cgroup /sys/fs/cgroup/systemd cgroup rw,relatime,xattr,name=systemd 0 0
+cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
+";
+        assert_eq!(hierarchies_in(mounts), ["cpu", "cpu,cpuacct", "systemd=name=systemd"]);
+        assert_eq!(hierarchies_in("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n"), [""; 0]);
+    }
+
+    #[test]
+    fn the_mode_is_told_by_the_mounts() {
+        for (mounts, expected) in [
+            ("c /sys/fs/cgroup/unified cgroup2 rw 0 0\nc /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n", HYBRID),
+            ("c /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\nc /sys/fs/cgroup/unified cgroup2 rw 0 0\n", HYBRID),
+            ("c /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\nnone /sys/fs/cgroup/unified tmpfs rw 0 0\n", "v1"),
+            ("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", "v2"),
+            ("", "none"),
+        ] {
+            assert_eq!(mode_of(mounts), expected, "wrong verdict on {mounts:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_joins_where_cpu_time_is_shared_out() {
+        let memberships = "4:memory:/x\n2:cpu,cpuacct:/y\n1:name=systemd:/\n0::/z\n";
+        let found = |hierarchy: &str| membership(memberships, &Path::new(CGROUPS).join(hierarchy));
+        assert_eq!(found("memory"), None);
+        assert_eq!(found("cpu,cpuacct"), Some("/y"));
+        assert_eq!(found(""), Some("/z"));
+    }
+}

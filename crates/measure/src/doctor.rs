@@ -1,0 +1,252 @@
+//! What can be measured on this machine, and why not more.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bulkhead_sys::trace;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::cgroups;
+use crate::claim::{self, Claim};
+use crate::error::{Doing as _, Error};
+use crate::machine::Watch;
+
+/// Begins the name of the directory on which the tracer is mounted, and of the instance.
+const PREFIX: &str = "bh-doctor-";
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What, in a few words.
+    pub name: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What was found, and where something is missing what follows and what helps.
+    pub says: String,
+}
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As it should be.
+    Good,
+    /// It goes, but less well or less closely.
+    Less,
+    /// It does not go.
+    Missing,
+}
+
+/// A controller without which limits or counts are missing.
+const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "freezer"];
+
+/// The function by which the function tracer is tried: it alone is patched, since patching all of them stops some
+/// virtual machines for good.
+const TRIED: &str = "do_sys_openat2";
+
+/// How long the same piece of work is done again and again.
+const SPINS: usize = 1000;
+
+/// What the 99th percentile may take more than the median on a quiet machine.
+const QUIET: f64 = 1.25;
+
+/// Looks at everything. `is_root` and cgroups that cannot be had are findings, not errors.
+///
+/// As root, this process has mounts of its own afterwards.
+///
+/// # Errors
+/// When not even a directory can be made.
+pub fn examine() -> Result<Vec<Check>, Error> {
+    let mut checks = vec![user(), hierarchy()];
+    let trying = Trying::new();
+    checks.extend(match &trying {
+        Ok(trying) => [functions(trying), tracepoints(trying)],
+        Err(error) => ["isolation, level 2 (functions)", "isolation, level 1 (tracepoints)"].map(|name| {
+            let says = format!("{}; root of a kernel with tracefs has it", described(error));
+            Check { name, state: State::Missing, says }
+        }),
+    });
+    checks.extend([calls(), noise()]);
+    Ok(checks)
+}
+
+fn user() -> Check {
+    let root = crate::arena::is_root();
+    let says = if root {
+        "root: every platform can be measured".to_owned()
+    } else {
+        "an ordinary user: bare, bubblewrap and charliecloud can be measured, without CPU times; the rest takes root"
+            .to_owned()
+    };
+    Check { name: "user", state: if root { State::Good } else { State::Less }, says }
+}
+
+fn hierarchy() -> Check {
+    let mode = cgroups::mode();
+    let there = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let enabled = |name: &&&str| {
+        there.lines().any(|line| {
+            let fields = Vec::from_iter(line.split_whitespace());
+            fields.first() == Some(*name) && fields.last() == Some(&"1")
+        })
+    };
+    let missing = Vec::from_iter(CONTROLLERS.iter().filter(|name| !enabled(name)).copied());
+    let (state, says) = match (mode, &missing[..]) {
+        ("none", _) => (State::Missing, "not mounted at /sys/fs/cgroup: there are no limits".to_owned()),
+        (mode, []) => (State::Good, format!("{mode}, with all controllers that are needed")),
+        // /proc/cgroups may be without those that only v2 knows; freezing is part of v2 itself.
+        ("v2", _) => (State::Good, "v2".to_owned()),
+        (mode, missing) => (State::Less, format!("{mode}, without {}", missing.join(", "))),
+    };
+    Check { name: "cgroups", state, says }
+}
+
+/// An instance of the kernel's tracer that nobody else has.
+#[derive(Debug)]
+struct Trying {
+    claim: Claim,
+    instance: PathBuf,
+}
+
+impl Trying {
+    fn new() -> Result<Self, Error> {
+        cgroups::settle()?;
+        let abandoned = claim::abandoned(&std::env::temp_dir(), PREFIX)?;
+        let claim = Claim::make(&std::env::temp_dir(), PREFIX)?;
+        let place = claim.path().to_owned();
+        let name = claim.name().to_owned();
+        let mounted = rustix::mount::mount("tracefs", &place, "tracefs", MountFlags::empty(), None);
+        let instance = place.join("instances").join(name);
+        let made = mounted
+            .doing(|| "mount tracefs".to_owned())
+            .and_then(|()| fs::create_dir(&instance).doing(|| "make an instance of the tracer".to_owned()));
+        let trying = Self { claim, instance };
+        // An examination that was killed left a directory without a mount, and an instance.
+        for abandoned in &abandoned {
+            let _ = fs::remove_dir(place.join("instances").join(abandoned.name()));
+            let _ = fs::remove_dir(abandoned.path());
+        }
+        made.map(|()| trying)
+    }
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        // What was not made or not mounted cannot be removed.
+        let _ = fs::remove_dir(&self.instance);
+        let _ = rustix::mount::unmount(self.claim.path(), UnmountFlags::DETACH);
+        let _ = fs::remove_dir(self.claim.path());
+    }
+}
+
+fn functions(trying: &Trying) -> Check {
+    let write = |file: &str, text: &str| fs::write(trying.instance.join(file), text);
+    let tried = write("set_ftrace_filter", TRIED).and_then(|()| write("current_tracer", "function"));
+    let _ = write("current_tracer", "nop");
+    let (state, says) = match tried {
+        Ok(()) => (State::Good, "the kernel counts which of its functions run".to_owned()),
+        Err(error) => (
+            State::Missing,
+            format!("the kernel refuses its function tracer ({error}); a guest may allow it"),
+        ),
+    };
+    Check { name: "isolation, level 2 (functions)", state, says }
+}
+
+fn tracepoints(trying: &Trying) -> Check {
+    let switch = trying.instance.join("events/raw_syscalls/sys_enter/enable");
+    let tried = fs::write(&switch, "1");
+    let _ = fs::write(&switch, "0");
+    let (state, says) = match tried {
+        Ok(()) => (State::Good, "system calls are counted without slowing them much".to_owned()),
+        Err(error) => (State::Missing, format!("the kernel refuses the tracepoint raw_syscalls ({error})")),
+    };
+    Check { name: "isolation, level 1 (tracepoints)", state, says }
+}
+
+fn calls() -> Check {
+    let (state, says) = match follow() {
+        Ok(()) => (State::Good, "system calls are counted by ptrace, which slows them down".to_owned()),
+        Err(error) => (State::Missing, format!("processes cannot be followed: {}", described(&error))),
+    };
+    Check { name: "isolation, level 0 (calls)", state, says }
+}
+
+fn follow() -> Result<(), Error> {
+    let mut command = Command::new("sleep");
+    let mut child = command.arg("60").stdin(Stdio::null()).spawn().doing(|| "start sleep".to_owned())?;
+    let pid = i32::try_from(child.id()).unwrap_or_default();
+    let followed = trace::seize(pid).doing(|| "follow a process of our own".to_owned());
+    // It is ours, and it must end whatever happened.
+    let _ = child.kill();
+    child.wait().doing(|| "wait for sleep".to_owned())?;
+    followed
+}
+
+/// Does the same work again and again and looks how its time varies, and what else the machine does meanwhile.
+fn noise() -> Check {
+    let before = Watch::start(None);
+    let mut times = Vec::with_capacity(SPINS);
+    for _ in 0..SPINS {
+        let began = Instant::now();
+        std::hint::black_box((0..100_000_u64).fold(1_u64, |sum, number| std::hint::black_box(sum ^ number)));
+        times.push(began.elapsed());
+    }
+    let disturbance = Watch::start(None).disturbance(&before);
+    let (ratio, most) = spread(&mut times);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
+    let cpus = std::thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f64);
+    let mut says = format!(
+        "the same work takes {ratio:.2} times its median at the 99th percentile, {most:.1} times at most"
+    );
+    let quiet = ratio <= QUIET && load < cpus * 0.5 && disturbance.is_none();
+    if !quiet {
+        says.push_str(&format!("; the load is {load:.1} on {cpus} CPUs"));
+        says.extend(disturbance.map(|disturbance| format!("; {disturbance}")));
+        says.push_str(". Stop what else runs, or give it more time: verdicts will need more blocks");
+    }
+    Check { name: "noise", state: if quiet { State::Good } else { State::Less }, says }
+}
+
+/// The 99th percentile and the maximum, in medians.
+fn spread(times: &mut [Duration]) -> (f64, f64) {
+    times.sort();
+    let at = |share: f64| {
+        let index = (times.len().saturating_sub(1)) as f64 * share;
+        times.get(index as usize).map_or(0.0, Duration::as_secs_f64)
+    };
+    (at(0.99) / at(0.5), at(1.0) / at(0.5))
+}
+
+/// The error with what the system said.
+fn described(error: &Error) -> String {
+    use std::error::Error as _;
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_told_in_medians() {
+        let mut times = Vec::from_iter(
+            (1..=1000).map(|number| Duration::from_micros(if number <= 980 { 10 } else { 40 })),
+        );
+        assert_eq!(spread(&mut times), (4.0, 4.0));
+    }
+
+    #[test]
+    fn everything_is_looked_at_and_nothing_is_left() {
+        let checks = std::thread::scope(|scope| scope.spawn(examine).join().unwrap()).unwrap();
+        let names = Vec::from_iter(checks.iter().map(|check| check.name));
+        assert_eq!(names.len(), 6, "{names:?}");
+        assert!(checks.iter().all(|check| !check.says.is_empty()), "{checks:?}");
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let entries = std::env::temp_dir().read_dir().unwrap().flatten();
+        let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        assert!(!names.any(|name| name.starts_with(&prefix)));
+    }
+}

@@ -1,0 +1,112 @@
+//! The machine as the one who does a plan's tasks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::arena::{self, Arena};
+use crate::error::Error;
+use crate::machine::{self, Watch};
+use crate::performance::{self, Act, Size};
+use crate::plan::{AGAIN, Axis, BARE, Plan, Task};
+use crate::platform::Platform;
+use crate::record::{Finding, Run, VERSION};
+use crate::session::Executor;
+use crate::stats::Failure;
+use crate::{cgroups, interrupt};
+
+/// Seeds the orders and the intervals; any number will do.
+const SEED: u64 = 20;
+
+/// The platforms of a run, and the arena in which they are measured.
+#[derive(Debug)]
+pub struct Host {
+    arena: Arena,
+    platforms: Vec<Platform>,
+    began: Instant,
+    watch: Watch,
+}
+
+impl Host {
+    /// Makes the arena for these platforms, of which the bare process is the first.
+    ///
+    /// From now on signals are only noted ([`interrupt`]), and as root this process has mounts of its own.
+    ///
+    /// # Errors
+    /// When the arena cannot be made.
+    pub fn make(platforms: Vec<Platform>, workload: &Path) -> Result<Self, Error> {
+        let missing = |platform: &&Platform| platform.needs_root() && !arena::is_root();
+        if let Some(platform) = platforms.iter().find(missing) {
+            return Err(Error::Unusable(format!(
+                "{} is measured by root only; an ordinary user can measure bare, bubblewrap and charliecloud",
+                platform.name
+            )));
+        }
+        interrupt::watch()?;
+        if arena::is_root() {
+            cgroups::settle()?;
+        }
+        let arena = Arena::make(workload)?;
+        let watch = Watch::start(arena.usage());
+        Ok(Self { arena, platforms, began: Instant::now(), watch })
+    }
+
+    /// A run that does `plan` here.
+    pub fn run(&self, plan: Plan) -> Run {
+        let measured = |name: &String| self.platform(name).map(|platform| platform.measured());
+        let platforms = plan.platforms.iter().filter_map(measured).collect();
+        Run { version: VERSION, plan, environment: environment(self), platforms }
+    }
+
+    /// The platform of this name, also under the second name of the bare process.
+    fn platform(&self, name: &str) -> Option<Platform> {
+        let found = |name: &str| self.platforms.iter().find(|platform| platform.name == name);
+        if name == AGAIN { found(BARE).map(Platform::again) } else { found(name).cloned() }
+    }
+}
+
+/// The plan of these axes for these platforms; the bare process is compared with itself, too.
+pub fn plan(platforms: &[Platform], axes: &[Axis], size: Size) -> Plan {
+    let mut names = vec![BARE.to_owned(), AGAIN.to_owned()];
+    let others = platforms.iter().filter(|platform| platform.name != BARE);
+    names.extend(others.map(|platform| platform.name.clone()));
+    let mut tasks: Vec<Task> = Vec::new();
+    if axes.contains(&Axis::Performance) {
+        tasks.extend(performance::acts(size).into_iter().map(|act| act.task(size)));
+    }
+    Plan { platforms: names, tasks, seed: SEED }
+}
+
+fn environment(host: &Host) -> BTreeMap<String, String> {
+    let mut facts = machine::facts();
+    facts.insert("files".to_owned(), machine::file_system(&host.arena.root()));
+    facts
+}
+
+impl Executor for Host {
+    fn take(&mut self, task: &Task, platform: &str, _: usize) -> Vec<Finding> {
+        let (Some(platform), Some(act)) = (self.platform(platform), Act::named(&task.name)) else {
+            let reason = Failure("this program does not know how".to_owned());
+            return task
+                .quantities
+                .iter()
+                .map(|quantity| Finding::of(&quantity.name, Err(reason.clone())))
+                .collect();
+        };
+        act.take(&self.arena, &platform)
+    }
+
+    fn disturbance(&mut self) -> Option<String> {
+        let now = Watch::start(self.arena.usage());
+        let earlier = std::mem::replace(&mut self.watch, now);
+        now.disturbance(&earlier)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::check().is_err()
+    }
+}

@@ -1,0 +1,251 @@
+//! What is to be known of the machine, and what else it did while something was measured.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::cgroups;
+
+/// The share of the time that may go to other virtual machines before a turn is flagged.
+const STEAL: f64 = 0.05;
+
+/// The share of the CPUs that programs outside the measurement may take.
+const OTHERS: f64 = 0.10;
+
+/// The share of the time that some task may wait for memory or the disk.
+const STALLS: f64 = 0.20;
+
+/// One tick of /proc/stat: USER_HZ, the same on every architecture that we build for.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The machine's CPU time so far, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CpuTime {
+    total: f64,
+    idle: f64,
+    stolen: f64,
+}
+
+impl CpuTime {
+    /// The time until now; None where /proc/stat cannot be read.
+    pub fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// The first line: user nice system idle iowait irq softirq steal, then guest times that those include.
+    fn parse(stat: &str) -> Option<Self> {
+        let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+        let ticks = fields.map(str::parse).collect::<Result<Vec<f64>, _>>().ok()?;
+        let [_, _, _, idle, waiting, _, _, stolen] = ticks[..] else { return None };
+        Some(Self { total: ticks.iter().sum(), idle: idle + waiting, stolen })
+    }
+
+    /// What disturbed the time since `earlier`, if anything.
+    pub fn disturbance(self, earlier: Self) -> Option<String> {
+        let share = self.stolen_since(earlier);
+        (share > STEAL).then(|| format!("{:.0} % of the CPU time was stolen", share * 100.0))
+    }
+
+    fn stolen_since(self, earlier: Self) -> f64 {
+        (self.stolen - earlier.stolen) / (self.total - earlier.total)
+    }
+
+    /// The share of the CPUs' time since `earlier` that programs here had, but for `ours`.
+    fn others_since(self, earlier: Self, ours: Duration) -> f64 {
+        let busy = |time: Self| time.total - time.idle - time.stolen;
+        let ours = ours.as_secs_f64() / TICK.as_secs_f64();
+        (busy(self) - busy(earlier) - ours) / (self.total - earlier.total)
+    }
+}
+
+/// Looks at the machine from time to time.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    at: Instant,
+    cpu: Option<CpuTime>,
+    ours: Option<Duration>,
+    memory: Option<Duration>,
+    disk: Option<Duration>,
+}
+
+impl Watch {
+    /// Begins; `ours` is the CPU time that the measurement itself had so far, where that is counted.
+    pub fn start(ours: Option<Duration>) -> Self {
+        Self {
+            at: Instant::now(),
+            cpu: CpuTime::now(),
+            ours,
+            memory: stalled("/proc/pressure/memory"),
+            disk: stalled("/proc/pressure/io"),
+        }
+    }
+
+    /// What disturbed the machine since `earlier`; None when nothing stood out.
+    pub fn disturbance(&self, earlier: &Self) -> Option<String> {
+        let mut found = Vec::new();
+        if let (Some(now), Some(then)) = (self.cpu, earlier.cpu) {
+            found.extend(now.disturbance(then));
+            let ours = self.ours.zip(earlier.ours).map(|(now, then)| now.saturating_sub(then));
+            let share = ours.map_or(0.0, |ours| now.others_since(then, ours));
+            if share > OTHERS {
+                found.push(format!("other programs had {:.0} % of the CPUs", share * 100.0));
+            }
+        }
+        let passed = self.at.duration_since(earlier.at).as_secs_f64();
+        for (what, now, then) in
+            [("memory", self.memory, earlier.memory), ("the disk", self.disk, earlier.disk)]
+        {
+            let waited = now.zip(then).map(|(now, then)| now.saturating_sub(then).as_secs_f64() / passed);
+            if let Some(share) = waited.filter(|share| *share > STALLS) {
+                found.push(format!("tasks waited for {what} during {:.0} % of the time", share * 100.0));
+            }
+        }
+        (!found.is_empty()).then(|| found.join("; "))
+    }
+}
+
+/// The time that some task was stalled; None where the kernel does not account for that.
+fn stalled(path: &str) -> Option<Duration> {
+    stalled_in(&fs::read_to_string(path).ok()?)
+}
+
+fn stalled_in(pressure: &str) -> Option<Duration> {
+    let total = pressure.lines().next()?.strip_prefix("some ")?.rsplit_once("total=")?.1;
+    Some(Duration::from_micros(total.trim().parse().ok()?))
+}
+
+/// One sentence on where figures come from.
+pub fn describe() -> String {
+    let facts = facts();
+    let fact = |name: &str| facts.get(name).map_or("unknown", String::as_str);
+    format!(
+        "Linux {}, {}, {} CPUs, load {} at the start.",
+        fact("kernel"),
+        fact("cgroups"),
+        fact("processors"),
+        fact("load at the start")
+    )
+}
+
+/// The facts about the machine that figures depend on, by their names in the report. Nothing in them tells who or
+/// where the machine is.
+pub fn facts() -> BTreeMap<String, String> {
+    let read = |path: &str| {
+        fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    let cpu = read("/proc/cpuinfo").unwrap_or_default();
+    let memory = read("/proc/meminfo").unwrap_or_default();
+    let release = read("/etc/os-release").unwrap_or_default();
+    let virtual_machine = field(&cpu, "flags").is_some_and(|flags| flags.contains(" hypervisor"));
+    let facts = [
+        ("kernel", read("/proc/sys/kernel/osrelease")),
+        ("architecture", Some(std::env::consts::ARCH.to_owned())),
+        ("processor", field(&cpu, "model name").map(str::to_owned)),
+        ("processors", Some(std::thread::available_parallelism().map_or(1, usize::from).to_string())),
+        ("memory", field(&memory, "MemTotal").and_then(gibibytes)),
+        ("swap", field(&memory, "SwapTotal").and_then(gibibytes)),
+        ("distribution", assigned(&release, "PRETTY_NAME").map(str::to_owned)),
+        ("cgroups", Some(cgroups::mode().to_owned())),
+        ("machine", Some(if virtual_machine { "virtual" } else { "real, or it does not tell" }.to_owned())),
+        ("mitigations", mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities"))),
+        ("clock", read("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        ("frequency governor", read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        ("huge pages", read("/sys/kernel/mm/transparent_hugepage/enabled").and_then(|text| chosen(&text))),
+        (
+            "load at the start",
+            read("/proc/loadavg").and_then(|text| text.split(' ').next().map(str::to_owned)),
+        ),
+    ];
+    facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// The kind of file system that `path` is on: whether files are on a disk decides what writing them costs.
+pub fn file_system(path: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let fields = mounts.lines().map(|line| Vec::from_iter(line.split(' ')));
+    let above = fields.filter(|fields| fields.len() > 2 && path.starts_with(fields[1]));
+    // Of two at the same place, the later one covers the earlier.
+    let nearest = above.max_by_key(|fields| Path::new(fields[1]).components().count());
+    nearest.map_or("unknown".to_owned(), |fields| fields[2].to_owned())
+}
+
+/// The value behind `name` and a colon.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':')).map(str::trim)
+}
+
+/// The value behind `name=`, without quotes.
+fn assigned<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+    Some(value.trim_matches('"'))
+}
+
+fn gibibytes(kilobytes: &str) -> Option<String> {
+    let number: f64 = kilobytes.split(' ').next()?.parse().ok()?;
+    Some(format!("{:.1} GiB", number / f64::from(1 << 20)))
+}
+
+/// What stands in brackets among the choices.
+fn chosen(choices: &str) -> Option<String> {
+    Some(choices.split_once('[')?.1.split_once(']')?.0.to_owned())
+}
+
+/// What the kernel does against the processor's leaks; each of these can make system calls dearer.
+fn mitigations(directory: &Path) -> Option<String> {
+    let entries = directory.read_dir().ok()?.flatten();
+    let mut found = Vec::from_iter(entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let state = fs::read_to_string(entry.path()).ok()?.trim().to_owned();
+        (state != "Not affected").then(|| format!("{name}: {state}"))
+    }));
+    found.sort();
+    Some(if found.is_empty() { "none needed".to_owned() } else { found.join("; ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stolen_time_disturbs() {
+        let earlier = CpuTime::parse("cpu  100 0 100 800 0 0 0 10 0 0\ncpu0 1 2\n").unwrap();
+        let quiet = CpuTime::parse("cpu  150 0 150 1000 0 0 0 20 0 0\n").unwrap();
+        let noisy = CpuTime::parse("cpu  150 0 150 1000 0 0 0 90 0 0\n").unwrap();
+        assert_eq!(quiet.disturbance(earlier), None);
+        assert_eq!(noisy.disturbance(earlier).unwrap(), "21 % of the CPU time was stolen");
+        assert_eq!(CpuTime::parse("intr 1 2 3"), None);
+    }
+
+    #[test]
+    fn what_others_had_is_what_was_busy_and_not_ours() {
+        let earlier = CpuTime::parse("cpu  100 0 100 800 0 0 0 10\n").unwrap();
+        let later = CpuTime::parse("cpu  180 0 120 890 10 0 0 10\n").unwrap();
+        let share = |ours| later.others_since(earlier, Duration::from_millis(ours));
+        assert!((share(0) - 0.5).abs() < 1e-9, "{}", share(0));
+        assert!((share(1000) - 0.0).abs() < 1e-9, "{}", share(1000));
+    }
+
+    #[test]
+    fn stalls_are_read() {
+        let pressure = "some avg10=1.00 avg60=2.00 avg300=3.00 total=1500000\nfull avg10=0 total=3\n";
+        assert_eq!(stalled_in(pressure), Some(Duration::from_millis(1500)));
+        assert_eq!(stalled_in(""), None);
+    }
+
+    #[test]
+    fn fields_are_found() {
+        assert_eq!(field("model name\t: A CPU\nflags\t\t: fpu\n", "model name"), Some("A CPU"));
+        assert_eq!(field("MemTotal:       1048576 kB\n", "MemTotal").and_then(gibibytes).unwrap(), "1.0 GiB");
+        assert_eq!(assigned("A=1\nPRETTY_NAME=\"Some Linux\"\n", "PRETTY_NAME"), Some("Some Linux"));
+        assert_eq!(chosen("always [madvise] never").as_deref(), Some("madvise"));
+    }
+
+    #[test]
+    fn this_machine_is_known() {
+        let facts = facts();
+        for name in ["kernel", "processors", "memory", "cgroups", "load at the start"] {
+            assert!(facts.get(name).is_some_and(|value| !value.is_empty()), "{name} is missing in {facts:?}");
+        }
+    }
+}

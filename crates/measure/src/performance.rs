@@ -1,0 +1,237 @@
+//! What the wall costs: the life of a sandbox, and the work in it.
+//!
+//! Each [`Act`] is a task of the plan. What it does is the same on every platform; where a platform cannot, the act
+//! fails with the reason. Bare processes do what comes nearest: they are started instead of executed in a sandbox, and
+//! frozen by the kernel without a program in between.
+
+use std::time::Duration;
+
+use crate::arena::{self, Arena, LIMIT, WORKLOAD};
+use crate::plan::{Axis, BOOT, FIRST_BYTE, Quantity, Task};
+use crate::platform::{Platform, Seat};
+use crate::record::Finding;
+use crate::started::{Input, Started};
+use crate::stats::{Amount, Failure, Outcome};
+
+mod density;
+mod life;
+mod throughput;
+mod work;
+
+pub use work::Work;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// A few rows that together take minutes.
+    Quick,
+    /// All of them, until they are decided.
+    Full,
+}
+
+/// Something that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// From the start of the platform's program to the first byte of the program in the sandbox.
+    Boot,
+    /// A whole sandbox, from nothing to nothing.
+    Run,
+    /// One more program in a sandbox.
+    Exec,
+    /// Create, start, kill and delete.
+    Steps,
+    /// Pause and resume.
+    Pause,
+    /// Sandboxes in a second, this many at a time.
+    Starts(usize),
+    /// Memory that each idle sandbox takes.
+    Density,
+    /// A workload.
+    Work(Work),
+}
+
+/// What one turn gave, by the names of the quantities.
+type Amounts = Vec<(&'static str, Outcome)>;
+
+/// Where a turn happens.
+#[derive(Clone, Copy, Debug)]
+struct Stage<'a> {
+    arena: &'a Arena,
+    platform: &'a Platform,
+}
+
+/// The acts of a run of this size, in the order in which a block goes through them.
+pub fn acts(size: Size) -> Vec<Act> {
+    let mut acts = match size {
+        Size::Quick => vec![Act::Boot, Act::Run],
+        Size::Full => vec![Act::Boot, Act::Run, Act::Exec, Act::Steps, Act::Pause, Act::Density],
+    };
+    if size == Size::Full {
+        acts.extend([1, 2, 8].map(Act::Starts));
+    }
+    acts.extend(Work::of(size).map(Act::Work));
+    acts
+}
+
+impl Act {
+    /// The act of this name, of any size.
+    pub fn named(name: &str) -> Option<Self> {
+        acts(Size::Full).into_iter().find(|act| act.name() == name)
+    }
+
+    /// The task's name.
+    pub fn name(self) -> String {
+        match self {
+            Self::Boot => BOOT.to_owned(),
+            Self::Run => "run".to_owned(),
+            Self::Exec => "exec".to_owned(),
+            Self::Steps => "steps".to_owned(),
+            Self::Pause => "pause".to_owned(),
+            Self::Starts(count) => format!("starts, {count} at a time"),
+            Self::Density => "density".to_owned(),
+            Self::Work(work) => format!("work {}", work.name()),
+        }
+    }
+
+    /// The task as the plan has it.
+    pub fn task(self, size: Size) -> Task {
+        let (least, most) = self.blocks(size);
+        let (says, quantities) = self.quantities();
+        Task {
+            name: self.name(),
+            axis: Axis::Performance,
+            says: says.to_owned(),
+            quantities,
+            least,
+            most,
+            pair: None,
+        }
+    }
+
+    /// How many blocks at least and at most.
+    fn blocks(self, size: Size) -> (usize, usize) {
+        match (self, size) {
+            (Self::Density, _) => (3, 6),
+            (Self::Starts(_), _) => (6, 12),
+            (_, Size::Quick) => (8, 16),
+            (_, Size::Full) => (12, 40),
+        }
+    }
+
+    /// What the numbers mean, in one sentence, and the numbers.
+    fn quantities(self) -> (&'static str, Vec<Quantity>) {
+        let less = Quantity::less;
+        match self {
+            Self::Boot => (
+                "From the start of the platform's program to the first byte that the program in the sandbox writes.",
+                vec![less(FIRST_BYTE, "ms"), less("CPU", "ms").beside()],
+            ),
+            Self::Run => (
+                "A sandbox is made, runs a program that ends at once, and is removed.",
+                vec![less("to exit", "ms"), less("CPU", "ms").beside()],
+            ),
+            Self::Exec => (
+                "One more program in a sandbox that is there, from the call to its end.",
+                vec![less("to exit", "ms"), less("CPU", "ms").beside()],
+            ),
+            Self::Steps => (
+                "The four steps of a sandbox's life, each from the call to its end. A bare process has no such steps.",
+                ["create", "start", "kill", "delete"].map(|name| less(name, "ms").beside()).into(),
+            ),
+            Self::Pause => (
+                "Pause and resume of a sandbox, from the call to its end; bare is the kernel's freezer alone.",
+                ["pause", "resume"].map(|name| less(name, "ms").beside()).into(),
+            ),
+            Self::Starts(_) => (
+                "Sandboxes that are made, run a program that ends at once, and are removed, as many at a time as said.",
+                vec![Quantity::more("rate", "1/s")],
+            ),
+            Self::Density => (
+                "What each further idle sandbox takes, as the slope over 1 to 20 of them: the memory of its processes \
+                 (PSS) and of the kernel (slabs, stacks, page tables).",
+                vec![less("processes", "KiB"), less("kernel", "KiB").beside()],
+            ),
+            Self::Work(work) => (work.says(), work::quantities(work)),
+        }
+    }
+
+    /// Does it once. What fails leaves nothing behind.
+    pub(crate) fn take(self, arena: &Arena, platform: &Platform) -> Vec<Finding> {
+        let stage = Stage { arena, platform };
+        let amounts = match self {
+            Self::Boot => life::boot(stage),
+            Self::Run => life::run(stage),
+            Self::Exec => life::exec(stage),
+            Self::Steps => life::steps(stage),
+            Self::Pause => life::pause(stage),
+            Self::Starts(count) => throughput::starts(stage, count),
+            Self::Density => density::slope(stage),
+            Self::Work(work) => work.take(stage),
+        };
+        match amounts {
+            Ok(amounts) => amounts.into_iter().map(|(name, outcome)| Finding::of(name, outcome)).collect(),
+            Err(failure) => {
+                let failed = |quantity: &Quantity| Finding::of(&quantity.name, Err(failure.clone()));
+                self.quantities().1.iter().map(failed).collect()
+            }
+        }
+    }
+}
+
+impl Stage<'_> {
+    /// A seat that is ready to run the workload with these arguments.
+    fn seat(&self, number: usize, arguments: &[&str]) -> Result<(Seat, Vec<String>), Failure> {
+        let words = std::iter::once(WORKLOAD).chain(arguments.iter().copied());
+        let words = Vec::from_iter(words.map(str::to_owned));
+        let seat = self.arena.seat(self.platform, number).map_err(|error| failure(&error))?;
+        self.platform.prepare(&seat, &words).map_err(|error| failure(&error))?;
+        Ok((seat, words))
+    }
+
+    /// Does something on a fresh seat, and removes what is left there when it fails.
+    fn on_seat<T>(
+        &self,
+        arguments: &[&str],
+        what: impl FnOnce(&Seat, &[String]) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (seat, words) = self.seat(0, arguments)?;
+        what(&seat, &words).inspect_err(|_| self.arena.clear(self.platform, &seat))
+    }
+
+    /// Starts a sandbox whose program waits, does something with it, and lets it end.
+    fn beside<T>(&self, what: impl FnOnce(&Seat, &Started) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.on_seat(&["ready"], |seat, words| {
+            let mut started = arena::start(self.platform.run(seat, words), seat, Input::Held)?;
+            started.first_byte(LIMIT)?;
+            let found = what(seat, &started)?;
+            started.let_go();
+            started.finish(LIMIT)?;
+            Ok(found)
+        })
+    }
+}
+
+fn failure(error: &crate::error::Error) -> Failure {
+    use std::error::Error as _;
+    let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    Failure(format!("{error}{source}"))
+}
+
+fn milliseconds(time: Duration) -> Outcome {
+    Amount::new(time.as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_act_is_found_by_its_name() {
+        for act in acts(Size::Full).into_iter().chain(acts(Size::Quick)) {
+            assert_eq!(Act::named(&act.name()), Some(act), "{}", act.name());
+            let task = act.task(Size::Quick);
+            assert!(!task.quantities.is_empty() && task.least <= task.most, "{task:?}");
+        }
+        assert_eq!(Act::named("dance"), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! What each further idle sandbox takes.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Amounts, Stage};
+use crate::arena::{self, LIMIT};
+use crate::cgroups::Heavy;
+use crate::platform::Seat;
+use crate::started::{Input, Started};
+use crate::stats::{Amount, Failure};
+
+/// How many there are when memory is looked at.
+const COUNTS: &[usize] = &[1, 5, 10, 20];
+
+/// What the kernel keeps for processes and their surroundings, by its names in /proc/meminfo.
+const KERNEL: &[&str] = &["Slab", "KernelStack", "PageTables"];
+
+/// Memory at one time, KiB.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    count: f64,
+    processes: f64,
+    kernel: f64,
+}
+
+pub(super) fn slope(stage: Stage<'_>) -> Result<Amounts, Failure> {
+    let heavy = stage.arena.heavy().ok_or_else(|| Failure("finding all processes takes root".to_owned()))?;
+    let mut there: Vec<(Seat, Started)> = Vec::new();
+    let seen = fill(stage, heavy, &mut there);
+    let failed = seen.is_err();
+    for (_, started) in &mut there {
+        started.let_go();
+    }
+    for (seat, started) in there {
+        if started.finish(LIMIT).is_err() || failed {
+            stage.arena.clear(stage.platform, &seat);
+        }
+    }
+    let seen = seen?;
+    let of = |value: fn(&Memory) -> f64| {
+        Amount::new(rise(&Vec::from_iter(seen.iter().map(|memory| (memory.count, value(memory))))))
+    };
+    Ok(vec![("processes", of(|memory| memory.processes)), ("kernel", of(|memory| memory.kernel))])
+}
+
+fn fill(stage: Stage<'_>, heavy: &Heavy, there: &mut Vec<(Seat, Started)>) -> Result<Vec<Memory>, Failure> {
+    let mut seen = Vec::new();
+    for count in COUNTS {
+        while there.len() < *count {
+            let (seat, words) = stage.seat(there.len(), &["ready"])?;
+            let begun = arena::start(stage.platform.run(&seat, &words), &seat, Input::Held);
+            let mut started = begun.inspect_err(|_| stage.arena.clear(stage.platform, &seat))?;
+            let first = started.first_byte(LIMIT);
+            there.push((seat, started));
+            first?;
+        }
+        let processes = heavy.processes();
+        let own = std::process::id();
+        let processes = processes.into_iter().filter(|pid| *pid != own).filter_map(proportional).sum();
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kernel = KERNEL.iter().filter_map(|name| kilobytes(&meminfo, name)).sum();
+        seen.push(Memory { count: *count as f64, processes, kernel });
+    }
+    Ok(seen)
+}
+
+/// Its pages, those that it shares divided among all that have them.
+fn proportional(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("smaps_rollup")).ok()?;
+    kilobytes(&text, "Pss")
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The slope of the line through `points` with the least squares.
+fn rise(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
+    let together: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    let alone: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    together / alone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_is_found_under_an_offset() {
+        let points = COUNTS.iter().map(|count| (*count as f64, 1000.0 + 12.5 * *count as f64));
+        assert!((rise(&Vec::from_iter(points)) - 12.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn kilobytes_are_read() {
+        let text = "Rss:  10 kB\nPss_Dirty: 4 kB\nPss:        7 kB\n";
+        assert_eq!(kilobytes(text, "Pss"), Some(7.0));
+        assert_eq!(kilobytes(text, "Swap"), None);
+        assert!(proportional(std::process::id()).is_some_and(|kilobytes| kilobytes > 0.0));
+    }
+}

@@ -1,0 +1,115 @@
+//! The steps in the life of a sandbox, one after the other.
+
+use std::time::{Duration, Instant};
+
+use super::{Amounts, Stage, milliseconds};
+use crate::arena::{self, LIMIT};
+use crate::plan::{BARE, FIRST_BYTE};
+use crate::platform::{Seat, Step};
+use crate::started::{Input, Started};
+use crate::stats::Failure;
+
+/// The pause before something that is timed alone: long enough for the kernel's deferred work to end.
+const GAP: Duration = Duration::from_millis(50);
+
+/// How often the kernel is asked whether it has frozen something.
+const LOOKS: usize = 100_000;
+
+pub(super) fn boot(stage: Stage<'_>) -> Result<Amounts, Failure> {
+    stage.on_seat(&["ready"], |seat, words| {
+        std::thread::sleep(GAP);
+        let before = stage.arena.usage();
+        let mut started = arena::start(stage.platform.run(seat, words), seat, Input::Held)?;
+        let first = started.first_byte(LIMIT)?;
+        let cpu = stage.arena.cpu_since(before);
+        started.let_go();
+        started.finish(LIMIT)?;
+        Ok(vec![(FIRST_BYTE, milliseconds(first)), ("CPU", cpu)])
+    })
+}
+
+pub(super) fn run(stage: Stage<'_>) -> Result<Amounts, Failure> {
+    stage.on_seat(&["nothing"], |seat, words| {
+        std::thread::sleep(GAP);
+        let before = stage.arena.usage();
+        let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
+        let took = started.finish(LIMIT)?.took;
+        Ok(vec![("to exit", milliseconds(took)), ("CPU", stage.arena.cpu_since(before))])
+    })
+}
+
+pub(super) fn exec(stage: Stage<'_>) -> Result<Amounts, Failure> {
+    let words = [arena::WORKLOAD, "nothing"].map(str::to_owned);
+    stage.beside(|seat, _| {
+        let command = stage.platform.exec(seat, &words);
+        let command = command.ok_or_else(|| Failure("it runs one program in a sandbox".to_owned()))?;
+        std::thread::sleep(GAP);
+        let before = stage.arena.usage();
+        let took = arena::start(command, seat, Input::Nothing)?.finish(LIMIT)?.took;
+        Ok(vec![("to exit", milliseconds(took)), ("CPU", stage.arena.cpu_since(before))])
+    })
+}
+
+pub(super) fn steps(stage: Stage<'_>) -> Result<Amounts, Failure> {
+    stage.on_seat(&["ready"], |seat, _| {
+        let create = stage.platform.step(seat, Step::Create);
+        let create = create.ok_or_else(|| Failure("it has no steps, only a whole run".to_owned()))?;
+        std::thread::sleep(GAP);
+        let mut created = arena::start(create, seat, Input::Held)?;
+        let create = created.exit(LIMIT)?;
+        let start = arena::step(stage.platform, seat, Step::Start)?;
+        created.first_byte(LIMIT)?;
+        let kill = arena::step(stage.platform, seat, Step::Kill)?;
+        // Its output closes when it is gone.
+        created.finish(LIMIT)?;
+        let delete = delete(stage, seat)?;
+        let times = [("create", create), ("start", start), ("kill", kill), ("delete", delete)];
+        Ok(times.into_iter().map(|(name, time)| (name, milliseconds(time))).collect())
+    })
+}
+
+/// A process is not quite gone when its files are: a runtime that looks at once may find it alive.
+fn delete(stage: Stage<'_>, seat: &Seat) -> Result<Duration, Failure> {
+    std::thread::sleep(GAP);
+    arena::step(stage.platform, seat, Step::Delete).or_else(|_| {
+        std::thread::sleep(GAP);
+        arena::step(stage.platform, seat, Step::Delete)
+    })
+}
+
+pub(super) fn pause(stage: Stage<'_>) -> Result<Amounts, Failure> {
+    stage.beside(|seat, started| {
+        let (pause, resume) = if stage.platform.kind.name == BARE {
+            freeze(stage, started)?
+        } else {
+            std::thread::sleep(GAP);
+            let pause = arena::step(stage.platform, seat, Step::Pause)?;
+            (pause, arena::step(stage.platform, seat, Step::Resume)?)
+        };
+        Ok(vec![("pause", milliseconds(pause)), ("resume", milliseconds(resume))])
+    })
+}
+
+/// The floor: what the kernel needs, without a program that asks it.
+fn freeze(stage: Stage<'_>, started: &Started) -> Result<(Duration, Duration), Failure> {
+    let refused = |error: std::io::Error| Failure(format!("freeze a process: {error}"));
+    let heavy = stage.arena.heavy().ok_or_else(|| Failure("freezing takes root".to_owned()))?;
+    let place = heavy.freezer("frozen").map_err(|error| super::failure(&error))?;
+    std::fs::write(place.join("cgroup.procs"), started.pid().to_string()).map_err(refused)?;
+    let v1 = place.join("freezer.state").exists();
+    let (file, events) =
+        if v1 { ("freezer.state", "freezer.state") } else { ("cgroup.freeze", "cgroup.events") };
+    let turn = |word: &str, state: &str| {
+        let began = Instant::now();
+        std::fs::write(place.join(file), word).map_err(refused)?;
+        for _ in 0..LOOKS {
+            if std::fs::read_to_string(place.join(events)).map_err(refused)?.contains(state) {
+                return Ok(began.elapsed());
+            }
+        }
+        Err(Failure(format!("the kernel did not come to {state:?}")))
+    };
+    let frozen = turn(if v1 { "FROZEN" } else { "1" }, if v1 { "FROZEN" } else { "frozen 1" })?;
+    let thawed = turn(if v1 { "THAWED" } else { "0" }, if v1 { "THAWED" } else { "frozen 0" })?;
+    Ok((frozen, thawed))
+}

@@ -1,0 +1,63 @@
+//! How many sandboxes a machine makes and removes in a second.
+
+use std::time::{Duration, Instant};
+
+use super::{Amounts, Stage};
+use crate::arena::{self, LIMIT};
+use crate::platform::Seat;
+use crate::started::{self, Input, Started};
+use crate::stats::{Amount, Failure};
+
+/// Sandboxes one after the other on each seat.
+const ROUNDS: usize = 3;
+
+/// One of the seats that are used at the same time.
+struct Line {
+    seat: Seat,
+    words: Vec<String>,
+    running: Option<Started>,
+    left: usize,
+}
+
+pub(super) fn starts(stage: Stage<'_>, at_a_time: usize) -> Result<Amounts, Failure> {
+    let mut lines = Vec::new();
+    for number in 0..at_a_time {
+        let (seat, words) = stage.seat(number, &["nothing"])?;
+        lines.push(Line { seat, words, running: None, left: ROUNDS });
+    }
+    let began = Instant::now();
+    let went = go(stage, &mut lines);
+    let took = began.elapsed();
+    if went.is_err() {
+        for line in &mut lines {
+            line.running = None;
+            stage.arena.clear(stage.platform, &line.seat);
+        }
+    }
+    went?;
+    Ok(vec![("rate", Amount::new((ROUNDS * at_a_time) as f64 / took.as_secs_f64()))])
+}
+
+/// Starts the next on each seat as soon as the one before has ended.
+fn go(stage: Stage<'_>, lines: &mut [Line]) -> Result<(), Failure> {
+    let end = Instant::now() + LIMIT + Duration::from_secs(lines.len() as u64);
+    loop {
+        for line in lines.iter_mut() {
+            if let Some(running) = &mut line.running
+                && running.look()?.is_some()
+            {
+                line.running = None;
+            }
+            if line.running.is_none() && line.left > 0 {
+                line.left -= 1;
+                let command = stage.platform.run(&line.seat, &line.words);
+                line.running = Some(arena::start(command, &line.seat, Input::Nothing)?);
+            }
+        }
+        let waited = Vec::from_iter(lines.iter().filter_map(|line| Some(line.running.as_ref()?.ending())));
+        if waited.is_empty() {
+            return Ok(());
+        }
+        started::wait_for(&waited, end)?;
+    }
+}

@@ -1,0 +1,249 @@
+//! What is measured: everything that can run a program behind some wall, or behind none.
+//!
+//! A platform is a row of [`KINDS`], which says how it is called and what it does otherwise than the rest, and an
+//! [`Adapter`], which says how it is told to run something. One sandbox on a platform is a [`Seat`]:
+//!
+//! 1. [`Platform::prepare`] writes what the platform reads: for an OCI runtime, the bundle.
+//! 2. [`Platform::run`] is the command that makes the sandbox, runs the program in it to its end, and removes it; its
+//!    standard streams are the program's.
+//! 3. While it runs, [`Platform::exec`] starts another program in it, and [`Platform::step`] pauses and resumes it.
+//!    `create`, `start`, `kill` and `delete` do what `run` does in pieces.
+//! 4. [`Step::Purge`] ends a sandbox and removes what is left of it, whatever happened.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::Error;
+use crate::plan::{AGAIN, BARE};
+use crate::record::Measured;
+
+mod bare;
+mod bubblewrap;
+mod charliecloud;
+pub mod find;
+mod nspawn;
+mod oci;
+
+pub use find::version;
+
+/// One kind of platform.
+#[derive(Debug)]
+pub struct Kind {
+    /// By which it is chosen.
+    pub name: &'static str,
+    /// The program's name; none where this program does the work itself.
+    pub program: Option<&'static str>,
+    /// A sentence for those who do not have it.
+    pub get: &'static str,
+    /// What it does not do like the others, a sentence each.
+    pub differences: &'static [&'static str],
+    adapter: &'static dyn Adapter,
+}
+
+/// How a platform is told to run something.
+trait Adapter: std::fmt::Debug + Sync {
+    /// Writes what the platform reads before it runs `arguments` on `seat`.
+    fn prepare(&self, _seat: &Seat, _arguments: &[String]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Runs it in the foreground.
+    fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command;
+
+    /// Runs something else in the sandbox that is there.
+    fn exec(&self, _program: &Path, _seat: &Seat, _arguments: &[String]) -> Option<Command> {
+        None
+    }
+
+    /// One step in the life of a sandbox.
+    fn step(&self, _program: &Path, _seat: &Seat, _step: Step) -> Option<Command> {
+        None
+    }
+}
+
+/// What can be done to a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make it; its program waits.
+    Create,
+    /// Let its program begin.
+    Start,
+    /// Let no process of it run.
+    Pause,
+    /// Let them run again.
+    Resume,
+    /// Send SIGKILL to its first process.
+    Kill,
+    /// Remove what is left.
+    Delete,
+    /// End it and remove what is left; also where nothing is left.
+    Purge,
+}
+
+/// Where one sandbox lives: names and directories that no other has.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Unique on the machine.
+    pub id: String,
+    /// The root of the file system, shared by all.
+    pub root: PathBuf,
+    /// For the bundle.
+    pub bundle: PathBuf,
+    /// For what the platform remembers.
+    pub state: PathBuf,
+    /// As `cgroupsPath` has it; None for a user who makes no cgroups.
+    pub cgroup: Option<String>,
+}
+
+/// A platform that is there.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// As the plan and the report call it.
+    pub name: String,
+    /// What it is.
+    pub kind: &'static Kind,
+    /// The program; empty where there is none.
+    pub program: PathBuf,
+    /// What the program says of itself; empty where it says nothing.
+    pub version: String,
+    /// SHA-256 of the program, hexadecimal; empty where there is none.
+    pub sha256: String,
+}
+
+/// Every kind, in the order of the report.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: BARE,
+        program: None,
+        get: "it is always there",
+        differences: &["no wall, no limits, no filter: what the others are compared with"],
+        adapter: &bare::Bare,
+    },
+    Kind {
+        name: "chroot",
+        program: Some("chroot"),
+        get: "it belongs to every system's coreutils",
+        differences: &["only another root: no namespaces, no limits, no filter"],
+        adapter: &bare::Chroot,
+    },
+    Kind {
+        name: "bulkrun",
+        program: Some("bulkrun"),
+        get: "cargo xtask build says where it is, then --platforms bulkrun=PATH",
+        differences: &[],
+        adapter: &oci::Oci { global: &[] },
+    },
+    Kind {
+        name: "crun",
+        program: Some("crun"),
+        get: "cargo xtask peers, or the package crun",
+        differences: &[],
+        adapter: &oci::Oci { global: &[] },
+    },
+    Kind {
+        name: "runc",
+        program: Some("runc"),
+        get: "cargo xtask peers, or the package runc",
+        differences: &[],
+        adapter: &oci::Oci { global: &[] },
+    },
+    Kind {
+        name: "youki",
+        program: Some("youki"),
+        get: "cargo xtask peers --youki",
+        differences: &[],
+        adapter: &oci::Oci { global: &[] },
+    },
+    Kind {
+        name: "runsc",
+        program: Some("runsc"),
+        get: "cargo xtask peers, or the package runsc",
+        differences: &[
+            "a kernel of its own answers the program, so that the filter of the bundle is not what guards the host",
+            "no network but its own loopback",
+        ],
+        adapter: &oci::Oci { global: &["--network=none"] },
+    },
+    Kind {
+        name: "charliecloud",
+        program: Some("ch-run"),
+        get: "cargo xtask peers, or the package charliecloud-runtime",
+        differences: &[
+            "user and mount namespaces only: the host's network and processes, no limits, no filter",
+        ],
+        adapter: &charliecloud::Charliecloud,
+    },
+    Kind {
+        name: "bubblewrap",
+        program: Some("bwrap"),
+        get: "cargo xtask peers, or the package bubblewrap",
+        differences: &["every namespace, but no limits and no filter"],
+        adapter: &bubblewrap::Bubblewrap,
+    },
+    Kind {
+        name: "nspawn",
+        program: Some("systemd-nspawn"),
+        get: "the package systemd-container",
+        differences: &["its own filter and capabilities, and no limits"],
+        adapter: &nspawn::Nspawn,
+    },
+];
+
+/// What a program that is no kind of ours is taken for.
+static FOREIGN: Kind = Kind {
+    name: "OCI runtime",
+    program: None,
+    get: "--platforms name=path",
+    differences: &[],
+    adapter: &oci::Oci { global: &[] },
+};
+
+impl Platform {
+    /// The same platform under the second name of the plan's A/A test.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { name: AGAIN.to_owned(), ..self.clone() }
+    }
+
+    /// For the journal.
+    pub fn measured(&self) -> Measured {
+        let differences = self.kind.differences.iter().map(|sentence| (*sentence).to_owned()).collect();
+        let Self { name, version, sha256, .. } = self.clone();
+        Measured { name, version, sha256, differences }
+    }
+
+    /// Whether containers of it are made in cgroups, which takes root.
+    pub fn needs_root(&self) -> bool {
+        !matches!(self.kind.name, BARE | "bubblewrap" | "charliecloud")
+    }
+
+    /// Writes what the platform reads before it runs `arguments` on `seat`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn prepare(&self, seat: &Seat, arguments: &[String]) -> Result<(), Error> {
+        self.kind.adapter.prepare(seat, arguments)
+    }
+
+    /// The command that runs `arguments` on `seat`, for which it was prepared, in the foreground.
+    pub fn run(&self, seat: &Seat, arguments: &[String]) -> Command {
+        self.kind.adapter.run(&self.program, seat, arguments)
+    }
+
+    /// The command that runs `arguments` in the sandbox that is on `seat`; None where the platform has none.
+    pub fn exec(&self, seat: &Seat, arguments: &[String]) -> Option<Command> {
+        self.kind.adapter.exec(&self.program, seat, arguments)
+    }
+
+    /// The command that takes one step; None where the platform has none.
+    pub fn step(&self, seat: &Seat, step: Step) -> Option<Command> {
+        self.kind.adapter.step(&self.program, seat, step)
+    }
+}
+
+impl Seat {
+    /// The path of the root that programs take for `/`, on the host.
+    fn on_host(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+}

@@ -1,0 +1,81 @@
+//! OCI runtimes, which all understand one command line.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use bulkhead_seccomp::DEFAULT_CAPABILITIES;
+
+use super::bare::WORKING_DIRECTORY;
+use super::{Adapter, Seat, Step};
+use crate::bundle::{self, Limits};
+use crate::error::{Doing as _, Error};
+
+/// Docker's default but for this one: what it opens, mknod, no ordinary program uses.
+const LEFT_OUT: &str = "CAP_MKNOD";
+
+/// Enough for every workload: what is measured is a limit's price, not its effect.
+const MEMORY: i64 = 1 << 30;
+const TASKS: i64 = 4096;
+
+/// A runtime with these options before the verb.
+#[derive(Debug)]
+pub(super) struct Oci {
+    pub(super) global: &'static [&'static str],
+}
+
+impl Oci {
+    fn command(&self, program: &Path, seat: &Seat, words: &[OsString]) -> Command {
+        let mut command = Command::new(program);
+        command.arg("--root").arg(&seat.state).args(self.global).args(words);
+        command
+    }
+}
+
+impl Adapter for Oci {
+    fn prepare(&self, seat: &Seat, arguments: &[String]) -> Result<(), Error> {
+        let kept = Vec::from_iter(DEFAULT_CAPABILITIES.iter().copied().filter(|name| *name != LEFT_OUT));
+        // All CPUs: bare processes have them, too.
+        let cpus =
+            std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
+        let limits = Limits { memory: MEMORY, cpus, tasks: TASKS };
+        let cgroup = seat.cgroup.as_deref().unwrap_or(&seat.id);
+        let mut config = bundle::config(&seat.root.display().to_string(), arguments, &kept, limits, cgroup)?;
+        config.process.get_or_insert_default().cwd = WORKING_DIRECTORY.to_owned();
+        let path = seat.bundle.join("config.json");
+        let text = serde_json::to_vec(&config).map_err(std::io::Error::from);
+        text.and_then(|text| std::fs::write(&path, text)).doing(|| format!("write {}", path.display()))
+    }
+
+    fn run(&self, program: &Path, seat: &Seat, _: &[String]) -> Command {
+        // Options come before the id: crun takes what follows it for something else.
+        self.command(
+            program,
+            seat,
+            &["run".into(), "--bundle".into(), seat.bundle.clone().into(), (&seat.id).into()],
+        )
+    }
+
+    fn exec(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Option<Command> {
+        let words = [OsString::from("exec"), (&seat.id).into()];
+        Some(self.command(
+            program,
+            seat,
+            &Vec::from_iter(words.into_iter().chain(arguments.iter().map(Into::into))),
+        ))
+    }
+
+    fn step(&self, program: &Path, seat: &Seat, step: Step) -> Option<Command> {
+        let id = || OsString::from(&seat.id);
+        let words = match step {
+            Step::Create => vec!["create".into(), "--bundle".into(), seat.bundle.clone().into(), id()],
+            Step::Start => vec!["start".into(), id()],
+            Step::Pause => vec!["pause".into(), id()],
+            Step::Resume => vec!["resume".into(), id()],
+            Step::Kill => vec!["kill".into(), id(), "KILL".into()],
+            Step::Delete => vec!["delete".into(), id()],
+            Step::Purge => vec!["delete".into(), "--force".into(), id()],
+        };
+        Some(self.command(program, seat, &words))
+    }
+}
