@@ -58,6 +58,10 @@ const EXCUSES: &[Excuse] = &[
     Excuse::here("linux_cgroups_relative_network", "the kernel has no controllers net_cls and net_prio."),
     Excuse::anywhere("misc_props", "it starts /runtimetest in a bundle into which it has not put that."),
     Excuse::anywhere(
+        "pidfile",
+        "it kills a process that ends by itself, and passes only where it is faster than that.",
+    ),
+    Excuse::anywhere(
         "poststart_fail",
         "it wants a failed poststart hook to be a warning; in newer versions of the specification it stops the container.",
     ),
