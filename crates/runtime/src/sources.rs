@@ -102,7 +102,7 @@ pub(crate) fn prepare_root(plan: &Plan, opened: Opened) -> Result<Option<OwnedFd
 pub(crate) fn lend(plan: &Plan, child: &Child, socket: &handshake::Parent, log: &Log) -> Result<()> {
     let trees = match Visit::pay(child) {
         Ok(visit) => {
-            let trees = open_all(plan);
+            let trees = visit.take_root().and_then(|()| open_all(plan));
             visit.end()?;
             trees?
         }
@@ -217,34 +217,40 @@ pub(crate) fn map_for_child(plan: &Plan, tree: &OwnedFd, number: u32) -> Result<
     }
 }
 
-/// A stay in the mount namespace of another process, with its root.
+/// A stay in the mount namespace of another process.
 struct Visit {
+    /// The root there.
+    there: OwnedFd,
     namespace: OwnedFd,
     root: OwnedFd,
     directory: OwnedFd,
 }
 
 impl Visit {
+    /// Begins it. After an error the runtime is where it was.
     fn pay(child: &Child) -> Result<Self> {
         let open = |path: &str| {
             path::open_host(Path::new(path), OFlags::PATH | OFlags::DIRECTORY)
                 .doing(|| format!("open {path}"))
         };
-        let visit = Self { namespace: own_namespace(Kind::Mount)?, root: open("/")?, directory: open(".")? };
-        let there = open(&format!("/proc/{}/root", child.pid))?;
+        let visit = Self {
+            there: open(&format!("/proc/{}/root", child.pid))?,
+            namespace: own_namespace(Kind::Mount)?,
+            root: open("/")?,
+            directory: open(".")?,
+        };
         if !host::is_real_root()? {
             // Whoever is root of a user namespace only may have no way back.
             visit.return_home()?;
         }
         namespace::join_process(&child.pidfd, &[Kind::Mount])
             .doing(|| "enter the container's mount namespace")?;
-        match enter(&there, &there) {
-            Ok(()) => Ok(visit),
-            Err(error) => {
-                visit.end()?;
-                Err(error)
-            }
-        }
+        Ok(visit)
+    }
+
+    /// Makes the child's root that of the runtime, too, as it may not be that of the whole mount namespace.
+    fn take_root(&self) -> Result<()> {
+        enter(&self.there, &self.there)
     }
 
     fn end(self) -> Result<()> {
@@ -258,7 +264,7 @@ impl Visit {
     }
 }
 
-/// Makes `root` the root, as it may not be that of the whole mount namespace, and `directory` the working directory.
+/// Makes `root` the root, and `directory` the working directory.
 fn enter(root: &OwnedFd, directory: &OwnedFd) -> Result<()> {
     let doing = || "come to a root";
     rustix::process::fchdir(root).doing(doing)?;
