@@ -263,17 +263,47 @@ fn the_host_is_out_of_reach_through_sockets() {
     assert_has(&text, &["errno 111"]);
 }
 
+/// Runs the benchmark on one platform and returns what it printed.
+fn benchmark(platform: &str, blocks: &str) -> String {
+    let words = ["bench", "start", "--blocks", blocks, "--only", platform];
+    let text = printed(&Command::new(XTASK).args(words).output().unwrap());
+    assert_has(&text, &[platform, &format!("{blocks} blocks isolated"), "raw samples: "]);
+    assert!(!text.contains("failed"), "{text}");
+    text
+}
+
+/// What the benchmark needs, for `requires!`.
+fn can_measure() -> bool {
+    is_root() && ["gcc", "busybox", "strace"].iter().all(|program| find_program(program).is_some())
+}
+
 #[test]
 fn the_benchmark_measures_the_floor() {
-    requires!(is_root(), "needs root");
-    for program in ["gcc", "busybox", "strace"] {
-        requires!(find_program(program).is_some(), "needs {program}");
+    requires!(can_measure(), "needs root, gcc, busybox and strace");
+    benchmark("floor", "2");
+}
+
+/// What a start may cost at most, as far as that does not depend on how fast the machine is (docs/performance.md).
+#[test]
+fn a_start_keeps_within_its_budget() {
+    requires!(can_measure(), "needs root, gcc, busybox and strace");
+    let text = benchmark("bulkrun", "7");
+    // Behind the times come CPU, peak RSS, system calls, tasks, and the least limits to create and to run.
+    let row = text.lines().find(|line| line.starts_with("bulkrun ") && line.contains('[')).unwrap();
+    let numbers: Vec<_> = row.split_whitespace().rev().take(5).map(|word| word.parse::<u64>()).collect();
+    let [Ok(run), Ok(create), Ok(tasks), Ok(calls), Ok(peak)] = numbers[..] else { panic!("{row}") };
+    let size = text.split_once("one static file of ").and_then(|(_, rest)| rest.split(' ').next()).unwrap();
+    let size: u64 = size.parse().unwrap();
+    for (what, found, most) in [
+        ("KiB of the program", size, 2048),
+        ("KiB of peak RSS", peak, 2048),
+        ("system calls", calls, 450),
+        ("tasks", tasks, 2),
+        ("KiB to create", create, 256),
+        ("KiB to run", run, 320),
+    ] {
+        assert!(found <= most, "{found} {what}, and at most {most} are allowed\n{text}");
     }
-    let output =
-        Command::new(XTASK).args(["bench", "start", "--blocks", "2", "--only", "floor"]).output().unwrap();
-    let text = printed(&output);
-    assert_has(&text, &["floor", "2 blocks isolated", "raw samples: "]);
-    assert!(!text.contains("failed"), "{text}");
 }
 
 #[test]
