@@ -82,8 +82,8 @@ const EXCUSES: &[Excuse] = &[
     ),
 ];
 
-const SENTENCE: &str =
-    "all is as it wants, but a refusal is to begin with `runc run failed`: ours names another program.";
+const SENTENCE: &str = "its first refusal is to begin with `runc run failed`, and ours names another program; what \
+    follows in it is not reached.";
 
 const RAISING: &str =
     "it raises a hard limit before it starts the runtime, and the machine's root has no CAP_SYS_RESOURCE.";
