@@ -301,7 +301,7 @@ pub struct DeleteOptions {
 }
 
 /// The flags about images that `checkpoint` and `restore` share.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageOptions {
     /// The directory of the images, if it is not `checkpoint`.
     pub image_path: Option<PathBuf>,

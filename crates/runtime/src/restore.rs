@@ -464,26 +464,16 @@ mod tests {
 
     #[test]
     fn the_runtimes_own_descriptors_are_not_the_callers() {
-        let path = std::env::temp_dir().join(format!("bh-streams-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        std::fs::write(path.join(DESCRIPTORS), r#"["/dev/null", "pipe:[1]", "/dev/pts/0", "pipe:[2]"]"#)
-            .unwrap();
-        let options = ImageOptions {
-            image_path: Some(path.clone()),
-            work_path: None,
-            tcp_established: false,
-            ext_unix_sk: false,
-            shell_job: false,
-            file_locks: false,
-            lazy_pages: false,
-            auto_dedup: false,
-            cgroups_mode: 0,
-            empty_network: false,
-        };
+        let place = bulkhead_testkit::Scratch::new();
+        std::fs::write(
+            place.path().join(DESCRIPTORS),
+            r#"["/dev/null", "pipe:[1]", "/dev/pts/0", "pipe:[2]"]"#,
+        )
+        .unwrap();
+        let options = ImageOptions { image_path: Some(place.path().to_owned()), ..ImageOptions::default() };
         let images = Images::open(&options, Existing::Required).unwrap();
         // Some of these numbers are in use here, and nobody has named them before.
         let (streams, _null) = streams(&images, 8).unwrap();
-        std::fs::remove_dir_all(&path).unwrap();
         assert_eq!(streams, [("pipe:[1]".to_owned(), 1)]);
     }
 }

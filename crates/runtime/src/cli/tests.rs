@@ -260,18 +260,7 @@ fn the_small_verbs_read_their_flags() {
 }
 
 fn no_images() -> ImageOptions {
-    ImageOptions {
-        image_path: None,
-        work_path: None,
-        tcp_established: false,
-        ext_unix_sk: false,
-        shell_job: false,
-        file_locks: false,
-        lazy_pages: false,
-        auto_dedup: false,
-        cgroups_mode: 6,
-        empty_network: false,
-    }
+    ImageOptions { cgroups_mode: 6, ..ImageOptions::default() }
 }
 
 #[test]

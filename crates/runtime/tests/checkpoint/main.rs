@@ -104,6 +104,16 @@ pub(crate) fn end(sandbox: &Sandbox, bundle: &Bundle) {
     sandbox.delete(bundle);
 }
 
+/// Checkpoints a container, restores and ends it. Whatever `look` tells of it stays the same.
+#[track_caller]
+fn comes_back_as_it_was(sandbox: &Sandbox, bundle: &Bundle, look: impl Fn() -> String) {
+    let before = look();
+    checkpoint(sandbox, bundle).output().succeeds();
+    restore(sandbox, bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
+    assert_eq!(look(), before, "a restored container is what it was");
+    end(sandbox, bundle);
+}
+
 #[test]
 fn a_container_goes_on_where_it_was() {
     requires!(is_possible(), "{MISSING}");
@@ -175,11 +185,7 @@ fn what_a_process_is_and_sees_is_restored() {
         sandbox.exec(&bundle, ["sh", "-c", script]).output().succeeds().stdout
     };
     count(&sandbox, &bundle);
-    let before = look();
-    checkpoint(&sandbox, &bundle).output().succeeds();
-    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
-    assert_eq!(look(), before, "a restored container is what it was");
-    end(&sandbox, &bundle);
+    comes_back_as_it_was(&sandbox, &bundle, look);
 }
 
 #[test]
@@ -383,11 +389,7 @@ fn an_overlay_and_links_on_the_way_to_mounts_are_found_again() {
         let script = "cat /run/volume/file /run/t/deep/file; cut -d' ' -f5,6 /proc/self/mountinfo | sort";
         sandbox.exec(&bundle, ["sh", "-c", script]).output().succeeds().stdout
     };
-    let before = look();
-    checkpoint(&sandbox, &bundle).output().succeeds();
-    restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().succeeds();
-    assert_eq!(look(), before, "a restored container is what it was");
-    end(&sandbox, &bundle);
+    comes_back_as_it_was(&sandbox, &bundle, look);
 }
 
 #[test]
