@@ -23,7 +23,10 @@ pub(crate) const BULKRUN: Shipped = Shipped { name: "bulkrun", package: "bulkhea
 /// What is done inside a sandbox to measure it.
 const BULKLOAD: Shipped = Shipped { name: "bulkload", package: "bulkhead-workload" };
 
-const ALL: &[Shipped] = &[BULKRUN, BULKLOAD];
+/// The command line people type.
+const BULKHEAD: Shipped = Shipped { name: "bulkhead", package: "bulkhead-cli" };
+
+const ALL: &[Shipped] = &[BULKRUN, BULKLOAD, BULKHEAD];
 
 /// One line of cargo's account of a build.
 #[derive(Deserialize)]
@@ -39,7 +42,7 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
         let lexopt::Arg::Value(name) = argument else { return Err(argument.unexpected()).context(USAGE) };
         let Some(shipped) = ALL.iter().find(|shipped| name == *shipped.name) else {
             let names = Vec::from_iter(ALL.iter().map(|shipped| shipped.name));
-            bail!("no program {}: there are {}", name.display(), names.join(" and "));
+            bail!("no program {}: there are {}", name.display(), names.join(", "));
         };
         wanted.push(shipped);
     }
