@@ -63,7 +63,7 @@ pub(crate) struct RunOptions {
     /// A few rows, in minutes (the default)
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// All rows, until they are decided
+    /// All rows, until they are known well
     #[arg(long)]
     full: bool,
     /// End after this time, such as 90s, 5m or 2h; what is measured by then counts

@@ -51,7 +51,7 @@ pub struct Quantity {
     pub unit: String,
     /// The good direction.
     pub better: Better,
-    /// Whether the run goes on until the comparison with [`BARE`] is decided.
+    /// Whether the run goes on until the comparison with [`BARE`] is known well enough.
     pub decides: bool,
 }
 
@@ -71,7 +71,7 @@ pub struct Task {
     pub quantities: Vec<Quantity>,
     /// Blocks that are measured in any case, while the budget lasts.
     pub least: usize,
-    /// Blocks after which the task ends, decided or not.
+    /// Blocks after which the task ends, known well enough or not.
     pub most: usize,
 }
 
@@ -111,12 +111,12 @@ pub struct Plan {
 }
 
 impl Quantity {
-    /// A quantity of which less is better, and which must be decided.
+    /// A quantity of which less is better, and which is compared until it is known well enough.
     pub fn less(name: &str, unit: &str) -> Self {
         Self { name: name.to_owned(), unit: unit.to_owned(), better: Better::Less, decides: true }
     }
 
-    /// A quantity of which more is better, and which must be decided.
+    /// A quantity of which more is better, and which is compared until it is known well enough.
     pub fn more(name: &str, unit: &str) -> Self {
         Self { better: Better::More, ..Self::less(name, unit) }
     }

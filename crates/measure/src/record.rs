@@ -167,7 +167,7 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "reason")]
 pub enum End {
-    /// Everything that decides is decided, or was measured as often as planned.
+    /// Everything that decides is known well enough, or was measured as often as planned.
     Complete,
     /// The time ran out.
     Budget,

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use crate::plan::{Plan, Quantity, Task};
 use crate::record::{End, Line, Run, Turn};
-use crate::stats::{Comparison, Experiment, Verdict};
+#[cfg(doc)]
+use crate::stats::Comparison;
+use crate::stats::Experiment;
 
 /// Everything that a journal holds, sessions that resumed an earlier one included.
 #[derive(Clone, Debug)]
@@ -78,15 +80,15 @@ impl Results {
         experiment
     }
 
-    /// Tells whether more blocks of `task` could still decide something.
+    /// Tells whether every deciding quantity of `task` is known well enough ([`Comparison::is_narrow`]).
     ///
-    /// A platform that never gave a number decides nothing any more.
-    pub(crate) fn is_decided(&self, task: &Task) -> bool {
+    /// A platform that never gave a number says nothing more in further blocks.
+    pub(crate) fn is_known(&self, task: &Task) -> bool {
         let deciding = task.quantities.iter().filter(|quantity| quantity.decides);
         let mut comparisons = deciding.flat_map(|quantity| {
             let experiment = self.experiment(task, quantity);
             Vec::from_iter((1..self.plan().platforms.len()).filter_map(|other| experiment.compare(other, 0)))
         });
-        comparisons.all(|Comparison { verdict, .. }| verdict != Verdict::NotDecided)
+        comparisons.all(|comparison| comparison.is_narrow())
     }
 }

@@ -1,4 +1,4 @@
-//! One sitting: goes through the blocks of a plan until everything is decided, the time is up or someone interrupts.
+//! One sitting: goes through the blocks of a plan until everything is known well enough, the time is up or someone interrupts.
 //!
 //! Blocks go round the tasks, so that a short budget leaves something of everything. In each block the platforms come
 //! in an order drawn anew. What an earlier session on the same journal has done is not done again.
@@ -65,7 +65,7 @@ pub fn run(
     let end = 'session: {
         for block in 0..plan.tasks.iter().map(|task| task.most).max().unwrap_or(0) {
             for task in &plan.tasks {
-                if block >= task.most || (block >= task.least && results.is_decided(task)) {
+                if block >= task.most || (block >= task.least && results.is_known(task)) {
                     continue;
                 }
                 for platform in order(&plan, task, block) {

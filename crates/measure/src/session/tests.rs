@@ -122,6 +122,22 @@ fn a_difference_ends_the_task_and_none_is_found_where_none_is() {
 }
 
 #[test]
+fn a_task_ends_when_it_is_known_well_enough_and_not_when_it_is_decided() {
+    let place = Place::new("narrow");
+    let mut machine = Machine::new(&[(BARE, 1.0), ("crun", 1.3)], 0.05);
+    let results = place.sit(&mut machine, plan(&[BARE, "crun"], 6, 200), None);
+    let task = &results.plan().tasks[0];
+    let blocks = machine.taken.len() / 2;
+    let first = Results {
+        turns: results.turns.iter().filter(|turn| turn.block < 6).cloned().collect(),
+        ..results.clone()
+    };
+    assert_eq!(verdict(&first, 1), Some(Verdict::Slower), "six blocks tell 30 % from noise of 5 %");
+    assert!((7..200).contains(&blocks), "it ended after {blocks} blocks");
+    assert!(results.is_known(task) && !first.is_known(task));
+}
+
+#[test]
 fn three_per_cent_are_within_the_margin() {
     let place = Place::new("small");
     let mut machine = Machine::new(&[(BARE, 1.0), ("crun", 1.03)], 0.02);

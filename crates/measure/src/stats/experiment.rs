@@ -50,6 +50,12 @@ impl Experiment {
         BlockEntry(&mut self.blocks[next])
     }
 
+    /// What was known after so many blocks.
+    #[cfg(test)]
+    pub(super) fn first(&self, blocks: usize) -> Self {
+        Self { blocks: self.blocks.iter().take(blocks).cloned().collect(), ..self.clone() }
+    }
+
     /// How many blocks there are.
     pub fn len(&self) -> usize {
         self.blocks.len()
