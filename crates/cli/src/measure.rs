@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bulkhead_measure::error::Error;
-use bulkhead_measure::performance::Size;
-use bulkhead_measure::plan::Axis;
-use clap::{Args, Subcommand, ValueEnum};
+use bulkhead_measure::plan::{Axis, Size};
+use clap::{Args, Subcommand};
 
 mod doctor;
 mod one;
@@ -51,15 +50,9 @@ pub(crate) struct RunOptions {
     /// NAME or NAME=PATH, comma-separated; bare always takes part [default: all that are here]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     platforms: Vec<String>,
-    /// Which axioms are measured; so far this one
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "LIST",
-        default_value = "performance",
-        hide_possible_values = true
-    )]
-    axes: Vec<AxisName>,
+    /// Of performance, isolation and noninterference
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "performance", value_parser = axis)]
+    axes: Vec<Axis>,
     /// A few rows, in minutes (the default)
     #[arg(long, conflicts_with = "full")]
     quick: bool,
@@ -96,13 +89,6 @@ pub(crate) struct OneOptions {
     workload: Option<PathBuf>,
 }
 
-/// The axioms that can be measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum AxisName {
-    // What the wall costs; a documentation comment would make the help long.
-    Performance,
-}
-
 /// Does what was typed.
 pub(crate) fn run(verb: Verb) -> Result<ExitCode, Error> {
     match verb {
@@ -119,10 +105,6 @@ impl RunOptions {
     fn size(&self) -> Size {
         if self.full { Size::Full } else { Size::Quick }
     }
-
-    fn axes(&self) -> Vec<Axis> {
-        self.axes.iter().map(|AxisName::Performance| Axis::Performance).collect()
-    }
 }
 
 /// The program that is run in every sandbox.
@@ -134,6 +116,14 @@ fn workload(given: Option<&PathBuf>) -> Result<PathBuf, Error> {
                 .to_owned(),
         )
     })
+}
+
+/// One of the axioms by its name.
+fn axis(text: &str) -> Result<Axis, String> {
+    Axis::ALL
+        .into_iter()
+        .find(|axis| axis.name() == text)
+        .ok_or_else(|| format!("the axes are {}", Vec::from_iter(Axis::ALL.map(Axis::name)).join(", ")))
 }
 
 /// A number and a unit: `90s`, `5m`, `2h`.

@@ -250,6 +250,11 @@ fn errors_say_what_to_do_next() {
         ),
         (&["report", "/no/such/run"], "/no/such/run holds no run"),
         (&["run", "--budget", "5"], "such as 90s or 5m"),
+        (&["run", "--axes", "speed"], "the axes are performance, isolation, noninterference"),
+        (
+            &["run", "--axes", "performance,isolation", "--platforms", "bare", "--workload", "/bin/true"],
+            "does not measure isolation yet",
+        ),
     ] {
         let mut command = place.command(words);
         if words[0] == "run" {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::arena::{self, Arena};
 use crate::error::Error;
 use crate::machine::{self, Watch};
-use crate::performance::{self, Act, Size};
-use crate::plan::{AGAIN, Axis, BARE, Plan, Task};
+use crate::performance;
+use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
 use crate::platform::Platform;
 use crate::record::{Finding, Run, VERSION};
 use crate::session::Executor;
@@ -66,15 +66,31 @@ impl Host {
 }
 
 /// The plan of these axes for these platforms; the bare process is compared with itself, too.
-pub fn plan(platforms: &[Platform], axes: &[Axis], size: Size) -> Plan {
+///
+/// # Errors
+/// When one of the axes cannot be measured.
+pub fn plan(platforms: &[Platform], axes: &[Axis], size: Size) -> Result<Plan, Error> {
     let mut names = vec![BARE.to_owned(), AGAIN.to_owned()];
     let others = platforms.iter().filter(|platform| platform.name != BARE);
     names.extend(others.map(|platform| platform.name.clone()));
-    let mut tasks: Vec<Task> = Vec::new();
-    if axes.contains(&Axis::Performance) {
-        tasks.extend(performance::acts(size).into_iter().map(|act| act.task(size)));
+    let mut all = Vec::new();
+    for axis in Axis::ALL.into_iter().filter(|axis| axes.contains(axis)) {
+        all.extend(tasks(axis, size)?);
     }
-    Plan { platforms: names, tasks, seed: SEED }
+    Ok(Plan { platforms: names, tasks: all, seed: SEED })
+}
+
+/// The tasks of one axis in a run of this size.
+///
+/// # Errors
+/// When this program cannot measure the axis.
+pub fn tasks(axis: Axis, size: Size) -> Result<Vec<Task>, Error> {
+    match axis {
+        Axis::Performance => Ok(performance::tasks(size)),
+        Axis::Isolation | Axis::Noninterference => {
+            Err(Error::Unusable(format!("this program does not measure {} yet", axis.name())))
+        }
+    }
 }
 
 fn environment(host: &Host) -> BTreeMap<String, String> {
@@ -85,15 +101,15 @@ fn environment(host: &Host) -> BTreeMap<String, String> {
 
 impl Executor for Host {
     fn take(&mut self, task: &Task, platform: &str, _: usize) -> Vec<Finding> {
-        let (Some(platform), Some(act)) = (self.platform(platform), Act::named(&task.name)) else {
-            let reason = Failure("this program does not know how".to_owned());
-            return task
-                .quantities
-                .iter()
-                .map(|quantity| Finding::of(&quantity.name, Err(reason.clone())))
-                .collect();
-        };
-        act.take(&self.arena, &platform)
+        let taken = self.platform(platform).and_then(|platform| match task.axis {
+            Axis::Performance => performance::take(task, &self.arena, &platform),
+            Axis::Isolation | Axis::Noninterference => None,
+        });
+        // A journal of a later version may have tasks that this one does not know.
+        taken.unwrap_or_else(|| {
+            let failed = || Err(Failure("this program does not know how".to_owned()));
+            task.quantities.iter().map(|quantity| Finding::of(&quantity.name, failed())).collect()
+        })
     }
 
     fn disturbance(&mut self) -> Option<String> {

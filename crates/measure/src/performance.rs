@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::arena::{self, Arena, LIMIT, WORKLOAD};
-use crate::plan::{Axis, BOOT, FIRST_BYTE, Quantity, Task};
+use crate::plan::{Axis, BOOT, FIRST_BYTE, Quantity, Size, Task};
 use crate::platform::{Platform, Seat};
 use crate::record::Finding;
 use crate::started::{Input, Started};
@@ -19,15 +19,6 @@ mod throughput;
 mod work;
 
 pub use work::Work;
-
-/// How much is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// A few rows that together take minutes.
-    Quick,
-    /// All of them, until they are decided.
-    Full,
-}
 
 /// Something that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +49,16 @@ type Amounts = Vec<(&'static str, Outcome)>;
 struct Stage<'a> {
     arena: &'a Arena,
     platform: &'a Platform,
+}
+
+/// The tasks of this axis in a run of this size.
+pub(crate) fn tasks(size: Size) -> Vec<Task> {
+    acts(size).into_iter().map(|act| act.task(size)).collect()
+}
+
+/// Does `task` once; nothing when it is none of this axis.
+pub(crate) fn take(task: &Task, arena: &Arena, platform: &Platform) -> Option<Vec<Finding>> {
+    Act::named(&task.name).map(|act| act.take(arena, platform))
 }
 
 /// The acts of a run of this size, in the order in which a block goes through them.
@@ -156,7 +157,7 @@ impl Act {
     }
 
     /// Does it once. What fails leaves nothing behind.
-    pub(crate) fn take(self, arena: &Arena, platform: &Platform) -> Vec<Finding> {
+    fn take(self, arena: &Arena, platform: &Platform) -> Vec<Finding> {
         let stage = Stage { arena, platform };
         let amounts = match self {
             Self::Boot => life::boot(stage),

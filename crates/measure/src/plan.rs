@@ -32,6 +32,15 @@ pub enum Axis {
     Performance,
 }
 
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// A few rows that together take minutes.
+    Quick,
+    /// All of them, until they are decided.
+    Full,
+}
+
 /// Which direction of a quantity is the good one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -108,6 +117,20 @@ pub struct Plan {
     pub tasks: Vec<Task>,
     /// Seeds the orders and the intervals.
     pub seed: u64,
+}
+
+impl Axis {
+    /// In the order of a run: what is short and tells most comes first.
+    pub const ALL: [Self; 3] = [Self::Performance, Self::Isolation, Self::Noninterference];
+
+    /// As it is typed and printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Isolation => "isolation",
+            Self::Noninterference => "noninterference",
+            Self::Performance => "performance",
+        }
+    }
 }
 
 impl Quantity {

@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 
 use bulkhead_measure::error::Error;
-use bulkhead_measure::host::Host;
+use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
-use bulkhead_measure::performance::{self, Act, Size};
-use bulkhead_measure::plan::Quantity;
+use bulkhead_measure::plan::{Axis, Quantity, Size, Task};
 use bulkhead_measure::platform::find;
 use bulkhead_measure::record::Finding;
 use bulkhead_measure::session::Executor as _;
@@ -19,11 +18,10 @@ use super::{OneOptions, table};
 const SEED: u64 = 20;
 
 pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
-    let act = act(&options.task)?;
+    let task = task(&options.task)?;
     let platforms = find::chosen(std::slice::from_ref(&options.platform))?;
     let name = platforms.first().map_or(String::new(), |platform| platform.name.clone());
     let workload = super::workload(options.workload.as_ref())?;
-    let task = act.task(Size::Full);
     let mut experiments =
         Vec::from_iter(task.quantities.iter().map(|_| Experiment::new([name.clone()], SEED)));
     let mut host = Host::make(platforms, &workload)?;
@@ -51,10 +49,14 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     Ok(if worked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn act(name: &str) -> Result<Act, Error> {
-    Act::named(name).or_else(|| Act::named(&format!("work {name}"))).ok_or_else(|| {
-        let names = performance::acts(Size::Full).into_iter().map(Act::name);
-        Error::Unusable(format!("there is no task {name}; there are {}", Vec::from_iter(names).join("; ")))
+/// The task of this name, of any axis that can be measured.
+fn task(name: &str) -> Result<Task, Error> {
+    let tasks = Axis::ALL.into_iter().filter_map(|axis| host::tasks(axis, Size::Full).ok());
+    let tasks = Vec::from_iter(tasks.flatten());
+    let found = |wanted: &str| tasks.iter().find(|task| task.name == wanted).cloned();
+    found(name).or_else(|| found(&format!("work {name}"))).ok_or_else(|| {
+        let names = Vec::from_iter(tasks.iter().map(|task| task.name.as_str()));
+        Error::Unusable(format!("there is no task {name}; there are {}", names.join("; ")))
     })
 }
 

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Amounts, Size, Stage};
+use super::{Amounts, Stage};
 use crate::arena::{self, LIMIT};
-use crate::plan::Quantity;
+use crate::plan::{Quantity, Size};
 use crate::started::Input;
 use crate::stats::{Amount, Failure};
 
