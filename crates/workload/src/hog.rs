@@ -16,10 +16,12 @@ use serde::Serialize;
 use self::tally::{Slot, Tally};
 use crate::error::{Error, Result};
 use crate::pace::{nanoseconds, now, sleep_until};
+use crate::ready;
 
 mod bomb;
 mod cpu;
 mod disk;
+mod files;
 mod memory;
 mod memory_bandwidth;
 mod packets;
@@ -59,6 +61,7 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind { name: "memory", says: "fills memory over and over; 1 process, 256 MiB", tasks: || 1, mib: Some(|_| 256), unit: "pages", holds: "MiB", shares: |tasks| tasks, live: |share| { memory::live(share); Ok(()) } },
     Kind { name: "fork", says: "makes processes that compute for a tenth of a millisecond; at most 128 at a time", tasks: || 128, mib: None, unit: "processes", holds: "processes", shares: bomb::makers, live: bomb::live },
     Kind { name: "disk", says: "writes and waits until it is on the disk; 2 processes, 256 MiB", tasks: || 2, mib: Some(|_| 256), unit: "MiB", holds: "MiB", shares: |tasks| tasks, live: disk::live },
+    Kind { name: "files", says: "opens files and keeps them open; 8 processes", tasks: || 8, mib: None, unit: "files", holds: "files", shares: |tasks| tasks, live: files::live },
     Kind { name: "packets", says: "sends datagrams over loopback; a process for each processor", tasks: processors, mib: None, unit: "packets", holds: "processes", shares: |tasks| tasks, live: packets::live },
 ];
 
@@ -75,6 +78,8 @@ pub(crate) struct Order {
     pub(crate) mib: usize,
     /// Where it has its files.
     pub(crate) directory: PathBuf,
+    /// Whether it tells when it has begun, and ends with its standard input.
+    pub(crate) is_held: bool,
 }
 
 /// What one of the hog's processes may do.
@@ -150,10 +155,19 @@ impl<'a> Herd<'a> {
 
     /// Keeps a process alive for each share until the end, and leaves none.
     fn drive(&mut self) -> Result<()> {
+        let mut has_begun = false;
         while now() < self.end {
             self.fill()?;
             sleep_until(self.end.min(now() + ROUND));
             self.reap()?;
+            if self.order.is_held && !has_begun && self.tally.count() > 0 {
+                ready::announce()?;
+                has_begun = true;
+            }
+            if self.order.is_held && ready::is_let_go() {
+                self.living.clear();
+                break;
+            }
         }
         while self.living.iter().any(Option::is_some) && now() < self.end + GRACE {
             sleep_until(now() + ROUND / 10);

@@ -1,8 +1,8 @@
 //! What is done inside a sandbox to measure it: the program `bulkload`.
 //!
 //! One static file, the same on every platform. It prints one line of JSON and ends with 0, or says on standard error why
-//! not and ends with 1. [`work`] does a task and tells how fast; [`hog`] takes what it can get, within bounds; [`probe`]
-//! tries a wall; [`ready`] is there to be started. Everything is done by processes: the program never has a second thread.
+//! not and ends with 1. [`work`] does a task and tells how fast; [`hog`] takes what it can get, within bounds; [`take`]
+//! tells whether something is left; [`probe`] tries a wall; [`ready`] is there to be started. Everything is done by processes: the program never has a second thread.
 
 use std::io::Write as _;
 
@@ -20,6 +20,7 @@ mod probe;
 mod random;
 mod ready;
 mod scratch;
+mod take;
 mod this_program;
 mod work;
 
@@ -37,6 +38,7 @@ pub fn run() -> u8 {
 
 fn answer() -> Result<()> {
     match options::parse(std::env::args_os().skip(1))? {
+        Invocation::Take(order) => print_json(&take::run(&order)?),
         Invocation::Ready => ready::run(),
         Invocation::Nothing => Ok(()),
         Invocation::Help => print(options::help().trim_end()),

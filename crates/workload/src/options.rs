@@ -8,7 +8,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use crate::error::{Error, Result};
-use crate::{hog, probe, work};
+use crate::{hog, probe, take, work};
 
 /// What was asked for.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) enum Invocation {
     Nothing,
     /// Do a task.
     Work(work::Order),
+    /// Take a given amount of something.
+    Take(take::Order),
     /// Take what can be had.
     Hog(hog::Order),
     /// Try a wall.
@@ -39,11 +41,17 @@ const MOST_TASKS: usize = 4096;
 /// The most memory or disk of a hog, MiB.
 const MOST_MIB: usize = 1 << 20;
 
+/// The most that is taken of something: MiB, processes, files.
+const MOST_AMOUNT: usize = 1 << 16;
+
 /// Options as they were typed.
 #[derive(Debug, Default)]
 struct Typed {
     seconds: Option<f64>,
     rate: Option<f64>,
+    then: Option<f64>,
+    is_held: bool,
+    amount: Option<usize>,
     tasks: Option<usize>,
     mib: Option<usize>,
     directory: Option<PathBuf>,
@@ -57,6 +65,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Arg::Value(verb)) => match verb.to_str() {
             Some("work") => work_order(&mut parser),
             Some("hog") => hog_order(&mut parser),
+            Some("take") => take_order(&mut parser),
             Some("probe") => probe_order(&mut parser),
             Some("ready") => end(&mut parser, Invocation::Ready),
             Some("nothing") => end(&mut parser, Invocation::Nothing),
@@ -69,8 +78,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
 /// What `--help` prints.
 pub(crate) fn help() -> String {
     let mut text = "\
-bulkload work TASK [--seconds S] [--rate R] [--directory D]
-  does a task for S seconds (1), without pause or R times a second; in D it has its file (.)
+bulkload work TASK [--seconds S] [--rate R | --then-rate R] [--directory D]
+  does a task for S seconds (1), without pause or R times a second, or first so and then so; in D it has its file (.)
 "
     .to_owned();
     for work::Kind { name, says, .. } in work::KINDS {
@@ -79,11 +88,21 @@ bulkload work TASK [--seconds S] [--rate R] [--directory D]
     }
     text.push_str(
         "\
-bulkload hog KIND [--seconds S] [--tasks N] [--mib M] [--directory D]
+bulkload hog KIND [--seconds S] [--tasks N] [--mib M] [--directory D] [--held]
   takes what it can get for S seconds (1), in N processes, M MiB in all; ends with its parent
+  --held: writes R when it has begun, and ends with its standard input
 ",
     );
     for hog::Kind { name, says, .. } in hog::KINDS {
+        let _ = writeln!(text, "    {name:18} {says}");
+    }
+    text.push_str(
+        "\
+bulkload take KIND --amount N [--directory D]
+  takes so much and tells how much of it there was
+",
+    );
+    for take::Kind { name, says, .. } in take::KINDS {
         let _ = writeln!(text, "    {name:18} {says}");
     }
     text.push_str(
@@ -108,23 +127,30 @@ bulkload nothing
 
 fn work_order(parser: &mut Parser) -> Result<Invocation> {
     let (name, typed) = named(parser)?;
-    let Typed { seconds, rate, tasks, mib, directory } = typed;
-    if tasks.is_some() || mib.is_some() {
-        return Err(Error::Usage("--tasks and --mib are for hogs".to_owned()));
+    let Typed { seconds, rate, then, is_held, amount, tasks, mib, directory } = typed;
+    if tasks.is_some() || mib.is_some() || is_held {
+        return Err(Error::Usage("--tasks, --mib and --held are for hogs".to_owned()));
     }
+    no_amount(amount)?;
     let kind = work::KINDS.iter().find(|kind| kind.name == name);
+    let kind = kind.ok_or_else(|| Error::Usage(format!("there is no task {name}")))?;
+    if then.is_some() && (rate.is_some() || kind.is_always_open()) {
+        return Err(Error::Usage("--then-rate comes after a closed loop, and there is none".to_owned()));
+    }
     Ok(Invocation::Work(work::Order {
-        kind: kind.ok_or_else(|| Error::Usage(format!("there is no task {name}")))?,
+        kind,
         limit: limit(seconds),
         rate,
+        then,
         directory: directory.unwrap_or_else(here),
     }))
 }
 
 fn hog_order(parser: &mut Parser) -> Result<Invocation> {
     let (name, typed) = named(parser)?;
-    let Typed { seconds, rate, tasks, mib, directory } = typed;
-    if rate.is_some() {
+    let Typed { seconds, rate, then, is_held, amount, tasks, mib, directory } = typed;
+    no_amount(amount)?;
+    if rate.or(then).is_some() {
         return Err(Error::Usage("--rate is for tasks: a hog knows no measure".to_owned()));
     }
     let kind = hog::KINDS.iter().find(|kind| kind.name == name);
@@ -145,7 +171,26 @@ fn hog_order(parser: &mut Parser) -> Result<Invocation> {
         tasks,
         mib,
         directory: directory.unwrap_or_else(here),
+        is_held,
     }))
+}
+
+fn take_order(parser: &mut Parser) -> Result<Invocation> {
+    let (name, typed) = named(parser)?;
+    let Typed { seconds, rate, then, is_held, amount, tasks, mib, directory } = typed;
+    if seconds.or(rate).or(then).is_some() || tasks.or(mib).is_some() || is_held {
+        return Err(Error::Usage("take knows --amount and --directory only".to_owned()));
+    }
+    let kind = take::KINDS.iter().find(|kind| kind.name == name);
+    Ok(Invocation::Take(take::Order {
+        kind: kind.ok_or_else(|| Error::Usage(format!("there is nothing called {name} to take")))?,
+        amount: amount.ok_or_else(|| Error::Usage("--amount says how much".to_owned()))?,
+        directory: directory.unwrap_or_else(here),
+    }))
+}
+
+fn no_amount(amount: Option<usize>) -> Result<()> {
+    amount.map_or(Ok(()), |_| Err(Error::Usage("--amount is for take".to_owned())))
 }
 
 fn probe_order(parser: &mut Parser) -> Result<Invocation> {
@@ -168,6 +213,9 @@ fn named(parser: &mut Parser) -> Result<(String, Typed)> {
             Arg::Value(value) if name.is_none() => name = Some(value.string()?),
             Arg::Long("seconds") => typed.seconds = Some(number(parser, "--seconds", 0.001, LONGEST)?),
             Arg::Long("rate") => typed.rate = Some(number(parser, "--rate", 0.001, FASTEST)?),
+            Arg::Long("then-rate") => typed.then = Some(number(parser, "--then-rate", 0.001, FASTEST)?),
+            Arg::Long("held") => typed.is_held = true,
+            Arg::Long("amount") => typed.amount = Some(number(parser, "--amount", 1, MOST_AMOUNT)?),
             Arg::Long("tasks") => typed.tasks = Some(number(parser, "--tasks", 1, MOST_TASKS)?),
             Arg::Long("mib") => typed.mib = Some(number(parser, "--mib", 1, MOST_MIB)?),
             Arg::Long("directory") => typed.directory = Some(parser.value()?.into()),
@@ -239,7 +287,14 @@ mod tests {
             ("work", "a name comes behind the verb"),
             ("work juggle", "there is no task juggle"),
             ("hog fork --rate 5", "--rate is for tasks: a hog knows no measure"),
-            ("work fork --tasks 5", "--tasks and --mib are for hogs"),
+            ("work fork --tasks 5", "--tasks, --mib and --held are for hogs"),
+            ("work fork --held", "--tasks, --mib and --held are for hogs"),
+            ("work timer --then-rate 5", "--then-rate comes after a closed loop, and there is none"),
+            ("work fork --rate 2 --then-rate 5", "--then-rate comes after a closed loop, and there is none"),
+            ("hog fork --amount 5", "--amount is for take"),
+            ("take memory", "--amount says how much"),
+            ("take memory --amount 5 --seconds 2", "take knows --amount and --directory only"),
+            ("take a --amount 5", "there is nothing called a to take"),
             ("work fork --seconds 0", "--seconds 0: it must lie between 0.001 and 3600"),
             ("work fork --rate NaN", "--rate NaN: it must lie between 0.001 and 1000000"),
             ("hog fork --tasks 5000", "--tasks 5000: it must lie between 1 and 4096"),
@@ -259,6 +314,9 @@ mod tests {
         let help = help();
         for kind in work::KINDS {
             assert!(help.contains(kind.name), "{} is missing", kind.name);
+        }
+        for kind in take::KINDS {
+            assert!(help.contains(kind.says), "{} is missing", kind.name);
         }
         for kind in hog::KINDS {
             assert!(help.contains(kind.name), "{} is missing", kind.name);

@@ -2,12 +2,29 @@
 
 use std::io::{Read as _, Write as _};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
 use crate::error::{Error, Result};
+
+/// Writes `R`.
+pub(crate) fn announce() -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    output.write_all(b"R").and_then(|()| output.flush()).map_err(Error::io("write to standard output"))
+}
+
+/// Tells, without waiting, whether standard input has ended.
+pub(crate) fn is_let_go() -> bool {
+    let input = std::io::stdin();
+    let mut ready = [PollFd::new(&input, PollFlags::IN)];
+    let is_ready = rustix::event::poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0);
+    // What is said is not heard.
+    is_ready && matches!(rustix::io::read(&input, &mut [0; 64]), Ok(0) | Err(Errno::IO | Errno::BADF))
+}
 
 /// Writes `R` and waits for the end of standard input.
 pub(crate) fn run() -> Result<()> {
-    let mut output = std::io::stdout().lock();
-    output.write_all(b"R").and_then(|()| output.flush()).map_err(Error::io("write to standard output"))?;
+    announce()?;
     let mut input = std::io::stdin().lock();
     let mut ignored = [0; 4096];
     while input.read(&mut ignored).map_err(Error::io("read standard input"))? > 0 {}

@@ -74,6 +74,13 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind { name: "database", says: "a transaction of an embedded database: reads, a range, updates, a move; on the disk", unit: "transactions", in_a_turn: 1, rate: None, begin: database::begin },
 ];
 
+impl Kind {
+    /// Whether it knows no closed loop.
+    pub(crate) fn is_always_open(&self) -> bool {
+        self.rate.is_some()
+    }
+}
+
 /// A task to be done.
 #[derive(Debug)]
 pub(crate) struct Order {
@@ -83,6 +90,8 @@ pub(crate) struct Order {
     pub(crate) limit: Duration,
     /// Turns a second; None for as many as can be.
     pub(crate) rate: Option<f64>,
+    /// Turns a second of an open loop that follows the closed one; None when none follows.
+    pub(crate) then: Option<f64>,
     /// Where it has its file.
     pub(crate) directory: PathBuf,
 }
@@ -104,6 +113,19 @@ pub(crate) struct Line {
     missed: u64,
     /// Of turns.
     latency_us: latency::Summary,
+    /// The open loop that followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open: Option<Open>,
+}
+
+/// What came of an open loop that followed a closed one.
+#[derive(Debug, Serialize)]
+struct Open {
+    /// Turns a second, as intended.
+    rate: f64,
+    turns: u64,
+    missed: u64,
+    latency_us: latency::Summary,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,11 +145,19 @@ pub(crate) fn run(order: &Order) -> Result<Line> {
         Some(rate) => (Mode::Open, pace::open(order.limit, rate, || work.turn())?),
         None => (Mode::Closed, pace::closed(order.limit, || work.turn())?),
     };
+    let open =
+        order.then.map(|rate| pace::open(order.limit, rate, || work.turn()).map(|paced| (rate, paced)));
+    let open = open.transpose()?.map(|(rate, Paced { turns, missed, latencies, .. })| Open {
+        rate,
+        turns,
+        missed,
+        latency_us: latencies.summary(),
+    });
     work.finish()?;
     let Paced { turns, missed, took, latencies } = paced;
     let count = turns * in_a_turn;
     let seconds = took.as_secs_f64();
     let rate = count as f64 / seconds;
     let latency_us = latencies.summary();
-    Ok(Line { work: name, count, unit, seconds, rate, mode, missed, latency_us })
+    Ok(Line { work: name, count, unit, seconds, rate, mode, missed, latency_us, open })
 }

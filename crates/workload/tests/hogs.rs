@@ -63,6 +63,42 @@ fn loopback_is_hogged() {
 }
 
 #[test]
+fn files_are_kept_open() {
+    let sandbox = Sandbox::new(BULKLOAD);
+    let run = sandbox.command("prlimit").args(["--nofile=100", BULKLOAD, "hog", "files", "--tasks", "2"]);
+    let line = run.args(["--seconds", "0.5"]).output().succeeds().json();
+    holds(&line, 50..=200, "files");
+    assert!(line["refused"].as_u64().is_some_and(|refused| refused > 0), "{line}");
+}
+
+#[test]
+fn a_hog_that_is_held_tells_when_it_began_and_ends_with_its_input() {
+    let sandbox = Sandbox::new(BULKLOAD);
+    for kind in ["cpu", "fork", "memory", "disk", "packets", "files", "memory-bandwidth"] {
+        let output = sandbox.directory().join("output").join(kind);
+        // The input ends as soon as the hog has said that it began.
+        let script = format!(
+            "mkfifo {0}.in && ( : > {0}.began; exec 3> {0}.in; until [ -s {0}.began ]; do sleep 0.05; done ) & \
+             sleep 0.1; exec \"$@\" < {0}.in > {0}.began",
+            output.display()
+        );
+        let run = sandbox.command("sh").args(["-c", &script, "sh", BULKLOAD, "hog", kind, "--held"]);
+        let began = std::time::Instant::now();
+        run.args(["--seconds", "60", "--directory"])
+            .arg(sandbox.directory().join("output"))
+            .output()
+            .succeeds();
+        let printed = fs::read_to_string(output.with_extension("began")).unwrap();
+        let line = printed
+            .strip_prefix('R')
+            .unwrap_or_else(|| panic!("{kind} did not say that it began: {printed}"));
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["count"].as_u64().is_some_and(|count| count > 0), "{line}");
+        assert!(began.elapsed() < Duration::from_secs(50), "{kind} did not end with its input");
+    }
+}
+
+#[test]
 fn a_fork_bomb_keeps_its_bound() {
     let sandbox = Sandbox::new(BULKLOAD);
     for tasks in [2, 7, 40] {

@@ -124,3 +124,18 @@ fn nonsense_is_refused() {
     output.exits_with(1).prints("").complains("there is no task juggle");
     sandbox.command(BULKLOAD).arg("nothing").output().succeeds().prints("");
 }
+
+#[test]
+fn an_open_loop_may_follow_a_closed_one() {
+    let sandbox = Sandbox::new(BULKLOAD);
+    let line = plausible(&sandbox, "fork --seconds 0.1 --then-rate 50", "closed");
+    let open = &line["open"];
+    assert_eq!(
+        (open["rate"].as_f64(), open["latency_us"]["samples"].as_u64()),
+        (Some(50.0), Some(5)),
+        "{line}"
+    );
+    let turns = open["turns"].as_u64().unwrap_or_default();
+    assert_eq!(open["missed"].as_u64(), Some(5 - turns), "{line}");
+    assert!(plausible(&sandbox, "fork --seconds 0.1", "closed")["open"].is_null());
+}
