@@ -141,6 +141,11 @@ pub(crate) fn attempt(
     for warning in &plan.warnings {
         log.warn(warning);
     }
+    if bundle.maps_caller {
+        log.warn(
+            "the user namespace has no mappings: its root is you, and files of others belong to nobody in it",
+        );
+    }
     warn_of_missing_capabilities(&plan, log);
     let rights = Rights::of_caller()?;
     check(&plan, bundle, request, rights)?;

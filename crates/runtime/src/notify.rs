@@ -134,8 +134,8 @@ impl Proxy {
     /// # Errors
     /// As sendmsg(2).
     pub fn pass_on(&self, ready: &str, pid: i32) -> Result<()> {
-        self.say(&format!("{ready}\n"), &[])?;
-        self.say(&format!("MAINPID={pid}\n"), &[])
+        self.say(ready, &[])?;
+        self.say(&format!("MAINPID={pid}"), &[])
     }
 
     /// Waits until the container is ready or its process has ended, and passes that on.

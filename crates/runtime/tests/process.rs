@@ -729,8 +729,8 @@ fn readiness_in_the_foreground_names_the_runtime_as_the_main_process() {
     let bundle = with_perl(sandbox.bundle("ready")).user(1000, 1000);
     let bundle = bundle.args(["/usr/bin/perl", "-e", SAY, "STATUS=warming up", "READY=1\nSTATUS=fine"]);
     let running = sandbox.run(&bundle).env("NOTIFY_SOCKET", &manager.path).spawn();
-    assert_eq!(manager.hear(), "READY=1\n");
-    assert_eq!(manager.hear(), format!("MAINPID={}\n", running.pid()));
+    assert_eq!(manager.hear(), "READY=1");
+    assert_eq!(manager.hear(), format!("MAINPID={}", running.pid()));
     running.wait().succeeds();
 }
 
@@ -744,8 +744,8 @@ fn readiness_of_a_created_container_is_waited_for_by_start() {
     let create = sandbox.runtime().arg("create").arg("--bundle").arg(bundle.directory()).arg(bundle.id());
     create.env("NOTIFY_SOCKET", &manager.path).output().succeeds();
     let start = sandbox.runtime().arg("start").arg(bundle.id()).env("NOTIFY_SOCKET", &manager.path).spawn();
-    assert_eq!(manager.hear(), "READY=1\n");
-    assert_eq!(manager.hear(), format!("MAINPID={}\n", sandbox.pid(&bundle)));
+    assert_eq!(manager.hear(), "READY=1");
+    assert_eq!(manager.hear(), format!("MAINPID={}", sandbox.pid(&bundle)));
     assert_eq!(manager.hear(), "BARRIER=1");
     start.wait().succeeds();
 }
@@ -760,8 +760,8 @@ fn readiness_of_a_detached_container_is_waited_for_by_run() {
     let run =
         sandbox.runtime().args(["run", "--detach", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
     let run = run.env("NOTIFY_SOCKET", &manager.path).spawn();
-    assert_eq!(manager.hear(), "READY=1\n");
-    assert_eq!(manager.hear(), format!("MAINPID={}\n", sandbox.pid(&bundle)));
+    assert_eq!(manager.hear(), "READY=1");
+    assert_eq!(manager.hear(), format!("MAINPID={}", sandbox.pid(&bundle)));
     assert_eq!(manager.hear(), "BARRIER=1");
     run.wait().succeeds();
 }

@@ -174,6 +174,17 @@ fn the_hosts_proc_stands_in_where_the_processes_are_the_hosts() {
 }
 
 #[test]
+fn the_caller_is_root_of_a_user_namespace_without_mappings() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("c").rootless(0, 0).user_namespace(&[], &[]).script(
+        "tr -s ' ' </proc/self/uid_map; tr -s ' ' </proc/self/gid_map; chown 1:1 /etc/passwd 2>/dev/null || echo others are not there",
+    );
+    let output = sandbox.run(&bundle).output().succeeds();
+    output.prints(" 0 0 1\n 0 0 1\nothers are not there\n").complains("its root is you");
+}
+
+#[test]
 fn maps_that_make_no_sense_are_refused_with_their_place() {
     requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);
