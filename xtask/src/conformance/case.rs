@@ -23,4 +23,13 @@ impl Case {
     pub(super) fn failed(&self) -> bool {
         matches!(self.verdict, Verdict::Failed(_))
     }
+
+    /// A line for those who watch.
+    pub(super) fn line(&self) -> String {
+        match self.verdict {
+            Verdict::Passed => format!("  passed   {}", self.name),
+            Verdict::Skipped(_) => format!("  skipped  {}", self.name),
+            Verdict::Failed(_) => format!("  failed   {}", self.name),
+        }
+    }
 }

@@ -187,7 +187,7 @@ fn system(place: Place) -> Result<String> {
     Ok(format!("Linux {kernel}, {cgroups}{driver}"))
 }
 
-/// Reads to the end: what is marked is kept, and other lines are shown.
+/// Reads to the end: what is marked is kept, and all is shown.
 fn collect(output: impl BufRead) -> Result<(String, Vec<Case>)> {
     let mut system = String::new();
     let mut cases = Vec::new();
@@ -197,7 +197,11 @@ fn collect(output: impl BufRead) -> Result<(String, Vec<Case>)> {
         // A guest's output comes through a terminal.
         let text = text.trim_end_matches('\r');
         match (text.strip_prefix(MARK), text.strip_prefix(SYSTEM)) {
-            (Some(case), _) => cases.push(serde_json::from_str(case).context("understand a case")?),
+            (Some(case), _) => {
+                let case: Case = serde_json::from_str(case).context("understand a case")?;
+                writeln!(std::io::stdout(), "{}", case.line()).context("show a case")?;
+                cases.push(case);
+            }
             (None, Some(told)) => system = told.to_owned(),
             (None, None) => writeln!(std::io::stdout(), "{text}").context("show the suite's output")?,
         }

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How much slower an emulated machine may be, with another beside it.
+const EMULATED: u32 = 4;
+
 /// Where a suite runs, and by whom cgroups are made there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Place {
@@ -22,6 +25,11 @@ impl Place {
             Self::Guest => "guest",
             Self::Systemd => "systemd",
         }
+    }
+
+    /// How many times as long as on this machine a test may take.
+    pub(super) fn slowness(self) -> u32 {
+        if self == Self::Host { 1 } else { EMULATED }
     }
 
     /// The option of `cargo xtask vm` for such a guest; none for this machine.

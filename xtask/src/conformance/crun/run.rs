@@ -16,7 +16,7 @@ use super::{init, tests};
 use crate::invoke;
 
 /// After how many seconds a test is ended.
-const LIMIT: &str = "60";
+const LIMIT: u32 = 60;
 
 /// A module that the suite wants and Debian lacks.
 const LIBMOUNT: &str = include_str!("libmount.py");
@@ -88,6 +88,8 @@ struct Ground {
     work: PathBuf,
     temporary: PathBuf,
     modules: PathBuf,
+    /// Seconds, for timeout(1).
+    limit: String,
 }
 
 impl Ground {
@@ -103,6 +105,7 @@ impl Ground {
             work: run.scratch.join("work"),
             temporary: run.scratch.join("tmp"),
             modules: run.scratch.join("modules"),
+            limit: (LIMIT * run.place.slowness()).to_string(),
         };
         for directory in [&ground.work, &ground.temporary, &ground.modules] {
             fs::create_dir(directory).with_context(|| format!("make {}", directory.display()))?;
@@ -115,7 +118,7 @@ impl Ground {
 
     fn python(&self, script: &str, place: &Path, module: &str) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", LIMIT, "python3", "-c", script]).arg(place).arg(module);
+        command.args(["--kill-after=5", &self.limit, "python3", "-c", script]).arg(place).arg(module);
         command.env("OCI_RUNTIME", &self.runtime).env("INIT", &self.init).env("TMPDIR", &self.temporary);
         command.env("PYTHONPATH", &self.modules);
         // The cache is nobody's place to write to while it is used.

@@ -23,9 +23,6 @@ const TEST_LIMIT: u32 = 120;
 /// After how many seconds bats is ended, should it not end when its terminal goes.
 const FILE_LIMIT: u32 = 3600;
 
-/// How much slower an emulated machine may be.
-const EMULATED: u32 = 10;
-
 pub(super) fn run(run: &Run, tell: &mut dyn FnMut(Case)) -> Result<()> {
     let bin = run.scratch.join("bin");
     fs::create_dir(&bin).context("make a directory for the runtime")?;
@@ -69,7 +66,7 @@ fn some(run: &Run, path: &Path, names: &[&str], tell: impl FnMut(&str, Verdict))
     let mut child = bats(run, path, names)?.spawn().context("start script")?;
     let input = child.stdin.take();
     let output = child.stdout.take().context("read bats")?;
-    let limit = Duration::from_secs(u64::from(TEST_LIMIT * slowness(run)));
+    let limit = Duration::from_secs(u64::from(TEST_LIMIT * run.place.slowness()));
     read(BufReader::new(Impatient { output, limit }), tell)?;
     drop(input);
     // It has ended, or is to end.
@@ -98,7 +95,7 @@ fn bats(run: &Run, file: &Path, wanted: &[&str]) -> Result<Command> {
     let names = Vec::from_iter(wanted.iter().map(|name| literally(name))).join("|");
     let words = [
         "exec".to_owned(),
-        format!("timeout --kill-after=5 {}", FILE_LIMIT * slowness(run)),
+        format!("timeout --kill-after=5 {}", FILE_LIMIT * run.place.slowness()),
         quoted(&tools()?.join("usr/bin/bats").display().to_string()),
         format!("--tap --filter {}", quoted(&format!("^({names})$"))),
         quoted(&file.display().to_string()),
@@ -113,10 +110,6 @@ fn bats(run: &Run, file: &Path, wanted: &[&str]) -> Result<Command> {
     }
     command.current_dir(&run.scratch).stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok(command)
-}
-
-fn slowness(run: &Run) -> u32 {
-    if run.place == Place::Host { 1 } else { EMULATED }
 }
 
 /// The names of the tests in a file.

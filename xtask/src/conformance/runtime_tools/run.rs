@@ -12,7 +12,7 @@ use super::super::wrapper;
 use super::{home, programs};
 
 /// After how many seconds a program is ended; the longest waits for 30.
-const LIMIT: &str = "120";
+const LIMIT: u32 = 120;
 
 pub(super) fn run(run: &Run, tell: &mut dyn FnMut(Case)) -> Result<()> {
     let runtime = wrapper::write(run, "")?;
@@ -29,7 +29,10 @@ pub(super) fn run(run: &Run, tell: &mut dyn FnMut(Case)) -> Result<()> {
         }
         println!("{name}");
         let mut program = Command::new("timeout");
-        program.args(["--kill-after=5", LIMIT]).arg(&file).current_dir(home(&run.prepared.directory));
+        program
+            .args(["--kill-after=5", &(LIMIT * run.place.slowness()).to_string()])
+            .arg(&file)
+            .current_dir(home(&run.prepared.directory));
         program.env("RUNTIME", &runtime).env("TMPDIR", &temporary).stdin(Stdio::null());
         let output = told::by(&mut program, &run.scratch)?;
         tell(Case { name, verdict: verdict(&output) });
