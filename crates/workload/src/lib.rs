@@ -2,7 +2,8 @@
 //!
 //! One static file, the same on every platform. It prints one line of JSON and ends with 0, or says on standard error why
 //! not and ends with 1. [`work`] does a task and tells how fast; [`hog`] takes what it can get, within bounds; [`take`]
-//! tells whether something is left; [`probe`] tries a wall; [`ready`] is there to be started. Everything is done by processes: the program never has a second thread.
+//! tells whether something is left; [`probe`] tries a wall; [`ready`] is there to be started, [`mix`] to be
+//! watched, [`held`] to be watched from the first call. Everything is done by processes: the program never has a second thread.
 
 use std::io::Write as _;
 
@@ -12,8 +13,10 @@ use self::error::{Error, Result};
 use self::options::Invocation;
 
 mod error;
+mod held;
 mod hog;
 mod latency;
+mod mix;
 mod options;
 mod pace;
 mod probe;
@@ -41,6 +44,8 @@ fn answer() -> Result<()> {
         Invocation::Take(order) => print_json(&take::run(&order)?),
         Invocation::Ready => ready::run(),
         Invocation::Nothing => Ok(()),
+        Invocation::Mix(directory) => mix::run(&directory),
+        Invocation::Held(order) => held::run(&order),
         Invocation::Help => print(options::help().trim_end()),
         Invocation::Work(order) => print_json(&work::run(&order)?),
         Invocation::Hog(order) => print_json(&hog::run(&order)?),

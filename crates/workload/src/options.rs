@@ -8,7 +8,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use crate::error::{Error, Result};
-use crate::{hog, probe, take, work};
+use crate::{held, hog, probe, take, work};
 
 /// What was asked for.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(crate) enum Invocation {
     Ready,
     /// End at once: what the task `exec` executes.
     Nothing,
+    /// Do a fixed mix of tasks when told to, with files in this directory.
+    Mix(PathBuf),
+    /// Stop, then become another program.
+    Held(held::Order),
     /// Do a task.
     Work(work::Order),
     /// Take a given amount of something.
@@ -68,6 +72,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
             Some("take") => take_order(&mut parser),
             Some("probe") => probe_order(&mut parser),
             Some("ready") => end(&mut parser, Invocation::Ready),
+            Some("mix") => mix_order(&mut parser),
+            Some("held") => held_order(&mut parser),
             Some("nothing") => end(&mut parser, Invocation::Nothing),
             _ => Err(Error::Usage(format!("there is no verb {}", verb.display()))),
         },
@@ -120,6 +126,10 @@ bulkload ready
   writes R at once and ends with its standard input
 bulkload nothing
   ends at once
+bulkload mix [--directory D]
+  writes R, and after a byte of standard input does a fixed mix of tasks, writes D and ends with standard input
+bulkload held PROGRAM [ARGUMENT…]
+  stops by SIGSTOP, and after SIGCONT becomes the program
 ",
     );
     text
@@ -187,6 +197,23 @@ fn take_order(parser: &mut Parser) -> Result<Invocation> {
         amount: amount.ok_or_else(|| Error::Usage("--amount says how much".to_owned()))?,
         directory: directory.unwrap_or_else(here),
     }))
+}
+
+fn mix_order(parser: &mut Parser) -> Result<Invocation> {
+    let mut directory = here();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("directory") => directory = parser.value()?.into(),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Invocation::Mix(directory))
+}
+
+fn held_order(parser: &mut Parser) -> Result<Invocation> {
+    let mut words = parser.raw_args()?;
+    let program = words.next().ok_or_else(|| Error::Usage("a program comes behind the verb".to_owned()))?;
+    Ok(Invocation::Held(held::Order { program, arguments: words.collect() }))
 }
 
 fn no_amount(amount: Option<usize>) -> Result<()> {
@@ -302,6 +329,8 @@ mod tests {
             ("probe deeper", "there is no probe deeper"),
             ("hog cpu --mib 5", "--mib: the hog cpu takes nothing of that"),
             ("hog disk --mib 1", "--mib 1: each of 2 tasks takes 1 at least"),
+            ("held", "a program comes behind the verb"),
+            ("mix drinks", "unexpected argument \"drinks\""),
             ("ready steady", "unexpected argument \"steady\""),
         ] {
             let error = parsed(line).expect_err(line).to_string();

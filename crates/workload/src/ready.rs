@@ -25,6 +25,11 @@ pub(crate) fn is_let_go() -> bool {
 /// Writes `R` and waits for the end of standard input.
 pub(crate) fn run() -> Result<()> {
     announce()?;
+    wait()
+}
+
+/// Waits for the end of standard input.
+pub(crate) fn wait() -> Result<()> {
     let mut input = std::io::stdin().lock();
     let mut ignored = [0; 4096];
     while input.read(&mut ignored).map_err(Error::io("read standard input"))? > 0 {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::latency;
 use crate::pace::{self, Paced};
 
@@ -133,6 +133,20 @@ struct Open {
 enum Mode {
     Closed,
     Open,
+}
+
+/// Does the task of this name so many times, not more and not less.
+pub(crate) fn turns(name: &str, directory: &Path, count: usize) -> Result<()> {
+    let kind = KINDS.iter().find(|kind| kind.name == name);
+    let kind = kind.ok_or_else(|| Error::Usage(format!("there is no task {name}")))?;
+    let mut work = (kind.begin)(directory)?;
+    for _ in 0..count {
+        if kind.is_always_open() {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        work.turn()?;
+    }
+    work.finish()
 }
 
 /// Does a task.
