@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::bundle::Limits;
 use crate::cgroups::{self, Heavy};
 use crate::claim::{self, Claim};
 use crate::error::{Doing as _, Error};
@@ -99,7 +100,7 @@ impl Arena {
             fs::create_dir_all(path).doing(|| format!("make {}", path.display()))?;
         }
         let cgroup = self.heavy.as_ref().map(|heavy| heavy.child(&format!("{word}-{number}")));
-        Ok(Seat { id, root: self.root(), bundle, state, cgroup })
+        Ok(Seat { id, root: self.root(), bundle, state, cgroup, limits: Some(ample()) })
     }
 
     /// Ends what is on a seat and removes what is left of it; to be called when something failed.
@@ -159,6 +160,17 @@ pub(crate) fn step(platform: &Platform, seat: &Seat, step: Step) -> Result<Durat
     let command = platform.step(seat, step);
     let command = command.ok_or_else(|| Failure(format!("{} has no such step", platform.name)))?;
     started::quietly(command, &seat.bundle.join("complaints"), LIMIT)
+}
+
+/// Enough for every workload: what these limits cost is measured, not what they prevent.
+fn ample() -> Limits {
+    // All CPUs: bare processes have them, too.
+    Limits { memory: 1 << 30, milli_cpus: 1000 * processors(), tasks: 4096 }
+}
+
+/// The CPUs of this machine that this process may use.
+pub(crate) fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1))
 }
 
 /// Whether this process may make containers with limits.

@@ -17,14 +17,14 @@ const PERIOD: u64 = 100_000;
 pub struct Limits {
     /// Bytes.
     pub memory: i64,
-    /// Whole CPUs.
-    pub cpus: u32,
+    /// CPU time: a thousand is a whole CPU.
+    pub milli_cpus: u32,
     /// Processes and threads.
     pub tasks: i64,
 }
 
 /// A container as docker would start it on `root`: these capabilities and the default filter for them,
-/// `noNewPrivileges` off, limits, masked paths, and pid, mount, network, uts, ipc and cgroup namespaces.
+/// `noNewPrivileges` off, limits if there are to be any, masked paths, and pid, mount, network, uts, ipc and cgroup namespaces.
 ///
 /// # Errors
 /// None but when the template was broken.
@@ -32,7 +32,7 @@ pub fn config(
     root: &str,
     args: &[String],
     capabilities: &[&str],
-    limits: Limits,
+    limits: Option<Limits>,
     cgroups_path: &str,
 ) -> Result<Config, Error> {
     let broken = |error| Error::Unusable(format!("the template of a bundle is broken: {error}"));
@@ -50,7 +50,9 @@ pub fn config(
     let linux = config.linux.get_or_insert_default();
     linux.cgroups_path = Some(cgroups_path.to_owned());
     linux.seccomp = Some(bulkhead_seccomp::default_profile_for(NATIVE, capabilities));
-    limits.apply(linux.resources.get_or_insert_default());
+    if let Some(limits) = limits {
+        limits.apply(linux.resources.get_or_insert_default());
+    }
     Ok(config)
 }
 
@@ -70,7 +72,7 @@ impl Limits {
         resources.memory = Some(MemoryResources { limit: Some(self.memory), ..MemoryResources::default() });
         resources.cpu = Some(CpuResources {
             shares: Some(1024),
-            quota: Some(i64::from(self.cpus) * PERIOD as i64),
+            quota: Some(i64::from(self.milli_cpus) * PERIOD as i64 / 1000),
             period: Some(PERIOD),
             ..CpuResources::default()
         });
@@ -87,8 +89,9 @@ mod tests {
 
     #[test]
     fn the_container_is_the_one_that_tests_expect_of_docker() {
-        let limits = Limits { memory: 1 << 28, cpus: 2, tasks: 200 };
-        let ours = config("rootfs", &["/bin/true".to_owned()], &docker_like::CAPABILITIES, limits, "/x");
+        let limits = Limits { memory: 1 << 28, milli_cpus: 2000, tasks: 200 };
+        let ours =
+            config("rootfs", &["/bin/true".to_owned()], &docker_like::CAPABILITIES, Some(limits), "/x");
         let ours: Value = serde_json::to_value(ours.unwrap()).unwrap();
         let tests = Config::from_json(&docker_like::config("/x").to_string()).unwrap();
         let tests: Value = serde_json::to_value(tests).unwrap();

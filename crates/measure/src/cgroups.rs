@@ -78,7 +78,16 @@ impl Heavy {
 
     /// The CPU time that everything in it had so far.
     pub fn usage(&self) -> Option<Duration> {
-        self.places.iter().find_map(|place| {
+        self.usage_below("")
+    }
+
+    /// The CPU time that everything in the cgroup had that [`Self::child`] named; None while there is none.
+    pub fn child_usage(&self, path: &str) -> Option<Duration> {
+        self.usage_below(path.strip_prefix(&format!("/{}/", self.name))?)
+    }
+
+    fn usage_below(&self, child: &str) -> Option<Duration> {
+        self.places.iter().map(|place| place.join(child)).find_map(|place| {
             if let Ok(nanoseconds) = fs::read_to_string(place.join("cpuacct.usage")) {
                 return nanoseconds.trim().parse().ok().map(Duration::from_nanos);
             }

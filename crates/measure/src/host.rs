@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{self, Arena};
 use crate::error::Error;
+use crate::interference;
 use crate::machine::{self, Watch};
 use crate::performance;
 use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
@@ -25,6 +26,7 @@ pub struct Host {
     platforms: Vec<Platform>,
     began: Instant,
     watch: Watch,
+    alone: interference::Alone,
 }
 
 impl Host {
@@ -48,7 +50,7 @@ impl Host {
         }
         let arena = Arena::make(workload)?;
         let watch = Watch::start(arena.usage());
-        Ok(Self { arena, platforms, began: Instant::now(), watch })
+        Ok(Self { arena, platforms, began: Instant::now(), watch, alone: interference::Alone::default() })
     }
 
     /// A run that does `plan` here.
@@ -87,9 +89,8 @@ pub fn plan(platforms: &[Platform], axes: &[Axis], size: Size) -> Result<Plan, E
 pub fn tasks(axis: Axis, size: Size) -> Result<Vec<Task>, Error> {
     match axis {
         Axis::Performance => Ok(performance::tasks(size)),
-        Axis::Isolation | Axis::Noninterference => {
-            Err(Error::Unusable(format!("this program does not measure {} yet", axis.name())))
-        }
+        Axis::Noninterference => Ok(interference::tasks(size)),
+        Axis::Isolation => Err(Error::Unusable(format!("this program does not measure {} yet", axis.name()))),
     }
 }
 
@@ -100,10 +101,11 @@ fn environment(host: &Host) -> BTreeMap<String, String> {
 }
 
 impl Executor for Host {
-    fn take(&mut self, task: &Task, platform: &str, _: usize) -> Vec<Finding> {
+    fn take(&mut self, task: &Task, platform: &str, block: usize) -> Vec<Finding> {
         let taken = self.platform(platform).and_then(|platform| match task.axis {
             Axis::Performance => performance::take(task, &self.arena, &platform),
-            Axis::Isolation | Axis::Noninterference => None,
+            Axis::Noninterference => interference::take(task, &self.arena, &platform, block, &mut self.alone),
+            Axis::Isolation => None,
         });
         // A journal of a later version may have tasks that this one does not know.
         taken.unwrap_or_else(|| {

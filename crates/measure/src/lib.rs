@@ -11,6 +11,7 @@ pub mod claim;
 pub mod doctor;
 pub mod error;
 pub mod host;
+pub mod interference;
 pub mod interrupt;
 pub mod machine;
 pub mod performance;

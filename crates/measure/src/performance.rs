@@ -184,8 +184,8 @@ impl Stage<'_> {
     fn seat(&self, number: usize, arguments: &[&str]) -> Result<(Seat, Vec<String>), Failure> {
         let words = std::iter::once(WORKLOAD).chain(arguments.iter().copied());
         let words = Vec::from_iter(words.map(str::to_owned));
-        let seat = self.arena.seat(self.platform, number).map_err(|error| failure(&error))?;
-        self.platform.prepare(&seat, &words).map_err(|error| failure(&error))?;
+        let seat = self.arena.seat(self.platform, number).map_err(|error| Failure::of(&error))?;
+        self.platform.prepare(&seat, &words).map_err(|error| Failure::of(&error))?;
         Ok((seat, words))
     }
 
@@ -210,12 +210,6 @@ impl Stage<'_> {
             Ok(found)
         })
     }
-}
-
-fn failure(error: &crate::error::Error) -> Failure {
-    use std::error::Error as _;
-    let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-    Failure(format!("{error}{source}"))
 }
 
 fn milliseconds(time: Duration) -> Outcome {

@@ -13,6 +13,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::bundle::Limits;
 use crate::error::Error;
 use crate::plan::{AGAIN, BARE};
 use crate::record::Measured;
@@ -45,6 +46,11 @@ trait Adapter: std::fmt::Debug + Sync {
     /// Writes what the platform reads before it runs `arguments` on `seat`.
     fn prepare(&self, _seat: &Seat, _arguments: &[String]) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Whether [`Seat::limits`] mean something to it.
+    fn has_limits(&self) -> bool {
+        false
     }
 
     /// Runs it in the foreground.
@@ -93,6 +99,8 @@ pub struct Seat {
     pub state: PathBuf,
     /// As `cgroupsPath` has it; None for a user who makes no cgroups.
     pub cgroup: Option<String>,
+    /// What the sandbox may use, where the platform knows limits; None for no limits at all.
+    pub limits: Option<Limits>,
 }
 
 /// A platform that is there.
@@ -215,6 +223,11 @@ impl Platform {
     /// Whether containers of it are made in cgroups, which takes root.
     pub fn needs_root(&self) -> bool {
         !matches!(self.kind.name, BARE | "bubblewrap" | "charliecloud")
+    }
+
+    /// Whether it gives a sandbox the limits of its seat.
+    pub fn has_limits(&self) -> bool {
+        self.kind.adapter.has_limits()
     }
 
     /// Writes what the platform reads before it runs `arguments` on `seat`.

@@ -21,6 +21,9 @@ pub const VERSION: u32 = 1;
 /// How the reason of a failure begins when the victim of a [`Pair`](crate::plan::Pair) did not survive.
 pub const DIED: &str = "the victim died";
 
+/// How the reason of a failure begins when the antagonist of a pair was there and did not press: nothing is known then.
+pub const UNPRESSED: &str = "the antagonist did not press";
+
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::plan::{Plan, Quantity, Task};
+use crate::plan::{Plan, Quantity, RATE_KEPT, Task};
 use crate::record::{End, Line, Run, Turn};
 #[cfg(doc)]
 use crate::stats::Comparison;
@@ -84,11 +84,23 @@ impl Results {
     ///
     /// A platform that never gave a number says nothing more in further blocks.
     pub(crate) fn is_known(&self, task: &Task) -> bool {
+        if task.pair.is_some() {
+            return self.is_kept_known(task);
+        }
         let deciding = task.quantities.iter().filter(|quantity| quantity.decides);
         let mut comparisons = deciding.flat_map(|quantity| {
             let experiment = self.experiment(task, quantity);
             Vec::from_iter((1..self.plan().platforms.len()).filter_map(|other| experiment.compare(other, 0)))
         });
         comparisons.all(|comparison| comparison.is_narrow())
+    }
+
+    /// What a victim keeps is a figure by itself, whatever it keeps on the bare machine.
+    fn is_kept_known(&self, task: &Task) -> bool {
+        let mut quantities = task.quantities.iter().filter(|quantity| quantity.name == RATE_KEPT);
+        quantities.all(|quantity| {
+            let experiment = self.experiment(task, quantity);
+            (0..experiment.names().len()).all(|platform| experiment.summary(platform).is_narrow())
+        })
     }
 }

@@ -16,6 +16,9 @@ use crate::stats::Failure;
 /// A signal may come between a look at what came and the call that waits, so that does not wait longer.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
+/// Why a program that did not end was ended.
+pub(crate) const TOO_LONG: &str = "it took too long and was killed";
+
 /// What the program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -182,7 +185,7 @@ pub(crate) fn quietly(command: Command, log: &Path, limit: Duration) -> Result<D
 pub(crate) fn wait_for(files: &[BorrowedFd<'_>], end: Instant) -> Result<bool, Failure> {
     interrupt::check().map_err(|interrupted| Failure(interrupted.to_string()))?;
     if Instant::now() >= end {
-        return Err(Failure("it took too long and was killed".to_owned()));
+        return Err(Failure(TOO_LONG.to_owned()));
     }
     let mut files = Vec::from_iter(files.iter().map(|file| PollFd::new(file, PollFlags::IN)));
     // Interrupted or not, the caller looks again.

@@ -21,7 +21,7 @@ use crate::{cache, invoke, shipped};
 const LEFT_OUT: &str = "CAP_MKNOD";
 
 /// What each container may use.
-const LIMITS: Limits = Limits { memory: 512 << 20, cpus: 1, tasks: 512 };
+const LIMITS: Limits = Limits { memory: 512 << 20, milli_cpus: 1000, tasks: 512 };
 
 /// Something that can start a container.
 pub(super) struct Platform {
@@ -205,7 +205,7 @@ impl Runtime {
 fn config(image: &Path, cgroup: &str) -> Result<Config> {
     let kept = Vec::from_iter(DEFAULT_CAPABILITIES.iter().copied().filter(|name| *name != LEFT_OUT));
     let args = ["/bin/true".to_owned()];
-    Ok(bundle::config(&image.display().to_string(), &args, &kept, LIMITS, &format!("/{cgroup}"))?)
+    Ok(bundle::config(&image.display().to_string(), &args, &kept, Some(LIMITS), &format!("/{cgroup}"))?)
 }
 
 /// The filter as an array of `struct sock_filter`.

@@ -17,7 +17,7 @@ use super::user::User;
 const OVERLAY: &str = "org.bulkhead.rootfs.overlay";
 
 /// What the demo's container may use.
-const LIMITS: Limits = Limits { memory: 512 << 20, cpus: 1, tasks: 512 };
+const LIMITS: Limits = Limits { memory: 512 << 20, milli_cpus: 1000, tasks: 512 };
 
 /// The configuration that runs `args`, docker-like, in every namespace there is.
 pub(super) fn config(
@@ -29,7 +29,7 @@ pub(super) fn config(
 ) -> Result<Config> {
     let root = scratch.root().display().to_string();
     let mut config =
-        bundle::config(&root, args, DEFAULT_CAPABILITIES, LIMITS, &format!("/{}", scratch.id()))?;
+        bundle::config(&root, args, DEFAULT_CAPABILITIES, Some(LIMITS), &format!("/{}", scratch.id()))?;
     if let Some(process) = &mut config.process {
         process.terminal = terminal;
         process.env.extend(std::env::var("TERM").ok().map(|term| format!("TERM={term}")));

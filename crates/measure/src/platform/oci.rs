@@ -8,15 +8,11 @@ use bulkhead_seccomp::DEFAULT_CAPABILITIES;
 
 use super::bare::WORKING_DIRECTORY;
 use super::{Adapter, Seat, Step};
-use crate::bundle::{self, Limits};
+use crate::bundle;
 use crate::error::{Doing as _, Error};
 
 /// Docker's default but for this one: what it opens, mknod, no ordinary program uses.
 const LEFT_OUT: &str = "CAP_MKNOD";
-
-/// Enough for every workload: what is measured is a limit's price, not its effect.
-const MEMORY: i64 = 1 << 30;
-const TASKS: i64 = 4096;
 
 /// A runtime with these options before the verb.
 #[derive(Debug)]
@@ -35,16 +31,17 @@ impl Oci {
 impl Adapter for Oci {
     fn prepare(&self, seat: &Seat, arguments: &[String]) -> Result<(), Error> {
         let kept = Vec::from_iter(DEFAULT_CAPABILITIES.iter().copied().filter(|name| *name != LEFT_OUT));
-        // All CPUs: bare processes have them, too.
-        let cpus =
-            std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-        let limits = Limits { memory: MEMORY, cpus, tasks: TASKS };
         let cgroup = seat.cgroup.as_deref().unwrap_or(&seat.id);
-        let mut config = bundle::config(&seat.root.display().to_string(), arguments, &kept, limits, cgroup)?;
+        let mut config =
+            bundle::config(&seat.root.display().to_string(), arguments, &kept, seat.limits, cgroup)?;
         config.process.get_or_insert_default().cwd = WORKING_DIRECTORY.to_owned();
         let path = seat.bundle.join("config.json");
         let text = serde_json::to_vec(&config).map_err(std::io::Error::from);
         text.and_then(|text| std::fs::write(&path, text)).doing(|| format!("write {}", path.display()))
+    }
+
+    fn has_limits(&self) -> bool {
+        true
     }
 
     fn run(&self, program: &Path, seat: &Seat, _: &[String]) -> Command {

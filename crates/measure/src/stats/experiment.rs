@@ -1,6 +1,7 @@
 //! Blocks of outcomes, and what they say of one platform.
 
-use super::{Amount, Estimate, Failure, Outcome, Prng};
+use super::compare::FEWEST_PAIRS;
+use super::{Amount, Estimate, Failure, MARGIN, Outcome, Prng};
 
 /// All outcomes of an experiment, block by block.
 #[derive(Clone, Debug)]
@@ -35,6 +36,18 @@ pub struct Summary {
     pub least: Option<Amount>,
     /// The median over the blocks with its 95 % interval; `None` when nothing was measured.
     pub median: Option<Estimate>,
+}
+
+impl Summary {
+    /// Tells whether the median is known well enough to be one by itself: within [`MARGIN`] on either side. True also
+    /// of a platform that never gave a number, and says nothing more in further blocks.
+    pub fn is_narrow(&self) -> bool {
+        let margin = MARGIN.ln_1p();
+        let near = |Estimate { estimate, low, high }: Estimate| {
+            (high / estimate).ln() <= margin && (estimate / low).ln() <= margin
+        };
+        self.median.is_none_or(|median| self.measured >= FEWEST_PAIRS && near(median))
+    }
 }
 
 impl Experiment {

@@ -29,6 +29,14 @@ impl Amount {
     }
 }
 
+impl Failure {
+    /// The error with what led to it.
+    pub fn of(error: &dyn std::error::Error) -> Self {
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        Self(format!("{error}{source}"))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)

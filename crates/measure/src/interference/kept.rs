@@ -1,0 +1,224 @@
+//! What a victim kept, and whether its antagonist really pressed: pure.
+
+use serde::Deserialize;
+
+use crate::plan::{RATE_KEPT, TAIL_KEPT};
+use crate::record::{Finding, UNPRESSED};
+use crate::stats::{Amount, Failure, Outcome};
+
+/// Of the CPUs that are a fair share of the machine, half, an antagonist must have used this part to have pressed.
+const FAIR_PART: f64 = 0.5;
+
+/// Of the memory that it may have at most, an antagonist must have held this part.
+const HELD_PART: f64 = 0.5;
+
+/// MiB that an antagonist must have written: the first that waited for the disk.
+const WRITTEN: f64 = 8.0;
+
+/// What shows that an antagonist pressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The CPU time that it had while the victim was measured.
+    Processors,
+    /// The memory that it held at most.
+    Memory,
+    /// What it wrote.
+    Written,
+}
+
+/// What a victim said of itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Reading {
+    /// Units a second of the closed loop, and of the open one for a victim that has no other.
+    pub(super) rate: f64,
+    /// Of the open loop, microseconds; None where there was no loop with intended times.
+    pub(super) p99: Option<f64>,
+}
+
+/// What an antagonist said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub(super) struct Pressure {
+    count: f64,
+    seconds: f64,
+    cpu_seconds: f64,
+    most: f64,
+}
+
+/// What was seen from outside while the victim was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Seen {
+    /// CPUs that the antagonist's sandbox used, by the host's accounts; None where those do not tell it from others.
+    pub(super) cpus: Option<f64>,
+    /// CPUs of the machine.
+    pub(super) processors: u32,
+    /// Bytes that the antagonist's sandbox may have; None without a limit.
+    pub(super) memory: Option<i64>,
+    /// MiB that the antagonist wanted.
+    pub(super) wanted: f64,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    rate: f64,
+    #[serde(rename = "loop")]
+    mode: String,
+    latency_us: Latency,
+    open: Option<Open>,
+}
+
+#[derive(Deserialize)]
+struct Open {
+    latency_us: Latency,
+}
+
+#[derive(Deserialize)]
+struct Latency {
+    p99: f64,
+}
+
+impl Reading {
+    /// Reads the victim's line, the last that was printed.
+    pub(super) fn of(printed: &[u8]) -> Result<Self, Failure> {
+        let line: Line = last_line(printed, "the victim")?;
+        let open = line.open.map(|open| open.latency_us.p99);
+        let p99 = open.or((line.mode == "open").then_some(line.latency_us.p99));
+        Ok(Self { rate: line.rate, p99 })
+    }
+}
+
+impl Pressure {
+    /// Reads the antagonist's line, the last that was printed.
+    pub(super) fn of(printed: &[u8]) -> Result<Self, Failure> {
+        last_line(printed, "the antagonist")
+    }
+
+    /// Whether it pressed, and if not, why that is not believed.
+    pub(super) fn check(&self, proof: Proof, seen: &Seen) -> Result<(), String> {
+        match proof {
+            Proof::Processors => {
+                let used = seen.cpus.unwrap_or(self.cpu_seconds / self.seconds);
+                let wanted = f64::from(seen.processors) / 2.0 * FAIR_PART;
+                at_least(used, wanted, "CPUs used")
+            }
+            Proof::Memory => {
+                let most = seen.memory.map_or(f64::INFINITY, |bytes| bytes as f64 / f64::from(1 << 20));
+                at_least(self.most, most.min(seen.wanted) * HELD_PART, "MiB held")
+            }
+            Proof::Written => at_least(self.count, WRITTEN, "MiB written"),
+        }
+    }
+}
+
+fn at_least(found: f64, wanted: f64, what: &str) -> Result<(), String> {
+    if found >= wanted {
+        Ok(())
+    } else {
+        Err(format!("{found:.2} {what}, {wanted:.2} at least would be pressure"))
+    }
+}
+
+fn last_line<T: for<'a> Deserialize<'a>>(printed: &[u8], who: &str) -> Result<T, Failure> {
+    let text = String::from_utf8_lossy(printed);
+    let last = text.trim().lines().next_back().unwrap_or_default();
+    serde_json::from_str(last).map_err(|error| Failure(format!("{who} printed {last:?}: {error}")))
+}
+
+/// T and Q of a victim that was measured alone and beside an antagonist that pressed, or did not.
+pub(super) fn findings(alone: &Reading, beside: &Reading, pressed: &Result<(), String>) -> Vec<Finding> {
+    if let Err(why) = pressed {
+        return failures(&Failure(format!("{UNPRESSED}: {why}")));
+    }
+    vec![Finding::of(RATE_KEPT, rate_kept(alone, beside)), Finding::of(TAIL_KEPT, tail_kept(alone, beside))]
+}
+
+/// No number, for this reason.
+pub(super) fn failures(failure: &Failure) -> Vec<Finding> {
+    [RATE_KEPT, TAIL_KEPT].map(|name| Finding::of(name, Err(failure.clone()))).to_vec()
+}
+
+/// T: the rate beside, divided by the rate alone.
+fn rate_kept(alone: &Reading, beside: &Reading) -> Outcome {
+    Amount::new(beside.rate / alone.rate)
+}
+
+/// Q: p99 alone, divided by p99 beside.
+fn tail_kept(alone: &Reading, beside: &Reading) -> Outcome {
+    let both = alone.p99.zip(beside.p99);
+    let (alone, beside) = both.ok_or_else(|| Failure("the victim told no latencies".to_owned()))?;
+    Amount::new(alone / beside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Reading = Reading { rate: 1000.0, p99: Some(200.0) };
+
+    fn outcomes(beside: Reading, pressed: &Result<(), String>) -> [Outcome; 2] {
+        let found = findings(&QUIET, &beside, pressed);
+        assert_eq!(found.len(), 2);
+        [RATE_KEPT, TAIL_KEPT].map(|name| found.iter().find_map(|finding| finding.outcome(name)).unwrap())
+    }
+
+    #[test]
+    fn half_the_rate_and_four_times_the_tail() {
+        let found = outcomes(Reading { rate: 500.0, p99: Some(800.0) }, &Ok(()));
+        assert_eq!(found.map(|outcome| outcome.unwrap().value()), [0.5, 0.25]);
+        // What is better beside than alone is told as it was.
+        let found = outcomes(Reading { rate: 1100.0, p99: Some(100.0) }, &Ok(()));
+        assert_eq!(found.map(|outcome| outcome.unwrap().value()), [1.1, 2.0]);
+    }
+
+    #[test]
+    fn beside_an_antagonist_that_did_not_press_nothing_is_known() {
+        for outcome in outcomes(QUIET, &Err("0.01 CPUs used".to_owned())) {
+            let Failure(reason) = outcome.unwrap_err();
+            assert!(reason.starts_with(UNPRESSED) && reason.ends_with("0.01 CPUs used"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_victim_that_did_nothing_gives_no_number() {
+        let [rate, tail] = outcomes(Reading { rate: 0.0, p99: None }, &Ok(()));
+        assert!(rate.is_err() && tail.is_err(), "{rate:?} {tail:?}");
+    }
+
+    #[test]
+    fn pressure_is_proved() {
+        let said = Pressure { count: 9.0, seconds: 2.0, cpu_seconds: 0.8, most: 100.0 };
+        let seen = Seen { cpus: None, processors: 2, memory: Some(256 << 20), wanted: 512.0 };
+        for (proof, seen, expected) in [
+            // Its own 0.4 CPUs are less than half of the fair one.
+            (Proof::Processors, seen, false),
+            (Proof::Processors, Seen { cpus: Some(0.6), ..seen }, true),
+            (Proof::Processors, Seen { cpus: Some(0.6), processors: 4, ..seen }, false),
+            (Proof::Processors, Seen { processors: 1, ..seen }, true),
+            (Proof::Memory, seen, false),
+            (Proof::Memory, Seen { memory: Some(128 << 20), ..seen }, true),
+            (Proof::Memory, Seen { memory: None, ..seen }, false),
+            (Proof::Memory, Seen { memory: None, wanted: 150.0, ..seen }, true),
+            (Proof::Written, seen, true),
+        ] {
+            let checked = said.check(proof, &seen);
+            assert_eq!(checked.is_ok(), expected, "{proof:?} {seen:?}: {checked:?}");
+        }
+        assert!(Pressure { count: 7.0, ..said }.check(Proof::Written, &seen).is_err());
+    }
+
+    #[test]
+    fn lines_are_read() {
+        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"loop":"closed","latency_us":{"p99":2.5},
+            "open":{"rate":200,"latency_us":{"p99":7.5}}}"#;
+        let line = line.replace('\n', "");
+        let reading = Reading::of(format!("a warning\n{line}\n").as_bytes()).unwrap();
+        assert_eq!(reading, Reading { rate: 30.5, p99: Some(7.5) });
+        let timer = br#"{"work":"timer","rate":1000,"loop":"open","latency_us":{"p99":2.5}}"#;
+        assert_eq!(Reading::of(timer).unwrap().p99, Some(2.5));
+        let closed = br#"{"work":"cpu","rate":1000,"loop":"closed","latency_us":{"p99":2.5}}"#;
+        assert_eq!(Reading::of(closed).unwrap().p99, None, "a closed loop has no tail");
+        assert!(Reading::of(b"nonsense").unwrap_err().0.contains("the victim printed \"nonsense\""));
+        let hog = br#"{"hog":"cpu","count":5,"seconds":1.5,"cpu_seconds":1.25,"most":8,"refused":0}"#;
+        let expected = Pressure { count: 5.0, seconds: 1.5, cpu_seconds: 1.25, most: 8.0 };
+        assert_eq!(Pressure::of(hog).unwrap(), expected);
+    }
+}

@@ -1,0 +1,134 @@
+//! A victim alone, then beside an antagonist.
+
+use std::time::Instant;
+
+use crate::arena::{self, Arena, LIMIT, WORKLOAD};
+use crate::plan::Limits;
+use crate::platform::{Platform, Seat};
+use crate::record::{DIED, Finding};
+use crate::started::{Input, Started, TOO_LONG};
+use crate::stats::Failure;
+
+use super::kept::{self, Pressure, Reading, Seen};
+use super::matrix::Meeting;
+
+/// The seats of the two.
+const VICTIM: usize = 0;
+const ANTAGONIST: usize = 1;
+
+/// What the last victim did without an antagonist. In one block it meets several, and is measured alone once.
+#[derive(Debug, Default)]
+pub struct Alone(Vec<(Key, Result<Reading, Failure>)>);
+
+/// In which block whose reading it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    block: usize,
+    platform: String,
+    victim: &'static str,
+    limits: Limits,
+}
+
+/// Where the two meet.
+struct Place<'a> {
+    arena: &'a Arena,
+    platform: &'a Platform,
+    meeting: &'a Meeting,
+}
+
+/// Measures one pair.
+pub(super) fn meet(
+    meeting: &Meeting,
+    arena: &Arena,
+    platform: &Platform,
+    block: usize,
+    alone: &mut Alone,
+) -> Vec<Finding> {
+    let place = Place { arena, platform, meeting };
+    let found = alone.reading(block, &place).and_then(|alone| place.beside(&alone));
+    found.unwrap_or_else(|failure| kept::failures(&failure))
+}
+
+impl Alone {
+    fn reading(&mut self, block: usize, place: &Place<'_>) -> Result<Reading, Failure> {
+        let Place { platform, meeting, .. } = place;
+        let key = Key {
+            block,
+            platform: platform.name.clone(),
+            victim: meeting.victim.name,
+            limits: meeting.limits,
+        };
+        // The victims of a block come one after the other.
+        let is_of_now = |key: &Key, other: &Key| {
+            (key.block, key.victim, key.limits) == (other.block, other.victim, other.limits)
+        };
+        self.0.retain(|(known, _)| is_of_now(known, &key));
+        if let Some((_, reading)) = self.0.iter().find(|(known, _)| *known == key) {
+            return reading.clone();
+        }
+        let reading =
+            place.victim().map_err(|Failure(reason)| Failure(format!("the victim alone: {reason}")));
+        self.0.push((key, reading.clone()));
+        reading
+    }
+}
+
+impl Place<'_> {
+    fn seat(&self, number: usize, arguments: &[&str]) -> Result<(Seat, Vec<String>), Failure> {
+        let words = std::iter::once(WORKLOAD).chain(arguments.iter().copied());
+        let words = Vec::from_iter(words.map(str::to_owned));
+        let mut seat = self.arena.seat(self.platform, number).map_err(|error| Failure::of(&error))?;
+        seat.limits = self.meeting.bounds();
+        self.platform.prepare(&seat, &words).map_err(|error| Failure::of(&error))?;
+        Ok((seat, words))
+    }
+
+    fn victim(&self) -> Result<Reading, Failure> {
+        let (seat, words) = self.seat(VICTIM, &self.meeting.task_words())?;
+        let ran = arena::start(self.platform.run(&seat, &words), &seat, Input::Nothing)
+            .and_then(|started| started.finish(LIMIT));
+        let ran = ran.inspect_err(|_| self.arena.clear(self.platform, &seat))?;
+        Reading::of(&ran.output)
+    }
+
+    fn beside(&self, alone: &Reading) -> Result<Vec<Finding>, Failure> {
+        let words = self.meeting.hog_words();
+        let (seat, words) = self.seat(ANTAGONIST, &Vec::from_iter(words.iter().map(String::as_str)))?;
+        let met = self.meet(&seat, &words, alone);
+        met.inspect_err(|_| self.arena.clear(self.platform, &seat))
+    }
+
+    fn meet(&self, seat: &Seat, words: &[String], alone: &Reading) -> Result<Vec<Finding>, Failure> {
+        let failed = |Failure(reason): Failure| Failure(format!("the antagonist: {reason}"));
+        let mut hog = arena::start(self.platform.run(seat, words), seat, Input::Held).map_err(failed)?;
+        hog.first_byte(LIMIT).map_err(failed)?;
+        let (began, before) = (Instant::now(), self.usage(seat));
+        let beside = self.victim();
+        let took = began.elapsed().as_secs_f64();
+        let used = self.usage(seat).zip(before).map(|(now, before)| now.saturating_sub(before));
+        let pressure = end(hog).map_err(failed)?;
+        let beside = beside.map_err(|Failure(reason)| {
+            // What was stopped for being slow may have lived on.
+            let died = !reason.contains(TOO_LONG);
+            Failure(if died { format!("{DIED}: {reason}") } else { format!("the victim: {reason}") })
+        })?;
+        let seen = Seen {
+            cpus: used.map(|used| used.as_secs_f64() / took),
+            processors: arena::processors(),
+            memory: self.meeting.bounds().filter(|_| self.platform.has_limits()).map(|bounds| bounds.memory),
+            wanted: self.meeting.wanted(),
+        };
+        let pressed = pressure.check(self.meeting.antagonist.proof, &seen);
+        Ok(kept::findings(alone, &beside, &pressed))
+    }
+
+    /// The CPU time that the sandbox on `seat` had so far, by the host's accounts.
+    fn usage(&self, seat: &Seat) -> Option<std::time::Duration> {
+        self.arena.heavy()?.child_usage(seat.cgroup.as_deref()?)
+    }
+}
+
+fn end(mut hog: Started) -> Result<Pressure, Failure> {
+    hog.let_go();
+    Pressure::of(&hog.finish(LIMIT)?.output)
+}
