@@ -170,7 +170,8 @@ impl Cgroup {
         self.members.push(member);
         let Some(member) = self.members.last() else { return Ok(is_new) };
         if !is_new {
-            refuse_if_used(member)?;
+            let freezes = place.version == Version::V2 || member.has("freezer");
+            refuse_if_used(member.dir()?, freezes.then_some(place.version))?;
         }
         match place.version {
             Version::V1 if member.has("cpuset") => {
@@ -296,15 +297,15 @@ fn is_above(path: &str, below: &str) -> bool {
 }
 
 /// Refuses a directory that was there before and holds processes, or is frozen, which would stop the new container.
-fn refuse_if_used(member: &Member) -> Result<()> {
-    let dir = member.dir()?;
+/// `freezes` says how, if it can be.
+pub(crate) fn refuse_if_used(dir: &Dir, freezes: Option<Version>) -> Result<()> {
+    let cgroup = || dir.path().to_owned();
     let count = procs::count(dir)?;
     if count > 0 {
-        return Err(Error::NotEmpty { cgroup: member.path.clone(), count });
+        return Err(Error::NotEmpty { cgroup: cgroup(), count });
     }
-    let frozen = match member.version {
-        Version::V1 if !member.has("freezer") => false,
-        version => freeze::state_of(dir, version)? == Freezer::Frozen,
-    };
-    if frozen { Err(Error::Frozen { cgroup: member.path.clone() }) } else { Ok(()) }
+    match freezes.map(|version| freeze::state_of(dir, version)).transpose()? {
+        Some(Freezer::Frozen) => Err(Error::Frozen { cgroup: cgroup() }),
+        _ => Ok(()),
+    }
 }

@@ -40,13 +40,13 @@ use self::bus::{Bus, Patience};
 use self::property::{Property, Value};
 pub use self::unit::Location;
 use self::wire::Writer;
-use crate::cgroup::{Cgroup, Need, Record};
+use crate::apply;
+use crate::cgroup::{self, Cgroup, Need, Record};
 use crate::dir::{Dir, read_proc};
 use crate::error::{Error, Result};
 use crate::host::{Host, Layout, Version};
 use crate::path::{Place, Places};
 use crate::plan::Plan;
-use crate::{apply, procs};
 
 const START: &str = "StartTransientUnit";
 const SCOPE: &str = "org.freedesktop.systemd1.Scope";
@@ -121,7 +121,7 @@ impl Systemd {
     /// Plans a scope, making nothing.
     ///
     /// # Errors
-    /// [`Error::NotUnified`], [`Error::Annotation`], and [`Error::NotEmpty`] when its cgroup is in use.
+    /// [`Error::NotUnified`], [`Error::Annotation`], and [`Error::NotEmpty`] and [`Error::Frozen`] when its cgroup is in use.
     pub fn prepare(
         self,
         host: &Host,
@@ -158,13 +158,13 @@ fn version(text: &str) -> u32 {
     digits[..end].parse().unwrap_or(0)
 }
 
-/// A scope of another container would be taken for this one's, also when it is removed.
+/// A scope of another container would be taken for this one's, also when it is removed; in a frozen cgroup nobody could
+/// take the new one's process on, or end it.
 fn refuse_if_used(path: &str) -> Result<()> {
-    let count = match Dir::open(path) {
-        Err(error) if error.is_gone() => return Ok(()),
-        dir => procs::count(&dir?)?,
-    };
-    if count > 0 { Err(Error::NotEmpty { cgroup: path.to_owned(), count }) } else { Ok(()) }
+    match Dir::open(path) {
+        Err(error) if error.is_gone() => Ok(()),
+        dir => cgroup::refuse_if_used(&dir?, Some(Version::V2)),
+    }
 }
 
 /// A scope that can be made.

@@ -291,6 +291,30 @@ fn a_scope_in_use_is_not_taken_over() {
     end(&sandbox, &first);
 }
 
+/// The process would stop in it before it could be taken on, and could not be killed either.
+#[test]
+fn a_scope_whose_cgroup_is_frozen_is_refused() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c");
+    let frozen = Emptied(directory(&sandbox, "c"));
+    fs::create_dir(&frozen.0).unwrap();
+    fs::write(frozen.0.join("cgroup.freeze"), "1").unwrap();
+    let run =
+        runtime(&sandbox).args(["run", "--detach", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(1).complains("unexpectedly frozen");
+    assert_eq!(file(&frozen.0, "cgroup.procs"), "", "nobody is in it");
+}
+
+/// A cgroup without processes, removed in the end.
+struct Emptied(PathBuf);
+
+impl Drop for Emptied {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
 #[test]
 fn a_creation_that_was_killed_is_removed_by_force() {
     requires!(has_systemd(), "{NO_SYSTEMD}");
