@@ -19,9 +19,15 @@ const CRIU: &str = "criu";
 /// The runtimes that Debian and Ubuntu have.
 const PACKAGED: &[&str] = &["crun", "runc"];
 
-/// Other walls that `bulkhead measure` knows, by package and program. They are fetched only when one asks for peers.
-const WALLS: &[(&str, &str)] =
-    &[("runsc", "runsc"), ("bubblewrap", "bwrap"), ("charliecloud-runtime", "ch-run")];
+/// Other walls that `bulkhead measure` knows, by package, with their programs; the first is the one that is called. They
+/// are fetched only when one asks for peers.
+const WALLS: &[(&str, &[&str])] = &[
+    ("runsc", &["runsc"]),
+    ("bubblewrap", &["bwrap"]),
+    ("charliecloud-runtime", &["ch-run"]),
+    ("systemd-container", &["systemd-nspawn"]),
+    ("podman", &["podman", "conmon", "runc"]),
+];
 
 /// Where programs lie in a package.
 const PROGRAM_DIRECTORIES: &[&str] = &["usr/bin", "usr/sbin"];
@@ -64,9 +70,10 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     for Peer { name, program } in peers {
         println!("{name:12} {}", program.display());
     }
-    for (package, name) in WALLS {
+    for (package, programs) in WALLS {
         // An archive may be without one of them, which is no reason to be without the others.
-        match wall(package, name) {
+        let name = programs[0];
+        match wall(package, programs) {
             Ok(program) => println!("{name:12} {}", program.display()),
             Err(error) => println!("{name:12} none: {error:#}"),
         }
@@ -120,15 +127,18 @@ fn criu() -> Result<Peer> {
     Peer::at(program, CRIU)
 }
 
-fn wall(package: &str, name: &str) -> Result<PathBuf> {
+fn wall(package: &str, programs: &[&str]) -> Result<PathBuf> {
     let newest = apt::Archive::of_this_machine()?.newest();
     let directory = cache::made(&format!("peers/{package}"), |directory| {
         println!("fetching {package} of {}", newest.release);
-        apt::unpack(&newest.download(&[package])?, directory)
+        let mut packages = vec![package];
+        // What it only recommends, or has a choice of.
+        packages.extend(programs.iter().skip(1));
+        apt::unpack(&newest.download(&packages)?, directory)
     })?;
-    let program = program(&directory, name)?;
-    settle(&directory, &program)?;
-    Ok(program)
+    let places = programs.iter().map(|name| program(&directory, name)).collect::<Result<Vec<_>>>()?;
+    places.iter().try_for_each(|place| settle(&directory, place))?;
+    places.into_iter().next().context("no program is asked for")
 }
 
 /// The directory with one suite's runtimes and their libraries.
@@ -167,7 +177,10 @@ pub(crate) fn settle(directory: &Path, program: &Path) -> Result<()> {
     let own = [directory.join(relative), directory.join("usr").join(relative)];
     let own = own.into_iter().find(|place| place.exists()).context("find the loader among the packages")?;
     let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let libraries = ["usr/lib", "lib"].map(|place| directory.join(place).join(&triple).display().to_string());
+    let places = ["usr/lib", "lib"].map(|place| directory.join(place).join(&triple));
+    // Programs of systemd share a library that is nobody else's.
+    let places = places.iter().cloned().chain([places[0].join("systemd")]);
+    let libraries = Vec::from_iter(places.map(|place| place.display().to_string()));
     // DT_RPATH, unlike DT_RUNPATH, also holds for the libraries of libraries.
     let mut patch = Command::new("patchelf");
     patch.arg("--set-interpreter").arg(own).arg("--force-rpath").arg("--set-rpath").arg(libraries.join(":"));

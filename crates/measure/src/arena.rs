@@ -109,6 +109,7 @@ impl Arena {
             // Where there is nothing to remove this fails, as it should. An interruption must not stop it.
             let mut patient = Command::new("timeout");
             patient.arg("10").arg(purge.get_program()).args(purge.get_args());
+            patient.envs(purge.get_envs().filter_map(|(name, value)| Some((name, value?))));
             patient.stdin(std::process::Stdio::null());
             drop(patient.output());
         }

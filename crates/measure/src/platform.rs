@@ -24,6 +24,7 @@ mod charliecloud;
 pub mod find;
 mod nspawn;
 mod oci;
+mod podman;
 
 pub use find::version;
 
@@ -44,7 +45,7 @@ pub struct Kind {
 /// How a platform is told to run something.
 trait Adapter: std::fmt::Debug + Sync {
     /// Writes what the platform reads before it runs `arguments` on `seat`.
-    fn prepare(&self, _seat: &Seat, _arguments: &[String]) -> Result<(), Error> {
+    fn prepare(&self, _program: &Path, _seat: &Seat, _arguments: &[String]) -> Result<(), Error> {
         Ok(())
     }
 
@@ -195,6 +196,16 @@ pub const KINDS: &[Kind] = &[
         differences: &["its own filter and capabilities, and no limits"],
         adapter: &nspawn::Nspawn,
     },
+    Kind {
+        name: "podman",
+        program: Some("podman"),
+        get: "cargo xtask peers, or the package podman",
+        differences: &[
+            "an engine: a runtime, runc where cgroups are of both versions, and a monitor work for it",
+            "its own filter; what the monitor still does when podman has ended is not in its times",
+        ],
+        adapter: &podman::Podman,
+    },
 ];
 
 /// What a program that is no kind of ours is taken for.
@@ -235,7 +246,7 @@ impl Platform {
     /// # Errors
     /// When it cannot be written.
     pub fn prepare(&self, seat: &Seat, arguments: &[String]) -> Result<(), Error> {
-        self.kind.adapter.prepare(seat, arguments)
+        self.kind.adapter.prepare(&self.program, seat, arguments)
     }
 
     /// The command that runs `arguments` on `seat`, for which it was prepared, in the foreground.

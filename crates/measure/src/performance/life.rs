@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{WaitId, WaitIdOptions};
+
 use super::{Amounts, Stage, milliseconds};
 use crate::arena::{self, LIMIT};
 use crate::plan::{BARE, FIRST_BYTE};
@@ -11,6 +13,9 @@ use crate::stats::Failure;
 
 /// The pause before something that is timed alone: long enough for the kernel's deferred work to end.
 const GAP: Duration = Duration::from_millis(50);
+
+/// How often it is tried to delete what was killed.
+const DELETES: u32 = 20;
 
 /// How often the kernel is asked whether it has frozen something.
 const LOOKS: usize = 100_000;
@@ -55,6 +60,8 @@ pub(super) fn steps(stage: Stage<'_>) -> Result<Amounts, Failure> {
         let create = stage.platform.step(seat, Step::Create);
         let create = create.ok_or_else(|| Failure("it has no steps, only a whole run".to_owned()))?;
         std::thread::sleep(GAP);
+        // A runtime may take a process for alive until somebody has waited for it, which not every first process does.
+        let _parent = Parent::adopt();
         let mut created = arena::start(create, seat, Input::Held)?;
         let create = created.exit(LIMIT)?;
         let start = arena::step(stage.platform, seat, Step::Start)?;
@@ -68,13 +75,42 @@ pub(super) fn steps(stage: Stage<'_>) -> Result<Amounts, Failure> {
     })
 }
 
-/// A process is not quite gone when its files are: a runtime that looks at once may find it alive.
+/// A process is not quite gone when its files are: a runtime that looks at once may find it alive. That of a kernel of
+/// its own takes longest.
 fn delete(stage: Stage<'_>, seat: &Seat) -> Result<Duration, Failure> {
-    std::thread::sleep(GAP);
-    arena::step(stage.platform, seat, Step::Delete).or_else(|_| {
+    let mut tries = 1;
+    loop {
         std::thread::sleep(GAP);
-        arena::step(stage.platform, seat, Step::Delete)
-    })
+        Parent::wait();
+        match arena::step(stage.platform, seat, Step::Delete) {
+            Err(_) if tries < DELETES => tries += 1,
+            ended => return ended,
+        }
+    }
+}
+
+/// The parent of what a runtime leaves behind: as engines are, for as long as this lives.
+struct Parent;
+
+impl Parent {
+    fn adopt() -> Self {
+        // Without it they are somebody else's.
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        Self
+    }
+
+    /// Waits for all that ended; to be called while no program runs that somebody else waits for.
+    fn wait() {
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        while matches!(rustix::process::waitid(WaitId::All, ended), Ok(Some(_))) {}
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        Self::wait();
+        let _ = rustix::process::set_child_subreaper(None);
+    }
 }
 
 pub(super) fn pause(stage: Stage<'_>) -> Result<Amounts, Failure> {

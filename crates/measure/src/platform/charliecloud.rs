@@ -12,7 +12,7 @@ pub(super) struct Charliecloud;
 impl Adapter for Charliecloud {
     fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command {
         let mut command = Command::new(program);
-        command.args(["--write", "--no-home", "--private-tmp", "--cd", WORKING_DIRECTORY]).arg(&seat.root);
+        command.args(["--write", "--private-tmp", "--no-passwd", "--cd", WORKING_DIRECTORY]).arg(&seat.root);
         command.arg("--").args(arguments);
         command
     }

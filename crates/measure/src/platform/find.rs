@@ -93,6 +93,8 @@ fn of_kind(kind: &'static Kind) -> Result<Vec<Platform>, Error> {
     let cached = in_cache(program)?.into_iter().map(|place| identify(kind.name, kind, place));
     let mut cached = cached.collect::<Result<Vec<_>, _>>()?;
     cached.sort_by_key(|platform| std::cmp::Reverse(numbers(&platform.version)));
+    // An engine brings a runtime along that may be there already.
+    cached.dedup_by(|one, other| !one.version.is_empty() && one.version == other.version);
     platforms.extend(cached);
     Ok(platforms)
 }
@@ -140,9 +142,11 @@ fn identify(name: &str, kind: &'static Kind, program: PathBuf) -> Result<Platfor
 /// What the program says when it is asked for its version; it has ten seconds.
 fn said(program: &Path) -> String {
     let mut ask = Command::new("timeout");
-    ask.arg("10").arg(program).arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
+    ask.arg("10").arg(program).arg("--version").stdin(Stdio::null());
     let Ok(output) = ask.output() else { return String::new() };
-    let text = String::from_utf8_lossy(&output.stdout);
+    // Some take it for a message.
+    let said = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
+    let text = if output.status.success() { String::from_utf8_lossy(said) } else { "".into() };
     version(&text).or_else(|| text.lines().next()).unwrap_or_default().to_owned()
 }
 
@@ -171,7 +175,9 @@ pub fn version(text: &str) -> Option<&str> {
         let number = word.strip_prefix("release-").unwrap_or(word);
         number.starts_with(|first: char| first.is_ascii_digit())
     })?;
-    number.strip_prefix("release-").unwrap_or(number).split(['+', '-', '~']).next()
+    let number = number.strip_prefix("release-").unwrap_or(number);
+    // Debian puts this before the date of what has no versions.
+    number.strip_prefix("0.0~").unwrap_or(number).split(['+', '-', '~']).next()
 }
 
 /// The parts of a version, for comparing.
@@ -191,6 +197,7 @@ mod tests {
             ("youki version 0.7.0\n", Some("0.7.0")),
             ("Version: 4.2.1\n", Some("4.2.1")),
             ("runsc version release-20240729.0\nspec: 1.1.0\n", Some("20240729.0")),
+            ("runsc version 0.0~20240729.0\nspec: 1.1.0\n", Some("20240729.0")),
             ("systemd 252 (252.39-1)\n", Some("252")),
             ("usage: what\n", None),
         ] {

@@ -29,7 +29,7 @@ impl Oci {
 }
 
 impl Adapter for Oci {
-    fn prepare(&self, seat: &Seat, arguments: &[String]) -> Result<(), Error> {
+    fn prepare(&self, _: &Path, seat: &Seat, arguments: &[String]) -> Result<(), Error> {
         let kept = Vec::from_iter(DEFAULT_CAPABILITIES.iter().copied().filter(|name| *name != LEFT_OUT));
         let cgroup = seat.cgroup.as_deref().unwrap_or(&seat.id);
         let mut config =

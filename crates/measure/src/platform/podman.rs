@@ -9,6 +9,9 @@ use super::{Adapter, Seat, Step};
 use crate::bundle::Limits;
 use crate::error::{Doing as _, Error};
 
+/// What podman reads after all other configuration.
+const CONFIGURATION: &str = "containers.conf";
+
 #[derive(Debug)]
 pub(super) struct Podman;
 
@@ -32,8 +35,16 @@ impl Podman {
         if let Ok(path) = std::env::join_paths(places) {
             command.env("PATH", path);
         }
+        command.env("CONTAINERS_CONF_OVERRIDE", place(CONFIGURATION));
         command.env("PODMAN_IGNORE_CGROUPSV1_WARNING", "yes").args(words);
         command
+    }
+
+    /// Helpers that are called by no name in PATH.
+    fn configuration(program: &Path) -> String {
+        let up = program.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
+        let places = ["libexec/podman", "lib/podman"].map(|place| up.join(place));
+        format!("[engine]\nhelper_binaries_dir = {places:?}\n")
     }
 }
 
@@ -41,6 +52,9 @@ impl Adapter for Podman {
     fn prepare(&self, program: &Path, seat: &Seat, _: &[String]) -> Result<(), Error> {
         // The first command of all makes the storage, which no sandbox should pay for.
         if !seat.state.join("storage").exists() {
+            let file = seat.state.join(CONFIGURATION);
+            std::fs::write(&file, Self::configuration(program))
+                .doing(|| format!("write {}", file.display()))?;
             let output = Self::command(program, seat, &["info".into()]).output();
             let output = output.doing(|| format!("start {}", program.display()))?;
             if !output.status.success() {
@@ -51,23 +65,28 @@ impl Adapter for Podman {
         Ok(())
     }
 
+    fn has_limits(&self) -> bool {
+        true
+    }
+
     fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command {
-        let Limits { memory, cpus, tasks } = Limits::generous();
         let mut words: Vec<OsString> =
             ["run", "--rm", "--interactive", "--quiet"].into_iter().map(Into::into).collect();
         let options = [
             ("--name", seat.id.clone()),
             ("--network", "none".to_owned()),
-            ("--memory", format!("{memory}b")),
-            ("--cpus", cpus.to_string()),
-            ("--pids-limit", tasks.to_string()),
             ("--cap-drop", "MKNOD".to_owned()),
             ("--workdir", WORKING_DIRECTORY.to_owned()),
             // Its own default is more than an administrator may allow.
             ("--ulimit", "host".to_owned()),
         ];
         let cgroup = seat.cgroup.iter().map(|cgroup| ("--cgroup-parent", cgroup.clone()));
-        for (name, value) in options.into_iter().chain(cgroup) {
+        let limits = seat.limits.iter().flat_map(|limits| {
+            let &Limits { memory, milli_cpus, tasks } = limits;
+            let cpus = format!("{}.{:03}", milli_cpus / 1000, milli_cpus % 1000);
+            [("--memory", format!("{memory}b")), ("--cpus", cpus), ("--pids-limit", tasks.to_string())]
+        });
+        for (name, value) in options.into_iter().chain(cgroup).chain(limits) {
             words.extend([name.into(), value.into()]);
         }
         words.extend(["--rootfs".into(), seat.root.clone().into()]);
