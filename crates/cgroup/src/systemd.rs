@@ -270,9 +270,7 @@ impl Prepared {
         for accounting in ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"] {
             properties.push(Property::new(accounting, Value::Bool(true)));
         }
-        // An old systemd keeps a failed scope, which `delete` resets.
-        let collect = vec![Property::text("CollectMode", "inactive-or-failed")];
-        properties.extend(property::known(collect, self.systemd.version).0);
+        // systemd keeps a failed scope for those who look, until `delete` lets it forget.
         properties.extend(self.limits.iter().chain(&self.annotated).cloned());
         let mut body = Writer::default();
         body.string(&self.location.unit);

@@ -104,7 +104,6 @@ fn limits_are_in_the_files_and_known_to_systemd() {
         ("AllowedMemoryNodes", "0"),
         ("Slice", "system.slice"),
         ("Delegate", "yes"),
-        ("CollectMode", "inactive-or-failed"),
         ("Description", format!("bulkrun container {}", bundle.id()).as_str()),
     ] {
         assert_eq!(property(&sandbox, &scope, name), value, "{name} is known to systemd");
@@ -405,6 +404,24 @@ fn devices_stay_denied_when_systemd_sets_all_that_it_knows_again() {
     let open = "mknod /kmsg c 1 11 && head -c1 /kmsg > /dev/null 2>&1 && echo open || echo denied";
     sandbox.exec(&bundle, ["sh", "-c", open]).output().prints("denied\n");
     end(&sandbox, &bundle);
+}
+
+#[test]
+fn a_scope_that_failed_is_there_to_see_until_it_is_deleted() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").edit(|config| {
+        config["annotations"] = json!({
+            "org.systemd.property.RuntimeMaxSec": "1",
+            "org.systemd.property.TimeoutStopSec": "1",
+        });
+    });
+    launch(&sandbox, &bundle);
+    let scope = scope(&sandbox, "c");
+    wait_until("the scope has failed", || property(&sandbox, &scope, "ActiveState") == "failed");
+    wait_until("its process has ended", || sandbox.status(&bundle) == "stopped");
+    sandbox.runtime().args(["delete", bundle.id()]).output().succeeds();
+    is_gone(&sandbox, "c");
 }
 
 #[test]

@@ -111,11 +111,10 @@ pub fn encode(properties: &[Property], writer: &mut Writer) {
 }
 
 /// The first systemd that knows a property. What is not named here came before 244 and Linux 5.10.
-const SINCE: [(&str, u32); 8] = [
+const SINCE: [(&str, u32); 7] = [
     ("AllowedCPUs", 244),
     ("AllowedMemoryNodes", 244),
     ("CPUQuotaPeriodUSec", 242),
-    ("CollectMode", 236),
     ("CPUWeight", 232),
     ("MemoryMin", 240),
     ("MemorySwapMax", 232),
