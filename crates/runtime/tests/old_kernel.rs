@@ -301,3 +301,26 @@ fn the_runtimes_own_file_is_a_sealed_copy() {
     sandbox.wait_for_status(&bundle, "stopped");
     sandbox.delete(&bundle);
 }
+
+#[test]
+fn a_flag_that_the_kernel_lacks_is_neither_listed_nor_taken() {
+    requires!(is_root(), "needs root");
+    const FLAG: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
+    let features = |machine| {
+        let features = on(machine, root()).runtime().arg("features").output().succeeds().json();
+        features["linux"]["seccomp"]["supportedFlags"].to_string()
+    };
+    assert!(features(Machine::New).contains(FLAG), "this kernel has it, or the test shows nothing");
+    assert!(!features(Machine::Old).contains(FLAG));
+    let sandbox = on(Machine::Old, root());
+    let agent = sandbox.directory().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let filter = serde_json::json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "flags": [FLAG],
+        "listenerPath": agent,
+        "syscalls": [{ "names": ["getcwd"], "action": "SCMP_ACT_NOTIFY" }],
+    });
+    let bundle = sandbox.bundle("c").args(["true"]).seccomp(filter);
+    sandbox.run(&bundle).output().exits_with(1).complains("seccomp");
+}
