@@ -45,8 +45,7 @@ impl Arena {
         let place = std::env::temp_dir();
         for abandoned in claim::abandoned(&place, PREFIX)? {
             cgroups::remove_all(abandoned.name());
-            let path = abandoned.path();
-            fs::remove_dir_all(path).doing(|| format!("remove {}", path.display()))?;
+            abandoned.remove()?;
         }
         let mut arena = Self { claim: Claim::make(&place, PREFIX)?, heavy: None };
         for directory in DIRECTORIES {
@@ -145,8 +144,9 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // First the processes, then what they use.
         self.heavy = None;
-        if let Err(error) = fs::remove_dir_all(self.claim.path()) {
-            eprintln!("could not remove {}: {error}", self.claim.path().display());
+        if let Err(error) = self.claim.remove() {
+            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
+            eprintln!("{error}{why}");
         }
     }
 }

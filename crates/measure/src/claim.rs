@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::mount::UnmountFlags;
 
 use crate::error::{Doing as _, Error};
 
@@ -45,6 +46,22 @@ impl Claim {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Removes it with all that is in it. What is mounted in it, as a platform leaves it that was killed, is unmounted and
+    /// not emptied.
+    ///
+    /// # Errors
+    /// When something cannot be unmounted or removed.
+    pub fn remove(&self) -> Result<(), Error> {
+        let mounts = bulkhead_sys::mountinfo::read().doing(|| "read the mounts".to_owned())?;
+        let below = mounts.iter().map(|mount| mount.point.as_path()).filter(|point| *point != self.path);
+        // The latest first: it lies on or below the others.
+        for place in Vec::from_iter(below.filter(|point| point.starts_with(&self.path))).into_iter().rev() {
+            rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+                .doing(|| format!("unmount {}", place.display()))?;
+        }
+        std::fs::remove_dir_all(&self.path).doing(|| format!("remove {}", self.path.display()))
     }
 }
 
@@ -134,5 +151,31 @@ mod tests {
             std::os::unix::fs::chown(&other, Some(54_321), None).unwrap();
         }
         assert_eq!(place.abandoned(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_mounted_in_it_is_not_emptied() {
+        bulkhead_testkit::requires!(rustix::process::geteuid().is_root(), "needs root");
+        let place = Place::new();
+        let source = place.0.join("source");
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("kept"), "").unwrap();
+        let claim = Claim::make(&place.0, "x-").unwrap();
+        let on = claim.path().join("a place");
+        fs::create_dir(&on).unwrap();
+        std::thread::scope(|scope| {
+            // Nobody else sees what is mounted in this thread's namespace.
+            let alone = scope.spawn(|| {
+                bulkhead_sys::namespace::unshare(bulkhead_sys::namespace::Kind::Mount).unwrap();
+                let private =
+                    rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+                rustix::mount::mount_change("/", private).unwrap();
+                rustix::mount::mount_bind(&source, &on).unwrap();
+                rustix::mount::mount_bind(&source, &on).unwrap();
+                claim.remove().unwrap();
+            });
+            alone.join().unwrap();
+        });
+        assert!(source.join("kept").exists() && !claim.path().exists());
     }
 }
