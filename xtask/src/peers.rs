@@ -19,14 +19,25 @@ const CRIU: &str = "criu";
 /// The runtimes that Debian and Ubuntu have.
 const PACKAGED: &[&str] = &["crun", "runc"];
 
-/// Other walls that `bulkhead measure` knows, by package, with their programs; the first is the one that is called. They
-/// are fetched only when one asks for peers.
-const WALLS: &[(&str, &[&str])] = &[
-    ("runsc", &["runsc"]),
-    ("bubblewrap", &["bwrap"]),
-    ("charliecloud-runtime", &["ch-run"]),
-    ("systemd-container", &["systemd-nspawn"]),
-    ("podman", &["podman", "conmon", "runc"]),
+/// Another wall that `bulkhead measure` knows.
+struct Wall {
+    /// With what it only recommends, or has a choice of.
+    packages: &'static [&'static str],
+    /// The first is the one that is called; the others it calls.
+    programs: &'static [&'static str],
+}
+
+/// They are fetched only when one asks for peers.
+const WALLS: &[Wall] = &[
+    Wall { packages: &["runsc"], programs: &["runsc"] },
+    Wall { packages: &["bubblewrap"], programs: &["bwrap"] },
+    Wall { packages: &["charliecloud-runtime"], programs: &["ch-run"] },
+    Wall { packages: &["systemd-container"], programs: &["systemd-nspawn"] },
+    Wall { packages: &["podman", "conmon", "runc"], programs: &["podman", "conmon", "runc"] },
+    Wall {
+        packages: &["docker.io", "docker-cli", "containerd", "runc"],
+        programs: &["docker", "dockerd", "containerd", "containerd-shim-runc-v2", "runc"],
+    },
 ];
 
 /// Where programs lie in a package.
@@ -70,12 +81,11 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     for Peer { name, program } in peers {
         println!("{name:12} {}", program.display());
     }
-    for (package, programs) in WALLS {
+    for Wall { packages, programs } in WALLS {
         // An archive may be without one of them, which is no reason to be without the others.
-        let name = programs[0];
-        match wall(package, programs) {
-            Ok(program) => println!("{name:12} {}", program.display()),
-            Err(error) => println!("{name:12} none: {error:#}"),
+        match wall(packages, programs) {
+            Ok(program) => println!("{:12} {}", programs[0], program.display()),
+            Err(error) => println!("{:12} none: {error:#}", programs[0]),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -127,14 +137,11 @@ fn criu() -> Result<Peer> {
     Peer::at(program, CRIU)
 }
 
-fn wall(package: &str, programs: &[&str]) -> Result<PathBuf> {
+fn wall(packages: &[&str], programs: &[&str]) -> Result<PathBuf> {
     let newest = apt::Archive::of_this_machine()?.newest();
-    let directory = cache::made(&format!("peers/{package}"), |directory| {
-        println!("fetching {package} of {}", newest.release);
-        let mut packages = vec![package];
-        // What it only recommends, or has a choice of.
-        packages.extend(programs.iter().skip(1));
-        apt::unpack(&newest.download(&packages)?, directory)
+    let directory = cache::made(&format!("peers/{}", packages[0]), |directory| {
+        println!("fetching {} of {}", packages[0], newest.release);
+        apt::unpack(&newest.download(packages)?, directory)
     })?;
     let places = programs.iter().map(|name| program(&directory, name)).collect::<Result<Vec<_>>>()?;
     places.iter().try_for_each(|place| settle(&directory, place))?;

@@ -11,7 +11,7 @@ use crate::bundle::Limits;
 use crate::cgroups::{self, Heavy};
 use crate::claim::{self, Claim};
 use crate::error::{Doing as _, Error};
-use crate::platform::{Platform, Seat, Step};
+use crate::platform::{self, Platform, Seat, Step};
 use crate::started::{self, Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
 
@@ -45,6 +45,7 @@ impl Arena {
         let place = std::env::temp_dir();
         for abandoned in claim::abandoned(&place, PREFIX)? {
             cgroups::remove_all(abandoned.name());
+            leave(&abandoned);
             abandoned.remove()?;
         }
         let mut arena = Self { claim: Claim::make(&place, PREFIX)?, heavy: None };
@@ -144,9 +145,21 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // First the processes, then what they use.
         self.heavy = None;
+        leave(&self.claim);
         if let Err(error) = self.claim.remove() {
             let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
             eprintln!("{error}{why}");
+        }
+    }
+}
+
+/// Removes what platforms keep elsewhere.
+fn leave(claim: &Claim) {
+    let states = claim.path().read_dir().into_iter().flatten().flatten();
+    for mut leaving in states.filter_map(|entry| platform::leaving(&entry.path())) {
+        let output = leaving.output();
+        if let Some(output) = output.ok().filter(|output| !output.status.success()) {
+            eprintln!("{leaving:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
     }
 }

@@ -10,17 +10,23 @@
 //!    `create`, `start`, `kill` and `delete` do what `run` does in pieces.
 //! 4. [`Step::Purge`] ends a sandbox and removes what is left of it, whatever happened.
 
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::bundle::Limits;
-use crate::error::Error;
+use crate::error::{Doing as _, Error};
 use crate::plan::{AGAIN, BARE};
 use crate::record::Measured;
 
 mod bare;
 mod bubblewrap;
 mod charliecloud;
+mod docker;
+mod engine;
 pub mod find;
 mod nspawn;
 mod oci;
@@ -206,6 +212,16 @@ pub const KINDS: &[Kind] = &[
         ],
         adapter: &podman::Podman,
     },
+    Kind {
+        name: "docker",
+        program: Some("docker"),
+        get: "the package docker.io; its daemon must run, DOCKER_HOST says where",
+        differences: &[
+            "an engine: its daemon, containerd and a monitor work elsewhere, which is not in its CPU times",
+            "its own filter, and an image of the root under an overlay",
+        ],
+        adapter: &docker::Docker,
+    },
 ];
 
 /// What a program that is no kind of ours is taken for.
@@ -265,7 +281,41 @@ impl Platform {
     }
 }
 
+/// In a platform's state directory: the command that removes what the platform keeps elsewhere for its sandboxes, a word
+/// a line.
+const LEAVE: &str = "leave";
+
+/// The command that is to be run before the state directory is removed, if there is one.
+pub(crate) fn leaving(state: &Path) -> Option<Command> {
+    let text = std::fs::read_to_string(state.join(LEAVE)).ok()?;
+    let mut words = text.lines();
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(words.next()?).args(words).stdin(Stdio::null());
+    Some(command)
+}
+
 impl Seat {
+    /// Has `words` run when nothing more is measured, also after this process was killed. Tells whether that is news.
+    fn leave(&self, words: &[&OsStr]) -> Result<bool, Error> {
+        let place = self.state.join(LEAVE);
+        let mut text = Vec::from_iter(words.iter().map(|word| word.as_bytes())).join(&b'\n');
+        text.push(b'\n');
+        match OpenOptions::new().write(true).create_new(true).open(&place) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            file => {
+                file.and_then(|mut file| file.write_all(&text))
+                    .doing(|| format!("write {}", place.display()))?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Takes [`Seat::leave`] back.
+    fn stay(&self) -> Result<(), Error> {
+        let place = self.state.join(LEAVE);
+        std::fs::remove_file(&place).doing(|| format!("remove {}", place.display()))
+    }
+
     /// The path of the root that programs take for `/`, on the host.
     fn on_host(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))

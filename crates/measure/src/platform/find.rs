@@ -171,7 +171,7 @@ pub fn hash(path: &Path) -> Result<String, Error> {
 /// The version in the first line of what `--version` printed, without a distribution's additions.
 pub fn version(text: &str) -> Option<&str> {
     let mut words = text.lines().next()?.split_whitespace();
-    let number = words.rfind(|word| {
+    let number = words.find(|word| {
         let number = word.strip_prefix("release-").unwrap_or(word);
         number.starts_with(|first: char| first.is_ascii_digit())
     })?;
@@ -198,6 +198,8 @@ mod tests {
             ("Version: 4.2.1\n", Some("4.2.1")),
             ("runsc version release-20240729.0\nspec: 1.1.0\n", Some("20240729.0")),
             ("runsc version 0.0~20240729.0\nspec: 1.1.0\n", Some("20240729.0")),
+            ("Docker version 28.5.2+dfsg4, build 9cc6dea35e9a\n", Some("28.5.2")),
+            ("chroot (GNU coreutils) 9.1\n", Some("9.1")),
             ("systemd 252 (252.39-1)\n", Some("252")),
             ("usage: what\n", None),
         ] {

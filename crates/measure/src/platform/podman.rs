@@ -4,9 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-use super::bare::WORKING_DIRECTORY;
-use super::{Adapter, Seat, Step};
-use crate::bundle::Limits;
+use super::{Adapter, Seat, Step, engine};
 use crate::error::{Doing as _, Error};
 
 /// What podman reads after all other configuration.
@@ -70,44 +68,19 @@ impl Adapter for Podman {
     }
 
     fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command {
-        let mut words: Vec<OsString> =
-            ["run", "--rm", "--interactive", "--quiet"].into_iter().map(Into::into).collect();
-        let options = [
-            ("--name", seat.id.clone()),
-            ("--network", "none".to_owned()),
-            ("--cap-drop", "MKNOD".to_owned()),
-            ("--workdir", WORKING_DIRECTORY.to_owned()),
-            // Its own default is more than an administrator may allow.
-            ("--ulimit", "host".to_owned()),
-        ];
-        let cgroup = seat.cgroup.iter().map(|cgroup| ("--cgroup-parent", cgroup.clone()));
-        let limits = seat.limits.iter().flat_map(|limits| {
-            let &Limits { memory, milli_cpus, tasks } = limits;
-            let cpus = format!("{}.{:03}", milli_cpus / 1000, milli_cpus % 1000);
-            [("--memory", format!("{memory}b")), ("--cpus", cpus), ("--pids-limit", tasks.to_string())]
-        });
-        for (name, value) in options.into_iter().chain(cgroup).chain(limits) {
-            words.extend([name.into(), value.into()]);
-        }
-        words.extend(["--rootfs".into(), seat.root.clone().into()]);
+        let mut words = engine::run(seat);
+        // Its own default of open files is more than an administrator may allow.
+        words.extend(["--quiet", "--ulimit", "host", "--rootfs"].map(Into::into));
+        words.push(seat.root.clone().into());
         words.extend(arguments.iter().map(Into::into));
         Self::command(program, seat, &words)
     }
 
     fn exec(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Option<Command> {
-        let words = ["exec".into(), OsString::from(&seat.id)].into_iter();
-        Some(Self::command(program, seat, &Vec::from_iter(words.chain(arguments.iter().map(Into::into)))))
+        Some(Self::command(program, seat, &engine::exec(seat, arguments)))
     }
 
     fn step(&self, program: &Path, seat: &Seat, step: Step) -> Option<Command> {
-        let words: &[&str] = match step {
-            // Its program's output would go to whoever attaches, which is another thing to time.
-            Step::Create | Step::Start | Step::Kill | Step::Delete => return None,
-            Step::Pause => &["pause"],
-            Step::Resume => &["unpause"],
-            Step::Purge => &["rm", "--force", "--time", "0"],
-        };
-        let words = words.iter().map(OsString::from).chain([OsString::from(&seat.id)]);
-        Some(Self::command(program, seat, &Vec::from_iter(words)))
+        engine::step(seat, step).map(|words| Self::command(program, seat, &words))
     }
 }

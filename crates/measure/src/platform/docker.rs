@@ -1,0 +1,69 @@
+//! docker: an engine with a daemon, the one that the program reaches.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Adapter, Seat, Step, engine};
+use crate::error::{Doing as _, Error};
+
+/// Makes an image of the root `$3` under the name `$2`.
+const IMPORT: &str = "tar --create --directory \"$3\" . | \"$1\" import - \"$2\"";
+
+#[derive(Debug)]
+pub(super) struct Docker;
+
+impl Docker {
+    /// The image of all sandboxes: the arena's name is in that of its seats' root, and no other has it.
+    fn image(seat: &Seat) -> String {
+        let arena = seat.root.parent().and_then(Path::file_name).unwrap_or_default();
+        format!("{}:root", arena.to_string_lossy())
+    }
+
+    fn command(program: &Path, words: Vec<OsString>) -> Command {
+        let mut command = Command::new(program);
+        command.args(words);
+        command
+    }
+}
+
+impl Adapter for Docker {
+    fn prepare(&self, program: &Path, seat: &Seat, _: &[String]) -> Result<(), Error> {
+        let image = Self::image(seat);
+        // Written down first, so that it is removed whatever happens.
+        if !seat.leave(&[program.as_os_str(), "rmi".as_ref(), "--force".as_ref(), image.as_ref()])? {
+            return Ok(());
+        }
+        let mut import = Command::new("sh");
+        import.args(["-euc", IMPORT, "sh"]).arg(program).arg(&image).arg(&seat.root);
+        let output = import.output().doing(|| "start sh".to_owned())?;
+        // tar's success would hide docker's failure, and the other way round.
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if output.status.success() && output.stdout.starts_with(b"sha256:") {
+            return Ok(());
+        }
+        seat.stay()?;
+        Err(Error::Unusable(format!(
+            "docker makes no image ({said}); its daemon must run, DOCKER_HOST says where"
+        )))
+    }
+
+    fn has_limits(&self) -> bool {
+        true
+    }
+
+    fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command {
+        let mut words = engine::run(seat);
+        words.push(Self::image(seat).into());
+        words.extend(arguments.iter().map(Into::into));
+        Self::command(program, words)
+    }
+
+    fn exec(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Option<Command> {
+        Some(Self::command(program, engine::exec(seat, arguments)))
+    }
+
+    fn step(&self, program: &Path, seat: &Seat, step: Step) -> Option<Command> {
+        engine::step(seat, step).map(|words| Self::command(program, words))
+    }
+}
