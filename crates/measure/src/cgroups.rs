@@ -86,6 +86,25 @@ impl Heavy {
         self.usage_below(path.strip_prefix(&format!("/{}/", self.name))?)
     }
 
+    /// Bytes that the kernel has charged to everything in it, where it counts them.
+    pub fn charged(&self) -> Option<u64> {
+        self.number("", &["memory.usage_in_bytes", "memory.current"])
+    }
+
+    /// The most bytes that were ever charged to the cgroup that [`Self::child`] named; None while there is none, and
+    /// before Linux 5.19 on v2.
+    pub fn child_peak(&self, path: &str) -> Option<u64> {
+        let child = path.strip_prefix(&format!("/{}/", self.name))?;
+        self.number(child, &["memory.max_usage_in_bytes", "memory.peak"])
+    }
+
+    /// What the first of these files says that is there.
+    fn number(&self, child: &str, files: &[&str]) -> Option<u64> {
+        let places =
+            self.places.iter().flat_map(|place| files.iter().map(move |file| place.join(child).join(file)));
+        places.filter_map(|file| fs::read_to_string(file).ok()).find_map(|text| text.trim().parse().ok())
+    }
+
     fn usage_below(&self, child: &str) -> Option<Duration> {
         self.places.iter().map(|place| place.join(child)).find_map(|place| {
             if let Ok(nanoseconds) = fs::read_to_string(place.join("cpuacct.usage")) {

@@ -35,8 +35,10 @@ pub enum Act {
     Pause,
     /// Sandboxes in a second, this many at a time.
     Starts(usize),
-    /// Memory that each idle sandbox takes.
-    Density,
+    /// Memory that each of up to so many idle sandboxes takes.
+    Density(usize),
+    /// Memory that making a sandbox takes.
+    Peak,
     /// A workload.
     Work(Work),
 }
@@ -65,10 +67,11 @@ pub(crate) fn take(task: &Task, arena: &Arena, platform: &Platform) -> Option<Ve
 pub fn acts(size: Size) -> Vec<Act> {
     let mut acts = match size {
         Size::Quick => vec![Act::Boot, Act::Run],
-        Size::Full => vec![Act::Boot, Act::Run, Act::Exec, Act::Steps, Act::Pause, Act::Density],
+        Size::Full => vec![Act::Boot, Act::Run, Act::Exec, Act::Steps, Act::Pause, Act::Peak],
     };
     if size == Size::Full {
         acts.extend([1, 2, 8].map(Act::Starts));
+        acts.extend([100, 1000].map(Act::Density));
     }
     acts.extend(Work::of(size).map(Act::Work));
     acts
@@ -89,7 +92,8 @@ impl Act {
             Self::Steps => "steps".to_owned(),
             Self::Pause => "pause".to_owned(),
             Self::Starts(count) => format!("starts, {count} at a time"),
-            Self::Density => "density".to_owned(),
+            Self::Density(most) => format!("density, to {most}"),
+            Self::Peak => "set-up peak".to_owned(),
             Self::Work(work) => format!("work {}", work.name()),
         }
     }
@@ -112,7 +116,13 @@ impl Act {
     /// How many blocks at least and at most.
     fn blocks(self, size: Size) -> (usize, usize) {
         match (self, size) {
-            (Self::Density, _) => (3, 6),
+            (Self::Density(most), _) => {
+                if most > 100 {
+                    (2, 2)
+                } else {
+                    (3, 6)
+                }
+            }
             (Self::Starts(_), _) => (6, 12),
             (_, Size::Quick) => (8, 16),
             (_, Size::Full) => (12, 40),
@@ -147,10 +157,19 @@ impl Act {
                 "Sandboxes that are made, run a program that ends at once, and are removed, as many at a time as said.",
                 vec![Quantity::more("rate", "1/s")],
             ),
-            Self::Density => (
-                "What each further idle sandbox takes, as the slope over 1 to 20 of them: the memory of its processes \
-                 (PSS) and of the kernel (slabs, stacks, page tables).",
-                vec![less("processes", "KiB"), less("kernel", "KiB").beside()],
+            Self::Density(_) => (
+                "What each further idle sandbox takes, as the slope over 1 to as many as said: the memory of its \
+                 processes, the runtime's or monitor's included (PSS), what its cgroup is charged, and the kernel's \
+                 slabs, stacks and page tables.",
+                vec![
+                    less("processes", "KiB"),
+                    less("charged", "KiB").beside(),
+                    less("kernel", "KiB").beside(),
+                ],
+            ),
+            Self::Peak => (
+                "What the sandbox's cgroup was charged at most until its program ran: the least limit of memory.",
+                vec![less("memory", "KiB").beside()],
             ),
             Self::Work(work) => (work.says(), work::quantities(work)),
         }
@@ -166,7 +185,8 @@ impl Act {
             Self::Steps => life::steps(stage),
             Self::Pause => life::pause(stage),
             Self::Starts(count) => throughput::starts(stage, count),
-            Self::Density => density::slope(stage),
+            Self::Density(most) => density::slope(stage, most),
+            Self::Peak => life::peak(stage),
             Self::Work(work) => work.take(stage),
         };
         match amounts {

@@ -55,8 +55,12 @@ fn task(name: &str) -> Result<Task, Error> {
     let tasks = Vec::from_iter(tasks.flatten());
     let found = |wanted: &str| tasks.iter().find(|task| task.name == wanted).cloned();
     found(name).or_else(|| found(&format!("work {name}"))).ok_or_else(|| {
-        let names = Vec::from_iter(tasks.iter().map(|task| task.name.as_str()));
-        Error::Unusable(format!("there is no task {name}; there are {}", names.join("; ")))
+        // Pairs are named after what is in them, and are too many for a sentence.
+        let single = tasks.iter().filter(|task| task.pair.is_none());
+        let names = Vec::from_iter(single.map(|task| task.name.as_str()));
+        let pair = tasks.iter().find(|task| task.pair.is_some());
+        let pairs = pair.map(|pair| format!("; and pairs such as {:?}", pair.name)).unwrap_or_default();
+        Error::Unusable(format!("there is no task {name}; there are {}{pairs}", names.join("; ")))
     })
 }
 

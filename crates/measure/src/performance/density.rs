@@ -11,7 +11,10 @@ use crate::started::{Input, Started};
 use crate::stats::{Amount, Failure};
 
 /// How many there are when memory is looked at.
-const COUNTS: &[usize] = &[1, 5, 10, 20];
+const COUNTS: &[usize] = &[1, 5, 10, 20, 100, 300, 1000];
+
+/// What must be left of the machine's memory for another sandbox, in KiB.
+const RESERVE: f64 = 1024.0 * 1024.0;
 
 /// What the kernel keeps for processes and their surroundings, by its names in /proc/meminfo.
 const KERNEL: &[&str] = &["Slab", "KernelStack", "PageTables"];
@@ -22,12 +25,15 @@ struct Memory {
     count: f64,
     processes: f64,
     kernel: f64,
+    /// What the cgroup was charged, if somebody counts.
+    charged: Option<f64>,
 }
 
-pub(super) fn slope(stage: Stage<'_>) -> Result<Amounts, Failure> {
+/// With up to `most` of them.
+pub(super) fn slope(stage: Stage<'_>, most: usize) -> Result<Amounts, Failure> {
     let heavy = stage.arena.heavy().ok_or_else(|| Failure("finding all processes takes root".to_owned()))?;
     let mut there: Vec<(Seat, Started)> = Vec::new();
-    let seen = fill(stage, heavy, &mut there);
+    let seen = fill(stage, heavy, most, &mut there);
     let failed = seen.is_err();
     for (_, started) in &mut there {
         started.let_go();
@@ -38,16 +44,36 @@ pub(super) fn slope(stage: Stage<'_>) -> Result<Amounts, Failure> {
         }
     }
     let seen = seen?;
-    let of = |value: fn(&Memory) -> f64| {
-        Amount::new(rise(&Vec::from_iter(seen.iter().map(|memory| (memory.count, value(memory))))))
+    let of = |value: fn(&Memory) -> Option<f64>| {
+        let points = seen.iter().map(|memory| Some((memory.count, value(memory)?)));
+        let points = points.collect::<Option<Vec<_>>>();
+        Amount::new(rise(
+            &points.ok_or_else(|| Failure("it makes no cgroup in which memory is counted".to_owned()))?,
+        ))
     };
-    Ok(vec![("processes", of(|memory| memory.processes)), ("kernel", of(|memory| memory.kernel))])
+    Ok(vec![
+        ("processes", of(|memory| Some(memory.processes))),
+        ("charged", of(|memory| memory.charged)),
+        ("kernel", of(|memory| Some(memory.kernel))),
+    ])
 }
 
-fn fill(stage: Stage<'_>, heavy: &Heavy, there: &mut Vec<(Seat, Started)>) -> Result<Vec<Memory>, Failure> {
+fn fill(
+    stage: Stage<'_>,
+    heavy: &Heavy,
+    most: usize,
+    there: &mut Vec<(Seat, Started)>,
+) -> Result<Vec<Memory>, Failure> {
+    let meminfo = || fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let mut seen = Vec::new();
-    for count in COUNTS {
+    for count in COUNTS.iter().filter(|count| **count <= most) {
         while there.len() < *count {
+            if kilobytes(&meminfo(), "MemAvailable").is_some_and(|left| left < RESERVE) {
+                return Err(Failure(format!(
+                    "no more than {} fit into the memory of this machine",
+                    there.len()
+                )));
+            }
             let (seat, words) = stage.seat(there.len(), &["ready"])?;
             let begun = arena::start(stage.platform.run(&seat, &words), &seat, Input::Held);
             let mut started = begun.inspect_err(|_| stage.arena.clear(stage.platform, &seat))?;
@@ -58,9 +84,10 @@ fn fill(stage: Stage<'_>, heavy: &Heavy, there: &mut Vec<(Seat, Started)>) -> Re
         let processes = heavy.processes();
         let own = std::process::id();
         let processes = processes.into_iter().filter(|pid| *pid != own).filter_map(proportional).sum();
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let meminfo = meminfo();
         let kernel = KERNEL.iter().filter_map(|name| kilobytes(&meminfo, name)).sum();
-        seen.push(Memory { count: *count as f64, processes, kernel });
+        let charged = heavy.charged().filter(|bytes| *bytes > 0).map(|bytes| bytes as f64 / 1024.0);
+        seen.push(Memory { count: *count as f64, processes, kernel, charged });
     }
     Ok(seen)
 }

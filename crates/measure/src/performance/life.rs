@@ -9,7 +9,7 @@ use crate::arena::{self, LIMIT};
 use crate::plan::{BARE, FIRST_BYTE};
 use crate::platform::{Seat, Step};
 use crate::started::{Input, Started};
-use crate::stats::Failure;
+use crate::stats::{Amount, Failure};
 
 /// The pause before something that is timed alone: long enough for the kernel's deferred work to end.
 const GAP: Duration = Duration::from_millis(50);
@@ -123,6 +123,19 @@ pub(super) fn pause(stage: Stage<'_>) -> Result<Amounts, Failure> {
             (pause, arena::step(stage.platform, seat, Step::Resume)?)
         };
         Ok(vec![("pause", milliseconds(pause)), ("resume", milliseconds(resume))])
+    })
+}
+
+/// What the sandbox's cgroup was charged at most until its program ran.
+pub(super) fn peak(stage: Stage<'_>) -> Result<Amounts, Failure> {
+    let heavy = stage
+        .arena
+        .heavy()
+        .ok_or_else(|| Failure("memory is counted by a cgroup, which takes root".to_owned()))?;
+    stage.beside(|seat, _| {
+        let peak = seat.cgroup.as_deref().and_then(|cgroup| heavy.child_peak(cgroup));
+        let peak = peak.ok_or_else(|| Failure("it makes no cgroup in which memory is counted".to_owned()))?;
+        Ok(vec![("memory", Amount::new(peak as f64 / 1024.0))])
     })
 }
 
