@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bulkhead_measure::error::Error;
+use bulkhead_measure::guard;
 use bulkhead_measure::plan::{Axis, Size};
 use clap::{Args, Subcommand};
 
@@ -42,6 +43,12 @@ pub(crate) enum Verb {
     Platforms,
     /// Tell what can be measured on this machine, and why not more
     Doctor,
+    /// Take away what a run that is killed leaves in this directory; every run starts its own
+    #[command(hide = true)]
+    Guard {
+        /// The directory
+        dir: PathBuf,
+    },
 }
 
 /// Options of `run`.
@@ -98,6 +105,7 @@ pub(crate) fn run(verb: Verb) -> Result<ExitCode, Error> {
         Verb::Compare { earlier, later, out } => report::compare(&earlier, &later, out.as_ref()),
         Verb::Platforms => platforms::run(),
         Verb::Doctor => doctor::run(),
+        Verb::Guard { dir } => guard::keep(&dir).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -105,6 +113,11 @@ impl RunOptions {
     fn size(&self) -> Size {
         if self.full { Size::Full } else { Size::Quick }
     }
+}
+
+/// The program that takes away what is left when this process is killed: this one.
+fn guard_program() -> Option<PathBuf> {
+    std::env::current_exe().ok()
 }
 
 /// The program that is run in every sandbox.

@@ -169,6 +169,100 @@ fn an_interruption_keeps_what_was_measured() {
 }
 
 #[test]
+fn neighbours_and_probes_are_measured() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("neighbours");
+    // One task at a time, so that each is certain to have its turn.
+    let measure = |task: &str| {
+        let mut command = place.command(&["one", task, "--platform", "bare", "--blocks", "1", "--json"]);
+        let output = command.arg("--workload").arg(place.workload()).output().unwrap();
+        let lines = text(&output.stdout);
+        let findings = Vec::from_iter(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        assert!(!findings.is_empty(), "{task} gives nothing: {}", text(&output.stderr));
+        findings
+    };
+    for task in ["fork beside cpu, with limits", "timer beside memory, without limits"] {
+        for finding in measure(task) {
+            assert_eq!(
+                (&finding["found"], finding["value"].as_f64()),
+                (&"amount".into(), Some(1.0)),
+                "{task}: {finding}"
+            );
+        }
+    }
+    // The stand-in's fork bomb says that it used no processor.
+    for finding in measure("cpu beside fork, with limits") {
+        let reason = finding["reason"].as_str().unwrap();
+        assert!(reason.starts_with("the antagonist did not press: 0.00 CPUs"), "{finding}");
+    }
+    // The stand-in attempts nothing.
+    let verdicts = measure("probes");
+    assert!(verdicts.len() > 20, "{verdicts:?}");
+    let reached = |finding: &&Value| finding["verdict"] == "leak" || finding["verdict"] == "breach";
+    assert_eq!(verdicts.iter().find(reached), None);
+    place.nothing_is_left();
+}
+
+/// Waits until nothing of the measurement by the process `pid` is left in `place`.
+#[track_caller]
+fn soon_nothing_is_left(place: &Place, pid: u32) {
+    let end = Instant::now() + Duration::from_secs(30);
+    let temporary = place.0.join("tmp");
+    while temporary.read_dir().unwrap().next().is_some() || !cgroups_of(pid).is_empty() {
+        assert!(Instant::now() < end, "{:?} and {:?} are left", temporary, cgroups_of(pid));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // The guard itself ends last.
+    while std::panic::catch_unwind(|| place.nothing_is_left()).is_err() {
+        assert!(Instant::now() < end, "the guard does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn who_guards_a_killed_run_takes_everything_away() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("guarded");
+    let workload = place.workload();
+    let crun = cached("peers").and_then(|peers| {
+        let programs = peers.read_dir().unwrap().flatten().map(|entry| entry.path().join("usr/bin/crun"));
+        programs.into_iter().find(|path| path.exists() && is_root())
+    });
+    let platforms = crun.map_or("bare".to_owned(), |crun| format!("mine={}", crun.display()));
+    for (number, signal) in [(0, "-KILL"), (1, "-KILL"), (2, "-INT")] {
+        let mut command =
+            place.command(&["run", "--axes", "noninterference", "--platforms", &platforms, "--out"]);
+        command.arg(place.0.join(format!("out{number}"))).arg("--workload").arg(&workload);
+        let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pid = running.id();
+        // While an antagonist presses.
+        let end = Instant::now() + Duration::from_secs(60);
+        let own = place.0.join("tmp").display().to_string();
+        while !is_hogging(pid, &own) {
+            assert!(Instant::now() < end, "no antagonist was let loose");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(7 * number));
+        assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+        running.wait().unwrap();
+        soon_nothing_is_left(&place, pid);
+    }
+}
+
+/// Whether an antagonist lives that belongs to the measurement by `pid`, bare or in a container.
+fn is_hogging(pid: u32, own: &str) -> bool {
+    let processes = Path::new("/proc").read_dir().unwrap().flatten();
+    processes.into_iter().any(|process| {
+        let read = |file: &str| {
+            String::from_utf8_lossy(&fs::read(process.path().join(file)).unwrap_or_default()).into_owned()
+        };
+        let line = read("cmdline");
+        line.contains("\0hog\0")
+            && (line.contains(own) || read("cgroup").contains(&format!("bh-measure-{pid}-")))
+    })
+}
+
+#[test]
 fn what_a_killed_run_left_is_removed_by_the_next() {
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
     let place = Place::new("killed");
@@ -181,6 +275,10 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
         assert!(Instant::now() < end, "nothing is measured");
         std::thread::sleep(Duration::from_millis(20));
     }
+    // Without its guard, which would do it at once.
+    for guard in guards_of(&place) {
+        assert!(Command::new("kill").args(["-KILL", &guard]).status().unwrap().success());
+    }
     running.kill().unwrap();
     running.wait().unwrap();
     assert!(place.0.join("tmp").read_dir().unwrap().next().is_some(), "a kill cleaned up");
@@ -188,6 +286,18 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
     assert!(next.status.success(), "{}", text(&next.stderr));
     assert!(cgroups_of(running.id()).is_empty(), "cgroups are left");
     place.nothing_is_left();
+}
+
+/// The guards of measurements in this place.
+fn guards_of(place: &Place) -> Vec<String> {
+    let own = place.0.display().to_string();
+    let processes = Path::new("/proc").read_dir().unwrap().flatten();
+    let guards = processes.filter(|process| {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.contains("\0guard\0") && line.contains(&own)
+    });
+    guards.filter_map(|process| process.file_name().into_string().ok()).collect()
 }
 
 #[test]

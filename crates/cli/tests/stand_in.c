@@ -1,6 +1,10 @@
 // Stands in for bulkload: the same words, numbers that mean nothing.
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 int main(int count, char **words)
@@ -15,9 +19,26 @@ int main(int count, char **words)
     }
     if (count > 1 && strcmp(words[1], "nothing") == 0)
         return 0;
+    if (count > 2 && strcmp(words[1], "hog") == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        struct pollfd input = { .fd = 0, .events = POLLIN };
+        clock_t begun = clock();
+        if (write(1, "R", 1) != 1)
+            return 1;
+        while (poll(&input, 1, 0) == 0)
+            ;
+        double used = (double)(clock() - begun) / CLOCKS_PER_SEC;
+        printf("{\"hog\":\"%s\",\"count\":9,\"seconds\":%f,\"cpu_seconds\":%f,\"most\":512}\n",
+               words[2], used, strcmp(words[2], "fork") == 0 ? 0.0 : used);
+        return 0;
+    }
+    if (count > 2 && strcmp(words[1], "probe") == 0) {
+        printf("{\"probe\":\"%s\",\"result\":\"refused\",\"errno\":1,\"call\":\"nothing\",\"read\":\"\"}\n", words[2]);
+        return 0;
+    }
     if (count > 2 && strcmp(words[1], "work") == 0) {
         usleep(10000);
-        printf("{\"work\":\"%s\",\"count\":3,\"seconds\":0.01,\"rate\":300.0,"
+        printf("{\"work\":\"%s\",\"count\":3,\"seconds\":0.01,\"rate\":300.0,\"loop\":\"open\","
                "\"latency_us\":{\"p50\":1.0,\"p99\":2.0,\"p999\":null,\"samples\":3}}\n", words[2]);
         return 0;
     }

@@ -11,12 +11,14 @@ use crate::bundle::Limits;
 use crate::cgroups::{self, Heavy};
 use crate::claim::{self, Claim};
 use crate::error::{Doing as _, Error};
+use crate::guard::Guard;
+use crate::interference;
 use crate::platform::{self, Platform, Seat, Step};
 use crate::started::{self, Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
 
 /// Begins the name of the directory, and of every cgroup.
-const PREFIX: &str = "bh-measure-";
+pub(crate) const PREFIX: &str = "bh-measure-";
 
 /// The workload inside the root.
 pub(crate) const WORKLOAD: &str = "/bin/bulkload";
@@ -30,25 +32,27 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// The directory, the root and the cgroup of a measurement; all of it is removed in the end.
 #[derive(Debug)]
 pub struct Arena {
-    claim: Claim,
     /// None for a user who may not make cgroups.
     heavy: Option<Heavy>,
+    claim: Claim,
+    /// Goes last: it waits for the claim.
+    _guard: Option<Guard>,
 }
 
 impl Arena {
     /// Makes the root with the program `workload` in it, in the directory for temporary files, and as root the cgroup,
-    /// which this process joins.
+    /// which this process joins. `guard` is the program that takes everything away when this process is killed; without
+    /// one the next measurement does.
     ///
     /// # Errors
     /// When something cannot be made, or the workload does not run where there is nothing else.
-    pub fn make(workload: &Path) -> Result<Self, Error> {
+    pub fn make(workload: &Path, guard: Option<&Path>) -> Result<Self, Error> {
         let place = std::env::temp_dir();
-        for abandoned in claim::abandoned(&place, PREFIX)? {
-            cgroups::remove_all(abandoned.name());
-            leave(&abandoned);
-            abandoned.remove()?;
-        }
-        let mut arena = Self { claim: Claim::make(&place, PREFIX)?, heavy: None };
+        claim::abandoned(&place, PREFIX)?.iter().try_for_each(clear_away)?;
+        let claim = Claim::make(&place, PREFIX)?;
+        // It must not be in the cgroup that it is to remove.
+        let guard = guard.map(|program| Guard::post(program, claim.path())).transpose()?;
+        let mut arena = Self { heavy: None, claim, _guard: guard };
         for directory in DIRECTORIES {
             let path = arena.root().join(directory);
             fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
@@ -60,6 +64,16 @@ impl Arena {
             arena.heavy = Some(Heavy::make(arena.claim.name())?);
         }
         Ok(arena)
+    }
+
+    /// Unique on this machine.
+    pub(crate) fn name(&self) -> &str {
+        self.claim.name()
+    }
+
+    /// A directory that no sandbox has in its root.
+    pub(crate) fn place(&self) -> &Path {
+        self.claim.path()
     }
 
     /// The root of every sandbox's file system.
@@ -162,6 +176,14 @@ fn leave(claim: &Claim) {
             eprintln!("{leaving:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
     }
+}
+
+/// Takes away what a measurement left that was killed.
+pub(crate) fn clear_away(abandoned: &Claim) -> Result<(), Error> {
+    cgroups::remove_all(abandoned.name());
+    interference::sweep(abandoned.name());
+    leave(abandoned);
+    abandoned.remove()
 }
 
 /// Starts `command` for `seat`.

@@ -281,6 +281,11 @@ fn tops() -> Vec<PathBuf> {
     directories.map(|name| Path::new(CGROUPS).join(name)).collect()
 }
 
+/// The top of the first hierarchy; None where there is none.
+pub(crate) fn top() -> Option<PathBuf> {
+    tops().into_iter().next()
+}
+
 /// Removes the cgroups called `name`, wherever they are, with all below them, and kills what is in them; the name is
 /// one that only the caller uses.
 pub fn remove_all(name: &str) {

@@ -1,6 +1,6 @@
 //! Directories that a command makes for its own time, and that a later one finds when the command was killed.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,8 @@ impl Claim {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
                 made => {
                     made.doing(|| format!("make {}", path.display()))?;
-                    let lock = lock(&path).doing(|| format!("lock {}", path.display()))?;
+                    let lock = lock(&path, FlockOperation::NonBlockingLockExclusive)
+                        .doing(|| format!("lock {}", path.display()))?;
                     return Ok(Self { name, path, _lock: lock });
                 }
             }
@@ -65,6 +66,21 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// Waits until the maker of `directory` is gone, and takes the directory over; None when it is gone, too.
+    pub fn inherit(directory: &Path, prefix: &str) -> Option<Self> {
+        let name = directory.file_name()?.to_str()?.to_owned();
+        let own = name.starts_with(prefix)
+            && directory.symlink_metadata().is_ok_and(|found| found.is_dir() && is_ours(&found));
+        let lock = own.then(|| lock(directory, FlockOperation::LockExclusive)).and_then(Result::ok)?;
+        Some(Self { name, path: directory.to_owned(), _lock: lock })
+    }
+}
+
+fn is_ours(found: &Metadata) -> bool {
+    found.uid() == rustix::process::geteuid().as_raw()
+}
+
 /// Takes over this user's directories in `place` whose makers are gone.
 ///
 /// The place may be one in which everyone makes what he likes: what another user made, or a link, is none of ours.
@@ -80,19 +96,19 @@ fn take_over(path: PathBuf, prefix: &str) -> Option<Claim> {
     let name = path.file_name()?.to_str()?.to_owned();
     let maker: u32 = name.strip_prefix(prefix)?.split('-').next()?.parse().ok()?;
     let found = path.symlink_metadata().ok()?;
-    let own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+    let own = found.is_dir() && is_ours(&found);
     // The maker's life covers the moment before it locks; the lock covers makers in other pid namespaces.
     if !own || Path::new("/proc").join(maker.to_string()).exists() {
         return None;
     }
-    let lock = lock(&path).ok()?;
+    let lock = lock(&path, FlockOperation::NonBlockingLockExclusive).ok()?;
     Some(Claim { name, path, _lock: lock })
 }
 
-fn lock(directory: &Path) -> rustix::io::Result<File> {
+fn lock(directory: &Path, how: FlockOperation) -> rustix::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(directory, flags, Mode::empty())?);
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, how))?;
     // Whoever had the lock until now may have removed it.
     if rustix::fs::fstat(&file)?.st_nlink == 0 { Err(rustix::io::Errno::NOENT) } else { Ok(file) }
 }
@@ -134,6 +150,22 @@ mod tests {
         assert_eq!(place.abandoned(), [""; 0], "a locked directory has a maker, wherever that is");
         drop(first);
         assert_eq!(place.abandoned(), [elsewhere]);
+    }
+
+    #[test]
+    fn who_inherits_waits_for_the_end() {
+        let place = Place::new();
+        let claim = Claim::make(&place.0, "x-").unwrap();
+        let path = claim.path().to_owned();
+        std::thread::scope(|scope| {
+            let heir = scope.spawn(|| Claim::inherit(&path, "x-"));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!heir.is_finished(), "it has what is another's");
+            drop(claim);
+            assert_eq!(heir.join().unwrap().unwrap().path(), path);
+        });
+        fs::remove_dir(&path).unwrap();
+        assert!(Claim::inherit(&path, "x-").is_none() && Claim::inherit(&place.0, "x-").is_none());
     }
 
     #[test]

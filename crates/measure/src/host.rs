@@ -32,11 +32,12 @@ pub struct Host {
 impl Host {
     /// Makes the arena for these platforms, of which the bare process is the first.
     ///
-    /// From now on signals are only noted ([`interrupt`]), and as root this process has mounts of its own.
+    /// From now on signals are only noted ([`interrupt`]), and as root this process has mounts of its own. `guard` is a
+    /// program that calls [`guard::keep`](crate::guard::keep) when it is told `measure guard DIRECTORY`.
     ///
     /// # Errors
     /// When the arena cannot be made.
-    pub fn make(platforms: Vec<Platform>, workload: &Path) -> Result<Self, Error> {
+    pub fn make(platforms: Vec<Platform>, workload: &Path, guard: Option<&Path>) -> Result<Self, Error> {
         let missing = |platform: &&Platform| platform.needs_root() && !arena::is_root();
         if let Some(platform) = platforms.iter().find(missing) {
             return Err(Error::Unusable(format!(
@@ -48,7 +49,7 @@ impl Host {
         if arena::is_root() {
             cgroups::settle()?;
         }
-        let arena = Arena::make(workload)?;
+        let arena = Arena::make(workload, guard)?;
         let watch = Watch::start(arena.usage());
         Ok(Self { arena, platforms, began: Instant::now(), watch, alone: interference::Alone::default() })
     }

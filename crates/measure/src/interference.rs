@@ -1,21 +1,30 @@
-//! What one sandbox can do to another: in time (`temporal`, over the `matrix` of pairs).
+//! What one sandbox can do to another: in time (`temporal`, over the `matrix` of pairs) and in space (`spatial`, over
+//! the `probes`).
 //!
-//! What is to be done (`matrix`) and what follows from what was seen (`kept`) is pure; only `temporal` starts anything.
+//! What is to be done (`matrix`, `probes`) and what follows from what was seen (`kept`, `judge`) is pure; only `temporal`,
+//! `spatial` and its `witness` touch the machine.
 
 use crate::arena::Arena;
 use crate::plan::{Size, Task};
 use crate::platform::Platform;
 use crate::record::Finding;
 
+mod judge;
 mod kept;
 mod matrix;
+mod probes;
+mod spatial;
 mod temporal;
+mod witness;
 
 pub use temporal::Alone;
+pub(crate) use witness::sweep;
 
 /// The tasks of this axis in a run of this size.
 pub(crate) fn tasks(size: Size) -> Vec<Task> {
-    matrix::pairs(size).map(|meeting| meeting.task(size)).collect()
+    std::iter::once(spatial::task(size))
+        .chain(matrix::pairs(size).map(|meeting| meeting.task(size)))
+        .collect()
 }
 
 /// Does `task` once; nothing when it is none of this axis.
@@ -26,6 +35,9 @@ pub(crate) fn take(
     block: usize,
     alone: &mut Alone,
 ) -> Option<Vec<Finding>> {
+    if task.name == spatial::NAME {
+        return Some(spatial::take(arena, platform));
+    }
     let meeting = matrix::Meeting::of(task)?;
     Some(temporal::meet(&meeting, arena, platform, block, alone))
 }

@@ -10,6 +10,7 @@ pub mod cgroups;
 pub mod claim;
 pub mod doctor;
 pub mod error;
+pub mod guard;
 pub mod host;
 pub mod interference;
 pub mod interrupt;

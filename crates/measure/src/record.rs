@@ -128,7 +128,7 @@ pub enum Reach {
     Leak,
     /// Something of the host was changed.
     Breach,
-    /// The attempt does not even succeed without a wall, so that nothing follows from its failure.
+    /// Nothing follows: the attempt does not even succeed without a wall, or it was not made.
     Moot,
 }
 

@@ -38,6 +38,15 @@ impl Drop for Segment {
     }
 }
 
+/// Removes the segment with this key, if there is one.
+pub fn remove(key: i32) {
+    // SAFETY: shmget(2) takes integers.
+    let id = unsafe { libc::shmget(key, 0, 0) };
+    if id >= 0 {
+        drop(Segment(id));
+    }
+}
+
 /// Reads the beginning of the segment with this key, 4096 bytes or fewer.
 ///
 /// # Errors
@@ -87,6 +96,10 @@ mod tests {
         assert_eq!(read(key).unwrap(), b"secret");
         assert_eq!(Segment::create(key, b"other").unwrap_err().errno(), Errno::EXIST);
         drop(segment);
+        assert_eq!(read(key).unwrap_err().errno(), Errno::NOENT);
+        let _left = std::mem::ManuallyDrop::new(Segment::create(key, b"left").unwrap());
+        remove(key);
+        remove(key);
         assert_eq!(read(key).unwrap_err().errno(), Errno::NOENT);
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     let workload = super::workload(options.workload.as_ref())?;
     let mut experiments =
         Vec::from_iter(task.quantities.iter().map(|_| Experiment::new([name.clone()], SEED)));
-    let mut host = Host::make(platforms, &workload)?;
+    let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
     for block in 0..options.blocks {
         let findings = host.take(&task, &name, block);
         if interrupt::check().is_err() {

@@ -27,7 +27,7 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     fs::create_dir_all(out)
         .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
     let earlier = Results::of(record::read(out)?);
-    let mut host = Host::make(platforms, &workload)?;
+    let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
     let run = host.run(plan);
     if let Some(earlier) = &earlier {
         agree(&earlier.run, &run, out)?;

@@ -1,0 +1,463 @@
+//! The witness on the host: it lays out secrets to be read and things to be changed, and looks afterwards.
+//!
+//! What it lays out has names that follow from the name of the measurement, so that [`sweep`] finds what a killed one left.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use bulkhead_sys::bpf::{Instruction, load_device_program};
+use bulkhead_sys::shared_memory::Segment;
+use bulkhead_sys::{handle, keyring, watch};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+use crate::cgroups;
+use crate::error::{Doing as _, Error};
+
+use super::judge::{self, Said};
+use super::probes::{Aims, DEVICE, MARKER, Sight};
+
+/// Where the secret lies in this process, and behind it room for a marker.
+static MEMORY: [AtomicU8; ROOM + MARKER.len()] = [const { AtomicU8::new(0) }; ROOM + MARKER.len()];
+
+/// The length of a secret, and of the room that it has.
+const ROOM: usize = 32;
+
+/// The most that is read of something, bytes: as much as a probe reads.
+const MOST: usize = 4096;
+
+/// What is read of the kernel's log to find what it was just told.
+const LOG: usize = 1 << 16;
+
+/// How long a signal may take.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// What everything is called that is laid out.
+#[derive(Clone, Debug)]
+struct Names {
+    secret_key: CString,
+    marker_key: CString,
+    segment: i32,
+    socket: String,
+    cgroup: String,
+}
+
+/// Everything that is laid out; it is taken away when this is dropped.
+#[derive(Debug)]
+pub(super) struct Witness {
+    names: Names,
+    secret: String,
+    directory: PathBuf,
+    sleeper: Child,
+    _segment: Option<Segment>,
+    unix: Option<UnixListener>,
+    tcp: Option<TcpListener>,
+    program: Option<(OwnedFd, u32)>,
+    clock: Option<OwnedFd>,
+    events: Option<OwnedFd>,
+    disk: Option<(u32, u32)>,
+    aims: Aims,
+}
+
+impl Witness {
+    /// Lays everything out for the measurement of this name, which has `directory`. What the host refuses is left out.
+    ///
+    /// # Errors
+    /// When not even files can be made.
+    pub(super) fn lay(name: &str, directory: &Path) -> Result<Self, Error> {
+        let names = Names::of(name);
+        let secret = secret()?;
+        let (secret_file, marker_file) = (directory.join("secret"), directory.join("marker"));
+        for (path, text) in [(&secret_file, secret.as_str()), (&marker_file, "")] {
+            fs::write(path, text).doing(|| format!("write {}", path.display()))?;
+        }
+        MEMORY.iter().zip(secret.bytes()).for_each(|(place, byte)| place.store(byte, Ordering::SeqCst));
+        let key = |name: &CString, text: &str| {
+            keyring::add(name, text.as_bytes()).ok().and_then(|()| name.to_str().ok().map(str::to_owned))
+        };
+        let address = SocketAddr::from_abstract_name(&names.socket).ok();
+        let unix = address.and_then(|address| UnixListener::bind_addr(&address).ok());
+        let tcp = TcpListener::bind("127.0.0.1:0").ok();
+        let segment = Segment::create(names.segment, secret.as_bytes()).ok();
+        let sleeper = sleeper(&secret)?;
+        let disk = disk_of(directory);
+        let top = cgroups::top().map(|top| top.join(&names.cgroup).display().to_string());
+        let aims = Aims {
+            pid: std::process::id(),
+            secret_at: MEMORY.as_ptr().addr(),
+            marker_at: MEMORY[ROOM..].as_ptr().addr(),
+            secret: secret.clone(),
+            sleeper: sleeper.id(),
+            secret_file: secret_file.display().to_string(),
+            marker_file: marker_file.display().to_string(),
+            handle: handle::of(&secret_file)
+                .ok()
+                .map(|handle| (handle.kind.to_string(), hexadecimal(&handle.bytes))),
+            disk,
+            secret_key: key(&names.secret_key, &secret),
+            marker_key: key(&names.marker_key, "nothing"),
+            segment: segment.as_ref().map(|_| names.segment),
+            socket: unix.as_ref().map(|_| names.socket.clone()),
+            port: tcp.as_ref().and_then(|tcp| Some(tcp.local_addr().ok()?.port())),
+            cgroup: top,
+            ..Aims::default()
+        };
+        Ok(Self {
+            names,
+            secret,
+            directory: directory.to_owned(),
+            sleeper,
+            _segment: segment,
+            unix,
+            tcp,
+            program: program(),
+            clock: None,
+            events: None,
+            disk,
+            aims,
+        })
+    }
+
+    /// What is aimed at; paths inside the sandbox are the caller's to add.
+    pub(super) fn aims(&self) -> &Aims {
+        &self.aims
+    }
+
+    /// Makes everything ready for one attempt. Returns why that cannot be.
+    pub(super) fn arm(&mut self, sight: Sight) -> Result<(), String> {
+        if self.sleeper.try_wait().is_ok_and(|status| status.is_some()) {
+            self.sleeper = sleeper(&self.secret).map_err(|error| error.to_string())?;
+            self.aims.sleeper = self.sleeper.id();
+        }
+        match sight {
+            Sight::Memory => MEMORY[ROOM..].iter().for_each(|place| place.store(0, Ordering::SeqCst)),
+            Sight::Clock => self.clock = Some(timer().map_err(|error| format!("no timer: {error}"))?),
+            Sight::Event => self.events = Some(listener().map_err(|error| format!("no events: {error}"))?),
+            Sight::Logged | Sight::Help => self.tell_log()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What becomes readable when somebody connects.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let unix = self.unix.iter().map(|unix| unix.as_fd());
+        unix.chain(self.tcp.iter().map(|tcp| tcp.as_fd()))
+    }
+
+    /// Tells the secret to whoever has connected.
+    pub(super) fn serve(&self) {
+        let is_called = |listener: BorrowedFd<'_>| {
+            let mut ready = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+            rustix::event::poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+        };
+        // Who has gone again hears nothing.
+        if let Some(unix) = self.unix.as_ref().filter(|unix| is_called(unix.as_fd()))
+            && let Ok((mut stream, _)) = unix.accept()
+        {
+            let _ = stream.write_all(self.secret.as_bytes());
+        }
+        if let Some(tcp) = self.tcp.as_ref().filter(|tcp| is_called(tcp.as_fd()))
+            && let Ok((mut stream, _)) = tcp.accept()
+        {
+            let _ = stream.write_all(self.secret.as_bytes());
+        }
+    }
+
+    /// What is to be seen that can only be seen when the host was reached.
+    pub(super) fn look(&mut self, sight: Sight, said: &Said) -> Option<String> {
+        let read = said.read();
+        let secret = self.secret.as_bytes();
+        match sight {
+            Sight::Secret | Sight::Logged => {
+                judge::holds(read, secret).then(|| "the secret was read".to_owned())
+            }
+            Sight::Word => (read.len() >= 4 && secret.starts_with(read))
+                .then(|| "the secret's first word was read".to_owned()),
+            Sight::Disk => {
+                let device = self.disk?;
+                let own = device_text(&self.directory, FileType::BlockDevice, device)?;
+                judge::is_same(&own, read)
+                    .then(|| format!("the beginning of device {}:{} was read", device.0, device.1))
+            }
+            Sight::Records => {
+                let own = device_text(&self.directory, FileType::CharacterDevice, (1, 11))?;
+                judge::is_same(&own, read).then(|| "the first records of the log were read".to_owned())
+            }
+            Sight::Count => {
+                let count = u64::from_le_bytes(*read.first_chunk()?);
+                (count > 0).then(|| format!("{count} ns of the first processor were counted"))
+            }
+            Sight::Program => {
+                let id = self.program.as_ref()?.1;
+                judge::lists(read, id).then(|| format!("the host's program {id} is in the list"))
+            }
+            Sight::Memory => {
+                let now = MEMORY[ROOM..].iter().map(|place| place.load(Ordering::SeqCst));
+                now.eq(MARKER.bytes()).then(|| "the marker is in the memory of the host's process".to_owned())
+            }
+            Sight::File => {
+                let now = fs::read(self.directory.join("marker")).unwrap_or_default();
+                judge::holds(&now, MARKER.as_bytes()).then(|| "the marker is in the host's file".to_owned())
+            }
+            Sight::Key => {
+                let now = keyring::read(&self.names.marker_key).ok()?;
+                (now == MARKER.as_bytes()).then(|| "the host's key holds the marker".to_owned())
+            }
+            Sight::Signal => {
+                // A signal that was sent may take a moment to end whom it hits.
+                let end =
+                    Instant::now() + if matches!(said, Said::Done(_)) { MOMENT } else { Duration::ZERO };
+                while self.sleeper.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let status = self.sleeper.try_wait().ok()??;
+                (status.signal() == Some(rustix::process::Signal::USR1.as_raw()))
+                    .then(|| "the host's process was ended by SIGUSR1".to_owned())
+            }
+            Sight::Clock => {
+                let read = rustix::io::read(self.clock.as_ref()?, &mut [0; 8]);
+                (read == Err(Errno::CANCELED))
+                    .then(|| "the host's timer noticed that the clock was set".to_owned())
+            }
+            Sight::Help => {
+                let log = watch::kernel_log(LOG).ok()?;
+                let told = log.windows(secret.len()).rposition(|window| window == secret)?;
+                judge::holds(&log[told..], b"HELP")
+                    .then(|| "the kernel wrote its help into its log".to_owned())
+            }
+            Sight::Directory => {
+                let path = PathBuf::from(self.aims.cgroup.as_ref()?);
+                let is_there = path.is_dir();
+                cgroups::remove_all(&self.names.cgroup);
+                is_there.then(|| format!("{} was made on the host", path.display()))
+            }
+            Sight::Event => {
+                let expected = format!("change@{DEVICE}");
+                let mut events = std::iter::from_fn(|| event(self.events.as_ref()?));
+                events
+                    .any(|event| event.starts_with(expected.as_bytes()))
+                    .then(|| format!("the host heard {expected}"))
+            }
+        }
+    }
+
+    /// Writes the secret into the kernel's log.
+    fn tell_log(&self) -> Result<(), String> {
+        let log = fs::OpenOptions::new().write(true).open("/dev/kmsg");
+        let told =
+            log.and_then(|mut log| log.write_all(format!("bulkhead measures: {}\n", self.secret).as_bytes()));
+        told.map_err(|error| format!("the kernel's log cannot be told anything: {error}"))
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // One that is gone already is what is wanted.
+        let _ = self.sleeper.kill();
+        let _ = self.sleeper.wait();
+        self.names.remove_keys();
+        for file in ["secret", "marker"] {
+            let _ = fs::remove_file(self.directory.join(file));
+        }
+    }
+}
+
+impl Names {
+    fn of(measurement: &str) -> Self {
+        let key = |what: &str| CString::new(format!("{measurement}-{what}")).unwrap_or_default();
+        // FNV-1a. The uppermost byte keeps away from small keys that people choose.
+        let hash = measurement
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Self {
+            secret_key: key("secret"),
+            marker_key: key("marker"),
+            segment: (0x6400_0000 | hash & 0x00ff_ffff).cast_signed(),
+            socket: format!("{measurement}-socket"),
+            cgroup: format!("{measurement}-escaped"),
+        }
+    }
+
+    fn remove_keys(&self) {
+        // Where they could not be made there are none.
+        let _ = keyring::remove(&self.secret_key);
+        let _ = keyring::remove(&self.marker_key);
+    }
+}
+
+/// Removes what the measurement of this name laid out outside of its directory and could not take away.
+pub(crate) fn sweep(measurement: &str) {
+    let names = Names::of(measurement);
+    names.remove_keys();
+    bulkhead_sys::shared_memory::remove(names.segment);
+    cgroups::remove_all(&names.cgroup);
+}
+
+/// Nobody can guess it.
+fn secret() -> Result<String, Error> {
+    let mut bytes = [0; ROOM / 2];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .doing(|| "read /dev/urandom".to_owned())?;
+    Ok(hexadecimal(&bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A process of the host for everybody to find.
+fn sleeper(secret: &str) -> Result<Child, Error> {
+    let mut command = Command::new("sleep");
+    command.arg0(secret).arg("60").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().doing(|| "start sleep".to_owned())
+}
+
+/// The device that `directory` is on, or where that has none the first disk.
+fn disk_of(directory: &Path) -> Option<(u32, u32)> {
+    let device = fs::metadata(directory).ok()?.dev();
+    let own = (rustix::fs::major(device), rustix::fs::minor(device));
+    let partitions = fs::read_to_string("/proc/partitions").unwrap_or_default();
+    if own.0 != 0 { Some(own) } else { first_disk(&partitions) }
+}
+
+fn first_disk(partitions: &str) -> Option<(u32, u32)> {
+    partitions.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    })
+}
+
+/// The beginning of a device, as a probe would read it.
+fn device_text(directory: &Path, kind: FileType, (major, minor): (u32, u32)) -> Option<Vec<u8>> {
+    let node = directory.join("node");
+    rustix::fs::mknodat(CWD, &node, kind, Mode::RUSR, rustix::fs::makedev(major, minor)).ok()?;
+    let options = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = fs::OpenOptions::new().read(true).custom_flags(options).open(&node);
+    let _ = rustix::fs::unlinkat(CWD, &node, AtFlags::empty());
+    let mut file = opened.ok()?;
+    let mut text = vec![0; MOST];
+    let mut length = 0;
+    // Some devices give one record for each read, and an error for one that does not fit.
+    while let Ok(read) = file.read(&mut text[length..]) {
+        if read == 0 {
+            break;
+        }
+        length += read;
+    }
+    text.truncate(length);
+    Some(text)
+}
+
+/// A program that is loaded on the host, and its number.
+fn program() -> Option<(OwnedFd, u32)> {
+    const ALLOW: [Instruction; 2] = [
+        Instruction { code: 0xb7, registers: 0, offset: 0, immediate: 1 },
+        Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },
+    ];
+    let program = load_device_program(c"bulkhead_seen", &ALLOW).ok()?;
+    let facts = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+    let id = facts.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())?;
+    Some((program, id))
+}
+
+/// A timer that is cancelled when somebody sets the clock.
+fn timer() -> rustix::io::Result<OwnedFd> {
+    let timer = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+    // In thirty years or so.
+    let never = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value: Timespec { tv_sec: i64::from(i32::MAX) * 2, tv_nsec: 0 },
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never)?;
+    Ok(timer)
+}
+
+/// What the kernel tells of devices.
+fn listener() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        flags,
+        Some(netlink::KOBJECT_UEVENT),
+    )?;
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 1))?;
+    Ok(socket)
+}
+
+/// The next event, without waiting.
+fn event(socket: &OwnedFd) -> Option<Vec<u8>> {
+    let mut text = vec![0; MOST];
+    let (length, _) = rustix::net::recv(socket, text.as_mut_slice(), RecvFlags::DONTWAIT).ok()?;
+    text.truncate(length);
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+
+    #[test]
+    fn the_first_disk_is_found() {
+        let partitions = "major minor  #blocks  name\n\n 254        0  268435456 vda\n 254  1 5 vda1\n";
+        assert_eq!(first_disk(partitions), Some((254, 0)));
+        assert_eq!(first_disk(""), None);
+    }
+
+    #[test]
+    fn what_is_laid_out_is_taken_away() {
+        let scratch = Scratch::new();
+        let name = format!("bh-witness-{}", std::process::id());
+        let names = Names::of(&name);
+        let directory = scratch.path().join("witness");
+        fs::create_dir(&directory).unwrap();
+        let mut witness = Witness::lay(&name, &directory).unwrap();
+        let pid = witness.sleeper.id();
+        let read = Said::Done(format!("..{}..", witness.secret).into_bytes());
+        assert!(witness.look(Sight::Secret, &read).is_some());
+        assert!(witness.look(Sight::Secret, &Said::Refused(String::new())).is_none());
+        for sight in [Sight::Memory, Sight::File, Sight::Key, Sight::Signal, Sight::Directory] {
+            witness.arm(sight).unwrap();
+            assert_eq!(witness.look(sight, &Said::Done(Vec::new())), None, "{sight:?} was seen in nothing");
+        }
+        fs::write(directory.join("marker"), MARKER).unwrap();
+        assert!(witness.look(Sight::File, &Said::Done(Vec::new())).is_some(), "a marker was not seen");
+        drop(witness);
+        assert!(!Path::new("/proc").join(pid.to_string()).exists(), "the sleeper lives");
+        assert!(keyring::read(&names.secret_key).is_err(), "a key is left");
+        assert_eq!(bulkhead_sys::shared_memory::read(names.segment).unwrap_err().errno(), Errno::NOENT);
+        assert_eq!(directory.read_dir().unwrap().count(), 0, "files are left");
+    }
+
+    #[test]
+    fn what_a_killed_one_left_is_swept_away() {
+        let name = format!("bh-swept-{}", std::process::id());
+        let names = Names::of(&name);
+        let has_keys = keyring::add(&names.secret_key, b"x").is_ok();
+        let _left = std::mem::ManuallyDrop::new(Segment::create(names.segment, b"x").unwrap());
+        sweep(&name);
+        assert_eq!(bulkhead_sys::shared_memory::read(names.segment).unwrap_err().errno(), Errno::NOENT);
+        assert!(!has_keys || keyring::read(&names.secret_key).is_err(), "a key is left");
+    }
+}
