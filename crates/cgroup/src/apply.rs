@@ -8,6 +8,7 @@ use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::host::Version;
 use crate::plan::{IfMissing, IfRefused, Plan, Reach, UsageCheck, Value, Write};
+use crate::systemd::property;
 
 pub(crate) use crate::devices::v2::History;
 
@@ -112,6 +113,14 @@ fn set(cgroup: &Cgroup, write: &Write, need: Need) -> Result<()> {
     };
     let member = member.ok_or_else(|| missing(&write.controller, &write.file, need))?;
     let dir = member.dir()?;
+    let rounded = match &write.value {
+        Value::Text(value) if cgroup.scope.is_some() && write.file == "cpu.max" => {
+            property::rounded_quota(value, &dir.read(&write.file)?)
+        }
+        _ => None,
+    };
+    let rounded = rounded.map(|value| Write { value: Value::Text(value), ..write.clone() });
+    let write = rounded.as_ref().unwrap_or(write);
     set_file(dir, write).map_err(|error| explain(member, dir, write, error))
 }
 

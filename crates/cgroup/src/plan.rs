@@ -232,7 +232,20 @@ impl<'a> Draft<'a> {
             self.network(network)?;
         }
         self.rdma(rdma)?;
-        self.unified(unified)
+        self.unified(unified)?;
+        self.drop_weight_of_idle();
+        Ok(())
+    }
+
+    /// The kernel refuses an idle cgroup a weight, and systemd can be told one of the two. The words are runc's.
+    fn drop_weight_of_idle(&mut self) {
+        let writes = &mut self.plan.writes;
+        let is_idle = writes.iter().any(|write| write.file == "cpu.idle" && write.value() == Some("1"));
+        let before = writes.len();
+        writes.retain(|write| !is_idle || write.file != "cpu.weight");
+        if writes.len() < before {
+            self.warn("unable to apply both cpu.weight and cpu.idle, ignoring cpu.weight");
+        }
     }
 
     /// Returns the interface through which a controller is reached on this machine.
@@ -397,6 +410,21 @@ mod tests {
         assert_eq!(create(&legacy(), "{}"), Vec::<String>::new());
         let plan = Plan::for_container(None, &unified(), Devices::Untouched).unwrap();
         assert_eq!(plan, Plan::default());
+    }
+
+    #[test]
+    fn what_is_idle_gets_no_weight() {
+        for json in [
+            r#"{"cpu": {"shares": 2048, "idle": 1}}"#,
+            r#"{"unified": {"cpu.weight": "8", "cpu.idle": "1"}}"#,
+        ] {
+            assert_eq!(create(&unified(), json), ["cpu.idle 1"]);
+            let warnings = warned(&unified(), json);
+            assert!(warnings[0].starts_with("unable to apply both"), "{warnings:?}");
+        }
+        let json = r#"{"cpu": {"shares": 1024, "idle": 0}}"#;
+        assert_eq!(create(&unified(), json), ["cpu.weight 100 [or later]", "cpu.idle 0"]);
+        assert!(warned(&unified(), json).is_empty());
     }
 
     #[test]

@@ -14,8 +14,9 @@
 //! From there on all is as with a cgroup of our own; [`Cgroup::update`] tells systemd, too, and [`Cgroup::remove`]
 //! stops the scope.
 //!
-//! Limits are set twice: as properties, so that systemd knows and keeps them, then as files, so that they are exact,
-//! and so that a limit is there or the container is not: systemd only logs what it could not set.
+//! Limits are set twice: as properties, so that systemd knows and keeps them, then as files, so that a limit is there or
+//! the container is not: systemd only logs what it could not set. Files get what systemd would write there again, which
+//! keeps CPU quotas in hundredths of a CPU.
 //!
 //! D-Bus is spoken by a small client of our own ([`wire`], [`message`]); docs/decisions/0005-systemd.md says why.
 
@@ -40,13 +41,13 @@ use self::bus::{Bus, Patience};
 use self::property::{Property, Value};
 pub use self::unit::Location;
 use self::wire::Writer;
-use crate::apply;
 use crate::cgroup::{self, Cgroup, Need, Record};
 use crate::dir::{Dir, read_proc};
 use crate::error::{Error, Result};
 use crate::host::{Host, Layout, Version};
 use crate::path::{Place, Places};
 use crate::plan::Plan;
+use crate::{apply, unified};
 
 const START: &str = "StartTransientUnit";
 const SCOPE: &str = "org.freedesktop.systemd1.Scope";
@@ -212,6 +213,7 @@ impl Prepared {
         let limited = self
             .await_start(&job, patience)
             .and_then(|()| self.check_place(pid))
+            .and_then(|()| self.enable(&cgroup, plan))
             .and_then(|()| apply::create(&cgroup, plan, Need::Required, apply::History::New));
         match limited {
             Ok(()) => Ok(cgroup),
@@ -222,6 +224,12 @@ impl Prepared {
                 Err(error)
             }
         }
+    }
+
+    /// Hands down controllers that systemd knows nothing of, hugetlb and the like.
+    fn enable(&self, cgroup: &Cgroup, plan: &Plan) -> Result<()> {
+        let Some(member) = cgroup.v2() else { return Ok(()) };
+        unified::enable(member.dir()?, &self.place.mount_point, true, plan)
     }
 
     /// Ends the scope. Whoever calls it has another error to tell, which explains.

@@ -13,17 +13,17 @@ const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
 
 /// Hands controllers down to a new directory.
 ///
-/// All that the root offers where v2 is alone, because statistics need them too. Beside v1 only what limits need:
-/// the controllers of that hierarchy are shared with whoever else uses it.
-pub(crate) fn enable(leaf: &Dir, mount_point: &str, beside_v1: bool, plan: &Plan) -> Result<()> {
+/// All that the root offers, because statistics need them too; or only what limits need, where others decide about the
+/// rest: beside v1, whose controllers are shared with whoever else uses them, and in a unit of systemd.
+pub(crate) fn enable(leaf: &Dir, mount_point: &str, only_needed: bool, plan: &Plan) -> Result<()> {
     let needed: BTreeSet<&str> = plan.v2_controllers().collect();
-    if beside_v1 && needed.is_empty() {
+    if only_needed && needed.is_empty() {
         return Ok(());
     }
     let root = Dir::open(mount_point)?;
     let offered = root.read("cgroup.controllers")?;
     let wanted: BTreeSet<&str> =
-        offered.split_whitespace().filter(|name| !beside_v1 || needed.contains(name)).collect();
+        offered.split_whitespace().filter(|name| !only_needed || needed.contains(name)).collect();
     let lacks_any = |leaf: &Dir| -> Result<bool> {
         let there = leaf.read("cgroup.controllers")?;
         let there: BTreeSet<&str> = there.split_whitespace().collect();
@@ -97,9 +97,9 @@ mod tests {
         fake
     }
 
-    fn enabled(fake: &Fake, beside_v1: bool, json: &str) -> Result<()> {
+    fn enabled(fake: &Fake, only_needed: bool, json: &str) -> Result<()> {
         let leaf = fake.dir.open_below(c"a/b").unwrap();
-        enable(&leaf, fake.dir.path(), beside_v1, &plan(json))
+        enable(&leaf, fake.dir.path(), only_needed, &plan(json))
     }
 
     #[test]

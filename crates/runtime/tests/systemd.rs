@@ -85,7 +85,7 @@ fn limits_are_in_the_files_and_known_to_systemd() {
         ("memory.swap.max", "33554432"),
         ("memory.low", "33554432"),
         ("pids.max", "42"),
-        ("cpu.max", "33333 100000"),
+        ("cpu.max", "34000 100000"),
         ("cpu.weight", "100"),
         ("cpuset.cpus", "0"),
         ("cpuset.mems", "0"),
@@ -152,6 +152,52 @@ fn update_changes_files_and_properties() {
     for (name, value) in [("MemoryMax", "52428800"), ("CPUQuotaPerSecUSec", "200ms"), ("TasksMax", "17")] {
         assert_eq!(property(&sandbox, &scope, name), value, "{name} has changed");
     }
+    end(&sandbox, &bundle);
+}
+
+/// systemd rounds a quota up to hundredths of a CPU, and would write that again after `systemctl daemon-reload`.
+#[test]
+fn a_quota_is_the_one_that_systemd_keeps() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c").resources(json!({ "cpu": { "quota": 500_000, "period": 900_000 } }));
+    launch(&sandbox, &bundle);
+    let directory = directory(&sandbox, "c");
+    assert_eq!(file(&directory, "cpu.max"), "504000 900000");
+    sandbox.runtime().args(["update", "--cpu-quota", "600000", bundle.id()]).output().succeeds();
+    assert_eq!(file(&directory, "cpu.max"), "603000 900000");
+    assert_eq!(property(&sandbox, &scope(&sandbox, "c"), "CPUQuotaPerSecUSec"), "670ms");
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn what_becomes_idle_loses_its_weight_and_the_other_way_round() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c");
+    launch(&sandbox, &bundle);
+    let directory = directory(&sandbox, "c");
+    requires!(directory.join("cpu.idle").exists(), "needs Linux 5.15");
+    let update =
+        |words: &[&str]| sandbox.runtime().arg("update").args(words).arg(bundle.id()).output().succeeds();
+    update(&["--cpu-share", "200", "--cpu-idle", "1"]).complains("unable to apply both");
+    assert_eq!(file(&directory, "cpu.idle"), "1");
+    update(&["--cpu-share", "200"]);
+    assert_eq!(file(&directory, "cpu.idle"), "0");
+    end(&sandbox, &bundle);
+}
+
+/// systemd knows nothing of that controller, so nobody but the runtime hands it down.
+#[test]
+fn huge_pages_are_limited_in_a_scope() {
+    requires!(has_systemd(), "{NO_SYSTEMD}");
+    let offered = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+    requires!(offered.contains("hugetlb"), "needs the controller hugetlb");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = unit(&sandbox, "c")
+        .resources(json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 2_097_152 }] }));
+    launch(&sandbox, &bundle);
+    assert_eq!(file(&directory(&sandbox, "c"), "hugetlb.2MB.max"), "2097152");
     end(&sandbox, &bundle);
 }
 

@@ -210,18 +210,37 @@ fn number(text: &str) -> Option<u64> {
     if text == "max" { Some(INFINITY) } else { text.parse().ok() }
 }
 
-/// Turns a quota of a period into one of a second, rounded up to what systemd can keep, and not down to nothing.
+/// Turns a quota of a period into one of a second.
 fn bandwidth(quota: &str, period: Option<&str>) -> Option<Vec<Property>> {
-    let period =
-        period.map_or(Some(PERIOD_DEFAULT), |period| period.parse().ok()).filter(|period| *period > 0)?;
-    let per_second = match number(quota)? {
-        INFINITY => INFINITY,
-        quota => quota.checked_mul(SECOND)?.div_ceil(period).checked_next_multiple_of(QUOTA_STEP)?,
-    };
+    let period = microseconds(period)?;
     Some(vec![
         Property::new("CPUQuotaPeriodUSec", Value::U64(period)),
-        Property::new("CPUQuotaPerSecUSec", Value::U64(per_second)),
+        Property::new("CPUQuotaPerSecUSec", Value::U64(per_second(quota, period)?)),
     ])
+}
+
+fn microseconds(period: Option<&str>) -> Option<u64> {
+    period.map_or(Some(PERIOD_DEFAULT), |period| period.parse().ok()).filter(|period| *period > 0)
+}
+
+/// Rounds a quota up to what systemd can keep, and not down to nothing.
+fn per_second(quota: &str, period: u64) -> Option<u64> {
+    match number(quota)? {
+        INFINITY => Some(INFINITY),
+        quota => quota.checked_mul(SECOND)?.div_ceil(period).checked_next_multiple_of(QUOTA_STEP),
+    }
+}
+
+/// What systemd writes for the `value` of `cpu.max`, a quota alone or with its period; `in_force` is what stands there.
+pub(crate) fn rounded_quota(value: &str, in_force: &str) -> Option<String> {
+    let mut words = value.split_whitespace();
+    let (quota, period) = (words.next()?, words.next());
+    let in_use = microseconds(period.or_else(|| in_force.split_whitespace().nth(1)))?;
+    let quota = match per_second(quota, in_use)? {
+        INFINITY => "max".to_owned(),
+        per_second => (u128::from(per_second) * u128::from(in_use) / u128::from(SECOND)).to_string(),
+    };
+    Some(Vec::from_iter([Some(quota.as_str()), period].into_iter().flatten()).join(" "))
 }
 
 /// Turns a list like `0-2,5` into a mask whose first byte has the bits of 0 to 7.
@@ -365,6 +384,9 @@ mod tests {
         assert_eq!(quota("1000", Some("1000000")), "CPUQuotaPerSecUSec=10000");
         assert_eq!(quota("33333", Some("100000")), "CPUQuotaPerSecUSec=340000");
         assert_eq!(quota("250000", None), "CPUQuotaPerSecUSec=2500000");
+        assert_eq!(rounded_quota("600000", "504000 900000\n").unwrap(), "603000");
+        assert_eq!(rounded_quota("33333 100000", "").unwrap(), "34000 100000");
+        assert_eq!(rounded_quota("max", "max 100000\n").unwrap(), "max");
         assert_eq!(bandwidth("1", Some("0")), None);
         assert_eq!(bandwidth("18446744073709551614", None), None, "too much for anybody");
     }
