@@ -25,6 +25,9 @@ impl Draft<'_> {
         if kernel.is_some() || kernel_tcp.is_some() {
             self.warn("Kernel memory settings are ignored and will be removed");
         }
+        // A sum of nothing leaves no swap, whatever the memory: so crun reads it where there is no other limit. runc takes
+        // every 0 for one that is not given.
+        let no_swap = *swap == Some(0) && limit.is_none() && self.occasion != Occasion::Update;
         let bytes = |pointer, value| given(value).map(|value| Bytes::new(pointer, value)).transpose();
         let limit = bytes("/memory/limit", *limit)?;
         let swap = bytes("/memory/swap", *swap)?;
@@ -56,6 +59,9 @@ impl Draft<'_> {
                     self.plan.check = UsageCheck::new(limit, swap);
                 }
                 self.memory_v2(limit, swap, reservation)?;
+                if no_swap {
+                    self.set(Version::V2, "memory", "memory.swap.max", "0").if_there();
+                }
                 if disable_oom_killer {
                     self.warn("memory.disableOOMKiller is ignored: cgroup v2 has no such setting");
                 }
@@ -181,6 +187,16 @@ impl UsageCheck {
 #[cfg(test)]
 mod tests {
     use crate::plan::testing::*;
+
+    #[test]
+    fn a_sum_of_nothing_leaves_no_swap() {
+        let json = r#"{"memory": {"swap": 0}}"#;
+        assert_eq!(create(&unified(), json), ["memory.swap.max 0 [if there]"]);
+        assert_eq!(create(&legacy(), json), [""; 0]);
+        assert_eq!(update(&unified(), json), [""; 0]);
+        let json = r#"{"memory": {"limit": 100, "swap": 0}}"#;
+        assert_eq!(create(&unified(), json), ["memory.max 100"]);
+    }
 
     #[test]
     fn v1_writes_the_specifications_numbers() {
