@@ -60,6 +60,15 @@ const EXCUSES: &[Excuse] = &[
         "of the controllers only hugetlb is on cgroup v2 here, and nobody has handed it down to the cgroup that the test \
          names.",
     ),
+    Excuse::in_guests(
+        "cgroups: runc run (per-device multiple iops via unified)",
+        "it wants loop devices, of which the guest has none.",
+    ),
+    Excuse::in_guests(
+        "update: update cpuset parameters via resources.CPU",
+        "it writes `CPU` and `Cpus` for `cpu` and `cpus`, which Go takes for the same, and JSON and the specification \
+                 do not.",
+    ),
     Excuse::here(
         "mounts_recursive: runc run [ check rbind,r*atime mounts]",
         "it wants a comma after `rw,relatime`, and a tmpfs shows no more options here.",

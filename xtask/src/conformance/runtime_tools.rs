@@ -22,15 +22,19 @@ pub(super) const SUITE: Suite = Suite {
 };
 
 const EXCUSES: &[Excuse] = &[
-    Excuse::here(
+    Excuse::anywhere(
         "linux_mount_label",
-        "the kernel has no SELinux; ours refuses the label, as the specification wants of what is not \
+        "the kernel runs without SELinux; ours refuses the label, as the specification wants of what is not \
                  supported, and like runc. crun ignores it.",
     ),
     Excuse::here(
         "linux_process_apparmor_profile",
         "the kernel has no AppArmor; ours refuses the profile, as the specification wants of what is not \
                  supported, and like runc. crun ignores it.",
+    ),
+    Excuse::in_guests(
+        "linux_process_apparmor_profile",
+        "the profile that it names is nowhere, also where AppArmor runs.",
     ),
     Excuse::anywhere(
         "linux_ns_itype",
@@ -56,6 +60,22 @@ const EXCUSES: &[Excuse] = &[
     Excuse::here("linux_cgroups_relative_memory", KERNEL_MEMORY),
     Excuse::here("linux_cgroups_network", "the kernel has no controllers net_cls and net_prio."),
     Excuse::here("linux_cgroups_relative_network", "the kernel has no controllers net_cls and net_prio."),
+    Excuse::in_guests("delete_only_create_resources", V1),
+    Excuse::in_guests("delete_resources", V1),
+    Excuse::in_guests("linux_cgroups_blkio", V1),
+    Excuse::in_guests("linux_cgroups_cpus", V1),
+    Excuse::in_guests("linux_cgroups_devices", V1),
+    Excuse::in_guests("linux_cgroups_hugetlb", V1),
+    Excuse::in_guests("linux_cgroups_memory", V1),
+    Excuse::in_guests("linux_cgroups_network", V1),
+    Excuse::in_guests("linux_cgroups_pids", V1),
+    Excuse::in_guests("linux_cgroups_relative_blkio", V1),
+    Excuse::in_guests("linux_cgroups_relative_cpus", V1),
+    Excuse::in_guests("linux_cgroups_relative_devices", V1),
+    Excuse::in_guests("linux_cgroups_relative_hugetlb", V1),
+    Excuse::in_guests("linux_cgroups_relative_memory", V1),
+    Excuse::in_guests("linux_cgroups_relative_network", V1),
+    Excuse::in_guests("linux_cgroups_relative_pids", V1),
     Excuse::anywhere("misc_props", "it starts /runtimetest in a bundle into which it has not put that."),
     Excuse::anywhere(
         "pidfile",
@@ -82,6 +102,8 @@ const EXCUSES: &[Excuse] = &[
         "it looks from inside by a program in Go, which raises its own soft limit of open files before.",
     ),
 ];
+
+const V1: &str = "the suite knows cgroup v1 only, and says so.";
 
 const LEAF: &str = "it sets weights of leaves, which went from Linux with the CFQ scheduler in version 5.0.";
 

@@ -47,6 +47,11 @@ impl Excuse {
         Self { test, reason, places: &Place::ALL }
     }
 
+    /// One that holds in guests, and says nothing of this machine.
+    pub(super) const fn in_guests(test: &'static str, reason: &'static str) -> Self {
+        Self { test, reason, places: &[Place::Guest, Place::Systemd] }
+    }
+
     /// One that holds on this machine, and says nothing of guests.
     pub(super) const fn here(test: &'static str, reason: &'static str) -> Self {
         Self { test, reason, places: &[Place::Host] }
