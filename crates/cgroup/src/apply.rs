@@ -39,13 +39,27 @@ pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
     if let (Some(check), Some(member)) = (plan.check, cgroup.v2()) {
         check_usage(member.dir()?, check)?;
     }
-    let scope = cgroup.scope.as_ref();
-    let warnings = scope.map_or(Ok(Vec::new()), |scope| scope.update(cgroup, plan))?;
+    let settled;
+    let (plan, warnings) = match &cgroup.scope {
+        None => (plan, Vec::new()),
+        Some(scope) => {
+            settled = property::settled(plan, |file| in_force(cgroup, file))?;
+            (&*settled, scope.update(cgroup, &settled)?)
+        }
+    };
     let mut done = Vec::new();
     match set_all(cgroup, plan, Need::Required, &mut done) {
         Ok(()) => Ok(warnings),
         Err(error) if done.is_empty() => Err(error),
         Err(error) => Err(Error::Partial { done, source: Box::new(error) }),
+    }
+}
+
+/// What a file of the cgroup says now.
+pub(crate) fn in_force(cgroup: &Cgroup, file: &str) -> Result<String> {
+    match cgroup.v2() {
+        Some(member) => member.dir()?.read(file),
+        None => Ok(String::new()),
     }
 }
 
@@ -113,14 +127,6 @@ fn set(cgroup: &Cgroup, write: &Write, need: Need) -> Result<()> {
     };
     let member = member.ok_or_else(|| missing(&write.controller, &write.file, need))?;
     let dir = member.dir()?;
-    let rounded = match &write.value {
-        Value::Text(value) if cgroup.scope.is_some() && write.file == "cpu.max" => {
-            property::rounded_quota(value, &dir.read(&write.file)?)
-        }
-        _ => None,
-    };
-    let rounded = rounded.map(|value| Write { value: Value::Text(value), ..write.clone() });
-    let write = rounded.as_ref().unwrap_or(write);
     set_file(dir, write).map_err(|error| explain(member, dir, write, error))
 }
 

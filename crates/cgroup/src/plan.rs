@@ -149,6 +149,13 @@ impl Plan {
         self.writes.iter().any(|write| write.file == file)
     }
 
+    /// Has another value written to a file that is written anyway.
+    pub(crate) fn replace(&mut self, file: &str, value: String) {
+        if let Some(write) = self.writes.iter_mut().find(|write| write.file == file) {
+            write.value = Value::Text(value);
+        }
+    }
+
     /// Lists the v2 controllers that the writes need.
     pub(crate) fn v2_controllers(&self) -> impl Iterator<Item = &str> {
         self.writes

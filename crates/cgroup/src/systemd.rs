@@ -199,6 +199,7 @@ impl Prepared {
     /// another place, those of `wait`, and as [`Cgroup::create`] for a limit that cannot be set.
     pub fn create(&mut self, pid: i32, id: &str, plan: &Plan, wait: Wait<'_>) -> Result<Cgroup> {
         let cgroup = Cgroup::open(&self.record());
+        let plan = &*property::settled(plan, |_| Ok(String::new()))?;
         let patience = Patience::of(wait);
         let job = match self.request_start(pid, id, patience) {
             // The answer may still come. Only then is there a scope of ours: the name may be that of another's.
@@ -311,11 +312,7 @@ impl Scope {
     /// Tells systemd new limits; the files are for others to write. Returns, in sentences for the log, what this systemd
     /// does not know.
     pub(crate) fn update(&self, cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
-        let in_force = |file: &str| match cgroup.v2() {
-            Some(member) => member.dir()?.read(file),
-            None => Ok(String::new()),
-        };
-        let properties = property::of_plan(plan, in_force)?;
+        let properties = property::of_plan(plan, |file| apply::in_force(cgroup, file))?;
         let mut systemd = Systemd::connect_with(self.manager, Patience::deaf())?;
         let (properties, warnings) = property::known(properties, systemd.version);
         if properties.is_empty() {

@@ -1,9 +1,11 @@
 //! From the limits of a plan to the properties of a unit.
 //!
-//! The files of the cgroup are the truth for the kernel, and the runtime writes them itself, exactly. But a limit that
+//! The files of the cgroup are the truth for the kernel, and the runtime writes them itself. But a limit that
 //! systemd does not know, too, would be lifted by it: at a `daemon-reload`, or when a neighbour's properties change.
 //! So every write for which there is a property is told to systemd as well. Device rules are not: systemd attaches a
 //! program of its own only where a unit has some, and ours stays in place beside that of nobody.
+
+use std::borrow::Cow;
 
 use super::wire::Writer;
 use crate::error::Result;
@@ -231,16 +233,38 @@ fn per_second(quota: &str, period: u64) -> Option<u64> {
     }
 }
 
-/// What systemd writes for the `value` of `cpu.max`, a quota alone or with its period; `in_force` is what stands there.
-pub(crate) fn rounded_quota(value: &str, in_force: &str) -> Option<String> {
+/// The plan with the CPU quota that systemd will have; its period stays also where there is no quota any more, for which
+/// systemd has none. `in_force` is as for [`of_plan`].
+pub(crate) fn settled(plan: &Plan, in_force: impl Fn(&str) -> Result<String>) -> Result<Cow<'_, Plan>> {
+    let Some(write) = plan.writes().iter().find(|write| write.file() == "cpu.max") else {
+        return Ok(Cow::Borrowed(plan));
+    };
+    let now = in_force("cpu.max")?;
+    let value = match &write.value {
+        FileValue::KeepFirstWord(rest) => {
+            format!("{} {rest}", now.split_whitespace().next().unwrap_or("max"))
+        }
+        _ => write.value().unwrap_or_default().to_owned(),
+    };
+    let mut settled = plan.clone();
+    if let Some(value) = rounded_quota(&value, &now) {
+        settled.replace("cpu.max", value);
+    }
+    Ok(Cow::Owned(settled))
+}
+
+/// What systemd writes for the `value` of `cpu.max`, a quota alone or with its period; `now` is what stands there.
+fn rounded_quota(value: &str, now: &str) -> Option<String> {
     let mut words = value.split_whitespace();
     let (quota, period) = (words.next()?, words.next());
-    let in_use = microseconds(period.or_else(|| in_force.split_whitespace().nth(1)))?;
-    let quota = match per_second(quota, in_use)? {
-        INFINITY => "max".to_owned(),
-        per_second => (u128::from(per_second) * u128::from(in_use) / u128::from(SECOND)).to_string(),
-    };
-    Some(Vec::from_iter([Some(quota.as_str()), period].into_iter().flatten()).join(" "))
+    let period = microseconds(period.or_else(|| now.split_whitespace().nth(1)))?;
+    Some(match per_second(quota, period)? {
+        INFINITY => format!("max {period}"),
+        per_second => {
+            let quota = u128::from(per_second) * u128::from(period) / u128::from(SECOND);
+            format!("{quota} {period}")
+        }
+    })
 }
 
 /// Turns a list like `0-2,5` into a mask whose first byte has the bits of 0 to 7.
@@ -384,9 +408,9 @@ mod tests {
         assert_eq!(quota("1000", Some("1000000")), "CPUQuotaPerSecUSec=10000");
         assert_eq!(quota("33333", Some("100000")), "CPUQuotaPerSecUSec=340000");
         assert_eq!(quota("250000", None), "CPUQuotaPerSecUSec=2500000");
-        assert_eq!(rounded_quota("600000", "504000 900000\n").unwrap(), "603000");
+        assert_eq!(rounded_quota("600000", "504000 900000\n").unwrap(), "603000 900000");
         assert_eq!(rounded_quota("33333 100000", "").unwrap(), "34000 100000");
-        assert_eq!(rounded_quota("max", "max 100000\n").unwrap(), "max");
+        assert_eq!(rounded_quota("max", "603000 900000\n").unwrap(), "max 900000");
         assert_eq!(bandwidth("1", Some("0")), None);
         assert_eq!(bandwidth("18446744073709551614", None), None, "too much for anybody");
     }
