@@ -21,7 +21,12 @@ impl Draft<'_> {
         for (file, value) in files {
             let refuse = |reason: &str| Err(Error::invalid(format!("/unified/{}", escaped(file)), reason));
             let Some((controller, parameter)) = file.split_once('.') else {
-                return refuse("must be in the form CONTROLLER.PARAMETER");
+                // The first half as runc says it, the other as crun.
+                return refuse(&format!(
+                    "must be in the form CONTROLLER.PARAMETER: \
+                     the specified key has not the form CONTROLLER.VALUE `{}`",
+                    escaped(file)
+                ));
             };
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             if controller.is_empty() || parameter.is_empty() || !file.chars().all(plain) {
@@ -61,6 +66,7 @@ mod tests {
             let json = format!(r#"{{"unified": {{"{key}": "1"}}}}"#);
             let message = refused(&unified(), &json);
             assert!(message.contains("CONTROLLER.PARAMETER"), "{key:?}: {message}");
+            assert_eq!(message.contains("CONTROLLER.VALUE `"), !key.contains('.'), "{key:?}: {message}");
         }
         for key in super::RESERVED {
             let message = refused(&unified(), &format!(r#"{{"unified": {{"{key}": "1"}}}}"#));
