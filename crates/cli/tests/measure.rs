@@ -195,6 +195,12 @@ fn neighbours_and_probes_are_measured() {
         let reason = finding["reason"].as_str().unwrap();
         assert!(reason.starts_with("the antagonist did not press: 0.00 CPUs"), "{finding}");
     }
+    if is_root() {
+        assert_eq!(measure("memory left, with limits")[0]["value"].as_f64(), Some(1.0));
+        // The stand-in is never refused a file.
+        let reason = measure("files left, with limits")[0]["reason"].as_str().unwrap().to_owned();
+        assert!(reason.starts_with("the antagonist did not press"), "{reason}");
+    }
     // The stand-in attempts nothing.
     let verdicts = measure("probes");
     assert!(verdicts.len() > 20, "{verdicts:?}");

@@ -31,6 +31,13 @@ const WEIGHT: &str = "10000";
 /// The v1 controllers that this process joins: those that share out CPU time and count it. Limits are a platform's.
 const JOINED: &[&str] = &["cpu", "cpuacct"];
 
+/// What sandboxes share that are to take it from each other.
+const POOL: &str = "pool";
+
+/// The files of limits: of memory in v1 and in v2, and of processes.
+const MEMORY: [&str; 2] = ["memory.limit_in_bytes", "memory.max"];
+const TASKS: &str = "pids.max";
+
 /// Where this process is, below the heavy cgroup: on v2 a cgroup with children holds no process.
 const HARNESS: &str = "harness";
 
@@ -74,6 +81,31 @@ impl Heavy {
     /// The path of a container's cgroup, as `cgroupsPath` has it.
     pub fn child(&self, name: &str) -> String {
         format!("/{}/{name}", self.name)
+    }
+
+    /// Makes a cgroup in which several sandboxes share so much memory, bytes, and so many processes.
+    ///
+    /// # Errors
+    /// When it cannot be made or limited.
+    pub(crate) fn pool(&self, memory: i64, tasks: i64) -> Result<Pool, Error> {
+        let pool = Pool {
+            path: self.child(POOL),
+            places: self.places.iter().map(|place| place.join(POOL)).collect(),
+        };
+        for (place, parent) in pool.places.iter().zip(&self.places) {
+            fs::create_dir(place).doing(|| format!("make {}", place.display()))?;
+            inherit_cpuset(parent, place).doing(|| format!("set up {}", place.display()))?;
+            for controller in ["+cpu", "+memory", "+pids", "+cpuset", "+io"] {
+                let _ = fs::write(place.join("cgroup.subtree_control"), controller);
+            }
+            for (file, limit) in [(MEMORY[0], memory), (MEMORY[1], memory), (TASKS, tasks)] {
+                let file = place.join(file);
+                if file.exists() {
+                    fs::write(&file, limit.to_string()).doing(|| format!("write {}", file.display()))?;
+                }
+            }
+        }
+        Ok(pool)
     }
 
     /// The CPU time that everything in it had so far.
@@ -165,6 +197,41 @@ impl Heavy {
             self.before.push(before);
         }
         Ok(())
+    }
+}
+
+/// A cgroup with limits that sandboxes share; it is removed when this is dropped, with what is in it.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    path: String,
+    places: Vec<PathBuf>,
+}
+
+impl Pool {
+    /// The path of a container's cgroup in it, as `cgroupsPath` has it.
+    pub(crate) fn child(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
+    }
+
+    /// Makes a cgroup in it for processes that no platform puts into one. Returns the files to which such a process writes
+    /// its id.
+    pub(crate) fn leaf(&self, name: &str) -> Result<Vec<PathBuf>, Error> {
+        let limits = |place: &&PathBuf| MEMORY.iter().chain([&TASKS]).any(|file| place.join(file).exists());
+        let leaves = self.places.iter().filter(limits).map(|place| {
+            let leaf = place.join(name);
+            if !leaf.is_dir() {
+                fs::create_dir(&leaf).doing(|| format!("make {}", leaf.display()))?;
+                inherit_cpuset(place, &leaf).doing(|| format!("set up {}", leaf.display()))?;
+            }
+            Ok(leaf.join("cgroup.procs"))
+        });
+        leaves.collect()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.places.iter().for_each(|place| remove(place));
     }
 }
 

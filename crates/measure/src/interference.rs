@@ -1,4 +1,4 @@
-//! What one sandbox can do to another: in time (`temporal`, over the `matrix` of pairs) and in space (`spatial`, over
+//! What one sandbox can do to another: in time (`temporal`, over the `matrix` of pairs), in what is left (`capacity`) and in space (`spatial`, over
 //! the `probes`).
 //!
 //! What is to be done (`matrix`, `probes`) and what follows from what was seen (`kept`, `judge`) is pure; only `temporal`,
@@ -9,6 +9,7 @@ use crate::plan::{Size, Task};
 use crate::platform::Platform;
 use crate::record::Finding;
 
+mod capacity;
 mod judge;
 mod kept;
 mod matrix;
@@ -22,9 +23,8 @@ pub(crate) use witness::sweep;
 
 /// The tasks of this axis in a run of this size.
 pub(crate) fn tasks(size: Size) -> Vec<Task> {
-    std::iter::once(spatial::task(size))
-        .chain(matrix::pairs(size).map(|meeting| meeting.task(size)))
-        .collect()
+    let first = std::iter::once(spatial::task(size)).chain(capacity::tasks(size));
+    first.chain(matrix::pairs(size).map(|meeting| meeting.task(size))).collect()
 }
 
 /// Does `task` once; nothing when it is none of this axis.
@@ -37,6 +37,9 @@ pub(crate) fn take(
 ) -> Option<Vec<Finding>> {
     if task.name == spatial::NAME {
         return Some(spatial::take(arena, platform));
+    }
+    if let Some(capacity) = capacity::Capacity::named(&task.name) {
+        return Some(vec![capacity.take(arena, platform)]);
     }
     let meeting = matrix::Meeting::of(task)?;
     Some(temporal::meet(&meeting, arena, platform, block, alone))

@@ -20,6 +20,9 @@ pub const RATE_KEPT: &str = "T";
 /// The quantity Q of a [`Pair`]: the victim's p99 alone, divided by its p99 beside the antagonist.
 pub const TAIL_KEPT: &str = "Q";
 
+/// The quantity of a task that looks what is left beside a hog: a share of what there is alone.
+pub const LEFT: &str = "left";
+
 /// One of the three axioms (docs/measure.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

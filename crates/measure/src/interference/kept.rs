@@ -42,6 +42,11 @@ pub(super) struct Pressure {
     seconds: f64,
     cpu_seconds: f64,
     most: f64,
+    /// How often it was refused something, and how many of its processes were killed for want of memory.
+    #[serde(default)]
+    refused: f64,
+    #[serde(default)]
+    killed: f64,
 }
 
 /// What was seen from outside while the victim was measured.
@@ -92,6 +97,12 @@ impl Pressure {
         last_line(printed, "the antagonist")
     }
 
+    /// Whether it took so much that it was refused more, or more than `enough`.
+    pub(super) fn took_all(&self, enough: f64) -> Result<(), String> {
+        let met = self.refused + self.killed > 0.0 || self.most > enough;
+        met.then_some(()).ok_or_else(|| format!("it held {} and was never refused more", self.most))
+    }
+
     /// Whether it pressed, and if not, why that is not believed.
     pub(super) fn check(&self, proof: Proof, seen: &Seen) -> Result<(), String> {
         match proof {
@@ -117,7 +128,7 @@ fn at_least(found: f64, wanted: f64, what: &str) -> Result<(), String> {
     }
 }
 
-fn last_line<T: for<'a> Deserialize<'a>>(printed: &[u8], who: &str) -> Result<T, Failure> {
+pub(super) fn last_line<T: for<'a> Deserialize<'a>>(printed: &[u8], who: &str) -> Result<T, Failure> {
     let text = String::from_utf8_lossy(printed);
     let last = text.trim().lines().next_back().unwrap_or_default();
     serde_json::from_str(last).map_err(|error| Failure(format!("{who} printed {last:?}: {error}")))
@@ -185,7 +196,8 @@ mod tests {
 
     #[test]
     fn pressure_is_proved() {
-        let said = Pressure { count: 9.0, seconds: 2.0, cpu_seconds: 0.8, most: 100.0 };
+        let said =
+            Pressure { count: 9.0, seconds: 2.0, cpu_seconds: 0.8, most: 100.0, refused: 0.0, killed: 0.0 };
         let seen = Seen { cpus: None, processors: 2, memory: Some(256 << 20), wanted: 512.0 };
         for (proof, seen, expected) in [
             // Its own 0.4 CPUs are less than half of the fair one.
@@ -202,6 +214,8 @@ mod tests {
             let checked = said.check(proof, &seen);
             assert_eq!(checked.is_ok(), expected, "{proof:?} {seen:?}: {checked:?}");
         }
+        assert!(said.took_all(100.0).is_err() && said.took_all(99.0).is_ok());
+        assert!(Pressure { killed: 1.0, ..said }.took_all(100.0).is_ok());
         assert!(Pressure { count: 7.0, ..said }.check(Proof::Written, &seen).is_err());
     }
 
@@ -218,7 +232,8 @@ mod tests {
         assert_eq!(Reading::of(closed).unwrap().p99, None, "a closed loop has no tail");
         assert!(Reading::of(b"nonsense").unwrap_err().0.contains("the victim printed \"nonsense\""));
         let hog = br#"{"hog":"cpu","count":5,"seconds":1.5,"cpu_seconds":1.25,"most":8,"refused":0}"#;
-        let expected = Pressure { count: 5.0, seconds: 1.5, cpu_seconds: 1.25, most: 8.0 };
+        let expected =
+            Pressure { count: 5.0, seconds: 1.5, cpu_seconds: 1.25, most: 8.0, refused: 0.0, killed: 0.0 };
         assert_eq!(Pressure::of(hog).unwrap(), expected);
     }
 }

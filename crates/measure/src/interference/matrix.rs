@@ -99,7 +99,7 @@ impl Meeting {
     pub(super) fn task(&self, size: Size) -> Task {
         let Self { victim, antagonist, limits } = self;
         let (word, least, most) = match (limits, size) {
-            (Limits::With, Size::Quick) => ("with limits", 3, 3),
+            (Limits::With, Size::Quick) => ("with limits", 2, 2),
             (Limits::With, Size::Full) => ("with limits", 6, 12),
             (Limits::Without, _) => ("without limits", 6, 12),
         };

@@ -38,6 +38,7 @@ fn noninterference(findings: &Findings) -> Section {
     let mut section = Section::new("noninterference", "Noninterference", says);
     section.words = words::noninterference(findings);
     section.figures = findings.interference.iter().map(plot::heat).chain(plot::matrix(findings)).collect();
+    section.tables = Vec::from_iter(tables::capacity(findings));
     section
 }
 

@@ -92,6 +92,31 @@ pub(super) fn meetings(interference: &Interference) -> Table {
     Table::new(&title, says, &head).with(rows.collect::<Vec<_>>())
 }
 
+/// What victims could still have beside who had taken all that there was; None when that was not measured.
+pub(super) fn capacity(findings: &Findings) -> Option<Table> {
+    let names = Vec::from_iter(findings.names());
+    let rows = findings.rows.iter().filter(|row| row.quantity == crate::plan::LEFT);
+    let rows = Vec::from_iter(rows.map(|row| {
+        let cells = names.iter().map(|name| row.cell(name).map_or_else(none, left));
+        std::iter::once(row.task.clone()).chain(cells).collect::<Vec<_>>()
+    }));
+    let says = "What a victim still gets beside a hog that has taken all it could get, as a share of what it gets alone: \
+                memory to touch, processes to make, files to open, space to write. A word that is no share is the reason \
+                why there is none.";
+    let head = Vec::from_iter(std::iter::once("what is left").chain(names));
+    (!rows.is_empty()).then(|| Table::new("Capacity", says, &head).with(rows))
+}
+
+fn left(cell: &Cell) -> String {
+    let failure = cell.failures.first().map(|failure| failure.reason.clone());
+    match (cell.median, failure) {
+        (Some(median), None) if median.estimate >= 0.995 => "all".to_owned(),
+        (Some(median), None) => format!("{:.0} %", median.estimate * 100.0),
+        (Some(median), Some(reason)) => format!("{:.0} %; {reason}", median.estimate * 100.0),
+        (None, reason) => reason.unwrap_or_else(none),
+    }
+}
+
 /// Every probe with what its witness saw.
 pub(super) fn probes(findings: &Findings) -> Table {
     let head = ["probe", "platform", "verdict", "what the witness saw", "runs"];

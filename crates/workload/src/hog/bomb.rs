@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bulkhead_sys::offspring::{self, Offspring};
 
 use super::cpu::compute_until;
-use super::{Share, is_a_limit};
+use super::{Share, go_first, is_a_limit};
 use crate::error::{Error, Result};
 use crate::pace::{now, sleep_until};
 
@@ -26,6 +26,8 @@ pub(super) fn live(share: &Share<'_>) -> Result<()> {
     if most == 0 {
         return Err(Error::Usage("a fork bomb has two tasks at least: one makes the others".to_owned()));
     }
+    // A process that has ended takes memory for a while, and thousands do so under a limit.
+    go_first();
     let mut children: VecDeque<Offspring> = VecDeque::with_capacity(most);
     while now() < share.end {
         if children.len() == most {

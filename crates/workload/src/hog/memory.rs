@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use bulkhead_sys::memory::Region;
 
-use super::Share;
+use super::{Share, go_first};
 use crate::pace::{now, sleep_until};
 use crate::work::PAGE;
 
@@ -17,9 +17,7 @@ const PASSES: usize = 4;
 const PAUSE: u64 = 1_000_000;
 
 pub(super) fn live(share: &Share<'_>) {
-    // So that the kernel, short of memory, ends this process and neither its parent nor a stranger. Where /proc is
-    // missing it must choose without advice.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    go_first();
     while now() < share.end {
         match Region::map(share.mib * MIB) {
             Ok(mut region) => fill(region.bytes(), share),
