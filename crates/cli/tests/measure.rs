@@ -100,6 +100,7 @@ fn text(bytes: &[u8]) -> String {
 fn found(journal: &[Value], task: &str, platform: &str) -> Vec<(String, String)> {
     let turns = journal.iter().filter(|line| line["task"] == task && line["platform"] == platform);
     let findings = turns.flat_map(|turn| turn["findings"].as_array().unwrap().clone());
+    let findings = findings.filter(|finding| finding["quantity"].is_string());
     findings
         .map(|finding| {
             let said =
@@ -342,6 +343,136 @@ fn a_runtime_is_measured_beside_the_bare_process() {
     place.nothing_is_left();
 }
 
+/// How often each call was made.
+type Counts = Vec<(String, u64)>;
+
+/// The footprints that a turn found, by part and level.
+fn footprints(place: &Place, platform: &str) -> Vec<(String, String, Counts)> {
+    let output = place
+        .command(&["one", "kernel entered", "--platform", platform, "--blocks", "1", "--json"])
+        .arg("--workload")
+        .arg(place.workload())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{platform}: {}{}", text(&output.stdout), text(&output.stderr));
+    let lines = text(&output.stdout);
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = lines.filter(|line| line["found"] == "footprint");
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let counts = |line: &Value| {
+        let counts = line["counts"].as_object().unwrap().clone();
+        counts.into_iter().map(|(name, count)| (name, count.as_u64().unwrap())).collect()
+    };
+    lines.map(|line| (word(&line["part"]), word(&line["level"]), counts(&line))).collect()
+}
+
+/// The calls of one part, without those of functions, which few kernels let be watched.
+fn calls_of(footprints: &[(String, String, Counts)], part: &str) -> Counts {
+    let found = footprints.iter().find(|(name, level, _)| name == part && level != "functions");
+    found.unwrap_or_else(|| panic!("no {part} in {footprints:?}")).2.clone()
+}
+
+fn makes(calls: &[(String, u64)], call: &str) -> bool {
+    calls.iter().any(|(name, _)| name == call)
+}
+
+#[test]
+fn the_set_up_of_a_container_has_calls_that_a_bare_process_has_not() {
+    requires!(is_root(), "makes containers with limits");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let Some(peers) = cached("peers") else { skip!("needs the runtimes that `cargo xtask peers` unpacks") };
+    let runtime = peers.read_dir().unwrap().flatten().map(|entry| entry.path().join("usr/bin/crun"));
+    let Some(runtime) = runtime.into_iter().find(|path| path.exists()) else {
+        skip!("needs crun in the cache")
+    };
+    let place = Place::new("footprint");
+    let bare = footprints(&place, "bare");
+    let contained = footprints(&place, &format!("mine={}", runtime.display()));
+    for call in ["setns", "unshare", "pivot_root", "seccomp", "sethostname"] {
+        assert!(!makes(&calls_of(&bare, "set-up"), call), "a bare process makes {call}");
+    }
+    assert!(makes(&calls_of(&contained, "set-up"), "pivot_root"), "{contained:?}");
+    assert!(makes(&calls_of(&contained, "set-up"), "execve"), "{contained:?}");
+    // The program in the sandbox does the same everywhere, and nothing of the set-up is counted as its own.
+    let (alone, within) = (calls_of(&bare, "application"), calls_of(&contained, "application"));
+    for call in ["chdir", "getppid", "wait4"] {
+        assert!(makes(&alone, call) && makes(&within, call), "no {call} in {alone:?} or {within:?}");
+    }
+    assert_eq!(alone, within, "the same program makes other calls");
+    assert!(bare.iter().all(|(part, ..)| part != "monitor"), "bare has a monitor: {bare:?}");
+    place.nothing_is_left();
+}
+
+#[test]
+fn filters_are_read_from_the_kernel() {
+    requires!(is_root(), "reads the filters of other processes");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let Some(peers) = cached("peers") else { skip!("needs the runtimes that `cargo xtask peers` unpacks") };
+    let runtime = peers.read_dir().unwrap().flatten().map(|entry| entry.path().join("usr/bin/crun"));
+    let Some(runtime) = runtime.into_iter().find(|path| path.exists()) else {
+        skip!("needs crun in the cache")
+    };
+    let place = Place::new("surface");
+    let workload = place.workload();
+    let count = |platform: &str| {
+        let mut command =
+            place.command(&["one", "calls let through", "--platform", platform, "--blocks", "1", "--json"]);
+        let output = command.arg("--workload").arg(&workload).output().unwrap();
+        let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+        line["value"].as_f64().unwrap_or_else(|| panic!("{platform}: {line}"))
+    };
+    let (all, some) = (count("bare"), count(&format!("mine={}", runtime.display())));
+    assert!(some > 100.0 && some < all, "the filter lets {some} calls of {all} through");
+    place.nothing_is_left();
+}
+
+/// The instances of the kernel's tracer by the process `pid`; None where they cannot be seen.
+fn instances_of(place: &Place, pid: u32) -> Option<Vec<String>> {
+    let script = "mount -t tracefs tracefs \"$1\" && ls \"$1/instances\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(place.0.join("tracefs"));
+    fs::create_dir_all(place.0.join("tracefs")).unwrap();
+    let output = command.output().unwrap();
+    let prefix = format!("bh-watch-{pid}-");
+    let names = text(&output.stdout);
+    let names = names.lines().filter(|name| name.starts_with(&prefix)).map(str::to_owned);
+    output.status.success().then(|| names.collect())
+}
+
+#[test]
+fn a_watch_that_was_killed_leaves_nothing_that_the_next_does_not_remove() {
+    requires!(is_root(), "watches the kernel");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("watch");
+    let workload = place.workload();
+    let mut command = place.command(&["run", "--platforms", "bare", "--axes", "isolation", "--out"]);
+    command.arg(place.0.join("killed")).arg("--workload").arg(&workload);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while fs::read_to_string(place.0.join("killed/journal.jsonl")).unwrap_or_default().lines().count() < 2 {
+        assert!(Instant::now() < end, "nothing is watched");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = running.id();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let next = place.run("bare", &["--axes", "isolation"]);
+    assert!(next.status.success(), "{}", text(&next.stderr));
+    let journal = place.journal();
+    assert!(
+        journal[0]["environment"]["kernel watched"].as_str().unwrap().starts_with("level "),
+        "{journal:?}"
+    );
+    let watched = found(&journal, "calls let through", "bare");
+    assert_eq!(watched, [("calls let through".to_owned(), "amount".to_owned())]);
+    match instances_of(&place, pid) {
+        Some(left) => assert!(left.is_empty(), "instances of the tracer are left: {left:?}"),
+        None => eprintln!("this kernel has no tracefs, so that no instance can be left"),
+    }
+    assert!(cgroups_of(pid).is_empty(), "cgroups are left");
+    place.nothing_is_left();
+}
+
 #[test]
 fn what_fails_is_said_and_leaves_nothing() {
     requires!(is_root(), "makes containers with limits");
@@ -368,10 +499,6 @@ fn errors_say_what_to_do_next() {
         (&["report", "/no/such/run"], "/no/such/run holds no run"),
         (&["run", "--budget", "5"], "such as 90s or 5m"),
         (&["run", "--axes", "speed"], "the axes are performance, isolation, noninterference"),
-        (
-            &["run", "--axes", "performance,isolation", "--platforms", "bare", "--workload", "/bin/true"],
-            "does not measure isolation yet",
-        ),
     ] {
         let mut command = place.command(words);
         if words[0] == "run" {

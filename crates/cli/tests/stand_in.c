@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,6 +39,23 @@ int main(int count, char **words)
     }
     if (count > 2 && strcmp(words[1], "probe") == 0) {
         printf("{\"probe\":\"%s\",\"result\":\"refused\",\"errno\":1,\"call\":\"nothing\",\"read\":\"\"}\n", words[2]);
+        return 0;
+    }
+    if (count > 2 && strcmp(words[1], "held") == 0) {
+        raise(SIGSTOP);
+        execvp(words[2], words + 2);
+        return 1;
+    }
+    if (count > 1 && strcmp(words[1], "mix") == 0) {
+        if (write(1, "R", 1) != 1 || read(0, &byte, 1) != 1)
+            return 1;
+        if (fork() == 0)
+            _exit(getppid() == 1);
+        wait(NULL);
+        if (chdir("/tmp") != 0 || write(1, "D", 1) != 1)
+            return 1;
+        while (read(0, &byte, 1) > 0)
+            ;
         return 0;
     }
     if (count > 2 && strcmp(words[1], "work") == 0) {

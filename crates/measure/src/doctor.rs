@@ -1,16 +1,15 @@
 //! What can be measured on this machine, and why not more.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_sys::trace;
-use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::cgroups;
-use crate::claim::{self, Claim};
 use crate::error::{Doing as _, Error};
+use crate::isolation::eye::described;
+use crate::isolation::instance::Instance;
 use crate::machine::Watch;
 
 /// Begins the name of the directory on which the tracer is mounted, and of the instance.
@@ -41,10 +40,6 @@ pub enum State {
 /// A controller without which limits or counts are missing.
 const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "freezer"];
 
-/// The function by which the function tracer is tried: it alone is patched, since patching all of them stops some
-/// virtual machines for good.
-const TRIED: &str = "do_sys_openat2";
-
 /// How long the same piece of work is done again and again.
 const SPINS: usize = 1000;
 
@@ -59,9 +54,9 @@ const QUIET: f64 = 1.25;
 /// When not even a directory can be made.
 pub fn examine() -> Result<Vec<Check>, Error> {
     let mut checks = vec![user(), hierarchy()];
-    let trying = Trying::new();
-    checks.extend(match &trying {
-        Ok(trying) => [functions(trying), tracepoints(trying)],
+    let instance = cgroups::settle().and_then(|()| Instance::make(PREFIX));
+    checks.extend(match &instance {
+        Ok(instance) => [functions(instance), tracepoints(instance)],
         Err(error) => ["isolation, level 2 (functions)", "isolation, level 1 (tracepoints)"].map(|name| {
             let says = format!("{}; root of a kernel with tracefs has it", described(error));
             Check { name, state: State::Missing, says }
@@ -102,63 +97,19 @@ fn hierarchy() -> Check {
     Check { name: "cgroups", state, says }
 }
 
-/// An instance of the kernel's tracer that nobody else has.
-#[derive(Debug)]
-struct Trying {
-    claim: Claim,
-    instance: PathBuf,
-}
-
-impl Trying {
-    fn new() -> Result<Self, Error> {
-        cgroups::settle()?;
-        let abandoned = claim::abandoned(&std::env::temp_dir(), PREFIX)?;
-        let claim = Claim::make(&std::env::temp_dir(), PREFIX)?;
-        let place = claim.path().to_owned();
-        let name = claim.name().to_owned();
-        let mounted = rustix::mount::mount("tracefs", &place, "tracefs", MountFlags::empty(), None);
-        let instance = place.join("instances").join(name);
-        let made = mounted
-            .doing(|| "mount tracefs".to_owned())
-            .and_then(|()| fs::create_dir(&instance).doing(|| "make an instance of the tracer".to_owned()));
-        let trying = Self { claim, instance };
-        // An examination that was killed left a directory without a mount, and an instance.
-        for abandoned in &abandoned {
-            let _ = fs::remove_dir(place.join("instances").join(abandoned.name()));
-            let _ = fs::remove_dir(abandoned.path());
-        }
-        made.map(|()| trying)
-    }
-}
-
-impl Drop for Trying {
-    fn drop(&mut self) {
-        // What was not made or not mounted cannot be removed.
-        let _ = fs::remove_dir(&self.instance);
-        let _ = rustix::mount::unmount(self.claim.path(), UnmountFlags::DETACH);
-        let _ = fs::remove_dir(self.claim.path());
-    }
-}
-
-fn functions(trying: &Trying) -> Check {
-    let write = |file: &str, text: &str| fs::write(trying.instance.join(file), text);
-    let tried = write("set_ftrace_filter", TRIED).and_then(|()| write("current_tracer", "function"));
-    let _ = write("current_tracer", "nop");
-    let (state, says) = match tried {
+fn functions(instance: &Instance) -> Check {
+    let (state, says) = match instance.try_functions() {
         Ok(()) => (State::Good, "the kernel counts which of its functions run".to_owned()),
         Err(error) => (
             State::Missing,
-            format!("the kernel refuses its function tracer ({error}); a guest may allow it"),
+            format!("the kernel refuses its function tracer ({error}); a guest allows it: --in-guest"),
         ),
     };
     Check { name: "isolation, level 2 (functions)", state, says }
 }
 
-fn tracepoints(trying: &Trying) -> Check {
-    let switch = trying.instance.join("events/raw_syscalls/sys_enter/enable");
-    let tried = fs::write(&switch, "1");
-    let _ = fs::write(&switch, "0");
-    let (state, says) = match tried {
+fn tracepoints(instance: &Instance) -> Check {
+    let (state, says) = match instance.try_calls() {
         Ok(()) => (State::Good, "system calls are counted without slowing them much".to_owned()),
         Err(error) => (State::Missing, format!("the kernel refuses the tracepoint raw_syscalls ({error})")),
     };
@@ -218,12 +169,6 @@ fn spread(times: &mut [Duration]) -> (f64, f64) {
         times.get(index as usize).map_or(0.0, Duration::as_secs_f64)
     };
     (at(0.99) / at(0.5), at(1.0) / at(0.5))
-}
-
-/// The error with what the system said.
-fn described(error: &Error) -> String {
-    use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 #[cfg(test)]

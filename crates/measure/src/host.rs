@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::arena::{self, Arena};
 use crate::error::Error;
 use crate::interference;
+use crate::isolation::{self, Watcher};
 use crate::machine::{self, Watch};
 use crate::performance;
 use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
@@ -27,6 +28,8 @@ pub struct Host {
     began: Instant,
     watch: Watch,
     alone: interference::Alone,
+    /// Made when it is first asked for: most runs need none.
+    watcher: Option<Watcher>,
 }
 
 impl Host {
@@ -51,14 +54,20 @@ impl Host {
         }
         let arena = Arena::make(workload, guard)?;
         let watch = Watch::start(arena.usage());
-        Ok(Self { arena, platforms, began: Instant::now(), watch, alone: interference::Alone::default() })
+        let alone = interference::Alone::default();
+        Ok(Self { arena, platforms, began: Instant::now(), watch, alone, watcher: None })
     }
 
     /// A run that does `plan` here.
-    pub fn run(&self, plan: Plan) -> Run {
+    pub fn run(&mut self, plan: Plan) -> Run {
         let measured = |name: &String| self.platform(name).map(|platform| platform.measured());
         let platforms = plan.platforms.iter().filter_map(measured).collect();
-        Run { version: VERSION, plan, environment: environment(self), platforms }
+        let mut environment = environment(self);
+        if plan.tasks.iter().any(|task| task.axis == Axis::Isolation) {
+            let watcher = self.watcher.get_or_insert_with(Watcher::new);
+            environment.insert("kernel watched".to_owned(), watcher.says());
+        }
+        Run { version: VERSION, plan, environment, platforms }
     }
 
     /// The platform of this name, also under the second name of the bare process.
@@ -69,29 +78,20 @@ impl Host {
 }
 
 /// The plan of these axes for these platforms; the bare process is compared with itself, too.
-///
-/// # Errors
-/// When one of the axes cannot be measured.
-pub fn plan(platforms: &[Platform], axes: &[Axis], size: Size) -> Result<Plan, Error> {
+pub fn plan(platforms: &[Platform], axes: &[Axis], size: Size) -> Plan {
     let mut names = vec![BARE.to_owned(), AGAIN.to_owned()];
     let others = platforms.iter().filter(|platform| platform.name != BARE);
     names.extend(others.map(|platform| platform.name.clone()));
-    let mut all = Vec::new();
-    for axis in Axis::ALL.into_iter().filter(|axis| axes.contains(axis)) {
-        all.extend(tasks(axis, size)?);
-    }
-    Ok(Plan { platforms: names, tasks: all, seed: SEED })
+    let chosen = Axis::ALL.into_iter().filter(|axis| axes.contains(axis));
+    Plan { platforms: names, tasks: chosen.flat_map(|axis| tasks(axis, size)).collect(), seed: SEED }
 }
 
 /// The tasks of one axis in a run of this size.
-///
-/// # Errors
-/// When this program cannot measure the axis.
-pub fn tasks(axis: Axis, size: Size) -> Result<Vec<Task>, Error> {
+pub fn tasks(axis: Axis, size: Size) -> Vec<Task> {
     match axis {
-        Axis::Performance => Ok(performance::tasks(size)),
-        Axis::Noninterference => Ok(interference::tasks(size)),
-        Axis::Isolation => Err(Error::Unusable(format!("this program does not measure {} yet", axis.name()))),
+        Axis::Performance => performance::tasks(size),
+        Axis::Isolation => isolation::tasks(size),
+        Axis::Noninterference => interference::tasks(size),
     }
 }
 
@@ -106,7 +106,10 @@ impl Executor for Host {
         let taken = self.platform(platform).and_then(|platform| match task.axis {
             Axis::Performance => performance::take(task, &self.arena, &platform),
             Axis::Noninterference => interference::take(task, &self.arena, &platform, block, &mut self.alone),
-            Axis::Isolation => None,
+            Axis::Isolation => {
+                let watcher = self.watcher.get_or_insert_with(Watcher::new);
+                watcher.take(task, &self.arena, &platform, block)
+            }
         });
         // A journal of a later version may have tasks that this one does not know.
         taken.unwrap_or_else(|| {

@@ -14,6 +14,7 @@ pub mod guard;
 pub mod host;
 pub mod interference;
 pub mod interrupt;
+mod isolation;
 pub mod machine;
 pub mod performance;
 pub mod plan;

@@ -14,6 +14,9 @@ pub const BOOT: &str = "boot";
 /// The quantity of [`BOOT`] for that.
 pub const FIRST_BYTE: &str = "first byte";
 
+/// The task, and its quantity, that counts the system calls which a sandbox's filters let through.
+pub const SURFACE: &str = "calls let through";
+
 /// The quantity T of a [`Pair`]: the victim's rate beside the antagonist, divided by its rate alone.
 pub const RATE_KEPT: &str = "T";
 

@@ -72,6 +72,27 @@ impl Started {
 
     /// Reads the first byte, and tells when it came.
     pub(crate) fn first_byte(&mut self, limit: Duration) -> Result<Duration, Failure> {
+        if let Some((_, came)) = self.next_byte(limit)? {
+            return Ok(came);
+        }
+        // It closed its output: its end tells why.
+        self.exit(limit)?;
+        Err(Failure("it ended and said nothing".to_owned()))
+    }
+
+    /// Reads one byte; None when it closed its output. Does not wait for its end, nor collect it.
+    pub(crate) fn hear(&mut self, limit: Duration) -> Result<Option<u8>, Failure> {
+        Ok(self.next_byte(limit)?.map(|(byte, _)| byte))
+    }
+
+    /// Writes one byte to its input, which must be held.
+    pub(crate) fn say(&mut self, byte: u8) -> Result<(), Failure> {
+        let Some(input) = &self.input else { return Err(Failure("it does not listen any more".to_owned())) };
+        let said = rustix::io::write(input, &[byte]);
+        said.map(drop).map_err(|error| Failure(format!("tell it to go on: {error}")))
+    }
+
+    fn next_byte(&mut self, limit: Duration) -> Result<Option<(u8, Duration)>, Failure> {
         let end = Instant::now() + limit;
         loop {
             let Some(output) = &self.output else { return Err(Failure("nothing was said".to_owned())) };
@@ -79,12 +100,10 @@ impl Started {
                 let came = self.began.elapsed();
                 let mut byte = [0];
                 if rustix::io::read(output, &mut byte).is_ok_and(|count| count == 1) {
-                    return Ok(came);
+                    return Ok(Some((byte[0], came)));
                 }
-                // It closed its output: its end tells why.
                 self.output = None;
-                self.exit(limit)?;
-                return Err(Failure("it ended and said nothing".to_owned()));
+                return Ok(None);
             }
         }
     }

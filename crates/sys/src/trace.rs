@@ -5,6 +5,7 @@
 
 use rustix::io::Errno;
 
+use crate::seccomp::Instruction;
 use crate::syscall::check;
 use crate::{Call, Result};
 
@@ -126,6 +127,26 @@ fn replace_result(pid: i32, errno: Errno) -> std::result::Result<(), Errno> {
 #[cfg(not(target_arch = "x86_64"))]
 fn replace_result(_: i32, _: Errno) -> std::result::Result<(), Errno> {
     Err(Errno::NOSYS)
+}
+
+/// Returns the instructions of a filter of system calls that is loaded for a process which is followed and stopped;
+/// `index` 0 is the newest.
+///
+/// # Errors
+/// ENOENT where there is no filter of this index, EACCES without CAP_SYS_ADMIN or under a filter, EIO for a kernel that
+/// does not tell (CONFIG_CHECKPOINT_RESTORE).
+pub fn filter(pid: i32, index: usize) -> Result<Vec<Instruction>> {
+    const SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
+    let ask = |buffer: *mut Instruction| {
+        // SAFETY: without a buffer the kernel only counts; with one it writes the instructions of a filter, which is
+        // never changed once it is loaded, and the caller made the buffer as long as the count that it was told.
+        check(unsafe { libc::ptrace(SECCOMP_GET_FILTER, pid, index, buffer) })
+            .call(|| format!("ptrace(SECCOMP_GET_FILTER, {pid}, {index})"))
+    };
+    let count = usize::try_from(ask(std::ptr::null_mut())?).unwrap_or_default();
+    let mut program = vec![Instruction { code: 0, jt: 0, jf: 0, k: 0 }; count];
+    ask(program.as_mut_ptr())?;
+    Ok(program)
 }
 
 /// Waits for the next event among the processes that the calling thread follows; `None` when there is none left.

@@ -51,8 +51,7 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
 
 /// The task of this name, of any axis that can be measured.
 fn task(name: &str) -> Result<Task, Error> {
-    let tasks = Axis::ALL.into_iter().filter_map(|axis| host::tasks(axis, Size::Full).ok());
-    let tasks = Vec::from_iter(tasks.flatten());
+    let tasks = Vec::from_iter(Axis::ALL.into_iter().flat_map(|axis| host::tasks(axis, Size::Full)));
     let found = |wanted: &str| tasks.iter().find(|task| task.name == wanted).cloned();
     found(name).or_else(|| found(&format!("work {name}"))).ok_or_else(|| {
         // Pairs are named after what is in them, and are too many for a sentence.

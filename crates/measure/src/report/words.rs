@@ -1,6 +1,6 @@
 //! The verdict in words.
 
-use crate::plan::{AGAIN, Axis, BOOT, Limits};
+use crate::plan::{AGAIN, Axis, BOOT, Limits, SURFACE};
 use crate::record::{End, Level};
 
 use super::document::{Sentence, Table};
@@ -235,6 +235,10 @@ pub(super) fn isolation(findings: &Findings) -> Vec<(String, String)> {
         }
         if entered.lost > 0 {
             text += &format!("; a lower bound, since {} events were lost", count(entered.lost as f64));
+        }
+        let passed = findings.row(SURFACE, SURFACE).and_then(|row| row.cell(&entered.platform)?.least);
+        if let Some(passed) = passed {
+            text += &format!("; it could make {} system calls", count(passed));
         }
         (entered.platform.clone(), text + ".")
     });

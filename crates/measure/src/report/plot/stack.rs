@@ -26,8 +26,9 @@ pub(in crate::report) fn stacks(footprints: &Footprints) -> Option<Figure> {
         panel("Frequency: times entered".to_owned(), |share| share.calls),
     ];
     let says = says(footprints, things)?;
-    let name = format!("kernel-{}", part.replace(|character: char| !character.is_ascii_alphanumeric(), "-"));
-    Some(Figure { name, title: format!("Kernel code that runs: {part}"), says, panels })
+    let name = format!("kernel {part} {things}");
+    let name = name.replace(|character: char| !character.is_ascii_alphanumeric(), "-");
+    Some(Figure { name, title: format!("Kernel code that runs: {part}, {things}"), says, panels })
 }
 
 fn says(footprints: &Footprints, things: &str) -> Option<String> {

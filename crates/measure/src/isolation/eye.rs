@@ -1,0 +1,124 @@
+//! How closely this kernel can be watched: the closest way that it allows is taken, and why not a closer one is told.
+
+use super::follow::Following;
+use super::instance::Instance;
+use super::kernel::Functions;
+use super::listen::{Listening, Tracer};
+use super::seen::Seen;
+use crate::record::Level;
+use crate::stats::Failure;
+
+/// Begins the names of what watching makes.
+const PREFIX: &str = "bh-watch-";
+
+/// What watches.
+#[derive(Debug)]
+pub(crate) struct Eye {
+    way: Way,
+    /// Why it is no closer one, a sentence for each level that is not reached.
+    pub(crate) refusals: Vec<String>,
+    /// The kernel's functions; none unless they are watched.
+    pub(super) functions: Functions,
+}
+
+#[derive(Debug)]
+enum Way {
+    Tracer(Box<Tracer>, Level),
+    Ptrace,
+}
+
+/// A process tree that is watched.
+#[derive(Debug)]
+pub(super) enum Look<'a> {
+    Tracer(Listening<'a>),
+    Ptrace(Following),
+}
+
+impl Eye {
+    /// Tries what this kernel allows. The caller must have mounts of its own to be allowed more than ptrace.
+    pub(crate) fn open() -> Self {
+        let mut refusals = Vec::new();
+        let way = tracer(&mut refusals).unwrap_or(Way::Ptrace);
+        let functions = match &way {
+            Way::Tracer(_, Level::Functions) => Functions::read(),
+            _ => Functions::default(),
+        };
+        Self { way, refusals, functions }
+    }
+
+    /// What it sees.
+    pub(crate) fn level(&self) -> Level {
+        match &self.way {
+            Way::Tracer(_, level) => *level,
+            Way::Ptrace => Level::Calls,
+        }
+    }
+
+    /// The level and why it is no higher one, for the journal.
+    pub(crate) fn says(&self) -> String {
+        let level = match self.level() {
+            Level::Functions => "level 2, functions, by the function tracer",
+            Level::Tracepoints => "level 1, system calls, by tracepoints",
+            Level::Calls => "level 0, system calls, by ptrace",
+        };
+        let reasons = self.refusals.iter().map(String::as_str);
+        Vec::from_iter([level].into_iter().chain(reasons)).join("; ")
+    }
+
+    /// Begins to watch `pid`, which must be stopped, and all that it will make.
+    pub(super) fn begin(&mut self, pid: u32) -> Result<Look<'_>, Failure> {
+        match &mut self.way {
+            Way::Tracer(tracer, _) => tracer.begin(pid).map(Look::Tracer),
+            Way::Ptrace => Following::begin(pid).map(Look::Ptrace),
+        }
+    }
+}
+
+/// The tracer with the most that it allows.
+fn tracer(refusals: &mut Vec<String>) -> Option<Way> {
+    let mut refuse = |level: &str, reason: String| refusals.push(format!("not {level}: {reason}"));
+    let instance = match Instance::make(PREFIX) {
+        Ok(instance) => instance,
+        Err(error) => {
+            refuse("level 2 or 1", described(&error));
+            return None;
+        }
+    };
+    let functions = instance.try_functions();
+    if let Err(error) = &functions {
+        refuse("level 2", format!("the kernel refuses its function tracer ({error})"));
+    }
+    let level = if functions.is_ok() { Level::Functions } else { Level::Tracepoints };
+    let made = instance.try_calls().and_then(|()| Tracer::make(instance, functions.is_ok()));
+    match made {
+        Ok(tracer) => Some(Way::Tracer(Box::new(tracer), level)),
+        Err(error) => {
+            refuse("level 1", format!("the kernel refuses its tracepoints ({error})"));
+            None
+        }
+    }
+}
+
+/// The error with what the system said.
+pub(crate) fn described(error: &crate::error::Error) -> String {
+    use std::error::Error as _;
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+impl Look<'_> {
+    /// What was seen since the last time.
+    pub(super) fn take(&mut self) -> Result<Seen, Failure> {
+        match self {
+            Self::Tracer(listening) => listening.take(),
+            Self::Ptrace(following) => Ok(following.take()),
+        }
+    }
+
+    /// The tasks that are watched now.
+    pub(super) fn followed(&self) -> Vec<u32> {
+        match self {
+            Self::Tracer(listening) => listening.followed(),
+            Self::Ptrace(following) => following.followed(),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! An instance of the kernel's tracer that nobody else has: ftrace(Documentation/trace/ftrace.rst of the kernel).
+//!
+//! The file system is mounted on a directory of ours, in this process's own mounts. What an instance is that a killed
+//! program left is known by its name, and the next one removes it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::claim::{self, Claim};
+use crate::error::{Doing as _, Error};
+
+/// The function by which the function tracer is tried: it alone is patched, since patching all of them stops some
+/// virtual machines for good.
+const TRIED: &str = "do_sys_openat2";
+
+/// The tracepoint at the beginning of every system call.
+pub(super) const CALL: &str = "raw_syscalls/sys_enter";
+
+/// The tracepoint at the birth of a process or thread.
+pub(super) const BIRTH: &str = "sched/sched_process_fork";
+
+/// The instance; removed in the end.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    claim: Claim,
+    directory: PathBuf,
+}
+
+impl Instance {
+    /// Makes it, and removes what is left of programs with the same `prefix` that were killed. The caller must have mounts of its own.
+    ///
+    /// # Errors
+    /// Where there is no tracefs, or no right to it.
+    pub(crate) fn make(prefix: &str) -> Result<Self, Error> {
+        let abandoned = claim::abandoned(&std::env::temp_dir(), prefix)?;
+        let claim = Claim::make(&std::env::temp_dir(), prefix)?;
+        let place = claim.path().to_owned();
+        let directory = place.join("instances").join(claim.name());
+        let mounted = rustix::mount::mount("tracefs", &place, "tracefs", MountFlags::empty(), None);
+        let instance = Self { claim, directory };
+        mounted.doing(|| "mount tracefs".to_owned())?;
+        for abandoned in &abandoned {
+            // The directory has no mount any more; the instance may have gone with a reboot.
+            let left = place.join("instances").join(abandoned.name());
+            let _ = fs::write(left.join("tracing_on"), "0");
+            let _ = fs::remove_dir(left);
+            let _ = fs::remove_dir(abandoned.path());
+        }
+        fs::create_dir(&instance.directory).doing(|| "make an instance of the tracer".to_owned())?;
+        Ok(instance)
+    }
+
+    /// A file of the instance.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Writes into one of its files, in place of what that held.
+    pub(super) fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        fs::write(self.file(name), text)
+    }
+
+    /// Reads a file of the whole tracer: formats are the same for all instances.
+    pub(super) fn read_common(&self, name: &str) -> io::Result<String> {
+        fs::read_to_string(self.claim.path().join(name))
+    }
+
+    /// Tries whether functions can be watched.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub(crate) fn try_functions(&self) -> io::Result<()> {
+        let tried =
+            self.write("set_ftrace_filter", TRIED).and_then(|()| self.write("current_tracer", "function"));
+        let _ = self.write("current_tracer", "nop");
+        let _ = self.write("set_ftrace_filter", "");
+        tried
+    }
+
+    /// Tries whether system calls can be watched.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub(crate) fn try_calls(&self) -> io::Result<()> {
+        let switch = format!("events/{CALL}/enable");
+        let tried = self.write(&switch, "1");
+        let _ = self.write(&switch, "0");
+        tried
+    }
+
+    /// Lets the tracer follow `pid` alone, with all that it will make.
+    pub(super) fn follow(&self, pid: u32, functions: bool) -> io::Result<()> {
+        // Opening for writing forgets whom it followed before.
+        self.write("set_event_pid", &pid.to_string())?;
+        if functions {
+            self.write("set_ftrace_pid", &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The tasks that are followed now.
+    pub(super) fn followed(&self) -> Vec<u32> {
+        let text = fs::read_to_string(self.file("set_event_pid")).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Empties the buffers, and sets their counters to nothing.
+    pub(super) fn empty(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).truncate(true).open(self.file("trace"))?.flush()
+    }
+
+    /// Switches recording on or off; the tracer stays as it is.
+    pub(super) fn record(&self, on: bool) -> io::Result<()> {
+        self.write("tracing_on", if on { "1" } else { "0" })
+    }
+
+    /// Events that the kernel dropped since the buffers were emptied.
+    pub(super) fn dropped(&self) -> u64 {
+        let buffers = self.file("per_cpu").read_dir().into_iter().flatten().flatten();
+        let texts = buffers.filter_map(|cpu| fs::read_to_string(cpu.path().join("stats")).ok());
+        texts.map(|text| dropped_in(&text)).sum()
+    }
+
+    /// The directories of the processors' buffers.
+    pub(super) fn buffers(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = self.file("per_cpu").read_dir()?;
+        Ok(entries.flatten().map(|entry| entry.path()).filter(|path| is_buffer(path)).collect())
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // What was not made or not mounted cannot be removed.
+        let _ = self.record(false);
+        let _ = self.write("current_tracer", "nop");
+        let _ = fs::remove_dir(&self.directory);
+        let _ = rustix::mount::unmount(self.claim.path(), UnmountFlags::DETACH);
+        let _ = fs::remove_dir(self.claim.path());
+    }
+}
+
+fn is_buffer(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cpu"))
+}
+
+/// Of a file `stats`: what was overwritten, what found no room, and what an interrupt lost.
+fn dropped_in(stats: &str) -> u64 {
+    let counters = ["overrun", "commit overrun", "dropped events"];
+    let lines = stats.lines().filter_map(|line| line.split_once(':'));
+    let wanted = lines.filter(|(name, _)| counters.contains(&name.trim()));
+    wanted.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_events_are_added_up() {
+        let stats = "entries: 5\noverrun: 1\ncommit overrun: 2\nbytes: 900\nnow ts: 7.5\ndropped events: 4\nread events: 9\n";
+        assert_eq!(dropped_in(stats), 7);
+    }
+}

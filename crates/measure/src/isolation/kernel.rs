@@ -1,0 +1,173 @@
+//! The kernel's functions by their addresses: /proc/kallsyms, see proc_kallsyms(5).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::record::Symbol;
+
+/// The functions of the kernel that runs.
+#[derive(Debug, Default)]
+pub(super) struct Functions {
+    /// Ascending by address.
+    all: Vec<Function>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Function {
+    address: u64,
+    /// Unique: where a name stands for several functions, all but the first have a number behind it.
+    name: String,
+    bytes: u64,
+    subsystem: String,
+}
+
+/// Pairs of marks between which a section of the kernel's text lies.
+const SECTIONS: &[(&str, &str, &str)] = &[
+    ("__entry_text_start", "__entry_text_end", "entry"),
+    ("__sched_text_start", "__sched_text_end", "scheduler"),
+    ("__lock_text_start", "__lock_text_end", "locks"),
+    ("__cpuidle_text_start", "__cpuidle_text_end", "idle"),
+    ("__irqentry_text_start", "__irqentry_text_end", "interrupts"),
+    ("__softirqentry_text_start", "__softirqentry_text_end", "interrupts"),
+    ("__noinstr_text_start", "__noinstr_text_end", "entry"),
+    ("_sinittext", "_einittext", "initialisation"),
+];
+
+/// Where the rest of the kernel's own text is.
+const TEXT: &str = "text";
+
+impl Functions {
+    /// Reads what the kernel that runs says.
+    pub(super) fn read() -> Self {
+        Self::of(&std::fs::read_to_string("/proc/kallsyms").unwrap_or_default())
+    }
+
+    fn of(text: &str) -> Self {
+        let lines = text.lines().filter_map(line);
+        // Addresses that a user may not see are all zero.
+        let mut lines = Vec::from_iter(lines.filter(|(address, ..)| *address > 0));
+        lines.sort_by_key(|(address, ..)| *address);
+        let marks: HashMap<&str, u64> = lines.iter().map(|(address, name, _)| (*name, *address)).collect();
+        let sections = Vec::from_iter(
+            SECTIONS
+                .iter()
+                .filter_map(|(from, to, section)| Some((*marks.get(from)?..*marks.get(to)?, *section))),
+        );
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        let mut all: Vec<Function> = Vec::new();
+        for (place, (address, name, module)) in lines.iter().enumerate() {
+            // Several names for one place: the first counts.
+            if all.last().is_some_and(|last| last.address == *address) {
+                continue;
+            }
+            let next = lines[place..].iter().map(|(other, ..)| *other).find(|other| other > address);
+            let count = known.entry(name).or_default();
+            *count += 1;
+            let section = sections.iter().find(|(range, _)| range.contains(address)).map(|(_, name)| *name);
+            all.push(Function {
+                address: *address,
+                name: if *count > 1 { format!("{name}#{count}") } else { (*name).to_owned() },
+                bytes: next.map_or(0, |next| next - address),
+                subsystem: module.or(section).unwrap_or(TEXT).to_owned(),
+            });
+        }
+        Self { all }
+    }
+
+    /// Counts by names; what lies at no known place keeps its address.
+    pub(super) fn named(&self, counts: &BTreeMap<u64, u64>) -> BTreeMap<String, u64> {
+        let mut named: BTreeMap<String, u64> = BTreeMap::new();
+        for (address, count) in counts {
+            let name = self.at(*address).map_or_else(|| format!("{address:#x}"), |found| found.name.clone());
+            *named.entry(name).or_default() += count;
+        }
+        named
+    }
+
+    /// What is known of the functions at these addresses that are not in `told`, to which they are added.
+    pub(super) fn news<'a>(
+        &self,
+        addresses: impl Iterator<Item = &'a u64>,
+        told: &mut BTreeSet<String>,
+    ) -> BTreeMap<String, Symbol> {
+        let mut symbols = BTreeMap::new();
+        for function in addresses.filter_map(|address| self.at(*address)) {
+            if told.insert(function.name.clone()) {
+                let Function { name, bytes, subsystem, .. } = function.clone();
+                symbols.insert(name, Symbol { subsystem, bytes });
+            }
+        }
+        symbols
+    }
+
+    /// The function in which an address lies.
+    fn at(&self, address: u64) -> Option<&Function> {
+        let place = self.all.partition_point(|function| function.address <= address);
+        let function = self.all.get(place.checked_sub(1)?)?;
+        (address < function.address + function.bytes).then_some(function)
+    }
+}
+
+/// The address, the name and the module of a line about text.
+fn line(line: &str) -> Option<(u64, &str, Option<&str>)> {
+    let mut fields = line.split_whitespace();
+    let address = u64::from_str_radix(fields.next()?, 16).ok()?;
+    matches!(fields.next()?, "t" | "T" | "w" | "W").then_some(())?;
+    let name = fields.next()?;
+    let module = fields.next().map(|module| module.trim_matches(['[', ']']));
+    Some((address, name, module))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+ffffffff81000000 T _stext
+ffffffff81000100 t helper
+ffffffff81000180 T do_sys_open
+ffffffff81000180 t alias
+ffffffff81000200 t helper
+ffffffff81000280 D not_text
+ffffffff81000300 T __sched_text_start
+ffffffff81000300 T schedule
+ffffffff81000340 T __sched_text_end
+ffffffffc0000000 t ext4_read\t[ext4]
+ffffffffc0000050 t ext4_write\t[ext4]
+0000000000000000 T hidden
+";
+
+    #[test]
+    fn addresses_become_functions() {
+        let functions = Functions::of(TEXT);
+        let counts = [
+            (0xffff_ffff_8100_0104, 2),
+            (0xffff_ffff_8100_0100, 1),
+            (0xffff_ffff_8100_0204, 5),
+            (0xffff_ffff_8100_0184, 7),
+            (0xffff_ffff_c000_0004, 1),
+            (0x1000, 1),
+        ];
+        let named = functions.named(&counts.into());
+        let expected = [("0x1000", 1), ("do_sys_open", 7), ("ext4_read", 1), ("helper", 3), ("helper#2", 5)];
+        assert_eq!(named, expected.map(|(name, count)| (name.to_owned(), count)).into());
+        let mut told = BTreeSet::from(["helper".to_owned()]);
+        let symbols = functions.news(counts.map(|(address, _)| address).iter(), &mut told);
+        let told_of = Vec::from_iter(
+            symbols.iter().map(|(name, symbol)| (name.as_str(), symbol.subsystem.as_str(), symbol.bytes)),
+        );
+        assert_eq!(
+            told_of,
+            [("do_sys_open", "text", 0x80), ("ext4_read", "ext4", 0x50), ("helper#2", "text", 0x100)]
+        );
+        assert!(functions.news([0xffff_ffff_8100_0184].iter(), &mut told).is_empty(), "told twice");
+        assert_eq!(
+            functions.at(0xffff_ffff_8100_0310).map(|found| found.subsystem.as_str()),
+            Some("scheduler")
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_hides_its_addresses_has_no_functions() {
+        assert_eq!(Functions::of("0000000000000000 T _stext\n0000000000000000 T schedule\n").all, []);
+    }
+}

@@ -1,0 +1,225 @@
+//! What the kernel's tracer records, counted while it records it.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::instance::{BIRTH, CALL, Instance};
+use super::ring::{self, Event, Format};
+use super::seen::Seen;
+use crate::stats::Failure;
+
+/// The largest page that a kernel's buffers are made of; a read of one takes at most one.
+const PAGE: usize = 64 << 10;
+
+/// How long there is nothing to be looked for when there was nothing.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Memory for the buffers: this much in all, and no more than this share of what is free.
+const BUFFER_KIB: u64 = 512 << 10;
+const SHARE: u64 = 4;
+
+/// System calls are few, so that this is enough for each processor.
+const CALLS_KIB: u64 = 16 << 10;
+
+/// The tracer, ready to follow one process tree after the other.
+#[derive(Debug)]
+pub(super) struct Tracer {
+    instance: Instance,
+    formats: Formats,
+    functions: bool,
+    is_on: bool,
+}
+
+/// The events that are counted.
+#[derive(Clone, Copy, Debug)]
+struct Formats {
+    call: Format,
+    birth: Format,
+    function: Option<Format>,
+}
+
+/// A process tree that is followed.
+#[derive(Debug)]
+pub(super) struct Listening<'a> {
+    tracer: &'a Tracer,
+    asked: Sender<()>,
+    told: Receiver<io::Result<Seen>>,
+    thread: Option<JoinHandle<()>>,
+    lost: u64,
+}
+
+impl Tracer {
+    /// Sets the instance up for system calls, and for functions where the kernel lets them be watched.
+    pub(super) fn make(instance: Instance, functions: bool) -> io::Result<Self> {
+        let format = |event: &str, field: &str| {
+            let text = instance.read_common(&format!("events/{event}/format"))?;
+            Format::read(&text, field)
+                .ok_or_else(|| io::Error::other(format!("the tracepoint {event} has no field {field}")))
+        };
+        let function = if functions { Some(format("ftrace/function", "ip")?) } else { None };
+        let formats = Formats { call: format(CALL, "id")?, birth: format(BIRTH, "child_pid")?, function };
+        instance.record(false)?;
+        // What does not fit is dropped and counted; what was there is never overwritten.
+        instance.write("options/overwrite", "0")?;
+        instance.write("options/event-fork", "1")?;
+        if functions {
+            instance.write("options/function-fork", "1")?;
+        }
+        instance.write("buffer_size_kb", &buffer(&instance, functions)?.to_string())?;
+        for event in [CALL, BIRTH] {
+            instance.write(&format!("events/{event}/enable"), "1")?;
+        }
+        Ok(Self { instance, formats, functions, is_on: false })
+    }
+
+    /// Begins to follow `pid`, which must not run yet.
+    pub(super) fn begin(&mut self, pid: u32) -> Result<Listening<'_>, Failure> {
+        self.start(pid).map_err(|error| Failure(format!("switch the tracer on: {error}")))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this program makes no namespaces beside its threads")]
+    fn start(&mut self, pid: u32) -> io::Result<Listening<'_>> {
+        let Self { instance, functions, .. } = &*self;
+        instance.record(false)?;
+        instance.follow(pid, *functions)?;
+        if *functions && !self.is_on {
+            // It takes seconds to patch all functions, so it stays on until the instance goes.
+            instance.write("current_tracer", "function")?;
+            self.is_on = true;
+        }
+        let Self { instance, formats, .. } = &*self;
+        instance.empty()?;
+        let (asked, asks) = mpsc::channel();
+        let (tells, told) = mpsc::channel();
+        let files = instance.buffers()?.iter().map(|place| open(place)).collect::<io::Result<Vec<_>>>()?;
+        let formats = *formats;
+        let thread = std::thread::spawn(move || count(files, formats, &asks, &tells));
+        instance.record(true)?;
+        Ok(Listening { tracer: self, asked, told, thread: Some(thread), lost: 0 })
+    }
+}
+
+impl Listening<'_> {
+    /// What was seen since the last time. The tracer stands still meanwhile, so nothing that matters should run.
+    pub(super) fn take(&mut self) -> Result<Seen, Failure> {
+        let taken = self.turn();
+        taken.map_err(|error| Failure(format!("read what the tracer recorded: {error}")))
+    }
+
+    fn turn(&mut self) -> io::Result<Seen> {
+        let gone = || io::Error::other("the thread that counts ended");
+        let Self { tracer: Tracer { instance, .. }, asked, told, .. } = self;
+        instance.record(false)?;
+        asked.send(()).map_err(|_| gone())?;
+        let mut seen = told.recv().map_err(|_| gone())??;
+        let dropped = instance.dropped();
+        seen.lost = dropped.saturating_sub(self.lost);
+        self.lost = dropped;
+        instance.record(true)?;
+        Ok(seen)
+    }
+
+    /// The tasks that are followed now.
+    pub(super) fn followed(&self) -> Vec<u32> {
+        self.tracer.instance.followed()
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        // A refusal to stop shows when the next one begins.
+        let _ = self.tracer.instance.record(false);
+        let (ended, _) = mpsc::channel();
+        // Without anybody who could ask, the thread ends.
+        drop(std::mem::replace(&mut self.asked, ended));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// For each processor, KiB.
+fn buffer(instance: &Instance, functions: bool) -> io::Result<u64> {
+    if !functions {
+        return Ok(CALLS_KIB);
+    }
+    let processors = instance.buffers()?.len().max(1) as u64;
+    let meminfo = std::fs::read_to_string("/proc/meminfo")?;
+    let free = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let free = free.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(BUFFER_KIB);
+    Ok(BUFFER_KIB.min(free / SHARE) / processors)
+}
+
+fn open(buffer: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(buffer.join("trace_pipe_raw"))
+}
+
+/// The life of the thread that counts: reads what there is, and hands it over when it is asked.
+fn count(mut files: Vec<File>, formats: Formats, asks: &Receiver<()>, tells: &Sender<io::Result<Seen>>) {
+    let mut seen = Seen::default();
+    let mut page = vec![0; PAGE];
+    loop {
+        // Who asks has stopped the tracer: what is there then is all there is.
+        let asked = match asks.try_recv() {
+            Ok(()) => true,
+            Err(TryRecvError::Empty) => false,
+            Err(TryRecvError::Disconnected) => return,
+        };
+        let read = drain(&mut files, &mut page, &mut |event| note(event, formats, &mut seen));
+        match (asked, read) {
+            (_, Err(error)) => {
+                let _ = tells.send(Err(error));
+                return;
+            }
+            (true, Ok(_)) => {
+                if tells.send(Ok(std::mem::take(&mut seen))).is_err() {
+                    return;
+                }
+            }
+            (false, Ok(false)) => std::thread::sleep(PAUSE),
+            (false, Ok(true)) => {}
+        }
+    }
+}
+
+/// Reads until there is nothing more; tells whether there was something.
+fn drain(files: &mut [File], page: &mut [u8], hear: &mut dyn FnMut(Event<'_>)) -> io::Result<bool> {
+    let mut any = false;
+    for file in files {
+        loop {
+            match file.read(page) {
+                Ok(0) => break,
+                Ok(length) => {
+                    any = true;
+                    ring::events(&page[..length], &mut *hear);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(any)
+}
+
+fn note(event: Event<'_>, formats: Formats, seen: &mut Seen) {
+    if formats.function.is_some_and(|function| function.id == event.id) {
+        // What an interrupt did is nobody's.
+        let address = formats.function.and_then(|function| event.u64_at(function.field));
+        if let Some(address) = address.filter(|_| !event.in_interrupt) {
+            *seen.functions.entry((event.task, address)).or_default() += 1;
+        }
+    } else if event.id == formats.call.id {
+        if let Some(number) = event.u64_at(formats.call.field) {
+            *seen.calls.entry((event.task, number)).or_default() += 1;
+        }
+    } else if event.id == formats.birth.id {
+        seen.births.extend(event.u32_at(formats.birth.field).map(|child| (event.task, child)));
+    }
+}

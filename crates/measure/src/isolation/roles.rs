@@ -1,0 +1,72 @@
+//! Who is who among the tasks that are followed, at the moment when the application is about to begin.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::seen::Role;
+use crate::platform::Seat;
+
+/// The role of each of `tasks` that is still there.
+pub(super) fn of(tasks: impl IntoIterator<Item = u32>, seat: &Seat, workload: &Path) -> BTreeMap<u32, Role> {
+    let workload = fs::metadata(workload).ok().map(|file| (file.dev(), file.ino()));
+    tasks.into_iter().filter_map(|task| Some((task, role(task, seat, workload)?))).collect()
+}
+
+fn role(task: u32, seat: &Seat, workload: Option<(u64, u64)>) -> Option<Role> {
+    let place = Path::new("/proc").join(task.to_string());
+    // The link leads to the file itself, whatever the task's own root and mounts are.
+    let program = fs::metadata(place.join("exe")).ok().map(|file| (file.dev(), file.ino()));
+    let cgroups = fs::read_to_string(place.join("cgroup")).ok()?;
+    Some(if program.is_some() && program == workload {
+        Role::Application
+    } else if seat.cgroup.as_deref().is_some_and(|cgroup| is_in(&cgroups, cgroup)) {
+        Role::Sandbox(name(&place))
+    } else {
+        Role::Monitor
+    })
+}
+
+/// Whether one of the lines of a /proc/PID/cgroup names this cgroup, or one below it.
+fn is_in(cgroups: &str, cgroup: &str) -> bool {
+    let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.map(Path::new).any(|path| path.starts_with(cgroup))
+}
+
+/// What the process calls itself; where it has no words any more, what the kernel calls it.
+fn name(place: &Path) -> String {
+    let words = fs::read(place.join("cmdline")).unwrap_or_default();
+    let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
+    let first = PathBuf::from(String::from_utf8_lossy(first).trim().to_owned());
+    let called = || fs::read_to_string(place.join("comm")).unwrap_or_default().trim().to_owned();
+    first.file_name().map_or_else(called, |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_found_in_any_hierarchy() {
+        let text = "7:memory:/x/runc-0\n4:cpu,cpuacct:/x/harness\n0::/\n";
+        assert!(is_in(text, "/x/runc-0") && is_in("0::/x/runc-0/init\n", "/x/runc-0"));
+        assert!(!is_in(text, "/x/runc") && !is_in("0::/x/runc-01\n", "/x/runc-0"));
+    }
+
+    #[test]
+    fn this_process_is_known_by_its_file() {
+        let seat = Seat {
+            id: "x".to_owned(),
+            root: PathBuf::new(),
+            bundle: PathBuf::new(),
+            state: PathBuf::new(),
+            cgroup: Some("/no/such/cgroup".to_owned()),
+            limits: None,
+        };
+        let own = std::process::id();
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(of([own, u32::MAX], &seat, &exe), [(own, Role::Application)].into());
+        assert_eq!(of([own], &seat, Path::new("/bin/sh")), [(own, Role::Monitor)].into());
+    }
+}
