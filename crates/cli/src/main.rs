@@ -27,6 +27,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if bulkhead_measure::guest::is_guest() {
+        bulkhead_measure::guest::live();
+        return ExitCode::FAILURE;
+    }
     let Arguments { verb: Verb::Measure(verb) } = Arguments::parse();
     match measure::run(verb) {
         Ok(code) => code,

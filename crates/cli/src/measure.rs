@@ -75,6 +75,9 @@ pub(crate) struct RunOptions {
     /// The static program bulkload [default: beside this program, or in PATH]
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
+    /// In an emulated machine, with the kernel vmlinuz in DIR [default: of the cache]
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    in_guest: Option<Option<PathBuf>>,
 }
 
 /// Options of `one`.
@@ -110,6 +113,17 @@ pub(crate) fn run(verb: Verb) -> Result<ExitCode, Error> {
 }
 
 impl RunOptions {
+    /// What a guest is told of them: its platforms, files and machine are its own.
+    fn of_guest(&self) -> Vec<String> {
+        let axes = Vec::from_iter(self.axes.iter().map(|axis| axis.name())).join(",");
+        let mut words = vec!["--axes".to_owned(), axes];
+        words.extend(self.full.then(|| "--full".to_owned()));
+        if let Some(budget) = self.budget {
+            words.extend(["--budget".to_owned(), format!("{}s", budget.as_secs())]);
+        }
+        words
+    }
+
     fn size(&self) -> Size {
         if self.full { Size::Full } else { Size::Quick }
     }

@@ -474,6 +474,36 @@ fn a_watch_that_was_killed_leaves_nothing_that_the_next_does_not_remove() {
 }
 
 #[test]
+fn a_guest_watches_functions() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let Some(guests) = cached("vm") else { skip!("needs the kernel that `cargo xtask vm fetch` gets") };
+    requires!(
+        guests.join("kernel-release/vmlinuz").exists(),
+        "needs the kernel that `cargo xtask vm fetch` gets"
+    );
+    let place = Place::new("guest");
+    let output = place.run("bare", &["--axes", "isolation", "--in-guest"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let journal = place.journal();
+    let environment = &journal[0]["environment"];
+    assert!(environment["kernel watched"].as_str().unwrap().starts_with("level 2"), "{environment}");
+    assert!(environment["guest"].as_str().unwrap().contains("QEMU"), "{environment}");
+    assert_eq!(journal.last().unwrap()["reason"], "complete");
+    let turns = journal.iter().filter(|line| line["platform"] == "bare" && line["task"] == "kernel entered");
+    let findings = turns.flat_map(|turn| turn["findings"].as_array().unwrap().clone());
+    let functions =
+        findings.filter(|finding| finding["level"] == "functions" && finding["part"] == "application");
+    let functions = Vec::from_iter(functions.map(|finding| finding["counts"].clone()));
+    assert_eq!(functions.len(), 3, "not every run was watched");
+    for counts in &functions {
+        // The stand-in makes one child, and looks for its own parent.
+        assert!(counts["kernel_clone"].as_u64().is_some_and(|count| count >= 1), "{counts}");
+        assert!(counts["vfs_write"].as_u64().is_some_and(|count| count >= 1), "{counts}");
+    }
+    place.nothing_is_left();
+}
+
+#[test]
 fn what_fails_is_said_and_leaves_nothing() {
     requires!(is_root(), "makes containers with limits");
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
@@ -498,6 +528,10 @@ fn errors_say_what_to_do_next() {
         ),
         (&["report", "/no/such/run"], "/no/such/run holds no run"),
         (&["run", "--budget", "5"], "such as 90s or 5m"),
+        (
+            &["run", "--platforms", "bare", "--in-guest", "/nowhere", "--workload", "/bin/true"],
+            "no file vmlinuz",
+        ),
         (&["run", "--axes", "speed"], "the axes are performance, isolation, noninterference"),
     ] {
         let mut command = place.command(words);

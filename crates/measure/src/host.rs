@@ -15,7 +15,7 @@ use crate::platform::Platform;
 use crate::record::{Finding, Run, VERSION};
 use crate::session::Executor;
 use crate::stats::Failure;
-use crate::{cgroups, interrupt};
+use crate::{cgroups, guest, interrupt};
 
 /// Seeds the orders and the intervals; any number will do.
 const SEED: u64 = 20;
@@ -98,6 +98,9 @@ pub fn tasks(axis: Axis, size: Size) -> Vec<Task> {
 fn environment(host: &Host) -> BTreeMap<String, String> {
     let mut facts = machine::facts();
     facts.insert("files".to_owned(), machine::file_system(&host.arena.root()));
+    if guest::is_inside() {
+        facts.insert("guest".to_owned(), guest::MACHINE.to_owned());
+    }
     facts
 }
 

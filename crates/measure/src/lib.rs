@@ -11,6 +11,7 @@ pub mod claim;
 pub mod doctor;
 pub mod error;
 pub mod guard;
+pub mod guest;
 pub mod host;
 pub mod interference;
 pub mod interrupt;

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bulkhead_measure::error::Error;
+use bulkhead_measure::guest;
 use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
 use bulkhead_measure::plan::{AGAIN, BARE};
 use bulkhead_measure::platform::Platform;
 use bulkhead_measure::platform::find::{self, Entry};
-use bulkhead_measure::record::{self, End, Journal, Run};
+use bulkhead_measure::record::{self, End, Journal, Line, Run};
 use bulkhead_measure::report::findings::Cell;
 use bulkhead_measure::report::{self, Findings};
 use bulkhead_measure::results::Results;
@@ -20,8 +21,12 @@ use super::progress::Shown;
 use super::{RunOptions, table};
 
 pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
-    let platforms = platforms(&options.platforms)?;
+    let in_guest = options.in_guest.as_ref();
+    let platforms = platforms(&options.platforms, in_guest.is_some() || bulkhead_measure::arena::is_root())?;
     let workload = super::workload(options.workload.as_ref())?;
+    if let Some(kernel) = in_guest {
+        return run_in_guest(options, kernel.as_deref(), &platforms, &workload);
+    }
     let plan = host::plan(&platforms, &options.axes, options.size());
     let out = &options.out;
     fs::create_dir_all(out)
@@ -41,9 +46,39 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     shown.end();
     // What was made goes before anything is said about it.
     drop(host);
-    print!("{}", summary(&results));
+    tell(&results, out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same in a guest; the report is made here.
+fn run_in_guest(
+    options: &RunOptions,
+    kernel: Option<&Path>,
+    platforms: &[Platform],
+    workload: &Path,
+) -> Result<ExitCode, Error> {
+    let out = &options.out;
+    fs::create_dir_all(out)
+        .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
+    eprintln!("a guest boots, which takes some time, and so does everything in it");
+    let order = guest::Order { kernel, platforms, workload, options: &options.of_guest() };
+    let measured = guest::run(&order, out, &mut |line| {
+        if let Line::Turn(turn) = line {
+            eprintln!("{:7.1} s  block {}, {} on {}", turn.seconds, turn.block + 1, turn.task, turn.platform);
+        }
+    });
+    // What was measured before it failed counts.
+    if let Some(results) = Results::of(record::read(out)?).filter(|results| !results.turns.is_empty()) {
+        tell(&results, out)?;
+    }
+    measured.map(|()| ExitCode::SUCCESS)
+}
+
+/// Says what came of it, and writes the report.
+fn tell(results: &Results, out: &Path) -> Result<(), Error> {
+    print!("{}", summary(results));
     println!();
-    report::write(&results, out)?.first().iter().for_each(|page| println!("report: {}", page.display()));
+    report::write(results, out)?.first().iter().for_each(|page| println!("report: {}", page.display()));
     println!("raw data: {}", out.display());
     match results.end {
         Some(End::Budget) => println!("The time is up; the same command goes on."),
@@ -53,15 +88,15 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
         }
         _ => {}
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Those that were asked for, or all that are here and that this user can measure; bare in front.
-fn platforms(words: &[String]) -> Result<Vec<Platform>, Error> {
+fn platforms(words: &[String], as_root: bool) -> Result<Vec<Platform>, Error> {
     let mut platforms = if words.is_empty() {
         let first = |Entry { found, .. }: Entry| found.into_iter().next();
         let here = find::all()?.into_iter().filter_map(first);
-        here.filter(|platform| bulkhead_measure::arena::is_root() || !platform.needs_root()).collect()
+        here.filter(|platform| as_root || !platform.needs_root()).collect()
     } else {
         find::chosen(words)?
     };
@@ -164,8 +199,8 @@ mod tests {
 
     #[test]
     fn bare_comes_first() {
-        let names = platforms(&["mine=/bin/sh".to_owned(), "bare".to_owned()]).unwrap();
+        let names = platforms(&["mine=/bin/sh".to_owned(), "bare".to_owned()], true).unwrap();
         assert_eq!(Vec::from_iter(names.iter().map(|platform| platform.name.as_str())), ["bare", "mine"]);
-        assert_eq!(platforms(&["mine=/bin/sh".to_owned()]).unwrap()[0].name, "bare");
+        assert_eq!(platforms(&["mine=/bin/sh".to_owned()], true).unwrap()[0].name, "bare");
     }
 }

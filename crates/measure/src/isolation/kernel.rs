@@ -32,6 +32,64 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("_sinittext", "_einittext", "initialisation"),
 ];
 
+/// Functions at the edges of the directories of the kernel's sources, in the order in which they are linked (the kernel's
+/// Kbuild, Linux 5.10 to 6.18): what lies between two of them belongs to the first one's directory.
+const LANDMARKS: &[(&str, &str)] = &[
+    ("perf_event_nmi_handler", "arch"),
+    ("native_flush_tlb_global", "arch"),
+    ("copy_process", "kernel"),
+    ("kernel_clone", "kernel"),
+    ("sched_fork", "kernel"),
+    ("futex_wait", "kernel"),
+    ("cgroup_attach_task", "kernel"),
+    ("bpf_prog_alloc", "kernel"),
+    ("perf_event_alloc", "kernel"),
+    ("uprobe_register", "kernel"),
+    ("generic_file_read_iter", "mm"),
+    ("filemap_fault", "mm"),
+    ("handle_mm_fault", "mm"),
+    ("balloon_page_alloc", "mm"),
+    ("vfs_open", "fs"),
+    ("vfs_read", "fs"),
+    ("path_openat", "fs"),
+    ("kernfs_create_root", "fs"),
+    ("sysfs_create_group", "fs"),
+    ("ext4_file_open", "fs"),
+    ("tracefs_create_file", "fs"),
+    ("ipc_addid", "ipc"),
+    ("do_shmat", "ipc"),
+    ("key_alloc", "security"),
+    ("cap_capable", "security"),
+    ("security_file_open", "security"),
+    ("crypto_alg_lookup", "crypto"),
+    ("crypto_alloc_shash", "crypto"),
+    ("crypto_alloc_rng", "crypto"),
+    ("bio_alloc_bioset", "block"),
+    ("submit_bio", "block"),
+    ("blk_mq_submit_bio", "block"),
+    ("_copy_to_iter", "lib"),
+    ("copy_page_from_iter", "lib"),
+    ("rht_bucket_nested", "lib"),
+    ("pci_enable_device", "drivers"),
+    ("tty_write", "drivers"),
+    ("device_add", "drivers"),
+    ("loopback_xmit", "drivers"),
+    ("cpufreq_register_driver", "drivers"),
+    ("sock_alloc", "net"),
+    ("__sys_socket", "net"),
+    ("dev_queue_xmit", "net"),
+    ("ip_queue_xmit", "net"),
+    ("tcp_sendmsg", "net"),
+    ("unix_stream_sendmsg", "net"),
+    ("packet_sendmsg", "net"),
+    ("idr_alloc", "lib"),
+    ("kobject_add", "lib"),
+    ("sprintf", "lib"),
+];
+
+/// A kernel whose landmarks are fewer, or in another order, was not linked in the order of its sources.
+const ENOUGH: usize = 30;
+
 /// Where the rest of the kernel's own text is.
 const TEXT: &str = "text";
 
@@ -52,6 +110,7 @@ impl Functions {
                 .iter()
                 .filter_map(|(from, to, section)| Some((*marks.get(from)?..*marks.get(to)?, *section))),
         );
+        let landmarks = landmarks(&marks);
         let mut known: HashMap<&str, usize> = HashMap::new();
         let mut all: Vec<Function> = Vec::new();
         for (place, (address, name, module)) in lines.iter().enumerate() {
@@ -63,11 +122,12 @@ impl Functions {
             let count = known.entry(name).or_default();
             *count += 1;
             let section = sections.iter().find(|(range, _)| range.contains(address)).map(|(_, name)| *name);
+            let directory = landmarks.iter().rev().find(|(from, _)| from <= address).map(|(_, name)| *name);
             all.push(Function {
                 address: *address,
                 name: if *count > 1 { format!("{name}#{count}") } else { (*name).to_owned() },
                 bytes: next.map_or(0, |next| next - address),
-                subsystem: module.or(section).unwrap_or(TEXT).to_owned(),
+                subsystem: module.or(section).or(directory).unwrap_or(TEXT).to_owned(),
             });
         }
         Self { all }
@@ -105,6 +165,14 @@ impl Functions {
         let function = self.all.get(place.checked_sub(1)?)?;
         (address < function.address + function.bytes).then_some(function)
     }
+}
+
+/// The addresses from which on functions belong to a directory; none where they are not to be trusted.
+fn landmarks(marks: &HashMap<&str, u64>) -> Vec<(u64, &'static str)> {
+    let found = LANDMARKS.iter().filter_map(|(name, directory)| Some((*marks.get(name)?, *directory)));
+    let found = Vec::from_iter(found);
+    let is_ordered = found.is_sorted_by_key(|(address, _)| *address);
+    if found.len() >= ENOUGH && is_ordered { found } else { Vec::new() }
 }
 
 /// The address, the name and the module of a line about text.
@@ -164,6 +232,25 @@ ffffffffc0000050 t ext4_write\t[ext4]
             functions.at(0xffff_ffff_8100_0310).map(|found| found.subsystem.as_str()),
             Some("scheduler")
         );
+    }
+
+    #[test]
+    fn functions_belong_to_the_directory_between_whose_landmarks_they_lie() {
+        let line = |(place, (name, _)): (usize, &(&str, &str))| {
+            format!("{:x} T {name}\n{:x} t after_{name}\n", 0x1000 + place * 0x100, 0x1010 + place * 0x100)
+        };
+        let text: String = LANDMARKS.iter().enumerate().map(line).collect();
+        let functions = Functions::of(&text);
+        let of = |functions: &Functions, name: &str| {
+            let found = functions.all.iter().find(|function| function.name == name);
+            found.map(|function| function.subsystem.clone()).unwrap_or_default()
+        };
+        assert_eq!(of(&functions, "after_uprobe_register"), "kernel");
+        assert_eq!(of(&functions, "generic_file_read_iter"), "mm");
+        assert_eq!(of(&functions, "after_sprintf"), "lib");
+        // Linked in another order, nothing follows from the order.
+        let other = Functions::of(&text.replace("T sprintf", "T x").replace("T vfs_open", "T sprintf"));
+        assert_eq!(of(&other, "after_uprobe_register"), "text");
     }
 
     #[test]

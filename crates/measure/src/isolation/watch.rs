@@ -19,8 +19,8 @@ use crate::platform::{Platform, Seat};
 use crate::started::{Input, Started};
 use crate::stats::Failure;
 
-/// How long one phase may take: who is watched is slow, ten times and more.
-const LIMIT: Duration = Duration::from_secs(120);
+/// How long one phase may take: who is watched is slow, in an emulated machine a thousand times.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// The pause between two looks at something that does not tell.
 const PAUSE: Duration = Duration::from_millis(1);

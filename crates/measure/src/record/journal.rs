@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::{Line, VERSION};
 
-/// The journal's name in the directory of a run.
-const NAME: &str = "journal.jsonl";
-
 /// A journal that is being written.
 #[derive(Debug)]
 pub struct Journal {
@@ -50,6 +47,9 @@ pub enum JournalError {
 }
 
 impl Journal {
+    /// The journal's name in the directory of a run.
+    pub const NAME: &str = "journal.jsonl";
+
     /// Opens the journal in `directory` and makes it if it is not there; lines are added at the end.
     ///
     /// What a session that was killed left of its last line is cut off.
@@ -57,7 +57,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::File`]
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
-        let path = directory.join(NAME);
+        let path = directory.join(Journal::NAME);
         let failed = |source| JournalError::File { what: "write", path: path.clone(), source };
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         let text = std::fs::read(&path).map_err(failed)?;
@@ -85,7 +85,7 @@ impl Journal {
 /// # Errors
 /// [`JournalError`]
 pub fn read(directory: &Path) -> Result<Vec<Line>, JournalError> {
-    let path = directory.join(NAME);
+    let path = directory.join(Journal::NAME);
     let text = match std::fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read.map_err(|source| JournalError::File { what: "read", path: path.clone(), source })?,
@@ -152,7 +152,7 @@ mod tests {
     fn half_a_line_is_no_line() {
         let place = Directory::new("half");
         Journal::open(&place.0).unwrap().add(&run(VERSION)).unwrap();
-        let path = place.0.join(NAME);
+        let path = place.0.join(Journal::NAME);
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], b"{\"kind\":\"tu"].concat()).unwrap();
         assert_eq!(read(&place.0).unwrap().len(), 1);
@@ -163,9 +163,9 @@ mod tests {
     #[test]
     fn foreign_lines_and_later_forms_are_named() {
         let place = Directory::new("foreign");
-        std::fs::write(place.0.join(NAME), "{\"kind\":\"other\"}\n").unwrap();
+        std::fs::write(place.0.join(Journal::NAME), "{\"kind\":\"other\"}\n").unwrap();
         assert!(read(&place.0).unwrap_err().to_string().ends_with("line 1: not a line of a journal"));
-        std::fs::write(place.0.join(NAME), "").unwrap();
+        std::fs::write(place.0.join(Journal::NAME), "").unwrap();
         Journal::open(&place.0).unwrap().add(&run(VERSION + 1)).unwrap();
         assert!(read(&place.0).unwrap_err().to_string().contains("was written in form 2"));
     }
