@@ -72,7 +72,8 @@ fn told(Reason { reason, count }: &Reason) -> String {
 pub(super) fn meetings(interference: &Interference) -> Table {
     let title = format!("Pairs, {}", limits_in_words(interference.limits));
     let says = "T: rate beside the antagonist, divided by the rate alone. Q: p99 alone, divided by p99 beside it. Both \
-                as they were measured; the score sqrt(T·Q) takes each at most as 1.";
+                as they were measured; the score sqrt(T·Q) takes each at most as 1. From fewer than six blocks what stands in \
+                brackets is their range, and less sure than 95 %.";
     let head = ["victim", "antagonist", "platform", "T [95 %]", "Q [95 %]", "score", "fair share", "remarks"];
     let platforms = interference.platforms.iter();
     let rows = platforms.flat_map(|neighbour| {
