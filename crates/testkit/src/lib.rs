@@ -90,7 +90,7 @@ pub use bundle::Bundle;
 pub use desk::{Arrival, Desk};
 pub use disk::Disk;
 pub use leak::Leak;
-pub use machine::Machine;
+pub use machine::{Init, Machine};
 pub use network::Network;
 pub use run::{Output, Run, Running};
 pub use sandbox::{Sandbox, wait_until};

@@ -4,7 +4,11 @@
 //! and `/opt` are; the hierarchies of cgroups that it sees are a cgroup of the sandbox in each of this machine's. A tree
 //! of unpacked packages may lie over its `/usr` and `/etc`, so that programs that are not installed find their files
 //! where they look for them. All of it ends with its init, which ends with the process of the test.
+//!
+//! A machine whose containers systemd is to start shares what it needs to meet systemd: the pid and cgroup namespaces,
+//! systemd's sockets and the bus. What is left of it is ended by its cgroups.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
@@ -18,7 +22,7 @@ use crate::cgroups;
 use crate::fail::OrFail;
 use crate::process::{self, Process};
 use crate::run::{Run, Running};
-use crate::sandbox::{Sandbox, wait_until};
+use crate::sandbox::{Sandbox, slowness, wait_until};
 
 /// In the machine's directory: the script that enters it.
 const ENTER: &str = "enter";
@@ -29,27 +33,48 @@ const BOOT: &str = include_str!("machine.sh");
 /// Where programs are looked for in the machine; `/opt` has the runtime.
 const PATH: &str = "/opt:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Who answers to engines that want something of an init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// Nobody: the machine's init only reaps.
+    Own,
+    /// The systemd that has booted this machine, with cgroup v2 alone.
+    Systemd,
+}
+
+impl Init {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Systemd => "systemd",
+        }
+    }
+}
+
 /// A machine that has been booted. Dropping it ends all that runs in it.
 #[derive(Debug)]
 pub struct Machine<'s> {
     sandbox: &'s Sandbox,
     directory: PathBuf,
     init: Option<Running>,
+    kind: Init,
     pid: u32,
     /// The machine's cgroups in the hierarchies of this one.
     cgroups: Vec<PathBuf>,
+    /// Words that are in the names of cgroups that systemd makes for it.
+    units: RefCell<Vec<String>>,
 }
 
 impl Sandbox {
     /// Boots a machine in which the sandbox's runtime is `/opt/bulkrun`, with a tree of packages over `/usr` and `/etc`.
     /// The tree must have the program tini.
     ///
-    /// Takes root. A sandbox has at most one at a time.
+    /// Takes root, and systemd if that is to be its init. A sandbox has at most one at a time.
     ///
     /// # Panics
     /// When it does not boot.
     #[track_caller]
-    pub fn boot(&self, layer: &Path) -> Machine<'_> {
+    pub fn boot(&self, layer: &Path, kind: Init) -> Machine<'_> {
         let directory = self.directory().join("machine");
         fs::create_dir(&directory).or_fail("create the machine's directory");
         let script = directory.join("machine.sh");
@@ -59,12 +84,13 @@ impl Sandbox {
         let list = Vec::from_iter(cgroups.iter().map(|cgroup| format!("{}\n", cgroup.display())));
         fs::write(directory.join("cgroups"), list.concat()).or_fail("list the machine's cgroups");
 
-        let mut machine = Machine { sandbox: self, directory, init: None, pid: 0, cgroups };
+        let units = RefCell::default();
+        let mut machine = Machine { sandbox: self, directory, init: None, kind, pid: 0, cgroups, units };
         let boot = self.command("setpriv").args(["--pdeathsig", "KILL", "--", "sh"]).arg(&script);
         let boot = boot.args(["outside", self.name()]).arg(layer);
-        let init = boot.arg(&machine.directory).arg(self.runtime_program()).spawn();
+        let init = boot.arg(&machine.directory).arg(self.runtime_program()).arg(kind.name()).spawn();
         let pid = machine.shared().join("pid");
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(30) * slowness();
         while !pid.exists() {
             let is_late = Instant::now() > end || init.has_ended();
             assert!(!is_late, "the machine should boot\n{}", init.stderr());
@@ -92,6 +118,16 @@ fn make_cgroup(cgroup: &Path) {
 }
 
 impl Machine<'_> {
+    /// Who answers to engines that want something of an init.
+    pub fn init(&self) -> Init {
+        self.kind
+    }
+
+    /// Lets [`cgroups`](Machine::cgroups) list those in whose name this is, and that systemd has made.
+    pub fn knows_unit(&self, part: &str) {
+        self.units.borrow_mut().push(part.to_owned());
+    }
+
     /// The directory that the machine has at `/run/shared`.
     pub fn shared(&self) -> PathBuf {
         self.directory.join("shared")
@@ -130,7 +166,10 @@ impl Machine<'_> {
             let file = if tasks.exists() { tasks } else { cgroup.join("init/cgroup.procs") };
             format!("echo 0 >{}\n", file.display())
         });
-        let namespaces = "--mount --net --pid --uts --ipc --cgroup";
+        let namespaces = match self.kind {
+            Init::Own => "--mount --net --pid --uts --ipc --cgroup",
+            Init::Systemd => "--mount --net --uts --ipc",
+        };
         let environment = format!("--unset=XDG_RUNTIME_DIR --unset=XDG_CONFIG_HOME HOME=/root PATH={PATH}");
         let pid = self.pid;
         format!(
@@ -163,8 +202,30 @@ impl Machine<'_> {
     /// Lists the cgroups of the machine, each with its path as the machine sees it, but for the topmost.
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        self.cgroups.iter().for_each(|top| collect(top, top, &mut found));
+        match self.kind {
+            Init::Own => self.cgroups.iter().for_each(|top| collect(top, top, &mut found)),
+            Init::Systemd => {
+                cgroups::hierarchies().iter().for_each(|top| collect(top, top, &mut found));
+                let units = self.units.borrow();
+                let is_known = |name: &str| units.iter().any(|unit| name.contains(unit));
+                found.retain(|path| path.file_name().and_then(OsStr::to_str).is_some_and(is_known));
+            }
+        }
         found
+    }
+
+    /// Those of [`cgroups`](Machine::cgroups) that are not below the machine's own, as this machine sees them.
+    fn units(&self) -> Vec<PathBuf> {
+        let paths = match self.kind {
+            Init::Own => Vec::new(),
+            Init::Systemd => self.cgroups(),
+        };
+        let tops = cgroups::hierarchies();
+        let inside = |path: &PathBuf| {
+            let path = path.strip_prefix("/").ok()?;
+            tops.iter().map(|top| top.join(path)).find(|cgroup| cgroup.exists())
+        };
+        paths.iter().filter_map(inside).collect()
     }
 }
 
@@ -186,7 +247,7 @@ impl Drop for Machine<'_> {
         if self.pid != 0 && !thread::panicking() {
             wait_until("the machine has ended", gone);
         }
-        for cgroup in self.cgroups.iter().filter(|cgroup| cgroup.exists()) {
+        for cgroup in self.cgroups.iter().chain(&self.units()).filter(|cgroup| cgroup.exists()) {
             cgroups::remove(cgroup);
         }
     }
@@ -211,7 +272,7 @@ mod tests {
         fs::write(&init, "#!/bin/sh\nshift\nexec \"$@\"\n").unwrap();
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(layer.join("etc/only-here"), "a layer\n").unwrap();
-        let machine = sandbox.boot(&layer);
+        let machine = sandbox.boot(&layer, Init::Own);
 
         let name = sandbox.name();
         let look = format!(

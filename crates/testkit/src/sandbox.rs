@@ -429,6 +429,11 @@ impl Drop for Sandbox {
 /// Says, for tests in an emulated machine, by what everything takes longer there.
 const SLOWNESS: &str = "BULKHEAD_SLOWNESS";
 
+/// By what this machine is slower than others.
+pub(crate) fn slowness() -> u32 {
+    std::env::var(SLOWNESS).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 /// Waits until a condition holds, and fails the test after 10 s, longer on a machine that is known to be slow
 /// (`BULKHEAD_SLOWNESS`), with what was waited for.
 ///
@@ -436,7 +441,7 @@ const SLOWNESS: &str = "BULKHEAD_SLOWNESS";
 /// When the condition does not hold in time.
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let slowness = std::env::var(SLOWNESS).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    let slowness = slowness();
     let end = Instant::now() + Duration::from_secs(10) * slowness;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain until {what}");

@@ -3,14 +3,14 @@
 
 use std::fs;
 
-use bulkhead_testkit::{Machine, Run, Running};
+use bulkhead_testkit::{Init, Machine, Run, Running};
 
-use crate::cri::{Container, Cri, EXITED, RUNNING, Ran};
+use crate::cri::{self, Container, Cri, EXITED, LOG, RUNNING, Ran};
 use crate::image::{self, ARCHIVE, BUSYBOX};
 use crate::limits::{self, limit};
 use crate::ours::Ours;
 use crate::streaming::Streams;
-use crate::{Ground, Suite, eventually, with_each_suite};
+use crate::{Ground, Suite, eventually, under_systemd, with_each_suite};
 
 /// Before version 2 the plugin of CRI had another name. `restrict_oom_score_adj` is for a machine on which nobody may
 /// lower the score.
@@ -59,6 +59,13 @@ with_each_suite!(
     a_container_that_takes_too_much_memory_is_reported_as_that,
 );
 
+under_systemd!(
+    a_container_lives_from_run_to_rm,
+    a_pod_and_its_containers_live,
+    limits_are_in_force_and_can_change,
+    a_container_that_takes_too_much_memory_is_reported_as_that,
+);
+
 /// The daemon on a machine, with images.
 struct Containerd<'m> {
     machine: &'m Machine<'m>,
@@ -78,14 +85,19 @@ impl<'m> Containerd<'m> {
             ),
             Suite::Newest => CONFIGURATION_OF_2.to_owned(),
         };
+        let configuration = match machine.init() {
+            Init::Own => configuration,
+            Init::Systemd => configuration + "SystemdCgroup = true\n",
+        };
         fs::write(machine.shared().join("config.toml"), configuration).unwrap();
         fs::write(machine.shared().join("pods.conflist"), NETWORK).unwrap();
         let script = "mkdir -p /etc/containerd /etc/cni/net.d /run/shared/logs
             cp /run/shared/config.toml /etc/containerd/; cp /run/shared/pods.conflist /etc/cni/net.d/";
         machine.script(script).output().succeeds();
-        let containerd = Self { machine, daemon: machine.command("containerd").spawn() };
+        let start = format!("exec containerd 2>{LOG}");
+        let containerd = Self { machine, daemon: machine.script(&start).spawn() };
         eventually("the daemon answers", || {
-            assert!(!containerd.daemon.has_ended(), "containerd should run\n{}", containerd.daemon.stderr());
+            assert!(!containerd.daemon.has_ended(), "containerd should run\n{}", cri::last_words(machine));
             containerd.ctr(&["version"]).output().code() == 0
         });
         for namespace in ["default", "k8s.io"] {
@@ -106,7 +118,13 @@ impl<'m> Containerd<'m> {
 
     /// Puts a container of busybox together.
     fn run(&self, options: &[&str], id: &str, command: &[&str]) -> Run {
-        self.ctr(&[&["run", "--runc-binary", "/opt/bulkrun"], options, &[BUSYBOX, id], command].concat())
+        let path = format!("--cgroup=system.slice:ctr:{id}");
+        let systemd = match self.machine.init() {
+            Init::Own => &[][..],
+            Init::Systemd => &["--runc-systemd-cgroup", &path],
+        };
+        let runtime = ["run", "--runc-binary", "/opt/bulkrun"];
+        self.ctr(&[&runtime, systemd, options, &[BUSYBOX, id], command].concat())
     }
 
     fn ours(&self, namespace: &str) -> Ours<'_> {
@@ -119,7 +137,7 @@ impl<'m> Containerd<'m> {
     }
 
     /// The service of Kubernetes, and the containers that it makes.
-    fn kubernetes(&self) -> (Cri, Ours<'_>) {
+    fn kubernetes(&self) -> (Cri<'_>, Ours<'_>) {
         (Cri::of(self.machine), self.ours("k8s.io"))
     }
 

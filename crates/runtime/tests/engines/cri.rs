@@ -1,9 +1,10 @@
 //! The calls of the Container Runtime Interface, version 1, that tests make; numbers of fields are those of its
 //! `api.proto`. The usual client, crictl, is in no suite of Debian, so the tests bring their own.
 
+use std::fs;
 use std::path::PathBuf;
 
-use bulkhead_testkit::Machine;
+use bulkhead_testkit::{Init, Machine};
 use serde_json::Value;
 
 use crate::grpc::{self, Answer, Message};
@@ -14,14 +15,25 @@ pub(crate) const RUNNING: u64 = 1;
 pub(crate) const EXITED: u64 = 2;
 
 /// A client of the service.
-pub(crate) struct Cri {
+pub(crate) struct Cri<'m> {
+    machine: &'m Machine<'m>,
     socket: PathBuf,
 }
 
 /// A pod that runs.
 pub(crate) struct Pod {
     pub(crate) id: String,
-    configuration: fn() -> Message,
+    init: Init,
+}
+
+/// Where the daemon writes its log, on its machine.
+pub(crate) const LOG: &str = "/run/shared/containerd.log";
+
+/// The last lines of the daemon's log.
+pub(crate) fn last_words(machine: &Machine<'_>) -> String {
+    let log = fs::read_to_string(machine.path(LOG)).unwrap_or_default();
+    let lines = Vec::from_iter(log.lines());
+    lines[lines.len().saturating_sub(10)..].join("\n")
 }
 
 /// What tests choose of a container's configuration.
@@ -55,9 +67,9 @@ pub(crate) struct Ran {
     pub(crate) exit_code: u64,
 }
 
-impl Cri {
-    pub(crate) fn of(machine: &Machine<'_>) -> Self {
-        Self { socket: machine.path("/run/containerd/containerd.sock") }
+impl<'m> Cri<'m> {
+    pub(crate) fn of(machine: &'m Machine<'m>) -> Self {
+        Self { machine, socket: machine.path("/run/containerd/containerd.sock") }
     }
 
     /// Calls a method; an error of the service is a failure.
@@ -65,22 +77,21 @@ impl Cri {
     #[expect(clippy::needless_pass_by_value, reason = "a request is made for one call")]
     fn call(&self, method: &str, request: Message) -> Answer {
         let answer = grpc::call(&self.socket, &format!("/runtime.v1.RuntimeService/{method}"), &request);
-        answer
-            .unwrap_or_else(|| panic!("{method} should succeed; the log of containerd tells why it did not"))
+        answer.unwrap_or_else(|| panic!("{method} should succeed\n{}", last_words(self.machine)))
     }
 
     /// Runs a pod.
     #[track_caller]
     pub(crate) fn run_pod(&self) -> Pod {
-        let request = Message::new().message(1, pod());
-        Pod { id: self.call("RunPodSandbox", request).text(1), configuration: pod }
+        let request = Message::new().message(1, pod(self.machine.init()));
+        Pod { id: self.call("RunPodSandbox", request).text(1), init: self.machine.init() }
     }
 
     /// Creates and starts a container of busybox; returns its id.
     #[track_caller]
     pub(crate) fn start(&self, pod: &Pod, container: &Container<'_>) -> String {
         let request = Message::new().bytes(1, &pod.id).message(2, container.message());
-        let id = self.call("CreateContainer", request.message(3, (pod.configuration)())).text(1);
+        let id = self.call("CreateContainer", request.message(3, self::pod(pod.init))).text(1);
         self.call("StartContainer", Message::new().bytes(1, &id));
         id
     }
@@ -159,12 +170,16 @@ impl Cri {
     }
 }
 
-fn pod() -> Message {
+fn pod(init: Init) -> Message {
     let metadata = Message::new().texts(1, &["pod"]).texts(2, &["uid"]).texts(3, &["default"]);
     let sysctl = Message::new().texts(1, &["net.ipv4.ip_forward"]).texts(2, &["1"]);
     // Only a pod that may have privileged containers gets one.
     let security = Message::new().number(6, true);
-    let linux = Message::new().texts(1, &["/pods/pod"]).message(2, security).message(3, sysctl);
+    let parent = match init {
+        Init::Own => "/pods/pod",
+        Init::Systemd => "system.slice",
+    };
+    let linux = Message::new().texts(1, &[parent]).message(2, security).message(3, sysctl);
     let pod = Message::new().message(1, metadata).texts(2, &["house"]).texts(3, &["/run/shared/logs"]);
     pod.message(8, linux)
 }

@@ -4,13 +4,13 @@ use std::fs;
 use std::ops::Deref;
 
 use bulkhead_testkit::terminal::Seat;
-use bulkhead_testkit::{Disk, Running, requires, skip};
+use bulkhead_testkit::{Disk, Init, Running, requires, skip};
 use serde_json::json;
 
 use crate::engine::{self, Engine, status};
 use crate::image::{self, ARCHIVE, BUSYBOX};
 use crate::limits::{self, limit};
-use crate::{Ground, Suite, eventually, with_each_suite};
+use crate::{Ground, Suite, eventually, under_systemd, with_each_suite};
 
 with_each_suite!(
     a_container_lives_from_run_to_rm,
@@ -28,6 +28,14 @@ with_each_suite!(
     a_container_outlives_the_daemon,
     fifty_containers_start_at_once,
     a_health_check_runs_in_the_container,
+);
+
+under_systemd!(
+    a_container_lives_from_run_to_rm,
+    limits_are_in_force_and_can_change,
+    options_of_run_take_effect,
+    containers_are_started_again_as_their_policy_says,
+    a_container_outlives_the_daemon,
 );
 
 /// The daemon on a machine, with images.
@@ -53,6 +61,10 @@ impl<'m> Docker<'m> {
             "default-runtime": "bulkrun",
             "runtimes": { "bulkrun": { "path": "/opt/bulkrun" } },
             "live-restore": true,
+            "exec-opts": [match machine.init() {
+                Init::Own => "native.cgroupdriver=cgroupfs",
+                Init::Systemd => "native.cgroupdriver=systemd",
+            }],
         });
         fs::write(machine.shared().join("daemon.json"), configuration.to_string()).unwrap();
         machine.script("mkdir -p /etc/docker; cp /run/shared/daemon.json /etc/docker/").output().succeeds();

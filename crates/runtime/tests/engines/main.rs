@@ -17,11 +17,11 @@ mod podman;
 mod rootless;
 mod streaming;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkhead_testkit::{Machine, Sandbox, cached, is_root, requires, skip};
+use bulkhead_testkit::{Init, Machine, Sandbox, cached, is_root, skip};
 
 /// Whose engines a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +46,34 @@ impl Suite {
 macro_rules! with_each_suite {
     ($($test:ident),* $(,)?) => {
         mod release {
-            $(#[test] fn $test() { crate::on_a_machine(crate::Suite::Release, super::$test) })*
+            $(#[test] fn $test() { crate::on_a_machine(crate::Suite::Release, crate::Init::Own, super::$test) })*
         }
         mod newest {
-            $(#[test] fn $test() { crate::on_a_machine(crate::Suite::Newest, super::$test) })*
+            $(#[test] fn $test() { crate::on_a_machine(crate::Suite::Newest, crate::Init::Own, super::$test) })*
         }
     };
 }
 pub(crate) use with_each_suite;
+
+/// Makes tests out of functions of a [`Ground`], one with each suite, whose containers systemd starts.
+macro_rules! under_systemd {
+    ($($test:ident),* $(,)?) => {
+        mod systemd {
+            use crate::{Init, Suite, on_a_machine};
+            mod release {
+                $(#[test] fn $test() {
+                    super::on_a_machine(super::Suite::Release, super::Init::Systemd, super::super::$test)
+                })*
+            }
+            mod newest {
+                $(#[test] fn $test() {
+                    super::on_a_machine(super::Suite::Newest, super::Init::Systemd, super::super::$test)
+                })*
+            }
+        }
+    };
+}
+pub(crate) use under_systemd;
 
 /// What a test stands on: a machine with the engines of a suite.
 pub(crate) struct Ground<'s> {
@@ -62,14 +82,32 @@ pub(crate) struct Ground<'s> {
     pub(crate) machine: &'s Machine<'s>,
 }
 
+/// The tree with a suite's engines, or why no machine can be made of it.
+fn tree(suite: Suite, init: Init) -> Result<PathBuf, &'static str> {
+    if !is_root() {
+        return Err("needs root");
+    }
+    let is_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    if init == Init::Systemd && !(is_v2 && Path::new("/run/systemd/system").is_dir()) {
+        return Err(
+            "needs systemd and cgroup v2 alone: `cargo xtask engines --on systemd` has a guest with both",
+        );
+    }
+    suite.tree().ok_or("no engines in the cache: `cargo xtask engines` brings them")
+}
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(env!("CARGO_BIN_EXE_bulkrun"))
+}
+
 /// Runs a test on a machine of its own.
-fn on_a_machine(suite: Suite, test: fn(&Ground<'_>)) {
-    requires!(is_root(), "needs root");
-    let Some(tree) = suite.tree() else {
-        skip!("no engines in the cache: `cargo xtask engines` brings them")
+fn on_a_machine(suite: Suite, init: Init, test: fn(&Ground<'_>)) {
+    let tree = match tree(suite, init) {
+        Ok(tree) => tree,
+        Err(why) => skip!("{why}"),
     };
-    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_bulkrun"));
-    let machine = sandbox.boot(&tree);
+    let sandbox = sandbox();
+    let machine = sandbox.boot(&tree, init);
     test(&Ground { suite, sandbox: &sandbox, machine: &machine });
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bulkhead_testkit::Machine;
+use bulkhead_testkit::{Init, Machine};
 use serde_json::Value;
 
 /// Where an engine lets `bulkrun` keep its records, and which processes it puts above a container.
@@ -20,6 +20,7 @@ impl Ours<'_> {
     /// Proves that `bulkrun` runs the container whose first process the engine says is `pid`.
     #[track_caller]
     pub(crate) fn runs(&self, id: &str, pid: u64) {
+        self.machine.knows_unit(id);
         let state = self.state(id);
         assert_eq!(state["status"], "running", "{state}");
         assert_eq!(state["pid"], pid, "engine and runtime mean one process: {state}");
@@ -30,6 +31,36 @@ impl Ours<'_> {
         let parent = self.field(pid, "PPid");
         let name = self.field(parent.parse().unwrap(), "Name");
         assert!(name.starts_with(self.monitor), "the container's parent is {}, not {name}", self.monitor);
+        if self.machine.init() == Init::Systemd {
+            self.is_in_a_scope(id, pid);
+        }
+    }
+
+    /// Proves that a container is in a scope of its own, of which systemd knows.
+    #[track_caller]
+    fn is_in_a_scope(&self, id: &str, pid: u64) {
+        let cgroup = fs::read_to_string(self.machine.path(format!("/proc/{pid}/cgroup"))).unwrap();
+        // podman may have a cgroup of its own below.
+        let scope = cgroup.trim().trim_end_matches("/container").rsplit('/').next().unwrap();
+        assert!(scope.contains(id) && scope.ends_with(".scope"), "a scope is named after {id}: {cgroup}");
+        let show = ["show", "--property=ActiveState", "--property=Delegate", scope];
+        // A user has a systemd of his own.
+        let user = self.root.strip_prefix("/run/user/").and_then(|rest| rest.split('/').next());
+        let ask = match user {
+            None => self.machine.command("systemctl"),
+            Some(user) => {
+                let uid = user.parse().unwrap();
+                let ask =
+                    self.machine.command_as(uid, uid, "env").arg(format!("XDG_RUNTIME_DIR=/run/user/{uid}"));
+                ask.args(["systemctl", "--user"])
+            }
+        };
+        let known = ask.args(show).output().succeeds().stdout;
+        let known = Vec::from_iter(known.lines());
+        assert!(
+            known.contains(&"ActiveState=active") && known.contains(&"Delegate=yes"),
+            "{scope}: {known:?}"
+        );
     }
 
     /// The status that `bulkrun state` prints.

@@ -5,16 +5,17 @@ use std::thread;
 use std::time::Duration;
 
 use bulkhead_testkit::terminal::Seat;
+use bulkhead_testkit::{Init, Machine};
 
 use crate::engine::{self, Engine, status};
 use crate::image::{self, ARCHIVE, BUSYBOX, PAUSE};
 use crate::limits::{self, limit};
-use crate::{Ground, Suite, eventually, with_each_suite};
+use crate::{Ground, Suite, eventually, under_systemd, with_each_suite};
 
 /// The limits are for a machine on which nobody may raise them: podman asks for a million files otherwise. The soft and
 /// the hard one are the same, since podman 4.3 takes each for the other when it plays a document of Kubernetes. Both
 /// spellings of the list of runtimes that can do without cgroups are in use: the manual's and the program's.
-pub(crate) const CONFIGURATION: &str = r#"
+const CONFIGURATION: &str = r#"
 [containers]
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 log_driver = "k8s-file"
@@ -50,11 +51,30 @@ with_each_suite!(
     a_pod_is_made_of_a_kubernetes_document,
 );
 
+under_systemd!(
+    a_container_lives_from_run_to_rm,
+    exit_codes_are_the_programs_or_tell_what_failed,
+    limits_are_in_force_and_can_change,
+    options_of_run_take_effect,
+    users_of_containers_are_nobody_on_the_machine,
+    a_health_check_runs_in_the_container,
+    a_pod_lives_as_one,
+    a_pod_is_made_of_a_kubernetes_document,
+);
+
+/// podman's configuration, by which the machine's init makes the cgroups if it can.
+pub(crate) fn configuration(machine: &Machine<'_>) -> String {
+    match machine.init() {
+        Init::Own => CONFIGURATION.to_owned(),
+        Init::Systemd => CONFIGURATION.replace("\"cgroupfs\"", "\"systemd\""),
+    }
+}
+
 /// podman on a machine, with images.
 #[track_caller]
 fn set_up<'m>(&Ground { sandbox, machine, .. }: &Ground<'m>) -> Engine<'m> {
     image::archive(sandbox, machine);
-    fs::write(machine.shared().join("containers.conf"), CONFIGURATION).unwrap();
+    fs::write(machine.shared().join("containers.conf"), configuration(machine)).unwrap();
     let script = "mkdir -p /etc/containers; cp /run/shared/containers.conf /etc/containers/
         echo containers:x:990:990::/:/bin/false >>/etc/passwd
         echo containers:1000000:1000000 | tee -a /etc/subuid >>/etc/subgid";
@@ -161,8 +181,9 @@ fn limits_are_in_force_and_can_change(ground: &Ground<'_>) {
     limits::hold(podman.machine, container.pid(), &limits);
 
     engine::is_killed_for_its_memory(&podman, "hog");
-    // podman 4.3 does not learn it on a machine with both versions of cgroups, whatever the runtime.
-    if ground.suite == Suite::Newest {
+    // podman 4.3 does not learn it on a machine with both versions of cgroups, whatever the runtime; and a scope goes with
+    // its last process, and what tells it with the scope.
+    if ground.suite == Suite::Newest && ground.machine.init() == Init::Own {
         assert_eq!(podman.inspect("hog")["State"]["OOMKilled"], true, "the reason is known");
     }
     podman.ends();

@@ -1,19 +1,37 @@
 //! podman as an ordinary user.
 
 use std::fs;
+use std::process::Command;
 
-use bulkhead_testkit::{Machine, Run};
+use bulkhead_testkit::{Init, Machine, Run, Sandbox, skip};
 
 use crate::engine::Engine;
 use crate::image::{self, ARCHIVE, BUSYBOX};
-use crate::podman::{CONFIGURATION, MONITOR, REMOVAL};
-use crate::{Ground, with_each_suite};
+use crate::limits::{self, limit};
+use crate::ours::Ours;
+use crate::podman::{self, MONITOR, REMOVAL};
+use crate::{Ground, Suite, with_each_suite};
 
 const UID: u32 = 4321;
 /// Where `bulkrun` keeps the records of that user.
 const ROOT: &str = "/run/user/4321/bulkrun";
 
 with_each_suite!(a_user_without_rights_runs_containers, a_user_with_one_id_runs_containers);
+
+mod systemd {
+    mod release {
+        #[test]
+        fn a_users_own_systemd_holds_the_limits() {
+            super::super::a_users_own_systemd_holds_the_limits(crate::Suite::Release);
+        }
+    }
+    mod newest {
+        #[test]
+        fn a_users_own_systemd_holds_the_limits() {
+            super::super::a_users_own_systemd_holds_the_limits(crate::Suite::Newest);
+        }
+    }
+}
 
 /// What ids a user has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +45,7 @@ enum Ids {
 #[track_caller]
 fn set_up<'m>(&Ground { sandbox, machine, .. }: &Ground<'m>, ids: Ids) -> Engine<'m> {
     image::archive(sandbox, machine);
-    fs::write(machine.shared().join("containers.conf"), CONFIGURATION).unwrap();
+    fs::write(machine.shared().join("containers.conf"), podman::configuration(machine)).unwrap();
     let script = format!(
         "mkdir -p /etc/containers /run/user/{UID} /var/lib/person; cp /run/shared/containers.conf /etc/containers/
         chmod 755 /opt/bulkrun; chown {UID}:{UID} /run/user/{UID} /var/lib/person; chmod 700 /run/user/{UID}
@@ -113,4 +131,82 @@ fn a_user_with_one_id_runs_containers(ground: &Ground<'_>) {
     let map = own.exec(&["cat", "/proc/self/uid_map", "/proc/self/setgroups"]);
     assert_eq!(Vec::from_iter(map.split_whitespace()), ["0", "4321", "1", "deny"]);
     podman.ends();
+}
+
+/// A user whom systemd has made a session, for as long as this lives.
+struct Session<'s> {
+    name: &'s str,
+    uid: u32,
+}
+
+impl<'s> Session<'s> {
+    #[track_caller]
+    fn begin(sandbox: &'s Sandbox) -> Self {
+        let name = sandbox.name();
+        sandbox.command("useradd").args(["--create-home", name]).output().succeeds();
+        let uid = sandbox.command("id").args(["-u", name]).output().succeeds().stdout;
+        let session = Self { name, uid: uid.trim().parse().unwrap() };
+        let service = format!("user@{}.service", session.uid);
+        sandbox.command("systemctl").args(["start", &service]).output().succeeds();
+        session
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let service = format!("user@{}.service", self.uid);
+        drop(Command::new("systemctl").args(["stop", &service]).status());
+        drop(Command::new("userdel").args(["--force", "--remove", self.name]).status());
+    }
+}
+
+/// Before the machine, which shares the sessions that are there.
+fn a_users_own_systemd_holds_the_limits(suite: Suite) {
+    let tree = match crate::tree(suite, Init::Systemd) {
+        Ok(tree) => tree,
+        Err(why) => skip!("{why}"),
+    };
+    let sandbox = crate::sandbox();
+    let session = Session::begin(&sandbox);
+    let uid = session.uid;
+    let machine = sandbox.boot(&tree, Init::Systemd);
+    image::archive(&sandbox, &machine);
+    fs::write(machine.shared().join("containers.conf"), podman::configuration(&machine)).unwrap();
+    let script =
+        "mkdir -p /etc/containers; cp /run/shared/containers.conf /etc/containers/; chmod 755 /opt/bulkrun";
+    machine.script(script).output().succeeds();
+    let podman = |arguments: &[&str]| {
+        let run = machine.command_as(uid, uid, "env").arg(format!("XDG_RUNTIME_DIR=/run/user/{uid}"));
+        let run = run.arg(format!("DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{uid}/bus"));
+        let home = format!("/home/{}", session.name);
+        let run = run.arg(format!("HOME={home}")).arg(format!("--chdir={home}")).arg("podman");
+        run.args(arguments).output().succeeds()
+    };
+    podman(&["load", "--quiet", "--input", ARCHIVE]);
+    let run = ["run", "--detach", "--network=none", "--name", "own", "--memory=64m", "--pids-limit=50"];
+    podman(&[&run[..], &[BUSYBOX, "sleep", "1000"]].concat());
+    let inspect = || podman(&["container", "inspect", "own"]).json()[0].take();
+    let state = inspect();
+    let (id, pid) = (state["Id"].as_str().unwrap(), state["State"]["Pid"].as_u64().unwrap());
+    let root = format!("/run/user/{uid}/bulkrun");
+    let ours = Ours { machine: &machine, root: &root, monitor: MONITOR };
+    ours.runs(id, pid);
+    let limits = [
+        limit("memory", ("memory.limit_in_bytes", "67108864"), ("memory.max", "67108864")),
+        limit("pids", ("pids.max", "50"), ("pids.max", "50")),
+    ];
+    limits::hold(&machine, pid, &limits);
+    let cgroup = fs::read_to_string(machine.path(format!("/proc/{pid}/cgroup"))).unwrap();
+    assert!(cgroup.contains(&format!("/user@{uid}.service/user.slice/")), "it is his: {cgroup}");
+    assert_eq!(podman(&["exec", "own", "cat", "/proc/1/comm"]).stdout, "sleep\n");
+    let statistics = podman(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "own"]).stdout;
+    assert!(statistics.contains("67.11MB"), "the limit is known: {statistics}");
+    podman(&["stop", "--time", "0", "own"]);
+    assert_eq!(inspect()["State"]["ExitCode"], 137);
+    podman(&["rm", "own"]);
+    ours.has_none();
+    // A process of podman's keeps the user's namespace.
+    podman(&["system", "reset", "--force"]);
+    drop(machine);
+    drop(session);
 }
