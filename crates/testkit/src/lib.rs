@@ -93,6 +93,6 @@ pub use leak::Leak;
 pub use machine::{Init, Machine};
 pub use network::Network;
 pub use run::{Output, Run, Running};
-pub use sandbox::{Sandbox, wait_until};
+pub use sandbox::{Sandbox, slowness, wait_until};
 pub use scratch::Scratch;
 pub use skip::{cached, find_criu, find_program, is_disposable, is_root};

@@ -21,7 +21,7 @@ use bulkhead_sys::namespace::{self, Kind};
 use crate::cgroups;
 use crate::fail::OrFail;
 use crate::process::{self, Process};
-use crate::run::{Run, Running};
+use crate::run::{Run, Running, TIMEOUT};
 use crate::sandbox::{Sandbox, slowness, wait_until};
 
 /// In the machine's directory: the script that enters it.
@@ -155,7 +155,7 @@ impl Machine<'_> {
     }
 
     fn enter(&self, words: &[&str]) -> Run {
-        self.sandbox.command("sh").arg(self.directory.join(ENTER)).args(words)
+        self.sandbox.command("sh").arg(self.directory.join(ENTER)).args(words).timeout(TIMEOUT * slowness())
     }
 
     /// The script that joins the machine's cgroups and namespaces and becomes its arguments.

@@ -429,8 +429,8 @@ impl Drop for Sandbox {
 /// Says, for tests in an emulated machine, by what everything takes longer there.
 const SLOWNESS: &str = "BULKHEAD_SLOWNESS";
 
-/// By what this machine is slower than others.
-pub(crate) fn slowness() -> u32 {
+/// By what this machine is slower than others, where somebody has said so (`BULKHEAD_SLOWNESS`); 1 elsewhere.
+pub fn slowness() -> u32 {
     std::env::var(SLOWNESS).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 

@@ -71,11 +71,8 @@ pub(super) enum Work {
         /// Looked through for programs before the system's directories.
         search: PathBuf,
     },
-    Tests {
-        tests: Vec<Test>,
-        /// How long each may take.
-        limit: Duration,
-    },
+    /// Each with how long it may take.
+    Tests(Vec<(Test, Duration)>),
 }
 
 /// One test of a program that cargo built.

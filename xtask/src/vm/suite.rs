@@ -31,6 +31,13 @@ const CORE: &[&str] = &[
     "runtime::systemd",
 ];
 
+/// Of engines, where systemd makes the cgroups: one test of each proves that its scopes hold their limits.
+const CORE_UNDER_SYSTEMD: &[&str] = &[
+    "runtime::engines::containerd::systemd::newest::limits_",
+    "runtime::engines::docker::systemd::newest::limits_",
+    "runtime::engines::podman::systemd::newest::limits_",
+];
+
 /// What a security module makes different.
 const LABELS: &[&str] = &["runtime::labels"];
 
@@ -42,7 +49,7 @@ const CACHED: &[(&str, &str, &str)] = &[
     (ENGINES, "newest::", "engines/newest"),
 ];
 
-/// Engines, which take minutes each when emulated; only `cargo xtask engines` runs them in guests.
+/// Engines, which take a minute each when emulated; of those only the core's run without `cargo xtask engines`.
 const ENGINES: &str = "runtime::engines::";
 
 /// What is in the names of those that want systemd.
@@ -53,6 +60,9 @@ const PURE: &[&str] = &["cgroup::bulkhead_cgroup", "cgroup::plans", "runtime::bu
 
 /// How long a test may take; the slowest takes a quarter of it where nothing else runs.
 const TEST_LIMIT: Duration = Duration::from_secs(180);
+
+/// The same of a test with an engine, of which the slowest takes 80 s where nothing else runs.
+const ENGINE_LIMIT: Duration = Duration::from_secs(600);
 
 /// Boots after which a machine is given up; each costs the tests that ran when it died.
 const BOOTS: usize = 3;
@@ -90,12 +100,12 @@ enum Part {
     Core,
     Labels,
     /// Engines that meet the machine's init, whatever a filter says about others.
-    Engines(Init),
+    Engines,
 }
 
 /// Runs engines over the runtime in a guest with this init.
 pub(super) fn engines(kernel: Kernel, init: Init, filters: &[String]) -> Result<ExitCode> {
-    execute(vec![(Machine::new(kernel, init, None)?, Part::Engines(init))], filters)
+    execute(vec![(Machine::new(kernel, init, None)?, Part::Engines)], filters)
 }
 
 /// Runs the chosen tests on the chosen machines, and prints one report.
@@ -112,7 +122,7 @@ fn execute(rounds: Vec<(Machine, Part)>, filters: &[String]) -> Result<ExitCode>
     let mut report = Report::default();
     for (machine, part) in rounds {
         let mut tests = all.clone();
-        tests.retain(|test| is_chosen(test, part, filters));
+        tests.retain(|test| is_chosen(test, machine.init, part, filters));
         ensure!(!tests.is_empty(), "no test has such a name");
         let name = machine.describe()?;
         println!("{name}: {} tests", tests.len());
@@ -127,10 +137,10 @@ fn execute(rounds: Vec<(Machine, Part)>, filters: &[String]) -> Result<ExitCode>
     Ok(report.code())
 }
 
-fn is_chosen(test: &Test, part: Part, filters: &[String]) -> bool {
+fn is_chosen(test: &Test, init: Init, part: Part, filters: &[String]) -> bool {
     let name = test.full_name();
     let is_named = filters.iter().any(|filter| name.contains(filter));
-    if let Part::Engines(init) = part {
+    if part == Part::Engines {
         let is_his = name.contains(UNDER_SYSTEMD) == (init == Init::Systemd);
         return name.starts_with(ENGINES) && is_his && (is_named || filters.is_empty());
     }
@@ -139,10 +149,10 @@ fn is_chosen(test: &Test, part: Part, filters: &[String]) -> bool {
     }
     let is_among = |list: &[&str]| list.iter().any(|begin| name.starts_with(begin));
     match part {
-        Part::Core => is_among(CORE),
+        Part::Core => is_among(CORE) || init == Init::Systemd && is_among(CORE_UNDER_SYSTEMD),
         Part::Labels => is_among(LABELS),
         Part::Everything => !PURE.contains(&test.target.as_str()) && !name.starts_with(ENGINES),
-        Part::Engines(_) => false,
+        Part::Engines => false,
     }
 }
 
@@ -185,6 +195,10 @@ fn rounds(wanted: &Wanted<'_>, selection: Selection) -> Result<Vec<(Machine, Par
     };
     let machine = |(kernel, init, module, part)| Ok((Machine::new(kernel, init, module)?, part));
     planned.into_iter().map(machine).collect()
+}
+
+fn limit(test: &Test) -> Duration {
+    if test.full_name().starts_with(ENGINES) { ENGINE_LIMIT } else { TEST_LIMIT }
 }
 
 /// What the chosen tests look for in the cache and what is there.
@@ -306,11 +320,12 @@ impl<'a> Attempt<'a> {
         files.extend(workspace::tracked_files()?);
         let mut with = vec![root, workspace::target_directory()?];
         with.extend(cached(self.tests)?);
-        let work = Work::Tests { tests: self.tests.to_vec(), limit: TEST_LIMIT };
+        let longest = self.tests.iter().map(limit).max().unwrap_or_default();
+        let work = Work::Tests(self.tests.iter().map(|test| (test.clone(), limit(test))).collect());
         let Machine { init, module, .. } = machine;
         Payload { files, with, init, module, work }.write(&run)?;
         let ending = Guest::start(machine, &run, Output::Hidden)?
-            .listen(TEST_LIMIT + Duration::from_secs(60), |word| self.hear(word))?;
+            .listen(longest + Duration::from_secs(60), |word| self.hear(word))?;
         if ending != Ending::Done {
             println!("{}", run.last_words());
             run.keep();
@@ -368,25 +383,27 @@ mod tests {
 
     #[test]
     fn filters_reach_what_selections_leave_out() {
-        let chosen = |name: &str, part, filters: &[&str]| {
+        let chosen = |name: &str, (init, part), filters: &[&str]| {
             let (target, name) = name.rsplit_once(' ').unwrap();
             let filters = Vec::from_iter(filters.iter().map(|filter| (*filter).to_owned()));
-            is_chosen(&test(target, name), part, &filters)
+            is_chosen(&test(target, name), init, part, &filters)
         };
-        assert!(chosen("cgroup::real v2::freezing", Part::Core, &[]));
-        assert!(chosen("runtime::labels selinux::x", Part::Labels, &[]));
-        assert!(!chosen("cgroup::real v2::freezing", Part::Labels, &[]));
-        assert!(
-            !chosen("cgroup::plans every_row", Part::Everything, &[]),
-            "pure code is the same everywhere"
-        );
-        assert!(chosen("cgroup::plans every_row", Part::Core, &["plans::every"]));
-        assert!(!chosen("cgroup::real v2::freezing", Part::Everything, &["thaw"]));
-        let engines = Part::Engines(Init::Systemd);
+        let core = (Init::Systemd, Part::Core);
+        let everything = (Init::Systemd, Part::Everything);
+        assert!(chosen("cgroup::real v2::freezing", core, &[]));
+        assert!(chosen("runtime::labels selinux::x", (Init::Bare, Part::Labels), &[]));
+        assert!(!chosen("cgroup::real v2::freezing", (Init::Bare, Part::Labels), &[]));
+        assert!(!chosen("cgroup::plans every_row", everything, &[]), "pure code is the same everywhere");
+        assert!(chosen("cgroup::plans every_row", core, &["plans::every"]));
+        assert!(!chosen("cgroup::real v2::freezing", everything, &["thaw"]));
+        let engines = (Init::Systemd, Part::Engines);
         assert!(chosen("runtime::engines podman::systemd::newest::x", engines, &[]));
         assert!(!chosen("runtime::engines podman::newest::x", engines, &["podman"]));
-        assert!(!chosen("runtime::engines podman::newest::x", Part::Everything, &[]), "they take too long");
-        assert!(chosen("runtime::engines podman::newest::x", Part::Engines(Init::Bare), &["podman"]));
+        assert!(!chosen("runtime::engines podman::newest::x", everything, &[]), "they take too long");
+        assert!(chosen("runtime::engines podman::newest::x", (Init::Bare, Part::Engines), &["podman"]));
+        let limits = "runtime::engines podman::systemd::newest::limits_are_in_force_and_can_change";
+        assert!(chosen(limits, core, &[]));
+        assert!(!chosen(limits, (Init::Bare, Part::Core), &[]));
     }
 
     #[test]

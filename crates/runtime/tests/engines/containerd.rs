@@ -342,7 +342,10 @@ fn limits_are_in_force_and_can_change(ground: &Ground<'_>) {
         limit("cpu", ("cpu.cfs_quota_us", "70000"), ("cpu.max", "70000 100000")),
     ];
     limits::hold(containerd.machine, pid, &limits);
-    let expected = format!("pods/pod/{id}");
+    let expected = match containerd.machine.init() {
+        Init::Own => format!("pods/pod/{id}"),
+        Init::Systemd => format!("system.slice/cri-containerd-{id}.scope"),
+    };
     assert!(
         containerd.machine.cgroups().iter().any(|path| path.ends_with(&expected)),
         "{expected} is its cgroup"
@@ -355,8 +358,14 @@ fn a_container_that_takes_too_much_memory_is_reported_as_that(ground: &Ground<'_
     let containerd = Containerd::set_up(ground);
     let (cri, ours) = containerd.kubernetes();
     let pod = cri.run_pod();
-    let script = "until test -e /tmp/go; do sleep 0.1; done; exec dd if=/dev/zero of=/dev/null bs=128M";
-    let command = ["sh", "-c", script];
+    let wait = "until test -e /tmp/go; do sleep 0.1; done";
+    let hog = "dd if=/dev/zero of=/dev/null bs=128M";
+    let script = match containerd.machine.init() {
+        Init::Own => format!("{wait}; exec {hog}"),
+        // Somebody outlives it, so that the scope does (see `engine::is_killed_for_its_memory`).
+        Init::Systemd => format!("{wait}; {hog}; sleep 5; exit 137"),
+    };
+    let command = ["sh", "-c", &script];
     let hog = Container { name: "hog", command: &command, memory: 32 << 20, ..Container::default() };
     let id = cri.start(&pod, &hog);
     ours.runs(&id, cri.status(&id).pid);

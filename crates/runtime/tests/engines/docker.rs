@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Deref;
+use std::path::PathBuf;
 
 use bulkhead_testkit::terminal::Seat;
 use bulkhead_testkit::{Disk, Init, Running, requires, skip};
@@ -210,18 +211,26 @@ fn limits_are_in_force_and_can_change(ground: &Ground<'_>) {
     let shares = [limit("cpu", ("cpu.shares", "1024"), ("cpu.weight", "100"))];
     limits::hold(docker.machine, container.pid(), &shares);
 
-    let parent = docker.start("child", &["--cgroup-parent=/elsewhere", "--cpus=0.5"], &["sleep", "1000"]);
+    let (place, name) = match docker.machine.init() {
+        Init::Own => ("/elsewhere", ""),
+        Init::Systemd => ("system-elsewhere.slice", ".scope"),
+    };
+    let parent = format!("--cgroup-parent={place}");
+    let child = docker.start("child", &[&parent, "--cpus=0.5"], &["sleep", "1000"]);
     let half = [limit("cpu", ("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"))];
-    limits::hold(docker.machine, parent.pid(), &half);
-    let expected = format!("/elsewhere/{}", parent.id);
-    assert!(
-        docker.machine.cgroups().iter().any(|path| path.ends_with(&expected[1..])),
-        "{expected} is its cgroup"
-    );
+    limits::hold(docker.machine, child.pid(), &half);
+    let is_its = |path: &PathBuf| {
+        path.parent().is_some_and(|parent| parent.ends_with(place.trim_start_matches('/')))
+            && path.to_string_lossy().ends_with(&format!("{}{name}", child.id))
+    };
+    assert!(docker.machine.cgroups().iter().any(is_its), "its cgroup is in {place}");
 
     engine::is_killed_for_its_memory(&docker, "hog");
     eventually("the reason is known", || docker.inspect("hog")["State"]["OOMKilled"] == true);
     docker.ends();
+    if docker.machine.init() == Init::Systemd {
+        docker.machine.command("systemctl").args(["stop", place]).output().succeeds();
+    }
 }
 
 fn limits_that_only_v1_has_are_in_force(ground: &Ground<'_>) {

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use bulkhead_testkit::slowness;
+
 /// A message of protocol buffers that is being written.
 #[derive(Default)]
 pub(crate) struct Message(Vec<u8>);
@@ -164,7 +166,7 @@ mod flag {
 #[track_caller]
 pub(crate) fn call(socket: &Path, method: &str, request: &Message) -> Option<Answer> {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60) * slowness())).unwrap();
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend(frame(kind::SETTINGS, 0, 0, &[]));
     let headers = [

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkhead_testkit::{Init, Machine, Sandbox, cached, is_root, skip};
+use bulkhead_testkit::{Init, Machine, Sandbox, cached, is_root, skip, slowness};
 
 /// Whose engines a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,19 +55,13 @@ macro_rules! with_each_suite {
 }
 pub(crate) use with_each_suite;
 
-/// Makes tests out of functions of a [`Ground`], one with each suite, whose containers systemd starts.
+/// Makes tests out of functions of a [`Ground`], with the newest engines, in whose machine systemd makes the cgroups.
 macro_rules! under_systemd {
     ($($test:ident),* $(,)?) => {
         mod systemd {
-            use crate::{Init, Suite, on_a_machine};
-            mod release {
-                $(#[test] fn $test() {
-                    super::on_a_machine(super::Suite::Release, super::Init::Systemd, super::super::$test)
-                })*
-            }
             mod newest {
                 $(#[test] fn $test() {
-                    super::on_a_machine(super::Suite::Newest, super::Init::Systemd, super::super::$test)
+                    crate::on_a_machine(crate::Suite::Newest, crate::Init::Systemd, super::super::$test)
                 })*
             }
         }
@@ -111,10 +105,11 @@ fn on_a_machine(suite: Suite, init: Init, test: fn(&Ground<'_>)) {
     test(&Ground { suite, sandbox: &sandbox, machine: &machine });
 }
 
-/// Waits for what a busy machine may let take long, and fails the test after a minute with what was waited for.
+/// Waits for what a busy machine may let take long, and fails the test after a minute, more on a machine that is known to
+/// be slow, with what was waited for.
 #[track_caller]
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(60) * slowness();
     while !holds() {
         assert!(Instant::now() < end, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(50));

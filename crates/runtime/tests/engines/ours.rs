@@ -102,6 +102,7 @@ impl Ours<'_> {
 /// removes it itself, and on v1 at times not everywhere, whatever the runtime.
 fn is_a_containers(cgroup: &Path) -> bool {
     let name = cgroup.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.strip_suffix(".scope").unwrap_or(name);
     let is_id = name.len() >= 64 && name.bytes().rev().take(64).all(|byte| byte.is_ascii_hexdigit());
     let is_pods = name.len() == 64 && cgroup.parent().is_some_and(|parent| parent.ends_with("libpod_parent"));
     is_id && !is_pods

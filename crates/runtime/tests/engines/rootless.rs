@@ -19,12 +19,6 @@ const ROOT: &str = "/run/user/4321/bulkrun";
 with_each_suite!(a_user_without_rights_runs_containers, a_user_with_one_id_runs_containers);
 
 mod systemd {
-    mod release {
-        #[test]
-        fn a_users_own_systemd_holds_the_limits() {
-            super::super::a_users_own_systemd_holds_the_limits(crate::Suite::Release);
-        }
-    }
     mod newest {
         #[test]
         fn a_users_own_systemd_holds_the_limits() {

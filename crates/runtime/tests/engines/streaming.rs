@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use bulkhead_testkit::Machine;
+use bulkhead_testkit::{Machine, slowness};
 
 const INPUT: u8 = 0;
 const OUTPUT: u8 = 1;
@@ -33,7 +33,7 @@ impl Streams {
     pub(crate) fn open(machine: &Machine<'_>, url: &str) -> Self {
         let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap();
         let mut stream = machine.in_network(|| TcpStream::connect(host)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60) * slowness())).unwrap();
         let request = format!(
             "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\

@@ -90,6 +90,8 @@ pub(super) fn run(job: &Job, _reporter: &Reporter) -> Result<Word> {
     mount_on("/run", c"tmpfs", c"mode=755")?;
     let files = Path::new(PAYLOAD).join(FILES);
     job.places.iter().try_for_each(|place| show(&files, place))?;
+    // An installer writes it, debootstrap does not. Engines copy it into their containers.
+    fs::write("/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 guest\n").context("write /etc/hosts")?;
     match job.init {
         Init::Systemd => become_systemd(),
         Init::Bare => stay(),

@@ -34,7 +34,7 @@ pub(super) fn run(job: &Job, reporter: &Reporter) -> Result<Word> {
     reporter.say(&Word::Ready)?;
     match &job.work {
         Work::Command { words, search } => command(job, words, search).map(Word::Exited),
-        Work::Tests { tests, limit } => run_tests(job, tests, *limit, reporter).map(|()| Word::Exited(0)),
+        Work::Tests(tests) => run_tests(job, tests, reporter).map(|()| Word::Exited(0)),
     }
 }
 
@@ -83,16 +83,16 @@ fn command_of_guest(job: &Job, program: &Path) -> Command {
 }
 
 /// Runs tests, as many at once as there are processors, each in a process of its own.
-fn run_tests(job: &Job, tests: &[Test], limit: Duration, reporter: &Reporter) -> Result<()> {
+fn run_tests(job: &Job, tests: &[(Test, Duration)], reporter: &Reporter) -> Result<()> {
     let outputs = PathBuf::from("/run/job");
     fs::create_dir_all(&outputs).context("make a directory for outputs")?;
     let queue = Mutex::new(VecDeque::from_iter(tests.iter().enumerate()));
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let worker = || -> Result<()> {
-        while let Some((number, test)) = next() {
+        while let Some((number, (test, limit))) = next() {
             reporter.say(&Word::Started(number))?;
             let begin = Instant::now();
-            let outcome = run_test(job, test, limit, &outputs.join(number.to_string()))?;
+            let outcome = run_test(job, test, *limit, &outputs.join(number.to_string()))?;
             reporter.say(&Word::Ended { test: number, outcome, took: begin.elapsed() })?;
         }
         Ok(())
