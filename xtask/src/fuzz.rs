@@ -152,7 +152,8 @@ impl Target {
         let mut command = self.fuzzer(&[&self.corpus, &self.seeds])?;
         command.arg(format!("-max_total_time={seconds}"));
         command.arg(format!("-artifact_prefix={}/", self.findings.display()));
-        command.args(["-print_final_stats=1", "-timeout=10", "-verbosity=0"]);
+        // Seconds of the clock, and a busy machine may let a fuzzer wait for some.
+        command.args(["-print_final_stats=1", "-timeout=60", "-verbosity=0"]);
         let start = Instant::now();
         let output = command.stderr(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output);
         let output = output.with_context(|| format!("start {}", invoke::line(&command)))?;
