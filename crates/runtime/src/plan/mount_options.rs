@@ -159,7 +159,13 @@ fn perform(
     match *effect {
         Effect::Set(bits) => change.set(bits),
         Effect::Clear(bits) => change.clear(bits),
-        Effect::Atime(value) | Effect::AtimeBack(value, _) => change.set_atime(value),
+        Effect::Atime(value) => change.set_atime(value),
+        Effect::AtimeBack(value, back) => {
+            let chosen = (change.clear & attribute::ATIME != 0).then_some(change.set & attribute::ATIME);
+            if chosen.is_none_or(|chosen| chosen == back) {
+                change.set_atime(value);
+            }
+        }
         Effect::Propagate(kind, reach) => propagation.push((kind, reach)),
         Effect::Filesystem(flag) => filesystem.push(flag),
         Effect::Unseen | Effect::Nothing => {}
@@ -195,7 +201,8 @@ fn effect(word: &str) -> Option<Effect> {
         "relatime" => Atime(RELATIME),
         "strictatime" => Atime(STRICTATIME),
         "atime" => AtimeBack(RELATIME, NOATIME),
-        "norelatime" => AtimeBack(STRICTATIME, RELATIME),
+        // What the kernel does where nothing is chosen is relatime again.
+        "norelatime" => AtimeBack(RELATIME, RELATIME),
         "nostrictatime" => AtimeBack(RELATIME, STRICTATIME),
         "sync" => Filesystem("sync"),
         "dirsync" => Filesystem("dirsync"),
@@ -302,6 +309,15 @@ mod tests {
     fn access_times_are_one_field() {
         let change = parsed("noatime,strictatime").attributes;
         assert_eq!(change, Change { set: attribute::STRICTATIME, clear: attribute::ATIME });
+        for (words, set) in [
+            ("noatime,atime", attribute::RELATIME),
+            ("strictatime,atime", attribute::STRICTATIME),
+            ("noatime,norelatime", attribute::NOATIME),
+            ("relatime,norelatime", attribute::RELATIME),
+            ("strictatime,nostrictatime", attribute::RELATIME),
+        ] {
+            assert_eq!(parsed(words).attributes, Change { set, clear: attribute::ATIME }, "{words}");
+        }
     }
 
     #[test]
