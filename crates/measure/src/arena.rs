@@ -170,11 +170,16 @@ impl Drop for Arena {
 /// Removes what platforms keep elsewhere.
 fn leave(claim: &Claim) {
     let states = claim.path().read_dir().into_iter().flatten().flatten();
+    let mut has_left = false;
     for mut leaving in states.filter_map(|entry| platform::leaving(&entry.path())) {
+        has_left = true;
         let output = leaving.output();
         if let Some(output) = output.ok().filter(|output| !output.status.success()) {
             eprintln!("{leaving:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
+    }
+    if has_left {
+        cgroups::remove_hidden(claim.name());
     }
 }
 

@@ -361,6 +361,16 @@ pub fn remove_all(name: &str) {
     directories.chain([Path::new(CGROUPS).join(name)]).for_each(|directory| remove(&directory));
 }
 
+/// Removes the cgroup called `name` in the v2 hierarchy that [`settle`] hid: a daemon that does not live in this process's
+/// mounts makes cgroups there, too.
+pub fn remove_hidden(name: &str) {
+    let is_hidden = mode() == "v1" && Path::new(UNIFIED).is_dir();
+    if is_hidden && rustix::mount::mount("none", UNIFIED, "cgroup2", MountFlags::empty(), None).is_ok() {
+        remove(&Path::new(UNIFIED).join(name));
+        let _ = rustix::mount::unmount(UNIFIED, UnmountFlags::DETACH);
+    }
+}
+
 /// The names of cgroups that begin with `name` and a dash.
 pub fn named_after(name: &str) -> BTreeSet<String> {
     let hierarchies = Path::new(CGROUPS).read_dir().into_iter().flatten().flatten();
