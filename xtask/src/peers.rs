@@ -25,18 +25,33 @@ struct Wall {
     packages: &'static [&'static str],
     /// The first is the one that is called; the others it calls.
     programs: &'static [&'static str],
+    suites: Suites,
+}
+
+/// Of which suites of the archive.
+enum Suites {
+    Newest,
+    /// The machine's own release, too.
+    Both,
 }
 
 /// They are fetched only when one asks for peers.
 const WALLS: &[Wall] = &[
-    Wall { packages: &["runsc"], programs: &["runsc"] },
-    Wall { packages: &["bubblewrap"], programs: &["bwrap"] },
-    Wall { packages: &["charliecloud-runtime"], programs: &["ch-run"] },
-    Wall { packages: &["systemd-container"], programs: &["systemd-nspawn"] },
-    Wall { packages: &["podman", "conmon", "runc"], programs: &["podman", "conmon", "runc"] },
+    // The newest one of today ends badly where a program forks.
+    Wall { packages: &["runsc"], programs: &["runsc"], suites: Suites::Both },
+    Wall { packages: &["bubblewrap"], programs: &["bwrap"], suites: Suites::Newest },
+    Wall { packages: &["charliecloud-runtime"], programs: &["ch-run"], suites: Suites::Newest },
+    // The newest takes no machine with cgroup v1.
+    Wall { packages: &["systemd-container"], programs: &["systemd-nspawn"], suites: Suites::Both },
+    Wall {
+        packages: &["podman", "conmon", "runc"],
+        programs: &["podman", "conmon", "runc"],
+        suites: Suites::Newest,
+    },
     Wall {
         packages: &["docker.io", "docker-cli", "containerd", "runc"],
         programs: &["docker", "dockerd", "containerd", "containerd-shim-runc-v2", "runc"],
+        suites: Suites::Newest,
     },
 ];
 
@@ -81,11 +96,18 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     for Peer { name, program } in peers {
         println!("{name:12} {}", program.display());
     }
-    for Wall { packages, programs } in WALLS {
-        // An archive may be without one of them, which is no reason to be without the others.
-        match wall(packages, programs) {
-            Ok(program) => println!("{:12} {}", programs[0], program.display()),
-            Err(error) => println!("{:12} none: {error:#}", programs[0]),
+    let own = apt::Archive::of_this_machine()?;
+    for Wall { packages, programs, suites } in WALLS {
+        let archives = match suites {
+            Suites::Newest => vec![own.newest()],
+            Suites::Both => vec![own.newest(), own.clone()],
+        };
+        for archive in archives {
+            // An archive may be without one of them, which is no reason to be without the others.
+            match wall(&archive, packages, programs) {
+                Ok(program) => println!("{:12} {}", programs[0], program.display()),
+                Err(error) => println!("{:12} none: {error:#}", programs[0]),
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -137,11 +159,10 @@ fn criu() -> Result<Peer> {
     Peer::at(program, CRIU)
 }
 
-fn wall(packages: &[&str], programs: &[&str]) -> Result<PathBuf> {
-    let newest = apt::Archive::of_this_machine()?.newest();
-    let directory = cache::made(&format!("peers/{}", packages[0]), |directory| {
-        println!("fetching {} of {}", packages[0], newest.release);
-        apt::unpack(&newest.download(packages)?, directory)
+fn wall(archive: &apt::Archive, packages: &[&str], programs: &[&str]) -> Result<PathBuf> {
+    let directory = cache::made(&format!("peers/{}-{}", packages[0], archive.release), |directory| {
+        println!("fetching {} of {}", packages[0], archive.release);
+        apt::unpack(&archive.download(packages)?, directory)
     })?;
     let places = programs.iter().map(|name| program(&directory, name)).collect::<Result<Vec<_>>>()?;
     places.iter().try_for_each(|place| settle(&directory, place))?;
