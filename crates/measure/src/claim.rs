@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use bulkhead_sys::mountinfo;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::mount::UnmountFlags;
 
@@ -55,7 +56,9 @@ impl Claim {
     /// # Errors
     /// When something cannot be unmounted or removed.
     pub fn remove(&self) -> Result<(), Error> {
-        let mounts = bulkhead_sys::mountinfo::read().doing(|| "read the mounts".to_owned())?;
+        // This thread's, which may have a namespace of its own.
+        let table = std::fs::read("/proc/thread-self/mountinfo").doing(|| "read the mounts".to_owned())?;
+        let mounts = mountinfo::entries(&table);
         let below = mounts.iter().map(|mount| mount.point.as_path()).filter(|point| *point != self.path);
         // The latest first: it lies on or below the others.
         for place in Vec::from_iter(below.filter(|point| point.starts_with(&self.path))).into_iter().rev() {

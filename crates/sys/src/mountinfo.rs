@@ -17,12 +17,12 @@ pub struct Entry {
     pub kind: String,
 }
 
-/// Reads the calling thread's table, oldest first as a rule.
+/// Reads the calling process's table, oldest first as a rule.
 ///
 /// # Errors
-/// As open(2) and read(2) of `/proc/thread-self/mountinfo`.
+/// As open(2) and read(2) of `/proc/self/mountinfo`.
 pub fn read() -> std::io::Result<Vec<Entry>> {
-    Ok(entries(&std::fs::read("/proc/thread-self/mountinfo")?))
+    Ok(entries(&std::fs::read("/proc/self/mountinfo")?))
 }
 
 /// Reads such a table; lines that are none are skipped.
