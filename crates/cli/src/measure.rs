@@ -58,7 +58,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     platforms: Vec<String>,
     /// Of performance, isolation and noninterference
-    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "performance", value_parser = axis)]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "performance,isolation,noninterference", value_parser = axis)]
     axes: Vec<Axis>,
     /// A few rows, in minutes (the default)
     #[arg(long, conflicts_with = "full")]

@@ -124,7 +124,7 @@ impl Act {
                 }
             }
             (Self::Starts(_), _) => (6, 12),
-            (_, Size::Quick) => (8, 16),
+            (_, Size::Quick) => (8, 10),
             (_, Size::Full) => (12, 40),
         }
     }
