@@ -150,6 +150,15 @@ fn a_file_that_the_user_cannot_open_is_not_bound() {
 fn an_overlay_root_is_the_users_own() {
     requires!(is_possible(), "needs root and user namespaces");
     let sandbox = sandbox();
+    let probe = "cd \"$1\" && mkdir l u w m && mount -t overlay -o lowerdir=l,upperdir=u,workdir=w x m";
+    let inside = ["--user", "--map-root-user", "--mount", "sh", "-c", probe, "sh"];
+    let place = sandbox.directory().join("probe");
+    fs::create_dir(&place).unwrap();
+    let probed = std::process::Command::new("unshare").args(inside).arg(&place).output().unwrap();
+    requires!(
+        !String::from_utf8_lossy(&probed.stderr).contains("mount:"),
+        "this kernel, older than 5.11, mounts no overlay in a user namespace"
+    );
     let bundle =
         sandbox.bundle("c").script("rm -r /usr/sbin && mkdir /usr/sbin && ls -A /usr/sbin; touch /new");
     let parts = ["upper", "work"].map(|name| bundle.directory().join(name));
