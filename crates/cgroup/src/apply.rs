@@ -55,11 +55,20 @@ pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
     }
 }
 
-/// What a file of the cgroup says now.
+/// What a limit of the cgroup is now.
 pub(crate) fn in_force(cgroup: &Cgroup, file: &str) -> Result<String> {
-    match cgroup.v2() {
-        Some(member) => member.dir()?.read(file),
-        None => Ok(String::new()),
+    cgroup.v2().map_or(Ok(String::new()), |member| limit_of(member.dir()?, file))
+}
+
+/// What a limit is now. Without its controller there is none: systemd hands that down when it is told of a limit, and
+/// who writes the file without that gets the sentence about it.
+fn limit_of(dir: &Dir, file: &str) -> Result<String> {
+    let controller = file.split('.').next().unwrap_or(file);
+    match dir.read(file) {
+        Err(error) if error.errno() == Some(Errno::NOENT) && !is_offered(dir, controller) => {
+            Ok("max".to_owned())
+        }
+        result => result,
     }
 }
 
@@ -256,6 +265,14 @@ mod tests {
         fake.put("memory.max", "max\n");
         set_file(&fake.dir, &write("memory.swap.max", Value::LessMemory(300))).unwrap();
         assert_eq!(fake.get("memory.swap.max"), "300", "without a memory limit it is all swap");
+    }
+
+    #[test]
+    fn without_its_controller_there_is_no_limit() {
+        let fake = Fake::new(&[("cgroup.controllers", "memory\n"), ("memory.max", "100\n")]);
+        assert_eq!(limit_of(&fake.dir, "memory.max").unwrap(), "100\n");
+        assert_eq!(limit_of(&fake.dir, "cpu.max").unwrap(), "max");
+        assert!(limit_of(&fake.dir, "memory.swap.max").unwrap_err().is_gone(), "a kernel without swap");
     }
 
     #[test]

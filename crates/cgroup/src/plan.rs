@@ -149,11 +149,9 @@ impl Plan {
         self.writes.iter().any(|write| write.file == file)
     }
 
-    /// Has another value written to a file that is written anyway.
-    pub(crate) fn replace(&mut self, file: &str, value: String) {
-        if let Some(write) = self.writes.iter_mut().find(|write| write.file == file) {
-            write.value = Value::Text(value);
-        }
+    /// The writes to a file, of which the last is what stays.
+    pub(crate) fn writes_of(&mut self, file: &str) -> impl Iterator<Item = &mut Write> {
+        self.writes.iter_mut().filter(move |write| write.file == file)
     }
 
     /// Lists the v2 controllers that the writes need.

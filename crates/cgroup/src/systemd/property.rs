@@ -236,19 +236,22 @@ fn per_second(quota: &str, period: u64) -> Option<u64> {
 /// The plan with the CPU quota that systemd will have; its period stays also where there is no quota any more, for which
 /// systemd has none. `in_force` is as for [`of_plan`].
 pub(crate) fn settled(plan: &Plan, in_force: impl Fn(&str) -> Result<String>) -> Result<Cow<'_, Plan>> {
-    let Some(write) = plan.writes().iter().find(|write| write.file() == "cpu.max") else {
+    if plan.writes().iter().all(|write| write.file() != "cpu.max") {
         return Ok(Cow::Borrowed(plan));
-    };
-    let now = in_force("cpu.max")?;
-    let value = match &write.value {
-        FileValue::KeepFirstWord(rest) => {
-            format!("{} {rest}", now.split_whitespace().next().unwrap_or("max"))
-        }
-        _ => write.value().unwrap_or_default().to_owned(),
-    };
+    }
+    let mut now = in_force("cpu.max")?;
     let mut settled = plan.clone();
-    if let Some(value) = rounded_quota(&value, &now) {
-        settled.replace("cpu.max", value);
+    for write in settled.writes_of("cpu.max") {
+        let value = match &write.value {
+            FileValue::KeepFirstWord(rest) => {
+                format!("{} {rest}", now.split_whitespace().next().unwrap_or("max"))
+            }
+            _ => write.value().unwrap_or_default().to_owned(),
+        };
+        if let Some(rounded) = rounded_quota(&value, &now) {
+            now.clone_from(&rounded);
+            write.value = FileValue::Text(rounded);
+        }
     }
     Ok(Cow::Owned(settled))
 }
@@ -413,6 +416,16 @@ mod tests {
         assert_eq!(rounded_quota("max", "603000 900000\n").unwrap(), "max 900000");
         assert_eq!(bandwidth("1", Some("0")), None);
         assert_eq!(bandwidth("18446744073709551614", None), None, "too much for anybody");
+    }
+
+    #[test]
+    fn every_quota_of_a_plan_is_rounded() {
+        let json = r#"{"cpu": {"quota": 33333}, "unified": {"cpu.max": "66666"}}"#;
+        let resources = Resources::from_json(json).unwrap();
+        let plan = Plan::for_update(&resources, &testing::unified()).unwrap();
+        let settled = settled(&plan, |_| Ok("max 50000\n".to_owned())).unwrap();
+        let quotas: Vec<_> = settled.writes().iter().filter_map(Write::value).collect();
+        assert_eq!(quotas, ["33500 50000", "67000 50000"]);
     }
 
     #[test]
