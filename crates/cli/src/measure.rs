@@ -60,6 +60,9 @@ pub(crate) struct RunOptions {
     /// Of performance, isolation and noninterference
     #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "performance,isolation,noninterference", value_parser = axis)]
     axes: Vec<Axis>,
+    /// Only tasks with one of these words in their names, such as boot or "beside fork"
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    tasks: Vec<String>,
     /// A few rows, in minutes (the default)
     #[arg(long, conflicts_with = "full")]
     quick: bool,
@@ -118,6 +121,9 @@ impl RunOptions {
         let axes = Vec::from_iter(self.axes.iter().map(|axis| axis.name())).join(",");
         let mut words = vec!["--axes".to_owned(), axes];
         words.extend(self.full.then(|| "--full".to_owned()));
+        if !self.tasks.is_empty() {
+            words.extend(["--tasks".to_owned(), self.tasks.join(",")]);
+        }
         if let Some(budget) = self.budget {
             words.extend(["--budget".to_owned(), format!("{}s", budget.as_secs())]);
         }

@@ -8,7 +8,7 @@ use bulkhead_measure::error::Error;
 use bulkhead_measure::guest;
 use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
-use bulkhead_measure::plan::{AGAIN, BARE};
+use bulkhead_measure::plan::{AGAIN, BARE, Plan, Task};
 use bulkhead_measure::platform::Platform;
 use bulkhead_measure::platform::find::{self, Entry};
 use bulkhead_measure::record::{self, End, Journal, Line, Run};
@@ -27,7 +27,7 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     if let Some(kernel) = in_guest {
         return run_in_guest(options, kernel.as_deref(), &platforms, &workload);
     }
-    let plan = host::plan(&platforms, &options.axes, options.size());
+    let plan = only(host::plan(&platforms, &options.axes, options.size()), &options.tasks)?;
     let out = &options.out;
     fs::create_dir_all(out)
         .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
@@ -107,6 +107,20 @@ fn platforms(words: &[String], as_root: bool) -> Result<Vec<Platform>, Error> {
     Ok(platforms)
 }
 
+/// The plan with those tasks only whose name has one of the words in it; with all, if there are no words.
+fn only(mut plan: Plan, words: &[String]) -> Result<Plan, Error> {
+    let has = |task: &Task, word: &String| task.name.contains(word.as_str());
+    if let Some(word) = words.iter().find(|word| !plan.tasks.iter().any(|task| has(task, word))) {
+        let names = Vec::from_iter(plan.tasks.iter().map(|task| task.name.as_str()));
+        return Err(Error::Unusable(format!(
+            "no task has {word:?} in its name; of these axes and this size there are: {}",
+            names.join("; ")
+        )));
+    }
+    plan.tasks.retain(|task| words.is_empty() || words.iter().any(|word| has(task, word)));
+    Ok(plan)
+}
+
 /// Numbers from two machines, or from two versions of a program, do not belong into one journal.
 fn agree(earlier: &Run, now: &Run, out: &Path) -> Result<(), Error> {
     let other = |what: &str| {
@@ -167,7 +181,7 @@ pub(super) fn rounded(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_measure::plan::Plan;
+    use bulkhead_measure::plan::{Axis, Size};
     use bulkhead_measure::record::Measured;
 
     use super::*;
@@ -195,6 +209,21 @@ mod tests {
         assert!(kernel.contains("another machine or kernel"), "{kernel}");
         let program = agree(&run("6.1", "aa"), &run("6.1", "bb"), out).unwrap_err().to_string();
         assert!(program.contains("another program called runc"), "{program}");
+    }
+
+    #[test]
+    fn tasks_are_chosen_by_words_in_their_names() {
+        let plan = || host::plan(&[], &[Axis::Performance, Axis::Noninterference], Size::Full);
+        let chosen = |words: &[&str]| {
+            let words = Vec::from_iter(words.iter().map(|word| (*word).to_owned()));
+            only(plan(), &words).map(|plan| Vec::from_iter(plan.tasks.into_iter().map(|task| task.name)))
+        };
+        assert_eq!(chosen(&[]).unwrap().len(), plan().tasks.len());
+        assert_eq!(chosen(&["boot", "set-up"]).unwrap(), ["boot", "set-up peak"]);
+        let pairs = chosen(&["beside disk, with limits"]).unwrap();
+        assert!(pairs.len() == 7 && pairs.iter().all(|name| name.ends_with("beside disk, with limits")));
+        let error = chosen(&["boot", "sleep"]).unwrap_err().to_string();
+        assert!(error.contains("\"sleep\"") && error.contains("set-up peak"), "{error}");
     }
 
     #[test]

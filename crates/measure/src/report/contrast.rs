@@ -194,6 +194,18 @@ impl Contrast {
         })
     }
 
+    /// Of the verdicts that are wanted: how many each run decides, the earlier and the later, and how many both do.
+    pub fn decided(&self) -> (usize, usize, usize) {
+        let wanted = self.figures.iter().filter(|figure| figure.decides);
+        let decided = wanted.filter_map(|figure| {
+            let (then, now) = figure.verdicts?;
+            Some((then != Standing::NotDecided, now != Standing::NotDecided))
+        });
+        decided.fold((0, 0, 0), |(earlier, later, both), (then, now)| {
+            (earlier + usize::from(then), later + usize::from(now), both + usize::from(then && now))
+        })
+    }
+
     /// What `write_contrast` would write as Markdown.
     pub fn markdown(&self) -> String {
         super::markdown::text(&document(self))
@@ -263,6 +275,10 @@ fn opening(contrast: &Contrast) -> Vec<Sentence> {
             relative(Standing::NotDecided)
         )),
     ];
+    let (earlier, later, both) = contrast.decided();
+    sentences.push(Sentence::plain(format!(
+        "Of the wanted verdicts against bare the earlier run decides {earlier}, the later {later}; both decide {both}."
+    )));
     let contradictions = contrast.contradictions().filter_map(|figure| {
         let (then, now) = figure.verdicts?;
         let name = named(&figure.task, &figure.quantity, &figure.platform);

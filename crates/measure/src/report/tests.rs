@@ -483,6 +483,9 @@ fn two_runs_agree_and_a_slower_machine_cancels_out() {
     assert_eq!(of("crun").against_bare.unwrap().1, Standing::Equal);
     assert_eq!((of(BARE).against_bare, of(BARE).verdicts), (None, None));
     assert_eq!(contrast.contradictions().count(), 0);
+    let (then, now, both) = contrast.decided();
+    assert!(both > 0 && both <= then.min(now), "{then}, {now}, {both}");
+    assert!(contrast.markdown().contains(&format!("the later {now}; both decide {both}.")));
     assert_eq!((contrast.only_earlier.len(), contrast.only_later.len(), contrast.probes.len()), (0, 0, 0));
     let written = write_contrast(&contrast, &place.0).unwrap();
     written
