@@ -78,6 +78,12 @@ pub fn process_stat(pid: i32) -> Result<Option<ProcessStat>> {
     parse_stat(&text).map(Some).ok_or_else(unknown)
 }
 
+/// Lists the threads of a process; none when it is gone.
+pub fn threads(pid: i32) -> Vec<i32> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {

@@ -6,9 +6,10 @@
 #![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Bundle, Sandbox, fresh, is_root, requires};
+use bulkhead_testkit::{Bundle, Sandbox, fresh, is_root, requires, wait_until};
 use serde_json::json;
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
@@ -146,16 +147,80 @@ fn events_tell_what_a_container_may_use_and_what_it_has_used() {
 }
 
 #[test]
-fn shares_change_only_where_there_are_some() {
+fn what_the_cpu_does_not_divide_is_refused() {
     requires!(is_possible(), "{NEEDED}");
     let (sandbox, tree) = machine();
     let bundle = sandbox.bundle("c").args(["sleep", "1000"]);
     sandbox.launch(&bundle);
     let update = |flags: &[&str]| sandbox.runtime().arg("update").args(flags).arg(bundle.id()).output();
-    update(&["--l3-cache-schema", "L3:0=f"]).exits_with(1).complains("created without /linux/intelRdt");
     fs::remove_dir_all(tree.join("info/MB")).unwrap();
     update(&["--mem-bw-schema", "MB:0=20"]).exits_with(1).complains("memory bandwidth schema is not enabled");
     assert_eq!(take(&tree.join("schemata")), SCHEMATA, "the default class is left alone");
+}
+
+#[test]
+fn update_gives_a_first_class_to_all_that_runs_in_a_container() {
+    requires!(is_possible(), "{NEEDED}");
+    let (sandbox, tree) = machine();
+    let bundle = sandbox.bundle("c").script("sleep 1000 & sleep 1000 & wait");
+    sandbox.launch(&bundle);
+    let processes = || {
+        let listed = sandbox.runtime().args(["ps", "--format", "json", bundle.id()]).output().succeeds();
+        let mut pids: Vec<i32> = serde_json::from_str(&listed.stdout).unwrap();
+        pids.sort_unstable();
+        pids
+    };
+    wait_until("all of them run", || processes().len() == 3);
+    let own = tree.join(bundle.id());
+    class(&own);
+    take(&own.join("schemata"));
+    // Each write is kept here, and not over the one before.
+    fs::remove_file(own.join("tasks")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, own.join("tasks"), rustix::fs::Mode::RWXU).unwrap();
+    let mut tasks = fs::File::options().read(true).write(true).open(own.join("tasks")).unwrap();
+    let update = |flags: &[&str]| sandbox.runtime().arg("update").args(flags).arg(bundle.id()).output();
+    update(&["--l3-cache-schema", "L3:0=f", "--mem-bw-schema", "MB:0=20"]).succeeds();
+    assert_eq!(take(&own.join("schemata")), "L3:0=f\nMB:0=20\n");
+    let first = sandbox.pid(&bundle);
+    let mut expected = processes();
+    let written = |tasks: &mut fs::File| {
+        tasks.write_all(b"end").unwrap();
+        let mut text = String::new();
+        while !text.ends_with("end") {
+            let mut buffer = [0; 4096];
+            let count = tasks.read(&mut buffer).unwrap();
+            text += std::str::from_utf8(&buffer[..count]).unwrap();
+        }
+        text
+    };
+    let mut text = written(&mut tasks);
+    // The longest first, so that no number is found in another.
+    expected.sort_by_key(|pid| std::cmp::Reverse(pid.to_string().len()));
+    for pid in expected {
+        assert!(text.contains(&pid.to_string()), "{pid} is moved: {text}");
+        text = text.replacen(&pid.to_string(), "", 1);
+    }
+    assert_eq!(text, "end", "nothing else is, and {first} only once");
+    update(&["--l3-cache-schema", "L3:0=ff"]).succeeds();
+    assert_eq!(take(&own.join("schemata")), "L3:0=ff\n");
+    sandbox.exec(&bundle, ["true"]).output().succeeds();
+    assert_ne!(written(&mut tasks), "end", "what joins the container joins its class");
+    assert_eq!(take(&tree.join("tasks")), "", "the default class is left alone");
+}
+
+#[test]
+fn a_first_class_that_cannot_be_had_leaves_nothing() {
+    requires!(is_possible(), "{NEEDED}");
+    let (sandbox, tree) = machine();
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    // What is made here stays empty, so that no shares can be set.
+    let update = sandbox.runtime().args(["update", "--l3-cache-schema", "L3:0=f", bundle.id()]).output();
+    update.exits_with(1).complains("schemata of the resctrl file system");
+    assert!(!tree.join(bundle.id()).exists(), "the class is gone");
+    let state = fs::read_to_string(sandbox.state_directory().join(bundle.id()).join("state.json")).unwrap();
+    assert!(!state.contains("\"rdt\""), "the record does not tell of it: {state}");
+    sandbox.exec(&bundle, ["true"]).output().succeeds();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `update`: other limits for a container that exists.
 
 use crate::exit::ExitCode;
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use bulkhead_cgroup::devices::Rules;
@@ -10,13 +11,17 @@ use bulkhead_spec::{BlockIoResources, CpuResources, MemoryResources, PidsResourc
 use crate::cli::{Global, Limits, NewLimits, UpdateOptions};
 use crate::container::Container;
 use crate::error::{Doing, Error, Result};
-use crate::host::Rights;
+use crate::host::{self, Rights};
 use crate::log::Log;
-use crate::resctrl::Tree;
+use crate::plan::rdt::{Class, Rdt};
+use crate::resctrl::{Record, Tree};
 use crate::{lifecycle, root};
 
 /// The longest document that is read. What takes longer is no list of limits.
 const LONGEST: u64 = 1 << 20;
+
+/// How often threads are looked for that have to be moved.
+const LOOKS: u32 = 10;
 
 /// Changes the limits of a container. What is not mentioned stays as it is.
 ///
@@ -31,20 +36,11 @@ pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<Exi
         .collect();
     let tree = if schemata.is_empty() { None } else { Some(tree(options)?) };
     let resources = resources(&options.limits)?;
-    let container = Container::lock(&root::resolve(global)?, &options.id)?;
+    let mut container = Container::lock(&root::resolve(global)?, &options.id)?;
     let status = container.status()?;
     if !lifecycle::is_alive(status) {
         return Err(Error::State { operation: "update", status });
     }
-    // With a tree there are schemata to set in the container's class.
-    let class = match (tree, &container.state.rdt) {
-        (None, _) => None,
-        (Some(tree), Some(record)) => Some((tree, record)),
-        (Some(_), None) => {
-            let reason = "the container was created without /linux/intelRdt: it has no class of service";
-            return Err(Error::Usage(reason.into()));
-        }
-    };
     let plan =
         Plan::for_update(&resources, &Host::detect()?).map_err(|error| named(&options.limits, error))?;
     for warning in plan.warnings() {
@@ -64,8 +60,53 @@ pub fn update(global: &Global, options: &UpdateOptions, log: &Log) -> Result<Exi
         }
         _ => {}
     }
-    class.map_or(Ok(()), |(tree, record)| tree.set_schemata(record, &schemata))?;
+    // With a tree there are schemata to set in the container's class.
+    match (tree, &container.state.rdt) {
+        (None, _) => {}
+        (Some(tree), Some(record)) => tree.set_schemata(record, &schemata)?,
+        (Some(tree), None) => first_class(&mut container, &tree, &schemata)?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Gives a container that was created without a class of service one of its own, which ends with it, and moves there
+/// what runs in it. runc moves the first process only, and leaves those that it has made where they were.
+fn first_class(container: &mut Container, tree: &Tree, schemata: &[&str]) -> Result<()> {
+    // The places of a configuration are named for classes that are shared only.
+    let schemata = schemata.iter().map(|line| ((*line).to_owned(), String::new())).collect();
+    let rdt = Rdt { class: Class::Own, schemata, monitored: false };
+    let mut record = tree.record(&rdt, &container.state.id)?;
+    container.state.rdt = Some(record.clone());
+    container.dir.save(&container.state)?;
+    let made = tree.make(&mut record, &rdt).and_then(|()| move_into(container, tree, &record));
+    if made.is_err() && tree.undo(&record).is_ok() {
+        container.state.rdt = None;
+        container.dir.save(&container.state)?;
+    }
+    made
+}
+
+/// Moves all threads of a container into a class. What a thread makes is born where that is, so that a look which finds
+/// no other thread is the last one; the number of looks is bounded, for a container may make threads without an end.
+fn move_into(container: &Container, tree: &Tree, record: &Record) -> Result<()> {
+    let mut moved = BTreeSet::new();
+    for _ in 0..LOOKS {
+        let before = moved.len();
+        let processes = container.cgroup().procs()?.into_iter().chain(container.pid()?);
+        for thread in processes.flat_map(host::threads) {
+            if moved.insert(thread) {
+                let joined = tree.join(record, thread);
+                // One that has ended meanwhile needs no share.
+                if host::process_stat(thread)?.is_some_and(|found| found.alive) {
+                    joined?;
+                }
+            }
+        }
+        if moved.len() == before {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Finds the file system that divides what the options do. The texts are runc's.
