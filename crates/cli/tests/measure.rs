@@ -463,6 +463,18 @@ fn a_watch_that_was_killed_leaves_nothing_that_the_next_does_not_remove() {
         journal[0]["environment"]["kernel watched"].as_str().unwrap().starts_with("level "),
         "{journal:?}"
     );
+    let level = journal[0]["environment"]["kernel watched"].as_str().unwrap();
+    if level.starts_with("level 1") {
+        let turns =
+            journal.iter().filter(|line| line["platform"] == "bare" && line["task"] == "kernel entered");
+        let findings = Vec::from_iter(turns.flat_map(|turn| turn["findings"].as_array().unwrap().clone()));
+        let samples = findings.iter().filter(|finding| finding["level"] == "samples");
+        let samples = samples.filter_map(|finding| finding["samples"].as_u64()).sum::<u64>();
+        let refused = level.contains("no stacks are sampled");
+        assert_eq!(samples == 0, refused, "{samples} stacks were sampled at {level}");
+        let at_least = |finding: &&Value| finding["quantity"] == "functions in sampled stacks, at least";
+        assert_eq!(findings.iter().filter(at_least).count(), 3, "a run says nothing of samples");
+    }
     let watched = found(&journal, "calls let through", "bare");
     assert_eq!(watched, [("calls let through".to_owned(), "amount".to_owned())]);
     match instances_of(&place, pid) {

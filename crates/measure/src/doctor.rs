@@ -8,7 +8,7 @@ use bulkhead_sys::trace;
 
 use crate::cgroups;
 use crate::error::{Doing as _, Error};
-use crate::isolation::eye::described;
+use crate::isolation::eye::{self, described};
 use crate::isolation::instance::Instance;
 use crate::machine::Watch;
 
@@ -40,6 +40,10 @@ pub enum State {
 /// A controller without which limits or counts are missing.
 const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "freezer"];
 
+/// What takes the tracer or, the last one, what is like it.
+const LEVELS: [&str; 3] =
+    ["isolation, level 2 (functions)", "isolation, level 1 (tracepoints)", "isolation, level 1 (stacks)"];
+
 /// How long the same piece of work is done again and again.
 const SPINS: usize = 1000;
 
@@ -56,8 +60,8 @@ pub fn examine() -> Result<Vec<Check>, Error> {
     let mut checks = vec![user(), hierarchy()];
     let instance = cgroups::settle().and_then(|()| Instance::make(PREFIX));
     checks.extend(match &instance {
-        Ok(instance) => [functions(instance), tracepoints(instance)],
-        Err(error) => ["isolation, level 2 (functions)", "isolation, level 1 (tracepoints)"].map(|name| {
+        Ok(instance) => [functions(instance), tracepoints(instance), stacks(instance)],
+        Err(error) => LEVELS.map(|name| {
             let says = format!("{}; root of a kernel with tracefs has it", described(error));
             Check { name, state: State::Missing, says }
         }),
@@ -105,7 +109,7 @@ fn functions(instance: &Instance) -> Check {
             format!("the kernel refuses its function tracer ({error}); a guest allows it: --in-guest"),
         ),
     };
-    Check { name: "isolation, level 2 (functions)", state, says }
+    Check { name: LEVELS[0], state, says }
 }
 
 fn tracepoints(instance: &Instance) -> Check {
@@ -113,7 +117,15 @@ fn tracepoints(instance: &Instance) -> Check {
         Ok(()) => (State::Good, "system calls are counted without slowing them much".to_owned()),
         Err(error) => (State::Missing, format!("the kernel refuses the tracepoint raw_syscalls ({error})")),
     };
-    Check { name: "isolation, level 1 (tracepoints)", state, says }
+    Check { name: LEVELS[1], state, says }
+}
+
+fn stacks(instance: &Instance) -> Check {
+    let (state, says) = match eye::try_samples(instance) {
+        Ok(()) => (State::Good, "the kernel's stacks are sampled: some of the functions that run".to_owned()),
+        Err(refusal) => (State::Missing, refusal),
+    };
+    Check { name: LEVELS[2], state, says }
 }
 
 fn calls() -> Check {
@@ -187,7 +199,7 @@ mod tests {
     fn everything_is_looked_at_and_nothing_is_left() {
         let checks = std::thread::scope(|scope| scope.spawn(examine).join().unwrap()).unwrap();
         let names = Vec::from_iter(checks.iter().map(|check| check.name));
-        assert_eq!(names.len(), 6, "{names:?}");
+        assert_eq!(names.len(), 7, "{names:?}");
         assert!(checks.iter().all(|check| !check.says.is_empty()), "{checks:?}");
         let prefix = format!("{PREFIX}{}-", std::process::id());
         let entries = std::env::temp_dir().read_dir().unwrap().flatten();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   eye        the closest look that this kernel allows: functions, system calls, or system calls by ptrace
-//!   listen     what the tracer records  ┐
+//!   listen     what the tracer records  ┐   stacks: what was sampled
 //!   follow     what ptrace tells        ┴─► seen: counts of each task ─► parts: set-up, application, monitor, …
 //!   roles      who is who                                                     │ kernel: names and places of functions
 //!   watch      one sandbox's life, watched                                    ▼
@@ -27,6 +27,7 @@ mod listen;
 mod ring;
 mod roles;
 mod seen;
+mod stacks;
 mod surface;
 mod watch;
 
@@ -44,6 +45,9 @@ const FOOTPRINT: &str = "footprint";
 const FREQUENCY: &str = "frequency";
 const SET_UP_FOOTPRINT: &str = "footprint of the set-up";
 const SET_UP_FREQUENCY: &str = "frequency of the set-up";
+
+/// Functions in stacks that were sampled, where functions cannot be watched.
+const SAMPLED: &str = "functions in sampled stacks, at least";
 
 const SET_UP: &str = "set-up";
 const TEAR_DOWN: &str = "tear-down";
@@ -70,8 +74,9 @@ pub(crate) fn tasks(_: Size) -> Vec<Task> {
         task(
             KERNEL,
             "A fixed mix of processes, files, memory and conversations, watched in the kernel: how many different \
-             functions, or system calls where those cannot be seen, are entered (footprint), and how often (frequency).",
-            &[FOOTPRINT, FREQUENCY, SET_UP_FOOTPRINT, SET_UP_FREQUENCY],
+             functions, or system calls where those cannot be seen, are entered (footprint), and how often (frequency). \
+             Beside system calls, the functions that stand in sampled stacks are counted, which are some of those entered.",
+            &[FOOTPRINT, FREQUENCY, SET_UP_FOOTPRINT, SET_UP_FREQUENCY, SAMPLED],
             RUNS,
         ),
         task(
@@ -128,8 +133,10 @@ impl Watcher {
         parts.insert(TEAR_DOWN.to_owned(), tear_down.whole());
         let mut findings = self.amounts(&parts);
         findings.extend(parts.iter().flat_map(|(part, tally)| self.footprints(part, tally)));
-        let addresses = parts.values().flat_map(|tally| tally.functions.keys());
-        let symbols = self.eye.functions.news(addresses, &mut self.told);
+        let functions = &self.eye.functions;
+        let sampled = parts.values().flat_map(|tally| functions.in_stacks(&tally.stacks).0.into_keys());
+        let addresses = parts.values().flat_map(|tally| tally.functions.keys().copied()).chain(sampled);
+        let symbols = functions.news(addresses, &mut self.told);
         if !symbols.is_empty() {
             findings.push(Finding::Symbols { symbols });
         }
@@ -140,25 +147,40 @@ impl Watcher {
     fn amounts(&self, parts: &BTreeMap<String, Tally>) -> Vec<Finding> {
         let counts = |tally: &Tally| match self.eye.level() {
             Level::Functions => tally.functions.clone(),
-            Level::Tracepoints | Level::Calls => tally.calls.clone(),
+            Level::Tracepoints | Level::Calls | Level::Samples => tally.calls.clone(),
         };
         let size = |part: &str| parts.get(part).map_or_else(BTreeMap::new, counts);
         let (application, set_up) = (size(APPLICATION), size(SET_UP));
         let footprint = |counts: &BTreeMap<u64, u64>| Amount::new(counts.len() as f64);
         let frequency = |counts: &BTreeMap<u64, u64>| Amount::new(counts.values().sum::<u64>() as f64);
-        vec![
+        let mut amounts = vec![
             Finding::of(FOOTPRINT, footprint(&application)),
             Finding::of(FREQUENCY, frequency(&application)),
             Finding::of(SET_UP_FOOTPRINT, footprint(&set_up)),
             Finding::of(SET_UP_FREQUENCY, frequency(&set_up)),
-        ]
+        ];
+        // Where functions are watched, there is nothing to be estimated.
+        if self.eye.level() != Level::Functions {
+            amounts.push(Finding::of(SAMPLED, self.sampled(parts.get(APPLICATION))));
+        }
+        amounts
     }
 
-    /// What was seen of one part; where functions are, system calls beside them.
+    /// How many functions the application's sampled stacks hold.
+    fn sampled(&self, application: Option<&Tally>) -> Outcome {
+        self.eye.samples.clone().map_err(Failure)?;
+        let entered = application.map(|tally| self.eye.functions.in_stacks(&tally.stacks).0);
+        match entered.map_or(0, |entered| entered.len()) {
+            0 => Err(Failure("no sample hit the application in the kernel".to_owned())),
+            count => Amount::new(count as f64),
+        }
+    }
+
+    /// What was seen of one part; where functions are watched, or stacks sampled, system calls beside them.
     fn footprints(&self, part: &str, tally: &Tally) -> Vec<Finding> {
-        let Tally { functions, calls, lost } = tally;
+        let Tally { functions, calls, stacks, lost, unsampled } = tally;
         let footprint = |level: Level, counts: BTreeMap<String, u64>| {
-            Finding::Footprint(Footprint { part: part.to_owned(), level, counts, lost: *lost })
+            Finding::Footprint(Footprint { part: part.to_owned(), level, counts, lost: *lost, samples: None })
         };
         let level = self.eye.level();
         let mut footprints = Vec::new();
@@ -167,6 +189,16 @@ impl Watcher {
         }
         let by_calls = if level == Level::Calls { Level::Calls } else { Level::Tracepoints };
         footprints.push(footprint(by_calls, named(calls)));
+        let (entered, samples) = self.eye.functions.in_stacks(stacks);
+        if samples > 0 {
+            footprints.push(Finding::Footprint(Footprint {
+                part: part.to_owned(),
+                level: Level::Samples,
+                counts: self.eye.functions.named(&entered),
+                lost: *unsampled,
+                samples: Some(samples),
+            }));
+        }
         footprints
     }
 }

@@ -143,6 +143,9 @@ pub struct Footprint {
     pub counts: BTreeMap<String, u64>,
     /// Events that the kernel dropped; a footprint with any is a lower bound.
     pub lost: u64,
+    /// How many stacks were sampled, of a footprint that comes from them; its counts say in how many each function stood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
 }
 
 /// A function of the kernel.
@@ -158,6 +161,8 @@ pub struct Symbol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
+    /// Functions that stood in stacks of the kernel which were sampled: a lower bound, so that any complete count is better.
+    Samples,
     /// System calls, by ptrace(2).
     Calls,
     /// System calls, by tracepoints.

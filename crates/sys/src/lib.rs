@@ -23,6 +23,7 @@
 //! | [`message`] | unix sockets that carry descriptors |
 //! | [`net`] | the loopback interface |
 //! | [`netlink`] | rtnetlink(7): network devices and their addresses |
+//! | [`sample`] | perf_event_open(2): stacks of the kernel, while a process runs |
 //! | [`shared_memory`] | shmget(2), shmat(2), shmctl(2) |
 //! | [`shield`] | execveat(2) of the program itself, before the C library starts |
 //! | [`signal`] | signalfd(2), masks |
@@ -47,6 +48,7 @@ pub mod path;
 pub mod process;
 pub mod program;
 mod remount;
+pub mod sample;
 pub mod schedule;
 pub mod seccomp;
 pub mod shared_memory;

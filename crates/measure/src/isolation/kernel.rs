@@ -90,6 +90,21 @@ const LANDMARKS: &[(&str, &str)] = &[
 /// A kernel whose landmarks are fewer, or in another order, was not linked in the order of its sources.
 const ENOUGH: usize = 30;
 
+/// How functions begin that an interrupt, or what it left for later, enters: what lies within them in a stack, and they
+/// themselves, merely happened while the task ran.
+const INTERRUPTS: &[&str] = &[
+    "asm_sysvec_",
+    "asm_common_interrupt",
+    "asm_exc_nmi",
+    "asm_spurious_interrupt",
+    "__do_softirq",
+    "handle_softirqs",
+];
+
+/// No function is larger, bytes: one that seems to be stands before a gap, and is taken for as large as a page.
+const LARGEST: u64 = 1 << 20;
+const BEFORE_A_GAP: u64 = 4096;
+
 /// Where the rest of the kernel's own text is.
 const TEXT: &str = "text";
 
@@ -126,7 +141,7 @@ impl Functions {
             all.push(Function {
                 address: *address,
                 name: if *count > 1 { format!("{name}#{count}") } else { (*name).to_owned() },
-                bytes: next.map_or(0, |next| next - address),
+                bytes: next.map_or(0, |next| size(next - address)),
                 subsystem: module.or(section).or(directory).unwrap_or(TEXT).to_owned(),
             });
         }
@@ -143,14 +158,39 @@ impl Functions {
         named
     }
 
+    /// The functions that stand in stacks, by their addresses, each with the number of stacks that hold it; and how many
+    /// stacks hold any.
+    pub(super) fn in_stacks(&self, stacks: &BTreeMap<Box<[u64]>, u64>) -> (BTreeMap<u64, u64>, u64) {
+        let mut entered: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut samples = 0;
+        for (stack, count) in stacks {
+            let functions = Vec::from_iter(stack.iter().filter_map(|address| self.at(*address)));
+            let interrupts =
+                |function: &&Function| INTERRUPTS.iter().any(|begin| function.name.starts_with(begin));
+            let own = functions.iter().rposition(interrupts).map_or(0, |interrupt| interrupt + 1);
+            // A function that calls itself stands in a stack more than once.
+            let distinct: BTreeSet<u64> = functions[own..].iter().map(|function| function.address).collect();
+            samples += if distinct.is_empty() { 0 } else { *count };
+            for address in distinct {
+                *entered.entry(address).or_default() += count;
+            }
+        }
+        (entered, samples)
+    }
+
+    /// Whether none is known, since the kernel hides where they are.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// What is known of the functions at these addresses that are not in `told`, to which they are added.
-    pub(super) fn news<'a>(
+    pub(super) fn news(
         &self,
-        addresses: impl Iterator<Item = &'a u64>,
+        addresses: impl Iterator<Item = u64>,
         told: &mut BTreeSet<String>,
     ) -> BTreeMap<String, Symbol> {
         let mut symbols = BTreeMap::new();
-        for function in addresses.filter_map(|address| self.at(*address)) {
+        for function in addresses.filter_map(|address| self.at(address)) {
             if told.insert(function.name.clone()) {
                 let Function { name, bytes, subsystem, .. } = function.clone();
                 symbols.insert(name, Symbol { subsystem, bytes });
@@ -165,6 +205,10 @@ impl Functions {
         let function = self.all.get(place.checked_sub(1)?)?;
         (address < function.address + function.bytes).then_some(function)
     }
+}
+
+fn size(bytes: u64) -> u64 {
+    if bytes > LARGEST { BEFORE_A_GAP } else { bytes }
 }
 
 /// The addresses from which on functions belong to a directory; none where they are not to be trusted.
@@ -226,7 +270,7 @@ ffffffffc0000050 t ext4_write\t[ext4]
         let expected = [("0x1000", 1), ("do_sys_open", 7), ("ext4_read", 1), ("helper", 3), ("helper#2", 5)];
         assert_eq!(named, expected.map(|(name, count)| (name.to_owned(), count)).into());
         let mut told = BTreeSet::from(["helper".to_owned()]);
-        let symbols = functions.news(counts.map(|(address, _)| address).iter(), &mut told);
+        let symbols = functions.news(counts.map(|(address, _)| address).into_iter(), &mut told);
         let told_of = Vec::from_iter(
             symbols.iter().map(|(name, symbol)| (name.as_str(), symbol.subsystem.as_str(), symbol.bytes)),
         );
@@ -234,7 +278,12 @@ ffffffffc0000050 t ext4_write\t[ext4]
             told_of,
             [("do_sys_open", "text", 0x80), ("ext4_read", "ext4", 0x50), ("helper#2", "text", 0x100)]
         );
-        assert!(functions.news([0xffff_ffff_8100_0184].iter(), &mut told).is_empty(), "told twice");
+        assert_eq!(
+            functions.at(0xffff_ffff_8100_0340).map(|found| found.bytes),
+            Some(4096),
+            "a gap is no code"
+        );
+        assert!(functions.news([0xffff_ffff_8100_0184].into_iter(), &mut told).is_empty(), "told twice");
         assert_eq!(
             functions.at(0xffff_ffff_8100_0310).map(|found| found.subsystem.as_str()),
             Some("scheduler")
@@ -263,6 +312,21 @@ ffffffffc0000050 t ext4_write\t[ext4]
         assert_eq!(of(&Functions::of(&within), "vfs_read"), "fs", "the order within a directory matters");
         let other = Functions::of(&text.replace("T sprintf", "T x").replace("T vfs_open", "T sprintf"));
         assert_eq!(of(&other, "after_uprobe_register"), "text");
+    }
+
+    #[test]
+    fn stacks_become_functions_and_interrupts_are_nobodys() {
+        let text = "10 T entry\n20 T vfs_read\n30 T walk\n40 T asm_sysvec_apic_timer_interrupt\n50 T tick\n60 T last\n";
+        let functions = Functions::of(text);
+        let stacks: [(&[u64], u64); 5] = [
+            (&[0x22, 0x12], 2),
+            (&[0x34, 0x33, 0x22, 0x12], 1),
+            (&[0x55, 0x41, 0x33, 0x12], 3),
+            (&[0x55, 0x41], 7),
+            (&[0x1000], 9),
+        ];
+        let stacks = stacks.map(|(stack, count)| (Box::from(stack), count)).into();
+        assert_eq!(functions.in_stacks(&stacks), ([(0x10, 6), (0x20, 3), (0x30, 4)].into(), 6));
     }
 
     #[test]

@@ -8,9 +8,12 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bulkhead_sys::sample::Sampler;
+
 use super::instance::{BIRTH, CALL, Instance};
 use super::ring::{self, Event, Format};
 use super::seen::Seen;
+use super::stacks::{self, Record};
 use crate::stats::Failure;
 
 /// The largest page that a kernel's buffers are made of; a read of one takes at most one.
@@ -32,6 +35,8 @@ pub(super) struct Tracer {
     instance: Instance,
     formats: Formats,
     functions: bool,
+    /// Whether stacks are sampled, too.
+    samples: bool,
     is_on: bool,
 }
 
@@ -54,8 +59,8 @@ pub(super) struct Listening<'a> {
 }
 
 impl Tracer {
-    /// Sets the instance up for system calls, and for functions where the kernel lets them be watched.
-    pub(super) fn make(instance: Instance, functions: bool) -> io::Result<Self> {
+    /// Sets the instance up for system calls, and for functions or samples of stacks where the kernel lets them be seen.
+    pub(super) fn make(instance: Instance, functions: bool, samples: bool) -> io::Result<Self> {
         let format = |event: &str, field: &str| {
             let text = instance.read_common(&format!("events/{event}/format"))?;
             Format::read(&text, field)
@@ -74,7 +79,7 @@ impl Tracer {
         for event in [CALL, BIRTH] {
             instance.write(&format!("events/{event}/enable"), "1")?;
         }
-        Ok(Self { instance, formats, functions, is_on: false })
+        Ok(Self { instance, formats, functions, samples, is_on: false })
     }
 
     /// Begins to follow `pid`, which must not run yet.
@@ -92,13 +97,19 @@ impl Tracer {
             instance.write("current_tracer", "function")?;
             self.is_on = true;
         }
-        let Self { instance, formats, .. } = &*self;
+        let Self { instance, formats, samples, .. } = &*self;
         instance.empty()?;
         let (asked, asks) = mpsc::channel();
         let (tells, told) = mpsc::channel();
-        let files = instance.buffers()?.iter().map(|place| open(place)).collect::<io::Result<Vec<_>>>()?;
+        let buffers = instance.buffers()?;
+        let files = buffers.iter().map(|place| open(place)).collect::<io::Result<Vec<_>>>()?;
+        let samplers = match samples {
+            true => stacks::open(pid.cast_signed(), &buffers).map_err(io::Error::other)?,
+            false => Vec::new(),
+        };
+        let sources = Sources { files, samplers };
         let formats = *formats;
-        let thread = std::thread::spawn(move || count(files, formats, &asks, &tells));
+        let thread = std::thread::spawn(move || count(sources, formats, &asks, &tells));
         instance.record(true)?;
         Ok(Listening { tracer: self, asked, told, thread: Some(thread), lost: 0 })
     }
@@ -160,10 +171,17 @@ fn open(buffer: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(flags).open(buffer.join("trace_pipe_raw"))
 }
 
+/// What is read: the tracer's buffers, and those of sampled stacks.
+struct Sources {
+    files: Vec<File>,
+    samplers: Vec<Sampler>,
+}
+
 /// The life of the thread that counts: reads what there is, and hands it over when it is asked.
-fn count(mut files: Vec<File>, formats: Formats, asks: &Receiver<()>, tells: &Sender<io::Result<Seen>>) {
+fn count(mut sources: Sources, formats: Formats, asks: &Receiver<()>, tells: &Sender<io::Result<Seen>>) {
     let mut seen = Seen::default();
     let mut page = vec![0; PAGE];
+    let mut records = Vec::new();
     loop {
         // Who asks has stopped the tracer: what is there then is all there is.
         let asked = match asks.try_recv() {
@@ -171,7 +189,8 @@ fn count(mut files: Vec<File>, formats: Formats, asks: &Receiver<()>, tells: &Se
             Err(TryRecvError::Empty) => false,
             Err(TryRecvError::Disconnected) => return,
         };
-        let read = drain(&mut files, &mut page, &mut |event| note(event, formats, &mut seen));
+        let read = drain(&mut sources.files, &mut page, &mut |event| note(event, formats, &mut seen));
+        sample(&mut sources.samplers, &mut records, &mut seen);
         match (asked, read) {
             (_, Err(error)) => {
                 let _ = tells.send(Err(error));
@@ -206,6 +225,17 @@ fn drain(files: &mut [File], page: &mut [u8], hear: &mut dyn FnMut(Event<'_>)) -
         }
     }
     Ok(any)
+}
+
+fn sample(samplers: &mut [Sampler], records: &mut Vec<u8>, seen: &mut Seen) {
+    for sampler in samplers {
+        records.clear();
+        sampler.drain(records);
+        stacks::records(records, |record| match record {
+            Record::Stack(task, stack) => *seen.stacks.entry((task, stack)).or_default() += 1,
+            Record::Lost(count) => seen.unsampled += count,
+        });
+    }
 }
 
 fn note(event: Event<'_>, formats: Formats, seen: &mut Seen) {

@@ -6,6 +6,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// A task (a thread, by the kernel's number) and a system call's number, or a function's address.
 type Entries = HashMap<(u32, u64), u64, BuildHasherDefault<Mixer>>;
 
+/// A task and a stack of the kernel's, addresses, the innermost first.
+type Stacks = HashMap<(u32, Box<[u64]>), u64>;
+
 /// How often each task entered what, in one phase of a sandbox's life.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
@@ -13,10 +16,14 @@ pub(super) struct Seen {
     pub(super) functions: Entries,
     /// System calls, by their numbers.
     pub(super) calls: Entries,
+    /// Stacks that were sampled, how often each; empty where functions are watched or nothing can be sampled.
+    pub(super) stacks: Stacks,
     /// Who made whom.
     pub(super) births: Vec<(u32, u32)>,
     /// Events that the kernel dropped.
     pub(super) lost: u64,
+    /// Samples that the kernel dropped.
+    pub(super) unsampled: u64,
 }
 
 /// What a task is for.
@@ -35,15 +42,23 @@ pub(super) enum Role {
 pub(super) struct Tally {
     pub(super) functions: BTreeMap<u64, u64>,
     pub(super) calls: BTreeMap<u64, u64>,
+    /// Stacks that were sampled.
+    pub(super) stacks: BTreeMap<Box<[u64]>, u64>,
     pub(super) lost: u64,
+    pub(super) unsampled: u64,
 }
 
 impl Seen {
     /// All of it together, whoever did it.
     pub(super) fn whole(&self) -> Tally {
-        let mut whole = Tally { lost: self.lost, ..Tally::default() };
+        let mut whole = self.nothing();
         whole.add(self, |_| true);
         whole
+    }
+
+    /// The tally of a part that entered nothing.
+    fn nothing(&self) -> Tally {
+        Tally { lost: self.lost, unsampled: self.unsampled, ..Tally::default() }
     }
 
     /// The life of the application, apart for each part of the report.
@@ -66,13 +81,14 @@ impl Seen {
             Role::Monitor
         };
         let tasks = self.functions.keys().chain(self.calls.keys()).map(|(task, _)| *task);
+        let tasks = tasks.chain(self.stacks.keys().map(|(task, _)| *task));
         let known: BTreeMap<u32, Role> = tasks.map(|task| (task, role(task))).collect();
         let is_run = roles.values().any(|role| *role == Role::Application);
         let mut parts: BTreeMap<String, Tally> = BTreeMap::new();
         let mut add = |part: String, wanted: &dyn Fn(&Role) -> bool| {
-            let mut tally = Tally { lost: self.lost, ..Tally::default() };
+            let mut tally = self.nothing();
             tally.add(self, |task| known.get(&task).is_some_and(wanted));
-            if !tally.functions.is_empty() || !tally.calls.is_empty() {
+            if !tally.functions.is_empty() || !tally.calls.is_empty() || !tally.stacks.is_empty() {
                 parts.insert(part, tally);
             }
         };
@@ -101,6 +117,11 @@ impl Tally {
                 if wanted(*task) {
                     *counts.entry(*code).or_default() += count;
                 }
+            }
+        }
+        for ((task, stack), count) in &seen.stacks {
+            if wanted(*task) {
+                *self.stacks.entry(stack.clone()).or_default() += count;
             }
         }
     }
@@ -135,7 +156,8 @@ mod tests {
 
     fn seen(calls: &[(u32, u64, u64)], births: &[(u32, u32)]) -> Seen {
         let calls = calls.iter().map(|(task, call, count)| ((*task, *call), *count)).collect();
-        Seen { calls, births: births.to_vec(), lost: 2, ..Seen::default() }
+        let stacks = births.iter().map(|(_, child)| ((*child, Box::from([7, 8])), 1)).collect();
+        Seen { calls, births: births.to_vec(), stacks, lost: 2, unsampled: 3, ..Seen::default() }
     }
 
     fn told(parts: &BTreeMap<String, Tally>) -> Vec<(&str, Vec<(u64, u64)>)> {
@@ -155,7 +177,14 @@ mod tests {
             told(&parts),
             [("application", vec![(0, 3), (1, 6)]), ("monitor", vec![(7, 2), (39, 1), (61, 4)])]
         );
-        assert_eq!(parts["monitor"].lost, 2);
+        assert_eq!((parts["monitor"].lost, parts["monitor"].unsampled), (2, 3));
+        let stacks = |part: &str| {
+            Vec::from_iter(parts[part].stacks.iter().map(|(stack, count)| (stack.to_vec(), *count)))
+        };
+        assert_eq!(
+            (stacks("application"), stacks("monitor")),
+            (vec![(vec![7, 8], 2)], vec![(vec![7, 8], 1)])
+        );
         assert_eq!(seen.whole().calls.values().sum::<u64>(), 16);
     }
 

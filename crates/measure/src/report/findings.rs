@@ -17,7 +17,7 @@ mod probe;
 mod row;
 mod trial;
 
-pub use footprint::{Entered, Footprints, Share};
+pub use footprint::{Entered, Footprints, Sampled, Share};
 pub use interference::{Interference, Meeting, Neighbour};
 pub use literature::{Accord, Claim};
 pub use probe::{Attempt, Probes, Score};

@@ -149,10 +149,14 @@ pub(super) fn reach(reach: Reach) -> &'static str {
 
 /// One part's footprints.
 pub(super) fn footprints(footprints: &Footprints) -> Table {
+    if footprints.level == Level::Samples {
+        return samples(footprints);
+    }
     let how = match footprints.level {
         Level::Functions => "functions, by the function tracer",
         Level::Tracepoints => "system calls, by tracepoints",
         Level::Calls => "system calls, by ptrace",
+        Level::Samples => "functions, in sampled stacks",
     };
     let title = format!("{}: {how}", footprints.part);
     let says = "Footprint: what was entered in any run. Frequency: how often all of it together, mean of the runs. \
@@ -184,6 +188,35 @@ pub(super) fn footprints(footprints: &Footprints) -> Table {
             entered.runs.to_string(),
             count(entered.lost as f64),
         ]
+    });
+    Table::new(&title, says, &head).with(rows.collect::<Vec<_>>())
+}
+
+/// One part's footprints of which only samples are known.
+fn samples(footprints: &Footprints) -> Table {
+    let title = format!("{}: functions in sampled stacks, a lower bound", footprints.part);
+    let says = "Functions of the kernel that stood in a stack which was sampled in any run; more ran than were hit. Expected: how \
+                many there are at least, by how many stood in one stack and in two (Chao's estimator), if samples hit at random.";
+    let head = [
+        "platform",
+        "functions, at least",
+        "expected, at least",
+        "KiB, at least",
+        "samples",
+        "runs",
+        "samples lost",
+    ];
+    let rows = footprints.platforms.iter().filter_map(|entered| {
+        let sampled = entered.sampled?;
+        Some(vec![
+            entered.platform.clone(),
+            count(entered.names as f64),
+            count(sampled.expected.round()),
+            entered.kib.map_or_else(none, figure),
+            count(sampled.samples as f64),
+            entered.runs.to_string(),
+            count(entered.lost as f64),
+        ])
     });
     Table::new(&title, says, &head).with(rows.collect::<Vec<_>>())
 }

@@ -210,10 +210,17 @@ fn footprints(place: usize) -> Vec<Finding> {
         place => (0..FUNCTIONS + 10 * place, 11),
     };
     let counts = functions.map(|number| (function(number), often)).collect();
-    let application = Footprint { part: "application".to_owned(), level: Level::Functions, counts, lost: 0 };
+    let application =
+        Footprint { part: "application".to_owned(), level: Level::Functions, counts, lost: 0, samples: None };
     let calls =
         ["clone3", "mount", "pivot_root", "openat", "nonesuch"].map(|call| (call.to_owned(), 3)).into();
-    let set_up = Footprint { part: "set-up".to_owned(), level: Level::Tracepoints, counts: calls, lost: 7 };
+    let set_up = Footprint {
+        part: "set-up".to_owned(),
+        level: Level::Tracepoints,
+        counts: calls,
+        lost: 7,
+        samples: None,
+    };
     let set_up = (place > 1).then_some(set_up);
     [application].into_iter().chain(set_up).map(Finding::Footprint).collect()
 }

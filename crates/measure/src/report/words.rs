@@ -204,6 +204,7 @@ fn entered_briefly(entered: &Entered, level: Level) -> String {
 pub(super) fn things(level: Level) -> &'static str {
     match level {
         Level::Functions => "functions",
+        Level::Samples => "functions in samples",
         Level::Tracepoints | Level::Calls => "system calls",
     }
 }
@@ -236,6 +237,9 @@ pub(super) fn isolation(findings: &Findings) -> Vec<(String, String)> {
         if entered.lost > 0 {
             text += &format!("; a lower bound, since {} events were lost", count(entered.lost as f64));
         }
+        if let Some(sampled) = sampled(findings, &entered.platform) {
+            text += &format!("; {sampled}");
+        }
         let passed = findings.row(SURFACE, SURFACE).and_then(|row| row.cell(&entered.platform)?.least);
         if let Some(passed) = passed {
             text += &format!("; it could make {} system calls", count(passed));
@@ -243,6 +247,21 @@ pub(super) fn isolation(findings: &Findings) -> Vec<(String, String)> {
         (entered.platform.clone(), text + ".")
     });
     told.collect()
+}
+
+/// What samples say of the functions of the application, where those are not watched.
+fn sampled(findings: &Findings, platform: &str) -> Option<String> {
+    let footprints = findings
+        .footprints
+        .iter()
+        .find(|footprints| footprints.part == "application" && footprints.level == Level::Samples)?;
+    let entered = footprints.platforms.iter().find(|entered| entered.platform == platform)?;
+    let sampled = entered.sampled?;
+    Some(format!(
+        "{} stacks that were sampled hold {} functions, a lower bound",
+        count(sampled.samples as f64),
+        count(entered.names as f64)
+    ))
 }
 
 /// Of each platform, how it stands beside antagonists and what probes reached.

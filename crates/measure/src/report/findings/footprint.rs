@@ -39,12 +39,24 @@ pub struct Entered {
     pub always: usize,
     /// The size of the footprint's code, KiB, as far as sizes are known; None where none is.
     pub kib: Option<f64>,
-    /// The frequency: how often they ran together, mean of the runs.
+    /// The frequency: how often they ran together, mean of the runs; of samples, in how many stacks they stood.
     pub calls: f64,
+    /// How many samples the footprint rests on, in all runs, and what that lets expect; None where nothing was sampled.
+    pub sampled: Option<Sampled>,
     /// Against bare's footprint of the same part and level; None for bare itself, and without that.
     pub against_bare: Option<Overlap>,
     /// By part of the kernel, the largest footprint first.
     pub shares: Vec<Share>,
+}
+
+/// A footprint of which only samples are known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sampled {
+    /// Stacks, in all runs.
+    pub samples: u64,
+    /// How many functions there probably are at least, those that no sample hit included: the estimator Chao2 (A. Chao,
+    /// Biometrics 43, 1987), by those that stood in one stack only and in two.
+    pub expected: f64,
 }
 
 /// A footprint beside bare's.
@@ -85,7 +97,8 @@ pub(super) fn of(results: &Results) -> Vec<Footprints> {
         }
     }
     let mut footprints = Vec::from_iter(watched.into_iter().map(|((part, level), platforms)| {
-        let bare = platforms.get(BARE).map(|runs| union(runs));
+        // What was not sampled may have run all the same, so that such footprints have no difference.
+        let bare = platforms.get(BARE).filter(|_| level != Level::Samples).map(|runs| union(runs));
         let names = results.plan().platforms.iter().filter(|name| *name != AGAIN);
         let entered = names.filter_map(|name| {
             let other = bare.as_ref().filter(|_| name != BARE);
@@ -116,7 +129,9 @@ impl Entered {
         let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
         for name in &names {
             let subsystem = match runs.first().map(|run| run.level) {
-                Some(Level::Functions) => known(name).map_or(UNKNOWN, |symbol| symbol.subsystem.as_str()),
+                Some(Level::Functions | Level::Samples) => {
+                    known(name).map_or(UNKNOWN, |symbol| symbol.subsystem.as_str())
+                }
                 _ => calls::subject(name),
             };
             let share = shares.entry(subsystem).or_insert_with(|| Share {
@@ -141,6 +156,7 @@ impl Entered {
                 .count(),
             kib: (!bytes.is_empty()).then(|| bytes.iter().sum::<u64>() as f64 / 1024.0),
             calls: shares.iter().map(|share| share.calls).sum(),
+            sampled: Sampled::of(runs),
             against_bare: bare.map(|bare| Overlap::of(&names, bare)),
             shares,
         }
@@ -149,6 +165,21 @@ impl Entered {
     /// How well the runs agree: what ran in every run, divided by what ran in any (Jaccard's index).
     pub fn agreement(&self) -> f64 {
         self.always as f64 / self.names.max(1) as f64
+    }
+}
+
+impl Sampled {
+    fn of(runs: &[&Footprint]) -> Option<Self> {
+        let samples = runs.iter().filter_map(|run| run.samples).reduce(|one, other| one + other)?;
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, count) in runs.iter().flat_map(|run| &run.counts) {
+            *counts.entry(name).or_default() += count;
+        }
+        let stood_in = |wanted: u64| counts.values().filter(|count| **count == wanted).count() as f64;
+        let (once, twice) = (stood_in(1), stood_in(2));
+        let share = samples.saturating_sub(1) as f64 / samples.max(1) as f64;
+        let unseen = share * once * (once - 1.0).max(0.0) / (2.0 * (twice + 1.0));
+        Some(Self { samples, expected: counts.len() as f64 + unseen })
     }
 }
 
@@ -162,5 +193,28 @@ impl Overlap {
             added: owned(names.difference(bare)),
             avoided: owned(bare.difference(names)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_let_expect_more_than_they_hit() {
+        let run = |counts: &[(&str, u64)], samples| Footprint {
+            part: "application".to_owned(),
+            level: Level::Samples,
+            counts: counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+            lost: 0,
+            samples,
+        };
+        let one = run(&[("a", 9), ("b", 1), ("c", 1), ("d", 1)], Some(9));
+        let other = run(&[("a", 1), ("d", 1), ("e", 1)], Some(1));
+        // Of five, three stood in one stack only and one in two.
+        let expected = 5.0 + 0.9 * 3.0 * 2.0 / (2.0 * 2.0);
+        assert_eq!(Sampled::of(&[&one, &other]), Some(Sampled { samples: 10, expected }));
+        assert_eq!(Sampled::of(&[&run(&[], Some(0))]), Some(Sampled { samples: 0, expected: 0.0 }));
+        assert_eq!(Sampled::of(&[&run(&[("a", 1)], None)]), None);
     }
 }
