@@ -343,6 +343,26 @@ fn a_runtime_is_measured_beside_the_bare_process() {
     place.nothing_is_left();
 }
 
+#[test]
+fn a_runtime_that_runs_nothing_has_no_times() {
+    requires!(is_root(), "measures a runtime");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("liar");
+    let workload = place.workload();
+    for task in ["boot", "run", "exec", "starts, 2 at a time", "steps", "pause", "set-up peak", "cpu"] {
+        let mut command =
+            place.command(&["one", task, "--platform", "liar=/bin/true", "--blocks", "1", "--json"]);
+        let output = command.arg("--workload").arg(&workload).output().unwrap();
+        let lines = text(&output.stdout);
+        let found = Vec::from_iter(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        assert!(!found.is_empty(), "{task} found nothing: {}", text(&output.stderr));
+        for finding in found {
+            assert_eq!(finding["found"], "failure", "{task} has a figure of nothing: {finding}");
+        }
+    }
+    place.nothing_is_left();
+}
+
 /// How often each call was made.
 type Counts = Vec<(String, u64)>;
 

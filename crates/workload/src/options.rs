@@ -125,7 +125,7 @@ bulkload probe NAME ARGUMENT…
 bulkload ready
   writes R at once and ends with its standard input
 bulkload nothing
-  ends at once
+  writes N and ends
 bulkload mix [--directory D]
   writes R, and after a byte of standard input does a fixed mix of tasks, writes D and ends with standard input
 bulkload held PROGRAM [ARGUMENT…]

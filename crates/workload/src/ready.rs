@@ -9,8 +9,13 @@ use crate::error::{Error, Result};
 
 /// Writes `R`.
 pub(crate) fn announce() -> Result<()> {
+    say(b"R")
+}
+
+/// Writes what whoever started the program knows it by.
+pub(crate) fn say(word: &[u8]) -> Result<()> {
     let mut output = std::io::stdout().lock();
-    output.write_all(b"R").and_then(|()| output.flush()).map_err(Error::io("write to standard output"))
+    output.write_all(word).and_then(|()| output.flush()).map_err(Error::io("write to standard output"))
 }
 
 /// Tells, without waiting, whether standard input has ended.

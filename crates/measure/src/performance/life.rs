@@ -14,6 +14,9 @@ use crate::stats::{Amount, Failure};
 /// The pause before something that is timed alone: long enough for the kernel's deferred work to end.
 const GAP: Duration = Duration::from_millis(50);
 
+/// What `bulkload nothing` writes.
+const NOTHING: &[u8] = b"N";
+
 /// How often it is tried to delete what was killed.
 const DELETES: u32 = 20;
 
@@ -38,9 +41,19 @@ pub(super) fn run(stage: Stage<'_>) -> Result<Amounts, Failure> {
         std::thread::sleep(GAP);
         let before = stage.arena.usage();
         let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
-        let took = started.finish(LIMIT)?.took;
+        let took = ended(started)?;
         Ok(vec![("to exit", milliseconds(took)), ("CPU", stage.arena.cpu_since(before))])
     })
+}
+
+/// Waits for a program that writes one byte and ends. The byte is wanted: an exit status of 0 is no proof that a platform
+/// ran anything.
+pub(super) fn ended(started: Started) -> Result<Duration, Failure> {
+    let ended = started.finish(LIMIT)?;
+    if ended.output == NOTHING {
+        return Ok(ended.took);
+    }
+    Err(Failure("it ended well, but the program in the sandbox did not run".to_owned()))
 }
 
 pub(super) fn exec(stage: Stage<'_>) -> Result<Amounts, Failure> {
@@ -50,7 +63,7 @@ pub(super) fn exec(stage: Stage<'_>) -> Result<Amounts, Failure> {
         let command = command.ok_or_else(|| Failure("it runs one program in a sandbox".to_owned()))?;
         std::thread::sleep(GAP);
         let before = stage.arena.usage();
-        let took = arena::start(command, seat, Input::Nothing)?.finish(LIMIT)?.took;
+        let took = ended(arena::start(command, seat, Input::Nothing)?)?;
         Ok(vec![("to exit", milliseconds(took)), ("CPU", stage.arena.cpu_since(before))])
     })
 }

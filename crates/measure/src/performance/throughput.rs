@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Amounts, Stage};
+use super::{Amounts, Stage, life};
 use crate::arena::{self, LIMIT};
 use crate::platform::Seat;
 use crate::started::{self, Input, Started};
@@ -43,10 +43,12 @@ fn go(stage: Stage<'_>, lines: &mut [Line]) -> Result<(), Failure> {
     let end = Instant::now() + LIMIT + Duration::from_secs(lines.len() as u64);
     loop {
         for line in lines.iter_mut() {
-            if let Some(running) = &mut line.running
-                && running.look()?.is_some()
-            {
-                line.running = None;
+            if let Some(mut running) = line.running.take() {
+                if running.look()?.is_some() {
+                    life::ended(running)?;
+                } else {
+                    line.running = Some(running);
+                }
             }
             if line.running.is_none() && line.left > 0 {
                 line.left -= 1;
