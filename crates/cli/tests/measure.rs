@@ -123,7 +123,7 @@ fn a_run_ends_with_its_budget_and_goes_on() {
     assert_eq!(before.last().unwrap()["reason"], "budget");
     let boots = found(&before, "boot", "bare");
     assert!(boots.contains(&("first byte".to_owned(), "amount".to_owned())), "{boots:?}");
-    let second = place.run("bare", &["--budget", "1s"]);
+    let second = place.run("bare", &["--budget", "3s"]);
     assert!(text(&second.stderr).contains("going on with"), "{}", text(&second.stderr));
     let after = place.journal();
     let turns = Vec::from_iter(

@@ -18,8 +18,8 @@ int main(int count, char **words)
             ;
         return 0;
     }
-    if (count > 1 && strcmp(words[1], "nothing") == 0)
-        return write(1, "N", 1) != 1;
+    if (count > 1 && strcmp(words[1], "hello") == 0)
+        return write(1, "H", 1) != 1;
     if (count > 2 && strcmp(words[1], "hog") == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         struct pollfd input = { .fd = 0, .events = POLLIN };

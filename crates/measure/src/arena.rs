@@ -13,6 +13,7 @@ use crate::claim::{self, Claim};
 use crate::error::{Doing as _, Error};
 use crate::guard::Guard;
 use crate::interference;
+use crate::machine::Ours;
 use crate::platform::{self, Platform, Seat, Step};
 use crate::started::{self, Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
@@ -48,7 +49,10 @@ impl Arena {
     /// When something cannot be made, or the workload does not run where there is nothing else.
     pub fn make(workload: &Path, guard: Option<&Path>) -> Result<Self, Error> {
         let place = std::env::temp_dir();
-        claim::abandoned(&place, PREFIX)?.iter().try_for_each(clear_away)?;
+        for abandoned in claim::abandoned(&place, PREFIX)? {
+            // It is no reason not to measure: the next one tries again.
+            clear_away(&abandoned).unwrap_or_else(|error| complain(&error));
+        }
         let claim = Claim::make(&place, PREFIX)?;
         // It must not be in the cgroup that it is to remove.
         let guard = guard.map(|program| Guard::post(program, claim.path())).transpose()?;
@@ -89,6 +93,12 @@ impl Arena {
     /// The CPU time that everything measured here had so far, with this process; None where no cgroup counts it.
     pub fn usage(&self) -> Option<Duration> {
         self.heavy.as_ref().and_then(Heavy::usage)
+    }
+
+    /// What everything measured here had of the machine so far, with this process.
+    pub(crate) fn ours(&self) -> Ours {
+        let stalls = self.heavy.as_ref().map_or([None; 2], Heavy::stalls);
+        Ours { cpu: self.usage(), stalls }
     }
 
     /// The CPU time since `before`, milliseconds.
@@ -160,11 +170,25 @@ impl Drop for Arena {
         // First the processes, then what they use.
         self.heavy = None;
         leave(&self.claim);
-        if let Err(error) = self.claim.remove() {
-            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
-            eprintln!("{error}{why}");
-        }
+        // What is not gone keeps its directory, by which the guard and the next measurement find it.
+        let gone = all_is_gone(&self.claim).and_then(|()| self.claim.remove());
+        gone.unwrap_or_else(|error| complain(&error));
     }
+}
+
+fn complain(error: &Error) {
+    let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
+    eprintln!("{error}{why}");
+}
+
+fn all_is_gone(claim: &Claim) -> Result<(), Error> {
+    let left = cgroups::left(claim.name());
+    left.first().map_or(Ok(()), |cgroup| {
+        Err(Error::Unusable(format!(
+            "the cgroup {} cannot be removed, as a process in it does not end; the next measurement tries again",
+            cgroup.display()
+        )))
+    })
 }
 
 /// Removes what platforms keep elsewhere.
@@ -188,6 +212,7 @@ pub(crate) fn clear_away(abandoned: &Claim) -> Result<(), Error> {
     cgroups::remove_all(abandoned.name());
     interference::sweep(abandoned.name());
     leave(abandoned);
+    all_is_gone(abandoned)?;
     abandoned.remove()
 }
 

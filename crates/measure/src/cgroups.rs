@@ -14,6 +14,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, Signal};
 
 use crate::error::{Doing as _, Error};
+use crate::machine;
 
 /// Where the hierarchies are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -118,9 +119,17 @@ impl Heavy {
         self.usage_below(path.strip_prefix(&format!("/{}/", self.name))?)
     }
 
-    /// Bytes that the kernel has charged to everything in it, where it counts them.
+    /// Bytes that the kernel has charged to the sandboxes in it, where it counts them: neither this process is among
+    /// them, which only v2 counts here, nor what platforms leave beside it.
     pub fn charged(&self) -> Option<u64> {
-        self.number("", &["memory.usage_in_bytes", "memory.current"])
+        let files = ["memory.usage_in_bytes", "memory.current"];
+        Some(self.number("", &files)?.saturating_sub(self.number(HARNESS, &files).unwrap_or(0)))
+    }
+
+    /// Time in which some task in it waited, for memory and for the disk; only v2 counts that.
+    pub(crate) fn stalls(&self) -> [Option<Duration>; 2] {
+        ["memory.pressure", "io.pressure"]
+            .map(|file| self.places.iter().find_map(|place| machine::stalled(&place.join(file))))
     }
 
     /// The most bytes that were ever charged to the cgroup that [`Self::child`] named; None while there is none, and
@@ -356,9 +365,17 @@ pub(crate) fn top() -> Option<PathBuf> {
 /// Removes the cgroups called `name`, wherever they are, with all below them, and kills what is in them; the name is
 /// one that only the caller uses.
 pub fn remove_all(name: &str) {
+    left(name).iter().for_each(|directory| remove(directory));
+}
+
+/// The cgroups called `name` that are there. What a runtime makes in the tmpfs of [`settle`] is none.
+pub(crate) fn left(name: &str) -> Vec<PathBuf> {
     let hierarchies = Path::new(CGROUPS).read_dir().into_iter().flatten().flatten();
     let directories = hierarchies.map(|entry| entry.path().join(name));
-    directories.chain([Path::new(CGROUPS).join(name)]).for_each(|directory| remove(&directory));
+    directories
+        .chain([Path::new(CGROUPS).join(name)])
+        .filter(|directory| directory.join("cgroup.procs").exists())
+        .collect()
 }
 
 /// Removes the cgroup called `name` in the v2 hierarchy that [`settle`] hid: a daemon that does not live in this process's
@@ -410,6 +427,11 @@ fn collect_processes(cgroup: &Path, found: &mut BTreeSet<u32>) {
 }
 
 fn kill_all(cgroup: &Path) {
+    // At once and whatever is born meanwhile, where the kernel can (Linux 5.14, v2).
+    let killed = fs::OpenOptions::new().write(true).open(cgroup.join("cgroup.kill"));
+    if killed.and_then(|mut file| std::io::Write::write_all(&mut file, b"1")).is_ok() {
+        return;
+    }
     let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     let pids = processes.lines().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw);
     for pid in pids.filter(|pid| *pid != rustix::process::getpid()) {

@@ -10,7 +10,7 @@ use crate::cgroups;
 use crate::error::{Doing as _, Error};
 use crate::isolation::eye::{self, described};
 use crate::isolation::instance::Instance;
-use crate::machine::Watch;
+use crate::machine::{Ours, Watch};
 
 /// Begins the name of the directory on which the tracer is mounted, and of the instance.
 const PREFIX: &str = "bh-doctor-";
@@ -149,14 +149,14 @@ fn follow() -> Result<(), Error> {
 
 /// Does the same work again and again and looks how its time varies, and what else the machine does meanwhile.
 fn noise() -> Check {
-    let before = Watch::start(None);
+    let before = Watch::look(Ours::default());
     let mut times = Vec::with_capacity(SPINS);
     for _ in 0..SPINS {
         let began = Instant::now();
         std::hint::black_box((0..100_000_u64).fold(1_u64, |sum, number| std::hint::black_box(sum ^ number)));
         times.push(began.elapsed());
     }
-    let disturbance = Watch::start(None).disturbance(&before);
+    let disturbance = Watch::look(Ours::default()).noise(&before).disturbance();
     let (ratio, most) = spread(&mut times);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);

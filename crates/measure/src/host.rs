@@ -2,23 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::arena::{self, Arena};
 use crate::error::Error;
 use crate::interference;
 use crate::isolation::{self, Watcher};
-use crate::machine::{self, Watch};
+use crate::machine::{self, Watchman};
 use crate::performance;
 use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
 use crate::platform::Platform;
-use crate::record::{Finding, Run, VERSION};
+use crate::record::{Finding, Noise, Run, VERSION};
 use crate::session::Executor;
 use crate::stats::Failure;
 use crate::{cgroups, guest, interrupt};
-
-/// Seeds the orders and the intervals; any number will do.
-const SEED: u64 = 20;
 
 /// The platforms of a run, and the arena in which they are measured.
 #[derive(Debug)]
@@ -26,7 +23,7 @@ pub struct Host {
     arena: Arena,
     platforms: Vec<Platform>,
     began: Instant,
-    watch: Watch,
+    watchman: Watchman,
     alone: interference::Alone,
     /// Made when it is first asked for: most runs need none.
     watcher: Option<Watcher>,
@@ -53,9 +50,9 @@ impl Host {
             cgroups::settle()?;
         }
         let arena = Arena::make(workload, guard)?;
-        let watch = Watch::start(arena.usage());
+        let watchman = Watchman::new(arena.ours());
         let alone = interference::Alone::default();
-        Ok(Self { arena, platforms, began: Instant::now(), watch, alone, watcher: None })
+        Ok(Self { arena, platforms, began: Instant::now(), watchman, alone, watcher: None })
     }
 
     /// A run that does `plan` here.
@@ -77,13 +74,21 @@ impl Host {
     }
 }
 
-/// The plan of these axes for these platforms; the bare process is compared with itself, too.
-pub fn plan(platforms: &[Platform], axes: &[Axis], size: Size) -> Plan {
+/// Seeds the orders and the intervals of a new run: each has its own, so that two runs do not agree about what an order does.
+pub fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Some 600 years of nanoseconds.
+    now.as_nanos() as u64
+}
+
+/// The plan of these axes for these platforms; the bare process is compared with itself, too. A run that goes on has the
+/// `seed` that it had.
+pub fn plan(platforms: &[Platform], axes: &[Axis], size: Size, seed: u64) -> Plan {
     let mut names = vec![BARE.to_owned(), AGAIN.to_owned()];
     let others = platforms.iter().filter(|platform| platform.name != BARE);
     names.extend(others.map(|platform| platform.name.clone()));
     let chosen = Axis::ALL.into_iter().filter(|axis| axes.contains(axis));
-    Plan { platforms: names, tasks: chosen.flat_map(|axis| tasks(axis, size)).collect(), seed: SEED }
+    Plan { platforms: names, tasks: chosen.flat_map(|axis| tasks(axis, size)).collect(), seed }
 }
 
 /// The tasks of one axis in a run of this size.
@@ -121,10 +126,8 @@ impl Executor for Host {
         })
     }
 
-    fn disturbance(&mut self) -> Option<String> {
-        let now = Watch::start(self.arena.usage());
-        let earlier = std::mem::replace(&mut self.watch, now);
-        now.disturbance(&earlier)
+    fn noise(&mut self) -> Option<Noise> {
+        self.watchman.noise(self.arena.ours())
     }
 
     fn elapsed(&self) -> Duration {

@@ -152,7 +152,8 @@ impl Watcher {
         let size = |part: &str| parts.get(part).map_or_else(BTreeMap::new, counts);
         let (application, set_up) = (size(APPLICATION), size(SET_UP));
         let footprint = |counts: &BTreeMap<u64, u64>| Amount::new(counts.len() as f64);
-        let frequency = |counts: &BTreeMap<u64, u64>| Amount::new(counts.values().sum::<u64>() as f64);
+        let frequency =
+            |counts: &BTreeMap<u64, u64>| Amount::new(counts.values().map(|count| *count as f64).sum());
         let mut amounts = vec![
             Finding::of(FOOTPRINT, footprint(&application)),
             Finding::of(FREQUENCY, frequency(&application)),

@@ -1,11 +1,12 @@
 //! What is to be known of the machine, and what else it did while something was measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::cgroups;
+use crate::record::Noise;
 
 /// The share of the time that may go to other virtual machines before a turn is flagged.
 const STEAL: f64 = 0.05;
@@ -15,6 +16,9 @@ const OTHERS: f64 = 0.10;
 
 /// The share of the time that some task may wait for memory or the disk.
 const STALLS: f64 = 0.20;
+
+/// The least CPU time, in ticks of all CPUs, over which shares say something: one tick is a hundredth of it.
+const ENOUGH: f64 = 100.0;
 
 /// One tick of /proc/stat: USER_HZ, the same on every architecture that we build for.
 const TICK: Duration = Duration::from_millis(10);
@@ -47,6 +51,11 @@ impl CpuTime {
         (share > STEAL).then(|| format!("{:.0} % of the CPU time was stolen", share * 100.0))
     }
 
+    /// Whether enough time has passed since `earlier` for a share of it.
+    fn is_far_from(self, earlier: Self) -> bool {
+        self.total - earlier.total >= ENOUGH
+    }
+
     fn stolen_since(self, earlier: Self) -> f64 {
         (self.stolen - earlier.stolen) / (self.total - earlier.total)
     }
@@ -59,54 +68,107 @@ impl CpuTime {
     }
 }
 
-/// Looks at the machine from time to time.
+/// The machine at one time, by counters that only go up.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
     at: Instant,
     cpu: Option<CpuTime>,
-    ours: Option<Duration>,
-    memory: Option<Duration>,
-    disk: Option<Duration>,
+    ours: Ours,
+    stalls: [Option<Duration>; 2],
+}
+
+/// What the measurement itself had of the machine so far, where somebody counts it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ours {
+    /// CPU time.
+    pub cpu: Option<Duration>,
+    /// Time in which some of its tasks waited: for memory, and for the disk.
+    pub stalls: [Option<Duration>; 2],
 }
 
 impl Watch {
-    /// Begins; `ours` is the CPU time that the measurement itself had so far, where that is counted.
-    pub fn start(ours: Option<Duration>) -> Self {
-        Self {
-            at: Instant::now(),
-            cpu: CpuTime::now(),
-            ours,
-            memory: stalled("/proc/pressure/memory"),
-            disk: stalled("/proc/pressure/io"),
-        }
+    /// Looks once.
+    pub fn look(ours: Ours) -> Self {
+        let stalls = ["/proc/pressure/memory", "/proc/pressure/io"].map(|file| stalled(Path::new(file)));
+        Self { at: Instant::now(), cpu: CpuTime::now(), ours, stalls }
     }
 
-    /// What disturbed the machine since `earlier`; None when nothing stood out.
-    pub fn disturbance(&self, earlier: &Self) -> Option<String> {
-        let mut found = Vec::new();
-        if let (Some(now), Some(then)) = (self.cpu, earlier.cpu) {
-            found.extend(now.disturbance(then));
-            let ours = self.ours.zip(earlier.ours).map(|(now, then)| now.saturating_sub(then));
-            let share = ours.map_or(0.0, |ours| now.others_since(then, ours));
-            if share > OTHERS {
-                found.push(format!("other programs had {:.0} % of the CPUs", share * 100.0));
-            }
-        }
+    /// What else went on since `earlier`.
+    pub fn noise(&self, earlier: &Self) -> Noise {
         let passed = self.at.duration_since(earlier.at).as_secs_f64();
-        for (what, now, then) in
-            [("memory", self.memory, earlier.memory), ("the disk", self.disk, earlier.disk)]
-        {
-            let waited = now.zip(then).map(|(now, then)| now.saturating_sub(then).as_secs_f64() / passed);
-            if let Some(share) = waited.filter(|share| *share > STALLS) {
-                found.push(format!("tasks waited for {what} during {:.0} % of the time", share * 100.0));
-            }
+        let cpu = self.cpu.zip(earlier.cpu);
+        let had = self.ours.cpu.zip(earlier.ours.cpu).map(|(now, then)| now.saturating_sub(then));
+        let waited = |now: &[Option<Duration>; 2], then: &[Option<Duration>; 2], what: usize| {
+            now[what].zip(then[what]).map(|(now, then)| now.saturating_sub(then).as_secs_f64() / passed)
+        };
+        let stalled = |what| waited(&self.stalls, &earlier.stalls, what);
+        // Of the machine's tasks some waited, and so did some of ours: at least in the rest of the time it was others.
+        let foreign = |what| {
+            let ours = waited(&self.ours.stalls, &earlier.ours.stalls, what)?;
+            Some((stalled(what)? - ours).max(0.0))
+        };
+        let load = fs::read_to_string("/proc/loadavg").ok();
+        Noise {
+            seconds: passed,
+            stolen: cpu.map(|(now, then)| now.stolen_since(then)),
+            others: cpu.zip(had).map(|((now, then), had)| now.others_since(then, had).max(0.0)),
+            waited_for_memory: stalled(0),
+            waited_for_disk: stalled(1),
+            others_waited_for_memory: foreign(0),
+            others_waited_for_disk: foreign(1),
+            load: load.and_then(|text| text.split(' ').next()?.parse().ok()),
         }
+    }
+}
+
+impl Noise {
+    /// What of it is too much; None when nothing stands out.
+    pub fn disturbance(&self) -> Option<String> {
+        let limits = [
+            (self.stolen, STEAL, "other machines had", "of the CPU time"),
+            (self.others, OTHERS, "other programs had", "of the CPUs"),
+            (self.others_waited_for_memory, STALLS, "other programs waited for memory during", "of the time"),
+            (self.others_waited_for_disk, STALLS, "other programs waited for the disk during", "of the time"),
+        ];
+        let found = limits.into_iter().filter_map(|(share, limit, says, of)| {
+            let share = share.filter(|share| *share > limit)?;
+            Some(format!("{says} {:.0} % {of}", share * 100.0))
+        });
+        let found = Vec::from_iter(found);
         (!found.is_empty()).then(|| found.join("; "))
     }
 }
 
+/// Looks at the machine again and again. What is short is judged with what came before it.
+#[derive(Debug)]
+pub struct Watchman(VecDeque<Watch>);
+
+impl Watchman {
+    /// Begins.
+    pub fn new(ours: Ours) -> Self {
+        Self([Watch::look(ours)].into())
+    }
+
+    /// What else went on since this was asked last, or since a little earlier where that is too short a time; None as long
+    /// as there is too little of it.
+    pub fn noise(&mut self, ours: Ours) -> Option<Noise> {
+        self.note(Watch::look(ours))
+    }
+
+    fn note(&mut self, now: Watch) -> Option<Noise> {
+        let far =
+            |earlier: &Watch| now.cpu.zip(earlier.cpu).is_none_or(|(now, earlier)| now.is_far_from(earlier));
+        while self.0.get(1).is_some_and(far) {
+            self.0.pop_front();
+        }
+        let noise = self.0.front().filter(|earlier| far(earlier)).map(|earlier| now.noise(earlier));
+        self.0.push_back(now);
+        noise
+    }
+}
+
 /// The time that some task was stalled; None where the kernel does not account for that.
-fn stalled(path: &str) -> Option<Duration> {
+pub(crate) fn stalled(path: &Path) -> Option<Duration> {
     stalled_in(&fs::read_to_string(path).ok()?)
 }
 
@@ -224,6 +286,42 @@ mod tests {
         let share = |ours| later.others_since(earlier, Duration::from_millis(ours));
         assert!((share(0) - 0.5).abs() < 1e-9, "{}", share(0));
         assert!((share(1000) - 0.0).abs() < 1e-9, "{}", share(1000));
+    }
+
+    fn at(milliseconds: u64, busy: f64, ours: u64, stalls: u64) -> Watch {
+        let time = Duration::from_millis;
+        let idle = milliseconds as f64 / 5.0 - busy;
+        let own = Ours { cpu: Some(time(ours)), stalls: [Some(time(stalls / 2)), None] };
+        Watch {
+            at: BEGAN.with(|began| *began) + time(milliseconds),
+            cpu: Some(CpuTime { total: busy + idle, idle, stolen: 0.0 }),
+            ours: own,
+            stalls: [Some(time(stalls)), Some(time(stalls))],
+        }
+    }
+
+    thread_local!(static BEGAN: Instant = Instant::now());
+
+    #[test]
+    fn short_turns_are_judged_with_what_came_before() {
+        let mut watchman = Watchman([at(0, 0.0, 0, 0)].into());
+        // One tick too much within 30 ms is no sixth of the machine.
+        assert_eq!(watchman.note(at(30, 1.0, 0, 0)), None, "too little time");
+        let quiet = watchman.note(at(1000, 20.0, 150, 0)).unwrap();
+        assert!((quiet.others.unwrap() - 4.0 / 194.0).abs() < 1e-9, "{quiet:?}");
+        assert_eq!(quiet.disturbance(), None);
+        let short = watchman.note(at(1030, 23.0, 150, 0)).unwrap();
+        assert!((short.seconds - 1.0).abs() < 1e-9, "{short:?}");
+        let loud = watchman.note(at(2030, 103.0, 150, 0)).unwrap();
+        assert_eq!(loud.disturbance().unwrap(), "other programs had 40 % of the CPUs");
+    }
+
+    #[test]
+    fn what_our_own_tasks_wait_for_disturbs_nobody() {
+        let noise = at(1000, 0.0, 0, 500).noise(&at(0, 0.0, 0, 0));
+        assert_eq!((noise.waited_for_memory, noise.others_waited_for_memory), (Some(0.5), Some(0.25)));
+        assert_eq!(noise.others_waited_for_disk, None, "nobody counts ours");
+        assert_eq!(noise.disturbance().unwrap(), "other programs waited for memory during 25 % of the time");
     }
 
     #[test]

@@ -34,6 +34,10 @@ mod podman;
 
 pub use find::version;
 
+/// Where programs begin: a directory that they may write to, on the same file system everywhere. Some platforms have a
+/// file system in memory at /tmp.
+pub(crate) const WORKING_DIRECTORY: &str = "/root";
+
 /// One kind of platform.
 #[derive(Debug)]
 pub struct Kind {
@@ -176,6 +180,7 @@ pub const KINDS: &[Kind] = &[
         differences: &[
             "a kernel of its own answers the program, so that the filter of the bundle is not what guards the host",
             "no network but its own loopback",
+            "since 2023 what it writes stays in a file that it maps, and syncing reaches no disk",
         ],
         adapter: &oci::Oci { global: &["--network=none"] },
     },
@@ -217,7 +222,7 @@ pub const KINDS: &[Kind] = &[
         program: Some("docker"),
         get: "the package docker.io; its daemon must run, DOCKER_HOST says where",
         differences: &[
-            "an engine: its daemon, containerd and a monitor work elsewhere, which is not in its CPU times",
+            "an engine: its daemon, containerd and a monitor work elsewhere, which is in neither its CPU times nor its memory",
             "its own filter, and an image of the root under an overlay",
         ],
         adapter: &docker::Docker,

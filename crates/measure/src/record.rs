@@ -73,11 +73,35 @@ pub struct Turn {
     pub block: usize,
     /// How long it took, seconds, everything included.
     pub seconds: f64,
-    /// What else went on meanwhile: time stolen by the hypervisor, pressure, load. None when nothing stood out.
+    /// What of that is too much, in words; None when nothing stood out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disturbance: Option<String>,
+    /// What else went on meanwhile; None where too little time has passed to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Noise>,
     /// What was found.
     pub findings: Vec<Finding>,
+}
+
+/// What else the machine did during a turn, and for a moment before a short one. Shares are of 1; None where nobody counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    /// The time that this is about.
+    pub seconds: f64,
+    /// CPU time that other virtual machines had.
+    pub stolen: Option<f64>,
+    /// CPU time that programs had which do not belong to the measurement.
+    pub others: Option<f64>,
+    /// Time in which some task of the machine waited for memory, ours included.
+    pub waited_for_memory: Option<f64>,
+    /// Time in which some task of the machine waited for the disk, ours included.
+    pub waited_for_disk: Option<f64>,
+    /// The same without that in which some of ours did; only cgroup v2 counts these.
+    pub others_waited_for_memory: Option<f64>,
+    /// The same of the disk.
+    pub others_waited_for_disk: Option<f64>,
+    /// Tasks that ran or wanted to, mean of a minute.
+    pub load: Option<f64>,
 }
 
 /// Something that was found out.

@@ -1,6 +1,6 @@
 //! What the turns of a journal say together: one experiment for each quantity.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::plan::{Plan, Quantity, RATE_KEPT, Task};
 use crate::record::{End, Line, Run, Turn};
@@ -61,10 +61,13 @@ impl Results {
     pub fn experiment(&self, task: &Task, quantity: &Quantity) -> Experiment {
         let platforms = &self.plan().platforms;
         let mut experiment = Experiment::new(platforms.iter().cloned(), self.plan().seed);
-        let turns = Vec::from_iter(self.turns.iter().filter(|turn| turn.task == task.name));
-        for block in 0..turns.iter().map(|turn| turn.block + 1).max().unwrap_or(0) {
+        let turns = self.turns.iter().filter(|turn| turn.task == task.name);
+        // A journal may name any block: only those count that are there.
+        let mut blocks: BTreeMap<usize, Vec<&Turn>> = BTreeMap::new();
+        turns.for_each(|turn| blocks.entry(turn.block).or_default().push(turn));
+        for turns in blocks.into_values() {
             let mut entry = experiment.block();
-            for turn in turns.iter().filter(|turn| turn.block == block) {
+            for turn in turns {
                 let Some(platform) = platforms.iter().position(|name| *name == turn.platform) else {
                     continue;
                 };

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::plan::{Plan, Task};
-use crate::record::{End, Finding, Journal, JournalError, Line, Run, Turn};
+use crate::record::{End, Finding, Journal, JournalError, Line, Noise, Run, Turn};
 use crate::results::Results;
 use crate::stats::Schedule;
 
@@ -16,8 +16,8 @@ pub trait Executor {
     /// Does `task` once on the platform of this name. What fails is a finding, too.
     fn take(&mut self, task: &Task, platform: &str, block: usize) -> Vec<Finding>;
 
-    /// What disturbed the machine since this was asked last.
-    fn disturbance(&mut self) -> Option<String>;
+    /// What else the machine did since this was asked last; None where that cannot be told.
+    fn noise(&mut self) -> Option<Noise>;
 
     /// The time since the session began.
     fn elapsed(&self) -> Duration;
@@ -106,8 +106,17 @@ fn turn(executor: &mut dyn Executor, task: &Task, platform: &str, block: usize) 
     let begun = executor.elapsed();
     let findings = executor.take(task, platform, block);
     let seconds = executor.elapsed().saturating_sub(begun).as_secs_f64();
-    let disturbance = executor.disturbance();
-    Turn { task: task.name.clone(), platform: platform.to_owned(), block, seconds, disturbance, findings }
+    let noise = executor.noise();
+    let disturbance = noise.as_ref().and_then(Noise::disturbance);
+    Turn {
+        task: task.name.clone(),
+        platform: platform.to_owned(),
+        block,
+        seconds,
+        disturbance,
+        noise,
+        findings,
+    }
 }
 
 /// The platforms in the order that belongs to this block of this task, the same in every session.

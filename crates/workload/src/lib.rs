@@ -43,7 +43,8 @@ fn answer() -> Result<()> {
     match options::parse(std::env::args_os().skip(1))? {
         Invocation::Take(order) => print_json(&take::run(&order)?),
         Invocation::Ready => ready::run(),
-        Invocation::Nothing => ready::say(b"N"),
+        Invocation::Nothing => Ok(()),
+        Invocation::Hello => ready::say(b"H"),
         Invocation::Mix(directory) => mix::run(&directory),
         Invocation::Held(order) => held::run(&order),
         Invocation::Help => print(options::help().trim_end()),

@@ -19,6 +19,8 @@ pub(crate) enum Invocation {
     Ready,
     /// End at once: what the task `exec` executes.
     Nothing,
+    /// Say so, and end.
+    Hello,
     /// Do a fixed mix of tasks when told to, with files in this directory.
     Mix(PathBuf),
     /// Stop, then become another program.
@@ -75,6 +77,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
             Some("mix") => mix_order(&mut parser),
             Some("held") => held_order(&mut parser),
             Some("nothing") => end(&mut parser, Invocation::Nothing),
+            Some("hello") => end(&mut parser, Invocation::Hello),
             _ => Err(Error::Usage(format!("there is no verb {}", verb.display()))),
         },
         Some(other) => Err(other.unexpected().into()),
@@ -124,8 +127,10 @@ bulkload probe NAME ARGUMENT…
         "\
 bulkload ready
   writes R at once and ends with its standard input
+bulkload hello
+  writes H and ends
 bulkload nothing
-  writes N and ends
+  ends at once
 bulkload mix [--directory D]
   writes R, and after a byte of standard input does a fixed mix of tasks, writes D and ends with standard input
 bulkload held PROGRAM [ARGUMENT…]

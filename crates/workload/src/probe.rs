@@ -15,6 +15,7 @@ mod files;
 mod kernel;
 mod processes;
 mod sockets;
+mod surroundings;
 
 /// The most that is read, bytes.
 const MOST: usize = 4096;
@@ -94,6 +95,7 @@ pub(crate) fn run(order: &Order) -> Result<Line> {
     if order.words.len() != wanted {
         return Err(Error::Usage(format!("the probe {probe} takes {wanted} arguments: {takes}")));
     }
+    surroundings::complete();
     Ok(match attempt(&Words(&order.words))? {
         Ok(bytes) => {
             let read = bytes.iter().take(MOST).map(|byte| format!("{byte:02x}")).collect();

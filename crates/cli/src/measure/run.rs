@@ -27,17 +27,18 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     if let Some(kernel) = in_guest {
         return run_in_guest(options, kernel.as_deref(), &platforms, &workload);
     }
-    let plan = only(host::plan(&platforms, &options.axes, options.size()), &options.tasks)?;
     let out = &options.out;
-    fs::create_dir_all(out)
-        .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
     let earlier = Results::of(record::read(out)?);
+    let seed = earlier.as_ref().map_or_else(host::seed, |earlier| earlier.plan().seed);
+    let plan = only(host::plan(&platforms, &options.axes, options.size(), seed), &options.tasks)?;
     let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
     let run = host.run(plan);
     if let Some(earlier) = &earlier {
         agree(&earlier.run, &run, out)?;
         eprintln!("going on with {} turns that are in {}", earlier.turns.len(), out.display());
     }
+    fs::create_dir_all(out)
+        .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
     let mut shown = Shown::new(&run.plan);
     let mut journal = Journal::open(out)?;
     let results = session::run(run, earlier, &mut journal, &mut host, options.budget, &mut |progress| {
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn tasks_are_chosen_by_words_in_their_names() {
-        let plan = || host::plan(&[], &[Axis::Performance, Axis::Noninterference], Size::Full);
+        let plan = || host::plan(&[], &[Axis::Performance, Axis::Noninterference], Size::Full, 1);
         let chosen = |words: &[&str]| {
             let words = Vec::from_iter(words.iter().map(|word| (*word).to_owned()));
             only(plan(), &words).map(|plan| Vec::from_iter(plan.tasks.into_iter().map(|task| task.name)))

@@ -34,7 +34,8 @@ impl Said {
         let line: Line = serde_json::from_str(last).map_err(|error| wrong(error.to_string()))?;
         match line.result.as_str() {
             "done" => bytes(&line.read).map(Self::Done).ok_or_else(|| wrong("no hexadecimal".to_owned())),
-            _ => Ok(Self::Refused(line.call.unwrap_or_default())),
+            "refused" => Ok(Self::Refused(line.call.unwrap_or_default())),
+            other => Err(wrong(format!("{other:?} is no result"))),
         }
     }
 

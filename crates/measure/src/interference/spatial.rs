@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::arena::{self, Arena, LIMIT, WORKLOAD};
 use crate::interrupt;
 use crate::plan::{AGAIN, Axis, BARE, Size, Task};
-use crate::platform::{Platform, Seat};
+use crate::platform::{Platform, Seat, WORKING_DIRECTORY};
 use crate::record::Finding;
 use crate::started::{self, Input, Started};
 use crate::stats::Failure;
@@ -78,7 +78,7 @@ fn attempt(probe: &Probe, arena: &Arena, platform: &Platform, witness: &mut Witn
     };
     let aims = Aims {
         root: inside("/"),
-        node: inside("/tmp/node"),
+        node: inside(&format!("{WORKING_DIRECTORY}/node")),
         place: inside("/run"),
         ..witness.aims().clone()
     };

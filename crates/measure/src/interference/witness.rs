@@ -327,7 +327,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 /// A process of the host for everybody to find.
 fn sleeper(secret: &str) -> Result<Child, Error> {
     let mut command = Command::new("sleep");
-    command.arg0(secret).arg("60").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg0(secret).arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().doing(|| "start sleep".to_owned())
 }
 

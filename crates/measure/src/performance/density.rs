@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::{Amounts, Stage};
 use crate::arena::{self, LIMIT};
 use crate::cgroups::Heavy;
@@ -12,6 +14,12 @@ use crate::stats::{Amount, Failure};
 
 /// How many there are when memory is looked at.
 const COUNTS: &[usize] = &[1, 5, 10, 20, 100, 300, 1000];
+
+/// The least slope that is told from none, KiB: what is below it counts as this much.
+const FLOOR: f64 = 1.0;
+
+/// Files that are open for each sandbox that runs: its end, its input and its output.
+const FILES: u64 = 3;
 
 /// What must be left of the machine's memory for another sandbox, in KiB.
 const RESERVE: f64 = 1024.0 * 1024.0;
@@ -32,6 +40,7 @@ struct Memory {
 /// With up to `most` of them.
 pub(super) fn slope(stage: Stage<'_>, most: usize) -> Result<Amounts, Failure> {
     let heavy = stage.arena.heavy().ok_or_else(|| Failure("finding all processes takes root".to_owned()))?;
+    let _files = Files::allow(FILES * most as u64 + 100)?;
     let mut there: Vec<(Seat, Started)> = Vec::new();
     let seen = fill(stage, heavy, most, &mut there);
     let failed = seen.is_err();
@@ -47,9 +56,10 @@ pub(super) fn slope(stage: Stage<'_>, most: usize) -> Result<Amounts, Failure> {
     let of = |value: fn(&Memory) -> Option<f64>| {
         let points = seen.iter().map(|memory| Some((memory.count, value(memory)?)));
         let points = points.collect::<Option<Vec<_>>>();
-        Amount::new(rise(
-            &points.ok_or_else(|| Failure("it makes no cgroup in which memory is counted".to_owned()))?,
-        ))
+        let points =
+            points.ok_or_else(|| Failure("it makes no cgroup in which memory is counted".to_owned()))?;
+        // Without a floor the blocks with noise below zero would be missing, and the median too high.
+        Amount::new(rise(&points).max(FLOOR))
     };
     Ok(vec![
         ("processes", of(|memory| Some(memory.processes))),
@@ -90,6 +100,34 @@ fn fill(
         seen.push(Memory { count: *count as f64, processes, kernel, charged });
     }
     Ok(seen)
+}
+
+/// More open files than a process may usually have, for as long as this lives.
+struct Files(Rlimit);
+
+impl Files {
+    fn allow(number: u64) -> Result<Self, Failure> {
+        let before = getrlimit(Resource::Nofile);
+        if before.maximum.is_some_and(|most| most < number) {
+            return Err(Failure(format!(
+                "it takes {number} open files, and this process may have no more than {}",
+                before.maximum.unwrap_or_default()
+            )));
+        }
+        if before.current.is_some_and(|now| now < number) {
+            let more = Rlimit { current: Some(number), ..before };
+            setrlimit(Resource::Nofile, more)
+                .map_err(|error| Failure(format!("allow {number} open files: {error}")))?;
+        }
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // Back to what was allowed before is always allowed.
+        let _ = setrlimit(Resource::Nofile, self.0);
+    }
 }
 
 /// Its pages, those that it shares divided among all that have them.

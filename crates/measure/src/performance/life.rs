@@ -14,8 +14,8 @@ use crate::stats::{Amount, Failure};
 /// The pause before something that is timed alone: long enough for the kernel's deferred work to end.
 const GAP: Duration = Duration::from_millis(50);
 
-/// What `bulkload nothing` writes.
-const NOTHING: &[u8] = b"N";
+/// What `bulkload hello` writes.
+const HELLO: &[u8] = b"H";
 
 /// How often it is tried to delete what was killed.
 const DELETES: u32 = 20;
@@ -37,7 +37,7 @@ pub(super) fn boot(stage: Stage<'_>) -> Result<Amounts, Failure> {
 }
 
 pub(super) fn run(stage: Stage<'_>) -> Result<Amounts, Failure> {
-    stage.on_seat(&["nothing"], |seat, words| {
+    stage.on_seat(&["hello"], |seat, words| {
         std::thread::sleep(GAP);
         let before = stage.arena.usage();
         let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
@@ -50,14 +50,14 @@ pub(super) fn run(stage: Stage<'_>) -> Result<Amounts, Failure> {
 /// ran anything.
 pub(super) fn ended(started: Started) -> Result<Duration, Failure> {
     let ended = started.finish(LIMIT)?;
-    if ended.output == NOTHING {
+    if ended.output == HELLO {
         return Ok(ended.took);
     }
     Err(Failure("it ended well, but the program in the sandbox did not run".to_owned()))
 }
 
 pub(super) fn exec(stage: Stage<'_>) -> Result<Amounts, Failure> {
-    let words = [arena::WORKLOAD, "nothing"].map(str::to_owned);
+    let words = [arena::WORKLOAD, "hello"].map(str::to_owned);
     stage.beside(|seat, _| {
         let command = stage.platform.exec(seat, &words);
         let command = command.ok_or_else(|| Failure("it runs one program in a sandbox".to_owned()))?;
@@ -89,17 +89,19 @@ pub(super) fn steps(stage: Stage<'_>) -> Result<Amounts, Failure> {
 }
 
 /// A process is not quite gone when its files are: a runtime that looks at once may find it alive. That of a kernel of
-/// its own takes longest.
+/// its own takes longest. The time is that until it was deleted, from the first try on.
 fn delete(stage: Stage<'_>, seat: &Seat) -> Result<Duration, Failure> {
-    let mut tries = 1;
-    loop {
+    std::thread::sleep(GAP);
+    Parent::wait();
+    let began = Instant::now();
+    for _ in 1..DELETES {
+        if arena::step(stage.platform, seat, Step::Delete).is_ok() {
+            return Ok(began.elapsed());
+        }
         std::thread::sleep(GAP);
         Parent::wait();
-        match arena::step(stage.platform, seat, Step::Delete) {
-            Err(_) if tries < DELETES => tries += 1,
-            ended => return ended,
-        }
     }
+    arena::step(stage.platform, seat, Step::Delete).map(|_| began.elapsed())
 }
 
 /// The parent of what a runtime leaves behind: as engines are, for as long as this lives.

@@ -3,10 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Adapter, Seat};
-
-/// Where programs begin: a directory that they may write to, on the same file system everywhere.
-pub(super) const WORKING_DIRECTORY: &str = "/tmp";
+use super::{Adapter, Seat, WORKING_DIRECTORY};
 
 /// A process of the host.
 #[derive(Debug)]

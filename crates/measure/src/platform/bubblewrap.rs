@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::bare::WORKING_DIRECTORY;
-use super::{Adapter, Seat};
+use super::{Adapter, Seat, WORKING_DIRECTORY};
 
 #[derive(Debug)]
 pub(super) struct Bubblewrap;

@@ -34,6 +34,15 @@ impl Adapter for Docker {
         if !seat.leave(&[program.as_os_str(), "rmi".as_ref(), "--force".as_ref(), image.as_ref()])? {
             return Ok(());
         }
+        let driver = Command::new(program).args(["info", "--format", "{{.CgroupDriver}}"]).output();
+        if driver.is_ok_and(|output| output.stdout.trim_ascii() == b"systemd") {
+            seat.stay()?;
+            return Err(Error::Unusable(
+                "docker's daemon has its cgroups made by systemd, beside everything that is measured; start one with \
+                 --exec-opt native.cgroupdriver=cgroupfs, and let DOCKER_HOST name it"
+                    .to_owned(),
+            ));
+        }
         let mut import = Command::new("sh");
         import.args(["-euc", IMPORT, "sh"]).arg(program).arg(&image).arg(&seat.root);
         let output = import.output().doing(|| "start sh".to_owned())?;

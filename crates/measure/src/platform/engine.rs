@@ -2,17 +2,15 @@
 
 use std::ffi::OsString;
 
-use super::bare::WORKING_DIRECTORY;
-use super::{Seat, Step};
+use super::{Seat, Step, WORKING_DIRECTORY};
 use crate::bundle::Limits;
 
-/// The words of `run` up to what is run: the limits, the capabilities and the network of all platforms.
+/// The words of `run` up to what is run: the limits and the network of all platforms.
 pub(super) fn run(seat: &Seat) -> Vec<OsString> {
     let mut words = Vec::from(["run", "--rm", "--interactive"].map(OsString::from));
     let options = [
         ("--name", seat.id.clone()),
         ("--network", "none".to_owned()),
-        ("--cap-drop", "MKNOD".to_owned()),
         ("--workdir", WORKING_DIRECTORY.to_owned()),
     ];
     let cgroup = seat.cgroup.iter().map(|cgroup| ("--cgroup-parent", cgroup.clone()));

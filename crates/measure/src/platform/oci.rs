@@ -6,13 +6,9 @@ use std::process::Command;
 
 use bulkhead_seccomp::DEFAULT_CAPABILITIES;
 
-use super::bare::WORKING_DIRECTORY;
-use super::{Adapter, Seat, Step};
+use super::{Adapter, Seat, Step, WORKING_DIRECTORY};
 use crate::bundle;
 use crate::error::{Doing as _, Error};
-
-/// Docker's default but for this one: what it opens, mknod, no ordinary program uses.
-const LEFT_OUT: &str = "CAP_MKNOD";
 
 /// A runtime with these options before the verb.
 #[derive(Debug)]
@@ -30,10 +26,9 @@ impl Oci {
 
 impl Adapter for Oci {
     fn prepare(&self, _: &Path, seat: &Seat, arguments: &[String]) -> Result<(), Error> {
-        let kept = Vec::from_iter(DEFAULT_CAPABILITIES.iter().copied().filter(|name| *name != LEFT_OUT));
+        let root = seat.root.display().to_string();
         let cgroup = seat.cgroup.as_deref().unwrap_or(&seat.id);
-        let mut config =
-            bundle::config(&seat.root.display().to_string(), arguments, &kept, seat.limits, cgroup)?;
+        let mut config = bundle::config(&root, arguments, DEFAULT_CAPABILITIES, seat.limits, cgroup)?;
         config.process.get_or_insert_default().cwd = WORKING_DIRECTORY.to_owned();
         let path = seat.bundle.join("config.json");
         let text = serde_json::to_vec(&config).map_err(std::io::Error::from);

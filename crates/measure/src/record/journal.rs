@@ -4,6 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
 use super::{Line, VERSION};
 
 /// A journal that is being written.
@@ -36,6 +39,12 @@ pub enum JournalError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// Another program writes it now.
+    #[error("{} is being written by another measurement; --out names another directory", path.display())]
+    Busy {
+        /// The journal.
+        path: PathBuf,
+    },
     /// A later version wrote it.
     #[error("{} was written in form {found}, and this program reads forms up to {VERSION}", path.display())]
     Version {
@@ -55,11 +64,15 @@ impl Journal {
     /// What a session that was killed left of its last line is cut off.
     ///
     /// # Errors
-    /// [`JournalError::File`]
+    /// [`JournalError::File`], and [`JournalError::Busy`] as long as another one is open.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
         let path = directory.join(Journal::NAME);
         let failed = |source| JournalError::File { what: "write", path: path.clone(), source };
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(JournalError::Busy { path }),
+            locked => locked.map_err(|error| failed(error.into()))?,
+        }
         let text = std::fs::read(&path).map_err(failed)?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         if whole < text.len() {
@@ -146,6 +159,16 @@ mod tests {
         let read = read(&place.0).unwrap();
         assert_eq!(read[..2], lines);
         assert_eq!(read[2..], [Line::End(End::Complete)]);
+    }
+
+    #[test]
+    fn one_session_writes_at_a_time() {
+        let place = Directory::new("busy");
+        let first = Journal::open(&place.0).unwrap();
+        let error = Journal::open(&place.0).unwrap_err().to_string();
+        assert!(error.contains("is being written by another measurement"), "{error}");
+        drop(first);
+        Journal::open(&place.0).unwrap();
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Machine {
                         seconds: 0.5,
                         disturbance: (block == 3 && place == 1)
                             .then(|| "12 % of the time was stolen".to_owned()),
+                        noise: None,
                         findings,
                     }));
                 }

@@ -55,9 +55,10 @@ impl Executor for Machine {
         task.quantities.iter().map(|quantity| Finding::of(&quantity.name, outcome.clone())).collect()
     }
 
-    fn disturbance(&mut self) -> Option<String> {
+    fn noise(&mut self) -> Option<Noise> {
         let block = self.taken.last()?.1;
-        (self.disturbed == Some(block)).then(|| "40 % of the time was stolen".to_owned())
+        let stolen = if self.disturbed == Some(block) { 0.4 } else { 0.0 };
+        Some(Noise { seconds: 1.0, stolen: Some(stolen), ..Noise::default() })
     }
 
     fn elapsed(&self) -> Duration {

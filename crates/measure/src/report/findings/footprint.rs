@@ -141,7 +141,8 @@ impl Entered {
             });
             share.names += 1;
             share.calls +=
-                runs.iter().filter_map(|run| run.counts.get(*name)).sum::<u64>() as f64 / runs.len() as f64;
+                runs.iter().filter_map(|run| run.counts.get(*name)).map(|count| *count as f64).sum::<f64>()
+                    / runs.len() as f64;
         }
         let mut shares = Vec::from_iter(shares.into_values());
         shares.sort_by_key(|share| std::cmp::Reverse(share.names));
@@ -154,7 +155,7 @@ impl Entered {
                 .iter()
                 .filter(|name| runs.iter().all(|run| run.counts.contains_key(**name)))
                 .count(),
-            kib: (!bytes.is_empty()).then(|| bytes.iter().sum::<u64>() as f64 / 1024.0),
+            kib: (!bytes.is_empty()).then(|| bytes.iter().map(|bytes| *bytes as f64).sum::<f64>() / 1024.0),
             calls: shares.iter().map(|share| share.calls).sum(),
             sampled: Sampled::of(runs),
             against_bare: bare.map(|bare| Overlap::of(&names, bare)),
