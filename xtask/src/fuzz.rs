@@ -25,7 +25,7 @@ const BEGIN: &str = "<!-- begin: cargo xtask fuzz --write -->";
 
 /// An input that is kept has at most this many bytes, and a target at most this many of them.
 const LONGEST_SEED: u64 = 1024;
-const MOST_SEEDS: usize = 48;
+const MOST_SEEDS: usize = 64;
 
 /// What was typed.
 #[derive(Debug, PartialEq)]
@@ -175,25 +175,34 @@ impl Target {
         Ok(output.status.success())
     }
 
-    /// Puts the least inputs that reach all that the corpus reaches into the checkout, but for long ones.
+    /// Puts inputs that reach what no seed does into the checkout, as long as there is room for more of them.
+    ///
+    /// libFuzzer's own search for the smallest set takes half an hour over some thousand inputs; taking each that adds
+    /// something takes seconds, and only a sample of those is kept anyway.
     fn reduce(&self) -> Result<()> {
-        let reduced = self.corpus.with_file_name("reduced");
-        cache::remove(&reduced)?;
-        fs::create_dir_all(&reduced).with_context(|| format!("make {}", reduced.display()))?;
-        let mut command = self.fuzzer(&[&reduced, &self.seeds, &self.corpus])?;
-        invoke::quietly(command.args(["-set_cover_merge=1", "-verbosity=0"]))?;
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&reduced).with_context(|| format!("list {}", reduced.display()))? {
-            let entry = entry.with_context(|| format!("list {}", reduced.display()))?;
-            found.push((entry.metadata().context("look at an input")?.len(), entry.path()));
+        let place = self.corpus.with_file_name("reduced");
+        cache::remove(&place)?;
+        let (seeds, short) = (place.join("seeds"), place.join("short"));
+        for (from, to) in [(&self.seeds, &seeds), (&self.corpus, &short)] {
+            fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
+            for (length, input) in inputs(from)? {
+                // What is longer is not kept, so that nobody has to wait for it.
+                if from == &self.seeds || length <= LONGEST_SEED {
+                    copy(&input, to)?;
+                }
+            }
         }
-        found.sort();
-        let kept = found.iter().filter(|(length, _)| *length <= LONGEST_SEED).take(MOST_SEEDS);
-        for (_, input) in kept {
-            let name = input.file_name().context("an input has a name")?;
-            fs::copy(input, self.seeds.join(name)).with_context(|| format!("keep {}", input.display()))?;
+        let present = inputs(&seeds)?;
+        let mut command = self.fuzzer(&[&seeds, &short])?;
+        // An input that takes longer is left out, and the rest goes on.
+        invoke::quietly(command.args(["-merge=1", "-verbosity=0", "-timeout=10"]))?;
+        let mut found = inputs(&seeds)?;
+        found.retain(|input| !present.contains(input));
+        let room = MOST_SEEDS.saturating_sub(present.len());
+        for (_, input) in sample(&found, room) {
+            copy(input, &self.seeds)?;
         }
-        cache::remove(&reduced)
+        cache::remove(&place)
     }
 
     /// The target's program with libFuzzer in it, its directories given, its options still to come.
@@ -207,6 +216,29 @@ impl Target {
         }
         Ok(command)
     }
+}
+
+/// The files of a directory by their length, the shortest first.
+fn inputs(directory: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
+        let entry = entry.with_context(|| format!("list {}", directory.display()))?;
+        found.push((entry.metadata().context("look at an input")?.len(), entry.path()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn copy(input: &Path, directory: &Path) -> Result<()> {
+    let name = input.file_name().context("an input has a name")?;
+    fs::copy(input, directory.join(name)).with_context(|| format!("keep {}", input.display()))?;
+    Ok(())
+}
+
+/// At most so many of a list, with the same distance between them.
+fn sample<T>(list: &[T], most: usize) -> impl Iterator<Item = &T> {
+    let count = list.len().min(most);
+    (0..count).filter_map(move |index| list.get(index * list.len() / count))
 }
 
 fn table(totals: &[(&str, Total)]) -> String {
@@ -241,6 +273,15 @@ mod tests {
         let said = "INFO: Running\nstat::number_of_executed_units: 1234\nstat::peak_rss_mb: 30\n";
         assert_eq!(executions(said), Some(1234));
         assert_eq!(executions("error: no such target"), None);
+    }
+
+    #[test]
+    fn a_sample_is_taken_of_the_whole_list() {
+        let numbers = Vec::from_iter(0..10);
+        let sampled = |most| Vec::from_iter(sample(&numbers, most).copied());
+        assert_eq!(sampled(3), [0, 3, 6]);
+        assert_eq!((sampled(0), sampled(20)), (Vec::new(), numbers.clone()));
+        assert_eq!(sample(&[0; 0], 3).count(), 0);
     }
 
     #[test]
