@@ -75,38 +75,57 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     let suites = chosen(&arguments.suites)?;
     packages::ensure_for_conformance(arguments.consent)?;
     interrupt::watch()?;
-    let mut wrong = Vec::new();
+    let (mut wrong, mut stale) = (Vec::new(), Vec::new());
     for suite in suites {
-        wrong.extend(judge(suite, &arguments)?);
+        let verdict = judge(suite, &arguments)?;
+        wrong.extend(verdict.unexcused);
+        stale.extend(verdict.stale);
     }
     if arguments.write {
         page::write()?;
     }
-    if wrong.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    for (what, tests) in [
+        ("failed without an excuse, though runc or crun passes, or was never asked", &wrong),
+        ("excused, and did not fail: take the excuse away", &stale),
+    ] {
+        if !tests.is_empty() {
+            println!("\n{what}:");
+            tests.iter().for_each(|test| println!("  {test}"));
+        }
     }
-    println!("\nfailed without an excuse, though runc or crun passes, or was never asked:");
-    wrong.iter().for_each(|test| println!("  {test}"));
-    Ok(ExitCode::FAILURE)
+    Ok(if wrong.is_empty() && stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs one suite against every subject, and returns the tests that only ours fails.
-fn judge(suite: &'static Suite, arguments: &Arguments) -> Result<Vec<String>> {
+/// What is not as the table of excuses has it.
+struct Judged {
+    /// Tests that only ours fails.
+    unexcused: Vec<String>,
+    /// Tests that ours does not fail any more.
+    stale: Vec<String>,
+}
+
+/// Runs one suite against every subject.
+fn judge(suite: &'static Suite, arguments: &Arguments) -> Result<Judged> {
     let (prepared, _use) = prepare(suite, arguments.refresh)?;
-    let mut records = Vec::new();
+    let (mut records, mut stale) = (Vec::new(), Vec::new());
     for subject in subject::all(&arguments.kinds)? {
         println!("{} {}: {}", suite.title, prepared.version, subject.name);
         let run = Run::new(suite, &prepared, &subject, arguments.place, arguments.filter.clone());
         let record = Record::new(&run, &subject, ground::on(&run)?, subject::revision(subject.kind)?);
         record.print();
         match arguments.filter {
-            None => record.save()?,
+            None => {
+                record.save()?;
+                if record.kind == Kind::Bulkrun {
+                    stale.extend(suite.stale(&record).iter().map(|test| format!("{}: {test}", suite.name)));
+                }
+            }
             // What a filter leaves out would be missing in the table.
             Some(_) => record.amend(suite)?,
         }
         records.push(record);
     }
-    record::unexcused(suite, records)
+    Ok(Judged { unexcused: record::unexcused(suite, records)?, stale })
 }
 
 /// Makes the suite ready, and keeps it so while the lock is held: grounds have nothing in common, so several runs may

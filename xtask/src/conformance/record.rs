@@ -70,8 +70,13 @@ impl Record {
         count
     }
 
+    /// What became of a test; `None` if it was not run.
+    pub(super) fn verdict(&self, test: &str) -> Option<&Verdict> {
+        self.cases.iter().find(|case| case.name == test).map(|case| &case.verdict)
+    }
+
     pub(super) fn passes(&self, test: &str) -> bool {
-        self.cases.iter().any(|case| case.name == test && case.verdict == Verdict::Passed)
+        self.verdict(test) == Some(&Verdict::Passed)
     }
 
     pub(super) fn failed(&self) -> impl Iterator<Item = &str> {

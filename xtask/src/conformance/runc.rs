@@ -41,8 +41,9 @@ const EXCUSES: &[Excuse] = &[
     Excuse::anywhere("exec: runc --debug exec", BOOTSTRAP),
     Excuse::anywhere(
         "host-mntns: runc run [host mount ns + hooks]",
-        "a container without a mount namespace would mount in the host's and leave that there, as the test says \
-                 of runc; bulkrun makes no mount in the host's mount namespace (ARCHITECTURE.md, invariant 5).",
+        "it wants a container without a mount namespace to leave mounts in the host's, and ends by unmounting them. \
+                 The specification wants such a container, too, which bulkrun refuses: one that leaves nothing there is \
+                 not built yet.",
     ),
     Excuse::anywhere(
         "run: runc run [/proc/self/exe clone]",
@@ -51,8 +52,9 @@ const EXCUSES: &[Excuse] = &[
     ),
     Excuse::anywhere(
         "seccomp: runc run [seccomp] (SECCOMP_FILTER_FLAG_*)",
-        "its own table lacks SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which `features` lists because bulkrun \
-                 takes it.",
+        "its own table lacks SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which `features` lists because bulkrun takes it; \
+                 it would set that flag for a filter that notifies nobody, which bulkrun refuses; and it looks in the \
+                 debug log for the number of the flags.",
     ),
     Excuse::anywhere("version: runc version", "it asks for runc's name and commit."),
     Excuse::here(

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::case::Case;
 use super::place::Place;
+use super::record::Record;
 use super::subject::{Kind, Subject};
 use super::{crun, runc, runtime_tools};
 
@@ -39,22 +40,29 @@ pub(super) struct Excuse {
     pub(super) reason: &'static str,
     /// Where it holds.
     pub(super) places: &'static [Place],
+    /// Whether the test passes there at times.
+    pub(super) wavers: bool,
 }
 
 impl Excuse {
     /// One that holds on any machine.
     pub(super) const fn anywhere(test: &'static str, reason: &'static str) -> Self {
-        Self { test, reason, places: &Place::ALL }
+        Self { test, reason, places: &Place::ALL, wavers: false }
+    }
+
+    /// One of a test that fails on any machine, but not always.
+    pub(super) const fn at_times(test: &'static str, reason: &'static str) -> Self {
+        Self { test, reason, places: &Place::ALL, wavers: true }
     }
 
     /// One that holds in guests, and says nothing of this machine.
     pub(super) const fn in_guests(test: &'static str, reason: &'static str) -> Self {
-        Self { test, reason, places: &[Place::Guest, Place::Systemd] }
+        Self { test, reason, places: &[Place::Guest, Place::Systemd], wavers: false }
     }
 
     /// One that holds on this machine, and says nothing of guests.
     pub(super) const fn here(test: &'static str, reason: &'static str) -> Self {
-        Self { test, reason, places: &[Place::Host] }
+        Self { test, reason, places: &[Place::Host], wavers: false }
     }
 }
 
@@ -93,6 +101,14 @@ impl Suite {
     /// Why ours may fail a test there.
     pub(super) fn excuse(&self, test: &str, place: Place) -> Option<&'static Excuse> {
         self.excuses.iter().find(|excuse| excuse.test == test && excuse.places.contains(&place))
+    }
+
+    /// The tests that are excused on the machine of a whole run of ours, and did not fail in it: they pass by now, are
+    /// skipped, or have gone from the suite.
+    pub(super) fn stale(&self, record: &Record) -> Vec<&'static str> {
+        let excuses = self.excuses.iter().filter(|excuse| excuse.places.contains(&record.place));
+        let idle = excuses.filter(|excuse| !excuse.wavers && record.failed().all(|test| test != excuse.test));
+        idle.map(|excuse| excuse.test).collect()
     }
 
     /// Where in the cache it lies.
