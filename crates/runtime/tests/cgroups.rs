@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_testkit::{
-    Bundle, Disk, Output, Sandbox, cgroups, find_program, is_root, mounts, requires, skip,
+    Bundle, Disk, Output, Sandbox, cgroups, find_program, is_root, kernel, mounts, requires, skip,
 };
 use serde_json::{Value, json};
 
@@ -387,20 +387,16 @@ fn on_v2_a_partition_of_cpus_is_left_alone() {
     requires!(has_v2_controllers(), "{NO_V2}");
     let cpus = std::thread::available_parallelism().unwrap().get();
     requires!(cpus > 1, "needs two CPUs");
+    requires!(kernel() >= (6, 1), "needs Linux 6.1, which makes partitions of cgroups with children");
     let sandbox = Sandbox::new(BULKRUN);
     let keeper =
         sandbox.bundle("keeper").args(["sleep", "1000"]).resources(json!({ "cpu": { "cpus": "1" } }));
     sandbox.launch(&keeper);
     let [above] = &sandbox.cgroups(&format!("/{}", sandbox.name()))[..] else { panic!("v2 has one of it") };
-    requires!(above.join("cpuset.cpus.partition").exists(), "this kernel has no partitions");
     std::fs::write(above.join("cpuset.cpus"), "1").unwrap();
     let partition = || std::fs::read_to_string(above.join("cpuset.cpus.partition")).unwrap();
-    // Before Linux 6.1 it takes one without children.
-    let made = std::fs::write(above.join("cpuset.cpus.partition"), "root");
-    requires!(
-        made.is_ok() && partition() == "root\n",
-        "this kernel makes no partition of a cgroup with children"
-    );
+    std::fs::write(above.join("cpuset.cpus.partition"), "root").unwrap();
+    assert_eq!(partition(), "root\n", "it is one");
     let bundle = sandbox.bundle("c").args(["sleep", "1000"]).resources(json!({ "pids": { "limit": 50 } }));
     sandbox.launch(&bundle);
     let inside = sandbox.exec(

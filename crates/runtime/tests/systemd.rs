@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Bundle, Disk, Run, Sandbox, fresh, is_root, requires, skip, wait_until};
+use bulkhead_testkit::{
+    Bundle, Disk, Run, Sandbox, fresh, is_disposable, is_root, requires, skip, wait_until,
+};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -695,6 +697,7 @@ impl Drop for Session {
 #[test]
 fn an_ordinary_user_has_limits_by_a_systemd_of_its_own() {
     requires!(has_systemd(), "{NO_SYSTEMD}");
+    requires!(is_disposable(), "needs a machine of its own, for it makes a user there");
     let preparation = Sandbox::new(BULKRUN);
     let session = Session::begin(&preparation);
     let uid = session.0;

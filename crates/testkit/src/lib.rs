@@ -95,4 +95,4 @@ pub use network::Network;
 pub use run::{Output, Run, Running};
 pub use sandbox::{Sandbox, slowness, wait_until};
 pub use scratch::Scratch;
-pub use skip::{cached, find_criu, find_program, is_disposable, is_root};
+pub use skip::{cached, find_criu, find_program, is_disposable, is_root, kernel};

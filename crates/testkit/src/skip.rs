@@ -35,6 +35,20 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Returns the version of the kernel, its first two numbers.
+///
+/// # Panics
+/// One that does not begin with two numbers.
+pub fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => panic!("{release:?} is the version of a kernel"),
+    }
+}
+
 /// Says, in its environment, that a machine is thrown away after the tests, as a guest is.
 const DISPOSABLE: &str = "BULKHEAD_DISPOSABLE";
 
@@ -76,6 +90,13 @@ fn is_program(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernels_version_is_read() {
+        let (major, minor) = kernel();
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert!(release.starts_with(&format!("{major}.{minor}")), "{release}");
+    }
 
     /// Runs itself once more, and is skipped there.
     #[test]

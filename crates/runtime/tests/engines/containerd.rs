@@ -363,7 +363,7 @@ fn a_container_that_takes_too_much_memory_is_reported_as_that(ground: &Ground<'_
     let script = match containerd.machine.init() {
         Init::Own => format!("{wait}; exec {hog}"),
         // Somebody outlives it, so that the scope does (see `engine::is_killed_for_its_memory`).
-        Init::Systemd => format!("{wait}; {hog}; sleep 5; exit 137"),
+        Init::Systemd => format!("{wait}; {hog}; code=$?; sleep 5; exit $code"),
     };
     let command = ["sh", "-c", &script];
     let hog = Container { name: "hog", command: &command, memory: 32 << 20, ..Container::default() };

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkhead_testkit::{Init, Machine, Sandbox, cached, is_root, skip, slowness};
+use bulkhead_testkit::{Init, Machine, Sandbox, cached, is_disposable, is_root, skip, slowness};
 
 /// Whose engines a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,10 @@ fn tree(suite: Suite, init: Init) -> Result<PathBuf, &'static str> {
         return Err(
             "needs systemd and cgroup v2 alone: `cargo xtask engines --on systemd` has a guest with both",
         );
+    }
+    if init == Init::Systemd && !is_disposable() {
+        // What is killed in between leaves its daemons, users and slices with that systemd.
+        return Err("needs a machine of its own: `cargo xtask engines --on systemd` has a guest");
     }
     suite.tree().ok_or("no engines in the cache: `cargo xtask engines` brings them")
 }
