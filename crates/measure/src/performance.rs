@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::arena::{self, Arena, LIMIT, WORKLOAD};
-use crate::plan::{Axis, BOOT, FIRST_BYTE, Quantity, Size, Task};
+use crate::plan::{Axis, BOOT, FIRST_BYTE, Quantity, Size, Task, WORK};
 use crate::platform::{Platform, Seat};
 use crate::record::Finding;
 use crate::started::{Input, Started};
@@ -94,7 +94,7 @@ impl Act {
             Self::Starts(count) => format!("starts, {count} at a time"),
             Self::Density(most) => format!("density, to {most}"),
             Self::Peak => "set-up peak".to_owned(),
-            Self::Work(work) => format!("work {}", work.name()),
+            Self::Work(work) => format!("{WORK}{}", work.name()),
         }
     }
 

@@ -26,6 +26,12 @@ pub const TAIL_KEPT: &str = "Q";
 /// The quantity of a task that looks what is left beside a hog: a share of what there is alone.
 pub const LEFT: &str = "left";
 
+/// Begins the name of each task that is work of the workload.
+pub const WORK: &str = "work ";
+
+/// Begins the name of each task of the heavy profile.
+pub const HEAVY: &str = "heavy ";
+
 /// One of the three axioms (docs/measure.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

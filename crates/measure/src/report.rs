@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::record::{Level, Reach};
 use crate::results::Results;
 
 mod contrast;
@@ -20,7 +21,7 @@ mod sections;
 mod tables;
 mod words;
 
-pub use contrast::{Changed, Contrast, compare};
+pub use contrast::{Changed, Contrast, Entries, Kept, compare};
 pub use findings::Findings;
 
 use document::Document;
@@ -58,6 +59,21 @@ pub fn write(results: &Results, directory: &Path) -> Result<Vec<PathBuf>, Report
 /// [`ReportError::File`]
 pub fn write_contrast(contrast: &Contrast, directory: &Path) -> Result<Vec<PathBuf>, ReportError> {
     publish(&contrast::document(contrast), serde_json::to_string_pretty(contrast), directory, "contrast")
+}
+
+/// What a verdict is called.
+pub fn verdict(reach: Reach) -> &'static str {
+    tables::reach(reach)
+}
+
+/// What a footprint of this level counts: `functions`, `system calls`.
+pub fn things(level: Level) -> &'static str {
+    words::things(level)
+}
+
+/// The verdict in words, as it stands on top of the report.
+pub fn opening(findings: &Findings) -> impl Iterator<Item = String> {
+    words::opening(findings).into_iter().map(|sentence| sentence.text)
 }
 
 /// What `write` would write as Markdown.

@@ -83,6 +83,12 @@ impl Results {
         experiment
     }
 
+    /// The blocks in which anything of `task` was done.
+    pub fn blocks(&self, task: &Task) -> usize {
+        let turns = self.turns.iter().filter(|turn| turn.task == task.name);
+        turns.map(|turn| turn.block + 1).max().unwrap_or(0)
+    }
+
     /// Tells whether every deciding quantity of `task` is known well enough ([`Comparison::is_narrow`]).
     ///
     /// A platform that never gave a number says nothing more in further blocks.

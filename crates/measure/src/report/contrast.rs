@@ -8,17 +8,24 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::plan::{AGAIN, BARE, Better, Quantity, Task};
+use crate::plan::{AGAIN, Axis, BARE, Better, Limits, Quantity, SURFACE, Task};
 use crate::record::Reach;
 use crate::results::Results;
 use crate::stats::{Comparison, Estimate, Experiment, Prng, contrast};
 
 use super::document::{Document, Section, Sentence, Table};
-use super::findings::{Findings, Standing};
-use super::number::{counted, interval};
+use super::findings::{Findings, Interference, Standing, Trial};
+use super::number::{counted, interval, rough_interval, times};
 use super::plot::{self, Strip};
 use super::tables::reach;
-use super::words::none;
+use super::words::{limits_in_words, none};
+
+mod kernel;
+
+pub use kernel::Entries;
+
+/// The fact that begins with the level at which the kernel was watched.
+const WATCHED: &str = "kernel watched";
 
 /// What changed from one run to another.
 #[derive(Clone, Debug, Serialize)]
@@ -27,12 +34,35 @@ pub struct Contrast {
     pub machines: BTreeMap<String, (Option<String>, Option<String>)>,
     /// Figures of both, in the later plan's order.
     pub figures: Vec<Changed>,
+    /// Bare against bare on both occasions, axis by axis: earlier, later.
+    pub trials: Vec<(Axis, Option<Trial>, Option<Trial>)>,
+    /// What victims kept in the mean over the same pairs.
+    pub neighbours: Vec<Kept>,
+    /// Footprints that were watched in the same way.
+    pub footprints: Vec<Entries>,
+    /// The levels at which the kernel was watched, where they are not the same: what they count is not the same, either.
+    pub levels: Option<(String, String)>,
     /// Probes that reached something else: probe, platform, earlier, later.
     pub probes: Vec<(String, String, Reach, Reach)>,
     /// What only one of the two measured: `task · quantity, platform`.
     pub only_earlier: Vec<String>,
     /// The same of the other.
     pub only_later: Vec<String>,
+}
+
+/// What victims kept on one platform, on both occasions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Kept {
+    /// With limits, or without.
+    pub limits: Limits,
+    /// The platform.
+    pub platform: String,
+    /// The geometric mean of the scores then, None where no pair ended; bounds are wider than an interval of 95 %.
+    pub earlier: Option<Estimate>,
+    /// And now.
+    pub later: Option<Estimate>,
+    /// Over how many pairs.
+    pub pairs: usize,
 }
 
 /// One quantity on one platform, on both occasions.
@@ -67,9 +97,12 @@ pub struct Changed {
 /// Compares two runs by the names of their tasks, quantities and platforms.
 pub fn compare(earlier: &Results, later: &Results) -> Contrast {
     let (before, after) = (Findings::of(earlier), Findings::of(later));
+    let levels = levels(&before, &after);
     let mut figures = Vec::new();
     for task in &later.plan().tasks {
-        let Some(old) = earlier.plan().task(&task.name) else { continue };
+        // Functions and system calls are not set against each other.
+        let is_other = levels.is_some() && task.axis == Axis::Isolation && task.name != SURFACE;
+        let Some(old) = earlier.plan().task(&task.name).filter(|_| !is_other) else { continue };
         for quantity in &task.quantities {
             let Some(old_quantity) = old.quantities.iter().find(|old| old.name == quantity.name) else {
                 continue;
@@ -95,10 +128,51 @@ pub fn compare(earlier: &Results, later: &Results) -> Contrast {
     Contrast {
         machines: machines(&before, &after),
         probes: probes(&before, &after),
+        trials: trials(&before, &after),
+        neighbours: neighbours(&before, &after),
+        footprints: kernel::of(earlier, later),
+        levels,
         only_earlier: alone(&before),
         only_later: alone(&after),
         figures,
     }
+}
+
+/// The levels of both, as `level 1`, if they are known and differ.
+fn levels(before: &Findings, after: &Findings) -> Option<(String, String)> {
+    let level = |findings: &Findings| {
+        let watched = findings.environment.get(WATCHED)?;
+        watched.split(',').next().map(str::to_owned)
+    };
+    level(before).zip(level(after)).filter(|(before, after)| before != after)
+}
+
+fn trials(before: &Findings, after: &Findings) -> Vec<(Axis, Option<Trial>, Option<Trial>)> {
+    let of = |findings: &Findings, axis| findings.trials.iter().find(|trial| trial.axis == axis).cloned();
+    let all = Axis::ALL.into_iter().map(|axis| (axis, of(before, axis), of(after, axis)));
+    all.filter(|(_, before, after)| before.is_some() || after.is_some()).collect()
+}
+
+/// Means over other pairs are other means, and are left out.
+fn neighbours(before: &Findings, after: &Findings) -> Vec<Kept> {
+    let mut found = Vec::new();
+    for now in &after.interference {
+        let same = |then: &&Interference| then.limits == now.limits && then.common == now.common;
+        let Some(then) = before.interference.iter().find(same) else { continue };
+        for neighbour in now.platforms.iter().filter(|neighbour| neighbour.platform != AGAIN) {
+            let earlier = then.platforms.iter().find(|earlier| earlier.platform == neighbour.platform);
+            if let Some(earlier) = earlier {
+                found.push(Kept {
+                    limits: now.limits,
+                    platform: neighbour.platform.clone(),
+                    earlier: earlier.kept,
+                    later: neighbour.kept,
+                    pairs: now.common.len(),
+                });
+            }
+        }
+    }
+    found
 }
 
 fn named(task: &str, quantity: &str, platform: &str) -> String {
@@ -224,14 +298,22 @@ pub(super) fn document(contrast: &Contrast) -> Document {
         &strips(contrast),
     ));
     figures.tables.push(table(contrast));
+    let mut vouched = Section::new("trials", "Bare against bare", "What vouches for each run, axis by axis.");
+    vouched.tables.push(trial_table(contrast));
+    let mut kernel =
+        Section::new("kernel", "Kernel entered", "By name, what only one of the two runs entered.");
+    kernel.tables.push(kernel::table(&contrast.footprints));
+    let says = "What a victim keeps beside antagonists, in the mean over the pairs that ended everywhere in both runs.";
+    let mut neighbours = Section::new("neighbours", "Neighbours", says);
+    neighbours.tables.push(neighbour_table(contrast));
     let mut machines = Section::new("machines", "Machines and programs", "What is not the same in both.");
     let facts = contrast.machines.iter().map(|(name, (before, after))| {
         let told = |fact: &Option<String>| fact.clone().unwrap_or_else(none);
         vec![name.clone(), told(before), told(after)]
     });
-    machines
-        .tables
-        .push(Table::new("Facts", "", &["fact", "earlier", "later"]).with(facts.collect::<Vec<_>>()));
+    machines.tables.push(
+        Table::new("Facts", "", &["fact", "earlier", "later"]).with(facts.collect::<Vec<_>>()).in_words(),
+    );
     let alone = [("earlier", &contrast.only_earlier), ("later", &contrast.only_later)];
     let alone = alone
         .into_iter()
@@ -249,36 +331,82 @@ pub(super) fn document(contrast: &Contrast) -> Document {
         title: "Two runs compared".to_owned(),
         opening: opening(contrast),
         glance: None,
-        sections: vec![figures, probes, machines],
+        sections: vec![figures, vouched, neighbours, kernel, probes, machines],
     }
 }
 
+fn trial_table(contrast: &Contrast) -> Table {
+    let told = |trial: &Option<Trial>| {
+        trial.as_ref().map_or_else(none, |trial| {
+            let furthest = trial.furthest.as_ref();
+            let furthest =
+                furthest.map(|(title, apart)| format!("; furthest apart by {} ({title})", times(*apart)));
+            let held = format!("{} of {} intervals contain 1", trial.contain_one, trial.quantities);
+            held + &furthest.unwrap_or_default()
+        })
+    };
+    let rows = contrast
+        .trials
+        .iter()
+        .map(|(axis, before, after)| vec![axis.name().to_owned(), told(before), told(after)]);
+    Table::new("Bare compared with itself", "", &["axis", "earlier", "later"])
+        .with(rows.collect::<Vec<_>>())
+        .in_words()
+}
+
+fn neighbour_table(contrast: &Contrast) -> Table {
+    let told = |kept: &Option<Estimate>| kept.as_ref().map_or_else(none, rough_interval);
+    let rows = contrast.neighbours.iter().map(|kept| {
+        vec![
+            limits_in_words(kept.limits).to_owned(),
+            kept.platform.clone(),
+            told(&kept.earlier),
+            told(&kept.later),
+            kept.pairs.to_string(),
+        ]
+    });
+    let head = ["limits", "platform", "earlier", "later", "pairs"];
+    Table::new("Kept beside antagonists", "", &head).with(rows.collect::<Vec<_>>())
+}
+
 fn opening(contrast: &Contrast) -> Vec<Sentence> {
-    let of = |wanted| contrast.figures.iter().filter(|figure| figure.standing == wanted).count();
-    let against = contrast.figures.iter().filter_map(|figure| Some(figure.against_bare?.1));
-    let against = Vec::from_iter(against);
-    let relative = |wanted| against.iter().filter(|standing| **standing == wanted).count();
-    let mut sentences = vec![
-        Sentence::plain(format!(
-            "Of {} measured on both occasions {} are equal, {} better, {} worse, {} not decided.",
-            counted(contrast.figures.len(), "figure"),
+    let wanted = Vec::from_iter(contrast.figures.iter().filter(|figure| figure.decides));
+    let others = contrast.figures.len() - wanted.len();
+    let of = |verdict| wanted.iter().filter(|figure| figure.standing == verdict).count();
+    let against = Vec::from_iter(wanted.iter().filter_map(|figure| Some(figure.against_bare?.1)));
+    let relative = |verdict| against.iter().filter(|standing| **standing == verdict).count();
+    let mut sentences = Vec::new();
+    if wanted.is_empty() {
+        sentences.push(Sentence::plain("Nothing that the runs were to decide was measured by both."));
+    } else {
+        let (earlier, later, both) = contrast.decided();
+        sentences.push(Sentence::plain(format!(
+            "Of {} that the runs were to decide, and both measured, {} are equal, {} better, {} worse, {} not decided; {} more \
+             stand without a verdict.",
+            counted(wanted.len(), "figure"),
             of(Standing::Equal),
             of(Standing::Better),
             of(Standing::Worse),
-            of(Standing::NotDecided)
-        )),
-        Sentence::plain(format!(
+            of(Standing::NotDecided),
+            others
+        )));
+        sentences.push(Sentence::plain(format!(
             "Against bare, in which the machine cancels out, {} are equal, {} better, {} worse, {} not decided.",
             relative(Standing::Equal),
             relative(Standing::Better),
             relative(Standing::Worse),
             relative(Standing::NotDecided)
-        )),
-    ];
-    let (earlier, later, both) = contrast.decided();
-    sentences.push(Sentence::plain(format!(
-        "Of the wanted verdicts against bare the earlier run decides {earlier}, the later {later}; both decide {both}."
-    )));
+        )));
+        sentences.push(Sentence::plain(format!(
+            "Of the wanted verdicts against bare the earlier run decides {earlier}, the later {later}; both decide {both}."
+        )));
+    }
+    if let Some((before, after)) = &contrast.levels {
+        sentences.push(Sentence::plain(format!(
+            "The kernel was watched at {before} then and at {after} now, which count different things: what was entered is not \
+             compared."
+        )));
+    }
     let contradictions = contrast.contradictions().filter_map(|figure| {
         let (then, now) = figure.verdicts?;
         let name = named(&figure.task, &figure.quantity, &figure.platform);
@@ -312,6 +440,11 @@ fn strips(contrast: &Contrast) -> Vec<(String, Vec<Strip>)> {
     groups
 }
 
+/// Nobody set out to decide the rest.
+fn verdict(figure: &Changed, standing: Standing) -> String {
+    if figure.decides { standing.word().to_owned() } else { none() }
+}
+
 fn table(contrast: &Contrast) -> Table {
     let head = [
         "task · quantity",
@@ -332,11 +465,14 @@ fn table(contrast: &Contrast) -> Table {
             interval(&figure.earlier),
             interval(&figure.later),
             interval(&figure.absolute),
-            figure.standing.word().to_owned(),
+            verdict(figure, figure.standing),
             figure.against_bare.map_or_else(none, |(ratio, _)| interval(&ratio)),
-            figure.against_bare.map_or_else(none, |(_, standing)| standing.word().to_owned()),
-            figure.verdicts.map_or_else(none, |(then, now)| format!("{}, {}", then.word(), now.word())),
+            figure.against_bare.map_or_else(none, |(_, standing)| verdict(figure, standing)),
+            figure
+                .verdicts
+                .filter(|_| figure.decides)
+                .map_or_else(none, |(then, now)| format!("{}, {}", then.word(), now.word())),
         ]
     });
-    Table::new("All figures of both", "", &head).with(rows.collect::<Vec<_>>())
+    Table::new("All figures of both", "", &head).with(rows.collect::<Vec<_>>()).grouped()
 }

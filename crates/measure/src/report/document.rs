@@ -46,6 +46,19 @@ pub(super) struct Table {
     pub(super) says: String,
     pub(super) head: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
+    pub(super) form: Form,
+}
+
+/// How a table is set where there is more than one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Rows and columns, numbers to the right.
+    #[default]
+    Plain,
+    /// The same, and rows that begin alike stand under what they share.
+    Grouped,
+    /// Words, also those that look like numbers: on a phone each row is a card.
+    Words,
 }
 
 impl Sentence {
@@ -78,7 +91,15 @@ impl Section {
 impl Table {
     pub(super) fn new(title: &str, says: &str, head: &[&str]) -> Self {
         let head = head.iter().map(|name| (*name).to_owned()).collect();
-        Self { title: title.to_owned(), says: says.to_owned(), head, rows: Vec::new() }
+        Self { title: title.to_owned(), says: says.to_owned(), head, rows: Vec::new(), form: Form::Plain }
+    }
+
+    pub(super) fn grouped(self) -> Self {
+        Self { form: Form::Grouped, ..self }
+    }
+
+    pub(super) fn in_words(self) -> Self {
+        Self { form: Form::Words, ..self }
     }
 
     pub(super) fn with(mut self, rows: impl IntoIterator<Item = Vec<String>>) -> Self {

@@ -19,13 +19,13 @@ mod trial;
 
 pub use footprint::{Entered, Footprints, Sampled, Share};
 pub use interference::{Interference, Meeting, Neighbour};
-pub use literature::{Accord, Claim};
-pub use probe::{Attempt, Probes, Score};
+pub use literature::{Accord, Claim, Test};
+pub use probe::{Attempt, Probes, Score, is_moot};
 pub use row::{Against, Cell, Row, Standing};
 pub use trial::{Trial, TrialEnd};
 
 /// The version of the JSON's form.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// Everything that a report says.
 #[derive(Clone, Debug, Serialize)]
@@ -42,8 +42,8 @@ pub struct Findings {
     pub turns: usize,
     /// What disturbed turns, and how many.
     pub disturbances: Vec<Reason>,
-    /// Bare against bare.
-    pub trial: Trial,
+    /// Bare against bare, axis by axis.
+    pub trials: Vec<Trial>,
     /// Every quantity of every task, in the plan's order.
     pub rows: Vec<Row>,
     /// The times of each start, ascending, in the unit of [`FIRST_BYTE`]; empty where nothing started.
@@ -87,7 +87,7 @@ impl Findings {
             end: results.end,
             turns: results.turns.len(),
             disturbances: Reason::count(results.turns.iter().filter_map(|turn| turn.disturbance.clone())),
-            trial: trial::of(&rows),
+            trials: trial::of(&rows),
             rows,
             starts: starts(results),
             interference: interference::of(results),

@@ -1,6 +1,6 @@
 //! The page: one file that needs no network, no script and no other file.
 
-use super::document::{Document, Mood, Section, Sentence, Table};
+use super::document::{Document, Form, Mood, Section, Sentence, Table};
 use super::markup::Element;
 use super::plot::{Figure, STYLE};
 
@@ -24,7 +24,7 @@ pub(super) fn page(document: &Document) -> String {
         .with("id", "verdict")
         .add(Element::of("h2", "Verdict"))
         .add(Element::new("ul").with("class", "verdict").all(document.opening.iter().map(sentence)))
-        .all(document.glance.iter().map(cards));
+        .all(document.glance.iter().map(|glance| cards(glance, "cards")));
     let main = Element::new("main").add(verdict).all(shown.into_iter().map(section));
     let body = Element::new("body").add(header).add(main);
     let html = Element::new("html").with("lang", "en").add(head).add(body);
@@ -74,15 +74,21 @@ fn figure(figure: &Figure) -> Element {
 }
 
 /// A table that becomes a card for each row where there is no room for columns.
-fn cards(table: &Table) -> Element {
+fn cards(table: &Table, class: &str) -> Element {
     let rows = table.rows.iter().map(|row| {
         let cells = row.iter().zip(&table.head).enumerate().map(|(place, (cell, head))| {
-            let name = if place == 0 { "th" } else { "td" };
-            Element::of(name, cell.as_str()).with("data-label", head)
+            let element =
+                Element::of(if place == 0 { "th" } else { "td" }, cell.as_str()).with("data-label", head);
+            match mood(cell) {
+                Some(class) => element.with("class", class),
+                // A card has no room for a hash, which may break anywhere.
+                None if cell.chars().count() > 40 && !cell.contains(' ') => element.with("class", "hash"),
+                None => element,
+            }
         });
         Element::new("tr").all(cells)
     });
-    Element::new("table").with("class", "cards").add(head(&table.head)).add(Element::new("tbody").all(rows))
+    Element::new("table").with("class", class).add(head(&table.head)).add(Element::new("tbody").all(rows))
 }
 
 fn head(names: &[String]) -> Element {
@@ -90,9 +96,21 @@ fn head(names: &[String]) -> Element {
     Element::new("thead").add(Element::new("tr").all(cells))
 }
 
-/// Rows that begin alike stand under what they share.
 fn table(table: &Table) -> Element {
-    let grouped = table.rows.windows(2).any(|pair| pair[0].first() == pair[1].first());
+    let drawn = match table.form {
+        Form::Words => cards(table, "cards words"),
+        Form::Plain | Form::Grouped => rows(table),
+    };
+    let says = (!table.says.is_empty()).then(|| Element::of("p", table.says.as_str()).with("class", "says"));
+    Element::new("div")
+        .with("class", "table")
+        .add(Element::of("h3", table.title.as_str()))
+        .all(says)
+        .add(Element::new("div").with("class", "scroll").with("tabindex", 0).add(drawn))
+}
+
+fn rows(table: &Table) -> Element {
+    let grouped = table.form == Form::Grouped;
     let skipped = usize::from(grouped);
     let mut rows = Vec::new();
     let mut last = None;
@@ -107,25 +125,29 @@ fn table(table: &Table) -> Element {
         rows.push(Element::new("tr").all(row.iter().skip(skipped).map(|content| cell(content))));
     }
     let body = Element::new("tbody").all(rows);
-    let drawn = Element::new("table").add(head(&table.head[skipped..])).add(body);
-    let says = (!table.says.is_empty()).then(|| Element::of("p", table.says.as_str()).with("class", "says"));
-    Element::new("div")
-        .with("class", "table")
-        .add(Element::of("h3", table.title.as_str()))
-        .all(says)
-        .add(Element::new("div").with("class", "scroll").with("tabindex", 0).add(drawn))
+    Element::new("table").add(head(&table.head[skipped..])).add(body)
 }
 
 fn cell(content: &str) -> Element {
     let class = match content {
         "–" => "number",
-        "better" | "agrees" | "denied" => "good",
-        "worse" | "differs" | "leak" | "breach" => "bad",
         _ if is_number(content) => "number",
         _ if content.chars().count() > 24 => "long",
-        _ => return Element::of("td", content),
+        _ => match mood(content) {
+            Some(class) => class,
+            None => return Element::of("td", content),
+        },
     };
     Element::of("td", content).with("class", class)
+}
+
+/// Words that are good news or bad.
+fn mood(content: &str) -> Option<&'static str> {
+    match content {
+        "better" | "agrees" | "denied" => Some("good"),
+        "worse" | "differs" | "leak" | "breach" | "not made" => Some("bad"),
+        _ => None,
+    }
 }
 
 /// A number, with its interval, percent sign or power; not the versions, hashes and sentences that begin with a digit.

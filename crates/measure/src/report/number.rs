@@ -15,6 +15,19 @@ pub(super) fn interval(estimate: &Estimate) -> String {
     format!("{middle} [{low}, {high}]")
 }
 
+/// A number with two significant digits, for what is not known better.
+pub(super) fn rough(value: f64) -> String {
+    fixed(value, decimals(value).saturating_sub(1))
+}
+
+/// `0.30 [0.24, 0.38]`
+pub(super) fn rough_interval(estimate: &Estimate) -> String {
+    let decimals = decimals(estimate.estimate).saturating_sub(1);
+    let [middle, low, high] =
+        [estimate.estimate, estimate.low, estimate.high].map(|value| fixed(value, decimals));
+    format!("{middle} [{low}, {high}]")
+}
+
 /// `16×`
 pub(super) fn times(ratio: f64) -> String {
     format!("{}×", figure(ratio))
@@ -90,5 +103,10 @@ mod tests {
     fn an_interval_has_one_precision() {
         let estimate = Estimate { estimate: 31.24, low: 9.87654, high: 133.0 };
         assert_eq!(interval(&estimate), "31.2 [9.9, 133.0]");
+        let estimate = Estimate { estimate: 0.3036, low: 0.238, high: 0.3851 };
+        assert_eq!(
+            (rough_interval(&estimate), rough(0.01293)),
+            ("0.30 [0.24, 0.39]".to_owned(), "0.013".to_owned())
+        );
     }
 }

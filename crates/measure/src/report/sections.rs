@@ -46,7 +46,7 @@ fn performance(findings: &Findings) -> Section {
     let says = "What the wall costs, each block of runs compared with the bare process of the same block.";
     let mut section = Section::new("performance", "Performance", says);
     section.words = words::performance(findings);
-    section.figures = [plot::ecdf(findings), plot::ratios(findings)].into_iter().flatten().collect();
+    section.figures = plot::ecdf(findings).into_iter().chain(plot::ratios(findings)).collect();
     section
 }
 
@@ -61,8 +61,12 @@ fn literature(findings: &Findings) -> Section {
 fn where_and_what(findings: &Findings) -> Section {
     let says = "Figures hold for these programs on this machine.";
     let mut section = Section::new("machine", "What was measured, and where", says);
-    section.tables =
-        vec![tables::platforms(findings), tables::environment(findings), tables::tasks(findings)];
+    section.tables = vec![
+        tables::platforms(findings),
+        tables::environment(findings),
+        tables::disturbances(findings),
+        tables::tasks(findings),
+    ];
     section
 }
 

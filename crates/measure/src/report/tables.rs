@@ -1,10 +1,10 @@
 //! The tables behind the words and the plots.
 
-use crate::plan::{Axis, Better};
+use crate::plan::{AGAIN, Axis, Better, LEFT};
 use crate::record::{Level, Reach};
 
 use super::document::Table;
-use super::findings::{Accord, Cell, Findings, Footprints, Interference, Reason, Row};
+use super::findings::{Accord, Cell, Findings, Footprints, Interference, Reason, Row, Standing, is_moot};
 use super::number::{count, figure, interval};
 use super::words::{limits_in_words, none, things};
 
@@ -27,7 +27,9 @@ pub(super) fn raw(findings: &Findings, axis: Axis) -> Table {
     ];
     let rows = findings.rows.iter().filter(|row| row.axis == axis);
     let rows = rows.flat_map(|row| row.cells.iter().map(|cell| figures(row, cell)));
-    Table::new(title, "Medians over the blocks; ratios within blocks.", &head).with(rows.collect::<Vec<_>>())
+    let says =
+        "Medians over the blocks; ratios within blocks. Without a verdict is what the run was not to decide.";
+    Table::new(title, says, &head).with(rows.collect::<Vec<_>>()).grouped()
 }
 
 fn figures(row: &Row, cell: &Cell) -> Vec<String> {
@@ -42,10 +44,16 @@ fn figures(row: &Row, cell: &Cell) -> Vec<String> {
         cell.median.map_or_else(none, |median| interval(&median)),
         cell.least.map_or_else(none, figure),
         cell.against_bare.map_or_else(none, |against| interval(&against.ratio)),
-        cell.against_bare.map_or_else(none, |against| against.standing.word().to_owned()),
+        verdict(row, cell).map_or_else(none, |standing| standing.word().to_owned()),
         cell.measured.to_string(),
         remarks(row, cell),
     ]
+}
+
+/// Nobody set out to decide the rest, and counts need no verdict: to call these `not decided` would say that one was missed.
+fn verdict(row: &Row, cell: &Cell) -> Option<Standing> {
+    let standing = cell.against_bare?.standing;
+    (row.decides || (row.axis != Axis::Isolation && standing != Standing::NotDecided)).then_some(standing)
 }
 
 fn remarks(row: &Row, cell: &Cell) -> String {
@@ -72,31 +80,36 @@ fn told(Reason { reason, count }: &Reason) -> String {
 pub(super) fn meetings(interference: &Interference) -> Table {
     let title = format!("Pairs, {}", limits_in_words(interference.limits));
     let says = "T: rate beside the antagonist, divided by the rate alone. Q: p99 alone, divided by p99 beside it. Both \
-                as they were measured; the score sqrt(T·Q) takes each at most as 1. From fewer than six blocks what stands in \
+                as they were measured; the score sqrt(T·Q) takes each at most as 1. A victim can be faster beside a hog than alone \
+                (T or Q above 1), since CPUs that never rest need not wake up. From fewer than six blocks what stands in \
                 brackets is their range, and less sure than 95 %.";
-    let head = ["victim", "antagonist", "platform", "T [95 %]", "Q [95 %]", "score", "fair share", "remarks"];
-    let platforms = interference.platforms.iter();
-    let rows = platforms.flat_map(|neighbour| {
-        neighbour.meetings.iter().map(|meeting| {
-            vec![
-                meeting.victim.clone(),
-                meeting.antagonist.clone(),
+    let head = ["pair", "platform", "T [95 %]", "Q [95 %]", "score", "fair share", "remarks"];
+    let pairs = interference.victims.iter().flat_map(|victim| {
+        interference.antagonists.iter().map(move |antagonist| (victim.as_str(), antagonist.as_str()))
+    });
+    let rows = pairs.flat_map(|(victim, antagonist)| {
+        interference.platforms.iter().filter_map(move |neighbour| {
+            let meeting = neighbour.meeting(victim, antagonist)?;
+            Some(vec![
+                format!("{victim} beside {antagonist}"),
                 neighbour.platform.clone(),
                 meeting.rate_kept.map_or_else(none, |kept| interval(&kept)),
                 meeting.tail_kept.map_or_else(none, |kept| interval(&kept)),
                 meeting.score.map_or_else(none, |score| figure(score.estimate)),
                 meeting.floor.map_or_else(none, figure),
                 Vec::from_iter(meeting.failures.iter().map(told)).join("; "),
-            ]
+            ])
         })
     });
-    Table::new(&title, says, &head).with(rows.collect::<Vec<_>>())
+    Table::new(&title, says, &head).with(rows.collect::<Vec<_>>()).grouped()
 }
 
 /// What victims could still have beside who had taken all that there was; None when that was not measured.
 pub(super) fn capacity(findings: &Findings) -> Option<Table> {
-    let names = Vec::from_iter(findings.names());
-    let rows = findings.rows.iter().filter(|row| row.quantity == crate::plan::LEFT);
+    let again =
+        findings.platforms.iter().map(|platform| platform.name.as_str()).filter(|name| *name == AGAIN);
+    let names = Vec::from_iter(findings.names().chain(again));
+    let rows = findings.rows.iter().filter(|row| row.quantity == LEFT);
     let rows = Vec::from_iter(rows.map(|row| {
         let cells = names.iter().map(|name| row.cell(name).map_or_else(none, left));
         std::iter::once(row.task.clone()).chain(cells).collect::<Vec<_>>()
@@ -105,7 +118,7 @@ pub(super) fn capacity(findings: &Findings) -> Option<Table> {
                 memory to touch, processes to make, files to open, space to write. A word that is no share is the reason \
                 why there is none.";
     let head = Vec::from_iter(std::iter::once("what is left").chain(names));
-    (!rows.is_empty()).then(|| Table::new("Capacity", says, &head).with(rows))
+    (!rows.is_empty()).then(|| Table::new("Capacity", says, &head).with(rows).in_words())
 }
 
 fn left(cell: &Cell) -> String {
@@ -129,11 +142,14 @@ pub(super) fn probes(findings: &Findings) -> Table {
                 0 => attempt.runs.to_string(),
                 less => format!("{}, in {less} it reached less", attempt.runs),
             };
-            let verdict = reach(attempt.reach).to_owned();
+            let unmade = attempt.reach == Reach::Moot && !is_moot(platforms);
+            let verdict = if unmade { "not made" } else { reach(attempt.reach) }.to_owned();
             Some(vec![probe.clone(), name.to_owned(), verdict, attempt.evidence.clone(), runs])
         })
     });
-    Table::new("Probes", "The furthest that each attempt reached.", &head).with(rows.collect::<Vec<_>>())
+    Table::new("Probes", "The furthest that each attempt reached.", &head)
+        .with(rows.collect::<Vec<_>>())
+        .grouped()
 }
 
 /// What a verdict is called.
@@ -223,41 +239,72 @@ fn samples(footprints: &Footprints) -> Table {
 
 /// Published claims.
 pub(super) fn literature(findings: &Findings) -> Table {
-    let rows = findings.literature.iter().map(|claim| {
-        let accord = match claim.accord {
-            Accord::Agrees => "agrees",
-            Accord::Differs => "differs",
-            Accord::Open => "open",
-        };
+    let accord = |accord: Accord| match accord {
+        Accord::Agrees => "agrees",
+        Accord::Differs => "differs",
+        Accord::Open => "open",
+    };
+    let tests =
+        findings.literature.iter().flat_map(|claim| claim.tests.iter().map(move |test| (claim, test)));
+    let rows = tests.map(|(claim, test)| {
+        let platform = if test.platform.is_empty() { none() } else { test.platform.clone() };
         vec![
             format!("{} ({})", claim.claim, claim.source),
-            claim.platform.clone(),
-            claim.here.clone(),
-            accord.to_owned(),
+            platform,
+            test.here.clone(),
+            accord(test.accord).to_owned(),
         ]
     });
     let head = ["claim", "here", "found", "accord"];
-    Table::new("Claims", "", &head).with(rows.collect::<Vec<_>>())
+    Table::new("Claims", "", &head).with(rows.collect::<Vec<_>>()).grouped()
 }
 
 /// What was measured.
 pub(super) fn platforms(findings: &Findings) -> Table {
     let rows = findings.platforms.iter().map(|platform| {
-        let differences = platform.differences.join(" ");
+        let differences = platform.differences.join("; ");
         vec![platform.name.clone(), platform.version.clone(), platform.sha256.clone(), differences]
     });
     Table::new("Platforms", "", &["platform", "version", "SHA-256", "not like the others in"])
         .with(rows.collect::<Vec<_>>())
+        .in_words()
 }
 
 /// Where it was measured.
 pub(super) fn environment(findings: &Findings) -> Table {
     let rows = findings.environment.iter().map(|(name, value)| vec![name.clone(), value.clone()]);
-    let disturbances = findings
-        .disturbances
-        .iter()
-        .map(|reason| vec![format!("disturbed {}×", reason.count), reason.reason.clone()]);
-    Table::new("Machine", "", &["fact", "value"]).with(rows.chain(disturbances).collect::<Vec<_>>())
+    Table::new("Machine", "", &["fact", "value"]).with(rows.collect::<Vec<_>>()).in_words()
+}
+
+/// What disturbed turns: each kind once, in how many turns, and how much at most.
+pub(super) fn disturbances(findings: &Findings) -> Table {
+    let mut kinds: Vec<(String, usize, Option<f64>)> = Vec::new();
+    for Reason { reason, count } in &findings.disturbances {
+        for (kind, percent) in reason.split("; ").map(without_share) {
+            match kinds.iter_mut().find(|(known, ..)| *known == kind) {
+                Some((_, turns, most)) => {
+                    *turns += count;
+                    *most = most.iter().copied().chain(percent).reduce(f64::max);
+                }
+                None => kinds.push((kind, *count, percent)),
+            }
+        }
+    }
+    kinds.sort_by_key(|(_, turns, _)| std::cmp::Reverse(*turns));
+    let most = |percent: Option<f64>| percent.map_or_else(none, |percent| format!("{percent:.0} %"));
+    let rows = kinds.into_iter().map(|(kind, turns, percent)| vec![kind, turns.to_string(), most(percent)]);
+    let says = format!("Of {} turns. Disturbed ones are kept.", findings.turns);
+    Table::new("Disturbances", &says, &["what", "turns", "up to"]).with(rows.collect::<Vec<_>>())
+}
+
+/// `other programs had … of the CPUs` and 84.0, from `other programs had 84 % of the CPUs`.
+fn without_share(text: &str) -> (String, Option<f64>) {
+    let Some((before, after)) = text.split_once(" %") else { return (text.to_owned(), None) };
+    let (before, number) = before.rsplit_once(' ').unwrap_or(("", before));
+    match number.parse() {
+        Ok(percent) => (format!("{before} …{after}").trim().to_owned(), Some(percent)),
+        Err(_) => (text.to_owned(), None),
+    }
 }
 
 /// What each task does.
@@ -268,5 +315,5 @@ pub(super) fn tasks(findings: &Findings) -> Table {
             rows.push(vec![row.task.clone(), row.says.clone(), row.blocks.to_string()]);
         }
     }
-    Table::new("Tasks", "", &["task", "what is done", "blocks"]).with(rows)
+    Table::new("Tasks", "", &["task", "what is done", "blocks"]).with(rows).in_words()
 }

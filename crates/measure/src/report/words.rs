@@ -1,62 +1,126 @@
 //! The verdict in words.
 
-use crate::plan::{AGAIN, Axis, BOOT, Limits, SURFACE};
+use crate::plan::{AGAIN, Axis, BARE, Limits, SURFACE, WORK};
 use crate::record::{End, Level};
 
 use super::document::{Sentence, Table};
-use super::findings::{Cell, Entered, Findings, Interference, Neighbour, Row, Score, Standing, TrialEnd};
-use super::number::{count, counted, figure, interval, times};
+use super::findings::{
+    Accord, Cell, Entered, Findings, Interference, Neighbour, Row, Score, Standing, TrialEnd, is_moot,
+};
+use super::number::{count, counted, figure, interval, rough, rough_interval, times};
 
-/// The whole run in a few sentences.
+/// From fewer blocks than these nobody should rank platforms.
+const COARSE: usize = 6;
+
+/// The whole run in a few sentences: of each axis what was found, and what vouches for it.
 pub(super) fn opening(findings: &Findings) -> Vec<Sentence> {
-    let mut sentences = vec![trial(findings)];
+    let mut sentences = Vec::from_iter(trial(findings, Axis::Performance));
     sentences.extend(starts(findings));
-    sentences.push(decided(findings));
+    sentences.extend(work(findings));
+    sentences.extend(decided(findings));
+    sentences.extend(kernel(findings));
+    sentences.extend(trial(findings, Axis::Isolation));
+    sentences.extend(findings.interference.iter().filter_map(neighbours));
+    sentences.extend(trial(findings, Axis::Noninterference));
     sentences.extend(breaches(findings));
+    sentences.extend(choice(findings));
     sentences.extend(quality(findings));
     sentences.extend(literature(findings));
+    if findings.turns == 0 {
+        sentences.insert(0, Sentence::bad("Nothing was measured, so nothing vouches for the machine."));
+    }
     sentences
 }
 
-fn trial(findings: &Findings) -> Sentence {
-    let trial = &findings.trial;
+/// What bare against bare says of one axis; None where nothing of it was measured.
+fn trial(findings: &Findings, axis: Axis) -> Option<Sentence> {
+    let trial = findings.trials.iter().find(|trial| trial.axis == axis)?;
+    let furthest = trial.furthest.as_ref();
+    let furthest = furthest.map(|(title, apart)| format!("by up to {} ({title})", times(*apart)));
+    if axis == Axis::Isolation {
+        // Counts, which no other program disturbs: the spread itself says it.
+        return furthest.map(|furthest| {
+            Sentence::plain(format!("Isolation is counted, not timed: bare differs from itself {furthest}."))
+        });
+    }
+    let name = title_case(axis.name());
     let held = format!("{} of {} intervals contain 1", trial.contain_one, trial.quantities);
-    match trial.end {
-        TrialEnd::Passed => {
-            Sentence::good(format!("Bare compared with itself shows no difference, as it must be ({held})."))
-        }
-        TrialEnd::Failed if trial.found.is_empty() => Sentence::bad(format!(
-            "Only {held} when bare is compared with itself: differences of a few per cent here may be noise."
+    let few = trial.compared - trial.quantities;
+    let few = (few > 0 && trial.quantities > 0).then(|| {
+        let furthest = furthest.as_deref().unwrap_or_default();
+        format!(
+            " Another {} had fewer than six blocks; in all, bare differs from itself {furthest}.",
+            figures(few)
+        )
+    });
+    let silent = (!trial.one_sided.is_empty()).then(|| {
+        format!(
+            " In {} one of the two bare processes failed where the other did not.",
+            figures(trial.one_sided.len())
+        )
+    });
+    let rest = few.into_iter().chain(silent).collect::<String>();
+    let disturbed = disturbed(findings);
+    Some(match (trial.end, furthest) {
+        (TrialEnd::Passed, _) if 2 * disturbed > findings.turns => Sentence::plain(format!(
+            "{name}: bare compared with itself shows no difference beyond chance ({held}), but most turns ({disturbed} of {}) \
+             were disturbed.{rest}",
+            findings.turns
         )),
-        TrialEnd::Failed => Sentence::bad(format!(
-            "Bare differs from itself in {}: what is said of that below is in doubt.",
+        (TrialEnd::Passed, _) if rest.is_empty() => Sentence::good(format!(
+            "{name}: bare compared with itself shows no difference beyond chance ({held})."
+        )),
+        (TrialEnd::Passed, _) => Sentence::plain(format!(
+            "{name}: bare compared with itself shows no difference beyond chance ({held}).{rest}"
+        )),
+        (TrialEnd::Failed, _) if trial.found.is_empty() => Sentence::bad(format!(
+            "{name}: only {held} when bare is compared with itself: differences of a few per cent may be noise.{rest}"
+        )),
+        (TrialEnd::Failed, _) => Sentence::bad(format!(
+            "{name}: bare differs from itself in {}: what is said of that below is in doubt.{rest}",
             trial.found.join(", ")
         )),
-        TrialEnd::NotMade => Sentence::bad(
-            "Bare was not compared with itself often enough (six blocks at least), so nothing vouches for the machine.",
-        ),
-    }
+        (TrialEnd::NotMade, Some(furthest)) => Sentence::bad(format!(
+            "{name}: too few blocks to compare bare with itself (six at least). In these it differs from itself {furthest}: \
+             read figures as orders of magnitude.{rest}"
+        )),
+        (TrialEnd::NotMade, None) => Sentence::bad(format!(
+            "{name}: bare was not compared with itself, so nothing vouches for the machine.{rest}"
+        )),
+    })
 }
 
-/// Who starts first, and what is dearest in each platform's work.
-fn starts(findings: &Findings) -> Vec<Sentence> {
-    let mut medians = Vec::from_iter(findings.names().filter_map(|name| {
-        let row = findings.first_byte()?;
-        Some((row.cell(name)?.median?.estimate, name, &row.unit))
-    }));
-    medians.sort_by(|one, other| one.0.total_cmp(&other.0));
+fn title_case(word: &str) -> String {
+    let mut letters = word.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
+}
+
+fn figures(count: usize) -> String {
+    counted(count, "figure")
+}
+
+fn disturbed(findings: &Findings) -> usize {
+    findings.disturbances.iter().map(|reason| reason.count).sum()
+}
+
+/// Who starts first.
+fn starts(findings: &Findings) -> Option<Sentence> {
+    let medians = medians(findings);
     let told = medians.iter().map(|(median, name, unit)| format!("{name} {}", amount(*median, unit)));
     let told = Vec::from_iter(told).join(", ");
-    let dearest = findings.walls().filter_map(|name| Some(format!("{} on {name}", worst(findings, name)?)));
-    let dearest = Vec::from_iter(dearest).join(", ");
-    let mut sentences = Vec::new();
-    if !told.is_empty() {
-        sentences.push(Sentence::plain(format!("Time to the first byte: {told}.")));
-    }
-    if !dearest.is_empty() {
-        sentences.push(Sentence::plain(format!("Dearest besides the start: {dearest}.")));
-    }
-    sentences
+    (!told.is_empty()).then(|| Sentence::plain(format!("Time to the first byte: {told}.")))
+}
+
+/// Who starts how fast, the fastest first.
+fn medians(findings: &Findings) -> Vec<(f64, &str, &str)> {
+    let mut medians = Vec::from_iter(findings.names().filter_map(|name| {
+        let row = findings.first_byte()?;
+        Some((row.cell(name)?.median?.estimate, name, row.unit.as_str()))
+    }));
+    medians.sort_by(|one, other| one.0.total_cmp(&other.0));
+    medians
 }
 
 /// `8.30 ms`, on one line.
@@ -64,65 +128,226 @@ fn amount(value: f64, unit: &str) -> String {
     format!("{}\u{a0}{unit}", figure(value))
 }
 
-fn decided(findings: &Findings) -> Sentence {
-    let rows = findings.rows.iter().filter(|row| row.decides);
-    let cells = rows.flat_map(|row| &row.cells).filter(|cell| cell.platform != AGAIN);
-    let standings = Vec::from_iter(cells.filter_map(|cell| Some(cell.against_bare?.standing)));
-    let of = |wanted| standings.iter().filter(|standing| **standing == wanted).count();
-    let open = of(Standing::NotDecided);
-    Sentence::plain(format!(
-        "Of {} with bare {} are decided: {} equal, {} worse, {} better.",
-        counted(standings.len(), "comparison"),
-        standings.len() - open,
-        of(Standing::Equal),
-        of(Standing::Worse),
-        of(Standing::Better)
-    ))
+/// What each wall costs in work; walls of which the same can be said share a sentence.
+fn work(findings: &Findings) -> Vec<Sentence> {
+    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+    for wall in findings.walls() {
+        let Some(text) = work_of(findings, wall) else { continue };
+        match told.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, walls)) => walls.push(wall),
+            None => told.push((text, vec![wall])),
+        }
+    }
+    told.into_iter()
+        .map(|(text, walls)| Sentence::plain(format!("Work in {}: {text}.", listed(&walls))))
+        .collect()
 }
 
-/// What got through a wall stands on top.
+/// `fork costs 13.5×, cpu 1.30×; nothing measurable is cost in …; not decided: …`; None when no work was compared.
+fn work_of(findings: &Findings, wall: &str) -> Option<String> {
+    let rows = findings.rows.iter().filter(|row| row.decides && row.is_work());
+    let compared = Vec::from_iter(rows.filter_map(|row| Some((row, row.cell(wall)?.against_bare?))));
+    let name = |row: &Row| row.task.strip_prefix(WORK).unwrap_or(&row.task).to_owned();
+    let that = |wanted: Standing| {
+        let found = compared.iter().filter(|(_, against)| against.standing == wanted);
+        Vec::from_iter(found.map(|(row, against)| (name(row), row.cost(against.ratio).estimate)))
+    };
+    let costs = |mut found: Vec<(String, f64)>| {
+        found.sort_by(|one, other| other.1.total_cmp(&one.1));
+        Vec::from_iter(found.iter().map(|(name, cost)| format!("{name} {}", times(*cost)))).join(", ")
+    };
+    let names =
+        |found: Vec<(String, f64)>| Vec::from_iter(found.into_iter().map(|(name, _)| name)).join(", ");
+    let parts = [
+        ("costs more than bare in ", costs(that(Standing::Worse))),
+        ("costs nothing measurable in ", names(that(Standing::Equal))),
+        ("is faster than bare in ", names(that(Standing::Better))),
+        ("is not decided in ", names(that(Standing::NotDecided))),
+    ];
+    let parts = parts.into_iter().filter(|(_, what)| !what.is_empty());
+    let parts = Vec::from_iter(parts.map(|(begin, what)| format!("{begin}{what}")));
+    (!parts.is_empty()).then(|| parts.join("; it "))
+}
+
+/// `a, b and c`
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => (*name).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn decided(findings: &Findings) -> Option<Sentence> {
+    let standings = |decides: bool| {
+        let rows = findings.rows.iter().filter(move |row| row.decides == decides);
+        let cells = rows.flat_map(|row| &row.cells).filter(|cell| cell.platform != AGAIN);
+        Vec::from_iter(cells.filter_map(|cell| Some(cell.against_bare?.standing)))
+    };
+    let (wanted, others) = (standings(true), standings(false).len());
+    let of = |verdict| wanted.iter().filter(|standing| **standing == verdict).count();
+    let rest = if others > 0 {
+        format!(" The other {} stand without a verdict.", counted(others, "ratio"))
+    } else {
+        String::new()
+    };
+    (!wanted.is_empty()).then(|| {
+        Sentence::plain(format!(
+            "Of the {} with bare that the run was to decide (start and work), {} are decided: {} equal, {} worse, {} \
+             better.{rest}",
+            counted(wanted.len(), "comparison"),
+            wanted.len() - of(Standing::NotDecided),
+            of(Standing::Equal),
+            of(Standing::Worse),
+            of(Standing::Better)
+        ))
+    })
+}
+
+/// How much of the kernel runs for the application, and how often.
+fn kernel(findings: &Findings) -> Option<Sentence> {
+    let (platforms, level) = application(findings)?;
+    let bare = platforms.iter().find(|entered| entered.platform == BARE);
+    let told = platforms.iter().map(|entered| {
+        let names = count(entered.names as f64);
+        match (&entered.against_bare, bare) {
+            (Some(overlap), Some(bare)) => format!(
+                "{} {names} ({} of them new, {} of bare's avoided), {} as often",
+                entered.platform,
+                overlap.added.len(),
+                overlap.avoided.len(),
+                times(entered.calls / bare.calls)
+            ),
+            _ => format!("{} {names}", entered.platform),
+        }
+    });
+    Some(Sentence::plain(format!(
+        "Of the host's kernel the application enters, in {}: {}.",
+        things(level),
+        Vec::from_iter(told).join("; ")
+    )))
+}
+
+/// What victims keep, without a rank where nothing but noise would make it.
+fn neighbours(interference: &Interference) -> Option<Sentence> {
+    let known = interference.platforms.iter().filter(|neighbour| neighbour.platform != AGAIN);
+    let known = Vec::from_iter(known);
+    let told = known
+        .iter()
+        .filter_map(|neighbour| Some(format!("{} {}", neighbour.platform, rough_interval(&neighbour.kept?))));
+    let told = Vec::from_iter(told);
+    if told.is_empty() {
+        return None;
+    }
+    let mut text = format!(
+        "Beside antagonists, {}, a victim keeps of 1, in the mean of {}: {}.",
+        limits_in_words(interference.limits),
+        of_pairs(interference),
+        told.join(", ")
+    );
+    if interference.blocks < COARSE {
+        text += &format!(" That is coarse, from {}, and no ranking.", counted(interference.blocks, "block"));
+    }
+    let silent = known.iter().filter(|neighbour| neighbour.silent + neighbour.died > 0).map(|neighbour| {
+        let died =
+            (neighbour.died > 0).then(|| format!("victims died in {}", counted(neighbour.died, "pair")));
+        let silent =
+            (neighbour.silent > 0).then(|| format!("{} gave no number", counted(neighbour.silent, "pair")));
+        format!("{}: {}", neighbour.platform, Vec::from_iter(died.into_iter().chain(silent)).join(", "))
+    });
+    let silent = Vec::from_iter(silent).join("; ");
+    if !silent.is_empty() {
+        text += &format!(" Not all ended: {silent}.");
+    }
+    Some(Sentence::plain(text))
+}
+
+/// `6 of 9 pairs, which ended everywhere`
+fn of_pairs(interference: &Interference) -> String {
+    let all = interference.victims.len() * interference.antagonists.len();
+    match interference.common.len() {
+        common if common == all => format!("all {}", counted(all, "pair")),
+        common => format!("the {common} of {} that ended everywhere", counted(all, "pair")),
+    }
+}
+
+/// What got through a wall stands on top; so does what was never tried.
 fn breaches(findings: &Findings) -> Vec<Sentence> {
+    let walls = |score: &&Score| findings.walls().any(|name| name == score.platform);
+    let walls = Vec::from_iter(findings.probes.scores.iter().filter(walls));
     let through = |score: &Score| {
         let names = Vec::from_iter(score.breaches.iter().chain(&score.leaks).map(String::as_str));
-        (!names.is_empty()).then(|| (score.platform.clone(), names.join(", ")))
+        (!names.is_empty()).then(|| (score.platform.clone(), names.join("; ")))
     };
-    let walls =
-        findings.probes.scores.iter().filter(|score| findings.walls().any(|name| name == score.platform));
-    let walls = Vec::from_iter(walls);
     let holes = Vec::from_iter(walls.iter().filter_map(|score| through(score)));
-    if walls.is_empty() {
-        return Vec::new();
-    }
-    if holes.is_empty() {
-        return vec![Sentence::good("No probe reached the host through any of the walls.")];
+    let mut sentences = Vec::new();
+    if holes.is_empty() && walls.iter().any(|score| score.counted() > 0) {
+        let all = findings.probes.attempts.len();
+        let counts = findings.probes.attempts.values().filter(|platforms| !is_moot(platforms)).count();
+        let text = format!(
+            "No probe reached the host through any of the walls. Of {} {counts} count, since they succeed without a wall",
+            counted(all, "attempt")
+        );
+        let whole = walls.iter().all(|score| score.unmade.is_empty());
+        let end = if whole { ", and all of these were made on each." } else { "." };
+        let sentence = if whole { Sentence::good } else { Sentence::plain };
+        sentences.push(sentence(text + end));
     }
     let told = |(platform, names)| Sentence::bad(format!("The wall of {platform} let through: {names}."));
-    holes.into_iter().map(told).collect()
+    sentences.extend(holes.into_iter().map(told));
+    let unmade = walls.iter().filter(|score| !score.unmade.is_empty()).map(|score| {
+        let of = score.unmade.len() + score.counted();
+        Sentence::bad(format!(
+            "{} of {} could not be made on {}, so that nothing is known of them there.",
+            score.unmade.len(),
+            counted(of, "probe"),
+            score.platform
+        ))
+    });
+    sentences.extend(unmade);
+    sentences
+}
+
+/// Which wall for what, as far as figures alone say it.
+fn choice(findings: &Findings) -> Option<Sentence> {
+    let mut told = Vec::new();
+    let walls = medians(findings).into_iter().filter(|(_, name, _)| *name != BARE);
+    let walls = Vec::from_iter(walls);
+    if let [(time, name, unit), _, ..] = walls[..] {
+        told.push(format!("{name} starts soonest ({})", amount(time, unit)));
+    }
+    let passed = |name: &str| findings.row(SURFACE, SURFACE)?.cell(name)?.least;
+    let mut open = Vec::from_iter(findings.walls().filter_map(|name| Some((passed(name)?, name))));
+    open.sort_by(|one, other| one.0.total_cmp(&other.0));
+    if let ([(least, name), (next, _), ..], Some(all)) = (&open[..], passed(BARE))
+        && least < next
+    {
+        let price = dearest(findings, name).map(|(task, cost)| format!(", and {task} costs {cost} there"));
+        told.push(format!(
+            "{name} leaves the least of the kernel open ({} of {} system calls{})",
+            count(*least),
+            count(all),
+            price.unwrap_or_default()
+        ));
+    }
+    (!told.is_empty()).then(|| Sentence::plain(format!("Of the walls {}.", told.join("; "))))
 }
 
 fn quality(findings: &Findings) -> Vec<Sentence> {
     let mut sentences = Vec::new();
-    let disturbed: usize = findings.disturbances.iter().map(|reason| reason.count).sum();
+    let disturbed = disturbed(findings);
     if disturbed > 0 {
         sentences.push(Sentence::plain(format!(
             "{disturbed} of {} were disturbed by something else on the machine; they are kept and counted.",
             counted(findings.turns, "turn")
         )));
     }
-    let failed: usize =
-        findings.rows.iter().flat_map(|row| &row.cells).flat_map(|cell| &cell.failures).count();
+    let cells = findings.rows.iter().flat_map(|row| &row.cells);
+    let failed = cells.filter(|cell| !cell.failures.is_empty()).count();
     if failed > 0 {
         sentences.push(Sentence::plain(format!(
             "{} gave no number at least once; the reasons are in the raw tables.",
-            counted(
-                findings
-                    .rows
-                    .iter()
-                    .flat_map(|row| &row.cells)
-                    .filter(|cell| !cell.failures.is_empty())
-                    .count(),
-                "figure"
-            )
+            figures(failed)
         )));
     }
     sentences.extend(match findings.end {
@@ -135,41 +360,52 @@ fn quality(findings: &Findings) -> Vec<Sentence> {
 }
 
 fn literature(findings: &Findings) -> Option<Sentence> {
-    use super::findings::Accord;
-    let of = |wanted| findings.literature.iter().filter(|claim| claim.accord == wanted).count();
-    let (agrees, differs) = (of(Accord::Agrees), of(Accord::Differs));
-    (agrees + differs > 0).then(|| {
-        Sentence::plain(format!("Beside the literature: {agrees} of {} claims hold here.", agrees + differs))
+    let claims = &findings.literature;
+    let of = |wanted| Vec::from_iter(claims.iter().filter(move |claim| claim.accord == wanted));
+    let (agrees, differs, open) = (of(Accord::Agrees), of(Accord::Differs), of(Accord::Open));
+    let named = differs.iter().map(|claim| format!("that {}", claim.claim));
+    let named = Vec::from_iter(named).join("; ");
+    let named = if named.is_empty() { String::new() } else { format!(" Not found here: {named}.") };
+    (!claims.is_empty()).then(|| {
+        Sentence::plain(format!(
+            "Beside the literature, {}: {} found here, too, {} found otherwise, {} open.{named}",
+            counted(claims.len(), "claim"),
+            agrees.len(),
+            differs.len(),
+            open.len()
+        ))
     })
 }
 
-/// One line for each platform.
+/// One line for each platform, with the columns of which anything is known.
 pub(super) fn glance(findings: &Findings) -> Table {
-    let mut head = vec!["platform", "first byte", "costs against bare"];
-    let limited = findings.interference.first();
-    let application = application(findings);
-    if limited.is_some() {
-        head.push("keeps beside antagonists");
+    let names = Vec::from_iter(findings.names());
+    let column = |head: &str, of: &dyn Fn(&str) -> Option<String>| {
+        let cells = Vec::from_iter(names.iter().map(|name| of(name)));
+        (head.to_owned(), cells)
+    };
+    let mut columns = vec![
+        column("first byte", &|name| start(findings, name)),
+        column("costs against bare", &|name| tally(findings, name)),
+    ];
+    if let Some(interference) = findings.interference.first() {
+        let coarse = if interference.blocks < COARSE { ", coarse" } else { "" };
+        let head = format!("keeps beside antagonists{coarse}");
+        columns.push(column(&head, &|name| kept(interference, name)));
     }
-    if !findings.probes.scores.is_empty() {
-        head.push("probes held");
-    }
-    if application.is_some() {
-        head.push("kernel entered");
-    }
-    let rows = findings.names().map(|name| {
-        let mut row =
-            vec![name.to_owned(), start(findings, name), tally(findings, name).unwrap_or_else(none)];
-        row.extend(limited.map(|interference| kept(interference, name)));
-        if !findings.probes.scores.is_empty() {
-            let score = findings.probes.scores.iter().find(|score| score.platform == name);
-            row.push(score.map_or_else(none, |score| format!("{} of {}", score.held(), score.counted())));
-        }
-        row.extend(application.map(|(platforms, level)| {
+    columns.push(column("probes held", &|name| held(findings, name)));
+    if let Some((platforms, level)) = application(findings) {
+        columns.push(column("kernel entered", &|name| {
             let entered = platforms.iter().find(|entered| entered.platform == name);
-            entered.map_or_else(none, |entered| entered_briefly(entered, level))
+            entered.map(|entered| entered_briefly(entered, level))
         }));
-        row
+    }
+    columns.retain(|(_, cells)| cells.iter().any(Option::is_some));
+    let head = std::iter::once("platform").chain(columns.iter().map(|(head, _)| head.as_str()));
+    let head = Vec::from_iter(head);
+    let rows = names.iter().enumerate().map(|(place, name)| {
+        let cells = columns.iter().map(|(_, cells)| cells[place].clone().unwrap_or_else(none));
+        std::iter::once((*name).to_owned()).chain(cells).collect()
     });
     Table::new("At a glance", "", &head).with(rows.collect::<Vec<_>>())
 }
@@ -178,22 +414,29 @@ pub(super) fn none() -> String {
     "–".to_owned()
 }
 
-fn start(findings: &Findings, platform: &str) -> String {
-    let cell = findings.first_byte().and_then(|row| Some((row, row.cell(platform)?)));
-    let Some((row, Some(median))) = cell.map(|(row, cell)| (row, cell.median)) else { return none() };
-    let ratio = row.cell(platform).and_then(|cell| cell.against_bare).map(|against| against.ratio.estimate);
-    let unit = &row.unit;
-    let ratio = ratio.map(|ratio| format!(", {} bare", times(ratio))).unwrap_or_default();
-    format!("{}{ratio}", amount(median.estimate, unit))
+fn start(findings: &Findings, platform: &str) -> Option<String> {
+    let row = findings.first_byte()?;
+    let cell = row.cell(platform)?;
+    let ratio = cell.against_bare.map(|against| format!(", {} bare", times(against.ratio.estimate)));
+    Some(format!("{}{}", amount(cell.median?.estimate, &row.unit), ratio.unwrap_or_default()))
 }
 
-fn kept(interference: &Interference, platform: &str) -> String {
-    let neighbour = interference.platforms.iter().find(|neighbour| neighbour.platform == platform);
-    let Some((kept, neighbour)) = neighbour.and_then(|neighbour| Some((neighbour.kept?, neighbour))) else {
-        return none();
+fn kept(interference: &Interference, platform: &str) -> Option<String> {
+    let neighbour = interference.platforms.iter().find(|neighbour| neighbour.platform == platform)?;
+    let all = interference.victims.len() * interference.antagonists.len();
+    let common = interference.common.len();
+    let of = if common < all { format!(" ({common} of {all} pairs)") } else { String::new() };
+    let least = neighbour.least.as_ref().map(|(_, least)| format!(", least {}", rough(*least)));
+    Some(format!("{}{of}{}", rough_interval(&neighbour.kept?), least.unwrap_or_default()))
+}
+
+fn held(findings: &Findings, platform: &str) -> Option<String> {
+    let score = findings.probes.scores.iter().find(|score| score.platform == platform)?;
+    let unmade = match score.unmade.len() {
+        0 => String::new(),
+        unmade => format!(", {unmade} not made"),
     };
-    let least = neighbour.least.as_ref().map(|(_, least)| format!(", least {}", figure(*least)));
-    format!("{}{}", figure(kept.estimate), least.unwrap_or_default())
+    Some(format!("{} of {}{unmade}", score.held(), score.counted()))
 }
 
 fn entered_briefly(entered: &Entered, level: Level) -> String {
@@ -269,7 +512,7 @@ pub(super) fn noninterference(findings: &Findings) -> Vec<(String, String)> {
     let told = findings.names().filter_map(|name| {
         let beside = findings.interference.iter().filter_map(|interference| {
             let neighbour = interference.platforms.iter().find(|neighbour| neighbour.platform == name)?;
-            Some(beside(neighbour, interference.limits))
+            Some(beside(neighbour, interference))
         });
         let probes = findings.probes.scores.iter().find(|score| score.platform == name).map(reached);
         let text = Vec::from_iter(beside.chain(probes)).join("; ");
@@ -278,12 +521,16 @@ pub(super) fn noninterference(findings: &Findings) -> Vec<(String, String)> {
     told.collect()
 }
 
-fn beside(neighbour: &Neighbour, limits: Limits) -> String {
-    let limits = limits_in_words(limits);
-    let Some(kept) = &neighbour.kept else { return format!("{limits} no pair ended") };
-    let mut text = format!("{limits} a victim keeps {}", interval(kept));
+fn beside(neighbour: &Neighbour, interference: &Interference) -> String {
+    let limits = limits_in_words(interference.limits);
+    let mut text = match &neighbour.kept {
+        Some(kept) => {
+            format!("{limits} a victim keeps {} in {}", rough_interval(kept), of_pairs(interference))
+        }
+        None => format!("{limits} no pair ended that ended everywhere"),
+    };
     if let Some((pair, least)) = &neighbour.least {
-        text += &format!(", in the worst pair {} ({pair})", figure(*least));
+        text += &format!(", in the worst pair {} ({pair})", rough(*least));
     }
     if neighbour.died > 0 {
         text += &format!(", and victims died in {}", counted(neighbour.died, "pair"));
@@ -303,14 +550,21 @@ pub(super) fn limits_in_words(limits: Limits) -> &'static str {
 
 fn reached(score: &Score) -> String {
     let mut text = format!("{} of {} held", score.held(), counted(score.counted(), "probe"));
+    if score.platform == BARE {
+        // Which ones is what the matrix of probes begins with.
+        return text + ", since they are those that succeed without a wall";
+    }
+    if !score.unmade.is_empty() {
+        text += &format!(", and {} could not be made", score.unmade.len());
+    }
     if !score.answered.is_empty() {
         text += &format!(", {} of them answered by the sandbox's own kernel", score.answered.len());
     }
     if !score.leaks.is_empty() {
-        text += &format!("; read: {}", score.leaks.join(", "));
+        text += &format!("; read: {}", score.leaks.join("; "));
     }
     if !score.breaches.is_empty() {
-        text += &format!("; changed: {}", score.breaches.join(", "));
+        text += &format!("; changed: {}", score.breaches.join("; "));
     }
     text
 }
@@ -319,11 +573,10 @@ fn reached(score: &Score) -> String {
 pub(super) fn performance(findings: &Findings) -> Vec<(String, String)> {
     let told = findings.walls().filter_map(|name| {
         let first = findings.first_byte().and_then(|row| Some(first_byte(row, row.cell(name)?)));
-        let work = tally(findings, name).map(|tally| {
-            let worst = worst(findings, name).map(|worst| format!("; dearest besides the start: {worst}"));
-            format!("costs against bare: {tally}{}", worst.unwrap_or_default())
-        });
-        let text = Vec::from_iter(first.into_iter().flatten().chain(work)).join("; ");
+        let work = tally(findings, name).map(|tally| format!("of start and work {tally}"));
+        let dearest = dearest(findings, name);
+        let dearest = dearest.map(|(task, cost)| format!("dearest work: {task} ({cost} the cost of bare)"));
+        let text = Vec::from_iter(first.into_iter().flatten().chain(work).chain(dearest)).join("; ");
         (!text.is_empty()).then(|| (name.to_owned(), text + "."))
     });
     told.collect()
@@ -347,14 +600,13 @@ fn tally(findings: &Findings, platform: &str) -> Option<String> {
     (!standings.is_empty()).then(|| Vec::from_iter(counted.into_iter().flatten()).join(", "))
 }
 
-/// The quantity that is furthest from bare on the bad side, but for the start, which has its own sentence.
-fn worst(findings: &Findings, platform: &str) -> Option<String> {
-    let costs =
-        findings.rows.iter().filter(|row| row.decides && row.axis == Axis::Performance && row.task != BOOT);
+/// The work that is furthest from bare on the bad side, and its cost.
+fn dearest(findings: &Findings, platform: &str) -> Option<(String, String)> {
+    let costs = findings.rows.iter().filter(|row| row.decides && row.is_work());
     let worse = costs.filter_map(|row| {
         let against = row.cell(platform)?.against_bare?;
         (against.standing == Standing::Worse).then(|| (row, row.cost(against.ratio).estimate))
     });
     let (row, cost) = worse.max_by(|one, other| one.1.total_cmp(&other.1))?;
-    Some(format!("{} · {} ({} the cost of bare)", row.task, row.quantity, times(cost)))
+    Some((row.task.strip_prefix(WORK).unwrap_or(&row.task).to_owned(), times(cost)))
 }

@@ -18,7 +18,11 @@ pub struct Interference {
     pub victims: Vec<String>,
     /// In the plan's order.
     pub antagonists: Vec<String>,
-    /// In the plan's order.
+    /// The fewest blocks in which a pair was measured.
+    pub blocks: usize,
+    /// The pairs that gave a number on every platform that gave any, `victim beside antagonist`: what means are made of.
+    pub common: Vec<String>,
+    /// In the plan's order, the bare process again last: between the two there is nothing but noise.
     pub platforms: Vec<Neighbour>,
 }
 
@@ -29,10 +33,10 @@ pub struct Neighbour {
     pub platform: String,
     /// Each pair.
     pub meetings: Vec<Meeting>,
-    /// The geometric mean of the scores of the pairs that ended. The bounds are those of its parts taken together, and
-    /// wider than an interval of 95 %. None when no pair ended.
+    /// The geometric mean of the scores of [`Interference::common`]. The bounds are those of its parts taken together, and
+    /// wider than an interval of 95 %. None when no pair ended, or none everywhere.
     pub kept: Option<Estimate>,
-    /// The pair of the least score, `victim beside antagonist`, and that score.
+    /// The pair of the least score of all that ended, `victim beside antagonist`, and that score.
     pub least: Option<(String, f64)>,
     /// Pairs that gave a number.
     pub ended: usize,
@@ -76,17 +80,39 @@ pub(super) fn of(results: &Results) -> Vec<Interference> {
 }
 
 fn interference(results: &Results, limits: Limits, pairs: &[(&Task, &Pair)]) -> Interference {
-    let known = results.plan().platforms.iter().enumerate().filter(|(_, name)| *name != AGAIN);
-    let platforms = known.map(|(platform, name)| {
+    let mut known = Vec::from_iter(results.plan().platforms.iter().enumerate());
+    known.sort_by_key(|(_, name)| *name == AGAIN);
+    let met = known.into_iter().map(|(platform, name)| {
         let meetings = pairs.iter().map(|(task, pair)| meeting(results, task, pair, platform));
-        Neighbour::new(name, meetings.collect())
+        (name, Vec::from_iter(meetings))
     });
+    let met = Vec::from_iter(met);
+    let common = common(&met);
+    let blocks = pairs.iter().map(|(task, _)| results.blocks(task)).filter(|blocks| *blocks > 0).min();
     Interference {
         limits,
         victims: distinct(pairs.iter().map(|(_, pair)| &pair.victim)),
         antagonists: distinct(pairs.iter().map(|(_, pair)| &pair.antagonist)),
-        platforms: platforms.collect(),
+        blocks: blocks.unwrap_or(0),
+        platforms: met.into_iter().map(|(name, meetings)| Neighbour::new(name, meetings, &common)).collect(),
+        common,
     }
+}
+
+/// A mean over other pairs is another mean. The second bare process takes nothing away from the others.
+fn common(met: &[(&String, Vec<Meeting>)]) -> Vec<String> {
+    let walls = met
+        .iter()
+        .filter(|(name, meetings)| *name != AGAIN && meetings.iter().any(|meeting| meeting.score.is_some()));
+    let of = |meetings: &[Meeting]| {
+        let ended = meetings.iter().filter(|meeting| meeting.score.is_some());
+        Vec::from_iter(ended.map(Meeting::name))
+    };
+    let common = walls.map(|(_, meetings)| of(meetings)).reduce(|mut common, other| {
+        common.retain(|name| other.contains(name));
+        common
+    });
+    common.unwrap_or_default()
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
@@ -135,8 +161,9 @@ fn score(rate: Option<Estimate>, tail: Option<Estimate>) -> Option<Estimate> {
 }
 
 impl Neighbour {
-    fn new(platform: &str, meetings: Vec<Meeting>) -> Self {
-        let scores = Vec::from_iter(meetings.iter().filter_map(|meeting| meeting.score));
+    fn new(platform: &str, meetings: Vec<Meeting>, common: &[String]) -> Self {
+        let counts = |meeting: &&Meeting| common.contains(&meeting.name());
+        let scores = Vec::from_iter(meetings.iter().filter(counts).filter_map(|meeting| meeting.score));
         let mean = |part: fn(&Estimate) -> f64| {
             (scores.iter().map(|score| part(score).ln()).sum::<f64>() / scores.len() as f64).exp()
         };
@@ -151,7 +178,7 @@ impl Neighbour {
             platform: platform.to_owned(),
             kept,
             least: least.map(|(meeting, score)| (meeting.name(), score)),
-            ended: scores.len(),
+            ended: meetings.iter().filter(|meeting| meeting.score.is_some()).count(),
             died: meetings.iter().filter(|meeting| meeting.deaths > 0).count(),
             silent: meetings.iter().filter(|meeting| meeting.is_silent()).count(),
             meetings,

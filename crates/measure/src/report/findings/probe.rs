@@ -43,6 +43,8 @@ pub struct Score {
     pub leaks: Vec<String>,
     /// Those that changed something of the host.
     pub breaches: Vec<String>,
+    /// Those that succeed without a wall and were not made here, so that nothing is known of them.
+    pub unmade: Vec<String>,
 }
 
 pub(super) fn of(results: &Results) -> Probes {
@@ -62,8 +64,14 @@ pub(super) fn of(results: &Results) -> Probes {
         }
     }
     let names = results.plan().platforms.iter().filter(|name| *name != AGAIN);
-    let scores = names.map(|name| Score::of(name, &attempts)).filter(|score| score.counted() > 0);
+    let scores =
+        names.map(|name| Score::of(name, &attempts)).filter(|score| score.counted() + score.unmade.len() > 0);
     Probes { scores: scores.collect(), attempts }
+}
+
+/// Whether a probe says nothing: it does not even succeed without a wall.
+pub fn is_moot(platforms: &BTreeMap<String, Attempt>) -> bool {
+    platforms.get(BARE).is_none_or(|attempt| attempt.reach == Reach::Moot)
 }
 
 fn note(platforms: &mut BTreeMap<String, Attempt>, platform: &str, reach: Reach, evidence: &str) {
@@ -105,10 +113,15 @@ impl Score {
             answered: that(Reach::Virtual),
             leaks: that(Reach::Leak),
             breaches: that(Reach::Breach),
+            // A probe that says nothing anywhere is moot on the bare process, too.
+            unmade: {
+                let moot = that(Reach::Moot).into_iter();
+                moot.filter(|probe| !is_moot(&attempts[probe])).collect()
+            },
         }
     }
 
-    /// The probes that say something.
+    /// The probes that say something of this platform.
     pub fn counted(&self) -> usize {
         self.held() + self.leaks.len() + self.breaches.len()
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::plan::{AGAIN, Axis, BARE, Better, Quantity, Task};
+use crate::plan::{AGAIN, Axis, BARE, Better, HEAVY, Quantity, Task, WORK};
 use crate::results::Results;
 use crate::stats::{Comparison, Estimate, Experiment, Verdict};
 
@@ -125,6 +125,16 @@ fn cell(experiment: &Experiment, platform: usize, bare: Option<usize>, better: B
 }
 
 impl Row {
+    /// `task · quantity`
+    pub fn title(&self) -> String {
+        format!("{} · {}", self.task, self.quantity)
+    }
+
+    /// Whether it is about what programs do all day, and not about the life of a sandbox.
+    pub fn is_work(&self) -> bool {
+        self.axis == Axis::Performance && [WORK, HEAVY].iter().any(|begin| self.task.starts_with(begin))
+    }
+
     /// One platform's figures.
     pub fn cell(&self, platform: &str) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.platform == platform)

@@ -41,7 +41,7 @@ fn says(starts: &[Starts], unit: &str) -> String {
     let mut sorted = Vec::from_iter(walls);
     sorted.sort_by(|one, other| one.0.total_cmp(&other.0));
     let how = "Each curve climbs through the share of starts that took no longer than the time below it: further left \
-               is faster, steeper is steadier.";
+               is faster, steeper is steadier. Before each start nothing runs for 50 ms; of starts back to back some wait less.";
     match sorted.as_slice() {
         [(fast, first), .., (slow, last)] => format!(
             "{how} Of the walls {first} comes first (half of its starts within {} {unit}), {last} last ({} {unit}).",

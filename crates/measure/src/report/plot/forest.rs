@@ -20,13 +20,29 @@ const ROW: f64 = 19.0;
 
 const HEADING: f64 = 26.0;
 
+/// Below the scale, for what the shapes mean.
+const LEGEND: f64 = 26.0;
+
 /// Where the scale begins and ends; names stand before it, figures behind.
 const FROM: f64 = 0.30;
 const TO: f64 = 0.66;
 
-/// What walls cost against bare, quantity by quantity; None when nothing was compared.
-pub(in crate::report) fn ratios(findings: &Findings) -> Option<Figure> {
-    let rows = findings.rows.iter().filter(|row| row.axis == Axis::Performance && row.decides);
+/// What walls cost against bare, quantity by quantity: starting, and work. On one scale the dear starts would press all
+/// work into a dot.
+pub(in crate::report) fn ratios(findings: &Findings) -> impl Iterator<Item = Figure> {
+    let work = [
+        (true, "ratios-work", "What a wall costs in work, as a multiple of bare"),
+        (false, "ratios-life", "What a wall costs in starting and living, as a multiple of bare"),
+    ];
+    work.into_iter().filter_map(move |(is_work, name, title)| ratios_of(findings, is_work, name, title))
+}
+
+/// None when nothing was compared.
+fn ratios_of(findings: &Findings, is_work: bool, name: &str, title: &str) -> Option<Figure> {
+    let rows = findings
+        .rows
+        .iter()
+        .filter(|row| row.axis == Axis::Performance && row.decides && row.is_work() == is_work);
     let groups = rows.map(|row| {
         let strips = row.cells.iter().filter(|cell| cell.platform != AGAIN).filter_map(|cell| {
             let against = cell.against_bare?;
@@ -40,11 +56,21 @@ pub(in crate::report) fn ratios(findings: &Findings) -> Option<Figure> {
     let outside = strips.clone().filter(|strip| strip.standing == Standing::Worse).count();
     let says = format!(
         "Each mark is a platform's cost as a multiple of bare's, its line the 95 % interval: right of the band is worse \
-         than bare, left of it better, within it (±{:.0} %) equal. {outside} of {} are worse.",
+         than bare, left of it better, within it (±{:.0} %) equal. {outside} of {} are worse{}.",
         MARGIN * 100.0,
-        strips.count()
+        strips.clone().count(),
+        dearest(&groups).unwrap_or_default()
     );
-    forest("ratios", "What a wall costs, as a multiple of bare", says, &groups)
+    forest(name, title, says, &groups)
+}
+
+/// `; the dearest is fork · rate on runsc, 13.5×`
+fn dearest(groups: &[(String, Vec<Strip>)]) -> Option<String> {
+    let strips = groups.iter().flat_map(|(heading, strips)| strips.iter().map(move |strip| (heading, strip)));
+    let worse = strips.filter(|(_, strip)| strip.standing == Standing::Worse);
+    let (heading, strip) =
+        worse.max_by(|one, other| one.1.cost.estimate.total_cmp(&other.1.cost.estimate))?;
+    Some(format!("; the dearest is {heading} on {}, {}×", strip.label, figure(strip.cost.estimate)))
 }
 
 /// Draws groups of ratios; None when there are none.
@@ -61,6 +87,7 @@ pub(in crate::report) fn forest(
     let height =
         2.0 * 20.0 + groups.iter().map(|(_, strips)| HEADING + ROW * strips.len() as f64).sum::<f64>();
     let mut parts = ground(scale, height);
+    parts.extend(legend(height + 18.0));
     let mut y = 20.0;
     for (heading, strips) in groups {
         parts.push(label("heading", 0.0, y + 18.0, heading, 48));
@@ -70,7 +97,7 @@ pub(in crate::report) fn forest(
             y += ROW;
         }
     }
-    (!costs.is_empty()).then(|| Figure::of_one(name, title, says, Drawing { height, parts }))
+    (!costs.is_empty()).then(|| Figure::of_one(name, title, says, Drawing { height: height + LEGEND, parts }))
 }
 
 fn x(scale: Logarithmic, value: f64) -> f64 {
@@ -98,24 +125,34 @@ fn plain(tick: f64) -> String {
     rounded.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The shape tells the verdict, too, for those who see no colours.
-fn draw(strip: &Strip, scale: Logarithmic, top: f64) -> Vec<Element> {
-    let middle = top + ROW / 2.0;
-    let class = match strip.standing {
+/// What the shapes mean.
+fn legend(y: f64) -> Vec<Element> {
+    let all = [Standing::Better, Standing::Equal, Standing::Worse, Standing::NotDecided];
+    let keys = all.into_iter().enumerate().flat_map(|(place, standing)| {
+        let left = 0.02 + 0.245 * place as f64;
+        [mark(standing, left, y - 4.0), text("small", left + 0.025, y, standing.word())]
+    });
+    keys.collect()
+}
+
+fn class(standing: Standing) -> &'static str {
+    match standing {
         Standing::Better => "better",
         Standing::Equal => "equal",
         Standing::Worse => "worse",
         Standing::NotDecided => "open",
-    };
-    let place = x(scale, strip.cost.estimate);
-    let whole = format!("{}: {}, {}", strip.label, interval(&strip.cost), strip.standing.word());
-    let interval_line = line(class, (x(scale, strip.cost.low), middle), (x(scale, strip.cost.high), middle));
-    let mark = match strip.standing {
+    }
+}
+
+/// The shape tells the verdict, too, for those who see no colours.
+fn mark(standing: Standing, place: f64, middle: f64) -> Element {
+    let class = class(standing);
+    let mark = match standing {
         Standing::Equal | Standing::NotDecided => {
             Element::new("circle").with("cx", share(place)).with("cy", middle).with("r", 4.2)
         }
         Standing::Better | Standing::Worse => {
-            let points = if strip.standing == Standing::Worse { "-4,-5 5,0 -4,5" } else { "4,-5 -5,0 4,5" };
+            let points = if standing == Standing::Worse { "-4,-5 5,0 -4,5" } else { "4,-5 -5,0 4,5" };
             let triangle =
                 Element::new("polygon").with("points", points).with("class", format!("mark {class}"));
             Element::new("svg")
@@ -125,7 +162,16 @@ fn draw(strip: &Strip, scale: Logarithmic, top: f64) -> Vec<Element> {
                 .add(triangle)
         }
     };
-    let mark = mark.with("class", format!("mark {class}")).add(Element::of("title", whole));
+    mark.with("class", format!("mark {class}"))
+}
+
+fn draw(strip: &Strip, scale: Logarithmic, top: f64) -> Vec<Element> {
+    let middle = top + ROW / 2.0;
+    let class = class(strip.standing);
+    let place = x(scale, strip.cost.estimate);
+    let whole = format!("{}: {}, {}", strip.label, interval(&strip.cost), strip.standing.word());
+    let interval_line = line(class, (x(scale, strip.cost.low), middle), (x(scale, strip.cost.high), middle));
+    let mark = mark(strip.standing, place, middle).add(Element::of("title", whole));
     vec![
         label("label", 0.02, middle + 4.0, &strip.label, 14),
         interval_line,
