@@ -1,7 +1,7 @@
 //! Release binaries, built as they are shipped: static, so that they run on any Linux and start fast.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lexopt::Parser;
@@ -10,6 +10,9 @@ use serde::Deserialize;
 use crate::workspace;
 
 const USAGE: &str = "usage: cargo xtask build [PROGRAM]…";
+
+/// The variable by which `bulkhead` learns what it was built from (`measure/src/provenance.rs`).
+const COMMIT: &str = "BULKHEAD_COMMIT";
 
 /// A program and the package that it is in.
 pub(crate) struct Shipped {
@@ -65,12 +68,29 @@ pub(crate) fn build(Shipped { name, package }: &Shipped) -> Result<PathBuf> {
     command.args(["build", "--release", "--locked", "--package", package, "--bin", name]);
     command.arg("--target").arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
     command.arg("--message-format=json-render-diagnostics").env("RUSTFLAGS", "-C target-feature=+crt-static");
+    match commit() {
+        Some(commit) => command.env(COMMIT, commit),
+        None => command.env_remove(COMMIT),
+    };
     let output = command.stderr(Stdio::inherit()).output().context("start cargo build")?;
     ensure!(output.status.success(), "building {name}: {}", output.status);
     let messages = String::from_utf8_lossy(&output.stdout);
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
     let artifacts = messages.filter(|message| message.reason == "compiler-artifact");
     artifacts.filter_map(|artifact| artifact.executable).next_back().context("cargo built no program")
+}
+
+/// What the sources are: the commit, and whether something in them is not committed. None where they are no checkout. It
+/// depends on nothing but the sources, and so does a program that names it.
+fn commit() -> Option<String> {
+    let git = |words: &[&str]| {
+        let output = Command::new("git").current_dir(workspace::root().ok()?).args(words).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        output.status.success().then_some(text)
+    };
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(if changes.is_empty() { commit } else { format!("{commit} with changes") })
 }
 
 /// Size of a file in KiB.

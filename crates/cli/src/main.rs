@@ -13,7 +13,7 @@ mod measure;
 
 /// Containers for Linux, and numbers about their walls.
 #[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(name = "bulkhead", version, term_width = 80)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,

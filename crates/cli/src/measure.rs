@@ -1,5 +1,6 @@
 //! `bulkhead measure`: what is typed, and which part does it.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use bulkhead_measure::error::Error;
 use bulkhead_measure::guard;
 use bulkhead_measure::plan::{Axis, Size};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 mod doctor;
@@ -26,8 +28,11 @@ pub(crate) enum Verb {
     One(OneOptions),
     /// Make the report of a run again, from its raw data
     Report {
-        /// The directory of the run
+        /// The directory of the run, whose journal may be compressed (journal.jsonl.gz)
         dir: PathBuf,
+        /// Write the pages into this directory instead
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Set two runs, or two machines, against each other
     Compare {
@@ -53,15 +58,16 @@ pub(crate) enum Verb {
 
 /// Options of `run`.
 #[derive(Args, Debug)]
+#[command(override_usage = "bulkhead measure run [OPTIONS]")]
 pub(crate) struct RunOptions {
     /// NAME or NAME=PATH, comma-separated; bare always takes part [default: all that are here]
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = NonEmptyStringValueParser::new())]
     platforms: Vec<String>,
     /// Of performance, isolation and noninterference
     #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "performance,isolation,noninterference", value_parser = axis)]
     axes: Vec<Axis>,
     /// Only tasks with one of these words in their names, such as boot or "beside fork"
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = NonEmptyStringValueParser::new())]
     tasks: Vec<String>,
     /// A few rows, in minutes (the default)
     #[arg(long, conflicts_with = "full")]
@@ -92,8 +98,8 @@ pub(crate) struct OneOptions {
     #[arg(long, value_name = "PLATFORM")]
     platform: String,
     /// How often
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    blocks: usize,
+    #[arg(long, value_name = "N", default_value = "10")]
+    blocks: NonZeroUsize,
     /// Print the numbers as JSON lines
     #[arg(long)]
     json: bool,
@@ -107,7 +113,7 @@ pub(crate) fn run(verb: Verb) -> Result<ExitCode, Error> {
     match verb {
         Verb::Run(options) => run::run(&options),
         Verb::One(options) => one::run(&options),
-        Verb::Report { dir } => report::run(&dir),
+        Verb::Report { dir, out } => report::run(&dir, out.as_ref()),
         Verb::Compare { earlier, later, out } => report::compare(&earlier, &later, out.as_ref()),
         Verb::Platforms => platforms::run(),
         Verb::Doctor => doctor::run(),
@@ -128,6 +134,13 @@ impl RunOptions {
             words.extend(["--budget".to_owned(), format!("{}s", budget.as_secs())]);
         }
         words
+    }
+
+    /// For whoever wants to do the same: what was measured how much. Paths belong to the machine and are left out.
+    fn told(&self) -> String {
+        let mut words = self.of_guest();
+        words.extend((!self.full).then(|| "--quick".to_owned()));
+        words.join(" ")
     }
 
     fn size(&self) -> Size {

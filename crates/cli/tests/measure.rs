@@ -140,6 +140,19 @@ fn a_run_ends_with_its_budget_and_goes_on() {
     fs::remove_file(dir.join("report.html")).unwrap();
     assert!(place.command(&["report"]).arg(&dir).status().unwrap().success());
     assert!(dir.join("report.html").exists(), "no report was made again");
+    let elsewhere = place.0.join("elsewhere");
+    let report = |out: &Path| place.command(&["report"]).arg(&dir).arg("--out").arg(out).output().unwrap();
+    assert!(report(&elsewhere).status.success());
+    assert_eq!(fs::read(elsewhere.join("report.html")).unwrap(), fs::read(dir.join("report.html")).unwrap());
+    let refused = report(&elsewhere.join("report.md"));
+    assert!(text(&refused.stderr).contains("report.md is a file; --out names a directory"), "{refused:?}");
+    let environment = &after[0]["environment"];
+    for (fact, expected) in
+        [("measured at", " UTC"), ("bulkhead", "0."), ("SHA-256 of bulkload", ""), ("options", "--quick")]
+    {
+        let said = environment[fact].as_str().unwrap_or_else(|| panic!("no {fact} in {environment}"));
+        assert!(said.contains(expected), "{fact} is {said}");
+    }
     let compared = place.command(&["compare"]).arg(&dir).arg(&again).output().unwrap();
     assert!(compared.status.success(), "a run contradicts itself: {}", text(&compared.stderr));
     assert!(turns.len() > before.iter().filter(|line| line["kind"] == "turn").count(), "it did not go on");
@@ -565,6 +578,9 @@ fn errors_say_what_to_do_next() {
             "no file vmlinuz",
         ),
         (&["run", "--axes", "speed"], "the axes are performance, isolation, noninterference"),
+        (&["run", "--platforms", ""], "a value is required for '--platforms"),
+        (&["run", "--quick", "--full"], "Usage: bulkhead measure run [OPTIONS]"),
+        (&["one", "boot", "--platform", "bare", "--blocks", "0"], "invalid value '0' for '--blocks"),
     ] {
         let mut command = place.command(words);
         if words[0] == "run" {
@@ -579,14 +595,16 @@ fn errors_say_what_to_do_next() {
 }
 
 #[test]
-fn help_fits_a_screen() {
+fn help_fits_a_terminal() {
     let place = Place::new("help");
-    for words in [&["--help"][..], &["run", "--help"], &["one", "--help"]] {
+    for words in [&["--help"][..], &["help"], &["run", "--help"], &["one", "--help"]] {
         let output = place.command(words).output().unwrap();
         let help = text(&output.stdout);
-        assert!(output.status.success() && help.lines().count() <= 24, "too long:\n{help}");
-        assert!(help.lines().all(|line| line.chars().count() <= 120), "too wide:\n{help}");
+        assert!(output.status.success() && help.lines().count() <= 48, "too long:\n{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "too wide:\n{help}");
     }
+    let version = Command::new(env!("CARGO_BIN_EXE_bulkhead")).arg("--version").output().unwrap();
+    assert!(text(&version.stdout).starts_with("bulkhead 0."), "{version:?}");
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Arena {
             let path = arena.root().join(directory);
             fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
         }
-        let inside = arena.root().join(WORKLOAD.trim_start_matches('/'));
+        let inside = arena.workload();
         fs::copy(workload, &inside).doing(|| format!("copy {}", workload.display()))?;
         arena.try_workload(workload)?;
         if is_root() {
@@ -78,6 +78,11 @@ impl Arena {
     /// A directory that no sandbox has in its root.
     pub(crate) fn place(&self) -> &Path {
         self.claim.path()
+    }
+
+    /// The workload that every sandbox has in its root.
+    pub(crate) fn workload(&self) -> PathBuf {
+        self.root().join(WORKLOAD.trim_start_matches('/'))
     }
 
     /// The root of every sandbox's file system.

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::arena::{self, Arena, WORKLOAD};
+use crate::arena::{self, Arena};
 use crate::error::Error;
 use crate::interference;
 use crate::isolation::{self, Watcher};
 use crate::machine::{self, Watchman};
 use crate::performance;
 use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
-use crate::platform::{Platform, find};
+use crate::platform::Platform;
 use crate::record::{Finding, Noise, Run, VERSION};
 use crate::session::Executor;
 use crate::stats::Failure;
-use crate::{cgroups, guest, interrupt};
+use crate::{cgroups, guest, interrupt, provenance};
 
 /// The platforms of a run, and the arena in which they are measured.
 #[derive(Debug)]
@@ -102,15 +102,10 @@ pub fn tasks(axis: Axis, size: Size) -> Vec<Task> {
 
 fn environment(host: &Host) -> BTreeMap<String, String> {
     let mut facts = machine::facts();
+    facts.extend(provenance::facts(&host.arena.workload()));
     facts.insert("files".to_owned(), machine::file_system(&host.arena.root()));
     let user = if arena::is_root() { "root" } else { "an ordinary one" };
     facts.insert("user".to_owned(), user.to_owned());
-    // What measures, and what is measured everywhere: figures of two builds are not the same figures.
-    let workload = host.arena.root().join(WORKLOAD.trim_start_matches('/'));
-    facts.extend(find::hash(&workload).ok().map(|hash| ("SHA-256 of bulkload".to_owned(), hash)));
-    let own = std::env::current_exe().ok().and_then(|program| find::hash(&program).ok());
-    facts.extend(own.map(|hash| ("SHA-256 of bulkhead".to_owned(), hash)));
-    facts.insert("bulkhead".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     if guest::is_inside() {
         facts.insert("guest".to_owned(), guest::MACHINE.to_owned());
     }

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod performance;
 pub mod plan;
 pub mod platform;
+pub mod provenance;
 pub mod record;
 pub mod report;
 pub mod results;

@@ -129,6 +129,9 @@ pub struct Platform {
     pub sha256: String,
 }
 
+/// gVisor's runtime, of which one more thing is to be known: how it catches system calls.
+const RUNSC: &str = "runsc";
+
 /// Every kind, in the order of the report.
 pub const KINDS: &[Kind] = &[
     Kind {
@@ -174,7 +177,7 @@ pub const KINDS: &[Kind] = &[
         adapter: &oci::Oci { global: &[] },
     },
     Kind {
-        name: "runsc",
+        name: RUNSC,
         program: Some("runsc"),
         get: "cargo xtask peers, or the package runsc",
         differences: &[
@@ -247,7 +250,14 @@ impl Platform {
 
     /// For the journal.
     pub fn measured(&self) -> Measured {
-        let differences = self.kind.differences.iter().map(|sentence| (*sentence).to_owned()).collect();
+        let mut differences =
+            Vec::from_iter(self.kind.differences.iter().map(|sentence| (*sentence).to_owned()));
+        if self.kind.name == RUNSC {
+            let way = find::gvisor_platform(&self.program);
+            differences.extend(way.map(|way| {
+                format!("it catches system calls by its platform {way}, the default of this version")
+            }));
+        }
         let Self { name, version, sha256, .. } = self.clone();
         Measured { name, version, sha256, differences }
     }

@@ -61,7 +61,12 @@ pub fn run(
     let plan = results.plan().clone();
     let key = |turn: &Turn| (turn.task.clone(), turn.platform.clone(), turn.block);
     let done: HashSet<_> = results.turns.iter().map(key).collect();
-    let mut pace = Pace::default();
+    let least = plan.tasks.iter().flat_map(|task| {
+        plan.platforms.iter().flat_map(move |platform| {
+            (0..task.least).map(move |block| (task.name.clone(), platform.clone(), block))
+        })
+    });
+    let mut pace = Pace { due: least.filter(|key| !done.contains(key)).count(), ..Pace::default() };
     let end = 'session: {
         for block in 0..plan.tasks.iter().map(|task| task.most).max().unwrap_or(0) {
             for task in &plan.tasks {
@@ -78,18 +83,15 @@ pub fn run(
                     if budget.is_some_and(|budget| executor.elapsed() >= budget) {
                         break 'session End::Budget;
                     }
-                    let left = pace.left(
-                        &plan,
-                        block,
-                        budget.map(|budget| budget.saturating_sub(executor.elapsed())),
-                    );
+                    let budget_left = budget.map(|budget| budget.saturating_sub(executor.elapsed()));
+                    let left = pace.left(plan.platforms.len(), budget_left);
                     progress(&Progress { task: &task.name, platform, block, left });
                     let turn = turn(executor, task, platform, block);
                     // What an interruption broke off says nothing about the platform.
                     if executor.is_interrupted() {
                         break 'session End::Interrupted;
                     }
-                    pace.note(&turn);
+                    pace.note(&turn, block < task.least);
                     journal.add(&Line::Turn(turn.clone()))?;
                     results.turns.push(turn);
                 }
@@ -132,23 +134,26 @@ fn order<'a>(plan: &'a Plan, task: &Task, block: usize) -> impl Iterator<Item = 
 /// What the turns took so far, by which the rest is guessed.
 #[derive(Debug, Default)]
 struct Pace {
+    /// Turns that must be taken before anything may end, and were not.
+    due: usize,
     turns: u32,
     seconds: f64,
 }
 
 impl Pace {
-    fn note(&mut self, turn: &Turn) {
+    fn note(&mut self, turn: &Turn, was_due: bool) {
+        self.due -= usize::from(was_due);
         self.turns += 1;
         self.seconds += turn.seconds;
     }
 
-    /// At least until each task had its least number of blocks, at most until the budget ends.
-    fn left(&self, plan: &Plan, block: usize, budget: Option<Duration>) -> Option<Duration> {
+    /// At least until each task had its least number of blocks, or until a block of one more task ends, at most until the
+    /// budget does.
+    fn left(&self, platforms: usize, budget: Option<Duration>) -> Option<Duration> {
         if self.turns == 0 {
             return budget;
         }
-        let blocks: usize = plan.tasks.iter().map(|task| task.least.saturating_sub(block)).sum();
-        let turns = blocks.max(1) * plan.platforms.len();
+        let turns = self.due.max(platforms);
         let guess = Duration::from_secs_f64(turns as f64 * self.seconds / f64::from(self.turns));
         Some(budget.map_or(guess, |budget| budget.min(guess)))
     }

@@ -7,7 +7,8 @@ use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
 use bulkhead_measure::plan::{Axis, Quantity, Size, Task};
 use bulkhead_measure::platform::find;
-use bulkhead_measure::record::Finding;
+use bulkhead_measure::record::{Finding, Footprint};
+use bulkhead_measure::report;
 use bulkhead_measure::session::Executor as _;
 use bulkhead_measure::stats::{Experiment, Summary};
 
@@ -25,7 +26,8 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     let mut experiments =
         Vec::from_iter(task.quantities.iter().map(|_| Experiment::new([name.clone()], SEED)));
     let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
-    for block in 0..options.blocks {
+    let mut other = Vec::new();
+    for block in 0..options.blocks.get() {
         let findings = host.take(&task, &name, block);
         if interrupt::check().is_err() {
             break;
@@ -33,6 +35,7 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
         if options.json {
             findings.iter().for_each(print);
         }
+        other.extend(findings.iter().filter_map(told));
         for (quantity, experiment) in task.quantities.iter().zip(&mut experiments) {
             if let Some(outcome) = findings.iter().find_map(|finding| finding.outcome(&quantity.name)) {
                 experiment.block().record(0, outcome);
@@ -43,9 +46,16 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     interrupt::check()?;
     if !options.json {
         println!("{name}: {}\n", task.says);
-        print!("{}", table::aligned(&rows(&task.quantities, &experiments)));
+        // Attempts and footprints are no numbers with intervals; those of every block stand below each other.
+        if !task.quantities.is_empty() {
+            print!("{}", table::aligned(&rows(&task.quantities, &experiments)));
+        }
+        if !other.is_empty() {
+            println!();
+            print!("{}", table::aligned(&other));
+        }
     }
-    let worked = experiments.iter().any(|experiment| experiment.summary(0).measured > 0);
+    let worked = !other.is_empty() || experiments.iter().any(|experiment| experiment.summary(0).measured > 0);
     Ok(if worked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -61,6 +71,25 @@ fn task(name: &str) -> Result<Task, Error> {
         let pairs = pair.map(|pair| format!("; and pairs such as {:?}", pair.name)).unwrap_or_default();
         Error::Unusable(format!("there is no task {name}; there are {}{pairs}", names.join("; ")))
     })
+}
+
+/// What is found besides numbers: attempts with what their witness saw, and footprints.
+fn told(finding: &Finding) -> Option<Vec<String>> {
+    match finding {
+        Finding::Verdict { probe, verdict, evidence } => {
+            Some(vec![probe.clone(), report::verdict(*verdict).to_owned(), evidence.clone()])
+        }
+        Finding::Footprint(Footprint { part, level, counts, lost, .. }) => {
+            let often: u64 = counts.values().sum();
+            let lost = if *lost > 0 { format!(", {lost} events lost") } else { String::new() };
+            Some(vec![
+                part.clone(),
+                format!("{} {}", counts.len(), report::things(*level)),
+                format!("entered {often} times{lost}"),
+            ])
+        }
+        _ => None,
+    }
 }
 
 fn print(finding: &Finding) {

@@ -8,9 +8,16 @@ use bulkhead_measure::record;
 use bulkhead_measure::report;
 use bulkhead_measure::results::Results;
 
-/// Makes the pages of the run in `directory` again.
-pub(super) fn run(directory: &Path) -> Result<ExitCode, Error> {
-    say(&report::write(&of(directory)?, directory)?);
+/// The exit code of a comparison in which verdicts contradict each other, so that a script can tell it from an error.
+const CONTRADICTED: u8 = 3;
+
+/// Makes the pages of the run in `directory` again: there, or in `out`.
+pub(super) fn run(directory: &Path, out: Option<&PathBuf>) -> Result<ExitCode, Error> {
+    let results = of(directory)?;
+    if let Some(out) = out {
+        make(out)?;
+    }
+    say(&report::write(&results, out.map_or(directory, PathBuf::as_path))?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -19,15 +26,22 @@ pub(super) fn compare(earlier: &Path, later: &Path, out: Option<&PathBuf>) -> Re
     let contrast = report::compare(&of(earlier)?, &of(later)?);
     match out {
         Some(out) => {
-            std::fs::create_dir_all(out)
-                .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
+            make(out)?;
             say(&report::write_contrast(&contrast, out)?);
         }
         None => print!("{}", contrast.markdown()),
     }
-    // Two runs that contradict each other are a failure that a script should notice.
     let contradicted = contrast.contradictions().next().is_some();
-    Ok(if contradicted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if contradicted { ExitCode::from(CONTRADICTED) } else { ExitCode::SUCCESS })
+}
+
+/// Makes a directory for what is written.
+pub(super) fn make(directory: &Path) -> Result<(), Error> {
+    if directory.is_file() {
+        return Err(Error::Unusable(format!("{} is a file; --out names a directory", directory.display())));
+    }
+    std::fs::create_dir_all(directory)
+        .map_err(|source| Error::System { what: format!("make {}", directory.display()), source })
 }
 
 fn of(directory: &Path) -> Result<Results, Error> {

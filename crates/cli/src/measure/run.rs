@@ -1,6 +1,5 @@
 //! `bulkhead measure run`: from what was typed to a journal.
 
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,11 +7,12 @@ use bulkhead_measure::error::Error;
 use bulkhead_measure::guest;
 use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
-use bulkhead_measure::plan::{AGAIN, BARE, Plan, Task};
+use bulkhead_measure::plan::{BARE, Plan, Task};
 use bulkhead_measure::platform::Platform;
 use bulkhead_measure::platform::find::{self, Entry};
+use bulkhead_measure::provenance;
 use bulkhead_measure::record::{self, End, Journal, Line, Run};
-use bulkhead_measure::report::findings::Cell;
+use bulkhead_measure::report::findings::{Cell, Row};
 use bulkhead_measure::report::{self, Findings};
 use bulkhead_measure::results::Results;
 use bulkhead_measure::session;
@@ -32,14 +32,14 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let seed = earlier.as_ref().map_or_else(host::seed, |earlier| earlier.plan().seed);
     let plan = only(host::plan(&platforms, &options.axes, options.size(), seed), &options.tasks)?;
     let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
-    let run = host.run(plan);
+    let mut run = host.run(plan);
+    run.environment.insert(provenance::OPTIONS.to_owned(), options.told());
     if let Some(earlier) = &earlier {
         agree(&earlier.run, &run, out)?;
         eprintln!("going on with {} turns that are in {}", earlier.turns.len(), out.display());
     }
-    fs::create_dir_all(out)
-        .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
-    let mut shown = Shown::new(&run.plan);
+    super::report::make(out)?;
+    let mut shown = Shown::new();
     let mut journal = Journal::open(out)?;
     let results = session::run(run, earlier, &mut journal, &mut host, options.budget, &mut |progress| {
         shown.show(progress);
@@ -59,8 +59,7 @@ fn run_in_guest(
     workload: &Path,
 ) -> Result<ExitCode, Error> {
     let out = &options.out;
-    fs::create_dir_all(out)
-        .map_err(|source| Error::System { what: format!("make {}", out.display()), source })?;
+    super::report::make(out)?;
     eprintln!("a guest boots, which takes some time, and so does everything in it");
     let order = guest::Order { kernel, platforms, workload, options: &options.of_guest() };
     let measured = guest::run(&order, out, &mut |line| {
@@ -77,7 +76,10 @@ fn run_in_guest(
 
 /// Says what came of it, and writes the report.
 fn tell(results: &Results, out: &Path) -> Result<(), Error> {
-    print!("{}", summary(results));
+    let findings = Findings::of(results);
+    print!("{}", summary(&findings));
+    println!();
+    report::opening(&findings).for_each(|sentence| println!("{sentence}"));
     println!();
     report::write(results, out)?.first().iter().for_each(|page| println!("report: {}", page.display()));
     println!("raw data: {}", out.display());
@@ -135,6 +137,11 @@ fn agree(earlier: &Run, now: &Run, out: &Path) -> Result<(), Error> {
             return other("of another machine or kernel");
         }
     }
+    // An earlier version did not note it.
+    let workload = |run: &Run| run.environment.get(provenance::WORKLOAD).cloned();
+    if workload(earlier).zip(workload(now)).is_some_and(|(before, now)| before != now) {
+        return other("of another bulkload");
+    }
     for platform in &now.platforms {
         let before = earlier.platforms.iter().find(|before| before.name == platform.name);
         if before.is_some_and(|before| before.sha256 != platform.sha256) {
@@ -144,29 +151,45 @@ fn agree(earlier: &Run, now: &Run, out: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The first number of each task, each platform in a column: its median, and against bare what may be claimed.
-fn summary(results: &Results) -> String {
-    let findings = Findings::of(results);
-    let names = Vec::from_iter(findings.names().filter(|name| *name != AGAIN));
-    let mut rows = vec![Vec::from_iter(std::iter::once("").chain(names.iter().copied()).map(str::to_owned))];
-    for task in &results.plan().tasks {
-        let row = task.quantities.first().and_then(|quantity| findings.row(&task.name, &quantity.name));
-        if let Some(row) = row {
-            let title = format!("{}, {} {}", row.task, row.quantity, row.unit).trim_end().to_owned();
-            let cells = names.iter().map(|name| row.cell(name).map_or("–".to_owned(), cell));
-            rows.push(std::iter::once(title).chain(cells).collect());
+/// The first number of each task that was measured, each platform in a column: its median with the interval, and what may be
+/// claimed of it against bare.
+fn summary(findings: &Findings) -> String {
+    let names = Vec::from_iter(findings.names());
+    let head = std::iter::once("median [95 %]").chain(names.iter().copied());
+    let mut rows = vec![Vec::from_iter(head.map(str::to_owned))];
+    let mut last = "";
+    let mut unmeasured = 0;
+    for row in &findings.rows {
+        let is_first = std::mem::replace(&mut last, &row.task) != row.task;
+        if !is_first {
+            continue;
         }
+        if row.cells.iter().all(|cell| cell.measured == 0 && cell.failures.is_empty()) {
+            unmeasured += 1;
+            continue;
+        }
+        let title = format!("{}, {} {}", row.task, row.quantity, row.unit).trim_end().to_owned();
+        let cells =
+            names.iter().map(|name| row.cell(name).map_or("–".to_owned(), |found| cell(row, found)));
+        rows.push(std::iter::once(title).chain(cells).collect());
     }
-    table::aligned(&rows)
+    let mut text = table::aligned(&rows);
+    if unmeasured > 0 {
+        text += &format!("Nothing was measured yet of {unmeasured} more.\n");
+    }
+    text
 }
 
-fn cell(cell: &Cell) -> String {
+fn cell(row: &Row, cell: &Cell) -> String {
     let Some(median) = cell.median else {
         return if cell.failures.is_empty() { "–" } else { "failed" }.to_owned();
     };
-    let number = rounded(median.estimate);
-    match cell.against_bare {
-        Some(against) => format!("{number} (×{:.2}, {})", against.ratio.estimate, against.standing.word()),
+    let number = format!("{} [{}, {}]", rounded(median.estimate), rounded(median.low), rounded(median.high));
+    // What the run was not to decide has no verdict, and a share is no multiple of bare's.
+    match cell.against_bare.filter(|_| row.decides) {
+        Some(against) => {
+            format!("{number} {}×, {}", rounded(against.ratio.estimate), against.standing.word())
+        }
         None => number,
     }
 }
@@ -210,6 +233,17 @@ mod tests {
         assert!(kernel.contains("another machine or kernel"), "{kernel}");
         let program = agree(&run("6.1", "aa"), &run("6.1", "bb"), out).unwrap_err().to_string();
         assert!(program.contains("another program called runc"), "{program}");
+        let with = |hash: &str| {
+            let mut run = run("6.1", "aa");
+            run.environment.insert(provenance::WORKLOAD.to_owned(), hash.to_owned());
+            run
+        };
+        assert!(
+            agree(&with("cc"), &with("cc"), out).is_ok()
+                && agree(&run("6.1", "aa"), &with("cc"), out).is_ok()
+        );
+        let workload = agree(&with("cc"), &with("dd"), out).unwrap_err().to_string();
+        assert!(workload.contains("another bulkload"), "{workload}");
     }
 
     #[test]

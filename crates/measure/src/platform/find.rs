@@ -139,15 +139,32 @@ fn identify(name: &str, kind: &'static Kind, program: PathBuf) -> Result<Platfor
     Ok(Platform { name: name.to_owned(), kind, program, version, sha256 })
 }
 
-/// What the program says when it is asked for its version; it has ten seconds.
+/// What the program says when it is asked for its version.
 fn said(program: &Path) -> String {
+    let text = answer(program, "--version");
+    version(&text).or_else(|| text.lines().next()).unwrap_or_default().to_owned()
+}
+
+/// What the program answers to one word, in ten seconds; empty when it fails.
+fn answer(program: &Path, word: &str) -> String {
     let mut ask = Command::new("timeout");
-    ask.arg("10").arg(program).arg("--version").stdin(Stdio::null());
+    ask.arg("10").arg(program).arg(word).stdin(Stdio::null());
     let Ok(output) = ask.output() else { return String::new() };
     // Some take it for a message.
     let said = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
-    let text = if output.status.success() { String::from_utf8_lossy(said) } else { "".into() };
-    version(&text).or_else(|| text.lines().next()).unwrap_or_default().to_owned()
+    if output.status.success() { String::from_utf8_lossy(said).into_owned() } else { String::new() }
+}
+
+/// How this gVisor catches system calls unless it is told otherwise: `ptrace`, `systrap`.
+pub(super) fn gvisor_platform(program: &Path) -> Option<String> {
+    default_platform(&answer(program, "flags")).map(str::to_owned)
+}
+
+/// From the list of its flags, in which each has a line that begins with it, and one that says what it does.
+fn default_platform(flags: &str) -> Option<&str> {
+    let says = flags.lines().skip_while(|line| !line.trim_start().starts_with("-platform ")).nth(1)?;
+    let (before, _) = says.split_once(" (default)")?;
+    before.split([' ', ',', ':']).next_back().filter(|name| !name.is_empty())
 }
 
 /// SHA-256 of a file, hexadecimal.
@@ -204,6 +221,24 @@ mod tests {
             ("usage: what\n", None),
         ] {
             assert_eq!(version(text), expected, "wrong version in {text:?}");
+        }
+    }
+
+    #[test]
+    fn the_platform_of_gvisor_is_its_default() {
+        for (flags, expected) in [
+            (
+                "  -panic-signal int\n  -platform string\n\tspecifies which platform to use: ptrace (default), kvm.",
+                Some("ptrace"),
+            ),
+            (
+                "  -platform value\n\tspecifies which platform to use: systrap (default), ptrace.\n",
+                Some("systrap"),
+            ),
+            ("  -platform string\n\tspecifies which.\n  -platform_device_path string\n", None),
+            ("  -platform_device_path string\n\tx (default)\n", None),
+        ] {
+            assert_eq!(default_platform(flags), expected, "wrong platform in {flags:?}");
         }
     }
 

@@ -1,13 +1,21 @@
 //! The file of the journal: appended to while a run goes on, read whole.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use serde::Deserialize;
 
 use super::{Line, VERSION};
+
+/// What a compressed journal is called.
+const COMPRESSED: &str = "journal.jsonl.gz";
+
+/// The most that a compressed journal may come to, bytes: some thousand times a full run.
+const LARGEST: u64 = 1 << 30;
 
 /// A journal that is being written.
 #[derive(Debug)]
@@ -93,22 +101,40 @@ impl Journal {
     }
 }
 
-/// Reads the journal in `directory`; empty when there is none. An unfinished last line is left out.
+/// Enough of a session's first line to tell which form the rest has.
+#[derive(Deserialize)]
+struct Form {
+    version: u32,
+}
+
+/// Reads the journal in `directory`, or where there is none a compressed one (`journal.jsonl.gz`); empty when there is
+/// neither. An unfinished last line is left out.
 ///
 /// # Errors
 /// [`JournalError`]
 pub fn read(directory: &Path) -> Result<Vec<Line>, JournalError> {
-    let path = directory.join(Journal::NAME);
-    let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read.map_err(|source| JournalError::File { what: "read", path: path.clone(), source })?,
-    };
+    let none =
+        |read: &io::Result<String>| read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let mut path = directory.join(Journal::NAME);
+    let mut text = std::fs::read_to_string(&path);
+    if none(&text) {
+        path = directory.join(COMPRESSED);
+        text = decompressed(&path);
+    }
+    if none(&text) {
+        return Ok(Vec::new());
+    }
+    let text = text.map_err(|source| JournalError::File { what: "read", path: path.clone(), source })?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.lines().enumerate().map(|(number, line)| {
-        let parsed: Line = serde_json::from_str(line).map_err(|source| JournalError::Line {
-            path: path.clone(),
-            line: number + 1,
-            source,
+        let parsed: Line = serde_json::from_str(line).map_err(|source| {
+            // Whatever else a later form has in this line, its version it has.
+            match serde_json::from_str(line) {
+                Ok(Form { version }) if version > VERSION => {
+                    JournalError::Version { path: path.clone(), found: version }
+                }
+                _ => JournalError::Line { path: path.clone(), line: number + 1, source },
+            }
         })?;
         match parsed {
             Line::Run(run) if run.version > VERSION => {
@@ -118,6 +144,15 @@ pub fn read(directory: &Path) -> Result<Vec<Line>, JournalError> {
         }
     });
     lines.collect()
+}
+
+fn decompressed(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    MultiGzDecoder::new(File::open(path)?).take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it holds more than a GiB"));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -184,6 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn a_compressed_journal_is_read_where_there_is_no_other() {
+        let place = Directory::new("gzip");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        serde_json::to_writer(&mut packed, &run(VERSION)).unwrap();
+        packed.write_all(b"\n").unwrap();
+        let packed = packed.finish().unwrap();
+        std::fs::write(place.0.join(COMPRESSED), &packed).unwrap();
+        assert_eq!(read(&place.0).unwrap(), [run(VERSION)]);
+        std::fs::write(place.0.join(COMPRESSED), &packed[..packed.len() / 2]).unwrap();
+        let error = read(&place.0).unwrap_err().to_string();
+        assert!(error.starts_with("read ") && error.ends_with(COMPRESSED), "{error}");
+        Journal::open(&place.0).unwrap().add(&Line::End(End::Budget)).unwrap();
+        assert_eq!(read(&place.0).unwrap(), [Line::End(End::Budget)]);
+    }
+
+    #[test]
     fn foreign_lines_and_later_forms_are_named() {
         let place = Directory::new("foreign");
         std::fs::write(place.0.join(Journal::NAME), "{\"kind\":\"other\"}\n").unwrap();
@@ -191,5 +242,8 @@ mod tests {
         std::fs::write(place.0.join(Journal::NAME), "").unwrap();
         Journal::open(&place.0).unwrap().add(&run(VERSION + 1)).unwrap();
         assert!(read(&place.0).unwrap_err().to_string().contains("was written in form 2"));
+        // A later form need not have what this one needs.
+        std::fs::write(place.0.join(Journal::NAME), "{\"kind\":\"run\",\"version\":7}\n").unwrap();
+        assert!(read(&place.0).unwrap_err().to_string().contains("was written in form 7"));
     }
 }

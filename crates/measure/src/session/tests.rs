@@ -206,3 +206,25 @@ fn every_block_has_an_order_of_its_own_and_every_session_the_same() {
     let first = Vec::from_iter((0..20).map(of));
     assert!(first.iter().any(|order| *order != first[0]), "{first:?}");
 }
+
+#[test]
+fn the_time_left_is_that_of_the_turns_that_are_due() {
+    let place = Place::new("left");
+    let names = [BARE, "crun"];
+    let factors = [(BARE, 1.0), ("crun", 1.0)];
+    place.sit(&mut Machine::new(&factors, 0.5), plan(&names, 5, 5), Some(4));
+    let begin = Run {
+        version: VERSION,
+        plan: plan(&names, 5, 5),
+        environment: BTreeMap::new(),
+        platforms: Vec::new(),
+    };
+    let earlier = Results::of(read(&place.0).unwrap());
+    let mut journal = Journal::open(&place.0).unwrap();
+    let mut left = Vec::new();
+    let mut note = |progress: &Progress<'_>| left.push(progress.left.map(|left| left.as_secs()));
+    let mut machine = Machine::new(&factors, 0.5);
+    run(begin, earlier, &mut journal, &mut machine, None, &mut note).unwrap();
+    // Each turn takes a second. Of ten turns four were done before; the last one belongs to a block of two.
+    assert_eq!(left, [None, Some(5), Some(4), Some(3), Some(2), Some(2)]);
+}
