@@ -152,8 +152,8 @@ fn mood(content: &str) -> Option<&'static str> {
 
 /// A number, with its interval, percent sign or power; not the versions, hashes and sentences that begin with a digit.
 fn is_number(content: &str) -> bool {
-    let belongs = |character: char| character.is_ascii_digit() || ".,[] %×MG\u{202f}".contains(character);
-    let is_version = content.matches('.').count() > 1 && !content.contains('[');
+    let belongs = |character: char| character.is_ascii_digit() || ".,[]()– %×MG\u{202f}".contains(character);
+    let is_version = content.matches('.').count() > 1 && !content.contains(['[', '(']);
     content.starts_with(|first: char| first.is_ascii_digit()) && content.chars().all(belongs) && !is_version
 }
 
@@ -169,6 +169,7 @@ mod tests {
             ("4.92 M", true),
             ("31.2 [29.8, 33.0]", true),
             ("98.5 %", true),
+            ("31.2 (29.8–33.0)", true),
             ("1.2.3", false),
             ("9f86d0", false),
             ("12 % of the time was stolen", false),

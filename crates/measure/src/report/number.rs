@@ -15,6 +15,18 @@ pub(super) fn interval(estimate: &Estimate) -> String {
     format!("{middle} [{low}, {high}]")
 }
 
+/// From fewer blocks than these there is no interval of 95 %; see [`crate::stats`].
+const FEWEST: usize = 6;
+
+/// What `blocks` say: `31.2 [29.8, 33.0]`, or from too few for that their range, `31.2 (29.8–33.0)`, or the only number.
+pub(super) fn spread(estimate: &Estimate, blocks: usize) -> String {
+    match blocks {
+        0 | 1 => figure(estimate.estimate),
+        few if few < FEWEST => interval(estimate).replace('[', "(").replace(", ", "–").replace(']', ")"),
+        _ => interval(estimate),
+    }
+}
+
 /// A number with two significant digits, for what is not known better.
 pub(super) fn rough(value: f64) -> String {
     fixed(value, decimals(value).saturating_sub(1))
@@ -103,6 +115,8 @@ mod tests {
     fn an_interval_has_one_precision() {
         let estimate = Estimate { estimate: 31.24, low: 9.87654, high: 133.0 };
         assert_eq!(interval(&estimate), "31.2 [9.9, 133.0]");
+        let told = [1, 2, 5, 6].map(|blocks| spread(&estimate, blocks));
+        assert_eq!(told, ["31.2", "31.2 (9.9–133.0)", "31.2 (9.9–133.0)", "31.2 [9.9, 133.0]"]);
         let estimate = Estimate { estimate: 0.3036, low: 0.238, high: 0.3851 };
         assert_eq!(
             (rough_interval(&estimate), rough(0.01293)),

@@ -5,7 +5,7 @@ use crate::record::{Level, Reach};
 
 use super::document::Table;
 use super::findings::{Accord, Cell, Findings, Footprints, Interference, Reason, Row, Standing, is_moot};
-use super::number::{count, figure, interval};
+use super::number::{count, figure, spread};
 use super::words::{limits_in_words, none, things};
 
 /// Every figure of one axis.
@@ -27,8 +27,8 @@ pub(super) fn raw(findings: &Findings, axis: Axis) -> Table {
     ];
     let rows = findings.rows.iter().filter(|row| row.axis == axis);
     let rows = rows.flat_map(|row| row.cells.iter().map(|cell| figures(row, cell)));
-    let says =
-        "Medians over the blocks; ratios within blocks. Without a verdict is what the run was not to decide.";
+    let says = "Medians over the blocks; ratios within blocks. Round brackets hold the range of fewer than six blocks, which is no \
+                interval of 95 %. Without a verdict is what the run was not to decide.";
     Table::new(title, says, &head).with(rows.collect::<Vec<_>>()).grouped()
 }
 
@@ -41,9 +41,9 @@ fn figures(row: &Row, cell: &Cell) -> Vec<String> {
     vec![
         format!("{} · {} ({unit}{better})", row.task, row.quantity),
         cell.platform.clone(),
-        cell.median.map_or_else(none, |median| interval(&median)),
+        cell.median.map_or_else(none, |median| spread(&median, cell.measured)),
         cell.least.map_or_else(none, figure),
-        cell.against_bare.map_or_else(none, |against| interval(&against.ratio)),
+        cell.against_bare.map_or_else(none, |against| spread(&against.ratio, against.pairs)),
         verdict(row, cell).map_or_else(none, |standing| standing.word().to_owned()),
         cell.measured.to_string(),
         remarks(row, cell),
@@ -81,8 +81,8 @@ pub(super) fn meetings(interference: &Interference) -> Table {
     let title = format!("Pairs, {}", limits_in_words(interference.limits));
     let says = "T: rate beside the antagonist, divided by the rate alone. Q: p99 alone, divided by p99 beside it. Both \
                 as they were measured; the score sqrt(T·Q) takes each at most as 1. A victim can be faster beside a hog than alone \
-                (T or Q above 1), since CPUs that never rest need not wake up. From fewer than six blocks what stands in \
-                brackets is their range, and less sure than 95 %.";
+                (T or Q above 1), since CPUs that never rest need not wake up. Round \
+                brackets hold the range of fewer than six blocks, which is less sure than 95 %.";
     let head = ["pair", "platform", "T [95 %]", "Q [95 %]", "score", "fair share", "remarks"];
     let pairs = interference.victims.iter().flat_map(|victim| {
         interference.antagonists.iter().map(move |antagonist| (victim.as_str(), antagonist.as_str()))
@@ -93,8 +93,8 @@ pub(super) fn meetings(interference: &Interference) -> Table {
             Some(vec![
                 format!("{victim} beside {antagonist}"),
                 neighbour.platform.clone(),
-                meeting.rate_kept.map_or_else(none, |kept| interval(&kept)),
-                meeting.tail_kept.map_or_else(none, |kept| interval(&kept)),
+                meeting.rate_kept.map_or_else(none, |kept| spread(&kept, interference.blocks)),
+                meeting.tail_kept.map_or_else(none, |kept| spread(&kept, interference.blocks)),
                 meeting.score.map_or_else(none, |score| figure(score.estimate)),
                 meeting.floor.map_or_else(none, figure),
                 Vec::from_iter(meeting.failures.iter().map(told)).join("; "),

@@ -629,6 +629,23 @@ fn rows_stand_under_what_they_share_only_where_that_is_meant() {
 }
 
 #[test]
+fn too_few_blocks_have_a_range_and_no_interval() {
+    let cells = |blocks| {
+        let findings = Findings::of(&Results::of(Machine::new(3).journal(blocks)).unwrap());
+        let rows = tables::raw(&findings, Axis::Performance).rows;
+        let row = rows.into_iter().find(|row| row[0].starts_with("boot") && row[1] == "crun").unwrap();
+        [row[2].clone(), row[4].clone()]
+    };
+    for cell in cells(12) {
+        assert!(cell.contains('[') && !cell.contains('('), "{cell}");
+    }
+    for cell in cells(3) {
+        assert!(cell.contains('(') && !cell.contains('['), "{cell}");
+    }
+    assert!(cells(1).iter().all(|cell| !cell.contains(['(', '['])), "one number has no spread");
+}
+
+#[test]
 fn starts_and_work_have_a_scale_each() {
     let findings = findings();
     let figures = Vec::from_iter(plot::ratios(&findings));

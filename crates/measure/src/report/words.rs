@@ -558,7 +558,10 @@ fn reached(score: &Score) -> String {
         text += &format!(", and {} could not be made", score.unmade.len());
     }
     if !score.answered.is_empty() {
-        text += &format!(", {} of them answered by the sandbox's own kernel", score.answered.len());
+        text += &format!(
+            ", {} of them answered within the sandbox, by a kernel or a namespace of its own",
+            score.answered.len()
+        );
     }
     if !score.leaks.is_empty() {
         text += &format!("; read: {}", score.leaks.join("; "));
