@@ -33,6 +33,9 @@ pub(crate) enum Verb {
         /// Write the pages into this directory instead
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Put the kernel's functions into the directories of these sources of it
+        #[arg(long, value_name = "DIR")]
+        kernel_source: Option<PathBuf>,
     },
     /// Set two runs, or two machines, against each other
     Compare {
@@ -63,8 +66,8 @@ pub(crate) struct RunOptions {
     /// NAME or NAME=PATH, comma-separated; bare always takes part [default: all that are here]
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = NonEmptyStringValueParser::new())]
     platforms: Vec<String>,
-    /// Of performance, isolation and noninterference
-    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "performance,isolation,noninterference", value_parser = axis)]
+    /// Of performance, isolation and noninterference [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "performance,isolation,noninterference", hide_default_value = true, value_parser = axis)]
     axes: Vec<Axis>,
     /// Only tasks with one of these words in their names, such as boot or "beside fork"
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = NonEmptyStringValueParser::new())]
@@ -87,6 +90,9 @@ pub(crate) struct RunOptions {
     /// In an emulated machine, with the kernel vmlinuz in DIR [default: of the cache]
     #[arg(long, value_name = "DIR", num_args = 0..=1)]
     in_guest: Option<Option<PathBuf>>,
+    /// Put the kernel's functions into the directories of these sources of it
+    #[arg(long, value_name = "DIR")]
+    kernel_source: Option<PathBuf>,
 }
 
 /// Options of `one`.
@@ -113,7 +119,7 @@ pub(crate) fn run(verb: Verb) -> Result<ExitCode, Error> {
     match verb {
         Verb::Run(options) => run::run(&options),
         Verb::One(options) => one::run(&options),
-        Verb::Report { dir, out } => report::run(&dir, out.as_ref()),
+        Verb::Report { dir, out, kernel_source } => report::run(&dir, out.as_ref(), kernel_source.as_deref()),
         Verb::Compare { earlier, later, out } => report::compare(&earlier, &later, out.as_ref()),
         Verb::Platforms => platforms::run(),
         Verb::Doctor => doctor::run(),

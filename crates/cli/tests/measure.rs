@@ -581,6 +581,8 @@ fn errors_say_what_to_do_next() {
         (&["run", "--platforms", ""], "a value is required for '--platforms"),
         (&["run", "--quick", "--full"], "Usage: bulkhead measure run [OPTIONS]"),
         (&["one", "boot", "--platform", "bare", "--blocks", "0"], "invalid value '0' for '--blocks"),
+        (&["run", "--kernel-source", "/no/such"], "read /no/such/Makefile"),
+        (&["report", "/no/such", "--kernel-source", "/dev"], "read /dev/Makefile"),
     ] {
         let mut command = place.command(words);
         if words[0] == "run" {

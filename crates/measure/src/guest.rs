@@ -74,6 +74,9 @@ const KERNEL_WORDS: &str =
 /// What a guest is, for its journal.
 pub(crate) const MACHINE: &str = "emulated by QEMU without KVM, one processor, files in memory";
 
+/// What stands in front of the compressed kernel, at most, bytes.
+const SETUP: u64 = 64 << 10;
+
 /// Room for a journal; the file takes only what is written.
 const JOURNAL: u64 = 1 << 30;
 
@@ -293,6 +296,27 @@ fn kernel(directory: Option<&Path>) -> Result<PathBuf, Error> {
     })
 }
 
+/// The release of the kernel that a guest would boot: the first word of what a bzImage says of itself (`kernel_version` of
+/// the kernel's Documentation/arch/x86/boot.rst).
+///
+/// # Errors
+/// When there is no kernel, or it does not say.
+pub fn release(directory: Option<&Path>) -> Result<String, Error> {
+    let kernel = kernel(directory)?;
+    let mut begin = Vec::new();
+    let read = File::open(&kernel).and_then(|file| file.take(SETUP).read_to_end(&mut begin));
+    read.doing(|| format!("read {}", kernel.display()))?;
+    said_release(&begin)
+        .ok_or_else(|| Error::Unusable(format!("{} does not say which kernel it is", kernel.display())))
+}
+
+fn said_release(begin: &[u8]) -> Option<String> {
+    (begin.get(0x202..0x206)? == b"HdrS").then_some(())?;
+    let place = usize::from(u16::from_le_bytes(begin.get(0x20e..0x210)?.try_into().ok()?)) + 0x200;
+    let said = begin.get(place..)?.split(|byte| *byte == 0 || *byte == b' ').next()?;
+    Some(String::from_utf8_lossy(said).into_owned()).filter(|said| !said.is_empty())
+}
+
 /// A command that starts the emulator: the one in PATH, else that of the cache. The kernel kills it with us.
 fn emulator() -> Result<Command, Error> {
     let mut command = Command::new("setpriv");
@@ -371,6 +395,20 @@ mod tests {
             shell.display()
         );
         assert_eq!(words(&order).join(" "), expected);
+    }
+
+    #[test]
+    fn a_kernel_says_its_release() {
+        let mut begin = vec![0; 0x400];
+        begin[0x202..0x206].copy_from_slice(b"HdrS");
+        begin[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        begin[0x300..0x310].copy_from_slice(b"6.1.0-50 (x) #1\0");
+        assert_eq!(said_release(&begin).as_deref(), Some("6.1.0-50"));
+        for cut in [0, 0x205, 0x20f, 0x300] {
+            assert_eq!(said_release(&begin[..cut]), None, "{cut} bytes said something");
+        }
+        begin[0x20f] = 0xff;
+        assert_eq!(said_release(&begin), None);
     }
 
     #[test]

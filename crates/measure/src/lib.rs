@@ -25,5 +25,6 @@ pub mod record;
 pub mod report;
 pub mod results;
 pub mod session;
+pub mod sources;
 mod started;
 pub mod stats;

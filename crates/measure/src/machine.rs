@@ -190,6 +190,12 @@ pub fn describe() -> String {
     )
 }
 
+/// The release of the kernel that runs.
+pub fn release() -> String {
+    let read = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    read.trim().to_owned()
+}
+
 /// The facts about the machine that figures depend on, by their names in the report. Nothing in them tells who or
 /// where the machine is.
 pub fn facts() -> BTreeMap<String, String> {
@@ -198,16 +204,16 @@ pub fn facts() -> BTreeMap<String, String> {
     };
     let cpu = read("/proc/cpuinfo").unwrap_or_default();
     let memory = read("/proc/meminfo").unwrap_or_default();
-    let release = read("/etc/os-release").unwrap_or_default();
+    let distribution = read("/etc/os-release").unwrap_or_default();
     let virtual_machine = field(&cpu, "flags").is_some_and(|flags| flags.contains(" hypervisor"));
     let facts = [
-        ("kernel", read("/proc/sys/kernel/osrelease")),
+        ("kernel", Some(release()).filter(|release| !release.is_empty())),
         ("architecture", Some(std::env::consts::ARCH.to_owned())),
         ("processor", field(&cpu, "model name").map(str::to_owned)),
         ("processors", Some(std::thread::available_parallelism().map_or(1, usize::from).to_string())),
         ("memory", field(&memory, "MemTotal").and_then(gibibytes)),
         ("swap", field(&memory, "SwapTotal").and_then(gibibytes)),
-        ("distribution", assigned(&release, "PRETTY_NAME").map(str::to_owned)),
+        ("distribution", assigned(&distribution, "PRETTY_NAME").map(str::to_owned)),
         ("cgroups", Some(cgroups::mode().to_owned())),
         ("machine", Some(if virtual_machine { "virtual" } else { "real, or it does not tell" }.to_owned())),
         ("mitigations", mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities"))),

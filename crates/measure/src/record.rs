@@ -34,6 +34,17 @@ pub enum Line {
     Turn(Turn),
     /// The session ended.
     End(End),
+    /// Functions were put into directories of the kernel's sources; the last one counts.
+    Places(Places),
+}
+
+/// Where functions of the kernel are defined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// What that was taken from: `sources of Linux 6.1.192`.
+    pub source: String,
+    /// Directories by the names of [`Finding::Symbols`]; a function that is not there is in doubt.
+    pub places: BTreeMap<String, String>,
 }
 
 /// What a session measures, where and with what.

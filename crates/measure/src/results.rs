@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::plan::{Plan, Quantity, RATE_KEPT, Task};
-use crate::record::{End, Line, Run, Turn};
+use crate::record::{End, Line, Places, Run, Turn};
 #[cfg(doc)]
 use crate::stats::Comparison;
 use crate::stats::Experiment;
@@ -17,6 +17,8 @@ pub struct Results {
     pub turns: Vec<Turn>,
     /// Why the last session ended; None while it goes on, and when it was killed.
     pub end: Option<End>,
+    /// Where functions of the kernel are defined, if that was looked up.
+    pub places: Option<Places>,
 }
 
 impl Results {
@@ -28,10 +30,12 @@ impl Results {
         let mut turns: Vec<Turn> = Vec::new();
         let mut places = HashMap::new();
         let mut end = None;
+        let mut told = None;
         for line in lines {
             match line {
                 Line::Run(begun) => (run, end) = (Some(begun), None),
                 Line::End(reason) => end = Some(reason),
+                Line::Places(places) => told = Some(places),
                 Line::Turn(turn) => {
                     let key = (turn.task.clone(), turn.platform.clone(), turn.block);
                     match places.get(&key) {
@@ -44,12 +48,12 @@ impl Results {
                 }
             }
         }
-        Some(Self { run: run?, turns, end })
+        Some(Self { run: run?, turns, end, places: told })
     }
 
     /// A journal that has only begun.
     pub fn begun(run: Run) -> Self {
-        Self { run, turns: Vec::new(), end: None }
+        Self { run, turns: Vec::new(), end: None, places: None }
     }
 
     /// What was to be done.

@@ -7,18 +7,35 @@ use bulkhead_measure::error::Error;
 use bulkhead_measure::record;
 use bulkhead_measure::report;
 use bulkhead_measure::results::Results;
+use bulkhead_measure::sources::Tree;
 
 /// The exit code of a comparison in which verdicts contradict each other, so that a script can tell it from an error.
 const CONTRADICTED: u8 = 3;
 
 /// Makes the pages of the run in `directory` again: there, or in `out`.
-pub(super) fn run(directory: &Path, out: Option<&PathBuf>) -> Result<ExitCode, Error> {
+pub(super) fn run(
+    directory: &Path,
+    out: Option<&PathBuf>,
+    sources: Option<&Path>,
+) -> Result<ExitCode, Error> {
+    if let Some(sources) = sources {
+        place(&Tree::open(sources)?, directory)?;
+    }
     let results = of(directory)?;
     if let Some(out) = out {
         make(out)?;
     }
     say(&report::write(&results, out.map_or(directory, PathBuf::as_path))?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Notes in the journal of `directory` where the functions that it names are defined.
+pub(super) fn place(tree: &Tree, directory: &Path) -> Result<(), Error> {
+    match tree.place(&of(directory)?, directory)? {
+        Some((found, named)) => eprintln!("{found} of {named} functions are found in the sources"),
+        None => eprintln!("no functions were seen that could be looked for in the sources"),
+    }
+    Ok(())
 }
 
 /// Sets two runs against each other; the pages go to `out`, if there is one.

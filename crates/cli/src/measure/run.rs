@@ -7,6 +7,7 @@ use bulkhead_measure::error::Error;
 use bulkhead_measure::guest;
 use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
+use bulkhead_measure::machine;
 use bulkhead_measure::plan::{BARE, Plan, Task};
 use bulkhead_measure::platform::Platform;
 use bulkhead_measure::platform::find::{self, Entry};
@@ -16,16 +17,18 @@ use bulkhead_measure::report::findings::{Cell, Row};
 use bulkhead_measure::report::{self, Findings};
 use bulkhead_measure::results::Results;
 use bulkhead_measure::session;
+use bulkhead_measure::sources::Tree;
 
 use super::progress::Shown;
 use super::{RunOptions, table};
 
 pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let in_guest = options.in_guest.as_ref();
+    let tree = sources(options)?;
     let platforms = platforms(&options.platforms, in_guest.is_some() || bulkhead_measure::arena::is_root())?;
     let workload = super::workload(options.workload.as_ref())?;
     if let Some(kernel) = in_guest {
-        return run_in_guest(options, kernel.as_deref(), &platforms, &workload);
+        return run_in_guest(options, kernel.as_deref(), &platforms, &workload, tree.as_ref());
     }
     let out = &options.out;
     let earlier = Results::of(record::read(out)?);
@@ -47,8 +50,22 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     shown.end();
     // What was made goes before anything is said about it.
     drop(host);
-    tell(&results, out)?;
+    let placed = tree.map(|tree| super::report::place(&tree, out)).transpose()?;
+    let placed = placed.and_then(|()| Results::of(record::read(out).ok()?));
+    tell(&placed.unwrap_or(results), out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sources of the kernel that is to be watched; those of another one are refused before anything is measured.
+fn sources(options: &RunOptions) -> Result<Option<Tree>, Error> {
+    let Some(directory) = &options.kernel_source else { return Ok(None) };
+    let tree = Tree::open(directory)?;
+    let release = match &options.in_guest {
+        Some(kernel) => guest::release(kernel.as_deref())?,
+        None => machine::release(),
+    };
+    tree.fits(&release)?;
+    Ok(Some(tree))
 }
 
 /// The same in a guest; the report is made here.
@@ -57,6 +74,7 @@ fn run_in_guest(
     kernel: Option<&Path>,
     platforms: &[Platform],
     workload: &Path,
+    tree: Option<&Tree>,
 ) -> Result<ExitCode, Error> {
     let out = &options.out;
     super::report::make(out)?;
@@ -67,8 +85,14 @@ fn run_in_guest(
             eprintln!("{:7.1} s  block {}, {} on {}", turn.seconds, turn.block + 1, turn.task, turn.platform);
         }
     });
+    let here = || -> Result<Option<Results>, Error> {
+        Ok(Results::of(record::read(out)?).filter(|results| !results.turns.is_empty()))
+    };
     // What was measured before it failed counts.
-    if let Some(results) = Results::of(record::read(out)?).filter(|results| !results.turns.is_empty()) {
+    if let (Some(tree), Some(_)) = (tree, here()?) {
+        super::report::place(tree, out)?;
+    }
+    if let Some(results) = here()? {
         tell(&results, out)?;
     }
     measured.map(|()| ExitCode::SUCCESS)

@@ -231,7 +231,8 @@ fn line(line: &str) -> Option<(u64, &str, Option<&str>)> {
     let mut fields = line.split_whitespace();
     let address = u64::from_str_radix(fields.next()?, 16).ok()?;
     matches!(fields.next()?, "t" | "T" | "w" | "W").then_some(())?;
-    let name = fields.next()?;
+    // The sign sets namesakes apart.
+    let name = fields.next().filter(|name| !name.contains('#'))?;
     let module = fields.next().map(|module| module.trim_matches(['[', ']']));
     Some((address, name, module))
 }

@@ -27,6 +27,9 @@ pub use trial::{Trial, TrialEnd};
 /// The version of the JSON's form.
 const FORM: u32 = 2;
 
+/// The fact that tells where the places of the kernel's functions are from.
+pub(super) const PLACES: &str = "functions placed by";
+
 /// Everything that a report says.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
@@ -82,7 +85,7 @@ impl Findings {
         let rows = row::of(results);
         let mut findings = Self {
             form: FORM,
-            environment: results.run.environment.clone(),
+            environment: environment(results),
             platforms: platforms(results),
             end: results.end,
             turns: results.turns.len(),
@@ -137,6 +140,15 @@ impl Reason {
     fn of_failures(failures: Vec<Failure>) -> Vec<Self> {
         Self::count(failures.into_iter().map(|failure| failure.0))
     }
+}
+
+/// With what the functions of the kernel were put into directories by.
+fn environment(results: &Results) -> BTreeMap<String, String> {
+    let mut environment = results.run.environment.clone();
+    if let Some(places) = &results.places {
+        environment.insert(PLACES.to_owned(), places.source.clone());
+    }
+    environment
 }
 
 /// In the plan's order, also those of which the journal knows no more than the name.

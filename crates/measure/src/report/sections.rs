@@ -26,6 +26,7 @@ fn isolation(findings: &Findings) -> Section {
     let says = "How much of the host's kernel runs for the sandbox. The footprint says how much distinct code that is, \
                 the frequency how often it is entered; they are different things, and no number joins them.";
     let mut section = Section::new("isolation", "Isolation", says);
+    section.says += &words::places(findings);
     section.words = words::isolation(findings);
     section.figures = findings.footprints.iter().filter_map(plot::stacks).collect();
     section.tables = findings.footprints.iter().map(tables::footprints).collect();

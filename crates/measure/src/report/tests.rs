@@ -9,7 +9,7 @@ use crate::plan::{
     AGAIN, Axis, BARE, BOOT, FIRST_BYTE, Limits, Pair, Plan, Quantity, RATE_KEPT, TAIL_KEPT, Task,
 };
 use crate::record::{
-    DIED, End, Finding, Footprint, Level, Line, Measured, Reach, Run, Symbol, Turn, VERSION, read,
+    DIED, End, Finding, Footprint, Level, Line, Measured, Places, Reach, Run, Symbol, Turn, VERSION, read,
 };
 use crate::stats::Prng;
 
@@ -441,6 +441,21 @@ fn the_furthest_that_a_probe_ever_reached_counts() {
     let attempt = &findings.probes.attempts["kernel log"]["crun"];
     assert_eq!((attempt.reach, attempt.runs, attempt.less), (Reach::Breach, 7, 6));
     assert_eq!(attempt.evidence, "the marker is gone");
+}
+
+#[test]
+fn sources_alone_say_where_functions_are_when_they_were_looked_at() {
+    let mut results = results(&mut Machine::new(3));
+    let application = |findings: &Findings| findings.footprints[0].platforms[0].shares.clone();
+    let before = application(&Findings::of(&results));
+    assert!(before.iter().any(|share| share.subsystem == "mm"), "{before:?}");
+    let places = [(function(0), "virt/kvm".to_owned()), (function(1), "virt/kvm".to_owned())].into();
+    results.places = Some(Places { source: "sources of Linux 6.1.192".to_owned(), places });
+    let findings = Findings::of(&results);
+    let shares = application(&findings);
+    let told = Vec::from_iter(shares.iter().map(|share| (share.subsystem.as_str(), share.names)));
+    assert_eq!(told, [("not attributed", FUNCTIONS - 2), ("virt/kvm", 2)]);
+    assert!(markdown(&findings).contains("the directory of the sources of Linux 6.1.192 that defines them"));
 }
 
 #[test]

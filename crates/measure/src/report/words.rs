@@ -5,7 +5,8 @@ use crate::record::{End, Level};
 
 use super::document::{Sentence, Table};
 use super::findings::{
-    Accord, Cell, Entered, Findings, Interference, Neighbour, Row, Score, Standing, TrialEnd, is_moot,
+    Accord, Cell, Entered, Findings, Footprints, Interference, Neighbour, PLACES, Row, Score, Standing,
+    TrialEnd, is_moot,
 };
 use super::number::{count, counted, figure, interval, rough, rough_interval, times};
 
@@ -455,6 +456,19 @@ pub(super) fn things(level: Level) -> &'static str {
 fn application(findings: &Findings) -> Option<(&[Entered], Level)> {
     let footprints = findings.footprints.iter().find(|footprints| footprints.part == "application")?;
     Some((&footprints.platforms, footprints.level))
+}
+
+/// What a part of the kernel is in the plots, where functions were seen.
+pub(super) fn places(findings: &Findings) -> String {
+    let functions = |footprints: &Footprints| matches!(footprints.level, Level::Functions | Level::Samples);
+    match findings.environment.get(PLACES) {
+        Some(source) => format!(" Functions belong to the directory of the {source} that defines them."),
+        None if findings.footprints.iter().any(functions) => {
+            " Functions belong to a directory of the kernel's sources by the order in which those are linked."
+                .to_owned()
+        }
+        None => String::new(),
+    }
 }
 
 /// Of each wall, what isolation costs and gives.

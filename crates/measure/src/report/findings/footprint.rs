@@ -91,18 +91,21 @@ pub(super) fn of(results: &Results) -> Vec<Footprints> {
                     let platforms = watched.entry((&footprint.part, footprint.level)).or_default();
                     platforms.entry(&turn.platform).or_default().push(footprint);
                 }
-                Finding::Symbols { symbols: told } => symbols.extend(told),
+                Finding::Symbols { symbols: told } => {
+                    symbols.extend(told.iter().map(|(name, symbol)| (name.as_str(), symbol)));
+                }
                 _ => {}
             }
         }
     }
+    let known = Known { symbols, places: results.places.as_ref().map(|places| &places.places) };
     let mut footprints = Vec::from_iter(watched.into_iter().map(|((part, level), platforms)| {
         // What was not sampled may have run all the same, so that such footprints have no difference.
         let bare = platforms.get(BARE).filter(|_| level != Level::Samples).map(|runs| union(runs));
         let names = results.plan().platforms.iter().filter(|name| *name != AGAIN);
         let entered = names.filter_map(|name| {
             let other = bare.as_ref().filter(|_| name != BARE);
-            Some(Entered::of(name, platforms.get(name.as_str())?, other, &symbols))
+            Some(Entered::of(name, platforms.get(name.as_str())?, other, &known))
         });
         Footprints { part: part.to_owned(), level, platforms: entered.collect() }
     }));
@@ -112,26 +115,34 @@ pub(super) fn of(results: &Results) -> Vec<Footprints> {
     footprints
 }
 
+/// What is known of functions.
+struct Known<'a> {
+    symbols: BTreeMap<&'a str, &'a Symbol>,
+    /// Directories of the sources, where they were looked up: these alone count then.
+    places: Option<&'a BTreeMap<String, String>>,
+}
+
+impl Known<'_> {
+    fn place(&self, name: &str) -> &str {
+        match self.places {
+            Some(places) => places.get(name).map_or(UNKNOWN, String::as_str),
+            None => self.symbols.get(name).map_or(UNKNOWN, |symbol| symbol.subsystem.as_str()),
+        }
+    }
+}
+
 fn union<'a>(runs: &[&'a Footprint]) -> BTreeSet<&'a str> {
     runs.iter().flat_map(|run| run.counts.keys().map(String::as_str)).collect()
 }
 
 impl Entered {
-    fn of(
-        platform: &str,
-        runs: &[&Footprint],
-        bare: Option<&BTreeSet<&str>>,
-        symbols: &BTreeMap<&String, &Symbol>,
-    ) -> Self {
+    fn of(platform: &str, runs: &[&Footprint], bare: Option<&BTreeSet<&str>>, known: &Known<'_>) -> Self {
         let names = union(runs);
-        let known = |name: &str| symbols.get(&name.to_owned()).copied();
-        let bytes = Vec::from_iter(names.iter().filter_map(|name| Some(known(name)?.bytes)));
+        let bytes = Vec::from_iter(names.iter().filter_map(|name| Some(known.symbols.get(*name)?.bytes)));
         let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
         for name in &names {
             let subsystem = match runs.first().map(|run| run.level) {
-                Some(Level::Functions | Level::Samples) => {
-                    known(name).map_or(UNKNOWN, |symbol| symbol.subsystem.as_str())
-                }
+                Some(Level::Functions | Level::Samples) => known.place(name),
                 _ => calls::subject(name),
             };
             let share = shares.entry(subsystem).or_insert_with(|| Share {
