@@ -101,7 +101,7 @@ fn publish(
     let plots = directory.join("plots");
     std::fs::create_dir_all(&plots).map_err(|source| ReportError::File { path: plots.clone(), source })?;
     for figure in document.sections.iter().flat_map(|section| &section.figures) {
-        for panel in &figure.panels {
+        for panel in figure.all() {
             let title = if panel.caption.is_empty() { &figure.title } else { &panel.caption };
             let drawing = panel.drawing.alone(title, WIDTH);
             file(plots.join(format!("{}.svg", figure.file(panel))), &format!("{drawing}\n"))?;

@@ -49,7 +49,7 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     })?;
     shown.end();
     // What was made goes before anything is said about it.
-    drop(host);
+    drop((host, journal));
     let placed = tree.map(|tree| super::report::place(&tree, out)).transpose()?;
     let placed = placed.and_then(|()| Results::of(record::read(out).ok()?));
     tell(&placed.unwrap_or(results), out)?;

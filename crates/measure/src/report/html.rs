@@ -2,7 +2,7 @@
 
 use super::document::{Document, Form, Mood, Section, Sentence, Table};
 use super::markup::Element;
-use super::plot::{Figure, STYLE};
+use super::plot::{Figure, Panel, STYLE};
 
 const PAGE: &str = include_str!("page.css");
 
@@ -61,16 +61,28 @@ fn section(section: &Section) -> Element {
 }
 
 fn figure(figure: &Figure) -> Element {
-    let panels = figure.panels.iter().map(|panel| {
+    let more = figure.folded.len() + figure.tables.len() > 0;
+    let more = more.then(|| {
+        Element::new("details")
+            .add(Element::of("summary", "More of this, and its figures"))
+            .add(panels(figure, &figure.folded))
+            .all(figure.tables.iter().filter(|table| !table.rows.is_empty()).map(table))
+    });
+    Element::new("figure")
+        .add(Element::of("h3", figure.title.as_str()))
+        .add(Element::of("figcaption", figure.says.as_str()))
+        .add(panels(figure, &figure.panels))
+        .all(more)
+}
+
+fn panels(figure: &Figure, panels: &[Panel]) -> Element {
+    let class = if panels.len() > 1 { "panels" } else { "single" };
+    let panels = panels.iter().map(|panel| {
         let title = if panel.caption.is_empty() { &figure.title } else { &panel.caption };
         let caption = (!panel.caption.is_empty()).then(|| Element::of("h4", panel.caption.as_str()));
         Element::new("div").with("class", "panel").all(caption).add(panel.drawing.inline(title))
     });
-    let class = if figure.panels.len() > 1 { "panels" } else { "single" };
-    Element::new("figure")
-        .add(Element::of("h3", figure.title.as_str()))
-        .add(Element::of("figcaption", figure.says.as_str()))
-        .add(Element::new("div").with("class", class).all(panels))
+    Element::new("div").with("class", class).all(panels)
 }
 
 /// A table that becomes a card for each row where there is no room for columns.

@@ -20,10 +20,11 @@ pub(super) fn text(document: &Document) -> String {
         }
         for figure in &section.figures {
             text += &format!("\n### {}\n{}\n", escaped(&figure.title), escaped(&figure.says));
-            for panel in &figure.panels {
+            for panel in figure.all() {
                 let title = if panel.caption.is_empty() { &figure.title } else { &panel.caption };
                 text += &format!("\n![{}](plots/{}.svg)\n", escaped(title), figure.file(panel));
             }
+            figure.tables.iter().filter(|table| !table.rows.is_empty()).for_each(|rows| text += &table(rows));
         }
         section.tables.iter().filter(|table| !table.rows.is_empty()).for_each(|rows| text += &table(rows));
     }

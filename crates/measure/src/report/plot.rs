@@ -1,6 +1,7 @@
 //! Plots as SVG. Places along a line are shares of the width, so that a plot fits a phone and a desk alike, with the
 //! same letters; heights are pixels. Colours come from the page's style, so that light and dark are one plot.
 
+use super::document::Table;
 use super::markup::Element;
 
 mod ecdf;
@@ -30,6 +31,10 @@ pub(super) struct Figure {
     /// What to see, in a sentence.
     pub(super) says: String,
     pub(super) panels: Vec<Panel>,
+    /// What only who asks for it wants to see.
+    pub(super) folded: Vec<Panel>,
+    /// The figures behind the panels, folded, too.
+    pub(super) tables: Vec<Table>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +55,13 @@ pub(super) struct Drawing {
 impl Figure {
     fn of_one(name: &str, title: &str, says: String, drawing: Drawing) -> Self {
         let panels = vec![Panel { caption: String::new(), drawing }];
-        Self { name: name.to_owned(), title: title.to_owned(), says, panels }
+        let (folded, tables) = (Vec::new(), Vec::new());
+        Self { name: name.to_owned(), title: title.to_owned(), says, panels, folded, tables }
+    }
+
+    /// All panels, the folded ones last.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Panel> {
+        self.panels.iter().chain(&self.folded)
     }
 
     /// The name of a panel's file, without its ending.
@@ -129,6 +140,17 @@ fn label(class: &str, x: f64, y: f64, name: &str, most: usize) -> Element {
     text(class, x, y, short).add(Element::of("title", name))
 }
 
+/// A name in two lines of at most so many letters each, where it does not fit one, from the foot of the first to 13 pixels below.
+fn lines(name: &str, most: usize) -> (String, Option<String>) {
+    if name.chars().count() <= most {
+        return (name.to_owned(), None);
+    }
+    let mut fits = name.match_indices(' ').filter(|(place, _)| name[..*place].chars().count() <= most);
+    let fits = fits.next_back();
+    let (first, rest) = fits.map_or(("", name), |(place, _)| name.split_at(place));
+    (first.to_owned(), Some(rest.trim_start().to_owned()))
+}
+
 /// The most letters of a heading that rises.
 const RISING: usize = 17;
 
@@ -193,5 +215,21 @@ mod tests {
     fn a_long_name_is_cut_between_letters() {
         let label = label("small", 0.0, 0.0, "größer als alles", 6).to_string();
         assert!(label.contains(">größe…<title>größer als alles</title>"), "{label}");
+    }
+
+    #[test]
+    fn a_long_name_takes_two_lines() {
+        for (name, first, second) in [
+            ("kernel log", "kernel log", None),
+            (
+                "file of the host, by another's /proc/PID/root",
+                "file of the host, by",
+                Some("another's /proc/PID/root"),
+            ),
+            ("größer und größer", "größer und größer", None),
+            ("one-word-that-does-not-fit-a-line", "", Some("one-word-that-does-not-fit-a-line")),
+        ] {
+            assert_eq!(lines(name, 24), (first.to_owned(), second.map(str::to_owned)), "{name}");
+        }
     }
 }

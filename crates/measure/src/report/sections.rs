@@ -3,7 +3,7 @@
 use crate::plan::Axis;
 
 use super::document::{Document, Section, Table};
-use super::findings::Findings;
+use super::findings::{Findings, Footprints};
 use super::{plot, tables, words};
 
 pub(super) fn document(findings: &Findings) -> Document {
@@ -28,9 +28,23 @@ fn isolation(findings: &Findings) -> Section {
     let mut section = Section::new("isolation", "Isolation", says);
     section.says += &words::places(findings);
     section.words = words::isolation(findings);
-    section.figures = findings.footprints.iter().filter_map(plot::stacks).collect();
-    section.tables = findings.footprints.iter().map(tables::footprints).collect();
+    section.figures = parts(findings).iter().filter_map(|looks| plot::stacks(looks)).collect();
     section
+}
+
+/// The footprints of each part, the application in front, then in the order of a sandbox's life.
+fn parts(findings: &Findings) -> Vec<Vec<&Footprints>> {
+    const ORDER: [&str; 4] = ["application", "set-up", "tear-down", "monitor"];
+    let mut parts: Vec<Vec<&Footprints>> = Vec::new();
+    for footprints in &findings.footprints {
+        match parts.iter_mut().find(|part| part[0].part == footprints.part) {
+            Some(part) => part.push(footprints),
+            None => parts.push(vec![footprints]),
+        }
+    }
+    let place = |part: &str| ORDER.iter().position(|known| *known == part).unwrap_or(ORDER.len());
+    parts.sort_by_key(|part| place(&part[0].part));
+    parts
 }
 
 fn noninterference(findings: &Findings) -> Section {

@@ -25,6 +25,8 @@ pub(in crate::report) fn heat(interference: &Interference) -> Figure {
         title: format!("Victims beside antagonists, {limits}"),
         says: says(interference),
         panels: panels.collect(),
+        folded: Vec::new(),
+        tables: Vec::new(),
     }
 }
 

@@ -6,9 +6,15 @@ use crate::report::markup::Element;
 use crate::report::number::counted;
 use crate::report::tables::reach;
 
-use super::{Drawing, Figure, headroom, label, rect, rising, text};
+use super::{Drawing, Figure, headroom, label, lines, rect, rising, text};
 
 const ROW: f64 = 22.0;
+
+/// More of a row, where the name takes two lines.
+const MORE: f64 = 12.0;
+
+/// The most letters of a line of a name, on a phone.
+const LETTERS: usize = 24;
 const LEFT: f64 = 0.46;
 
 /// What a verdict looks like: its class and its letter.
@@ -30,15 +36,20 @@ pub(in crate::report) fn matrix(findings: &Findings) -> Option<Figure> {
     for (column, name) in names.iter().enumerate() {
         parts.push(rising(LEFT + (column as f64 + 0.5) * width, top - 6.0, name));
     }
-    for (row, (probe, platforms)) in attempts.iter().enumerate() {
-        let y = top + row as f64 * ROW;
-        parts.push(label("label", 0.0, y + 15.0, probe, 24));
+    let mut y = top;
+    for (probe, platforms) in attempts {
+        let (first, second) = lines(probe, LETTERS);
+        let height = if second.is_some() { ROW + MORE } else { ROW };
+        parts.push(label("label", 0.0, y + 15.0, &first, LETTERS));
+        parts.extend(second.map(|second| label("label", 0.0, y + 28.0, &second, LETTERS)));
         for (column, name) in names.iter().enumerate() {
             let Some(attempt) = platforms.get(*name) else { continue };
-            parts.extend(cell(attempt, name, LEFT + column as f64 * width, y, width));
+            let place = (LEFT + column as f64 * width, y);
+            parts.extend(cell(attempt, name, place, (width, height)));
         }
+        y += height;
     }
-    let mut foot = top + attempts.len() as f64 * ROW + 20.0;
+    let mut foot = y + 20.0;
     for (place, (verdict, class, letter)) in LOOKS.into_iter().enumerate() {
         let left = (place % 3) as f64 / 3.0;
         parts.push(rect(class, left, foot - 12.0, 0.05, 16.0));
@@ -80,14 +91,14 @@ fn says(findings: &Findings) -> String {
     )
 }
 
-fn cell(attempt: &Attempt, name: &str, x: f64, y: f64, width: f64) -> Vec<Element> {
+fn cell(attempt: &Attempt, name: &str, (x, y): (f64, f64), (width, height): (f64, f64)) -> Vec<Element> {
     let look = LOOKS.into_iter().find(|(verdict, ..)| *verdict == attempt.reach);
     let (_, class, letter) = look.unwrap_or(LOOKS[4]);
     let whole = format!("{name}: {}. {}", reach(attempt.reach), attempt.evidence);
     let gap = 0.004;
     vec![
-        rect(class, x + gap, y + 1.5, width - 2.0 * gap, ROW - 3.0).add(Element::of("title", whole)),
-        text(letters(class), x + width / 2.0, y + 15.0, letter),
+        rect(class, x + gap, y + 1.5, width - 2.0 * gap, height - 3.0).add(Element::of("title", whole)),
+        text(letters(class), x + width / 2.0, y + height / 2.0 + 4.0, letter),
     ]
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::record::Level;
 use crate::report::findings::{Entered, Footprints, Share};
 use crate::report::markup::Element;
 use crate::report::number::count;
+use crate::report::tables;
 use crate::report::words::things;
 
 use super::{COLOURS, Drawing, Figure, Panel, label, rect, text};
@@ -14,35 +16,61 @@ const ROW: f64 = 36.0;
 /// The rest of the parts share the last colour.
 const REST: &str = "the rest";
 
-/// One part's footprints; None when nothing was watched.
-pub(in crate::report) fn stacks(footprints: &Footprints) -> Option<Figure> {
+/// What was seen of one part of a sandbox's life, the closest look in front and what else there is folded; None when
+/// nothing was watched. `looks` are of the same part, the best first.
+pub(in crate::report) fn stacks(looks: &[&Footprints]) -> Option<Figure> {
+    let (best, rest) = looks.split_first()?;
+    let part = &best.part;
+    let mut panels = both(best);
+    let mut folded = Vec::new();
+    for look in rest {
+        match look.level {
+            // What little is known of functions is worth more than where calls belong.
+            Level::Samples => panels.extend(both(look).into_iter().take(1)),
+            _ => folded.extend(both(look)),
+        }
+    }
+    let name = format!("kernel {part}").replace(|character: char| !character.is_ascii_alphanumeric(), "-");
+    let tables = looks.iter().map(|look| tables::footprints(look)).collect();
+    Some(Figure {
+        name,
+        title: format!("Kernel code that runs: {part}"),
+        says: says(best)?,
+        panels,
+        folded,
+        tables,
+    })
+}
+
+/// How much, and how often.
+fn both(footprints: &Footprints) -> Vec<Panel> {
     let things = things(footprints.level);
-    let part = &footprints.part;
     let parts = largest(footprints);
     let panel =
         |caption: String, size: fn(&Share) -> f64| Panel { caption, drawing: draw(footprints, &parts, size) };
-    let panels = vec![
-        panel(format!("Footprint: distinct {things}"), |share| share.names as f64),
-        panel("Frequency: times entered".to_owned(), |share| share.calls),
-    ];
-    let says = says(footprints, things)?;
-    let name = format!("kernel {part} {things}");
-    let name = name.replace(|character: char| !character.is_ascii_alphanumeric(), "-");
-    Some(Figure { name, title: format!("Kernel code that runs: {part}, {things}"), says, panels })
+    vec![
+        panel(format!("Footprint, in {things}"), |share| share.names as f64),
+        panel(format!("Frequency, in {things}"), |share| share.calls),
+    ]
 }
 
-fn says(footprints: &Footprints, things: &str) -> Option<String> {
+fn says(footprints: &Footprints) -> Option<String> {
+    let things = things(footprints.level);
     let by = |size: fn(&Entered) -> f64| {
         footprints.platforms.iter().max_by(|one, other| size(one).total_cmp(&size(other)))
     };
     let (widest, busiest) = (by(|entered| entered.names as f64)?, by(|entered| entered.calls)?);
+    let most = (count(widest.names as f64), count(busiest.calls));
+    if footprints.part != "application" {
+        return Some(format!(
+            "{} enters the most {things} ({}); {} enters them most often ({}).",
+            widest.platform, most.0, busiest.platform, most.1
+        ));
+    }
     Some(format!(
         "Each bar is a platform, each colour a part of the kernel. {} enters the most {things} ({}); {} enters them most \
          often ({}). A short first bar with a long second one is a narrow wall that is knocked at often.",
-        widest.platform,
-        count(widest.names as f64),
-        busiest.platform,
-        count(busiest.calls)
+        widest.platform, most.0, busiest.platform, most.1
     ))
 }
 
