@@ -6,9 +6,10 @@ use crate::cgroup::{Cgroup, Member, Need};
 use crate::devices::{self, Policy, Rules};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::host::Version;
-use crate::plan::{IfMissing, IfRefused, Plan, Reach, UsageCheck, Value, Write};
+use crate::host::{Host, Version};
+use crate::plan::{IfMissing, IfRefused, Plan, Reach, UsageCheck, Value, Write, cpu};
 use crate::systemd::property;
+use crate::unified;
 
 pub(crate) use crate::devices::v2::History;
 
@@ -44,7 +45,9 @@ pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
         None => (plan, Vec::new()),
         Some(scope) => {
             settled = property::settled(plan, |file| in_force(cgroup, file))?;
-            (&*settled, scope.update(cgroup, &settled)?)
+            let warnings = scope.update(cgroup, &settled)?;
+            hand_down(cgroup, &settled)?;
+            (&*settled, warnings)
         }
     };
     let mut done = Vec::new();
@@ -52,6 +55,15 @@ pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
         Ok(()) => Ok(warnings),
         Err(error) if done.is_empty() => Err(error),
         Err(error) => Err(Error::Partial { done, source: Box::new(error) }),
+    }
+}
+
+/// Hands down what new limits of a scope need and systemd knows nothing of, hugetlb and the like.
+fn hand_down(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
+    let host = Host::detect()?;
+    match (cgroup.v2(), host.v2()) {
+        (Some(member), Some(hierarchy)) => unified::enable(member.dir()?, &hierarchy.mount_point, true, plan),
+        _ => Ok(()),
     }
 }
 
@@ -148,17 +160,7 @@ fn missing(controller: &str, file: &str, need: Need) -> Error {
 }
 
 fn set_file(dir: &Dir, write: &Write) -> Result<()> {
-    let value = match &write.value {
-        Value::Text(text) => text.clone(),
-        Value::KeepFirstWord(rest) => {
-            let now = dir.read(&write.file)?;
-            format!("{} {rest}", now.split_whitespace().next().unwrap_or("max"))
-        }
-        Value::LessMemory(total) => {
-            let now = dir.read("memory.max")?;
-            now.trim().parse().map_or(*total, |memory: u64| total.saturating_sub(memory)).to_string()
-        }
-    };
+    let value = write.resolved(|file| dir.read(file))?;
     match (dir.write(&write.file, &value), &write.if_missing) {
         (Err(error), IfMissing::Skip) if error.errno() == Some(Errno::NOENT) => Ok(()),
         (Err(error), IfMissing::Instead(file, value)) if error.errno() == Some(Errno::NOENT) => {
@@ -181,6 +183,9 @@ fn explain(member: &Member, dir: &Dir, write: &Write, error: Error) -> Error {
         Some(Errno::NOENT) if write.controller == "hugetlb" => {
             Error::NoPageSize { file: write.file.to_string() }
         }
+        Some(Errno::INVAL) if cpu::WEIGHTS.contains(&write.file()) && is_idle(dir) => {
+            Error::Idle { file: write.file.to_string(), source: Box::new(error) }
+        }
         Some(Errno::INVAL) if write.controller == "memory" && member.version == Version::V1 => {
             above_total(dir, write, error)
         }
@@ -194,6 +199,10 @@ fn explain(member: &Member, dir: &Dir, write: &Write, error: Error) -> Error {
         }
         _ => error,
     }
+}
+
+fn is_idle(dir: &Dir) -> bool {
+    dir.read("cpu.idle").is_ok_and(|text| text.trim() == "1")
 }
 
 /// Tells whether a v2 cgroup has the files of a controller; those of `cgroup` are always there.

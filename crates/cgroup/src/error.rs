@@ -146,6 +146,14 @@ pub enum Error {
         /// What the kernel said.
         source: Box<Error>,
     },
+    /// An idle cgroup takes no weight, and its idleness was not to end.
+    #[error("{file} cannot be set while the container is idle: end that first (--cpu-idle 0)")]
+    Idle {
+        /// The file of the weight.
+        file: String,
+        /// What the kernel said.
+        source: Box<Error>,
+    },
     /// The kernel has no huge pages of a size for which there is a limit.
     #[error("{file} is not there: this kernel has no huge pages of that size")]
     NoPageSize {

@@ -3,7 +3,7 @@
 //! Every value is checked where it is read, so that a plan holds only what a kernel could take: numbers in range,
 //! and text that cannot smuggle a second line, and with it a second setting, into a file.
 
-mod cpu;
+pub(crate) mod cpu;
 mod cpuset;
 mod hugetlb;
 mod io;
@@ -179,6 +179,24 @@ impl Write {
         &self.file
     }
 
+    /// Returns the text to write; `now` reads a file of the cgroup, where it depends on what is in force.
+    ///
+    /// # Errors
+    /// Those of `now`.
+    pub(crate) fn resolved(&self, now: impl Fn(&str) -> Result<String>) -> Result<String> {
+        Ok(match &self.value {
+            Value::Text(text) => text.clone(),
+            Value::KeepFirstWord(rest) => {
+                format!("{} {rest}", now(&self.file)?.split_whitespace().next().unwrap_or("max"))
+            }
+            Value::LessMemory(total) => {
+                // Without a limit of memory all of it is swap.
+                let memory: u64 = now("memory.max")?.trim().parse().unwrap_or_default();
+                total.saturating_sub(memory).to_string()
+            }
+        })
+    }
+
     /// Returns the text, as far as it does not depend on what is in force.
     pub fn value(&self) -> Option<&str> {
         match &self.value {
@@ -247,7 +265,7 @@ impl<'a> Draft<'a> {
         let writes = &mut self.plan.writes;
         let is_idle = writes.iter().any(|write| write.file == "cpu.idle" && write.value() == Some("1"));
         let before = writes.len();
-        writes.retain(|write| !is_idle || write.file != "cpu.weight");
+        writes.retain(|write| !is_idle || !cpu::WEIGHTS.contains(&write.file()));
         if writes.len() < before {
             self.warn("unable to apply both cpu.weight and cpu.idle, ignoring cpu.weight");
         }
@@ -422,6 +440,7 @@ mod tests {
         for json in [
             r#"{"cpu": {"shares": 2048, "idle": 1}}"#,
             r#"{"unified": {"cpu.weight": "8", "cpu.idle": "1"}}"#,
+            r#"{"unified": {"cpu.weight.nice": "5", "cpu.idle": "1"}}"#,
         ] {
             assert_eq!(create(&unified(), json), ["cpu.idle 1"]);
             let warnings = warned(&unified(), json);

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bulkhead_spec::{Config, IdMapping, Linux, Namespace, NamespaceType};
+use bulkhead_spec::Config;
 use rustix::buffer::spare_capacity;
 use rustix::fs::OFlags;
 use rustix::io::retry_on_intr;
@@ -26,8 +26,6 @@ pub struct Bundle {
     pub text: String,
     /// The configuration.
     pub config: Config,
-    /// The configuration has a new user namespace without mappings, in which the caller is made root.
-    pub maps_caller: bool,
 }
 
 impl Bundle {
@@ -53,9 +51,8 @@ impl Bundle {
             };
             Error::Bundle { bundle: path.clone(), reason }
         })?;
-        let mut config = Config::from_json(&text)?;
-        let maps_caller = config.linux.as_mut().is_some_and(map_caller);
-        Ok(Self { path, text, config, maps_caller })
+        let config = Config::from_json(&text)?;
+        Ok(Self { path, text, config })
     }
 
     /// Makes sure that the root file system is there, before anything is made for it.
@@ -71,20 +68,6 @@ impl Bundle {
         };
         Err(Error::invalid("/root/path", format!("the root file system {} {reason}", root.display())))
     }
-}
-
-/// Makes the caller root of a new user namespace that has no mappings, like crun and unshare(1) with
-/// `--map-root-user`: no other id can be meant. Tells whether it did.
-fn map_caller(linux: &mut Linux) -> bool {
-    let is_new = |namespace: &Namespace| namespace.kind == NamespaceType::User && namespace.path.is_none();
-    let is_mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-    if is_mapped || !linux.namespaces.iter().any(is_new) {
-        return false;
-    }
-    let root_is = |host_id| vec![IdMapping { container_id: 0, host_id, size: 1 }];
-    linux.uid_mappings = root_is(rustix::process::geteuid().as_raw());
-    linux.gid_mappings = root_is(rustix::process::getegid().as_raw());
-    true
 }
 
 /// Reads a configuration. What somebody named may be a pipe; in a bundle that would be waited for in vain.

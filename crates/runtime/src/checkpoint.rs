@@ -103,7 +103,7 @@ pub(crate) mod option {
 pub(crate) fn checkpoint(container: &Container, options: &CheckpointOptions, log: &Log) -> Result<()> {
     let version = criu::version()?;
     let pid = container.state.process.map(|process| process.pid).unwrap_or_default();
-    let mut plan = container.stored()?.plan(&container.state.bundle)?;
+    let mut plan = container.plan(&container.stored()?)?;
     check(&plan)?;
     if container.dir.path(NOTIFY).exists() {
         notify::add_to(&mut plan, &container.dir.path(""));

@@ -524,14 +524,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 
 /// Returns the help of the program or of one verb, for a program that was called by `name`, which may be a path.
 pub fn help(topic: Topic, name: Option<&OsStr>) -> String {
-    let name = name.and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str);
-    // A terminal shows it.
-    let name = name.filter(|name| name.chars().all(|letter| letter.is_ascii_graphic()));
-    let name = name.unwrap_or(table::PROGRAM);
+    let name = called(name);
     match topic {
         Topic::Program => help::program(name),
         Topic::Verb(verb) => help::verb(name, verb),
     }
+}
+
+/// Returns what the program is called by one who used this path of it.
+pub fn called(path: Option<&OsStr>) -> &str {
+    let name = path.and_then(|path| Path::new(path).file_name()).and_then(OsStr::to_str);
+    // A terminal shows it.
+    name.filter(|name| name.chars().all(|letter| letter.is_ascii_graphic())).unwrap_or(table::PROGRAM)
 }
 
 /// Returns the version as engines read it: the program's on the first line, the specification's below.

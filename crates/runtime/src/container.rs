@@ -13,8 +13,10 @@ use crate::gate;
 use crate::hooks::{Document, Runner};
 use crate::host::{self, ProcessStat};
 use crate::id::ContainerId;
+use crate::idmap;
 use crate::lifecycle::{self, Observed, Status};
 use crate::log::Log;
+use crate::plan::Plan;
 use crate::plan::ending::{Ending, Others};
 use crate::plan::stored::Stored;
 use crate::resctrl::Tree;
@@ -125,6 +127,15 @@ impl Container {
     pub fn has_processes(&self) -> Result<bool> {
         let cgroup = self.cgroup();
         Ok(!cgroup.paths().is_empty() && !cgroup.is_empty()?)
+    }
+
+    /// Decides again what its configuration means, with the user namespace that it has.
+    ///
+    /// # Errors
+    /// As [`Stored::plan`], and as open(2) of its first process's maps.
+    pub fn plan(&self, stored: &Stored) -> Result<Plan> {
+        let pid = self.state.process.map(|process| process.pid).unwrap_or_default();
+        stored.plan(&self.state.bundle, &|| idmap::of_process(pid))
     }
 
     /// Reads the configuration that it was created with.

@@ -98,9 +98,15 @@ pub enum Error {
         /// How long it was waited for.
         patience: Duration,
     },
-    /// The container's process failed before it became the user's program.
-    #[error("start the container's process: {}", chain.join(": "))]
+    /// The container's process failed before it became the user's program. The words are runc's.
+    #[error("unable to start container process: error during container init: {}", chain.join(": "))]
     Init {
+        /// The chain of errors in the child, outermost first.
+        chain: Vec<String>,
+    },
+    /// As [`Error::Init`], for a process that joins a container.
+    #[error("unable to start container process: {}", chain.join(": "))]
+    Joining {
         /// The chain of errors in the child, outermost first.
         chain: Vec<String>,
     },
@@ -175,7 +181,7 @@ impl Error {
     #[must_use]
     pub fn of_program(&self) -> Option<&str> {
         match self {
-            Self::Init { chain } => {
+            Self::Init { chain } | Self::Joining { chain } => {
                 chain.first().map(String::as_str).filter(|text| text.starts_with("exec "))
             }
             _ => None,
@@ -185,10 +191,14 @@ impl Error {
     /// Names the place in config.json of what a system call failed for.
     #[must_use]
     pub fn at(self, pointer: &str) -> Self {
+        self.within(|| format!("config.json: {pointer}"))
+    }
+
+    /// Says of what a system call that failed was a part.
+    #[must_use]
+    pub fn within(self, what: impl FnOnce() -> String) -> Self {
         match self {
-            Self::System { doing, source } => {
-                Self::System { doing: format!("config.json: {pointer}: {doing}"), source }
-            }
+            Self::System { doing, source } => Self::System { doing: format!("{}: {doing}", what()), source },
             other => other,
         }
     }

@@ -12,10 +12,10 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use crate::clone;
 use crate::error::{Doing, Error, Result};
 use crate::plan::mounts::MappedBy;
 use crate::plan::namespaces::{IdMaps, host_id, map_text};
+use crate::{clone, passwd};
 
 /// Whether the process can set supplementary groups in its user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,65 @@ pub(crate) fn groups_of(pid: &str) -> Result<Groups> {
     let path = format!("/proc/{pid}/setgroups");
     let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
     Ok(if text.trim_end() == "deny" { Groups::Denied } else { Groups::Allowed })
+}
+
+/// Returns the maps of a user namespace for which nobody has written any, from what the host sets aside for the caller in
+/// `/etc/subuid` and `/etc/subgid` (subuid(5)): root gets its range from the container's id 0 on, and never itself; an
+/// ordinary user is the container's root, with the range behind, or alone without one, as under `unshare --map-root-user`.
+///
+/// # Errors
+/// Root without a range; a file that cannot be read.
+pub(crate) fn of_caller() -> Result<IdMaps> {
+    let uid = rustix::process::geteuid().as_raw();
+    let name = passwd::name(uid);
+    let maps = |file: &str, pointer: &str, own: u32| {
+        let text = match std::fs::read(file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            read => read.doing(|| format!("read {file}"))?,
+        };
+        maps_of(uid, own, range_in(&String::from_utf8_lossy(&text), &name, uid)).ok_or_else(|| {
+            let reason = format!(
+                "a new user namespace needs a mapping of its ids: write uidMappings and gidMappings, \
+                 or give root a range in {file} (root:100000:65536)"
+            );
+            Error::invalid(pointer, reason)
+        })
+    };
+    let uids = maps("/etc/subuid", "/linux/uidMappings", uid)?;
+    let gids = maps("/etc/subgid", "/linux/gidMappings", rustix::process::getegid().as_raw())?;
+    Ok(IdMaps { uids, gids })
+}
+
+/// `own` is the caller's user or group, `range` the first id and the number of those set aside for it.
+fn maps_of(caller: u32, own: u32, range: Option<(u32, u32)>) -> Option<Vec<IdMapping>> {
+    let behind = |container_id| {
+        range.map(|(host_id, size)| IdMapping { container_id, host_id, size }).into_iter().collect::<Vec<_>>()
+    };
+    if caller == 0 {
+        // A range that begins with root is none that could be lent.
+        return Some(behind(0)).filter(|maps| maps.first().is_some_and(|map| map.host_id != 0));
+    }
+    let mut maps = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
+    maps.extend(behind(1));
+    Some(maps)
+}
+
+/// Finds a user's first range, by name or number; both files go by users.
+fn range_in(text: &str, name: &str, uid: u32) -> Option<(u32, u32)> {
+    text.lines().find_map(|line| {
+        let (owner, range) = line.split_once(':')?;
+        let (first, size) = range.split_once(':')?;
+        let (first, size) = (first.trim().parse().ok()?, size.trim().parse().ok()?);
+        (size > 0 && (owner == name || owner.parse() == Ok(uid))).then_some((first, size))
+    })
+}
+
+/// Reads the maps of the user namespace that process `pid` is in.
+///
+/// # Errors
+/// As open(2) of `/proc/PID/uid_map`.
+pub(crate) fn of_process(pid: i32) -> Result<IdMaps> {
+    Ok(IdMaps { uids: map_of(pid, "uid_map")?, gids: map_of(pid, "gid_map")? })
 }
 
 /// Writes the maps of the user namespace of process `pid`, a child of the caller.
@@ -79,15 +138,18 @@ pub(crate) fn write(pid: i32, maps: &IdMaps, privileged: bool) -> Result<()> {
 /// # Errors
 /// As open(2) of `/proc/PID/uid_map`.
 pub(crate) fn host_uid(pid: i32, uid: u32) -> Result<Option<u32>> {
-    let path = format!("/proc/{pid}/uid_map");
+    Ok(host_id(&map_of(pid, "uid_map")?, uid))
+}
+
+fn map_of(pid: i32, file: &str) -> Result<Vec<IdMapping>> {
+    let path = format!("/proc/{pid}/{file}");
     let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
     let parse = |line: &str| {
         let mut numbers = line.split_whitespace().map_while(|word| word.parse().ok());
         let (container_id, host_id, size) = (numbers.next()?, numbers.next()?, numbers.next()?);
         Some(IdMapping { container_id, host_id, size })
     };
-    let maps: Vec<_> = text.lines().filter_map(parse).collect();
-    Ok(host_id(&maps, uid))
+    Ok(text.lines().filter_map(parse).collect())
 }
 
 /// Tells whether a map is one that an unprivileged process may write itself: its own id and nothing else.
@@ -170,4 +232,33 @@ fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
     waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
         .doing(|| "wait for the holder of a user namespace")?;
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_found_by_name_or_number() {
+        let text =
+            "broken\nroot:\nother:5:5\nroot:100000:0\nroot:x:5\n0:7:8\nroot:100000:65536\n\nu:200000:9 \n";
+        assert_eq!(range_in(text, "root", 0), Some((7, 8)));
+        assert_eq!(range_in(text, "u", 1000), Some((200_000, 9)));
+        assert_eq!(range_in(text, "#5", 5), None);
+        assert_eq!(range_in("a:1:4294967296\n", "a", 1), None);
+    }
+
+    #[test]
+    fn root_of_the_host_is_never_lent() {
+        let shown = |caller, own, range| {
+            let maps = maps_of(caller, own, range)?;
+            Some(map_text(&maps))
+        };
+        assert_eq!(shown(0, 0, Some((100_000, 10))).as_deref(), Some("0 100000 10\n"));
+        for range in [None, Some((0, 65536))] {
+            assert_eq!(shown(0, 0, range), None, "{range:?}");
+        }
+        assert_eq!(shown(1000, 1001, None).as_deref(), Some("0 1001 1\n"));
+        assert_eq!(shown(1000, 1001, Some((7, 8))).as_deref(), Some("0 1001 1\n1 7 8\n"));
+    }
 }

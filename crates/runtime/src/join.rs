@@ -278,7 +278,7 @@ impl Attempt<'_> {
                     parent.proceed()?;
                 }
                 Said::Ready => break,
-                Said::Failed(chain) => return Err(Error::Init { chain }),
+                Said::Failed(chain) => return Err(Error::Joining { chain }),
                 Said::Prepared | Said::Born(..) | Said::Made(_) | Said::Unmapped(..) | Said::Nothing => {
                     return Err(self.died());
                 }
@@ -292,7 +292,7 @@ impl Attempt<'_> {
         }
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
         match parent.hear(self.request.watch)? {
-            Said::Failed(chain) => Err(Error::Init { chain }),
+            Said::Failed(chain) => Err(Error::Joining { chain }),
             _ => Ok(master),
         }
     }
@@ -308,7 +308,7 @@ impl Attempt<'_> {
                 self.log
                     .debug(format_args!("systemd does not help: {}", crate::error::chain(&error).join(": ")));
                 if rights == Rights::Privileged || !subs.is_empty() {
-                    return Err(Error::Init { chain });
+                    return Err(Error::Joining { chain });
                 }
                 self.log.warn(format_args!(
                     "the process runs without the container's limits: {}",

@@ -136,15 +136,10 @@ pub(crate) fn attempt(
     log: &Log,
     make: &mut Make<'_>,
 ) -> Result<Launched> {
-    let mut plan = Plan::new(&bundle.config, &bundle.path)?;
+    let mut plan = Plan::new(&bundle.config, &bundle.path, &idmap::of_caller)?;
     add_callers_wishes(&mut plan, request);
     for warning in &plan.warnings {
         log.warn(warning);
-    }
-    if bundle.maps_caller {
-        log.warn(
-            "the user namespace has no mappings: its root is you, and files of others belong to nobody in it",
-        );
     }
     warn_of_missing_capabilities(&plan, log);
     let rights = Rights::of_caller()?;

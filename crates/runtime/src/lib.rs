@@ -36,6 +36,7 @@ mod mount;
 mod net_device;
 pub mod notify;
 mod overlay;
+mod passwd;
 pub mod pattern;
 mod persona;
 pub mod plan;

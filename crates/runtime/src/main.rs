@@ -46,10 +46,21 @@ fn run(Invocation { global, command, warnings }: Invocation) -> ExitCode {
     if let Some(warning) = missing {
         log.warn(warning);
     }
+    let failed = failed(&command);
     dispatch(&global, command, &log).unwrap_or_else(|error| {
-        say(&log, &*error);
+        say_that(failed, &log, &*error);
         failure
     })
+}
+
+/// What runc says first when these fail, in text that people look for in logs.
+fn failed(command: &Command) -> &'static str {
+    match command {
+        Command::Create(_) => "create failed",
+        Command::Run(_) => "run failed",
+        Command::Exec(_) => "exec failed",
+        _ => "",
+    }
 }
 
 fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Box<dyn Error>> {
@@ -94,8 +105,19 @@ fn open_log(global: &Global) -> Option<Log> {
 
 /// Says why the program fails: the whole chain, once, in one line.
 fn say(log: &Log, error: &(dyn Error + 'static)) {
+    say_that("", log, error);
+}
+
+/// Says what fails, unless that is nothing, and why.
+fn say_that(failed: &str, log: &Log, error: &(dyn Error + 'static)) {
     let plain = error.downcast_ref::<error::Error>().and_then(error::Error::of_program);
-    log.fatal(error::chain(error).join(": "), plain);
+    let mut chain = error::chain(error);
+    if failed.starts_with("exec") {
+        chain.insert(0, failed.to_owned());
+    } else if !failed.is_empty() {
+        chain.insert(0, format!("{} {failed}", cli::called(std::env::args_os().next().as_deref())));
+    }
+    log.fatal(chain.join(": "), plain);
 }
 
 /// Writes to stdout. A reader that has seen enough (`bulkrun man | head`) is no failure.

@@ -50,7 +50,20 @@ pub(crate) struct Context<'a> {
 /// # Errors
 /// The mount's place in the configuration, its destination and the call that failed.
 pub(crate) fn perform(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
-    attempt(context, index, mount).map_err(|error| error.at(&format!("/mounts/{index}")))
+    let attempted = attempt(context, index, mount);
+    // The words are runc's: people look for them in logs.
+    let what = || format!("error mounting {:?} to rootfs at {:?}", source_of(mount), mount.destination);
+    attempted.map_err(|error| error.at(&format!("/mounts/{index}")).within(what))
+}
+
+/// What the configuration calls the source of a mount, as far as it has one.
+fn source_of(mount: &Mount) -> &Path {
+    match &mount.source {
+        Source::Bind { path, .. } | Source::Inside { path, .. } => path,
+        Source::Filesystem { source, .. } => Path::new(source),
+        Source::Cgroup => Path::new("cgroup"),
+        Source::Existing { .. } => Path::new(""),
+    }
 }
 
 fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<OwnedFd>> {

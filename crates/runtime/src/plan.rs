@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use check::{Parameter, Version};
 use hooks::Hooks;
 use mounts::{Device, MappedBy, Mount};
-use namespaces::{IdMaps, Namespaces};
+use namespaces::{Elsewhere, IdMaps, Namespaces};
 use net_devices::NetDevice;
 use process::Process;
 use rdt::Rdt;
@@ -155,20 +155,24 @@ pub struct Filter {
 }
 
 impl Plan {
-    /// Decides what a configuration means for a bundle at the absolute path `bundle`.
+    /// Decides what a configuration means for a bundle at the absolute path `bundle`. A user namespace for which it has no
+    /// maps has those that `elsewhere` gives.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the JSON pointer of the first value that cannot be carried out.
-    pub fn new(config: &Config, bundle: &Path) -> Result<Self> {
+    pub fn new(config: &Config, bundle: &Path, elsewhere: Elsewhere<'_>) -> Result<Self> {
         let version = check::version(&config.oci_version)?;
         let default_linux = Linux::default();
         let linux = config.linux.as_ref().unwrap_or(&default_linux);
-        let namespaces = Namespaces::plan(linux)?;
         let mut warnings = Vec::new();
+        let namespaces = Namespaces::plan(linux, elsewhere, &mut warnings)?;
         annotations::check(&config.annotations, &mut warnings)?;
         let seccomp = linux.seccomp.as_ref();
         let seccomp = seccomp.map(|profile| filter(profile, config, &mut warnings)).transpose()?;
         let process = config.process.as_ref().map(|p| Process::plan(p, config, &mut warnings)).transpose()?;
+        if let (Some(process), Some(maps)) = (&process, namespaces.maps()) {
+            maps.check_user(&process.user)?;
+        }
         let root = root(config, linux, bundle, &namespaces)?;
         let mounts = mounts::plan(&config.mounts, bundle, &root.path, &namespaces)?;
         check::requests(config, &namespaces)?;

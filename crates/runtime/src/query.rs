@@ -3,7 +3,6 @@
 mod columns;
 mod events;
 mod features;
-mod owner;
 mod ps;
 mod report;
 
@@ -25,7 +24,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id::ContainerId;
 use crate::log::Log;
 use crate::template::{self, Audience};
-use crate::{root, state};
+use crate::{passwd, root, state};
 
 /// `state`: the state document of a container.
 ///
@@ -142,7 +141,7 @@ fn document(container: &Container) -> Result<bulkhead_spec::State> {
         rootfs: Some(state.rootfs.to_string_lossy().into_owned()),
         created: Some(state.created.to_string()),
         annotations: state.annotations.clone(),
-        owner: Some(owner::name(state.owner)),
+        owner: Some(passwd::name(state.owner)),
     })
 }
 

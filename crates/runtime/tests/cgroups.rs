@@ -233,6 +233,25 @@ fn limits_of_v2_are_in_its_files_and_change_with_an_update() {
     assert_eq!(file("pids.max"), "60\n");
 }
 
+/// As programs write them that leave JSON to Go, whose parser heeds no case.
+#[test]
+fn limits_count_that_are_written_with_capitals() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("c").args(["sleep", "1000"]).edit(|config| {
+        config["linux"]["resources"] = json!({ "Pids": { "Limit": 50 } });
+    });
+    sandbox.launch(&bundle);
+    let cgroups = sandbox.cgroups(bundle.cgroups_path());
+    let file = cgroups.iter().map(|cgroup| cgroup.join("pids.max")).find(|file| file.exists());
+    let Some(file) = file else { skip!("no controller limits processes") };
+    let limit = || std::fs::read_to_string(&file).unwrap();
+    assert_eq!(limit(), "50\n");
+    let update = sandbox.runtime().args(["update", "--resources", "-", bundle.id()]);
+    update.input(r#"{"Pids": {"limit": 60}}"#).output().succeeds();
+    assert_eq!(limit(), "60\n");
+}
+
 #[test]
 fn on_v2_a_program_holds_devices_that_are_not_allowed() {
     requires!(is_root(), "needs root");

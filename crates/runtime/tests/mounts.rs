@@ -485,6 +485,31 @@ fn a_remount_changes_attributes_and_options() {
 }
 
 #[test]
+fn a_remount_that_chooses_no_access_times_keeps_them() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let rows = [
+        ("norelatime", "noatime", true),
+        ("nostrictatime", "noatime", true),
+        ("ro", "noatime", true),
+        ("relatime", "noatime", false),
+        ("atime", "strictatime", true),
+    ];
+    let bundle = rows.iter().fold(sandbox.bundle("c").script(TABLE), |bundle, (word, before, _)| {
+        let point = format!("/{word}");
+        let bundle = bundle.mount("tmpfs", "tmpfs", &point, &[before]);
+        bundle.mount("none", "none", &point, &["remount", "bind", word])
+    });
+    let output = sandbox.run(&bundle).output().succeeds();
+    for (word, before, stays) in rows {
+        let found = line(&output, &format!("/{word}"));
+        // strictatime is what is shown by no word.
+        let is_there = if before == "strictatime" { !found.has("relatime") } else { found.has(before) };
+        assert_eq!(is_there, stays, "{before} stays under {word}\n{output}");
+    }
+}
+
+#[test]
 fn a_remount_takes_back_flags_of_the_file_system() {
     requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);

@@ -263,6 +263,23 @@ fn ids_beyond_the_range_are_refused_with_the_helpers_words() {
     with_range(&sandbox, &bundle).output().exits_with(1).complains("newuidmap refused the identity map");
 }
 
+#[test]
+fn without_mappings_the_caller_is_root_with_a_range_behind_if_there_is_one() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(maps_ranges(), "{NO_RANGES}");
+    let sandbox = sandbox();
+    let script = "tr -s ' ' < /proc/self/uid_map; tr -s ' ' < /proc/self/gid_map; cat /proc/self/setgroups";
+    let bundle = |short| sandbox.bundle(short).user_namespace(&[], &[]).script(script);
+    let output = with_range(&sandbox, &bundle("range")).output().succeeds();
+    let map = " 0 54321 1\n 1 300000 65536\n";
+    output.prints(&format!("{map}{map}allow\n")).complains("(1 from 54321, 65536 from 300000)");
+    let output = with_ranges(&sandbox, &bundle("alone"), "").output().succeeds();
+    output.prints(" 0 54321 1\n 0 54321 1\ndeny\n").complains("(1 from 54321)");
+    let other = bundle("other").user(1000, 1000);
+    let output = with_ranges(&sandbox, &other, "").output().exits_with(1);
+    output.complains("/process/user/uid: 1000 is not mapped in the container's user namespace");
+}
+
 /// Says whether the programs are there that map ranges.
 fn maps_ranges() -> bool {
     ["newuidmap", "newgidmap", "setpriv"].iter().all(|program| find_program(program).is_some())

@@ -186,6 +186,11 @@ fn what_becomes_idle_loses_its_weight_and_the_other_way_round() {
     assert_eq!(file(&directory, "cpu.idle"), "1");
     update(&["--cpu-share", "200"]);
     assert_eq!(file(&directory, "cpu.idle"), "0");
+    update(&["--cpu-idle", "1"]);
+    update(&["--cpu-idle", "0"]);
+    // What systemd was not told it undoes when it looks at its units again.
+    sandbox.command("systemctl").arg("daemon-reload").output().succeeds();
+    assert_eq!(file(&directory, "cpu.idle"), "0");
     end(&sandbox, &bundle);
 }
 
@@ -200,6 +205,13 @@ fn huge_pages_are_limited_in_a_scope() {
         .resources(json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 2_097_152 }] }));
     launch(&sandbox, &bundle);
     assert_eq!(file(&directory(&sandbox, "c"), "hugetlb.2MB.max"), "2097152");
+    end(&sandbox, &bundle);
+    // One that had no such limit can get it.
+    let bundle = unit(&sandbox, "later");
+    launch(&sandbox, &bundle);
+    let limits = r#"{"unified": {"hugetlb.2MB.max": "4194304"}}"#;
+    sandbox.runtime().args(["update", "--resources", "-", bundle.id()]).input(limits).output().succeeds();
+    assert_eq!(file(&directory(&sandbox, "later"), "hugetlb.2MB.max"), "4194304");
     end(&sandbox, &bundle);
 }
 

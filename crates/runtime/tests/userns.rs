@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use bulkhead_testkit::{Bundle, Sandbox, is_root, requires};
+use bulkhead_testkit::{Bundle, Run, Sandbox, is_root, requires};
 use serde_json::json;
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
@@ -173,15 +173,93 @@ fn the_hosts_proc_stands_in_where_the_processes_are_the_hosts() {
     sandbox.run(&bundle).output().succeeds().prints(&format!("{}\n", own.display()));
 }
 
+/// Calls the runtime for a bundle where `/etc/subuid` and `/etc/subgid` hold this text.
+fn where_ranges_are(ranges: &str, sandbox: &Sandbox, verb: &str, bundle: &Bundle) -> Run {
+    for file in ["subuid", "subgid"] {
+        fs::write(sandbox.directory().join(file), ranges).unwrap();
+    }
+    let script = "for f in subuid subgid; do mount --bind $D/$f /etc/$f || exit 9; done";
+    after(script, sandbox, verb, bundle)
+}
+
+/// Calls the runtime for a bundle in a mount namespace of its own, after a script that knows the sandbox's directory.
+fn after(script: &str, sandbox: &Sandbox, verb: &str, bundle: &Bundle) -> Run {
+    let script = format!("D={}; {script}; exec \"$@\"", sandbox.directory().display());
+    let run = sandbox.command("unshare").args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    let run = run.arg(sandbox.runtime_program()).arg("--root").arg(sandbox.state_directory());
+    run.args([verb, "--bundle"]).arg(bundle.directory()).arg(bundle.id())
+}
+
+/// People look for runc's words in logs; what follows them reads like strace.
 #[test]
-fn the_caller_is_root_of_a_user_namespace_without_mappings() {
+fn a_mount_that_is_refused_is_told_in_runcs_words() {
     requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);
-    let bundle = sandbox.bundle("c").rootless(0, 0).user_namespace(&[], &[]).script(
-        "tr -s ' ' </proc/self/uid_map; tr -s ' ' </proc/self/gid_map; chown 1:1 /etc/passwd 2>/dev/null || echo others are not there",
+    let source = sandbox.directory().join("source");
+    fs::create_dir(&source).unwrap();
+    let bundle = mapped(sandbox.bundle("c")).mount("bind", &source, "/mnt", &["bind", "rw"]);
+    let number = bundle.config()["mounts"].as_array().unwrap().len() - 1;
+    let script = "mount --bind $D/source $D/source && mount -o remount,bind,ro $D/source || exit 9";
+    let output = after(script, &sandbox, "run", &bundle).output().exits_with(1);
+    let words = format!(
+        "bulkrun run failed: unable to start container process: error during container init: error mounting {source:?} to \
+         rootfs at \"/mnt\": config.json: /mounts/{number}: "
     );
-    let output = sandbox.run(&bundle).output().succeeds();
-    output.prints(" 0 0 1\n 0 0 1\nothers are not there\n").complains("its root is you");
+    let output = output.complains(&words.replace('"', "\\\""));
+    let call = "{attr_clr=MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSYMFOLLOW}): operation not permitted";
+    output.complains("mount_setattr(").complains(call);
+}
+
+fn has_ranges() -> bool {
+    ["/etc/subuid", "/etc/subgid"].iter().all(|file| std::path::Path::new(file).exists())
+}
+
+#[test]
+fn a_user_namespace_without_mappings_has_the_range_of_root() {
+    requires!(is_root(), "needs root");
+    requires!(has_ranges(), "needs /etc/subuid and /etc/subgid");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sandbox.bundle("c").user_namespace(&[], &[]).owned_by(FIRST, FIRST).args(["sleep", "1000"]);
+    let ranges = format!("other:1:5\nroot:{FIRST}:65536\n");
+    let created = where_ranges_are(&ranges, &sandbox, "create", &bundle).output().succeeds();
+    created.complains("the user namespace has no mappings").complains(&format!("65536 from {FIRST}"));
+    sandbox.start(&bundle);
+    let pid = sandbox.pid(&bundle);
+    assert_eq!(
+        fs::metadata(format!("/proc/{pid}")).unwrap().uid(),
+        FIRST,
+        "it is nobody whom the host knows"
+    );
+    // Whoever joins needs no range, and asks for none.
+    let script = "tr -s ' ' </proc/self/uid_map; tr -s ' ' </proc/self/gid_map; touch /new; stat -c %u /new";
+    let inside = sandbox.exec(&bundle, ["sh", "-c", script]).output().succeeds();
+    assert_eq!(inside.stdout, format!(" 0 {FIRST} 65536\n 0 {FIRST} 65536\n0\n"), "exec is in the namespace");
+    let nobody =
+        sandbox.runtime().args(["exec", "--user", "70000:0", bundle.id(), "id"]).output().exits_with(255);
+    nobody.complains("/process/user/uid: 70000 is not mapped in the container's user namespace");
+    // Without CRIU it does not come so far.
+    let images = sandbox.directory().join("images");
+    let checkpoint = sandbox.runtime().args(["checkpoint", "--leave-running", "--image-path"]).arg(&images);
+    let checkpoint = checkpoint.arg(bundle.id()).output();
+    assert!(!checkpoint.stderr.contains("needs a mapping"), "its namespace is known\n{checkpoint}");
+    sandbox.kill(&bundle, "KILL");
+    sandbox.wait_for_exit(pid);
+    sandbox.delete(&bundle);
+}
+
+#[test]
+fn root_without_a_range_makes_no_user_namespace_without_mappings() {
+    requires!(is_root(), "needs root");
+    requires!(has_ranges(), "needs /etc/subuid and /etc/subgid");
+    let sandbox = Sandbox::new(BULKRUN);
+    for (number, ranges) in ["", "other:1000000:65536\n", "root:0:65536\n"].into_iter().enumerate() {
+        let bundle = sandbox.bundle(&format!("c{number}")).user_namespace(&[], &[]).script("echo started");
+        let output = where_ranges_are(ranges, &sandbox, "run", &bundle).output().exits_with(1).prints("");
+        output.complains(
+            "/linux/uidMappings: a new user namespace needs a mapping of its ids: write uidMappings and \
+             gidMappings, or give root a range in /etc/subuid",
+        );
+    }
 }
 
 #[test]
@@ -209,7 +287,13 @@ fn a_user_that_is_not_mapped_is_refused() {
     requires!(is_root(), "needs root");
     let sandbox = Sandbox::new(BULKRUN);
     let bundle = mapped(sandbox.bundle("c")).user(70_000, 0);
-    sandbox.run(&bundle).output().exits_with(1).complains("70000");
+    sandbox
+        .run(&bundle)
+        .output()
+        .exits_with(1)
+        .complains("/process/user/uid: 70000 is not mapped in the container's user namespace");
+    let bundle = mapped(sandbox.bundle("group")).user(0, 70_000);
+    sandbox.run(&bundle).output().exits_with(1).complains("/process/user/gid: 70000 is not mapped");
 }
 
 #[test]

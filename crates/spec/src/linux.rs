@@ -23,7 +23,7 @@ pub struct Linux {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub sysctl: BTreeMap<String, String>,
     /// The limits of the container's cgroup.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Resources", skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// The container's cgroup: absolute from the mount point, relative from a place of the runtime's choice.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]

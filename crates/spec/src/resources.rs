@@ -1,4 +1,7 @@
 //! The limits of a container's cgroup.
+//!
+//! Go's parser of JSON, and so runc, heeds no case, and a limit must not be passed over in silence because of that: every name
+//! here is also known as it is met, capitalised like those of Go's structures. Both spellings at once are refused.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +17,31 @@ use crate::field::{closed_list, nullable, text, unset};
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// Which devices may be used, applied in this order.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    #[serde(alias = "Devices", default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub devices: Vec<DeviceRule>,
     /// Memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Memory", skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryResources>,
     /// CPU time and CPUs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "CPU", alias = "Cpu", skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuResources>,
     /// The number of tasks.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Pids", skip_serializing_if = "Option::is_none")]
     pub pids: Option<PidsResources>,
     /// Block devices.
-    #[serde(rename = "blockIO", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "blockIO", alias = "BlockIO", skip_serializing_if = "Option::is_none")]
     pub block_io: Option<BlockIoResources>,
     /// Huge pages, each size once.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    #[serde(alias = "HugepageLimits", default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub hugepage_limits: Vec<HugepageLimit>,
     /// Network packets; cgroup v1 only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Network", skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkResources>,
     /// RDMA, by device name.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    #[serde(alias = "Rdma", default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub rdma: BTreeMap<String, RdmaResources>,
     /// Values for files of cgroup v2, by file name.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    #[serde(alias = "Unified", default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub unified: BTreeMap<String, String>,
 }
 
@@ -56,18 +59,25 @@ impl Resources {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRule {
     /// Allows, else denies.
+    #[serde(alias = "Allow")]
     pub allow: bool,
     /// The type; missing means all, as [`DeviceRuleType::All`] does.
-    #[serde(rename = "type", default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "type",
+        alias = "Type",
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub kind: Option<DeviceRuleType>,
     /// The major number; missing means all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Major", skip_serializing_if = "Option::is_none")]
     pub major: Option<i64>,
     /// The minor number; missing means all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Minor", skip_serializing_if = "Option::is_none")]
     pub minor: Option<i64>,
     /// The kinds of use, of `r` (read), `w` (write) and `m` (mknod).
-    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Access", default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
 }
 
@@ -88,31 +98,35 @@ closed_list! {
 #[serde(rename_all = "camelCase")]
 pub struct MemoryResources {
     /// Memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Limit", skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
     /// The soft limit, to which the kernel pushes back under pressure.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Reservation", skip_serializing_if = "Option::is_none")]
     pub reservation: Option<i64>,
     /// Memory and swap together.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Swap", skip_serializing_if = "Option::is_none")]
     pub swap: Option<i64>,
     /// Kernel memory; gone since Linux 5.4 and in cgroup v2.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Kernel", skip_serializing_if = "Option::is_none")]
     pub kernel: Option<i64>,
     /// Buffers of TCP sockets; cgroup v1 only.
-    #[serde(rename = "kernelTCP", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "kernelTCP", alias = "KernelTCP", skip_serializing_if = "Option::is_none")]
     pub kernel_tcp: Option<i64>,
     /// How readily memory is swapped, 0 to 100; cgroup v1 only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Swappiness", skip_serializing_if = "Option::is_none")]
     pub swappiness: Option<u64>,
     /// Out of memory, processes wait instead of being killed; cgroup v1 only.
-    #[serde(rename = "disableOOMKiller", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "disableOOMKiller",
+        alias = "DisableOOMKiller",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub disable_oom_killer: Option<bool>,
     /// Child cgroups count too; always so in cgroup v2.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "UseHierarchy", skip_serializing_if = "Option::is_none")]
     pub use_hierarchy: Option<bool>,
     /// An update below the present use is refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "CheckBeforeUpdate", skip_serializing_if = "Option::is_none")]
     pub check_before_update: Option<bool>,
 }
 
@@ -121,31 +135,31 @@ pub struct MemoryResources {
 #[serde(rename_all = "camelCase")]
 pub struct CpuResources {
     /// The weight among siblings, 2 to 262144, by default 1024.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Shares", skip_serializing_if = "Option::is_none")]
     pub shares: Option<u64>,
     /// CPU time in each period; a negative value is no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Quota", skip_serializing_if = "Option::is_none")]
     pub quota: Option<i64>,
     /// Unused time that may be saved up for later periods.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Burst", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
     /// The length of a period.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Period", skip_serializing_if = "Option::is_none")]
     pub period: Option<u64>,
     /// Time for real-time tasks in each of their periods; cgroup v1 only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "RealtimeRuntime", skip_serializing_if = "Option::is_none")]
     pub realtime_runtime: Option<i64>,
     /// The length of their period; cgroup v1 only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "RealtimePeriod", skip_serializing_if = "Option::is_none")]
     pub realtime_period: Option<u64>,
     /// The CPUs, a list such as `0-3,7`.
-    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Cpus", default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub cpus: Option<String>,
     /// The memory nodes, a list such as `0-3,7`.
-    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Mems", default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub mems: Option<String>,
     /// 1 runs the tasks only when nothing else does, 0 ordinarily.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Idle", skip_serializing_if = "Option::is_none")]
     pub idle: Option<i64>,
 }
 
@@ -153,7 +167,7 @@ pub struct CpuResources {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PidsResources {
     /// The number; -1 is no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Limit", skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
 }
 
@@ -162,23 +176,34 @@ pub struct PidsResources {
 #[serde(rename_all = "camelCase")]
 pub struct BlockIoResources {
     /// The weight among siblings, 10 to 1000.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Weight", skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
     /// The weight of the cgroup's own tasks against its child cgroups, 10 to 1000.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "LeafWeight", skip_serializing_if = "Option::is_none")]
     pub leaf_weight: Option<u16>,
     /// Weights at single devices.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    #[serde(alias = "WeightDevice", default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub weight_device: Vec<WeightDevice>,
     /// Bytes read per second.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    #[serde(
+        alias = "ThrottleReadBpsDevice",
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "unset"
+    )]
     pub throttle_read_bps_device: Vec<ThrottleDevice>,
     /// Bytes written per second.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    #[serde(
+        alias = "ThrottleWriteBpsDevice",
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "unset"
+    )]
     pub throttle_write_bps_device: Vec<ThrottleDevice>,
     /// Reads per second.
     #[serde(
         rename = "throttleReadIOPSDevice",
+        alias = "ThrottleReadIOPSDevice",
         default,
         deserialize_with = "nullable",
         skip_serializing_if = "unset"
@@ -187,6 +212,7 @@ pub struct BlockIoResources {
     /// Writes per second.
     #[serde(
         rename = "throttleWriteIOPSDevice",
+        alias = "ThrottleWriteIOPSDevice",
         default,
         deserialize_with = "nullable",
         skip_serializing_if = "unset"
@@ -199,14 +225,16 @@ pub struct BlockIoResources {
 #[serde(rename_all = "camelCase")]
 pub struct WeightDevice {
     /// The device's major number.
+    #[serde(alias = "Major")]
     pub major: i64,
     /// The device's minor number.
+    #[serde(alias = "Minor")]
     pub minor: i64,
     /// The weight among siblings.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Weight", skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
     /// The weight of the cgroup's own tasks against its child cgroups.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "LeafWeight", skip_serializing_if = "Option::is_none")]
     pub leaf_weight: Option<u16>,
 }
 
@@ -214,10 +242,13 @@ pub struct WeightDevice {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottleDevice {
     /// The device's major number.
+    #[serde(alias = "Major")]
     pub major: i64,
     /// The device's minor number.
+    #[serde(alias = "Minor")]
     pub minor: i64,
     /// Bytes or operations per second.
+    #[serde(alias = "Rate")]
     pub rate: u64,
 }
 
@@ -225,10 +256,11 @@ pub struct ThrottleDevice {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
-    /// The size, such as `64KB`, `2MB` or `1GB`. Go's parser, and so runc, heeds no case; this name is met without.
-    #[serde(alias = "pagesize")]
+    /// The size, such as `64KB`, `2MB` or `1GB`.
+    #[serde(alias = "pagesize", alias = "PageSize", alias = "Pagesize")]
     pub page_size: String,
     /// Bytes.
+    #[serde(alias = "Limit")]
     pub limit: u64,
 }
 
@@ -236,10 +268,10 @@ pub struct HugepageLimit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkResources {
     /// The class of the container's packets, net_cls.
-    #[serde(rename = "classID", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "classID", alias = "ClassID", skip_serializing_if = "Option::is_none")]
     pub class_id: Option<u32>,
     /// Priorities at single devices, net_prio.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
+    #[serde(alias = "Priorities", default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub priorities: Vec<InterfacePriority>,
 }
 
@@ -247,8 +279,10 @@ pub struct NetworkResources {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfacePriority {
     /// The device's name on the host.
+    #[serde(alias = "Name")]
     pub name: String,
     /// The priority.
+    #[serde(alias = "Priority")]
     pub priority: u32,
 }
 
@@ -257,9 +291,77 @@ pub struct InterfacePriority {
 #[serde(rename_all = "camelCase")]
 pub struct RdmaResources {
     /// The number of handles.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "HcaHandles", skip_serializing_if = "Option::is_none")]
     pub hca_handles: Option<u32>,
     /// The number of objects.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "HcaObjects", skip_serializing_if = "Option::is_none")]
     pub hca_objects: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Every field; the names below `rdma` and `unified` are not fields.
+    fn every_limit() -> Value {
+        json!({
+            "devices": [{ "allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm" }],
+            "memory": { "limit": 1, "reservation": 2, "swap": 3, "kernel": 4, "kernelTCP": 5, "swappiness": 6,
+                "disableOOMKiller": true, "useHierarchy": true, "checkBeforeUpdate": true },
+            "cpu": { "shares": 1, "quota": 2, "burst": 3, "period": 4, "realtimeRuntime": 5, "realtimePeriod": 6,
+                "cpus": "0", "mems": "0", "idle": 1 },
+            "pids": { "limit": 1 },
+            "blockIO": { "weight": 10, "leafWeight": 11,
+                "weightDevice": [{ "major": 8, "minor": 0, "weight": 12, "leafWeight": 13 }],
+                "throttleReadBpsDevice": [{ "major": 8, "minor": 0, "rate": 1 }],
+                "throttleWriteBpsDevice": [{ "major": 8, "minor": 0, "rate": 2 }],
+                "throttleReadIOPSDevice": [{ "major": 8, "minor": 0, "rate": 3 }],
+                "throttleWriteIOPSDevice": [{ "major": 8, "minor": 0, "rate": 4 }] },
+            "hugepageLimits": [{ "pageSize": "2MB", "limit": 1 }],
+            "network": { "classID": 1, "priorities": [{ "name": "eth0", "priority": 1 }] },
+            "rdma": { "mlx5_1": { "hcaHandles": 1, "hcaObjects": 2 } },
+            "unified": { "memory.high": "1" },
+        })
+    }
+
+    fn capitalised(value: Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                let rename = |(name, value): (String, Value)| match name.as_str() {
+                    "unified" => ("Unified".to_owned(), value),
+                    "cpu" => ("CPU".to_owned(), capitalised(value)),
+                    _ => (name[..1].to_uppercase() + &name[1..], capitalised(value)),
+                };
+                Value::Object(fields.into_iter().map(rename).collect())
+            }
+            Value::Array(items) => Value::Array(items.into_iter().map(capitalised).collect()),
+            other => other,
+        }
+    }
+
+    #[test]
+    fn names_are_known_as_go_writes_them() {
+        let expected = Resources::from_json(&every_limit().to_string()).unwrap();
+        assert_eq!(serde_json::to_value(&expected).unwrap(), every_limit(), "it has every field");
+        let capitalised = capitalised(every_limit()).to_string().replace("Mlx5_1", "mlx5_1");
+        assert_eq!(Resources::from_json(&capitalised).unwrap(), expected);
+        for name in ["pagesize", "Pagesize"] {
+            let text = format!(r#"{{"hugepageLimits": [{{"{name}": "2MB", "limit": 1}}]}}"#);
+            assert_eq!(
+                Resources::from_json(&text).unwrap().hugepage_limits,
+                expected.hugepage_limits,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn both_spellings_at_once_are_refused() {
+        let error = Resources::from_json(r#"{"memory": {"limit": 1, "Limit": 2}}"#).unwrap_err();
+        assert!(error.to_string().contains("/memory/Limit: duplicate field `limit`"), "{error}");
+        let error = Resources::from_json(r#"{"CPU": {}, "cpu": {}}"#).unwrap_err();
+        assert!(error.to_string().contains("/cpu: duplicate field `cpu`"), "{error}");
+    }
 }

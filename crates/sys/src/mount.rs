@@ -3,6 +3,7 @@
 //! A mount carries its final attributes before it is attached, so that no moment exists in which it is visible
 //! with weaker ones, and it is attached to a descriptor, so that no path is walked twice.
 
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,6 +106,46 @@ impl Attributes {
     }
 }
 
+/// The bits of `attr_set` and `attr_clr`, by their names; a whole mask is one of them.
+const NAMES: [(&str, u64); 10] = [
+    ("RDONLY", attribute::RDONLY),
+    ("NOSUID", attribute::NOSUID),
+    ("NODEV", attribute::NODEV),
+    ("NOEXEC", attribute::NOEXEC),
+    ("_ATIME", attribute::ATIME),
+    ("NOATIME", attribute::NOATIME),
+    ("STRICTATIME", attribute::STRICTATIME),
+    ("NODIRATIME", attribute::NODIRATIME),
+    ("IDMAP", attribute::IDMAP),
+    ("NOSYMFOLLOW", attribute::NOSYMFOLLOW),
+];
+
+impl fmt::Display for Attributes {
+    /// Writes the members that are set as strace(1) does.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { set, clear, propagation, userns_fd } = *self;
+        let mut separator = "";
+        for (member, bits) in [("attr_set", set), ("attr_clr", clear)] {
+            let mut left = bits;
+            for (name, value) in NAMES.into_iter().filter(|_| bits != 0) {
+                if left & value == value {
+                    let before = if left == bits { format!("{separator}{member}=") } else { "|".to_owned() };
+                    write!(f, "{before}MOUNT_ATTR_{name}")?;
+                    left &= !value;
+                    separator = ", ";
+                }
+            }
+        }
+        for (member, value) in [("propagation", propagation), ("userns_fd", userns_fd)] {
+            if value != 0 {
+                write!(f, "{separator}{member}={value:#x}")?;
+                separator = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether a call reaches the submounts of a mount too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
@@ -159,7 +200,10 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, reach: Reac
     if result == Err(Errno::NOSYS) {
         BY_REMOUNT.store(true, Ordering::Relaxed);
     }
-    result.call(|| format!("mount_setattr({mount:?}, {attributes:x?}, {reach:?})"))
+    result.call(|| {
+        let flags = if reach == Reach::Tree { "AT_EMPTY_PATH|AT_RECURSIVE" } else { "AT_EMPTY_PATH" };
+        format!("mount_setattr({}, \"\", {flags}, {{{attributes}}})", mount.as_raw_fd())
+    })
 }
 
 fn setattr(mount: BorrowedFd<'_>, attributes: Attributes, reach: Reach) -> std::result::Result<(), Errno> {
@@ -192,7 +236,10 @@ pub fn clone_tree(directory: impl AsFd, path: &Path, reach: Reach) -> Result<Own
     if reach == Reach::Tree {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    rustix::mount::open_tree(directory, path, flags).call(|| format!("open_tree({path:?}, CLONE, {reach:?})"))
+    rustix::mount::open_tree(directory, path, flags).call(|| {
+        let recursive = if reach == Reach::Tree { "|AT_RECURSIVE" } else { "" };
+        format!("open_tree(directory, {path:?}, OPEN_TREE_CLONE{recursive})")
+    })
 }
 
 /// Attaches the detached `mount` on top of what `target` refers to.
@@ -338,4 +385,30 @@ pub enum OldMounts {
     Receiving,
     /// They are peers of the host's and must be cut off before they are unmounted.
     Shared,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_read_like_strace() {
+        use attribute::{ATIME, NOATIME, NODEV, NOSUID, NOSYMFOLLOW, RDONLY};
+        let shown = |set, clear| Attributes::new(set, clear).to_string();
+        assert_eq!(shown(0, 0), "");
+        assert_eq!(shown(NOSUID | NODEV, 0), "attr_set=MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV");
+        assert_eq!(
+            shown(RDONLY | NOATIME, ATIME | NOSYMFOLLOW),
+            "attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOATIME, attr_clr=MOUNT_ATTR__ATIME|MOUNT_ATTR_NOSYMFOLLOW"
+        );
+        let slave = Attributes::new(0, RDONLY).with_propagation(Propagation::Slave);
+        assert_eq!(slave.to_string(), "attr_clr=MOUNT_ATTR_RDONLY, propagation=0x80000");
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let error = set_attributes(file.as_fd(), Attributes::new(RDONLY, NODEV), Reach::Tree).unwrap_err();
+        let expected = format!(
+            "mount_setattr({}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{attr_set=MOUNT_ATTR_RDONLY, attr_clr=MOUNT_ATTR_NODEV}}): ",
+            file.as_raw_fd()
+        );
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
 }

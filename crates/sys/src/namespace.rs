@@ -1,6 +1,6 @@
 //! Entering and leaving namespaces, see namespaces(7).
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
@@ -36,6 +36,20 @@ impl Kind {
     /// Returns the CLONE_NEW* bit.
     pub fn flag(self) -> u64 {
         self as u64
+    }
+
+    /// Returns the name of that bit.
+    fn flag_name(self) -> &'static str {
+        match self {
+            Self::User => "CLONE_NEWUSER",
+            Self::Mount => "CLONE_NEWNS",
+            Self::Pid => "CLONE_NEWPID",
+            Self::Network => "CLONE_NEWNET",
+            Self::Ipc => "CLONE_NEWIPC",
+            Self::Uts => "CLONE_NEWUTS",
+            Self::Cgroup => "CLONE_NEWCGROUP",
+            Self::Time => "CLONE_NEWTIME",
+        }
     }
 
     /// Returns the name of its link in `/proc/PID/ns`.
@@ -74,7 +88,7 @@ impl Kind {
 /// EINVAL when it is of another kind, EPERM without CAP_SYS_ADMIN in it.
 pub fn join(namespace: BorrowedFd<'_>, kind: Kind) -> Result<()> {
     rustix::thread::move_into_link_name_space(namespace, Some(kind.link_type()))
-        .call(|| format!("setns({namespace:?}, {kind:?})"))
+        .call(|| format!("setns({}, {})", namespace.as_raw_fd(), kind.flag_name()))
 }
 
 /// Moves the calling thread into several namespaces of the process behind `pidfd` at once, see setns(2).
@@ -84,8 +98,9 @@ pub fn join(namespace: BorrowedFd<'_>, kind: Kind) -> Result<()> {
 pub fn join_process(pidfd: impl AsFd, kinds: &[Kind]) -> Result<()> {
     let bits = kinds.iter().fold(0, |bits, &kind| bits | kind as u32);
     let types = ThreadNameSpaceType::from_bits_retain(bits);
-    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), types)
-        .call(|| format!("setns(pidfd, {kinds:?})"))
+    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), types).call(|| {
+        format!("setns(pidfd, {})", kinds.iter().map(|kind| kind.flag_name()).collect::<Vec<_>>().join("|"))
+    })
 }
 
 /// Leaves the namespace of the given kind for a new one.
@@ -96,7 +111,7 @@ pub fn unshare(kind: Kind) -> Result<()> {
     // SAFETY: namespace flags change what names mean to this thread; unlike UnshareFlags::FILES, the only
     // reason why rustix calls this unsafe, they cannot make a descriptor that another thread holds dangle.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::from_bits_retain(kind as u32)) }
-        .call(|| format!("unshare({kind:?})"))
+        .call(|| format!("unshare({})", kind.flag_name()))
 }
 
 /// Tells whether this process is in the user namespace that the kernel began with.

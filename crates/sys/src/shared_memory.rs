@@ -38,13 +38,27 @@ impl Drop for Segment {
     }
 }
 
-/// Removes the segment with this key, if there is one.
-pub fn remove(key: i32) {
+/// Removes the segment with this key, if there is one that the caller's user has made and that is `length` bytes long:
+/// a key is short, and another's may be the same.
+pub fn remove(key: i32, length: usize) {
     // SAFETY: shmget(2) takes integers.
     let id = unsafe { libc::shmget(key, 0, 0) };
-    if id >= 0 {
+    if id < 0 {
+        return;
+    }
+    let maker = rustix::process::geteuid().as_raw();
+    if status(id).is_ok_and(|status| status.shm_perm.cuid == maker && status.shm_segsz == length) {
         drop(Segment(id));
     }
+}
+
+fn status(id: libc::c_int) -> Result<libc::shmid_ds> {
+    let mut status = MaybeUninit::<libc::shmid_ds>::zeroed();
+    // SAFETY: the kernel writes a whole structure into the live buffer, or fails.
+    check(unsafe { libc::shmctl(id, libc::IPC_STAT, status.as_mut_ptr()) }.into())
+        .call(|| format!("shmctl({id}, IPC_STAT)"))?;
+    // SAFETY: all-zero bytes are a valid structure, which is how it began.
+    Ok(unsafe { status.assume_init() })
 }
 
 /// Reads the beginning of the segment with this key, 4096 bytes or fewer.
@@ -55,12 +69,7 @@ pub fn read(key: i32) -> Result<Vec<u8>> {
     // SAFETY: shmget(2) takes integers.
     let id = check(unsafe { libc::shmget(key, 0, 0) }.into()).call(|| format!("shmget({key:#x}, 0, 0)"))?;
     let id = id as libc::c_int;
-    let mut status = MaybeUninit::<libc::shmid_ds>::zeroed();
-    // SAFETY: the kernel writes a whole structure into the live buffer, or fails.
-    check(unsafe { libc::shmctl(id, libc::IPC_STAT, status.as_mut_ptr()) }.into())
-        .call(|| format!("shmctl({id}, IPC_STAT)"))?;
-    // SAFETY: all-zero bytes are a valid structure, which is how it began.
-    let length = unsafe { status.assume_init() }.shm_segsz.min(MOST);
+    let length = status(id)?.shm_segsz.min(MOST);
     let start = attach(id, libc::SHM_RDONLY)?;
     let mut content = vec![0; length];
     // SAFETY: the segment has `length` bytes or more and stays attached; the two do not overlap. Others may write to
@@ -98,8 +107,10 @@ mod tests {
         drop(segment);
         assert_eq!(read(key).unwrap_err().errno(), Errno::NOENT);
         let _left = std::mem::ManuallyDrop::new(Segment::create(key, b"left").unwrap());
-        remove(key);
-        remove(key);
+        remove(key, 5);
+        assert_eq!(read(key).unwrap(), b"left", "one of another length is another's");
+        remove(key, 4);
+        remove(key, 4);
         assert_eq!(read(key).unwrap_err().errno(), Errno::NOENT);
     }
 }

@@ -55,6 +55,12 @@ const HOSTS: [&str; 3] = [
     "1 0 0:1 / /c/memory rw - cgroup cgroup rw,memory\n9 0 0:9 / /c/unified rw - cgroup2 cgroup2 rw\n",
 ];
 
+/// The identity maps of a user namespace that has none of its own.
+fn maps() -> bulkhead_runtime::error::Result<bulkhead_runtime::plan::namespaces::IdMaps> {
+    let map = || vec![bulkhead_spec::IdMapping { container_id: 0, host_id: 100_000, size: 65536 }];
+    Ok(bulkhead_runtime::plan::namespaces::IdMaps { uids: map(), gids: map() })
+}
+
 /// What a user reads says something and stays on its line: text of an input must not move a cursor.
 fn check_sentence(sentence: &str) {
     assert!(!sentence.is_empty(), "an error says nothing");

@@ -49,6 +49,9 @@ const GUEST_SCRATCH: &str = "/var/tmp/conformance";
 /// Seconds that a guest may say nothing about its command, which takes an hour or two.
 const GUEST_LIMIT: &str = "20000";
 
+/// The ids that root can lend.
+const LENT: &str = "root:100000:65536\n";
+
 /// How long a run may take to end when it is interrupted.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -160,6 +163,7 @@ pub(super) fn inside(task: &Path) -> Result<ExitCode> {
     let shared = MountPropagationFlags::REC | MountPropagationFlags::SHARED;
     // As systemd has it, and as some tests expect it.
     rustix::mount::mount_change("/", shared).context("share the mounts")?;
+    lend_ids(&run)?;
     println!("{SYSTEM}{}", system(run.place)?);
     let suite = run.suite()?;
     (suite.run)(&run, &mut |case| {
@@ -174,6 +178,24 @@ pub(super) fn inside(task: &Path) -> Result<ExitCode> {
             .for_each(|cgroup| thaw(&cgroup));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sets ids aside for root, as a machine does whose root makes user namespaces: tests want some and do not say which.
+fn lend_ids(run: &Run) -> Result<()> {
+    for name in ["subuid", "subgid"] {
+        let place = Path::new("/etc").join(name);
+        if run.place != Place::Host && !place.exists() {
+            fs::write(&place, "").with_context(|| format!("make {}", place.display()))?;
+        }
+        let Ok(others) = fs::read_to_string(&place) else {
+            println!("{} is not there: user namespaces without mappings will fail", place.display());
+            continue;
+        };
+        let own = run.scratch.join(name);
+        fs::write(&own, format!("{LENT}{others}")).with_context(|| format!("write {}", own.display()))?;
+        rustix::mount::mount_bind(&own, &place).with_context(|| format!("mount {}", place.display()))?;
+    }
+    Ok(())
 }
 
 /// A short description of the machine.

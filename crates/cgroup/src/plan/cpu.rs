@@ -15,6 +15,9 @@ const PERIOD: (u64, u64) = (1_000, 1_000_000);
 /// The period of a new cgroup, in microseconds.
 const PERIOD_DEFAULT: u64 = 100_000;
 
+/// The files of the one weight on v2.
+pub(crate) const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
+
 impl Draft<'_> {
     pub(super) fn cpu(&mut self, cpu: &CpuResources) -> Result<()> {
         let CpuResources {

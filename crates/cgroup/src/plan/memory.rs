@@ -25,9 +25,7 @@ impl Draft<'_> {
         if kernel.is_some() || kernel_tcp.is_some() {
             self.warn("Kernel memory settings are ignored and will be removed");
         }
-        // A sum of nothing leaves no swap, whatever the memory: so crun reads it where there is no other limit. runc takes
-        // every 0 for one that is not given.
-        let no_swap = *swap == Some(0) && limit.is_none() && self.occasion != Occasion::Update;
+        // Every 0 is a limit that is not given, as under runc: engines send it for those.
         let bytes = |pointer, value| given(value).map(|value| Bytes::new(pointer, value)).transpose();
         let limit = bytes("/memory/limit", *limit)?;
         let swap = bytes("/memory/swap", *swap)?;
@@ -59,9 +57,6 @@ impl Draft<'_> {
                     self.plan.check = UsageCheck::new(limit, swap);
                 }
                 self.memory_v2(limit, swap, reservation)?;
-                if no_swap {
-                    self.set(Version::V2, "memory", "memory.swap.max", "0").if_there();
-                }
                 if disable_oom_killer {
                     self.warn("memory.disableOOMKiller is ignored: cgroup v2 has no such setting");
                 }
@@ -189,11 +184,12 @@ mod tests {
     use crate::plan::testing::*;
 
     #[test]
-    fn a_sum_of_nothing_leaves_no_swap() {
+    fn a_sum_of_nothing_is_no_limit() {
         let json = r#"{"memory": {"swap": 0}}"#;
-        assert_eq!(create(&unified(), json), ["memory.swap.max 0 [if there]"]);
-        assert_eq!(create(&legacy(), json), [""; 0]);
-        assert_eq!(update(&unified(), json), [""; 0]);
+        for host in [unified(), legacy()] {
+            assert_eq!(create(&host, json), [""; 0]);
+            assert_eq!(update(&host, json), [""; 0]);
+        }
         let json = r#"{"memory": {"limit": 100, "swap": 0}}"#;
         assert_eq!(create(&unified(), json), ["memory.max 100"]);
     }

@@ -21,7 +21,8 @@ impl Draft<'_> {
         for (file, value) in files {
             let refuse = |reason: &str| Err(Error::invalid(format!("/unified/{}", escaped(file)), reason));
             let Some((controller, parameter)) = file.split_once('.') else {
-                // The first half as runc says it, the other as crun.
+                // The first half is for runc's bats suite ("runc run (cgroup v2 resources.unified override)" and its
+                // neighbours), the other for crun's test_resources_unified_invalid_key.
                 return refuse(&format!(
                     "must be in the form CONTROLLER.PARAMETER: \
                      the specified key has not the form CONTROLLER.VALUE `{}`",

@@ -112,25 +112,15 @@ pub fn encode(properties: &[Property], writer: &mut Writer) {
     });
 }
 
-/// The first systemd that knows a property. What is not named here came before 244 and Linux 5.10.
-const SINCE: [(&str, u32); 7] = [
-    ("AllowedCPUs", 244),
-    ("AllowedMemoryNodes", 244),
-    ("CPUQuotaPeriodUSec", 242),
-    ("CPUWeight", 232),
-    ("MemoryMin", 240),
-    ("MemorySwapMax", 232),
-    ("MemoryZSwapMax", 253),
-];
-
-/// The first systemd that takes a weight of 0 for an idle unit.
-const IDLE_SINCE: u32 = 252;
-
-/// Tells whether systemd `version` knows a property with such a value.
+/// Tells whether systemd `version` knows a property with such a value. 247, the oldest that is meant to work, knows all
+/// but these.
 fn is_known(property: &Property, version: u32) -> bool {
-    let idle = property.name == "CPUWeight" && property.value == Value::U64(0);
-    let since = SINCE.iter().find(|(name, _)| *name == property.name).map_or(0, |(_, since)| *since);
-    version >= if idle { IDLE_SINCE } else { since }
+    match (property.name.as_str(), &property.value) {
+        ("MemoryZSwapMax", _) => version >= 253,
+        // A weight of 0 is an idle unit.
+        ("CPUWeight", Value::U64(0)) => version >= 252,
+        _ => true,
+    }
 }
 
 /// Drops what systemd `version` does not know, and says in sentences what those were.
@@ -156,21 +146,17 @@ pub(crate) fn of_plan(plan: &Plan, in_force: impl Fn(&str) -> Result<String>) ->
     for write in plan.writes() {
         properties.append(&mut of_write(write, &in_force)?);
     }
+    // What is idle has no weight that it could have again, and systemd would make it idle until it is told of one.
+    let ends_idleness =
+        plan.writes().iter().any(|write| write.file() == "cpu.idle" && write.value() == Some("0"));
+    if ends_idleness && !plan.sets("cpu.weight") && in_force("cpu.idle")?.trim() == "1" {
+        properties.push(Property::new("CPUWeight", Value::U64(INFINITY)));
+    }
     Ok(properties)
 }
 
 fn of_write(write: &Write, in_force: &impl Fn(&str) -> Result<String>) -> Result<Vec<Property>> {
-    let value = match &write.value {
-        FileValue::Text(text) => text.clone(),
-        FileValue::KeepFirstWord(rest) => {
-            let now = in_force(write.file())?;
-            format!("{} {rest}", now.split_whitespace().next().unwrap_or("max"))
-        }
-        FileValue::LessMemory(total) => {
-            let memory = number(in_force("memory.max")?.trim()).unwrap_or(0);
-            (if memory == INFINITY { *total } else { total.saturating_sub(memory) }).to_string()
-        }
-    };
+    let value = write.resolved(in_force)?;
     // A value that systemd could not have is left to the kernel, which says what is wrong with it.
     let limit = |name| number(&value).map(|limit| vec![Property::new(name, Value::U64(limit))]);
     let found = match write.file() {
@@ -240,20 +226,15 @@ pub(crate) fn settled(plan: &Plan, in_force: impl Fn(&str) -> Result<String>) ->
         return Ok(Cow::Borrowed(plan));
     }
     let mut now = in_force("cpu.max")?;
-    let mut settled = plan.clone();
-    for write in settled.writes_of("cpu.max") {
-        let value = match &write.value {
-            FileValue::KeepFirstWord(rest) => {
-                format!("{} {rest}", now.split_whitespace().next().unwrap_or("max"))
-            }
-            _ => write.value().unwrap_or_default().to_owned(),
-        };
+    let mut rounding = plan.clone();
+    for write in rounding.writes_of("cpu.max") {
+        let value = write.resolved(|_| Ok(now.clone()))?;
         if let Some(rounded) = rounded_quota(&value, &now) {
             now.clone_from(&rounded);
             write.value = FileValue::Text(rounded);
         }
     }
-    Ok(Cow::Owned(settled))
+    Ok(Cow::Owned(rounding))
 }
 
 /// What systemd writes for the `value` of `cpu.max`, a quota alone or with its period; `now` is what stands there.
@@ -344,13 +325,14 @@ mod tests {
     fn created(json: &str) -> Vec<String> {
         let resources = Resources::from_json(json).unwrap();
         let plan = Plan::for_container(Some(&resources), &testing::unified(), Devices::Enforced).unwrap();
-        shown(&of_plan(&plan, |file| panic!("a new cgroup has nothing in force: {file}")).unwrap())
+        shown(&of_plan(&plan, |_| Ok(String::new())).unwrap())
     }
 
     fn updated(json: &str) -> Vec<String> {
         let resources = Resources::from_json(json).unwrap();
         let plan = Plan::for_update(&resources, &testing::unified()).unwrap();
         let in_force = |file: &str| match file {
+            "cpu.idle" => Ok("1\n".to_owned()),
             "cpu.max" => Ok("25000 50000\n".to_owned()),
             "memory.max" => Ok("1000\n".to_owned()),
             other => panic!("{other} is not asked for"),
@@ -448,6 +430,16 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_to_be_idle_has_the_usual_weight() {
+        assert_eq!(updated(r#"{"cpu": {"idle": 0}}"#), ["CPUWeight=infinity"]);
+        assert_eq!(updated(r#"{"cpu": {"idle": 0, "shares": 1024}}"#), ["CPUWeight=100"]);
+        let resources = Resources::from_json(r#"{"cpu": {"idle": 0}}"#).unwrap();
+        let plan = Plan::for_update(&resources, &testing::unified()).unwrap();
+        let told = of_plan(&plan, |_| Ok("0\n".to_owned())).unwrap();
+        assert!(told.is_empty(), "one that is not idle keeps its weight: {told:?}");
+    }
+
+    #[test]
     fn lists_become_masks() {
         for (list, mask) in [("0", vec![1]), ("0-7,8", vec![255, 1]), ("", vec![]), (" 3 \n", vec![8])] {
             assert_eq!(bits(list), Some(mask), "{list:?}");
@@ -459,16 +451,12 @@ mod tests {
 
     #[test]
     fn what_an_old_systemd_lacks_is_left_out_and_named() {
-        let all = || {
-            ["AllowedCPUs", "CPUQuotaPeriodUSec", "MemoryMax"]
-                .map(|name| Property::new(name, Value::U64(1)))
-                .to_vec()
-        };
-        let (kept, warnings) = known(all(), 241);
+        let all = || ["MemoryMax", "MemoryZSwapMax"].map(|name| Property::new(name, Value::U64(1))).to_vec();
+        let (kept, warnings) = known(all(), 252);
         assert_eq!(shown(&kept), ["MemoryMax=1"]);
-        assert_eq!(warnings.len(), 2);
-        assert!(warnings[0].starts_with("systemd 241 does not know AllowedCPUs: "), "{}", warnings[0]);
-        assert_eq!(known(all(), 244).0.len(), 3);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].starts_with("systemd 252 does not know MemoryZSwapMax: "), "{}", warnings[0]);
+        assert_eq!(known(all(), 253).0.len(), 2);
         let idle = vec![Property::new("CPUWeight", Value::U64(0))];
         assert_eq!((known(idle.clone(), 251).0.len(), known(idle, 252).0.len()), (0, 1));
     }

@@ -307,7 +307,7 @@ impl Names {
 pub(crate) fn sweep(measurement: &str) {
     let names = Names::of(measurement);
     names.remove_keys();
-    bulkhead_sys::shared_memory::remove(names.segment);
+    bulkhead_sys::shared_memory::remove(names.segment, ROOM);
     cgroups::remove_all(&names.cgroup);
 }
 
@@ -455,7 +455,7 @@ mod tests {
         let name = format!("bh-swept-{}", std::process::id());
         let names = Names::of(&name);
         let has_keys = keyring::add(&names.secret_key, b"x").is_ok();
-        let _left = std::mem::ManuallyDrop::new(Segment::create(names.segment, b"x").unwrap());
+        let _left = std::mem::ManuallyDrop::new(Segment::create(names.segment, &[b'x'; ROOM]).unwrap());
         sweep(&name);
         assert_eq!(bulkhead_sys::shared_memory::read(names.segment).unwrap_err().errno(), Errno::NOENT);
         assert!(!has_keys || keyring::read(&names.secret_key).is_err(), "a key is left");

@@ -13,10 +13,10 @@ pub struct Options {
     pub attributes: Change,
     /// Whether any word was one of mount(2)'s flags.
     is_flagged: bool,
-    /// The access-time setting that was chosen, rather than that another was taken back.
-    atime: Option<u64>,
+    atime: Atime,
     /// Attributes of the mount and all below it.
     pub recursive: Change,
+    recursive_atime: Atime,
     /// Propagation, in the order given.
     pub propagation: Vec<(Propagation, Reach)>,
     /// Flags of the file system rather than the mount, such as `sync` and `async`, in the order given.
@@ -29,6 +29,18 @@ pub struct Options {
     pub idmap: Option<Reach>,
     /// Everything else, for the file system: key and value.
     pub data: Vec<(String, Option<String>)>,
+}
+
+/// What words say of the access times, of which there is one setting.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Atime {
+    /// Nothing.
+    #[default]
+    Unsaid,
+    /// It is this one.
+    Chosen(u64),
+    /// It is not what was said before, or what would be.
+    TakenBack,
 }
 
 /// Bits to set and to clear.
@@ -59,14 +71,17 @@ impl Change {
 }
 
 impl Options {
-    fn flag(&mut self, effect: &Effect) {
-        match *effect {
-            Effect::Propagate(..) | Effect::Nothing => return,
-            Effect::Atime(value) => self.atime = Some(value),
-            Effect::AtimeBack(_, value) => self.atime = self.atime.filter(|chosen| *chosen != value),
-            Effect::Set(_) | Effect::Clear(_) | Effect::Filesystem(_) | Effect::Unseen => {}
+    /// Decides the access times. What is mounted, bound or mounted again keeps what it has unless a setting was chosen; a new
+    /// file system has relatime of its own. For a whole tree, to take a setting back leaves the same.
+    fn settle_atime(&mut self) {
+        if let Atime::Chosen(value) = self.atime {
+            self.attributes.set_atime(value);
         }
-        self.is_flagged = true;
+        match self.recursive_atime {
+            Atime::Unsaid => {}
+            Atime::Chosen(value) => self.recursive.set_atime(value),
+            Atime::TakenBack => self.recursive.set_atime(attribute::RELATIME),
+        }
     }
 
     /// What the mount becomes if it is a bind mount, and which bits are cleared besides where no lock forbids that.
@@ -80,9 +95,13 @@ impl Options {
         }
         let mut set = self.attributes.set & !attribute::ATIME;
         let mut clear = self.attributes.clear & LOCKABLE | attribute::NOSYMFOLLOW & !set;
-        if self.atime.is_some() || set & attribute::NODIRATIME != 0 {
+        let chosen = match self.atime {
+            Atime::Chosen(value) => Some(value),
+            Atime::Unsaid | Atime::TakenBack => None,
+        };
+        if chosen.is_some() || set & attribute::NODIRATIME != 0 {
             clear |= attribute::ATIME | attribute::NODIRATIME & !set;
-            set |= self.atime.unwrap_or(attribute::RELATIME);
+            set |= chosen.unwrap_or(attribute::RELATIME);
         }
         (Change { set, clear }, LOCKABLE & !set & !clear)
     }
@@ -96,8 +115,8 @@ enum Effect {
     Set(u64),
     Clear(u64),
     Atime(u64),
-    /// Takes the second setting back, which makes it the first where there was no other before.
-    AtimeBack(u64, u64),
+    /// Takes this setting back; another that was chosen before stays.
+    AtimeBack(u64),
     Propagate(Propagation, Reach),
     Filesystem(&'static str),
     /// A flag of mount(2) that changes nothing to be seen.
@@ -111,6 +130,7 @@ pub fn parse(options: &[String]) -> Options {
     for option in options {
         apply(&mut parsed, option);
     }
+    parsed.settle_atime();
     parsed
 }
 
@@ -127,16 +147,16 @@ fn apply(parsed: &mut Options, option: &str) {
         "ridmap" => parsed.idmap = Some(Reach::Tree),
         _ => {
             if let Some(effect) = effect(option) {
-                parsed.flag(&effect);
+                parsed.is_flagged |= !matches!(effect, Effect::Propagate(..) | Effect::Nothing);
                 perform(
-                    &mut parsed.attributes,
+                    (&mut parsed.attributes, &mut parsed.atime),
                     &mut parsed.propagation,
                     &mut parsed.filesystem_flags,
                     &effect,
                 );
             } else if let Some(effect) = option.strip_prefix('r').and_then(recursive_effect) {
                 perform(
-                    &mut parsed.recursive,
+                    (&mut parsed.recursive, &mut parsed.recursive_atime),
                     &mut parsed.propagation,
                     &mut parsed.filesystem_flags,
                     &effect,
@@ -151,7 +171,7 @@ fn apply(parsed: &mut Options, option: &str) {
 }
 
 fn perform(
-    change: &mut Change,
+    (change, atime): (&mut Change, &mut Atime),
     propagation: &mut Vec<(Propagation, Reach)>,
     filesystem: &mut Vec<&'static str>,
     effect: &Effect,
@@ -159,13 +179,11 @@ fn perform(
     match *effect {
         Effect::Set(bits) => change.set(bits),
         Effect::Clear(bits) => change.clear(bits),
-        Effect::Atime(value) => change.set_atime(value),
-        Effect::AtimeBack(value, back) => {
-            let chosen = (change.clear & attribute::ATIME != 0).then_some(change.set & attribute::ATIME);
-            if chosen.is_none_or(|chosen| chosen == back) {
-                change.set_atime(value);
-            }
-        }
+        Effect::Atime(value) => *atime = Atime::Chosen(value),
+        Effect::AtimeBack(back) => match *atime {
+            Atime::Chosen(value) if value != back => {}
+            _ => *atime = Atime::TakenBack,
+        },
         Effect::Propagate(kind, reach) => propagation.push((kind, reach)),
         Effect::Filesystem(flag) => filesystem.push(flag),
         Effect::Unseen | Effect::Nothing => {}
@@ -200,10 +218,9 @@ fn effect(word: &str) -> Option<Effect> {
         "noatime" => Atime(NOATIME),
         "relatime" => Atime(RELATIME),
         "strictatime" => Atime(STRICTATIME),
-        "atime" => AtimeBack(RELATIME, NOATIME),
-        // What the kernel does where nothing is chosen is relatime again.
-        "norelatime" => AtimeBack(RELATIME, RELATIME),
-        "nostrictatime" => AtimeBack(RELATIME, STRICTATIME),
+        "atime" => AtimeBack(NOATIME),
+        "norelatime" => AtimeBack(RELATIME),
+        "nostrictatime" => AtimeBack(STRICTATIME),
         "sync" => Filesystem("sync"),
         "dirsync" => Filesystem("dirsync"),
         "lazytime" => Filesystem("lazytime"),
@@ -309,14 +326,22 @@ mod tests {
     fn access_times_are_one_field() {
         let change = parsed("noatime,strictatime").attributes;
         assert_eq!(change, Change { set: attribute::STRICTATIME, clear: attribute::ATIME });
-        for (words, set) in [
-            ("noatime,atime", attribute::RELATIME),
-            ("strictatime,atime", attribute::STRICTATIME),
-            ("noatime,norelatime", attribute::NOATIME),
-            ("relatime,norelatime", attribute::RELATIME),
-            ("strictatime,nostrictatime", attribute::RELATIME),
+        for (words, left) in [
+            ("atime", None),
+            ("norelatime", None),
+            ("noatime,atime", None),
+            ("strictatime,atime", Some(attribute::STRICTATIME)),
+            ("noatime,norelatime", Some(attribute::NOATIME)),
+            ("relatime,norelatime", None),
+            ("strictatime,nostrictatime", None),
+            ("nostrictatime,noatime", Some(attribute::NOATIME)),
         ] {
-            assert_eq!(parsed(words).attributes, Change { set, clear: attribute::ATIME }, "{words}");
+            let change = left.map(|set| Change { set, clear: attribute::ATIME });
+            assert_eq!(parsed(words).attributes, change.unwrap_or_default(), "{words}");
+            // A tree has no setting of its own that could stay.
+            let recursive = format!("r{}", words.replace(',', ",r"));
+            let change = Change { set: left.unwrap_or(attribute::RELATIME), clear: attribute::ATIME };
+            assert_eq!(parsed(&recursive).recursive, change, "{recursive}");
         }
     }
 

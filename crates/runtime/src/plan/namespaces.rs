@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_spec::{Clock, IdMapping, Linux, NamespaceType};
 use bulkhead_sys::namespace::Kind;
 
+use super::process::User;
 use crate::error::{Error, Result};
 
 /// The namespaces of a container; a kind in neither list is the runtime's own.
@@ -49,6 +50,20 @@ fn first_id(maps: &[IdMapping]) -> u32 {
 }
 
 impl IdMaps {
+    /// Refuses a user who is not in the user namespace.
+    ///
+    /// # Errors
+    /// One of its two ids is not mapped.
+    pub fn check_user(&self, user: &User) -> Result<()> {
+        for (list, id, name) in [(&self.uids, user.uid, "uid"), (&self.gids, user.gid, "gid")] {
+            if host_id(list, id).is_none() {
+                let reason = format!("{id} is not mapped in the container's user namespace");
+                return Err(Error::invalid(format!("/process/user/{name}"), reason));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses maps that the kernel would, with their place below `pointer`.
     ///
     /// # Errors
@@ -78,13 +93,16 @@ pub fn map_text(maps: &[IdMapping]) -> String {
     maps.iter().map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.size)).collect()
 }
 
+/// Where the maps of a new user namespace come from for which the configuration has none.
+pub type Elsewhere<'a> = &'a dyn Fn() -> Result<IdMaps>;
+
 impl Namespaces {
-    /// Decides the namespaces of a configuration.
+    /// Decides the namespaces of a configuration; `elsewhere` is asked only if it has a new user namespace without maps.
     ///
     /// # Errors
     /// A kind that is listed twice, a path that is not absolute, maps without a user namespace or a user namespace
-    /// without maps, offsets without a time namespace.
-    pub fn plan(linux: &Linux) -> Result<Self> {
+    /// with half of them, offsets without a time namespace; those of `elsewhere`.
+    pub fn plan(linux: &Linux, elsewhere: Elsewhere<'_>, warnings: &mut Vec<String>) -> Result<Self> {
         let mut plan = Self::default();
         for (index, namespace) in linux.namespaces.iter().enumerate() {
             let kind = kind(namespace.kind);
@@ -107,7 +125,7 @@ impl Namespaces {
             }
         }
         plan.join.sort_by_key(|(kind, _)| Kind::ALL.iter().position(|other| other == kind));
-        plan.maps = maps(linux, &plan)?;
+        plan.maps = maps(linux, &plan, elsewhere, warnings)?;
         plan.time_offsets = time_offsets(linux, &plan)?;
         Ok(plan)
     }
@@ -156,10 +174,24 @@ fn kind(kind: NamespaceType) -> Kind {
     }
 }
 
-fn maps(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMaps>> {
-    let maps = IdMaps { uids: linux.uid_mappings.clone(), gids: linux.gid_mappings.clone() };
+fn maps(
+    linux: &Linux,
+    namespaces: &Namespaces,
+    elsewhere: Elsewhere<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<IdMaps>> {
+    let mut maps = IdMaps { uids: linux.uid_mappings.clone(), gids: linux.gid_mappings.clone() };
     let empty = maps.uids.is_empty() && maps.gids.is_empty();
     if namespaces.is_new(Kind::User) {
+        if empty {
+            maps = elsewhere()?;
+            let ranges: Vec<_> =
+                maps.uids.iter().map(|map| format!("{} from {}", map.size, map.host_id)).collect();
+            let ranges = ranges.join(", ");
+            warnings.push(format!(
+                "the user namespace has no mappings and gets those of its maker: user ids of the host ({ranges})"
+            ));
+        }
         maps.check("/linux")?;
         return Ok(Some(maps));
     }

@@ -8,6 +8,7 @@ use bulkhead_spec::{Config, NamespaceType};
 use super::Plan;
 use super::ending::Ending;
 use super::hooks::Hooks;
+use super::namespaces::Elsewhere;
 use super::process::Process;
 use crate::bundle::CONFIG;
 use crate::cli::{ExecCommand, ExecProcess};
@@ -31,12 +32,12 @@ impl Stored {
         Ok(Self(Config::from_json(&text)?))
     }
 
-    /// Decides again what the configuration means.
+    /// Decides again what the configuration means; `elsewhere` tells the maps that the container has got if there are none.
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn plan(&self, bundle: &Path) -> Result<Plan> {
-        Plan::new(&self.0, bundle)
+    pub fn plan(&self, bundle: &Path, elsewhere: Elsewhere<'_>) -> Result<Plan> {
+        Plan::new(&self.0, bundle, elsewhere)
     }
 
     /// Tells whether it shares its pid namespace: then its processes outlive its first one.

@@ -1,11 +1,12 @@
-//! The name of the user who owns a container.
+//! Names of the host's users.
 
 /// Returns the name of a user, or `#` and the number where `/etc/passwd` has none, as runc prints it.
 ///
 /// Other sources of names are not asked: they would load foreign code into a privileged program.
-pub(super) fn name(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    find(&passwd, uid).map_or_else(|| format!("#{uid}"), str::to_owned)
+pub(crate) fn name(uid: u32) -> String {
+    // Names of people come in any encoding.
+    let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+    find(&String::from_utf8_lossy(&passwd), uid).map_or_else(|| format!("#{uid}"), str::to_owned)
 }
 
 fn find(passwd: &str, uid: u32) -> Option<&str> {
