@@ -31,7 +31,7 @@ pub fn run(input: &[u8]) {
     check_properties(&annotations);
     let Ok(mut config) = Config::from_json(CONFIG) else { panic!("{CONFIG} is a configuration") };
     config.annotations = annotations;
-    match Plan::new(&config, Path::new("/bundle"), &super::maps) {
+    match Plan::new(&config, Path::new("/bundle"), &|| Ok(super::maps())) {
         Ok(plan) => check(&plan),
         Err(error) => super::check_sentence(&error.to_string()),
     }

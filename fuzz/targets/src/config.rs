@@ -18,7 +18,7 @@ pub fn run(input: &[u8]) {
         matches!(&again, Ok(Ok(read)) if *read == config),
         "what was written is read differently: {again:?}"
     );
-    match Plan::new(&config, Path::new("/bundle"), &super::maps) {
+    match Plan::new(&config, Path::new("/bundle"), &|| Ok(super::maps())) {
         Ok(plan) => check(&plan),
         Err(error) => super::check_sentence(&error.to_string()),
     }

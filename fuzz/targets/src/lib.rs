@@ -56,9 +56,9 @@ const HOSTS: [&str; 3] = [
 ];
 
 /// The identity maps of a user namespace that has none of its own.
-fn maps() -> bulkhead_runtime::error::Result<bulkhead_runtime::plan::namespaces::IdMaps> {
+fn maps() -> bulkhead_runtime::plan::namespaces::IdMaps {
     let map = || vec![bulkhead_spec::IdMapping { container_id: 0, host_id: 100_000, size: 65536 }];
-    Ok(bulkhead_runtime::plan::namespaces::IdMaps { uids: map(), gids: map() })
+    bulkhead_runtime::plan::namespaces::IdMaps { uids: map(), gids: map() }
 }
 
 /// What a user reads says something and stays on its line: text of an input must not move a cursor.
