@@ -1,4 +1,5 @@
 //! Containers in user namespaces, made by root.
+#![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
