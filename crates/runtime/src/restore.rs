@@ -38,6 +38,9 @@ const LOG: &str = "restore.log";
 /// The version since which a security label can be exchanged.
 const LABELS: [u32; 3] = [3, 16, 0];
 
+/// Where AppArmor lists the profiles that are loaded, a line for each: `NAME (MODE)`.
+const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
+
 /// Restores a container.
 ///
 /// # Errors
@@ -56,11 +59,38 @@ pub(crate) fn restore(
             return Err(criu::too_old(version, LABELS, flag));
         }
     }
+    if let Some(name) = options.lsm_profile.as_deref().and_then(|profile| profile.strip_prefix("apparmor:")) {
+        check_profile(name)?;
+    }
     let images = Images::open(&options.images, Existing::Required)?;
     let (streams, _null) = streams(&images, options.create.preserve_fds)?;
     attempt(bundle, request, log, &mut |attempt, cgroup, _| {
         Restoration { options, streams: &streams, version }.make(attempt, bundle, cgroup)
     })
+}
+
+/// Makes sure that AppArmor has a profile. CRIU finds out when all has been restored, kills a process whose end it then has
+/// to take note of, and waits instead for the first one, which waits for that.
+fn check_profile(name: &str) -> Result<()> {
+    match std::fs::read_to_string(PROFILES) {
+        Ok(loaded) if !is_loaded(name, &loaded) => Err(Error::Usage(format!(
+            "--lsm-profile: AppArmor has no profile {name:?}; apparmor_parser loads one"
+        ))),
+        // A kernel without AppArmor, or nobody has mounted its files.
+        _ => Ok(()),
+    }
+}
+
+/// Tells whether a process that is to have a label has that of the runtime, as the kernel writes both.
+fn is_lost(wanted: &str, own: &str, found: &str) -> bool {
+    let plain = |label: &str| label.trim_end_matches(['\0', '\n']).to_owned();
+    let own = plain(own);
+    plain(found) == own && own != wanted && !own.starts_with(&format!("{wanted} ("))
+}
+
+fn is_loaded(name: &str, profiles: &str) -> bool {
+    let mut loaded = profiles.lines().filter_map(|line| line.rsplit_once(" ("));
+    name == "unconfined" || loaded.any(|(loaded, _)| loaded == name)
 }
 
 /// What processes take over from the caller: the name that CRIU has for it, and the descriptor's number.
@@ -178,6 +208,7 @@ impl Restoration<'_> {
             at_notification(attempt, &mut state, &mut master, response, descriptor)
         });
         restored.inspect_err(|_| criu::quote(&images.log(LOG), attempt.log))?;
+        self.check_label(plan, attempt.child.as_ref())?;
         // Not before: a mount that is on a directory ends with it.
         let mut places = std::iter::once(CRIU_ROOT).chain(has_maps(plan).then_some(CRIU_MOUNTS));
         places
@@ -187,6 +218,29 @@ impl Restoration<'_> {
         let child =
             attempt.child.take().ok_or_else(|| Error::Criu { reason: "criu names no process".into() })?;
         Ok((state, child, master))
+    }
+
+    /// Ends a container that has come back without the label that confines it: a CRIU that was built without the security
+    /// module leaves its processes with the runtime's own, and says nothing.
+    fn check_label(&self, plan: &Plan, child: Option<&Child>) -> Result<()> {
+        let process = plan.process.as_ref();
+        let named = self.options.lsm_profile.as_deref().and_then(|profile| profile.split_once(':'));
+        let wanted = named.map(|(_, label)| label).or_else(|| {
+            process
+                .and_then(|process| process.selinux_label.as_deref().or(process.apparmor_profile.as_deref()))
+        });
+        let (Some(wanted), Some(child)) = (wanted, child) else { return Ok(()) };
+        let label = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/attr/current"));
+        match (label("self"), label(&child.pid.to_string())) {
+            (Ok(own), Ok(found)) if is_lost(wanted, &own, &found) => Err(Error::Criu {
+                reason: format!(
+                    "criu has not restored the label {wanted}, and the container had the runtime's own: {}",
+                    own.trim_end_matches(['\0', '\n'])
+                ),
+            }),
+            // A kernel without labels.
+            _ => Ok(()),
+        }
     }
 
     fn add_own(&self, request: &mut Writer) {
@@ -461,6 +515,32 @@ fn is_on_tmpfs(destination: &Path, plan: &Plan) -> bool {
 mod tests {
     use super::*;
     use crate::cli::ImageOptions;
+
+    #[test]
+    fn a_profile_is_found_by_its_whole_name() {
+        let profiles = "docker-default (enforce)\n/usr/bin/man (with spaces) (complain)\n";
+        for (name, expected) in [
+            ("docker-default", true),
+            ("/usr/bin/man (with spaces)", true),
+            ("unconfined", true),
+            ("docker", false),
+            ("docker-default (enforce)", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loaded(name, profiles), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_lost_where_the_runtimes_own_is_found() {
+        let (own, wanted) = ("system_u:system_r:initrc_t:s0\0", "system_u:system_r:container_t:s0:c1,c2");
+        assert!(is_lost(wanted, own, "system_u:system_r:initrc_t:s0"));
+        assert!(!is_lost(wanted, own, "system_u:system_r:container_t:s0:c1,c2\0"));
+        assert!(!is_lost("system_u:system_r:initrc_t:s0", own, own), "it was asked for");
+        assert!(is_lost("docker-default", "unconfined\n", "unconfined\n"));
+        assert!(!is_lost("unconfined", "unconfined\n", "unconfined\n"));
+        assert!(!is_lost("outer", "outer (enforce)\n", "outer (enforce)\n"));
+    }
 
     #[test]
     fn the_runtimes_own_descriptors_are_not_the_callers() {

@@ -26,6 +26,7 @@ const CORE: &[&str] = &[
     "runtime::delegation",
     "runtime::exec::",
     "runtime::lifecycle",
+    "runtime::resctrl",
     "runtime::rootfs",
     "runtime::rootless",
     "runtime::systemd",
@@ -45,6 +46,7 @@ const LABELS: &[&str] = &["runtime::labels"];
 /// themselves where it is missing.
 const CACHED: &[(&str, &str, &str)] = &[
     ("runtime::checkpoint::", "", "peers/criu"),
+    ("runtime::labels::", "::a_container_comes_back_", "peers/criu"),
     (ENGINES, "release::", "engines/release"),
     (ENGINES, "newest::", "engines/newest"),
 ];

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bulkhead_testkit::{Bundle, Sandbox, find_program, is_disposable, is_root, requires};
+use bulkhead_testkit::{Bundle, Sandbox, find_criu, find_program, is_disposable, is_root, requires};
 use serde_json::json;
 
-use super::{sandbox, script};
+use super::{NO_CRIU, READER, answer, end, images, restored, sandbox, script};
 
 const LOADED: &str = "/sys/kernel/security/apparmor/profiles";
 const NEEDED: &str =
@@ -186,6 +186,27 @@ fn an_ordinary_users_container_is_confined() {
     let sandbox = sandbox().as_user(USER, USER);
     let bundle = confined(sandbox.bundle("c").script(SHOW), &profile.0);
     sandbox.run(&bundle).output().succeeds().prints(&format!("{} (enforce)\ndenied\n", profile.0));
+}
+
+#[test]
+fn a_container_comes_back_under_its_profile_or_another() {
+    requires!(has_apparmor(), "{NEEDED}");
+    requires!(find_criu().is_some(), "{NO_CRIU}");
+    let sandbox = sandbox();
+    let (own, other) = (Profile::load("own"), Profile::load("other"));
+    let bundle = launched(&sandbox, &own.0, |bundle| bundle.annotation("org.criu.config", "").script(READER));
+    assert_eq!(answer(&sandbox, &bundle), "denied\n");
+    images(&sandbox, "checkpoint").arg(bundle.id()).output().succeeds();
+    let flag = format!("apparmor:{}", other.0);
+    for (flags, profile) in [(&[][..], &own.0), (&["--lsm-profile", &flag][..], &other.0)] {
+        assert_eq!(restored(&sandbox, &bundle, flags), format!("{profile} (enforce)"));
+        assert_eq!(answer(&sandbox, &bundle), "denied\n", "{profile} is in force");
+        end(&sandbox, &bundle);
+    }
+    let flags = ["--detach", "--lsm-profile", "apparmor:no-such-profile", "--bundle"];
+    let run = images(&sandbox, "restore").args(flags).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(1).complains("AppArmor has no profile").complains("no-such-profile");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
 }
 
 /// Needs the procfs of our own: must fail when the label is written below the container's `/proc`, where it would reach

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Bundle, Sandbox, find_program, is_root, requires};
+use bulkhead_testkit::{Bundle, Sandbox, find_criu, find_program, is_root, requires};
 use serde_json::json;
 
-use super::{sandbox, script};
+use super::{NO_CRIU, READER, answer, end, images, sandbox, script};
 
 const NEEDED: &str = "needs root, and SELinux that enforces a policy for containers (container_t)";
 
@@ -219,4 +219,37 @@ fn a_label_that_the_policy_does_not_know_is_named() {
     let bundle = launched(&sandbox, &outbox);
     let exec = script(&sandbox, &bundle, &["--process-label", unknown], "true");
     exec.output().exits_with(255).complains("SELinux").complains(unknown);
+}
+
+/// Debian builds CRIU without SELinux: it neither keeps nor restores labels, which must not end in a container without one.
+/// The policy may stop it before, for the container maps memory and writes to a file that CRIU brings.
+#[test]
+fn a_container_comes_back_with_its_label_or_not_at_all() {
+    requires!(has_selinux(), "{NEEDED}");
+    requires!(find_criu().is_some(), "{NO_CRIU}");
+    let sandbox = sandbox();
+    let outbox = Outbox::new(&sandbox, "outbox", FILE);
+    let bundle = sandbox.bundle("c").file("secret", "told\n").annotation("org.criu.config", "");
+    let bundle = labelled(bundle, &outbox).script(READER);
+    label(&bundle.rootfs().join("secret"), OTHER_FILE);
+    sandbox.launch(&bundle);
+    assert_eq!(answer(&sandbox, &bundle), "denied\n");
+    let written = images(&sandbox, "checkpoint").arg(bundle.id()).output();
+    if written.code() != 0 {
+        written.exits_with(1).complains("criu failed: type DUMP");
+        assert_eq!(answer(&sandbox, &bundle), "denied\n", "the container goes on");
+        end(&sandbox, &bundle);
+        return;
+    }
+    let run = images(&sandbox, "restore").arg("--detach").arg("--bundle").arg(bundle.directory());
+    let back = run.arg(bundle.id()).stdout(std::process::Stdio::null()).output();
+    if back.code() == 0 {
+        let process = fs::read_to_string(format!("/proc/{}/attr/current", sandbox.pid(&bundle))).unwrap();
+        assert_eq!(process.trim_end_matches('\0'), PROCESS);
+        assert_eq!(answer(&sandbox, &bundle), "denied\n");
+        end(&sandbox, &bundle);
+    } else {
+        back.exits_with(1).complains("criu has not restored the label");
+        assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");
+    }
 }
