@@ -29,6 +29,7 @@ mod archive;
 mod closure;
 mod init;
 
+pub(crate) use self::closure::loader;
 pub use init::{is_guest, is_inside, live};
 
 use self::archive::Archive;
@@ -310,7 +311,8 @@ pub fn release(directory: Option<&Path>) -> Result<String, Error> {
         .ok_or_else(|| Error::Unusable(format!("{} does not say which kernel it is", kernel.display())))
 }
 
-fn said_release(begin: &[u8]) -> Option<String> {
+/// What the first bytes of a compressed kernel say.
+pub(crate) fn said_release(begin: &[u8]) -> Option<String> {
     (begin.get(0x202..0x206)? == b"HdrS").then_some(())?;
     let place = usize::from(u16::from_le_bytes(begin.get(0x20e..0x210)?.try_into().ok()?)) + 0x200;
     let said = begin.get(place..)?.split(|byte| *byte == 0 || *byte == b' ').next()?;

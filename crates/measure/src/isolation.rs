@@ -22,12 +22,12 @@ use crate::stats::{Amount, Failure, Outcome};
 pub(crate) mod eye;
 mod follow;
 pub(crate) mod instance;
-mod kernel;
+pub(crate) mod kernel;
 mod listen;
-mod ring;
+pub(crate) mod ring;
 mod roles;
 mod seen;
-mod stacks;
+pub(crate) mod stacks;
 mod surface;
 mod watch;
 

@@ -21,6 +21,7 @@ pub mod performance;
 pub mod plan;
 pub mod platform;
 pub mod provenance;
+pub mod reading;
 pub mod record;
 pub mod report;
 pub mod results;

@@ -14,9 +14,12 @@ pub mod mountinfo;
 pub mod names;
 pub mod netlink;
 pub mod passwd;
+pub mod programs;
 pub mod resctrl;
 pub mod seccomp_profile;
 pub mod state;
+pub mod symbols;
+pub mod tracer;
 pub mod update;
 
 /// A target's name, which is also that of its program and of its corpus, and what it does with an input.
@@ -35,9 +38,12 @@ pub const TARGETS: &[Target] = &[
     ("names", names::run),
     ("netlink", netlink::run),
     ("passwd", passwd::run),
+    ("programs", programs::run),
     ("resctrl", resctrl::run),
     ("seccomp_profile", seccomp_profile::run),
     ("state", state::run),
+    ("symbols", symbols::run),
+    ("tracer", tracer::run),
     ("update", update::run),
 ];
 

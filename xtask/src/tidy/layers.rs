@@ -21,7 +21,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("measure", &["spec", "seccomp", "sys"]),
     ("cli", &["engine", "cri", "docker", "measure"]),
     ("testkit", &["sys"]),
-    ("targets", &["runtime", "seccomp", "cgroup", "spec", "sys"]),
+    ("targets", &["runtime", "measure", "seccomp", "cgroup", "spec", "sys"]),
     ("xtask", &["measure", "seccomp", "spec", "sys", "testkit"]),
 ];
 

@@ -42,7 +42,7 @@ fn libraries(text: &str) -> Vec<PathBuf> {
 }
 
 /// The loader that a program of 64 bits names.
-fn loader(bytes: &[u8]) -> Option<PathBuf> {
+pub(crate) fn loader(bytes: &[u8]) -> Option<PathBuf> {
     if !bytes.starts_with(b"\x7fELF\x02\x01") {
         return None;
     }

@@ -6,7 +6,7 @@ use crate::record::Symbol;
 
 /// The functions of the kernel that runs.
 #[derive(Debug, Default)]
-pub(super) struct Functions {
+pub(crate) struct Functions {
     /// Ascending by address.
     all: Vec<Function>,
 }
@@ -114,7 +114,8 @@ impl Functions {
         Self::of(&std::fs::read_to_string("/proc/kallsyms").unwrap_or_default())
     }
 
-    fn of(text: &str) -> Self {
+    /// Reads a text like /proc/kallsyms.
+    pub(crate) fn of(text: &str) -> Self {
         let lines = text.lines().filter_map(line);
         // Addresses that a user may not see are all zero.
         let mut lines = Vec::from_iter(lines.filter(|(address, ..)| *address > 0));
@@ -146,6 +147,11 @@ impl Functions {
             });
         }
         Self { all }
+    }
+
+    /// Address, size in bytes and name of each.
+    pub(crate) fn all(&self) -> Vec<(u64, u64, String)> {
+        self.all.iter().map(|function| (function.address, function.bytes, function.name.clone())).collect()
     }
 
     /// Counts by names; what lies at no known place keeps its address.

@@ -21,29 +21,29 @@ const INTERRUPTED: u8 = 0x08 | 0x10 | 0x40;
 
 /// An event in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// As its format says.
-    pub(super) id: u16,
+    pub(crate) id: u16,
     /// The task (thread) that ran.
-    pub(super) task: u32,
+    pub(crate) task: u32,
     /// Whether it merely happened while the task ran.
-    pub(super) in_interrupt: bool,
+    pub(crate) in_interrupt: bool,
     /// The event from its first byte.
-    pub(super) bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 /// Where fields of an event lie, bytes from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Format {
+pub(crate) struct Format {
     /// The event.
-    pub(super) id: u16,
+    pub(crate) id: u16,
     /// The field that was asked for.
-    pub(super) field: usize,
+    pub(crate) field: usize,
 }
 
 impl Format {
     /// Reads a file `format`; None when it has no such field.
-    pub(super) fn read(text: &str, field: &str) -> Option<Self> {
+    pub(crate) fn read(text: &str, field: &str) -> Option<Self> {
         let id = text.lines().find_map(|line| line.strip_prefix("ID:"))?.trim().parse().ok()?;
         let line = text.lines().find(|line| {
             let declared = line.trim().strip_prefix("field:").and_then(|rest| rest.split(';').next());
@@ -67,7 +67,7 @@ impl Event<'_> {
 }
 
 /// Hands over every event of a page, in their order. What cannot be understood ends the page.
-pub(super) fn events(page: &[u8], mut hear: impl FnMut(Event<'_>)) {
+pub(crate) fn events(page: &[u8], mut hear: impl FnMut(Event<'_>)) {
     let Some(length) = page.get(8..HEADER).and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes)
     else {
         return;

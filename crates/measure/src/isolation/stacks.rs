@@ -26,7 +26,7 @@ const MARKS: u64 = u64::MAX - 4094;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Record {
+pub(crate) enum Record {
     /// The stack of a task, addresses within its functions, the innermost first.
     Stack(u32, Box<[u64]>),
     /// So many found no room.
@@ -54,7 +54,7 @@ pub(super) fn open(pid: i32, buffers: &[PathBuf]) -> Result<Vec<Sampler>, bulkhe
 }
 
 /// Hands over what whole records say, in their order. What cannot be understood ends them.
-pub(super) fn records(mut rest: &[u8], mut hear: impl FnMut(Record)) {
+pub(crate) fn records(mut rest: &[u8], mut hear: impl FnMut(Record)) {
     while let (Some(kind), Some(length)) = (u32_at(rest, 0), u16_at(rest, 6)) {
         let length = usize::from(length);
         if length < HEAD || rest.len() < length {
