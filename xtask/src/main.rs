@@ -16,6 +16,7 @@ mod demo;
 mod engines;
 mod faults;
 mod fuzz;
+mod heavy;
 mod invoke;
 mod marked;
 mod packages;
@@ -40,6 +41,7 @@ cargo xtask COMMAND
   engines           unpack podman, docker and containerd, which tests run over bulkrun, or run these in a guest
   faults            make every system call of the runtime its last, then fail
   fuzz [TARGET]…    give fuzzers more time, and count all that they had
+  heavy             unpack the programs of `bulkhead measure --heavy` into the cache
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
   peers [--youki]   unpack the runtimes that ours is measured against into the cache
@@ -82,6 +84,7 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
         Some("engines") => engines::run(parser),
         Some("faults") => faults::run(parser),
         Some("fuzz") => fuzz::run(parser),
+        Some("heavy") => heavy::run(parser),
         Some("peers") => peers::run(parser),
         Some("test") => test::run(parser),
         Some("tidy") => tidy::run(parser),

@@ -15,7 +15,7 @@ use self::count::{Count, Runner};
 use self::summary::{Ending, Finished};
 use crate::packages::{self, Consent};
 use crate::vm::Outcome;
-use crate::{cache, debian, engines, invoke, peers, vm, workspace};
+use crate::{cache, debian, engines, heavy, invoke, peers, vm, workspace};
 
 mod count;
 mod skips;
@@ -71,6 +71,9 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     }
     if let Err(error) = engines::ensure() {
         println!("no engines to run over bulkrun: {error:#}");
+    }
+    if let Err(error) = heavy::ensure() {
+        println!("no programs of the heavy profile: {error:#}");
     }
     let guests = vm::ensure();
     if let Err(error) = &guests {

@@ -78,6 +78,9 @@ pub(crate) struct RunOptions {
     /// All rows, until they are known well
     #[arg(long)]
     full: bool,
+    /// Also real programs, such as databases, of the root DIR [default: this machine's or the cache]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "in_guest")]
+    heavy: Option<Option<PathBuf>>,
     /// End after this time, such as 90s, 5m or 2h; what is measured by then counts
     #[arg(long, value_name = "TIME", value_parser = time)]
     budget: Option<Duration>,
@@ -146,6 +149,7 @@ impl RunOptions {
     fn told(&self) -> String {
         let mut words = self.of_guest();
         words.extend((!self.full).then(|| "--quick".to_owned()));
+        words.extend(self.heavy.as_ref().map(|_| "--heavy".to_owned()));
         words.join(" ")
     }
 

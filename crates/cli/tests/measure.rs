@@ -623,3 +623,109 @@ fn platforms_and_doctor_say_what_is_here() {
     assert!(!said.contains('\u{1b}'), "colours into a pipe");
     place.nothing_is_left();
 }
+
+/// Static programs of this project, made for this test: the workload must run in a root that has nothing else.
+fn built(package: &str, name: &str) -> PathBuf {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    // Tests need not make it anew each time.
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--package", package, "--bin", name, "--target", &target]);
+    build.arg("--target-dir").arg(&place).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "{name} is not built");
+    place.join(target).join("debug").join(name)
+}
+
+/// Lets a run go on until there are so many turns of a task, and interrupts it.
+#[track_caller]
+fn until(place: &Place, mut command: Command, task: &str, turns: usize) -> Vec<Value> {
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = running.id();
+    let end = Instant::now() + Duration::from_secs(400);
+    let journal = place.0.join("out/journal.jsonl");
+    let count = || {
+        let text = fs::read_to_string(&journal).unwrap_or_default();
+        text.lines().filter(|line| line.contains(&format!("\"task\":{task:?},\"platform\""))).count()
+    };
+    while count() < turns {
+        assert!(
+            running.try_wait().unwrap().is_none(),
+            "{}",
+            text(&running.wait_with_output().unwrap().stderr)
+        );
+        assert!(Instant::now() < end, "{task} is not measured");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
+    assert_eq!(running.wait().unwrap().code(), Some(130));
+    assert!(cgroups_of(pid).is_empty(), "cgroups are left");
+    place.journal()
+}
+
+const HEAVY: [&str; 6] = [
+    "heavy redis",
+    "heavy iperf3",
+    "heavy fio-random-read",
+    "heavy fio-random-write",
+    "heavy fio-write",
+    "heavy postgresql",
+];
+
+#[test]
+fn real_programs_work_without_a_wall_and_behind_one() {
+    requires!(is_root(), "the heavy profile takes root");
+    let Some(programs) = cached("heavy") else { skip!("needs what `cargo xtask heavy` unpacks") };
+    let place = Place::new("heavy");
+    let workload = built("bulkhead-workload", "bulkload");
+    let bulkrun = built("bulkhead-runtime", "bulkrun");
+    let platforms = format!("bulkrun={}", bulkrun.display());
+    let mut command = place.command(&["run", "--tasks", "heavy", "--platforms", &platforms]);
+    command.arg("--heavy").arg(programs).arg("--workload").arg(workload);
+    command.arg("--out").arg(place.0.join("out"));
+    let journal = until(&place, command, "heavy postgresql", 3);
+    for platform in ["bare", "bare again", "bulkrun"] {
+        for task in HEAVY {
+            let found = found(&journal, task, platform);
+            // A disk that is memory cannot be measured, and is no fault of the platform.
+            let of_memory =
+                |said: &str| task.contains("fio") && said.starts_with("memory answers for the disk");
+            assert!(!found.is_empty(), "{task} on {platform} was not measured");
+            for (quantity, said) in found {
+                assert!(said == "amount" || of_memory(&said), "{task} on {platform}: {quantity}: {said}");
+            }
+        }
+    }
+    let told = &journal[0]["environment"];
+    for program in ["redis", "iperf3", "fio", "sysbench", "postgresql"] {
+        let version = told[format!("heavy: {program}")].as_str().unwrap();
+        assert!(version.contains(|letter: char| letter.is_ascii_digit()), "{program} is {version}");
+    }
+    place.nothing_is_left();
+}
+
+#[test]
+fn programs_that_are_missing_are_values_with_a_reason() {
+    requires!(is_root(), "the heavy profile takes root");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("lacking");
+    let tree = place.0.join("tree");
+    fs::create_dir(&tree).unwrap();
+    let output = place.run("bare", &["--tasks", "heavy", "--heavy", tree.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let journal = place.journal();
+    for (task, program, package) in [
+        ("heavy fio-write", "fio", "fio"),
+        ("heavy postgresql", "sysbench", "sysbench"),
+        ("heavy redis", "redis", "redis-server redis-tools"),
+    ] {
+        let found = found(&journal, task, "bare");
+        assert!(!found.is_empty(), "{task} is no value at all");
+        for (_, said) in found {
+            assert!(
+                said.starts_with(&format!("{program}: it is not installed: apt-get install {package}, or")),
+                "{said}"
+            );
+        }
+    }
+    place.nothing_is_left();
+}

@@ -15,6 +15,7 @@ use crate::guard::Guard;
 use crate::interference;
 use crate::machine::Ours;
 use crate::platform::{self, Platform, Seat, Step};
+use crate::programs::{self, Brought};
 use crate::started::{self, Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
 
@@ -36,6 +37,8 @@ pub struct Arena {
     /// None for a user who may not make cgroups.
     heavy: Option<Heavy>,
     claim: Claim,
+    /// What the heavy profile needs; None when nobody asked for that.
+    brought: Option<Brought>,
     /// Goes last: it waits for the claim.
     _guard: Option<Guard>,
 }
@@ -56,7 +59,7 @@ impl Arena {
         let claim = Claim::make(&place, PREFIX)?;
         // It must not be in the cgroup that it is to remove.
         let guard = guard.map(|program| Guard::post(program, claim.path())).transpose()?;
-        let mut arena = Self { heavy: None, claim, _guard: guard };
+        let mut arena = Self { heavy: None, claim, brought: None, _guard: guard };
         for directory in DIRECTORIES {
             let path = arena.root().join(directory);
             fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
@@ -68,6 +71,32 @@ impl Arena {
             arena.heavy = Some(Heavy::make(arena.claim.name())?);
         }
         Ok(arena)
+    }
+
+    /// Copies the programs of the heavy profile into the root, from `tree` or where there are most of them.
+    ///
+    /// # Errors
+    /// For everyone but root, and when the root cannot be written.
+    pub(crate) fn bring(&mut self, tree: Option<&Path>) -> Result<&Brought, Error> {
+        if !is_root() {
+            return Err(Error::Unusable(
+                "the heavy profile takes root: its programs run in a root of their own, also the bare ones"
+                    .to_owned(),
+            ));
+        }
+        let brought = programs::bring(tree, &self.root(), &self.claim.path().join("complaints"))?;
+        Ok(self.brought.insert(brought))
+    }
+
+    /// Fails with the reason when one of these programs is not in the root.
+    pub(crate) fn need(&self, programs: &[&str]) -> Result<(), Failure> {
+        let brought = self.brought.as_ref();
+        brought.ok_or_else(|| Failure("it is measured with --heavy only".to_owned()))?.need(programs)
+    }
+
+    /// What is to be told of the programs of the heavy profile.
+    pub(crate) fn brought(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.brought.iter().flat_map(Brought::facts)
     }
 
     /// Unique on this machine.

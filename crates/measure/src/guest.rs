@@ -19,6 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::claim::{self, Claim};
+use crate::closure;
 use crate::error::{Doing as _, Error};
 use crate::interrupt;
 use crate::platform::Platform;
@@ -26,7 +27,6 @@ use crate::platform::find;
 use crate::record::{End, Journal, Line};
 
 mod archive;
-mod closure;
 mod init;
 
 pub(crate) use self::closure::loader;

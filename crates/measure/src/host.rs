@@ -55,6 +55,14 @@ impl Host {
         Ok(Self { arena, platforms, began: Instant::now(), watchman, alone, watcher: None })
     }
 
+    /// Has the programs of the heavy profile in every sandbox, from the directory `tree` or where there are most of them.
+    ///
+    /// # Errors
+    /// For everyone but root, and when they cannot be copied. One that is missing is no error: its tasks tell.
+    pub fn bring(&mut self, tree: Option<&Path>) -> Result<(), Error> {
+        self.arena.bring(tree).map(drop)
+    }
+
     /// A run that does `plan` here.
     pub fn run(&mut self, plan: Plan) -> Run {
         let measured = |name: &String| self.platform(name).map(|platform| platform.measured());
@@ -100,12 +108,18 @@ pub fn tasks(axis: Axis, size: Size) -> Vec<Task> {
     }
 }
 
+/// The tasks of the heavy profile; [`Host::bring`] comes first.
+pub fn heavy_tasks() -> Vec<Task> {
+    performance::heavy_tasks()
+}
+
 fn environment(host: &Host) -> BTreeMap<String, String> {
     let mut facts = machine::facts();
     facts.extend(provenance::facts(&host.arena.workload()));
     facts.insert("files".to_owned(), machine::file_system(&host.arena.root()));
     let user = if arena::is_root() { "root" } else { "an ordinary one" };
     facts.insert("user".to_owned(), user.to_owned());
+    facts.extend(host.arena.brought());
     if guest::is_inside() {
         facts.insert("guest".to_owned(), guest::MACHINE.to_owned());
     }

@@ -7,17 +7,19 @@
 use std::time::Duration;
 
 use crate::arena::{self, Arena, LIMIT, WORKLOAD};
-use crate::plan::{Axis, BOOT, FIRST_BYTE, Quantity, Size, Task, WORK};
+use crate::plan::{Axis, BOOT, FIRST_BYTE, HEAVY, Quantity, Size, Task, WORK};
 use crate::platform::{Platform, Seat};
 use crate::record::Finding;
 use crate::started::{Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
 
 mod density;
+mod heavy;
 mod life;
 mod throughput;
 mod work;
 
+pub use heavy::Load;
 pub use work::Work;
 
 /// Something that is measured.
@@ -41,6 +43,8 @@ pub enum Act {
     Peak,
     /// A workload.
     Work(Work),
+    /// Programs that others wrote; never a part of a run that did not ask for them.
+    Heavy(Load),
 }
 
 /// What one turn gave, by the names of the quantities.
@@ -56,6 +60,11 @@ struct Stage<'a> {
 /// The tasks of this axis in a run of this size.
 pub(crate) fn tasks(size: Size) -> Vec<Task> {
     acts(size).into_iter().map(|act| act.task(size)).collect()
+}
+
+/// The tasks of the heavy profile.
+pub(crate) fn heavy_tasks() -> Vec<Task> {
+    Load::all().map(|load| Act::Heavy(load).task(Size::Full)).collect()
 }
 
 /// Does `task` once; nothing when it is none of this axis.
@@ -78,9 +87,10 @@ pub fn acts(size: Size) -> Vec<Act> {
 }
 
 impl Act {
-    /// The act of this name, of any size.
+    /// The act of this name, of any size or profile.
     pub fn named(name: &str) -> Option<Self> {
-        acts(Size::Full).into_iter().find(|act| act.name() == name)
+        let acts = acts(Size::Full).into_iter().chain(Load::all().map(Act::Heavy));
+        acts.into_iter().find(|act| act.name() == name)
     }
 
     /// The task's name.
@@ -95,6 +105,7 @@ impl Act {
             Self::Density(most) => format!("density, to {most}"),
             Self::Peak => "set-up peak".to_owned(),
             Self::Work(work) => format!("{WORK}{}", work.name()),
+            Self::Heavy(load) => format!("{HEAVY}{}", load.name()),
         }
     }
 
@@ -123,7 +134,7 @@ impl Act {
                     (3, 6)
                 }
             }
-            (Self::Starts(_), _) => (6, 12),
+            (Self::Starts(_) | Self::Heavy(_), _) => (6, 12),
             (_, Size::Quick) => (8, 10),
             (_, Size::Full) => (12, 40),
         }
@@ -172,6 +183,7 @@ impl Act {
                 vec![less("memory", "KiB").beside()],
             ),
             Self::Work(work) => (work.says(), work::quantities(work)),
+            Self::Heavy(load) => (load.says(), load.quantities()),
         }
     }
 
@@ -188,6 +200,7 @@ impl Act {
             Self::Density(most) => density::slope(stage, most),
             Self::Peak => life::peak(stage),
             Self::Work(work) => work.take(stage),
+            Self::Heavy(load) => load.take(stage),
         };
         match amounts {
             Ok(amounts) => amounts.into_iter().map(|(name, outcome)| Finding::of(name, outcome)).collect(),
@@ -242,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_act_is_found_by_its_name() {
-        for act in acts(Size::Full).into_iter().chain(acts(Size::Quick)) {
+        for act in acts(Size::Full).into_iter().chain(acts(Size::Quick)).chain(Load::all().map(Act::Heavy)) {
             assert_eq!(Act::named(&act.name()), Some(act), "{}", act.name());
             let task = act.task(Size::Quick);
             assert!(!task.quantities.is_empty() && task.least <= task.most, "{task:?}");

@@ -2,8 +2,9 @@
 //!
 //! One static file, the same on every platform. It prints one line of JSON and ends with 0, or says on standard error why
 //! not and ends with 1. [`work`] does a task and tells how fast; [`hog`] takes what it can get, within bounds; [`take`]
-//! tells whether something is left; [`probe`] tries a wall; [`ready`] is there to be started, [`mix`] to be
-//! watched, [`held`] to be watched from the first call. Everything is done by processes: the program never has a second thread.
+//! tells whether something is left; [`probe`] tries a wall; [`heavy`] has programs of others work; [`ready`] is there to be
+//! started, [`mix`] to be watched, [`held`] to be watched from the first call. Everything is done by processes: the program
+//! never has a second thread.
 
 use std::io::Write as _;
 
@@ -13,6 +14,7 @@ use self::error::{Error, Result};
 use self::options::Invocation;
 
 mod error;
+mod heavy;
 mod held;
 mod hog;
 mod latency;
@@ -50,6 +52,7 @@ fn answer() -> Result<()> {
         Invocation::Help => print(options::help().trim_end()),
         Invocation::Work(order) => print_json(&work::run(&order)?),
         Invocation::Hog(order) => print_json(&hog::run(&order)?),
+        Invocation::Heavy(order) => print_json(&heavy::run(&order)?),
         Invocation::Probe(order) => print_json(&probe::run(&order)?),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use crate::error::{Error, Result};
-use crate::{held, hog, probe, take, work};
+use crate::{heavy, held, hog, probe, take, work};
 
 /// What was asked for.
 #[derive(Debug)]
@@ -33,10 +33,15 @@ pub(crate) enum Invocation {
     Hog(hog::Order),
     /// Try a wall.
     Probe(probe::Order),
+    /// Have programs of others work.
+    Heavy(heavy::Order),
 }
 
 /// How long anything may take, seconds.
 const LONGEST: f64 = 3600.0;
+
+/// How long a heavy load may take, seconds; its programs take whole ones.
+const LONGEST_LOAD: u32 = 3600;
 
 /// The most that a second is divided into.
 const FASTEST: f64 = 1e6;
@@ -73,6 +78,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
             Some("hog") => hog_order(&mut parser),
             Some("take") => take_order(&mut parser),
             Some("probe") => probe_order(&mut parser),
+            Some("heavy") => heavy_order(&mut parser),
             Some("ready") => end(&mut parser, Invocation::Ready),
             Some("mix") => mix_order(&mut parser),
             Some("held") => held_order(&mut parser),
@@ -122,6 +128,15 @@ bulkload probe NAME ARGUMENT…
     );
     for probe::Kind { name, takes, says, .. } in probe::KINDS {
         let _ = writeln!(text, "    {name} {takes}\n        {says}");
+    }
+    text.push_str(
+        "\
+bulkload heavy LOAD [--seconds S] [--prepare]
+  has programs of others, which are in the root, work for S whole seconds (2); --prepare does what comes before the first time
+",
+    );
+    for heavy::Kind { name, says, .. } in heavy::KINDS {
+        let _ = writeln!(text, "    {name:18} {says}");
     }
     text.push_str(
         "\
@@ -213,6 +228,22 @@ fn mix_order(parser: &mut Parser) -> Result<Invocation> {
         }
     }
     Ok(Invocation::Mix(directory))
+}
+
+fn heavy_order(parser: &mut Parser) -> Result<Invocation> {
+    let (mut name, mut seconds, mut is_preparing) = (None, 2, false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Value(value) if name.is_none() => name = Some(value.string()?),
+            Arg::Long("seconds") => seconds = number(parser, "--seconds", 1, LONGEST_LOAD)?,
+            Arg::Long("prepare") => is_preparing = true,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let name = name.ok_or_else(|| Error::Usage("a name comes behind the verb".to_owned()))?;
+    let kind = heavy::KINDS.iter().find(|kind| kind.name == name);
+    let kind = kind.ok_or_else(|| Error::Usage(format!("there is no heavy load {name}")))?;
+    Ok(Invocation::Heavy(heavy::Order { kind, seconds, is_preparing }))
 }
 
 fn held_order(parser: &mut Parser) -> Result<Invocation> {
@@ -335,6 +366,9 @@ mod tests {
             ("hog cpu --mib 5", "--mib: the hog cpu takes nothing of that"),
             ("hog disk --mib 1", "--mib 1: each of 2 tasks takes 1 at least"),
             ("held", "a program comes behind the verb"),
+            ("heavy metal", "there is no heavy load metal"),
+            ("heavy", "a name comes behind the verb"),
+            ("heavy redis --seconds 0", "--seconds 0: it must lie between 1 and 3600"),
             ("mix drinks", "unexpected argument \"drinks\""),
             ("ready steady", "unexpected argument \"steady\""),
         ] {
@@ -354,6 +388,9 @@ mod tests {
         }
         for kind in hog::KINDS {
             assert!(help.contains(kind.name), "{} is missing", kind.name);
+        }
+        for kind in heavy::KINDS {
+            assert!(help.contains(kind.says), "{} is missing", kind.name);
         }
     }
 }

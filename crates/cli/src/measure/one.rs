@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use bulkhead_measure::error::Error;
 use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
-use bulkhead_measure::plan::{Axis, Quantity, Size, Task};
+use bulkhead_measure::plan::{Axis, HEAVY, Quantity, Size, Task};
 use bulkhead_measure::platform::find;
 use bulkhead_measure::record::{Finding, Footprint};
 use bulkhead_measure::report;
@@ -26,6 +26,9 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     let mut experiments =
         Vec::from_iter(task.quantities.iter().map(|_| Experiment::new([name.clone()], SEED)));
     let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
+    if task.name.starts_with(HEAVY) {
+        host.bring(None)?;
+    }
     let mut other = Vec::new();
     for block in 0..options.blocks.get() {
         let findings = host.take(&task, &name, block);
@@ -61,7 +64,8 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
 
 /// The task of this name, of any axis that can be measured.
 fn task(name: &str) -> Result<Task, Error> {
-    let tasks = Vec::from_iter(Axis::ALL.into_iter().flat_map(|axis| host::tasks(axis, Size::Full)));
+    let tasks = Axis::ALL.into_iter().flat_map(|axis| host::tasks(axis, Size::Full));
+    let tasks = Vec::from_iter(tasks.chain(host::heavy_tasks()));
     let found = |wanted: &str| tasks.iter().find(|task| task.name == wanted).cloned();
     found(name).or_else(|| found(&format!("work {name}"))).ok_or_else(|| {
         // Pairs are named after what is in them, and are too many for a sentence.

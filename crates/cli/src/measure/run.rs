@@ -33,8 +33,15 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let out = &options.out;
     let earlier = Results::of(record::read(out)?);
     let seed = earlier.as_ref().map_or_else(host::seed, |earlier| earlier.plan().seed);
-    let plan = only(host::plan(&platforms, &options.axes, options.size(), seed), &options.tasks)?;
+    let mut plan = host::plan(&platforms, &options.axes, options.size(), seed);
+    if options.heavy.is_some() {
+        plan.tasks.extend(host::heavy_tasks());
+    }
+    let plan = only(plan, &options.tasks)?;
     let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
+    if let Some(tree) = &options.heavy {
+        host.bring(tree.as_deref())?;
+    }
     let mut run = host.run(plan);
     run.environment.insert(provenance::OPTIONS.to_owned(), options.told());
     if let Some(earlier) = &earlier {

@@ -62,6 +62,7 @@ fn performance(findings: &Findings) -> Section {
     let mut section = Section::new("performance", "Performance", says);
     section.words = words::performance(findings);
     section.figures = plot::ecdf(findings).into_iter().chain(plot::ratios(findings)).collect();
+    section.tables = Vec::from_iter(tables::heavy(findings));
     section
 }
 

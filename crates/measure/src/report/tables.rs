@@ -1,11 +1,11 @@
 //! The tables behind the words and the plots.
 
-use crate::plan::{AGAIN, Axis, Better, LEFT};
+use crate::plan::{AGAIN, Axis, Better, HEAVY, LEFT};
 use crate::record::{Level, Reach};
 
 use super::document::Table;
 use super::findings::{Accord, Cell, Findings, Footprints, Interference, Reason, Row, Standing, is_moot};
-use super::number::{count, figure, spread};
+use super::number::{count, figure, spread, times};
 use super::words::{limits_in_words, none, things};
 
 /// Every figure of one axis.
@@ -128,6 +128,33 @@ fn left(cell: &Cell) -> String {
         (Some(median), None) => format!("{:.0} %", median.estimate * 100.0),
         (Some(median), Some(reason)) => format!("{:.0} %; {reason}", median.estimate * 100.0),
         (None, reason) => reason.unwrap_or_else(none),
+    }
+}
+
+/// What programs that others wrote do on each platform; None when that was not measured.
+pub(super) fn heavy(findings: &Findings) -> Option<Table> {
+    let names = Vec::from_iter(findings.names());
+    let rows = findings.rows.iter().filter_map(|row| Some((row, row.task.strip_prefix(HEAVY)?)));
+    let rows = Vec::from_iter(rows.map(|(row, task)| {
+        let title = format!("{task} · {} {}", row.quantity, row.unit);
+        let cells = names.iter().map(|name| row.cell(name).map_or_else(none, beside_bare));
+        std::iter::once(title.trim_end().to_owned()).chain(cells).collect::<Vec<_>>()
+    }));
+    let says = "Programs as servers run them, with the clients by which they are commonly measured, both in one sandbox. \
+                In brackets the ratio to bare, with what may be said of it. A word that is no number is the reason why there \
+                is none.";
+    let head = Vec::from_iter(std::iter::once("program").chain(names));
+    (!rows.is_empty()).then(|| Table::new("Real programs", says, &head).with(rows))
+}
+
+fn beside_bare(cell: &Cell) -> String {
+    match (cell.median, cell.against_bare) {
+        (Some(median), Some(against)) => {
+            let ratio = times(against.ratio.estimate);
+            format!("{} ({ratio}, {})", figure(median.estimate), against.standing.word())
+        }
+        (Some(median), None) => figure(median.estimate),
+        (None, _) => cell.failures.first().map_or_else(none, |failure| failure.reason.clone()),
     }
 }
 

@@ -144,7 +144,7 @@ fn plan() -> Plan {
     };
     let start = vec![Quantity::less(FIRST_BYTE, "ms"), Quantity::less("processor", "ms").beside()];
     let mut tasks = vec![task(BOOT, Axis::Performance, None, start)];
-    for name in ["work cpu", "work fork", "work tcp-rate"] {
+    for name in ["work cpu", "work fork", "work tcp-rate", "heavy redis"] {
         tasks.push(task(name, Axis::Performance, None, vec![Quantity::more("rate", "1/s")]));
     }
     for (victim, antagonist) in
@@ -605,6 +605,7 @@ fn the_page_is_sound_and_needs_nothing_else() {
     for heading in ["Verdict", "Isolation", "Noninterference", "Performance", "Raw tables"] {
         assert!(page.contains(&format!("<h2>{heading}</h2>")), "no {heading}");
     }
+    assert!(page.contains("<td>redis · rate 1/s</td>"), "no table of real programs");
     let markdown = std::fs::read_to_string(&written[1]).unwrap();
     assert!(!markdown.contains("<script") && markdown.contains("![") && !markdown.contains('\u{1b}'));
     for plot in markdown.lines().filter_map(|line| line.strip_suffix(')')?.rsplit_once("](plots/")) {

@@ -14,10 +14,27 @@ const SEGMENT_COUNT: usize = 56;
 const LOADER: u64 = 3;
 
 /// The loader and the libraries of a program; none for a static one, or for a script.
-pub(super) fn of(program: &Path) -> Result<Vec<PathBuf>, Error> {
-    let bytes = std::fs::read(program).doing(|| format!("read {}", program.display()))?;
-    let Some(loader) = loader(&bytes) else { return Ok(Vec::new()) };
-    let told = Command::new(&loader).arg("--list").arg(program).output();
+pub(crate) fn of(program: &Path) -> Result<Vec<PathBuf>, Error> {
+    let Some(loader) = loader_of(program)? else { return Ok(Vec::new()) };
+    listed(Command::new(&loader), loader, program)
+}
+
+/// The same, as paths from its root, of a program that belongs to another system's tree; `copy` can be read from here. A
+/// module that programs load has no loader, and nothing is said of it. Only root may ask.
+pub(crate) fn within(tree: &Path, program: &Path, copy: &Path) -> Result<Vec<PathBuf>, Error> {
+    let Some(loader) = loader_of(copy)? else { return Ok(Vec::new()) };
+    let mut ask = Command::new("chroot");
+    ask.arg(tree).arg(&loader);
+    listed(ask, loader, &Path::new("/").join(program))
+}
+
+fn loader_of(program: &Path) -> Result<Option<PathBuf>, Error> {
+    std::fs::read(program).doing(|| format!("read {}", program.display())).map(|bytes| loader(&bytes))
+}
+
+/// What the loader, called by `ask`, lists of a program, and the loader itself.
+fn listed(mut ask: Command, loader: PathBuf, program: &Path) -> Result<Vec<PathBuf>, Error> {
+    let told = ask.arg("--list").arg(program).output();
     let told =
         told.doing(|| format!("ask {} for the libraries of {}", loader.display(), program.display()))?;
     if !told.status.success() {
