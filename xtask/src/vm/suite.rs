@@ -26,6 +26,7 @@ const CORE: &[&str] = &[
     "runtime::delegation",
     "runtime::exec::",
     "runtime::lifecycle",
+    "runtime::net_devices",
     "runtime::resctrl",
     "runtime::rootfs",
     "runtime::rootless",
