@@ -66,21 +66,10 @@ const EXCUSES: &[Excuse] = &[
         "cgroups: runc run (per-device multiple iops via unified)",
         "it wants loop devices, of which the guest has none.",
     ),
-    Excuse::in_guests(
-        "update: update cpuset parameters via resources.CPU",
-        "it writes `CPU` and `Cpus` for `cpu` and `cpus`, which Go takes for the same, and JSON and the specification \
-                 do not.",
-    ),
     Excuse::here(
         "mounts_recursive: runc run [ check rbind,r*atime mounts]",
         "it wants a comma after `rw,relatime`, and a tmpfs shows no more options here.",
     ),
-    Excuse::anywhere("mounts_sshfs: runc run [bind mount {no,rel,strict}atime semantics]", SENTENCE),
-    Excuse::anywhere(
-        "mounts_sshfs: runc run [dev,exec,suid,atime bind mount of a nodev,nosuid,noexec,noatime fuse sshfs mount]",
-        SENTENCE,
-    ),
-    Excuse::anywhere("mounts_sshfs: runc run [explicit-rw bind mount of a ro fuse sshfs mount]", SENTENCE),
     Excuse::here("rlimits: runc exec with RLIMIT_NOFILE(Bigger than system's hard value)", RAISING),
     Excuse::here("rlimits: runc exec with RLIMIT_NOFILE(Smaller than system's hard value)", RAISING),
     Excuse::here("rlimits: runc exec with RLIMIT_NOFILE(The same as system's hard value)", RAISING),
@@ -92,9 +81,6 @@ const EXCUSES: &[Excuse] = &[
         "it downloads the specification, and the machine has no way there.",
     ),
 ];
-
-const SENTENCE: &str = "its first refusal is to begin with `runc run failed`, and ours names another program; what \
-    follows in it is not reached.";
 
 const RAISING: &str =
     "it raises a hard limit before it starts the runtime, and the machine's root has no CAP_SYS_RESOURCE.";
