@@ -2,7 +2,8 @@
 //!
 //! Every platform runs the same docker-like bundle, once in each block, in an order drawn anew for each block.
 //! A run counts only if it ended with code 0. All of it happens in one private mount namespace, so that every
-//! platform finds the same hierarchies, see [`cgroups::settle`].
+//! platform finds the same hierarchies, see [`cgroups::settle`]. Blocks, journal and statistics are those of
+//! `bulkhead measure`; what is special here is what is run and how it is timed and counted.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +11,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use bulkhead_measure::cgroups;
 use lexopt::Parser;
+
+use crate::cache;
 
 mod charge;
 mod platform;
@@ -45,13 +48,16 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
         rustix::process::geteuid().is_root(),
         "the benchmark makes containers with limits, which needs root"
     );
+    // Two at once would measure each other.
+    let _lock = cache::lock("bench")?;
     cgroups::settle()?;
-    let lines = start::run(arguments.blocks, &arguments.only)?;
-    println!("\n{}", lines.table);
-    println!("raw samples: {}", lines.samples.display());
+    let figures = start::run(&arguments)?;
+    let markdown = report::markdown(&figures);
+    println!("\n{markdown}");
+    println!("raw data: {}", figures.directory.display());
     if arguments.write {
         let page: PathBuf = crate::workspace::root()?.join("docs/performance.md");
-        report::insert(&page, &lines.markdown)?;
+        report::insert(&page, &markdown)?;
         println!("written to {}", page.display());
     }
     Ok(ExitCode::SUCCESS)

@@ -267,7 +267,7 @@ fn the_host_is_out_of_reach_through_sockets() {
 fn benchmark(platform: &str, blocks: &str) -> String {
     let words = ["bench", "start", "--blocks", blocks, "--only", platform];
     let text = printed(&Command::new(XTASK).args(words).output().unwrap());
-    assert_has(&text, &[platform, &format!("{blocks} blocks isolated"), "raw samples: "]);
+    assert_has(&text, &[platform, &format!("{blocks} blocks isolated"), "raw data: "]);
     assert!(!text.contains("failed"), "{text}");
     text
 }
@@ -289,8 +289,8 @@ fn a_start_keeps_within_its_budget() {
     requires!(can_measure(), "needs root, gcc, busybox and strace");
     let text = benchmark("bulkrun", "7");
     // Behind the times come CPU, peak RSS, system calls, tasks, and the least limits to create and to run.
-    let row = text.lines().find(|line| line.starts_with("bulkrun ") && line.contains('[')).unwrap();
-    let numbers: Vec<_> = row.split_whitespace().rev().take(5).map(|word| word.parse::<u64>()).collect();
+    let row = text.lines().find(|line| line.starts_with("| bulkrun ") && line.contains('[')).unwrap();
+    let numbers: Vec<_> = row.rsplit('|').skip(1).take(5).map(|cell| cell.trim().parse::<u64>()).collect();
     let [Ok(run), Ok(create), Ok(tasks), Ok(calls), Ok(peak)] = numbers[..] else { panic!("{row}") };
     let size = text.split_once("one static file of ").and_then(|(_, rest)| rest.split(' ').next()).unwrap();
     let size: u64 = size.parse().unwrap();

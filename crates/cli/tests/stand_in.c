@@ -59,9 +59,16 @@ int main(int count, char **words)
         return 0;
     }
     if (count > 2 && strcmp(words[1], "work") == 0) {
+        int then = 0;
+        for (int i = 3; i < count; i++)
+            then |= strcmp(words[i], "--then-rate") == 0;
         usleep(10000);
-        printf("{\"work\":\"%s\",\"count\":3,\"seconds\":0.01,\"rate\":300.0,\"loop\":\"open\","
-               "\"latency_us\":{\"p50\":1.0,\"p99\":2.0,\"p999\":null,\"samples\":3}}\n", words[2]);
+        printf("{\"work\":\"%s\",\"count\":3,\"seconds\":0.01,\"rate\":300.0,\"loop\":\"open\",\"missed\":0,"
+               "\"latency_us\":{\"p50\":1.0,\"p99\":2.0,\"p999\":null,\"samples\":300}", words[2]);
+        if (then)
+            printf(",\"open\":{\"rate\":1.0,\"turns\":300,\"missed\":0,"
+                   "\"latency_us\":{\"p50\":1.0,\"p99\":2.0,\"p999\":null,\"samples\":300}}");
+        printf("}\n");
         return 0;
     }
     fprintf(stderr, "no such word\n");

@@ -63,8 +63,11 @@ impl Host {
         self.arena.bring(tree).map(drop)
     }
 
-    /// A run that does `plan` here.
-    pub fn run(&mut self, plan: Plan) -> Run {
+    /// A run that does `plan` here. Rates of open loops that it lacks are those of `earlier`, or found out now.
+    pub fn run(&mut self, mut plan: Plan, earlier: Option<&Plan>) -> Run {
+        for task in &mut plan.tasks {
+            self.pace(task, earlier.and_then(|earlier| earlier.task(&task.name)?.rate));
+        }
         let measured = |name: &String| self.platform(name).map(|platform| platform.measured());
         let platforms = plan.platforms.iter().filter_map(measured).collect();
         let mut environment = environment(self);
@@ -73,6 +76,11 @@ impl Host {
             environment.insert("kernel watched".to_owned(), watcher.says());
         }
         Run { version: VERSION, plan, environment, platforms }
+    }
+
+    /// Gives the task the rate of its open loop, if it wants one; `earlier` is what it had before.
+    pub fn pace(&self, task: &mut Task, earlier: Option<f64>) {
+        performance::pace(task, earlier, &self.arena, &find::bare());
     }
 
     /// The platform of this name, also under the second name of the bare process.
@@ -137,10 +145,8 @@ impl Executor for Host {
             }
         });
         // A journal of a later version may have tasks that this one does not know.
-        taken.unwrap_or_else(|| {
-            let failed = || Err(Failure("this program does not know how".to_owned()));
-            task.quantities.iter().map(|quantity| Finding::of(&quantity.name, failed())).collect()
-        })
+        let unknown = || Err::<Vec<(String, _)>, _>(Failure("this program does not know how".to_owned()));
+        taken.unwrap_or_else(|| Finding::of_task(task, unknown()))
     }
 
     fn noise(&mut self) -> Option<Noise> {

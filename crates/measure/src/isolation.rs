@@ -66,6 +66,7 @@ pub(crate) fn tasks(_: Size) -> Vec<Task> {
         axis: Axis::Isolation,
         says: says.to_owned(),
         pair: None,
+        rate: None,
         quantities: quantities.iter().map(|name| Quantity::less(name, "").beside()).collect(),
         least: runs,
         most: runs,

@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The machine's CPU time so far, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CpuTime {
+struct CpuTime {
     total: f64,
     idle: f64,
     stolen: f64,
@@ -33,7 +33,7 @@ pub struct CpuTime {
 
 impl CpuTime {
     /// The time until now; None where /proc/stat cannot be read.
-    pub fn now() -> Option<Self> {
+    fn now() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/stat").ok()?)
     }
 
@@ -43,12 +43,6 @@ impl CpuTime {
         let ticks = fields.map(str::parse).collect::<Result<Vec<f64>, _>>().ok()?;
         let [_, _, _, idle, waiting, _, _, stolen] = ticks[..] else { return None };
         Some(Self { total: ticks.iter().sum(), idle: idle + waiting, stolen })
-    }
-
-    /// What disturbed the time since `earlier`, if anything.
-    pub fn disturbance(self, earlier: Self) -> Option<String> {
-        let share = self.stolen_since(earlier);
-        (share > STEAL).then(|| format!("{:.0} % of the CPU time was stolen", share * 100.0))
     }
 
     /// Whether enough time has passed since `earlier` for a share of it.
@@ -177,9 +171,8 @@ fn stalled_in(pressure: &str) -> Option<Duration> {
     Some(Duration::from_micros(total.trim().parse().ok()?))
 }
 
-/// One sentence on where figures come from.
-pub fn describe() -> String {
-    let facts = facts();
+/// One sentence on where figures come from, of [`facts`].
+pub fn describe(facts: &BTreeMap<String, String>) -> String {
     let fact = |name: &str| facts.get(name).map_or("unknown", String::as_str);
     format!(
         "Linux {}, {}, {} CPUs, load {} at the start.",
@@ -280,8 +273,8 @@ mod tests {
         let earlier = CpuTime::parse("cpu  100 0 100 800 0 0 0 10 0 0\ncpu0 1 2\n").unwrap();
         let quiet = CpuTime::parse("cpu  150 0 150 1000 0 0 0 20 0 0\n").unwrap();
         let noisy = CpuTime::parse("cpu  150 0 150 1000 0 0 0 90 0 0\n").unwrap();
-        assert_eq!(quiet.disturbance(earlier), None);
-        assert_eq!(noisy.disturbance(earlier).unwrap(), "21 % of the CPU time was stolen");
+        assert!((quiet.stolen_since(earlier) - 0.032).abs() < 0.001, "{}", quiet.stolen_since(earlier));
+        assert!((noisy.stolen_since(earlier) - 0.211).abs() < 0.001, "{}", noisy.stolen_since(earlier));
         assert_eq!(CpuTime::parse("intr 1 2 3"), None);
     }
 

@@ -69,7 +69,18 @@ pub(crate) fn heavy_tasks() -> Vec<Task> {
 
 /// Does `task` once; nothing when it is none of this axis.
 pub(crate) fn take(task: &Task, arena: &Arena, platform: &Platform) -> Option<Vec<Finding>> {
-    Act::named(&task.name).map(|act| act.take(arena, platform))
+    Act::named(&task.name).map(|act| Finding::of_task(task, act.take(task, arena, platform)))
+}
+
+/// Gives a task that wants one the rate of its open loop: the one that an earlier session had, else one that the bare
+/// process, asked now, finds easy. One that cannot be found out is missed later, by each platform's turn.
+pub(crate) fn pace(task: &mut Task, earlier: Option<f64>, arena: &Arena, bare: &Platform) {
+    let Some(Act::Work(work)) = Act::named(&task.name) else { return };
+    if work::has_tail(task) {
+        let rate = earlier.or_else(|| work.rate(Stage { arena, platform: bare }).ok());
+        rate.iter().for_each(|rate| task.says += &work::says(*rate));
+        task.rate = rate;
+    }
 }
 
 /// The acts of a run of this size, in the order in which a block goes through them.
@@ -112,7 +123,7 @@ impl Act {
     /// The task as the plan has it.
     pub fn task(self, size: Size) -> Task {
         let (least, most) = self.blocks(size);
-        let (says, quantities) = self.quantities();
+        let (says, quantities) = self.quantities(size);
         Task {
             name: self.name(),
             axis: Axis::Performance,
@@ -121,6 +132,7 @@ impl Act {
             least,
             most,
             pair: None,
+            rate: None,
         }
     }
 
@@ -141,7 +153,7 @@ impl Act {
     }
 
     /// What the numbers mean, in one sentence, and the numbers.
-    fn quantities(self) -> (&'static str, Vec<Quantity>) {
+    fn quantities(self, size: Size) -> (&'static str, Vec<Quantity>) {
         let less = Quantity::less;
         match self {
             Self::Boot => (
@@ -182,15 +194,15 @@ impl Act {
                 "What the sandbox's cgroup was charged at most until its program ran: the least limit of memory.",
                 vec![less("memory", "KiB").beside()],
             ),
-            Self::Work(work) => (work.says(), work::quantities(work)),
+            Self::Work(work) => (work.says(), work::quantities(work, size)),
             Self::Heavy(load) => (load.says(), load.quantities()),
         }
     }
 
     /// Does it once. What fails leaves nothing behind.
-    fn take(self, arena: &Arena, platform: &Platform) -> Vec<Finding> {
+    fn take(self, task: &Task, arena: &Arena, platform: &Platform) -> Result<Amounts, Failure> {
         let stage = Stage { arena, platform };
-        let amounts = match self {
+        match self {
             Self::Boot => life::boot(stage),
             Self::Run => life::run(stage),
             Self::Exec => life::exec(stage),
@@ -199,15 +211,8 @@ impl Act {
             Self::Starts(count) => throughput::starts(stage, count),
             Self::Density(most) => density::slope(stage, most),
             Self::Peak => life::peak(stage),
-            Self::Work(work) => work.take(stage),
+            Self::Work(work) => work.take(task, stage),
             Self::Heavy(load) => load.take(stage),
-        };
-        match amounts {
-            Ok(amounts) => amounts.into_iter().map(|(name, outcome)| Finding::of(name, outcome)).collect(),
-            Err(failure) => {
-                let failed = |quantity: &Quantity| Finding::of(&quantity.name, Err(failure.clone()));
-                self.quantities().1.iter().map(failed).collect()
-            }
         }
     }
 }

@@ -88,6 +88,10 @@ pub struct Task {
     /// For a task of temporal noninterference, which gives [`RATE_KEPT`] and mostly [`TAIL_KEPT`]: who meets whom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pair: Option<Pair>,
+    /// Turns a second of the open loop in which its latencies are taken, the same on every platform; None where it gives
+    /// none, and before a run has chosen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
     /// What it gives.
     pub quantities: Vec<Quantity>,
     /// Blocks that are measured in any case, while the budget lasts.

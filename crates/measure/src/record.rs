@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Quantity, Task};
+use crate::provenance;
 use crate::stats::{Amount, Failure, Outcome};
 
 mod journal;
@@ -218,7 +219,43 @@ pub enum End {
     Interrupted,
 }
 
+impl Run {
+    /// Why numbers of this run and of an earlier one do not belong into one journal; None when they do.
+    pub fn differs_from(&self, earlier: &Self) -> Option<String> {
+        let mut facts = ["kernel", "processor", "memory"].iter();
+        if facts.any(|fact| self.environment.get(*fact) != earlier.environment.get(*fact)) {
+            return Some("another machine or kernel".to_owned());
+        }
+        // An earlier version did not note it.
+        let workload = |run: &Self| run.environment.get(provenance::WORKLOAD).cloned();
+        if workload(earlier).zip(workload(self)).is_some_and(|(before, now)| before != now) {
+            return Some("another bulkload".to_owned());
+        }
+        let is_other = |platform: &&Measured| {
+            let before = earlier.platforms.iter().find(|before| before.name == platform.name);
+            before.is_some_and(|before| before.sha256 != platform.sha256)
+        };
+        self.platforms.iter().find(is_other).map(|other| format!("another program called {}", other.name))
+    }
+}
+
 impl Finding {
+    /// What a turn of `task` gave; a turn that failed gives each of the task's quantities the reason.
+    pub fn of_task<Name: AsRef<str>>(
+        task: &Task,
+        amounts: Result<Vec<(Name, Outcome)>, Failure>,
+    ) -> Vec<Self> {
+        match amounts {
+            Ok(amounts) => {
+                amounts.into_iter().map(|(name, outcome)| Self::of(name.as_ref(), outcome)).collect()
+            }
+            Err(failure) => {
+                let failed = |quantity: &Quantity| Self::of(&quantity.name, Err(failure.clone()));
+                task.quantities.iter().map(failed).collect()
+            }
+        }
+    }
+
     /// What a run gave, for the quantity called `quantity`.
     pub fn of(quantity: &str, outcome: Outcome) -> Self {
         let quantity = quantity.to_owned();
@@ -235,5 +272,41 @@ impl Finding {
             Self::Failure { quantity, reason } if quantity == wanted => Some(Err(Failure(reason.clone()))),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(kernel: &str, sha256: &str) -> Run {
+        let measured = Measured {
+            name: "runc".to_owned(),
+            version: "1".to_owned(),
+            sha256: sha256.to_owned(),
+            differences: Vec::new(),
+        };
+        Run {
+            version: VERSION,
+            plan: Plan { platforms: Vec::new(), tasks: Vec::new(), seed: 1 },
+            environment: [("kernel".to_owned(), kernel.to_owned())].into(),
+            platforms: vec![measured],
+        }
+    }
+
+    #[test]
+    fn only_what_belongs_together_is_resumed() {
+        let differs = |kernel: &str, sha256: &str| run(kernel, sha256).differs_from(&run("6.1", "aa"));
+        assert_eq!(differs("6.1", "aa"), None);
+        assert_eq!(differs("6.2", "aa").unwrap(), "another machine or kernel");
+        assert_eq!(differs("6.1", "bb").unwrap(), "another program called runc");
+        let with = |hash: &str| {
+            let mut run = run("6.1", "aa");
+            run.environment.insert(provenance::WORKLOAD.to_owned(), hash.to_owned());
+            run
+        };
+        assert_eq!(with("cc").differs_from(&with("cc")), None);
+        assert_eq!(run("6.1", "aa").differs_from(&with("cc")), None);
+        assert_eq!(with("dd").differs_from(&with("cc")).unwrap(), "another bulkload");
     }
 }

@@ -3,7 +3,10 @@
 //! Counters of a cgroup do not tell: the kernel charges each CPU 64 pages in advance. The least limit does under which
 //! the thing still works.
 
-use super::platform::Platform;
+use bulkhead_measure::stats::{Amount, Failure};
+
+use super::platform::Contestant;
+use super::start::{Amounts, CREATE, RUN};
 use super::stopwatch::Stopwatch;
 
 /// Limits are tried between these, in KiB.
@@ -16,35 +19,31 @@ const STEP: i64 = 16;
 /// How often a limit must do: on which CPU something runs decides how much of the advance is used.
 const TIMES: usize = 4;
 
-/// The least memory limits, in KiB.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Charge {
-    /// Under which `create` succeeds: the container's set-up.
-    pub(super) set_up_kib: Option<i64>,
-    /// Under which the container also starts and runs `true`.
-    pub(super) start_kib: Option<i64>,
-}
-
-pub(super) fn measure(platform: &Platform, stopwatch: &Stopwatch) -> Charge {
-    let with = |kib: i64, works: &dyn Fn(&Platform) -> bool| {
-        let always = |platform: &Platform| (0..TIMES).all(|_| works(platform));
-        let worked = platform.with_memory(kib * 1024, always).unwrap_or(false);
-        if !worked {
-            platform.clean_up();
-        }
-        worked
+/// The least memory limits, KiB, under which `create` succeeds, and under which the container also runs `true`.
+pub(super) fn measure(contestant: &mut Contestant, stopwatch: &Stopwatch) -> Result<Amounts, Failure> {
+    if contestant.is_floor() {
+        return Err(Failure("it does not read its limits".to_owned()));
+    }
+    let mut with = |works: &dyn Fn(&Contestant) -> bool| {
+        let kib = least(|kib| {
+            let limited = contestant.limit(kib * 1024).is_ok();
+            let worked = limited && (0..TIMES).all(|_| works(contestant));
+            if !worked {
+                contestant.clean_up();
+            }
+            worked
+        });
+        let kib = kib.ok_or_else(|| Failure(format!("not even {LARGEST} KiB do")));
+        kib.and_then(|kib| Amount::new(kib as f64))
     };
-    if platform.runtime.is_none() {
-        return Charge { set_up_kib: None, start_kib: None };
-    }
-    Charge {
-        set_up_kib: least(|kib| with(kib, &Platform::creates)),
-        start_kib: least(|kib| with(kib, &|platform| stopwatch.time(&platform.run, 1).is_ok())),
-    }
+    let create = with(&Contestant::creates);
+    let run = with(&|contestant| stopwatch.time(&contestant.run, 1).is_ok());
+    contestant.relax().map_err(|error| Failure(format!("{error:#}")))?;
+    Ok(vec![(CREATE, create), (RUN, run)])
 }
 
 /// The least limit for which `works` holds, by bisection.
-fn least(works: impl Fn(i64) -> bool) -> Option<i64> {
+fn least(mut works: impl FnMut(i64) -> bool) -> Option<i64> {
     let (mut low, mut high) = (SMALLEST, LARGEST);
     if !works(high) {
         return None;

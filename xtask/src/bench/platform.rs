@@ -1,69 +1,68 @@
-//! What is measured: runtimes that all understand the same command line, and the floor.
+//! What takes part: runtimes that all understand the same command line, and the floor.
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use bulkhead_measure::bundle::{self, Limits};
+use bulkhead_measure::bundle::Limits;
 use bulkhead_measure::cgroups;
 use bulkhead_measure::claim::{self, Claim};
-use bulkhead_seccomp::{DEFAULT_CAPABILITIES, NATIVE};
+use bulkhead_measure::platform::{self, Platform, Seat, Step};
+use bulkhead_seccomp::NATIVE;
 use bulkhead_spec::Config;
 
 use super::yardstick;
 use crate::peers::{self, Peer};
 use crate::{cache, invoke, shipped};
 
-/// Docker's default but for this one: what it opens, mknod, no ordinary program uses.
-const LEFT_OUT: &str = "CAP_MKNOD";
-
 /// What each container may use.
 const LIMITS: Limits = Limits { memory: 512 << 20, milli_cpus: 1000, tasks: 512 };
 
-/// Something that can start a container.
-pub(super) struct Platform {
-    /// As the report calls it.
-    pub(super) name: String,
-    /// The command that runs the container once, to the end.
-    pub(super) run: Vec<OsString>,
-    /// None for the floor, which cannot do more than `run`.
-    pub(super) runtime: Option<Runtime>,
-    cgroup: String,
-}
-
-/// A runtime with a bundle of its own.
-pub(super) struct Runtime {
-    program: PathBuf,
-    bundle: PathBuf,
-    state: PathBuf,
-    config: Config,
-}
+/// What is run in each.
+const PROGRAM: &str = "/bin/true";
 
 /// The name of our own runtime.
 const OURS: &str = "bulkrun";
 
+/// The name of what only does what must be done.
+const FLOOR: &str = "floor";
+
 /// Begins the name of the directory, and of every cgroup.
 const PREFIX: &str = "bh-bench-";
 
+/// One that takes part, with a bundle of its own.
+pub(super) struct Contestant {
+    pub(super) platform: Platform,
+    seat: Seat,
+    /// The command that runs the container once, to the end.
+    pub(super) run: Vec<OsString>,
+}
+
 /// Everything below one directory, removed at the end.
-pub(super) struct Platforms {
-    pub(super) platforms: Vec<Platform>,
+pub(super) struct Contestants {
+    pub(super) all: Vec<Contestant>,
     claim: Claim,
 }
 
-impl Platforms {
+impl Contestants {
     /// Builds ours, fetches the peers, and gives each a bundle. `only` names those wanted, all when empty.
     ///
     /// What a benchmark left that was killed is removed before.
     pub(super) fn make(only: &[String]) -> Result<Self> {
-        remove_abandoned(&std::env::temp_dir())?;
-        let mut made = Self { platforms: Vec::new(), claim: Claim::make(&std::env::temp_dir(), PREFIX)? };
+        let place = std::env::temp_dir();
+        for abandoned in claim::abandoned(&place, PREFIX)? {
+            // Another one's runtime has no part in this: what is left of a container is a directory and its cgroups.
+            let cgroups = cgroups::named_after(abandoned.name());
+            cgroups.iter().for_each(|cgroup| cgroups::remove_all(cgroup));
+            abandoned.remove()?;
+        }
+        let mut made = Self { all: Vec::new(), claim: Claim::make(&place, PREFIX)? };
         make_image(&made.image())?;
         let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
-        if wanted("floor") {
+        if wanted(FLOOR) {
             made.add_floor()?;
         }
         let mut runtimes = Vec::new();
@@ -73,7 +72,12 @@ impl Platforms {
         if only.is_empty() || !only.iter().all(|part| "floor bulkrun".contains(part.as_str())) {
             runtimes.extend(peers::all()?.into_iter().filter(|peer| wanted(&peer.name)));
         }
-        runtimes.into_iter().try_for_each(|runtime| made.add_runtime(runtime))?;
+        for Peer { name, program } in runtimes {
+            let mut made_one = made.prepared(&name, &program)?;
+            let run = made_one.platform.run(&made_one.seat, &[]);
+            made_one.run = words(&run);
+            made.all.push(made_one);
+        }
         Ok(made)
     }
 
@@ -83,129 +87,100 @@ impl Platforms {
 
     /// Our own program, if it takes part.
     pub(super) fn program(&self) -> Option<&Path> {
-        let ours = self.platforms.iter().find(|platform| platform.name == OURS)?;
-        Some(&ours.runtime.as_ref()?.program)
+        let ours = self.all.iter().find(|contestant| contestant.platform.name == OURS)?;
+        Some(&ours.platform.program)
     }
 
     fn image(&self) -> PathBuf {
         self.directory().join("image")
     }
 
-    fn next_cgroup(&self) -> String {
-        format!("{}-{}", self.claim.name(), self.platforms.len())
-    }
-
-    fn add_runtime(&mut self, Peer { name, program }: Peer) -> Result<()> {
-        let cgroup = self.next_cgroup();
-        let bundle = self.directory().join(&cgroup);
+    /// With a bundle, but without a command.
+    fn prepared(&self, name: &str, program: &Path) -> Result<Contestant> {
+        let id = format!("{}-{}", self.claim.name(), self.all.len());
+        let bundle = self.directory().join(&id);
         let state = bundle.join("state");
         fs::create_dir_all(&state).with_context(|| format!("make {}", state.display()))?;
-        let runtime = Runtime { program, config: config(&self.image(), &cgroup)?, bundle, state };
-        runtime.write_config(&runtime.config)?;
-        let run = runtime.words("run", &cgroup);
-        self.platforms.push(Platform { name, run, runtime: Some(runtime), cgroup });
-        Ok(())
+        let chosen = platform::find::chosen(&[format!("{name}={}", program.display())])?;
+        let platform = chosen.into_iter().next().with_context(|| format!("find {name}"))?;
+        let cgroup = Some(format!("/{id}"));
+        let seat = Seat { id, root: self.image(), bundle, state, cgroup, limits: None };
+        let mut contestant = Contestant { platform, seat, run: Vec::new() };
+        contestant.limit(LIMITS.memory)?;
+        Ok(contestant)
     }
 
+    /// It is told what it needs in words, and has the others' configuration to read.
     fn add_floor(&mut self) -> Result<()> {
-        let cgroup = self.next_cgroup();
-        let program = yardstick::compile("floor", self.directory())?;
-        let state = self.directory().join("floor-state");
-        fs::create_dir(&state).context("make the floor's state directory")?;
-        let config = config(&self.image(), &cgroup)?;
-        let config_path = self.directory().join("floor.json");
-        fs::write(&config_path, serde_json::to_vec(&config)?).context("write the floor's configuration")?;
-        let filter = self.directory().join("floor.bpf");
-        fs::write(&filter, filter_bytes(&config)?).context("write the floor's filter")?;
-        let mut run = vec![program.into_os_string(), self.image().into(), cgroup.clone().into()];
-        run.extend([filter.into(), config_path.into(), state.into_os_string()]);
+        let program = yardstick::compile(FLOOR, self.directory())?;
+        let mut floor = self.prepared(FLOOR, &program)?;
+        let Seat { id, root, bundle, state, .. } = &floor.seat;
+        let config = bundle.join("config.json");
+        let text = fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?;
+        let filter = bundle.join("filter.bpf");
+        fs::write(&filter, filter_bytes(&Config::from_json(&text)?)?).context("write the floor's filter")?;
+        let mut run = vec![program.into_os_string(), root.into(), id.into(), filter.into()];
+        run.extend([config.into(), state.into()]);
         run.extend(cgroups::hierarchies().into_iter().map(OsString::from));
-        self.platforms.push(Platform { name: "floor".to_owned(), run, runtime: None, cgroup });
+        floor.run = run;
+        self.all.push(floor);
         Ok(())
     }
 }
 
-impl Drop for Platforms {
+impl Drop for Contestants {
     fn drop(&mut self) {
-        self.platforms.iter().for_each(Platform::clean_up);
-        if let Err(error) = fs::remove_dir_all(self.directory()) {
-            eprintln!("could not remove {}: {error}", self.directory().display());
+        self.all.iter().for_each(Contestant::clean_up);
+        if let Err(error) = cache::remove(self.directory()) {
+            eprintln!("{error:#}");
         }
     }
 }
 
-/// Another platform's runtime has no part in this: what is left of a container is a directory and its cgroups.
-fn remove_abandoned(place: &Path) -> Result<()> {
-    for claim in claim::abandoned(place, PREFIX)? {
-        cgroups::named_after(claim.name()).iter().for_each(|cgroup| cgroups::remove_all(cgroup));
-        cache::remove(claim.path())?;
+impl Contestant {
+    /// Whether it can do nothing but run.
+    pub(super) fn is_floor(&self) -> bool {
+        self.platform.name == FLOOR
     }
-    Ok(())
-}
 
-impl Platform {
+    /// Writes its bundle, with this limit of memory, bytes.
+    pub(super) fn limit(&mut self, memory: i64) -> Result<()> {
+        self.seat.limits = Some(Limits { memory, ..LIMITS });
+        Ok(self.platform.prepare(&self.seat, &[PROGRAM.to_owned()])?)
+    }
+
+    /// Takes the limit of memory back.
+    pub(super) fn relax(&mut self) -> Result<()> {
+        self.limit(LIMITS.memory)
+    }
+
     /// Removes whatever a failed run left, so that the next one meets a clean machine.
     pub(super) fn clean_up(&self) {
-        if let Some(runtime) = &self.runtime {
-            let words = runtime.words("delete", &self.cgroup);
+        if !self.is_floor()
+            && let Some(purge) = self.platform.step(&self.seat, Step::Purge)
+        {
             // Where there is nothing to delete this fails, as it should.
-            drop(invoke::quietly(Command::new("timeout").arg("10").args(words)));
+            drop(invoke::quietly(Command::new("timeout").arg("10").args(words(&purge))));
         }
-        cgroups::remove_all(&self.cgroup);
-    }
-
-    /// The same run with another memory limit, in bytes.
-    pub(super) fn with_memory(&self, limit: i64, check: impl FnOnce(&Self) -> bool) -> Result<bool> {
-        let Some(runtime) = &self.runtime else { return Ok(false) };
-        let mut config = runtime.config.clone();
-        let resources = config.linux.as_mut().and_then(|linux| linux.resources.as_mut());
-        if let Some(memory) = resources.and_then(|resources| resources.memory.as_mut()) {
-            memory.limit = Some(limit);
-        }
-        runtime.write_config(&config)?;
-        let answer = check(self);
-        runtime.write_config(&runtime.config)?;
-        Ok(answer)
+        cgroups::remove_all(&self.seat.id);
     }
 
     /// Creates the container and deletes it; tells whether that worked.
     pub(super) fn creates(&self) -> bool {
-        let Some(runtime) = &self.runtime else { return false };
-        let words = runtime.words("create", &self.cgroup);
+        let Some(create) = self.platform.step(&self.seat, Step::Create) else { return false };
         // The container inherits these: with a pipe, waiting for its end would never end.
-        let null = std::process::Stdio::null;
-        let mut create = Command::new("timeout");
-        create.arg("10").args(words).stdin(null()).stdout(null()).stderr(null());
-        let succeeded = create.status().is_ok_and(|status| status.success());
+        let null = Stdio::null;
+        let mut patient = Command::new("timeout");
+        patient.arg("10").args(words(&create)).stdin(null()).stdout(null()).stderr(null());
+        let succeeded = patient.status().is_ok_and(|status| status.success());
         self.clean_up();
         succeeded
     }
 }
 
-impl Runtime {
-    fn words(&self, verb: &str, id: &str) -> Vec<OsString> {
-        let mut words =
-            vec![self.program.clone().into_os_string(), "--root".into(), self.state.clone().into()];
-        words.push(verb.into());
-        // Options come before the id: crun takes what follows it for something else.
-        match verb {
-            "delete" => words.push("--force".into()),
-            _ => words.extend(["--bundle".into(), self.bundle.clone().into_os_string()]),
-        }
-        words.push(id.into());
-        words
-    }
-
-    fn write_config(&self, config: &Config) -> Result<()> {
-        fs::write(self.bundle.join("config.json"), serde_json::to_vec_pretty(config)?)
-            .context("write a bundle")
-    }
-}
-
-fn config(image: &Path, cgroup: &str) -> Result<Config> {
-    let kept = Vec::from_iter(DEFAULT_CAPABILITIES.iter().copied().filter(|name| *name != LEFT_OUT));
-    let args = ["/bin/true".to_owned()];
-    Ok(bundle::config(&image.display().to_string(), &args, &kept, Some(LIMITS), &format!("/{cgroup}"))?)
+fn words(command: &Command) -> Vec<OsString> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsString::from).collect()
 }
 
 /// The filter as an array of `struct sock_filter`.

@@ -1,11 +1,14 @@
-//! The findings as a table for the terminal and as Markdown for docs/performance.md.
+//! The figures as Markdown, for the terminal and for docs/performance.md.
 
 use std::path::Path;
 
 use anyhow::Result;
+use bulkhead_measure::machine;
 use bulkhead_measure::stats::{Comparison, Experiment, Summary};
 
-use super::start::{Findings, Series};
+use super::start::{
+    BACK_TO_BACK, CALLS, CHARGES, COUNTS, CPU, CREATE, Figures, ISOLATED, PEAK, RUN, TASKS, WALL,
+};
 use crate::marked;
 
 /// Begins the name of the platform that the others are compared with; the last one of that name is the newest.
@@ -14,46 +17,42 @@ const REFERENCE: &str = "crun";
 /// The line of docs/performance.md after which the figures stand.
 const BEGIN: &str = "<!-- begin: cargo xtask bench start --write -->";
 
-const HEADER: &[&str] = &[
-    "milliseconds",
-    "isolated, min",
-    "median [95 %]",
-    "back to back, min",
-    "median [95 %]",
-    "CPU",
-    "peak RSS, KiB",
-    "system calls",
-    "tasks",
-    "least limit to create, KiB",
-    "to run, KiB",
-];
-
-const RATIO_HEADER: &[&str] = &["isolated", "back to back", "CPU"];
-
-/// The table for the terminal.
-pub(super) fn table(findings: &Findings) -> String {
-    let mut text = format!("{}\n\n{}", findings.machine, aligned(&figures(findings)));
-    if let Some(reference) = reference(findings) {
-        text.push('\n');
-        text.push_str(&aligned(&ratios(findings, reference)));
-    }
-    for note in notes(findings) {
-        text.push_str(&format!("\n{note}"));
-    }
-    text
+/// What a cell says of a quantity.
+#[derive(Clone, Copy)]
+enum Shown {
+    Least,
+    /// The median with its interval.
+    Median,
+    /// The median alone, with so many digits behind the point.
+    Middle(usize),
 }
 
-/// The same as Markdown.
-pub(super) fn markdown(findings: &Findings) -> String {
-    let mut text = format!("{}\n\n{}", findings.machine, piped(&figures(findings)));
-    if let Some(reference) = reference(findings) {
-        text.push('\n');
-        text.push_str(&piped(&ratios(findings, reference)));
-    }
-    for note in notes(findings) {
-        text.push_str(&format!("\n{note}\n"));
-    }
-    text
+/// The figures: title, task, quantity, and what is shown of it.
+const FIGURES: &[(&str, &str, &str, Shown)] = &[
+    ("isolated, min", ISOLATED, WALL, Shown::Least),
+    ("median [95 %]", ISOLATED, WALL, Shown::Median),
+    ("back to back, min", BACK_TO_BACK, WALL, Shown::Least),
+    ("median [95 %]", BACK_TO_BACK, WALL, Shown::Median),
+    ("CPU", BACK_TO_BACK, CPU, Shown::Middle(1)),
+    ("peak RSS, KiB", ISOLATED, PEAK, Shown::Middle(0)),
+    ("system calls", COUNTS, CALLS, Shown::Middle(0)),
+    ("tasks", COUNTS, TASKS, Shown::Middle(0)),
+    ("least limit to create, KiB", CHARGES, CREATE, Shown::Middle(0)),
+    ("to run, KiB", CHARGES, RUN, Shown::Middle(0)),
+];
+
+/// The ratios, likewise.
+const RATIOS: &[(&str, &str, &str)] =
+    &[("isolated", ISOLATED, WALL), ("back to back", BACK_TO_BACK, WALL), ("CPU", BACK_TO_BACK, CPU)];
+
+/// The machine, the tables, and what they do not say.
+pub(super) fn markdown(figures: &Figures) -> String {
+    let ratios = reference(figures.names()).map(|reference| ratios(figures, reference));
+    let tables = std::iter::once(columns(figures)).chain(ratios).map(|rows| table(&rows));
+    let machine = machine::describe(&figures.results.run.environment);
+    let parts = std::iter::once(machine + "\n").chain(tables);
+    let notes = notes(figures).into_iter().map(|note| note + "\n");
+    Vec::from_iter(parts.chain(notes)).join("\n")
 }
 
 /// Puts `markdown` between the marks of the page.
@@ -61,8 +60,22 @@ pub(super) fn insert(page: &Path, markdown: &str) -> Result<()> {
     marked::insert(page, BEGIN, markdown)
 }
 
-fn reference(findings: &Findings) -> Option<usize> {
-    findings.names.iter().rposition(|name| name.starts_with(REFERENCE) && is_newest(name, &findings.names))
+impl Figures {
+    fn names(&self) -> &[String] {
+        &self.results.plan().platforms
+    }
+
+    fn experiment(&self, task: &str, quantity: &str) -> Experiment {
+        let task = self.results.plan().task(task);
+        let found =
+            task.and_then(|task| Some((task, task.quantities.iter().find(|known| known.name == quantity)?)));
+        let none = || Experiment::new(self.names().to_vec(), 0);
+        found.map_or_else(none, |(task, quantity)| self.results.experiment(task, quantity))
+    }
+}
+
+fn reference(names: &[String]) -> Option<usize> {
+    names.iter().rposition(|name| name.starts_with(REFERENCE) && is_newest(name, names))
 }
 
 /// True when no other name of the same program has a higher version.
@@ -78,190 +91,181 @@ fn is_newest(name: &str, names: &[String]) -> bool {
         .all(|other| version(other) <= version(name))
 }
 
-fn figures(findings: &Findings) -> Vec<Vec<String>> {
-    let mut rows = vec![HEADER.iter().map(|title| (*title).to_owned()).collect()];
-    for (index, name) in findings.names.iter().enumerate() {
-        let Findings { isolated, batches, traces, charges, .. } = findings;
-        let mut row = vec![name.clone()];
-        row.extend(timing(&isolated.wall.summary(index)));
-        row.extend(timing(&batches.wall.summary(index)));
-        row.push(middle(&batches.cpu, index, 1));
-        row.push(middle(&isolated.peak, index, 0));
-        let trace = traces.get(index).copied().flatten();
-        row.push(optional(trace.map(|trace| trace.calls)));
-        row.push(optional(trace.map(|trace| trace.tasks)));
-        let charge = charges.get(index);
-        row.push(optional(charge.and_then(|charge| charge.set_up_kib)));
-        row.push(optional(charge.and_then(|charge| charge.start_kib)));
-        rows.push(row);
+fn columns(figures: &Figures) -> Vec<Vec<String>> {
+    let mut rows = vec![vec!["milliseconds".to_owned()]];
+    rows.extend(figures.names().iter().map(|name| vec![name.clone()]));
+    for (title, task, quantity, shown) in FIGURES {
+        let experiment = figures.experiment(task, quantity);
+        let cells = (0..figures.names().len()).map(|platform| shown.of(&experiment.summary(platform)));
+        let cells = std::iter::once((*title).to_owned()).chain(cells);
+        rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push(cell));
     }
     rows
 }
 
-fn ratios(findings: &Findings, reference: usize) -> Vec<Vec<String>> {
-    let title = format!("ratio to {}", findings.names[reference]);
-    let header = std::iter::once(title).chain(RATIO_HEADER.iter().map(|title| (*title).to_owned()));
-    let mut rows = vec![header.collect()];
-    let Findings { isolated: Series { wall, .. }, batches, .. } = findings;
-    for (index, name) in findings.names.iter().enumerate().filter(|(index, _)| *index != reference) {
-        let experiments = [wall, &batches.wall, &batches.cpu];
-        let cells = experiments.map(|experiment| match experiment.compare(index, reference) {
-            Some(comparison) => {
-                let Comparison { ratio, pairs, verdict } = comparison;
-                let mut cell =
-                    format!("{:.2} [{:.2} {:.2}] {verdict}", ratio.estimate, ratio.low, ratio.high);
-                if pairs < experiment.len() {
-                    cell.push_str(&format!(" in {pairs} of {} blocks", experiment.len()));
-                }
-                cell
+impl Shown {
+    fn of(self, Summary { least, median, .. }: &Summary) -> String {
+        let text = match self {
+            Self::Least => least.map(|least| format!("{:.1}", least.value())),
+            Self::Median => {
+                median.map(|median| format!("{:.1} [{:.1} {:.1}]", median.estimate, median.low, median.high))
             }
-            None => "–".to_owned(),
-        });
-        rows.push(std::iter::once(name.clone()).chain(cells).collect());
+            Self::Middle(digits) => median.map(|median| format!("{:.digits$}", median.estimate)),
+        };
+        text.unwrap_or("–".to_owned())
+    }
+}
+
+fn ratios(figures: &Figures, reference: usize) -> Vec<Vec<String>> {
+    let others = || (0..figures.names().len()).filter(move |platform| *platform != reference);
+    let mut rows = vec![vec![format!("ratio to {}", figures.names()[reference])]];
+    rows.extend(others().map(|platform| vec![figures.names()[platform].clone()]));
+    for (title, task, quantity) in RATIOS {
+        let experiment = figures.experiment(task, quantity);
+        let cells = others().map(|platform| ratio(&experiment, platform, reference));
+        let cells = std::iter::once((*title).to_owned()).chain(cells);
+        rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push(cell));
     }
     rows
 }
 
-fn timing(summary: &Summary) -> [String; 2] {
-    let least = summary.least.map(|least| format!("{:.1}", least.value()));
-    let median =
-        summary.median.map(|median| format!("{:.1} [{:.1} {:.1}]", median.estimate, median.low, median.high));
-    [optional(least), optional(median)]
-}
-
-fn middle(experiment: &Experiment, index: usize, digits: usize) -> String {
-    optional(experiment.summary(index).median.map(|median| format!("{:.digits$}", median.estimate)))
-}
-
-fn optional(value: Option<impl ToString>) -> String {
-    value.map_or("–".to_owned(), |value| value.to_string())
+fn ratio(experiment: &Experiment, platform: usize, reference: usize) -> String {
+    let Some(comparison) = experiment.compare(platform, reference) else { return "–".to_owned() };
+    let Comparison { ratio, pairs, verdict } = comparison;
+    let left_out = if pairs < experiment.len() {
+        format!(" in {pairs} of {} blocks", experiment.len())
+    } else {
+        String::new()
+    };
+    format!("{:.2} [{:.2} {:.2}] {verdict}{left_out}", ratio.estimate, ratio.low, ratio.high)
 }
 
 /// What the tables do not say: blocks, failures, disturbances.
-fn notes(findings: &Findings) -> Vec<String> {
-    let Findings { names, isolated, batches, unusable, .. } = findings;
+fn notes(figures: &Figures) -> Vec<String> {
+    let timed = [ISOLATED, BACK_TO_BACK].map(|task| (task, figures.experiment(task, WALL)));
     let mut notes = vec![format!(
         "{} blocks isolated (100 ms apart), {} blocks of 5 runs back to back, platforms in random order in each \
          block; each run makes the container, runs `true` and removes everything.",
-        isolated.wall.len(),
-        batches.wall.len()
+        timed[0].1.len(),
+        timed[1].1.len()
     )];
-    for (title, series) in [("isolated", isolated), ("back to back", batches)] {
-        let summaries = Vec::from_iter((0..names.len()).map(|index| series.wall.summary(index)));
-        for summary in summaries.iter().filter(|summary| !summary.failures.is_empty()) {
-            let Summary { name, failures, measured, .. } = summary;
-            notes.push(format!(
-                "{name} failed {} of {} {title}: {}",
-                failures.len(),
-                measured + failures.len(),
-                failures[0]
-            ));
+    for (title, experiment) in &timed {
+        let summaries =
+            Vec::from_iter((0..figures.names().len()).map(|platform| experiment.summary(platform)));
+        for Summary { name, failures, measured, .. } in &summaries {
+            notes.extend(failures.first().map(|failure| {
+                let all = measured + failures.len();
+                format!("{name} failed {} of {all} {title}: {failure}", failures.len())
+            }));
         }
-        if let Some(disturbed) =
-            summaries.iter().map(|summary| summary.disturbed).max().filter(|count| *count > 0)
-        {
+        let disturbed = summaries.iter().map(|summary| summary.disturbed).max().unwrap_or(0);
+        if disturbed > 0 {
             notes.push(format!(
                 "{disturbed} blocks {title} were disturbed by other virtual machines; they count."
             ));
         }
     }
-    notes.extend(findings.program.clone());
-    notes.extend(unusable.iter().map(|(name, failure)| format!("{name} does not work here: {failure}")));
+    notes.extend(figures.notes.clone());
     notes
 }
 
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = Vec::from_iter((0..columns).map(width));
+/// Columns stand below each other, so that it is good to read as it is, too.
+fn table(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
-            0 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        text.push_str(Vec::from_iter(cells).join("  ").trim_end());
+    for (number, row) in rows.iter().enumerate() {
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column);
+            text += &if column == 0 { format!("| {cell:<width$} |") } else { format!(" {cell:>width$} |") };
+        }
         text.push('\n');
+        if number == 0 {
+            text += &format!("|---|{}\n", "---:|".repeat(row.len().saturating_sub(1)));
+        }
     }
     text
 }
 
-fn piped(rows: &[Vec<String>]) -> String {
-    let line = |row: &[String]| format!("| {} |\n", row.join(" | "));
-    let Some((header, rest)) = rows.split_first() else { return String::new() };
-    let rule = format!("|---|{}\n", "---:|".repeat(header.len().saturating_sub(1)));
-    std::iter::once(line(header)).chain([rule]).chain(rest.iter().map(|row| line(row))).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use bulkhead_measure::plan::Plan;
+    use bulkhead_measure::record::{Finding, Run, Turn, VERSION};
+    use bulkhead_measure::results::Results;
     use bulkhead_measure::stats::{Amount, Failure};
 
     use super::*;
-    use crate::bench::charge::Charge;
-    use crate::bench::trace::Trace;
+    use crate::bench::{Blocks, start};
 
-    fn series(blocks: usize) -> Series {
-        let mut series = Series { wall: names_only(), cpu: names_only(), peak: names_only() };
-        for number in 0..blocks {
-            for experiment in [&mut series.wall, &mut series.cpu, &mut series.peak] {
-                let mut block = experiment.block();
-                block.record(0, Amount::new(5.0));
-                block.record(1, Amount::new(20.0));
-                let broken = number == 0;
-                block.record(
-                    2,
-                    if broken { Err(Failure("exit code 1: no".to_owned())) } else { Amount::new(10.0) },
-                );
+    fn figures() -> Figures {
+        let plan = Plan {
+            platforms: ["bulkrun", "crun 1.8.1", "crun 1.28"].map(str::to_owned).into(),
+            tasks: start::tasks(Blocks { isolated: 8, batches: 8 }),
+            seed: 1,
+        };
+        let environment = [("kernel".to_owned(), "6.1".to_owned())].into();
+        let run = Run { version: VERSION, plan: plan.clone(), environment, platforms: Vec::new() };
+        let mut results = Results::begun(run);
+        for task in &plan.tasks {
+            let turns = (0..task.most).flat_map(|block| {
+                [5.0, 20.0, 10.0]
+                    .into_iter()
+                    .enumerate()
+                    .map(move |(platform, value)| (block, platform, value))
+            });
+            for (block, platform, value) in turns {
+                let is_broken = platform == 2 && block == 0;
+                let outcome =
+                    if is_broken { Err(Failure("exit code 1: no".to_owned())) } else { Amount::new(value) };
+                let findings = task.quantities.iter().map(|known| Finding::of(&known.name, outcome.clone()));
+                results.turns.push(Turn {
+                    task: task.name.clone(),
+                    platform: plan.platforms[platform].clone(),
+                    block,
+                    seconds: 1.0,
+                    disturbance: None,
+                    noise: None,
+                    findings: findings.collect(),
+                });
             }
         }
-        series
-    }
-
-    fn names_only() -> Experiment {
-        Experiment::new(["bulkrun", "crun 1.8.1", "crun 1.28"], 1)
-    }
-
-    fn findings() -> Findings {
-        Findings {
-            machine: "Linux 6.1.".to_owned(),
-            names: names_only().names().to_vec(),
-            isolated: series(8),
-            batches: series(8),
-            traces: vec![Some(Trace { calls: 400, tasks: 2 }), None, None],
-            charges: vec![Charge { set_up_kib: Some(180), start_kib: Some(208) }; 3],
-            program: Some("bulkrun is one static file of 1998 KiB".to_owned()),
-            unusable: vec![("youki 0.7".to_owned(), Failure("killed by signal 9: no complaint".to_owned()))],
-        }
+        let notes = vec!["bulkrun is one static file of 1998 KiB".to_owned()];
+        Figures { results, notes, directory: PathBuf::new() }
     }
 
     #[test]
     fn the_newest_reference_is_taken_by_its_number() {
-        assert_eq!(reference(&findings()), Some(2));
+        assert_eq!(reference(figures().names()), Some(2));
     }
 
     #[test]
     fn figures_ratios_and_failures_are_shown() {
-        let text = table(&findings());
+        let text = markdown(&figures());
         for expected in [
+            "Linux 6.1, ",
             "bulkrun",
             "5.0 [5.0 5.0]",
-            "400",
-            "180",
+            "8 blocks isolated",
             "ratio to crun 1.28",
             "0.50 [0.50 0.50] faster in 7 of 8 blocks",
             "2.00 [2.00 2.00] slower",
             "crun 1.28 failed 1 of 8 isolated: exit code 1: no",
             "one static file of 1998 KiB",
-            "youki 0.7 does not work here: killed by signal 9",
         ] {
             assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
         }
+        // What failed has no figure, and what was counted once has one without a point.
+        let row = text.lines().find(|line| line.starts_with("| crun 1.28 ")).unwrap();
+        assert!(row.ends_with("– |"), "{row}");
+        assert!(text.lines().any(|line| line.starts_with("| bulkrun ") && line.ends_with(" 5 |")), "{text}");
     }
 
     #[test]
-    fn markdown_has_a_rule_below_the_header() {
-        let text = piped(&[vec!["a".to_owned(), "b".to_owned()], vec!["1".to_owned(), "2".to_owned()]]);
-        assert_eq!(text, "| a | b |\n|---|---:|\n| 1 | 2 |\n");
+    fn a_table_has_a_rule_below_its_header() {
+        let rows = [["a", "b"], ["long", "1"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&rows), "| a    | b |\n|---|---:|\n| long | 1 |\n");
     }
 }

@@ -1,22 +1,39 @@
-//! The experiment: isolated starts, then starts back to back, then what need not be timed.
+//! The experiment: starts that are isolated, starts back to back, and what need not be timed.
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bulkhead_measure::interrupt;
-use bulkhead_measure::machine::{self, CpuTime};
-use bulkhead_measure::stats::{Amount, Experiment, Failure, Schedule};
-use serde::Serialize;
+use bulkhead_measure::machine::{self, Ours, Watchman};
+use bulkhead_measure::plan::{Axis, Plan, Quantity, Task};
+use bulkhead_measure::record::{self, End, Finding, Journal, Noise, Run, VERSION};
+use bulkhead_measure::results::Results;
+use bulkhead_measure::session::{self, Executor, Progress};
+use bulkhead_measure::stats::{Failure, Outcome};
 
-use super::charge::{self, Charge};
-use super::platform::{Platform, Platforms};
-use super::stopwatch::{Sample, Stopwatch};
-use super::trace::{self, Trace};
-use super::{Blocks, report, yardstick};
+use super::platform::{Contestant, Contestants};
+use super::stopwatch::Stopwatch;
+use super::{Arguments, Blocks, charge, trace, yardstick};
 use crate::{shipped, tidy, workspace};
+
+/// The tasks.
+pub(super) const ISOLATED: &str = "isolated";
+pub(super) const BACK_TO_BACK: &str = "back to back";
+pub(super) const COUNTS: &str = "counts";
+pub(super) const CHARGES: &str = "charges";
+
+/// What they give.
+pub(super) const WALL: &str = "wall";
+pub(super) const CPU: &str = "CPU";
+pub(super) const PEAK: &str = "peak RSS";
+pub(super) const CALLS: &str = "system calls";
+pub(super) const TASKS: &str = "tasks";
+pub(super) const CREATE: &str = "least limit to create";
+pub(super) const RUN: &str = "least limit to run";
+
+/// What one turn gave, by the names of the quantities.
+pub(super) type Amounts = Vec<(&'static str, Outcome)>;
 
 /// The pause before each isolated run: long enough for the kernel's deferred work of the run before to end.
 const GAP: Duration = Duration::from_millis(100);
@@ -27,199 +44,196 @@ const BATCH: usize = 5;
 /// Seeds the schedules and the intervals; any number will do.
 const SEED: u64 = 20;
 
-/// The result, ready to print.
-pub(super) struct Lines {
-    pub(super) table: String,
-    pub(super) markdown: String,
-    pub(super) samples: PathBuf,
-}
-
-/// One way to measure, all platforms.
-pub(super) struct Series {
-    pub(super) wall: Experiment,
-    pub(super) cpu: Experiment,
-    pub(super) peak: Experiment,
-}
-
 /// Everything that was found out.
-pub(super) struct Findings {
-    pub(super) machine: String,
-    pub(super) names: Vec<String>,
-    pub(super) isolated: Series,
-    pub(super) batches: Series,
-    pub(super) traces: Vec<Option<Trace>>,
-    pub(super) charges: Vec<Charge>,
-    /// What our program is made of, if it took part.
-    pub(super) program: Option<String>,
-    /// Platforms that do not work here at all, and why.
-    pub(super) unusable: Vec<(String, Failure)>,
+pub(super) struct Figures {
+    pub(super) results: Results,
+    /// What the results do not have: what our program is made of, and who does not work here at all.
+    pub(super) notes: Vec<String>,
+    /// Where the journal is.
+    pub(super) directory: PathBuf,
 }
 
-/// How the runs of a series follow each other.
-#[derive(Clone, Copy)]
-enum Mode {
-    Isolated,
-    BackToBack,
-}
-
-/// A line of the file of raw samples.
-#[derive(Serialize)]
-struct Record<'a> {
-    mode: &'a str,
-    block: usize,
-    platform: &'a str,
-    #[serde(flatten)]
-    sample: Option<Sample>,
-    failure: Option<&'a str>,
-}
-
-pub(super) fn run(blocks: Blocks, only: &[String]) -> Result<Lines> {
-    let machine = machine::describe();
+/// Measures, or goes on where a run of the same programs was interrupted.
+pub(super) fn run(Arguments { blocks, only, .. }: &Arguments) -> Result<Figures> {
     interrupt::watch()?;
-    let mut made = Platforms::make(only)?;
+    let mut made = Contestants::make(only)?;
     let stopwatch = Stopwatch(yardstick::compile("stopwatch", made.directory())?);
-    let unusable = drop_unusable(&mut made.platforms, &stopwatch);
+    let mut notes = Vec::from_iter(made.program().map(describe).transpose()?);
+    let unusable = drop_unusable(&mut made.all, &stopwatch);
     interrupt::check()?;
-    ensure!(!made.platforms.is_empty(), "no platform works here: {}", describe(&unusable));
-    let samples = workspace::target_directory()?.join("bench/start.jsonl");
-    std::fs::create_dir_all(workspace::target_directory()?.join("bench")).context("make target/bench")?;
-    let file = File::create(&samples).with_context(|| format!("write {}", samples.display()))?;
-    let mut bench = Bench { platforms: &made.platforms, stopwatch: &stopwatch, file: BufWriter::new(file) };
-    let isolated = bench.series(Mode::Isolated, blocks.isolated)?;
-    let batches = bench.series(Mode::BackToBack, blocks.batches)?;
-    bench.file.flush().context("write the raw samples")?;
-    eprintln!("counting system calls and memory charges");
-    let findings = Findings {
-        machine,
-        names: made.platforms.iter().map(|platform| platform.name.clone()).collect(),
-        isolated,
-        batches,
-        traces: of_each(&made.platforms, |platform| trace::trace(platform, made.directory()))?,
-        charges: of_each(&made.platforms, |platform| charge::measure(platform, &stopwatch))?,
-        program: made.program().map(describe_program).transpose()?,
-        unusable,
-    };
-    Ok(Lines { table: report::table(&findings), markdown: report::markdown(&findings), samples })
+    ensure!(!made.all.is_empty(), "no platform works here: {}", unusable.join("; "));
+    notes.extend(unusable);
+    let mut bench =
+        Bench { made, stopwatch, began: Instant::now(), watchman: Watchman::new(Ours::default()) };
+    let run = bench.run(*blocks);
+    let directory = place(only)?;
+    let earlier = earlier(&directory, &run)?;
+    let mut journal = Journal::open(&directory)?;
+    let results = session::run(run, earlier, &mut journal, &mut bench, None, &mut show)?;
+    eprintln!();
+    interrupt::check()?;
+    Ok(Figures { results, notes, directory })
 }
 
-/// Asks `what` of every platform, unless it is interrupted.
-fn of_each<T>(platforms: &[Platform], what: impl Fn(&Platform) -> T) -> Result<Vec<T>> {
-    let answers = platforms.iter().map(|platform| {
-        let answer = what(platform);
-        interrupt::check().map(|()| answer)
-    });
-    Ok(answers.collect::<Result<_, _>>()?)
+/// Each choice of platforms has a place of its own, so that a look at one leaves the journal of all alone.
+fn place(only: &[String]) -> Result<PathBuf> {
+    let words = std::iter::once("start").chain(only.iter().map(String::as_str));
+    let name = Vec::from_iter(words).join("-").replace(['/', ' '], "_");
+    let directory = workspace::target_directory()?.join("bench").join(name);
+    std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    Ok(directory)
 }
 
-/// Runs each platform before anything counts: it warms what can be warm, and shows who cannot run here. One that
-/// only fails at times stays, and its failures are reported.
-fn drop_unusable(platforms: &mut Vec<Platform>, stopwatch: &Stopwatch) -> Vec<(String, Failure)> {
-    let mut unusable = Vec::new();
-    platforms.retain(|platform| match attempt(platform, stopwatch) {
-        Ok(()) => true,
-        Err(failure) => {
-            unusable.push((platform.name.clone(), failure));
-            false
+/// What is gone on with. A journal that is complete, or of other programs or another machine, makes room.
+fn earlier(directory: &Path, run: &Run) -> Result<Option<Results>> {
+    let earlier = Results::of(record::read(directory)?)
+        .filter(|earlier| earlier.end != Some(End::Complete) && run.differs_from(&earlier.run).is_none());
+    match &earlier {
+        Some(earlier) => eprintln!("going on after {} turns", earlier.turns.len()),
+        None => {
+            let journal = directory.join(Journal::NAME);
+            if journal.exists() {
+                std::fs::remove_file(&journal).with_context(|| format!("remove {}", journal.display()))?;
+            }
         }
+    }
+    Ok(earlier)
+}
+
+fn show(progress: &Progress<'_>) {
+    let line = format!("block {}: {}, {}", progress.block + 1, progress.task, progress.platform);
+    eprint!("\r{line:<60}");
+}
+
+/// Runs each platform before anything counts: it warms what can be warm, and shows who cannot run here, which is who
+/// fails three times. One that only fails at times stays, and its failures are reported.
+fn drop_unusable(contestants: &mut Vec<Contestant>, stopwatch: &Stopwatch) -> Vec<String> {
+    let mut unusable = Vec::new();
+    contestants.retain(|contestant| {
+        let attempt = |_| stopwatch.time(&contestant.run, 1).inspect_err(|_| contestant.clean_up()).err();
+        let failures = Vec::from_iter((0..3).map_while(attempt));
+        let says = |failure| format!("{} does not work here: {failure}", contestant.platform.name);
+        unusable.extend(failures.get(2).map(says));
+        failures.len() < 3
     });
     unusable
 }
 
-/// Fails when none of three runs succeeds, with the last one's reason.
-fn attempt(platform: &Platform, stopwatch: &Stopwatch) -> Result<(), Failure> {
-    let mut outcome = Ok(());
-    for _ in 0..3 {
-        outcome = stopwatch.time(&platform.run, 1).map(|_| ());
-        if outcome.is_ok() {
-            break;
-        }
-        platform.clean_up();
-    }
-    outcome
-}
-
-fn describe_program(program: &Path) -> Result<String> {
+fn describe(program: &Path) -> Result<String> {
     let links = tidy::linked_by_the_privileged_program()?;
     let kib = shipped::kib(program)?;
     Ok(format!("bulkrun is one static file of {kib} KiB and links {links} crates from elsewhere."))
 }
 
-fn describe(unusable: &[(String, Failure)]) -> String {
-    Vec::from_iter(unusable.iter().map(|(name, failure)| format!("{name}: {failure}"))).join("; ")
+/// The tasks, so many blocks each.
+pub(super) fn tasks(Blocks { isolated, batches }: Blocks) -> Vec<Task> {
+    let times = || vec![Quantity::less(WALL, "ms"), Quantity::less(CPU, "ms"), Quantity::less(PEAK, "KiB")];
+    let task = |name: &str, says: &str, blocks, quantities| Task {
+        name: name.to_owned(),
+        axis: Axis::Performance,
+        says: says.to_owned(),
+        pair: None,
+        rate: None,
+        quantities,
+        least: blocks,
+        most: blocks,
+    };
+    vec![
+        task(ISOLATED, "One start after a pause.", isolated, times()),
+        task(BACK_TO_BACK, "The mean of several starts in a row.", batches, times()),
+        task(
+            COUNTS,
+            "What strace counts in one start.",
+            1,
+            vec![Quantity::less(CALLS, ""), Quantity::less(TASKS, "")],
+        ),
+        task(
+            CHARGES,
+            "The least limits of memory that do.",
+            1,
+            vec![Quantity::less(CREATE, "KiB"), Quantity::less(RUN, "KiB")],
+        ),
+    ]
 }
 
-struct Bench<'a> {
-    platforms: &'a [Platform],
-    stopwatch: &'a Stopwatch,
-    file: BufWriter<File>,
+struct Bench {
+    made: Contestants,
+    stopwatch: Stopwatch,
+    began: Instant,
+    watchman: Watchman,
 }
 
-impl Bench<'_> {
-    fn series(&mut self, mode: Mode, blocks: usize) -> Result<Series> {
-        let names = || self.platforms.iter().map(|platform| platform.name.clone());
-        let mut series = Series {
-            wall: Experiment::new(names(), SEED),
-            cpu: Experiment::new(names(), SEED),
-            peak: Experiment::new(names(), SEED),
-        };
-        for (number, order) in Schedule::new(self.platforms.len(), SEED).take(blocks).enumerate() {
-            eprint!("\r{}: block {} of {blocks} ", mode.name(), number + 1);
-            self.block(mode, number, &order, &mut series)?;
-        }
-        eprintln!();
-        Ok(series)
+impl Bench {
+    fn run(&self, blocks: Blocks) -> Run {
+        let platforms = Vec::from_iter(self.made.all.iter().map(|contestant| contestant.platform.measured()));
+        let names = platforms.iter().map(|platform| platform.name.clone()).collect();
+        let plan = Plan { platforms: names, tasks: tasks(blocks), seed: SEED };
+        Run { version: VERSION, plan, environment: machine::facts(), platforms }
     }
 
-    fn block(&mut self, mode: Mode, number: usize, order: &[usize], series: &mut Series) -> Result<()> {
-        let before = CpuTime::now();
-        let (mut wall, mut cpu, mut peak) = (series.wall.block(), series.cpu.block(), series.peak.block());
-        for &index in order {
-            let platform = &self.platforms[index];
-            let outcome = self.stopwatch_run(mode, platform);
-            interrupt::check()?;
-            let record = Record {
-                mode: mode.name(),
-                block: number,
-                platform: &platform.name,
-                sample: outcome.as_ref().ok().copied(),
-                failure: outcome.as_ref().err().map(|failure| failure.0.as_str()),
-            };
-            serde_json::to_writer(&mut self.file, &record).context("write a raw sample")?;
-            self.file.write_all(b"\n").context("write a raw sample")?;
-            let amount =
-                |part: fn(&Sample) -> f64| outcome.clone().and_then(|sample| Amount::new(part(&sample)));
-            wall.record(index, amount(|sample| sample.wall_ms));
-            cpu.record(index, amount(|sample| sample.cpu_ms));
-            peak.record(index, amount(|sample| sample.peak_kib));
-        }
-        let disturbance = before.zip(CpuTime::now()).and_then(|(before, after)| after.disturbance(before));
-        if let Some(disturbance) = disturbance {
-            [wall, cpu, peak].iter_mut().for_each(|block| block.disturb(&*disturbance));
-        }
-        Ok(())
-    }
-
-    fn stopwatch_run(&self, mode: Mode, platform: &Platform) -> Result<Sample, Failure> {
-        let repeats = match mode {
-            Mode::Isolated => {
+    fn amounts(&mut self, task: &str, platform: &str) -> Result<Amounts, Failure> {
+        let directory = self.made.directory().to_owned();
+        let mut all = self.made.all.iter_mut();
+        let contestant = all.find(|contestant| contestant.platform.name == platform);
+        let contestant = contestant.ok_or_else(|| Failure(format!("{platform} is not here")))?;
+        let amounts = match task {
+            ISOLATED => {
                 std::thread::sleep(GAP);
-                1
+                self.stopwatch.time(&contestant.run, 1)
             }
-            Mode::BackToBack => BATCH,
+            BACK_TO_BACK => self.stopwatch.time(&contestant.run, BATCH),
+            COUNTS => trace::trace(contestant, &directory),
+            CHARGES => charge::measure(contestant, &self.stopwatch),
+            other => Err(Failure(format!("there is no task {other}"))),
         };
-        let outcome = self.stopwatch.time(&platform.run, repeats);
-        if outcome.is_err() {
-            platform.clean_up();
-        }
-        outcome
+        amounts.inspect_err(|_| contestant.clean_up())
     }
 }
 
-impl Mode {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Isolated => "isolated",
-            Self::BackToBack => "back to back",
+impl Executor for Bench {
+    fn take(&mut self, task: &Task, platform: &str, _: usize) -> Vec<Finding> {
+        Finding::of_task(task, self.amounts(&task.name, platform))
+    }
+
+    fn noise(&mut self) -> Option<Noise> {
+        self.watchman.noise(Ours::default())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::check().is_err()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_unfinished_run_of_the_same_programs_is_gone_on_with() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let blocks = Blocks { isolated: 2, batches: 2 };
+        let plan = Plan { platforms: Vec::new(), tasks: tasks(blocks), seed: SEED };
+        let environment = machine::facts();
+        let run = Run { version: VERSION, plan, environment, platforms: Vec::new() };
+        let elsewhere = Run { environment: [].into(), ..run.clone() };
+        let begun = |run: &Run, ends: &[End]| {
+            let mut journal = Journal::open(scratch.path()).unwrap();
+            journal.add(&record::Line::Run(run.clone())).unwrap();
+            ends.iter().for_each(|end| journal.add(&record::Line::End(*end)).unwrap());
+        };
+        for (begun_by, ends, goes_on) in [
+            (&run, &[][..], true),
+            (&run, &[End::Interrupted], true),
+            (&run, &[End::Complete], false),
+            (&elsewhere, &[End::Interrupted], false),
+        ] {
+            begun(begun_by, ends);
+            assert_eq!(earlier(scratch.path(), &run).unwrap().is_some(), goes_on, "after {ends:?}");
+            assert_eq!(scratch.path().join(Journal::NAME).exists(), goes_on);
         }
     }
 }

@@ -5,29 +5,32 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::platform::Platform;
+use bulkhead_measure::stats::{Amount, Failure};
+
+use super::platform::Contestant;
+use super::start::{Amounts, CALLS, TASKS};
 
 /// What strace saw, the container's own program included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trace {
-    pub(super) calls: usize,
+struct Trace {
+    calls: usize,
     /// Processes and threads.
-    pub(super) tasks: usize,
+    tasks: usize,
 }
 
-/// Traces one run; none when it failed.
-pub(super) fn trace(platform: &Platform, directory: &Path) -> Option<Trace> {
+/// Traces one run.
+pub(super) fn trace(contestant: &Contestant, directory: &Path) -> Result<Amounts, Failure> {
     let log = directory.join("strace.log");
     let mut strace = Command::new("timeout");
-    strace.args(["60", "strace", "-f", "-qq", "-o"]).arg(&log).args(&platform.run);
+    strace.args(["60", "strace", "-f", "-qq", "-o"]).arg(&log).args(&contestant.run);
     strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let succeeded = strace.status().is_ok_and(|status| status.success());
-    let text = fs::read(&log).ok()?;
-    if !succeeded {
-        platform.clean_up();
-        return None;
+    let failed = |error: std::io::Error| Failure(format!("run it under strace: {error}"));
+    let status = strace.status().map_err(failed)?;
+    if !status.success() {
+        return Err(Failure(format!("run it under strace: {status}")));
     }
-    Some(count(&String::from_utf8_lossy(&text)))
+    let Trace { calls, tasks } = count(&String::from_utf8_lossy(&fs::read(&log).map_err(failed)?));
+    Ok([(CALLS, calls), (TASKS, tasks)].map(|(name, count)| (name, Amount::new(count as f64))).into())
 }
 
 /// Each line begins with a task's id; a call that was interrupted by another task's has a second line, "resumed".

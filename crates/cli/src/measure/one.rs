@@ -19,7 +19,7 @@ use super::{OneOptions, table};
 const SEED: u64 = 20;
 
 pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
-    let task = task(&options.task)?;
+    let mut task = task(&options.task)?;
     let platforms = find::chosen(std::slice::from_ref(&options.platform))?;
     let name = platforms.first().map_or(String::new(), |platform| platform.name.clone());
     let workload = super::workload(options.workload.as_ref())?;
@@ -29,6 +29,7 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     if task.name.starts_with(HEAVY) {
         host.bring(None)?;
     }
+    host.pace(&mut task, None);
     let mut other = Vec::new();
     for block in 0..options.blocks.get() {
         let findings = host.take(&task, &name, block);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use bulkhead_measure::arena;
 use bulkhead_measure::error::Error;
 use bulkhead_measure::guest;
 use bulkhead_measure::host::{self, Host};
@@ -12,7 +13,7 @@ use bulkhead_measure::plan::{BARE, Plan, Task};
 use bulkhead_measure::platform::Platform;
 use bulkhead_measure::platform::find::{self, Entry};
 use bulkhead_measure::provenance;
-use bulkhead_measure::record::{self, End, Journal, Line, Run};
+use bulkhead_measure::record::{self, End, Journal, Line};
 use bulkhead_measure::report::findings::{Cell, Row};
 use bulkhead_measure::report::{self, Findings};
 use bulkhead_measure::results::Results;
@@ -25,7 +26,7 @@ use super::{RunOptions, table};
 pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let in_guest = options.in_guest.as_ref();
     let tree = sources(options)?;
-    let platforms = platforms(&options.platforms, in_guest.is_some() || bulkhead_measure::arena::is_root())?;
+    let platforms = platforms(&options.platforms, in_guest.is_some() || arena::is_root())?;
     let workload = super::workload(options.workload.as_ref())?;
     if let Some(kernel) = in_guest {
         return run_in_guest(options, kernel.as_deref(), &platforms, &workload, tree.as_ref());
@@ -42,10 +43,15 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     if let Some(tree) = &options.heavy {
         host.bring(tree.as_deref())?;
     }
-    let mut run = host.run(plan);
+    let mut run = host.run(plan, earlier.as_ref().map(Results::plan));
     run.environment.insert(provenance::OPTIONS.to_owned(), options.told());
     if let Some(earlier) = &earlier {
-        agree(&earlier.run, &run, out)?;
+        if let Some(other) = run.differs_from(&earlier.run) {
+            return Err(Error::Unusable(format!(
+                "{} holds a run of {other}; --out names another directory, bulkhead measure report shows that one",
+                out.display()
+            )));
+        }
         eprintln!("going on with {} turns that are in {}", earlier.turns.len(), out.display());
     }
     super::report::make(out)?;
@@ -155,33 +161,6 @@ fn only(mut plan: Plan, words: &[String]) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// Numbers from two machines, or from two versions of a program, do not belong into one journal.
-fn agree(earlier: &Run, now: &Run, out: &Path) -> Result<(), Error> {
-    let other = |what: &str| {
-        Err(Error::Unusable(format!(
-            "{} holds a run {what}; --out names another directory, bulkhead measure report shows that one",
-            out.display()
-        )))
-    };
-    for fact in ["kernel", "processor", "memory"] {
-        if earlier.environment.get(fact) != now.environment.get(fact) {
-            return other("of another machine or kernel");
-        }
-    }
-    // An earlier version did not note it.
-    let workload = |run: &Run| run.environment.get(provenance::WORKLOAD).cloned();
-    if workload(earlier).zip(workload(now)).is_some_and(|(before, now)| before != now) {
-        return other("of another bulkload");
-    }
-    for platform in &now.platforms {
-        let before = earlier.platforms.iter().find(|before| before.name == platform.name);
-        if before.is_some_and(|before| before.sha256 != platform.sha256) {
-            return other(&format!("of another program called {}", platform.name));
-        }
-    }
-    Ok(())
-}
-
 /// The first number of each task that was measured, each platform in a column: its median with the interval, and what may be
 /// claimed of it against bare.
 fn summary(findings: &Findings) -> String {
@@ -237,45 +216,8 @@ pub(super) fn rounded(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use bulkhead_measure::plan::{Axis, Size};
-    use bulkhead_measure::record::Measured;
 
     use super::*;
-
-    fn run(kernel: &str, sha256: &str) -> Run {
-        let measured = Measured {
-            name: "runc".to_owned(),
-            version: "1".to_owned(),
-            sha256: sha256.to_owned(),
-            differences: Vec::new(),
-        };
-        Run {
-            version: record::VERSION,
-            plan: Plan { platforms: Vec::new(), tasks: Vec::new(), seed: 1 },
-            environment: [("kernel".to_owned(), kernel.to_owned())].into(),
-            platforms: vec![measured],
-        }
-    }
-
-    #[test]
-    fn only_what_belongs_together_is_resumed() {
-        let out = Path::new("out");
-        assert!(agree(&run("6.1", "aa"), &run("6.1", "aa"), out).is_ok());
-        let kernel = agree(&run("6.1", "aa"), &run("6.2", "aa"), out).unwrap_err().to_string();
-        assert!(kernel.contains("another machine or kernel"), "{kernel}");
-        let program = agree(&run("6.1", "aa"), &run("6.1", "bb"), out).unwrap_err().to_string();
-        assert!(program.contains("another program called runc"), "{program}");
-        let with = |hash: &str| {
-            let mut run = run("6.1", "aa");
-            run.environment.insert(provenance::WORKLOAD.to_owned(), hash.to_owned());
-            run
-        };
-        assert!(
-            agree(&with("cc"), &with("cc"), out).is_ok()
-                && agree(&run("6.1", "aa"), &with("cc"), out).is_ok()
-        );
-        let workload = agree(&with("cc"), &with("dd"), out).unwrap_err().to_string();
-        assert!(workload.contains("another bulkload"), "{workload}");
-    }
 
     #[test]
     fn tasks_are_chosen_by_words_in_their_names() {

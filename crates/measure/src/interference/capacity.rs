@@ -30,8 +30,9 @@ const TASKS: i64 = 512;
 const SHARED: &str = "/shared";
 const SIZE: &str = "size=32m,mode=0777";
 
-/// How long a hog has until the victim comes: enough to fill the pool's memory.
-const SETTLE: Duration = Duration::from_millis(600);
+/// How long a hog has until the victim comes: enough to fill the pool's memory, and on a machine that is slow, such as an
+/// emulated one, in a second attempt.
+const SETTLE: [Duration; 2] = [Duration::from_millis(600), Duration::from_secs(8)];
 
 /// The longest life of a hog.
 const AT_MOST: &str = "40";
@@ -124,6 +125,7 @@ impl Capacity {
                 self.resource.hog.join(" ")
             ),
             pair: None,
+            rate: None,
             quantities: vec![Quantity::more(LEFT, "").beside()],
             least: blocks,
             most: blocks,
@@ -148,15 +150,24 @@ impl<'a> Place<'a> {
     fn left(&self) -> Outcome {
         let alone =
             self.victim().map_err(|Failure(reason)| Failure(format!("the victim alone: {reason}")))?;
-        let (seat, command) = self.command(HOG, &self.hog_words())?;
-        self.beside(&alone, &seat, command).inspect_err(|_| self.arena.clear(self.platform, &seat))
+        let attempt = |settle: Duration| {
+            let (seat, command) = self.command(HOG, &self.hog_words())?;
+            let left = self.beside(&alone, &seat, command, settle);
+            left.inspect_err(|_| self.arena.clear(self.platform, &seat))
+        };
+        let [short, long] = SETTLE;
+        attempt(short).or_else(
+            |failure| {
+                if failure.0.starts_with(UNPRESSED) { attempt(long) } else { Err(failure) }
+            },
+        )
     }
 
-    fn beside(&self, alone: &Taken, seat: &Seat, command: Command) -> Outcome {
+    fn beside(&self, alone: &Taken, seat: &Seat, command: Command, settle: Duration) -> Outcome {
         let failed = |Failure(reason): Failure| Failure(format!("the hog: {reason}"));
         let mut hog = arena::start(command, seat, Input::Held).map_err(failed)?;
         hog.first_byte(LIMIT).map_err(failed)?;
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(settle);
         let beside = self.victim();
         hog.let_go();
         let pressure = Pressure::of(&hog.finish(LIMIT).map_err(failed)?.output).map_err(failed)?;

@@ -6,8 +6,9 @@ use crate::plan::{Axis, Limits, Pair, Quantity, RATE_KEPT, Size, TAIL_KEPT, Task
 
 use super::kept::Proof;
 
-/// How long each loop of a victim lasts.
-const SECONDS: &str = "0.2";
+/// How long each loop of a victim lasts: as long as a period of the CPU controller, in which an antagonist with limits has
+/// run and waited once.
+const SECONDS: &str = "0.1";
 
 /// An antagonist lives no longer than this, whatever becomes of the one who started it.
 const AT_MOST: &str = "40";
@@ -23,12 +24,14 @@ const GREED: u32 = 512;
 const BOMB: u32 = 320;
 
 /// A task of `bulkload` that is interfered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Victim {
     /// As `bulkload` knows it.
     pub(super) name: &'static str,
-    /// Turns a second of its open loop: less than any platform can do alone. None for a task that has no other loop.
-    rate: Option<&'static str>,
+    /// Turns a second of its open loop: less than any platform can do alone.
+    rate: f64,
+    /// Whether it knows no closed loop.
+    is_open: bool,
     quick: bool,
 }
 
@@ -43,7 +46,7 @@ pub(super) struct Antagonist {
 }
 
 /// One pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Meeting {
     pub(super) victim: Victim,
     pub(super) antagonist: Antagonist,
@@ -51,13 +54,13 @@ pub(super) struct Meeting {
 }
 
 const VICTIMS: &[Victim] = &[
-    Victim { name: "cpu", rate: Some("1000"), quick: true },
-    Victim { name: "memory", rate: Some("200"), quick: false },
-    Victim { name: "mmap", rate: Some("200"), quick: false },
-    Victim { name: "fork", rate: Some("200"), quick: true },
-    Victim { name: "timer", rate: None, quick: false },
-    Victim { name: "file", rate: Some("200"), quick: false },
-    Victim { name: "tcp-latency", rate: Some("1000"), quick: true },
+    Victim { name: "cpu", rate: 1000.0, is_open: false, quick: true },
+    Victim { name: "memory", rate: 200.0, is_open: false, quick: false },
+    Victim { name: "mmap", rate: 200.0, is_open: false, quick: false },
+    Victim { name: "fork", rate: 200.0, is_open: false, quick: true },
+    Victim { name: "timer", rate: 1000.0, is_open: true, quick: false },
+    Victim { name: "file", rate: 200.0, is_open: false, quick: false },
+    Victim { name: "tcp-latency", rate: 1000.0, is_open: false, quick: true },
 ];
 
 const ANTAGONISTS: &[Antagonist] = &[
@@ -99,16 +102,17 @@ impl Meeting {
     pub(super) fn task(&self, size: Size) -> Task {
         let Self { victim, antagonist, limits } = self;
         let (word, least, most) = match (limits, size) {
-            (Limits::With, Size::Quick) => ("with limits", 2, 2),
-            (Limits::With, Size::Full) => ("with limits", 6, 12),
-            (Limits::Without, _) => ("without limits", 6, 12),
+            (Limits::With, Size::Quick) => ("with limits", 6, 6),
+            (Limits::With, Size::Full) => ("with limits", 10, 20),
+            (Limits::Without, _) => ("without limits", 10, 20),
         };
         Task {
             name: format!("{} beside {}, {word}", victim.name, antagonist.name),
             axis: Axis::Noninterference,
             says: format!(
-                "The task {} in one sandbox while the hog {} presses in another, {word}; in each block also without it.",
-                victim.name, antagonist.name
+                "The task {} in one sandbox while the hog {} presses in another, {word}; in each block also without it. \
+                 Its latencies are of an open loop of {} turns a second.",
+                victim.name, antagonist.name, victim.rate
             ),
             pair: Some(Pair {
                 victim: victim.name.to_owned(),
@@ -116,6 +120,7 @@ impl Meeting {
                 limits: *limits,
                 floor: Some(self.floor(arena::processors())),
             }),
+            rate: Some(victim.rate),
             quantities: [RATE_KEPT, TAIL_KEPT].map(|name| Quantity::more(name, "").beside()).to_vec(),
             least,
             most,
@@ -142,10 +147,10 @@ impl Meeting {
     }
 
     /// What `bulkload` is told to do as the victim.
-    pub(super) fn task_words(&self) -> Vec<&'static str> {
-        let mut words = vec!["work", self.victim.name, "--seconds", SECONDS];
-        words.extend(self.victim.rate.into_iter().flat_map(|rate| ["--then-rate", rate]));
-        words
+    pub(super) fn task_words(&self) -> Vec<String> {
+        let Victim { name, rate, is_open, .. } = self.victim;
+        let option = if is_open { "--rate" } else { "--then-rate" };
+        ["work", name, "--seconds", SECONDS, option, &rate.to_string()].map(str::to_owned).to_vec()
     }
 
     /// MiB that the antagonist goes over.

@@ -34,6 +34,7 @@ pub(super) fn task(size: Size) -> Task {
             PROBES.len()
         ),
         pair: None,
+        rate: None,
         quantities: Vec::new(),
         least: blocks,
         most: blocks,

@@ -74,9 +74,8 @@ impl Alone {
 }
 
 impl Place<'_> {
-    fn seat(&self, number: usize, arguments: &[&str]) -> Result<(Seat, Vec<String>), Failure> {
-        let words = std::iter::once(WORKLOAD).chain(arguments.iter().copied());
-        let words = Vec::from_iter(words.map(str::to_owned));
+    fn seat(&self, number: usize, arguments: Vec<String>) -> Result<(Seat, Vec<String>), Failure> {
+        let words = Vec::from_iter(std::iter::once(WORKLOAD.to_owned()).chain(arguments));
         let mut seat = self.arena.seat(self.platform, number).map_err(|error| Failure::of(&error))?;
         seat.limits = self.meeting.bounds();
         self.platform.prepare(&seat, &words).map_err(|error| Failure::of(&error))?;
@@ -84,7 +83,7 @@ impl Place<'_> {
     }
 
     fn victim(&self) -> Result<Reading, Failure> {
-        let (seat, words) = self.seat(VICTIM, &self.meeting.task_words())?;
+        let (seat, words) = self.seat(VICTIM, self.meeting.task_words())?;
         let ran = arena::start(self.platform.run(&seat, &words), &seat, Input::Nothing)
             .and_then(|started| started.finish(LIMIT));
         let ran = ran.inspect_err(|_| self.arena.clear(self.platform, &seat))?;
@@ -92,8 +91,7 @@ impl Place<'_> {
     }
 
     fn beside(&self, alone: &Reading) -> Result<Vec<Finding>, Failure> {
-        let words = self.meeting.hog_words();
-        let (seat, words) = self.seat(ANTAGONIST, &Vec::from_iter(words.iter().map(String::as_str)))?;
+        let (seat, words) = self.seat(ANTAGONIST, self.meeting.hog_words())?;
         let met = self.meet(&seat, &words, alone);
         met.inspect_err(|_| self.arena.clear(self.platform, &seat))
     }

@@ -1,17 +1,28 @@
 //! What programs do all day, done by the static program `bulkload`, which prints what it measured.
+//!
+//! Rates are of a closed loop: a turn begins when the one before has ended. Latencies are of an open one, at a rate that the
+//! bare process finds easy and that is the same on every platform, so that what waits in line has waited.
 
 use serde::Deserialize;
 
 use super::{Amounts, Stage};
 use crate::arena::{self, LIMIT};
-use crate::plan::{Quantity, Size};
+use crate::plan::{Quantity, Size, Task};
 use crate::started::Input;
-use crate::stats::{Amount, Failure};
+use crate::stats::{Amount, Failure, Outcome};
 
-/// How long one turn of a workload takes.
+/// How long each loop of a workload lasts.
 const SECONDS: &str = "0.3";
 
-const TIMER: &str = "timer";
+/// No open loop is faster: beyond this the kernel's timers are what is measured, and a platform that is slow but steady
+/// would have no number.
+const FASTEST: f64 = 1000.0;
+
+/// Of the turns, the share that may never begin where a platform keeps up: the last ones of a loop may just be late.
+const MISSED: f64 = 0.05;
+
+const RATE: &str = "rate";
+const TAIL: &str = "p99";
 
 /// One workload, by its name as `bulkload` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,38 +30,58 @@ pub struct Work {
     name: &'static str,
     says: &'static str,
     quick: bool,
+    kind: Kind,
 }
 
+/// What is worth a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// How often, and how long one takes at most.
+    Turns,
+    /// How much: a turn is only a portion of it.
+    Amount,
+    /// How late it is, so many times a second; it knows no closed loop.
+    Wakings(u32),
+}
+
+#[rustfmt::skip]
 const ALL: &[Work] = &[
-    Work { name: "cpu", says: "Counting primes: nothing but the processor.", quick: true },
-    Work { name: "memory", says: "Copying memory, whose bandwidth all share.", quick: false },
-    Work { name: "null-call", says: "The cheapest system call there is.", quick: false },
-    Work { name: "fork", says: "Making a process and waiting for its end.", quick: true },
-    Work { name: "exec", says: "Making a process that executes a program.", quick: false },
-    Work { name: "mmap", says: "Mapping memory, touching it and giving it back.", quick: false },
-    Work { name: "file", says: "Writing to a file and waiting until the disk has it.", quick: false },
-    Work { name: "open-close", says: "Opening and closing a file.", quick: false },
-    Work { name: "unix-echo", says: "A byte to a neighbour and back, over a unix socket.", quick: false },
-    Work { name: "tcp-rate", says: "Sending as much as goes over loopback.", quick: true },
-    Work { name: "tcp-latency", says: "A byte to a neighbour and back, over TCP on loopback.", quick: false },
-    Work { name: TIMER, says: "Sleeping for a moment: how late it wakes up.", quick: false },
-    Work {
-        name: "database",
-        says: "Small transactions of an embedded database, each on the disk.",
-        quick: false,
-    },
+    Work { name: "cpu", kind: Kind::Turns, says: "Counting primes: nothing but the processor.", quick: true },
+    Work { name: "memory", kind: Kind::Amount, says: "Copying memory, whose bandwidth all share.", quick: false },
+    Work { name: "null-call", kind: Kind::Turns, says: "The cheapest system call there is.", quick: false },
+    Work { name: "fork", kind: Kind::Turns, says: "Making a process and waiting for its end.", quick: true },
+    Work { name: "exec", kind: Kind::Turns, says: "Making a process that executes a program.", quick: false },
+    Work { name: "mmap", kind: Kind::Turns, says: "Mapping memory, touching it and giving it back.", quick: false },
+    Work { name: "file", kind: Kind::Turns, says: "Writing to a file and waiting until the disk has it.", quick: false },
+    Work { name: "open-close", kind: Kind::Turns, says: "Opening and closing a file.", quick: false },
+    Work { name: "unix-echo", kind: Kind::Turns, says: "A byte to a neighbour and back, over a unix socket.", quick: false },
+    Work { name: "tcp-rate", kind: Kind::Amount, says: "Sending as much as goes over loopback.", quick: true },
+    Work { name: "tcp-latency", kind: Kind::Turns, says: "A byte to a neighbour and back, over TCP on loopback.", quick: false },
+    Work { name: "timer", kind: Kind::Wakings(1000), says: "Sleeping for a moment: how late it wakes up.", quick: false },
+    Work { name: "database", kind: Kind::Turns, says: "Small transactions of an embedded database, each on the disk.", quick: false },
 ];
 
 /// The line that `bulkload` prints.
 #[derive(Debug, Deserialize)]
 struct Line {
+    seconds: f64,
     rate: f64,
-    latency_us: Option<Latency>,
+    missed: u64,
+    latency_us: Latency,
+    open: Option<Open>,
+}
+
+/// Of the open loop that followed the closed one.
+#[derive(Debug, Deserialize)]
+struct Open {
+    missed: u64,
+    latency_us: Latency,
 }
 
 #[derive(Debug, Deserialize)]
 struct Latency {
     p99: f64,
+    samples: u64,
 }
 
 impl Work {
@@ -68,29 +99,84 @@ impl Work {
         self.says
     }
 
-    pub(super) fn take(self, stage: Stage<'_>) -> Result<Amounts, Failure> {
-        stage.on_seat(&["work", self.name, "--seconds", SECONDS], |seat, words| {
+    pub(super) fn take(self, task: &Task, stage: Stage<'_>) -> Result<Amounts, Failure> {
+        let Line { rate, missed, latency_us, open, .. } = self.run(task.rate, stage)?;
+        let mut amounts = vec![(RATE, Amount::new(rate))];
+        if has_tail(task) {
+            let open =
+                if matches!(self.kind, Kind::Wakings(_)) { Some(Open { missed, latency_us }) } else { open };
+            let unknown = || Failure("the bare process did not show which rate is easy".to_owned());
+            amounts.push((TAIL, open.ok_or_else(unknown).and_then(|open| open.tail())));
+        }
+        Ok(amounts)
+    }
+
+    /// Turns a second that the bare process finds easy.
+    pub(super) fn rate(self, bare: Stage<'_>) -> Result<f64, Failure> {
+        if let Kind::Wakings(rate) = self.kind {
+            return Ok(f64::from(rate));
+        }
+        let Line { seconds, latency_us, .. } = self.run(None, bare)?;
+        Ok(easy(latency_us.samples as f64 / seconds))
+    }
+
+    fn run(self, rate: Option<f64>, stage: Stage<'_>) -> Result<Line, Failure> {
+        let rate = rate.map(|rate| rate.to_string());
+        let option = if matches!(self.kind, Kind::Wakings(_)) { "--rate" } else { "--then-rate" };
+        let paced = rate.iter().flat_map(|rate| [option, rate.as_str()]);
+        let words = Vec::from_iter(["work", self.name, "--seconds", SECONDS].into_iter().chain(paced));
+        stage.on_seat(&words, |seat, words| {
             let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
             read(&started.finish(LIMIT)?.output)
         })
     }
 }
 
-/// A timer is asked for at a rate that is given: only how late it comes is worth a number.
-pub(super) fn quantities(work: Work) -> Vec<Quantity> {
-    let (rate, tail) = (Quantity::more("rate", "1/s"), Quantity::less("p99", "µs"));
-    if work.name == TIMER { vec![tail, rate.beside()] } else { vec![rate, tail.beside()] }
+impl Open {
+    /// The 99th percentile, if the platform kept up.
+    fn tail(&self) -> Outcome {
+        let Self { missed, latency_us: Latency { p99, samples } } = self;
+        if *missed as f64 > *samples as f64 * MISSED {
+            return Err(Failure(format!("it does not keep up: {missed} of {samples} turns never began")));
+        }
+        Amount::new(*p99)
+    }
+}
+
+/// Of 1, 2 and 5 with noughts the greatest number that is at most half of `turns`: half, so that there is room, and round, so
+/// that a machine has the same rate in every run. [`FASTEST`] at most.
+fn easy(turns: f64) -> f64 {
+    let half = (turns / 2.0).min(FASTEST);
+    let power = 10_f64.powf(half.log10().floor());
+    [5.0, 2.0, 1.0].into_iter().map(|digit| digit * power).find(|rate| *rate <= half).unwrap_or(power)
+}
+
+/// For the report, what a latency of a task counts from.
+pub(super) fn says(rate: f64) -> String {
+    format!(" Latencies count from intended times, {rate} a second.")
+}
+
+/// Whether a task wants a latency.
+pub(super) fn has_tail(task: &Task) -> bool {
+    task.quantities.iter().any(|quantity| quantity.name == TAIL)
+}
+
+/// A timer is asked for at a rate that is given: only how late it comes is worth a number. A short run has no time for
+/// latencies.
+pub(super) fn quantities(work: Work, size: Size) -> Vec<Quantity> {
+    let (rate, tail) = (Quantity::more(RATE, "1/s"), Quantity::less(TAIL, "µs"));
+    match (work.kind, size) {
+        (Kind::Wakings(_), _) => vec![tail, rate.beside()],
+        (Kind::Amount, _) | (Kind::Turns, Size::Quick) => vec![rate],
+        (Kind::Turns, Size::Full) => vec![rate, tail.beside()],
+    }
 }
 
 /// The last line is the workload's: a platform may have said something before.
-fn read(printed: &[u8]) -> Result<Amounts, Failure> {
+fn read(printed: &[u8]) -> Result<Line, Failure> {
     let text = String::from_utf8_lossy(printed);
     let last = text.trim().lines().next_back().unwrap_or_default();
-    let line: Line = serde_json::from_str(last)
-        .map_err(|error| Failure(format!("the workload printed {last:?}: {error}")))?;
-    let mut amounts = vec![("rate", Amount::new(line.rate))];
-    amounts.extend(line.latency_us.map(|latency| ("p99", Amount::new(latency.p99))));
-    Ok(amounts)
+    serde_json::from_str(last).map_err(|error| Failure(format!("the workload printed {last:?}: {error}")))
 }
 
 #[cfg(test)]
@@ -99,11 +185,44 @@ mod tests {
 
     #[test]
     fn the_workload_s_line_is_read() {
-        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"latency_us":{"p50":1,"p99":2.5,"p999":null,"samples":9}}"#;
-        let amounts = read(format!("a warning\n{line}\n").as_bytes()).unwrap();
-        assert_eq!(amounts, [("rate", Amount::new(30.5)), ("p99", Amount::new(2.5))]);
-        let without = read(br#"{"work":"cpu","count":9,"seconds":0.3,"rate":30}"#).unwrap();
-        assert_eq!(without.len(), 1);
+        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"missed":0,"latency_us":{"p50":1,"p99":2.5,"p999":null,"samples":9}}"#;
+        let read_one = read(format!("a warning\n{line}\n").as_bytes()).unwrap();
+        assert_eq!((read_one.rate, read_one.seconds, read_one.latency_us.samples), (30.5, 0.3, 9));
+        assert!(read_one.open.is_none());
         assert!(read(b"nonsense").unwrap_err().0.contains("nonsense"));
+    }
+
+    #[test]
+    fn who_does_not_keep_up_has_no_tail() {
+        let tail = |missed, samples| Open { missed, latency_us: Latency { p99: 7.5, samples } }.tail();
+        assert_eq!(tail(0, 100), Amount::new(7.5));
+        assert_eq!(tail(5, 100), Amount::new(7.5));
+        assert_eq!(tail(400, 600).unwrap_err().0, "it does not keep up: 400 of 600 turns never began");
+    }
+
+    #[test]
+    fn what_is_easy_is_round_and_at_most_half() {
+        for (turns, expected) in [
+            (2000.0, 1000.0),
+            (1999.0, 500.0),
+            (900.0, 200.0),
+            (399.0, 100.0),
+            (1e6, 1000.0),
+            (3.0, 1.0),
+            (1.0, 0.5),
+        ] {
+            assert!((easy(turns) - expected).abs() < 1e-9, "{turns}: {}", easy(turns));
+        }
+    }
+
+    #[test]
+    fn every_latency_has_a_rate() {
+        for work in Work::of(Size::Full) {
+            let names =
+                |size| Vec::from_iter(quantities(work, size).into_iter().map(|quantity| quantity.name));
+            let has_tail = names(Size::Full).iter().any(|name| name == TAIL);
+            assert_eq!(has_tail, work.kind != Kind::Amount, "{}", work.name());
+            assert!(names(Size::Quick).iter().all(|name| names(Size::Full).contains(name)));
+        }
     }
 }

@@ -52,6 +52,13 @@ pub fn chosen(words: &[String]) -> Result<Vec<Platform>, Error> {
     Ok(platforms)
 }
 
+/// The bare process, which is everywhere.
+pub(crate) fn bare() -> Platform {
+    let kind = &KINDS[0];
+    let (program, version, sha256) = (PathBuf::new(), String::new(), String::new());
+    Platform { name: kind.name.to_owned(), kind, program, version, sha256 }
+}
+
 fn one(word: &str) -> Result<Platform, Error> {
     let (name, path) = word.split_once('=').map_or((word, None), |(name, path)| (name, Some(path)));
     let kind = KINDS.iter().find(|kind| kind.name == name);

@@ -138,6 +138,7 @@ fn plan() -> Plan {
         axis,
         says: format!("What {name} takes."),
         pair,
+        rate: None,
         quantities,
         least: 6,
         most: 12,

@@ -99,6 +99,7 @@ fn plan(platforms: &[&str], least: usize, most: usize) -> Plan {
         axis: Axis::Performance,
         says: "The time from the call to the first byte.".to_owned(),
         pair: None,
+        rate: None,
         quantities: vec![Quantity::less("first byte", "ms")],
         least,
         most,
