@@ -273,7 +273,13 @@ pub(crate) fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1))
 }
 
-/// Whether this process may make containers with limits.
+/// Whether this process may make containers with limits. Root of a user namespace may not: the machine's cgroups are not its.
 pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    let is_everyone = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
+    rustix::process::geteuid().is_root() && fs::read_to_string("/proc/self/uid_map").is_ok_and(is_everyone)
 }
+
+/// What a process without root's rights measures, and what it does not.
+pub const ORDINARY: &str = "an ordinary user, or root of a user namespace: of platforms bare, bubblewrap and charliecloud; \
+    of interference pairs, probes of what this user may reach; of the kernel system calls (level 0). CPU times, limits, what is \
+    left beside a hog, pauses, filters and the other platforms take root";

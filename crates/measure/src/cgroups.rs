@@ -346,6 +346,20 @@ fn hierarchies_in(mounts: &str) -> Vec<String> {
     named.collect()
 }
 
+/// The controllers that can be used.
+pub(crate) fn controllers() -> BTreeSet<String> {
+    let mounts = mounts();
+    if mode_of(&mounts) == "v2" {
+        let there = fs::read_to_string(Path::new(CGROUPS).join("cgroup.controllers")).unwrap_or_default();
+        return there.split_whitespace().map(str::to_owned).collect();
+    }
+    // A directory's name is its controllers' unless those stand behind it.
+    let hierarchies = hierarchies_in(&mounts);
+    let named =
+        hierarchies.iter().flat_map(|hierarchy| hierarchy.rsplit('=').next().unwrap_or_default().split(','));
+    named.map(str::to_owned).collect()
+}
+
 /// The top directory of every hierarchy that can be used.
 fn tops() -> Vec<PathBuf> {
     let mounts = mounts();

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use bulkhead_sys::trace;
 
+use crate::arena;
 use crate::cgroups;
 use crate::error::{Doing as _, Error};
+use crate::interference;
 use crate::isolation::eye::{self, described};
 use crate::isolation::instance::Instance;
 use crate::machine::{Ours, Watch};
@@ -44,6 +46,9 @@ const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "freezer"];
 const LEVELS: [&str; 3] =
     ["isolation, level 2 (functions)", "isolation, level 1 (tracepoints)", "isolation, level 1 (stacks)"];
 
+/// Controllers by which sandboxes are kept apart.
+const LIMITING: &[&str] = &["cpu", "memory", "pids"];
+
 /// How long the same piece of work is done again and again.
 const SPINS: usize = 1000;
 
@@ -66,19 +71,16 @@ pub fn examine() -> Result<Vec<Check>, Error> {
             Check { name, state: State::Missing, says }
         }),
     });
-    checks.extend([calls(), noise()]);
+    checks.extend([calls(), limits(), neighbours(), witnesses(), noise()]);
     Ok(checks)
 }
 
 fn user() -> Check {
-    let root = crate::arena::is_root();
-    let says = if root {
-        "root: every platform can be measured".to_owned()
-    } else {
-        "an ordinary user: bare, bubblewrap and charliecloud can be measured, without CPU times; the rest takes root"
-            .to_owned()
+    let (state, says) = match arena::is_root() {
+        true => (State::Good, "root: every platform can be measured"),
+        false => (State::Less, arena::ORDINARY),
     };
-    Check { name: "user", state: if root { State::Good } else { State::Less }, says }
+    Check { name: "user", state, says: says.to_owned() }
 }
 
 fn hierarchy() -> Check {
@@ -147,6 +149,67 @@ fn follow() -> Result<(), Error> {
     followed
 }
 
+/// Whether two sandboxes can be kept apart as docker keeps them.
+fn limits() -> Check {
+    let there = cgroups::controllers();
+    let missing = Vec::from_iter(LIMITING.iter().filter(|name| !there.contains(**name)).copied());
+    let (state, says) = match &missing[..] {
+        _ if !arena::is_root() => {
+            (State::Missing, "limits of memory, CPU and processes take root: pairs have none".to_owned())
+        }
+        [] => (State::Good, "memory, CPU and processes of a sandbox can be limited".to_owned()),
+        missing => (
+            State::Less,
+            format!("without {}: runtimes refuse such a limit, or leave it out", missing.join(", ")),
+        ),
+    };
+    Check { name: "noninterference, limits", state, says }
+}
+
+/// Whether a victim and an antagonist have room beside each other.
+fn neighbours() -> Check {
+    let processors = arena::processors();
+    let (tasks, mib) = interference::greatest();
+    let mut says = format!(
+        "antagonists of up to {tasks} processes and {mib} MiB on {processors} CPUs, of which a sandbox with limits has half"
+    );
+    let mut state = State::Good;
+    if processors == 1 {
+        state = State::Less;
+        says.push_str("; with one CPU a victim without limits is owed no more than half of it");
+    }
+    // The antagonist's, and as much again for the victim and everything else.
+    let available = available_mib().filter(|available| *available < f64::from(2 * mib));
+    if let Some(available) = available {
+        state = State::Less;
+        says.push_str(&format!(
+            "; only {available:.0} MiB of memory are free, so that the machine itself may run out"
+        ));
+    }
+    Check { name: "noninterference, in time", state, says }
+}
+
+fn available_mib() -> Option<f64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// Which attempts on the host somebody can be a witness of.
+fn witnesses() -> Check {
+    let (state, says) = match interference::unwitnessed() {
+        Ok((all, missing)) if missing.is_empty() => {
+            (State::Good, format!("each of {all} attempts on the host has a witness"))
+        }
+        Ok((all, missing)) => (
+            State::Less,
+            format!("{} of {all} attempts have a witness, not: {}", all - missing.len(), missing.join("; ")),
+        ),
+        Err(error) => (State::Missing, format!("no attempt has a witness: {}", described(&error))),
+    };
+    Check { name: "noninterference, in space", state, says }
+}
+
 /// Does the same work again and again and looks how its time varies, and what else the machine does meanwhile.
 fn noise() -> Check {
     let before = Watch::look(Ours::default());
@@ -199,7 +262,7 @@ mod tests {
     fn everything_is_looked_at_and_nothing_is_left() {
         let checks = std::thread::scope(|scope| scope.spawn(examine).join().unwrap()).unwrap();
         let names = Vec::from_iter(checks.iter().map(|check| check.name));
-        assert_eq!(names.len(), 7, "{names:?}");
+        assert_eq!(names.len(), 10, "{names:?}");
         assert!(checks.iter().all(|check| !check.says.is_empty()), "{checks:?}");
         let prefix = format!("{PREFIX}{}-", std::process::id());
         let entries = std::env::temp_dir().read_dir().unwrap().flatten();

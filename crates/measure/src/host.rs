@@ -11,7 +11,7 @@ use crate::isolation::{self, Watcher};
 use crate::machine::{self, Watchman};
 use crate::performance;
 use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
-use crate::platform::Platform;
+use crate::platform::{Platform, find};
 use crate::record::{Finding, Noise, Run, VERSION};
 use crate::session::Executor;
 use crate::stats::Failure;
@@ -125,7 +125,7 @@ fn environment(host: &Host) -> BTreeMap<String, String> {
     let mut facts = machine::facts();
     facts.extend(provenance::facts(&host.arena.workload()));
     facts.insert("files".to_owned(), machine::file_system(&host.arena.root()));
-    let user = if arena::is_root() { "root" } else { "an ordinary one" };
+    let user = if arena::is_root() { "root" } else { arena::ORDINARY };
     facts.insert("user".to_owned(), user.to_owned());
     facts.extend(host.arena.brought());
     if guest::is_inside() {

@@ -5,6 +5,7 @@
 //! `spatial` and its `witness` touch the machine.
 
 use crate::arena::Arena;
+use crate::error::Error;
 use crate::plan::{Size, Task};
 use crate::platform::Platform;
 use crate::record::Finding;
@@ -20,6 +21,19 @@ mod witness;
 
 pub use temporal::Alone;
 pub(crate) use witness::sweep;
+
+/// How many attempts there are, and which of them have no witness on this host, with the reason.
+///
+/// # Errors
+/// When no witness can be laid out at all.
+pub(crate) fn unwitnessed() -> Result<(usize, Vec<String>), Error> {
+    spatial::unwitnessed()
+}
+
+/// The most processes that an antagonist has at a time, and the most MiB.
+pub(crate) fn greatest() -> (u32, u32) {
+    matrix::greatest()
+}
 
 /// The tasks of this axis in a run of this size.
 pub(crate) fn tasks(size: Size) -> Vec<Task> {

@@ -17,11 +17,12 @@ use super::{Machine, image};
 use crate::{cache, workspace};
 
 /// The packages whose tests depend on the machine.
-const PACKAGES: &[&str] = &["crates/cgroup", "crates/runtime", "crates/sys", "crates/testkit"];
+const PACKAGES: &[&str] = &["crates/cgroup", "crates/cli", "crates/runtime", "crates/sys", "crates/testkit"];
 
 /// What differs most on the machine that users have, by target or by target and beginning of a name.
 const CORE: &[&str] = &[
     "cgroup::real",
+    "cli::measure::a_runtime_is_measured",
     "runtime::cgroups",
     "runtime::delegation",
     "runtime::exec::",

@@ -28,6 +28,9 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let tree = sources(options)?;
     let platforms = platforms(&options.platforms, in_guest.is_some() || arena::is_root())?;
     let workload = super::workload(options.workload.as_ref())?;
+    if in_guest.is_none() && !arena::is_root() {
+        eprintln!("measured by {}", arena::ORDINARY);
+    }
     if let Some(kernel) = in_guest {
         return run_in_guest(options, kernel.as_deref(), &platforms, &workload, tree.as_ref());
     }

@@ -87,6 +87,13 @@ pub(super) fn pairs(size: Size) -> impl Iterator<Item = Meeting> {
     })
 }
 
+/// The most processes of an antagonist at a time, and the most MiB.
+pub(super) fn greatest() -> (u32, u32) {
+    pairs(Size::Full).map(|meeting| meeting.sizes()).fold((0, 0), |(tasks, mib), (more_tasks, more_mib)| {
+        (tasks.max(more_tasks), mib.max(more_mib.unwrap_or(0)))
+    })
+}
+
 impl Meeting {
     /// The pair that `task` is about; None when this program does not know it.
     pub(super) fn of(task: &Task) -> Option<Self> {

@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use crate::arena::{self, Arena, LIMIT, WORKLOAD};
+use crate::claim::Claim;
+use crate::error::Error;
 use crate::interrupt;
 use crate::plan::{AGAIN, Axis, BARE, Size, Task};
 use crate::platform::{Platform, Seat, WORKING_DIRECTORY};
@@ -39,6 +41,26 @@ pub(super) fn task(size: Size) -> Task {
         least: blocks,
         most: blocks,
     }
+}
+
+/// How many attempts there are, and which of them have no witness on this host, with the reason.
+///
+/// # Errors
+/// When no witness can be laid out at all.
+pub(super) fn unwitnessed() -> Result<(usize, Vec<String>), Error> {
+    // What is left of it when it is killed is found as a measurement's is.
+    let claim = Claim::make(&std::env::temp_dir(), arena::PREFIX)?;
+    let found = Witness::lay(claim.name(), claim.path()).map(|mut witness| {
+        let missing = PROBES.iter().filter_map(|probe| {
+            let armed = witness.arm(probe.sight).err();
+            let nothing =
+                || (probe.words)(witness.aims()).is_none().then(|| "nothing of the kind".to_owned());
+            armed.or_else(nothing).map(|reason| format!("{} ({reason})", probe.name))
+        });
+        missing.collect()
+    });
+    claim.remove()?;
+    Ok((PROBES.len(), found?))
 }
 
 /// Makes every attempt.
