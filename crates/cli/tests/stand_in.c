@@ -64,10 +64,10 @@ int main(int count, char **words)
             then |= strcmp(words[i], "--then-rate") == 0;
         usleep(10000);
         printf("{\"work\":\"%s\",\"count\":3,\"seconds\":0.01,\"rate\":300.0,\"loop\":\"open\",\"missed\":0,"
-               "\"latency_us\":{\"p50\":1.0,\"p99\":2.0,\"p999\":null,\"samples\":300}", words[2]);
+               "\"latency_us\":{\"p50\":1.0,\"p90\":2.0,\"p99\":2.0,\"p999\":null,\"samples\":300}", words[2]);
         if (then)
             printf(",\"open\":{\"rate\":1.0,\"turns\":300,\"missed\":0,"
-                   "\"latency_us\":{\"p50\":1.0,\"p99\":2.0,\"p999\":null,\"samples\":300}}");
+                   "\"latency_us\":{\"p50\":1.0,\"p90\":2.0,\"p99\":2.0,\"p999\":null,\"samples\":300}}");
         printf("}\n");
         return 0;
     }

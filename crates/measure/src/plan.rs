@@ -20,7 +20,7 @@ pub const SURFACE: &str = "calls let through";
 /// The quantity T of a [`Pair`]: the victim's rate beside the antagonist, divided by its rate alone.
 pub const RATE_KEPT: &str = "T";
 
-/// The quantity Q of a [`Pair`]: the victim's p99 alone, divided by its p99 beside the antagonist.
+/// The quantity Q of a [`Pair`]: the victim's p90 alone, divided by its p90 beside the antagonist.
 pub const TAIL_KEPT: &str = "Q";
 
 /// The quantity of a task that looks what is left beside a hog: a share of what there is alone.

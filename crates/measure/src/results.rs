@@ -56,6 +56,15 @@ impl Results {
         Self { run, turns: Vec::new(), end: None, places: None }
     }
 
+    /// What was measured and `plan` does not have: a platform or a task, which would vanish from the report.
+    pub fn left_out(&self, plan: &Plan) -> Option<&str> {
+        self.turns.iter().find_map(|turn| {
+            let has_platform = plan.platforms.contains(&turn.platform);
+            let missing = if has_platform { &turn.task } else { &turn.platform };
+            (!has_platform || plan.task(&turn.task).is_none()).then_some(missing.as_str())
+        })
+    }
+
     /// What was to be done.
     pub fn plan(&self) -> &Plan {
         &self.run.plan

@@ -19,6 +19,9 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Why a program that did not end was ended.
 pub(crate) const TOO_LONG: &str = "it took too long and was killed";
 
+/// How the reason begins when a program could not be started.
+pub(crate) const NOT_STARTED: &str = "start ";
+
 /// What the program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -52,9 +55,9 @@ pub(crate) struct Ended {
 impl Started {
     /// Starts `command`. Its output is read here, its complaints go to the file `log`.
     pub(crate) fn begin(mut command: Command, input: Input, log: &Path) -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure(format!("start {}: {error}", command_name(&command)));
+        let failed = |error: io::Error| Failure(format!("{NOT_STARTED}{}: {error}", command_name(&command)));
         let complaints = File::create(log).map_err(failed)?;
-        let failed = format!("start {}", command_name(&command));
+        let failed = format!("{NOT_STARTED}{}", command_name(&command));
         command.stderr(complaints).stdout(Stdio::piped());
         command.stdin(if input == Input::Held { Stdio::piped() } else { Stdio::null() });
         let began = Instant::now();

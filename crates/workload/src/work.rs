@@ -29,6 +29,9 @@ pub(crate) use cpu::primes;
 pub(crate) use memory::Copying;
 pub(crate) use mmap::PAGE;
 
+/// The longest time for which a loop goes on for the sake of its tail, seconds.
+const LONGEST_TAIL: f64 = 20.0;
+
 /// Something that can be done again and again.
 trait Work {
     /// Does it once.
@@ -149,6 +152,11 @@ pub(crate) fn turns(name: &str, directory: &Path, count: usize) -> Result<()> {
     work.finish()
 }
 
+/// How long so many turns a second last until there are enough for a tail.
+fn tail_time(rate: f64) -> Duration {
+    Duration::from_secs_f64((latency::ENOUGH_FOR_P90 as f64 / rate).min(LONGEST_TAIL))
+}
+
 /// Does a task.
 pub(crate) fn run(order: &Order) -> Result<Line> {
     let Kind { name, unit, in_a_turn, rate, begin, says: _ } = order.kind;
@@ -159,8 +167,9 @@ pub(crate) fn run(order: &Order) -> Result<Line> {
         Some(rate) => (Mode::Open, pace::open(order.limit, rate, || work.turn())?),
         None => (Mode::Closed, pace::closed(order.limit, || work.turn())?),
     };
-    let open =
-        order.then.map(|rate| pace::open(order.limit, rate, || work.turn()).map(|paced| (rate, paced)));
+    let open = order.then.map(|rate| {
+        pace::open(order.limit.max(tail_time(rate)), rate, || work.turn()).map(|paced| (rate, paced))
+    });
     let open = open.transpose()?.map(|(rate, Paced { turns, missed, latencies, .. })| Open {
         rate,
         turns,

@@ -205,7 +205,7 @@ fn an_ordinary_user_does_not_set_the_clock() {
 fn every_probe_is_tested() {
     let sandbox = Sandbox::new(BULKLOAD);
     let help = sandbox.command(BULKLOAD).arg("--help").output().succeeds().stdout;
-    let probes = help.split("bulkload probe").nth(1).and_then(|rest| rest.split("bulkload ready").next());
+    let probes = help.split("bulkload probe").nth(1).and_then(|rest| rest.split("bulkload heavy").next());
     let lines = probes.unwrap_or_default().lines().filter_map(|line| line.strip_prefix("    "));
     let named = lines.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_whitespace().next());
     let source = include_str!("probes.rs");

@@ -133,10 +133,10 @@ fn an_open_loop_may_follow_a_closed_one() {
     let open = &line["open"];
     assert_eq!(
         (open["rate"].as_f64(), open["latency_us"]["samples"].as_u64()),
-        (Some(50.0), Some(5)),
+        (Some(50.0), Some(100)),
         "{line}"
     );
     let turns = open["turns"].as_u64().unwrap_or_default();
-    assert_eq!(open["missed"].as_u64(), Some(5 - turns), "{line}");
+    assert_eq!(open["missed"].as_u64(), Some(100 - turns), "{line}");
     assert!(plausible(&sandbox, "fork --seconds 0.1", "closed")["open"].is_null());
 }

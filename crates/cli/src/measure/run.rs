@@ -55,6 +55,13 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
                 out.display()
             )));
         }
+        if let Some(missing) = earlier.left_out(&run.plan) {
+            return Err(Error::Unusable(format!(
+                "{} has turns of {missing}, which this run leaves out; what was asked for then belongs to what is asked for now, \
+                 or --out names another directory",
+                out.display()
+            )));
+        }
         eprintln!("going on with {} turns that are in {}", earlier.turns.len(), out.display());
     }
     super::report::make(out)?;

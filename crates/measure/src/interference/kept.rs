@@ -15,6 +15,9 @@ const HELD_PART: f64 = 0.5;
 /// MiB that an antagonist must have written: the first that waited for the disk.
 const WRITTEN: f64 = 8.0;
 
+/// The share of an open loop's turns that may be missing where a tail is to be compared with.
+const LATE: f64 = 0.05;
+
 /// What shows that an antagonist pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
@@ -32,7 +35,9 @@ pub(super) struct Reading {
     /// Units a second of the closed loop, and of the open one for a victim that has no other.
     pub(super) rate: f64,
     /// Of the open loop, microseconds; None where there was no loop with intended times.
-    pub(super) p99: Option<f64>,
+    pub(super) p90: Option<f64>,
+    /// The share of the open loop's turns that never began.
+    pub(super) late: f64,
 }
 
 /// What an antagonist said of itself.
@@ -67,27 +72,33 @@ struct Line {
     rate: f64,
     #[serde(rename = "loop")]
     mode: String,
+    #[serde(default)]
+    missed: u64,
     latency_us: Latency,
     open: Option<Open>,
 }
 
 #[derive(Deserialize)]
 struct Open {
+    missed: u64,
     latency_us: Latency,
 }
 
 #[derive(Deserialize)]
 struct Latency {
-    p99: f64,
+    p90: Option<f64>,
+    samples: u64,
 }
 
 impl Reading {
     /// Reads the victim's line, the last that was printed.
     pub(super) fn of(printed: &[u8]) -> Result<Self, Failure> {
         let line: Line = last_line(printed, "the victim")?;
-        let open = line.open.map(|open| open.latency_us.p99);
-        let p99 = open.or((line.mode == "open").then_some(line.latency_us.p99));
-        Ok(Self { rate: line.rate, p99 })
+        let itself =
+            (line.mode == "open").then_some(Open { missed: line.missed, latency_us: line.latency_us });
+        let open = line.open.or(itself);
+        let late = open.as_ref().map_or(0.0, |open| open.missed as f64 / open.latency_us.samples as f64);
+        Ok(Self { rate: line.rate, p90: open.and_then(|open| open.latency_us.p90), late })
     }
 }
 
@@ -152,9 +163,15 @@ fn rate_kept(alone: &Reading, beside: &Reading) -> Outcome {
     Amount::new(beside.rate / alone.rate)
 }
 
-/// Q: p99 alone, divided by p99 beside.
+/// Q: p90 alone, divided by p90 beside.
 fn tail_kept(alone: &Reading, beside: &Reading) -> Outcome {
-    let both = alone.p99.zip(beside.p99);
+    if alone.late > LATE {
+        let share = alone.late * 100.0;
+        return Err(Failure(format!(
+            "alone it does not keep up either: {share:.0} % of its turns never began"
+        )));
+    }
+    let both = alone.p90.zip(beside.p90);
     let (alone, beside) = both.ok_or_else(|| Failure("the victim told no latencies".to_owned()))?;
     Amount::new(alone / beside)
 }
@@ -163,7 +180,7 @@ fn tail_kept(alone: &Reading, beside: &Reading) -> Outcome {
 mod tests {
     use super::*;
 
-    const QUIET: Reading = Reading { rate: 1000.0, p99: Some(200.0) };
+    const QUIET: Reading = Reading { rate: 1000.0, p90: Some(200.0), late: 0.0 };
 
     fn outcomes(beside: Reading, pressed: &Result<(), String>) -> [Outcome; 2] {
         let found = findings(&QUIET, &beside, pressed);
@@ -173,10 +190,10 @@ mod tests {
 
     #[test]
     fn half_the_rate_and_four_times_the_tail() {
-        let found = outcomes(Reading { rate: 500.0, p99: Some(800.0) }, &Ok(()));
+        let found = outcomes(Reading { rate: 500.0, p90: Some(800.0), late: 0.0 }, &Ok(()));
         assert_eq!(found.map(|outcome| outcome.unwrap().value()), [0.5, 0.25]);
         // What is better beside than alone is told as it was.
-        let found = outcomes(Reading { rate: 1100.0, p99: Some(100.0) }, &Ok(()));
+        let found = outcomes(Reading { rate: 1100.0, p90: Some(100.0), late: 0.0 }, &Ok(()));
         assert_eq!(found.map(|outcome| outcome.unwrap().value()), [1.1, 2.0]);
     }
 
@@ -190,8 +207,19 @@ mod tests {
 
     #[test]
     fn a_victim_that_did_nothing_gives_no_number() {
-        let [rate, tail] = outcomes(Reading { rate: 0.0, p99: None }, &Ok(()));
+        let [rate, tail] = outcomes(Reading { rate: 0.0, p90: None, late: 0.0 }, &Ok(()));
         assert!(rate.is_err() && tail.is_err(), "{rate:?} {tail:?}");
+    }
+
+    #[test]
+    fn who_is_late_alone_has_no_tail_to_keep() {
+        let alone = Reading { late: 0.25, ..QUIET };
+        let found = findings(&alone, &QUIET, &Ok(()));
+        assert!(found[0].outcome(RATE_KEPT).unwrap().is_ok());
+        let Failure(reason) = found[1].outcome(TAIL_KEPT).unwrap().unwrap_err();
+        assert!(reason.contains("25 % of its turns never began"), "{reason}");
+        // Late beside the antagonist is what is to be found out.
+        assert!(findings(&QUIET, &alone, &Ok(()))[1].outcome(TAIL_KEPT).unwrap().is_ok());
     }
 
     #[test]
@@ -221,15 +249,15 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
-        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"loop":"closed","latency_us":{"p99":2.5},
-            "open":{"rate":200,"latency_us":{"p99":7.5}}}"#;
+        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"loop":"closed","latency_us":{"p90":2.5,"samples":9},
+            "open":{"rate":200,"missed":3,"latency_us":{"p90":7.5,"samples":12}}}"#;
         let line = line.replace('\n', "");
         let reading = Reading::of(format!("a warning\n{line}\n").as_bytes()).unwrap();
-        assert_eq!(reading, Reading { rate: 30.5, p99: Some(7.5) });
-        let timer = br#"{"work":"timer","rate":1000,"loop":"open","latency_us":{"p99":2.5}}"#;
-        assert_eq!(Reading::of(timer).unwrap().p99, Some(2.5));
-        let closed = br#"{"work":"cpu","rate":1000,"loop":"closed","latency_us":{"p99":2.5}}"#;
-        assert_eq!(Reading::of(closed).unwrap().p99, None, "a closed loop has no tail");
+        assert_eq!(reading, Reading { rate: 30.5, p90: Some(7.5), late: 0.25 });
+        let timer = br#"{"work":"timer","rate":1000,"loop":"open","latency_us":{"p90":2.5,"samples":9}}"#;
+        assert_eq!(Reading::of(timer).unwrap().p90, Some(2.5));
+        let closed = br#"{"work":"cpu","rate":1000,"loop":"closed","latency_us":{"p90":2.5,"samples":9}}"#;
+        assert_eq!(Reading::of(closed).unwrap().p90, None, "a closed loop has no tail");
         assert!(Reading::of(b"nonsense").unwrap_err().0.contains("the victim printed \"nonsense\""));
         let hog = br#"{"hog":"cpu","count":5,"seconds":1.5,"cpu_seconds":1.25,"most":8,"refused":0}"#;
         let expected =

@@ -57,7 +57,7 @@ const VICTIMS: &[Victim] = &[
     Victim { name: "cpu", rate: 1000.0, is_open: false, quick: true },
     Victim { name: "memory", rate: 200.0, is_open: false, quick: false },
     Victim { name: "mmap", rate: 200.0, is_open: false, quick: false },
-    Victim { name: "fork", rate: 200.0, is_open: false, quick: true },
+    Victim { name: "fork", rate: 400.0, is_open: false, quick: true },
     Victim { name: "timer", rate: 1000.0, is_open: true, quick: false },
     Victim { name: "file", rate: 200.0, is_open: false, quick: false },
     Victim { name: "tcp-latency", rate: 1000.0, is_open: false, quick: true },

@@ -6,7 +6,7 @@ use crate::arena::{self, Arena, LIMIT, WORKLOAD};
 use crate::plan::Limits;
 use crate::platform::{Platform, Seat};
 use crate::record::{DIED, Finding};
-use crate::started::{Input, Started, TOO_LONG};
+use crate::started::{Input, NOT_STARTED, Started, TOO_LONG};
 use crate::stats::Failure;
 
 use super::kept::{self, Pressure, Reading, Seen};
@@ -106,9 +106,14 @@ impl Place<'_> {
         let used = self.usage(seat).zip(before).map(|(now, before)| now.saturating_sub(before));
         let pressure = end(hog).map_err(failed)?;
         let beside = beside.map_err(|Failure(reason)| {
-            // What was stopped for being slow may have lived on.
-            let died = !reason.contains(TOO_LONG);
-            Failure(if died { format!("{DIED}: {reason}") } else { format!("the victim: {reason}") })
+            // Alone it had ended in time: what is starved is not saved. What never began says nothing of a wall.
+            let is_there = !reason.starts_with(NOT_STARTED);
+            let starved = if reason.contains(TOO_LONG) { " of want" } else { "" };
+            Failure(if is_there {
+                format!("{DIED}{starved}: {reason}")
+            } else {
+                format!("the victim: {reason}")
+            })
         })?;
         let seen = Seen {
             cpus: used.map(|used| used.as_secs_f64() / took),

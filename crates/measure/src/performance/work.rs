@@ -22,7 +22,7 @@ const FASTEST: f64 = 1000.0;
 const MISSED: f64 = 0.05;
 
 const RATE: &str = "rate";
-const TAIL: &str = "p99";
+const TAIL: &str = "p90";
 
 /// One workload, by its name as `bulkload` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ struct Open {
 
 #[derive(Debug, Deserialize)]
 struct Latency {
-    p99: f64,
+    p90: Option<f64>,
     samples: u64,
 }
 
@@ -133,13 +133,13 @@ impl Work {
 }
 
 impl Open {
-    /// The 99th percentile, if the platform kept up.
+    /// The 90th percentile, if the platform kept up.
     fn tail(&self) -> Outcome {
-        let Self { missed, latency_us: Latency { p99, samples } } = self;
+        let Self { missed, latency_us: Latency { p90, samples } } = self;
         if *missed as f64 > *samples as f64 * MISSED {
             return Err(Failure(format!("it does not keep up: {missed} of {samples} turns never began")));
         }
-        Amount::new(*p99)
+        p90.map_or_else(|| Err(Failure(format!("{samples} samples have no 90th percentile"))), Amount::new)
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_workload_s_line_is_read() {
-        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"missed":0,"latency_us":{"p50":1,"p99":2.5,"p999":null,"samples":9}}"#;
+        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"missed":0,"latency_us":{"p50":1,"p90":2.5,"p909":null,"samples":9}}"#;
         let read_one = read(format!("a warning\n{line}\n").as_bytes()).unwrap();
         assert_eq!((read_one.rate, read_one.seconds, read_one.latency_us.samples), (30.5, 0.3, 9));
         assert!(read_one.open.is_none());
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn who_does_not_keep_up_has_no_tail() {
-        let tail = |missed, samples| Open { missed, latency_us: Latency { p99: 7.5, samples } }.tail();
+        let tail = |missed, samples| Open { missed, latency_us: Latency { p90: Some(7.5), samples } }.tail();
         assert_eq!(tail(0, 100), Amount::new(7.5));
         assert_eq!(tail(5, 100), Amount::new(7.5));
         assert_eq!(tail(400, 600).unwrap_err().0, "it does not keep up: 400 of 600 turns never began");

@@ -79,9 +79,10 @@ fn told(Reason { reason, count }: &Reason) -> String {
 /// Every pair of a victim and an antagonist.
 pub(super) fn meetings(interference: &Interference) -> Table {
     let title = format!("Pairs, {}", limits_in_words(interference.limits));
-    let says = "T: rate beside the antagonist, divided by the rate alone. Q: p99 alone, divided by p99 beside it. Both \
+    let says = "T: rate beside the antagonist, divided by the rate alone. Q: p90 alone, divided by p90 beside it. Both \
                 as they were measured; the score sqrt(T·Q) takes each at most as 1. A victim can be faster beside a hog than alone \
-                (T or Q above 1), since CPUs that never rest need not wake up. Round \
+                (T or Q above 1), since CPUs that never rest need not wake up. Bare processes \
+                have no limits here either: they are the control, and are owed no more than a half of what is shared. Round \
                 brackets hold the range of fewer than six blocks, which is less sure than 95 %.";
     let head = ["pair", "platform", "T [95 %]", "Q [95 %]", "score", "fair share", "remarks"];
     let pairs = interference.victims.iter().flat_map(|victim| {

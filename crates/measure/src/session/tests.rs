@@ -188,6 +188,11 @@ fn the_budget_ends_a_session_and_the_next_goes_on() {
     assert_eq!((second.end, second.turns.len()), (Some(End::Complete), 20));
     assert_eq!(machine.taken.len(), 13, "what was done is not done again");
     assert_eq!(Results::of(read(&place.0).unwrap()).unwrap().turns, second.turns);
+    assert_eq!(second.left_out(&plan(&[BARE, "crun", "runc"], 1, 1)), None);
+    assert_eq!(second.left_out(&plan(&[BARE], 1, 1)), Some("crun"));
+    let mut other = plan(&names, 1, 1);
+    other.tasks[0].name = "other".to_owned();
+    assert_eq!(second.left_out(&other), Some("boot"));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub struct Meeting {
     pub floor: Option<f64>,
     /// T, as it was measured: the rate beside the antagonist, divided by the rate alone.
     pub rate_kept: Option<Estimate>,
-    /// Q, as it was measured: p99 alone, divided by p99 beside the antagonist.
+    /// Q, as it was measured: p90 alone, divided by p90 beside the antagonist.
     pub tail_kept: Option<Estimate>,
     /// sqrt(T·Q), each at most 1; T alone where the victim has no latencies. None without T.
     pub score: Option<Estimate>,
