@@ -242,7 +242,7 @@ fn check_usage(dir: &Dir, check: UsageCheck) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
     use crate::dir::testing::Fake;
@@ -313,6 +313,25 @@ mod tests {
         writes.iter_mut().for_each(|write| write.if_refused = IfRefused::Later);
         set_group(&[&writes[0], &writes[1]], kernel, &mut Vec::new())?;
         Ok(force.into_inner())
+    }
+
+    #[test]
+    fn a_weight_waits_for_the_end_of_idleness() {
+        let idle = Cell::new(true);
+        let kernel = |write: &Write| {
+            if write.file == "cpu.idle" {
+                idle.set(false);
+            } else if idle.get() {
+                let source = Box::new(Error::system("/c", "write", Errno::INVAL));
+                return Err(Error::Idle { file: write.file.to_string(), source });
+            }
+            Ok(())
+        };
+        let mut weight = text("cpu.weight", "100");
+        weight.if_refused = IfRefused::Later;
+        let mut done = Vec::new();
+        set_group(&[&weight, &text("cpu.idle", "0")], kernel, &mut done).unwrap();
+        assert_eq!(done, ["cpu.idle=0", "cpu.weight=100"]);
     }
 
     #[test]

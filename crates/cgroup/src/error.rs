@@ -297,6 +297,7 @@ impl Error {
             Self::Partial { source, .. }
             | Self::AboveTotal { source, .. }
             | Self::NoEntry { source, .. }
+            | Self::Idle { source, .. }
             | Self::Denied { source } => source.errno(),
             Self::NoRoom { errno, .. } => Some(*errno),
             _ => None,
