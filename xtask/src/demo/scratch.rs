@@ -176,7 +176,8 @@ mod tests {
         let scratch = Scratch::make(Path::new("true")).unwrap();
         let directory = scratch.bundle().to_owned();
         let (upper, work) = scratch.layer("tmp", Path::new("/tmp")).unwrap();
-        assert_eq!(upper.metadata().unwrap().permissions().mode() & 0o7777, 0o1777);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&upper), mode(Path::new("/tmp")), "a layer is as open as what it covers");
         make_directory(&work.join("work"), 0).unwrap();
         fs::create_dir(upper.join("sub")).unwrap();
         assert_eq!(scratch.state_files(), [""; 0]);
