@@ -3,9 +3,13 @@
 //! What an earlier measurement left that was killed is removed first; a directory that another one uses is let alone.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::bundle::Limits;
 use crate::cgroups::{self, Heavy};
@@ -14,7 +18,7 @@ use crate::error::{Doing as _, Error};
 use crate::guard::Guard;
 use crate::interference;
 use crate::machine::Ours;
-use crate::platform::{self, Platform, Seat, Step};
+use crate::platform::{self, Platform, Seat, Step, WORKING_DIRECTORY};
 use crate::programs::{self, Brought};
 use crate::started::{self, Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
@@ -250,8 +254,11 @@ pub(crate) fn clear_away(abandoned: &Claim) -> Result<(), Error> {
     abandoned.remove()
 }
 
-/// Starts `command` for `seat`.
+/// Starts `command` for `seat`. A program of the root begins in [`WORKING_DIRECTORY`].
 pub(crate) fn start(command: Command, seat: &Seat, input: Input) -> Result<Started, Failure> {
+    // A command with a directory of its own would be forked, which takes the longer the more memory this process has.
+    let is_inside = Path::new(command.get_program()).starts_with(&seat.root);
+    let _there = is_inside.then(|| There::go(&seat.on_host(WORKING_DIRECTORY))).transpose()?;
     Started::begin(command, input, &seat.bundle.join("complaints"))
 }
 
@@ -260,6 +267,27 @@ pub(crate) fn step(platform: &Platform, seat: &Seat, step: Step) -> Result<Durat
     let command = platform.step(seat, step);
     let command = command.ok_or_else(|| Failure(format!("{} has no such step", platform.name)))?;
     started::quietly(command, &seat.bundle.join("complaints"), LIMIT)
+}
+
+/// This process in another directory, until this is dropped.
+struct There(OwnedFd);
+
+impl There {
+    fn go(directory: &Path) -> Result<Self, Failure> {
+        let failed = |error: Errno| Failure(format!("go to {}: {error}", directory.display()));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let back = rustix::fs::open(".", flags, Mode::empty()).map_err(failed)?;
+        rustix::process::chdir(directory).map_err(failed)?;
+        Ok(Self(back))
+    }
+}
+
+impl Drop for There {
+    fn drop(&mut self) {
+        if let Err(error) = rustix::process::fchdir(&self.0) {
+            eprintln!("could not go back to where this was started: {error}");
+        }
+    }
 }
 
 /// Enough for every workload: what these limits cost is measured, not what they prevent.

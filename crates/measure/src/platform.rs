@@ -332,7 +332,7 @@ impl Seat {
     }
 
     /// The path of the root that programs take for `/`, on the host.
-    fn on_host(&self, path: &str) -> PathBuf {
+    pub(crate) fn on_host(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Adapter, Seat, WORKING_DIRECTORY};
+use super::{Adapter, Seat};
 
 /// A process of the host.
 #[derive(Debug)]
@@ -17,7 +17,8 @@ impl Adapter for Bare {
     fn run(&self, _: &Path, seat: &Seat, arguments: &[String]) -> Command {
         let (program, rest) = arguments.split_first().map_or(("", arguments), |(first, rest)| (first, rest));
         let mut command = Command::new(seat.on_host(program));
-        command.args(rest).current_dir(seat.on_host(WORKING_DIRECTORY)).env_clear();
+        // Where it begins is for whoever starts it to say.
+        command.args(rest).env_clear();
         command
     }
 

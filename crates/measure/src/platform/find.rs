@@ -141,6 +141,8 @@ fn is_program(path: &Path) -> bool {
 
 fn identify(name: &str, kind: &'static Kind, program: PathBuf) -> Result<Platform, Error> {
     let nothing = program.as_os_str().is_empty();
+    // It is started from elsewhere, too.
+    let program = if nothing { program } else { std::path::absolute(&program).unwrap_or(program) };
     let version = if nothing { String::new() } else { said(&program) };
     let sha256 = if nothing { String::new() } else { hash(&program)? };
     Ok(Platform { name: name.to_owned(), kind, program, version, sha256 })
