@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -36,6 +37,10 @@ pub struct Run {
     faults: Option<Faults>,
     timeout: Duration,
 }
+
+/// How often a program that is busy is tried again, and after which pause.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 impl Run {
     pub(crate) fn new(prefix: &[std::ffi::OsString], program: &OsStr, capture: PathBuf) -> Run {
@@ -124,8 +129,16 @@ impl Run {
         }
         self.command.stderr(file("stderr"));
         let begin = Instant::now();
-        let child =
-            start(&mut self.command, self.faults.as_ref()).or_fail(format_args!("start {}", self.shown));
+        // Who tries to open a program for writing makes it busy for that moment, also where the mount refuses it.
+        let mut tries = 1..=BUSY_TRIES;
+        let child = loop {
+            match start(&mut self.command, self.faults.as_ref()) {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && tries.next().is_some() => {
+                    std::thread::sleep(BUSY_PAUSE);
+                }
+                started => break started.or_fail(format_args!("start {}", self.shown)),
+            }
+        };
         Running { child: Some(child), shown: self.shown, capture: self.capture, begin, timeout: self.timeout }
     }
 
