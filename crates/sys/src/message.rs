@@ -72,7 +72,10 @@ pub struct Message {
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Receives one message of at most `limit` bytes.
+/// Receives one message of at most `limit` bytes; an empty one is the end.
+///
+/// A peer that ends with something unread leaves ECONNRESET, which the kernel tells once and before what the peer had
+/// said (`unix_release_sock()`). It is no news: its last words and the end follow.
 ///
 /// # Errors
 /// EMSGSIZE for a longer message, else as recvmsg(2).
@@ -83,7 +86,7 @@ pub fn receive(socket: impl AsFd, limit: usize) -> Result<Message> {
     let received = loop {
         let mut slices = [IoSliceMut::new(&mut bytes)];
         match recvmsg(&socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             result => break result.call(|| "recvmsg()")?,
         }
     };
@@ -105,6 +108,16 @@ pub fn receive(socket: impl AsFd, limit: usize) -> Result<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_ends_with_something_unread_is_heard_to_the_end() {
+        let (ours, theirs) = pair().unwrap();
+        send(&ours, b"unread", &[]).unwrap();
+        send(&theirs, b"last words", &[]).unwrap();
+        drop(theirs);
+        assert_eq!(receive(&ours, 16).unwrap().bytes, b"last words");
+        assert!(receive(&ours, 16).unwrap().bytes.is_empty());
+    }
 
     #[test]
     fn descriptors_arrive_with_their_message_and_the_end_is_an_empty_one() {
