@@ -155,13 +155,14 @@ fn counted(name: &'static str, command: &mut Command, runner: Runner) -> Result<
         .with_context(|| format!("start {}", invoke::line(command)))?;
     // The command itself still holds the pipe's ends for writing; reading would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let (mut count, mut skipped) = (Count::default(), Vec::new());
+    let (mut count, mut skipped, mut again) = (Count::default(), Vec::new(), Vec::new());
     let mut output = std::io::stdout().lock();
     for line in BufReader::new(reader).split(b'\n') {
         let line = line.context("read the test runner's output")?;
         let text = String::from_utf8_lossy(&line);
         count += runner.count(&text);
         skipped.extend(skips::in_line(&text));
+        again.extend(runner.passed_again(&text));
         output.write_all(&line)?;
         output.write_all(b"\n")?;
     }
@@ -169,15 +170,16 @@ fn counted(name: &'static str, command: &mut Command, runner: Runner) -> Result<
         skipped = skips::reported()?;
     }
     let status = child.wait().context("wait for the test runner")?;
-    Ok(Finished { count, skipped, ..Finished::new(name, status) })
+    Ok(Finished { count, skipped, again, ..Finished::new(name, status) })
 }
 
 /// Runs tests in guests, and counts by their report.
 fn reported(name: &'static str, command: &mut Command) -> Result<Finished> {
     vm::forget_report()?;
     let status = command.status().with_context(|| format!("start {name}"))?;
-    let (mut count, mut skipped) = (Count::default(), Vec::new());
-    for outcome in vm::reported()? {
+    let (mut count, mut skipped, mut again) = (Count::default(), Vec::new(), Vec::new());
+    for vm::Finished { test, outcome, first_failure, .. } in vm::reported()? {
+        again.extend(first_failure.map(|_| format!("{test} (in a guest)")));
         match outcome {
             Outcome::Passed => count.passed += 1,
             Outcome::Failed(_) => count.failed += 1,
@@ -188,5 +190,5 @@ fn reported(name: &'static str, command: &mut Command) -> Result<Finished> {
             }
         }
     }
-    Ok(Finished { count, skipped, ..Finished::new(name, status) })
+    Ok(Finished { count, skipped, again, ..Finished::new(name, status) })
 }

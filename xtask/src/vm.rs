@@ -27,6 +27,7 @@ use self::boot::Ending;
 pub(crate) use self::job::Outcome;
 use self::job::{Init, SecurityModule, Word, Work};
 use self::kernel::Kernel;
+pub(crate) use self::results::Finished;
 use crate::value::{named, number};
 
 mod boot;
@@ -125,9 +126,9 @@ pub(crate) fn forget_report() -> Result<()> {
 }
 
 /// What became of each test in the last run, on each machine; nothing if it did not get so far.
-pub(crate) fn reported() -> Result<Vec<Outcome>> {
+pub(crate) fn reported() -> Result<Vec<Finished>> {
     let file = results::file()?;
-    if file.exists() { results::outcomes(&file) } else { Ok(Vec::new()) }
+    if file.exists() { results::read(&file) } else { Ok(Vec::new()) }
 }
 
 fn fetch(refresh: bool) -> Result<ExitCode> {

@@ -33,6 +33,12 @@ impl Runner {
         };
         count.unwrap_or_default()
     }
+
+    /// The test that a closing line names because it failed at first and passed when it was run once more.
+    pub(super) fn passed_again(self, line: &str) -> Option<String> {
+        let rest = line.strip_prefix("   FLAKY ").filter(|_| self == Self::Nextest)?;
+        rest.split_once(") ").map(|(_, test)| test.to_owned())
+    }
 }
 
 /// `ok. 35 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s`
@@ -63,6 +69,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_needed_a_second_try_is_named() {
+        for (runner, line, test) in [
+            (
+                Runner::Nextest,
+                "   FLAKY 2/2 [   0.005s] (1/3) bulkhead-sys clock::ticks",
+                Some("bulkhead-sys clock::ticks"),
+            ),
+            (Runner::Nextest, "  TRY 2 PASS [   0.005s] (1/3) bulkhead-sys clock::ticks", None),
+            (Runner::Nextest, "       FLAKY (as a test prints it) it is", None),
+            (Runner::Cargo, "   FLAKY 2/2 [   0.005s] (1/3) bulkhead-sys clock::ticks", None),
+        ] {
+            assert_eq!(runner.passed_again(line).as_deref(), test, "wrong in: {line}");
+        }
+    }
+
+    #[test]
     fn closing_lines_are_counted() {
         use Runner::{Cargo, Nextest};
         for (runner, line, passed, failed) in [
@@ -87,6 +109,7 @@ mod tests {
                 3,
                 2,
             ),
+            (Nextest, "     Summary [   0.212s] 3 tests run: 2 passed (1 flaky), 1 failed, 0 skipped", 2, 1),
             (Nextest, "     Summary [   0.100s] 2/9 tests run: 1 passed, 1 failed, 0 skipped", 1, 8),
             (Nextest, "     Summary [   0.100s] 1 test run: 1 failed, 0 skipped", 0, 1),
             (Nextest, "     Summary [   0.100s] 1 test run: 0 passed, 1 failed, 0 skipped", 0, 1),

@@ -13,6 +13,8 @@ pub(super) struct Finished {
     pub(super) count: Count,
     /// Why tests skipped themselves, one entry a test; they count as passed.
     pub(super) skipped: Vec<String>,
+    /// The tests that failed at first and passed when they were run once more.
+    pub(super) again: Vec<String>,
     pub(super) ending: Ending,
 }
 
@@ -32,17 +34,17 @@ impl Finished {
     }
 
     pub(super) fn unable(name: &'static str, why: String) -> Self {
-        let (took, count, skipped) = (Duration::ZERO, Count::default(), Vec::new());
-        Self { name, took, count, skipped, ending: Ending::Unable(why) }
+        let (took, count) = (Duration::ZERO, Count::default());
+        Self { name, took, count, skipped: Vec::new(), again: Vec::new(), ending: Ending::Unable(why) }
     }
 }
 
-/// A line for each step, the reasons of skipped tests, and a line that counts.
+/// A line for each step, the reasons of skipped tests, the names of those that needed a second try, and a line that counts.
 pub(super) fn lines(finished: &[Finished]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut total = Count::default();
     let mut skipped = Vec::new();
-    for Finished { name, took, count, skipped: reasons, ending } in finished {
+    for Finished { name, took, count, skipped: reasons, ending, .. } in finished {
         let verdict = match ending {
             Ending::Succeeded => "ok".to_owned(),
             Ending::Failed => "FAILED".to_owned(),
@@ -59,6 +61,11 @@ pub(super) fn lines(finished: &[Finished]) -> Vec<String> {
         lines.push(format!("{} of the tests that passed skipped themselves:", skipped.len()));
         let groups = skips::grouped(&skipped);
         lines.extend(groups.iter().map(|(reason, count)| format!("{count:6}  {reason}")));
+    }
+    let again = Vec::from_iter(finished.iter().flat_map(|step| &step.again));
+    if !again.is_empty() {
+        lines.push(format!("{} of the tests that passed did so only when run once more:", again.len()));
+        lines.extend(again.iter().map(|test| format!("        {test}")));
     }
     let mut last = format!("{} passed, {} failed", total.passed, total.failed);
     let is_unable = |ending: &Ending| matches!(ending, Ending::Unable(_));
@@ -113,6 +120,18 @@ mod tests {
             "{told:?}"
         );
         assert_eq!(told.last().unwrap(), "30 passed, 0 failed; steps not run: guests");
+    }
+
+    #[test]
+    fn who_needed_a_second_try_is_named_and_has_passed() {
+        let again = vec!["runtime races::a_start".to_owned()];
+        let told = lines(&[Finished { again, ..step("tests", 3, 0, Ending::Succeeded) }]);
+        assert!(
+            told.contains(&"1 of the tests that passed did so only when run once more:".to_owned()),
+            "{told:?}"
+        );
+        assert!(told.contains(&"        runtime races::a_start".to_owned()), "{told:?}");
+        assert_eq!(told.last().unwrap(), "3 passed, 0 failed");
     }
 
     #[test]

@@ -18,21 +18,21 @@ pub(super) fn file() -> Result<PathBuf> {
 }
 
 /// Reads what became of each test on each machine.
-pub(super) fn outcomes(file: &Path) -> Result<Vec<Outcome>> {
+pub(super) fn read(file: &Path) -> Result<Vec<Finished>> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let report: Report =
         serde_json::from_str(&text).with_context(|| format!("understand {}", file.display()))?;
-    Ok(report.machines.into_iter().flat_map(|machine| machine.tests).map(|test| test.outcome).collect())
+    Ok(report.machines.into_iter().flat_map(|machine| machine.tests).collect())
 }
 
 /// What became of a test on one machine.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Finished {
-    pub(super) test: String,
-    pub(super) outcome: Outcome,
+pub(crate) struct Finished {
+    pub(crate) test: String,
+    pub(crate) outcome: Outcome,
     pub(super) seconds: f64,
     /// What it printed when it failed for the first time, if it passed for the second.
-    pub(super) first_failure: Option<String>,
+    pub(crate) first_failure: Option<String>,
 }
 
 impl Finished {
@@ -164,6 +164,7 @@ mod tests {
             report.add((*machine).to_owned(), vec![Finished::new(&test, outcome, Duration::ZERO)]);
         }
         report.write(&file).unwrap();
-        assert_eq!(outcomes(&file).unwrap(), all);
+        let read = Vec::from_iter(read(&file).unwrap().into_iter().map(|test| test.outcome));
+        assert_eq!(read, all);
     }
 }
