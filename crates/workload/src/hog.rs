@@ -78,8 +78,10 @@ pub(crate) struct Order {
     pub(crate) mib: usize,
     /// Where it has its files.
     pub(crate) directory: PathBuf,
-    /// Whether it tells when it has begun, and ends with its standard input.
+    /// Whether it tells when it has begun and when it was first refused more, and ends with its standard input.
     pub(crate) is_held: bool,
+    /// Whether its processes do not offer themselves where the kernel is short of memory.
+    pub(crate) holds_on: bool,
 }
 
 /// What one of the hog's processes may do.
@@ -91,6 +93,7 @@ struct Share<'a> {
     /// MiB of memory or disk.
     mib: usize,
     directory: &'a Path,
+    holds_on: bool,
     /// Where it counts.
     slot: Slot<'a>,
 }
@@ -155,7 +158,7 @@ impl<'a> Herd<'a> {
 
     /// Keeps a process alive for each share until the end, and leaves none.
     fn drive(&mut self) -> Result<()> {
-        let mut has_begun = false;
+        let (mut has_begun, mut is_full) = (false, false);
         while now() < self.end {
             self.fill()?;
             sleep_until(self.end.min(now() + ROUND));
@@ -163,6 +166,10 @@ impl<'a> Herd<'a> {
             if self.order.is_held && !has_begun && self.tally.count() > 0 {
                 ready::announce()?;
                 has_begun = true;
+            }
+            if has_begun && !is_full && self.killed + self.tally.refused() > 0 {
+                ready::announce_full()?;
+                is_full = true;
             }
             if self.order.is_held && ready::is_let_go() {
                 self.living.clear();
@@ -187,6 +194,7 @@ impl<'a> Herd<'a> {
                 tasks: self.order.tasks / shares,
                 mib: self.order.mib / shares,
                 directory: &self.order.directory,
+                holds_on: self.order.holds_on,
                 slot: self.tally.slot(number),
             };
             let live = self.order.kind.live;

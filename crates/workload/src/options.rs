@@ -62,6 +62,7 @@ struct Typed {
     rate: Option<f64>,
     then: Option<f64>,
     is_held: bool,
+    holds_on: bool,
     amount: Option<usize>,
     tasks: Option<usize>,
     mib: Option<usize>,
@@ -103,9 +104,10 @@ bulkload work TASK [--seconds S] [--rate R | --then-rate R] [--directory D]
     }
     text.push_str(
         "\
-bulkload hog KIND [--seconds S] [--tasks N] [--mib M] [--directory D] [--held]
+bulkload hog KIND [--seconds S] [--tasks N] [--mib M] [--directory D] [--held] [--hold-on]
   takes what it can get for S seconds (1), in N processes, M MiB in all; ends with its parent
-  --held: writes R when it has begun, and ends with its standard input
+  --held: writes R when it has begun, F when it is refused more, and ends with its standard input
+  --hold-on: where the kernel is short of memory, the hog memory does not offer itself
 ",
     );
     for hog::Kind { name, says, .. } in hog::KINDS {
@@ -157,9 +159,9 @@ bulkload held PROGRAM [ARGUMENT…]
 
 fn work_order(parser: &mut Parser) -> Result<Invocation> {
     let (name, typed) = named(parser)?;
-    let Typed { seconds, rate, then, is_held, amount, tasks, mib, directory } = typed;
-    if tasks.is_some() || mib.is_some() || is_held {
-        return Err(Error::Usage("--tasks, --mib and --held are for hogs".to_owned()));
+    let Typed { seconds, rate, then, is_held, holds_on, amount, tasks, mib, directory } = typed;
+    if tasks.is_some() || mib.is_some() || is_held || holds_on {
+        return Err(Error::Usage("--tasks, --mib, --held and --hold-on are for hogs".to_owned()));
     }
     no_amount(amount)?;
     let kind = work::KINDS.iter().find(|kind| kind.name == name);
@@ -178,13 +180,16 @@ fn work_order(parser: &mut Parser) -> Result<Invocation> {
 
 fn hog_order(parser: &mut Parser) -> Result<Invocation> {
     let (name, typed) = named(parser)?;
-    let Typed { seconds, rate, then, is_held, amount, tasks, mib, directory } = typed;
+    let Typed { seconds, rate, then, is_held, holds_on, amount, tasks, mib, directory } = typed;
     no_amount(amount)?;
     if rate.or(then).is_some() {
         return Err(Error::Usage("--rate is for tasks: a hog knows no measure".to_owned()));
     }
     let kind = hog::KINDS.iter().find(|kind| kind.name == name);
     let kind = kind.ok_or_else(|| Error::Usage(format!("there is no hog {name}")))?;
+    if holds_on && name != "memory" {
+        return Err(Error::Usage(format!("--hold-on: the hog {name} takes no memory to hold on to")));
+    }
     let tasks = tasks.unwrap_or_else(kind.tasks);
     let mib = match (kind.mib, mib) {
         (None, Some(_)) => return Err(Error::Usage(format!("--mib: the hog {name} takes nothing of that"))),
@@ -202,13 +207,14 @@ fn hog_order(parser: &mut Parser) -> Result<Invocation> {
         mib,
         directory: directory.unwrap_or_else(here),
         is_held,
+        holds_on,
     }))
 }
 
 fn take_order(parser: &mut Parser) -> Result<Invocation> {
     let (name, typed) = named(parser)?;
-    let Typed { seconds, rate, then, is_held, amount, tasks, mib, directory } = typed;
-    if seconds.or(rate).or(then).is_some() || tasks.or(mib).is_some() || is_held {
+    let Typed { seconds, rate, then, is_held, holds_on, amount, tasks, mib, directory } = typed;
+    if seconds.or(rate).or(then).is_some() || tasks.or(mib).is_some() || is_held || holds_on {
         return Err(Error::Usage("take knows --amount and --directory only".to_owned()));
     }
     let kind = take::KINDS.iter().find(|kind| kind.name == name);
@@ -278,6 +284,7 @@ fn named(parser: &mut Parser) -> Result<(String, Typed)> {
             Arg::Long("rate") => typed.rate = Some(number(parser, "--rate", 0.001, FASTEST)?),
             Arg::Long("then-rate") => typed.then = Some(number(parser, "--then-rate", 0.001, FASTEST)?),
             Arg::Long("held") => typed.is_held = true,
+            Arg::Long("hold-on") => typed.holds_on = true,
             Arg::Long("amount") => typed.amount = Some(number(parser, "--amount", 1, MOST_AMOUNT)?),
             Arg::Long("tasks") => typed.tasks = Some(number(parser, "--tasks", 1, MOST_TASKS)?),
             Arg::Long("mib") => typed.mib = Some(number(parser, "--mib", 1, MOST_MIB)?),
@@ -350,8 +357,8 @@ mod tests {
             ("work", "a name comes behind the verb"),
             ("work juggle", "there is no task juggle"),
             ("hog fork --rate 5", "--rate is for tasks: a hog knows no measure"),
-            ("work fork --tasks 5", "--tasks, --mib and --held are for hogs"),
-            ("work fork --held", "--tasks, --mib and --held are for hogs"),
+            ("work fork --tasks 5", "--tasks, --mib, --held and --hold-on are for hogs"),
+            ("work fork --held", "--tasks, --mib, --held and --hold-on are for hogs"),
             ("work timer --then-rate 5", "--then-rate comes after a closed loop, and there is none"),
             ("work fork --rate 2 --then-rate 5", "--then-rate comes after a closed loop, and there is none"),
             ("hog fork --amount 5", "--amount is for take"),
@@ -363,6 +370,7 @@ mod tests {
             ("hog fork --tasks 5000", "--tasks 5000: it must lie between 1 and 4096"),
             ("probe", "a name comes behind the verb"),
             ("probe deeper", "there is no probe deeper"),
+            ("hog fork --hold-on", "--hold-on: the hog fork takes no memory to hold on to"),
             ("hog cpu --mib 5", "--mib: the hog cpu takes nothing of that"),
             ("hog disk --mib 1", "--mib 1: each of 2 tasks takes 1 at least"),
             ("held", "a program comes behind the verb"),

@@ -12,6 +12,11 @@ pub(crate) fn announce() -> Result<()> {
     say(b"R")
 }
 
+/// Writes `F`: what a hog takes is exhausted.
+pub(crate) fn announce_full() -> Result<()> {
+    say(b"F")
+}
+
 /// Writes what whoever started the program knows it by.
 pub(crate) fn say(word: &[u8]) -> Result<()> {
     let mut output = std::io::stdout().lock();

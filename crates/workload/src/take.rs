@@ -80,8 +80,6 @@ fn memory(order: &Order, got: &AtomicU64) -> Result<Option<sys::Error>> {
         Err(error) => return Ok(Some(error)),
     };
     let child = offspring::fork(|| {
-        // As for a hog: where /proc is missing the kernel must choose without advice.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         for chunk in region.bytes().chunks_mut(MIB) {
             chunk.iter_mut().step_by(PAGE).for_each(|byte| *byte = std::hint::black_box(1));
             got.fetch_add(1, Ordering::Relaxed);

@@ -17,7 +17,9 @@ const PASSES: usize = 4;
 const PAUSE: u64 = 1_000_000;
 
 pub(super) fn live(share: &Share<'_>) {
-    go_first();
+    if !share.holds_on {
+        go_first();
+    }
     while now() < share.end {
         match Region::map(share.mib * MIB) {
             Ok(mut region) => fill(region.bytes(), share),
