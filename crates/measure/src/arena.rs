@@ -259,14 +259,14 @@ pub(crate) fn start(command: Command, seat: &Seat, input: Input) -> Result<Start
     // A command with a directory of its own would be forked, which takes the longer the more memory this process has.
     let is_inside = Path::new(command.get_program()).starts_with(&seat.root);
     let _there = is_inside.then(|| There::go(&seat.on_host(WORKING_DIRECTORY))).transpose()?;
-    Started::begin(command, input, &seat.bundle.join("complaints"))
+    Started::begin(command, input, &seat.complaints())
 }
 
 /// Runs one step to its end.
 pub(crate) fn step(platform: &Platform, seat: &Seat, step: Step) -> Result<Duration, Failure> {
     let command = platform.step(seat, step);
     let command = command.ok_or_else(|| Failure(format!("{} has no such step", platform.name)))?;
-    started::quietly(command, &seat.bundle.join("complaints"), LIMIT)
+    started::quietly(command, &seat.complaints(), LIMIT)
 }
 
 /// This process in another directory, until this is dropped.

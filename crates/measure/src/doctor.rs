@@ -13,6 +13,7 @@ use crate::interference;
 use crate::isolation::eye::{self, described};
 use crate::isolation::instance::Instance;
 use crate::machine::{Ours, Watch};
+use crate::programs::{self, Supply};
 
 /// Begins the name of the directory on which the tracer is mounted, and of the instance.
 const PREFIX: &str = "bh-doctor-";
@@ -71,7 +72,7 @@ pub fn examine() -> Result<Vec<Check>, Error> {
             Check { name, state: State::Missing, says }
         }),
     });
-    checks.extend([calls(), limits(), neighbours(), witnesses(), noise()]);
+    checks.extend([calls(), limits(), neighbours(), witnesses(), real_programs(), noise()]);
     Ok(checks)
 }
 
@@ -210,6 +211,25 @@ fn witnesses() -> Check {
     Check { name: "noninterference, in space", state, says }
 }
 
+/// What `--heavy` would measure.
+fn real_programs() -> Check {
+    let Supply { tree, programs } = programs::supply();
+    let there = programs.iter().filter(|(_, found)| found.is_ok()).map(|(name, _)| *name);
+    let there = Vec::from_iter(there).join(", ");
+    let missing =
+        programs.iter().filter_map(|(name, found)| Some(format!("{name}: {}", found.as_ref().err()?)));
+    let missing = Vec::from_iter(missing).join("; ");
+    let (state, says) = match (there.as_str(), missing.as_str()) {
+        _ if !arena::is_root() => {
+            (State::Missing, "--heavy takes root: its programs run in a root of their own".to_owned())
+        }
+        ("", missing) => (State::Missing, format!("--heavy has none; {missing}")),
+        (there, "") => (State::Good, format!("--heavy has {there}, from {}", tree.display())),
+        (there, missing) => (State::Less, format!("--heavy has {there}, from {}; {missing}", tree.display())),
+    };
+    Check { name: "real programs", state, says }
+}
+
 /// Does the same work again and again and looks how its time varies, and what else the machine does meanwhile.
 fn noise() -> Check {
     let before = Watch::look(Ours::default());
@@ -262,7 +282,7 @@ mod tests {
     fn everything_is_looked_at_and_nothing_is_left() {
         let checks = std::thread::scope(|scope| scope.spawn(examine).join().unwrap()).unwrap();
         let names = Vec::from_iter(checks.iter().map(|check| check.name));
-        assert_eq!(names.len(), 10, "{names:?}");
+        assert_eq!(names.len(), 11, "{names:?}");
         assert!(checks.iter().all(|check| !check.says.is_empty()), "{checks:?}");
         let prefix = format!("{PREFIX}{}-", std::process::id());
         let entries = std::env::temp_dir().read_dir().unwrap().flatten();

@@ -92,9 +92,18 @@ impl Host {
 
 /// Seeds the orders and the intervals of a new run: each has its own, so that two runs do not agree about what an order does.
 pub fn seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Some 600 years of nanoseconds.
-    now.as_nanos() as u64
+    since_1970().as_nanos() as u64
+}
+
+/// The machine's clock, milliseconds since 1970.
+pub fn clock() -> u64 {
+    since_1970().as_millis() as u64
+}
+
+/// Nothing on a machine whose clock was not set.
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The plan of these axes for these platforms; the bare process is compared with itself, too. A run that goes on has the
@@ -151,6 +160,10 @@ impl Executor for Host {
 
     fn noise(&mut self) -> Option<Noise> {
         self.watchman.noise(self.arena.ours())
+    }
+
+    fn clock(&self) -> u64 {
+        clock()
     }
 
     fn elapsed(&self) -> Duration {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::arena::{self, Arena, LIMIT, WORKLOAD};
-use crate::plan::{Axis, BOOT, FIRST_BYTE, HEAVY, Quantity, Size, Task, WORK};
+use crate::plan::{Axis, BOOT, DENSITY, FIRST_BYTE, HEAVY, Quantity, Size, Task, WORK};
 use crate::platform::{Platform, Seat};
 use crate::record::Finding;
 use crate::started::{Input, Started};
@@ -113,7 +113,7 @@ impl Act {
             Self::Steps => "steps".to_owned(),
             Self::Pause => "pause".to_owned(),
             Self::Starts(count) => format!("starts, {count} at a time"),
-            Self::Density(most) => format!("density, to {most}"),
+            Self::Density(most) => format!("{DENSITY}to {most}"),
             Self::Peak => "set-up peak".to_owned(),
             Self::Work(work) => format!("{WORK}{}", work.name()),
             Self::Heavy(load) => format!("{HEAVY}{}", load.name()),

@@ -26,6 +26,9 @@ pub const TAIL_KEPT: &str = "Q";
 /// The quantity of a task that looks what is left beside a hog: a share of what there is alone.
 pub const LEFT: &str = "left";
 
+/// Begins the name of each task that looks what each further sandbox takes.
+pub const DENSITY: &str = "density, ";
+
 /// Begins the name of each task that is work of the workload.
 pub const WORK: &str = "work ";
 

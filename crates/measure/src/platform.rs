@@ -153,28 +153,28 @@ pub const KINDS: &[Kind] = &[
         program: Some("bulkrun"),
         get: "cargo xtask build says where it is, then --platforms bulkrun=PATH",
         differences: &[],
-        adapter: &oci::Oci { global: &[] },
+        adapter: &oci::PLAIN,
     },
     Kind {
         name: "crun",
         program: Some("crun"),
         get: "cargo xtask peers, or the package crun",
         differences: &[],
-        adapter: &oci::Oci { global: &[] },
+        adapter: &oci::PLAIN,
     },
     Kind {
         name: "runc",
         program: Some("runc"),
         get: "cargo xtask peers, or the package runc",
         differences: &[],
-        adapter: &oci::Oci { global: &[] },
+        adapter: &oci::PLAIN,
     },
     Kind {
         name: "youki",
         program: Some("youki"),
         get: "cargo xtask peers --youki",
         differences: &[],
-        adapter: &oci::Oci { global: &[] },
+        adapter: &oci::PLAIN,
     },
     Kind {
         name: RUNSC,
@@ -184,8 +184,10 @@ pub const KINDS: &[Kind] = &[
             "a kernel of its own answers the program, so that the filter of the bundle is not what guards the host",
             "no network but its own loopback",
             "since 2023 what it writes stays in a file that it maps, and syncing reaches no disk",
+            "a limit that is met ends the whole sandbox: the threads and the memory of its kernel count, too, and that \
+             cannot do without",
         ],
-        adapter: &oci::Oci { global: &["--network=none"] },
+        adapter: &oci::Oci { global: &["--network=none"], last_words: Some("--panic-log") },
     },
     Kind {
         name: "charliecloud",
@@ -238,7 +240,7 @@ static FOREIGN: Kind = Kind {
     program: None,
     get: "--platforms name=path",
     differences: &[],
-    adapter: &oci::Oci { global: &[] },
+    adapter: &oci::PLAIN,
 };
 
 impl Platform {
@@ -329,6 +331,11 @@ impl Seat {
     fn stay(&self) -> Result<(), Error> {
         let place = self.state.join(LEAVE);
         std::fs::remove_file(&place).doing(|| format!("remove {}", place.display()))
+    }
+
+    /// Where what runs on it complains.
+    pub(crate) fn complaints(&self) -> PathBuf {
+        self.bundle.join("complaints")
     }
 
     /// The path of the root that programs take for `/`, on the host.

@@ -111,6 +111,23 @@ impl Brought {
     }
 }
 
+/// What there is to be copied.
+#[derive(Clone, Debug)]
+pub struct Supply {
+    /// The root directory that has most of the programs.
+    pub tree: PathBuf,
+    /// Each program, with the reason if it is not there.
+    pub programs: Vec<(&'static str, Result<(), Failure>)>,
+}
+
+/// Looks where the programs are, and copies none.
+pub fn supply() -> Supply {
+    let tree = best();
+    let there = |program: &Program| program.is_in(&tree).then_some(()).ok_or_else(|| program.missing());
+    let programs = PROGRAMS.iter().map(|program| (program.name, there(program))).collect();
+    Supply { tree, programs }
+}
+
 /// Copies what is to be had into `root`; `log` is a file for complaints.
 ///
 /// # Errors

@@ -25,6 +25,13 @@ pub const DIED: &str = "the victim died";
 /// How the reason of a failure begins when the antagonist of a pair was there and did not press: nothing is known then.
 pub const UNPRESSED: &str = "the antagonist did not press";
 
+/// How the reason of a failure begins when the sandbox of the antagonist or hog ended by itself, after it had begun: where the
+/// wall ends all of it, not a process, nobody presses any more.
+pub const ENDED: &str = "the sandbox of the antagonist ended as a whole";
+
+/// How the reason of a failure begins when a victim got nothing at all beside a hog.
+pub const NOTHING_LEFT: &str = "nothing was left";
+
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -83,6 +90,9 @@ pub struct Turn {
     pub platform: String,
     /// Counted from 0.
     pub block: usize,
+    /// When it began by the machine's clock, milliseconds since 1970; None in journals of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
     /// How long it took, seconds, everything included.
     pub seconds: f64,
     /// What of that is too much, in words; None when nothing stood out.

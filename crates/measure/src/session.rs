@@ -19,6 +19,9 @@ pub trait Executor {
     /// What else the machine did since this was asked last; None where that cannot be told.
     fn noise(&mut self) -> Option<Noise>;
 
+    /// The machine's clock, milliseconds since 1970.
+    fn clock(&self) -> u64;
+
     /// The time since the session began.
     fn elapsed(&self) -> Duration;
 
@@ -105,7 +108,7 @@ pub fn run(
 }
 
 fn turn(executor: &mut dyn Executor, task: &Task, platform: &str, block: usize) -> Turn {
-    let begun = executor.elapsed();
+    let (clock, begun) = (executor.clock(), executor.elapsed());
     let findings = executor.take(task, platform, block);
     let seconds = executor.elapsed().saturating_sub(begun).as_secs_f64();
     let noise = executor.noise();
@@ -114,6 +117,7 @@ fn turn(executor: &mut dyn Executor, task: &Task, platform: &str, block: usize) 
         task: task.name.clone(),
         platform: platform.to_owned(),
         block,
+        began: Some(clock),
         seconds,
         disturbance,
         noise,

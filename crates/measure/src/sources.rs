@@ -276,6 +276,7 @@ mod tests {
             task: "kernel entered".to_owned(),
             platform: "bare".to_owned(),
             block: 0,
+            began: None,
             seconds: 1.0,
             disturbance: None,
             noise: None,

@@ -218,12 +218,16 @@ fn command_name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-/// The last thing that a program complained about.
+/// The last thing that a program complained about. One in Go that breaks down says why, then where: all its stacks.
 fn complaint(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
+    let breaks_down = |line: &&str| line.starts_with("panic: ") || line.starts_with("fatal error: ");
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.map_or("it said nothing".to_owned(), |line| line.trim().chars().take(300).collect())
+    text.lines()
+        .find(breaks_down)
+        .or(last)
+        .map_or("it said nothing".to_owned(), |line| line.trim().chars().take(300).collect())
 }
 
 #[cfg(test)]
@@ -269,6 +273,10 @@ mod tests {
         let log = Log::new("bad");
         for (script, expected) in [
             ("echo why >&2; echo >&2; exit 3", "exit status: 3: why"),
+            (
+                "printf 'panic: no thread\n\ngoroutine 1:\nmain()\n' >&2; exit 2",
+                "exit status: 2: panic: no thread",
+            ),
             ("kill -9 $$", "signal: 9 (SIGKILL): it said nothing"),
         ] {
             let failure = log.shell(script, Input::Nothing).finish(LIMIT).unwrap_err();

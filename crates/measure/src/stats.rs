@@ -30,8 +30,8 @@ mod outcome;
 mod prng;
 mod schedule;
 
-pub use compare::{Comparison, MARGIN, Verdict, contrast};
-pub use estimate::{Estimate, median, tail};
+pub use compare::{Comparison, FEWEST_PAIRS, MARGIN, Verdict, contrast};
+pub use estimate::{Estimate, certainty, median, tail};
 pub use experiment::{BlockEntry, Experiment, Summary};
 pub use outcome::{Amount, Failure, Outcome};
 pub use prng::Prng;

@@ -225,6 +225,7 @@ mod tests {
                     task: task.name.clone(),
                     platform: plan.platforms[platform].clone(),
                     block,
+                    began: None,
                     seconds: 1.0,
                     disturbance: None,
                     noise: None,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use bulkhead_measure::host;
 use bulkhead_measure::interrupt;
 use bulkhead_measure::machine::{self, Ours, Watchman};
 use bulkhead_measure::plan::{Axis, Plan, Quantity, Task};
@@ -197,6 +198,10 @@ impl Executor for Bench {
 
     fn noise(&mut self) -> Option<Noise> {
         self.watchman.noise(Ours::default())
+    }
+
+    fn clock(&self) -> u64 {
+        host::clock()
     }
 
     fn elapsed(&self) -> Duration {

@@ -10,7 +10,7 @@ use bulkhead_measure::platform::find;
 use bulkhead_measure::record::{Finding, Footprint};
 use bulkhead_measure::report;
 use bulkhead_measure::session::Executor as _;
-use bulkhead_measure::stats::{Experiment, Summary};
+use bulkhead_measure::stats::{Estimate, Experiment, FEWEST_PAIRS, Summary, certainty};
 
 use super::run::rounded;
 use super::{OneOptions, table};
@@ -97,6 +97,14 @@ fn told(finding: &Finding) -> Option<Vec<String>> {
     }
 }
 
+/// `3.1 to 3.4 (95 %)`; of few it is their range, which is less sure.
+fn interval(median: &Estimate, measured: usize) -> String {
+    let Some(certainty) = certainty(measured) else { return "–".to_owned() };
+    let range = if measured < FEWEST_PAIRS { format!("range of {measured}, ") } else { String::new() };
+    let (low, high) = (rounded(median.low), rounded(median.high));
+    format!("{low} to {high} ({range}{:.0} %)", certainty * 100.0)
+}
+
 fn print(finding: &Finding) {
     if let Ok(line) = serde_json::to_string(finding) {
         println!("{line}");
@@ -104,12 +112,12 @@ fn print(finding: &Finding) {
 }
 
 fn rows(quantities: &[Quantity], experiments: &[Experiment]) -> Vec<Vec<String>> {
-    let mut rows = vec![["", "median", "95 % interval", "least", "times"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["", "median", "interval", "least", "times"].map(str::to_owned).to_vec()];
     for (quantity, experiment) in quantities.iter().zip(experiments) {
         let Summary { measured, failures, least, median, .. } = experiment.summary(0);
         let title = format!("{} {}", quantity.name, quantity.unit).trim_end().to_owned();
         let median = median.map_or(["–".to_owned(), "–".to_owned()], |median| {
-            [rounded(median.estimate), format!("{} to {}", rounded(median.low), rounded(median.high))]
+            [rounded(median.estimate), interval(&median, measured)]
         });
         let least = least.map_or("–".to_owned(), |least| rounded(least.value()));
         let mut row = vec![title];
@@ -119,4 +127,22 @@ fn rows(quantities: &[Quantity], experiments: &[Experiment]) -> Vec<Vec<String>>
         rows.push(row);
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_says_how_sure_it_is() {
+        let median = Estimate { estimate: 3.0, low: 2.0, high: 4.0 };
+        for (measured, expected) in [
+            (1, "–"),
+            (2, "2.00 to 4.00 (range of 2, 50 %)"),
+            (5, "2.00 to 4.00 (range of 5, 94 %)"),
+            (6, "2.00 to 4.00 (95 %)"),
+        ] {
+            assert_eq!(interval(&median, measured), expected);
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use bulkhead_measure::error::Error;
 use bulkhead_measure::platform::find::{self, Entry};
+use bulkhead_measure::programs::{self, Supply};
+use bulkhead_measure::stats::Failure;
 
 use super::table;
 
@@ -29,8 +31,16 @@ pub(super) fn run() -> Result<ExitCode, Error> {
             missing.iter().map(|entry| vec![format!("  {}", entry.kind.name), entry.kind.get.to_owned()]);
         print!("{}", table::aligned(&Vec::from_iter(rows)));
     }
+    let Supply { tree, programs } = programs::supply();
+    println!("\nReal programs, for --heavy:");
+    let told = |(name, found): &(&str, Result<(), Failure>)| {
+        let there = format!("in {}", tree.display());
+        let told = found.as_ref().err().map_or(there, |Failure(how)| format!("not here: {how}"));
+        vec![format!("  {name}"), told]
+    };
+    print!("{}", table::aligned(&Vec::from_iter(programs.iter().map(told))));
     println!(
-        "\nOf several, --platforms NAME takes the first; NAME=PATH takes any, also an OCI runtime not listed here."
+        "\nOf several platforms, --platforms NAME takes the first; NAME=PATH takes any, also an OCI runtime not listed here."
     );
     Ok(ExitCode::SUCCESS)
 }

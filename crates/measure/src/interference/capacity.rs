@@ -16,11 +16,11 @@ use crate::cgroups::Pool;
 use crate::error::{Doing as _, Error};
 use crate::plan::{Axis, BARE, LEFT, Limits, Quantity, Size, Task};
 use crate::platform::{Platform, Seat};
-use crate::record::{DIED, Finding, UNPRESSED};
-use crate::started::Input;
+use crate::record::{DIED, Finding, NOTHING_LEFT, UNPRESSED};
+use crate::started::{Input, Started, TOO_LONG};
 use crate::stats::{Amount, Failure, Outcome};
 
-use super::kept::{Pressure, last_line};
+use super::kept::{self, Pressure, last_line};
 
 /// What the two sandboxes have together: bytes, and processes.
 const MEMORY: i64 = 512 << 20;
@@ -30,9 +30,12 @@ const TASKS: i64 = 512;
 const SHARED: &str = "/shared";
 const SIZE: &str = "size=32m,mode=0777";
 
-/// How long a hog has until the victim comes: enough to fill the pool's memory, and on a machine that is slow, such as an
-/// emulated one, in a second attempt.
-const SETTLE: [Duration; 2] = [Duration::from_millis(600), Duration::from_secs(8)];
+/// How long a hog has until it is refused more, also on a machine that is slow, such as an emulated one; then the victim comes
+/// in any case.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// How long one has that is not refused anything.
+const SETTLE: Duration = Duration::from_millis(600);
 
 /// The longest life of a hog.
 const AT_MOST: &str = "40";
@@ -56,7 +59,9 @@ struct Resource {
 
 #[rustfmt::skip]
 const RESOURCES: &[Resource] = &[
-    Resource { name: "memory", wanted: "64", hog: &["memory", "--mib", "640"], enough: f64::INFINITY, quick: true },
+    // Of processes the greatest is ended first where memory is short. With one that is smaller than the victim becomes, the hog
+    // is not who goes, and it has another one at once.
+    Resource { name: "memory", wanted: "128", hog: &["memory", "--hold-on", "--tasks", "16", "--mib", "640"], enough: f64::INFINITY, quick: true },
     Resource { name: "processes", wanted: "32", hog: &["fork", "--tasks", "640"], enough: f64::INFINITY, quick: true },
     Resource { name: "files", wanted: "128", hog: &["files", "--tasks", "8"], enough: 10_000.0, quick: false },
     Resource { name: "disk", wanted: "8", hog: &["disk", "--tasks", "2", "--mib", "128"], enough: f64::INFINITY, quick: false },
@@ -113,16 +118,18 @@ impl Capacity {
     }
 
     fn task(&self, size: Size) -> Task {
-        let blocks = if size == Size::Full { 3 } else { 1 };
+        // One run may be an accident; most of three are none.
+        let blocks = if size == Size::Full { 5 } else { 3 };
         Task {
             name: self.name(),
             axis: Axis::Noninterference,
             says: format!(
-                "A victim takes {} of {} beside the hog {}, both in a cgroup with 512 MiB and 512 processes; the share \
-                 of what it gets alone.",
+                "A victim takes {} of {} beside the hog {}, both in a cgroup with 512 MiB and 512 processes{}; the share \
+                 of what it gets alone. A wall is judged where the hog takes it away from bare processes.",
                 self.resource.wanted,
                 self.resource.name,
-                self.resource.hog.join(" ")
+                self.resource.hog.join(" "),
+                if self.limits == Limits::With { ", half of it for each" } else { "" }
             ),
             pair: None,
             rate: None,
@@ -150,31 +157,38 @@ impl<'a> Place<'a> {
     fn left(&self) -> Outcome {
         let alone =
             self.victim().map_err(|Failure(reason)| Failure(format!("the victim alone: {reason}")))?;
-        let attempt = |settle: Duration| {
-            let (seat, command) = self.command(HOG, &self.hog_words())?;
-            let left = self.beside(&alone, &seat, command, settle);
-            left.inspect_err(|_| self.arena.clear(self.platform, &seat))
-        };
-        let [short, long] = SETTLE;
-        attempt(short).or_else(
-            |failure| {
-                if failure.0.starts_with(UNPRESSED) { attempt(long) } else { Err(failure) }
-            },
-        )
+        let (seat, command) = self.command(HOG, &self.hog_words())?;
+        let left = self.beside(&alone, &seat, command);
+        left.inspect_err(|_| self.arena.clear(self.platform, &seat))
     }
 
-    fn beside(&self, alone: &Taken, seat: &Seat, command: Command, settle: Duration) -> Outcome {
+    fn beside(&self, alone: &Taken, seat: &Seat, command: Command) -> Outcome {
         let failed = |Failure(reason): Failure| Failure(format!("the hog: {reason}"));
         let mut hog = arena::start(command, seat, Input::Held).map_err(failed)?;
         hog.first_byte(LIMIT).map_err(failed)?;
-        std::thread::sleep(settle);
+        self.settle(&mut hog)?;
         let beside = self.victim();
+        hog.look().map_err(|failure| kept::ended(&failure))?;
         hog.let_go();
         let pressure = Pressure::of(&hog.finish(LIMIT).map_err(failed)?.output).map_err(failed)?;
         pressure
             .took_all(self.capacity.resource.enough)
             .map_err(|why| Failure(format!("{UNPRESSED}: {why}")))?;
         share(alone, &beside.map_err(|Failure(reason)| Failure(format!("{DIED}: {reason}")))?)
+    }
+
+    /// Waits until the hog has all that it can get.
+    fn settle(&self, hog: &mut Started) -> Result<(), Failure> {
+        if self.capacity.resource.enough.is_finite() {
+            std::thread::sleep(SETTLE);
+            return Ok(());
+        }
+        match hog.hear(PATIENCE) {
+            // It is full, or it ended; whether it pressed is asked later.
+            Ok(_) => Ok(()),
+            Err(failure) if failure.0 == TOO_LONG => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn victim(&self) -> Result<Taken, Failure> {
@@ -226,7 +240,7 @@ fn share(alone: &Taken, beside: &Taken) -> Outcome {
         (0.0, _) => {
             Err(Failure(format!("nothing is there alone: {}", alone.call.clone().unwrap_or_default())))
         }
-        (_, 0.0) => Err(Failure(format!("nothing was left: {}", why()))),
+        (_, 0.0) => Err(Failure(format!("{NOTHING_LEFT}: {}", why()))),
         (alone, beside) => Amount::new(beside / alone),
     }
 }

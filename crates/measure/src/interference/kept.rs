@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::plan::{RATE_KEPT, TAIL_KEPT};
-use crate::record::{Finding, UNPRESSED};
+use crate::record::{ENDED, Finding, UNPRESSED};
 use crate::stats::{Amount, Failure, Outcome};
 
 /// Of the CPUs that are a fair share of the machine, half, an antagonist must have used this part to have pressed.
@@ -17,6 +17,9 @@ const WRITTEN: f64 = 8.0;
 
 /// The share of an open loop's turns that may be missing where a tail is to be compared with.
 const LATE: f64 = 0.05;
+
+/// What a hog says that is held, when it is first refused more (docs/bulkload.md).
+pub(super) const FULL: u8 = b'F';
 
 /// What shows that an antagonist pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +108,9 @@ impl Reading {
 impl Pressure {
     /// Reads the antagonist's line, the last that was printed.
     pub(super) fn of(printed: &[u8]) -> Result<Self, Failure> {
-        last_line(printed, "the antagonist")
+        // One that is held tells so when it is refused more, and need not be heard.
+        let text = Vec::from_iter(printed.iter().copied().skip_while(|byte| *byte == FULL));
+        last_line(&text, "the antagonist")
     }
 
     /// Whether it took so much that it was refused more, or more than `enough`.
@@ -143,6 +148,14 @@ pub(super) fn last_line<T: for<'a> Deserialize<'a>>(printed: &[u8], who: &str) -
     let text = String::from_utf8_lossy(printed);
     let last = text.trim().lines().next_back().unwrap_or_default();
     serde_json::from_str(last).map_err(|error| Failure(format!("{who} printed {last:?}: {error}")))
+}
+
+/// The sandbox of an antagonist ended by itself, for this reason.
+pub(super) fn ended(Failure(reason): &Failure) -> Failure {
+    // Who is killed says nothing, and nobody but the kernel kills here.
+    let is_killed = reason.starts_with("exit status: 137: ");
+    let reason = if is_killed { "it was killed, as the kernel does for want of memory" } else { reason };
+    Failure(format!("{ENDED}: {reason}"))
 }
 
 /// T and Q of a victim that was measured alone and beside an antagonist that pressed, or did not.
@@ -263,5 +276,6 @@ mod tests {
         let expected =
             Pressure { count: 5.0, seconds: 1.5, cpu_seconds: 1.25, most: 8.0, refused: 0.0, killed: 0.0 };
         assert_eq!(Pressure::of(hog).unwrap(), expected);
+        assert_eq!(Pressure::of(&[b"F", &hog[..]].concat()).unwrap(), expected, "it was refused more, too");
     }
 }

@@ -13,14 +13,17 @@ const SECONDS: &str = "0.1";
 /// An antagonist lives no longer than this, whatever becomes of the one who started it.
 const AT_MOST: &str = "40";
 
-/// Of the memory, the processes and the CPUs that a pair has together with limits, each has half.
+/// Of the memory and the CPUs that a pair has together with limits, each has half.
 const MEMORY: i64 = 256 << 20;
-const TASKS: i64 = 256;
+
+/// As many processes as the greatest bomb needs where each is several on the host, as in gVisor, whose kernel ends when it is
+/// refused one. Whether processes are left is another task's question.
+const TASKS: i64 = 4096;
 
 /// MiB over which an antagonist goes: more than it may have with limits, less than any machine has.
 const GREED: u32 = 512;
 
-/// Processes of a fork bomb at a time: more than it may have with limits.
+/// Processes of a fork bomb at a time: enough to be heard on any machine.
 const BOMB: u32 = 320;
 
 /// A task of `bulkload` that is interfered with.
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn antagonists_are_bounded_and_go_beyond_their_limits() {
+    fn antagonists_are_bounded_and_want_more_memory_than_they_may_have() {
         for meeting in pairs(Size::Full) {
             let words = meeting.hog_words();
             let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
@@ -248,7 +251,8 @@ mod tests {
             let mib = after("--mib").map_or(0, |mib| mib.parse::<i64>().unwrap());
             assert!(tasks <= 4096 && mib <= i64::from(GREED), "{words:?}");
             match meeting.antagonist.name {
-                "fork" => assert!(tasks > TASKS, "{words:?}"),
+                // A process of gVisor's is up to twelve of the host.
+                "fork" => assert!(12 * tasks < TASKS, "{words:?}"),
                 "memory" => assert!(mib << 20 > MEMORY, "{words:?}"),
                 _ => assert!(mib << 20 < MEMORY, "{words:?}"),
             }

@@ -104,7 +104,7 @@ impl Place<'_> {
         let beside = self.victim();
         let took = began.elapsed().as_secs_f64();
         let used = self.usage(seat).zip(before).map(|(now, before)| now.saturating_sub(before));
-        let pressure = end(hog).map_err(failed)?;
+        let pressure = end(hog, failed)?;
         let beside = beside.map_err(|Failure(reason)| {
             // Alone it had ended in time: what is starved is not saved. What never began says nothing of a wall.
             let is_there = !reason.starts_with(NOT_STARTED);
@@ -131,7 +131,9 @@ impl Place<'_> {
     }
 }
 
-fn end(mut hog: Started) -> Result<Pressure, Failure> {
+/// Ends the antagonist, which had begun.
+fn end(mut hog: Started, failed: impl Fn(Failure) -> Failure) -> Result<Pressure, Failure> {
+    hog.look().map_err(|failure| kept::ended(&failure))?;
     hog.let_go();
-    Pressure::of(&hog.finish(LIMIT)?.output)
+    hog.finish(LIMIT).and_then(|ended| Pressure::of(&ended.output)).map_err(failed)
 }

@@ -14,12 +14,19 @@ use crate::error::{Doing as _, Error};
 #[derive(Debug)]
 pub(super) struct Oci {
     pub(super) global: &'static [&'static str],
+    /// The option that names the file to which what guards the sandbox says why it broke down: nobody else would hear it.
+    pub(super) last_words: Option<&'static str>,
 }
+
+/// One that needs none.
+pub(super) const PLAIN: Oci = Oci { global: &[], last_words: None };
 
 impl Oci {
     fn command(&self, program: &Path, seat: &Seat, words: &[OsString]) -> Command {
         let mut command = Command::new(program);
-        command.arg("--root").arg(&seat.state).args(self.global).args(words);
+        command.arg("--root").arg(&seat.state).args(self.global);
+        command.args(self.last_words.map(|option| format!("{option}={}", seat.complaints().display())));
+        command.args(words);
         command
     }
 }

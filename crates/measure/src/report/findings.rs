@@ -10,6 +10,8 @@ use crate::results::Results;
 use crate::stats::Failure;
 
 mod calls;
+mod capacity;
+mod drift;
 mod footprint;
 mod interference;
 mod literature;
@@ -17,6 +19,8 @@ mod probe;
 mod row;
 mod trial;
 
+pub use capacity::{Capacity, Keeps, Kept};
+pub use drift::Drift;
 pub use footprint::{Entered, Footprints, Sampled, Share};
 pub use interference::{Interference, Meeting, Neighbour};
 pub use literature::{Accord, Claim, Test};
@@ -45,6 +49,8 @@ pub struct Findings {
     pub turns: usize,
     /// What disturbed turns, and how many.
     pub disturbances: Vec<Reason>,
+    /// What bare processes did at first and in the end.
+    pub drifts: Vec<Drift>,
     /// Bare against bare, axis by axis.
     pub trials: Vec<Trial>,
     /// Every quantity of every task, in the plan's order.
@@ -53,6 +59,8 @@ pub struct Findings {
     pub starts: Vec<Starts>,
     /// Victims beside antagonists, with limits first.
     pub interference: Vec<Interference>,
+    /// What victims kept beside hogs.
+    pub capacities: Vec<Capacity>,
     /// What the spatial probes found.
     pub probes: Probes,
     /// Which code of the kernel ran, a table for each part and level.
@@ -90,10 +98,12 @@ impl Findings {
             end: results.end,
             turns: results.turns.len(),
             disturbances: Reason::count(results.turns.iter().filter_map(|turn| turn.disturbance.clone())),
+            drifts: drift::of(results),
             trials: trial::of(&rows),
             rows,
             starts: starts(results),
             interference: interference::of(results),
+            capacities: capacity::of(results),
             probes: probe::of(results),
             footprints: footprint::of(results),
             literature: Vec::new(),

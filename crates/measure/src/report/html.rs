@@ -61,6 +61,15 @@ fn section(section: &Section) -> Element {
 }
 
 fn figure(figure: &Figure) -> Element {
+    let whole = open_figure(figure);
+    if !figure.is_aside {
+        return whole;
+    }
+    let summary = Element::of("summary", figure.title.as_str());
+    Element::new("details").with("class", "aside").add(summary).add(whole)
+}
+
+fn open_figure(figure: &Figure) -> Element {
     let more = figure.folded.len() + figure.tables.len() > 0;
     let more = more.then(|| {
         Element::new("details")

@@ -1,6 +1,6 @@
 //! Numbers as people read them: three digits that count.
 
-use crate::stats::Estimate;
+use crate::stats::{Estimate, FEWEST_PAIRS};
 
 /// A number with three significant digits; thousands are set apart by narrow spaces.
 pub(super) fn figure(value: f64) -> String {
@@ -15,14 +15,13 @@ pub(super) fn interval(estimate: &Estimate) -> String {
     format!("{middle} [{low}, {high}]")
 }
 
-/// From fewer blocks than these there is no interval of 95 %; see [`crate::stats`].
-const FEWEST: usize = 6;
-
 /// What `blocks` say: `31.2 [29.8, 33.0]`, or from too few for that their range, `31.2 (29.8–33.0)`, or the only number.
 pub(super) fn spread(estimate: &Estimate, blocks: usize) -> String {
     match blocks {
         0 | 1 => figure(estimate.estimate),
-        few if few < FEWEST => interval(estimate).replace('[', "(").replace(", ", "–").replace(']', ")"),
+        few if few < FEWEST_PAIRS => {
+            interval(estimate).replace('[', "(").replace(", ", "–").replace(']', ")")
+        }
         _ => interval(estimate),
     }
 }

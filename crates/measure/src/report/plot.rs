@@ -35,6 +35,8 @@ pub(super) struct Figure {
     pub(super) folded: Vec<Panel>,
     /// The figures behind the panels, folded, too.
     pub(super) tables: Vec<Table>,
+    /// Whether all of it is only for who asks for it.
+    pub(super) is_aside: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ impl Figure {
     fn of_one(name: &str, title: &str, says: String, drawing: Drawing) -> Self {
         let panels = vec![Panel { caption: String::new(), drawing }];
         let (folded, tables) = (Vec::new(), Vec::new());
-        Self { name: name.to_owned(), title: title.to_owned(), says, panels, folded, tables }
+        Self { name: name.to_owned(), title: title.to_owned(), says, panels, folded, tables, is_aside: false }
     }
 
     /// All panels, the folded ones last.

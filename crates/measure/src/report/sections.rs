@@ -29,8 +29,15 @@ fn isolation(findings: &Findings) -> Section {
     section.says += &words::places(findings);
     section.words = words::isolation(findings);
     section.figures = parts(findings).iter().filter_map(|looks| plot::stacks(looks)).collect();
+    // What the sandbox is for comes first, then what a caller waits for; the rest is for who looks for it.
+    for (figure, part) in section.figures.iter_mut().zip(parts(findings)) {
+        figure.is_aside = !FOREMOST.contains(&part[0].part.as_str());
+    }
     section
 }
+
+/// The parts that stand open.
+const FOREMOST: [&str; 2] = ["application", "set-up"];
 
 /// The footprints of each part, the application in front, then in the order of a sandbox's life.
 fn parts(findings: &Findings) -> Vec<Vec<&Footprints>> {
@@ -81,6 +88,7 @@ fn where_and_what(findings: &Findings) -> Section {
         tables::platforms(findings),
         tables::environment(findings),
         tables::disturbances(findings),
+        tables::drifts(findings),
         tables::tasks(findings),
     ];
     section

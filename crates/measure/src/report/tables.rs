@@ -1,10 +1,12 @@
 //! The tables behind the words and the plots.
 
-use crate::plan::{AGAIN, Axis, Better, HEAVY, LEFT};
-use crate::record::{Level, Reach};
+use crate::plan::{Axis, BARE, Better, HEAVY};
+use crate::record::{ENDED, Level, NOTHING_LEFT, Reach};
 
 use super::document::Table;
-use super::findings::{Accord, Cell, Findings, Footprints, Interference, Reason, Row, Standing, is_moot};
+use super::findings::{
+    Accord, Cell, Findings, Footprints, Interference, Keeps, Kept, Reason, Row, Standing, is_moot,
+};
 use super::number::{count, figure, spread, times};
 use super::words::{limits_in_words, none, things};
 
@@ -107,29 +109,41 @@ pub(super) fn meetings(interference: &Interference) -> Table {
 
 /// What victims could still have beside who had taken all that there was; None when that was not measured.
 pub(super) fn capacity(findings: &Findings) -> Option<Table> {
-    let again =
-        findings.platforms.iter().map(|platform| platform.name.as_str()).filter(|name| *name == AGAIN);
-    let names = Vec::from_iter(findings.names().chain(again));
-    let rows = findings.rows.iter().filter(|row| row.quantity == LEFT);
-    let rows = Vec::from_iter(rows.map(|row| {
-        let cells = names.iter().map(|name| row.cell(name).map_or_else(none, left));
-        std::iter::once(row.task.clone()).chain(cells).collect::<Vec<_>>()
-    }));
+    let names = Vec::from_iter(findings.walls());
+    let rows = findings.capacities.iter().map(|capacity| {
+        let wall = |name: &&str| capacity.walls.iter().find(|wall| wall.platform == **name);
+        let walls = names.iter().map(|name| wall(name).map_or_else(none, left));
+        [capacity.name(), left(&capacity.control)].into_iter().chain(walls).collect()
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
     let says = "What a victim still gets beside a hog that has taken all it could get, as a share of what it gets alone: \
-                memory to touch, processes to make, files to open, space to write. A word that is no share is the reason \
-                why there is none.";
-    let head = Vec::from_iter(std::iter::once("what is left").chain(names));
+                memory to touch, processes to make, files to open, space to write; in brackets, in how many runs. Bare \
+                processes are the control, both of them together: what the hog does not take away from them is moot, and \
+                says nothing of a wall.";
+    let head = Vec::from_iter(["what is left", BARE].into_iter().chain(names));
     (!rows.is_empty()).then(|| Table::new("Capacity", says, &head).with(rows).in_words())
 }
 
-fn left(cell: &Cell) -> String {
-    let failure = cell.failures.first().map(|failure| failure.reason.clone());
-    match (cell.median, failure) {
-        (Some(median), None) if median.estimate >= 0.995 => "all".to_owned(),
-        (Some(median), None) => format!("{:.0} %", median.estimate * 100.0),
-        (Some(median), Some(reason)) => format!("{:.0} %; {reason}", median.estimate * 100.0),
-        (None, reason) => reason.unwrap_or_else(none),
-    }
+fn left(kept: &Kept) -> String {
+    let percent = kept.share.map(|share| format!("{:.0} %", share * 100.0));
+    let what = match (kept.verdict, percent) {
+        (Keeps::All, _) => "all".to_owned(),
+        (Keeps::Nothing, _) => "nothing".to_owned(),
+        (Keeps::Part, share) => share.unwrap_or_default(),
+        (Keeps::Ended, _) => "the hog's sandbox ended".to_owned(),
+        (Keeps::Moot, Some(share)) => return format!("moot ({share})"),
+        (Keeps::Moot, None) => return "moot".to_owned(),
+        (Keeps::Unmade, _) => "not known".to_owned(),
+    };
+    let runs = format!("{what} ({} of {})", kept.agree, kept.runs);
+    // A prefix that only says what the verdict says already is left out.
+    let reason = kept.reason.as_deref().filter(|_| kept.verdict != Keeps::All).map(|reason| {
+        let known = [ENDED, NOTHING_LEFT]
+            .into_iter()
+            .find_map(|known| reason.strip_prefix(known)?.strip_prefix(": "));
+        format!(": {}", known.unwrap_or(reason))
+    });
+    runs + &reason.unwrap_or_default()
 }
 
 /// What programs that others wrote do on each platform; None when that was not measured.
@@ -323,6 +337,24 @@ pub(super) fn disturbances(findings: &Findings) -> Table {
     let rows = kinds.into_iter().map(|(kind, turns, percent)| vec![kind, turns.to_string(), most(percent)]);
     let says = format!("Of {} turns. Disturbed ones are kept.", findings.turns);
     Table::new("Disturbances", &says, &["what", "turns", "up to"]).with(rows.collect::<Vec<_>>())
+}
+
+/// How the machine changed while it was measured.
+pub(super) fn drifts(findings: &Findings) -> Table {
+    let rows = findings.drifts.iter().map(|drift| {
+        let amount = |value: f64| format!("{} {}", figure(value), drift.unit).trim_end().to_owned();
+        vec![
+            format!("{} · {}", drift.task, drift.quantity),
+            amount(drift.first),
+            amount(drift.last),
+            times(drift.change()),
+            drift.minutes.map_or_else(none, figure),
+        ]
+    });
+    let says = "What both bare processes did in the first third of the blocks and in the last. Such a change is of the whole \
+                machine: it widens the intervals of medians, and ratios within a block are free of it.";
+    Table::new("Drift", says, &["bare: task · quantity", "first", "last", "change", "minutes"])
+        .with(rows.collect::<Vec<_>>())
 }
 
 /// `other programs had … of the CPUs` and 84.0, from `other programs had 84 % of the CPUs`.

@@ -1,17 +1,15 @@
 //! The verdict in words.
 
-use crate::plan::{AGAIN, Axis, BARE, Limits, SURFACE, WORK};
+use crate::plan::{AGAIN, Axis, BARE, HEAVY, Limits, SURFACE, WORK};
 use crate::record::{End, Level};
+use crate::stats::FEWEST_PAIRS;
 
 use super::document::{Sentence, Table};
 use super::findings::{
-    Accord, Cell, Entered, Findings, Footprints, Interference, Neighbour, PLACES, Row, Score, Standing,
-    TrialEnd, is_moot,
+    Accord, Capacity, Cell, Entered, Findings, Footprints, Interference, Keeps, Neighbour, PLACES, Row,
+    Score, Standing, TrialEnd, is_moot,
 };
 use super::number::{count, counted, figure, interval, rough, rough_interval, times};
-
-/// From fewer blocks than these nobody should rank platforms.
-const COARSE: usize = 6;
 
 /// The whole run in a few sentences: of each axis what was found, and what vouches for it.
 pub(super) fn opening(findings: &Findings) -> Vec<Sentence> {
@@ -22,6 +20,7 @@ pub(super) fn opening(findings: &Findings) -> Vec<Sentence> {
     sentences.extend(kernel(findings));
     sentences.extend(trial(findings, Axis::Isolation));
     sentences.extend(findings.interference.iter().filter_map(neighbours));
+    sentences.extend(hogs(findings));
     sentences.extend(trial(findings, Axis::Noninterference));
     sentences.extend(breaches(findings));
     sentences.extend(choice(findings));
@@ -131,27 +130,32 @@ fn amount(value: f64, unit: &str) -> String {
 
 /// What each wall costs in work; walls of which the same can be said share a sentence.
 fn work(findings: &Findings) -> Vec<Sentence> {
+    let told = of_walls(findings, |wall| work_of(findings, wall)).into_iter();
+    told.map(|(text, walls)| Sentence::plain(format!("Work in {}: {text}.", listed(&walls)))).collect()
+}
+
+/// What `of` says of each wall, with the walls of which it says the same.
+fn of_walls(findings: &Findings, of: impl Fn(&str) -> Option<String>) -> Vec<(String, Vec<&str>)> {
     let mut told: Vec<(String, Vec<&str>)> = Vec::new();
     for wall in findings.walls() {
-        let Some(text) = work_of(findings, wall) else { continue };
+        let Some(text) = of(wall) else { continue };
         match told.iter_mut().find(|(known, _)| *known == text) {
             Some((_, walls)) => walls.push(wall),
             None => told.push((text, vec![wall])),
         }
     }
-    told.into_iter()
-        .map(|(text, walls)| Sentence::plain(format!("Work in {}: {text}.", listed(&walls))))
-        .collect()
+    told
 }
 
 /// `fork costs 13.5×, cpu 1.30×; nothing measurable is cost in …; not decided: …`; None when no work was compared.
 fn work_of(findings: &Findings, wall: &str) -> Option<String> {
     let rows = findings.rows.iter().filter(|row| row.decides && row.is_work());
     let compared = Vec::from_iter(rows.filter_map(|row| Some((row, row.cell(wall)?.against_bare?))));
-    let name = |row: &Row| row.task.strip_prefix(WORK).unwrap_or(&row.task).to_owned();
     let that = |wanted: Standing| {
         let found = compared.iter().filter(|(_, against)| against.standing == wanted);
-        Vec::from_iter(found.map(|(row, against)| (name(row), row.cost(against.ratio).estimate)))
+        Vec::from_iter(
+            found.map(|(row, against)| (work_name(findings, row), row.cost(against.ratio).estimate)),
+        )
     };
     let costs = |mut found: Vec<(String, f64)>| {
         found.sort_by(|one, other| other.1.total_cmp(&one.1));
@@ -168,6 +172,13 @@ fn work_of(findings: &Findings, wall: &str) -> Option<String> {
     let parts = parts.into_iter().filter(|(_, what)| !what.is_empty());
     let parts = Vec::from_iter(parts.map(|(begin, what)| format!("{begin}{what}")));
     (!parts.is_empty()).then(|| parts.join("; it "))
+}
+
+/// `fork`, `fio-write`, and where a task has several numbers that decide, `redis SET`.
+fn work_name(findings: &Findings, row: &Row) -> String {
+    let task = [WORK, HEAVY].into_iter().find_map(|begin| row.task.strip_prefix(begin)).unwrap_or(&row.task);
+    let several = findings.rows.iter().filter(|other| other.decides && other.task == row.task).count() > 1;
+    if several { format!("{task} {}", row.quantity) } else { task.to_owned() }
 }
 
 /// `a, b and c`
@@ -246,7 +257,7 @@ fn neighbours(interference: &Interference) -> Option<Sentence> {
         of_pairs(interference),
         told.join(", ")
     );
-    if interference.blocks < COARSE {
+    if interference.blocks < FEWEST_PAIRS {
         text += &format!(" That is coarse, from {}, and no ranking.", counted(interference.blocks, "block"));
     }
     let silent = known.iter().filter(|neighbour| neighbour.silent + neighbour.died > 0).map(|neighbour| {
@@ -261,6 +272,50 @@ fn neighbours(interference: &Interference) -> Option<Sentence> {
         text += &format!(" Not all ended: {silent}.");
     }
     Some(Sentence::plain(text))
+}
+
+/// What victims keep beside hogs that leave bare processes less; walls of which the same can be said share a sentence.
+fn hogs(findings: &Findings) -> Vec<Sentence> {
+    let is_known = findings.capacities.iter().any(|capacity| capacity.control.share.is_some());
+    if is_known && !findings.capacities.iter().any(Capacity::is_told) {
+        let text =
+            "No hog took anything away from bare processes, so that nothing is known of what walls leave.";
+        return vec![Sentence::plain(text)];
+    }
+    of_walls(findings, |wall| beside_hogs(findings, wall))
+        .into_iter()
+        .map(|(text, walls)| {
+            Sentence::plain(format!(
+                "Beside a hog that takes it from bare processes, in {} {text}.",
+                listed(&walls)
+            ))
+        })
+        .collect()
+}
+
+/// `a victim keeps all of processes with limits; nothing of …`; None when no hog is told of, or nothing of this wall.
+fn beside_hogs(findings: &Findings, wall: &str) -> Option<String> {
+    let told = Vec::from_iter(findings.capacities.iter().filter(|capacity| capacity.is_told()).filter_map(
+        |capacity| Some((capacity.name(), capacity.walls.iter().find(|known| known.platform == wall)?)),
+    ));
+    let that = |wanted: Keeps| {
+        let found = told.iter().filter(|(_, kept)| kept.verdict == wanted);
+        Vec::from_iter(found.map(|(name, kept)| match kept.share {
+            Some(share) if wanted == Keeps::Part => format!("{:.0} % of {name}", share * 100.0),
+            _ => name.clone(),
+        }))
+        .join(", ")
+    };
+    let parts = [
+        ("a victim keeps all of ", that(Keeps::All)),
+        ("a victim keeps ", that(Keeps::Part)),
+        ("nothing is left of ", that(Keeps::Nothing)),
+        ("the hog's sandbox ends as a whole where it takes ", that(Keeps::Ended)),
+        ("nothing is known of ", that(Keeps::Unmade)),
+    ];
+    let parts = parts.into_iter().filter(|(_, what)| !what.is_empty());
+    let parts = Vec::from_iter(parts.map(|(begin, what)| format!("{begin}{what}")));
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// `6 of 9 pairs, which ended everywhere`
@@ -390,7 +445,7 @@ pub(super) fn glance(findings: &Findings) -> Table {
         column("costs against bare", &|name| tally(findings, name)),
     ];
     if let Some(interference) = findings.interference.first() {
-        let coarse = if interference.blocks < COARSE { ", coarse" } else { "" };
+        let coarse = if interference.blocks < FEWEST_PAIRS { ", coarse" } else { "" };
         let head = format!("keeps beside antagonists{coarse}");
         columns.push(column(&head, &|name| kept(interference, name)));
     }
@@ -528,8 +583,9 @@ pub(super) fn noninterference(findings: &Findings) -> Vec<(String, String)> {
             let neighbour = interference.platforms.iter().find(|neighbour| neighbour.platform == name)?;
             Some(beside(neighbour, interference))
         });
+        let hogs = beside_hogs(findings, name).map(|text| format!("beside hogs {text}"));
         let probes = findings.probes.scores.iter().find(|score| score.platform == name).map(reached);
-        let text = Vec::from_iter(beside.chain(probes)).join("; ");
+        let text = Vec::from_iter(beside.chain(hogs).chain(probes)).join("; ");
         (!text.is_empty()).then(|| (name.to_owned(), text + "."))
     });
     told.collect()
@@ -625,5 +681,5 @@ fn dearest(findings: &Findings, platform: &str) -> Option<(String, String)> {
         (against.standing == Standing::Worse).then(|| (row, row.cost(against.ratio).estimate))
     });
     let (row, cost) = worse.max_by(|one, other| one.1.total_cmp(&other.1))?;
-    Some((row.task.strip_prefix(WORK).unwrap_or(&row.task).to_owned(), times(cost)))
+    Some((work_name(findings, row), times(cost)))
 }

@@ -61,6 +61,10 @@ impl Executor for Machine {
         Some(Noise { seconds: 1.0, stolen: Some(stolen), ..Noise::default() })
     }
 
+    fn clock(&self) -> u64 {
+        1_000_000 + self.clock.as_millis() as u64
+    }
+
     fn elapsed(&self) -> Duration {
         self.clock
     }
@@ -137,6 +141,20 @@ fn a_task_ends_when_it_is_known_well_enough_and_not_when_it_is_decided() {
     assert_eq!(verdict(&first, 1), Some(Verdict::Slower), "six blocks tell 30 % from noise of 5 %");
     assert!((7..200).contains(&blocks), "it ended after {blocks} blocks");
     assert!(results.is_known(task) && !first.is_known(task));
+}
+
+#[test]
+fn a_turn_tells_when_it_began() {
+    let place = Place::new("began");
+    let mut machine = Machine::new(&[(BARE, 1.0), ("crun", 1.1)], 0.01);
+    let results = place.sit(&mut machine, plan(&[BARE, "crun"], 2, 2), None);
+    let began = Vec::from_iter(results.turns.iter().map(|turn| turn.began.unwrap()));
+    assert_eq!(began.len(), 4);
+    assert!(began[0] >= 1_000_000 && began.is_sorted_by(|one, other| one < other), "{began:?}");
+    // Earlier versions did not note it.
+    let mut line = serde_json::to_value(&results.turns[0]).unwrap();
+    line.as_object_mut().unwrap().remove("began").unwrap();
+    assert_eq!(serde_json::from_value::<Turn>(line).unwrap().began, None);
 }
 
 #[test]

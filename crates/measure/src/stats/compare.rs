@@ -15,7 +15,7 @@ const FAR: f64 = 1.0 / 8.0;
 
 /// The fewest blocks that decide anything. The true median lies between the least and the greatest of `n` values with
 /// a probability of 1 − 2^(1 − n): of five, not even the widest interval is one of 95 % (93.8 %), of six it is (96.9 %).
-pub(super) const FEWEST_PAIRS: usize = 6;
+pub const FEWEST_PAIRS: usize = 6;
 
 /// What can be said of the first platform against the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

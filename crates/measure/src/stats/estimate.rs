@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Prng;
+use super::{FEWEST_PAIRS, Prng};
 
 /// Resamples of a bootstrap: enough for the ends of a 95 % interval to stand still in the third digit.
 const RESAMPLES: usize = 4_000;
@@ -73,6 +73,17 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some(if sorted.len() % 2 == 1 { upper } else { f64::midpoint(sorted[middle - 1], upper) })
 }
 
+/// How sure it is that the interval of [`Estimate::of_median`] holds the true median, for a sample of so many values: 0.95,
+/// and of fewer than [`FEWEST_PAIRS`], where the interval is their range, what the range of so many can give, which is
+/// 1 - 2^(1 - count). None where there is no range.
+pub fn certainty(count: usize) -> Option<f64> {
+    match count {
+        0 | 1 => None,
+        few if few < FEWEST_PAIRS => Some(1.0 - 2.0_f64.powi(1 - few as i32)),
+        _ => Some(0.95),
+    }
+}
+
 /// The value below which a share `quantile` of the sample lies (nearest rank).
 ///
 /// `None` unless at least ten values lie above it: p99 needs 1 000 values and p99.9 needs 10 000, since a tail
@@ -102,6 +113,19 @@ mod tests {
             (&[4.0, 1.0, 3.0, 2.0], Some(2.5)),
         ] {
             assert_eq!(median(values), expected, "wrong median of {values:?}");
+        }
+    }
+
+    #[test]
+    fn the_range_of_few_values_is_less_sure() {
+        let found = [0, 1, 2, 3, 5, 6, 100].map(certainty);
+        let expected = [None, None, Some(0.5), Some(0.75), Some(0.9375), Some(0.95), Some(0.95)];
+        assert_eq!(found, expected);
+        // The interval is their range, as long as it is called one.
+        for count in 2..FEWEST_PAIRS {
+            let values = Vec::from_iter((0..count).map(|number| number as f64));
+            let Estimate { low, high, .. } = Estimate::of_median(&values, &mut Prng::new(1)).unwrap();
+            assert_eq!((low, high), (0.0, count as f64 - 1.0), "of {count} values");
         }
     }
 

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::plan::{AGAIN, Axis, BARE};
+use crate::stats::FEWEST_PAIRS;
 
 use super::{Row, Standing};
 
@@ -12,9 +13,6 @@ const MISSES: f64 = 0.1;
 
 /// More misses than come by chance once in a hundred runs are no chance.
 const CHANCE: f64 = 0.01;
-
-/// The fewest blocks of which anything can be said; see [`crate::stats`].
-const FEWEST: usize = 6;
 
 /// What came out of bare against bare for the quantities of one axis.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,7 +60,7 @@ fn of_axis(axis: Axis, rows: &[Row]) -> Option<Trial> {
     }
     let again = rows.iter().filter_map(|row| Some((*row, row.cell(AGAIN)?.against_bare?)));
     let compared = Vec::from_iter(again);
-    let told = Vec::from_iter(compared.iter().filter(|(_, against)| against.pairs >= FEWEST));
+    let told = Vec::from_iter(compared.iter().filter(|(_, against)| against.pairs >= FEWEST_PAIRS));
     let holds = |low: f64, high: f64| low <= 1.0 && 1.0 <= high;
     let contain_one = told.iter().filter(|(_, against)| holds(against.ratio.low, against.ratio.high)).count();
     let differs = |standing| matches!(standing, Standing::Better | Standing::Worse);

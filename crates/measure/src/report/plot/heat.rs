@@ -27,6 +27,7 @@ pub(in crate::report) fn heat(interference: &Interference) -> Figure {
         panels: panels.collect(),
         folded: Vec::new(),
         tables: Vec::new(),
+        is_aside: false,
     }
 }
 

@@ -13,6 +13,9 @@ use super::{COLOURS, Drawing, Figure, Panel, label, rect, text};
 
 const ROW: f64 = 36.0;
 
+/// The most letters of a name in the legend: two stand beside each other on a phone.
+const LEGEND: usize = 26;
+
 /// The rest of the parts share the last colour.
 const REST: &str = "the rest";
 
@@ -39,6 +42,7 @@ pub(in crate::report) fn stacks(looks: &[&Footprints]) -> Option<Figure> {
         panels,
         folded,
         tables,
+        is_aside: false,
     })
 }
 
@@ -108,10 +112,10 @@ fn draw(footprints: &Footprints, parts: &[&str], size: fn(&Share) -> f64) -> Dra
     let mut y = footprints.platforms.len() as f64 * ROW + 18.0;
     let rest = (parts.len() == COLOURS - 1).then_some(REST);
     for (place, part) in parts.iter().copied().chain(rest).enumerate() {
-        let left = (place % 3) as f64 / 3.0;
+        let left = (place % 2) as f64 / 2.0;
         drawn.push(rect(&format!("f{place}"), left, y - 9.0, 0.025, 10.0));
-        drawn.push(label("small", left + 0.035, y, part, 15));
-        if place % 3 == 2 {
+        drawn.push(label("small", left + 0.035, y, part, LEGEND));
+        if place % 2 == 1 {
             y += 18.0;
         }
     }
