@@ -1,8 +1,14 @@
 //! What is wrong with a document, and where.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use crate::locate;
+use serde::de::DeserializeOwned;
+
+use crate::{locate, twins};
+
+/// What a document of limits is called.
+pub(crate) const RESOURCES: &str = "resources";
 
 /// A document is not what the specification says.
 ///
@@ -78,9 +84,40 @@ impl fmt::Display for UnknownValue {
 impl std::error::Error for UnknownValue {}
 
 /// Parses a document the fast way, and looks for the place only when that fails.
-pub(crate) fn parse<'de, T: serde::Deserialize<'de>>(
+pub(crate) fn parse<T: DeserializeOwned>(document: &'static str, text: &str) -> Result<T, ParseError> {
+    let mut reading = Reading { document, text: Cow::Borrowed(text), first: None, twins: 0 };
+    loop {
+        match serde_json::from_str(&reading.text) {
+            Ok(parsed) => return Ok(parsed),
+            Err(error) => reading.change(&error)?,
+        }
+    }
+}
+
+/// How many names of a document may be there twice. Every one takes another look at the whole.
+const MOST_TWINS: usize = 64;
+
+/// A document, in which names of limits that are there twice are united one after the other.
+struct Reading<'a> {
     document: &'static str,
-    text: &'de str,
-) -> Result<T, ParseError> {
-    serde_json::from_str(text).map_err(|error| ParseError::new(document, text, &error))
+    text: Cow<'a, str>,
+    /// Line and column of the first such name, where its limits are told to be wrong: places that the caller knows.
+    first: Option<(usize, usize)>,
+    twins: usize,
+}
+
+impl Reading<'_> {
+    /// Unites what is there twice, if that is what is wrong, and about limits.
+    #[cold]
+    fn change(&mut self, error: &serde_json::Error) -> Result<(), ParseError> {
+        let error = ParseError::new(self.document, &self.text, error);
+        let (line, column) = *self.first.get_or_insert((error.line, error.column));
+        self.twins += 1;
+        let about_limits = self.document == RESOURCES || error.pointer.starts_with("/linux/resources/");
+        let name = error.reason.strip_prefix("duplicate field `").and_then(|name| name.strip_suffix('`'));
+        let name = name.filter(|_| about_limits && self.twins <= MOST_TWINS);
+        let united = name.and_then(|name| twins::unite(&self.text, error.line, error.column, name));
+        self.text = Cow::Owned(united.ok_or(ParseError { line, column, ..error })?);
+        Ok(())
+    }
 }

@@ -16,6 +16,8 @@
 //!   exceptions, where an empty list says something, are `Option<Vec<_>>` and say so.
 //! - Where the specification lists all values of a string, the type is an enumeration, and another value is an
 //!   error that names it. Its `ALL` feeds the features document.
+//! - Below `linux.resources`, and in a document of resources, a name also counts with a capital letter, and twice, as
+//!   Go has it; elsewhere a name that is there twice is an error.
 //! - Only the form is checked here. Whether values make sense together is the runtime's to judge.
 //!
 //! ```
@@ -45,6 +47,7 @@ mod process;
 mod resources;
 mod seccomp;
 mod state;
+mod twins;
 
 pub use config::{Config, Root};
 pub use error::{ParseError, UnknownValue};

@@ -82,7 +82,7 @@ pub(crate) fn pointer(text: &str, line: usize, column: usize) -> String {
 /// Returns how many bytes have been looked at, at most the whole text.
 ///
 /// An object or an array where another type is expected is refused before its bracket counts as looked at.
-fn offset(text: &str, line: usize, column: usize) -> usize {
+pub(crate) fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let end = (start + column).min(text.len());
     match text.as_bytes().get(end) {
@@ -92,7 +92,7 @@ fn offset(text: &str, line: usize, column: usize) -> usize {
 }
 
 /// Returns the index behind the quote that closes a string whose first byte is at `at`.
-fn string_end(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn string_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' => return at + 1,
@@ -104,7 +104,7 @@ fn string_end(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Resolves the escapes of a key; one that is broken or cut off is shown as it stands.
-fn unquote(quoted: &[u8]) -> String {
+pub(crate) fn unquote(quoted: &[u8]) -> String {
     serde_json::from_slice(quoted)
         .unwrap_or_else(|_| String::from_utf8_lossy(quoted).trim_matches('"').to_owned())
 }

@@ -1,7 +1,8 @@
 //! The limits of a container's cgroup.
 //!
 //! Go's parser of JSON, and so runc, heeds no case, and a limit must not be passed over in silence because of that: every name
-//! here is also known as it is met, capitalised like those of Go's structures. Both spellings at once are refused.
+//! here is also known as it is met, capitalised like those of Go's structures. Both spellings at once are united as Go does,
+//! see [`crate::twins`].
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,7 @@ impl Resources {
     /// # Errors
     /// The first place that does not have the specification's form.
     pub fn from_json(text: &str) -> Result<Resources, ParseError> {
-        error::parse("resources", text)
+        error::parse(error::RESOURCES, text)
     }
 }
 
@@ -358,10 +359,68 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_at_once_are_refused() {
-        let error = Resources::from_json(r#"{"memory": {"limit": 1, "Limit": 2}}"#).unwrap_err();
-        assert!(error.to_string().contains("/memory/Limit: duplicate field `limit`"), "{error}");
-        let error = Resources::from_json(r#"{"CPU": {}, "cpu": {}}"#).unwrap_err();
+    fn names_that_are_there_twice_are_united_as_by_go() {
+        let cpu = |text: &str| Resources::from_json(text).unwrap().cpu;
+        let both =
+            Some(CpuResources { shares: Some(2), cpus: Some("0".to_owned()), ..CpuResources::default() });
+        for text in [
+            r#"{"cpu": {"shares": 2}, "CPU": {"Cpus": "0"}}"#,
+            r#"{"CPU" : { "Cpus":"0" } , "pids":{"limit":1}, "cpu" :{"shares":2}}"#,
+            r#"{"cpu": {"shares": 2}, "cpu": {"cpus": "0"}}"#,
+            r#"{"cpu": {"shares": 2, "cpus": "1"}, "CPU": {"Cpus": "0"}}"#,
+            r#"{"cpu": {"shares": 2}, "CPU": {"Cpus": "0"}, "Cpu": {"Cpus": "0", "cpus": "0"}}"#,
+            r#"{"cPu": {"shares": 2}, "CPU": {"Cpus": "}1"}, "cpu": {"cpus": "0"}}"#,
+            r#"{"cpu": {"shares": 1, "Shares": 2, "Cpus": "0"}, "CPU": {}}"#,
+            r#"{"cpu": {}, "\u0043PU": {"shares": 2, "cpus": "0"}}"#,
+            r#"{"cpu": {"quota": 1}, "CPU": null, "cpu": {"shares": 2, "cpus": "0"}}"#,
+            "{\n\"cpu\": {\n},\n\"CPU\": {\"shares\": 2, \"Cpus\": \"0\"}\n}",
+        ] {
+            assert_eq!(cpu(text), both, "{text}");
+        }
+        assert_eq!(cpu(r#"{"CPU": {"cpus": "0"}, "cpu": null}"#), None);
+        assert_eq!(cpu(r#"{"CPU": {}, "cpu": {}}"#), Some(CpuResources::default()));
+        let maps = r#"{"unified": {"a": "1", "b": "1"}, "Unified": {"a": "2", "A": "3"}}"#;
+        let unified = Resources::from_json(maps).unwrap().unified;
+        assert_eq!(serde_json::to_value(unified).unwrap(), json!({ "a": "2", "b": "1", "A": "3" }));
+        let lists = r#"{"devices": [{"allow": true}, {"allow": true}], "Devices": [{"allow": true, "Allow": false}]}"#;
+        assert_eq!(Resources::from_json(lists).unwrap().devices, [DeviceRule::default()]);
+    }
+
+    #[test]
+    fn what_is_wrong_beside_names_that_are_there_twice_is_told() {
+        for (text, expected) in [
+            (
+                r#"{"cpu": {"shares": 1}, "CPU": {"Shares": "x"}}"#,
+                r#"resources: /CPU/Shares: invalid type: string "x", expected u64 (line 1 column 28)"#,
+            ),
+            (
+                r#"{"cpu": {"shares": 1}, "CPU": 5, "CPU": {}}"#,
+                "resources: /CPU: invalid type: integer `5`, expected struct CpuResources (line 1 column 28)",
+            ),
+            (
+                r#"{"cpu": {"shares": 1}, "CPU": {], "cpu": {}}"#,
+                "resources: /CPU: key must be a string (line 1 column 28)",
+            ),
+        ] {
+            assert_eq!(Resources::from_json(text).unwrap_err().to_string(), expected, "{text}");
+        }
+        let many = format!("{{{}\"cpu\": {{}}}}", "\"cpu\": {}, ".repeat(64));
+        Resources::from_json(&many).unwrap();
+        let error = Resources::from_json(&many.replacen('{', r#"{"CPU": {},"#, 1)).unwrap_err();
         assert!(error.to_string().contains("/cpu: duplicate field `cpu`"), "{error}");
+    }
+
+    #[test]
+    fn only_limits_may_be_there_twice() {
+        let config = |linux: &str| {
+            crate::Config::from_json(&format!(r#"{{"ociVersion": "1.3.0", "linux": {linux}}}"#))
+        };
+        let twins = r#"{"resources": {"cpu": {"shares": 2}, "CPU": {"Cpus": "0"}}}"#;
+        let cpu = config(twins).unwrap().linux.unwrap().resources.unwrap().cpu.unwrap();
+        assert_eq!((cpu.shares, cpu.cpus.as_deref()), (Some(2), Some("0")));
+        for twins in [r#"{"resources": {}, "resources": {}}"#, r#"{"seccomp": null, "seccomp": null}"#] {
+            let error = config(twins).unwrap_err();
+            assert!(error.reason().starts_with("duplicate field"), "{twins}: {error}");
+        }
     }
 }

@@ -66,11 +66,6 @@ const EXCUSES: &[Excuse] = &[
         "cgroups: runc run (per-device multiple iops via unified)",
         "it wants loop devices, of which the guest has none.",
     ),
-    Excuse::anywhere(
-        "update: update cpuset parameters via resources.CPU",
-        "its config.json has both `cpu` and `CPU`, of which Go makes one object and the last counts; bulkrun takes either \
-                 and refuses both at once by name.",
-    ),
     Excuse::here(
         "mounts_recursive: runc run [ check rbind,r*atime mounts]",
         "it wants a comma after `rw,relatime`, and a tmpfs shows no more options here.",
