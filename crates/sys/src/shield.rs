@@ -4,9 +4,14 @@
 //! process is being set up, and then try to open that file for writing. The program is therefore executed again from
 //! a detached clone of its mount that is read-only: whatever leads to the file from inside leads through that mount.
 //!
+//! Read-only is not enough: to try to open a file for writing makes it busy for the moment that the kernel needs to find
+//! the mount read-only, and who executes the file in that moment, anywhere, fails with ETXTBSY. So that no container can
+//! keep hold of the file, the mount loses the right to execute as soon as the program has begun; then neither path nor
+//! script nor ELF interpreter makes a process of a container from it.
+//!
 //! Executing a program twice costs twice. Most of the price of a start is the C library's, so the first execution
 //! ends before that: [`entry`] is the first instruction of the process, makes four system calls and never returns
-//! from the last. Only the verbs that put a process into a container need it; for all others it does nothing.
+//! from the last; in the second execution it makes two. Only the verbs that put a process into a container need it; for all others it does nothing.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -92,8 +97,12 @@ mod x86_64 {
 
     const AT_FDCWD: usize = -100_isize as usize;
     const AT_EMPTY_PATH: usize = 0x1000;
-    /// OPEN_TREE_CLONE and OPEN_TREE_CLOEXEC.
-    const CLONE_CLOEXEC: usize = 0x8_0001;
+    /// The second execution inherits the descriptor.
+    const OPEN_TREE_CLONE: usize = 1;
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    const MOUNT_ATTR_NOEXEC: u64 = 8;
+    const AT_NULL: usize = 0;
+    const AT_EXECFN: usize = 31;
     const ST_RDONLY: u64 = 1;
     /// Where `f_flags` lies in struct statfs, in words of 8 bytes.
     const F_FLAGS: usize = 10;
@@ -145,6 +154,13 @@ mod x86_64 {
             if !names_a_verb(arguments, count) {
                 return;
             }
+            if let Some(tree) = handed_down(environment)
+                && restrict(tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC)
+            {
+                SEEN_UP.store(true, Ordering::Relaxed);
+                call(libc::SYS_close, [tree, 0, 0, 0, 0]);
+                return;
+            }
             let program = c"/proc/self/exe".as_ptr() as usize;
             let mut filesystem = [0_u64; 15];
             if call(libc::SYS_statfs, [program, filesystem.as_mut_ptr() as usize, 0, 0, 0]) != 0 {
@@ -154,20 +170,63 @@ mod x86_64 {
                 SEEN_UP.store(true, Ordering::Relaxed);
                 return;
             }
-            let tree = call(libc::SYS_open_tree, [AT_FDCWD, program, CLONE_CLOEXEC, 0, 0]);
+            let tree = call(libc::SYS_open_tree, [AT_FDCWD, program, OPEN_TREE_CLONE, 0, 0]);
             if tree < 0 {
                 return;
             }
-            let empty = c"".as_ptr() as usize;
-            let attributes: [u64; 4] = [1, 0, 0, 0];
-            let attributes = attributes.as_ptr() as usize;
             let tree = tree as usize;
-            if call(libc::SYS_mount_setattr, [tree, empty, AT_EMPTY_PATH, attributes, 32]) == 0 {
-                let (arguments, environment) = (arguments as usize, environment as usize);
+            if restrict(tree, MOUNT_ATTR_RDONLY) {
+                let (empty, arguments, environment) =
+                    (c"".as_ptr() as usize, arguments as usize, environment as usize);
                 call(libc::SYS_execveat, [tree, empty, arguments, environment, AT_EMPTY_PATH]);
             }
             call(libc::SYS_close, [tree, 0, 0, 0, 0]);
         }
+    }
+
+    /// Returns the descriptor of the mount from which the first execution has started this one.
+    ///
+    /// A program that is executed by its descriptor N is called `/dev/fd/N` by the kernel, which says so behind the
+    /// environment.
+    unsafe fn handed_down(environment: *const usize) -> Option<usize> {
+        // SAFETY: behind the null pointer of the environment the kernel has put pairs of a type and a value, the last of
+        // which is of type AT_NULL; the value of AT_EXECFN is a C string.
+        unsafe {
+            let mut auxiliary = environment;
+            while *auxiliary != 0 {
+                auxiliary = auxiliary.add(1);
+            }
+            auxiliary = auxiliary.add(1);
+            while *auxiliary != AT_EXECFN {
+                if *auxiliary == AT_NULL {
+                    return None;
+                }
+                auxiliary = auxiliary.add(2);
+            }
+            let mut name = *auxiliary.add(1) as *const u8;
+            let mut prefix = c"/dev/fd/".as_ptr().cast::<u8>();
+            while *prefix != 0 {
+                if *name != *prefix {
+                    return None;
+                }
+                (name, prefix) = (name.add(1), prefix.add(1));
+            }
+            let mut descriptor = 0_usize;
+            while (*name).is_ascii_digit() {
+                descriptor = descriptor.wrapping_mul(10).wrapping_add(usize::from(*name - b'0'));
+                name = name.add(1);
+            }
+            if *name == 0 { Some(descriptor) } else { None }
+        }
+    }
+
+    /// Sets attributes of a mount; fails unless the descriptor is of a mount's root.
+    unsafe fn restrict(tree: usize, attributes: u64) -> bool {
+        // struct mount_attr.
+        let attributes: [u64; 4] = [attributes, 0, 0, 0];
+        let (empty, attributes) = (c"".as_ptr() as usize, attributes.as_ptr() as usize);
+        // SAFETY: the path is a C string, and the attributes have the length that is told.
+        unsafe { call(libc::SYS_mount_setattr, [tree, empty, AT_EMPTY_PATH, attributes, 32]) == 0 }
     }
 
     /// Tells whether one of the arguments is a verb that needs the shield.

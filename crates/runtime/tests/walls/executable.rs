@@ -55,17 +55,22 @@ fn with_capability(bundle: Bundle, name: &str) -> Bundle {
     })
 }
 
+/// Puts programs into a container that are the runtime, in one way or another.
+fn with_programs(attacker: &Attacker) -> Bundle {
+    let bundle =
+        attacker.bundle.clone().file("script", "#!/proc/self/exe\n").file("interpreted", interpreted());
+    for program in ["script", "interpreted"] {
+        fs::set_permissions(bundle.rootfs().join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    // It may open the files that a process has mapped, which is how an interpreter can be reached.
+    with_capability(bundle, "CAP_CHECKPOINT_RESTORE")
+}
+
 /// Plays the attack with a program of the container that is the runtime, in one way or another.
 fn the_runtime_survives(name: &str, command: &[&str]) {
     let sandbox = sandbox().with_own_runtime();
     let attacker = Attacker::new(&sandbox, "overwrite");
-    let bundle =
-        attacker.bundle.clone().file("script", "#!/proc/self/exe\n").file("interpreted", interpreted());
-    // It may open the files that a process has mapped, which is how an interpreter can be reached.
-    let bundle = with_capability(bundle, "CAP_CHECKPOINT_RESTORE");
-    for program in ["script", "interpreted"] {
-        fs::set_permissions(bundle.rootfs().join(program), fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    let bundle = with_programs(&attacker);
     let before = digest(&sandbox);
     sandbox.launch(&bundle);
     attacker.wait_for("ready");
@@ -102,6 +107,28 @@ fn a_script_whose_interpreter_is_proc_self_exe_cannot_overwrite_the_runtime() {
 fn a_program_whose_elf_interpreter_is_proc_self_exe_cannot_overwrite_the_runtime() {
     requires!(is_root(), "needs root");
     the_runtime_survives("interpreter", &["/interpreted"]);
+}
+
+/// Needs the shield to take the right to execute from the mount of the file: whoever holds the file can make it busy for
+/// all by trying to open it for writing, although that is refused. Seen to fail without.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_runtime_is_no_program_of_a_container() {
+    requires!(is_root(), "needs root");
+    requires!(std::env::var_os("BULKHEAD_ATTACKED").is_none(), "another runtime is attacked");
+    let sandbox = sandbox().with_own_runtime();
+    let attacker = Attacker::new(&sandbox, "overwrite");
+    let bundle = with_programs(&attacker);
+    sandbox.launch(&bundle);
+    attacker.wait_for("ready");
+    for command in [&["/proc/self/exe", "--help"][..], &["/script"], &["/interpreted"]] {
+        sandbox.exec(&bundle, command).output().exits_with(255).complains("permission denied");
+    }
+    attacker.stop();
+    attacker.wait_for("done");
+    assert!(!attacker.said("caught"), "the container never gets hold of the runtime");
+    let first = sandbox.bundle("first").args(["/proc/self/exe", "--help"]);
+    sandbox.run(&first).output().exits_with(1).complains("permission denied");
 }
 
 /// A container with CAP_SYS_PTRACE may look at the runtime that waits at the gate, so that only the shield keeps it
