@@ -92,6 +92,18 @@ pub enum Error {
         /// The directory.
         cgroup: String,
     },
+    /// A cgroup above the one for a new container is frozen, and so is all that begins below it.
+    #[error(
+        "{cgroup} is stopped by {above}, which is frozen; write {thawed} there to let what is below it run"
+    )]
+    FrozenAbove {
+        /// The directory.
+        cgroup: String,
+        /// The one above it.
+        above: String,
+        /// What thaws it, `VALUE to FILE`.
+        thawed: &'static str,
+    },
     /// No process can be in the cgroup itself: it hands controllers down, or lies below a threaded one. The first words
     /// are runc's.
     #[error(

@@ -71,9 +71,43 @@ impl Cgroup {
         }
     }
 
+    /// Refuses a cgroup that is stopped through one above it, where process `pid` would wait for whoever thaws that. On v1
+    /// it could not even be killed there, so it is let out.
+    ///
+    /// # Errors
+    /// [`Error::FrozenAbove`], and [`Error::System`] when a state cannot be read.
+    pub fn refuse_frozen_above(&self, pid: i32) -> Result<()> {
+        let Some(member) = self.freezer() else { return Ok(()) };
+        let (file, thawed) = match member.version {
+            Version::V1 => ("freezer.self_freezing", "THAWED to freezer.state"),
+            Version::V2 => ("cgroup.freeze", "0 to cgroup.freeze"),
+        };
+        let Some(above) = highest_frozen(&member.path, file)? else { return Ok(()) };
+        if member.version == Version::V1 {
+            let outside = above.rsplit_once('/').map_or("", |(outside, _)| outside);
+            let _ = Dir::open(outside).and_then(|outside| outside.write("cgroup.procs", &pid.to_string()));
+        }
+        Err(Error::FrozenAbove { cgroup: member.path.clone(), above: above.to_owned(), thawed })
+    }
+
     fn freezer(&self) -> Option<&Member> {
         self.v1("freezer").or_else(|| self.v2())
     }
+}
+
+/// Finds the highest directory above one that is frozen itself, by a file that the root of a hierarchy does not have.
+fn highest_frozen<'a>(path: &'a str, file: &str) -> Result<Option<&'a str>> {
+    let mut highest = None;
+    let mut below = path;
+    while let Some((above, _)) = below.rsplit_once('/').filter(|(above, _)| !above.is_empty()) {
+        match Dir::open(above)?.read_if_there(file)?.as_deref().map(str::trim) {
+            None => break,
+            Some("1") => highest = Some(above),
+            Some(_) => {}
+        }
+        below = above;
+    }
+    Ok(highest)
 }
 
 pub(crate) fn thaw(dir: &Dir, version: Version) -> Result<()> {
@@ -159,4 +193,25 @@ fn await_frozen(dir: &Dir) -> Result<()> {
 
 fn unexpected(dir: &Dir, file: &str, content: &str) -> Error {
     Error::Malformed { file: format!("{}/{file}", dir.path()), line: content.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dir::testing::Fake;
+
+    #[test]
+    fn of_frozen_directories_above_the_highest_counts() {
+        let fake = Fake::new(&[("a/b/c/cgroup.freeze", "1")]);
+        let (place, below) = (fake.dir.path().to_owned(), format!("{}/a/b/c", fake.dir.path()));
+        let found = || highest_frozen(&below, "cgroup.freeze").unwrap();
+        assert_eq!(found(), None, "its own state is not looked at, nor what is above the root");
+        fake.put("a/b/cgroup.freeze", "0\n");
+        fake.put("a/cgroup.freeze", "0\n");
+        assert_eq!(found(), None);
+        fake.put("a/b/cgroup.freeze", "1\n");
+        assert_eq!(found(), Some(format!("{place}/a/b")).as_deref());
+        fake.put("a/cgroup.freeze", "1\n");
+        assert_eq!(found(), Some(format!("{place}/a")).as_deref());
+    }
 }

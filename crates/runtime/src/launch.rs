@@ -34,8 +34,11 @@ use crate::resctrl::{self, Tree};
 use crate::rootfs::Entry;
 use crate::sources::{self, Opened};
 use crate::state::{ProcessId, State, StateDir};
-use crate::watch::Watch;
+use crate::watch::{Watch, until_readable};
 use crate::{deliver, device, gate, net_device, notify, relay};
+
+/// After how long a silence of the container's process is looked into.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What a caller wants of a new container.
 #[derive(Debug)]
@@ -461,7 +464,7 @@ impl Attempt<'_> {
         }
         let mut master = None;
         loop {
-            match parent.hear(self.request.watch)? {
+            match self.hear(parent)? {
                 Said::Prepared => {
                     self.log.debug("its mounts and devices are made, and hooks may run");
                     // For hooks that ask about their container, and for whoever must remove it while one hangs.
@@ -493,6 +496,17 @@ impl Attempt<'_> {
         self.devices = None;
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
         Ok(master)
+    }
+
+    /// Waits for what the child says next. A silence may mean that it is stopped together with all that is below a frozen
+    /// cgroup: then nobody knows for how long.
+    fn hear(&self, parent: &handshake::Parent) -> Result<Said> {
+        while !until_readable(parent, Some(SILENCE), self.request.watch)? {
+            if let (Some(cgroup), Some(child)) = (&self.cgroup, &self.child) {
+                cgroup.refuse_frozen_above(child.pid)?;
+            }
+        }
+        parent.hear(None)
     }
 
     fn before_setup(&mut self, pid: i32, rights: Rights) -> Result<()> {

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 
-use bulkhead_testkit::{Bundle, Desk, Sandbox, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Desk, Sandbox, is_root, mounts, requires, skip, wait_until};
 use rustix::process::Signal;
 
 fn sandbox() -> Sandbox {
@@ -263,6 +264,44 @@ fn a_paused_container_dies_of_sigkill() {
     sandbox.kill(&bundle, "KILL");
     sandbox.wait_for_exit(pid);
     assert_eq!(sandbox.status(&bundle), "stopped");
+}
+
+/// Finds the hierarchy that freezes containers.
+fn freezer() -> Option<PathBuf> {
+    let mounts: Vec<_> = mounts::own().into_iter().filter(|mount| mount.root == "/").collect();
+    let v1 = mounts.iter().find(|mount| mount.kind == "cgroup" && mount.point.ends_with("freezer"));
+    let found = v1.or_else(|| mounts.iter().find(|mount| mount.kind == "cgroup2"));
+    found.map(|mount| mount.point.clone())
+}
+
+/// The container's process stops with all that is below, and under v1 it cannot even be killed there.
+#[test]
+fn a_cgroup_below_a_frozen_one_is_refused_with_its_name() {
+    requires!(is_root(), "needs root");
+    let Some(freezer) = freezer() else { skip!("no hierarchy with a freezer is mounted") };
+    let sandbox = sandbox();
+    let bundle = sleeper(&sandbox, "below");
+    let above = format!("{}-above", bundle.cgroups_path());
+    let bundle = bundle.edit(|config| config["linux"]["cgroupsPath"] = format!("{above}/c").into());
+    let directory = freezer.join(above.trim_start_matches('/'));
+    fs::create_dir_all(&directory).unwrap();
+    let (file, frozen, thawed) = match directory.join("freezer.state").exists() {
+        true => ("freezer.state", "FROZEN", "THAWED"),
+        false => ("cgroup.freeze", "1", "0"),
+    };
+    fs::write(directory.join(file), frozen).unwrap();
+    for verb in ["create", "run"] {
+        let run = sandbox.runtime().args([verb, "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+        let output = run.output().exits_with(1).complains("which is frozen");
+        output.complains(directory.to_str().unwrap()).complains(&format!("write {thawed} to {file}"));
+        is_gone(&sandbox, &bundle);
+    }
+    fs::write(directory.join(file), thawed).unwrap();
+    sandbox.launch(&bundle);
+    verb(&sandbox, &["delete", "--force"], &bundle);
+    fs::remove_dir(&directory).unwrap();
+    // The sandbox's own, where nothing else was.
+    let _ = fs::remove_dir(directory.parent().unwrap());
 }
 
 #[test]
