@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Bundle, Sandbox, fresh, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Recorder, Sandbox, find_program, fresh, is_root, requires, wait_until};
 use serde_json::json;
 
 const BULKRUN: &str = env!("CARGO_BIN_EXE_bulkrun");
@@ -110,6 +110,23 @@ fn a_container_and_what_joins_it_are_in_its_class_which_update_changes() {
     sandbox.wait_for_status(&bundle, "stopped");
     sandbox.delete(&bundle);
     assert!(own.exists(), "a class that was there stays");
+}
+
+#[test]
+fn a_restored_container_is_in_its_class_from_the_first_process_on() {
+    requires!(is_possible() && find_program("python3").is_some(), "{NEEDED}; and python3");
+    let (sandbox, tree) = machine();
+    let recorder = Recorder::new(&sandbox);
+    let images = sandbox.directory().join("images");
+    put(&images.join("descriptors.json"), r#"["/dev/null", "/dev/null", "/dev/null"]"#);
+    class(&tree.join("gold"));
+    let bundle = divided(sandbox.bundle("c"), json!({ "closID": "gold" })).without_namespace("network");
+    let run = sandbox.runtime().args(["restore", "--detach", "--image-path"]).arg(&images).arg("--bundle");
+    let run = recorder.before(run.arg(bundle.directory()).arg(bundle.id()));
+    run.output().exits_with(1).complains("criu failed: type RESTORE");
+    let joined: u32 = take(&tree.join("gold/tasks")).parse().unwrap();
+    assert_ne!(joined, 0, "CRIU is in it before it makes the container's processes");
+    assert_eq!(take(&tree.join("tasks")), "");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bulkhead_testkit::{
-    Bundle, Disk, Run, Sandbox, fresh, is_disposable, is_root, requires, skip, wait_until,
+    Bundle, Disk, Run, Sandbox, Session, fresh, is_disposable, is_root, requires, skip, wait_until,
 };
 use rustix::process::Signal;
 use serde_json::json;
@@ -680,40 +680,13 @@ fn a_systemd_that_does_not_answer_can_be_left_by_a_signal() {
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
 }
 
-/// A user with a systemd of its own, for as long as this lives.
-struct Session(u32);
-
-impl Session {
-    const USER: &str = "bh-unit";
-
-    fn begin(sandbox: &Sandbox) -> Self {
-        sandbox.command("useradd").args(["--create-home", Self::USER]).output().succeeds();
-        let uid = sandbox.command("id").args(["-u", Self::USER]).output().succeeds().stdout;
-        let session = Self(uid.trim().parse().unwrap());
-        sandbox
-            .command("systemctl")
-            .args(["start", &format!("user@{}.service", session.0)])
-            .output()
-            .succeeds();
-        session
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let service = format!("user@{}.service", self.0);
-        let _ = std::process::Command::new("systemctl").args(["stop", &service]).status();
-        let _ = std::process::Command::new("userdel").args(["--remove", Self::USER]).status();
-    }
-}
-
 #[test]
 fn an_ordinary_user_has_limits_by_a_systemd_of_its_own() {
     requires!(has_systemd(), "{NO_SYSTEMD}");
     requires!(is_disposable(), "needs a machine of its own, for it makes a user there");
     let preparation = Sandbox::new(BULKRUN);
     let session = Session::begin(&preparation);
-    let uid = session.0;
+    let uid = session.uid();
     let sandbox = Sandbox::new(BULKRUN).as_user(uid, uid);
     let path = format!(":{}:c", sandbox.name());
     let bundle = sandbox.bundle("c").args(["sleep", "1000"]).edit(|config| {

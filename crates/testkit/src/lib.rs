@@ -39,6 +39,8 @@
 //! | a runtime on an old kernel | [`Sandbox::without_calls`], and the program `fake-enosys` |
 //! | a machine with cgroup v2 only | [`Sandbox::v2_only`] |
 //! | a runtime without root | [`Sandbox::as_user`], [`Bundle::rootless`] |
+//! | what CRIU is asked | [`Recorder`] |
+//! | a user with a systemd of its own | [`Session`] |
 //! | daemons, on a machine of their own | [`Sandbox::boot`] |
 //! | a socket that takes descriptors | [`Desk`] |
 //! | another network namespace, a disk | [`Network`], [`Disk`] |
@@ -78,10 +80,12 @@ pub mod mounts;
 mod name;
 mod network;
 mod process;
+mod recorder;
 pub mod rootfs;
 pub mod run;
 mod sandbox;
 mod scratch;
+mod session;
 pub mod skip;
 pub mod sweep;
 pub mod terminal;
@@ -92,7 +96,9 @@ pub use disk::Disk;
 pub use leak::Leak;
 pub use machine::{Init, Machine};
 pub use network::Network;
+pub use recorder::{Recorder, Request};
 pub use run::{Output, Run, Running};
 pub use sandbox::{Sandbox, slowness, wait_until};
 pub use scratch::Scratch;
+pub use session::Session;
 pub use skip::{cached, find_criu, find_program, is_disposable, is_root, kernel};

@@ -4,6 +4,7 @@
 mod cgroups;
 mod flags;
 mod memory;
+mod requests;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

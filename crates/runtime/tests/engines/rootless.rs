@@ -1,9 +1,8 @@
 //! podman as an ordinary user.
 
 use std::fs;
-use std::process::Command;
 
-use bulkhead_testkit::{Init, Machine, Run, Sandbox, skip};
+use bulkhead_testkit::{Init, Machine, Run, Session, skip};
 
 use crate::engine::Engine;
 use crate::image::{self, ARCHIVE, BUSYBOX};
@@ -127,33 +126,6 @@ fn a_user_with_one_id_runs_containers(ground: &Ground<'_>) {
     podman.ends();
 }
 
-/// A user whom systemd has made a session, for as long as this lives.
-struct Session<'s> {
-    name: &'s str,
-    uid: u32,
-}
-
-impl<'s> Session<'s> {
-    #[track_caller]
-    fn begin(sandbox: &'s Sandbox) -> Self {
-        let name = sandbox.name();
-        sandbox.command("useradd").args(["--create-home", name]).output().succeeds();
-        let uid = sandbox.command("id").args(["-u", name]).output().succeeds().stdout;
-        let session = Self { name, uid: uid.trim().parse().unwrap() };
-        let service = format!("user@{}.service", session.uid);
-        sandbox.command("systemctl").args(["start", &service]).output().succeeds();
-        session
-    }
-}
-
-impl Drop for Session<'_> {
-    fn drop(&mut self) {
-        let service = format!("user@{}.service", self.uid);
-        drop(Command::new("systemctl").args(["stop", &service]).status());
-        drop(Command::new("userdel").args(["--force", "--remove", self.name]).status());
-    }
-}
-
 /// Before the machine, which shares the sessions that are there.
 fn a_users_own_systemd_holds_the_limits(suite: Suite) {
     let tree = match crate::tree(suite, Init::Systemd) {
@@ -162,7 +134,7 @@ fn a_users_own_systemd_holds_the_limits(suite: Suite) {
     };
     let sandbox = crate::sandbox();
     let session = Session::begin(&sandbox);
-    let uid = session.uid;
+    let uid = session.uid();
     let machine = sandbox.boot(&tree, Init::Systemd);
     image::archive(&sandbox, &machine);
     fs::write(machine.shared().join("containers.conf"), podman::configuration(&machine)).unwrap();
@@ -172,7 +144,7 @@ fn a_users_own_systemd_holds_the_limits(suite: Suite) {
     let podman = |arguments: &[&str]| {
         let run = machine.command_as(uid, uid, "env").arg(format!("XDG_RUNTIME_DIR=/run/user/{uid}"));
         let run = run.arg(format!("DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{uid}/bus"));
-        let home = format!("/home/{}", session.name);
+        let home = format!("/home/{}", session.name());
         let run = run.arg(format!("HOME={home}")).arg(format!("--chdir={home}")).arg("podman");
         run.args(arguments).output().succeeds()
     };
