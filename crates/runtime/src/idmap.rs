@@ -166,7 +166,10 @@ fn helper(program: &str, pid: i32, maps: &[IdMapping]) -> Result<()> {
     let file = if program == "newuidmap" { "/etc/subuid" } else { "/etc/subgid" };
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = process::spawn(&mut command).and_then(Child::wait_with_output).doing(|| {
-        format!("run {program}: mapping more than one's own id as an ordinary user needs it (Debian: package uidmap)")
+        format!(
+            "run {program}: mapping more than one's own id as an ordinary user needs it (Debian: package uidmap); \
+             uidMappings and gidMappings of size 1, of one's own user and group, need it not"
+        )
     })?;
     if output.status.success() {
         return Ok(());

@@ -4,6 +4,7 @@
 //! CRIU runs in the container's cgroup, and in a mount namespace of its own, where the root file system is mounted as it
 //! wants it: at a place over which nothing else lies. That namespace ends with CRIU, so nothing of it can be left.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use crate::cli::RestoreOptions;
 use crate::clone::Child;
 use crate::criu::wire::{Response, Writer, kind};
 use crate::criu::{self, Criu, Streams};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, words};
 use crate::hooks::Document;
 use crate::launch::{Attempt, Launched, Request, attempt};
 use crate::log::Log;
@@ -59,9 +60,7 @@ pub(crate) fn restore(
             return Err(criu::too_old(version, LABELS, flag));
         }
     }
-    if let Some(name) = options.lsm_profile.as_deref().and_then(|profile| profile.strip_prefix("apparmor:")) {
-        check_profile(name)?;
-    }
+    check_profile(bundle, options)?;
     let images = Images::open(&options.images, Existing::Required)?;
     let (streams, _null) = streams(&images, options.create.preserve_fds)?;
     attempt(bundle, request, log, &mut |attempt, cgroup, _| {
@@ -69,16 +68,43 @@ pub(crate) fn restore(
     })
 }
 
-/// Makes sure that AppArmor has a profile. CRIU finds out when all has been restored, kills a process whose end it then has
-/// to take note of, and waits instead for the first one, which waits for that.
-fn check_profile(name: &str) -> Result<()> {
+/// Makes sure that AppArmor has the profile that the container is to have, another or its own. CRIU finds out when all has
+/// been restored, kills a process whose end it then has to take note of, and waits instead for the first one, which waits
+/// for that.
+fn check_profile(bundle: &Bundle, options: &RestoreOptions) -> Result<()> {
+    let own = bundle.config.process.as_ref().and_then(|process| process.apparmor_profile.as_deref());
+    let name = match &options.lsm_profile {
+        Some(other) => other.strip_prefix("apparmor:"),
+        None => own.filter(|name| !name.is_empty()),
+    };
+    let Some(name) = name else { return Ok(()) };
     match std::fs::read_to_string(PROFILES) {
-        Ok(loaded) if !is_loaded(name, &loaded) => Err(Error::Usage(format!(
-            "--lsm-profile: AppArmor has no profile {name:?}; apparmor_parser loads one"
-        ))),
-        // A kernel without AppArmor, or nobody has mounted its files.
+        Ok(loaded) if !is_loaded(name, &loaded) => {
+            let reason = format!("AppArmor has no profile {name:?}; apparmor_parser loads one");
+            Err(match options.lsm_profile {
+                Some(_) => Error::Usage(format!("--lsm-profile: {reason}")),
+                None => Error::invalid("/process/apparmorProfile", reason),
+            })
+        }
+        // A kernel without AppArmor, or nobody has mounted its files. What has been restored is looked at, too.
         _ => Ok(()),
     }
+}
+
+/// Refuses a process that is to have a label and has the runtime's own, or whose label nobody can read.
+fn confirm_label(wanted: &str, own: io::Result<String>, found: io::Result<String>) -> Result<()> {
+    let reason = match (own, found) {
+        (Ok(own), Ok(found)) if is_lost(wanted, &own, &found) => format!(
+            "criu has not restored the label {wanted}, and the container had the runtime's own: {}",
+            own.trim_end_matches(['\0', '\n'])
+        ),
+        (Ok(_), Ok(_)) => return Ok(()),
+        (Err(error), _) | (_, Err(error)) => format!(
+            "the container is to have the label {wanted}, and what it has cannot be read in /proc/PID/attr/current: {}",
+            words(&error)
+        ),
+    };
+    Err(Error::Criu { reason })
 }
 
 /// Tells whether a process that is to have a label has that of the runtime, as the kernel writes both.
@@ -231,16 +257,7 @@ impl Restoration<'_> {
         });
         let (Some(wanted), Some(child)) = (wanted, child) else { return Ok(()) };
         let label = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/attr/current"));
-        match (label("self"), label(&child.pid.to_string())) {
-            (Ok(own), Ok(found)) if is_lost(wanted, &own, &found) => Err(Error::Criu {
-                reason: format!(
-                    "criu has not restored the label {wanted}, and the container had the runtime's own: {}",
-                    own.trim_end_matches(['\0', '\n'])
-                ),
-            }),
-            // A kernel without labels.
-            _ => Ok(()),
-        }
+        confirm_label(wanted, label("self"), label(&child.pid.to_string()))
     }
 
     fn add_own(&self, request: &mut Writer) {
@@ -540,6 +557,19 @@ mod tests {
         assert!(is_lost("docker-default", "unconfined\n", "unconfined\n"));
         assert!(!is_lost("unconfined", "unconfined\n", "unconfined\n"));
         assert!(!is_lost("outer", "outer (enforce)\n", "outer (enforce)\n"));
+    }
+
+    #[test]
+    fn a_label_that_cannot_be_read_is_not_there() {
+        let text = |text: &str| Ok(text.to_owned());
+        let unreadable = || Err(io::Error::from(io::ErrorKind::InvalidInput));
+        confirm_label("x", text("unconfined\n"), text("x (enforce)\n")).unwrap();
+        let lost = confirm_label("x", text("unconfined\n"), text("unconfined\n")).unwrap_err().to_string();
+        assert!(lost.contains("not restored the label x"), "{lost}");
+        for (own, found) in [(unreadable(), text("x\n")), (text("x\n"), unreadable())] {
+            let error = confirm_label("x", own, found).unwrap_err().to_string();
+            assert!(error.contains("the label x") && error.contains("cannot be read"), "{error}");
+        }
     }
 
     #[test]

@@ -330,7 +330,9 @@ fn a_helper_that_is_missing_is_named_with_its_package() {
     let maps = [(0, USER, 1), (1, 300_000, 1000)];
     let bundle = sandbox.bundle("c").user_namespace(&maps, &maps);
     let output = sandbox.run(&bundle).env("PATH", "/nonexistent").output().exits_with(1);
-    output.complains("run newuidmap").complains("package uidmap").complains("no such file or directory");
+    let output =
+        output.complains("run newuidmap").complains("package uidmap").complains("no such file or directory");
+    output.complains("uidMappings and gidMappings of size 1");
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");
 }
 

@@ -206,6 +206,11 @@ fn a_container_comes_back_under_its_profile_or_another() {
     let flags = ["--detach", "--lsm-profile", "apparmor:no-such-profile", "--bundle"];
     let run = images(&sandbox, "restore").args(flags).arg(bundle.directory()).arg(bundle.id());
     run.output().exits_with(1).complains("AppArmor has no profile").complains("no-such-profile");
+    let name = own.0.clone();
+    drop(own);
+    let run =
+        images(&sandbox, "restore").args(["--detach", "--bundle"]).arg(bundle.directory()).arg(bundle.id());
+    run.output().exits_with(1).complains("/process/apparmorProfile").complains(&name);
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "no state is left");
 }
 
