@@ -11,7 +11,8 @@
 //!
 //! Executing a program twice costs twice. Most of the price of a start is the C library's, so the first execution
 //! ends before that: [`entry`] is the first instruction of the process, makes four system calls and never returns
-//! from the last; in the second execution it makes two. Only the verbs that put a process into a container need it; for all others it does nothing.
+//! from the last; in the second execution it makes three. Only the verbs that put a process into a container need it; for
+//! all others it does nothing.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -155,6 +156,8 @@ mod x86_64 {
                 return;
             }
             if let Some(tree) = handed_down(environment)
+                // Somebody else's descriptor of a file that is a mount of its own has been opened.
+                && call(libc::SYS_fcntl, [tree, libc::F_GETFL as usize, 0, 0, 0]) & libc::O_PATH as isize != 0
                 && restrict(tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC)
             {
                 SEEN_UP.store(true, Ordering::Relaxed);

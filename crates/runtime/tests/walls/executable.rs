@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bulkhead_testkit::{Bundle, Sandbox, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Sandbox, find_program, is_root, requires, wait_until};
 use serde_json::json;
 
 use crate::attack::Attacker;
@@ -129,6 +129,27 @@ fn the_runtime_is_no_program_of_a_container() {
     assert!(!attacker.said("caught"), "the container never gets hold of the runtime");
     let first = sandbox.bundle("first").args(["/proc/self/exe", "--help"]);
     sandbox.run(&first).output().exits_with(1).complains("permission denied");
+}
+
+/// The runtime takes the right to execute from its own mount alone: one that is executed by a descriptor of a mount that
+/// the host made leaves that as it is.
+#[test]
+fn a_mount_of_the_host_stays_executable() {
+    requires!(is_root(), "needs root");
+    requires!(find_program("python3").is_some(), "needs python3");
+    let sandbox = sandbox();
+    let mount = sandbox.directory().join("mounted");
+    fs::write(&mount, "").unwrap();
+    let by_descriptor = "import os, sys; file = os.open(sys.argv[1], os.O_RDONLY); os.set_inheritable(file, True); \
+        os.execve(file, ['bulkrun', 'run', 'nobody'], os.environ)";
+    let script = "mount --bind \"$1\" \"$2\" && ! python3 -c \"$3\" \"$2\" && \"$2\" --version";
+    let output = sandbox
+        .command("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .args([sandbox.runtime_program(), mount.as_path()])
+        .arg(by_descriptor)
+        .output();
+    assert!(output.succeeds().stdout.contains("bulkrun version"), "it can be executed still");
 }
 
 /// A container with CAP_SYS_PTRACE may look at the runtime that waits at the gate, so that only the shield keeps it
