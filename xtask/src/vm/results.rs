@@ -57,6 +57,8 @@ pub(super) struct Report {
 #[derive(Debug, Serialize, Deserialize)]
 struct OnMachine {
     machine: String,
+    /// From the first boot to the last test's end.
+    seconds: f64,
     tests: Vec<Finished>,
 }
 
@@ -68,8 +70,8 @@ struct Count {
 }
 
 impl Report {
-    pub(super) fn add(&mut self, machine: String, tests: Vec<Finished>) {
-        self.machines.push(OnMachine { machine, tests });
+    pub(super) fn add(&mut self, machine: String, took: Duration, tests: Vec<Finished>) {
+        self.machines.push(OnMachine { machine, seconds: took.as_secs_f64(), tests });
     }
 
     /// Prints what failed and why, what was skipped and why, and a line of figures for each machine.
@@ -87,10 +89,13 @@ impl Report {
         }
         println!();
         skipped.iter().for_each(|(reason, count)| println!("skipped {count:4}  {reason}"));
-        for OnMachine { machine, tests } in &self.machines {
+        for OnMachine { machine, seconds, tests } in &self.machines {
             let Count { passed, skipped, failed } = count(tests);
             let again = Vec::from_iter(tests.iter().filter(|test| test.first_failure.is_some()));
-            println!("{machine}: {passed} passed, {skipped} skipped, {failed} failed");
+            let minutes = seconds / 60.0;
+            println!(
+                "{machine}: {passed} passed, {skipped} skipped, {failed} failed in {minutes:.1} minutes"
+            );
             again.iter().for_each(|test| println!("  {} passed only when run once more", test.test));
         }
         let failed = self.failures();
@@ -118,7 +123,7 @@ impl Report {
     /// For each test that failed the machines and the output there; equal outputs are told once.
     fn failures(&self) -> BTreeMap<&str, Vec<(String, &str)>> {
         let mut failures: BTreeMap<&str, Vec<(String, &str)>> = BTreeMap::new();
-        for OnMachine { machine, tests } in &self.machines {
+        for OnMachine { machine, seconds: _, tests } in &self.machines {
             for Finished { test, outcome, .. } in tests {
                 let Outcome::Failed(output) = outcome else { continue };
                 let told = failures.entry(test).or_default();
@@ -161,7 +166,8 @@ mod tests {
         let all = [Outcome::Passed, Outcome::Skipped("needs x".into()), Outcome::Failed("no".into())];
         let mut report = Report::default();
         for (machine, outcome) in ["one", "one", "two"].iter().zip(all.clone()) {
-            report.add((*machine).to_owned(), vec![Finished::new(&test, outcome, Duration::ZERO)]);
+            let tests = vec![Finished::new(&test, outcome, Duration::ZERO)];
+            report.add((*machine).to_owned(), Duration::ZERO, tests);
         }
         report.write(&file).unwrap();
         let read = Vec::from_iter(read(&file).unwrap().into_iter().map(|test| test.outcome));

@@ -130,11 +130,12 @@ fn execute(rounds: Vec<(Machine, Part)>, filters: &[String]) -> Result<ExitCode>
         ensure!(!tests.is_empty(), "no test has such a name");
         let name = machine.describe()?;
         println!("{name}: {} tests", tests.len());
+        let begin = Instant::now();
         let finished = on(machine, &tests, &built)?;
         let finished = second_chance(machine, &tests, &built, finished)?;
         let is_empty = finished.iter().all(|test| matches!(test.outcome, Outcome::Skipped(_)));
         ensure!(!is_empty || !filters.is_empty(), "{name}: every test was skipped");
-        report.add(name, finished);
+        report.add(name, begin.elapsed(), finished);
     }
     report.print();
     report.write(&results::file()?)?;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bulkhead_testkit::terminal::Seat;
-use bulkhead_testkit::{Disk, Init, Running, requires, skip};
+use bulkhead_testkit::{Disk, Init, Running, requires, skip, slowness};
 use serde_json::json;
 
 use crate::engine::{self, Engine, status};
@@ -436,8 +437,8 @@ fn a_container_outlives_the_daemon(ground: &Ground<'_>) {
 fn fifty_containers_start_at_once(ground: &Ground<'_>) {
     let docker = Docker::set_up(ground);
     let script = "for i in $(seq 50); do docker run --detach --network none busybox sleep 1000 & done; wait";
-    let ids =
-        docker.machine.script(script).timeout(std::time::Duration::from_secs(180)).output().succeeds().stdout;
+    let patience = Duration::from_secs(180) * slowness();
+    let ids = docker.machine.script(script).timeout(patience).output().succeeds().stdout;
     assert_eq!(ids.lines().count(), 50, "each has started:\n{ids}");
     let arguments = ["container", "inspect"].into_iter().chain(ids.lines());
     let all = docker.command(&Vec::from_iter(arguments)).output().succeeds().json();

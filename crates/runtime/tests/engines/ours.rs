@@ -6,6 +6,8 @@ use std::path::Path;
 use bulkhead_testkit::{Init, Machine};
 use serde_json::Value;
 
+use crate::eventually;
+
 /// Where an engine lets `bulkrun` keep its records, and which processes it puts above a container.
 #[derive(Clone, Copy)]
 pub(crate) struct Ours<'m> {
@@ -95,7 +97,18 @@ impl Ours<'_> {
         let left = cgroups.iter().filter(|path| is_a_containers(path));
         let left = Vec::from_iter(left);
         assert!(left.is_empty(), "cgroups are left: {left:?}");
+        // podman does not wait for conmon, which ends when its container is removed, nor for systemd, which then
+        // removes the scope.
+        eventually("the cgroups of monitors are gone", || {
+            !self.machine.cgroups().iter().any(|path| is_a_monitors(path))
+        });
     }
+}
+
+/// Recognises the cgroup that podman's systemd makes for conmon.
+fn is_a_monitors(cgroup: &Path) -> bool {
+    let name = cgroup.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with("libpod-conmon-")
 }
 
 /// Recognises the cgroup of a container by the name that an engine has made up. Not that of podman's pods: podman
@@ -105,5 +118,5 @@ fn is_a_containers(cgroup: &Path) -> bool {
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let is_id = name.len() >= 64 && name.bytes().rev().take(64).all(|byte| byte.is_ascii_hexdigit());
     let is_pods = name.len() == 64 && cgroup.parent().is_some_and(|parent| parent.ends_with("libpod_parent"));
-    is_id && !is_pods
+    is_id && !is_pods && !is_a_monitors(cgroup)
 }
