@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_testkit::skip::{cached, find_program, is_root};
-use bulkhead_testkit::{requires, skip};
+use bulkhead_testkit::{requires, skip, slowness};
 use serde_json::Value;
 
 /// Somebody without rights.
@@ -118,7 +118,9 @@ fn found(journal: &[Value], task: &str, platform: &str) -> Vec<(String, String)>
 fn a_run_ends_with_its_budget_and_goes_on() {
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
     let place = Place::new("resume");
-    let first = place.run("bare", &["--budget", "1s"]);
+    // Enough for some tasks and not for all, also where everything takes longer.
+    let seconds = |number: u32| format!("{}s", number * slowness());
+    let first = place.run("bare", &["--budget", &seconds(1)]);
     assert!(first.status.success(), "{}", text(&first.stderr));
     assert!(text(&first.stdout).contains("boot, first byte ms"), "{}", text(&first.stdout));
     let page = fs::read_to_string(place.0.join("out/report.html")).unwrap();
@@ -127,7 +129,7 @@ fn a_run_ends_with_its_budget_and_goes_on() {
     assert_eq!(before.last().unwrap()["reason"], "budget");
     let boots = found(&before, "boot", "bare");
     assert!(boots.contains(&("first byte".to_owned(), "amount".to_owned())), "{boots:?}");
-    let second = place.run("bare", &["--budget", "3s"]);
+    let second = place.run("bare", &["--budget", &seconds(3)]);
     assert!(text(&second.stderr).contains("going on with"), "{}", text(&second.stderr));
     let after = place.journal();
     let turns = Vec::from_iter(
