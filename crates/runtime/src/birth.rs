@@ -20,6 +20,8 @@ use crate::plan::{Plan, check};
 pub(crate) struct Birth {
     /// CLONE_NEW* bits.
     flags: u64,
+    /// The runtime's mount namespace, to which the child returns from one that its mounts are made in.
+    pub home: Option<OwnedFd>,
     /// Namespaces that the child joins itself, in order.
     pub joins: Vec<(Kind, OwnedFd)>,
     /// Namespaces to be born into that may belong to the host, out of a user namespace's reach: a process in between
@@ -89,6 +91,10 @@ impl Birth {
         // Its root is the cgroup that the child joins first.
         flags &= !Kind::Cgroup.flag();
         let mut birth = Self { flags, ..Self::default() };
+        if namespaces.shares_mounts() {
+            birth.flags |= Kind::Mount.flag();
+            birth.home = Some(own_namespace(Kind::Mount)?);
+        }
         for (kind, path) in &namespaces.join {
             let namespace = path::open_host(path, OFlags::RDONLY)
                 .doing(|| format!("open the {} namespace to join", kind.link()))

@@ -101,10 +101,10 @@ pub(crate) mod option {
 /// # Errors
 /// No CRIU, one that is too old or lacks something, and what it says.
 pub(crate) fn checkpoint(container: &Container, options: &CheckpointOptions, log: &Log) -> Result<()> {
-    let version = criu::version()?;
-    let pid = container.state.process.map(|process| process.pid).unwrap_or_default();
     let mut plan = container.plan(&container.stored()?)?;
     check(&plan)?;
+    let version = criu::version()?;
+    let pid = container.state.process.map(|process| process.pid).unwrap_or_default();
     if container.dir.path(NOTIFY).exists() {
         notify::add_to(&mut plan, &container.dir.path(""));
     }
@@ -350,11 +350,15 @@ fn add_external_namespaces(request: &mut Writer, plan: &Plan, version: [u32; 3])
 }
 
 /// Refuses what CRIU would restore as something else: it binds again what is bound inside the container, and knows
-/// nothing of its map.
+/// nothing of its map; and what it cannot find: a root that is attached nowhere in its mount namespace.
 ///
 /// # Errors
 /// The first such mount.
 pub(crate) fn check(plan: &Plan) -> Result<()> {
+    if plan.namespaces.shares_mounts() {
+        let reason = "criu cannot keep a container without a namespace of type \"mount\"";
+        return Err(Error::invalid("/linux/namespaces", reason));
+    }
     let is_lost = |mount: &Mount| matches!(mount.source, Source::Inside { idmap: Some(_), .. });
     plan.mounts.iter().position(is_lost).map_or(Ok(()), |index| {
         let reason = "criu cannot keep the id mapping of a mount whose source is in the container";

@@ -82,11 +82,33 @@ pub fn bind(root: BorrowedFd<'_>, slave: &OwnedFd) -> Result<()> {
 /// # Errors
 /// EPERM unless the caller leads a session.
 pub fn adopt(slave: &OwnedFd) -> Result<()> {
-    let doing = || "make the terminal the standard streams";
     rustix::process::ioctl_tiocsctty(slave).doing(|| "make the terminal the controlling one")?;
+    replace_streams(slave)
+}
+
+fn replace_streams(slave: &OwnedFd) -> Result<()> {
+    let doing = || "make the terminal the standard streams";
     rustix::stdio::dup2_stdin(slave).doing(doing)?;
     rustix::stdio::dup2_stdout(slave).doing(doing)?;
     rustix::stdio::dup2_stderr(slave).doing(doing)
+}
+
+/// Opens the terminal of the standard streams again, by its name below `root`, and adopts that: a name in a tree of mounts
+/// that the process has left is none to it.
+///
+/// # Errors
+/// Another file of that name.
+pub fn adopt_again(root: BorrowedFd<'_>) -> Result<()> {
+    let doing = || "open the terminal again";
+    let known = rustix::fs::fstat(rustix::stdio::stdin()).doing(doing)?;
+    let path = format!("/dev/pts/{}", rustix::fs::minor(known.st_rdev));
+    let again = target::open(root, Path::new(&path), OFlags::RDWR | OFlags::NOCTTY)?;
+    let again = again.ok_or(rustix::io::Errno::NOENT).doing(doing)?;
+    let found = rustix::fs::fstat(&again).doing(doing)?;
+    if (found.st_dev, found.st_ino) != (known.st_dev, known.st_ino) {
+        return Err(Error::Usage(format!("the container's {path} is not its terminal")));
+    }
+    replace_streams(&again)
 }
 
 /// Gives the standard streams to the container's user, so that it can open `/dev/stdout` again, as runc does.

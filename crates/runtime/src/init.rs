@@ -47,6 +47,8 @@ pub(crate) struct Inheritance<'a> {
     pub cgroup_views: Vec<View>,
     /// Namespaces to join, opened by the parent, in order.
     pub joins: Vec<(Kind, OwnedFd)>,
+    /// The mount namespace to return to when the root is made, if the container shares the runtime's.
+    pub home: Option<OwnedFd>,
     /// Sources of mounts that the parent opened, by index.
     pub prepared: Vec<Option<OwnedFd>>,
     /// Whether the parent lends more of them once the process exists.
@@ -367,7 +369,10 @@ fn hide_paths(init: &mut Init<'_>) -> Result<()> {
 }
 
 fn enter_root(init: &mut Init<'_>) -> Result<()> {
-    rootfs::enter(init.root()?, &init.given.plan.root, init.given.entry)
+    let (root, plan) = (init.root()?, &init.given.plan.root);
+    let Some(home) = &init.given.home else { return rootfs::enter(root, plan, init.given.entry) };
+    let root = rootfs::carry_home(root, plan, home)?;
+    if init.given.process.terminal.is_some() { console::adopt_again(root.as_fd()) } else { Ok(()) }
 }
 
 fn assume_persona(init: &mut Init<'_>) -> Result<()> {

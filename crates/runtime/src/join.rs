@@ -26,7 +26,7 @@ use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
 use crate::resctrl::Tree;
 use crate::watch::Watch;
-use crate::{console, credentials, deliver, program, relay};
+use crate::{console, credentials, deliver, program, relay, rootfs};
 
 /// How long a process that was killed is waited for: in a paused container it may not end before that goes on.
 pub(crate) const MOMENT: Duration = Duration::from_secs(2);
@@ -68,6 +68,8 @@ struct Inheritance<'a> {
     socket: handshake::Child,
     container: OwnedFd,
     kinds: Vec<Kind>,
+    /// The root of its first process, where that is not the one of its mount namespace.
+    root: Option<OwnedFd>,
     cgroup: Option<&'a Joiner<'a>>,
     groups: Groups,
     keyring: Option<CString>,
@@ -109,11 +111,11 @@ fn clone_child(
     // Before the child exists: once it is in the container's pid namespace, nobody there may trace it.
     sys_credentials::set_dumpable(false).doing(|| "hide from ptrace")?;
     let namespaces = &request.plan.namespaces;
+    let pid = container.state.process.map_or(0, |process| process.pid);
     let open = |kind: Kind| -> Result<Option<OwnedFd>> {
         if !namespaces.has(kind) {
             return Ok(None);
         }
-        let pid = container.state.process.map_or(0, |process| process.pid);
         let link = format!("/proc/{pid}/ns/{}", kind.link());
         let namespace = path::open_host(Path::new(&link), OFlags::RDONLY);
         namespace.map(Some).doing(|| format!("open the container's {} namespace", kind.link()))
@@ -121,11 +123,14 @@ fn clone_child(
     // With the host's rights the child joins the user namespace itself, together with the others.
     let user = if rights == Rights::Unprivileged { open(Kind::User)? } else { None };
     let birth = Birth::into_container(open(Kind::Pid)?, user);
+    let root = namespaces.shares_mounts().then(|| root_of(pid)).transpose()?;
     if container.pidfd()?.is_none() {
         return Err(Error::Usage("container not running".into()));
     }
     let born_into = |kind: Kind| kind == Kind::Pid || (kind == Kind::User && rights == Rights::Unprivileged);
-    let kinds = Kind::ALL.into_iter().filter(|&kind| namespaces.has(kind) && !born_into(kind)).collect();
+    // The mount namespace is joined also where it is that of the runtime which made the container: this one may have another.
+    let is_joined = |kind: Kind| (namespaces.has(kind) || kind == Kind::Mount) && !born_into(kind);
+    let kinds = Kind::ALL.into_iter().filter(|&kind| is_joined(kind)).collect();
     // As under runc: a container with sub-cgroups may have no room left for processes in its own, and one that may
     // write to the host's hierarchy may have left it altogether.
     let with_first = LazyCell::new(|| {
@@ -149,6 +154,7 @@ fn clone_child(
         socket,
         container: pidfd,
         kinds,
+        root,
         cgroup: joiner.as_ref(),
         groups: groups(container, namespaces)?,
         keyring: container.state.keyring_name(),
@@ -156,6 +162,12 @@ fn clone_child(
         ignored: host::ignored_signals(),
     };
     birth.spawn(cradle, &[parent.as_fd()], inheritance, run)
+}
+
+fn root_of(pid: i32) -> Result<OwnedFd> {
+    let link = format!("/proc/{pid}/root");
+    path::open_host(Path::new(&link), OFlags::PATH | OFlags::DIRECTORY)
+        .doing(|| format!("open {link}, the container's root"))
 }
 
 /// Asks whether groups can be set in the container, whoever made its user namespace.
@@ -199,10 +211,8 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
         Some(mask) => schedule::set_affinity(mask).doing(|| "set /process/execCPUAffinity/final")?,
         None => limits::forget_affinity(),
     }
-    if !given.kinds.is_empty() {
-        namespace::join_process(&given.container, &given.kinds)
-            .doing(|| "join the container's namespaces")?;
-    }
+    namespace::join_process(&given.container, &given.kinds).doing(|| "join the container's namespaces")?;
+    given.root.iter().try_for_each(rootfs::change_to)?;
     if given.plan.namespaces.has(Kind::User) {
         // Not every namespace maps root; then the process goes on as whoever it is there.
         let _ = sys_credentials::set_gid(0);

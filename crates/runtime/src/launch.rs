@@ -424,6 +424,7 @@ impl Attempt<'_> {
             awaits_scope: cgroup.is_some_and(CgroupPlan::is_for_systemd),
             cgroup_views,
             joins: std::mem::take(&mut birth.joins),
+            home: birth.home.take(),
             prepared: sources::prepare(plan, opened)?,
             borrows: opened == Opened::InNewNamespace,
             nodes: match plan.maps() {

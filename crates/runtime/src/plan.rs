@@ -15,6 +15,7 @@ pub mod namespaces;
 pub mod net_devices;
 pub mod process;
 pub mod rdt;
+mod shared_mounts;
 pub mod stored;
 
 use std::collections::BTreeMap;
@@ -170,11 +171,12 @@ impl Plan {
         let seccomp = linux.seccomp.as_ref();
         let seccomp = seccomp.map(|profile| filter(profile, config, &mut warnings)).transpose()?;
         let process = config.process.as_ref().map(|p| Process::plan(p, config, &mut warnings)).transpose()?;
-        if let (Some(process), Some(maps)) = (&process, namespaces.maps()) {
-            maps.check_user(&process.user)?;
-        }
+        process.iter().try_for_each(|process| namespaces.check_member(process))?;
         let root = root(config, linux, bundle, &namespaces)?;
-        let mounts = mounts::plan(&config.mounts, bundle, &root.path, &namespaces)?;
+        let mut mounts = mounts::plan(&config.mounts, bundle, &root.path, &namespaces)?;
+        if namespaces.shares_mounts() {
+            shared_mounts::settle(linux, &namespaces, &mut mounts)?;
+        }
         check::requests(config, &namespaces)?;
         Ok(Self {
             root,
@@ -257,7 +259,10 @@ fn root(config: &Config, linux: &Linux, bundle: &Path, namespaces: &Namespaces) 
         readonly: root.readonly,
         overlay,
         layers,
-        propagation: propagation(linux.rootfs_propagation),
+        propagation: match namespaces.shares_mounts() {
+            true => (Propagation::Private, Reach::Tree),
+            false => propagation(linux.rootfs_propagation),
+        },
     })
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_sys::mount::{
     self as sys_mount, Attributes, Filesystem, OldMounts, Propagation, Reach, attribute,
 };
+use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{mountinfo, path};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -14,7 +15,7 @@ use crate::error::{Doing, Error, Result};
 use crate::mount::Set;
 use crate::plan::Root;
 use crate::spent::Spent;
-use crate::{mount, overlay, target};
+use crate::{birth, mount, overlay, target};
 
 /// Makes the root file system a mount of its own, private to the container, and returns its root directory.
 ///
@@ -188,14 +189,47 @@ pub fn enter(root: BorrowedFd<'_>, plan: &Root, entry: Entry) -> Result<()> {
         Entry::Move => move_root(root, &plan.path)?,
     }
     if plan.readonly {
-        sys_mount::set_attached(root, Attributes::new(attribute::RDONLY, 0), Reach::Mount)
-            .doing(|| "make the root read-only")?;
+        make_root_readonly(root)?;
     }
     if propagation == Propagation::Slave {
         return Ok(());
     }
     sys_mount::set_attached(root, Attributes::default().with_propagation(propagation), reach)
         .doing(|| "set /linux/rootfsPropagation")
+}
+
+/// Takes `root` and all that is mounted in it out of the mount namespace that they were made in, which ends with that, and
+/// makes it the root directory and working directory in the mount namespace `home`. It is attached nowhere there.
+///
+/// What no mount namespace holds is kept together by the processes whose root it is, and ends with the last of them. Above
+/// it there is nothing: whoever leaves a chroot(2) inside comes to its own top (walls, `shared_mounts`).
+///
+/// # Errors
+/// EPERM for a runtime without CAP_SYS_ADMIN in its own mount namespace.
+pub(crate) fn carry_home(root: BorrowedFd<'_>, plan: &Root, home: &OwnedFd) -> Result<OwnedFd> {
+    if plan.readonly {
+        make_root_readonly(root)?;
+    }
+    let tree = sys_mount::clone_tree(root, Path::new(""), Reach::Tree)
+        .doing(|| "take the container's root out of the mount namespace that it was made in")?;
+    birth::join(home, Kind::Mount)?;
+    change_to(&tree)?;
+    Ok(tree)
+}
+
+/// Makes a directory the root directory and working directory.
+///
+/// # Errors
+/// EPERM without CAP_SYS_CHROOT.
+pub(crate) fn change_to(root: &OwnedFd) -> Result<()> {
+    let doing = || "change to the container's root";
+    rustix::process::fchdir(root).doing(doing)?;
+    rustix::process::chroot(".").doing(doing)
+}
+
+fn make_root_readonly(root: BorrowedFd<'_>) -> Result<()> {
+    sys_mount::set_attached(root, Attributes::new(attribute::RDONLY, 0), Reach::Mount)
+        .doing(|| "make the root read-only")
 }
 
 fn move_root(root: BorrowedFd<'_>, path: &Path) -> Result<()> {

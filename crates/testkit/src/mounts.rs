@@ -1,9 +1,13 @@
 //! Mounts as `/proc/PID/mountinfo` lists them, see proc_pid_mountinfo(5).
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::fail::OrFail;
 
 /// One line of a mountinfo file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,32 @@ impl Mount {
             kind: (*fields.get(separator + 1)?).to_owned(),
             line: line.to_owned(),
         })
+    }
+}
+
+/// The mounts of the namespace of this process, watched for every change, however short: best in a namespace of the test's own.
+#[derive(Debug)]
+pub struct Table(File);
+
+impl Table {
+    /// Begins to watch.
+    ///
+    /// # Panics
+    /// When /proc is not mounted.
+    #[track_caller]
+    pub fn watch() -> Table {
+        Table(File::open("/proc/self/mountinfo").or_fail("open /proc/self/mountinfo"))
+    }
+
+    /// Tells whether something was mounted, moved or unmounted since the last time, proc_pid_mounts(5).
+    ///
+    /// # Panics
+    /// When the kernel does not tell.
+    #[track_caller]
+    pub fn has_changed(&self) -> bool {
+        let mut file = [PollFd::new(&self.0, PollFlags::PRI)];
+        poll(&mut file, Some(&Timespec::default())).or_fail("ask whether mounts have changed");
+        file[0].revents().contains(PollFlags::PRI)
     }
 }
 

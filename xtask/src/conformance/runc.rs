@@ -41,9 +41,8 @@ const EXCUSES: &[Excuse] = &[
     Excuse::anywhere("exec: runc --debug exec", BOOTSTRAP),
     Excuse::anywhere(
         "host-mntns: runc run [host mount ns + hooks]",
-        "it wants a container without a mount namespace to leave mounts in the host's, and ends by unmounting them. \
-                 The specification wants such a container, too, which bulkrun refuses: one that leaves nothing there is \
-                 not built yet.",
+        "the container runs as it wants, and then it unmounts what a container without a mount namespace leaves \
+                 in the host's: ours leaves nothing there, so that there is nothing to unmount.",
     ),
     Excuse::anywhere(
         "run: runc run [/proc/self/exe clone]",

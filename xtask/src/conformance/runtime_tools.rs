@@ -37,12 +37,6 @@ const EXCUSES: &[Excuse] = &[
         "the profile that it names is nowhere, also where AppArmor runs.",
     ),
     Excuse::anywhere(
-        "linux_ns_itype",
-        "it wants a container without a mount namespace of its own, as the specification does; bulkrun refuses it, \
-                 for one whose mounts are not made in the host's namespace (ARCHITECTURE.md, invariant 5) is not built \
-                 yet.",
-    ),
-    Excuse::anywhere(
         "start",
         "it wants `start` to succeed for a container without a process, which the specification forbids.",
     ),

@@ -31,6 +31,7 @@ const CORE: &[&str] = &[
     "runtime::resctrl",
     "runtime::rootfs",
     "runtime::rootless",
+    "runtime::shared_mounts",
     "runtime::systemd",
 ];
 

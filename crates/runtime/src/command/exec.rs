@@ -36,9 +36,7 @@ pub fn exec(global: &Global, options: &ExecOptions, log: &Log) -> Result<ExitCod
     let plan = container.plan(&stored)?;
     let mut warnings = Vec::new();
     let process = stored.joining_process(&options.process, &mut warnings)?;
-    if let Some(maps) = plan.maps() {
-        maps.check_user(&process.user)?;
-    }
+    plan.namespaces.check_member(&process)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     if options.detach && process.terminal.is_some() && options.console_socket.is_none() {
         return Err(Error::Usage("a terminal needs --console-socket, or `exec` without --detach".into()));

@@ -37,9 +37,6 @@ pub fn version(text: &str) -> Result<Version> {
 /// # Errors
 /// The first such request.
 pub fn requests(config: &Config, namespaces: &Namespaces) -> Result<()> {
-    if !namespaces.has(Kind::Mount) {
-        return Err(Error::invalid("/linux/namespaces", "a container needs a namespace of type \"mount\""));
-    }
     let uts = namespaces.has(Kind::Uts);
     for (value, name) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
         if value.is_some() && !uts {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use bulkhead_spec::{Clock, IdMapping, Linux, NamespaceType};
 use bulkhead_sys::namespace::Kind;
 
-use super::process::User;
+use super::process::{Process, User};
+use super::shared_mounts;
 use crate::error::{Error, Result};
 
 /// The namespaces of a container; a kind in neither list is the runtime's own.
@@ -148,6 +149,22 @@ impl Namespaces {
     /// Tells whether the container has a namespace of this kind that is not the runtime's.
     pub fn has(&self, kind: Kind) -> bool {
         self.is_new(kind) || self.joins(kind)
+    }
+
+    /// Tells whether the container is in the runtime's mount namespace.
+    pub fn shares_mounts(&self) -> bool {
+        !self.has(Kind::Mount)
+    }
+
+    /// Refuses a process that cannot be what it is to be in these namespaces.
+    ///
+    /// # Errors
+    /// A user who is not mapped, a profile of AppArmor without a mount namespace.
+    pub fn check_member(&self, process: &Process) -> Result<()> {
+        if self.shares_mounts() {
+            shared_mounts::check_process(process)?;
+        }
+        self.maps.iter().try_for_each(|maps| maps.check_user(&process.user))
     }
 
     /// Returns the identity maps of a new user namespace.

@@ -23,6 +23,7 @@ mod mask;
 mod outside;
 mod passwd;
 mod race;
+mod shared_mounts;
 mod state;
 
 use bulkhead_testkit::{Bundle, Run, Sandbox};
