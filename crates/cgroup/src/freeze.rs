@@ -75,14 +75,14 @@ impl Cgroup {
     /// it could not even be killed there, so it is let out.
     ///
     /// # Errors
-    /// [`Error::FrozenAbove`], and [`Error::System`] when a state cannot be read.
+    /// [`Error::FrozenAbove`]. A state that cannot be read says nothing.
     pub fn refuse_frozen_above(&self, pid: i32) -> Result<()> {
         let Some(member) = self.freezer() else { return Ok(()) };
         let (file, thawed) = match member.version {
             Version::V1 => ("freezer.self_freezing", "THAWED to freezer.state"),
             Version::V2 => ("cgroup.freeze", "0 to cgroup.freeze"),
         };
-        let Some(above) = highest_frozen(&member.path, file)? else { return Ok(()) };
+        let Some(above) = highest_frozen(&member.path, file) else { return Ok(()) };
         if member.version == Version::V1 {
             let outside = above.rsplit_once('/').map_or("", |(outside, _)| outside);
             let _ = Dir::open(outside).and_then(|outside| outside.write("cgroup.procs", &pid.to_string()));
@@ -95,19 +95,20 @@ impl Cgroup {
     }
 }
 
-/// Finds the highest directory above one that is frozen itself, by a file that the root of a hierarchy does not have.
-fn highest_frozen<'a>(path: &'a str, file: &str) -> Result<Option<&'a str>> {
+/// Finds the highest directory above one that is frozen itself, by a file that the root of a hierarchy does not have. One
+/// that cannot be read is passed over: whoever asks has something else to say, or to wait for.
+fn highest_frozen<'a>(path: &'a str, file: &str) -> Option<&'a str> {
     let mut highest = None;
     let mut below = path;
     while let Some((above, _)) = below.rsplit_once('/').filter(|(above, _)| !above.is_empty()) {
-        match Dir::open(above)?.read_if_there(file)?.as_deref().map(str::trim) {
-            None => break,
-            Some("1") => highest = Some(above),
-            Some(_) => {}
+        match Dir::open(above).and_then(|dir| dir.read_if_there(file)) {
+            Ok(None) => break,
+            Ok(Some(state)) if state.trim() == "1" => highest = Some(above),
+            Ok(Some(_)) | Err(_) => {}
         }
         below = above;
     }
-    Ok(highest)
+    highest
 }
 
 pub(crate) fn thaw(dir: &Dir, version: Version) -> Result<()> {
@@ -204,7 +205,7 @@ mod tests {
     fn of_frozen_directories_above_the_highest_counts() {
         let fake = Fake::new(&[("a/b/c/cgroup.freeze", "1")]);
         let (place, below) = (fake.dir.path().to_owned(), format!("{}/a/b/c", fake.dir.path()));
-        let found = || highest_frozen(&below, "cgroup.freeze").unwrap();
+        let found = || highest_frozen(&below, "cgroup.freeze");
         assert_eq!(found(), None, "its own state is not looked at, nor what is above the root");
         fake.put("a/b/cgroup.freeze", "0\n");
         fake.put("a/cgroup.freeze", "0\n");
@@ -213,5 +214,16 @@ mod tests {
         assert_eq!(found(), Some(format!("{place}/a/b")).as_deref());
         fake.put("a/cgroup.freeze", "1\n");
         assert_eq!(found(), Some(format!("{place}/a")).as_deref());
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_says_nothing() {
+        let fake = Fake::new(&[("a/cgroup.freeze", "1\n"), ("a/b/c/cgroup.freeze", "0\n")]);
+        let (above, below) = (format!("{}/a", fake.dir.path()), format!("{}/a/b/c", fake.dir.path()));
+        // No file can be read there, and at the end nothing can be opened at all.
+        std::fs::create_dir(format!("{above}/b/cgroup.freeze")).unwrap();
+        assert!(fake.dir.open_below(c"a/b").unwrap().read_if_there("cgroup.freeze").is_err());
+        assert_eq!(highest_frozen(&below, "cgroup.freeze"), Some(above.as_str()));
+        assert_eq!(highest_frozen("/bh-no-such-place/a/b", "cgroup.freeze"), None);
     }
 }
