@@ -120,16 +120,17 @@ pub(crate) fn write(pid: i32, maps: &IdMaps, privileged: bool) -> Result<()> {
         own("uid_map", &map_text(&maps.uids))?;
         return own("gid_map", &map_text(&maps.gids));
     }
-    if is_single(&maps.uids, rustix::process::geteuid().as_raw()) {
+    let uid = rustix::process::geteuid().as_raw();
+    if is_single(&maps.uids, uid) {
         own("uid_map", &map_text(&maps.uids))?;
     } else {
-        helper("newuidmap", pid, &maps.uids)?;
+        UIDS.map(pid, &maps.uids, uid)?;
     }
     if groups(maps, privileged) == Groups::Denied {
         own("setgroups", "deny")?;
         own("gid_map", &map_text(&maps.gids))
     } else {
-        helper("newgidmap", pid, &maps.gids)
+        GIDS.map(pid, &maps.gids, rustix::process::getegid().as_raw())
     }
 }
 
@@ -157,27 +158,71 @@ fn is_single(maps: &[IdMapping], own: u32) -> bool {
     matches!(maps, [map] if map.host_id == own && map.size == 1)
 }
 
-fn helper(program: &str, pid: i32, maps: &[IdMapping]) -> Result<()> {
-    let mut command = Command::new(program);
-    command.arg(pid.to_string());
-    for map in maps {
-        command.args([map.container_id, map.host_id, map.size].map(|number| number.to_string()));
+/// What maps ranges for an ordinary user: a program, the file of the ranges that it goes by, what config.json calls the
+/// maps, and the capability that it needs.
+struct Helper {
+    program: &'static str,
+    file: &'static str,
+    mappings: &'static str,
+    capability: &'static str,
+}
+
+const UIDS: Helper =
+    Helper { program: "newuidmap", file: "/etc/subuid", mappings: "uidMappings", capability: "CAP_SETUID" };
+
+const GIDS: Helper =
+    Helper { program: "newgidmap", file: "/etc/subgid", mappings: "gidMappings", capability: "CAP_SETGID" };
+
+impl Helper {
+    /// Maps the ids of a caller whose own is `own`.
+    fn map(&self, pid: i32, maps: &[IdMapping], own: u32) -> Result<()> {
+        let mut command = Command::new(self.program);
+        // What it says is looked at.
+        command.arg(pid.to_string()).env("LC_ALL", "C");
+        for map in maps {
+            command.args([map.container_id, map.host_id, map.size].map(|number| number.to_string()));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let output = match process::spawn(&mut command).and_then(Child::wait_with_output) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::Usage(self.missing()));
+            }
+            output => output.doing(|| format!("run {}", self.program))?,
+        };
+        if output.status.success() {
+            return Ok(());
+        }
+        let user = passwd::name(rustix::process::geteuid().as_raw());
+        let said = String::from_utf8_lossy(&output.stderr);
+        // Both files go by users, whom a number names, too.
+        Err(Error::Usage(self.refusal(maps, own, user.trim_start_matches('#'), &said)))
     }
-    let file = if program == "newuidmap" { "/etc/subuid" } else { "/etc/subgid" };
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let output = process::spawn(&mut command).and_then(Child::wait_with_output).doing(|| {
+
+    fn missing(&self) -> String {
+        let Self { program, file, mappings, .. } = self;
         format!(
-            "run {program}: mapping more than one's own id as an ordinary user needs it (Debian: package uidmap); \
-             uidMappings and gidMappings of size 1, of one's own user and group, need it not"
+            "no program {program} is in PATH, without which an ordinary user cannot have the ids of {file}: install it \
+             (Debian: package uidmap, Fedora: shadow-utils), or let {mappings} be of size 1 and of one's own id"
         )
-    })?;
-    if output.status.success() {
-        return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Error::Usage(format!(
-        "{program} refused the identity map ({said}); the ranges of {file} are what is allowed"
-    )))
+
+    fn refusal(&self, maps: &[IdMapping], own: u32, user: &str, said: &str) -> String {
+        let Self { program, file, mappings, capability } = self;
+        let said = said.trim();
+        let said = said.strip_prefix(program).map_or(said, |said| said.trim_start_matches([':', ' ']));
+        let way = if said.contains("not allowed") {
+            let lines = maps.iter().filter(|map| !is_single(std::slice::from_ref(map), own));
+            let lines: Vec<_> = lines.map(|map| format!("{user}:{}:{}", map.host_id, map.size)).collect();
+            let lines = lines.join(" and ");
+            format!("{file} must have {lines}, or {mappings} keep to the ids that it has for this user")
+        } else {
+            format!(
+                "for the ids of {file} it must be set-user-id root or have {capability} as a file capability, \
+                 which a mount with nosuid and no_new_privs take away"
+            )
+        };
+        format!("{program} refused the identity map ({said}): {way}")
+    }
 }
 
 /// Returns the user namespace that maps a mount: one made for it, or the one at a path.
@@ -263,5 +308,24 @@ mod tests {
         }
         assert_eq!(shown(1000, 1001, None).as_deref(), Some("0 1001 1\n"));
         assert_eq!(shown(1000, 1001, Some((7, 8))).as_deref(), Some("0 1001 1\n1 7 8\n"));
+    }
+
+    #[test]
+    fn a_helper_that_refuses_is_told_with_the_way_out() {
+        let map = |container_id, host_id, size| IdMapping { container_id, host_id, size };
+        let maps = [map(0, 1000, 1), map(1, 300_000, 70_000), map(70_001, 1001, 1)];
+        let said = "newgidmap: gid range [1-70001) -> [300000-370000) not allowed\n";
+        assert_eq!(
+            GIDS.refusal(&maps, 1000, "u", said),
+            "newgidmap refused the identity map (gid range [1-70001) -> [300000-370000) not allowed): /etc/subgid must \
+             have u:300000:70000 and u:1001:1, or gidMappings keep to the ids that it has for this user"
+        );
+        let said = "newuidmap: write to uid_map failed: Operation not permitted\n";
+        assert_eq!(
+            UIDS.refusal(&maps, 1000, "u", said),
+            "newuidmap refused the identity map (write to uid_map failed: Operation not permitted): for the ids of \
+             /etc/subuid it must be set-user-id root or have CAP_SETUID as a file capability, which a mount with nosuid and \
+             no_new_privs take away"
+        );
     }
 }

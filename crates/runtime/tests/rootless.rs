@@ -260,7 +260,9 @@ fn ids_beyond_the_range_are_refused_with_the_helpers_words() {
     );
     let sandbox = sandbox();
     let bundle = sandbox.bundle("c").user_namespace(&[(0, 300_000, 70_000)], &[(0, 300_000, 65536)]);
-    with_range(&sandbox, &bundle).output().exits_with(1).complains("newuidmap refused the identity map");
+    let output = with_range(&sandbox, &bundle).output().exits_with(1);
+    output
+        .complains("newuidmap refused the identity map (uid range [0-70000) -> [300000-370000) not allowed)");
 }
 
 #[test]
@@ -313,14 +315,14 @@ fn a_user_without_a_range_is_told_where_ranges_come_from() {
     let bundle = sandbox.bundle("c").user_namespace(&maps, &maps);
     let output = with_ranges(&sandbox, &bundle, "").output().exits_with(1);
     output
-        .complains("newuidmap refused the identity map")
-        .complains("the ranges of /etc/subuid are what is allowed");
+        .complains("newuidmap refused the identity map (uid range [1-1001) -> [300000-301000) not allowed)")
+        .complains("/etc/subuid must have bh-user:300000:1000, or uidMappings keep to the ids that it has");
     // The uids are the user's own, the gids are not.
     let bundle = sandbox.bundle("gids").user_namespace(&[(0, USER, 1)], &maps);
     let output = with_ranges(&sandbox, &bundle, "").output().exits_with(1);
     output
         .complains("newgidmap refused the identity map")
-        .complains("the ranges of /etc/subgid are what is allowed");
+        .complains("/etc/subgid must have bh-user:300000:1000, or gidMappings keep to the ids that it has");
 }
 
 #[test]
@@ -330,10 +332,31 @@ fn a_helper_that_is_missing_is_named_with_its_package() {
     let maps = [(0, USER, 1), (1, 300_000, 1000)];
     let bundle = sandbox.bundle("c").user_namespace(&maps, &maps);
     let output = sandbox.run(&bundle).env("PATH", "/nonexistent").output().exits_with(1);
-    let output =
-        output.complains("run newuidmap").complains("package uidmap").complains("no such file or directory");
-    output.complains("uidMappings and gidMappings of size 1");
+    let output = output.complains("no program newuidmap is in PATH").complains("the ids of /etc/subuid");
+    output.complains("package uidmap").complains("let uidMappings be of size 1 and of one's own id");
     assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left");
+    let bundle = sandbox.bundle("gids").user_namespace(&[(0, USER, 1)], &maps);
+    let output = sandbox.run(&bundle).env("PATH", "/nonexistent").output().exits_with(1);
+    output.complains("no program newgidmap is in PATH").complains("the ids of /etc/subgid");
+}
+
+/// As on a file system that is mounted with nosuid.
+#[test]
+fn a_helper_without_its_rights_is_told_which_it_needs() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(maps_ranges(), "{NO_RANGES}");
+    let sandbox = sandbox();
+    let maps = [(0, USER, 1), (1, 300_000, 1000)];
+    let bundle = sandbox.bundle("c").user_namespace(&maps, &maps);
+    let plain = sandbox.directory().join("plain");
+    fs::create_dir(&plain).unwrap();
+    fs::copy(find_program("newuidmap").unwrap(), plain.join("newuidmap")).unwrap();
+    fs::set_permissions(plain.join("newuidmap"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", plain.display(), std::env::var("PATH").unwrap_or_default());
+    let output = with_range(&sandbox, &bundle).env("PATH", path).output().exits_with(1);
+    output
+        .complains("newuidmap refused the identity map (write to uid_map failed: Operation not permitted)")
+        .complains("for the ids of /etc/subuid it must be set-user-id root or have CAP_SETUID");
 }
 
 /// Runs a bundle as the user where something hides a part of one of the kernel's file systems, as in most containers.
