@@ -5,7 +5,7 @@
 //!   subject  bulkrun, runc, crun                                      subject
 //!   place    this machine, or a guest with cgroup v2                  place
 //!   ground   cgroups, mounts and processes of its own for each run    ground
-//!   record   what became of each test, in target/conformance          case, record
+//!   record   what became of each test, in target/conformance and docs  case, record
 //!   page     all records in one table, docs/conformance.md            page
 //! ```
 //!

@@ -37,6 +37,7 @@ pub(super) fn write() -> Result<()> {
             let records = Kind::ALL.into_iter().map(|kind| Record::load(suite, kind, place));
             let records = Vec::from_iter(records.collect::<Result<Vec<_>>>()?.into_iter().flatten());
             for record in &records {
+                record.publish()?;
                 text.push_str(&row(suite, record));
                 if !record.revisions.is_empty() {
                     println!(

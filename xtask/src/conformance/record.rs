@@ -1,10 +1,19 @@
-//! What one suite found out about one subject, kept until the page is written.
+//! What one suite found out about one subject.
+//!
+//! ```text
+//!   target/conformance           the latest run, with what failures said          save, amend
+//!   docs/conformance/records     what the page is made of, without that           publish
+//! ```
+//!
+//! Who was not judged on this machine is as the page has it, so that a suite is not run again for who has not changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Verdict};
@@ -131,19 +140,96 @@ impl Record {
         }
     }
 
-    /// The kept one, if there is any.
+    /// The kept one, else the published one, if there is any.
     pub(super) fn load(suite: &Suite, kind: Kind, place: Place) -> Result<Option<Self>> {
-        let file = directory()?.join(file(suite.name, kind, place));
-        if !file.exists() {
-            return Ok(None);
+        let file = file(suite.name, kind, place);
+        if let Some(kept) = read(&directory()?.join(&file))? {
+            return Ok(Some(kept));
         }
-        let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-        serde_json::from_slice(&text).map(Some).with_context(|| format!("understand {}", file.display()))
+        let published: Option<Published> = read(&public_directory()?.join(&file))?;
+        Ok(published.map(|published| published.record(suite, kind, place)))
     }
+
+    /// Puts it beside the page.
+    pub(super) fn publish(&self) -> Result<()> {
+        let directory = public_directory()?;
+        fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+        let file = directory.join(file(&self.suite, self.kind, self.place));
+        let text = serde_json::to_string_pretty(&Published::new(self)).context("write a record")?;
+        fs::write(&file, text + "\n").with_context(|| format!("write {}", file.display()))
+    }
+}
+
+/// A record as the page needs it: a line for each test.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Published {
+    version: String,
+    system: String,
+    subject: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    revisions: Vec<String>,
+    passed: BTreeSet<String>,
+    skipped: BTreeMap<String, String>,
+    failed: BTreeSet<String>,
+}
+
+impl Published {
+    fn new(record: &Record) -> Self {
+        let Record { suite: _, version, kind: _, place: _, system, subject, revisions, cases } = record;
+        let mut published = Self {
+            version: version.clone(),
+            system: system.clone(),
+            subject: subject.clone(),
+            revisions: revisions.clone(),
+            passed: BTreeSet::new(),
+            skipped: BTreeMap::new(),
+            failed: BTreeSet::new(),
+        };
+        for Case { name, verdict } in cases {
+            let name = name.clone();
+            match verdict {
+                Verdict::Passed => drop(published.passed.insert(name)),
+                Verdict::Skipped(reason) => drop(published.skipped.insert(name, reason.clone())),
+                Verdict::Failed(_) => drop(published.failed.insert(name)),
+            }
+        }
+        published
+    }
+
+    fn record(self, suite: &Suite, kind: Kind, place: Place) -> Record {
+        let Self { version, system, subject, revisions, passed, skipped, failed } = self;
+        let passed = passed.into_iter().map(|name| (name, Verdict::Passed));
+        let skipped = skipped.into_iter().map(|(name, reason)| (name, Verdict::Skipped(reason)));
+        let failed = failed.into_iter().map(|name| (name, Verdict::Failed(String::new())));
+        let cases = passed.chain(skipped).chain(failed).map(|(name, verdict)| Case { name, verdict });
+        Record {
+            suite: suite.name.to_owned(),
+            version,
+            kind,
+            place,
+            system,
+            subject,
+            revisions,
+            cases: cases.collect(),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
+    let text = match fs::read(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("read {}", file.display()))?,
+    };
+    serde_json::from_slice(&text).map(Some).with_context(|| format!("understand {}", file.display()))
 }
 
 fn file(suite: &str, kind: Kind, place: Place) -> String {
     format!("{suite}-{}-{}.json", kind.name(), place.name())
+}
+
+fn public_directory() -> Result<PathBuf> {
+    Ok(workspace::root()?.join("docs/conformance/records"))
 }
 
 fn directory() -> Result<PathBuf> {
@@ -178,11 +264,16 @@ pub(super) fn unexcused(suite: &Suite, records: Vec<Record>) -> Result<Vec<Strin
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_later_run_of_some_tests_replaces_their_verdicts() {
-        let case = |name: &str, verdict| Case { name: name.to_owned(), verdict };
-        let failed = || Verdict::Failed(String::new());
-        let mut record = Record {
+    fn case(name: &str, verdict: Verdict) -> Case {
+        Case { name: name.to_owned(), verdict }
+    }
+
+    fn failed() -> Verdict {
+        Verdict::Failed(String::new())
+    }
+
+    fn record(cases: Vec<Case>) -> Record {
+        Record {
             suite: "runc".to_owned(),
             version: "1".to_owned(),
             kind: Kind::Bulkrun,
@@ -190,8 +281,26 @@ mod tests {
             system: "Linux".to_owned(),
             subject: "bulkrun".to_owned(),
             revisions: vec!["abc".to_owned()],
-            cases: vec![case("a", failed()), case("b", failed()), case("c", Verdict::Passed)],
-        };
+            cases,
+        }
+    }
+
+    #[test]
+    fn what_is_published_is_the_record_without_its_output() {
+        let said = Verdict::Failed("in /home/somebody: no".to_owned());
+        let skipped = Verdict::Skipped("no network".to_owned());
+        let record = record(vec![case("b", Verdict::Passed), case("c", skipped.clone()), case("a", said)]);
+        let text = serde_json::to_string(&Published::new(&record)).unwrap();
+        assert!(!text.contains("somebody"), "{text}");
+        let published: Published = serde_json::from_str(&text).unwrap();
+        let again = published.record(&super::super::suite::SUITES[0], Kind::Bulkrun, Place::Host);
+        let cases = vec![case("b", Verdict::Passed), case("c", skipped), case("a", failed())];
+        assert_eq!(again, Record { cases, ..record });
+    }
+
+    #[test]
+    fn a_later_run_of_some_tests_replaces_their_verdicts() {
+        let mut record = record(vec![case("a", failed()), case("b", failed()), case("c", Verdict::Passed)]);
         record.replace(&[case("a", Verdict::Passed), case("new", Verdict::Passed)]);
         assert_eq!(
             record.cases,
