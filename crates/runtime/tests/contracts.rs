@@ -3,9 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a step of the preparation that fails ends the test")]
 
 use std::fs;
+use std::os::unix::fs::chown;
 
-use bulkhead_testkit::{Bundle, Output, Sandbox, fresh, is_root, requires};
+use bulkhead_testkit::{Bundle, Output, Sandbox, cgroups, fresh, is_root, requires};
 use serde_json::{Value, json};
+
+/// An ordinary user that no host has.
+const STRANGER: u32 = 54_322;
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_bulkrun"))
@@ -280,10 +284,17 @@ fn a_host_that_allows_no_user_namespace_is_named_with_the_setting() {
 fn a_caller_without_the_right_to_cgroups_is_told_which() {
     requires!(is_root() && fresh::is_possible(&[fresh::Kind::User]), "needs root and user namespaces");
     let sandbox = sandbox().through(["unshare", "--user", "--map-root-user"]);
+    // Root of the namespace owns what root owns, on cgroup v2 also the top of the hierarchy.
+    for hierarchy in cgroups::hierarchies() {
+        let strangers = hierarchy.join(sandbox.name());
+        fs::create_dir(&strangers).unwrap();
+        chown(&strangers, Some(STRANGER), Some(STRANGER)).unwrap();
+    }
     let path = format!("/{}/wanted", sandbox.name());
     let bundle = sandbox.bundle("cgroups").rootless(0, 0);
     let bundle = bundle.edit(|config| config["linux"]["cgroupsPath"] = path.clone().into());
     refused(&sandbox, &bundle, sandbox.name());
+    sandbox.cgroups(sandbox.name()).iter().for_each(|cgroup| fs::remove_dir(cgroup).unwrap());
 }
 
 #[test]
