@@ -215,8 +215,7 @@ impl Drop for Arena {
 }
 
 fn complain(error: &Error) {
-    let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
-    eprintln!("{error}{why}");
+    eprintln!("{}", Failure::of(error));
 }
 
 fn all_is_gone(claim: &Claim) -> Result<(), Error> {

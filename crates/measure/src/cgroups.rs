@@ -9,21 +9,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhead_sys::namespace::{self, Kind};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
-use rustix::process::{Pid, Signal};
-
 use crate::error::{Doing as _, Error};
 use crate::machine;
+
+mod mounts;
+mod removal;
+
+use mounts::tops;
+pub(crate) use mounts::{controllers, top};
+pub use mounts::{hierarchies, mode, settle};
+pub(crate) use removal::left;
+pub use removal::{named_after, remove, remove_all, remove_hidden};
 
 /// Where the hierarchies are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Where a machine with cgroup v1 has its v2 hierarchy, if it has one.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
-
-/// How often a cgroup is tried to be removed, 10 ms apart.
-const PATIENCE: usize = 100;
 
 /// The greatest weight that the controller takes, v1 and v2.
 const SHARES: &str = "262144";
@@ -279,159 +281,6 @@ fn inherit_cpuset(parent: &Path, child: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Gives this process mounts of its own, in which every platform finds what it can work with: crun refuses a hybrid
-/// machine, so an empty tmpfs takes the place of the v2 hierarchy there. What is mounted goes with the process.
-///
-/// # Errors
-/// When the caller may not mount.
-pub fn settle() -> Result<(), Error> {
-    namespace::unshare(Kind::Mount).doing(|| "make a mount namespace".to_owned())?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).doing(|| "make all mounts private".to_owned())?;
-    if mode_of(&mounts()) != HYBRID {
-        return Ok(());
-    }
-    rustix::mount::unmount(UNIFIED, UnmountFlags::DETACH).doing(|| format!("unmount {UNIFIED}"))?;
-    rustix::mount::mount("none", UNIFIED, "tmpfs", MountFlags::empty(), None)
-        .doing(|| format!("mount a tmpfs at {UNIFIED}"))
-}
-
-const HYBRID: &str = "v1 with v2 beside it";
-
-/// How cgroups are mounted, in words.
-pub fn mode() -> &'static str {
-    mode_of(&mounts())
-}
-
-fn mode_of(mounts: &str) -> &'static str {
-    let kinds = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        Some((Path::new(fields.next()?), fields.next()?))
-    });
-    let mut mode = "none";
-    for (place, kind) in kinds.filter(|(place, _)| place.starts_with(CGROUPS)) {
-        mode = match (kind, mode) {
-            ("cgroup2", _) if place == Path::new(CGROUPS) => "v2",
-            ("cgroup2", _) if place == Path::new(UNIFIED) => HYBRID,
-            ("cgroup", "none") => "v1",
-            _ => mode,
-        };
-    }
-    mode
-}
-
-fn mounts() -> String {
-    fs::read_to_string("/proc/self/mounts").unwrap_or_default()
-}
-
-/// The v1 hierarchies as a program in C wants them: the directory's name, and the controllers after `=` where they
-/// differ from it. None when cgroup v2 is mounted at the top.
-pub fn hierarchies() -> Vec<String> {
-    hierarchies_in(&mounts())
-}
-
-fn hierarchies_in(mounts: &str) -> Vec<String> {
-    let fields = mounts.lines().map(|line| Vec::from_iter(line.split(' ')));
-    let v1 = fields.filter(|fields| fields.len() > 3 && fields[2] == "cgroup");
-    let named = v1.filter_map(|fields| {
-        let directory = Path::new(fields[1]).strip_prefix(CGROUPS).ok()?.to_str()?.to_owned();
-        // The mount's own flags come first; what is left are controllers, or the name of a hierarchy without any.
-        let flags = ["rw", "ro", "nosuid", "nodev", "noexec", "relatime", "seclabel", "xattr"];
-        let controllers = fields[3].split(',').filter(|option| {
-            !flags.contains(option) && !option.starts_with("release_agent=") && !option.is_empty()
-        });
-        let controllers = Vec::from_iter(controllers).join(",");
-        Some(if controllers == directory { directory } else { format!("{directory}={controllers}") })
-    });
-    named.collect()
-}
-
-/// The controllers that can be used.
-pub(crate) fn controllers() -> BTreeSet<String> {
-    let mounts = mounts();
-    if mode_of(&mounts) == "v2" {
-        let there = fs::read_to_string(Path::new(CGROUPS).join("cgroup.controllers")).unwrap_or_default();
-        return there.split_whitespace().map(str::to_owned).collect();
-    }
-    // A directory's name is its controllers' unless those stand behind it.
-    let hierarchies = hierarchies_in(&mounts);
-    let named =
-        hierarchies.iter().flat_map(|hierarchy| hierarchy.rsplit('=').next().unwrap_or_default().split(','));
-    named.map(str::to_owned).collect()
-}
-
-/// The top directory of every hierarchy that can be used.
-fn tops() -> Vec<PathBuf> {
-    let mounts = mounts();
-    if mode_of(&mounts) == "v2" {
-        return vec![PathBuf::from(CGROUPS)];
-    }
-    let names = hierarchies_in(&mounts);
-    let directories = names.iter().map(|name| name.split('=').next().unwrap_or(name));
-    directories.map(|name| Path::new(CGROUPS).join(name)).collect()
-}
-
-/// The top of the first hierarchy; None where there is none.
-pub(crate) fn top() -> Option<PathBuf> {
-    tops().into_iter().next()
-}
-
-/// Removes the cgroups called `name`, wherever they are, with all below them, and kills what is in them; the name is
-/// one that only the caller uses.
-pub fn remove_all(name: &str) {
-    left(name).iter().for_each(|directory| remove(directory));
-}
-
-/// The cgroups called `name` that are there. What a runtime makes in the tmpfs of [`settle`] is none.
-pub(crate) fn left(name: &str) -> Vec<PathBuf> {
-    let hierarchies = Path::new(CGROUPS).read_dir().into_iter().flatten().flatten();
-    let directories = hierarchies.map(|entry| entry.path().join(name));
-    directories
-        .chain([Path::new(CGROUPS).join(name)])
-        .filter(|directory| directory.join("cgroup.procs").exists())
-        .collect()
-}
-
-/// Removes the cgroup called `name` in the v2 hierarchy that [`settle`] hid: a daemon that does not live in this process's
-/// mounts makes cgroups there, too.
-pub fn remove_hidden(name: &str) {
-    let is_hidden = mode() == "v1" && Path::new(UNIFIED).is_dir();
-    if is_hidden && rustix::mount::mount("none", UNIFIED, "cgroup2", MountFlags::empty(), None).is_ok() {
-        remove(&Path::new(UNIFIED).join(name));
-        let _ = rustix::mount::unmount(UNIFIED, UnmountFlags::DETACH);
-    }
-}
-
-/// The names of cgroups that begin with `name` and a dash.
-pub fn named_after(name: &str) -> BTreeSet<String> {
-    let hierarchies = Path::new(CGROUPS).read_dir().into_iter().flatten().flatten();
-    let directories = hierarchies.map(|entry| entry.path()).chain([PathBuf::from(CGROUPS)]);
-    let entries = directories.flat_map(|directory| directory.read_dir().into_iter().flatten().flatten());
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|found| found.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))).collect()
-}
-
-/// Removes one cgroup with all below it, and kills what is in them.
-pub fn remove(cgroup: &Path) {
-    let children = cgroup.read_dir().into_iter().flatten().flatten();
-    let children = children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    children.for_each(|entry| remove(&entry.path()));
-    // A killed process leaves its cgroup when it is gone, which takes a moment, and longer when it is frozen.
-    for _ in 0..PATIENCE {
-        if !cgroup.is_dir() || fs::remove_dir(cgroup).is_ok() {
-            break;
-        }
-        kill_all(cgroup);
-        for (file, thawed) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
-            let file = cgroup.join(file);
-            if file.exists() {
-                let _ = fs::write(file, thawed);
-            }
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 fn collect_processes(cgroup: &Path, found: &mut BTreeSet<u32>) {
     let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     found.extend(processes.lines().filter_map(|pid| pid.parse::<u32>().ok()));
@@ -440,49 +289,9 @@ fn collect_processes(cgroup: &Path, found: &mut BTreeSet<u32>) {
     children.for_each(|entry| collect_processes(&entry.path(), found));
 }
 
-fn kill_all(cgroup: &Path) {
-    // At once and whatever is born meanwhile, where the kernel can (Linux 5.14, v2).
-    let killed = fs::OpenOptions::new().write(true).open(cgroup.join("cgroup.kill"));
-    if killed.and_then(|mut file| std::io::Write::write_all(&mut file, b"1")).is_ok() {
-        return;
-    }
-    let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    let pids = processes.lines().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw);
-    for pid in pids.filter(|pid| *pid != rustix::process::getpid()) {
-        // One that is gone already is what is wanted.
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hierarchies_are_named_with_their_controllers() {
-        let mounts = "\
-tmpfs /sys/fs/cgroup tmpfs rw,relatime,mode=755 0 0
-cgroup /sys/fs/cgroup/cpu cgroup rw,relatime,cpu 0 0
-cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,nosuid,nodev,noexec,relatime,cpu,cpuacct 0 0
-cgroup /sys/fs/cgroup/systemd cgroup rw,relatime,xattr,name=systemd 0 0
-cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
-";
-        assert_eq!(hierarchies_in(mounts), ["cpu", "cpu,cpuacct", "systemd=name=systemd"]);
-        assert_eq!(hierarchies_in("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n"), [""; 0]);
-    }
-
-    #[test]
-    fn the_mode_is_told_by_the_mounts() {
-        for (mounts, expected) in [
-            ("c /sys/fs/cgroup/unified cgroup2 rw 0 0\nc /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n", HYBRID),
-            ("c /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\nc /sys/fs/cgroup/unified cgroup2 rw 0 0\n", HYBRID),
-            ("c /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\nnone /sys/fs/cgroup/unified tmpfs rw 0 0\n", "v1"),
-            ("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", "v2"),
-            ("", "none"),
-        ] {
-            assert_eq!(mode_of(mounts), expected, "wrong verdict on {mounts:?}");
-        }
-    }
 
     #[test]
     fn this_process_joins_where_cpu_time_is_shared_out() {

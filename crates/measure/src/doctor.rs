@@ -10,10 +10,11 @@ use crate::arena;
 use crate::cgroups;
 use crate::error::{Doing as _, Error};
 use crate::interference;
-use crate::isolation::eye::{self, described};
+use crate::isolation::eye;
 use crate::isolation::instance::Instance;
 use crate::machine::{Ours, Watch};
 use crate::programs::{self, Supply};
+use crate::stats::Failure;
 
 /// Begins the name of the directory on which the tracer is mounted, and of the instance.
 const PREFIX: &str = "bh-doctor-";
@@ -68,7 +69,7 @@ pub fn examine() -> Result<Vec<Check>, Error> {
     checks.extend(match &instance {
         Ok(instance) => [functions(instance), tracepoints(instance), stacks(instance)],
         Err(error) => LEVELS.map(|name| {
-            let says = format!("{}; root of a kernel with tracefs has it", described(error));
+            let says = format!("{}; root of a kernel with tracefs has it", Failure::of(error));
             Check { name, state: State::Missing, says }
         }),
     });
@@ -134,7 +135,7 @@ fn stacks(instance: &Instance) -> Check {
 fn calls() -> Check {
     let (state, says) = match follow() {
         Ok(()) => (State::Good, "system calls are counted by ptrace, which slows them down".to_owned()),
-        Err(error) => (State::Missing, format!("processes cannot be followed: {}", described(&error))),
+        Err(error) => (State::Missing, format!("processes cannot be followed: {}", Failure::of(&error))),
     };
     Check { name: "isolation, level 0 (calls)", state, says }
 }
@@ -206,7 +207,7 @@ fn witnesses() -> Check {
             State::Less,
             format!("{} of {all} attempts have a witness, not: {}", all - missing.len(), missing.join("; ")),
         ),
-        Err(error) => (State::Missing, format!("no attempt has a witness: {}", described(&error))),
+        Err(error) => (State::Missing, format!("no attempt has a witness: {}", Failure::of(&error))),
     };
     Check { name: "noninterference, in space", state, says }
 }

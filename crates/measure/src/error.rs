@@ -5,6 +5,7 @@ use std::io;
 use crate::interrupt::Interrupted;
 use crate::record::JournalError;
 use crate::report::ReportError;
+use crate::stats::Failure;
 
 /// Why there is nothing to measure, or why it cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,12 @@ impl Error {
             Self::Interrupted(interrupted) => Some(*interrupted),
             _ => None,
         }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::of(&error)
     }
 }
 

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::arena::{Arena, WORKLOAD};
+use crate::arena::Arena;
 use crate::plan::{Axis, Quantity, SURFACE, Size, Task};
 use crate::platform::Platform;
 use crate::record::{Finding, Footprint, Level};
@@ -232,11 +232,6 @@ fn is_traced(process: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
     tracer.is_some_and(|tracer| tracer.trim() != "0")
-}
-
-/// The words that run the workload in a sandbox.
-fn words(arguments: &[&str]) -> Vec<String> {
-    [WORKLOAD].iter().chain(arguments).map(|word| (*word).to_owned()).collect()
 }
 
 #[cfg(test)]

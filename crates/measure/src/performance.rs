@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use crate::arena::{self, Arena, LIMIT, WORKLOAD};
+use crate::arena::{self, Arena, LIMIT};
 use crate::plan::{Axis, BOOT, DENSITY, FIRST_BYTE, HEAVY, Quantity, Size, Task, WORK};
 use crate::platform::{Platform, Seat};
 use crate::record::Finding;
+use crate::stage::Stage;
 use crate::started::{Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
 
@@ -49,13 +50,6 @@ pub enum Act {
 
 /// What one turn gave, by the names of the quantities.
 type Amounts = Vec<(&'static str, Outcome)>;
-
-/// Where a turn happens.
-#[derive(Clone, Copy, Debug)]
-struct Stage<'a> {
-    arena: &'a Arena,
-    platform: &'a Platform,
-}
 
 /// The tasks of this axis in a run of this size.
 pub(crate) fn tasks(size: Size) -> Vec<Task> {
@@ -218,25 +212,6 @@ impl Act {
 }
 
 impl Stage<'_> {
-    /// A seat that is ready to run the workload with these arguments.
-    fn seat(&self, number: usize, arguments: &[&str]) -> Result<(Seat, Vec<String>), Failure> {
-        let words = std::iter::once(WORKLOAD).chain(arguments.iter().copied());
-        let words = Vec::from_iter(words.map(str::to_owned));
-        let seat = self.arena.seat(self.platform, number).map_err(|error| Failure::of(&error))?;
-        self.platform.prepare(&seat, &words).map_err(|error| Failure::of(&error))?;
-        Ok((seat, words))
-    }
-
-    /// Does something on a fresh seat, and removes what is left there when it fails.
-    fn on_seat<T>(
-        &self,
-        arguments: &[&str],
-        what: impl FnOnce(&Seat, &[String]) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let (seat, words) = self.seat(0, arguments)?;
-        what(&seat, &words).inspect_err(|_| self.arena.clear(self.platform, &seat))
-    }
-
     /// Starts a sandbox whose program waits, does something with it, and lets it end.
     fn beside<T>(&self, what: impl FnOnce(&Seat, &Started) -> Result<T, Failure>) -> Result<T, Failure> {
         self.on_seat(&["ready"], |seat, words| {

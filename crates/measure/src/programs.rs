@@ -221,7 +221,7 @@ impl Tree {
         if !program.is_in(&self.path) {
             return Err(program.missing());
         }
-        self.copy_program(program, root).map_err(|error| Failure::of(&error))?;
+        self.copy_program(program, root)?;
         let mut version = Vec::new();
         for name in program.binaries.iter().filter(|name| **name != "sh") {
             version.push(tell(root, &format!("/usr/bin/{name}"), log)?);
@@ -338,7 +338,7 @@ fn tell(root: &Path, program: &str, log: &Path) -> Result<String, Failure> {
 /// Makes the database from which all runs begin.
 fn make_database(root: &Path, log: &Path) -> Result<String, Failure> {
     let place = root.join("srv/postgresql");
-    make(&place).map_err(|error| Failure::of(&error))?;
+    make(&place)?;
     let owned = chown(&place, Some(USER), Some(USER));
     owned.map_err(|error| Failure(format!("give {} to nobody: {error}", place.display())))?;
     let version = version_in(root).unwrap_or_default();

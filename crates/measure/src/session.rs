@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::hash;
 use crate::plan::{Plan, Task};
 use crate::record::{End, Finding, Journal, JournalError, Line, Noise, Run, Turn};
 use crate::results::Results;
@@ -127,10 +128,8 @@ fn turn(executor: &mut dyn Executor, task: &Task, platform: &str, block: usize) 
 
 /// The platforms in the order that belongs to this block of this task, the same in every session.
 fn order<'a>(plan: &'a Plan, task: &Task, block: usize) -> impl Iterator<Item = &'a str> {
-    // FNV-1a, so that each task has orders of its own.
-    let name = task.name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    // Each task has orders of its own.
+    let name = hash::of(&task.name);
     let order = Schedule::new(plan.platforms.len(), plan.seed ^ name).nth(block).unwrap_or_default();
     order.into_iter().map(|platform| plan.platforms[platform].as_str())
 }

@@ -14,6 +14,7 @@ use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::error::{Doing as _, Error};
+use crate::stats::Failure;
 
 /// The workload.
 pub(super) const WORKLOAD: &str = "/measure/bulkload";
@@ -52,8 +53,7 @@ pub fn is_inside() -> bool {
 pub fn live() {
     if let Err(error) = measure() {
         // The console is what the host looks at when there is no journal.
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-        eprintln!("{error}{}", cause.unwrap_or_default());
+        eprintln!("{}", Failure::of(&error));
     }
     // Where this fails the end of process 1 stops the kernel, which ends the emulator, too.
     let _ = reboot(RebootCommand::PowerOff);

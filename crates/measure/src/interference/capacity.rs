@@ -10,13 +10,14 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde::Deserialize;
 
-use crate::arena::{self, Arena, LIMIT, WORKLOAD};
+use crate::arena::{self, Arena, LIMIT};
 use crate::bundle;
 use crate::cgroups::Pool;
 use crate::error::{Doing as _, Error};
 use crate::plan::{Axis, BARE, LEFT, Limits, Quantity, Size, Task};
 use crate::platform::{Platform, Seat};
 use crate::record::{DIED, Finding, NOTHING_LEFT, UNPRESSED};
+use crate::stage::Stage;
 use crate::started::{Input, Started, TOO_LONG};
 use crate::stats::{Amount, Failure, Outcome};
 
@@ -149,8 +150,8 @@ impl Capacity {
 impl<'a> Place<'a> {
     fn make(arena: &'a Arena, platform: &'a Platform, capacity: Capacity) -> Result<(Self, Disk), Failure> {
         let heavy = arena.heavy().ok_or_else(|| Failure("limits for several take root".to_owned()))?;
-        let pool = heavy.pool(MEMORY, TASKS).map_err(|error| Failure::of(&error))?;
-        let disk = Disk::make(arena).map_err(|error| Failure::of(&error))?;
+        let pool = heavy.pool(MEMORY, TASKS)?;
+        let disk = Disk::make(arena)?;
         Ok((Self { arena, platform, capacity, pool }, disk))
     }
 
@@ -214,21 +215,17 @@ impl<'a> Place<'a> {
 
     /// A command that does `words` in a sandbox of the pool.
     fn command(&self, number: usize, words: &[String]) -> Result<(Seat, Command), Failure> {
-        let failed = |error: Error| Failure::of(&error);
-        let words = Vec::from_iter(std::iter::once(WORKLOAD.to_owned()).chain(words.iter().cloned()));
-        let mut seat = self.arena.seat(self.platform, number).map_err(failed)?;
         let half =
             bundle::Limits { memory: MEMORY / 2, milli_cpus: 1000 * arena::processors(), tasks: TASKS / 2 };
-        seat.limits = (self.capacity.limits == Limits::With).then_some(half);
         let name = format!("seat-{number}");
-        seat.cgroup = Some(self.pool.child(&name));
-        self.platform.prepare(&seat, &words).map_err(failed)?;
+        let stage = Stage { arena: self.arena, platform: self.platform };
+        let (seat, words) = stage.seat_as(number, words, |seat| {
+            seat.limits = (self.capacity.limits == Limits::With).then_some(half);
+            seat.cgroup = Some(self.pool.child(&name));
+        })?;
         let command = self.platform.run(&seat, &words);
-        let command = if self.platform.has_limits() {
-            command
-        } else {
-            joining(&command, &self.pool.leaf(&name).map_err(failed)?)
-        };
+        let command =
+            if self.platform.has_limits() { command } else { joining(&command, &self.pool.leaf(&name)?) };
         Ok((seat, command))
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn take(arena: &Arena, platform: &Platform) -> Vec<Finding> {
     let mut witness = match Witness::lay(arena.name(), arena.place()) {
         Ok(witness) => witness,
         Err(error) => {
-            let Failure(reason) = Failure::of(&error);
+            let Failure(reason) = error.into();
             return PROBES.iter().map(|probe| judge::moot(probe, &reason)).collect();
         }
     };
@@ -89,7 +89,7 @@ fn attempt(probe: &Probe, arena: &Arena, platform: &Platform, witness: &mut Witn
     }
     let seat = match arena.seat(platform, SEAT) {
         Ok(seat) => seat,
-        Err(error) => return judge::moot(probe, &Failure::of(&error).0),
+        Err(error) => return judge::moot(probe, &Failure::from(error).0),
     };
     let inside = |path: &str| {
         let bare = platform.kind.name == BARE;
@@ -123,7 +123,7 @@ fn run(
 ) -> Result<Said, Failure> {
     let words = [WORKLOAD, "probe"].into_iter().chain(words.iter().map(String::as_str));
     let words = Vec::from_iter(words.map(str::to_owned));
-    platform.prepare(seat, &words).map_err(|error| Failure::of(&error))?;
+    platform.prepare(seat, &words)?;
     let started = arena::start(platform.run(seat, &words), seat, Input::Nothing)?;
     let ran = serve(started, witness).inspect_err(|_| arena.clear(platform, seat))?;
     Said::of(&ran)

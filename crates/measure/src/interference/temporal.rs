@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use crate::arena::{self, Arena, LIMIT, WORKLOAD};
+use crate::arena::{self, Arena, LIMIT};
 use crate::plan::Limits;
 use crate::platform::{Platform, Seat};
 use crate::record::{DIED, Finding};
+use crate::stage::Stage;
 use crate::started::{Input, NOT_STARTED, Started, TOO_LONG};
 use crate::stats::Failure;
 
@@ -74,16 +75,13 @@ impl Alone {
 }
 
 impl Place<'_> {
-    fn seat(&self, number: usize, arguments: Vec<String>) -> Result<(Seat, Vec<String>), Failure> {
-        let words = Vec::from_iter(std::iter::once(WORKLOAD.to_owned()).chain(arguments));
-        let mut seat = self.arena.seat(self.platform, number).map_err(|error| Failure::of(&error))?;
-        seat.limits = self.meeting.bounds();
-        self.platform.prepare(&seat, &words).map_err(|error| Failure::of(&error))?;
-        Ok((seat, words))
+    fn seat(&self, number: usize, arguments: &[String]) -> Result<(Seat, Vec<String>), Failure> {
+        let stage = Stage { arena: self.arena, platform: self.platform };
+        stage.seat_as(number, arguments, |seat| seat.limits = self.meeting.bounds())
     }
 
     fn victim(&self) -> Result<Reading, Failure> {
-        let (seat, words) = self.seat(VICTIM, self.meeting.task_words())?;
+        let (seat, words) = self.seat(VICTIM, &self.meeting.task_words())?;
         let ran = arena::start(self.platform.run(&seat, &words), &seat, Input::Nothing)
             .and_then(|started| started.finish(LIMIT));
         let ran = ran.inspect_err(|_| self.arena.clear(self.platform, &seat))?;
@@ -91,7 +89,7 @@ impl Place<'_> {
     }
 
     fn beside(&self, alone: &Reading) -> Result<Vec<Finding>, Failure> {
-        let (seat, words) = self.seat(ANTAGONIST, self.meeting.hog_words())?;
+        let (seat, words) = self.seat(ANTAGONIST, &self.meeting.hog_words())?;
         let met = self.meet(&seat, &words, alone);
         met.inspect_err(|_| self.arena.clear(self.platform, &seat))
     }

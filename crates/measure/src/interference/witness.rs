@@ -1,6 +1,7 @@
-//! The witness on the host: it lays out secrets to be read and things to be changed, and looks afterwards.
+//! The witness on the host: it lays out secrets to be read and things to be changed, and looks afterwards (`look`).
 //!
-//! What it lays out has names that follow from the name of the measurement, so that [`sweep`] finds what a killed one left.
+//! What it lays out has names that follow from the name of the measurement (`names`), so that [`sweep`] finds what a killed one
+//! left.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -8,22 +9,19 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
 
 use bulkhead_sys::bpf::{Instruction, load_device_program};
 use bulkhead_sys::shared_memory::Segment;
-use bulkhead_sys::{handle, keyring, watch};
+use bulkhead_sys::{handle, keyring};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
@@ -31,33 +29,19 @@ use rustix::time::{
 use crate::cgroups;
 use crate::error::{Doing as _, Error};
 
-use super::judge::{self, Said};
-use super::probes::{Aims, DEVICE, MARKER, Sight};
+use super::probes::{Aims, MARKER, Sight};
+
+mod look;
+mod names;
+
+use names::Names;
+pub(crate) use names::sweep;
 
 /// Where the secret lies in this process, and behind it room for a marker.
 static MEMORY: [AtomicU8; ROOM + MARKER.len()] = [const { AtomicU8::new(0) }; ROOM + MARKER.len()];
 
 /// The length of a secret, and of the room that it has.
 const ROOM: usize = 32;
-
-/// The most that is read of something, bytes: as much as a probe reads.
-const MOST: usize = 4096;
-
-/// What is read of the kernel's log to find what it was just told.
-const LOG: usize = 1 << 16;
-
-/// How long a signal may take.
-const MOMENT: Duration = Duration::from_millis(200);
-
-/// What everything is called that is laid out.
-#[derive(Clone, Debug)]
-struct Names {
-    secret_key: CString,
-    marker_key: CString,
-    segment: i32,
-    socket: String,
-    cgroup: String,
-}
 
 /// Everything that is laid out; it is taken away when this is dropped.
 #[derive(Debug)]
@@ -181,84 +165,6 @@ impl Witness {
         }
     }
 
-    /// What is to be seen that can only be seen when the host was reached.
-    pub(super) fn look(&mut self, sight: Sight, said: &Said) -> Option<String> {
-        let read = said.read();
-        let secret = self.secret.as_bytes();
-        match sight {
-            Sight::Secret | Sight::Logged => {
-                judge::holds(read, secret).then(|| "the secret was read".to_owned())
-            }
-            Sight::Word => (read.len() >= 4 && secret.starts_with(read))
-                .then(|| "the secret's first word was read".to_owned()),
-            Sight::Disk => {
-                let device = self.disk?;
-                let own = device_text(&self.directory, FileType::BlockDevice, device)?;
-                judge::is_same(&own, read)
-                    .then(|| format!("the beginning of device {}:{} was read", device.0, device.1))
-            }
-            Sight::Records => {
-                let own = device_text(&self.directory, FileType::CharacterDevice, (1, 11))?;
-                judge::is_same(&own, read).then(|| "the first records of the log were read".to_owned())
-            }
-            Sight::Count => {
-                let count = u64::from_le_bytes(*read.first_chunk()?);
-                (count > 0).then(|| format!("{count} ns of the first processor were counted"))
-            }
-            Sight::Program => {
-                let id = self.program.as_ref()?.1;
-                judge::lists(read, id).then(|| format!("the host's program {id} is in the list"))
-            }
-            Sight::Memory => {
-                let now = MEMORY[ROOM..].iter().map(|place| place.load(Ordering::SeqCst));
-                now.eq(MARKER.bytes()).then(|| "the marker is in the memory of the host's process".to_owned())
-            }
-            Sight::File => {
-                let now = fs::read(self.directory.join("marker")).unwrap_or_default();
-                judge::holds(&now, MARKER.as_bytes()).then(|| "the marker is in the host's file".to_owned())
-            }
-            Sight::Key => {
-                let now = keyring::read(&self.names.marker_key).ok()?;
-                (now == MARKER.as_bytes()).then(|| "the host's key holds the marker".to_owned())
-            }
-            Sight::Signal => {
-                // A signal that was sent may take a moment to end whom it hits.
-                let end =
-                    Instant::now() + if matches!(said, Said::Done(_)) { MOMENT } else { Duration::ZERO };
-                while self.sleeper.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < end {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                let status = self.sleeper.try_wait().ok()??;
-                (status.signal() == Some(rustix::process::Signal::USR1.as_raw()))
-                    .then(|| "the host's process was ended by SIGUSR1".to_owned())
-            }
-            Sight::Clock => {
-                let read = rustix::io::read(self.clock.as_ref()?, &mut [0; 8]);
-                (read == Err(Errno::CANCELED))
-                    .then(|| "the host's timer noticed that the clock was set".to_owned())
-            }
-            Sight::Help => {
-                let log = watch::kernel_log(LOG).ok()?;
-                let told = log.windows(secret.len()).rposition(|window| window == secret)?;
-                judge::holds(&log[told..], b"HELP")
-                    .then(|| "the kernel wrote its help into its log".to_owned())
-            }
-            Sight::Directory => {
-                let path = PathBuf::from(self.aims.cgroup.as_ref()?);
-                let is_there = path.is_dir();
-                cgroups::remove_all(&self.names.cgroup);
-                is_there.then(|| format!("{} was made on the host", path.display()))
-            }
-            Sight::Event => {
-                let expected = format!("change@{DEVICE}");
-                let mut events = std::iter::from_fn(|| event(self.events.as_ref()?));
-                events
-                    .any(|event| event.starts_with(expected.as_bytes()))
-                    .then(|| format!("the host heard {expected}"))
-            }
-        }
-    }
-
     /// Writes the secret into the kernel's log.
     fn tell_log(&self) -> Result<(), String> {
         let log = fs::OpenOptions::new().write(true).open("/dev/kmsg");
@@ -278,37 +184,6 @@ impl Drop for Witness {
             let _ = fs::remove_file(self.directory.join(file));
         }
     }
-}
-
-impl Names {
-    fn of(measurement: &str) -> Self {
-        let key = |what: &str| CString::new(format!("{measurement}-{what}")).unwrap_or_default();
-        // FNV-1a. The uppermost byte keeps away from small keys that people choose.
-        let hash = measurement
-            .bytes()
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Self {
-            secret_key: key("secret"),
-            marker_key: key("marker"),
-            segment: (0x6400_0000 | hash & 0x00ff_ffff).cast_signed(),
-            socket: format!("{measurement}-socket"),
-            cgroup: format!("{measurement}-escaped"),
-        }
-    }
-
-    fn remove_keys(&self) {
-        // Where they could not be made there are none.
-        let _ = keyring::remove(&self.secret_key);
-        let _ = keyring::remove(&self.marker_key);
-    }
-}
-
-/// Removes what the measurement of this name laid out outside of its directory and could not take away.
-pub(crate) fn sweep(measurement: &str) {
-    let names = Names::of(measurement);
-    names.remove_keys();
-    bulkhead_sys::shared_memory::remove(names.segment, ROOM);
-    cgroups::remove_all(&names.cgroup);
 }
 
 /// Nobody can guess it.
@@ -344,27 +219,6 @@ fn first_disk(partitions: &str) -> Option<(u32, u32)> {
         let mut fields = line.split_whitespace();
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     })
-}
-
-/// The beginning of a device, as a probe would read it.
-fn device_text(directory: &Path, kind: FileType, (major, minor): (u32, u32)) -> Option<Vec<u8>> {
-    let node = directory.join("node");
-    rustix::fs::mknodat(CWD, &node, kind, Mode::RUSR, rustix::fs::makedev(major, minor)).ok()?;
-    let options = OFlags::NONBLOCK.bits().cast_signed();
-    let opened = fs::OpenOptions::new().read(true).custom_flags(options).open(&node);
-    let _ = rustix::fs::unlinkat(CWD, &node, AtFlags::empty());
-    let mut file = opened.ok()?;
-    let mut text = vec![0; MOST];
-    let mut length = 0;
-    // Some devices give one record for each read, and an error for one that does not fit.
-    while let Ok(read) = file.read(&mut text[length..]) {
-        if read == 0 {
-            break;
-        }
-        length += read;
-    }
-    text.truncate(length);
-    Some(text)
 }
 
 /// A program that is loaded on the host, and its number.
@@ -404,18 +258,12 @@ fn listener() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The next event, without waiting.
-fn event(socket: &OwnedFd) -> Option<Vec<u8>> {
-    let mut text = vec![0; MOST];
-    let (length, _) = rustix::net::recv(socket, text.as_mut_slice(), RecvFlags::DONTWAIT).ok()?;
-    text.truncate(length);
-    Some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use bulkhead_testkit::Scratch;
+    use rustix::io::Errno;
 
+    use super::super::judge::Said;
     use super::*;
 
     #[test]
@@ -448,16 +296,5 @@ mod tests {
         assert!(keyring::read(&names.secret_key).is_err(), "a key is left");
         assert_eq!(bulkhead_sys::shared_memory::read(names.segment).unwrap_err().errno(), Errno::NOENT);
         assert_eq!(directory.read_dir().unwrap().count(), 0, "files are left");
-    }
-
-    #[test]
-    fn what_a_killed_one_left_is_swept_away() {
-        let name = format!("bh-swept-{}", std::process::id());
-        let names = Names::of(&name);
-        let has_keys = keyring::add(&names.secret_key, b"x").is_ok();
-        let _left = std::mem::ManuallyDrop::new(Segment::create(names.segment, &[b'x'; ROOM]).unwrap());
-        sweep(&name);
-        assert_eq!(bulkhead_sys::shared_memory::read(names.segment).unwrap_err().errno(), Errno::NOENT);
-        assert!(!has_keys || keyring::read(&names.secret_key).is_err(), "a key is left");
     }
 }

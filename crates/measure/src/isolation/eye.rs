@@ -93,7 +93,7 @@ fn tracer(refusals: &mut Vec<String>) -> Option<(Way, Result<(), String>)> {
     let instance = match Instance::make(PREFIX) {
         Ok(instance) => instance,
         Err(error) => {
-            refuse("level 2 or 1", described(&error));
+            refuse("level 2 or 1", Failure::of(&error).0);
             return None;
         }
     };
@@ -125,12 +125,6 @@ pub(crate) fn try_samples(instance: &Instance) -> Result<(), String> {
         return Err("no stacks are sampled: the kernel hides where its functions are".to_owned());
     }
     Ok(())
-}
-
-/// The error with what the system said.
-pub(crate) fn described(error: &crate::error::Error) -> String {
-    use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 impl Look<'_> {

@@ -4,7 +4,6 @@
 //! the application and the tear-down are told apart in the same way on every platform.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,10 @@ use rustix::process::{Pid, Signal};
 use super::eye::{Eye, Look};
 use super::roles;
 use super::seen::{Role, Seen};
-use crate::arena::{self, Arena, WORKLOAD};
+use crate::arena::{self, Arena};
 use crate::interrupt;
 use crate::platform::{Platform, Seat};
+use crate::stage::Stage;
 use crate::started::{Input, Started};
 use crate::stats::Failure;
 
@@ -37,7 +37,7 @@ pub(super) struct Watched {
 
 /// The whole life once, unwatched.
 pub(super) fn rehearse(arena: &Arena, platform: &Platform) -> Result<(), Failure> {
-    on_seat(arena, platform, &["mix"], |seat, words| {
+    Stage { arena, platform }.on_seat(&["mix"], |seat, words| {
         let mut started = arena::start(platform.run(seat, words), seat, Input::Held)?;
         hear(&mut started, b'R')?;
         started.say(b'g')?;
@@ -49,8 +49,8 @@ pub(super) fn rehearse(arena: &Arena, platform: &Platform) -> Result<(), Failure
 
 /// The whole life once, watched.
 pub(super) fn watch(eye: &mut Eye, arena: &Arena, platform: &Platform) -> Result<Watched, Failure> {
-    on_seat(arena, platform, &["mix"], |seat, words| {
-        let command = held(&workload(arena), &platform.run(seat, words));
+    Stage { arena, platform }.on_seat(&["mix"], |seat, words| {
+        let command = held(&arena.workload(), &platform.run(seat, words));
         let mut started = arena::start(command, seat, Input::Held)?;
         stopped(&mut started)?;
         let watched = follow(eye, &mut started, seat, arena);
@@ -71,10 +71,10 @@ pub(super) fn beside<T>(
 ) -> Result<T, Failure> {
     let heavy = arena.heavy();
     let heavy = heavy.ok_or_else(|| Failure("finding a sandbox's processes takes root".to_owned()))?;
-    on_seat(arena, platform, &["ready"], |seat, words| {
+    Stage { arena, platform }.on_seat(&["ready"], |seat, words| {
         let mut started = arena::start(platform.run(seat, words), seat, Input::Held)?;
         hear(&mut started, b'R')?;
-        let roles = roles::of(heavy.processes(), seat, &workload(arena));
+        let roles = roles::of(heavy.processes(), seat, &arena.workload());
         let of = |wanted: &dyn Fn(&Role) -> bool| {
             Vec::from_iter(roles.iter().filter(|(_, role)| wanted(role)).map(|(task, _)| *task))
         };
@@ -100,7 +100,7 @@ fn follow(eye: &mut Eye, started: &mut Started, seat: &Seat, arena: &Arena) -> R
     let going = rustix::process::kill_process(pid, Signal::CONT);
     going.map_err(|error| Failure(format!("let it go on: {error}")))?;
     hear(started, b'R')?;
-    let roles = roles::of(look.followed(), seat, &workload(arena));
+    let roles = roles::of(look.followed(), seat, &arena.workload());
     let set_up = look.take()?;
     started.say(b'g')?;
     hear(started, b'D')?;
@@ -169,23 +169,4 @@ fn hear(started: &mut Started, expected: u8) -> Result<(), Failure> {
         Some(byte) => Err(Failure(format!("it said {:?} instead of {:?}", byte as char, expected as char))),
         None => Err(Failure("it ended and said nothing".to_owned())),
     }
-}
-
-/// On a fresh seat; what is left there when it fails is removed.
-fn on_seat<T>(
-    arena: &Arena,
-    platform: &Platform,
-    arguments: &[&str],
-    what: impl FnOnce(&Seat, &[String]) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let failed = |error: crate::error::Error| Failure(super::eye::described(&error));
-    let words = super::words(arguments);
-    let seat = arena.seat(platform, 0).map_err(failed)?;
-    platform.prepare(&seat, &words).map_err(failed)?;
-    what(&seat, &words).inspect_err(|_| arena.clear(platform, &seat))
-}
-
-/// The workload's file on the host.
-fn workload(arena: &Arena) -> PathBuf {
-    arena.root().join(WORKLOAD.trim_start_matches('/'))
 }

@@ -158,7 +158,7 @@ pub(super) fn peak(stage: Stage<'_>) -> Result<Amounts, Failure> {
 fn freeze(stage: Stage<'_>, started: &Started) -> Result<(Duration, Duration), Failure> {
     let refused = |error: std::io::Error| Failure(format!("freeze a process: {error}"));
     let heavy = stage.arena.heavy().ok_or_else(|| Failure("freezing takes root".to_owned()))?;
-    let place = heavy.freezer("frozen").map_err(|error| Failure::of(&error))?;
+    let place = heavy.freezer("frozen")?;
     std::fs::write(place.join("cgroup.procs"), started.pid().to_string()).map_err(refused)?;
     let v1 = place.join("freezer.state").exists();
     let (file, events) =
