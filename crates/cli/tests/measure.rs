@@ -706,10 +706,26 @@ fn platforms_and_doctor_say_what_is_here() {
     let place = Place::new("looks");
     let platforms = place.command(&["platforms"]).output().unwrap();
     assert!(platforms.status.success() && text(&platforms.stdout).contains("bare"), "{platforms:?}");
+    let told = text(&platforms.stdout);
+    for program in ["redis", "iperf3", "fio", "sysbench", "postgresql"] {
+        let line = told.lines().find(|line| line.trim_start().starts_with(program)).unwrap_or_default();
+        let version = line.split_whitespace().nth(1).unwrap_or_default();
+        let is_here = line.contains(" in /") && version.starts_with(|first: char| first.is_ascii_digit());
+        assert!(is_here || line.contains("not here: it is not installed: apt-get install"), "{told}");
+    }
     let doctor = place.command(&["doctor"]).output().unwrap();
     let said = text(&doctor.stdout);
     assert!(doctor.status.success(), "{}", text(&doctor.stderr));
-    for name in ["user", "cgroups", "level 2", "level 1", "level 0", "noninterference, in space", "noise"] {
+    for name in [
+        "user",
+        "cgroups",
+        "level 2",
+        "level 1",
+        "level 0",
+        "noninterference, in space",
+        "real programs",
+        "noise",
+    ] {
         assert!(said.contains(name), "{name} is missing in {said}");
     }
     assert!(!said.contains('\u{1b}'), "colours into a pipe");

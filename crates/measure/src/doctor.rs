@@ -215,7 +215,11 @@ fn witnesses() -> Check {
 /// What `--heavy` would measure.
 fn real_programs() -> Check {
     let Supply { tree, programs } = programs::supply();
-    let there = programs.iter().filter(|(_, found)| found.is_ok()).map(|(name, _)| *name);
+    let there = programs.iter().filter_map(|(name, found)| match found {
+        Ok(Some(version)) => Some(format!("{name} {version}")),
+        Ok(None) => Some((*name).to_owned()),
+        Err(_) => None,
+    });
     let there = Vec::from_iter(there).join(", ");
     let missing =
         programs.iter().filter_map(|(name, found)| Some(format!("{name}: {}", found.as_ref().err()?)));

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bulkhead_sys::path::open_in_root;
@@ -116,14 +116,17 @@ impl Brought {
 pub struct Supply {
     /// The root directory that has most of the programs.
     pub tree: PathBuf,
-    /// Each program, with the reason if it is not there.
-    pub programs: Vec<(&'static str, Result<(), Failure>)>,
+    /// Each program with its version, which is not known where only root can ask; or the reason why it is not there.
+    pub programs: Vec<(&'static str, Result<Option<String>, Failure>)>,
 }
 
 /// Looks where the programs are, and copies none.
 pub fn supply() -> Supply {
     let tree = best();
-    let there = |program: &Program| program.is_in(&tree).then_some(()).ok_or_else(|| program.missing());
+    let there = |program: &Program| match program.is_in(&tree) {
+        true => Ok(program.version(&tree)),
+        false => Err(program.missing()),
+    };
     let programs = PROGRAMS.iter().map(|program| (program.name, there(program))).collect();
     Supply { tree, programs }
 }
@@ -180,6 +183,21 @@ impl Program {
     fn is_in(&self, tree: &Path) -> bool {
         let has_all = self.binaries.iter().all(|name| place_of(tree, name).is_some());
         has_all && (self.name != POSTGRESQL || version_in(tree).is_some())
+    }
+
+    /// The version that it tells where it lies: with the libraries that lie there, too.
+    fn version(&self, tree: &Path) -> Option<String> {
+        if self.name == POSTGRESQL {
+            return version_in(tree);
+        }
+        let place = Path::new("/").join(place_of(tree, self.binaries.first()?)?);
+        let mut ask = Command::new("timeout");
+        ask.arg("10");
+        if tree != Path::new("/") {
+            ask.arg("chroot").arg(tree);
+        }
+        let output = ask.arg(place).arg("--version").stdin(Stdio::null()).output().ok()?;
+        platform::version(&String::from_utf8_lossy(&output.stdout)).map(str::to_owned)
     }
 
     /// How one gets it.

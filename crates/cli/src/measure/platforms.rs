@@ -33,10 +33,12 @@ pub(super) fn run() -> Result<ExitCode, Error> {
     }
     let Supply { tree, programs } = programs::supply();
     println!("\nReal programs, for --heavy:");
-    let told = |(name, found): &(&str, Result<(), Failure>)| {
-        let there = format!("in {}", tree.display());
-        let told = found.as_ref().err().map_or(there, |Failure(how)| format!("not here: {how}"));
-        vec![format!("  {name}"), told]
+    let told = |(name, found): &(&str, Result<Option<String>, Failure>)| {
+        let (version, told) = match found {
+            Ok(version) => (version.clone().unwrap_or_default(), format!("in {}", tree.display())),
+            Err(Failure(how)) => (String::new(), format!("not here: {how}")),
+        };
+        vec![format!("  {name}"), version, told]
     };
     print!("{}", table::aligned(&Vec::from_iter(programs.iter().map(told))));
     println!(

@@ -19,6 +19,7 @@ use bulkhead_measure::report::{self, Findings};
 use bulkhead_measure::results::Results;
 use bulkhead_measure::session;
 use bulkhead_measure::sources::Tree;
+use bulkhead_measure::stats::FEWEST_PAIRS;
 
 use super::progress::Shown;
 use super::{RunOptions, table};
@@ -194,6 +195,10 @@ fn summary(findings: &Findings) -> String {
         rows.push(std::iter::once(title).chain(cells).collect());
     }
     let mut text = table::aligned(&rows);
+    let is_few = |cell: &Cell| (2..FEWEST_PAIRS).contains(&cell.measured);
+    if findings.rows.iter().any(|row| row.cells.iter().any(is_few)) {
+        text += "Round brackets hold the range of fewer than six blocks, which is no interval of 95 %.\n";
+    }
     if unmeasured > 0 {
         text += &format!("Nothing was measured yet of {unmeasured} more.\n");
     }
@@ -204,7 +209,12 @@ fn cell(row: &Row, cell: &Cell) -> String {
     let Some(median) = cell.median else {
         return if cell.failures.is_empty() { "–" } else { "failed" }.to_owned();
     };
-    let number = format!("{} [{}, {}]", rounded(median.estimate), rounded(median.low), rounded(median.high));
+    let [middle, low, high] = [median.estimate, median.low, median.high].map(rounded);
+    let number = match cell.measured {
+        0 | 1 => middle,
+        few if few < FEWEST_PAIRS => format!("{middle} ({low}–{high})"),
+        _ => format!("{middle} [{low}, {high}]"),
+    };
     // What the run was not to decide has no verdict, and a share is no multiple of bare's.
     match cell.against_bare.filter(|_| row.decides) {
         Some(against) => {

@@ -196,14 +196,14 @@ pub fn hash(path: &Path) -> Result<String, Error> {
 
 /// The version in the first line of what `--version` printed, without a distribution's additions.
 pub fn version(text: &str) -> Option<&str> {
-    let mut words = text.lines().next()?.split_whitespace();
-    let number = words.find(|word| {
-        let number = word.strip_prefix("release-").unwrap_or(word);
-        number.starts_with(|first: char| first.is_ascii_digit())
-    })?;
-    let number = number.strip_prefix("release-").unwrap_or(number);
+    let words = text.lines().next()?.split_whitespace();
+    // gVisor, fio and redis write the number behind something in one word.
+    let bare = |word| {
+        ["release-", "fio-", "v="].iter().find_map(|before| str::strip_prefix(word, before)).unwrap_or(word)
+    };
+    let number = words.map(bare).find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
     // Debian puts this before the date of what has no versions.
-    number.strip_prefix("0.0~").unwrap_or(number).split(['+', '-', '~']).next()
+    number.strip_prefix("0.0~").unwrap_or(number).split(['+', '-', '~', ',']).next()
 }
 
 /// The parts of a version, for comparing.
@@ -225,8 +225,12 @@ mod tests {
             ("runsc version release-20240729.0\nspec: 1.1.0\n", Some("20240729.0")),
             ("runsc version 0.0~20240729.0\nspec: 1.1.0\n", Some("20240729.0")),
             ("Docker version 28.5.2+dfsg4, build 9cc6dea35e9a\n", Some("28.5.2")),
+            ("Docker version 28.2.2, build e6534b4\n", Some("28.2.2")),
             ("chroot (GNU coreutils) 9.1\n", Some("9.1")),
             ("systemd 252 (252.39-1)\n", Some("252")),
+            ("fio-3.33\n", Some("3.33")),
+            ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64\n", Some("7.0.15")),
+            ("iperf 3.12 (cJSON 1.7.15)\nLinux\n", Some("3.12")),
             ("usage: what\n", None),
         ] {
             assert_eq!(version(text), expected, "wrong version in {text:?}");
