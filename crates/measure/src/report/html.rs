@@ -6,6 +6,10 @@ use super::plot::{Figure, Panel, STYLE};
 
 const PAGE: &str = include_str!("page.css");
 
+/// The section that the page's style leaves out in print, and what stands there instead.
+const LEFT_OUT: (&str, &str) =
+    ("raw", "They are left out in print: the Markdown and the JSON beside the page have all of them.");
+
 pub(super) fn page(document: &Document) -> String {
     let shown = Vec::from_iter(document.sections.iter().filter(|section| !section.is_empty()));
     let head = Element::new("head")
@@ -51,10 +55,13 @@ fn section(section: &Section) -> Element {
             .add(Element::of("b", platform.as_str()))
             .text(format!(": {text}"))
     });
+    let (id, instead) = LEFT_OUT;
+    let instead = (section.id == id).then(|| Element::of("p", instead).with("class", "paper-only"));
     Element::new("section")
         .with("id", section.id)
         .add(Element::of("h2", section.title))
         .add(Element::of("p", section.says.as_str()).with("class", "says"))
+        .all(instead)
         .all(words)
         .all(section.figures.iter().map(figure))
         .all(section.tables.iter().filter(|table| !table.rows.is_empty()).map(table))
@@ -109,11 +116,17 @@ fn cards(table: &Table, class: &str) -> Element {
         });
         Element::new("tr").all(cells)
     });
-    Element::new("table").with("class", class).add(head(&table.head)).add(Element::new("tbody").all(rows))
+    Element::new("table")
+        .with("class", class)
+        .add(head(&table.head, |_| false))
+        .add(Element::new("tbody").all(rows))
 }
 
-fn head(names: &[String]) -> Element {
-    let cells = names.iter().map(|name| Element::of("th", name.as_str()).with("scope", "col"));
+fn head(names: &[String], has_numbers: impl Fn(usize) -> bool) -> Element {
+    let cells = names.iter().enumerate().map(|(column, name)| {
+        let cell = Element::of("th", name.as_str()).with("scope", "col");
+        if has_numbers(column) { cell.with("class", "number") } else { cell }
+    });
     Element::new("thead").add(Element::new("tr").all(cells))
 }
 
@@ -146,12 +159,20 @@ fn rows(table: &Table) -> Element {
         rows.push(Element::new("tr").all(row.iter().skip(skipped).map(|content| cell(content))));
     }
     let body = Element::new("tbody").all(rows);
-    Element::new("table").add(head(&table.head[skipped..])).add(body)
+    // A heading stands where its numbers do; a dash alone is none.
+    let has_numbers = |column: usize| {
+        let mut cells = table.rows.iter().filter_map(|row| row.get(skipped + column));
+        cells.clone().any(|cell| is_number(cell)) && cells.all(|cell| cell == NONE || is_number(cell))
+    };
+    Element::new("table").add(head(&table.head[skipped..], has_numbers)).add(body)
 }
+
+/// What a cell has that says nothing.
+const NONE: &str = "–";
 
 fn cell(content: &str) -> Element {
     let class = match content {
-        "–" => "number",
+        NONE => "number",
         _ if is_number(content) => "number",
         _ if content.chars().count() > 24 => "long",
         _ => match mood(content) {

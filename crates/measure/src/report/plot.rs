@@ -56,7 +56,10 @@ pub(super) struct Drawing {
 
 impl Figure {
     fn of_one(name: &str, title: &str, says: String, drawing: Drawing) -> Self {
-        let panels = vec![Panel { caption: String::new(), drawing }];
+        Self::of(name, title, says, vec![Panel { caption: String::new(), drawing }])
+    }
+
+    fn of(name: &str, title: &str, says: String, panels: Vec<Panel>) -> Self {
         let (folded, tables) = (Vec::new(), Vec::new());
         Self { name: name.to_owned(), title: title.to_owned(), says, panels, folded, tables, is_aside: false }
     }
@@ -140,6 +143,22 @@ fn label(class: &str, x: f64, y: f64, name: &str, most: usize) -> Element {
     }
     let short: String = name.chars().take(most - 1).chain(['…']).collect();
     text(class, x, y, short).add(Element::of("title", name))
+}
+
+/// A name in the room from one share of the width to another, which holds `most` letters on a phone. A longer one ends where the
+/// room does; the whole of it is told when it is pointed at.
+fn fitting(class: &str, (from, to): (f64, f64), y: f64, name: &str, most: usize) -> Element {
+    if name.chars().count() <= most {
+        return text(class, from, y, name);
+    }
+    // An inner drawing shows nothing beyond its edges.
+    Element::new("svg")
+        .with("x", share(from))
+        .with("y", y - 12.0)
+        .with("width", share(to - from))
+        .with("height", 16)
+        .add(Element::of("title", name))
+        .add(text(class, 0.0, 12.0, name))
 }
 
 /// A name in two lines of at most so many letters each, where it does not fit one, from the foot of the first to 13 pixels below.

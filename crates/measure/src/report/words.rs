@@ -488,6 +488,9 @@ fn kept(interference: &Interference, platform: &str) -> Option<String> {
 
 fn held(findings: &Findings, platform: &str) -> Option<String> {
     let score = findings.probes.scores.iter().find(|score| score.platform == platform)?;
+    if platform == BARE {
+        return Some("the control".to_owned());
+    }
     let unmade = match score.unmade.len() {
         0 => String::new(),
         unmade => format!(", {unmade} not made"),
@@ -619,11 +622,12 @@ pub(super) fn limits_in_words(limits: Limits) -> &'static str {
 }
 
 fn reached(score: &Score) -> String {
-    let mut text = format!("{} of {} held", score.held(), counted(score.counted(), "probe"));
     if score.platform == BARE {
         // Which ones is what the matrix of probes begins with.
-        return text + ", since they are those that succeed without a wall";
+        let reached = counted(score.counted(), "attempt");
+        return format!("it is the control: the {reached} that reach the host from it are those that count");
     }
+    let mut text = format!("{} of {} held", score.held(), counted(score.counted(), "probe"));
     if !score.unmade.is_empty() {
         text += &format!(", and {} could not be made", score.unmade.len());
     }

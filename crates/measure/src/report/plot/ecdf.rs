@@ -5,14 +5,14 @@ use crate::report::markup::Element;
 use crate::report::number::figure;
 use crate::stats::median;
 
-use super::{COLOURS, Drawing, Figure, Logarithmic, label, line, share, text};
+use super::{COLOURS, Drawing, Figure, Logarithmic, fitting, line, share, text};
 
 /// The plot's field.
 const LEFT: f64 = 0.11;
 const TOP: f64 = 10.0;
 const HEIGHT: f64 = 230.0;
 
-/// Where a name in the legend ends.
+/// The most letters of a name in the legend where two stand beside each other on a phone.
 const NAME: usize = 15;
 
 /// None where nothing started.
@@ -27,10 +27,12 @@ pub(in crate::report) fn ecdf(findings: &Findings) -> Option<Figure> {
     for (place, starts) in starts.iter().enumerate() {
         parts.push(curve(starts, scale, place));
     }
+    let longest = starts.iter().map(|starts| starts.platform.chars().count()).max().unwrap_or_default();
+    let columns = if longest > NAME { 1 } else { 2 };
     for (place, starts) in starts.iter().enumerate() {
-        parts.extend(key(starts, unit, place));
+        parts.extend(key(starts, unit, place, columns));
     }
-    let height = TOP + HEIGHT + 44.0 + 20.0 * starts.len().div_ceil(2) as f64;
+    let height = TOP + HEIGHT + 44.0 + 20.0 * starts.len().div_ceil(columns) as f64;
     let says = says(starts, unit);
     Some(Figure::of_one("starts", "Time to the first byte", says, Drawing { height, parts }))
 }
@@ -104,14 +106,15 @@ fn curve(starts: &Starts, scale: Logarithmic, colour: usize) -> Element {
         .add(curve)
 }
 
-/// Two to a line.
-fn key(starts: &Starts, unit: &str, place: usize) -> [Element; 3] {
-    let left = if place.is_multiple_of(2) { 0.0 } else { 0.5 };
-    let y = TOP + HEIGHT + 58.0 + 20.0 * (place / 2) as f64;
+/// So many to a line.
+fn key(starts: &Starts, unit: &str, place: usize, columns: usize) -> [Element; 3] {
+    let width = 1.0 / columns as f64;
+    let left = (place % columns) as f64 * width;
+    let y = TOP + HEIGHT + 58.0 + 20.0 * (place / columns) as f64;
     let median = median(&starts.times).map(|median| format!("{} {unit}", figure(median)));
     [
         line(&format!("curve s{}", place % COLOURS), (left, y - 4.0), (left + 0.06, y - 4.0)),
-        label("label", left + 0.08, y, &starts.platform, NAME),
-        text("figure end", left + 0.47, y, median.unwrap_or_default()),
+        fitting("label", (left + 0.08, left + width - 0.2), y, &starts.platform, NAME),
+        text("figure end", left + width - 0.03, y, median.unwrap_or_default()),
     ]
 }

@@ -5,7 +5,7 @@ use crate::report::findings::{Findings, Standing};
 use crate::report::number::{figure, interval};
 use crate::stats::{Estimate, MARGIN};
 
-use super::{Drawing, Figure, Logarithmic, label, line, rect, share, text};
+use super::{Drawing, Figure, Logarithmic, Panel, fitting, label, line, rect, share, text};
 use crate::report::markup::Element;
 
 /// One ratio.
@@ -23,9 +23,15 @@ const HEADING: f64 = 26.0;
 /// Below the scale, for what the shapes mean.
 const LEGEND: f64 = 26.0;
 
+/// The most that groups in one panel take, pixels: a page of paper holds it with its words, and the scale stays in sight.
+const TALLEST: f64 = 860.0;
+
 /// Where the scale begins and ends; names stand before it, figures behind.
 const FROM: f64 = 0.30;
 const TO: f64 = 0.66;
+
+/// The most letters of a name for which a phone has room before the scale.
+const NAME: usize = 14;
 
 /// What walls cost against bare, quantity by quantity: starting, and work. On one scale the dear starts would press all
 /// work into a dot.
@@ -73,7 +79,7 @@ fn dearest(groups: &[(String, Vec<Strip>)]) -> Option<String> {
     Some(format!("; the dearest is {heading} on {}, {}×", strip.label, figure(strip.cost.estimate)))
 }
 
-/// Draws groups of ratios; None when there are none.
+/// Draws groups of ratios, all on one scale; None when there are none.
 pub(in crate::report) fn forest(
     name: &str,
     title: &str,
@@ -84,8 +90,36 @@ pub(in crate::report) fn forest(
     let least = costs.iter().map(|cost| cost.low).fold(0.8, f64::min);
     let most = costs.iter().map(|cost| cost.high).fold(1.25, f64::max);
     let scale = Logarithmic::new(least / 1.05, most * 1.05);
-    let height =
-        2.0 * 20.0 + groups.iter().map(|(_, strips)| HEADING + ROW * strips.len() as f64).sum::<f64>();
+    let drawings = Vec::from_iter(pages(groups).into_iter().map(|groups| drawing(groups, scale)));
+    let all = drawings.len();
+    let panels = drawings.into_iter().enumerate().map(|(place, drawing)| {
+        let caption = if all == 1 { String::new() } else { format!("{} of {all}", place + 1) };
+        Panel { caption, drawing }
+    });
+    (!costs.is_empty()).then(|| Figure::of(name, title, says, panels.collect()))
+}
+
+fn height(groups: &[(String, Vec<Strip>)]) -> f64 {
+    groups.iter().map(|(_, strips)| HEADING + ROW * strips.len() as f64).sum()
+}
+
+/// As few runs of whole groups as can be, none of them taller than a page unless one group is, and all about equally tall.
+fn pages(groups: &[(String, Vec<Strip>)]) -> Vec<&[(String, Vec<Strip>)]> {
+    let most = height(groups) / (height(groups) / TALLEST).ceil().max(1.0);
+    let mut pages = Vec::new();
+    let mut rest = groups;
+    while !rest.is_empty() {
+        let fits = (1..=rest.len()).take_while(|count| height(&rest[..count - 1]) < most).last().unwrap_or(1);
+        let fits = if height(&rest[..fits]) > TALLEST { (fits - 1).max(1) } else { fits };
+        let (page, behind) = rest.split_at(fits);
+        pages.push(page);
+        rest = behind;
+    }
+    pages
+}
+
+fn drawing(groups: &[(String, Vec<Strip>)], scale: Logarithmic) -> Drawing {
+    let height = 2.0 * 20.0 + height(groups);
     let mut parts = ground(scale, height);
     parts.extend(legend(height + 18.0));
     let mut y = 20.0;
@@ -97,7 +131,7 @@ pub(in crate::report) fn forest(
             y += ROW;
         }
     }
-    (!costs.is_empty()).then(|| Figure::of_one(name, title, says, Drawing { height: height + LEGEND, parts }))
+    Drawing { height: height + LEGEND, parts }
 }
 
 fn x(scale: Logarithmic, value: f64) -> f64 {
@@ -173,7 +207,7 @@ fn draw(strip: &Strip, scale: Logarithmic, top: f64) -> Vec<Element> {
     let interval_line = line(class, (x(scale, strip.cost.low), middle), (x(scale, strip.cost.high), middle));
     let mark = mark(strip.standing, place, middle).add(Element::of("title", whole));
     vec![
-        label("label", 0.02, middle + 4.0, &strip.label, 14),
+        fitting("label", (0.02, FROM - 0.01), middle + 4.0, &strip.label, NAME),
         interval_line,
         mark,
         text("figure end", 1.0, middle + 4.0, figures(&strip.cost)),
@@ -183,4 +217,41 @@ fn draw(strip: &Strip, scale: Logarithmic, top: f64) -> Vec<Element> {
 fn figures(cost: &Estimate) -> String {
     let [middle, low, high] = [cost.estimate, cost.low, cost.high].map(figure);
     format!("{middle}× [{low}, {high}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taller_than_a_page_is_drawn_in_several_of_one_scale() {
+        let strips = |count: usize| {
+            let cost = Estimate { estimate: 1.0, low: 0.9, high: 1.1 };
+            let strip = |_| Strip { label: "bulkrun".to_owned(), cost, standing: Standing::Equal };
+            Vec::from_iter((0..count).map(strip))
+        };
+        for (groups, strips_of_each, expected) in [
+            (1, 6, vec![1]),
+            (6, 6, vec![6]),
+            (7, 6, vec![4, 3]),
+            (20, 6, vec![5, 5, 5, 5]),
+            (2, 60, vec![1, 1]),
+        ] {
+            let groups =
+                Vec::from_iter((0..groups).map(|place| (format!("{place}"), strips(strips_of_each))));
+            let sizes = Vec::from_iter(pages(&groups).iter().map(|page| page.len()));
+            assert_eq!(sizes, expected, "{} groups of {strips_of_each}", groups.len());
+        }
+        let dear = Strip {
+            label: "runsc".to_owned(),
+            cost: Estimate { estimate: 40.0, low: 30.0, high: 50.0 },
+            standing: Standing::Worse,
+        };
+        let groups = vec![("one".to_owned(), strips(50)), ("two".to_owned(), vec![dear])];
+        let figure = forest("f", "Title", String::new(), &groups).unwrap();
+        let captions = Vec::from_iter(figure.panels.iter().map(|panel| panel.caption.as_str()));
+        assert_eq!(captions, ["1 of 2", "2 of 2"]);
+        assert_eq!(figure.file(&figure.panels[1]), "f-2-of-2");
+        assert!(figure.panels.iter().all(|panel| panel.drawing.inline("").to_string().contains(">10×<")));
+    }
 }

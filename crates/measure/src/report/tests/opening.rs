@@ -1,7 +1,7 @@
 //! The verdict in words.
 
 use super::machine::*;
-use crate::plan::Axis;
+use crate::plan::{Axis, BARE};
 use crate::record::{Finding, Line, Reach};
 use crate::report::findings::Findings;
 use crate::report::{document, tables, words};
@@ -73,6 +73,22 @@ fn the_opening_has_a_sentence_for_each_axis_and_none_without_figures() {
         "{alone:#?}"
     );
     assert_eq!(words::glance(&findings).head, ["platform", "kernel entered"]);
+}
+
+#[test]
+fn bare_is_the_control_of_probes_and_no_wall_that_failed() {
+    let findings = findings();
+    let glance = words::glance(&findings);
+    let probes = glance.head.iter().position(|head| head == "probes held").unwrap();
+    let held = glance.rows.iter().map(|row| (row[0].as_str(), row[probes].as_str()));
+    assert_eq!(
+        Vec::from_iter(held.take(3)),
+        [(BARE, "the control"), ("bulkrun", "3 of 4"), ("crun", "3 of 4")]
+    );
+    let told = words::noninterference(&findings);
+    let bare = &told.iter().find(|(name, _)| name == BARE).unwrap().1;
+    let control = "it is the control: the 4 attempts that reach the host from it are those that count.";
+    assert!(bare.ends_with(control) && !bare.contains("keyring"), "{bare}");
 }
 
 #[test]
