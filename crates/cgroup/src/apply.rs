@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, Version};
 use crate::plan::{IfMissing, IfRefused, Plan, Reach, UsageCheck, Value, Write, cpu};
 use crate::systemd::property;
-use crate::unified;
+use crate::unified::{self, Share};
 
 pub(crate) use crate::devices::v2::History;
 
@@ -62,7 +62,9 @@ pub(crate) fn update(cgroup: &Cgroup, plan: &Plan) -> Result<Vec<String>> {
 fn hand_down(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
     let host = Host::detect()?;
     match (cgroup.v2(), host.v2()) {
-        (Some(member), Some(hierarchy)) => unified::enable(member.dir()?, &hierarchy.mount_point, true, plan),
+        (Some(member), Some(hierarchy)) => {
+            unified::enable(member.dir()?, &hierarchy.mount_point, Share::Needed, plan)
+        }
         _ => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ use crate::path::{Place, Places, SubCgroups, below_root, paths};
 use crate::plan::Plan;
 use crate::procs;
 use crate::systemd::Scope;
+use crate::unified::Share;
 use crate::{cpuset, unified};
 
 /// Rights of a new directory.
@@ -179,7 +180,10 @@ impl Cgroup {
             }
             Version::V1 if member.has("cpu") => apply::to_parents(&new_parents, plan)?,
             Version::V1 => {}
-            Version::V2 => unified::enable(member.dir()?, &place.mount_point, self.members.len() > 1, plan)?,
+            Version::V2 => {
+                let share = if self.members.len() > 1 { Share::Needed } else { Share::All };
+                unified::enable(member.dir()?, &place.mount_point, share, plan)?;
+            }
         }
         Ok(is_new)
     }

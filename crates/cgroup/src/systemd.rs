@@ -47,6 +47,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, Layout, Version};
 use crate::path::{Place, Places};
 use crate::plan::Plan;
+use crate::unified::Share;
 use crate::{apply, unified};
 
 const START: &str = "StartTransientUnit";
@@ -230,7 +231,7 @@ impl Prepared {
     /// Hands down controllers that systemd knows nothing of, hugetlb and the like.
     fn enable(&self, cgroup: &Cgroup, plan: &Plan) -> Result<()> {
         let Some(member) = cgroup.v2() else { return Ok(()) };
-        unified::enable(member.dir()?, &self.place.mount_point, true, plan)
+        unified::enable(member.dir()?, &self.place.mount_point, Share::BesideSystemd, plan)
     }
 
     /// Ends the scope. Whoever calls it has another error to tell, which explains.

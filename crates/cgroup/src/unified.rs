@@ -11,19 +11,35 @@ use crate::plan::Plan;
 /// The controllers that also work in a threaded cgroup.
 const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
 
+/// The controllers that systemd hands down to its units as it sees fit.
+const SYSTEMDS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
+/// Which of the controllers that the root offers are handed down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// All, because statistics need them too.
+    All,
+    /// What limits need, and for statistics those of which systemd knows nothing: hugetlb, rdma and the like.
+    BesideSystemd,
+    /// What limits need, where others decide about the rest: beside v1, whose controllers are shared with whoever else
+    /// uses them.
+    Needed,
+}
+
 /// Hands controllers down to a new directory.
-///
-/// All that the root offers, because statistics need them too; or only what limits need, where others decide about the
-/// rest: beside v1, whose controllers are shared with whoever else uses them, and in a unit of systemd.
-pub(crate) fn enable(leaf: &Dir, mount_point: &str, only_needed: bool, plan: &Plan) -> Result<()> {
+pub(crate) fn enable(leaf: &Dir, mount_point: &str, share: Share, plan: &Plan) -> Result<()> {
     let needed: BTreeSet<&str> = plan.v2_controllers().collect();
-    if only_needed && needed.is_empty() {
+    if share == Share::Needed && needed.is_empty() {
         return Ok(());
     }
+    let is_wanted = |name: &&str| match share {
+        Share::All => true,
+        Share::BesideSystemd => needed.contains(name) || !SYSTEMDS.contains(name),
+        Share::Needed => needed.contains(name),
+    };
     let root = Dir::open(mount_point)?;
     let offered = root.read("cgroup.controllers")?;
-    let wanted: BTreeSet<&str> =
-        offered.split_whitespace().filter(|name| !only_needed || needed.contains(name)).collect();
+    let wanted: BTreeSet<&str> = offered.split_whitespace().filter(is_wanted).collect();
     let lacks_any = |leaf: &Dir| -> Result<bool> {
         let there = leaf.read("cgroup.controllers")?;
         let there: BTreeSet<&str> = there.split_whitespace().collect();
@@ -97,15 +113,15 @@ mod tests {
         fake
     }
 
-    fn enabled(fake: &Fake, only_needed: bool, json: &str) -> Result<()> {
+    fn enabled(fake: &Fake, share: Share, json: &str) -> Result<()> {
         let leaf = fake.dir.open_below(c"a/b").unwrap();
-        enable(&leaf, fake.dir.path(), only_needed, &plan(json))
+        enable(&leaf, fake.dir.path(), share, &plan(json))
     }
 
     #[test]
     fn all_that_the_root_offers_is_handed_down_the_path() {
         let fake = tree("cpu memory\n", "\n", "domain\n");
-        enabled(&fake, false, "{}").unwrap();
+        enabled(&fake, Share::All, "{}").unwrap();
         assert_eq!(fake.get("cgroup.subtree_control"), "+cpu +memory");
         assert_eq!(fake.get("a/cgroup.subtree_control"), "+cpu +memory");
     }
@@ -113,29 +129,46 @@ mod tests {
     #[test]
     fn nothing_is_written_when_all_is_there() {
         let fake = tree("cpu memory\n", "memory cpu io\n", "what is not read\n");
-        enabled(&fake, false, "{}").unwrap();
+        enabled(&fake, Share::All, "{}").unwrap();
         assert_eq!(fake.get("cgroup.subtree_control"), "");
     }
 
     #[test]
     fn beside_v1_only_what_limits_need_is_handed_down() {
         let fake = tree("hugetlb rdma\n", "\n", "domain\n");
-        enabled(&fake, true, "{}").unwrap();
+        enabled(&fake, Share::Needed, "{}").unwrap();
         assert_eq!(fake.get("cgroup.subtree_control"), "");
-        enabled(&fake, true, r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}"#).unwrap();
+        enabled(&fake, Share::Needed, r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}"#).unwrap();
         assert_eq!(fake.get("cgroup.subtree_control"), "+hugetlb");
+    }
+
+    #[test]
+    fn in_a_scope_what_systemd_knows_nothing_of_is_handed_down() {
+        let offered = "cpuset cpu io memory hugetlb pids rdma misc\n";
+        let fake = tree(offered, "cpu io memory pids\n", "domain\n");
+        enabled(&fake, Share::BesideSystemd, "{}").unwrap();
+        assert_eq!(fake.get("a/cgroup.subtree_control"), "+hugetlb +misc +rdma");
+        let fake = tree(offered, "memory pids\n", "domain\n");
+        enabled(&fake, Share::BesideSystemd, r#"{"cpu": {"cpus": "0"}}"#).unwrap();
+        assert_eq!(fake.get("a/cgroup.subtree_control"), "+cpuset +hugetlb +misc +rdma");
+        let fake = tree(offered, "hugetlb misc pids rdma\n", "what is not read\n");
+        enabled(&fake, Share::BesideSystemd, "{}").unwrap();
+        assert_eq!(fake.get("cgroup.subtree_control"), "", "all is there");
+        let fake = tree("cpu memory pids\n", "pids\n", "domain\n");
+        enabled(&fake, Share::BesideSystemd, "{}").unwrap();
+        assert_eq!(fake.get("cgroup.subtree_control"), "", "the rest is systemd's");
     }
 
     #[test]
     fn below_processes_only_threaded_controllers_work() {
         let fake = tree("cpu memory pids\n", "cpu pids\n", "domain invalid\n");
-        let error = enabled(&fake, false, r#"{"memory": {"limit": 1}}"#).unwrap_err();
+        let error = enabled(&fake, Share::All, r#"{"memory": {"limit": 1}}"#).unwrap_err();
         assert!(matches!(&error, Error::Threaded { kind, .. } if kind == "domain invalid"), "{error}");
-        enabled(&fake, false, r#"{"pids": {"limit": 1}}"#).unwrap();
+        enabled(&fake, Share::All, r#"{"pids": {"limit": 1}}"#).unwrap();
         assert!(fake.get("a/b/cgroup.type").starts_with("threaded"), "it was made threaded");
         // Where only such controllers are delegated, none is missing.
         let fake = tree("cpu pids\n", "cpu pids\n", "domain invalid\n");
-        enabled(&fake, false, "{}").unwrap();
+        enabled(&fake, Share::All, "{}").unwrap();
         assert!(fake.get("a/b/cgroup.type").starts_with("threaded"), "it was made threaded");
     }
 }

@@ -357,6 +357,26 @@ fn on_v2_pressure_is_told_by_its_names() {
 }
 
 #[test]
+fn on_v2_huge_pages_are_counted_without_a_limit() {
+    let has_hugetlb = |path: &PathBuf| {
+        let offered = std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+        offered.split_whitespace().any(|name| name == "hugetlb")
+    };
+    requires!(
+        is_root() && cgroups::hierarchies().iter().any(has_hugetlb),
+        "needs root and hugetlb on cgroup v2"
+    );
+    let sandbox = Sandbox::new(BULKRUN).v2_only();
+    let bundle = unlimited(sandbox.bundle("c")).args(["sleep", "1000"]);
+    sandbox.launch(&bundle);
+    let stats = sandbox.runtime().args(["events", "--stats", bundle.id()]).output().succeeds().json();
+    let sizes = std::fs::read_dir("/sys/kernel/mm/hugepages").unwrap().count();
+    let found = stats["data"]["hugetlb"].as_object().unwrap();
+    assert!(sizes > 0 && found.len() == sizes, "every size of this machine is there: {stats}");
+    assert!(found.values().all(|counted| *counted == json!({ "failcnt": 0 })), "as under runc: {stats}");
+}
+
+#[test]
 fn on_v2_input_and_output_is_limited_by_disk() {
     requires!(is_root(), "needs root");
     let has_io =

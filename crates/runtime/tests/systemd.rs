@@ -197,14 +197,28 @@ fn what_becomes_idle_loses_its_weight_and_the_other_way_round() {
 
 /// systemd knows nothing of that controller, so nobody but the runtime hands it down.
 #[test]
-fn huge_pages_are_limited_in_a_scope() {
+fn huge_pages_are_counted_and_limited_in_a_scope() {
     requires!(has_systemd(), "{NO_SYSTEMD}");
     let offered = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
     requires!(offered.contains("hugetlb"), "needs the controller hugetlb");
     let sandbox = Sandbox::new(BULKRUN);
-    // One that has no such limit can get it: seen to fail in a slice to which nobody has handed the controller down yet.
     let bundle = unit(&sandbox, "later");
     launch(&sandbox, &bundle);
+    let stats = sandbox.runtime().args(["events", "--stats", bundle.id()]).output().succeeds().json();
+    let sizes = fs::read_dir("/sys/kernel/mm/hugepages").unwrap().count();
+    let found = stats["data"]["hugetlb"].as_object().unwrap();
+    assert!(sizes > 0 && found.len() == sizes, "without a limit, too, every size is counted: {stats}");
+    assert!(found.values().all(|counted| *counted == json!({ "failcnt": 0 })), "as under runc: {stats}");
+    let given = file(&directory(&sandbox, "later"), "cgroup.controllers");
+    for name in ["rdma", "misc"].iter().filter(|name| offered.split_whitespace().any(|given| given == **name))
+    {
+        assert!(given.split_whitespace().any(|given| given == *name), "{name} is handed down: {given}");
+    }
+    // One that has no such limit can get it, also in a slice that has lost the controller.
+    if is_disposable() {
+        fs::write("/sys/fs/cgroup/system.slice/cgroup.subtree_control", "-hugetlb").unwrap();
+        assert!(!directory(&sandbox, "later").join("hugetlb.2MB.max").exists());
+    }
     let limits = r#"{"unified": {"hugetlb.2MB.max": "4194304"}}"#;
     sandbox.runtime().args(["update", "--resources", "-", bundle.id()]).input(limits).output().succeeds();
     assert_eq!(file(&directory(&sandbox, "later"), "hugetlb.2MB.max"), "4194304");
