@@ -250,6 +250,62 @@ fn pipes_of_the_caller_are_exchanged() {
     sandbox.delete(&bundle);
 }
 
+/// Of logs and of the null device, which CRIU knows nothing of: they are on no mount of the container.
+#[test]
+fn files_of_the_host_are_the_callers_again() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c").script("while :; do echo line; sleep 0.05; done");
+    let log = sandbox.directory().join("log");
+    let open = || Stdio::from(File::options().create(true).append(true).open(&log).unwrap());
+    let length = || fs::metadata(&log).map_or(0, |found| found.len());
+    sandbox.run(&bundle).arg("--detach").stdin(Stdio::null()).stdout(open()).output().succeeds();
+    wait_until("the log has lines", || length() > 10);
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    let before = length();
+    restore(&sandbox, &bundle, &["--detach"]).stdin(Stdio::null()).stdout(open()).output().succeeds();
+    wait_until("the log has more lines", || length() > before);
+    end(&sandbox, &bundle);
+}
+
+/// As where the image is another copy of what it was.
+#[test]
+fn mount_points_that_the_image_lacks_are_made_again() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let volume = sandbox.directory().join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("file"), "content\n").unwrap();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER).bind(&volume, "/new/volume", &[]).bind(
+        volume.join("file"),
+        "/new/file",
+        &[],
+    );
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    fs::remove_dir_all(bundle.rootfs().join("new")).unwrap();
+    come_back(&sandbox, &bundle, &[]);
+    let look = ["cat", "/new/volume/file", "/new/file"];
+    sandbox.exec(&bundle, look).output().succeeds().prints("content\ncontent\n");
+    end(&sandbox, &bundle);
+}
+
+#[test]
+fn a_container_that_lacks_its_label_does_not_come_back() {
+    requires!(is_possible(), "{MISSING}");
+    let sandbox = sandbox();
+    let bundle = unconfigured(&sandbox, "c").script(COUNTER);
+    sandbox.launch(&bundle);
+    count(&sandbox, &bundle);
+    checkpoint(&sandbox, &bundle).output().succeeds();
+    let bundle = bundle.edit(|config| config["process"]["selinuxLabel"] = "bh:no:such:label".into());
+    let failed = restore(&sandbox, &bundle, &["--detach"]).stdout(Stdio::null()).output().exits_with(1);
+    failed.complains("the label bh:no:such:label");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left of the container");
+    assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty(), "nor of its cgroups");
+}
+
 #[test]
 fn a_terminal_is_sent_to_the_console_socket_or_relayed() {
     requires!(is_possible(), "{MISSING}");
@@ -616,14 +672,16 @@ fn a_missing_and_an_old_criu_are_named() {
     fs::write(place.join("criu"), "#!/bin/sh\nexit 1\n").unwrap();
     with(&place).complains("criu ended without an answer: exit status 1");
     // Its end of the socket may be held by what it has made.
-    let flag = sandbox.directory().join("flag");
+    let (flag, late) = (sandbox.directory().join("flag"), sandbox.directory().join("late"));
     let script = format!(
         "#!/usr/bin/python3\nimport os, signal, time\nif os.fork():\n  os.kill(os.getpid(), signal.SIGKILL)\n\
-         for _ in range(600):\n  time.sleep(0.05)\n  if os.path.exists('{}'): break\n",
-        flag.display()
+         for _ in range(600):\n  time.sleep(0.05)\n  if os.path.exists('{}'): break\nelse:\n  open('{}', 'w')\n",
+        flag.display(),
+        late.display()
     );
     fs::write(place.join("criu"), script).unwrap();
     with(&place).complains("criu ended without an answer: killed by signal 9");
+    assert!(!late.exists(), "nobody waited for the other end of the socket");
     fs::write(flag, "").unwrap();
     end(&sandbox, &bundle);
 }

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
-use bulkhead_testkit::{Bundle, Recorder, Run, Sandbox, cgroups, find_program, is_root, requires};
+use bulkhead_testkit::{
+    Bundle, Network, Recorder, Run, Sandbox, cgroups, find_program, is_root, requires, wait_until,
+};
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::{COUNTER, count, end, images, sandbox, unconfigured};
+use crate::{COUNTER, count, end, has_python, images, sandbox, unconfigured};
 
 const NEEDED: &str = "needs root and python3";
 
@@ -165,6 +170,94 @@ fn a_restore_asks_for_what_was_typed() {
         let (left, came) = change(&plain, &ask(options).options);
         assert_eq!((left, came), (owned(gone), owned(new)), "{options:?}");
     }
+}
+
+#[test]
+fn namespaces_that_are_joined_are_named_and_passed_to_nobody_else() {
+    requires!(is_possible(), "{NEEDED}");
+    let sandbox = sandbox();
+    let recorder = Recorder::new(&sandbox);
+    prepare_images(&sandbox);
+    let (network, seen) = (Network::new(&sandbox), sandbox.directory().join("seen"));
+    let bundle = unconfigured(&sandbox, "c")
+        .namespace_at("uts", "/proc/1/ns/uts")
+        .namespace_at("ipc", "/proc/1/ns/ipc")
+        .namespace_at("network", network.path())
+        .hook_script("createRuntime", &format!("ls /proc/self/fd > {}", seen.display()));
+    refused(restored(&sandbox, &recorder, &bundle, &[]), "RESTORE");
+    let options = recorder.request().options;
+    for option in [r"39=\n\x03uts\x12\x0e/proc/1/ns/uts", r"39=\n\x03ipc\x12\x0e/proc/1/ns/ipc"] {
+        assert!(options.contains(&option.to_owned()), "{option} is in {options:?}");
+    }
+    assert!(options.iter().any(|option| option.starts_with(r"27=\n\x0cextRootNetNS\x10")), "{options:?}");
+    // The last is what ls reads.
+    assert_eq!(fs::read_to_string(seen).unwrap(), "0\n1\n2\n3\n", "CRIU's descriptors are no hook's");
+}
+
+#[test]
+fn the_network_is_locked_by_what_the_host_has() {
+    requires!(is_root() && has_python(), "{NEEDED}");
+    let sandbox = sandbox();
+    let recorder = Recorder::new(&sandbox);
+    prepare_images(&sandbox);
+    let bundle = unconfigured(&sandbox, "c").without_namespace("network");
+    let programs = sandbox.directory().join("programs");
+    fs::create_dir(&programs).unwrap();
+    symlink("/usr/bin/python3", programs.join("python3")).unwrap();
+    let path = format!("{}:{}", sandbox.directory().join("recorder").display(), programs.display());
+    let is_nftables = || {
+        refused(restored(&sandbox, &recorder, &bundle, &[]).env("PATH", &path), "RESTORE");
+        recorder.request().options.contains(&"64=2".to_owned())
+    };
+    assert!(is_nftables(), "without iptables-restore");
+    fs::write(programs.join("iptables-restore"), "").unwrap();
+    assert!(!is_nftables(), "CRIU's own way, or that of its configuration");
+}
+
+#[test]
+fn an_old_criu_says_itself_when_pages_are_served() {
+    requires!(is_possible(), "{NEEDED}");
+    let sandbox = sandbox();
+    let (recorder, bundle) = running(&sandbox);
+    let program = sandbox.directory().join("recorder/criu");
+    let new = fs::read_to_string(&program).unwrap();
+    let old = new.replace(r"\x52\x04\x08\x04\x10\x01", r"\x52\x04\x08\x03\x10\x0e");
+    for (program_of, is_told) in [(new.clone(), false), (old.clone(), true)] {
+        fs::write(&program, program_of).unwrap();
+        let run = sandbox.runtime().arg("checkpoint").arg("--image-path").arg(images(&sandbox));
+        let run = run.args(["--lazy-pages", "--status-fd", "1", bundle.id()]);
+        refused(recorder.before(run), "DUMP");
+        let options = recorder.request().options;
+        assert_eq!(options.iter().any(|option| option.starts_with("49=")), is_told, "{options:?}");
+    }
+    assert_ne!(new, old);
+    end(&sandbox, &bundle);
+}
+
+/// One that answers but the question for its version.
+#[test]
+fn a_restore_that_hangs_in_criu_can_be_interrupted() {
+    requires!(is_possible(), "{NEEDED}");
+    let sandbox = sandbox();
+    let recorder = Recorder::new(&sandbox);
+    prepare_images(&sandbox);
+    let (program, asked) = (sandbox.directory().join("recorder/criu"), sandbox.directory().join("asked"));
+    let script = format!(
+        "#!/usr/bin/env python3\nimport os, socket, sys, time\ns = socket.socket(fileno=int(sys.argv[2]))\n\
+         if s.recv(1 << 16)[1] == 10:\n  s.send(b'\\x08\\x0a\\x10\\x01\\x52\\x04\\x08\\x04\\x10\\x01')\n  s.recv(1)\n\
+         else:\n  open('{0}.new', 'w').write(str(os.getpid()))\n  os.rename('{0}.new', '{0}')\n  time.sleep(30)\n",
+        asked.display()
+    );
+    fs::write(program, script).unwrap();
+    let bundle = unconfigured(&sandbox, "c").without_namespace("network");
+    let run = sandbox.runtime().args(["restore", "--image-path"]).arg(images(&sandbox));
+    let run = recorder.before(run.arg("--bundle").arg(bundle.directory()).arg(bundle.id())).spawn();
+    wait_until("CRIU is asked", || asked.exists());
+    run.signal(Signal::TERM);
+    run.wait().exits_with(1).complains("interrupted by SIGTERM");
+    let criu = fs::read_to_string(asked).unwrap();
+    assert!(!Path::new("/proc").join(criu).exists(), "CRIU has ended");
+    assert!(!sandbox.state_directory().join(bundle.id()).exists(), "nothing is left of the container");
 }
 
 #[test]
