@@ -93,7 +93,7 @@ impl Birth {
         let mut birth = Self { flags, ..Self::default() };
         if namespaces.shares_mounts() {
             birth.flags |= Kind::Mount.flag();
-            birth.home = Some(own_namespace(Kind::Mount)?);
+            birth.home = Some(shareable_mounts()?);
         }
         for (kind, path) in &namespaces.join {
             let namespace = path::open_host(path, OFlags::RDONLY)
@@ -324,6 +324,36 @@ fn is_about_cgroup(errno: Errno) -> bool {
 pub(crate) fn make_time(offsets: &str) -> Result<()> {
     namespace::unshare(Kind::Time).doing(|| "make a time namespace")?;
     std::fs::write("/proc/self/timens_offsets", offsets).doing(|| "set /linux/timeOffsets")
+}
+
+/// Opens the runtime's mount namespace for a container that is to share it.
+///
+/// # Errors
+/// A namespace over which the runtime has no rights, and what [`refuse_confinement`] refuses.
+fn shareable_mounts() -> Result<OwnedFd> {
+    refuse_confinement()?;
+    let own = own_namespace(Kind::Mount)?;
+    if namespace::is_within(own.as_fd()).doing(|| "look for the owner of the runtime's mount namespace")? {
+        return Ok(own);
+    }
+    let reason = "the runtime has no rights over its own mount namespace, which a container without a namespace of type \
+        \"mount\" shares: add one";
+    Err(Error::invalid("/linux/namespaces", reason))
+}
+
+/// Refuses to hand a profile of AppArmor down to a process whose files have no path that it could read, see
+/// `plan::shared_mounts`.
+///
+/// # Errors
+/// A profile that confines the runtime itself.
+pub(crate) fn refuse_confinement() -> Result<()> {
+    let label = std::fs::read("/proc/self/attr/apparmor/current").unwrap_or_default();
+    if label.is_empty() || label.starts_with(b"unconfined") {
+        return Ok(());
+    }
+    let reason = "a profile of AppArmor confines the runtime, which the container would inherit: that takes a namespace of \
+        type \"mount\"";
+    Err(Error::invalid("/linux/namespaces", reason))
 }
 
 /// Moves the calling process into a namespace of the configuration.

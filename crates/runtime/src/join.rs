@@ -9,9 +9,9 @@ use std::time::Duration;
 use bulkhead_cgroup::{Cgroup, Doors, Host, Joiner, SubCgroups};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{credentials as sys_credentials, path, process as sys_process, schedule, signal};
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
-use crate::birth::{Birth, Birthplace, Cradle};
+use crate::birth::{self, Birth, Birthplace, Cradle};
 use crate::clone::Child;
 use crate::container::Container;
 use crate::error::{Doing, Error, Result, chain};
@@ -123,7 +123,7 @@ fn clone_child(
     // With the host's rights the child joins the user namespace itself, together with the others.
     let user = if rights == Rights::Unprivileged { open(Kind::User)? } else { None };
     let birth = Birth::into_container(open(Kind::Pid)?, user);
-    let root = namespaces.shares_mounts().then(|| root_of(pid)).transpose()?;
+    let root = namespaces.shares_mounts().then(|| top_of(pid)).transpose()?;
     if container.pidfd()?.is_none() {
         return Err(Error::Usage("container not running".into()));
     }
@@ -164,10 +164,28 @@ fn clone_child(
     birth.spawn(cradle, &[parent.as_fd()], inheritance, run)
 }
 
-fn root_of(pid: i32) -> Result<OwnedFd> {
+/// Opens the top of the tree of mounts in which the root directory of a process is: what it has left by chroot(2) is the
+/// container's, too.
+fn top_of(pid: i32) -> Result<OwnedFd> {
+    birth::refuse_confinement()?;
     let link = format!("/proc/{pid}/root");
-    path::open_host(Path::new(&link), OFlags::PATH | OFlags::DIRECTORY)
-        .doing(|| format!("open {link}, the container's root"))
+    let doing = || format!("open {link}, the container's root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = |directory: &OwnedFd| -> Result<(u64, u64)> {
+        let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
+        let found = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, wanted).doing(doing)?;
+        Ok((found.stx_mnt_id, found.stx_ino))
+    };
+    let mut top = path::open_host(Path::new(&link), flags).doing(doing)?;
+    let mut known = place(&top)?;
+    loop {
+        let above = rustix::fs::openat(&top, "..", flags, Mode::empty()).doing(doing)?;
+        let found = place(&above)?;
+        if found == known {
+            return Ok(top);
+        }
+        (top, known) = (above, found);
+    }
 }
 
 /// Asks whether groups can be set in the container, whoever made its user namespace.

@@ -8,7 +8,7 @@ use bulkhead_sys::mount::{
 };
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{mountinfo, path};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
@@ -205,16 +205,47 @@ pub fn enter(root: BorrowedFd<'_>, plan: &Root, entry: Entry) -> Result<()> {
 /// it there is nothing: whoever leaves a chroot(2) inside comes to its own top (walls, `shared_mounts`).
 ///
 /// # Errors
-/// EPERM for a runtime without CAP_SYS_ADMIN in its own mount namespace.
+/// A mount that would not stay where it is, EPERM for a runtime without CAP_SYS_ADMIN in its own mount namespace.
 pub(crate) fn carry_home(root: BorrowedFd<'_>, plan: &Root, home: &OwnedFd) -> Result<OwnedFd> {
     if plan.readonly {
         make_root_readonly(root)?;
     }
+    refuse_loose_mounts(root)?;
+    // What a hook has made unbindable would not come along.
+    let private = Attributes::default().with_propagation(Propagation::Private);
+    sys_mount::set_attached(root, private, Reach::Tree).doing(|| "cut the container's mounts off")?;
     let tree = sys_mount::clone_tree(root, Path::new(""), Reach::Tree)
         .doing(|| "take the container's root out of the mount namespace that it was made in")?;
     birth::join(home, Kind::Mount)?;
     change_to(&tree)?;
     Ok(tree)
+}
+
+/// Refuses a read-only mount on a file system that the container may write to, be it the host's. The kernel protects a mount
+/// point from rename(2), unlink(2) and rmdir(2) in the mount namespace that it belongs to, and this one will belong to none:
+/// who may write there could put something else in its place. The root is the container's own affair.
+fn refuse_loose_mounts(root: BorrowedFd<'_>) -> Result<()> {
+    const KERNELS: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
+    let doing = || "look at the container's mounts";
+    let top = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).doing(doing)?.stx_mnt_id;
+    let table = mountinfo::read().doing(doing)?;
+    let below = |entry: &mountinfo::Entry| table.iter().find(|other| other.id == entry.parent);
+    let is_inside = |entry: &mountinfo::Entry| {
+        std::iter::successors(Some(entry), |&entry| below(entry)).any(|entry| entry.id == top)
+    };
+    let is_loose = |entry: &&mountinfo::Entry| {
+        let is_movable = |on: &mountinfo::Entry| {
+            on.id != top && !on.is_readonly && !KERNELS.contains(&on.kind.as_str()) && is_inside(on)
+        };
+        entry.is_readonly && below(entry).is_some_and(is_movable)
+    };
+    table.iter().find(is_loose).map_or(Ok(()), |entry| {
+        let place = entry.point.display();
+        Err(Error::Usage(format!(
+            "what is read-only at {place} lies on a mount that the container may write to, and could be moved away without \
+             a namespace of type \"mount\": add one to /linux/namespaces"
+        )))
+    })
 }
 
 /// Makes a directory the root directory and working directory.

@@ -159,8 +159,9 @@ fn hooks_see_the_mounts_and_may_add_to_them() {
         "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); nsenter --target $pid --mount sh -c '{}'",
         add(2)
     );
+    let unbindable = format!("{} && mount --make-unbindable {root}/tmp/1", add(1));
     let bundle = bundle
-        .hook_script("createContainer", &add(1))
+        .hook_script("createContainer", &unbindable)
         .hook_script("createRuntime", &from_outside)
         .hook_script("startContainer", "echo started > /started");
     sandbox.run(&bundle).output().succeeds().prints("1\n2\nstarted\n");
@@ -195,7 +196,7 @@ fn its_mounts_end_with_its_last_process() {
     sandbox.delete(&bundle);
 }
 
-/// Its process or the runtime is killed at every call by which mounts are made and taken home.
+/// Its process or the runtime is killed at some of the calls by which mounts are made and taken home.
 #[test]
 fn nothing_is_left_when_it_is_killed_in_the_middle() {
     let Some(strace) = find_program("strace") else { skip!("needs strace") };
@@ -269,8 +270,50 @@ fn a_runtime_without_rights_over_its_mount_namespace_says_so() {
         }
         config.as_object_mut().unwrap().remove("hostname");
     });
+    let bundle = bundle.hook_script("createRuntime", "touch hooked");
     let run = sandbox.runtime().args(["--cgroup-manager", "disabled", "run", "--bundle"]);
     run.arg(bundle.directory()).arg(bundle.id()).output().exits_with(1).complains(
-        "join the mnt namespace: it belongs to a user namespace over which the runtime has no rights",
+        "/linux/namespaces: the runtime has no rights over its own mount namespace, which a container without a namespace",
     );
+    assert!(!bundle.directory().join("hooked").exists(), "before anything is done");
+}
+
+/// In a mount namespace the kernel keeps mount points where they are, and here it does not.
+#[test]
+fn what_could_be_moved_away_is_refused() {
+    requires!(is_root(), "needs root");
+    in_fresh_namespaces!(Mount);
+    let sandbox = Sandbox::new(BULKRUN);
+    let [volume, keys] = ["volume", "keys"].map(|name| sandbox.directory().join(name));
+    fs::create_dir_all(volume.join("keys")).unwrap();
+    fs::create_dir(&keys).unwrap();
+    let with = |short: &str, options: &[&str]| {
+        let bundle = sharing(&sandbox, short).script("touch /volume/keys/new 2>&1 | grep -o Read-only");
+        bundle.bind(&volume, "/volume", options).bind(&keys, "/volume/keys", &["ro"])
+    };
+    sandbox.run(&with("loose", &[])).output().exits_with(1).complains("/volume/keys lies on a mount that");
+    sandbox.run(&with("fast", &["ro"])).output().succeeds().prints("Read-only\n");
+    // Also where a link of the image leads to the volume, and where a path is to be read-only.
+    let link = sharing(&sandbox, "link").bind(&volume, "/volume", &[]).bind(&keys, "/link/keys", &["ro"]);
+    std::os::unix::fs::symlink("volume", link.rootfs().join("link")).unwrap();
+    sandbox.run(&link).output().exits_with(1).complains("/volume/keys lies on a mount that");
+    let path = sharing(&sandbox, "path").bind(&volume, "/volume", &[]);
+    let path = path.edit(|config| config["linux"]["readonlyPaths"] = json!(["/volume/keys"]));
+    sandbox.run(&path).output().exits_with(1).complains("/volume/keys lies on a mount that");
+}
+
+/// As in a container with a mount namespace, where joining it leads to its root directory.
+#[test]
+fn a_process_that_joins_has_the_whole_root_whatever_the_first_has_left_of_it() {
+    requires!(is_root(), "needs root");
+    in_fresh_namespaces!(Mount);
+    let sandbox = Sandbox::new(BULKRUN);
+    let bundle = sharing(&sandbox, "c").file("image", "image\n");
+    let bundle = bundle.script(
+        "mkdir -p /tmp/jail/bin; cp /bin/busybox /tmp/jail/bin/sleep; exec chroot /tmp/jail /bin/sleep 1000",
+    );
+    sandbox.launch(&bundle);
+    let jail = format!("/proc/{}/root", sandbox.pid(&bundle));
+    wait_until("the first process is in its jail", || !Path::new(&jail).join("image").exists());
+    sandbox.exec(&bundle, ["cat", "/image"]).output().succeeds().prints("image\n");
 }

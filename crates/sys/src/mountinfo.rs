@@ -13,6 +13,8 @@ pub struct Entry {
     pub parent: u64,
     /// Where it is mounted, as the process's root directory has it.
     pub point: PathBuf,
+    /// Whether it is mounted read-only, whatever its file system is.
+    pub is_readonly: bool,
     /// The type of its file system.
     pub kind: String,
 }
@@ -35,9 +37,11 @@ fn parse(line: &[u8]) -> Option<Entry> {
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
     let point = PathBuf::from(OsString::from_vec(unescape(fields.nth(2)?)));
+    let is_readonly = fields.next()?.split(|&byte| byte == b',').any(|option| option == b"ro");
     // Optional fields lie between, of which a single dash is the end.
     fields.find(|field| field == b"-")?;
-    Some(Entry { id, parent, point, kind: String::from_utf8_lossy(fields.next()?).into_owned() })
+    let kind = String::from_utf8_lossy(fields.next()?).into_owned();
+    Some(Entry { id, parent, point, is_readonly, kind })
 }
 
 fn number(field: &[u8]) -> Option<u64> {
@@ -67,9 +71,11 @@ mod tests {
     #[test]
     fn a_line_tells_where_what_is_mounted() {
         let line = b"36 35 98:0 /mnt1 /mnt\\0402\\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw";
-        let entry = Entry { id: 36, parent: 35, point: PathBuf::from("/mnt 2\\"), kind: "ext3".to_owned() };
+        let point = PathBuf::from("/mnt 2\\");
+        let entry = Entry { id: 36, parent: 35, point, is_readonly: false, kind: "ext3".to_owned() };
         assert_eq!(parse(line), Some(entry));
-        assert_eq!(parse(b"36 35 98:0 / /proc rw - proc proc rw").unwrap().kind, "proc");
+        let proc = parse(b"36 35 98:0 / /proc nosuid,ro - proc proc rw").unwrap();
+        assert_eq!((proc.kind.as_str(), proc.is_readonly), ("proc", true));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Entering and leaving namespaces, see namespaces(7).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
+use crate::syscall::check;
 use crate::{Call, Result};
 
 /// A kind of namespace.
@@ -112,6 +114,24 @@ pub fn unshare(kind: Kind) -> Result<()> {
     // reason why rustix calls this unsafe, they cannot make a descriptor that another thread holds dangle.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::from_bits_retain(kind as u32)) }
         .call(|| format!("unshare({})", kind.flag_name()))
+}
+
+/// Tells whether a namespace belongs to the caller's user namespace or to one within that, ioctl_ns(2).
+///
+/// # Errors
+/// ENOTTY when it is none.
+pub fn is_within(namespace: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: the call takes no argument besides the descriptor, which is open as long as it is borrowed.
+    let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
+    match check(owner.into()) {
+        Ok(owner) => {
+            // SAFETY: the kernel has just made this descriptor for the caller, and nobody else knows of it.
+            drop(unsafe { OwnedFd::from_raw_fd(owner as RawFd) });
+            Ok(true)
+        }
+        Err(Errno::PERM) => Ok(false),
+        Err(error) => Err(error).call(|| format!("ioctl({}, NS_GET_USERNS)", namespace.as_raw_fd())),
+    }
 }
 
 /// Tells whether this process is in the user namespace that the kernel began with.

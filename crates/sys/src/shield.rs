@@ -155,9 +155,9 @@ mod x86_64 {
             if !names_a_verb(arguments, count) {
                 return;
             }
-            if let Some(tree) = handed_down(environment)
-                // Somebody else's descriptor of a file that is a mount of its own has been opened.
-                && call(libc::SYS_fcntl, [tree, libc::F_GETFL as usize, 0, 0, 0]) & libc::O_PATH as isize != 0
+            let tree = handed_down(environment);
+            if let Some(tree) = tree
+                && is_attached_nowhere()
                 && restrict(tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC)
             {
                 SEEN_UP.store(true, Ordering::Relaxed);
@@ -169,7 +169,9 @@ mod x86_64 {
             if call(libc::SYS_statfs, [program, filesystem.as_mut_ptr() as usize, 0, 0, 0]) != 0 {
                 return;
             }
-            if filesystem[F_FLAGS] & ST_RDONLY != 0 {
+            // Also a file on a read-only mount could be executed by a container. Who was executed by a descriptor stays as
+            // it is, so that nobody is executed for ever.
+            if tree.is_some() && filesystem[F_FLAGS] & ST_RDONLY != 0 {
                 SEEN_UP.store(true, Ordering::Relaxed);
                 return;
             }
@@ -221,6 +223,18 @@ mod x86_64 {
             }
             if *name == 0 { Some(descriptor) } else { None }
         }
+    }
+
+    /// Tells whether the program is the root of a mount that is attached nowhere: the kernel knows no more of its path. A
+    /// file that the host has as a mount of its own has one, whoever executes it by whatever descriptor.
+    unsafe fn is_attached_nowhere() -> bool {
+        let program = c"/proc/self/exe".as_ptr() as usize;
+        let mut path = [0_u8; 2];
+        // SAFETY: the path is a C string, and the kernel writes no more than the two bytes that there are.
+        let length =
+            unsafe { call(libc::SYS_readlink, [program, path.as_mut_ptr() as usize, path.len(), 0, 0]) };
+        // The second is of " (deleted)".
+        (length == 1 || length == 2 && path[1] == b' ') && path[0] == b'/'
     }
 
     /// Sets attributes of a mount; fails unless the descriptor is of a mount's root.

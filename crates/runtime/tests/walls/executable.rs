@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bulkhead_testkit::{Bundle, Sandbox, find_program, is_root, requires, wait_until};
+use bulkhead_testkit::{Bundle, Sandbox, find_program, in_fresh_namespaces, is_root, requires, wait_until};
 use serde_json::json;
 
 use crate::attack::Attacker;
@@ -116,8 +116,28 @@ fn a_program_whose_elf_interpreter_is_proc_self_exe_cannot_overwrite_the_runtime
 fn the_runtime_is_no_program_of_a_container() {
     requires!(is_root(), "needs root");
     requires!(std::env::var_os("BULKHEAD_ATTACKED").is_none(), "another runtime is attacked");
+    is_no_program_of_a_container(&sandbox().with_own_runtime());
+}
+
+/// As above, for a runtime that its host has mounted read-only: from there, too, it could be executed.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_runtime_on_a_read_only_mount_is_no_program_of_a_container() {
+    requires!(is_root(), "needs root");
+    requires!(std::env::var_os("BULKHEAD_ATTACKED").is_none(), "another runtime is attacked");
+    in_fresh_namespaces!(Mount);
     let sandbox = sandbox().with_own_runtime();
-    let attacker = Attacker::new(&sandbox, "overwrite");
+    let program = sandbox.runtime_program();
+    for options in [&["--bind"][..], &["-o", "remount,bind,ro"]] {
+        sandbox.command("mount").args(options).args([program, program]).output().succeeds();
+    }
+    is_no_program_of_a_container(&sandbox);
+    sandbox.command("umount").arg(program).output().succeeds();
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_no_program_of_a_container(sandbox: &Sandbox) {
+    let attacker = Attacker::new(sandbox, "overwrite");
     let bundle = with_programs(&attacker);
     sandbox.launch(&bundle);
     attacker.wait_for("ready");
@@ -140,16 +160,20 @@ fn a_mount_of_the_host_stays_executable() {
     let sandbox = sandbox();
     let mount = sandbox.directory().join("mounted");
     fs::write(&mount, "").unwrap();
-    let by_descriptor = "import os, sys; file = os.open(sys.argv[1], os.O_RDONLY); os.set_inheritable(file, True); \
-        os.execve(file, ['bulkrun', 'run', 'nobody'], os.environ)";
     let script = "mount --bind \"$1\" \"$2\" && ! python3 -c \"$3\" \"$2\" && \"$2\" --version";
-    let output = sandbox
-        .command("unshare")
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .args([sandbox.runtime_program(), mount.as_path()])
-        .arg(by_descriptor)
-        .output();
-    assert!(output.succeeds().stdout.contains("bulkrun version"), "it can be executed still");
+    for flag in ["O_RDONLY", "O_PATH"] {
+        let by_descriptor = format!(
+            "import os, sys; file = os.open(sys.argv[1], os.{flag}); os.set_inheritable(file, True); \
+            os.execve(file, ['bulkrun', 'run', 'nobody'], os.environ)"
+        );
+        let output = sandbox
+            .command("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .args([sandbox.runtime_program(), mount.as_path()])
+            .arg(by_descriptor)
+            .output();
+        assert!(output.succeeds().stdout.contains("bulkrun version"), "{flag}: it can be executed still");
+    }
 }
 
 /// A container with CAP_SYS_PTRACE may look at the runtime that waits at the gate, so that only the shield keeps it
