@@ -41,6 +41,23 @@ impl Place {
         command
     }
 
+    /// The same by a user without rights, whose the place becomes.
+    fn command_of_ordinary(&self, words: &[&str]) -> Command {
+        // The one that cargo built may lie where only root comes.
+        let program = self.0.join("bulkhead");
+        fs::copy(env!("CARGO_BIN_EXE_bulkhead"), &program).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("measure").args(words).env("TMPDIR", self.0.join("tmp"));
+        command.current_dir(&self.0).stdin(Stdio::null());
+        if is_root() {
+            for path in [&self.0, &self.0.join("tmp")] {
+                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
     fn run(&self, platforms: &str, more: &[&str]) -> Output {
         self.command(&["run", "--platforms", platforms, "--out"])
             .arg(self.0.join("out"))
@@ -63,12 +80,12 @@ impl Place {
         assert!(left.is_empty(), "files are left: {left:?}");
         let own = self.0.display().to_string();
         for process in Path::new("/proc").read_dir().unwrap().flatten() {
-            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
-            assert!(
-                !String::from_utf8_lossy(&line).contains(&own),
-                "{} still runs",
-                process.path().display()
-            );
+            // Who was not told of this place has at least the environment of who started it.
+            let of_place = ["cmdline", "environ"].map(|file| {
+                let text = fs::read(process.path().join(file)).unwrap_or_default();
+                String::from_utf8_lossy(&text).contains(&own)
+            });
+            assert_eq!(of_place, [false; 2], "{} still runs", process.path().display());
         }
     }
 }
@@ -273,6 +290,36 @@ fn who_guards_a_killed_run_takes_everything_away() {
         running.wait().unwrap();
         soon_nothing_is_left(&place, pid);
     }
+}
+
+#[test]
+fn a_killed_run_of_an_ordinary_user_leaves_no_process_that_was_probed() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("probed");
+    let workload = place.workload();
+    let mut command =
+        place.command_of_ordinary(&["run", "--tasks", "probes", "--platforms", "bare", "--out"]);
+    command.arg(place.0.join("out")).arg("--workload").arg(&workload);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = running.id();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_witness(pid) {
+        assert!(running.try_wait().unwrap().is_none() && Instant::now() < end, "nothing was laid out");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    soon_nothing_is_left(&place, pid);
+}
+
+/// Whether the process `pid` has a child that is called like a secret, to be found by probes.
+fn is_witness(pid: u32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().any(|child| {
+        let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        let name = line.split('\0').next().unwrap_or_default();
+        name.len() == 32 && name.chars().all(|digit| digit.is_ascii_hexdigit())
+    })
 }
 
 /// Whether an antagonist lives that belongs to the measurement by `pid`, bare or in a container.
@@ -588,23 +635,10 @@ fn an_ordinary_user_measures_what_is_possible() {
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
     let place = Place::new("ordinary");
     let workload = place.workload();
-    // The one that cargo built may lie where only root comes.
-    let program = place.0.join("bulkhead");
-    fs::copy(env!("CARGO_BIN_EXE_bulkhead"), &program).unwrap();
-    if is_root() {
-        for path in [&place.0, &place.0.join("tmp")] {
-            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-    }
     let run = |platforms: &str| {
-        let mut command = Command::new(&program);
-        command.args(["measure", "run", "--budget", "1s", "--platforms", platforms, "--out"]);
-        command.arg(place.0.join("out")).arg("--workload").arg(&workload);
-        command.env("TMPDIR", place.0.join("tmp")).current_dir(&place.0).stdin(Stdio::null());
-        if is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        command.output().unwrap()
+        let mut command =
+            place.command_of_ordinary(&["run", "--budget", "1s", "--platforms", platforms, "--out"]);
+        command.arg(place.0.join("out")).arg("--workload").arg(&workload).output().unwrap()
     };
     let output = run("bare");
     assert!(output.status.success(), "{}", text(&output.stderr));

@@ -38,6 +38,7 @@ int main(int count, char **words)
         return 0;
     }
     if (count > 2 && strcmp(words[1], "probe") == 0) {
+        usleep(10000);
         printf("{\"probe\":\"%s\",\"result\":\"refused\",\"errno\":1,\"call\":\"nothing\",\"read\":\"\"}\n", words[2]);
         return 0;
     }

@@ -199,11 +199,12 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A process of the host for everybody to find.
+/// A process of the host for everybody to find. It waits for the end of its input, which comes with the end of this process at
+/// the latest, so that nobody has to look for it when a measurement is killed.
 fn sleeper(secret: &str) -> Result<Child, Error> {
-    let mut command = Command::new("sleep");
-    command.arg0(secret).arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().doing(|| "start sleep".to_owned())
+    let mut command = Command::new("cat");
+    command.arg0(secret).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().doing(|| "start cat".to_owned())
 }
 
 /// The device that `directory` is on, or where that has none the first disk.
