@@ -183,6 +183,45 @@ fn a_run_ends_with_its_budget_and_goes_on() {
 }
 
 #[test]
+fn a_run_goes_on_only_with_what_it_began_with() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("another");
+    let workload = place.workload();
+    let journal = place.0.join("out/journal.jsonl");
+    let run = |words: &[&str], workload: &Path| {
+        let mut command = place.command(&["run", "--platforms", "bare", "--out"]);
+        command.arg(place.0.join("out")).arg("--workload").arg(workload).args(words).output().unwrap()
+    };
+    let boots = ["--tasks", "boot", "--budget", "1s"];
+    let first = run(&boots, &workload);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let whole = fs::read_to_string(&journal).unwrap();
+    let (now, other) = (workload.as_path(), Path::new("/bin/false"));
+    for (found, instead, words, workload, expected) in [
+        ("\"processors\":\"", "\"processors\":\"9", boots, now, "holds a run of another machine or kernel"),
+        ("\"SHA-256 of bulkhead\":\"", "\"SHA-256 of bulkhead\":\"0", boots, now, "of another bulkhead;"),
+        ("\"unit\":\"ms\"", "\"unit\":\"s\"", boots, now, "has turns of boot, whose numbers are others"),
+        ("", "", ["--tasks", "run", "--budget", "1s"], now, "has turns of boot, which this run leaves out"),
+        // Nothing of it was tried, in which it would have failed.
+        ("", "", boots, other, "holds a run of another bulkload"),
+    ] {
+        let changed = whole.replace(found, instead);
+        assert!(found.is_empty() || changed != whole, "no {found} in {whole}");
+        let changed = if found.is_empty() { whole.clone() } else { changed };
+        fs::write(&journal, &changed).unwrap();
+        let refused = run(&words, workload);
+        assert!(!refused.status.success() && text(&refused.stderr).contains(expected), "{refused:?}");
+        assert_eq!(fs::read_to_string(&journal).unwrap(), changed, "the journal has more lines");
+    }
+    fs::remove_file(&journal).unwrap();
+    fs::write(place.0.join("out/journal.jsonl.gz"), &whole).unwrap();
+    let refused = run(&boots, &workload);
+    assert!(text(&refused.stderr).contains("gzip --decompress --keep"), "{refused:?}");
+    assert!(!journal.exists(), "the compressed journal is hidden by another one");
+    place.nothing_is_left();
+}
+
+#[test]
 fn an_interruption_keeps_what_was_measured() {
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
     let place = Place::new("interrupted");

@@ -116,14 +116,14 @@ pub fn run(order: &Order<'_>, out: &Path, hear: &mut dyn FnMut(&Line)) -> Result
     }
     interrupt::watch()?;
     let room = Room(Claim::make(&place, PREFIX)?);
-    let earlier = fs::read(out.join(Journal::NAME)).unwrap_or_default();
+    let kernel = kernel(order.kernel)?;
+    let (mut journal, earlier) = begin(out)?;
     pack(order, &earlier, &room.file("initramfs"))?;
     let disk = room.file("journal");
     File::create(&disk)
         .and_then(|file| file.set_len(JOURNAL))
         .doing(|| format!("make {}", disk.display()))?;
-    let mut guest = Guest::boot(&kernel(order.kernel)?, &room)?;
-    let mut journal = Journal::open(out)?;
+    let mut guest = Guest::boot(&kernel, &room)?;
     let mut said =
         Said { file: File::open(&disk).doing(|| format!("open {}", disk.display()))?, rest: Vec::new() };
     let mut ended = None;
@@ -154,6 +154,15 @@ pub fn run(order: &Order<'_>, out: &Path, hear: &mut dyn FnMut(&Line)) -> Result
             (false, _) => std::thread::sleep(POLL),
         }
     }
+}
+
+/// The journal in `out`, which nobody else writes from now on, and what it holds already: whole lines, since the guest counts
+/// what it hands over from their end.
+fn begin(out: &Path) -> Result<(Journal, Vec<u8>), Error> {
+    let journal = Journal::open(out)?;
+    let path = out.join(Journal::NAME);
+    let earlier = fs::read(&path).doing(|| format!("read {}", path.display()))?;
+    Ok((journal, earlier))
 }
 
 /// The directory of one guest, removed in the end.
@@ -383,6 +392,21 @@ mod tests {
         write("nonsense\n");
         assert!(said.lines().is_err());
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn the_guest_gets_whole_lines_of_a_journal_that_nobody_else_writes() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let place = scratch.path();
+        assert_eq!(begin(place).unwrap().1, b"");
+        let line = format!("{}\n", serde_json::to_string(&Line::End(End::Budget)).unwrap());
+        fs::write(place.join(Journal::NAME), format!("{line}{{\"kind\":\"tu")).unwrap();
+        let (journal, earlier) = begin(place).unwrap();
+        assert_eq!(earlier, line.as_bytes(), "half a line was handed over");
+        assert!(begin(place).unwrap_err().to_string().contains("is being written by another measurement"));
+        drop(journal);
+        fs::rename(place.join(Journal::NAME), place.join("journal.jsonl.gz")).unwrap();
+        assert!(begin(place).unwrap_err().to_string().contains("is compressed"), "it is taken for none");
     }
 
     #[test]

@@ -63,31 +63,40 @@ impl Host {
         self.arena.bring(tree).map(drop)
     }
 
-    /// A run that does `plan` here. Rates of open loops that it lacks are those of `earlier`, or found out now.
-    pub fn run(&mut self, mut plan: Plan, earlier: Option<&Plan>) -> Run {
-        for task in &mut plan.tasks {
-            self.pace(task, earlier.and_then(|earlier| earlier.task(&task.name)?.rate));
-        }
-        let measured = |name: &String| self.platform(name).map(|platform| platform.measured());
-        let platforms = plan.platforms.iter().filter_map(measured).collect();
-        let mut environment = environment(self);
-        if plan.tasks.iter().any(|task| task.axis == Axis::Isolation) {
+    /// Adds what is known of `run` only now: the rates of open loops that it lacks, the programs of the heavy profile, and how
+    /// closely the kernel is watched.
+    pub fn complete(&mut self, mut run: Run) -> Run {
+        run.plan.tasks.iter_mut().for_each(|task| self.pace(task));
+        run.environment.extend(self.arena.brought());
+        if run.plan.tasks.iter().any(|task| task.axis == Axis::Isolation) {
             let watcher = self.watcher.get_or_insert_with(Watcher::new);
-            environment.insert("kernel watched".to_owned(), watcher.says());
+            run.environment.insert("kernel watched".to_owned(), watcher.says());
         }
-        Run { version: VERSION, plan, environment, platforms }
+        run
     }
 
-    /// Gives the task the rate of its open loop, if it wants one; `earlier` is what it had before.
-    pub fn pace(&self, task: &mut Task, earlier: Option<f64>) {
-        performance::pace(task, earlier, &self.arena, &find::bare());
+    /// Finds out the rate of the task's open loop, if it wants one and has none.
+    pub fn pace(&self, task: &mut Task) {
+        performance::pace(task, &self.arena, &find::bare());
     }
+}
 
-    /// The platform of this name, also under the second name of the bare process.
-    fn platform(&self, name: &str) -> Option<Platform> {
-        let found = |name: &str| self.platforms.iter().find(|platform| platform.name == name);
-        if name == AGAIN { found(BARE).map(Platform::again) } else { found(name).cloned() }
+/// A run that does `plan` here, as far as it is known before anything is made for it. Rates of open loops are those of
+/// `earlier`, the plan of a run that this one goes on with.
+pub fn run(mut plan: Plan, earlier: Option<&Plan>, platforms: &[Platform], workload: &Path) -> Run {
+    for task in &mut plan.tasks {
+        let rate = earlier.and_then(|earlier| earlier.task(&task.name)?.rate);
+        rate.iter().for_each(|rate| performance::set_rate(task, *rate));
     }
+    let measured = |name: &String| called(platforms, name).map(|platform| platform.measured());
+    let measured = plan.platforms.iter().filter_map(measured).collect();
+    Run { version: VERSION, plan, environment: environment(workload), platforms: measured }
+}
+
+/// The platform of this name, also under the second name of the bare process.
+fn called(platforms: &[Platform], name: &str) -> Option<Platform> {
+    let found = |name: &str| platforms.iter().find(|platform| platform.name == name);
+    if name == AGAIN { found(BARE).map(Platform::again) } else { found(name).cloned() }
 }
 
 /// Seeds the orders and the intervals of a new run: each has its own, so that two runs do not agree about what an order does.
@@ -130,13 +139,13 @@ pub fn heavy_tasks() -> Vec<Task> {
     performance::heavy_tasks()
 }
 
-fn environment(host: &Host) -> BTreeMap<String, String> {
+fn environment(workload: &Path) -> BTreeMap<String, String> {
     let mut facts = machine::facts();
-    facts.extend(provenance::facts(&host.arena.workload()));
-    facts.insert("files".to_owned(), machine::file_system(&host.arena.root()));
+    facts.extend(provenance::facts(workload));
+    // The arena will be there.
+    facts.insert("files".to_owned(), machine::file_system(&std::env::temp_dir()));
     let user = if arena::is_root() { "root" } else { arena::ORDINARY };
     facts.insert("user".to_owned(), user.to_owned());
-    facts.extend(host.arena.brought());
     if guest::is_inside() {
         facts.insert("guest".to_owned(), guest::MACHINE.to_owned());
     }
@@ -145,7 +154,7 @@ fn environment(host: &Host) -> BTreeMap<String, String> {
 
 impl Executor for Host {
     fn take(&mut self, task: &Task, platform: &str, block: usize) -> Vec<Finding> {
-        let taken = self.platform(platform).and_then(|platform| match task.axis {
+        let taken = called(&self.platforms, platform).and_then(|platform| match task.axis {
             Axis::Performance => performance::take(task, &self.arena, &platform),
             Axis::Noninterference => interference::take(task, &self.arena, &platform, block, &mut self.alone),
             Axis::Isolation => {

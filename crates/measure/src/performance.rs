@@ -66,14 +66,26 @@ pub(crate) fn take(task: &Task, arena: &Arena, platform: &Platform) -> Option<Ve
     Act::named(&task.name).map(|act| Finding::of_task(task, act.take(task, arena, platform)))
 }
 
-/// Gives a task that wants one the rate of its open loop: the one that an earlier session had, else one that the bare
-/// process, asked now, finds easy. One that cannot be found out is missed later, by each platform's turn.
-pub(crate) fn pace(task: &mut Task, earlier: Option<f64>, arena: &Arena, bare: &Platform) {
-    let Some(Act::Work(work)) = Act::named(&task.name) else { return };
-    if work::has_tail(task) {
-        let rate = earlier.or_else(|| work.rate(Stage { arena, platform: bare }).ok());
-        rate.iter().for_each(|rate| task.says += &work::says(*rate));
-        task.rate = rate;
+/// Gives a task that wants one, and has none, the rate of its open loop.
+pub(crate) fn set_rate(task: &mut Task, rate: f64) {
+    if unpaced(task).is_some() {
+        task.says += &work::says(rate);
+        task.rate = Some(rate);
+    }
+}
+
+/// The same with a rate that the bare process, asked now, finds easy. One that cannot be found out is missed later, by each
+/// platform's turn.
+pub(crate) fn pace(task: &mut Task, arena: &Arena, bare: &Platform) {
+    let rate = unpaced(task).and_then(|work| work.rate(Stage { arena, platform: bare }).ok());
+    rate.iter().for_each(|rate| set_rate(task, *rate));
+}
+
+/// The workload of a task that lacks the rate of its open loop.
+fn unpaced(task: &Task) -> Option<Work> {
+    match Act::named(&task.name) {
+        Some(Act::Work(work)) if task.rate.is_none() && work::has_tail(task) => Some(work),
+        _ => None,
     }
 }
 
@@ -241,5 +253,23 @@ mod tests {
             assert!(!task.quantities.is_empty() && task.least <= task.most, "{task:?}");
         }
         assert_eq!(Act::named("dance"), None);
+    }
+
+    #[test]
+    fn a_rate_is_given_once_and_where_one_is_wanted() {
+        for (act, size, is_wanted) in [
+            (Act::named("work cpu").unwrap(), Size::Full, true),
+            (Act::named("work cpu").unwrap(), Size::Quick, false),
+            (Act::Boot, Size::Full, false),
+        ] {
+            let mut task = act.task(size);
+            let before = task.clone();
+            set_rate(&mut task, 500.0);
+            assert_eq!(task.rate, is_wanted.then_some(500.0), "{}", task.name);
+            assert_eq!(task.says.ends_with("500 a second."), is_wanted, "{}", task.says);
+            let paced = task.clone();
+            set_rate(&mut task, 200.0);
+            assert_eq!(task, if is_wanted { paced } else { before });
+        }
     }
 }

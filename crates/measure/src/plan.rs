@@ -170,6 +170,16 @@ impl Quantity {
     }
 }
 
+impl Task {
+    /// Whether its numbers mean the same as those of `other`. How often it is done may differ, and the rate of its open loop, which
+    /// a run finds out.
+    pub fn means(&self, other: &Self) -> bool {
+        let Self { name, axis, says, pair, rate: _, quantities, least: _, most: _ } = self;
+        (name, axis, says) == (&other.name, &other.axis, &other.says)
+            && (pair, quantities) == (&other.pair, &other.quantities)
+    }
+}
+
 impl Plan {
     /// The task of this name.
     pub fn task(&self, name: &str) -> Option<&Task> {

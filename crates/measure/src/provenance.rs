@@ -10,6 +10,9 @@ use crate::platform::find;
 /// The fact that tells what the run was asked to do.
 pub const OPTIONS: &str = "options";
 
+/// The fact that has the SHA-256 of the program that measures.
+pub(crate) const PROGRAM: &str = "SHA-256 of bulkhead";
+
 /// The fact that has the SHA-256 of the workload.
 pub const WORKLOAD: &str = "SHA-256 of bulkload";
 
@@ -24,7 +27,7 @@ pub(crate) fn facts(workload: &Path) -> BTreeMap<String, String> {
     let facts = [
         ("measured at", now.map(date)),
         ("bulkhead", Some(format!("{}{commit}", env!("CARGO_PKG_VERSION")))),
-        ("SHA-256 of bulkhead", find::hash(Path::new("/proc/self/exe")).ok()),
+        (PROGRAM, find::hash(Path::new("/proc/self/exe")).ok()),
         (WORKLOAD, find::hash(workload).ok()),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
@@ -76,7 +79,7 @@ mod tests {
     #[test]
     fn what_measured_is_known() {
         let facts = facts(Path::new("/proc/self/exe"));
-        assert_eq!(facts["SHA-256 of bulkhead"], facts[WORKLOAD]);
+        assert_eq!(facts[PROGRAM], facts[WORKLOAD]);
         assert!(
             facts["bulkhead"].starts_with(env!("CARGO_PKG_VERSION"))
                 && facts["measured at"].ends_with(" UTC")

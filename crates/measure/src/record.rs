@@ -229,6 +229,17 @@ pub enum End {
     Interrupted,
 }
 
+/// Facts that two runs must have in common to belong into one journal, and what is another one where they have not. Versions
+/// that do not note one of them say nothing of it.
+const IN_COMMON: &[(&str, &str)] = &[
+    ("processors", "another machine or kernel"),
+    ("cgroups", "another machine or kernel"),
+    ("user", "another user"),
+    ("files", "files on another file system, which TMPDIR names"),
+    (provenance::PROGRAM, "another bulkhead"),
+    (provenance::WORKLOAD, "another bulkload"),
+];
+
 impl Run {
     /// Why numbers of this run and of an earlier one do not belong into one journal; None when they do.
     pub fn differs_from(&self, earlier: &Self) -> Option<String> {
@@ -236,10 +247,12 @@ impl Run {
         if facts.any(|fact| self.environment.get(*fact) != earlier.environment.get(*fact)) {
             return Some("another machine or kernel".to_owned());
         }
-        // An earlier version did not note it.
-        let workload = |run: &Self| run.environment.get(provenance::WORKLOAD).cloned();
-        if workload(earlier).zip(workload(self)).is_some_and(|(before, now)| before != now) {
-            return Some("another bulkload".to_owned());
+        let differs = |(fact, _): &&(&str, &str)| {
+            let both = earlier.environment.get(*fact).zip(self.environment.get(*fact));
+            both.is_some_and(|(before, now)| before != now)
+        };
+        if let Some((_, other)) = IN_COMMON.iter().find(differs) {
+            return Some((*other).to_owned());
         }
         let is_other = |platform: &&Measured| {
             let before = earlier.platforms.iter().find(|before| before.name == platform.name);
@@ -310,13 +323,15 @@ mod tests {
         assert_eq!(differs("6.1", "aa"), None);
         assert_eq!(differs("6.2", "aa").unwrap(), "another machine or kernel");
         assert_eq!(differs("6.1", "bb").unwrap(), "another program called runc");
-        let with = |hash: &str| {
-            let mut run = run("6.1", "aa");
-            run.environment.insert(provenance::WORKLOAD.to_owned(), hash.to_owned());
-            run
-        };
-        assert_eq!(with("cc").differs_from(&with("cc")), None);
-        assert_eq!(run("6.1", "aa").differs_from(&with("cc")), None);
-        assert_eq!(with("dd").differs_from(&with("cc")).unwrap(), "another bulkload");
+        for (fact, expected) in IN_COMMON {
+            let with = |value: &str| {
+                let mut run = run("6.1", "aa");
+                run.environment.insert((*fact).to_owned(), value.to_owned());
+                run
+            };
+            assert_eq!(with("cc").differs_from(&with("cc")), None, "{fact}");
+            assert_eq!(run("6.1", "aa").differs_from(&with("cc")), None, "{fact}");
+            assert_eq!(with("dd").differs_from(&with("cc")).as_deref(), Some(*expected), "{fact}");
+        }
     }
 }

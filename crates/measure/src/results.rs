@@ -65,6 +65,14 @@ impl Results {
         })
     }
 
+    /// A task that was measured and is another one in `plan`, by the same name ([`Task::means`]).
+    pub fn changed(&self, plan: &Plan) -> Option<&str> {
+        let is_other = |task: &&Task| plan.task(&task.name).is_some_and(|now| !now.means(task));
+        let is_measured = |task: &&Task| self.turns.iter().any(|turn| turn.task == task.name);
+        let mut changed = self.plan().tasks.iter().filter(is_other).filter(is_measured);
+        changed.next().map(|task| task.name.as_str())
+    }
+
     /// What was to be done.
     pub fn plan(&self) -> &Plan {
         &self.run.plan

@@ -29,7 +29,7 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     if task.name.starts_with(HEAVY) {
         host.bring(None)?;
     }
-    host.pace(&mut task, None);
+    host.pace(&mut task);
     let mut other = Vec::new();
     for block in 0..options.blocks.get() {
         let findings = host.take(&task, &name, block);

@@ -13,7 +13,7 @@ use bulkhead_measure::plan::{BARE, Plan, Task};
 use bulkhead_measure::platform::Platform;
 use bulkhead_measure::platform::find::{self, Entry};
 use bulkhead_measure::provenance;
-use bulkhead_measure::record::{self, End, Journal, Line};
+use bulkhead_measure::record::{self, End, Journal, Line, Run};
 use bulkhead_measure::report::findings::{Cell, Row};
 use bulkhead_measure::report::{self, Findings};
 use bulkhead_measure::results::Results;
@@ -35,39 +35,27 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     if let Some(kernel) = in_guest {
         return run_in_guest(options, kernel.as_deref(), &platforms, &workload, tree.as_ref());
     }
+    let mut plan = plan(options, &platforms)?;
     let out = &options.out;
+    super::report::make(out)?;
+    // Nobody else writes it from now on. What does not belong into it is told before anything is made.
+    let mut journal = Journal::open(out)?;
     let earlier = Results::of(record::read(out)?);
-    let seed = earlier.as_ref().map_or_else(host::seed, |earlier| earlier.plan().seed);
-    let mut plan = host::plan(&platforms, &options.axes, options.size(), seed);
-    if options.heavy.is_some() {
-        plan.tasks.extend(host::heavy_tasks());
+    if let Some(earlier) = &earlier {
+        plan.seed = earlier.plan().seed;
     }
-    let plan = only(plan, &options.tasks)?;
+    let mut run = host::run(plan, earlier.as_ref().map(Results::plan), &platforms, &workload);
+    run.environment.insert(provenance::OPTIONS.to_owned(), options.told());
+    if let Some(earlier) = &earlier {
+        belongs(&run, earlier, out)?;
+        eprintln!("going on with {} turns that are in {}", earlier.turns.len(), out.display());
+    }
     let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
     if let Some(tree) = &options.heavy {
         host.bring(tree.as_deref())?;
     }
-    let mut run = host.run(plan, earlier.as_ref().map(Results::plan));
-    run.environment.insert(provenance::OPTIONS.to_owned(), options.told());
-    if let Some(earlier) = &earlier {
-        if let Some(other) = run.differs_from(&earlier.run) {
-            return Err(Error::Unusable(format!(
-                "{} holds a run of {other}; --out names another directory, bulkhead measure report shows that one",
-                out.display()
-            )));
-        }
-        if let Some(missing) = earlier.left_out(&run.plan) {
-            return Err(Error::Unusable(format!(
-                "{} has turns of {missing}, which this run leaves out; what was asked for then belongs to what is asked for now, \
-                 or --out names another directory",
-                out.display()
-            )));
-        }
-        eprintln!("going on with {} turns that are in {}", earlier.turns.len(), out.display());
-    }
-    super::report::make(out)?;
+    let run = host.complete(run);
     let mut shown = Shown::new();
-    let mut journal = Journal::open(out)?;
     let results = session::run(run, earlier, &mut journal, &mut host, options.budget, &mut |progress| {
         shown.show(progress);
     })?;
@@ -78,6 +66,38 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let placed = placed.and_then(|()| Results::of(record::read(out).ok()?));
     tell(&placed.unwrap_or(results), out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was asked for.
+fn plan(options: &RunOptions, platforms: &[Platform]) -> Result<Plan, Error> {
+    let mut plan = host::plan(platforms, &options.axes, options.size(), host::seed());
+    if options.heavy.is_some() {
+        plan.tasks.extend(host::heavy_tasks());
+    }
+    only(plan, &options.tasks)
+}
+
+/// Whether turns of `run` may stand in the journal in `out` beside those of an `earlier` one.
+fn belongs(run: &Run, earlier: &Results, out: &Path) -> Result<(), Error> {
+    let out = out.display();
+    let why = if let Some(other) = run.differs_from(&earlier.run) {
+        format!(
+            "{out} holds a run of {other}; --out names another directory, bulkhead measure report shows that one"
+        )
+    } else if let Some(missing) = earlier.left_out(&run.plan) {
+        format!(
+            "{out} has turns of {missing}, which this run leaves out; what was asked for then belongs to what is asked for now, \
+             or --out names another directory"
+        )
+    } else if let Some(changed) = earlier.changed(&run.plan) {
+        format!(
+            "{out} has turns of {changed}, whose numbers are others in this run: it was of another size or version; --out names \
+             another directory"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::Unusable(why))
 }
 
 /// The sources of the kernel that is to be watched; those of another one are refused before anything is measured.

@@ -53,6 +53,15 @@ pub enum JournalError {
         /// The journal.
         path: PathBuf,
     },
+    /// It is compressed, and there is no other: lines that were added to a new one would hide it.
+    #[error(
+        "the journal in {place} is compressed and takes no more lines; gzip --decompress --keep {place}/{COMPRESSED} comes first",
+        place = directory.display()
+    )]
+    Compressed {
+        /// The directory of the run.
+        directory: PathBuf,
+    },
     /// A later version wrote it.
     #[error("{} was written in form {found}, and this program reads forms up to {VERSION}", path.display())]
     Version {
@@ -72,9 +81,12 @@ impl Journal {
     /// What a session that was killed left of its last line is cut off.
     ///
     /// # Errors
-    /// [`JournalError::File`], and [`JournalError::Busy`] as long as another one is open.
+    /// [`JournalError::File`], [`JournalError::Busy`] as long as another one is open, and [`JournalError::Compressed`].
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
         let path = directory.join(Journal::NAME);
+        if !path.exists() && directory.join(COMPRESSED).exists() {
+            return Err(JournalError::Compressed { directory: directory.to_owned() });
+        }
         let failed = |source| JournalError::File { what: "write", path: path.clone(), source };
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -230,8 +242,18 @@ mod tests {
         std::fs::write(place.0.join(COMPRESSED), &packed[..packed.len() / 2]).unwrap();
         let error = read(&place.0).unwrap_err().to_string();
         assert!(error.starts_with("read ") && error.ends_with(COMPRESSED), "{error}");
-        Journal::open(&place.0).unwrap().add(&Line::End(End::Budget)).unwrap();
-        assert_eq!(read(&place.0).unwrap(), [Line::End(End::Budget)]);
+    }
+
+    #[test]
+    fn a_compressed_journal_is_not_hidden_by_a_new_one() {
+        let place = Directory::new("hidden");
+        std::fs::write(place.0.join(COMPRESSED), "").unwrap();
+        let error = Journal::open(&place.0).unwrap_err().to_string();
+        let place = &place.0;
+        assert!(error.ends_with(&format!("--keep {}/{COMPRESSED} comes first", place.display())), "{error}");
+        assert!(!place.join(Journal::NAME).exists(), "a journal was made");
+        std::fs::write(place.join(Journal::NAME), "").unwrap();
+        Journal::open(place).unwrap();
     }
 
     #[test]

@@ -211,6 +211,22 @@ fn the_budget_ends_a_session_and_the_next_goes_on() {
     let mut other = plan(&names, 1, 1);
     other.tasks[0].name = "other".to_owned();
     assert_eq!(second.left_out(&other), Some("boot"));
+    for (change, is_another) in [
+        (Box::new(|_: &mut Task| {}) as Box<dyn Fn(&mut Task)>, false),
+        (Box::new(|task| (task.least, task.most, task.rate) = (1, 99, Some(5.0))), false),
+        (Box::new(|task| task.says += " Twice."), true),
+        (Box::new(|task| task.quantities[0].unit = "s".to_owned()), true),
+        (Box::new(|task| task.quantities.push(Quantity::less("CPU", "ms"))), true),
+        (Box::new(|task| task.axis = Axis::Isolation), true),
+    ] {
+        let mut other = plan(&names, 10, 10);
+        change(&mut other.tasks[0]);
+        assert_eq!(second.changed(&other), is_another.then_some("boot"), "{:?}", other.tasks[0]);
+    }
+    let unmeasured = Results { turns: Vec::new(), ..second.clone() };
+    let mut other = plan(&names, 10, 10);
+    other.tasks[0].says.clear();
+    assert_eq!((unmeasured.changed(&other), second.changed(&other)), (None, Some("boot")));
 }
 
 #[test]
