@@ -66,11 +66,11 @@ pub(crate) struct RunOptions {
     /// NAME or NAME=PATH, comma-separated; bare always takes part [default: all that are here]
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = NonEmptyStringValueParser::new())]
     platforms: Vec<String>,
-    /// Of performance, isolation and noninterference [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "performance,isolation,noninterference", hide_default_value = true, value_parser = axis)]
-    axes: Vec<Axis>,
-    /// Only tasks with one of these words in their names, such as boot or "beside fork"
-    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = NonEmptyStringValueParser::new())]
+    /// Of performance, isolation and noninterference [default: all; in a guest isolation]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = axis)]
+    axes: Option<Vec<Axis>>,
+    /// Only tasks of these names, or with one of these in it, such as boot or "beside fork"
+    #[arg(long, value_name = "LIST", value_parser = NonEmptyStringValueParser::new())]
     tasks: Vec<String>,
     /// A few rows, in minutes (the default)
     #[arg(long, conflicts_with = "full")]
@@ -90,7 +90,7 @@ pub(crate) struct RunOptions {
     /// The static program bulkload [default: beside this program, or in PATH]
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
-    /// In an emulated machine, with the kernel vmlinuz in DIR [default: of the cache]
+    /// Isolation in an emulated machine, with the kernel vmlinuz in DIR [default: of the cache]
     #[arg(long, value_name = "DIR", num_args = 0..=1)]
     in_guest: Option<Option<PathBuf>>,
     /// Put the kernel's functions into the directories of these sources of it
@@ -131,31 +131,49 @@ pub(crate) fn run(verb: Verb) -> Result<ExitCode, Error> {
 }
 
 impl RunOptions {
+    /// The axes to be measured. What an emulated machine takes for something says nothing of a real one.
+    fn axes(&self) -> Result<Vec<Axis>, Error> {
+        let alone = [Axis::Isolation];
+        match (&self.axes, &self.in_guest) {
+            (None, None) => Ok(Axis::ALL.to_vec()),
+            (None, Some(_)) => Ok(alone.to_vec()),
+            (Some(axes), Some(_)) if axes.iter().any(|axis| !alone.contains(axis)) => Err(Error::Unusable(
+                "--in-guest measures isolation only: times and rates of an emulated machine say nothing of a real one".to_owned(),
+            )),
+            (Some(axes), _) => Ok(axes.clone()),
+        }
+    }
+
     /// What a guest is told of them: its platforms, files and machine are its own.
-    fn of_guest(&self) -> Vec<String> {
-        let axes = Vec::from_iter(self.axes.iter().map(|axis| axis.name())).join(",");
+    fn of_guest(&self, axes: &[Axis]) -> Vec<String> {
+        let axes = Vec::from_iter(axes.iter().map(|axis| axis.name())).join(",");
         let mut words = vec!["--axes".to_owned(), axes];
         words.extend(self.full.then(|| "--full".to_owned()));
-        if !self.tasks.is_empty() {
-            words.extend(["--tasks".to_owned(), self.tasks.join(",")]);
-        }
+        words.extend(self.tasks.iter().flat_map(|list| ["--tasks".to_owned(), list.clone()]));
         if let Some(budget) = self.budget {
             words.extend(["--budget".to_owned(), format!("{}s", budget.as_secs())]);
         }
         words
     }
 
-    /// For whoever wants to do the same: what was measured how much. Paths belong to the machine and are left out.
-    fn told(&self) -> String {
-        let mut words = self.of_guest();
+    /// For whoever wants to do the same, as a shell takes it: what was measured how much. Paths belong to the machine and are left
+    /// out.
+    fn told(&self, axes: &[Axis]) -> String {
+        let mut words = self.of_guest(axes);
         words.extend((!self.full).then(|| "--quick".to_owned()));
         words.extend(self.heavy.as_ref().map(|_| "--heavy".to_owned()));
-        words.join(" ")
+        Vec::from_iter(words.iter().map(|word| quoted(word))).join(" ")
     }
 
     fn size(&self) -> Size {
         if self.full { Size::Full } else { Size::Quick }
     }
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.,:/=+".contains(letter);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// The program that takes away what is left when this process is killed: this one.
@@ -199,7 +217,42 @@ fn time(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    /// Options of `run` alone.
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(flatten)]
+        options: RunOptions,
+    }
+
+    pub(super) fn typed(words: &[&str]) -> RunOptions {
+        Typed::try_parse_from(std::iter::once("run").chain(words.iter().copied())).unwrap().options
+    }
+
+    #[test]
+    fn a_guest_is_for_isolation() {
+        let axes = |words: &[&str]| typed(words).axes();
+        assert_eq!(axes(&[]).unwrap(), Axis::ALL);
+        assert_eq!(axes(&["--in-guest"]).unwrap(), [Axis::Isolation]);
+        assert_eq!(axes(&["--in-guest", "--axes", "isolation"]).unwrap(), [Axis::Isolation]);
+        let chosen = axes(&["--axes", "performance,isolation"]).unwrap();
+        assert_eq!(chosen, [Axis::Performance, Axis::Isolation]);
+        let error = axes(&["--in-guest", "--axes", "isolation,performance"]).unwrap_err().to_string();
+        assert!(error.starts_with("--in-guest measures isolation only"), "{error}");
+    }
+
+    #[test]
+    fn options_are_told_as_a_shell_takes_them() {
+        let words = ["--tasks", "density, to 100", "--tasks", "boot,it's", "--full", "--budget", "2m"];
+        let told = typed(&words).told(&[Axis::Performance]);
+        let expected =
+            r"--axes performance --full --tasks 'density, to 100' --tasks 'boot,it'\''s' --budget 120s";
+        assert_eq!(told, expected);
+        assert_eq!(typed(&[]).told(&[Axis::Isolation]), "--axes isolation --quick");
+    }
 
     #[test]
     fn times_are_read() {

@@ -245,6 +245,34 @@ fn an_interruption_keeps_what_was_measured() {
 }
 
 #[test]
+fn one_task_that_is_interrupted_prints_what_was_measured() {
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("one");
+    let workload = place.workload();
+    let mut patience = Duration::from_millis(300);
+    // Nothing is said before the end: it is given more time until it had enough for a block.
+    let output = loop {
+        let mut command = place.command(&["one", "cpu", "--platform", "bare", "--blocks", "1000000"]);
+        command.arg("--workload").arg(&workload).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let running = command.spawn().unwrap();
+        std::thread::sleep(patience);
+        let pid = running.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let output = running.wait_with_output().unwrap();
+        if !output.stdout.is_empty() {
+            break output;
+        }
+        patience *= 2;
+        assert!(patience < Duration::from_secs(60), "nothing is said of what was measured: {output:?}");
+    };
+    let said = text(&output.stdout);
+    assert!(said.contains("median") && said.lines().any(|line| line.starts_with("rate 1/s  300")), "{said}");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(text(&output.stderr).contains("interrupted by SIGINT"), "{output:?}");
+    place.nothing_is_left();
+}
+
+#[test]
 fn neighbours_and_probes_are_measured() {
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
     let place = Place::new("neighbours");
@@ -741,6 +769,21 @@ fn errors_say_what_to_do_next() {
         (
             &["run", "--platforms", "bare", "--in-guest", "/nowhere", "--workload", "/bin/true"],
             "no file vmlinuz",
+        ),
+        (&["run", "--in-guest", "--axes", "performance"], "--in-guest measures isolation only"),
+        (
+            &[
+                "run",
+                "--platforms",
+                "bare",
+                "--workload",
+                "/bin/true",
+                "--in-guest",
+                "/nowhere",
+                "--tasks",
+                "boot",
+            ],
+            "no task has \"boot\" in its name",
         ),
         (&["run", "--axes", "speed"], "the axes are performance, isolation, noninterference"),
         (&["run", "--platforms", ""], "a value is required for '--platforms"),

@@ -37,7 +37,7 @@ use self::archive::Archive;
 /// Begins the name of the directory of a guest.
 const PREFIX: &str = "bh-guest-";
 
-/// The kernel's file in the directory that `--guest` names.
+/// The kernel's file in the directory that `--in-guest` names.
 const KERNEL: &str = "vmlinuz";
 
 /// Where the project's own command keeps what guests need, below the cache.
@@ -300,7 +300,7 @@ fn kernel(directory: Option<&Path>) -> Result<PathBuf, Error> {
     kernel.ok_or_else(|| {
         let where_to = place.map_or("no cache".to_owned(), |place| place.display().to_string());
         Error::Unusable(format!(
-            "there is no kernel for a guest ({where_to} has no file {KERNEL}); cargo xtask vm fetch gets one, and --guest \
+            "there is no kernel for a guest ({where_to} has no file {KERNEL}); cargo xtask vm fetch gets one, and --in-guest \
              DIR takes any that has NVMe and a function tracer built in, such as Debian's for clouds"
         ))
     })
@@ -444,5 +444,6 @@ mod tests {
             error.contains("/nowhere has no file vmlinuz") && error.contains("xtask vm fetch"),
             "{error}"
         );
+        assert!(error.contains("--in-guest DIR takes any"), "{error}");
     }
 }

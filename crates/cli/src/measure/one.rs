@@ -47,8 +47,9 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
         }
     }
     drop(host);
-    interrupt::check()?;
-    if !options.json {
+    let worked = !other.is_empty() || experiments.iter().any(|experiment| experiment.summary(0).measured > 0);
+    // What was measured before an interruption counts.
+    if !options.json && (worked || interrupt::check().is_ok()) {
         println!("{name}: {}\n", task.says);
         // Attempts and footprints are no numbers with intervals; those of every block stand below each other.
         if !task.quantities.is_empty() {
@@ -59,7 +60,7 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
             print!("{}", table::aligned(&other));
         }
     }
-    let worked = !other.is_empty() || experiments.iter().any(|experiment| experiment.summary(0).measured > 0);
+    interrupt::check()?;
     Ok(if worked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

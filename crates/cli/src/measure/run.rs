@@ -9,7 +9,7 @@ use bulkhead_measure::guest;
 use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
 use bulkhead_measure::machine;
-use bulkhead_measure::plan::{BARE, Plan, Task};
+use bulkhead_measure::plan::{Axis, BARE, Plan};
 use bulkhead_measure::platform::Platform;
 use bulkhead_measure::platform::find::{self, Entry};
 use bulkhead_measure::provenance;
@@ -27,16 +27,25 @@ use super::{RunOptions, table};
 pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let in_guest = options.in_guest.as_ref();
     let tree = sources(options)?;
+    let axes = options.axes()?;
     let platforms = platforms(&options.platforms, in_guest.is_some() || arena::is_root())?;
     let workload = super::workload(options.workload.as_ref())?;
+    // A guest makes its own; what is wrong with it is told before one boots.
+    let mut plan = plan(options, &axes, &platforms)?;
+    let out = &options.out;
     if in_guest.is_none() && !arena::is_root() {
         eprintln!("measured by {}", arena::ORDINARY);
     }
     if let Some(kernel) = in_guest {
-        return run_in_guest(options, kernel.as_deref(), &platforms, &workload, tree.as_ref());
+        let options = options.of_guest(&axes);
+        let order = guest::Order {
+            kernel: kernel.as_deref(),
+            platforms: &platforms,
+            workload: &workload,
+            options: &options,
+        };
+        return run_in_guest(&order, out, tree.as_ref());
     }
-    let mut plan = plan(options, &platforms)?;
-    let out = &options.out;
     super::report::make(out)?;
     // Nobody else writes it from now on. What does not belong into it is told before anything is made.
     let mut journal = Journal::open(out)?;
@@ -45,7 +54,7 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
         plan.seed = earlier.plan().seed;
     }
     let mut run = host::run(plan, earlier.as_ref().map(Results::plan), &platforms, &workload);
-    run.environment.insert(provenance::OPTIONS.to_owned(), options.told());
+    run.environment.insert(provenance::OPTIONS.to_owned(), options.told(&axes));
     if let Some(earlier) = &earlier {
         belongs(&run, earlier, out)?;
         eprintln!("going on with {} turns that are in {}", earlier.turns.len(), out.display());
@@ -69,8 +78,8 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
 }
 
 /// What was asked for.
-fn plan(options: &RunOptions, platforms: &[Platform]) -> Result<Plan, Error> {
-    let mut plan = host::plan(platforms, &options.axes, options.size(), host::seed());
+fn plan(options: &RunOptions, axes: &[Axis], platforms: &[Platform]) -> Result<Plan, Error> {
+    let mut plan = host::plan(platforms, axes, options.size(), host::seed());
     if options.heavy.is_some() {
         plan.tasks.extend(host::heavy_tasks());
     }
@@ -113,18 +122,10 @@ fn sources(options: &RunOptions) -> Result<Option<Tree>, Error> {
 }
 
 /// The same in a guest; the report is made here.
-fn run_in_guest(
-    options: &RunOptions,
-    kernel: Option<&Path>,
-    platforms: &[Platform],
-    workload: &Path,
-    tree: Option<&Tree>,
-) -> Result<ExitCode, Error> {
-    let out = &options.out;
+fn run_in_guest(order: &guest::Order<'_>, out: &Path, tree: Option<&Tree>) -> Result<ExitCode, Error> {
     super::report::make(out)?;
     eprintln!("a guest boots, which takes some time, and so does everything in it");
-    let order = guest::Order { kernel, platforms, workload, options: &options.of_guest() };
-    let measured = guest::run(&order, out, &mut |line| {
+    let measured = guest::run(order, out, &mut |line| {
         if let Line::Turn(turn) = line {
             eprintln!("{:7.1} s  block {}, {} on {}", turn.seconds, turn.block + 1, turn.task, turn.platform);
         }
@@ -178,18 +179,44 @@ fn platforms(words: &[String], as_root: bool) -> Result<Vec<Platform>, Error> {
     Ok(platforms)
 }
 
-/// The plan with those tasks only whose name has one of the words in it; with all, if there are no words.
-fn only(mut plan: Plan, words: &[String]) -> Result<Plan, Error> {
-    let has = |task: &Task, word: &String| task.name.contains(word.as_str());
-    if let Some(word) = words.iter().find(|word| !plan.tasks.iter().any(|task| has(task, word))) {
-        let names = Vec::from_iter(plan.tasks.iter().map(|task| task.name.as_str()));
-        return Err(Error::Unusable(format!(
-            "no task has {word:?} in its name; of these axes and this size there are: {}",
-            names.join("; ")
-        )));
-    }
-    plan.tasks.retain(|task| words.is_empty() || words.iter().any(|word| has(task, word)));
+/// The plan with those tasks only that are in one of the lists; with all, if there are no lists.
+fn only(mut plan: Plan, lists: &[String]) -> Result<Plan, Error> {
+    let names = Vec::from_iter(plan.tasks.iter().map(|task| task.name.clone()));
+    let chosen: Vec<_> = lists.iter().map(|list| chosen(&names, list)).collect::<Result<_, _>>()?;
+    let chosen = chosen.concat();
+    plan.tasks.retain(|task| lists.is_empty() || chosen.contains(&task.name.as_str()));
     Ok(plan)
+}
+
+/// The names that a list of tasks chooses. Names have commas, too: what is between two of its commas, of which there may be more,
+/// is the longest text that is the name of a task or is in one.
+fn chosen<'a>(names: &'a [String], list: &str) -> Result<Vec<&'a str>, Error> {
+    let mut found = Vec::new();
+    let mut rest = Some(list);
+    while let Some(text) = rest {
+        let ends = text.match_indices(',').map(|(end, _)| end).chain([text.len()]);
+        let entry = ends.rev().find_map(|end| Some((end, named(names, text[..end].trim())?)));
+        let (end, names) = entry.ok_or_else(|| {
+            Error::Unusable(format!(
+                "no task has {:?} in its name; of these axes and this size there are: {}",
+                text.split(',').next().unwrap_or_default().trim(),
+                names.join("; ")
+            ))
+        })?;
+        found.extend(names);
+        rest = text.get(end + 1..);
+    }
+    Ok(found)
+}
+
+/// The task of this name, or else those with this in their names, if there are any.
+fn named<'a>(names: &'a [String], word: &str) -> Option<Vec<&'a str>> {
+    let names = names.iter().map(String::as_str);
+    if let Some(name) = names.clone().find(|name| *name == word) {
+        return Some(vec![name]);
+    }
+    let parts = Vec::from_iter(names.filter(|name| !word.is_empty() && name.contains(word)));
+    (!parts.is_empty()).then_some(parts)
 }
 
 /// The first number of each task that was measured, each platform in a column: its median with the interval, and what may be
@@ -255,23 +282,37 @@ pub(super) fn rounded(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_measure::plan::{Axis, Size};
-
+    use super::super::tests::typed;
     use super::*;
 
     #[test]
-    fn tasks_are_chosen_by_words_in_their_names() {
-        let plan = || host::plan(&[], &[Axis::Performance, Axis::Noninterference], Size::Full, 1);
+    fn tasks_are_chosen_by_their_names_or_by_words_in_them() {
         let chosen = |words: &[&str]| {
-            let words = Vec::from_iter(words.iter().map(|word| (*word).to_owned()));
-            only(plan(), &words).map(|plan| Vec::from_iter(plan.tasks.into_iter().map(|task| task.name)))
+            let axes = ["--full", "--axes", "performance,noninterference"];
+            let options = typed(&[&axes[..], words].concat());
+            let plan = plan(&options, &options.axes().unwrap(), &[]);
+            plan.map(|plan| Vec::from_iter(plan.tasks.into_iter().map(|task| task.name)))
         };
-        assert_eq!(chosen(&[]).unwrap().len(), plan().tasks.len());
-        assert_eq!(chosen(&["boot", "set-up"]).unwrap(), ["boot", "set-up peak"]);
-        let pairs = chosen(&["beside disk, with limits"]).unwrap();
+        assert!(chosen(&[]).unwrap().len() > 100);
+        for (words, expected) in [
+            (&["--tasks", "boot,set-up"][..], &["boot", "set-up peak"][..]),
+            (&["--tasks", "boot , set-up"], &["boot", "set-up peak"]),
+            (&["--tasks", "boot", "--tasks", "set-up peak"], &["boot", "set-up peak"]),
+            // Names have commas, and one may be the beginning of another.
+            (&["--tasks", "density, to 100"], &["density, to 100"]),
+            (&["--tasks", "density"], &["density, to 100", "density, to 1000"]),
+            (&["--tasks", "run,density, to 100,boot"], &["boot", "run", "density, to 100"]),
+            (&["--tasks", "exec"], &["exec"]),
+            (&["--tasks", "memory left"], &["memory left, with limits", "memory left, without limits"]),
+        ] {
+            assert_eq!(chosen(words).unwrap(), expected, "{words:?}");
+        }
+        let pairs = chosen(&["--tasks", "beside disk, with limits"]).unwrap();
         assert!(pairs.len() == 7 && pairs.iter().all(|name| name.ends_with("beside disk, with limits")));
-        let error = chosen(&["boot", "sleep"]).unwrap_err().to_string();
-        assert!(error.contains("\"sleep\"") && error.contains("set-up peak"), "{error}");
+        for (list, missing) in [("boot,sleep", "\"sleep\""), ("sleep", "\"sleep\""), ("boot,", "\"\"")] {
+            let error = chosen(&["--tasks", list]).unwrap_err().to_string();
+            assert!(error.contains(missing) && error.contains("set-up peak"), "{list}: {error}");
+        }
     }
 
     #[test]
