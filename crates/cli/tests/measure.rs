@@ -276,15 +276,9 @@ fn one_task_that_is_interrupted_prints_what_was_measured() {
 fn neighbours_and_probes_are_measured() {
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
     let place = Place::new("neighbours");
+    let workload = place.workload();
     // One task at a time, so that each is certain to have its turn.
-    let measure = |task: &str| {
-        let mut command = place.command(&["one", task, "--platform", "bare", "--blocks", "1", "--json"]);
-        let output = command.arg("--workload").arg(place.workload()).output().unwrap();
-        let lines = text(&output.stdout);
-        let findings = Vec::from_iter(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
-        assert!(!findings.is_empty(), "{task} gives nothing: {}", text(&output.stderr));
-        findings
-    };
+    let measure = |task: &str| one(&place, &workload, task, "bare");
     for task in ["fork beside cpu, with limits", "timer beside memory, without limits"] {
         for finding in measure(task) {
             assert_eq!(
@@ -299,17 +293,26 @@ fn neighbours_and_probes_are_measured() {
         let reason = finding["reason"].as_str().unwrap();
         assert!(reason.starts_with("the antagonist did not press: 0.00 CPUs"), "{finding}");
     }
-    if is_root() {
-        assert_eq!(measure("memory left, with limits")[0]["value"].as_f64(), Some(1.0));
-        // The stand-in is never refused a file.
-        let reason = measure("files left, with limits")[0]["reason"].as_str().unwrap().to_owned();
-        assert!(reason.starts_with("the antagonist did not press"), "{reason}");
-    }
     // The stand-in attempts nothing.
     let verdicts = measure("probes");
     assert!(verdicts.len() > 20, "{verdicts:?}");
     let reached = |finding: &&Value| finding["verdict"] == "leak" || finding["verdict"] == "breach";
     assert_eq!(verdicts.iter().find(reached), None);
+    place.nothing_is_left();
+}
+
+#[test]
+fn what_is_left_beside_a_hog_is_measured() {
+    requires!(is_root(), "makes cgroups with limits");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("left");
+    let workload = place.workload();
+    let left = one(&place, &workload, "memory left, with limits", "bare");
+    assert_eq!(left[0]["value"].as_f64(), Some(1.0), "{left:?}");
+    // The stand-in is never refused a file.
+    let left = one(&place, &workload, "files left, with limits", "bare");
+    let reason = left[0]["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("the antagonist did not press"), "{left:?}");
     place.nothing_is_left();
 }
 
@@ -332,16 +335,24 @@ fn soon_nothing_is_left(place: &Place, pid: u32) {
 #[test]
 fn who_guards_a_killed_run_takes_everything_away() {
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
-    let place = Place::new("guarded");
+    kills_and_is_guarded(&Place::new("guarded"), "bare");
+}
+
+#[test]
+fn who_guards_a_killed_run_of_containers_takes_everything_away() {
+    requires!(is_root(), "makes containers with limits");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let Some(crun) = crun() else { skip!("needs crun in the cache, where `cargo xtask peers` puts it") };
+    kills_and_is_guarded(&Place::new("contained"), &format!("mine={}", crun.display()));
+}
+
+/// Ends runs on `platforms` while an antagonist presses, and waits until nothing is left of them.
+#[track_caller]
+fn kills_and_is_guarded(place: &Place, platforms: &str) {
     let workload = place.workload();
-    let crun = cached("peers").and_then(|peers| {
-        let programs = peers.read_dir().unwrap().flatten().map(|entry| entry.path().join("usr/bin/crun"));
-        programs.into_iter().find(|path| path.exists() && is_root())
-    });
-    let platforms = crun.map_or("bare".to_owned(), |crun| format!("mine={}", crun.display()));
     for (number, signal) in [(0, "-KILL"), (1, "-KILL"), (2, "-INT")] {
         let mut command =
-            place.command(&["run", "--axes", "noninterference", "--platforms", &platforms, "--out"]);
+            place.command(&["run", "--axes", "noninterference", "--platforms", platforms, "--out"]);
         command.arg(place.0.join(format!("out{number}"))).arg("--workload").arg(&workload);
         let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pid = running.id();
@@ -355,7 +366,7 @@ fn who_guards_a_killed_run_takes_everything_away() {
         std::thread::sleep(Duration::from_millis(7 * number));
         assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
         running.wait().unwrap();
-        soon_nothing_is_left(&place, pid);
+        soon_nothing_is_left(place, pid);
     }
 }
 
@@ -440,12 +451,38 @@ fn guards_of(place: &Place) -> Vec<String> {
     guards.filter_map(|process| process.file_name().into_string().ok()).collect()
 }
 
+/// The crun that `cargo xtask peers` unpacks.
+fn crun() -> Option<PathBuf> {
+    let peers = cached("peers")?.read_dir().ok()?;
+    peers.flatten().map(|entry| entry.path().join("usr/bin/crun")).find(|path| path.exists())
+}
+
 /// A runtime that is there: ours, which cargo has built beside `bulkhead` where it builds everything, else crun.
 fn runtime() -> Option<PathBuf> {
     let ours = Path::new(env!("CARGO_BIN_EXE_bulkhead")).with_file_name("bulkrun");
-    let peers = cached("peers").and_then(|peers| peers.read_dir().ok());
-    let crun = peers.into_iter().flatten().flatten().map(|entry| entry.path().join("usr/bin/crun"));
-    std::iter::once(ours).chain(crun).find(|path| path.exists())
+    Some(ours).filter(|path| path.exists()).or_else(crun)
+}
+
+/// What one block of `task` on `platform` finds. It must find something.
+#[track_caller]
+fn one(place: &Place, workload: &Path, task: &str, platform: &str) -> Vec<Value> {
+    let mut command = place.command(&["one", task, "--platform", platform, "--blocks", "1", "--json"]);
+    let output = command.arg("--workload").arg(workload).output().unwrap();
+    let lines = text(&output.stdout);
+    let findings = Vec::from_iter(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+    assert!(!findings.is_empty(), "{task} on {platform} gives nothing: {}", text(&output.stderr));
+    findings
+}
+
+/// Fails unless `task` gives a number for each of the quantities on `runtime`.
+#[track_caller]
+fn gives(place: &Place, workload: &Path, runtime: &Path, task: &str, quantities: &[&str]) {
+    let findings = one(place, workload, task, &format!("mine={}", runtime.display()));
+    for quantity in quantities {
+        let found = findings.iter().find(|finding| finding["quantity"] == *quantity);
+        let is_amount = found.is_some_and(|finding| finding["found"] == "amount");
+        assert!(is_amount, "{task} gives no {quantity}: {findings:?}");
+    }
 }
 
 #[test]
@@ -455,11 +492,6 @@ fn a_runtime_is_measured_beside_the_bare_process() {
     let Some(runtime) = runtime() else { skip!("needs bulkrun beside bulkhead, or crun in the cache") };
     let place = Place::new("runtime");
     let workload = place.workload();
-    let one = |task: &str| {
-        let platform = format!("mine={}", runtime.display());
-        let mut command = place.command(&["one", task, "--platform", &platform, "--blocks", "1", "--json"]);
-        command.arg("--workload").arg(&workload).output().unwrap()
-    };
     for (task, quantities) in [
         ("boot", &["first byte", "CPU"][..]),
         ("run", &["to exit", "CPU"]),
@@ -467,7 +499,6 @@ fn a_runtime_is_measured_beside_the_bare_process() {
         ("steps", &["create", "start", "kill", "delete"]),
         ("pause", &["pause", "resume"]),
         ("starts, 2 at a time", &["rate"]),
-        ("set-up peak", &["memory"]),
         ("density, to 100", &["processes", "charged"]),
         ("cpu", &["rate", "p90"]),
         ("timer", &["p90", "rate"]),
@@ -475,24 +506,27 @@ fn a_runtime_is_measured_beside_the_bare_process() {
         ("kernel entered", &["footprint", "frequency", "footprint of the set-up"]),
         ("calls let through", &["calls let through"]),
     ] {
-        if task == "set-up peak" && !tells_peaks() {
-            eprintln!("this kernel does not tell what a cgroup was charged at most");
-            continue;
-        }
-        let output = one(task);
-        assert!(output.status.success(), "{task}: {}{}", text(&output.stdout), text(&output.stderr));
-        for quantity in quantities {
-            let lines = text(&output.stdout);
-            let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-            let found = lines.find(|line| line["quantity"] == *quantity).unwrap_or_default();
-            assert_eq!(found["found"], "amount", "{task} gives no {quantity}: {found}");
-        }
+        gives(&place, &workload, &runtime, task, quantities);
     }
     // What an antagonist gets of a machine that is busy may be too little to say anything; that is said.
-    let neighbours = text(&one("fork beside cpu, with limits").stdout);
-    assert!(neighbours.lines().count() == 2, "{neighbours}");
-    let is_told = |line: &str| line.contains("\"amount\"") || line.contains("the antagonist did not press");
-    assert!(neighbours.lines().all(is_told), "{neighbours}");
+    let platform = format!("mine={}", runtime.display());
+    let neighbours = one(&place, &workload, "fork beside cpu, with limits", &platform);
+    let is_told = |finding: &Value| {
+        let reason = finding["reason"].as_str().unwrap_or_default();
+        finding["found"] == "amount" || reason.starts_with("the antagonist did not press")
+    };
+    assert!(neighbours.len() == 2 && neighbours.iter().all(is_told), "{neighbours:?}");
+    place.nothing_is_left();
+}
+
+#[test]
+fn the_peak_of_a_set_up_is_measured() {
+    requires!(is_root(), "makes containers with limits");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    requires!(tells_peaks(), "this kernel does not tell what a cgroup was charged at most");
+    let Some(runtime) = runtime() else { skip!("needs bulkrun beside bulkhead, or crun in the cache") };
+    let place = Place::new("peak");
+    gives(&place, &place.workload(), &runtime, "set-up peak", &["memory"]);
     place.nothing_is_left();
 }
 
@@ -560,11 +594,7 @@ fn makes(calls: &[(String, u64)], call: &str) -> bool {
 fn the_set_up_of_a_container_has_calls_that_a_bare_process_has_not() {
     requires!(is_root(), "makes containers with limits");
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
-    let Some(peers) = cached("peers") else { skip!("needs the runtimes that `cargo xtask peers` unpacks") };
-    let runtime = peers.read_dir().unwrap().flatten().map(|entry| entry.path().join("usr/bin/crun"));
-    let Some(runtime) = runtime.into_iter().find(|path| path.exists()) else {
-        skip!("needs crun in the cache")
-    };
+    let Some(runtime) = crun() else { skip!("needs crun in the cache, where `cargo xtask peers` puts it") };
     let place = Place::new("footprint");
     let bare = footprints(&place, "bare");
     let contained = footprints(&place, &format!("mine={}", runtime.display()));
@@ -589,11 +619,7 @@ fn the_set_up_of_a_container_has_calls_that_a_bare_process_has_not() {
 fn filters_are_read_from_the_kernel() {
     requires!(is_root(), "reads the filters of other processes");
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
-    let Some(peers) = cached("peers") else { skip!("needs the runtimes that `cargo xtask peers` unpacks") };
-    let runtime = peers.read_dir().unwrap().flatten().map(|entry| entry.path().join("usr/bin/crun"));
-    let Some(runtime) = runtime.into_iter().find(|path| path.exists()) else {
-        skip!("needs crun in the cache")
-    };
+    let Some(runtime) = crun() else { skip!("needs crun in the cache, where `cargo xtask peers` puts it") };
     let place = Place::new("surface");
     let workload = place.workload();
     let count = |platform: &str| {
@@ -622,10 +648,24 @@ fn instances_of(place: &Place, pid: u32) -> Option<Vec<String>> {
 }
 
 #[test]
-fn a_watch_that_was_killed_leaves_nothing_that_the_next_does_not_remove() {
+fn a_watch_that_was_killed_leaves_no_instance_that_the_next_does_not_remove() {
     requires!(is_root(), "watches the kernel");
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
-    let place = Place::new("watch");
+    let place = Place::new("instances");
+    requires!(
+        instances_of(&place, 0).is_some(),
+        "this kernel has no tracefs, so that no instance can be left"
+    );
+    let pid = killed_watch(&place);
+    let next = place.run("bare", &["--tasks", "kernel entered"]);
+    assert!(next.status.success(), "{}", text(&next.stderr));
+    assert_eq!(instances_of(&place, pid), Some(Vec::new()), "instances of the tracer are left");
+    place.nothing_is_left();
+}
+
+/// Kills a run that watches the kernel, and tells which process it was.
+#[track_caller]
+fn killed_watch(place: &Place) -> u32 {
     let workload = place.workload();
     let mut command = place.command(&["run", "--platforms", "bare", "--axes", "isolation", "--out"]);
     command.arg(place.0.join("killed")).arg("--workload").arg(&workload);
@@ -638,6 +678,15 @@ fn a_watch_that_was_killed_leaves_nothing_that_the_next_does_not_remove() {
     let pid = running.id();
     running.kill().unwrap();
     running.wait().unwrap();
+    pid
+}
+
+#[test]
+fn a_watch_that_was_killed_leaves_nothing_that_the_next_does_not_remove() {
+    requires!(is_root(), "watches the kernel");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let place = Place::new("watch");
+    let pid = killed_watch(&place);
     let next = place.run("bare", &["--axes", "isolation"]);
     assert!(next.status.success(), "{}", text(&next.stderr));
     let journal = place.journal();
@@ -659,10 +708,6 @@ fn a_watch_that_was_killed_leaves_nothing_that_the_next_does_not_remove() {
     }
     let watched = found(&journal, "calls let through", "bare");
     assert_eq!(watched, [("calls let through".to_owned(), "amount".to_owned())]);
-    match instances_of(&place, pid) {
-        Some(left) => assert!(left.is_empty(), "instances of the tracer are left: {left:?}"),
-        None => eprintln!("this kernel has no tracefs, so that no instance can be left"),
-    }
     assert!(cgroups_of(pid).is_empty(), "cgroups are left");
     place.nothing_is_left();
 }
