@@ -64,8 +64,9 @@ int main(int count, char **words)
         for (int i = 3; i < count; i++)
             then |= strcmp(words[i], "--then-rate") == 0;
         usleep(10000);
-        printf("{\"work\":\"%s\",\"count\":3,\"seconds\":0.01,\"rate\":300.0,\"loop\":\"open\",\"missed\":0,"
-               "\"latency_us\":{\"p50\":1.0,\"p90\":2.0,\"p99\":2.0,\"p999\":null,\"samples\":300}", words[2]);
+        printf("{\"work\":\"%s\",\"count\":3,\"seconds\":0.01,\"rate\":300.0,\"loop\":\"%s\",\"missed\":0,"
+               "\"latency_us\":{\"p50\":1.0,\"p90\":2.0,\"p99\":2.0,\"p999\":null,\"samples\":300}",
+               words[2], strcmp(words[2], "timer") == 0 ? "open" : "closed");
         if (then)
             printf(",\"open\":{\"rate\":1.0,\"turns\":300,\"missed\":0,"
                    "\"latency_us\":{\"p50\":1.0,\"p90\":2.0,\"p99\":2.0,\"p999\":null,\"samples\":300}}");

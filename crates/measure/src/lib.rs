@@ -22,6 +22,7 @@ pub mod machine;
 pub mod performance;
 pub mod plan;
 pub mod platform;
+mod printed;
 pub mod programs;
 pub mod provenance;
 pub mod reading;

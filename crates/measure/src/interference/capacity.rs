@@ -16,12 +16,13 @@ use crate::cgroups::Pool;
 use crate::error::{Doing as _, Error};
 use crate::plan::{Axis, BARE, LEFT, Limits, Quantity, Size, Task};
 use crate::platform::{Platform, Seat};
+use crate::printed::last_line;
 use crate::record::{DIED, Finding, NOTHING_LEFT, UNPRESSED};
 use crate::stage::Stage;
 use crate::started::{Input, Started, TOO_LONG};
 use crate::stats::{Amount, Failure, Outcome};
 
-use super::kept::{self, Pressure, last_line};
+use super::kept::{self, Pressure};
 
 /// What the two sandboxes have together: bytes, and processes.
 const MEMORY: i64 = 512 << 20;

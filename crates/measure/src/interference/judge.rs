@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use crate::printed::last_line;
 use crate::record::{Finding, Reach};
 use crate::stats::Failure;
 
@@ -20,22 +21,28 @@ pub(super) enum Said {
 
 #[derive(Deserialize)]
 struct Line {
-    result: String,
+    result: Outcome,
     call: Option<String>,
     read: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Done,
+    Refused,
 }
 
 impl Said {
     /// Reads the probe's line, the last that was printed.
     pub(super) fn of(printed: &[u8]) -> Result<Self, Failure> {
-        let text = String::from_utf8_lossy(printed);
-        let last = text.trim().lines().next_back().unwrap_or_default();
-        let wrong = |why: String| Failure(format!("the probe printed {last:?}: {why}"));
-        let line: Line = serde_json::from_str(last).map_err(|error| wrong(error.to_string()))?;
-        match line.result.as_str() {
-            "done" => bytes(&line.read).map(Self::Done).ok_or_else(|| wrong("no hexadecimal".to_owned())),
-            "refused" => Ok(Self::Refused(line.call.unwrap_or_default())),
-            other => Err(wrong(format!("{other:?} is no result"))),
+        let Line { result, call, read } = last_line(printed, "the probe")?;
+        match result {
+            Outcome::Done => {
+                let wrong = || Failure(format!("the probe printed {read:?}, which is no hexadecimal"));
+                bytes(&read).map(Self::Done).ok_or_else(wrong)
+            }
+            Outcome::Refused => Ok(Self::Refused(call.unwrap_or_default())),
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::plan::{RATE_KEPT, TAIL_KEPT};
+use crate::printed::{self, Open, last_line};
 use crate::record::{ENDED, Finding, UNPRESSED};
 use crate::stats::{Amount, Failure, Outcome};
 
@@ -14,9 +15,6 @@ const HELD_PART: f64 = 0.5;
 
 /// MiB that an antagonist must have written: the first that waited for the disk.
 const WRITTEN: f64 = 8.0;
-
-/// The share of an open loop's turns that may be missing where a tail is to be compared with.
-const LATE: f64 = 0.05;
 
 /// What a hog says that is held, when it is first refused more (docs/bulkload.md).
 pub(super) const FULL: u8 = b'F';
@@ -70,37 +68,12 @@ pub(super) struct Seen {
     pub(super) wanted: f64,
 }
 
-#[derive(Deserialize)]
-struct Line {
-    rate: f64,
-    #[serde(rename = "loop")]
-    mode: String,
-    #[serde(default)]
-    missed: u64,
-    latency_us: Latency,
-    open: Option<Open>,
-}
-
-#[derive(Deserialize)]
-struct Open {
-    missed: u64,
-    latency_us: Latency,
-}
-
-#[derive(Deserialize)]
-struct Latency {
-    p90: Option<f64>,
-    samples: u64,
-}
-
 impl Reading {
     /// Reads the victim's line, the last that was printed.
     pub(super) fn of(printed: &[u8]) -> Result<Self, Failure> {
-        let line: Line = last_line(printed, "the victim")?;
-        let itself =
-            (line.mode == "open").then_some(Open { missed: line.missed, latency_us: line.latency_us });
-        let open = line.open.or(itself);
-        let late = open.as_ref().map_or(0.0, |open| open.missed as f64 / open.latency_us.samples as f64);
+        let line: printed::Work = last_line(printed, "the victim")?;
+        let open = line.open();
+        let late = open.as_ref().map_or(0.0, Open::late);
         Ok(Self { rate: line.rate, p90: open.and_then(|open| open.latency_us.p90), late })
     }
 }
@@ -144,12 +117,6 @@ fn at_least(found: f64, wanted: f64, what: &str) -> Result<(), String> {
     }
 }
 
-pub(super) fn last_line<T: for<'a> Deserialize<'a>>(printed: &[u8], who: &str) -> Result<T, Failure> {
-    let text = String::from_utf8_lossy(printed);
-    let last = text.trim().lines().next_back().unwrap_or_default();
-    serde_json::from_str(last).map_err(|error| Failure(format!("{who} printed {last:?}: {error}")))
-}
-
 /// The sandbox of an antagonist ended by itself, for this reason.
 pub(super) fn ended(Failure(reason): &Failure) -> Failure {
     // Who is killed says nothing, and nobody but the kernel kills here.
@@ -178,7 +145,7 @@ fn rate_kept(alone: &Reading, beside: &Reading) -> Outcome {
 
 /// Q: p90 alone, divided by p90 beside.
 fn tail_kept(alone: &Reading, beside: &Reading) -> Outcome {
-    if alone.late > LATE {
+    if !printed::keeps_up(alone.late) {
         let share = alone.late * 100.0;
         return Err(Failure(format!(
             "alone it does not keep up either: {share:.0} % of its turns never began"
@@ -262,15 +229,13 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
-        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"loop":"closed","latency_us":{"p90":2.5,"samples":9},
-            "open":{"rate":200,"missed":3,"latency_us":{"p90":7.5,"samples":12}}}"#;
-        let line = line.replace('\n', "");
-        let reading = Reading::of(format!("a warning\n{line}\n").as_bytes()).unwrap();
+        let closed =
+            r#"{"seconds":0.3,"rate":30.5,"loop":"closed","missed":0,"latency_us":{"p90":2.5,"samples":9}}"#;
+        let more = r#","open":{"missed":3,"latency_us":{"p90":7.5,"samples":12}}}"#;
+        let line = closed.strip_suffix('}').unwrap().to_owned() + more;
+        let reading = Reading::of(line.as_bytes()).unwrap();
         assert_eq!(reading, Reading { rate: 30.5, p90: Some(7.5), late: 0.25 });
-        let timer = br#"{"work":"timer","rate":1000,"loop":"open","latency_us":{"p90":2.5,"samples":9}}"#;
-        assert_eq!(Reading::of(timer).unwrap().p90, Some(2.5));
-        let closed = br#"{"work":"cpu","rate":1000,"loop":"closed","latency_us":{"p90":2.5,"samples":9}}"#;
-        assert_eq!(Reading::of(closed).unwrap().p90, None, "a closed loop has no tail");
+        assert_eq!(Reading::of(closed.as_bytes()).unwrap(), Reading { rate: 30.5, p90: None, late: 0.0 });
         assert!(Reading::of(b"nonsense").unwrap_err().0.contains("the victim printed \"nonsense\""));
         let hog = br#"{"hog":"cpu","count":5,"seconds":1.5,"cpu_seconds":1.25,"most":8,"refused":0}"#;
         let expected =

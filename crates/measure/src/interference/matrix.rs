@@ -121,7 +121,7 @@ impl Meeting {
             axis: Axis::Noninterference,
             says: format!(
                 "The task {} in one sandbox while the hog {} presses in another, {word}; in each block also without it. \
-                 Its latencies are of an open loop of {} turns a second.",
+                 Its latencies are of an open loop of {} turns a second; their tail is the 90th percentile.",
                 victim.name, antagonist.name, victim.rate
             ),
             pair: Some(Pair {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{Amounts, Stage};
 use crate::arena;
 use crate::plan::Quantity;
+use crate::printed::last_line;
 use crate::programs::POSTGRESQL;
 use crate::started::Input;
 use crate::stats::{Amount, Failure};
@@ -138,7 +139,7 @@ impl Load {
         stage.on_seat(&["heavy", self.name, "--seconds", SECONDS], |seat, words| {
             let before = moved();
             let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
-            let line = read(&started.finish(LIMIT)?.output)?;
+            let line = last_line(&started.finish(LIMIT)?.output, "the workload")?;
             self.witness(&line, before.zip(moved()))?;
             Ok(self.amounts(&line))
         })
@@ -173,13 +174,6 @@ impl Load {
     }
 }
 
-/// The last line is the workload's: a platform may have said something before.
-fn read(printed: &[u8]) -> Result<Line, Failure> {
-    let text = String::from_utf8_lossy(printed);
-    let last = text.trim().lines().next_back().unwrap_or_default();
-    serde_json::from_str(last).map_err(|error| Failure(format!("the workload printed {last:?}: {error}")))
-}
-
 /// What this machine's disks have moved since it was started, MiB.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Moved {
@@ -209,7 +203,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
-        read(text.as_bytes()).unwrap()
+        last_line(text.as_bytes(), "the workload").unwrap()
     }
 
     #[test]
@@ -224,7 +218,6 @@ mod tests {
         assert!(amounts.iter().all(|(_, outcome)| outcome.is_ok()));
         let amounts = redis.amounts(&line(r#"{"heavy":"redis","amounts":{"SET":1.0}}"#));
         assert!(amounts[1].1.is_err(), "{amounts:?}");
-        assert!(read(b"nonsense").unwrap_err().0.contains("nonsense"));
     }
 
     #[test]

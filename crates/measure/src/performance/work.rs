@@ -3,11 +3,10 @@
 //! Rates are of a closed loop: a turn begins when the one before has ended. Latencies are of an open one, at a rate that the
 //! bare process finds easy and that is the same on every platform, so that what waits in line has waited.
 
-use serde::Deserialize;
-
 use super::{Amounts, Stage};
 use crate::arena::{self, LIMIT};
 use crate::plan::{Quantity, Size, Task};
+use crate::printed::{self, Latency, Open};
 use crate::started::Input;
 use crate::stats::{Amount, Failure, Outcome};
 
@@ -17,9 +16,6 @@ const SECONDS: &str = "0.3";
 /// No open loop is faster: beyond this the kernel's timers are what is measured, and a platform that is slow but steady
 /// would have no number.
 const FASTEST: f64 = 1000.0;
-
-/// Of the turns, the share that may never begin where a platform keeps up: the last ones of a loop may just be late.
-const MISSED: f64 = 0.05;
 
 const RATE: &str = "rate";
 const TAIL: &str = "p90";
@@ -61,29 +57,6 @@ const ALL: &[Work] = &[
     Work { name: "database", kind: Kind::Turns, says: "Small transactions of an embedded database, each on the disk.", quick: false },
 ];
 
-/// The line that `bulkload` prints.
-#[derive(Debug, Deserialize)]
-struct Line {
-    seconds: f64,
-    rate: f64,
-    missed: u64,
-    latency_us: Latency,
-    open: Option<Open>,
-}
-
-/// Of the open loop that followed the closed one.
-#[derive(Debug, Deserialize)]
-struct Open {
-    missed: u64,
-    latency_us: Latency,
-}
-
-#[derive(Debug, Deserialize)]
-struct Latency {
-    p90: Option<f64>,
-    samples: u64,
-}
-
 impl Work {
     /// Those that belong to a run of this size.
     pub fn of(size: Size) -> impl Iterator<Item = Self> {
@@ -100,13 +73,11 @@ impl Work {
     }
 
     pub(super) fn take(self, task: &Task, stage: Stage<'_>) -> Result<Amounts, Failure> {
-        let Line { rate, missed, latency_us, open, .. } = self.run(task.rate, stage)?;
-        let mut amounts = vec![(RATE, Amount::new(rate))];
+        let line = self.run(task.rate, stage)?;
+        let mut amounts = vec![(RATE, Amount::new(line.rate))];
         if has_tail(task) {
-            let open =
-                if matches!(self.kind, Kind::Wakings(_)) { Some(Open { missed, latency_us }) } else { open };
             let unknown = || Failure("the bare process did not show which rate is easy".to_owned());
-            amounts.push((TAIL, open.ok_or_else(unknown).and_then(|open| open.tail())));
+            amounts.push((TAIL, line.open().ok_or_else(unknown).and_then(tail)));
         }
         Ok(amounts)
     }
@@ -116,31 +87,29 @@ impl Work {
         if let Kind::Wakings(rate) = self.kind {
             return Ok(f64::from(rate));
         }
-        let Line { seconds, latency_us, .. } = self.run(None, bare)?;
-        Ok(easy(latency_us.samples as f64 / seconds))
+        let line = self.run(None, bare)?;
+        Ok(easy(line.latency_us.samples as f64 / line.seconds))
     }
 
-    fn run(self, rate: Option<f64>, stage: Stage<'_>) -> Result<Line, Failure> {
+    fn run(self, rate: Option<f64>, stage: Stage<'_>) -> Result<printed::Work, Failure> {
         let rate = rate.map(|rate| rate.to_string());
         let option = if matches!(self.kind, Kind::Wakings(_)) { "--rate" } else { "--then-rate" };
         let paced = rate.iter().flat_map(|rate| [option, rate.as_str()]);
         let words = Vec::from_iter(["work", self.name, "--seconds", SECONDS].into_iter().chain(paced));
         stage.on_seat(&words, |seat, words| {
             let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
-            read(&started.finish(LIMIT)?.output)
+            printed::last_line(&started.finish(LIMIT)?.output, "the workload")
         })
     }
 }
 
-impl Open {
-    /// The 90th percentile, if the platform kept up.
-    fn tail(&self) -> Outcome {
-        let Self { missed, latency_us: Latency { p90, samples } } = self;
-        if *missed as f64 > *samples as f64 * MISSED {
-            return Err(Failure(format!("it does not keep up: {missed} of {samples} turns never began")));
-        }
-        p90.map_or_else(|| Err(Failure(format!("{samples} samples have no 90th percentile"))), Amount::new)
+/// The 90th percentile, if the platform kept up.
+fn tail(open: Open) -> Outcome {
+    let Open { missed, latency_us: Latency { p90, samples } } = open;
+    if !printed::keeps_up(open.late()) {
+        return Err(Failure(format!("it does not keep up: {missed} of {samples} turns never began")));
     }
+    p90.map_or_else(|| Err(Failure(format!("{samples} samples have no 90th percentile"))), Amount::new)
 }
 
 /// Of 1, 2 and 5 with noughts the greatest number that is at most half of `turns`: half, so that there is room, and round, so
@@ -172,29 +141,13 @@ pub(super) fn quantities(work: Work, size: Size) -> Vec<Quantity> {
     }
 }
 
-/// The last line is the workload's: a platform may have said something before.
-fn read(printed: &[u8]) -> Result<Line, Failure> {
-    let text = String::from_utf8_lossy(printed);
-    let last = text.trim().lines().next_back().unwrap_or_default();
-    serde_json::from_str(last).map_err(|error| Failure(format!("the workload printed {last:?}: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_workload_s_line_is_read() {
-        let line = r#"{"work":"fork","count":9,"seconds":0.3,"rate":30.5,"missed":0,"latency_us":{"p50":1,"p90":2.5,"p909":null,"samples":9}}"#;
-        let read_one = read(format!("a warning\n{line}\n").as_bytes()).unwrap();
-        assert_eq!((read_one.rate, read_one.seconds, read_one.latency_us.samples), (30.5, 0.3, 9));
-        assert!(read_one.open.is_none());
-        assert!(read(b"nonsense").unwrap_err().0.contains("nonsense"));
-    }
-
-    #[test]
     fn who_does_not_keep_up_has_no_tail() {
-        let tail = |missed, samples| Open { missed, latency_us: Latency { p90: Some(7.5), samples } }.tail();
+        let tail = |missed, samples| tail(Open { missed, latency_us: Latency { p90: Some(7.5), samples } });
         assert_eq!(tail(0, 100), Amount::new(7.5));
         assert_eq!(tail(5, 100), Amount::new(7.5));
         assert_eq!(tail(400, 600).unwrap_err().0, "it does not keep up: 400 of 600 turns never began");
