@@ -56,6 +56,7 @@
 mod apply;
 mod cgroup;
 mod cpuset;
+mod decimal;
 mod delegate;
 pub mod devices;
 mod dir;

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use bulkhead_cgroup::{Cgroup, Doors, Host, Joiner, SubCgroups};
 use bulkhead_sys::namespace::{self, Kind};
-use bulkhead_sys::{credentials as sys_credentials, path, process as sys_process, schedule, signal};
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use bulkhead_sys::{
+    credentials as sys_credentials, mountinfo, path, process as sys_process, schedule, signal,
+};
+use rustix::fs::{Mode, OFlags};
 
 use crate::birth::{self, Birth, Birthplace, Cradle};
 use crate::clone::Child;
@@ -171,20 +173,13 @@ fn top_of(pid: i32) -> Result<OwnedFd> {
     let link = format!("/proc/{pid}/root");
     let doing = || format!("open {link}, the container's root");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let place = |directory: &OwnedFd| -> Result<(u64, u64)> {
-        let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
-        let found = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, wanted).doing(doing)?;
-        Ok((found.stx_mnt_id, found.stx_ino))
-    };
     let mut top = path::open_host(Path::new(&link), flags).doing(doing)?;
-    let mut known = place(&top)?;
     loop {
         let above = rustix::fs::openat(&top, "..", flags, Mode::empty()).doing(doing)?;
-        let found = place(&above)?;
-        if found == known {
+        if mountinfo::place(above.as_fd()).doing(doing)? == mountinfo::place(top.as_fd()).doing(doing)? {
             return Ok(top);
         }
-        (top, known) = (above, found);
+        top = above;
     }
 }
 

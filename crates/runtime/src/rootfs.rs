@@ -8,7 +8,7 @@ use bulkhead_sys::mount::{
 };
 use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::{mountinfo, path};
-use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
@@ -227,7 +227,7 @@ pub(crate) fn carry_home(root: BorrowedFd<'_>, plan: &Root, home: &OwnedFd) -> R
 fn refuse_loose_mounts(root: BorrowedFd<'_>) -> Result<()> {
     const KERNELS: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
     let doing = || "look at the container's mounts";
-    let top = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).doing(doing)?.stx_mnt_id;
+    let top = mountinfo::place(root).doing(doing)?.mount;
     let table = mountinfo::read().doing(doing)?;
     let below = |entry: &mountinfo::Entry| table.iter().find(|other| other.id == entry.parent);
     let is_inside = |entry: &mountinfo::Entry| {

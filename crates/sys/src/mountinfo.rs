@@ -1,8 +1,13 @@
 //! The table of mounts that a process sees, proc_pid_mountinfo(5).
 
 use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, StatxFlags};
+
+use crate::Call;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +22,25 @@ pub struct Entry {
     pub is_readonly: bool,
     /// The type of its file system.
     pub kind: String,
+}
+
+/// A directory or file in a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the mount.
+    pub mount: u64,
+    /// The number of the directory or file in its file system.
+    pub inode: u64,
+}
+
+/// Looks where a descriptor leads, statx(2).
+///
+/// # Errors
+/// As statx(2).
+pub fn place(descriptor: BorrowedFd<'_>) -> crate::Result<Place> {
+    rustix::fs::statx(descriptor, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID | StatxFlags::INO)
+        .map(|found| Place { mount: found.stx_mnt_id, inode: found.stx_ino })
+        .call(|| format!("statx({descriptor:?}, \"\", MNT_ID|INO)"))
 }
 
 /// Reads the calling process's table, oldest first as a rule.

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, PROC_SUPER_MAGIC, StatVfsMountFlags, StatxFlags};
+use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount};
 
@@ -87,7 +87,7 @@ fn flags(bits: u64) -> MountFlags {
 fn below(mount: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
     let stale = |point: &Path| Err(Errno::STALE).call(|| format!("openat2(mount, {point:?})"));
     let table = mountinfo::read().call(|| "read(\"/proc/self/mountinfo\")")?;
-    let top = id(mount)?;
+    let top = mountinfo::place(mount)?.mount;
     let Some(base) = table.iter().find(|entry| entry.id == top) else { return stale(Path::new("")) };
     let mut tree = vec![top];
     // A mount that was moved comes before the one that it is on.
@@ -106,20 +106,13 @@ fn below(mount: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
     for entry in table.iter().filter(|entry| entry.id != top && tree.contains(&entry.id)) {
         let point = entry.point.strip_prefix(&base.point).unwrap_or(&entry.point);
         let found = path::open_beneath(mount, point, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
-        match id(found.as_fd())? {
+        match mountinfo::place(found.as_fd())?.mount {
             number if number == entry.id => opened.push(found),
             number if tree.contains(&number) => {}
             _ => return stale(point),
         }
     }
     Ok(opened)
-}
-
-/// The number of the mount that a descriptor is on.
-fn id(descriptor: BorrowedFd<'_>) -> Result<u64> {
-    rustix::fs::statx(descriptor, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-        .map(|found| found.stx_mnt_id)
-        .call(|| format!("statx({descriptor:?}, \"\", MNT_ID)"))
 }
 
 /// Acts on the mount behind a descriptor, although mount(2) takes paths only.

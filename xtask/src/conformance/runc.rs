@@ -40,11 +40,6 @@ const EXCUSES: &[Excuse] = &[
     Excuse::anywhere("exec: runc --debug --log exec", BOOTSTRAP),
     Excuse::anywhere("exec: runc --debug exec", BOOTSTRAP),
     Excuse::anywhere(
-        "host-mntns: runc run [host mount ns + hooks]",
-        "the container runs as it wants, and then it unmounts what a container without a mount namespace leaves \
-                 in the host's: ours leaves nothing there, so that there is nothing to unmount.",
-    ),
-    Excuse::anywhere(
         "run: runc run [/proc/self/exe clone]",
         "it looks in the debug log for the way in which runc protects its file; ours is another and has tests of \
                  its own.",

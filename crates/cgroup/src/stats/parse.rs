@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::{Pressure, RdmaEntry, Stall};
+use crate::decimal;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
@@ -65,9 +66,9 @@ fn stall_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<Stall> {
     for word in words {
         let (key, value) = word.split_once('=')?;
         match key {
-            "avg10" => stall.avg10 = value.parse().ok()?,
-            "avg60" => stall.avg60 = value.parse().ok()?,
-            "avg300" => stall.avg300 = value.parse().ok()?,
+            "avg10" => stall.avg10 = decimal::scaled(value, 2)? as f64 / 100.0,
+            "avg60" => stall.avg60 = decimal::scaled(value, 2)? as f64 / 100.0,
+            "avg300" => stall.avg300 = decimal::scaled(value, 2)? as f64 / 100.0,
             "total" => stall.total = value.parse().ok()?,
             _ => {}
         }

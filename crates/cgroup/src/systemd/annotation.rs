@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::property::{Property, Value};
+use crate::decimal;
 use crate::error::{Error, Result};
 
 /// How the annotations begin that set a property of the unit.
 pub const PREFIX: &str = "org.systemd.property.";
-const MICROSECONDS: f64 = 1e6;
 
 /// Reads those annotations that are properties.
 ///
@@ -49,10 +49,7 @@ fn property(name: &str, text: &str) -> std::result::Result<Property, &'static st
 }
 
 fn microseconds(text: &str) -> Option<u64> {
-    let number = text.rsplit(' ').next()?.parse::<f64>().ok()?;
-    let micros = number * MICROSECONDS;
-    // 2^53: above it a double does not know single microseconds, and nobody waits for 285 years.
-    (0.0..=9_007_199_254_740_992.0).contains(&micros).then_some(micros as u64)
+    decimal::scaled(text.rsplit(' ').next()?, 6)
 }
 
 fn value(text: &str) -> Option<Value> {
