@@ -85,7 +85,7 @@ impl std::error::Error for UnknownValue {}
 
 /// Parses a document the fast way, and looks for the place only when that fails.
 pub(crate) fn parse<T: DeserializeOwned>(document: &'static str, text: &str) -> Result<T, ParseError> {
-    let mut reading = Reading { document, text: Cow::Borrowed(text), first: None, twins: 0 };
+    let mut reading = Reading { document, original: text, text: Cow::Borrowed(text), twins: 0 };
     loop {
         match serde_json::from_str(&reading.text) {
             Ok(parsed) => return Ok(parsed),
@@ -100,9 +100,8 @@ const MOST_TWINS: usize = 64;
 /// A document, in which names of limits that are there twice are united one after the other.
 struct Reading<'a> {
     document: &'static str,
+    original: &'a str,
     text: Cow<'a, str>,
-    /// Line and column of the first such name, where its limits are told to be wrong: places that the caller knows.
-    first: Option<(usize, usize)>,
     twins: usize,
 }
 
@@ -111,13 +110,28 @@ impl Reading<'_> {
     #[cold]
     fn change(&mut self, error: &serde_json::Error) -> Result<(), ParseError> {
         let error = ParseError::new(self.document, &self.text, error);
-        let (line, column) = *self.first.get_or_insert((error.line, error.column));
         self.twins += 1;
         let about_limits = self.document == RESOURCES || error.pointer.starts_with("/linux/resources/");
         let name = error.reason.strip_prefix("duplicate field `").and_then(|name| name.strip_suffix('`'));
         let name = name.filter(|_| about_limits && self.twins <= MOST_TWINS);
         let united = name.and_then(|name| twins::unite(&self.text, error.line, error.column, name));
-        self.text = Cow::Owned(united.ok_or(ParseError { line, column, ..error })?);
-        Ok(())
+        if let Some(united) = united {
+            self.text = Cow::Owned(united);
+            return Ok(());
+        }
+        let (line, column) = self.place(error.line, error.column);
+        let more = if name.is_some() { ", which cannot be united with the first" } else { "" };
+        let reason = error.reason + more;
+        Err(ParseError { line, column, reason, ..error })
+    }
+
+    /// Returns line and column in the text as it was. What had not been read when the text was changed is as far from its
+    /// end as before, and nothing else can still be wrong.
+    fn place(&self, line: usize, column: usize) -> (usize, usize) {
+        let start: usize = self.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let left = self.text.len().saturating_sub(start + column);
+        let before = &self.original.as_bytes()[..self.original.len().saturating_sub(left)];
+        let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        (before.iter().filter(|&&byte| byte == b'\n').count() + 1, before.len() - start)
     }
 }

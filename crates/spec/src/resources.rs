@@ -382,8 +382,8 @@ mod tests {
         let maps = r#"{"unified": {"a": "1", "b": "1"}, "Unified": {"a": "2", "A": "3"}}"#;
         let unified = Resources::from_json(maps).unwrap().unified;
         assert_eq!(serde_json::to_value(unified).unwrap(), json!({ "a": "2", "b": "1", "A": "3" }));
-        let lists = r#"{"devices": [{"allow": true}, {"allow": true}], "Devices": [{"allow": true, "Allow": false}]}"#;
-        assert_eq!(Resources::from_json(lists).unwrap().devices, [DeviceRule::default()]);
+        let inside = r#"{"devices": [{"allow": true, "Allow": false}]}"#;
+        assert_eq!(Resources::from_json(inside).unwrap().devices, [DeviceRule::default()]);
     }
 
     #[test]
@@ -391,23 +391,54 @@ mod tests {
         for (text, expected) in [
             (
                 r#"{"cpu": {"shares": 1}, "CPU": {"Shares": "x"}}"#,
-                r#"resources: /CPU/Shares: invalid type: string "x", expected u64 (line 1 column 28)"#,
+                r#"resources: /CPU/Shares: invalid type: string "x", expected u64 (line 1 column 44)"#,
             ),
             (
                 r#"{"cpu": {"shares": 1}, "CPU": 5, "CPU": {}}"#,
-                "resources: /CPU: invalid type: integer `5`, expected struct CpuResources (line 1 column 28)",
+                "resources: /CPU: invalid type: integer `5`, expected struct CpuResources (line 1 column 31)",
             ),
             (
                 r#"{"cpu": {"shares": 1}, "CPU": {], "cpu": {}}"#,
-                "resources: /CPU: key must be a string (line 1 column 28)",
+                "resources: /CPU: key must be a string (line 1 column 32)",
             ),
         ] {
             assert_eq!(Resources::from_json(text).unwrap_err().to_string(), expected, "{text}");
+        }
+        for text in [
+            // Go denies what has the type c.
+            r#"{"devices": [{"allow": true, "type": "c"}], "Devices": [{"allow": false}]}"#,
+            // Go keeps the first, or forgets it.
+            r#"{"cpu": {"cpus": "0", "Cpus": null}}"#,
+            r#"{"cpu": {"shares": 2, "Shares": null}}"#,
+        ] {
+            let error = Resources::from_json(text).unwrap_err();
+            let said = error.reason().ends_with("`, which cannot be united with the first");
+            assert!(said && error.reason().starts_with("duplicate field `"), "{text}: {error}");
         }
         let many = format!("{{{}\"cpu\": {{}}}}", "\"cpu\": {}, ".repeat(64));
         Resources::from_json(&many).unwrap();
         let error = Resources::from_json(&many.replacen('{', r#"{"CPU": {},"#, 1)).unwrap_err();
         assert!(error.to_string().contains("/cpu: duplicate field `cpu`"), "{error}");
+    }
+
+    /// What is wrong is behind the last byte that was looked at, here `^`.
+    #[test]
+    fn what_is_wrong_behind_names_that_are_there_twice_is_told_with_its_place() {
+        let twins =
+            "\"resources\": {\n\"cpu\": {\n\"shares\": 1}, \"CPU\":\n{\"Shares\": 2,\n\"cpus\": \"0\"}}";
+        for marked in [
+            format!("{{\n\"linux\": {{{twins}}},\n\"process\": {{\"cwd\": 5^}}\n}}"),
+            format!("{{\"linux\": {{{twins}, \"cgroupsPath\": 7^}}}}"),
+            format!("{{\"ociVersion\": \"1.3.0\", \"linux\": {{{twins}}}}} ^x"),
+        ] {
+            let end = marked.find('^').unwrap();
+            let text = marked.replace('^', "");
+            let error = crate::Config::from_json(&text).unwrap_err();
+            let end = if text[end..].starts_with('x') { end + 1 } else { end };
+            let line = text[..end].matches('\n').count() + 1;
+            let column = end - text[..end].rfind('\n').map_or(0, |newline| newline + 1);
+            assert_eq!((error.line(), error.column()), (line, column), "{marked}: {error}");
+        }
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Names that stand twice in an object, read as Go does.
 //!
 //! Go's parser of JSON, and so runc, heeds no case and takes no offence at a name that is there again: objects become one,
-//! and of anything else the last counts. Scripts rely on it that add `CPU` to a configuration which has `cpu`. serde takes
-//! a name once, so that the text is changed where it complains, which costs nothing where it does not:
+//! and of numbers and texts the last counts. Scripts rely on it that add `CPU` to a configuration which has `cpu`. serde
+//! takes a name once, so that the text is changed where it complains, which costs nothing where it does not:
 //! `{"cpu": {"shares": 1}, "CPU": {"cpus": "0"}}` becomes `{ "CPU": {"shares": 1,"cpus": "0"}}`.
+//!
+//! What Go makes of the rest nobody can have meant, and it is refused: a second list is read into the elements of the first,
+//! so that `[{"allow": true, "type": "c"}]` and `[{"allow": false}]` deny what has the type c; and null after a number or a
+//! text takes that back or does nothing, as the field is declared.
 
 use crate::locate::{offset, string_end, unquote};
 
 /// Unites the first two members of a name whose second one has just been read, up to `line` and `column` as serde_json
 /// counts them.
 ///
-/// The text may be broken behind that place, and stays so: what has not been read yet is copied as it is.
+/// The text may be broken behind that place, and stays so: what has not been read yet is copied as it is. `None` for what
+/// cannot be united.
 #[cold]
 pub(crate) fn unite(text: &str, line: usize, column: usize, name: &str) -> Option<String> {
     let bytes = text.as_bytes();
@@ -18,6 +23,12 @@ pub(crate) fn unite(text: &str, line: usize, column: usize, name: &str) -> Optio
     let mut united = bytes.get(..first.start)?.to_vec();
     let mut copied = first.next;
     let earlier = bytes.get(first.value..first.next.checked_sub(1)?)?.trim_ascii_end();
+    match (earlier.first()?, bytes.get(second)?) {
+        (b'[', b'[') => return None,
+        (b'{' | b'[' | b'n', b'n') => {}
+        (_, b'n') => return None,
+        _ => {}
+    }
     if let ([b'{', earlier @ .., b'}'], [b'{', later @ ..]) = (earlier, bytes.get(second..)?) {
         united.extend_from_slice(bytes.get(copied..=second)?);
         united.extend_from_slice(earlier);
