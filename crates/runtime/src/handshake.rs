@@ -28,6 +28,7 @@
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use bulkhead_sys::message::{self, MAX_DESCRIPTORS, Message};
 use rustix::io::Errno;
@@ -38,6 +39,9 @@ use crate::watch::{Watch, until_readable};
 
 /// Longest message, in bytes: a chain of errors is cut to it.
 const LIMIT: usize = 4 * 1024;
+
+/// After how long a silence of the child is looked into.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What the child says.
 #[derive(Debug)]
@@ -121,6 +125,21 @@ impl Parent {
     /// Wraps the other end of a socket that was passed through the gate.
     pub(crate) fn from_socket(socket: OwnedFd) -> Self {
         Self(socket)
+    }
+
+    /// Waits for what the child says next, and looks into its silence as often as that lasts for [`SILENCE`].
+    ///
+    /// # Errors
+    /// Those of [`hear`](Self::hear), and of `look`, which end the wait.
+    pub(crate) fn hear_patiently(
+        &self,
+        watch: Option<&Watch>,
+        look: impl Fn() -> Result<()>,
+    ) -> Result<Said> {
+        while !until_readable(&self.0, Some(SILENCE), watch)? {
+            look()?;
+        }
+        self.hear(None)
     }
 
     /// Waits for what the child says next.

@@ -284,7 +284,7 @@ impl Attempt<'_> {
         }
         let mut master = None;
         loop {
-            match parent.hear(self.request.watch)? {
+            match self.hear(parent)? {
                 Said::Console(terminal) => match self.request.console_socket {
                     Some(path) => deliver::console(path, terminal.as_fd())?,
                     None => {
@@ -314,10 +314,17 @@ impl Attempt<'_> {
             deliver::descriptor(path, self.child.pidfd.as_fd(), &self.request.container.state.id)?;
         }
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
-        match parent.hear(self.request.watch)? {
+        match self.hear(parent)? {
             Said::Failed(chain) => Err(Error::Joining { chain }),
             _ => Ok(master),
         }
+    }
+
+    /// Waits for what the process says next. It may have been stopped as soon as it was in the container's cgroup, by one
+    /// that is frozen above that: then nobody knows for how long.
+    fn hear(&self, parent: &handshake::Parent) -> Result<Said> {
+        let cgroup = self.request.container.cgroup();
+        parent.hear_patiently(self.request.watch, || Ok(cgroup.refuse_frozen_above(self.child.pid)?))
     }
 
     /// Has the process moved into the container's cgroup, which it may not enter from where it is.

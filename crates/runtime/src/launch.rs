@@ -34,11 +34,8 @@ use crate::resctrl::{self, Tree};
 use crate::rootfs::Entry;
 use crate::sources::{self, Opened};
 use crate::state::{ProcessId, State, StateDir};
-use crate::watch::{Watch, until_readable};
+use crate::watch::Watch;
 use crate::{deliver, device, gate, net_device, notify, relay};
-
-/// After how long a silence of the container's process is looked into.
-const SILENCE: Duration = Duration::from_secs(1);
 
 /// What a caller wants of a new container.
 #[derive(Debug)]
@@ -502,12 +499,10 @@ impl Attempt<'_> {
     /// Waits for what the child says next. A silence may mean that it is stopped together with all that is below a frozen
     /// cgroup: then nobody knows for how long.
     fn hear(&self, parent: &handshake::Parent) -> Result<Said> {
-        while !until_readable(parent, Some(SILENCE), self.request.watch)? {
-            if let (Some(cgroup), Some(child)) = (&self.cgroup, &self.child) {
-                cgroup.refuse_frozen_above(child.pid)?;
-            }
-        }
-        parent.hear(None)
+        parent.hear_patiently(self.request.watch, || match (&self.cgroup, &self.child) {
+            (Some(cgroup), Some(child)) => Ok(cgroup.refuse_frozen_above(child.pid)?),
+            _ => Ok(()),
+        })
     }
 
     fn before_setup(&mut self, pid: i32, rights: Rights) -> Result<()> {

@@ -304,6 +304,41 @@ fn a_cgroup_below_a_frozen_one_is_refused_with_its_name() {
     let _ = fs::remove_dir(directory.parent().unwrap());
 }
 
+/// As for a new container: it would stand still as soon as it is in the cgroup.
+#[test]
+fn exec_below_a_frozen_cgroup_is_refused_with_its_name() {
+    requires!(is_root(), "needs root");
+    let mounts: Vec<_> = mounts::own().into_iter().filter(|mount| mount.root == "/").collect();
+    let v1 = mounts.iter().find(|mount| mount.kind == "cgroup" && mount.point.ends_with("freezer"));
+    let v2 = mounts.iter().find(|mount| mount.kind == "cgroup2");
+    requires!(v1.is_some() || v2.is_some(), "no hierarchy with a freezer is mounted");
+    let on_v1 = v1.map(|mount| (sandbox(), mount, "freezer.state", "FROZEN", "THAWED"));
+    let on_v2 = v2.map(|mount| (sandbox().v2_only(), mount, "cgroup.freeze", "1", "0"));
+    for (sandbox, mount, file, frozen, thawed) in on_v1.into_iter().chain(on_v2) {
+        let bundle = sleeper(&sandbox, "below");
+        let above = format!("{}-above", bundle.cgroups_path());
+        let bundle = bundle.edit(|config| {
+            config["linux"]["cgroupsPath"] = format!("{above}/c").into();
+            config["linux"]["resources"] = serde_json::json!({});
+        });
+        sandbox.launch(&bundle);
+        let directory = mount.point.join(above.trim_start_matches('/'));
+        fs::write(directory.join(file), frozen).unwrap();
+        for flags in [&["exec"][..], &["exec", "--detach"]] {
+            let output = sandbox.runtime().args(flags).args([bundle.id(), "true"]).output().exits_with(255);
+            output
+                .complains("which is frozen")
+                .complains(&format!("{above}, "))
+                .complains(&format!("write {thawed} to {file}"));
+            let processes = || fs::read_to_string(directory.join("c/cgroup.procs")).unwrap();
+            wait_until("only the first process is left", || processes().lines().count() == 1);
+        }
+        fs::write(directory.join(file), thawed).unwrap();
+        sandbox.exec(&bundle, ["true"]).output().succeeds();
+        verb(&sandbox, &["delete", "--force"], &bundle);
+    }
+}
+
 #[test]
 fn a_run_in_the_foreground_leaves_nothing_and_has_the_programs_code() {
     requires!(is_root(), "needs root");
