@@ -119,7 +119,22 @@ pub struct Launched {
 /// # Errors
 /// Whatever is wrong with the bundle, the host or the request; nothing is left of the container then.
 pub fn launch(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Launched> {
-    attempt(bundle, request, log, &mut |attempt, cgroup, rights| attempt.make(bundle, cgroup, rights))
+    let plan = plan(bundle, request, log)?;
+    attempt(&plan, bundle, request, log, &mut |attempt, cgroup, rights| attempt.make(bundle, cgroup, rights))
+}
+
+/// Resolves what is asked for, and warns of what will not be as it says.
+///
+/// # Errors
+/// Whatever is wrong with the configuration.
+pub(crate) fn plan(bundle: &Bundle, request: &Request<'_>, log: &Log) -> Result<Plan> {
+    let mut plan = Plan::new(&bundle.config, &bundle.path, &idmap::of_caller)?;
+    add_callers_wishes(&mut plan, request);
+    for warning in &plan.warnings {
+        log.warn(warning);
+    }
+    warn_of_missing_capabilities(&plan, log);
+    Ok(plan)
 }
 
 /// How the process of a container is made, and what is recorded of it: also returns the master of its terminal.
@@ -131,20 +146,15 @@ pub(crate) type Make<'a> = dyn FnMut(&mut Attempt<'_>, &mut Option<CgroupPlan>, 
 /// # Errors
 /// As [`launch`].
 pub(crate) fn attempt(
+    plan: &Plan,
     bundle: &Bundle,
     request: &Request<'_>,
     log: &Log,
     make: &mut Make<'_>,
 ) -> Result<Launched> {
-    let mut plan = Plan::new(&bundle.config, &bundle.path, &idmap::of_caller)?;
-    add_callers_wishes(&mut plan, request);
-    for warning in &plan.warnings {
-        log.warn(warning);
-    }
-    warn_of_missing_capabilities(&plan, log);
     let rights = Rights::of_caller()?;
-    check(&plan, bundle, request, rights)?;
-    let mut cgroup = CgroupPlan::new(&plan, request, rights)?;
+    check(plan, bundle, request, rights)?;
+    let mut cgroup = CgroupPlan::new(plan, request, rights)?;
     for warning in cgroup.iter().flat_map(CgroupPlan::warnings) {
         log.warn(warning);
     }
@@ -152,7 +162,7 @@ pub(crate) fn attempt(
     let dir = StateDir::create(request.state_root, request.id)?;
     log.debug(format_args!("recorded in {}", dir.path("").display()));
     let mut attempt = Attempt {
-        plan: &plan,
+        plan,
         request,
         log,
         dir,
@@ -166,7 +176,7 @@ pub(crate) fn attempt(
     };
     match make(&mut attempt, &mut cgroup, rights) {
         Ok((state, child, master)) => {
-            let ending = Ending::of(&plan);
+            let ending = Ending::of(plan);
             let Attempt { dir, proxy, .. } = attempt;
             Ok(Launched { dir, state, child, master, ending, proxy })
         }

@@ -32,7 +32,7 @@ use crate::plan::{Overlay, Plan, Root};
 use crate::rootfs::Entry;
 use crate::state::{CRIU_MOUNTS, CRIU_ROOT, State, StateDir};
 use crate::timestamp::Timestamp;
-use crate::{fds, mount, overlay, sources, target};
+use crate::{fds, launch, mount, overlay, sources, target};
 
 const LOG: &str = "restore.log";
 
@@ -52,6 +52,8 @@ pub(crate) fn restore(
     options: &RestoreOptions,
     log: &Log,
 ) -> Result<Launched> {
+    let plan = launch::plan(bundle, request, log)?;
+    checkpoint::check(&plan)?;
     let version = criu::version()?;
     for (flag, value) in
         [("--lsm-profile", &options.lsm_profile), ("--lsm-mount-context", &options.lsm_mount_context)]
@@ -63,7 +65,7 @@ pub(crate) fn restore(
     check_profile(bundle, options)?;
     let images = Images::open(&options.images, Existing::Required)?;
     let (streams, _null) = streams(&images, options.create.preserve_fds)?;
-    attempt(bundle, request, log, &mut |attempt, cgroup, _| {
+    attempt(&plan, bundle, request, log, &mut |attempt, cgroup, _| {
         Restoration { options, streams: &streams, version }.make(attempt, bundle, cgroup)
     })
 }
@@ -114,9 +116,14 @@ fn is_lost(wanted: &str, own: &str, found: &str) -> bool {
     plain(found) == own && own != wanted && !own.starts_with(&format!("{wanted} ("))
 }
 
-fn is_loaded(name: &str, profiles: &str) -> bool {
-    let mut loaded = profiles.lines().filter_map(|line| line.rsplit_once(" ("));
-    name == "unconfined" || loaded.any(|(loaded, _)| loaded == name)
+/// Looks for a profile, or for each of a stack (`ONE//&OTHER`); those of another policy namespace (`:NAMESPACE:NAME`) are
+/// not listed here.
+fn is_loaded(label: &str, profiles: &str) -> bool {
+    let is_listed = |name: &str| {
+        let mut listed = profiles.lines().filter_map(|line| line.rsplit_once(" ("));
+        listed.any(|(listed, _)| listed == name)
+    };
+    label.split("//&").all(|name| name == "unconfined" || name.starts_with(':') || is_listed(name))
 }
 
 /// What processes take over from the caller: the name that CRIU has for it, and the descriptor's number.
@@ -181,7 +188,6 @@ impl Restoration<'_> {
         cgroup: &mut Option<CgroupPlan>,
     ) -> Result<(State, Child, Option<OwnedFd>)> {
         let plan = attempt.plan;
-        checkpoint::check(plan)?;
         let mut state = attempt.record(bundle, cgroup.as_ref())?;
         let mut request = Writer::default();
         let namespaces = self.add_namespaces(&mut request, plan)?;
@@ -543,6 +549,13 @@ mod tests {
             ("docker", false),
             ("docker-default (enforce)", false),
             ("", false),
+            ("docker-default//&/usr/bin/man (with spaces)", true),
+            ("docker-default//&unconfined", true),
+            ("docker-default//&missing", false),
+            ("missing//&docker-default", false),
+            (":containers:missing", true),
+            ("docker-default//&:containers:missing", true),
+            (":containers:missing//&missing", false),
         ] {
             assert_eq!(is_loaded(name, profiles), expected, "{name}");
         }

@@ -254,6 +254,13 @@ fn what_cannot_be_is_refused() {
     checkpoint.output().exits_with(1).complains("criu cannot keep a container without a namespace of type");
     assert!(!Path::new(&images).exists(), "nothing is written");
     assert_eq!(sandbox.status(&bundle), "running");
+    // Before anybody looks for CRIU.
+    let other = sharing(&sandbox, "back");
+    let restore =
+        sandbox.runtime().env("PATH", "/nonexistent").args(["restore", "--image-path"]).arg(&images);
+    let restore = restore.arg("--bundle").arg(other.directory()).arg(other.id());
+    restore.output().exits_with(1).complains("criu cannot keep a container without a namespace of type");
+    assert!(!sandbox.state_directory().join(other.id()).exists(), "nothing is made");
 }
 
 /// A runtime that is root of a user namespace only may enter none but that one's mount namespaces.

@@ -412,6 +412,7 @@ fn a_map_that_criu_would_lose_is_refused() {
     checkpoint(&sandbox, &bundle).output().exits_with(1).complains(&lost);
     assert_eq!(sandbox.status(&bundle), "running");
     end(&sandbox, &bundle);
+    restore(&sandbox, &bundle, &[]).output().exits_with(1).complains(&lost);
 }
 
 /// Makes the root of a bundle the lower layer of an overlay, where `/var/run` is a link, and binds behind it.
