@@ -72,6 +72,9 @@ const ENGINE_LIMIT: Duration = Duration::from_secs(600);
 /// Boots after which a machine is given up; each costs the tests that ran when it died.
 const BOOTS: usize = 3;
 
+/// Tests that are not run again. The same are in `.config/nextest.toml`.
+const WALLS: &[&str] = &["runtime::rootless::", "runtime::shared_mounts::", "runtime::walls::"];
+
 /// No second chance when more than one in so many fails: that is no stutter.
 const MOST_FAILURES: usize = 10;
 
@@ -258,7 +261,7 @@ fn on(machine: Machine, tests: &[Test], built: &programs::Built) -> Result<Vec<F
 }
 
 /// Runs what has failed once more, in a guest that does nothing else. An emulated machine is slow and stutters, and a
-/// deadline that is missed there says nothing; what is really broken fails again.
+/// deadline that is missed there says nothing; what is really broken fails again. Walls have no second chance.
 fn second_chance(
     machine: Machine,
     tests: &[Test],
@@ -267,7 +270,8 @@ fn second_chance(
 ) -> Result<Vec<Finished>> {
     let has_failed = |test: &&Test| {
         let name = test.full_name();
-        finished.iter().any(|found| found.test == name && matches!(found.outcome, Outcome::Failed(_)))
+        !is_wall(&name)
+            && finished.iter().any(|found| found.test == name && matches!(found.outcome, Outcome::Failed(_)))
     };
     let failed: Vec<Test> = tests.iter().filter(has_failed).cloned().collect();
     if failed.is_empty() || failed.len() > tests.len() / MOST_FAILURES + 1 {
@@ -286,6 +290,11 @@ fn second_chance(
         }
     }
     Ok(finished)
+}
+
+/// Tells whether a test that fails once has failed: what did not hold once does not hold.
+fn is_wall(name: &str) -> bool {
+    WALLS.iter().any(|begin| name.starts_with(begin))
 }
 
 /// What a guest left when it ended.
@@ -410,6 +419,17 @@ mod tests {
         let limits = "runtime::engines podman::systemd::newest::limits_are_in_force_and_can_change";
         assert!(chosen(limits, core, &[]));
         assert!(!chosen(limits, (Init::Bare, Part::Core), &[]));
+    }
+
+    #[test]
+    fn walls_have_no_second_chance_here_and_on_the_host() {
+        assert!(is_wall(&test("runtime::walls", "image::x").full_name()));
+        assert!(!is_wall(&test("runtime::mounts", "walls::x").full_name()));
+        let path = workspace::root().unwrap().join(".config/nextest.toml");
+        let profile = std::fs::read_to_string(path).unwrap();
+        let names = WALLS.iter().map(|begin| begin.trim_start_matches("runtime::").trim_end_matches("::"));
+        let filter = Vec::from_iter(names.map(|name| format!("binary(={name})"))).join(" | ");
+        assert!(profile.contains(&format!("filter = '{filter}'\nretries = 0\n")), "{profile}");
     }
 
     #[test]
