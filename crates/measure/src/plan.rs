@@ -134,7 +134,7 @@ pub struct Plan {
     pub platforms: Vec<String>,
     /// In the order in which a block goes through them.
     pub tasks: Vec<Task>,
-    /// Seeds the orders and the intervals.
+    /// Seeds the orders.
     pub seed: u64,
 }
 

@@ -81,7 +81,7 @@ impl Results {
     /// All that is known of one quantity; its platforms are those of the plan, in that order.
     pub fn experiment(&self, task: &Task, quantity: &Quantity) -> Experiment {
         let platforms = &self.plan().platforms;
-        let mut experiment = Experiment::new(platforms.iter().cloned(), self.plan().seed);
+        let mut experiment = Experiment::new(platforms.iter().cloned());
         let turns = self.turns.iter().filter(|turn| turn.task == task.name);
         // A journal may name any block: only those count that are there.
         let mut blocks: BTreeMap<usize, Vec<&Turn>> = BTreeMap::new();

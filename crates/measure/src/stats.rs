@@ -10,7 +10,7 @@
 //! ```
 //! use bulkhead_measure::stats::{Amount, Experiment, Schedule, Verdict};
 //!
-//! let mut experiment = Experiment::new(["ours", "theirs"], 42);
+//! let mut experiment = Experiment::new(["ours", "theirs"]);
 //! for order in Schedule::new(2, 7).take(20) {
 //!     let mut block = experiment.block();
 //!     for platform in order {

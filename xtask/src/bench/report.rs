@@ -69,7 +69,7 @@ impl Figures {
         let task = self.results.plan().task(task);
         let found =
             task.and_then(|task| Some((task, task.quantities.iter().find(|known| known.name == quantity)?)));
-        let none = || Experiment::new(self.names().to_vec(), 0);
+        let none = || Experiment::new(self.names().to_vec());
         found.map_or_else(none, |(task, quantity)| self.results.experiment(task, quantity))
     }
 }

@@ -15,16 +15,12 @@ use bulkhead_measure::stats::{Estimate, Experiment, FEWEST_PAIRS, Summary, certa
 use super::run::rounded;
 use super::{OneOptions, table};
 
-/// Seeds the intervals; any number will do.
-const SEED: u64 = 20;
-
 pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     let mut task = task(&options.task)?;
     let platforms = find::chosen(std::slice::from_ref(&options.platform))?;
     let name = platforms.first().map_or(String::new(), |platform| platform.name.clone());
     let workload = super::workload(options.workload.as_ref())?;
-    let mut experiments =
-        Vec::from_iter(task.quantities.iter().map(|_| Experiment::new([name.clone()], SEED)));
+    let mut experiments = Vec::from_iter(task.quantities.iter().map(|_| Experiment::new([name.clone()])));
     let mut host = Host::make(platforms, &workload, super::guard_program().as_deref())?;
     if task.name.starts_with(HEAVY) {
         host.bring(None)?;

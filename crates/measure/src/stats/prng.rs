@@ -1,6 +1,6 @@
-//! A small generator, so that an experiment can be repeated from its seed.
+//! A small generator, so that the order of an experiment can be repeated from its seed.
 
-/// `SplitMix64` (Steele, Lea, Flood 2014): one 64-bit word of state, good enough to shuffle and to resample.
+/// `SplitMix64` (Steele, Lea, Flood 2014): one 64-bit word of state, good enough to shuffle.
 #[derive(Clone, Debug)]
 pub struct Prng(u64);
 
