@@ -183,7 +183,6 @@ pub const KINDS: &[Kind] = &[
         differences: &[
             "a kernel of its own answers the program, so that the filter of the bundle is not what guards the host",
             "no network but its own loopback",
-            "since 2023 what it writes stays in a file that it maps, and syncing reaches no disk",
             "a limit that is met ends the whole sandbox: the threads and the memory of its kernel count, too, and that \
              cannot do without",
         ],
@@ -255,6 +254,9 @@ impl Platform {
         let mut differences =
             Vec::from_iter(self.kind.differences.iter().map(|sentence| (*sentence).to_owned()));
         if self.kind.name == RUNSC {
+            let keeps = "since 2023 what it writes stays in a file that it maps, and syncing reaches no disk";
+            let is_older = find::year(&self.version).is_some_and(|year| year < 2023);
+            differences.extend((!is_older).then(|| keeps.to_owned()));
             let way = find::gvisor_platform(&self.program);
             differences.extend(way.map(|way| {
                 format!("it catches system calls by its platform {way}, the default of this version")

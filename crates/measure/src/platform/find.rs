@@ -206,6 +206,12 @@ pub fn version(text: &str) -> Option<&str> {
     number.strip_prefix("0.0~").unwrap_or(number).split(['+', '-', '~', ',']).next()
 }
 
+/// The year of a version that is a date, such as gVisor's `20221219.0`.
+pub(super) fn year(version: &str) -> Option<u32> {
+    let date = version.split('.').next().filter(|date| date.len() == "YYYYMMDD".len())?;
+    date.parse::<u32>().ok().map(|date| date / 10_000)
+}
+
 /// The parts of a version, for comparing.
 fn numbers(version: &str) -> Vec<u32> {
     version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
@@ -234,6 +240,15 @@ mod tests {
             ("usage: what\n", None),
         ] {
             assert_eq!(version(text), expected, "wrong version in {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_a_date_has_a_year() {
+        for (version, expected) in
+            [("20221219.0", Some(2022)), ("20240729.0", Some(2024)), ("1.28", None), ("", None)]
+        {
+            assert_eq!(year(version), expected, "{version}");
         }
     }
 
