@@ -14,8 +14,8 @@ use crate::results::Results;
 use crate::stats::{Comparison, Estimate, Experiment, contrast};
 
 use super::document::{Document, Section, Sentence, Table};
-use super::findings::{Findings, Interference, Standing, Trial};
-use super::number::{counted, interval, rough_interval, times};
+use super::findings::{Findings, Interference, Mean, Standing, Trial};
+use super::number::{counted, rough_spread, spread, times};
 use super::plot::{self, Strip};
 use super::tables::reach;
 use super::words::{limits_in_words, none};
@@ -57,10 +57,10 @@ pub struct Kept {
     pub limits: Limits,
     /// The platform.
     pub platform: String,
-    /// The geometric mean of the scores then, None where no pair ended; bounds are wider than an interval of 95 %.
-    pub earlier: Option<Estimate>,
+    /// The geometric mean of the scores then; None where no block has all pairs.
+    pub earlier: Option<Mean>,
     /// And now.
-    pub later: Option<Estimate>,
+    pub later: Option<Mean>,
     /// Over how many pairs.
     pub pairs: usize,
 }
@@ -82,6 +82,10 @@ pub struct Changed {
     pub earlier: Estimate,
     /// The median now.
     pub later: Estimate,
+    /// In how many blocks it was measured then, and now.
+    pub blocks: (usize, usize),
+    /// In how many of these bare was, too; those of bare itself for bare.
+    pub pairs: (usize, usize),
     /// Later divided by earlier.
     pub absolute: Estimate,
     /// Whether that is good.
@@ -202,6 +206,12 @@ fn changed(
                 let of = |comparison: Comparison| Standing::of(comparison.verdict, quantity.better);
                 Some((of(before.compare(then, bare_then)?), of(after.compare(now, bare_now)?)))
             });
+            let pairs = both.map_or(
+                (before.amounts(then).len(), after.amounts(now).len()),
+                |(bare_then, bare_now)| {
+                    (before.ratios(then, bare_then).len(), after.ratios(now, bare_now).len())
+                },
+            );
             Some(Changed {
                 task: task.name.clone(),
                 quantity: quantity.name.clone(),
@@ -210,6 +220,8 @@ fn changed(
                 platform: name.clone(),
                 earlier: before.summary(then).median?,
                 later: after.summary(now).median?,
+                blocks: (before.amounts(then).len(), after.amounts(now).len()),
+                pairs,
                 absolute: absolute.ratio,
                 standing: Standing::of(absolute.verdict, quantity.better),
                 against_bare: against
@@ -256,6 +268,13 @@ fn probes(before: &Findings, after: &Findings) -> Vec<(String, String, Reach, Re
         }
     }
     changed
+}
+
+impl Changed {
+    /// The fewer blocks of the two occasions.
+    fn fewest(&self) -> usize {
+        self.blocks.0.min(self.blocks.1)
+    }
 }
 
 impl Contrast {
@@ -355,7 +374,7 @@ fn trial_table(contrast: &Contrast) -> Table {
 }
 
 fn neighbour_table(contrast: &Contrast) -> Table {
-    let told = |kept: &Option<Estimate>| kept.as_ref().map_or_else(none, rough_interval);
+    let told = |kept: &Option<Mean>| kept.map_or_else(none, |mean| rough_spread(&mean.score, mean.blocks));
     let rows = contrast.neighbours.iter().map(|kept| {
         vec![
             limits_in_words(kept.limits).to_owned(),
@@ -381,8 +400,8 @@ fn opening(contrast: &Contrast) -> Vec<Sentence> {
     } else {
         let (earlier, later, both) = contrast.decided();
         sentences.push(Sentence::plain(format!(
-            "Of {} that the runs were to decide, and both measured, {} are equal, {} better, {} worse, {} not decided; {} more \
-             stand without a verdict.",
+            "Of {} that the runs were to decide, and both measured: {} equal, {} better, {} worse, {} not decided; {} more \
+             without a verdict.",
             counted(wanted.len(), "figure"),
             of(Standing::Equal),
             of(Standing::Better),
@@ -391,7 +410,7 @@ fn opening(contrast: &Contrast) -> Vec<Sentence> {
             others
         )));
         sentences.push(Sentence::plain(format!(
-            "Against bare, in which the machine cancels out, {} are equal, {} better, {} worse, {} not decided.",
+            "Against bare, in which the machine cancels out: {} equal, {} better, {} worse, {} not decided.",
             relative(Standing::Equal),
             relative(Standing::Better),
             relative(Standing::Worse),
@@ -431,7 +450,8 @@ fn strips(contrast: &Contrast) -> Vec<(String, Vec<Strip>)> {
     let mut groups: Vec<(String, Vec<Strip>)> = Vec::new();
     for figure in contrast.figures.iter().filter(|figure| figure.decides) {
         let heading = format!("{} · {}", figure.task, figure.quantity);
-        let strip = Strip { label: figure.platform.clone(), cost: figure.cost, standing: figure.standing };
+        let (cost, blocks) = (figure.cost, figure.fewest());
+        let strip = Strip { label: figure.platform.clone(), cost, blocks, standing: figure.standing };
         match groups.last_mut() {
             Some((last, strips)) if *last == heading => strips.push(strip),
             _ => groups.push((heading, vec![strip])),
@@ -462,11 +482,13 @@ fn table(contrast: &Contrast) -> Table {
         vec![
             format!("{} · {}{unit}", figure.task, figure.quantity),
             figure.platform.clone(),
-            interval(&figure.earlier),
-            interval(&figure.later),
-            interval(&figure.absolute),
+            spread(&figure.earlier, figure.blocks.0),
+            spread(&figure.later, figure.blocks.1),
+            spread(&figure.absolute, figure.fewest()),
             verdict(figure, figure.standing),
-            figure.against_bare.map_or_else(none, |(ratio, _)| interval(&ratio)),
+            figure
+                .against_bare
+                .map_or_else(none, |(ratio, _)| spread(&ratio, figure.pairs.0.min(figure.pairs.1))),
             figure.against_bare.map_or_else(none, |(_, standing)| verdict(figure, standing)),
             figure
                 .verdicts

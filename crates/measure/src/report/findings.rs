@@ -17,19 +17,20 @@ mod interference;
 mod literature;
 mod probe;
 mod row;
+mod soonest;
 mod trial;
 
 pub use capacity::{Capacity, Keeps, Kept};
 pub use drift::Drift;
 pub use footprint::{Entered, Footprints, Sampled, Share};
-pub use interference::{Interference, Meeting, Neighbour};
+pub use interference::{Interference, Mean, Meeting, Neighbour};
 pub use literature::{Accord, Claim, Test};
 pub use probe::{Attempt, Probes, Score, is_moot};
 pub use row::{Against, Cell, Row, Standing};
 pub use trial::{Trial, TrialEnd};
 
 /// The version of the JSON's form.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// The fact that tells where the places of the kernel's functions are from.
 pub(super) const PLACES: &str = "functions placed by";
@@ -57,6 +58,9 @@ pub struct Findings {
     pub rows: Vec<Row>,
     /// The times of each start, ascending, in the unit of [`FIRST_BYTE`]; empty where nothing started.
     pub starts: Vec<Starts>,
+    /// The walls than which none is found to start sooner, by the median of their first bytes; empty where blocks are too few
+    /// to tell, or walls.
+    pub soonest: Vec<String>,
     /// Victims beside antagonists, with limits first.
     pub interference: Vec<Interference>,
     /// What victims kept beside hogs.
@@ -102,13 +106,14 @@ impl Findings {
             trials: trial::of(&rows),
             rows,
             starts: starts(results),
+            soonest: soonest::of(results),
             interference: interference::of(results),
             capacities: capacity::of(results),
             probes: probe::of(results),
             footprints: footprint::of(results),
             literature: Vec::new(),
         };
-        findings.literature = literature::of(&findings);
+        findings.literature = literature::of(&findings, results);
         findings
     }
 

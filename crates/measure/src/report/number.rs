@@ -7,23 +7,15 @@ pub(super) fn figure(value: f64) -> String {
     fixed(value, decimals(value))
 }
 
-/// `31.2 [29.8, 33.0]`: all three with as many decimals as the estimate has.
-pub(super) fn interval(estimate: &Estimate) -> String {
-    let decimals = decimals(estimate.estimate);
-    let [middle, low, high] =
-        [estimate.estimate, estimate.low, estimate.high].map(|value| fixed(value, decimals));
-    format!("{middle} [{low}, {high}]")
-}
-
 /// What `blocks` say: `31.2 [29.8, 33.0]`, or from too few for that their range, `31.2 (29.8–33.0)`, or the only number.
 pub(super) fn spread(estimate: &Estimate, blocks: usize) -> String {
-    match blocks {
-        0 | 1 => figure(estimate.estimate),
-        few if few < FEWEST_PAIRS => {
-            interval(estimate).replace('[', "(").replace(", ", "–").replace(']', ")")
-        }
-        _ => interval(estimate),
-    }
+    told(estimate, blocks, decimals(estimate.estimate))
+}
+
+/// The same of a ratio, `1.02× [0.98, 1.10]`, each number by itself.
+pub(super) fn spread_of_ratio(ratio: &Estimate, blocks: usize) -> String {
+    let [middle, low, high] = [ratio.estimate, ratio.low, ratio.high].map(figure);
+    bracketed(&format!("{middle}×"), &low, &high, blocks)
 }
 
 /// A number with two significant digits, for what is not known better.
@@ -31,12 +23,25 @@ pub(super) fn rough(value: f64) -> String {
     fixed(value, decimals(value).saturating_sub(1))
 }
 
-/// `0.30 [0.24, 0.38]`
-pub(super) fn rough_interval(estimate: &Estimate) -> String {
-    let decimals = decimals(estimate.estimate).saturating_sub(1);
+/// What `blocks` say, with two digits: `0.30 [0.24, 0.38]`.
+pub(super) fn rough_spread(estimate: &Estimate, blocks: usize) -> String {
+    told(estimate, blocks, decimals(estimate.estimate).saturating_sub(1))
+}
+
+/// All three with as many decimals.
+fn told(estimate: &Estimate, blocks: usize, decimals: usize) -> String {
     let [middle, low, high] =
         [estimate.estimate, estimate.low, estimate.high].map(|value| fixed(value, decimals));
-    format!("{middle} [{low}, {high}]")
+    bracketed(&middle, &low, &high, blocks)
+}
+
+/// Square brackets hold an interval of 95 %, round ones the range of fewer blocks than that takes.
+fn bracketed(middle: &str, low: &str, high: &str, blocks: usize) -> String {
+    match blocks {
+        0 | 1 => middle.to_owned(),
+        few if few < FEWEST_PAIRS => format!("{middle} ({low}–{high})"),
+        _ => format!("{middle} [{low}, {high}]"),
+    }
 }
 
 /// `16×`
@@ -113,13 +118,18 @@ mod tests {
     #[test]
     fn an_interval_has_one_precision() {
         let estimate = Estimate { estimate: 31.24, low: 9.87654, high: 133.0 };
-        assert_eq!(interval(&estimate), "31.2 [9.9, 133.0]");
         let told = [1, 2, 5, 6].map(|blocks| spread(&estimate, blocks));
         assert_eq!(told, ["31.2", "31.2 (9.9–133.0)", "31.2 (9.9–133.0)", "31.2 [9.9, 133.0]"]);
         let estimate = Estimate { estimate: 0.3036, low: 0.238, high: 0.3851 };
         assert_eq!(
-            (rough_interval(&estimate), rough(0.01293)),
-            ("0.30 [0.24, 0.39]".to_owned(), "0.013".to_owned())
+            [6, 3, 1].map(|blocks| rough_spread(&estimate, blocks)),
+            ["0.30 [0.24, 0.39]", "0.30 (0.24–0.39)", "0.30"]
+        );
+        assert_eq!(rough(0.01293), "0.013");
+        let ratio = Estimate { estimate: 1.02, low: 0.984, high: 13.64 };
+        assert_eq!(
+            [6, 4].map(|blocks| spread_of_ratio(&ratio, blocks)),
+            ["1.02× [0.984, 13.6]", "1.02× (0.984–13.6)"]
         );
     }
 }

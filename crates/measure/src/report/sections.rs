@@ -96,10 +96,10 @@ fn where_and_what(findings: &Findings) -> Section {
 
 fn raw(findings: &Findings) -> Section {
     let says = "Every platform ran once in each block, in random order. Intervals are of 95 % and take no \
-                distribution for granted: they are those of the sign test, from one block's value to another's, interpolated as Hettmansperger and Sheather \
-                do (Statistics & Probability Letters 4, 1986). A platform is equal to bare when the whole interval of its ratio \
-                lies within 5 %, better or worse when it lies beyond, else the matter is not decided. A run that failed is \
-                never a number.";
+                distribution for granted: they are those of the sign test, from one block's value to another's, interpolated as \
+                Hettmansperger and Sheather do (Statistics & Probability Letters 4, 1986). A platform is equal to bare when \
+                the whole interval of its ratio lies within 5 %, better or worse when it lies beyond, else the matter is not \
+                decided. A run that failed is never a number.";
     let mut section = Section::new("raw", "Raw tables", says);
     let axes = [Axis::Isolation, Axis::Noninterference, Axis::Performance];
     let pairs = findings.interference.iter().map(tables::meetings);

@@ -82,11 +82,11 @@ fn told(Reason { reason, count }: &Reason) -> String {
 pub(super) fn meetings(interference: &Interference) -> Table {
     let title = format!("Pairs, {}", limits_in_words(interference.limits));
     let says = "T: rate beside the antagonist, divided by the rate alone. Q: p90 alone, divided by p90 beside it. Both \
-                as they were measured; the score sqrt(T·Q) takes each at most as 1. A victim can be faster beside a hog than alone \
-                (T or Q above 1), since CPUs that never rest need not wake up. Bare processes \
-                have no limits here either: they are the control, and are owed no more than a half of what is shared. Round \
+                as they were measured; the score is sqrt(T·Q) of each block, each at most 1, and its median over \
+                the blocks. A victim can be faster beside a hog than alone (T or Q above 1), since CPUs that never rest need \
+                not wake up. Bare processes have no limits here either: they are the control, and are owed no more than a half of what is shared. Round \
                 brackets hold the range of fewer than six blocks, which is less sure than 95 %.";
-    let head = ["pair", "platform", "T [95 %]", "Q [95 %]", "score", "fair share", "remarks"];
+    let head = ["pair", "platform", "T [95 %]", "Q [95 %]", "score [95 %]", "fair share", "remarks"];
     let pairs = interference.victims.iter().flat_map(|victim| {
         interference.antagonists.iter().map(move |antagonist| (victim.as_str(), antagonist.as_str()))
     });
@@ -96,9 +96,9 @@ pub(super) fn meetings(interference: &Interference) -> Table {
             Some(vec![
                 format!("{victim} beside {antagonist}"),
                 neighbour.platform.clone(),
-                meeting.rate_kept.map_or_else(none, |kept| spread(&kept, interference.blocks)),
-                meeting.tail_kept.map_or_else(none, |kept| spread(&kept, interference.blocks)),
-                meeting.score.map_or_else(none, |score| figure(score.estimate)),
+                meeting.rate_kept.map_or_else(none, |kept| spread(&kept, meeting.blocks)),
+                meeting.tail_kept.map_or_else(none, |kept| spread(&kept, meeting.blocks)),
+                meeting.score.map_or_else(none, |score| spread(&score, meeting.blocks)),
                 meeting.floor.map_or_else(none, figure),
                 Vec::from_iter(meeting.failures.iter().map(told)).join("; "),
             ])
@@ -220,24 +220,14 @@ pub(super) fn footprints(footprints: &Footprints) -> Table {
     let says = "Footprint: what was entered in any run. Frequency: how often all of it together, mean of the runs. \
                 Shared, added and avoided: against bare.";
     let things = things(footprints.level);
-    let head = [
-        "platform",
-        things,
-        "KiB",
-        "frequency",
-        "shared",
-        "added",
-        "avoided",
-        "in every run",
-        "runs",
-        "events lost",
-    ];
+    let has_size = footprints.level == Level::Functions;
+    let head = ["platform", things].into_iter().chain(has_size.then_some("KiB"));
+    let head = head.chain(["frequency", "shared", "added", "avoided", "in every run", "runs", "events lost"]);
     let rows = footprints.platforms.iter().map(|entered| {
         let overlap = entered.against_bare.as_ref();
-        vec![
-            entered.platform.clone(),
-            count(entered.names as f64),
-            entered.kib.map_or_else(none, figure),
+        let mut row = vec![entered.platform.clone(), count(entered.names as f64)];
+        row.extend(has_size.then(|| entered.kib.map_or_else(none, figure)));
+        row.extend([
             count(entered.calls),
             overlap.map_or_else(none, |overlap| count(overlap.shared as f64)),
             overlap.map_or_else(none, |overlap| count(overlap.added.len() as f64)),
@@ -245,9 +235,10 @@ pub(super) fn footprints(footprints: &Footprints) -> Table {
             format!("{:.1} %", entered.agreement() * 100.0),
             entered.runs.to_string(),
             count(entered.lost as f64),
-        ]
+        ]);
+        row
     });
-    Table::new(&title, says, &head).with(rows.collect::<Vec<_>>())
+    Table::new(&title, says, &Vec::from_iter(head)).with(rows.collect::<Vec<_>>())
 }
 
 /// One part's footprints of which only samples are known.

@@ -2,18 +2,19 @@
 
 use crate::plan::{AGAIN, Axis, BARE, HEAVY, Limits, SURFACE, WORK};
 use crate::record::{End, Level};
-use crate::stats::FEWEST_PAIRS;
+use crate::stats::{FEWEST_PAIRS, MARGIN};
 
 use super::document::{Sentence, Table};
 use super::findings::{
-    Accord, Capacity, Cell, Entered, Findings, Footprints, Interference, Keeps, Neighbour, PLACES, Row,
+    Accord, Capacity, Cell, Entered, Findings, Footprints, Interference, Keeps, Mean, Neighbour, PLACES, Row,
     Score, Standing, TrialEnd, is_moot,
 };
-use super::number::{count, counted, figure, interval, rough, rough_interval, times};
+use super::number::{count, counted, figure, rough, rough_spread, spread, times};
 
 /// The whole run in a few sentences: of each axis what was found, and what vouches for it.
 pub(super) fn opening(findings: &Findings) -> Vec<Sentence> {
     let mut sentences = Vec::from_iter(trial(findings, Axis::Performance));
+    sentences.extend(choice(findings));
     sentences.extend(starts(findings));
     sentences.extend(work(findings));
     sentences.extend(decided(findings));
@@ -23,7 +24,6 @@ pub(super) fn opening(findings: &Findings) -> Vec<Sentence> {
     sentences.extend(hogs(findings));
     sentences.extend(trial(findings, Axis::Noninterference));
     sentences.extend(breaches(findings));
-    sentences.extend(choice(findings));
     sentences.extend(quality(findings));
     sentences.extend(literature(findings));
     if findings.turns == 0 {
@@ -49,13 +49,13 @@ fn trial(findings: &Findings, axis: Axis) -> Option<Sentence> {
     let few = (few > 0 && trial.quantities > 0).then(|| {
         let furthest = furthest.as_deref().unwrap_or_default();
         format!(
-            " Another {} had fewer than six blocks; in all, bare differs from itself {furthest}.",
-            figures(few)
+            " {} had fewer than six blocks; in all, bare differs from itself {furthest}.",
+            counted(few, "more figure")
         )
     });
     let silent = (!trial.one_sided.is_empty()).then(|| {
         format!(
-            " In {} one of the two bare processes failed where the other did not.",
+            " One of the two bare processes failed where the other did not, in {}.",
             figures(trial.one_sided.len())
         )
     });
@@ -63,8 +63,8 @@ fn trial(findings: &Findings, axis: Axis) -> Option<Sentence> {
     let disturbed = disturbed(findings);
     Some(match (trial.end, furthest) {
         (TrialEnd::Passed, _) if 2 * disturbed > findings.turns => Sentence::plain(format!(
-            "{name}: bare compared with itself shows no difference beyond chance ({held}), but most turns ({disturbed} of {}) \
-             were disturbed.{rest}",
+            "{name}: bare compared with itself shows no difference beyond chance ({held}), but most turns were \
+             disturbed ({disturbed} of {}).{rest}",
             findings.turns
         )),
         (TrialEnd::Passed, _) if rest.is_empty() => Sentence::good(format!(
@@ -147,7 +147,8 @@ fn of_walls(findings: &Findings, of: impl Fn(&str) -> Option<String>) -> Vec<(St
     told
 }
 
-/// `fork costs 13.5×, cpu 1.30×; nothing measurable is cost in …; not decided: …`; None when no work was compared.
+/// `costs more than bare in fork 13.5×, cpu 1.30×; it is within 5 % of bare in …; it is not decided in …`; None when no work
+/// was compared.
 fn work_of(findings: &Findings, wall: &str) -> Option<String> {
     let rows = findings.rows.iter().filter(|row| row.decides && row.is_work());
     let compared = Vec::from_iter(rows.filter_map(|row| Some((row, row.cell(wall)?.against_bare?))));
@@ -164,10 +165,10 @@ fn work_of(findings: &Findings, wall: &str) -> Option<String> {
     let names =
         |found: Vec<(String, f64)>| Vec::from_iter(found.into_iter().map(|(name, _)| name)).join(", ");
     let parts = [
-        ("costs more than bare in ", costs(that(Standing::Worse))),
-        ("costs nothing measurable in ", names(that(Standing::Equal))),
-        ("is faster than bare in ", names(that(Standing::Better))),
-        ("is not decided in ", names(that(Standing::NotDecided))),
+        ("costs more than bare in ".to_owned(), costs(that(Standing::Worse))),
+        (format!("is within {:.0} % of bare in ", MARGIN * 100.0), names(that(Standing::Equal))),
+        ("is faster than bare in ".to_owned(), names(that(Standing::Better))),
+        ("is not decided in ".to_owned(), names(that(Standing::NotDecided))),
     ];
     let parts = parts.into_iter().filter(|(_, what)| !what.is_empty());
     let parts = Vec::from_iter(parts.map(|(begin, what)| format!("{begin}{what}")));
@@ -190,53 +191,65 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
+/// Starts, which are dear everywhere, decide themselves; what is decided of work stands apart.
 fn decided(findings: &Findings) -> Option<Sentence> {
-    let standings = |decides: bool| {
-        let rows = findings.rows.iter().filter(move |row| row.decides == decides);
-        let cells = rows.flat_map(|row| &row.cells).filter(|cell| cell.platform != AGAIN);
+    let standings = |is_it: &dyn Fn(&Row) -> bool| {
+        let cells = findings.rows.iter().filter(|row| is_it(row)).flat_map(|row| &row.cells);
+        let cells = cells.filter(|cell| cell.platform != AGAIN);
         Vec::from_iter(cells.filter_map(|cell| Some(cell.against_bare?.standing)))
     };
-    let (wanted, others) = (standings(true), standings(false).len());
-    let of = |verdict| wanted.iter().filter(|standing| **standing == verdict).count();
-    let rest = if others > 0 {
-        format!(" The other {} stand without a verdict.", counted(others, "ratio"))
-    } else {
-        String::new()
-    };
-    (!wanted.is_empty()).then(|| {
-        Sentence::plain(format!(
-            "Of the {} with bare that the run was to decide (start and work), {} are decided: {} equal, {} worse, {} \
-             better.{rest}",
-            counted(wanted.len(), "comparison"),
-            wanted.len() - of(Standing::NotDecided),
-            of(Standing::Equal),
-            of(Standing::Worse),
-            of(Standing::Better)
-        ))
-    })
+    let (wanted, work) = (standings(&|row| row.decides), standings(&|row| row.decides && row.is_work()));
+    let mut text = format!(
+        "Of the {} with bare that the run was to decide (start and work): {}",
+        counted(wanted.len(), "comparison"),
+        verdicts(&wanted)
+    );
+    if !work.is_empty() && work.len() < wanted.len() {
+        text += &format!("; of the {} of work: {}", work.len(), verdicts(&work));
+    }
+    let others = standings(&|row| !row.decides).len();
+    text += ".";
+    if others > 0 {
+        text += &format!(" Without a verdict: {}.", counted(others, "more ratio"));
+    }
+    (!wanted.is_empty()).then(|| Sentence::plain(text))
+}
+
+/// `18 decided (7 equal, 11 worse, 0 better)`
+fn verdicts(standings: &[Standing]) -> String {
+    let of = |verdict| standings.iter().filter(|standing| **standing == verdict).count();
+    format!(
+        "{} decided ({} equal, {} worse, {} better)",
+        standings.len() - of(Standing::NotDecided),
+        of(Standing::Equal),
+        of(Standing::Worse),
+        of(Standing::Better)
+    )
 }
 
 /// How much of the kernel runs for the application, and how often.
 fn kernel(findings: &Findings) -> Option<Sentence> {
     let (platforms, level) = application(findings)?;
     let bare = platforms.iter().find(|entered| entered.platform == BARE);
-    let told = platforms.iter().map(|entered| {
+    let of = |name: &str| {
+        let entered = platforms.iter().find(|entered| entered.platform == name)?;
         let names = count(entered.names as f64);
-        match (&entered.against_bare, bare) {
+        Some(match (&entered.against_bare, bare) {
             (Some(overlap), Some(bare)) => format!(
-                "{} {names} ({} of them new, {} of bare's avoided), {} as often",
-                entered.platform,
-                overlap.added.len(),
-                overlap.avoided.len(),
+                "{names} ({} of them new, {} of bare's avoided), {} as often",
+                count(overlap.added.len() as f64),
+                count(overlap.avoided.len() as f64),
                 times(entered.calls / bare.calls)
             ),
-            _ => format!("{} {names}", entered.platform),
-        }
-    });
+            _ => names,
+        })
+    };
+    let control = of(BARE).map(|text| format!("{BARE} {text}"));
+    let walls = of_walls(findings, of).into_iter().map(|(text, walls)| format!("{} {text}", listed(&walls)));
     Some(Sentence::plain(format!(
         "Of the host's kernel the application enters, in {}: {}.",
         things(level),
-        Vec::from_iter(told).join("; ")
+        Vec::from_iter(control.into_iter().chain(walls)).join("; ")
     )))
 }
 
@@ -244,9 +257,12 @@ fn kernel(findings: &Findings) -> Option<Sentence> {
 fn neighbours(interference: &Interference) -> Option<Sentence> {
     let known = interference.platforms.iter().filter(|neighbour| neighbour.platform != AGAIN);
     let known = Vec::from_iter(known);
-    let told = known
-        .iter()
-        .filter_map(|neighbour| Some(format!("{} {}", neighbour.platform, rough_interval(&neighbour.kept?))));
+    let name = |neighbour: &Neighbour| {
+        let control = has_no_limits(&neighbour.platform, interference.limits).then_some(" (without limits)");
+        format!("{}{}", neighbour.platform, control.unwrap_or_default())
+    };
+    let told =
+        known.iter().filter_map(|neighbour| Some(format!("{} {}", name(neighbour), mean(&neighbour.kept?))));
     let told = Vec::from_iter(told);
     if told.is_empty() {
         return None;
@@ -257,8 +273,17 @@ fn neighbours(interference: &Interference) -> Option<Sentence> {
         of_pairs(interference),
         told.join(", ")
     );
-    if interference.blocks < FEWEST_PAIRS {
-        text += &format!(" That is coarse, from {}, and no ranking.", counted(interference.blocks, "block"));
+    let own = known.iter().filter_map(|neighbour| Some((neighbour, neighbour.own?)));
+    let own = own.filter(|(_, own)| own.pairs > interference.common.len());
+    let own = own.map(|(neighbour, own)| {
+        format!("{} {} of {}", name(neighbour), mean(&own), counted(own.pairs, "pair"))
+    });
+    let own = Vec::from_iter(own).join(", ");
+    if !own.is_empty() {
+        text += &format!(" Over all that ended on each: {own}.");
+    }
+    if let Some(blocks) = coarse(interference) {
+        text += &format!(" That is coarse, from {}, and no ranking.", counted(blocks, "block"));
     }
     let silent = known.iter().filter(|neighbour| neighbour.silent + neighbour.died > 0).map(|neighbour| {
         let died =
@@ -274,13 +299,31 @@ fn neighbours(interference: &Interference) -> Option<Sentence> {
     Some(Sentence::plain(text))
 }
 
+fn mean(mean: &Mean) -> String {
+    rough_spread(&mean.score, mean.blocks)
+}
+
+/// The fewest blocks of a mean, if they are too few to rank anybody.
+fn coarse(interference: &Interference) -> Option<usize> {
+    let means = interference.platforms.iter().filter_map(|neighbour| Some(neighbour.kept?.blocks));
+    means.min().filter(|blocks| *blocks < FEWEST_PAIRS)
+}
+
+/// Bare processes are the control, and nobody limits them.
+fn has_no_limits(platform: &str, limits: Limits) -> bool {
+    limits == Limits::With && [BARE, AGAIN].contains(&platform)
+}
+
 /// What victims keep beside hogs that leave bare processes less; walls of which the same can be said share a sentence.
 fn hogs(findings: &Findings) -> Vec<Sentence> {
-    let is_known = findings.capacities.iter().any(|capacity| capacity.control.share.is_some());
-    if is_known && !findings.capacities.iter().any(Capacity::is_told) {
-        let text =
-            "No hog took anything away from bare processes, so that nothing is known of what walls leave.";
-        return vec![Sentence::plain(text)];
+    if !findings.capacities.is_empty() && !findings.capacities.iter().any(Capacity::is_told) {
+        let is_known = findings.capacities.iter().any(|capacity| capacity.control.share.is_some());
+        let why = if is_known {
+            "No hog took anything away from bare processes"
+        } else {
+            "What hogs take away from bare processes is not known"
+        };
+        return vec![Sentence::bad(format!("{why}, so that nothing is known of what walls leave."))];
     }
     of_walls(findings, |wall| beside_hogs(findings, wall))
         .into_iter()
@@ -366,12 +409,7 @@ fn breaches(findings: &Findings) -> Vec<Sentence> {
 
 /// Which wall for what, as far as figures alone say it.
 fn choice(findings: &Findings) -> Option<Sentence> {
-    let mut told = Vec::new();
-    let walls = medians(findings).into_iter().filter(|(_, name, _)| *name != BARE);
-    let walls = Vec::from_iter(walls);
-    if let [(time, name, unit), _, ..] = walls[..] {
-        told.push(format!("{name} starts soonest ({})", amount(time, unit)));
-    }
+    let mut told = Vec::from_iter(soonest(findings));
     let passed = |name: &str| findings.row(SURFACE, SURFACE)?.cell(name)?.least;
     let mut open = Vec::from_iter(findings.walls().filter_map(|name| Some((passed(name)?, name))));
     open.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -389,12 +427,32 @@ fn choice(findings: &Findings) -> Option<Sentence> {
     (!told.is_empty()).then(|| Sentence::plain(format!("Of the walls {}.", told.join("; "))))
 }
 
+/// Who starts soonest, without a rank where nothing but noise would make it.
+fn soonest(findings: &Findings) -> Option<String> {
+    let medians = medians(findings);
+    let walls = medians.iter().filter(|(_, name, _)| *name != BARE).count();
+    let time = |wanted: &str| {
+        let (median, _, unit) = medians.iter().find(|(_, name, _)| *name == wanted)?;
+        Some(amount(*median, unit))
+    };
+    match &findings.soonest[..] {
+        [] => None,
+        all if all.len() == walls => Some("none is found to start sooner than another".to_owned()),
+        [name] => Some(format!("{name} starts soonest ({})", time(name)?)),
+        names => {
+            let times = Vec::from_iter(names.iter().filter_map(|name| time(name))).join(", ");
+            let names = listed(&Vec::from_iter(names.iter().map(String::as_str)));
+            Some(format!("{names} start soonest and are not told apart ({times})"))
+        }
+    }
+}
+
 fn quality(findings: &Findings) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     let disturbed = disturbed(findings);
     if disturbed > 0 {
         sentences.push(Sentence::plain(format!(
-            "{disturbed} of {} were disturbed by something else on the machine; they are kept and counted.",
+            "Something else on the machine disturbed {disturbed} of {}; what is disturbed is kept and counted.",
             counted(findings.turns, "turn")
         )));
     }
@@ -445,7 +503,7 @@ pub(super) fn glance(findings: &Findings) -> Table {
         column("costs against bare", &|name| tally(findings, name)),
     ];
     if let Some(interference) = findings.interference.first() {
-        let coarse = if interference.blocks < FEWEST_PAIRS { ", coarse" } else { "" };
+        let coarse = if coarse(interference).is_some() { ", coarse" } else { "" };
         let head = format!("keeps beside antagonists{coarse}");
         columns.push(column(&head, &|name| kept(interference, name)));
     }
@@ -483,7 +541,9 @@ fn kept(interference: &Interference, platform: &str) -> Option<String> {
     let common = interference.common.len();
     let of = if common < all { format!(" ({common} of {all} pairs)") } else { String::new() };
     let least = neighbour.least.as_ref().map(|(_, least)| format!(", least {}", rough(*least)));
-    Some(format!("{}{of}{}", rough_interval(&neighbour.kept?), least.unwrap_or_default()))
+    let control = has_no_limits(platform, interference.limits).then_some(", without limits");
+    let kept = mean(&neighbour.kept?);
+    Some(format!("{kept}{of}{}{}", least.unwrap_or_default(), control.unwrap_or_default()))
 }
 
 fn held(findings: &Findings, platform: &str) -> Option<String> {
@@ -596,12 +656,16 @@ pub(super) fn noninterference(findings: &Findings) -> Vec<(String, String)> {
 
 fn beside(neighbour: &Neighbour, interference: &Interference) -> String {
     let limits = limits_in_words(interference.limits);
+    let control =
+        has_no_limits(&neighbour.platform, interference.limits).then_some(", of which it has none,");
+    let limits = format!("{limits}{}", control.unwrap_or_default());
     let mut text = match &neighbour.kept {
-        Some(kept) => {
-            format!("{limits} a victim keeps {} in {}", rough_interval(kept), of_pairs(interference))
-        }
-        None => format!("{limits} no pair ended that ended everywhere"),
+        Some(kept) => format!("{limits} a victim keeps {} in {}", mean(kept), of_pairs(interference)),
+        None => format!("{limits} no block has all pairs that ended everywhere"),
     };
+    if let Some(own) = neighbour.own.filter(|own| own.pairs > interference.common.len()) {
+        text += &format!(", {} in the {} that ended here", mean(&own), own.pairs);
+    }
     if let Some((pair, least)) = &neighbour.least {
         text += &format!(", in the worst pair {} ({pair})", rough(*least));
     }
@@ -663,7 +727,12 @@ fn first_byte(row: &Row, cell: &Cell) -> Option<String> {
     let median = cell.median?;
     let against =
         cell.against_bare.map(|against| format!(", {} the time of bare", times(against.ratio.estimate)));
-    Some(format!("first byte after {}\u{a0}{}{}", interval(&median), row.unit, against.unwrap_or_default()))
+    Some(format!(
+        "first byte after {}\u{a0}{}{}",
+        spread(&median, cell.measured),
+        row.unit,
+        against.unwrap_or_default()
+    ))
 }
 
 /// `9 equal, 2 worse`

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::plan::{AGAIN, BARE, LEFT, Task};
-use crate::record::{ENDED, NOTHING_LEFT};
+use crate::record::{DIED, ENDED, NOTHING_LEFT};
 use crate::results::Results;
 use crate::stats::{Outcome, median};
 
@@ -103,7 +103,7 @@ impl Kept {
         let (shared, ended) = (count(&is_share), count(&|verdict| *verdict == Keeps::Ended));
         let share = median(&Vec::from_iter(runs.iter().filter_map(share)));
         let verdict = match share {
-            Some(share) if 2 * shared >= runs.len() => of_share(share),
+            Some(share) if 2 * shared > runs.len() => of_share(share),
             _ if 2 * ended > runs.len() => Keeps::Ended,
             _ => Keeps::Unmade,
         };
@@ -145,11 +145,11 @@ fn of_share(share: f64) -> Keeps {
     }
 }
 
-/// None where it is not known. To have got nothing is a share, too.
+/// None where it is not known. To have got nothing is a share, too, and who dies beside a hog keeps nothing.
 fn share(run: &Outcome) -> Option<f64> {
     match run {
         Ok(share) => Some(share.value()),
-        Err(failure) if failure.0.starts_with(NOTHING_LEFT) => Some(0.0),
+        Err(failure) if [NOTHING_LEFT, DIED].iter().any(|begin| failure.0.starts_with(begin)) => Some(0.0),
         Err(_) => None,
     }
 }
@@ -168,6 +168,7 @@ mod tests {
         let (all, part, none) =
             (Amount::new(1.0), Amount::new(0.3), failed(format!("{NOTHING_LEFT}: fork()")));
         let (ended, odd) = (failed(format!("{ENDED}: exit status: 2")), failed("the hog: no".to_owned()));
+        let died = failed(format!("{DIED}: signal: 9 (SIGKILL): it said nothing"));
         for (runs, expected, agree) in [
             (vec![&all, &all, &none], Keeps::All, 2),
             (vec![&none, &all, &none], Keeps::Nothing, 2),
@@ -175,6 +176,9 @@ mod tests {
             (vec![&ended, &ended, &all], Keeps::Ended, 2),
             (vec![&odd, &ended, &all], Keeps::Unmade, 1),
             (vec![&odd, &all, &all], Keeps::All, 2),
+            (vec![&odd, &all], Keeps::Unmade, 1),
+            (vec![&died, &all, &died], Keeps::Nothing, 2),
+            (vec![&died, &all], Keeps::Part, 0),
             (vec![], Keeps::Unmade, 0),
         ] {
             let runs = Vec::from_iter(runs.into_iter().cloned());
@@ -189,6 +193,8 @@ mod tests {
         let wall = Kept::of("x", &[all.clone(), all.clone()]);
         let judged = |control: &[Outcome]| wall.clone().beside(&Kept::of(BARE, control)).verdict;
         assert_eq!(judged(&[none.clone(), none.clone(), all.clone()]), Keeps::All);
+        let died = failed(format!("{DIED}: signal: 9 (SIGKILL)"));
+        assert_eq!(judged(&[died, all.clone()]), Keeps::All, "one of two bare victims died beside the hog");
         assert_eq!(judged(&[all.clone(), none, all]), Keeps::Moot);
         assert_eq!(judged(&[failed("the hog: no".to_owned())]), Keeps::Moot);
     }

@@ -37,7 +37,7 @@ pub struct Entered {
     pub names: usize,
     /// Those that ran in every run.
     pub always: usize,
-    /// The size of the footprint's code, KiB, as far as sizes are known; None where none is.
+    /// The size of the footprint's code, KiB, as far as sizes are known; None where none is, and of system calls.
     pub kib: Option<f64>,
     /// The frequency: how often they ran together, mean of the runs; of samples, in how many stacks they stood.
     pub calls: f64,
@@ -131,6 +131,10 @@ impl Known<'_> {
     }
 }
 
+fn is_of_functions(level: Level) -> bool {
+    matches!(level, Level::Functions | Level::Samples)
+}
+
 fn union<'a>(runs: &[&'a Footprint]) -> BTreeSet<&'a str> {
     runs.iter().flat_map(|run| run.counts.keys().map(String::as_str)).collect()
 }
@@ -138,13 +142,13 @@ fn union<'a>(runs: &[&'a Footprint]) -> BTreeSet<&'a str> {
 impl Entered {
     fn of(platform: &str, runs: &[&Footprint], bare: Option<&BTreeSet<&str>>, known: &Known<'_>) -> Self {
         let names = union(runs);
-        let bytes = Vec::from_iter(names.iter().filter_map(|name| Some(known.symbols.get(*name)?.bytes)));
+        // A system call can have the name of a function, and its size is not that one's.
+        let are_functions = runs.first().is_some_and(|run| is_of_functions(run.level));
+        let symbols = names.iter().filter_map(|name| known.symbols.get(*name)).filter(|_| are_functions);
+        let bytes = Vec::from_iter(symbols.map(|symbol| symbol.bytes));
         let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
         for name in &names {
-            let subsystem = match runs.first().map(|run| run.level) {
-                Some(Level::Functions | Level::Samples) => known.place(name),
-                _ => calls::subject(name),
-            };
+            let subsystem = if are_functions { known.place(name) } else { calls::subject(name) };
             let share = shares.entry(subsystem).or_insert_with(|| Share {
                 subsystem: subsystem.to_owned(),
                 names: 0,
@@ -211,6 +215,20 @@ impl Overlap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_system_call_has_no_size() {
+        let symbol = Symbol { subsystem: "fs".to_owned(), bytes: 512 };
+        let known = Known { symbols: [("sync", &symbol)].into(), places: None };
+        let entered = |level| {
+            let counts = [("sync".to_owned(), 1)].into();
+            let footprint = Footprint { part: "set-up".to_owned(), level, counts, lost: 0, samples: None };
+            let entered = Entered::of("crun", &[&footprint], None, &known);
+            (entered.kib, entered.shares[0].subsystem.clone())
+        };
+        assert_eq!(entered(Level::Tracepoints), (None, "files".to_owned()));
+        assert_eq!(entered(Level::Functions), (Some(0.5), "fs".to_owned()));
+    }
 
     #[test]
     fn samples_let_expect_more_than_they_hit() {

@@ -1,9 +1,11 @@
 //! Temporal noninterference: what a victim keeps of its speed beside an antagonist.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::plan::{AGAIN, Limits, Pair, RATE_KEPT, TAIL_KEPT, Task};
-use crate::record::DIED;
+use crate::record::{DIED, Turn};
 use crate::results::Results;
 use crate::stats::{Estimate, Summary};
 
@@ -18,8 +20,6 @@ pub struct Interference {
     pub victims: Vec<String>,
     /// In the plan's order.
     pub antagonists: Vec<String>,
-    /// The fewest blocks in which a pair was measured.
-    pub blocks: usize,
     /// The pairs that gave a number on every platform that gave any, `victim beside antagonist`: what means are made of.
     pub common: Vec<String>,
     /// In the plan's order, the bare process again last: between the two there is nothing but noise.
@@ -33,9 +33,11 @@ pub struct Neighbour {
     pub platform: String,
     /// Each pair.
     pub meetings: Vec<Meeting>,
-    /// The geometric mean of the scores of [`Interference::common`]. The bounds are those of its parts taken together, and
-    /// wider than an interval of 95 %. None when no pair ended, or none everywhere.
-    pub kept: Option<Estimate>,
+    /// Over the pairs of [`Interference::common`]. None when no block has all of them.
+    pub kept: Option<Mean>,
+    /// Over all pairs that gave a number here, also those that another platform does not have. None when no block has all of
+    /// them.
+    pub own: Option<Mean>,
     /// The pair of the least score of all that ended, `victim beside antagonist`, and that score.
     pub least: Option<(String, f64)>,
     /// Pairs that gave a number.
@@ -44,6 +46,17 @@ pub struct Neighbour {
     pub died: usize,
     /// Pairs that gave no number for another reason.
     pub silent: usize,
+}
+
+/// The geometric mean of the scores of some pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Mean {
+    /// The mean is taken in each block; this is the median of the blocks' means, with its interval.
+    pub score: Estimate,
+    /// Over how many pairs.
+    pub pairs: usize,
+    /// How many blocks have all of these.
+    pub blocks: usize,
 }
 
 /// A victim beside an antagonist.
@@ -59,8 +72,12 @@ pub struct Meeting {
     pub rate_kept: Option<Estimate>,
     /// Q, as it was measured: p90 alone, divided by p90 beside the antagonist.
     pub tail_kept: Option<Estimate>,
-    /// sqrt(T·Q), each at most 1; T alone where the victim has no latencies. None without T.
+    /// In each block that gave one: sqrt(T·Q), each at most 1; T alone where the victim has no latencies.
+    pub scores: BTreeMap<usize, f64>,
+    /// The median of these.
     pub score: Option<Estimate>,
+    /// The fewest blocks on which T, Q or the score rest, of those that are there.
+    pub blocks: usize,
     /// Runs in which the victim died.
     pub deaths: usize,
     /// Why runs gave no number.
@@ -88,12 +105,10 @@ fn interference(results: &Results, limits: Limits, pairs: &[(&Task, &Pair)]) -> 
     });
     let met = Vec::from_iter(met);
     let common = common(&met);
-    let blocks = pairs.iter().map(|(task, _)| results.blocks(task)).filter(|blocks| *blocks > 0).min();
     Interference {
         limits,
         victims: distinct(pairs.iter().map(|(_, pair)| &pair.victim)),
         antagonists: distinct(pairs.iter().map(|(_, pair)| &pair.antagonist)),
-        blocks: blocks.unwrap_or(0),
         platforms: met.into_iter().map(|(name, meetings)| Neighbour::new(name, meetings, &common)).collect(),
         common,
     }
@@ -133,6 +148,9 @@ fn meeting(results: &Results, task: &Task, pair: &Pair, platform: usize) -> Meet
     let (rate, tail) = (summary(RATE_KEPT), summary(TAIL_KEPT));
     let median = |summary: &Option<Summary>| summary.as_ref().and_then(|summary| summary.median);
     let (rate_kept, tail_kept) = (median(&rate), median(&tail));
+    let scores = scores(results, task, &results.plan().platforms[platform]);
+    let measured = [&rate, &tail].into_iter().flatten().map(|summary| summary.measured);
+    let blocks = measured.chain([scores.len()]).filter(|blocks| *blocks > 0).min();
     // A death is told for both quantities, but it is one.
     let failures = rate.map(|summary| summary.failures).unwrap_or_default();
     Meeting {
@@ -141,44 +159,62 @@ fn meeting(results: &Results, task: &Task, pair: &Pair, platform: usize) -> Meet
         floor: pair.floor,
         rate_kept,
         tail_kept,
-        score: score(rate_kept, tail_kept),
+        score: Estimate::of_median(&Vec::from_iter(scores.values().copied())),
+        scores,
+        blocks: blocks.unwrap_or(0),
         deaths: failures.iter().filter(|failure| failure.0.starts_with(DIED)).count(),
         failures: Reason::of_failures(failures),
     }
 }
 
-fn score(rate: Option<Estimate>, tail: Option<Estimate>) -> Option<Estimate> {
-    let rate = rate?;
-    let of = |part: fn(&Estimate) -> f64| {
-        let rate = part(&rate).min(1.0);
-        tail.map_or(rate, |tail| (rate * part(&tail).min(1.0)).sqrt())
+/// T and Q of one block belong together: what moves one of them moves the other.
+fn scores(results: &Results, task: &Task, platform: &str) -> BTreeMap<usize, f64> {
+    let turns = results.turns.iter().filter(|turn| turn.task == task.name && turn.platform == platform);
+    let amount = |turn: &Turn, quantity: &str| {
+        Some(turn.findings.iter().find_map(|finding| finding.outcome(quantity))?.ok()?.value())
     };
-    Some(Estimate {
-        estimate: of(|estimate| estimate.estimate),
-        low: of(|estimate| estimate.low),
-        high: of(|estimate| estimate.high),
-    })
+    let kept = turns.filter_map(|turn| Some((turn.block, amount(turn, RATE_KEPT)?, amount(turn, TAIL_KEPT))));
+    let kept = Vec::from_iter(kept);
+    // A block whose Q alone is missing is no block without latencies.
+    let has_tail = kept.iter().any(|(.., tail)| tail.is_some());
+    let whole = kept.into_iter().filter(|(.., tail)| tail.is_some() == has_tail);
+    whole.map(|(block, rate, tail)| (block, score(rate, tail))).collect()
+}
+
+fn score(rate: f64, tail: Option<f64>) -> f64 {
+    let rate = rate.min(1.0);
+    tail.map_or(rate, |tail| (rate * tail.min(1.0)).sqrt())
+}
+
+impl Mean {
+    fn over<'a>(meetings: impl Iterator<Item = &'a Meeting>) -> Option<Self> {
+        let mut pairs = 0;
+        let mut blocks: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for meeting in meetings {
+            pairs += 1;
+            for (block, score) in &meeting.scores {
+                blocks.entry(*block).or_default().push(score.ln());
+            }
+        }
+        // A mean over other pairs is another mean.
+        let whole = blocks.into_values().filter(|logs| logs.len() == pairs);
+        let means = Vec::from_iter(whole.map(|logs| logs.iter().sum::<f64>() / pairs as f64));
+        let score = Estimate::of_median(&means)?.map(f64::exp);
+        Some(Self { score, pairs, blocks: means.len() })
+    }
 }
 
 impl Neighbour {
     fn new(platform: &str, meetings: Vec<Meeting>, common: &[String]) -> Self {
-        let counts = |meeting: &&Meeting| common.contains(&meeting.name());
-        let scores = Vec::from_iter(meetings.iter().filter(counts).filter_map(|meeting| meeting.score));
-        let mean = |part: fn(&Estimate) -> f64| {
-            (scores.iter().map(|score| part(score).ln()).sum::<f64>() / scores.len() as f64).exp()
-        };
-        let kept = (!scores.is_empty()).then(|| Estimate {
-            estimate: mean(|score| score.estimate),
-            low: mean(|score| score.low),
-            high: mean(|score| score.high),
-        });
+        let ended = || meetings.iter().filter(|meeting| meeting.score.is_some());
         let scored = meetings.iter().filter_map(|meeting| Some((meeting, meeting.score?.estimate)));
         let least = scored.min_by(|one, other| one.1.total_cmp(&other.1));
         Self {
             platform: platform.to_owned(),
-            kept,
+            kept: Mean::over(ended().filter(|meeting| common.contains(&meeting.name()))),
+            own: Mean::over(ended()),
             least: least.map(|(meeting, score)| (meeting.name(), score)),
-            ended: meetings.iter().filter(|meeting| meeting.score.is_some()).count(),
+            ended: ended().count(),
             died: meetings.iter().filter(|meeting| meeting.deaths > 0).count(),
             silent: meetings.iter().filter(|meeting| meeting.is_silent()).count(),
             meetings,

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::plan::{Axis, BARE, BOOT, DENSITY, FIRST_BYTE, SURFACE, WORK};
 use crate::record::Level;
-use crate::report::number::{count, figure, interval, spread, times};
-use crate::stats::Estimate;
+use crate::report::number::{count, figure, spread, times};
+use crate::results::Results;
+use crate::stats::{Comparison, Estimate, FEWEST_PAIRS, MARGIN};
 
-use super::{Entered, Findings, Row, Standing};
+use super::{Against, Entered, Findings, Row, Standing};
 
 /// A published claim beside what was found here.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,7 +21,8 @@ pub struct Claim {
     pub source: &'static str,
     /// What was looked at here; one at least.
     pub tests: Vec<Test>,
-    /// Whether it holds here: it does not if one test says so, and is open if none decides.
+    /// Whether it holds here: it does if every test says so, the halves of the claim that were not measured included, and
+    /// does not if one says so.
     pub accord: Accord,
 }
 
@@ -87,11 +89,11 @@ const COMPARABLE: f64 = 2.0;
 /// `Several times`.
 const SEVERAL: f64 = 2.0;
 
-pub(super) fn of(findings: &Findings) -> Vec<Claim> {
+pub(super) fn of(findings: &Findings, results: &Results) -> Vec<Claim> {
     let measured = |row: &Row| row.cells.iter().any(|cell| cell.measured > 0);
     let mut claims = Vec::new();
     if findings.rows.iter().any(|row| row.axis == Axis::Performance && measured(row)) {
-        claims.extend(performance(findings));
+        claims.extend(performance(findings, results));
     }
     if !findings.footprints.is_empty() {
         claims.extend(isolation(findings));
@@ -99,16 +101,13 @@ pub(super) fn of(findings: &Findings) -> Vec<Claim> {
     claims
 }
 
-fn performance(findings: &Findings) -> Vec<Claim> {
-    let free = findings.walls().filter(|name| CONTAINERS.contains(name));
-    let free = free.flat_map(|name| {
-        ["cpu", "memory"].into_iter().filter_map(move |task| free_of_cost(findings, name, task))
-    });
+fn performance(findings: &Findings, results: &Results) -> Vec<Claim> {
+    let beside_runc = |claim, task, claimed| beside_runc(findings, results, claim, task, claimed);
     vec![
         Claim::of(
             "containers cost next to nothing in processor and memory work",
             FELTER,
-            free.collect(),
+            free_of_cost(findings),
             || "no container was measured at such work".to_owned(),
         ),
         Claim::of(
@@ -126,19 +125,12 @@ fn performance(findings: &Findings) -> Vec<Claim> {
             || "density was not measured, which --full does".to_owned(),
         ),
         beside_runc(
-            findings,
             "in gVisor a simple system call takes more than twice as long as in runc",
             "null-call",
             2.0,
         ),
+        beside_runc("in gVisor allocating memory takes 2.5 times as long as in runc, or more", "mmap", 2.5),
         beside_runc(
-            findings,
-            "in gVisor allocating memory takes 2.5 times as long as in runc, or more",
-            "mmap",
-            2.5,
-        ),
-        beside_runc(
-            findings,
             "in gVisor opening and closing a file that its gofer serves takes 216 times as long as in runc",
             "open-close",
             216.0,
@@ -190,7 +182,7 @@ impl Claim {
         tests: Vec<Test>,
         open: impl FnOnce() -> String,
     ) -> Self {
-        Self::weighed(claim, source, tests, open, [Accord::Differs, Accord::Agrees])
+        Self::weighed(claim, source, tests, open, [Accord::Differs, Accord::Open, Accord::Agrees])
     }
 
     /// A claim that something can be had: it holds if it does on one platform, and does not if it does on none.
@@ -200,18 +192,16 @@ impl Claim {
         tests: Vec<Test>,
         open: impl FnOnce() -> String,
     ) -> Self {
-        let is_open = tests.iter().any(|test| test.accord == Accord::Open);
-        let then = if is_open { Accord::Open } else { Accord::Differs };
-        Self::weighed(claim, source, tests, open, [Accord::Agrees, then])
+        Self::weighed(claim, source, tests, open, [Accord::Agrees, Accord::Open, Accord::Differs])
     }
 
-    /// The first of these that a test came to is what all of them come to.
+    /// The first of these that any test came to is what all of them come to.
     fn weighed(
         claim: &'static str,
         source: &'static str,
         mut tests: Vec<Test>,
         open: impl FnOnce() -> String,
-        order: [Accord; 2],
+        order: [Accord; 3],
     ) -> Self {
         if tests.is_empty() {
             tests.push(Test { platform: String::new(), here: open(), accord: Accord::Open });
@@ -223,9 +213,10 @@ impl Claim {
 }
 
 impl Accord {
-    /// Of something that was said to be `claimed` at least.
-    fn at_least(claimed: f64, found: &Estimate) -> Self {
+    /// Of something that was said to be `claimed` at least, by what so many blocks say.
+    fn at_least(claimed: f64, found: &Estimate, blocks: usize) -> Self {
         match found {
+            _ if blocks < FEWEST_PAIRS => Self::Open,
             found if found.low >= claimed => Self::Agrees,
             found if found.high < claimed => Self::Differs,
             _ => Self::Open,
@@ -237,12 +228,31 @@ impl Accord {
     }
 }
 
-fn free_of_cost(findings: &Findings, platform: &str, task: &str) -> Option<Test> {
+/// Both halves of the claim on every container; nothing where neither was measured on any.
+fn free_of_cost(findings: &Findings) -> Vec<Test> {
+    let containers = findings.walls().filter(|name| CONTAINERS.contains(name));
+    let halves =
+        containers.flat_map(|name| ["cpu", "memory"].map(|task| (name, task, costs(findings, name, task))));
+    let halves = Vec::from_iter(halves);
+    if halves.iter().all(|(.., test)| test.is_none()) {
+        return Vec::new();
+    }
+    let tests = halves.into_iter().map(|(name, task, test)| {
+        test.unwrap_or_else(|| Test {
+            platform: name.to_owned(),
+            here: format!("{WORK}{task} was not compared with bare, which --full does"),
+            accord: Accord::Open,
+        })
+    });
+    tests.collect()
+}
+
+fn costs(findings: &Findings, platform: &str, task: &str) -> Option<Test> {
     let row = work(findings, task)?;
     let against = row.cell(platform)?.against_bare?;
     let cost = times(row.cost(against.ratio).estimate);
     let (words, accord) = match against.standing {
-        Standing::Equal => ("equal to bare".to_owned(), Accord::Agrees),
+        Standing::Equal => (format!("within {:.0} % of bare", MARGIN * 100.0), Accord::Agrees),
         Standing::Better => (format!("{cost} the cost of bare"), Accord::Agrees),
         Standing::Worse => (format!("{cost} the cost of bare"), Accord::Differs),
         Standing::NotDecided => ("not decided".to_owned(), Accord::Open),
@@ -251,9 +261,9 @@ fn free_of_cost(findings: &Findings, platform: &str, task: &str) -> Option<Test>
 }
 
 fn slow_start(findings: &Findings) -> Option<Test> {
-    let ratio = findings.row(BOOT, FIRST_BYTE)?.cell(DOCKER)?.against_bare?.ratio;
-    let here = format!("first byte: {}× that of a bare process", interval(&ratio));
-    Some(Test { platform: DOCKER.to_owned(), here, accord: Accord::at_least(HUNDRED, &ratio) })
+    let Against { ratio, pairs, .. } = findings.row(BOOT, FIRST_BYTE)?.cell(DOCKER)?.against_bare?;
+    let here = format!("first byte: {}× that of a bare process", spread(&ratio, pairs));
+    Some(Test { platform: DOCKER.to_owned(), here, accord: Accord::at_least(HUNDRED, &ratio, pairs) })
 }
 
 /// `crun 21.1×, runc 54.0× bare`
@@ -282,6 +292,7 @@ fn as_dense(findings: &Findings, platform: &str) -> Option<Test> {
         spread(&against.ratio, against.pairs)
     );
     let accord = match against.ratio {
+        _ if against.pairs < FEWEST_PAIRS => Accord::Open,
         ratio if ratio.high <= COMPARABLE => Accord::Agrees,
         ratio if ratio.low > COMPARABLE => Accord::Differs,
         _ => Accord::Open,
@@ -289,26 +300,35 @@ fn as_dense(findings: &Findings, platform: &str) -> Option<Test> {
     Some(Test { platform: platform.to_owned(), here, accord })
 }
 
-fn beside_runc(findings: &Findings, claim: &'static str, task: &'static str, claimed: f64) -> Claim {
-    let cost = |name| {
-        let row = work(findings, task)?;
-        Some((row, row.cost(row.cell(name)?.against_bare?.ratio)))
-    };
-    let tested = cost(GVISOR).zip(cost(RUNC)).map(|((row, gvisor), (_, runc))| {
-        // Both are known against bare; together their bounds are wider than an interval of 95 %.
-        let ratio = Estimate {
-            estimate: gvisor.estimate / runc.estimate,
-            low: gvisor.low / runc.high,
-            high: gvisor.high / runc.low,
-        };
-        let here = format!("{}: {}× the cost in runc", row.title(), interval(&ratio));
-        Test { platform: GVISOR.to_owned(), here, accord: Accord::at_least(claimed, &ratio) }
+/// Of what cost so much in runc, block by block.
+fn beside_runc(
+    findings: &Findings,
+    results: &Results,
+    claim: &'static str,
+    task: &'static str,
+    claimed: f64,
+) -> Claim {
+    let cost = |name| work(findings, task)?.cell(name)?.against_bare;
+    let tested = work(findings, task).and_then(|row| {
+        let Comparison { ratio, pairs, .. } = against_runc(results, row)?;
+        let ratio = row.cost(ratio);
+        let here = format!("{}: {}× the cost in runc", row.title(), spread(&ratio, pairs));
+        let accord = Accord::at_least(claimed, &ratio, pairs);
+        Some(Test { platform: GVISOR.to_owned(), here, accord })
     });
     Claim::of(claim, YOUNG, Vec::from_iter(tested), || match (cost(GVISOR), cost(RUNC)) {
         (Some(_), None) => format!("runc, which gVisor was compared with, was not measured at {task}"),
         (None, Some(_)) => format!("gVisor was not measured at {task}"),
         _ => format!("{task} was not measured on both, which --full does"),
     })
+}
+
+fn against_runc(results: &Results, row: &Row) -> Option<Comparison> {
+    let task = results.plan().task(&row.task)?;
+    let quantity = task.quantities.iter().find(|quantity| quantity.name == row.quantity)?;
+    let experiment = results.experiment(task, quantity);
+    let place = |name: &str| experiment.names().iter().position(|known| known == name);
+    experiment.compare(place(GVISOR)?, place(RUNC)?)
 }
 
 /// Ours is another quantity, and its figure stands here for that reason alone.

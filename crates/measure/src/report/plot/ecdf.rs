@@ -46,7 +46,7 @@ fn says(starts: &[Starts], unit: &str) -> String {
                is faster, steeper is steadier. Before each start nothing runs for 50 ms; of starts back to back some wait less.";
     match sorted.as_slice() {
         [(fast, first), .., (slow, last)] => format!(
-            "{how} Of the walls {first} comes first (half of its starts within {} {unit}), {last} last ({} {unit}).",
+            "{how} Of the walls, half of the starts took no longer than {} {unit} in {first}, {} {unit} in {last}.",
             figure(*fast),
             figure(*slow)
         ),

@@ -2,8 +2,8 @@
 
 use crate::plan::{AGAIN, Axis};
 use crate::report::findings::{Findings, Standing};
-use crate::report::number::{figure, interval};
-use crate::stats::{Estimate, MARGIN};
+use crate::report::number::{figure, spread, spread_of_ratio};
+use crate::stats::{Estimate, FEWEST_PAIRS, MARGIN};
 
 use super::{Drawing, Figure, Logarithmic, Panel, fitting, label, line, rect, share, text};
 use crate::report::markup::Element;
@@ -13,6 +13,8 @@ pub(in crate::report) struct Strip {
     pub(in crate::report) label: String,
     /// Above 1 is worse.
     pub(in crate::report) cost: Estimate,
+    /// The blocks that it rests on.
+    pub(in crate::report) blocks: usize,
     pub(in crate::report) standing: Standing,
 }
 
@@ -53,16 +55,23 @@ fn ratios_of(findings: &Findings, is_work: bool, name: &str, title: &str) -> Opt
         let strips = row.cells.iter().filter(|cell| cell.platform != AGAIN).filter_map(|cell| {
             let against = cell.against_bare?;
             let cost = row.cost(against.ratio);
-            Some(Strip { label: cell.platform.clone(), cost, standing: against.standing })
+            Some(Strip {
+                label: cell.platform.clone(),
+                cost,
+                blocks: against.pairs,
+                standing: against.standing,
+            })
         });
         (format!("{} · {}", row.task, row.quantity), Vec::from_iter(strips))
     });
     let groups = Vec::from_iter(groups.filter(|(_, strips)| !strips.is_empty()));
     let strips = groups.iter().flat_map(|(_, strips)| strips);
     let outside = strips.clone().filter(|strip| strip.standing == Standing::Worse).count();
+    let few = ", or the range of fewer than six blocks (in round brackets)";
     let says = format!(
-        "Each mark is a platform's cost as a multiple of bare's, its line the 95 % interval: right of the band is worse \
-         than bare, left of it better, within it (±{:.0} %) equal. {outside} of {} are worse{}.",
+        "Each mark is a platform's cost as a multiple of bare's, its line the 95 % interval{}: right of the band is \
+         worse than bare, left of it better, within it (±{:.0} %) equal. Worse: {outside} of {}{}.",
+        if strips.clone().any(|strip| strip.blocks < FEWEST_PAIRS) { few } else { "" },
         MARGIN * 100.0,
         strips.clone().count(),
         dearest(&groups).unwrap_or_default()
@@ -203,20 +212,15 @@ fn draw(strip: &Strip, scale: Logarithmic, top: f64) -> Vec<Element> {
     let middle = top + ROW / 2.0;
     let class = class(strip.standing);
     let place = x(scale, strip.cost.estimate);
-    let whole = format!("{}: {}, {}", strip.label, interval(&strip.cost), strip.standing.word());
+    let whole = format!("{}: {}, {}", strip.label, spread(&strip.cost, strip.blocks), strip.standing.word());
     let interval_line = line(class, (x(scale, strip.cost.low), middle), (x(scale, strip.cost.high), middle));
     let mark = mark(strip.standing, place, middle).add(Element::of("title", whole));
     vec![
         fitting("label", (0.02, FROM - 0.01), middle + 4.0, &strip.label, NAME),
         interval_line,
         mark,
-        text("figure end", 1.0, middle + 4.0, figures(&strip.cost)),
+        text("figure end", 1.0, middle + 4.0, spread_of_ratio(&strip.cost, strip.blocks)),
     ]
-}
-
-fn figures(cost: &Estimate) -> String {
-    let [middle, low, high] = [cost.estimate, cost.low, cost.high].map(figure);
-    format!("{middle}× [{low}, {high}]")
 }
 
 #[cfg(test)]
@@ -227,7 +231,7 @@ mod tests {
     fn what_is_taller_than_a_page_is_drawn_in_several_of_one_scale() {
         let strips = |count: usize| {
             let cost = Estimate { estimate: 1.0, low: 0.9, high: 1.1 };
-            let strip = |_| Strip { label: "bulkrun".to_owned(), cost, standing: Standing::Equal };
+            let strip = |_| Strip { label: "bulkrun".to_owned(), cost, blocks: 6, standing: Standing::Equal };
             Vec::from_iter((0..count).map(strip))
         };
         for (groups, strips_of_each, expected) in [
@@ -245,6 +249,7 @@ mod tests {
         let dear = Strip {
             label: "runsc".to_owned(),
             cost: Estimate { estimate: 40.0, low: 30.0, high: 50.0 },
+            blocks: 6,
             standing: Standing::Worse,
         };
         let groups = vec![("one".to_owned(), strips(50)), ("two".to_owned(), vec![dear])];

@@ -1,6 +1,6 @@
 //! The heat map: what each victim keeps beside each antagonist.
 
-use crate::plan::AGAIN;
+use crate::plan::{AGAIN, Limits};
 use crate::report::findings::{Interference, Meeting, Neighbour};
 use crate::report::markup::Element;
 use crate::report::number::figure;
@@ -33,14 +33,24 @@ pub(in crate::report) fn heat(interference: &Interference) -> Figure {
 
 fn says(interference: &Interference) -> String {
     let how = "A row is a victim, a column the antagonist beside it: 1 is untouched, the redder the more was taken, a \
-               dagger means that the victim died, a dash that there is no number. What differs between the two maps of bare is noise.";
+               dagger means that the victim died, a dash that there is no number. What differs between the two maps of bare is \
+               noise. T and Q count at most as 1, also where a victim is faster beside an antagonist than alone, as one that \
+               waits for the network can be: CPUs that never rest need not wake up.";
+    let control = match interference.limits {
+        Limits::With => " Bare processes have no limits.",
+        Limits::Without => "",
+    };
     let worst = interference.platforms.iter().filter(|neighbour| neighbour.platform != AGAIN);
     let worst = worst.filter_map(|neighbour| Some((neighbour, neighbour.least.as_ref()?)));
     let worst = worst.min_by(|one, other| one.1.1.total_cmp(&other.1.1));
     worst.map_or_else(
-        || how.to_owned(),
+        || format!("{how}{control}"),
         |(neighbour, (pair, least))| {
-            format!("{how} The worst is {pair} on {}, which keeps {}.", neighbour.platform, figure(*least))
+            format!(
+                "{how}{control} The worst is {pair} on {}, which keeps {}.",
+                neighbour.platform,
+                figure(*least)
+            )
         },
     )
 }

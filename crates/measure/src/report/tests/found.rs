@@ -69,14 +69,81 @@ fn what_neighbours_keep_is_a_capped_mean_beside_its_least_and_its_dead() {
     // Walls: T = 1 everywhere; Q = 1.44, which counts as 1, or 0.64: scores of 1, 0.8, 1. The pair that did not end on
     // bare is in nobody's mean.
     let (pair, least) = of("crun").least.clone().unwrap();
-    assert_eq!((pair.as_str(), limited.blocks), ("cpu beside memory-bandwidth", 12));
+    assert_eq!(pair.as_str(), "cpu beside memory-bandwidth");
     assert!(limited.common.len() == 8 && !limited.common.contains(&"fork beside fork".to_owned()));
-    assert!(near(least, 0.8) && near(of("crun").kept.unwrap().estimate, 0.8f64.powf(3.0 / 8.0)));
+    assert!(near(least, 0.8) && near(of("crun").kept.unwrap().score.estimate, 0.8f64.powf(3.0 / 8.0)));
+    let own = of("crun").own.unwrap();
+    assert!(
+        near(own.score.estimate, 0.8f64.powf(3.0 / 9.0)) && (own.pairs, own.blocks) == (9, 12),
+        "{own:?}"
+    );
+    assert_eq!(of(BARE).own, of(BARE).kept, "bare has no other pairs than all have");
     // Bare: T = 0.25, so that scores are 0.5, 0.4, 0.5; in one of the nine pairs the victim dies.
     assert_eq!((of(BARE).ended, of(BARE).died, of(BARE).silent), (8, 1, 0));
-    assert!(near(of(BARE).kept.unwrap().estimate, (0.5f64.powi(5) * 0.4f64.powi(3)).powf(1.0 / 8.0)));
+    assert!(near(of(BARE).kept.unwrap().score.estimate, (0.5f64.powi(5) * 0.4f64.powi(3)).powf(1.0 / 8.0)));
     assert_eq!(of(BARE).meeting("fork", "fork").unwrap().deaths, 12);
     assert_eq!(limited.platforms.last().unwrap().platform, AGAIN, "bare again has no map of its own");
+}
+
+#[test]
+fn t_and_q_of_a_block_belong_together() {
+    let mut journal = Machine::new(3).journal(12);
+    for line in &mut journal {
+        let Line::Turn(turn) = line else { continue };
+        if turn.platform != "crun" || turn.task != "cpu beside cpu, With" {
+            continue;
+        }
+        // What T gains in one block Q loses: four medians of them would say 0.625.
+        let one = if turn.block.is_multiple_of(2) { "T" } else { "Q" };
+        for finding in &mut turn.findings {
+            if let Finding::Amount { quantity, value } = finding {
+                *value = if quantity == one { 0.25 } else { 4.0 };
+            }
+        }
+        if turn.block == 11 {
+            turn.findings.retain(|finding| finding.outcome("Q").is_none());
+        }
+    }
+    let findings = Findings::of(&Results::of(journal).unwrap());
+    let neighbours = findings.interference[0].platforms.iter();
+    let crun = neighbours.clone().find(|neighbour| neighbour.platform == "crun").unwrap();
+    let meeting = crun.meeting("cpu", "cpu").unwrap();
+    let score = meeting.score.unwrap();
+    assert!(
+        [score.low, score.estimate, score.high].iter().all(|end| (end - 0.5).abs() < 1e-9),
+        "{meeting:?}"
+    );
+    // A block without Q is none of a victim that has latencies, and no block of the mean.
+    assert_eq!((meeting.scores.len(), meeting.blocks, crun.kept.unwrap().blocks), (11, 11, 11));
+    let kept = crun.kept.unwrap().score;
+    assert!(kept.high - kept.low < 1e-9, "no block differs from another: {kept:?}");
+}
+
+#[test]
+fn who_starts_soonest_is_no_rank_of_medians() {
+    let soonest = |blocks: usize, factor: f64| {
+        let mut journal = Machine::new(3).journal(blocks);
+        for line in &mut journal {
+            let Line::Turn(turn) = line else { continue };
+            for finding in turn.findings.iter_mut().filter(|_| turn.task == BOOT && turn.platform == "crun") {
+                if let Finding::Amount { value, .. } = finding {
+                    *value *= factor;
+                }
+            }
+        }
+        let findings = Findings::of(&Results::of(journal).unwrap());
+        let said = words::opening(&findings).into_iter().map(|sentence| sentence.text);
+        let said = said.enumerate().find(|(_, text)| text.starts_with("Of the walls "));
+        (findings.soonest, said)
+    };
+    let (names, said) = soonest(12, 1.0);
+    assert_eq!(names, ["bulkrun"]);
+    let (place, text) = said.unwrap();
+    assert!(place == 1 && text.starts_with("Of the walls bulkrun starts soonest (8."), "{place}: {text}");
+    let (names, said) = soonest(12, 3.53 / 13.0);
+    assert_eq!(names.len(), 2, "one per cent is no difference: {names:?}");
+    assert!(said.unwrap().1.contains(" start soonest and are not told apart ("));
+    assert_eq!(soonest(5, 1.0), (Vec::new(), None), "five blocks ranked somebody");
 }
 
 #[test]
