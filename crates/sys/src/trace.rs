@@ -161,23 +161,24 @@ pub fn filter(pid: i32, index: usize) -> Result<Vec<Instruction>> {
 /// # Errors
 /// As waitid(2).
 pub fn next(keep: i32) -> Result<Option<(i32, Event)>> {
-    let Some((pid, code, status)) = look(libc::P_ALL, 0, libc::WNOWAIT)? else { return Ok(None) };
+    let any = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+    let Some((pid, code, status)) = look(libc::P_ALL, 0, any)? else { return Ok(None) };
     if matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED) {
         if pid != keep {
-            look(libc::P_PID, pid.unsigned_abs(), 0)?;
+            look(libc::P_PID, pid.unsigned_abs(), libc::WEXITED)?;
         }
         return Ok(Some((pid, Event::Ended)));
     }
-    // It may have been killed between the two looks.
-    let Some((_, code, _)) = look(libc::P_PID, pid.unsigned_abs(), 0)? else { return next(keep) };
-    if code != libc::CLD_TRAPPED && code != libc::CLD_STOPPED {
-        return Ok(Some((pid, Event::Ended)));
+    // It may have been killed between the two looks, and its end is not to be collected in the place of its stop.
+    match look(libc::P_PID, pid.unsigned_abs(), libc::WSTOPPED | libc::WNOHANG)? {
+        Some(_) => Ok(Some((pid, classify(pid, status)))),
+        None => next(keep),
     }
-    Ok(Some((pid, classify(pid, status))))
 }
 
+/// Returns process, code and status; `None` when there is no process, or, with WNOHANG, nothing to tell.
 fn look(kind: libc::idtype_t, id: u32, flags: libc::c_int) -> Result<Option<(i32, i32, i32)>> {
-    let options = libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::__WNOTHREAD | flags;
+    let options = libc::__WALL | libc::__WNOTHREAD | flags;
     loop {
         let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
         // SAFETY: the kernel writes a whole structure into the live buffer, or nothing.
@@ -193,7 +194,7 @@ fn look(kind: libc::idtype_t, id: u32, flags: libc::c_int) -> Result<Option<(i32
                 let pid = unsafe { info.si_pid() };
                 // SAFETY: as above.
                 let status = unsafe { info.si_status() };
-                Ok(Some((pid, info.si_code, status)))
+                Ok((pid != 0).then_some((pid, info.si_code, status)))
             }
         };
     }
