@@ -20,8 +20,8 @@ const BEGIN: &str = "<!-- begin: cargo xtask conformance --write -->";
 const MISSED: &str = "\
 bulkrun was to pass the most tests of every suite, and of runtime-tools no fewer than the 41 programs that crun 1.28 once
 passed on a host like this. It does not: what the others pass beyond it asks for their own words, log lines and files, for
-the host's root as that of a container, for a mount that stays on the host, or for what the specification forbids. Passed by
-ours and by who passes most, where that is another:
+the host's root as that of a container, or for what the specification forbids. Passed by ours and by who passes most, where
+that is another:
 
 ";
 
