@@ -180,11 +180,16 @@ fn limits_are_in_force_and_can_change(ground: &Ground<'_>) {
     ];
     limits::hold(podman.machine, container.pid(), &limits);
 
-    engine::is_killed_for_its_memory(&podman, "hog");
-    // podman 4.3 does not learn it on a machine with both versions of cgroups, whatever the runtime.
-    if ground.suite == Suite::Newest {
-        assert_eq!(podman.inspect("hog")["State"]["OOMKilled"], true, "the reason is known");
-    }
+    // podman's monitor reads why once the container has ended, when systemd may have taken the scope away already: it
+    // misses some, whatever the runtime. One that is known shows that the runtime leaves it to be read. podman 4.3 learns
+    // of none on a machine with both versions of cgroups.
+    let knows = ground.suite == Suite::Newest;
+    let mut hogs = (0..if knows { 12 } else { 1 }).map(|number| format!("hog{number}"));
+    let known = hogs.any(|hog| {
+        engine::is_killed_for_its_memory(&podman, &hog);
+        podman.inspect(&hog)["State"]["OOMKilled"] == true
+    });
+    assert!(known || !knows, "the reason is known");
     podman.ends();
 }
 
