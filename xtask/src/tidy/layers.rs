@@ -14,14 +14,17 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("store", &["sys"]),
     ("registry", &[]),
     ("net", &["sys"]),
-    ("engine", &["store", "registry", "net", "shim", "spec"]),
+    ("engine", &["store", "registry", "net", "shim", "spec", "sys"]),
     ("cri", &["engine"]),
     ("docker", &["engine"]),
     ("workload", &["sys"]),
     ("measure", &["spec", "seccomp", "sys"]),
     ("cli", &["engine", "cri", "docker", "measure"]),
     ("testkit", &["sys"]),
-    ("targets", &["runtime", "measure", "seccomp", "cgroup", "spec", "sys"]),
+    (
+        "targets",
+        &["engine", "registry", "store", "shim", "runtime", "measure", "seccomp", "cgroup", "spec", "sys"],
+    ),
     ("xtask", &["measure", "seccomp", "spec", "sys", "testkit"]),
 ];
 

@@ -1,0 +1,148 @@
+//! What a monitor is to do: written by the engine before the monitor starts, read by it once.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this document. A monitor refuses one that is newer than it knows.
+pub const VERSION: u32 = 1;
+
+/// `order.json`: all that a monitor knows of its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// The container's id, as the runtime gets it.
+    pub id: String,
+    /// The runtime's program and the arguments before its verb, such as `--root`.
+    pub runtime: Vec<String>,
+    /// The OCI bundle.
+    pub bundle: PathBuf,
+    /// A root that the runtime cannot mount itself: the monitor mounts it in a mount namespace of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
+    /// Whether the process has a terminal, which `config.json` says too.
+    pub terminal: bool,
+    /// What becomes of the standard input.
+    pub stdin: Stdin,
+    /// Where output is kept.
+    pub log: Log,
+    /// Where the monitor writes its [`Status`](crate::Status).
+    pub status: PathBuf,
+    /// What follows an end.
+    pub restart: Restart,
+    /// What tells whether the container is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// What is executed when the container has ended for good and no client has taken its end over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at_end: Vec<String>,
+}
+
+/// An overlay for a runtime other than ours (overlayfs in the kernel's documentation).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Lower layers, the topmost first.
+    pub lower: Vec<PathBuf>,
+    /// The writable layer.
+    pub upper: PathBuf,
+    /// The work directory, on the file system of `upper`.
+    pub work: PathBuf,
+    /// Where it is mounted: the bundle's root.
+    pub at: PathBuf,
+}
+
+/// What becomes of a container's standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stdin {
+    /// It is `/dev/null`.
+    Closed,
+    /// It is open, and ends when the first client that was attached goes (docker's `StdinOnce`).
+    Once,
+    /// It stays open, whoever comes and goes.
+    Open,
+}
+
+/// Where output is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "driver")]
+pub enum Log {
+    /// Docker's json-file: a line of JSON for each line of output.
+    JsonFile {
+        /// The newest file; older ones have `.1`, `.2` … appended.
+        path: PathBuf,
+        /// Bytes after which a new file begins; 0 means never.
+        max_size: u64,
+        /// How many files are kept, at least 1.
+        max_file: u32,
+    },
+    /// The journal of systemd.
+    Journald {
+        /// `CONTAINER_TAG` of each entry.
+        tag: String,
+    },
+    /// Nothing is kept.
+    None,
+}
+
+/// What follows an end of the process (docker's restart policies).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "policy")]
+pub enum Restart {
+    /// It stays ended.
+    No,
+    /// It is started again when its code is not 0.
+    OnFailure {
+        /// How often at most; 0 means without end.
+        maximum: u32,
+    },
+    /// It is started again, unless it was stopped; and when the machine boots.
+    Always,
+    /// As `Always`, but at boot only when it had not been stopped.
+    UnlessStopped,
+}
+
+/// A command that runs in the container now and then (docker's `HEALTHCHECK`). All times are nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// From the end of one check to the next.
+    pub interval: u64,
+    /// How long one may take.
+    pub timeout: u64,
+    /// How long failures do not count after a start.
+    pub start_period: u64,
+    /// The interval during the start period.
+    pub start_interval: u64,
+    /// How many failures in a row make it unhealthy.
+    pub retries: u32,
+    /// What is done then.
+    pub on_failure: OnUnhealthy,
+}
+
+/// What is done with an unhealthy container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnhealthy {
+    /// It is only said.
+    None,
+    /// It is killed; its restart policy applies.
+    Kill,
+    /// It is stopped and started again.
+    Restart,
+    /// It is stopped for good.
+    Stop,
+}
+
+/// How a container is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The signal that asks it to end.
+    pub signal: i32,
+    /// Seconds after which SIGKILL follows.
+    pub grace: u64,
+}

@@ -1,0 +1,105 @@
+//! What a monitor saw: written by it alone, by write and rename, and read by whoever wants to know.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this document.
+pub const VERSION: u32 = 1;
+
+/// `status.json`: what happened to a container so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// `/proc/sys/kernel/random/boot_id` when it was written: another one means that the machine went down since.
+    pub boot: String,
+    /// The monitor itself.
+    pub monitor: Process,
+    /// What the container does.
+    pub phase: Phase,
+    /// Its first process, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// The last start, in nanoseconds since 1970 (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
+    /// The last end, in nanoseconds since 1970 (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<u64>,
+    /// The last code: the process's own, or 128 and its signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u8>,
+    /// Whether its last end was the kernel's, for want of memory.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// How often its policy started it again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Whether somebody stopped it, so that no policy starts it again.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Why it could not be started, in the runtime's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How it is, when something tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// A process that cannot be taken for a later one with its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its pid on the host.
+    pub pid: i32,
+    /// Its start, in clock ticks since boot (field 22 of proc_pid_stat(5)).
+    pub start: u64,
+}
+
+/// What a container does, as its monitor knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The runtime has been called.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// It waits to be started again.
+    Restarting,
+    /// It has ended, and stays so.
+    Exited,
+}
+
+/// How a container is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The verdict.
+    pub state: Verdict,
+    /// Failures in a row.
+    pub failing: u32,
+    /// The last five checks, the oldest first.
+    pub log: Vec<Check>,
+}
+
+/// Whether a container is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// No check has counted yet.
+    Starting,
+    /// The last check was good.
+    Healthy,
+    /// Too many failed in a row.
+    Unhealthy,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its begin, in nanoseconds since 1970 (UTC).
+    pub begin: u64,
+    /// Its end.
+    pub end: u64,
+    /// The command's code; -1 when it ran out of time.
+    pub code: i32,
+    /// What it said, at most 4096 bytes.
+    pub output: String,
+}
