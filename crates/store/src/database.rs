@@ -1,0 +1,162 @@
+//! The database: one file, opened by several short-lived processes at once.
+//!
+//! It is in WAL mode, so that readers never wait. Whoever writes takes the lock when the transaction begins (`BEGIN
+//! IMMEDIATE`) and so never fails half way because of another. The last to close does not copy the log back, as SQLite
+//! has it by default: that would cost every command a few syncs. The log and its index stay, which also spares the next
+//! command their making, and lets it work where the disk is full.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::FlockOperation;
+
+use crate::error::{Doing as _, Error, Result};
+
+/// The versions of the database: `MIGRATIONS[n]` makes version n + 1 of version n. What has been released never changes.
+const MIGRATIONS: &[&str] = &[include_str!("database/1.sql")];
+
+/// What a change must outlive before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of this process, and of the kernel as far as that ends in order.
+    Process,
+    /// The machine's power going away. Costs a sync of the disk.
+    PowerLoss,
+}
+
+/// An open database. Its callers may be several threads.
+#[derive(Debug)]
+pub(crate) struct Database(Mutex<Connection>);
+
+impl Database {
+    /// Opens the database, and makes it or brings it up to date where that is needed.
+    pub(crate) fn open(file: &Path) -> Result<Self> {
+        let named = || format!("open {}", file.display());
+        let mut connection = match connect(file) {
+            Ok(connection) => connection,
+            Err(rusqlite::Error::SqliteFailure(error, _))
+                if error.code == rusqlite::ErrorCode::CannotOpen =>
+            {
+                // Made by us and not by SQLite, so that it is nobody else's from its first moment; the log and its
+                // index take the mode from it.
+                OpenOptions::new().append(true).create(true).mode(0o600).open(file).doing(named)?;
+                connect(file).doing(named)?
+            }
+            Err(error) => return Err(error).doing(named),
+        };
+        let newest = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+        let version = version(&connection).doing(named)?;
+        if version > newest {
+            return Err(Error::Future { path: file.to_owned(), found: version, known: newest });
+        }
+        if version < newest {
+            migrate(&mut connection, file).doing(|| format!("bring {} up to date", file.display()))?;
+        }
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    /// Reads: `body` sees one state of the database if it makes one statement.
+    pub(crate) fn read<T>(&self, body: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        body(&self.connection())
+    }
+
+    /// Reads one state of the database by several statements.
+    pub(crate) fn snapshot<T>(&self, body: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Deferred)
+            .doing(|| "begin to read the database")?;
+        body(&transaction)
+    }
+
+    /// Writes: all that `body` does, or nothing when it fails, and nobody else writes meanwhile.
+    pub(crate) fn write<T>(
+        &self,
+        durability: Durability,
+        body: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.connection();
+        if durability == Durability::PowerLoss {
+            synchronous(&connection, "FULL")?;
+        }
+        let result = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .doing(|| "begin to write to the database")
+            .and_then(|transaction| {
+                let value = body(&transaction)?;
+                transaction.commit().doing(|| "write to the database")?;
+                Ok(value)
+            });
+        if durability == Durability::PowerLoss {
+            synchronous(&connection, "NORMAL")?;
+        }
+        result
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A thread that panicked left no transaction behind: dropping one rolls it back.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn connect(file: &Path) -> rusqlite::Result<Connection> {
+    // Not created here; and the connection has a lock already.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_handler(Some(wait))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(connection)
+}
+
+/// Waits for another's transaction; those take milliseconds. SQLite's own handler waits a tenth of a second at a time
+/// when many write at once.
+fn wait(attempts: i32) -> bool {
+    /// About a minute: then somebody holds the lock for good, such as a stopped process.
+    const LIMIT: i32 = 6_000;
+    let microseconds = match attempts {
+        0..10 => 500,
+        10..100 => 2_000,
+        _ => 10_000,
+    };
+    std::thread::sleep(Duration::from_micros(microseconds));
+    attempts < LIMIT
+}
+
+fn synchronous(connection: &Connection, level: &str) -> Result<()> {
+    connection.pragma_update(None, "synchronous", level).doing(|| "choose how the database is synced")
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Runs the migrations that are missing, each with its number in one transaction.
+fn migrate(connection: &mut Connection, file: &Path) -> rusqlite::Result<()> {
+    // To change to WAL takes the database for oneself, for which SQLite does not wait: one does it, the others wait here.
+    let lock = File::open(file).and_then(|lock| {
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
+    });
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    loop {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let current = version(&transaction)?;
+        let Some(migration) = usize::try_from(current).ok().and_then(|current| MIGRATIONS.get(current))
+        else {
+            // Done, maybe by another process meanwhile.
+            drop(lock);
+            return Ok(());
+        };
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", current + 1)?;
+        transaction.commit()?;
+    }
+}
