@@ -1,4 +1,5 @@
 //! Records of containers, volumes and events, also by several processes at once.
+#![expect(clippy::unwrap_used, reason = "a test ends where its preparation fails")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
