@@ -20,13 +20,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bulkhead_sys::signal::Signal;
+
 pub use error::Error;
 pub use flag::{FirstOperand, Flag, Offer, Operands, Takes, Verb};
 
 use crate::id::ContainerId;
 use crate::log::{Format, Level, escaped};
 use crate::pattern::Pattern;
-use crate::signal::Signal;
 use build::Operated;
 use scan::{Typed, scan};
 use value::Problem;

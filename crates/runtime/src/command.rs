@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bulkhead_cgroup::systemd;
 use bulkhead_sys::process;
+use bulkhead_sys::signal::Signal;
 
 use crate::activation::Passed;
 use crate::bundle::Bundle;
@@ -26,7 +27,6 @@ use crate::lifecycle::Status;
 use crate::log::Log;
 use crate::notify::Manager;
 use crate::rootfs::Entry;
-use crate::signal::Signal;
 use crate::state::StateDir;
 use crate::watch::Watch;
 use crate::{gate, host, root};

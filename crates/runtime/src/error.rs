@@ -82,7 +82,7 @@ pub enum Error {
     #[error("interrupted by {signal}")]
     Interrupted {
         /// The signal.
-        signal: crate::signal::Signal,
+        signal: bulkhead_sys::signal::Signal,
     },
     /// Another command holds the container for too long.
     #[error(

@@ -49,7 +49,6 @@ mod restore;
 pub mod root;
 pub mod rootfs;
 pub mod shield;
-pub mod signal;
 mod sources;
 mod spent;
 pub mod state;

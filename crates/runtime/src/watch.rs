@@ -7,13 +7,12 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use bulkhead_sys::signal;
+use bulkhead_sys::signal::{self, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
 use crate::error::{Doing, Error, Result};
 use crate::host;
-use crate::signal::Signal;
 
 /// Signals that mean the runtime itself: a fault must end it, and those of job control stop it.
 const OWN: [i32; 10] = [

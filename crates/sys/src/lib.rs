@@ -7,6 +7,7 @@
 //! | module | system calls |
 //! |---|---|
 //! | [`bpf`] | bpf(2) for device programs of cgroup v2 |
+//! | [`capability`] | none: the names of capabilities |
 //! | [`path`] | openat2(2) with the resolution rules that keep a lookup inside a root |
 //! | [`handle`] | name_to_handle_at(2), open_by_handle_at(2) |
 //! | [`keyring`] | add_key(2), keyctl(2) for the user keyring |
@@ -26,12 +27,13 @@
 //! | [`sample`] | perf_event_open(2): stacks of the kernel, while a process runs |
 //! | [`shared_memory`] | shmget(2), shmat(2), shmctl(2) |
 //! | [`shield`] | execveat(2) of the program itself, before the C library starts |
-//! | [`signal`] | signalfd(2), masks |
+//! | [`signal`] | signalfd(2), masks, and the names of signals |
 //! | [`trace`] | ptrace(2), for tests that make calls fail |
 //! | [`watch`] | syslog(2), perf_event_open(2) |
 #![expect(unsafe_code, reason = "this crate is where unsafe system calls get their safe, typed form")]
 
 pub mod bpf;
+pub mod capability;
 pub mod credentials;
 mod error;
 pub mod handle;

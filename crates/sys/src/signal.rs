@@ -1,4 +1,6 @@
-//! Signal dispositions, masks and signalfd(2).
+//! Signal dispositions, masks, names and signalfd(2).
+
+mod named;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +9,8 @@ use rustix::io::Errno;
 
 use crate::syscall::check;
 use crate::{Call, Result};
+
+pub use named::Signal;
 
 /// The number of the last signal (SIGRTMAX).
 pub const LAST: i32 = 64;

@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
+use bulkhead_sys::signal::Signal;
+
 use super::error::Error;
 use super::flag::Verb;
 use super::scan::Typed;
@@ -13,7 +15,6 @@ use super::{
     RestoreOptions, RunOptions, Shell, SpecOptions, Targets, Topic, UpdateOptions, find_verb, help, table,
 };
 use crate::id::ContainerId;
-use crate::signal::Signal;
 
 /// A verb whose number of operands is right.
 pub(super) struct Operated<'a> {

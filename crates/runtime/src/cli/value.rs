@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
+use bulkhead_sys::signal::Signal;
+
 use super::{CgroupManager, PageServer, Rootless, User};
 use crate::log::{Format, Level};
 use crate::pattern::Pattern;
-use crate::signal::Signal;
 
 /// What is wrong with a value, as the end of a sentence that begins with it.
 #[derive(Debug, Clone, PartialEq, Eq)]

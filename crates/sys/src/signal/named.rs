@@ -10,7 +10,7 @@ const RT_MIN: i32 = 34;
 const RT_MAX: i32 = 64;
 
 /// The number of a signal, 0 to 64; 0 only asks whether the process is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
 impl Signal {
