@@ -8,5 +8,6 @@ pub mod container;
 mod error;
 pub mod id;
 pub mod name;
+pub mod request;
 
 pub use error::{Error, Kind, Noun, Result};

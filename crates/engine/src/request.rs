@@ -1,0 +1,215 @@
+//! What a user asks for when a container is created: typed, complete for docker's `create`, and ignorant of the machine.
+//!
+//! A program fills a [`Request`] from what was typed; each value that has a syntax of docker's is read by the `FromStr` of its
+//! type here (`"512m".parse::<Size>()`), whose error, a [`Malformed`], names the value and what was expected. What images,
+//! files of the host and other containers say is joined to it later. As JSON a request is part of a
+//! container's record: fields may be added, and one that is missing means that nothing was asked.
+
+mod csv;
+mod device;
+mod duration;
+mod environment;
+mod health;
+mod hosts;
+mod log;
+mod malformed;
+mod mount;
+mod mount_flag;
+mod namespace;
+mod quantity;
+mod refused;
+mod resource;
+mod restart;
+mod rootfs;
+mod secret;
+mod security;
+mod signal;
+mod tmpfs;
+mod ulimit;
+mod user;
+mod volume_flag;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use device::{Access as DeviceAccess, CdiName, Device, DeviceRule, Gpus, Node};
+pub use duration::Nanoseconds;
+pub use environment::{KeyValue, Variable, label_file, variable_file};
+pub use health::{Health, HealthCommand, OnFailure};
+pub use hosts::{HostAddress, HostEntry, Hosts};
+pub use log::{Log, LogOption};
+pub use malformed::Malformed;
+pub use mount::{
+    Access, Bind, Copy, IdRange, Missing, Mount, MountKind, Ownership, Propagation, Reach, Relabel, Tmpfs,
+    Volume, VolumesFrom,
+};
+pub use namespace::{CgroupNamespace, IdMap, Ipc, Namespaces, Network, Pid, UserNamespace, Uts};
+pub use quantity::{Cpus, Limit, Size};
+pub use refused::{REFUSED, Refusal, refusal};
+pub use resource::{BlockIo, Resources, Throttle, Weight};
+pub use restart::Restart;
+pub use rootfs::{Root, RootDirectory};
+pub use secret::Secret;
+pub use security::{Capability, Label, Seccomp, Security, SecurityOption, SystemPaths};
+pub use signal::Signal;
+pub use ulimit::Ulimit;
+pub use user::UserSpec;
+
+/// All that can be asked of a new container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Request {
+    /// What its root file system is made of.
+    pub root: Root,
+    /// The container cannot write to its root (`--read-only`).
+    pub read_only: bool,
+    /// What runs, and as whom.
+    pub process: Process,
+    /// `--hostname`; without it the first twelve characters of the id.
+    pub hostname: Option<String>,
+    /// `--domainname`.
+    pub domainname: Option<String>,
+    /// `--label`, and lines of `--label-file`.
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation`, which the runtime sees too.
+    pub annotations: BTreeMap<String, String>,
+    /// What its processes may do.
+    pub security: Security,
+    /// Which devices it has.
+    pub devices: Devices,
+    /// How much it may use.
+    pub resources: Resources,
+    /// Which namespaces it has of its own.
+    pub namespaces: Namespaces,
+    /// `--sysctl`.
+    pub sysctls: BTreeMap<String, String>,
+    /// `--volume`, `--mount` and `--tmpfs`, in the order of the command line.
+    pub mounts: Vec<Mount>,
+    /// `--volumes-from`.
+    pub volumes_from: Vec<VolumesFrom>,
+    /// `--secret`.
+    pub secrets: Vec<Secret>,
+    /// What is written to its `/etc/hosts` and `/etc/resolv.conf`.
+    pub hosts: Hosts,
+    /// `--stop-signal`; without it the image's, or SIGTERM.
+    pub stop_signal: Option<Signal>,
+    /// `--stop-timeout` in seconds; without it 10. -1 waits for ever.
+    pub stop_timeout: Option<Limit>,
+    /// `--restart`.
+    pub restart: Restart,
+    /// It is removed when it has ended (`--rm`).
+    pub remove: bool,
+    /// What tells whether it is well.
+    pub health: Health,
+    /// Where its output is kept.
+    pub log: Log,
+    /// `--runtime`: a name or a path; without it `bulkrun`.
+    pub runtime: Option<String>,
+}
+
+/// What runs in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// The words behind the image; empty means the image's `CMD`.
+    pub command: Vec<String>,
+    /// `--entrypoint`: nothing leaves the image's, an empty list takes it away.
+    pub entrypoint: Option<Vec<String>>,
+    /// `--env` and lines of `--env-file`, in that order of precedence: a later one wins.
+    pub environment: Vec<Variable>,
+    /// `--user`.
+    pub user: Option<UserSpec>,
+    /// `--group-add`: names or numbers.
+    pub groups: Vec<String>,
+    /// `--umask`, octal on the command line; without it 0022.
+    pub umask: Option<u32>,
+    /// `--workdir`.
+    pub directory: Option<String>,
+    /// Its standard streams are a terminal (`--tty`).
+    pub terminal: bool,
+    /// Its standard input is open (`--interactive`).
+    pub stdin: bool,
+    /// A small init is process 1 and reaps orphans (`--init`).
+    pub init: bool,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--oom-score-adj`, -1000 to 1000.
+    pub oom_score_adjust: Option<i32>,
+}
+
+/// The devices of a container besides those that each has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Devices {
+    /// `--device` with a path.
+    pub nodes: Vec<Node>,
+    /// `--device-cgroup-rule`.
+    pub rules: Vec<DeviceRule>,
+    /// `--device` with a name of CDI, and `--gpus`.
+    pub cdi: Vec<CdiName>,
+}
+
+impl Devices {
+    /// Adds what one `--device` asks for.
+    pub fn add(&mut self, device: Device) {
+        match device {
+            Device::Node(node) => self.nodes.push(node),
+            Device::Cdi(name) => self.cdi.push(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_kept_as_json_and_nothing_asked_is_an_empty_one() {
+        assert_eq!(serde_json::from_str::<Request>("{}").unwrap(), Request::default());
+        let mut devices = Devices::default();
+        devices.add("/dev/fuse:r".parse().unwrap());
+        devices.add("vendor.com/class=a".parse().unwrap());
+        let request = Request {
+            root: Root::Directory("/srv/root:O".parse().unwrap()),
+            process: Process {
+                entrypoint: Some(Vec::new()),
+                environment: vec!["A=b".parse().unwrap(), "C".parse().unwrap()],
+                user: Some("app:adm".parse().unwrap()),
+                ulimits: vec!["nofile=1:-1".parse().unwrap()],
+                ..Process::default()
+            },
+            security: Security {
+                add: vec!["net_admin".parse().unwrap()],
+                labels: vec![Label::Disable, Label::Type("x_t".to_owned())],
+                ..Security::default()
+            },
+            resources: Resources {
+                cpus: Some("1.5".parse().unwrap()),
+                memory: Some("1g".parse().unwrap()),
+                memory_swap: Some(Limit::Unlimited),
+                ..Resources::default()
+            },
+            namespaces: Namespaces {
+                network: "container:db".parse().unwrap(),
+                user: Some("auto".parse().unwrap()),
+                ..Namespaces::default()
+            },
+            mounts: vec![
+                Mount::from_volume("data:/data:ro,owner").unwrap(),
+                Mount::from_mount("type=bind,src=/a,dst=/a,idmap").unwrap(),
+                Mount::from_tmpfs("/tmp:size=1m,mode=700").unwrap(),
+            ],
+            secrets: vec!["/etc/key".parse().unwrap()],
+            stop_signal: Some("INT".parse().unwrap()),
+            stop_timeout: Some(Limit::At(3)),
+            restart: "on-failure:3".parse().unwrap(),
+            health: Health { command: "true".parse().unwrap(), retries: Some(1), ..Health::default() },
+            log: "journald".parse().unwrap(),
+            devices,
+            ..Request::default()
+        };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request, "{text}");
+    }
+}
