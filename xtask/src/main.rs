@@ -17,6 +17,7 @@ mod engines;
 mod faults;
 mod fuzz;
 mod heavy;
+mod images;
 mod invoke;
 mod marked;
 mod packages;
@@ -42,6 +43,7 @@ cargo xtask COMMAND
   faults            make every system call of the runtime its last, then fail
   fuzz [TARGET]…    give fuzzers more time, and count all that they had
   heavy             unpack the programs of `bulkhead measure --heavy` into the cache
+  images            unpack a registry, skopeo and umoci, which tests of images use, into the cache
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
   peers [--youki]   unpack the runtimes that ours is measured against into the cache
@@ -85,6 +87,7 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
         Some("faults") => faults::run(parser),
         Some("fuzz") => fuzz::run(parser),
         Some("heavy") => heavy::run(parser),
+        Some("images") => images::run(parser),
         Some("peers") => peers::run(parser),
         Some("test") => test::run(parser),
         Some("tidy") => tidy::run(parser),

@@ -15,7 +15,7 @@ use self::count::{Count, Runner};
 use self::summary::{Ending, Finished};
 use crate::packages::{self, Consent};
 use crate::vm::Outcome;
-use crate::{cache, debian, engines, heavy, invoke, peers, vm, workspace};
+use crate::{cache, debian, engines, heavy, images, invoke, peers, vm, workspace};
 
 mod count;
 mod skips;
@@ -74,6 +74,9 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     }
     if let Err(error) = heavy::ensure() {
         println!("no programs of the heavy profile: {error:#}");
+    }
+    if let Err(error) = images::ensure() {
+        println!("no registry to pull from: {error:#}");
     }
     let guests = vm::ensure();
     if let Err(error) = &guests {

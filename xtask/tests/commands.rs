@@ -321,7 +321,7 @@ fn help_names_every_command() {
 
 #[test]
 fn every_command_helps() {
-    for command in ["bench", "debian", "demo", "engines", "faults", "peers", "test", "tidy", "vm"] {
+    for command in ["bench", "debian", "demo", "engines", "faults", "images", "peers", "test", "tidy", "vm"] {
         let output = Command::new(XTASK).args([command, "--help"]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && output.stderr.is_empty(), "{command} refuses to help: {output:?}");

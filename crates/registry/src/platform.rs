@@ -1,0 +1,140 @@
+//! Platforms: which image of an index runs here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// An operating system, a processor and its variant, by the names of Go: `linux/arm64/v8`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Platform {
+    /// The operating system, such as `linux`.
+    #[serde(default)]
+    pub os: String,
+    /// The processor, such as `amd64`.
+    #[serde(default)]
+    pub architecture: String,
+    /// The variant of the processor, such as `v7`.
+    #[serde(default)]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// That of this machine.
+    #[must_use]
+    pub fn host() -> Self {
+        let (architecture, variant) = match std::env::consts::ARCH {
+            "x86_64" => ("amd64", None),
+            "x86" => ("386", None),
+            "aarch64" => ("arm64", None),
+            "arm" => ("arm", Some("v7")),
+            "powerpc64" => ("ppc64le", None),
+            other => (other, None),
+        };
+        Self {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        }
+    }
+
+    /// How well an image of `offered` runs where this is wanted: the less the better, nothing when it does not.
+    pub(crate) fn distance(&self, offered: &Self) -> Option<usize> {
+        if self.os != offered.os || self.architecture != offered.architecture {
+            return None;
+        }
+        let wanted = self.level();
+        wanted.checked_sub(offered.level())
+    }
+
+    /// Variants run what is of a lesser one (containerd's `platforms.Only`).
+    fn level(&self) -> usize {
+        let number = |text: &str| text.strip_prefix('v').and_then(|digits| digits.parse().ok());
+        let named = self.variant.as_deref().filter(|variant| !variant.is_empty()).and_then(number);
+        named.unwrap_or(match self.architecture.as_str() {
+            "arm64" => 8,
+            "arm" => 7,
+            _ => 1,
+        })
+    }
+}
+
+impl FromStr for Platform {
+    type Err = Error;
+
+    /// Reads `os/architecture[/variant]`, or an architecture alone.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::Platform { text: text.to_owned() };
+        let is_word = |word: &&str| {
+            !word.is_empty()
+                && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        };
+        let words = Vec::from_iter(text.split('/'));
+        if !words.iter().all(is_word) {
+            return Err(wrong());
+        }
+        let (os, architecture, variant) = match *words.as_slice() {
+            [architecture] => ("linux", architecture, None),
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some(variant)),
+            _ => return Err(wrong()),
+        };
+        let architecture = match architecture {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" => "386",
+            other => other,
+        };
+        Ok(Self {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { os, architecture, variant } = self;
+        write!(formatter, "{os}/{architecture}")?;
+        match variant.as_deref() {
+            Some("") | None => Ok(()),
+            Some(variant) => write!(formatter, "/{variant}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lesser_variant_runs_and_a_greater_one_does_not() {
+        for (wanted, offered, expected) in [
+            ("linux/amd64", "linux/amd64", Some(0)),
+            ("amd64", "linux/x86_64", Some(0)),
+            ("linux/amd64", "linux/amd64/v3", None),
+            ("linux/amd64/v3", "linux/amd64", Some(2)),
+            ("linux/arm64", "linux/arm64/v8", Some(0)),
+            ("linux/arm64/v8", "aarch64", Some(0)),
+            ("linux/arm/v7", "linux/arm/v6", Some(1)),
+            ("linux/arm/v6", "linux/arm/v7", None),
+            ("linux/arm", "linux/arm/v7", Some(0)),
+            ("linux/arm64", "linux/arm/v7", None),
+            ("linux/amd64", "windows/amd64", None),
+        ] {
+            let [one, other] = [wanted, offered].map(|text| text.parse::<Platform>().unwrap());
+            assert_eq!(one.distance(&other), expected, "{offered} where {wanted} is wanted");
+        }
+    }
+
+    #[test]
+    fn what_is_no_platform_is_refused() {
+        for text in ["", "/", "linux/", "linux/amd64/v1/x", "linux/amd 64"] {
+            assert!(text.parse::<Platform>().is_err(), "{text:?} was taken");
+        }
+        assert_eq!("linux/arm/v7".parse::<Platform>().unwrap().to_string(), "linux/arm/v7");
+    }
+}
