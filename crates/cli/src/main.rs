@@ -1,54 +1,36 @@
 //! `bulkhead`: the command line that people type.
 //!
-//! It parses what was typed, calls the crate whose subject that is, and prints. Errors are said once, here, with what
-//! to do next.
+//! It parses what was typed, calls the crate whose subject that is, and prints. Errors are said once, by [`failure`], with
+//! what to do next.
 
-use std::io::IsTerminal as _;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use bulkhead_measure::error::Error;
-use clap::{Parser, Subcommand};
+use failure::Failure;
 
+mod failure;
+mod help;
+mod manual;
 mod measure;
-
-/// Containers for Linux, and numbers about their walls.
-#[derive(Debug, Parser)]
-#[command(name = "bulkhead", version, term_width = 80)]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Measure what walls hold and what they cost: bare, bulkrun, crun, runc, gVisor and others.
-    #[command(subcommand)]
-    Measure(measure::Verb),
-}
+mod output;
+mod template;
+mod verbs;
+mod version;
 
 fn main() -> ExitCode {
     if bulkhead_measure::guest::is_guest() {
         bulkhead_measure::guest::live();
         return ExitCode::FAILURE;
     }
-    let Arguments { verb: Verb::Measure(verb) } = Arguments::parse();
-    match measure::run(verb) {
-        Ok(code) => code,
-        Err(error) => {
-            report(&error);
-            error.interruption().map_or(ExitCode::FAILURE, |signal| ExitCode::from(signal.code()))
-        }
-    }
+    let words = Vec::from_iter(std::env::args_os().skip(1));
+    run(&words).unwrap_or_else(Failure::report)
 }
 
-/// Says the error with all that led to it, in one line.
-fn report(error: &Error) {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
+fn run(words: &[OsString]) -> Result<ExitCode, Failure> {
+    let Some(first) = words.first() else { return help::first() };
+    match first.to_str() {
+        Some("--help" | "-h") => help::whole(),
+        Some("--version" | "-v" | "-V") => version::line(),
+        _ => verbs::run(words),
     }
-    let (on, off) = if std::io::stderr().is_terminal() { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
-    eprintln!("{on}error:{off} {text}");
 }

@@ -9,7 +9,9 @@ use bulkhead_measure::error::Error;
 use bulkhead_measure::guard;
 use bulkhead_measure::plan::{Axis, Size};
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand};
+use clap::{Args, FromArgMatches as _, Subcommand};
+
+use crate::verbs;
 
 mod doctor;
 mod one;
@@ -17,11 +19,21 @@ mod platforms;
 mod progress;
 mod report;
 mod run;
-mod table;
+
+/// `bulkhead measure`.
+pub(crate) const VERB: verbs::Verb = verbs::Verb::of_several(
+    &["measure"],
+    |command| {
+        let about = "Measure what walls hold and what they cost, beside runc and gVisor";
+        let command = Verb::augment_subcommands(command).about(about);
+        command.subcommand_required(true).arg_required_else_help(true)
+    },
+    |matches| Ok(run(Verb::from_arg_matches(matches)?)?),
+);
 
 /// What can be measured and looked at.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+enum Verb {
     /// Measure platforms, block by block, into a directory
     Run(RunOptions),
     /// Measure one task on one platform, and print it
@@ -118,7 +130,7 @@ pub(crate) struct OneOptions {
 }
 
 /// Does what was typed.
-pub(crate) fn run(verb: Verb) -> Result<ExitCode, Error> {
+fn run(verb: Verb) -> Result<ExitCode, Error> {
     match verb {
         Verb::Run(options) => run::run(&options),
         Verb::One(options) => one::run(&options),

@@ -12,8 +12,9 @@ use bulkhead_measure::report;
 use bulkhead_measure::session::Executor as _;
 use bulkhead_measure::stats::{Estimate, Experiment, FEWEST_PAIRS, Summary, certainty};
 
+use super::OneOptions;
 use super::run::rounded;
-use super::{OneOptions, table};
+use crate::output::table;
 
 pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     let mut task = task(&options.task)?;

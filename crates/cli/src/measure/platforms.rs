@@ -7,7 +7,7 @@ use bulkhead_measure::platform::find::{self, Entry};
 use bulkhead_measure::programs::{self, Supply};
 use bulkhead_measure::stats::Failure;
 
-use super::table;
+use crate::output::table;
 
 /// Characters of a hash: enough to tell two programs apart.
 const DIGITS: usize = 12;

@@ -21,8 +21,9 @@ use bulkhead_measure::session;
 use bulkhead_measure::sources::Tree;
 use bulkhead_measure::stats::FEWEST_PAIRS;
 
+use super::RunOptions;
 use super::progress::Shown;
-use super::{RunOptions, table};
+use crate::output::table;
 
 pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let in_guest = options.in_guest.as_ref();

@@ -1,0 +1,114 @@
+//! The verbs in the order of the help, and what is said of one that is none.
+
+use std::ffi::OsString;
+
+use super::Verb;
+use crate::failure::{Failure, NOT_STARTED};
+use crate::{help, manual, measure, version};
+
+/// Verbs about one kind of things.
+#[derive(Debug)]
+pub(crate) struct Family {
+    pub(crate) title: &'static str,
+    pub(crate) verbs: &'static [Verb],
+}
+
+/// All verbs.
+pub(crate) static FAMILIES: &[Family] = &[
+    Family { title: "System", verbs: &[Verb::of::<version::Options>(&["version"])] },
+    Family { title: "Measure", verbs: &[measure::VERB] },
+    Family {
+        title: "Shell",
+        verbs: &[
+            Verb::of::<help::Options>(&["help"]),
+            Verb::of::<manual::Completion>(&["completion"]),
+            Verb::of::<manual::Manual>(&["man"]),
+        ],
+    },
+];
+
+/// What a group of verbs with two words is about.
+pub(super) fn of_group(group: &str) -> &'static str {
+    match group {
+        "container" => "Verbs of containers",
+        "image" => "Verbs of images",
+        "volume" => "Verbs of volumes",
+        _ => "Verbs of the whole",
+    }
+}
+
+/// Says that nothing is called so, and what is.
+pub(super) fn unknown(words: &[OsString]) -> Failure {
+    let names = || FAMILIES.iter().flat_map(|family| family.verbs).flat_map(|verb| verb.names).copied();
+    let first = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let of_group = Vec::from_iter(names().filter_map(|name| name.strip_prefix(&format!("{first} "))));
+    let failure = |text: String| Failure::new(text).code(NOT_STARTED);
+    if of_group.is_empty() {
+        let failure = failure(format!("bulkhead has no command {first}"));
+        let near = nearest(&first, names().filter(|name| !name.contains(' ')));
+        return failure.hint(match near {
+            Some(near) => format!("did you mean `bulkhead {near}`?"),
+            None => "`bulkhead --help` lists the commands".to_owned(),
+        });
+    }
+    let all = of_group.join(", ");
+    match words.get(1).map(|word| word.to_string_lossy()) {
+        None => failure(format!("bulkhead {first} wants one of {all}")),
+        Some(word) => match nearest(&word, of_group.iter().copied()) {
+            Some(near) => failure(format!("bulkhead {first} has no {word}"))
+                .hint(format!("did you mean `bulkhead {first} {near}`?")),
+            None => failure(format!("bulkhead {first} has no {word}: it has {all}")),
+        },
+    }
+}
+
+/// The name that a mistyped one was meant for, if one is near.
+fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (typed.chars().count() / 3).clamp(1, 2);
+    let scored = names.map(|name| (distance(typed, name), name));
+    let (least, name) = scored.min_by_key(|(distance, _)| *distance)?;
+    (least <= allowed).then_some(name)
+}
+
+/// How many letters must be put in, taken out, exchanged, or swapped with the next one.
+fn distance(one: &str, other: &str) -> usize {
+    let other = Vec::from_iter(other.chars());
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last = Vec::from_iter(0..=other.len());
+    let mut letter_before = None;
+    for (row, letter) in one.chars().enumerate() {
+        let mut line = vec![row + 1];
+        for (column, wanted) in other.iter().enumerate() {
+            let exchanged = last[column] + usize::from(letter != *wanted);
+            let mut least = exchanged.min(last[column + 1] + 1).min(line[column] + 1);
+            let is_swapped = column > 0 && letter_before == Some(*wanted) && other[column - 1] == letter;
+            if is_swapped && let Some(before) = before_last.get(column - 1) {
+                least = least.min(before + 1);
+            }
+            line.push(least);
+        }
+        before_last = std::mem::replace(&mut last, line);
+        letter_before = Some(letter);
+    }
+    last[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistyped_names_are_found() {
+        let names = ["run", "rm", "rmi", "images", "inspect", "version"];
+        for (typed, expected) in [
+            ("runn", Some("run")),
+            ("rnu", Some("run")),
+            ("image", Some("images")),
+            ("inpsect", Some("inspect")),
+            ("verison", Some("version")),
+            ("frobnicate", None),
+        ] {
+            assert_eq!(nearest(typed, names.into_iter()), expected, "for {typed}");
+        }
+    }
+}
