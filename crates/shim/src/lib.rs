@@ -1,9 +1,16 @@
 //! The program `bulkmon`, which stays with one container, and how others talk to it.
 //!
-//! What it is to do stands in an [`Order`], what happened in a [`Status`]: two files, each with one writer. `docs/engine.md`
-//! has their places and the life of a container.
+//! What it is to do stands in an [`Order`], what happened in a [`Status`]: two files, each with one writer. Whoever wants
+//! something of it while it lives says so through its socket, in the [`protocol`] that [`client`] speaks.
+//! `docs/engine.md` has the places of the files and the life of a container, `docs/bulkmon.md` the monitor's.
 
+pub mod client;
+mod identity;
 pub mod order;
+pub mod place;
+pub mod protocol;
+mod ready;
+mod replace;
 pub mod status;
 
 pub use order::Order;

@@ -1,6 +1,7 @@
 //! What a monitor is to do: written by the engine before the monitor starts, read by it once.
 
-use std::path::PathBuf;
+use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ pub struct Order {
     pub runtime: Vec<String>,
     /// The OCI bundle.
     pub bundle: PathBuf,
+    /// `linux.cgroupsPath` of the bundle, if it is an absolute path: a container that ends at once is gone before the
+    /// monitor can ask where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
     /// A root that the runtime cannot mount itself: the monitor mounts it in a mount namespace of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<Overlay>,
@@ -39,6 +44,35 @@ pub struct Order {
     /// What is executed when the container has ended for good and no client has taken its end over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub at_end: Vec<String>,
+}
+
+impl Order {
+    /// Reads an order.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no order, or is one of a later version.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let text = std::fs::read(path)?;
+        let bad = |error: serde_json::Error| Error::new(ErrorKind::InvalidData, error);
+        let Version { version } = serde_json::from_slice(&text).map_err(bad)?;
+        if version > VERSION {
+            let sentence = format!("it is of version {version}, and this program knows none after {VERSION}");
+            return Err(Error::new(ErrorKind::InvalidData, sentence));
+        }
+        serde_json::from_slice(&text).map_err(bad)
+    }
+
+    /// Writes the order into a new file, which only its owner can read, and puts that in the place of an older one.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        crate::replace::with_json(path, self)
+    }
 }
 
 /// An overlay for a runtime other than ours (overlayfs in the kernel's documentation).
@@ -81,8 +115,9 @@ pub enum Log {
     },
     /// The journal of systemd.
     Journald {
-        /// `CONTAINER_TAG` of each entry.
-        tag: String,
+        /// Fields of each entry besides `MESSAGE`, `PRIORITY` and `CONTAINER_PARTIAL_MESSAGE`, such as `CONTAINER_NAME`,
+        /// `CONTAINER_ID`, `CONTAINER_TAG` and `SYSLOG_IDENTIFIER`, by their names.
+        fields: Vec<(String, String)>,
     },
     /// Nothing is kept.
     None,

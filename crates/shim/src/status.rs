@@ -1,5 +1,8 @@
 //! What a monitor saw: written by it alone, by write and rename, and read by whoever wants to know.
 
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 /// The version of this document.
@@ -28,7 +31,7 @@ pub struct Status {
     /// The last code: the process's own, or 128 and its signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u8>,
-    /// Whether its last end was the kernel's, for want of memory.
+    /// Whether the kernel killed one of its processes for want of memory since its last start, as docker's `OOMKilled`.
     #[serde(default)]
     pub oom_killed: bool,
     /// How often its policy started it again.
@@ -40,9 +43,58 @@ pub struct Status {
     /// Why it could not be started, in the runtime's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether its monitor died before it: when it ended, and with which code, nobody knows.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub lost: bool,
+    /// What of its output could not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unkept: Option<Unkept>,
     /// How it is, when something tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+}
+
+impl Status {
+    /// Reads a status; `None` when there is no file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no status.
+    pub fn read(path: &Path) -> Result<Option<Self>, Error> {
+        match std::fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => serde_json::from_slice(&read?)
+                .map(Some)
+                .map_err(|error| Error::new(ErrorKind::InvalidData, error)),
+        }
+    }
+
+    /// Writes the status in the place of an older one.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
+        crate::replace::with_json(path, self)
+    }
+
+    /// Tells whether it is of this boot of the machine, and not of one that has ended meanwhile.
+    pub fn is_of_this_boot(&self) -> bool {
+        self.boot == crate::identity::boot()
+    }
+}
+
+fn is_not(truth: &bool) -> bool {
+    !truth
+}
+
+/// Output that a log did not take, as a full disk does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unkept {
+    /// How many lines, or parts of long ones.
+    pub lines: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Why, the last time.
+    pub reason: String,
 }
 
 /// A process that cannot be taken for a later one with its number.

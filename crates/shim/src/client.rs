@@ -1,0 +1,237 @@
+//! How others start a monitor, talk to it, and clean up after one that died.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use bulkhead_shim::client::{self, Event};
+//! use bulkhead_shim::protocol::{Attach, Stop, ToMonitor};
+//!
+//! let run = Path::new("/run/bulkhead/containers/web"); // order.json and bundle are in it
+//! let hear = Attach { stdout: true, stderr: true, ..Attach::default() };
+//! let mut started = client::spawn(Path::new("/usr/bin/bulkmon"), run, Some(hear))?;
+//! println!("process {}", started.process.pid);
+//! if let Some(attachment) = &mut started.attachment {
+//!     while let Some(event) = attachment.next()? {
+//!         match event {
+//!             Event::Stdout(bytes) | Event::Stderr(bytes) => println!("{}", bytes.escape_ascii()),
+//!             Event::Exited(exit) => println!("ended with {}", exit.code),
+//!         }
+//!     }
+//! }
+//! client::request(run, &ToMonitor::Stop(Stop::default()))?; // and at any later time, by any process
+//! # Ok::<(), client::Error>(())
+//! ```
+
+mod attachment;
+mod lost;
+mod spawn;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use bulkhead_sys::message;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::place;
+use crate::protocol::{Attach, LONGEST, Malformed, ToClient, ToMonitor};
+
+pub use crate::ready::{Failure, FailureKind};
+pub use attachment::{Attachment, Event};
+pub use lost::lost;
+pub use spawn::{Started, spawn};
+
+/// The result of a talk with a monitor.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong with a monitor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The program of the monitor could not be started.
+    #[error("start {}", program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The container could not be started: `failure.kind.code()` is docker's exit code.
+    #[error("{}", failure.message)]
+    NotStarted {
+        /// Why.
+        failure: Failure,
+    },
+    /// The monitor ended before it told anything.
+    #[error("the monitor of {} ended before it had started the container", run_directory.display())]
+    Died {
+        /// Its directory.
+        run_directory: PathBuf,
+    },
+    /// Nobody listens: the container has ended, or its monitor has died.
+    #[error("no monitor is in {}", run_directory.display())]
+    NoMonitor {
+        /// The directory.
+        run_directory: PathBuf,
+    },
+    /// The monitor lives, so its container is not lost.
+    #[error("the monitor of {} lives", run_directory.display())]
+    Alive {
+        /// The directory.
+        run_directory: PathBuf,
+    },
+    /// The monitor refused what was asked for.
+    #[error("{reason}")]
+    Refused {
+        /// Why, in its words.
+        reason: String,
+    },
+    /// The other end speaks otherwise.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// A file of the monitor cannot be used.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was tried, such as "read".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The runtime could not end the container.
+    #[error("the runtime cannot delete the container: {message}")]
+    Delete {
+        /// What it said.
+        message: String,
+    },
+    /// A system call failed.
+    #[error(transparent)]
+    System(#[from] bulkhead_sys::Error),
+}
+
+/// Tells whether a monitor lives in this directory. It never waits.
+///
+/// # Errors
+/// [`Error::File`] when the lock cannot be looked at.
+pub fn alive(run_directory: &Path) -> Result<bool> {
+    Ok(matches!(lock(run_directory, FlockOperation::NonBlockingLockShared)?, Lock::Held))
+}
+
+/// Connects to a monitor and attaches to its container's streams.
+///
+/// # Errors
+/// [`Error::NoMonitor`] when none listens.
+pub fn connect(run_directory: &Path, attach: Attach) -> Result<Attachment> {
+    let socket = open(run_directory)?;
+    message::send(&socket, &ToMonitor::Attach(attach).encode(), &[])?;
+    Ok(Attachment::of(socket))
+}
+
+/// Asks a monitor for something and waits until it is done; a stop is done when the container has ended for good.
+///
+/// # Errors
+/// [`Error::NoMonitor`] when none listens, or it ended meanwhile without an answer; [`Error::Refused`].
+pub fn request(run_directory: &Path, request: &ToMonitor<'_>) -> Result<()> {
+    let gone = || Error::NoMonitor { run_directory: run_directory.to_owned() };
+    let socket = open(run_directory)?;
+    match message::send(&socket, &request.encode(), &[]) {
+        Err(error) if matches!(error.errno(), Errno::PIPE | Errno::CONNRESET) => return Err(gone()),
+        sent => sent?,
+    }
+    let answer = message::receive(&socket, LONGEST)?.bytes;
+    if answer.is_empty() {
+        return Err(gone());
+    }
+    match ToClient::decode(&answer)? {
+        ToClient::Refused(reason) => Err(Error::Refused { reason: reason.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// Connects to the socket of a monitor. Its path may be longer than an address can be, its name in a descriptor is not.
+fn open(run_directory: &Path) -> Result<OwnedFd> {
+    use std::os::fd::AsRawFd as _;
+    let gone = || Error::NoMonitor { run_directory: run_directory.to_owned() };
+    let directory = match rustix::fs::open(run_directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Err(gone()),
+        opened => opened.map_err(|errno| file("open", run_directory, errno))?,
+    };
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| file("make a socket for", run_directory, errno))?;
+    let path = format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), place::SOCKET);
+    let address =
+        SocketAddrUnix::new(path).map_err(|errno| file("name the socket of", run_directory, errno))?;
+    match rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address)) {
+        Err(Errno::NOENT | Errno::CONNREFUSED) => Err(gone()),
+        Err(errno) => Err(file("connect to", &run_directory.join(place::SOCKET), errno)),
+        Ok(()) => Ok(socket),
+    }
+}
+
+/// What became of an attempt to lock a directory as a monitor does.
+enum Lock {
+    /// There is no lock: no monitor has ever been here.
+    Absent,
+    /// A monitor has it.
+    Held,
+    /// This process has it, until the descriptor is closed.
+    Taken(OwnedFd),
+}
+
+fn lock(run_directory: &Path, operation: FlockOperation) -> Result<Lock> {
+    let path = run_directory.join(place::LOCK);
+    let lock = match rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Lock::Absent),
+        opened => opened.map_err(|errno| file("open", &path, errno))?,
+    };
+    match rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, operation)) {
+        Err(Errno::WOULDBLOCK) => Ok(Lock::Held),
+        Err(errno) => Err(file("lock", &path, errno)),
+        Ok(()) => Ok(Lock::Taken(lock)),
+    }
+}
+
+fn file(action: &'static str, path: &Path, errno: Errno) -> Error {
+    Error::File { action, path: path.to_owned(), source: errno.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+    use crate::protocol::Stop;
+
+    /// A run directory in which nothing is. The scratch directory has a lock of its own.
+    fn run_directory(scratch: &Scratch) -> PathBuf {
+        let directory = scratch.path().join("run");
+        std::fs::create_dir(&directory).unwrap();
+        directory
+    }
+
+    #[test]
+    fn where_no_monitor_is_none_lives_and_none_answers() {
+        let scratch = Scratch::new();
+        let run = run_directory(&scratch);
+        assert!(!alive(&run).unwrap(), "no monitor has ever been there");
+        std::fs::write(run.join(place::LOCK), "").unwrap();
+        assert!(!alive(&run).unwrap(), "nobody holds the lock");
+        let error = request(&run, &ToMonitor::Stop(Stop::default())).unwrap_err();
+        assert!(matches!(error, Error::NoMonitor { .. }), "{error}");
+        assert!(matches!(connect(&run, Attach::default()), Err(Error::NoMonitor { .. })));
+    }
+
+    #[test]
+    fn a_monitor_lives_while_it_holds_its_lock() {
+        let scratch = Scratch::new();
+        let run = run_directory(&scratch);
+        let file = std::fs::File::create(run.join(place::LOCK)).unwrap();
+        file.lock().unwrap();
+        assert!(alive(&run).unwrap());
+        assert!(matches!(lost(&run), Err(Error::Alive { .. })));
+        drop(file);
+        assert!(!alive(&run).unwrap(), "it has gone");
+    }
+}

@@ -1,0 +1,60 @@
+//! Cleaning up after a monitor that died before its container.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::fs::FlockOperation;
+
+use super::{Error, Lock, Result, lock};
+use crate::order::Order;
+use crate::place;
+use crate::status::{Phase, Status};
+
+/// Ends a container whose monitor has died, by the runtime's `delete --force`, and writes so into its status, which it
+/// returns; `None` when the monitor had not yet written one.
+///
+/// While it works it holds the monitor's lock, so no other monitor can begin here.
+///
+/// # Errors
+/// [`Error::Alive`] when the monitor lives, [`Error::Delete`] when the runtime cannot end the container.
+pub fn lost(run_directory: &Path) -> Result<Option<Status>> {
+    let lock = match lock(run_directory, FlockOperation::NonBlockingLockExclusive)? {
+        Lock::Held => return Err(Error::Alive { run_directory: run_directory.to_owned() }),
+        Lock::Taken(lock) => Some(lock),
+        Lock::Absent => None,
+    };
+    let path = run_directory.join(place::ORDER);
+    let order = Order::read(&path).map_err(|source| Error::File {
+        action: "read the order of a monitor in",
+        path,
+        source,
+    })?;
+    delete(&order)?;
+    let read = |source| Error::File { action: "read", path: order.status.clone(), source };
+    let Some(mut status) = Status::read(&order.status).map_err(read)? else { return Ok(None) };
+    if status.phase != Phase::Exited {
+        status.phase = Phase::Exited;
+        status.process = None;
+        status.lost = true;
+        let written = |source| Error::File { action: "write", path: order.status.clone(), source };
+        status.write(&order.status).map_err(written)?;
+    }
+    // The socket of the dead refuses connections, but a name that means nothing should not be there.
+    drop(std::fs::remove_file(run_directory.join(place::SOCKET)));
+    drop(lock);
+    Ok(Some(status))
+}
+
+fn delete(order: &Order) -> Result<()> {
+    let failed = |message: String| Error::Delete { message };
+    let (program, arguments) =
+        order.runtime.split_first().ok_or_else(|| failed("the order names no runtime".to_owned()))?;
+    let mut command = Command::new(program);
+    command.args(arguments).args(["delete", "--force"]).arg(&order.id);
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| failed(format!("start {program}: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
+}
