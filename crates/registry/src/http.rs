@@ -275,10 +275,16 @@ pub(crate) fn join(base: &Uri, location: &str) -> Result<Uri> {
     let scheme = base.scheme_str().unwrap_or("https");
     let host = authority(base);
     let location = location.split('#').next().unwrap_or_default();
-    let has_scheme = location.split_once("://").is_some_and(|(scheme, _)| {
-        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    });
-    let text = if has_scheme {
+    let elsewhere = location.split_once("://").map(|(scheme, _)| scheme);
+    let elsewhere = elsewhere.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    let nowhere = |text: &str| {
+        let reason = format!("it sends us to {}, which is no http address", message::cleaned(text));
+        Error::Protocol { host: host.clone(), reason }
+    };
+    if elsewhere.is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return Err(nowhere(location));
+    }
+    let text = if elsewhere.is_some() {
         location.to_owned()
     } else if let Some(rest) = location.strip_prefix("//") {
         format!("{scheme}://{rest}")
@@ -288,12 +294,8 @@ pub(crate) fn join(base: &Uri, location: &str) -> Result<Uri> {
         let directory = base.path().rsplit_once('/').map_or("", |(directory, _)| directory);
         format!("{scheme}://{host}{directory}/{location}")
     };
-    let joined = uri(&text)?;
-    if !matches!(joined.scheme_str(), Some("http" | "https")) || joined.host().is_none_or(str::is_empty) {
-        let reason = format!("it sends us to {}, which is no http address", message::cleaned(&text));
-        return Err(Error::Protocol { host, reason });
-    }
-    Ok(joined)
+    let joined: Uri = text.parse().map_err(|_| nowhere(&text))?;
+    if joined.host().is_none_or(str::is_empty) { Err(nowhere(&text)) } else { Ok(joined) }
 }
 
 /// Writes what may stand in a query, in percent signs where it must (RFC 3986, section 3.4).
@@ -324,7 +326,8 @@ fn of_ureq(host: &str, error: ureq::Error) -> Error {
     match error {
         ureq::Error::Io(source) => match source.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(error) => of_tls(host, error),
-            None => Error::Network { host: own(), source },
+            // What we were to send could not be read.
+            None => source.downcast().unwrap_or_else(|source| Error::Network { host: own(), source }),
         },
         ureq::Error::Rustls(error) => of_tls(host, &error),
         ureq::Error::Timeout(phase) => Error::Silent { host: own(), phase: phase.to_string() },
@@ -360,7 +363,9 @@ fn of_tls(host: &str, error: &rustls::Error) -> Error {
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             return Error::Plain { host: host.to_owned() };
         }
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => format!(
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => format!(
             "its certificate comes from an authority that is not known here; if it is yours, put it into \
              /etc/containers/certs.d/{host}/ca.crt"
         ),

@@ -240,7 +240,8 @@ impl Push {
         // A challenge in between takes a second reader; the first reading is what nearly always happens.
         let mut readers = Vec::new();
         for _ in 0..2 {
-            readers.push(open(offset).map_err(source)?.take(length));
+            let (reader, what) = (open(offset).map_err(source)?, descriptor.digest.to_string());
+            readers.push(Exactly { reader, left: length, what });
         }
         let mut left = readers.iter_mut();
         self.call(method, Target::Address(place), &headers, &mut || match left.next() {
@@ -264,6 +265,33 @@ impl Push {
 impl fmt::Debug for Push {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Push").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// Reads as many bytes as were promised to the registry, which would wait for them; fewer are an error.
+struct Exactly {
+    reader: Box<dyn Read + Send>,
+    left: u64,
+    what: String,
+}
+
+impl Read for Exactly {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = match self.reader.read(&mut buffer[..most]) {
+            Ok(0) if most > 0 => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("it ends {} bytes too early", self.left),
+            )),
+            read => read,
+        };
+        let what = || format!("blob {}", self.what);
+        let count = read.map_err(|source| match source.kind() {
+            io::ErrorKind::Interrupted => source,
+            _ => Error::Source { what: what(), source }.into(),
+        })?;
+        self.left -= count as u64;
+        Ok(count)
     }
 }
 

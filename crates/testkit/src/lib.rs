@@ -46,6 +46,7 @@
 //! | another network namespace, a disk | [`Network`], [`Disk`] |
 //! | a runtime under another program | [`Sandbox::through`] |
 //! | a test in namespaces of its own | [`in_fresh_namespaces!`] |
+//! | a registry with images | [`registry::Registry`] |
 //! | files, and no containers | [`Scratch`] |
 //! | a test that cannot run everywhere | [`requires!`], [`skip!`] |
 //! | a terminal and a person before it | [`terminal::Seat`] |
@@ -81,6 +82,7 @@ mod name;
 mod network;
 mod process;
 mod recorder;
+pub mod registry;
 pub mod rootfs;
 pub mod run;
 mod sandbox;
