@@ -4,6 +4,7 @@
 //! `docs/engine.md` has the vocabulary, the places on disk and the life of a container. The engine knows no wire format, and
 //! does not link the runtime: a container is started by its monitor, with the OCI command line.
 
+pub mod configure;
 pub mod container;
 mod error;
 pub mod id;

@@ -60,6 +60,8 @@ pub use user::UserSpec;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Request {
+    /// `--name`; without it one is made up.
+    pub name: Option<String>,
     /// What its root file system is made of.
     pub root: Root,
     /// The container cannot write to its root (`--read-only`).

@@ -1,0 +1,231 @@
+//! From what was asked for, what the image says and what the host is, to the runtime's configuration. Pure: no file is opened
+//! here, and nothing is asked of the kernel.
+//!
+//! ```text
+//!  Request ──┐
+//!  Defaults ─┼─ mount_points ── volumes made, filled and named by the caller ──┐
+//!            ├─ users ──────── which ids the container has, kept in its record ─┤
+//!            └─ stop, health ─ what its monitor does                            ▼
+//!                                          Facts, ImageFiles ──────────────── configure ── Configured
+//! ```
+//!
+//! The rules are docker's where it has any; docs/engine.md lists the differences. What cannot be had is an
+//! [`Error::Invalid`](crate::Error::Invalid) that names the flag and the way out.
+
+mod capabilities;
+mod devices;
+mod facts;
+mod health;
+pub mod identity;
+mod mount_points;
+mod mounts;
+mod names;
+mod namespaces;
+mod process;
+mod profile;
+mod resources;
+mod security;
+mod sysctl;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bulkhead_spec::{Config, IdMapping, Linux, OCI_VERSION};
+use bulkhead_store::Defaults;
+
+pub use facts::{
+    AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, HostFile, Selinux, Subordinate,
+};
+pub use health::{health, stop};
+pub use identity::Identity;
+pub use mount_points::mount_points;
+pub use process::{command_line, labels};
+
+use crate::error::{Error, Result};
+use crate::request::{Mount, Request};
+
+/// The annotation by which `bulkrun` mounts an overlay as the root.
+pub const OVERLAY_ANNOTATION: &str = "org.bulkhead.rootfs.overlay";
+
+/// Everything that a configuration is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// The container's name.
+    pub name: &'a str,
+    /// What was asked for.
+    pub request: &'a Request,
+    /// What the image says; nothing for a container without one.
+    pub defaults: &'a Defaults,
+    /// Where its root is.
+    pub root: &'a RootPlace,
+    /// Its mounts: [`mount_points`], in which each volume has a name.
+    pub mounts: &'a [Mount],
+    /// What is bound for each volume, by its place in the container.
+    pub sources: &'a BTreeMap<String, PathBuf>,
+    /// The directory of its files on the host.
+    pub files: &'a Path,
+    /// Its users, if it has some of its own: what was decided when it was created.
+    pub users: Option<&'a Users>,
+    /// The containers whose namespaces it shares, as the request names them.
+    pub peers: &'a BTreeMap<String, Peer>,
+    /// What the image has of users.
+    pub image: ImageFiles<'a>,
+    /// What the host is.
+    pub facts: &'a Facts,
+    /// What starts it.
+    pub runtime: Runtime,
+}
+
+/// Where a container's root is on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootPlace {
+    /// Layers, the topmost first, with a writable one and its work directory.
+    Overlay {
+        /// What is not written to.
+        lower: Vec<PathBuf>,
+        /// What is written to.
+        upper: PathBuf,
+        /// The work directory, on the file system of `upper`.
+        work: PathBuf,
+    },
+    /// A directory.
+    Directory(PathBuf),
+}
+
+/// What starts a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// `bulkrun`, which mounts overlays itself.
+    Ours,
+    /// Another one: its monitor mounts the root at `rootfs` in the bundle.
+    Foreign,
+}
+
+/// A running container whose namespaces are shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process on the host.
+    pub pid: i32,
+    /// The directory of its files on the host.
+    pub files: PathBuf,
+    /// What is bound at `/dev/shm` where its IPC namespace is shared; without it there is none.
+    pub shm: Option<PathBuf>,
+}
+
+/// What the image has of users: the bytes of its own files, read inside its root.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ImageFiles<'a> {
+    /// `/etc/passwd`; empty where there is none.
+    pub passwd: &'a [u8],
+    /// `/etc/group`; empty where there is none.
+    pub group: &'a [u8],
+}
+
+/// The users of a container in a user namespace of its own.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Users {
+    /// The user ids.
+    pub uids: Vec<IdMapping>,
+    /// The group ids.
+    pub gids: Vec<IdMapping>,
+}
+
+impl Users {
+    /// Returns what a user and a group of the container are on the host.
+    pub fn on_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        Some((on_host(&self.uids, uid)?, on_host(&self.gids, gid)?))
+    }
+}
+
+fn on_host(maps: &[IdMapping], id: u32) -> Option<u32> {
+    maps.iter().find_map(|map| {
+        let offset = id.checked_sub(map.container_id).filter(|&offset| offset < map.size)?;
+        map.host_id.checked_add(offset)
+    })
+}
+
+/// What a container is started with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configured {
+    /// The bundle's `config.json`.
+    pub config: Config,
+    /// What is written below [`Scene::files`] before the start: names and texts. Of the request's secrets the caller copies
+    /// number N to `secrets/N` there, with its owner and mode.
+    pub files: Vec<(&'static str, String)>,
+    /// The user and group on the host to whom a working directory that is not there belongs.
+    pub owner: (u32, u32),
+    /// What the user should be told, though nothing stops for it.
+    pub warnings: Vec<String>,
+}
+
+/// Decides how a container is run.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid) for what was asked for and cannot be had.
+pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
+    let mut warnings = Vec::new();
+    let Scene { request, facts, .. } = *scene;
+    let identity = process::identity(scene)?;
+    let hostname = names::hostname(scene)?;
+    let security = security::decide(scene)?;
+    let namespaces = namespaces::decide(scene)?;
+    let mut sysctl = sysctl::decide(scene, &namespaces)?;
+    if let Some(domain) = &request.domainname {
+        sysctl.insert("kernel.domainname".to_owned(), domain.clone());
+    }
+    let devices = devices::decide(scene)?;
+    let resources = resources::decide(scene, devices.rules)?;
+    let process = process::decide(scene, &identity, &hostname, &security, &mut warnings)?;
+    let mounts = mounts::decide(scene, &identity)?;
+    let (root, annotation) = mounts::root(scene)?;
+    let mut annotations = request.annotations.clone();
+    if let Some(reserved) = annotations.keys().find(|key| key.starts_with("org.bulkhead.")) {
+        return Err(invalid(
+            format!("--annotation {reserved}"),
+            "names that begin with org.bulkhead. are the engine's own",
+        ));
+    }
+    annotations.extend(annotation.map(|value| (OVERLAY_ANNOTATION.to_owned(), value)));
+    let users = scene.users.cloned();
+    let linux = Linux {
+        uid_mappings: users.as_ref().map(|users| users.uids.clone()).unwrap_or_default(),
+        gid_mappings: users.as_ref().map(|users| users.gids.clone()).unwrap_or_default(),
+        sysctl,
+        resources,
+        cgroups_path: resources::cgroups_path(scene)?,
+        namespaces: namespaces.list,
+        devices: devices.nodes,
+        seccomp: security.seccomp,
+        rootfs_propagation: mounts.propagation,
+        masked_paths: security.masked,
+        readonly_paths: security.readonly,
+        mount_label: security.mount_label,
+        ..Linux::default()
+    };
+    let owner = match &users {
+        Some(users) => users.on_host(identity.uid, identity.gid).unwrap_or((identity.uid, identity.gid)),
+        None => (identity.uid, identity.gid),
+    };
+    let config = Config {
+        oci_version: OCI_VERSION.to_owned(),
+        process: Some(process),
+        root: Some(root),
+        hostname: namespaces.own_uts.then(|| hostname.clone()),
+        mounts: mounts.list,
+        annotations,
+        linux: Some(linux),
+        ..Config::default()
+    };
+    let files = names::files(scene, &hostname, facts)?;
+    Ok(Configured { config, files, owner, warnings })
+}
+
+/// What was asked for cannot be had.
+fn invalid(what: impl Into<String>, reason: impl Into<String>) -> Error {
+    Error::Invalid { what: what.into(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests;

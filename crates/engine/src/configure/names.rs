@@ -1,0 +1,139 @@
+//! The name of a container, and the files by which it finds others.
+
+use std::fmt::Write as _;
+
+use super::{Facts, Scene, invalid};
+use crate::error::Result;
+use crate::request::{HostAddress, Network, Uts};
+
+/// Decides the host name that the container's programs see.
+pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
+    let Scene { request, facts, id, .. } = *scene;
+    let shares = request.namespaces.uts != Uts::Private;
+    match &request.hostname {
+        Some(name) if shares => {
+            let reason = "the container shares its name with another: leave --uts or --hostname out";
+            Err(invalid(format!("--hostname {name}"), reason))
+        }
+        Some(name) if matches!(request.namespaces.network, Network::Container(_)) => {
+            let reason =
+                "the files with names are those of the container whose network is shared: leave it out";
+            Err(invalid(format!("--hostname {name}"), reason))
+        }
+        Some(name) => {
+            let wrong = name.is_empty()
+                || name.len() > 64
+                || name.contains(|c: char| c.is_control() || c.is_whitespace());
+            match wrong {
+                true => {
+                    Err(invalid(format!("--hostname {name:?}"), "a name has 1 to 64 bytes and no blanks"))
+                }
+                false => Ok(name.clone()),
+            }
+        }
+        None if shares || request.namespaces.network == Network::Host => Ok(facts.hostname.clone()),
+        None => Ok(crate::id::short(id).to_owned()),
+    }
+}
+
+/// Returns what is written for the container; nothing where it has the files of another.
+pub(super) fn files(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<Vec<(&'static str, String)>> {
+    let request = scene.request;
+    if let Network::Container(peer) = &request.namespaces.network {
+        let hosts = &request.hosts;
+        let asked = [
+            ("--dns", hosts.servers.is_empty()),
+            ("--dns-search", hosts.search.is_empty()),
+            ("--dns-option", hosts.options.is_empty()),
+            ("--add-host", hosts.entries.is_empty()),
+        ];
+        if let Some((flag, _)) = asked.iter().find(|(_, empty)| !empty) {
+            let reason = format!("the files with names are those of container {peer}: give it there");
+            return Err(invalid(*flag, reason));
+        }
+        return Ok(Vec::new());
+    }
+    Ok(vec![
+        ("hostname", format!("{hostname}\n")),
+        ("hosts", hosts(scene, hostname, facts)?),
+        ("resolv.conf", resolv_conf(scene, facts)),
+    ])
+}
+
+fn hosts(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<String> {
+    let request = scene.request;
+    let on_host = request.namespaces.network == Network::Host;
+    let mut text = match on_host {
+        true => facts.hosts.clone(),
+        false => LOOPBACK.to_owned(),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if !on_host {
+        // There is no address but the loopback's by which it could be found.
+        let domain =
+            request.domainname.as_deref().map(|domain| format!("{hostname}.{domain} ")).unwrap_or_default();
+        let _ = writeln!(text, "127.0.1.1\t{domain}{hostname}");
+    }
+    for entry in &request.hosts.entries {
+        let address = match entry.address {
+            HostAddress::Address(address) => address.to_string(),
+            HostAddress::Gateway if on_host => "127.0.0.1".to_owned(),
+            HostAddress::Gateway => {
+                let reason = "without a network there is no way to the host; --network host has one";
+                return Err(invalid(format!("--add-host {}:host-gateway", entry.name), reason));
+            }
+        };
+        let _ = writeln!(text, "{address}\t{}", entry.name);
+    }
+    Ok(text)
+}
+
+/// What every container finds itself by.
+const LOOPBACK: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
+    ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+
+/// The host's file, in which what was asked for takes the place of its lines. Servers on the host's loopback are out of reach
+/// for all who do not share its network.
+fn resolv_conf(scene: &Scene<'_>, facts: &Facts) -> String {
+    let asked = &scene.request.hosts;
+    let on_host = scene.request.namespaces.network == Network::Host;
+    if on_host && asked.servers.is_empty() && asked.search.is_empty() && asked.options.is_empty() {
+        return facts.resolv_conf.clone();
+    }
+    let (mut servers, mut search, mut options) = (Vec::new(), Vec::new(), Vec::new());
+    for line in facts.resolv_conf.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            Some("nameserver") => servers.extend(words.next().map(str::to_owned)),
+            Some("search" | "domain") => search = words.map(str::to_owned).collect(),
+            Some("options") => options.extend(words.map(str::to_owned)),
+            _ => {}
+        }
+    }
+    if !on_host {
+        let is_loopback =
+            |server: &String| server.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        servers.retain(|server| !is_loopback(server));
+    }
+    if !asked.servers.is_empty() {
+        servers = asked.servers.iter().map(ToString::to_string).collect();
+    }
+    if !asked.search.is_empty() {
+        search = asked.search.iter().filter(|domain| *domain != ".").cloned().collect();
+    }
+    if !asked.options.is_empty() {
+        options.clone_from(&asked.options);
+    }
+    let mut text = String::new();
+    for server in servers {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    for (keyword, words) in [("search", search), ("options", options)] {
+        if !words.is_empty() {
+            let _ = writeln!(text, "{keyword} {}", words.join(" "));
+        }
+    }
+    text
+}

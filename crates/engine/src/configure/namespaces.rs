@@ -1,0 +1,79 @@
+//! Which namespaces are made, joined and shared.
+
+use bulkhead_spec::{Namespace, NamespaceType};
+
+use super::{CgroupVersion, Scene, invalid};
+use crate::error::Result;
+use crate::request::{CgroupNamespace, Ipc, Network, Pid, UserNamespace, Uts};
+
+/// What was decided.
+#[derive(Debug)]
+pub(super) struct Decided {
+    /// The configuration's list.
+    pub(super) list: Vec<Namespace>,
+    /// The host name is the container's own.
+    pub(super) own_uts: bool,
+}
+
+impl Decided {
+    /// Tells whether a namespace of this kind is not the host's.
+    pub(super) fn has(&self, kind: NamespaceType) -> bool {
+        self.list.iter().any(|namespace| namespace.kind == kind)
+    }
+}
+
+/// Decides the namespaces.
+///
+/// # Errors
+/// A container whose namespaces are to be shared and that does not run.
+pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
+    let asked = &scene.request.namespaces;
+    let mut list = vec![own(NamespaceType::Mount)];
+    let join = |flag: &str, name: &str, kind: NamespaceType| {
+        let peer = scene.peers.get(name).ok_or_else(|| {
+            invalid(format!("{flag} container:{name}"), "that container does not run; start it first")
+        })?;
+        let file = match kind {
+            NamespaceType::Network => "net",
+            other => other.as_str(),
+        };
+        Ok(Namespace { kind, path: Some(format!("/proc/{}/ns/{file}", peer.pid)) })
+    };
+    match &asked.network {
+        Network::None => list.push(own(NamespaceType::Network)),
+        Network::Host => {}
+        Network::Container(name) => list.push(join("--network", name, NamespaceType::Network)?),
+    }
+    match &asked.uts {
+        Uts::Private => list.push(own(NamespaceType::Uts)),
+        Uts::Host => {}
+        Uts::Container(name) => list.push(join("--uts", name, NamespaceType::Uts)?),
+    }
+    match &asked.pid {
+        Pid::Private => list.push(own(NamespaceType::Pid)),
+        Pid::Host => {}
+        Pid::Container(name) => list.push(join("--pid", name, NamespaceType::Pid)?),
+    }
+    match &asked.ipc {
+        Ipc::None | Ipc::Private | Ipc::Shareable => list.push(own(NamespaceType::Ipc)),
+        Ipc::Host => {}
+        Ipc::Container(name) => list.push(join("--ipc", name, NamespaceType::Ipc)?),
+    }
+    let of_host = scene.request.security.privileged && scene.facts.cgroups.version == CgroupVersion::V1;
+    match asked.cgroup {
+        Some(CgroupNamespace::Private) => list.push(own(NamespaceType::Cgroup)),
+        Some(CgroupNamespace::Host) => {}
+        None if of_host => {}
+        None => list.push(own(NamespaceType::Cgroup)),
+    }
+    match (&asked.user, scene.users) {
+        (Some(UserNamespace::Container(name)), _) => list.push(join("--userns", name, NamespaceType::User)?),
+        (_, Some(_)) => list.push(own(NamespaceType::User)),
+        (_, None) => {}
+    }
+    Ok(Decided { list, own_uts: asked.uts == Uts::Private })
+}
+
+fn own(kind: NamespaceType) -> Namespace {
+    Namespace { kind, path: None }
+}

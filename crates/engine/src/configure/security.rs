@@ -1,0 +1,184 @@
+//! What the processes of a container may do, and what of the kernel they do not see.
+
+use bulkhead_seccomp::{NATIVE, default_profile_for};
+use bulkhead_spec::Seccomp;
+
+use super::{AppArmor, Scene, Selinux, capabilities, invalid};
+use crate::error::Result;
+use crate::request::{self, Label, SystemPaths};
+
+/// What was decided.
+#[derive(Debug)]
+pub(super) struct Decided {
+    /// The bounding set.
+    pub(super) capabilities: Vec<String>,
+    /// The filter of system calls.
+    pub(super) seccomp: Option<Seccomp>,
+    /// What cannot be read.
+    pub(super) masked: Vec<String>,
+    /// What cannot be written.
+    pub(super) readonly: Vec<String>,
+    /// The profile of AppArmor.
+    pub(super) apparmor: Option<String>,
+    /// The SELinux context of processes.
+    pub(super) process_label: Option<String>,
+    /// The SELinux context of files.
+    pub(super) mount_label: Option<String>,
+}
+
+/// Docker's hidden paths.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Docker's read-only paths.
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Decides all of it.
+///
+/// # Errors
+/// A profile that cannot be read, a label or a profile of something that the host has not.
+pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
+    let asked = &scene.request.security;
+    let capabilities = capabilities::decide(scene)?;
+    let bare = asked.privileged || asked.system_paths == SystemPaths::Unconfined;
+    let kept = |paths: &[&str]| {
+        let paths =
+            paths.iter().filter(|path| !bare && !asked.unmask.iter().any(|unmasked| unmasked == *path));
+        paths.map(|&path| path.to_owned()).collect::<Vec<_>>()
+    };
+    let mut masked = kept(&MASKED);
+    masked.extend(asked.mask.iter().filter(|path| !MASKED.contains(&path.as_str()) || bare).cloned());
+    let (process_label, mount_label) = labels(scene)?;
+    Ok(Decided {
+        seccomp: seccomp(scene, &capabilities)?,
+        readonly: kept(&READONLY),
+        apparmor: apparmor(scene)?,
+        capabilities,
+        masked,
+        process_label,
+        mount_label,
+    })
+}
+
+fn seccomp(scene: &Scene<'_>, capabilities: &[String]) -> Result<Option<Seccomp>> {
+    let asked = &scene.request.security;
+    Ok(match &asked.seccomp {
+        request::Seccomp::Unconfined => None,
+        request::Seccomp::Default if asked.privileged => None,
+        request::Seccomp::Default => {
+            let names: Vec<&str> = capabilities.iter().map(String::as_str).collect();
+            Some(default_profile_for(NATIVE, &names))
+        }
+        request::Seccomp::Profile(text) => {
+            Some(super::profile::read(text, capabilities, scene.facts.kernel)?)
+        }
+    })
+}
+
+fn apparmor(scene: &Scene<'_>) -> Result<Option<String>> {
+    let asked = &scene.request.security;
+    match (&asked.apparmor, &scene.facts.apparmor) {
+        (Some(name), _) if name == "unconfined" => Ok(None),
+        (Some(name), AppArmor::Absent) => {
+            let reason = "this host has no AppArmor; leave it out";
+            Err(invalid(format!("--security-opt apparmor={name}"), reason))
+        }
+        (Some(name), AppArmor::Present { .. }) => Ok(Some(name.clone())),
+        (None, AppArmor::Present { profile }) if !asked.privileged => Ok(profile.clone()),
+        (None, _) => Ok(None),
+    }
+}
+
+/// Decides the contexts of processes and files: the policy's for containers, with categories that only this container has.
+fn labels(scene: &Scene<'_>) -> Result<(Option<String>, Option<String>)> {
+    let asked = &scene.request.security;
+    let disabled = asked.labels.contains(&Label::Disable) || asked.privileged;
+    let Some(Selinux { process, file }) = &scene.facts.selinux else {
+        return match asked.labels.iter().find(|label| **label != Label::Disable) {
+            Some(_) => Err(invalid("--security-opt label", "this host has no SELinux; leave it out")),
+            None => Ok((None, None)),
+        };
+    };
+    if disabled {
+        return Ok((None, None));
+    }
+    let (mut process, mut file) = (Context::read(process)?, Context::read(file)?);
+    let level = categories(scene.id);
+    (process.level, file.level) = (level.clone(), level);
+    for label in &asked.labels {
+        match label {
+            Label::Disable => {}
+            Label::User(user) => process.user.clone_from(user),
+            Label::Role(role) => process.role.clone_from(role),
+            Label::Type(kind) => process.kind.clone_from(kind),
+            Label::FileType(kind) => file.kind.clone_from(kind),
+            Label::Level(level) => {
+                process.level.clone_from(level);
+                file.level.clone_from(level);
+            }
+        }
+    }
+    Ok((Some(process.text()), Some(file.text())))
+}
+
+struct Context {
+    user: String,
+    role: String,
+    kind: String,
+    level: String,
+}
+
+impl Context {
+    fn read(text: &str) -> Result<Self> {
+        let mut parts = text.splitn(4, ':').map(str::to_owned);
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(user), Some(role), Some(kind)) => {
+                Ok(Self { user, role, kind, level: parts.next().unwrap_or_default() })
+            }
+            _ => Err(invalid("SELinux", format!("the policy's context of containers is {text:?}"))),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { user, role, kind, level } = self;
+        format!("{user}:{role}:{kind}:{level}")
+    }
+}
+
+/// Two of the 1024 categories, by the container's id: those of another container are others, but for one in half a million.
+fn categories(id: &str) -> String {
+    let number = |from: usize| {
+        let digits = id.get(from..from + 6).unwrap_or_default();
+        u32::from_str_radix(digits, 16).unwrap_or_default()
+    };
+    let first = number(0) % 1024;
+    let second = (first + 1 + number(6) % 1023) % 1024;
+    format!("s0:c{},c{}", first.min(second), first.max(second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn categories_are_two_different_ones() {
+        for id in ["0".repeat(64), "f".repeat(64), "0123456789abcdef".repeat(4), String::new()] {
+            let text = categories(&id);
+            let numbers: Vec<u32> =
+                text.strip_prefix("s0:").unwrap().split(',').map(|word| word[1..].parse().unwrap()).collect();
+            assert!(numbers[0] < numbers[1] && numbers[1] < 1024, "{text}");
+        }
+    }
+}
