@@ -37,6 +37,7 @@ mod digest;
 mod error;
 mod event;
 mod image;
+pub mod layer;
 mod name;
 mod places;
 mod store;
