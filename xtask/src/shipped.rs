@@ -26,10 +26,13 @@ pub(crate) const BULKRUN: Shipped = Shipped { name: "bulkrun", package: "bulkhea
 /// What is done inside a sandbox to measure it.
 const BULKLOAD: Shipped = Shipped { name: "bulkload", package: "bulkhead-workload" };
 
+/// What stays with one container.
+const BULKMON: Shipped = Shipped { name: "bulkmon", package: "bulkhead-shim" };
+
 /// The command line people type.
 const BULKHEAD: Shipped = Shipped { name: "bulkhead", package: "bulkhead-cli" };
 
-const ALL: &[Shipped] = &[BULKRUN, BULKLOAD, BULKHEAD];
+const ALL: &[Shipped] = &[BULKRUN, BULKMON, BULKLOAD, BULKHEAD];
 
 /// One line of cargo's account of a build.
 #[derive(Deserialize)]

@@ -5,13 +5,19 @@
 //! `docs/engine.md` has the places of the files and the life of a container, `docs/bulkmon.md` the monitor's.
 
 pub mod client;
+mod clock;
 mod identity;
+mod init;
+mod log;
+mod monitor;
 pub mod order;
 pub mod place;
+mod program;
 pub mod protocol;
 mod ready;
 mod replace;
 pub mod status;
 
 pub use order::Order;
+pub use program::run;
 pub use status::Status;

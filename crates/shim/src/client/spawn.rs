@@ -74,7 +74,7 @@ pub fn spawn(bulkmon: &Path, run_directory: &Path, attach: Option<Attach>) -> Re
     };
     // Its last word is spoken: it ends now, and waits for no client.
     drop(attachment);
-    monitor.wait().map_err(failed)?;
+    drop(monitor.wait());
     Err(failure)
 }
 

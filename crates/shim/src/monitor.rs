@@ -1,0 +1,223 @@
+//! The program `bulkmon`: one process, one thread, one container.
+//!
+//! # Life
+//! ```text
+//!  begin ─► Starting ──────► Running ──────► Ending ─────► (no restart) ─► Over ─► at_end
+//!             │  ▲ runtime run    the process ended  runtime delete   │
+//!             │  └──────────────── Waiting ◄──────────────────────────┘ policy
+//!             └─► the first start failed: told through the pipe, and Over
+//! ```
+//! Everything waits in one place ([`poll`]): signals, children, clients, streams, times. Children are calls of the runtime
+//! and what the container orphans, since the monitor is its subreaper. What a burst of output needs as memory is mapped
+//! then and given back soon after.
+
+mod checks;
+mod checkup;
+mod clients;
+mod error;
+mod failure;
+mod input;
+mod life;
+mod memory;
+mod output;
+mod overlay;
+mod policy;
+mod poll;
+mod runtime;
+mod setup;
+mod speech;
+mod streams;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+
+use self::checks::Checks;
+use self::clients::Clients;
+use self::input::Input;
+use self::life::{Call, Life, Stopping};
+use self::memory::Memory;
+use self::output::Output;
+use self::policy::Policy;
+use self::poll::{Poll, Token};
+use self::runtime::Runtime;
+use crate::log::{Log, Stream};
+use crate::order::{self, Stdin};
+use crate::protocol::Size;
+use crate::ready::{Failure, FailureKind, Ready};
+use crate::status::Status;
+
+/// How long memory of a burst of output is kept after the last of it.
+const REST: Duration = Duration::from_millis(200);
+
+/// How long until something is tried again that a full disk prevented.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// All that the monitor knows.
+#[derive(Debug)]
+struct Monitor {
+    poll: Poll,
+    signals: OwnedFd,
+    /// Gone once the container has ended for good, as is the listener.
+    lock: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+    ready: Option<OwnedFd>,
+    runtime: Runtime,
+    cgroup: Option<PathBuf>,
+    is_terminal: bool,
+    stdin_rule: Stdin,
+    stop: order::Stop,
+    at_end: Vec<String>,
+    status_path: PathBuf,
+    status: Status,
+    /// When the status is to be written again, which could not be.
+    unwritten: Option<Instant>,
+    policy: Policy,
+    log: Log,
+    clients: Clients,
+    stdout: Option<Output>,
+    stderr: Option<Output>,
+    /// The one of which clients were given a chunk last.
+    given: Stream,
+    stdin: Input,
+    console: Option<OwnedFd>,
+    console_peer: Option<OwnedFd>,
+    size: Option<Size>,
+    life: Life,
+    calls: Vec<Call>,
+    stopping: Option<Stopping>,
+    memory: Option<Memory>,
+    checks: Checks,
+    /// When memory is given back.
+    rest: Option<Instant>,
+    end_is_taken: bool,
+}
+
+/// Stays with the container of a run directory until it has ended for good. Returns the program's exit status.
+pub(crate) fn run(run_directory: &Path) -> u8 {
+    let inherited = setup::Inherited::take();
+    let (ready, monitor) = match inherited {
+        Ok(inherited) => setup::begin(run_directory, inherited),
+        Err(error) => {
+            eprintln!("bulkmon: {}", error::chain(&error));
+            return FailureKind::Runtime.code();
+        }
+    };
+    match monitor {
+        Ok(monitor) => {
+            // The monitor has its own; whoever reads from it waits for the last one to close it.
+            drop(ready);
+            monitor.live()
+        }
+        Err(error) => {
+            let failure = Failure { kind: FailureKind::Runtime, message: error::chain(&error) };
+            setup::tell(ready, &Ready::Failed(failure));
+            FailureKind::Runtime.code()
+        }
+    }
+}
+
+impl Monitor {
+    fn live(mut self) -> u8 {
+        self.start();
+        let mut events = Vec::with_capacity(poll::AT_ONCE);
+        loop {
+            self.arrange();
+            if self.is_over() {
+                return self.leave();
+            }
+            let now = Instant::now();
+            let limit = self.deadline().map(|deadline| deadline.saturating_duration_since(now));
+            self.poll.wait(limit, &mut events);
+            for &(token, flags) in &events {
+                self.handle(token, flags);
+            }
+            self.on_time(Instant::now());
+        }
+    }
+
+    fn handle(&mut self, token: Token, flags: EventFlags) {
+        match token {
+            Token::Signals => self.hear_signals(),
+            Token::Listener => {
+                if let Some(listener) = &self.listener {
+                    self.clients.accept(listener, &self.poll);
+                }
+            }
+            Token::Console => self.accept_console(),
+            Token::ConsolePeer => self.receive_terminal(),
+            Token::Stdout | Token::Stderr => self.relay(token),
+            Token::Stdin => self.stdin.write(),
+            Token::Check => self.checks.read(&self.poll),
+            Token::Client(number) => self.serve(number, flags),
+        }
+    }
+
+    /// The first moment at which something is to be done.
+    fn deadline(&self) -> Option<Instant> {
+        let outputs = [&self.stdout, &self.stderr].into_iter().flatten();
+        let life = match self.life {
+            Life::Waiting { until } => Some(until),
+            _ => None,
+        };
+        let stopping = self.stopping.as_ref().and_then(|stopping| stopping.deadline);
+        let first =
+            [life, stopping, self.rest, self.unwritten, self.clients.deadline(), self.checks.deadline()];
+        first.into_iter().flatten().chain(outputs.filter_map(Output::again)).min()
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        let has_come = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
+        if has_come(self.rest) {
+            self.rest = None;
+            self.give_memory_back();
+        }
+        if has_come(self.unwritten) {
+            self.write_status();
+        }
+        for output in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
+            output.wake(now);
+        }
+        for number in self.clients.late(now) {
+            self.clients.remove(number);
+        }
+        if has_come(self.stopping.as_ref().and_then(|stopping| stopping.deadline)) {
+            self.insist();
+        }
+        if matches!(self.life, Life::Waiting { until } if until <= now) {
+            self.start();
+        }
+        self.check_on_time(now);
+    }
+
+    fn give_memory_back(&mut self) {
+        for output in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
+            output.rest();
+        }
+        self.stdin.rest();
+        self.log.rest();
+    }
+
+    /// Has every descriptor waited for as is right now.
+    fn arrange(&mut self) {
+        let held_back = self.clients.is_behind() && !matches!(self.life, Life::Ending { .. });
+        let runs = matches!(self.life, Life::Running { .. } | Life::Ending { .. });
+        let wanted = if runs && !held_back { EventFlags::IN } else { EventFlags::empty() };
+        for output in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
+            output.arrange(&self.poll, wanted);
+        }
+        self.stdin.arrange(&self.poll);
+        self.clients.arrange(&self.poll, self.stdin.is_full());
+    }
+
+    /// Writes the status; when that fails, it is tried again.
+    fn write_status(&mut self) {
+        self.status.unkept = self.log.unkept().cloned();
+        self.unwritten = match self.status.write(&self.status_path) {
+            Ok(()) => None,
+            Err(_) => Some(Instant::now() + RETRY),
+        };
+    }
+}

@@ -1,0 +1,419 @@
+//! From one start to the next, and to the last end.
+
+use std::time::{Duration, Instant};
+
+use bulkhead_sys::{process, signal};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
+
+use super::Monitor;
+use super::clients::Slow;
+use super::error::chain;
+use super::memory::Memory;
+use super::output::{Output, Read};
+use super::runtime::{Wanted, kill};
+use super::setup::{self, ENDING};
+use crate::clock;
+use crate::log::{Log, Stream};
+use crate::order::Stdin;
+use crate::protocol::{Exit, Grace, Stop, Then, ToClient};
+use crate::ready::{Failure, FailureKind, Ready};
+use crate::status::{Phase, Process};
+
+/// How long a runtime may take to kill before the kernel is asked for it.
+const INSIST: Duration = Duration::from_secs(5);
+
+/// The most that is read of a stream when the container has ended: more than a pipe holds, for who outlives it may write
+/// for ever.
+const LEFT_BEHIND: usize = 1 << 20;
+
+/// What the container does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Life {
+    /// Nothing yet.
+    New,
+    /// The runtime has been called.
+    Starting,
+    /// Its process runs.
+    Running { process: Process, since: Instant },
+    /// Its process has ended, and the runtime takes away what is left of it.
+    Ending { code: u8, ran: Duration },
+    /// It waits to be started again.
+    Waiting { until: Instant },
+    /// It has ended for good.
+    Over,
+}
+
+/// A call of the runtime that has not ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) pid: i32,
+    pub(super) purpose: Purpose,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Start,
+    /// A signal, which a client may have asked for.
+    Signal {
+        client: Option<u32>,
+    },
+    Delete,
+    /// The same with `--force`, because that did not do.
+    DeleteByForce,
+    Check,
+}
+
+/// A stop that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopping {
+    /// When the next, harder means are used.
+    pub(super) deadline: Option<Instant>,
+    /// Whether SIGKILL was sent.
+    insisted: bool,
+    /// Whether the container is started again once it has ended: it is unhealthy.
+    again: bool,
+    signal: i32,
+}
+
+impl Monitor {
+    /// Calls the runtime to start the container.
+    pub(super) fn start(&mut self) {
+        let again = !matches!(self.life, Life::New);
+        self.life = Life::Starting;
+        if !again {
+            self.status.phase = Phase::Starting;
+            self.write_status();
+        }
+        let wanted = match (self.is_terminal, self.stdin_rule) {
+            (true, _) => Wanted::Terminal,
+            (false, Stdin::Closed) => Wanted::Pipes,
+            (false, Stdin::Once | Stdin::Open) => Wanted::PipesAndInput,
+        };
+        let Some(lock) = &self.lock else { return };
+        let started = self.runtime.run(wanted, lock).and_then(|(pid, streams)| {
+            self.calls.push(Call { pid, purpose: Purpose::Start });
+            self.take_streams(streams)
+        });
+        if let Err(error) = started {
+            self.not_started(Failure { kind: FailureKind::Runtime, message: chain(&error) });
+        }
+    }
+
+    /// The runtime's `run` has ended.
+    fn started(&mut self, status: WaitStatus) {
+        let (false, Some(pid)) = (status.exit_status() != Some(0), self.runtime.pid()) else {
+            let said = self.stderr.as_mut().map(|stderr| {
+                stderr.read(&mut Log::none());
+                stderr.bytes().to_owned()
+            });
+            let failure = self.runtime.failure(&said.unwrap_or_default(), &ended(status));
+            return self.not_started(failure);
+        };
+        let Some(process) = Process::find(pid).filter(|_| is_child(pid)) else {
+            let message = format!("process {pid}, which the runtime has started, is no child of its monitor");
+            return self.not_started(Failure { kind: FailureKind::Runtime, message });
+        };
+        if let Err(message) = self.expect_terminal() {
+            kill(pid);
+            return self.not_started(Failure { kind: FailureKind::Runtime, message });
+        }
+        self.memory = Memory::open(pid, self.cgroup.as_deref());
+        let now = clock::now();
+        self.life = Life::Running { process, since: Instant::now() };
+        self.checks.begin(now);
+        self.status.phase = Phase::Running;
+        self.status.process = Some(process);
+        self.status.started = Some(now);
+        self.status.oom_killed = false;
+        self.status.error = None;
+        self.status.restarts = self.policy.restarts();
+        self.status.health = self.checks.health();
+        self.write_status();
+        if let Some(ready) = self.ready.take() {
+            setup::tell(ready, &Ready::Running(process));
+        }
+        if let Some(stopping) = self.stopping {
+            self.ask_to_end(stopping.signal, None);
+        }
+    }
+
+    /// The container could not be started: the first time that is told, later it counts as an end.
+    fn not_started(&mut self, failure: Failure) {
+        self.status.error = Some(failure.message.clone());
+        let code = failure.kind.code();
+        self.drop_streams();
+        self.life = Life::Ending { code, ran: Duration::ZERO };
+        self.status.code = Some(code);
+        if self.ready.is_some() {
+            // Its caller does what follows.
+            self.at_end.clear();
+            self.stopping = Some(Stopping { deadline: None, insisted: true, again: false, signal: 0 });
+        }
+        self.take_away(Purpose::Delete);
+        if let Some(ready) = self.ready.take() {
+            setup::tell(ready, &Ready::Failed(failure));
+        }
+    }
+
+    /// Hears which signals came.
+    pub(super) fn hear_signals(&mut self) {
+        let came = signal::read_descriptor(&self.signals).unwrap_or_default();
+        let noted = ENDING.iter().any(|&ending| signal::noted().has(ending));
+        if noted || came.iter().any(|number| ENDING.contains(number)) {
+            self.begin_to_stop(Stop::default(), false);
+        }
+        self.reap();
+    }
+
+    /// Collects children that have ended. While the runtime starts the container only that call is waited for: the
+    /// container's process may have ended already, and is not known before its number is.
+    fn reap(&mut self) {
+        loop {
+            let start = self.calls.iter().find(|call| call.purpose == Purpose::Start);
+            let wanted = start.and_then(|call| Pid::from_raw(call.pid));
+            // Not `waitpid` for any: without a number that waits for those of its own process group.
+            let waited = match wanted {
+                Some(pid) => waitpid(Some(pid), WaitOptions::NOHANG),
+                None => wait(WaitOptions::NOHANG),
+            };
+            let Ok(Some((pid, status))) = waited else { return };
+            let pid = pid.as_raw_nonzero().get();
+            if let Some(place) = self.calls.iter().position(|call| call.pid == pid) {
+                let call = self.calls.swap_remove(place);
+                self.finished(call, status);
+            } else if matches!(self.life, Life::Running { process, .. } if process.pid == pid) {
+                self.ended(status);
+            }
+        }
+    }
+
+    fn finished(&mut self, call: Call, status: WaitStatus) {
+        let well = status.exit_status() == Some(0);
+        match call.purpose {
+            Purpose::Start => self.started(status),
+            Purpose::Check => self.checked(status),
+            Purpose::Signal { client: Some(client) } if well => {
+                self.clients.tell_and_leave(client, ToClient::Done);
+            }
+            Purpose::Signal { client: Some(client) } => {
+                let said = self.runtime.said();
+                self.clients.tell_and_leave(client, ToClient::Refused(&said));
+            }
+            Purpose::Signal { client: None } => {}
+            Purpose::Delete if well => self.settle(),
+            Purpose::Delete if self.status.started.is_some() => self.take_away(Purpose::DeleteByForce),
+            Purpose::Delete => self.settle(),
+            Purpose::DeleteByForce => {
+                if !well {
+                    self.status.error =
+                        Some(format!("the runtime cannot delete the container: {}", self.runtime.said()));
+                }
+                self.settle();
+            }
+        }
+    }
+
+    /// The container's process has ended.
+    fn ended(&mut self, status: WaitStatus) {
+        let Life::Running { since, .. } = self.life else { return };
+        let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+        let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
+        self.life = Life::Ending { code, ran: since.elapsed() };
+        self.status.oom_killed = self.memory.take().is_some_and(|memory| memory.killed() > 0);
+        self.status.code = Some(code);
+        self.status.finished = Some(clock::now());
+        self.end_check();
+        self.checks.end();
+        // What was given last is kept for who has not taken it, so that the rest can be read.
+        if let Some((stream, bytes)) = given(self.given, &mut self.stdout, &mut self.stderr) {
+            self.clients.keep(stream, bytes);
+        }
+        self.take_away(Purpose::Delete);
+    }
+
+    /// Calls the runtime to take away what is left.
+    fn take_away(&mut self, purpose: Purpose) {
+        let verb: &[&str] = if purpose == Purpose::Delete { &["delete"] } else { &["delete", "--force"] };
+        match self.runtime.call(verb, &[]) {
+            Ok(pid) => self.calls.push(Call { pid, purpose }),
+            Err(error) => {
+                self.status.error.get_or_insert(chain(&error));
+                self.settle();
+            }
+        }
+    }
+
+    /// All is taken away: what the container left in its pipes is read, and what follows is decided.
+    fn settle(&mut self) {
+        let Life::Ending { code, ran } = self.life else { return };
+        self.drain();
+        self.drop_streams();
+        let stopping = self.stopping.take();
+        let pause = match stopping {
+            Some(Stopping { again: true, .. }) => Some(Duration::ZERO),
+            Some(_) => None,
+            None => self.policy.after(code, ran),
+        };
+        let then = if pause.is_some() { Then::Restarts } else { Then::Ends };
+        self.status.phase = if pause.is_some() { Phase::Restarting } else { Phase::Exited };
+        self.status.process = None;
+        self.status.restarts = self.policy.restarts();
+        self.status.health = self.checks.health();
+        self.write_status();
+        self.life = match pause {
+            Some(pause) => Life::Waiting { until: Instant::now() + pause },
+            None => Life::Over,
+        };
+        let exit = ToClient::Exited(Exit { code, then, oom_killed: self.status.oom_killed });
+        if pause.is_none() {
+            self.let_go();
+        }
+        self.clients.tell_attached(exit);
+        if pause.is_none() {
+            for number in self.clients.awaiting_end() {
+                self.clients.tell(number, ToClient::Done);
+            }
+            self.clients.dismiss();
+        }
+        self.give_memory_back();
+    }
+
+    /// Reads what is left of the streams.
+    fn drain(&mut self) {
+        for output in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
+            let mut left = LEFT_BEHIND;
+            while left > 0 && output.read(&mut self.log) == Read::Bytes {
+                let stream = output.stream();
+                let bytes = output.bytes();
+                left = left.saturating_sub(bytes.len());
+                self.clients.give(stream, bytes, Slow::IsKeptFor);
+            }
+            output.finish(&mut self.log);
+        }
+    }
+
+    /// Gives up the directory, so that another monitor can begin in it.
+    fn let_go(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            drop(listener);
+            drop(std::fs::remove_file(self.runtime.file(crate::place::SOCKET)));
+        }
+        self.lock = None;
+    }
+
+    /// Tells whether nothing is left to do and nobody to be heard.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.life, Life::Over) && self.clients.is_empty() && self.calls.is_empty()
+    }
+
+    /// Ends the monitor.
+    pub(super) fn leave(self) -> u8 {
+        let words = self.at_end.iter().map(|word| std::ffi::CString::new(word.as_str()));
+        if let (false, Ok(words)) = (self.end_is_taken, words.collect::<Result<Vec<_>, _>>())
+            && let Some(program) = words.first()
+        {
+            let variable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+                let bytes = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
+                std::ffi::CString::new(bytes).ok()
+            };
+            let environment: Vec<_> = std::env::vars_os().filter_map(variable).collect();
+            // It returns only when it fails, and then there is nobody to tell: the next command finds the container.
+            if signal::set_mask(signal::Set::EMPTY).is_ok() {
+                process::execute(program, &words, &environment);
+            }
+        }
+        0
+    }
+
+    /// Begins to stop the container. By a user it stays stopped when the machine boots again.
+    pub(super) fn begin_to_stop(&mut self, stop: Stop, by_user: bool) {
+        if by_user {
+            self.status.stopped = true;
+        }
+        let signal = stop.signal.unwrap_or(self.stop.signal);
+        let grace = match stop.grace {
+            None => Some(Duration::from_secs(self.stop.grace)),
+            Some(Grace::Seconds(seconds)) => Some(Duration::from_secs(seconds.into())),
+            Some(Grace::Unlimited) => None,
+        };
+        self.stop_for(signal, grace, false);
+    }
+
+    /// Asks the container to end, and makes it after `grace`.
+    pub(super) fn stop_for(&mut self, signal: i32, grace: Option<Duration>, again: bool) {
+        let deadline = grace.map(|grace| Instant::now() + grace);
+        let insisted = self.stopping.is_some_and(|stopping| stopping.insisted);
+        self.stopping = Some(Stopping { deadline, insisted, again, signal });
+        match self.life {
+            Life::Running { .. } => {
+                self.write_status();
+                // Without any time there is no use in asking.
+                if grace != Some(Duration::ZERO) {
+                    self.ask_to_end(signal, None);
+                }
+            }
+            Life::Waiting { .. } => {
+                self.life = Life::Ending { code: self.status.code.unwrap_or(0), ran: Duration::ZERO };
+                self.settle();
+            }
+            Life::New | Life::Starting | Life::Ending { .. } | Life::Over => {}
+        }
+    }
+
+    /// Takes a signal that somebody sends for a stop: the container is not started again.
+    pub(super) fn end_is_wanted(&mut self, signal: i32) {
+        self.status.stopped = true;
+        let insisted = signal == signal::KILL;
+        self.stopping.get_or_insert(Stopping { deadline: None, insisted, again: false, signal });
+        self.write_status();
+    }
+
+    /// Has the runtime send a signal.
+    pub(super) fn ask_to_end(&mut self, signal: i32, client: Option<u32>) {
+        match self.runtime.call(&["kill"], &[&signal.to_string()]) {
+            Ok(pid) => self.calls.push(Call { pid, purpose: Purpose::Signal { client } }),
+            Err(error) => {
+                if let Some(client) = client {
+                    self.clients.tell_and_leave(client, ToClient::Refused(&chain(&error)));
+                }
+            }
+        }
+    }
+
+    /// The time of a stop is over: SIGKILL, by the runtime, and then without it.
+    pub(super) fn insist(&mut self) {
+        let Some(stopping) = &mut self.stopping else { return };
+        stopping.deadline = Some(Instant::now() + INSIST);
+        let by_runtime = !std::mem::replace(&mut stopping.insisted, true);
+        match self.life {
+            Life::Running { .. } if by_runtime => self.ask_to_end(signal::KILL, None),
+            Life::Running { process, .. } => kill(process.pid),
+            _ => {}
+        }
+    }
+}
+
+/// Tells whether a process is a child that was not waited for.
+fn is_child(pid: i32) -> bool {
+    let own = std::process::id().cast_signed();
+    super::memory::parent(pid) == Some(own)
+}
+
+fn ended(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".to_owned(),
+    }
+}
+
+/// The chunk of output that was given to clients last.
+pub(super) fn given<'a>(
+    last: Stream,
+    stdout: &'a mut Option<Output>,
+    stderr: &'a mut Option<Output>,
+) -> Option<(Stream, &'a [u8])> {
+    let output = if last == Stream::Stdout { stdout } else { stderr };
+    output.as_mut().map(|output| (last, output.bytes())).filter(|(_, bytes)| !bytes.is_empty())
+}

@@ -1,0 +1,216 @@
+//! How a monitor comes to be: it leaves everything of its caller's behind, and takes possession of its directory.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bulkhead_sys::{process, signal};
+use rustix::event::epoll::EventFlags;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::Monitor;
+use super::checks::Checks;
+use super::clients::Clients;
+use super::error::{Doing, Error, Result};
+use super::input::Input;
+use super::life::Life;
+use super::overlay;
+use super::policy::Policy;
+use super::poll::{Poll, Token};
+use super::runtime::{Runtime, lower_score};
+use crate::identity::boot;
+use crate::log::{Log, Stream};
+use crate::order::Order;
+use crate::place;
+use crate::ready::Ready;
+use crate::status::{Phase, Process, Status, VERSION};
+
+/// How long the lock may be held by others, who look whether somebody lives or who clean up.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Signals that ask the monitor to end, as those of a machine that shuts down.
+pub(super) const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// What the caller gave (`client::spawn` says why as standard streams).
+pub(super) struct Inherited {
+    first_client: Option<OwnedFd>,
+    ready: OwnedFd,
+}
+
+impl Inherited {
+    /// Takes what is meant for the monitor and closes everything else.
+    pub(super) fn take() -> Result<Self> {
+        let doing = || "take the descriptors of the caller";
+        let ready = process::take_inherited(1).doing(doing)?;
+        let first_client = process::take_inherited(0).doing(doing)?;
+        let found = rustix::fs::fstat(&first_client).doing(doing)?;
+        let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+        let kept = [&ready, &first_client].map(|kept| kept.as_raw_fd().unsigned_abs());
+        process::close_all_but(3, kept.to_vec()).doing(doing)?;
+        Ok(Self { first_client: is_socket.then_some(first_client), ready })
+    }
+}
+
+/// Tells the caller what became of the start; whether it still listens is its own business.
+pub(super) fn tell(pipe: OwnedFd, what: &Ready) {
+    if let Ok(text) = serde_json::to_vec(what) {
+        let _ = rustix::io::write(pipe, &text);
+    }
+}
+
+/// Makes this process a monitor. The pipe to the caller comes back when that fails.
+pub(super) fn begin(run_directory: &Path, inherited: Inherited) -> (OwnedFd, Result<Monitor>) {
+    let Inherited { first_client, ready } = inherited;
+    let pipe = match ready.try_clone() {
+        Ok(pipe) => pipe,
+        Err(error) => {
+            let failed = Err(Error::System { doing: "keep the pipe to the caller".into(), source: error });
+            return (ready, failed);
+        }
+    };
+    (pipe, monitor(run_directory, first_client, ready))
+}
+
+fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) -> Result<Monitor> {
+    let signals = detach()?;
+    let lock = lock(run_directory)?;
+    let path = run_directory.join(place::ORDER);
+    let order = Order::read(&path).doing(|| format!("read {}", path.display()))?;
+    let poll = Poll::new()?;
+    poll.add(&signals, Token::Signals, EventFlags::IN)?;
+    let listener = listen(run_directory)?;
+    poll.add(&listener, Token::Listener, EventFlags::IN)?;
+    let log = Log::open(order.log).doing(|| "open the log")?;
+    if let Some(overlay) = &order.overlay {
+        overlay::mount(overlay)?;
+    }
+    let mut clients = Clients::default();
+    if let Some(client) = first_client {
+        rustix::fs::fcntl_setfl(&client, OFlags::NONBLOCK).doing(|| "attach the first client")?;
+        clients.add(client, &poll);
+    }
+    let own = std::process::id().cast_signed();
+    let status = Status {
+        version: VERSION,
+        boot: boot(),
+        monitor: Process::find(own).ok_or(Errno::NOENT).doing(|| format!("read /proc/{own}/stat"))?,
+        phase: Phase::Starting,
+        process: None,
+        started: None,
+        finished: None,
+        code: None,
+        oom_killed: false,
+        restarts: 0,
+        stopped: false,
+        error: None,
+        lost: false,
+        unkept: None,
+        health: None,
+    };
+    Ok(Monitor {
+        poll,
+        signals,
+        lock: Some(lock),
+        listener: Some(listener),
+        ready: Some(ready),
+        runtime: Runtime {
+            words: order.runtime,
+            id: order.id,
+            bundle: order.bundle,
+            run_directory: run_directory.to_owned(),
+            score: lower_score(),
+        },
+        cgroup: order.cgroup,
+        is_terminal: order.terminal,
+        stdin_rule: order.stdin,
+        stop: order.stop,
+        at_end: order.at_end,
+        status_path: order.status,
+        status,
+        unwritten: None,
+        policy: Policy::new(order.restart),
+        log,
+        clients,
+        stdout: None,
+        stderr: None,
+        given: Stream::Stdout,
+        stdin: Input::new(None),
+        console: None,
+        console_peer: None,
+        size: None,
+        life: Life::New,
+        calls: Vec::new(),
+        stopping: None,
+        memory: None,
+        checks: Checks::new(order.health),
+        rest: None,
+        end_is_taken: false,
+    })
+}
+
+/// Leaves the caller's session, streams, directory, signals and mask of new files.
+fn detach() -> Result<OwnedFd> {
+    let doing = || "leave the caller's session";
+    // Somebody who starts it by hand, as its own process group's leader, has a session to himself.
+    match rustix::process::setsid() {
+        Ok(_) | Err(Errno::PERM) => {}
+        Err(errno) => return Err(errno).doing(doing),
+    }
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).doing(doing)?;
+    rustix::stdio::dup2_stdin(&null).doing(doing)?;
+    rustix::stdio::dup2_stdout(&null).doing(doing)?;
+    rustix::stdio::dup2_stderr(&null).doing(doing)?;
+    rustix::process::chdir("/").doing(doing)?;
+    // Processes of containers begin with it, and docker's with this.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    signal::reset_all(None).doing(doing)?;
+    for ending in ENDING {
+        signal::note(ending).doing(doing)?;
+    }
+    signal::set_mask(signal::Set::ALL).doing(doing)?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .doing(|| "become the reaper of the container's orphans")?;
+    signal::descriptor(signal::Set::ALL).doing(|| "open a descriptor for signals")
+}
+
+fn lock(run_directory: &Path) -> Result<OwnedFd> {
+    let path = run_directory.join(place::LOCK);
+    let doing = || format!("lock {}", path.display());
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).doing(doing)?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => std::thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                let sentence =
+                    format!("another monitor holds {}: the container runs already", path.display());
+                return Err(Error::Usage(sentence));
+            }
+            Err(errno) => return Err(errno).doing(doing),
+        }
+    }
+}
+
+/// Opens the monitor's socket. Its path may be longer than an address can be, its name in a descriptor is not.
+fn listen(run_directory: &Path) -> Result<OwnedFd> {
+    let path = run_directory.join(place::SOCKET);
+    let doing = || format!("make the socket {}", path.display());
+    let directory =
+        rustix::fs::open(run_directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(doing)?;
+    let name = format!("/proc/self/fd/{}/{}", directory.as_fd().as_raw_fd(), place::SOCKET);
+    let address = SocketAddrUnix::new(name).doing(doing)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).doing(doing)?;
+    // The socket's file gets the mode that the socket has when it is bound.
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600)).doing(doing)?;
+    drop(std::fs::remove_file(&path));
+    rustix::net::bind(&socket, &address).doing(doing)?;
+    rustix::net::listen(&socket, 16).doing(doing)?;
+    Ok(socket)
+}

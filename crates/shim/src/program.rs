@@ -1,0 +1,42 @@
+//! What the program `bulkmon` was called for.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+
+use crate::{init, monitor};
+
+const USAGE: &str = "\
+usage: bulkmon DIRECTORY
+       bulkmon init -- COMMAND [ARGUMENT…]
+
+The first form stays with the container whose order.json is in DIRECTORY; bulkhead calls it.
+The second is the first process of a container that was asked to have one (--init): it starts
+COMMAND, passes signals on to it, waits for whatever is orphaned, and ends as COMMAND does.
+";
+
+/// The code of a wrong command line.
+const MISUSED: u8 = 2;
+
+/// The main function of `bulkmon`; returns its exit status.
+pub fn run() -> u8 {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let texts: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    match *texts {
+        ["init", "--", _, ..] => init::run(&words[2..]),
+        ["--help" | "-h"] => print(USAGE),
+        ["--version" | "-v"] => print(concat!("bulkmon version ", env!("CARGO_PKG_VERSION"), "\n")),
+        [word] if !word.starts_with('-') && word != "init" => monitor::run(Path::new(&words[0])),
+        _ => {
+            eprint!("{USAGE}");
+            MISUSED
+        }
+    }
+}
+
+/// A reader that has seen enough is no failure.
+fn print(text: &str) -> u8 {
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    0
+}
