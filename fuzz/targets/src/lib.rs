@@ -4,17 +4,20 @@
 //! cargo-fuzz, so that stable Rust can replay the corpora (`tests/replay.rs`).
 
 pub mod annotations;
+pub mod challenge;
 pub mod cli;
 pub mod config;
 pub mod criu_response;
 pub mod dbus;
 pub mod devices;
+pub mod manifest;
 pub mod mount_options;
 pub mod mountinfo;
 pub mod names;
 pub mod netlink;
 pub mod passwd;
 pub mod programs;
+pub mod registries;
 pub mod resctrl;
 pub mod seccomp_profile;
 pub mod state;
@@ -28,17 +31,20 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("annotations", annotations::run),
+    ("challenge", challenge::run),
     ("cli", cli::run),
     ("config", config::run),
     ("criu_response", criu_response::run),
     ("dbus", dbus::run),
     ("devices", devices::run),
+    ("manifest", manifest::run),
     ("mount_options", mount_options::run),
     ("mountinfo", mountinfo::run),
     ("names", names::run),
     ("netlink", netlink::run),
     ("passwd", passwd::run),
     ("programs", programs::run),
+    ("registries", registries::run),
     ("resctrl", resctrl::run),
     ("seccomp_profile", seccomp_profile::run),
     ("state", state::run),
