@@ -29,7 +29,7 @@ use crate::registries::Endpoint;
 const PART: u64 = 64 << 20;
 
 /// Opens what is pushed, from an offset on.
-pub type Opener<'a> = dyn Fn(u64) -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
+pub type Opener<'a> = dyn Fn(u64) -> io::Result<Box<dyn Read + Send + 'a>> + Sync + 'a;
 
 /// A repository that is pushed to.
 pub struct Push {
@@ -269,13 +269,13 @@ impl fmt::Debug for Push {
 }
 
 /// Reads as many bytes as were promised to the registry, which would wait for them; fewer are an error.
-struct Exactly {
-    reader: Box<dyn Read + Send>,
+struct Exactly<'a> {
+    reader: Box<dyn Read + Send + 'a>,
     left: u64,
     what: String,
 }
 
-impl Read for Exactly {
+impl Read for Exactly<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let read = match self.reader.read(&mut buffer[..most]) {

@@ -139,7 +139,7 @@ fn written(kind: &str, bytes: &[u8]) -> String {
     format!(r#"{{"mediaType":"{kind}","digest":"{}","size":{}}}"#, Digest::of(bytes), bytes.len())
 }
 
-fn opener(bytes: &[u8]) -> impl Fn(u64) -> io::Result<Box<dyn Read + Send>> + Sync {
+fn opener(bytes: &[u8]) -> impl Fn(u64) -> io::Result<Box<dyn Read + Send>> + Sync + use<> {
     let bytes = bytes.to_vec();
     move |offset| Ok(Box::new(io::Cursor::new(bytes[offset as usize..].to_vec())))
 }
