@@ -14,6 +14,7 @@
 
 mod capabilities;
 mod devices;
+mod exec;
 mod facts;
 mod health;
 pub mod identity;
@@ -26,6 +27,7 @@ mod profile;
 mod resources;
 mod security;
 mod sysctl;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_spec::{Config, IdMapping, Linux, OCI_VERSION};
 use bulkhead_store::Defaults;
 
+pub use exec::exec;
 pub use facts::{
     AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, HostFile, Selinux, Subordinate,
 };
@@ -40,6 +43,7 @@ pub use health::{health, stop};
 pub use identity::Identity;
 pub use mount_points::mount_points;
 pub use process::{command_line, labels};
+pub use users::users;
 
 use crate::error::{Error, Result};
 use crate::request::{Mount, Request};
@@ -66,7 +70,7 @@ pub struct Scene<'a> {
     pub sources: &'a BTreeMap<String, PathBuf>,
     /// The directory of its files on the host.
     pub files: &'a Path,
-    /// Its users, if it has some of its own: what was decided when it was created.
+    /// Its users, if it has some of its own: what [`users`] decided when it was created.
     pub users: Option<&'a Users>,
     /// The containers whose namespaces it shares, as the request names them.
     pub peers: &'a BTreeMap<String, Peer>,

@@ -162,6 +162,8 @@ mod tests {
             stopped: false,
             error: None,
             health: None,
+            lost: false,
+            unkept: None,
         }
     }
 

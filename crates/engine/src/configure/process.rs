@@ -135,7 +135,7 @@ fn environment(scene: &Scene<'_>, identity: &Identity, hostname: &str) -> Result
     Ok(variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
-fn merge(variables: &mut Vec<(String, String)>, variable: &Variable) {
+pub(super) fn merge(variables: &mut Vec<(String, String)>, variable: &Variable) {
     let known = variables.iter_mut().find(|(name, _)| *name == variable.name);
     match (known, &variable.value) {
         (Some((_, old)), Some(value)) => old.clone_from(value),

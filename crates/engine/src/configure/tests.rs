@@ -497,6 +497,7 @@ fn limits_become_the_cgroup_s() {
 type Wrong = (fn(&mut Stage), &'static str);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_cannot_be_had_is_told_with_the_flag() {
     let table: &[Wrong] = &[
         (

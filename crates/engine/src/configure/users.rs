@@ -1,0 +1,274 @@
+//! Which ids a container has in a user namespace of its own.
+
+use bulkhead_spec::IdMapping;
+
+use super::{Caller, Facts, ImageFiles, Users, invalid};
+use crate::error::Result;
+use crate::request::{Request, UserNamespace};
+
+/// Where ids are taken from for `--userns auto` when the host's `/etc/subuid` and `/etc/subgid` name none for `containers`: above
+/// those that distributions give to people.
+const POOL: (u32, u32) = (1 << 30, 1 << 30);
+/// How many ids a container has at least that gets its own: those that systems have for their own users and nobody.
+const FEWEST: u32 = 65_536;
+
+/// Decides the ids of a container when it is created; nothing where they are the host's, or those of another container.
+///
+/// `taken` are the maps of user ids of all other containers.
+///
+/// # Errors
+/// Ids that the caller has not, no ids left.
+pub fn users(
+    request: &Request,
+    facts: &Facts,
+    image: ImageFiles<'_>,
+    taken: &[IdMapping],
+) -> Result<Option<Users>> {
+    let asked = request.namespaces.user.as_ref();
+    match (asked, facts.caller) {
+        (Some(UserNamespace::Container(_)), _) => Ok(None),
+        (None | Some(UserNamespace::Host), Caller::Root) => Ok(None),
+        (None | Some(UserNamespace::Host), Caller::User { uid, gid }) => Ok(Some(Users {
+            uids: around(&facts.subordinate.uids, 0, uid),
+            gids: around(&facts.subordinate.gids, 0, gid),
+        })),
+        (Some(UserNamespace::KeepId { .. }), Caller::Root) => {
+            let reason =
+                "it is for ordinary users, and root is root already; use --uidmap, or owner for a mount";
+            Err(invalid("--userns keep-id", reason))
+        }
+        (Some(UserNamespace::KeepId { uid: inside, gid: group }), Caller::User { uid, gid }) => {
+            let (inside, group) = (inside.unwrap_or(uid), group.unwrap_or(gid));
+            let users = Users {
+                uids: around(&facts.subordinate.uids, inside, uid),
+                gids: around(&facts.subordinate.gids, group, gid),
+            };
+            Ok(Some(users))
+        }
+        (Some(UserNamespace::Map { uids, gids }), _) => {
+            let list = |maps: &[crate::request::IdMap]| maps.iter().map(|map| map.0).collect::<Vec<_>>();
+            let (uids, gids) = match (uids.is_empty(), gids.is_empty()) {
+                (true, true) => return Err(invalid("--uidmap", "expected at least one range")),
+                (true, false) => (list(gids), list(gids)),
+                (false, true) => (list(uids), list(uids)),
+                (false, false) => (list(uids), list(gids)),
+            };
+            check("--uidmap", &uids)?;
+            check("--gidmap", &gids)?;
+            Ok(Some(Users { uids, gids }))
+        }
+        (Some(UserNamespace::Auto { size }), caller) => auto(*size, caller, facts, image, taken).map(Some),
+    }
+}
+
+/// Maps the caller to one id of the container, and the subordinate ids to the others.
+fn around(ranges: &[(u32, u32)], inside: u32, caller: u32) -> Vec<IdMapping> {
+    let mut maps = Vec::new();
+    let mut next = 0_u32;
+    for &(first, count) in ranges {
+        let (mut first, mut count) = (first, count);
+        if next <= inside && inside - next < count {
+            let before = inside - next;
+            if before > 0 {
+                maps.push(IdMapping { container_id: next, host_id: first, size: before });
+            }
+            (first, count, next) = (first + before, count - before, inside + 1);
+        }
+        if count > 0 {
+            maps.push(IdMapping { container_id: next, host_id: first, size: count });
+            next = next.saturating_add(count);
+        }
+    }
+    maps.push(IdMapping { container_id: inside, host_id: caller, size: 1 });
+    maps.sort_by_key(|map| map.container_id);
+    maps
+}
+
+/// Finds ids that no other container has.
+fn auto(
+    size: Option<u32>,
+    caller: Caller,
+    facts: &Facts,
+    image: ImageFiles<'_>,
+    taken: &[IdMapping],
+) -> Result<Users> {
+    let needed = highest_id(image).saturating_add(1);
+    let size = size.unwrap_or(match caller {
+        Caller::Root => needed.max(FEWEST),
+        Caller::User { .. } => needed,
+    });
+    let wrong = |reason: String| invalid("--userns auto", reason);
+    if size < needed {
+        return Err(wrong(format!(
+            "the image's files of users go up to {}, which takes size={needed}",
+            needed - 1
+        )));
+    }
+    let pool = |ranges: &[(u32, u32)]| match (ranges.is_empty(), caller) {
+        (true, Caller::Root) => vec![POOL],
+        _ => ranges.to_vec(),
+    };
+    let free = |ranges: &[(u32, u32)], file: &str| {
+        let first = first_free(&pool(ranges), taken, size);
+        first.ok_or_else(|| {
+            wrong(format!("there are not {size} ids left; give more in {file}, or remove containers"))
+        })
+    };
+    let map = |host_id| vec![IdMapping { container_id: 0, host_id, size }];
+    let uids = map(free(&facts.subordinate.uids, "/etc/subuid")?);
+    let gids = map(free(&facts.subordinate.gids, "/etc/subgid")?);
+    Ok(Users { uids, gids })
+}
+
+fn first_free(ranges: &[(u32, u32)], taken: &[IdMapping], size: u32) -> Option<u32> {
+    for &(start, count) in ranges {
+        let end = start.checked_add(count)?;
+        let mut first = start;
+        while first.checked_add(size).is_some_and(|last| last <= end) {
+            let collides = |map: &&IdMapping| {
+                u64::from(map.host_id) < u64::from(first) + u64::from(size)
+                    && u64::from(first) < u64::from(map.host_id) + u64::from(map.size)
+            };
+            match taken.iter().find(collides) {
+                None => return Some(first),
+                Some(map) => first = map.host_id.checked_add(map.size)?,
+            }
+        }
+    }
+    None
+}
+
+/// The highest id in the image's files of users; nobody's, which every distribution has, does not count.
+fn highest_id(image: ImageFiles<'_>) -> u32 {
+    let fields = |file: &[u8], at: &'static [usize]| {
+        let text = String::from_utf8_lossy(file).into_owned();
+        let lines: Vec<u32> = text
+            .lines()
+            .flat_map(|line| {
+                let fields: Vec<&str> = line.split(':').collect();
+                at.iter().filter_map(|&index| fields.get(index)?.parse().ok()).collect::<Vec<u32>>()
+            })
+            .collect();
+        lines
+    };
+    let all = [fields(image.passwd, &[2, 3]), fields(image.group, &[2])].concat();
+    all.into_iter().filter(|&id| id < FEWEST - 2).max().unwrap_or(0)
+}
+
+/// Refuses ranges that the kernel would.
+fn check(flag: &str, maps: &[IdMapping]) -> Result<()> {
+    let overlap = |a: (u32, u32), b: (u32, u32)| {
+        u64::from(a.0) < u64::from(b.0) + u64::from(b.1) && u64::from(b.0) < u64::from(a.0) + u64::from(a.1)
+    };
+    for (index, map) in maps.iter().enumerate() {
+        let collides = |other: &&IdMapping| {
+            overlap((map.container_id, map.size), (other.container_id, other.size))
+                || overlap((map.host_id, map.size), (other.host_id, other.size))
+        };
+        if let Some(other) = maps[..index].iter().find(collides) {
+            let text = |map: &IdMapping| format!("{}:{}:{}", map.container_id, map.host_id, map.size);
+            return Err(invalid(format!("{flag} {}", text(map)), format!("it overlaps {}", text(other))));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configure::Subordinate;
+    use crate::configure::tests::facts;
+    use crate::request::Namespaces;
+
+    const IMAGE: ImageFiles<'_> = ImageFiles {
+        passwd: b"root:x:0:0::/:\nnobody:x:65534:65534::/:\napp:x:70000:70000::/:\nwww:x:33:34::/:\n",
+        group: b"adm:x:400:\n",
+    };
+    const ME: Caller = Caller::User { uid: 1000, gid: 100 };
+
+    fn decided(
+        user: &str,
+        caller: Caller,
+        ranges: &[(u32, u32)],
+        taken: &[IdMapping],
+    ) -> std::result::Result<String, String> {
+        let user = match user.split_once(' ') {
+            Some((uids, gids)) => Some(UserNamespace::Map {
+                uids: uids.split(',').filter(|map| !map.is_empty()).map(|map| map.parse().unwrap()).collect(),
+                gids: gids.split(',').filter(|map| !map.is_empty()).map(|map| map.parse().unwrap()).collect(),
+            }),
+            None if user.is_empty() => None,
+            None => Some(user.parse().unwrap()),
+        };
+        let request =
+            Request { namespaces: Namespaces { user, ..Namespaces::default() }, ..Request::default() };
+        let subordinate = Subordinate { uids: ranges.to_vec(), gids: ranges.to_vec() };
+        let facts = Facts { caller, subordinate, ..facts() };
+        let decided = users(&request, &facts, IMAGE, taken).map_err(|error| error.to_string())?;
+        let text = |maps: &[IdMapping]| {
+            let words: Vec<String> =
+                maps.iter().map(|map| format!("{}:{}:{}", map.container_id, map.host_id, map.size)).collect();
+            words.join(",")
+        };
+        Ok(decided.map_or("none".to_owned(), |users| format!("{} {}", text(&users.uids), text(&users.gids))))
+    }
+
+    #[test]
+    fn ids_are_found_in_each_way() {
+        let sub = &[(100_000, 65_536)][..];
+        let two = &[(100_000, 10), (200_000, 10)][..];
+        for (user, caller, ranges, expected) in [
+            ("", Caller::Root, sub, "none"),
+            ("host", Caller::Root, sub, "none"),
+            ("container:db", ME, sub, "none"),
+            ("", ME, sub, "0:1000:1,1:100000:65536 0:100:1,1:100000:65536"),
+            ("", ME, &[][..], "0:1000:1 0:100:1"),
+            ("keep-id:uid=5,gid=0", ME, sub, "0:100000:5,5:1000:1,6:100005:65531 0:100:1,1:100000:65536"),
+            (
+                "keep-id:uid=12,gid=10",
+                ME,
+                two,
+                "0:100000:10,10:200000:2,12:1000:1,13:200002:8 0:100000:10,10:100:1,11:200000:10",
+            ),
+            (
+                "keep-id:uid=50,gid=50",
+                ME,
+                two,
+                "0:100000:10,10:200000:10,50:1000:1 0:100000:10,10:200000:10,50:100:1",
+            ),
+            ("0:5000:10 ", Caller::Root, sub, "0:5000:10 0:5000:10"),
+            ("0:5000:10 0:6000:10,10:7000:1", ME, sub, "0:5000:10 0:6000:10,10:7000:1"),
+            ("auto", Caller::Root, &[], "0:1073741824:65536 0:1073741824:65536"),
+            ("auto:size=401", ME, sub, "0:100000:401 0:100000:401"),
+            ("auto", ME, sub, "0:100000:401 0:100000:401"),
+        ] {
+            assert_eq!(decided(user, caller, ranges, &[]).as_deref(), Ok(expected), "{user}");
+        }
+    }
+
+    #[test]
+    fn others_keep_their_ids() {
+        let taken = |host_id, size| IdMapping { container_id: 0, host_id, size };
+        let taken = [taken(100_000, 500), taken(100_600, 100), taken(7, 1)];
+        let found = decided("auto", ME, &[(100_000, 1000), (300_000, 500)], &taken);
+        assert_eq!(found.unwrap().split(' ').next(), Some("0:300000:401"));
+        let found = decided("auto:size=401", ME, &[(100_000, 1200)], &taken);
+        assert_eq!(found.unwrap().split(' ').next(), Some("0:100700:401"));
+        let error = decided("auto", ME, &[(100_000, 1000)], &taken).unwrap_err();
+        assert!(error.contains("not 401 ids left") && error.contains("/etc/subuid"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_told() {
+        for (user, caller, words) in [
+            ("keep-id", Caller::Root, "for ordinary users"),
+            ("auto:size=7", ME, "takes size=401"),
+            ("0:0:10,5:100:10 ", ME, "--uidmap 5:100:10: it overlaps 0:0:10"),
+            ("0:0:1 0:0:1,1:0:1", ME, "--gidmap 1:0:1: it overlaps"),
+            (" ", ME, "at least one range"),
+        ] {
+            let error = decided(user, caller, &[(100_000, 65_536)], &[]).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
