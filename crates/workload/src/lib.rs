@@ -22,6 +22,7 @@ mod mix;
 mod options;
 mod pace;
 mod probe;
+mod processor;
 mod random;
 mod ready;
 mod scratch;

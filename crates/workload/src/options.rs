@@ -63,6 +63,7 @@ struct Typed {
     then: Option<f64>,
     is_held: bool,
     holds_on: bool,
+    stays: bool,
     amount: Option<usize>,
     tasks: Option<usize>,
     mib: Option<usize>,
@@ -94,8 +95,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
 /// What `--help` prints.
 pub(crate) fn help() -> String {
     let mut text = "\
-bulkload work TASK [--seconds S] [--rate R | --then-rate R] [--directory D]
+bulkload work TASK [--seconds S] [--rate R | --then-rate R] [--directory D] [--one-processor]
   does a task for S seconds (1), without pause or R times a second, or first so and then so; in D it has its file (.)
+  --one-processor: stays on the last one that it may run on, with its other processes
 "
     .to_owned();
     for work::Kind { name, says, .. } in work::KINDS {
@@ -159,7 +161,7 @@ bulkload held PROGRAM [ARGUMENT…]
 
 fn work_order(parser: &mut Parser) -> Result<Invocation> {
     let (name, typed) = named(parser)?;
-    let Typed { seconds, rate, then, is_held, holds_on, amount, tasks, mib, directory } = typed;
+    let Typed { seconds, rate, then, is_held, holds_on, stays, amount, tasks, mib, directory } = typed;
     if tasks.is_some() || mib.is_some() || is_held || holds_on {
         return Err(Error::Usage("--tasks, --mib, --held and --hold-on are for hogs".to_owned()));
     }
@@ -174,14 +176,16 @@ fn work_order(parser: &mut Parser) -> Result<Invocation> {
         limit: limit(seconds),
         rate,
         then,
+        stays,
         directory: directory.unwrap_or_else(here),
     }))
 }
 
 fn hog_order(parser: &mut Parser) -> Result<Invocation> {
     let (name, typed) = named(parser)?;
-    let Typed { seconds, rate, then, is_held, holds_on, amount, tasks, mib, directory } = typed;
+    let Typed { seconds, rate, then, is_held, holds_on, stays, amount, tasks, mib, directory } = typed;
     no_amount(amount)?;
+    no_place(stays)?;
     if rate.or(then).is_some() {
         return Err(Error::Usage("--rate is for tasks: a hog knows no measure".to_owned()));
     }
@@ -213,10 +217,11 @@ fn hog_order(parser: &mut Parser) -> Result<Invocation> {
 
 fn take_order(parser: &mut Parser) -> Result<Invocation> {
     let (name, typed) = named(parser)?;
-    let Typed { seconds, rate, then, is_held, holds_on, amount, tasks, mib, directory } = typed;
+    let Typed { seconds, rate, then, is_held, holds_on, stays, amount, tasks, mib, directory } = typed;
     if seconds.or(rate).or(then).is_some() || tasks.or(mib).is_some() || is_held || holds_on {
         return Err(Error::Usage("take knows --amount and --directory only".to_owned()));
     }
+    no_place(stays)?;
     let kind = take::KINDS.iter().find(|kind| kind.name == name);
     Ok(Invocation::Take(take::Order {
         kind: kind.ok_or_else(|| Error::Usage(format!("there is nothing called {name} to take")))?,
@@ -262,6 +267,10 @@ fn no_amount(amount: Option<usize>) -> Result<()> {
     amount.map_or(Ok(()), |_| Err(Error::Usage("--amount is for take".to_owned())))
 }
 
+fn no_place(stays: bool) -> Result<()> {
+    if stays { Err(Error::Usage("--one-processor is for tasks".to_owned())) } else { Ok(()) }
+}
+
 fn probe_order(parser: &mut Parser) -> Result<Invocation> {
     let mut words = Vec::from_iter(parser.raw_args()?);
     if words.is_empty() {
@@ -285,6 +294,7 @@ fn named(parser: &mut Parser) -> Result<(String, Typed)> {
             Arg::Long("then-rate") => typed.then = Some(number(parser, "--then-rate", 0.001, FASTEST)?),
             Arg::Long("held") => typed.is_held = true,
             Arg::Long("hold-on") => typed.holds_on = true,
+            Arg::Long("one-processor") => typed.stays = true,
             Arg::Long("amount") => typed.amount = Some(number(parser, "--amount", 1, MOST_AMOUNT)?),
             Arg::Long("tasks") => typed.tasks = Some(number(parser, "--tasks", 1, MOST_TASKS)?),
             Arg::Long("mib") => typed.mib = Some(number(parser, "--mib", 1, MOST_MIB)?),
@@ -362,6 +372,8 @@ mod tests {
             ("work timer --then-rate 5", "--then-rate comes after a closed loop, and there is none"),
             ("work fork --rate 2 --then-rate 5", "--then-rate comes after a closed loop, and there is none"),
             ("hog fork --amount 5", "--amount is for take"),
+            ("hog fork --one-processor", "--one-processor is for tasks"),
+            ("take files --amount 5 --one-processor", "--one-processor is for tasks"),
             ("take memory", "--amount says how much"),
             ("take memory --amount 5 --seconds 2", "take knows --amount and --directory only"),
             ("take a --amount 5", "there is nothing called a to take"),

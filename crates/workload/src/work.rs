@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::latency;
 use crate::pace::{self, Paced};
+use crate::processor;
 
 mod cpu;
 mod database;
@@ -95,6 +96,8 @@ pub(crate) struct Order {
     pub(crate) rate: Option<f64>,
     /// Turns a second of an open loop that follows the closed one; None when none follows.
     pub(crate) then: Option<f64>,
+    /// Whether it stays on one processor.
+    pub(crate) stays: bool,
     /// Where it has its file.
     pub(crate) directory: PathBuf,
 }
@@ -114,6 +117,9 @@ pub(crate) struct Line {
     mode: Mode,
     /// Turns of the open loop that never began.
     missed: u64,
+    /// On which it stayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processor: Option<usize>,
     /// Of turns.
     latency_us: latency::Summary,
     /// The open loop that followed.
@@ -160,6 +166,8 @@ fn tail_time(rate: f64) -> Duration {
 /// Does a task.
 pub(crate) fn run(order: &Order) -> Result<Line> {
     let Kind { name, unit, in_a_turn, rate, begin, says: _ } = order.kind;
+    // Also those that the task makes when it begins.
+    let processor = order.stays.then(processor::stay_on_one).transpose()?;
     let mut work = begin(&order.directory)?;
     // What is done for the first time is slower, everywhere and once.
     work.turn()?;
@@ -182,5 +190,5 @@ pub(crate) fn run(order: &Order) -> Result<Line> {
     let seconds = took.as_secs_f64();
     let rate = count as f64 / seconds;
     let latency_us = latencies.summary();
-    Ok(Line { work: name, count, unit, seconds, rate, mode, missed, latency_us, open })
+    Ok(Line { work: name, count, unit, seconds, rate, mode, missed, processor, latency_us, open })
 }

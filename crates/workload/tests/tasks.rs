@@ -140,3 +140,16 @@ fn an_open_loop_may_follow_a_closed_one() {
     assert_eq!(open["missed"].as_u64(), Some(100 - turns), "{line}");
     assert!(plausible(&sandbox, "fork --seconds 0.1", "closed")["open"].is_null());
 }
+
+#[test]
+fn a_task_may_stay_on_one_processor() {
+    let sandbox = Sandbox::new(BULKLOAD);
+    let allowed = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let last: u64 = allowed.trim().rsplit([',', '-']).next().unwrap().parse().unwrap();
+    for task in ["fork", "tcp-rate"] {
+        let line = plausible(&sandbox, &format!("{task} --seconds 0.05 --one-processor"), "closed");
+        assert_eq!(line["processor"].as_u64(), Some(last), "{line}");
+        assert!(plausible(&sandbox, &format!("{task} --seconds 0.05"), "closed")["processor"].is_null());
+    }
+}
