@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_testkit::skip::{cached, find_program, is_root};
-use bulkhead_testkit::{requires, skip, slowness};
+use bulkhead_testkit::{heed_interruptions, requires, skip, slowness};
 use serde_json::Value;
 
 /// Somebody without rights.
@@ -20,6 +20,8 @@ struct Place(PathBuf);
 
 impl Place {
     fn new(name: &str) -> Self {
+        // One that ignores its interruption is waited for in vain.
+        heed_interruptions();
         let place = Self(std::env::temp_dir().join(format!("bh-cli-{name}-{}", std::process::id())));
         fs::create_dir_all(place.0.join("tmp")).unwrap();
         place

@@ -98,6 +98,7 @@ pub use disk::Disk;
 pub use leak::Leak;
 pub use machine::{Init, Machine};
 pub use network::Network;
+pub use process::heed_interruptions;
 pub use recorder::{Recorder, Request};
 pub use run::{Output, Run, Running};
 pub use sandbox::{Sandbox, slowness, wait_until};

@@ -6,7 +6,16 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use bulkhead_sys::signal;
 use rustix::process::{Pid, Signal, WaitOptions};
+
+use crate::fail::OrFail as _;
+
+/// Has the programs that this process starts heed SIGINT, also where whoever started it had that ignored, as a shell does with what
+/// it runs in the background.
+pub fn heed_interruptions() {
+    signal::reset(Signal::INT.as_raw()).or_fail("heed SIGINT");
+}
 
 /// A process, as one line of `/proc/PID/stat` told.
 #[derive(Debug, Clone, PartialEq, Eq)]
