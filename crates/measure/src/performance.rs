@@ -153,7 +153,7 @@ impl Act {
                 }
             }
             (Self::Starts(_) | Self::Heavy(_), _) => (6, 12),
-            (_, Size::Quick) => (8, 10),
+            (_, Size::Quick) => (6, 20),
             (_, Size::Full) => (12, 40),
         }
     }

@@ -1,5 +1,7 @@
 //! What is to be measured: tasks, the quantities that each gives, and how often.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// The second name under which the bare process takes part, so that every task carries its own A/A test.
@@ -54,6 +56,19 @@ pub enum Size {
     Quick,
     /// All of them, until they are decided.
     Full,
+}
+
+/// What a task is to a run that has not time for everything, in the order in which it is given some (docs/measure.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// It is decided: start, life and work.
+    Row,
+    /// A victim beside an antagonist; all of these are judged together.
+    Pair,
+    /// What runs of the kernel is counted.
+    Count,
+    /// Anything else: what stands beside.
+    Beside,
 }
 
 /// Which direction of a quantity is the good one.
@@ -171,6 +186,19 @@ impl Quantity {
 }
 
 impl Task {
+    /// What it is to a run that has not time for everything.
+    pub fn rank(&self) -> Rank {
+        if self.pair.is_some() {
+            Rank::Pair
+        } else if self.quantities.iter().any(|quantity| quantity.decides) {
+            Rank::Row
+        } else if self.axis == Axis::Isolation {
+            Rank::Count
+        } else {
+            Rank::Beside
+        }
+    }
+
     /// Whether its numbers mean the same as those of `other`. How often it is done may differ, and the rate of its open loop, which
     /// a run finds out.
     pub fn means(&self, other: &Self) -> bool {
@@ -181,8 +209,33 @@ impl Task {
 }
 
 impl Plan {
+    /// The time that a short run is meant to take: well below five minutes for bare and four platforms on two processors, where one
+    /// block of everything takes one, and a minute more for each further platform.
+    pub fn short_time(&self) -> Duration {
+        const PLATFORMS: usize = 5;
+        let platforms = self.platforms.iter().filter(|name| *name != AGAIN).count();
+        let more = u32::try_from(platforms.saturating_sub(PLATFORMS)).unwrap_or(u32::MAX);
+        Duration::from_secs(280) + Duration::from_secs(60).saturating_mul(more)
+    }
+
     /// The task of this name.
     pub fn task(&self, name: &str) -> Option<&Task> {
         self.tasks.iter().find(|task| task.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_run_has_less_than_five_minutes_for_five_platforms() {
+        let time = |platforms: &[&str]| {
+            let platforms = platforms.iter().map(|name| (*name).to_owned()).collect();
+            Plan { platforms, tasks: Vec::new(), seed: 1 }.short_time().as_secs()
+        };
+        assert_eq!(time(&[BARE, AGAIN]), 280);
+        assert_eq!(time(&[BARE, AGAIN, "bulkrun", "crun", "runc", "runsc"]), 280);
+        assert_eq!(time(&[BARE, AGAIN, "bulkrun", "crun", "runc", "runsc", "podman", "docker"]), 400);
     }
 }

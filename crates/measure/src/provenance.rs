@@ -10,6 +10,9 @@ use crate::platform::find;
 /// The fact that tells what the run was asked to do.
 pub const OPTIONS: &str = "options";
 
+/// The fact that tells which time the run had, if it had one.
+pub const TIME: &str = "time";
+
 /// The fact that has the SHA-256 of the program that measures.
 pub(crate) const PROGRAM: &str = "SHA-256 of bulkhead";
 

@@ -13,6 +13,7 @@ mod contrast;
 mod document;
 pub mod findings;
 mod html;
+mod left_out;
 mod markdown;
 mod markup;
 mod number;
@@ -23,6 +24,7 @@ mod words;
 
 pub use contrast::{Changed, Contrast, Entries, Kept, compare};
 pub use findings::Findings;
+pub use left_out::time;
 
 use document::Document;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::plan::{Plan, Quantity, RATE_KEPT, Task};
+use crate::plan::{LEFT, Plan, Quantity, RATE_KEPT, Task};
 use crate::record::{End, Line, Places, Run, Turn};
 #[cfg(doc)]
 use crate::stats::Comparison;
@@ -110,12 +110,27 @@ impl Results {
         turns.map(|turn| turn.block + 1).max().unwrap_or(0)
     }
 
+    /// The blocks of `task`, from the first on, in which it was done on every platform.
+    pub fn whole_blocks(&self, task: &Task) -> usize {
+        let mut begun: BTreeMap<usize, usize> = BTreeMap::new();
+        let turns = self.turns.iter().filter(|turn| turn.task == task.name);
+        let turns = turns.filter(|turn| self.plan().platforms.contains(&turn.platform));
+        turns.for_each(|turn| *begun.entry(turn.block).or_default() += 1);
+        let is_whole =
+            |block: &usize| begun.get(block).is_some_and(|turns| *turns >= self.plan().platforms.len());
+        (0..).take_while(is_whole).count()
+    }
+
     /// Tells whether every deciding quantity of `task` is known well enough ([`Comparison::is_narrow`]).
     ///
     /// A platform that never gave a number says nothing more in further blocks.
     pub(crate) fn is_known(&self, task: &Task) -> bool {
         if task.pair.is_some() {
             return self.is_kept_known(task);
+        }
+        // One run beside a hog may be an accident, whatever it shows.
+        if task.quantities.iter().any(|quantity| quantity.name == LEFT) {
+            return false;
         }
         let deciding = task.quantities.iter().filter(|quantity| quantity.decides);
         let mut comparisons = deciding.flat_map(|quantity| {

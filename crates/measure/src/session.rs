@@ -1,16 +1,24 @@
 //! One sitting: goes through the blocks of a plan until everything is known well enough, the time is up or someone interrupts.
 //!
-//! Blocks go round the tasks, so that a short budget leaves something of everything. In each block the platforms come
+//! Blocks go round the tasks, so that a short time leaves something of everything (`course`). In each block the platforms come
 //! in an order drawn anew. What an earlier session on the same journal has done is not done again.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::hash;
+#[cfg(doc)]
+use crate::plan::Rank;
 use crate::plan::{Plan, Task};
 use crate::record::{End, Finding, Journal, JournalError, Line, Noise, Run, Turn};
 use crate::results::Results;
+#[cfg(doc)]
+use crate::stats::FEWEST_PAIRS;
 use crate::stats::Schedule;
+
+mod course;
+
+use self::course::Course;
 
 /// Whoever can do a task: the machine, or a test's stand-in.
 pub trait Executor {
@@ -30,6 +38,17 @@ pub trait Executor {
     fn is_interrupted(&self) -> bool;
 }
 
+/// How long a session may take. What does not fit in is left out, whole blocks of it, in an order of which [`Rank`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// Until everything is known well enough.
+    Unlimited,
+    /// No longer than this.
+    Firm(Duration),
+    /// So long, but that rows have the blocks in any case of which an interval can be told ([`FEWEST_PAIRS`]).
+    Meant(Duration),
+}
+
 /// How far a session is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress<'a> {
@@ -45,7 +64,7 @@ pub struct Progress<'a> {
 
 /// Measures `run.plan` and writes everything into `journal`; `earlier` is what that holds already.
 ///
-/// `budget` ends the session after a time, between two turns.
+/// `time` ends the session between two turns.
 ///
 /// # Errors
 /// When the journal cannot be written. A platform that fails is a finding and no error.
@@ -54,7 +73,7 @@ pub fn run(
     earlier: Option<Results>,
     journal: &mut Journal,
     executor: &mut dyn Executor,
-    budget: Option<Duration>,
+    time: Time,
     progress: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<Results, JournalError> {
     journal.add(&Line::Run(run.clone()))?;
@@ -63,45 +82,36 @@ pub fn run(
         None => Results::begun(run),
     };
     let plan = results.plan().clone();
+    let mut course = Course::of(&plan, &results);
     let key = |turn: &Turn| (turn.task.clone(), turn.platform.clone(), turn.block);
     let done: HashSet<_> = results.turns.iter().map(key).collect();
-    let least = plan.tasks.iter().flat_map(|task| {
-        plan.platforms.iter().flat_map(move |platform| {
-            (0..task.least).map(move |block| (task.name.clone(), platform.clone(), block))
-        })
-    });
-    let mut pace = Pace { due: least.filter(|key| !done.contains(key)).count(), ..Pace::default() };
     let end = 'session: {
-        for block in 0..plan.tasks.iter().map(|task| task.most).max().unwrap_or(0) {
-            for task in &plan.tasks {
-                if block >= task.most || (block >= task.least && results.is_known(task)) {
+        while let Some((number, block)) = course.next(time, executor.elapsed()) {
+            let task = &plan.tasks[number];
+            for platform in order(&plan, task, block) {
+                if done.contains(&(task.name.clone(), platform.to_owned(), block)) {
                     continue;
                 }
-                for platform in order(&plan, task, block) {
-                    if done.contains(&(task.name.clone(), platform.to_owned(), block)) {
-                        continue;
-                    }
-                    if executor.is_interrupted() {
-                        break 'session End::Interrupted;
-                    }
-                    if budget.is_some_and(|budget| executor.elapsed() >= budget) {
-                        break 'session End::Budget;
-                    }
-                    let budget_left = budget.map(|budget| budget.saturating_sub(executor.elapsed()));
-                    let left = pace.left(plan.platforms.len(), budget_left);
-                    progress(&Progress { task: &task.name, platform, block, left });
-                    let turn = turn(executor, task, platform, block);
-                    // What an interruption broke off says nothing about the platform.
-                    if executor.is_interrupted() {
-                        break 'session End::Interrupted;
-                    }
-                    pace.note(&turn, block < task.least);
-                    journal.add(&Line::Turn(turn.clone()))?;
-                    results.turns.push(turn);
+                if executor.is_interrupted() {
+                    break 'session End::Interrupted;
                 }
+                if time.is_up(executor.elapsed()) && !(time.yields() && course.is_owed(number)) {
+                    break 'session End::Budget;
+                }
+                let left = course.left(time, executor.elapsed());
+                progress(&Progress { task: &task.name, platform, block, left });
+                let turn = turn(executor, task, platform, block);
+                // What an interruption broke off says nothing about the platform.
+                if executor.is_interrupted() {
+                    break 'session End::Interrupted;
+                }
+                course.note(&turn);
+                journal.add(&Line::Turn(turn.clone()))?;
+                results.turns.push(turn);
             }
+            course.look(number, &results);
         }
-        End::Complete
+        if course.is_complete() { End::Complete } else { End::Budget }
     };
     journal.add(&Line::End(end))?;
     results.end = Some(end);
@@ -134,31 +144,17 @@ fn order<'a>(plan: &'a Plan, task: &Task, block: usize) -> impl Iterator<Item = 
     order.into_iter().map(|platform| plan.platforms[platform].as_str())
 }
 
-/// What the turns took so far, by which the rest is guessed.
-#[derive(Debug, Default)]
-struct Pace {
-    /// Turns that must be taken before anything may end, and were not.
-    due: usize,
-    turns: u32,
-    seconds: f64,
-}
-
-impl Pace {
-    fn note(&mut self, turn: &Turn, was_due: bool) {
-        self.due -= usize::from(was_due);
-        self.turns += 1;
-        self.seconds += turn.seconds;
+impl Time {
+    fn is_up(self, elapsed: Duration) -> bool {
+        match self {
+            Self::Unlimited => false,
+            Self::Firm(whole) | Self::Meant(whole) => elapsed >= whole,
+        }
     }
 
-    /// At least until each task had its least number of blocks, or until a block of one more task ends, at most until the
-    /// budget does.
-    fn left(&self, platforms: usize, budget: Option<Duration>) -> Option<Duration> {
-        if self.turns == 0 {
-            return budget;
-        }
-        let turns = self.due.max(platforms);
-        let guess = Duration::from_secs_f64(turns as f64 * self.seconds / f64::from(self.turns));
-        Some(budget.map_or(guess, |budget| budget.min(guess)))
+    /// Whether it yields to what a row is owed.
+    fn yields(self) -> bool {
+        matches!(self, Self::Meant(_))
     }
 }
 

@@ -10,7 +10,7 @@ use bulkhead_measure::machine::{self, Ours, Watchman};
 use bulkhead_measure::plan::{Axis, Plan, Quantity, Task};
 use bulkhead_measure::record::{self, End, Finding, Journal, Noise, Run, VERSION};
 use bulkhead_measure::results::Results;
-use bulkhead_measure::session::{self, Executor, Progress};
+use bulkhead_measure::session::{self, Executor, Progress, Time};
 use bulkhead_measure::stats::{Failure, Outcome};
 
 use super::platform::{Contestant, Contestants};
@@ -70,7 +70,7 @@ pub(super) fn run(Arguments { blocks, only, .. }: &Arguments) -> Result<Figures>
     let directory = place(only)?;
     let earlier = earlier(&directory, &run)?;
     let mut journal = Journal::open(&directory)?;
-    let results = session::run(run, earlier, &mut journal, &mut bench, None, &mut show)?;
+    let results = session::run(run, earlier, &mut journal, &mut bench, Time::Unlimited, &mut show)?;
     eprintln!();
     interrupt::check()?;
     Ok(Figures { results, notes, directory })

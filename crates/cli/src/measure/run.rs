@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use bulkhead_measure::arena;
 use bulkhead_measure::error::Error;
@@ -9,7 +10,7 @@ use bulkhead_measure::guest;
 use bulkhead_measure::host::{self, Host};
 use bulkhead_measure::interrupt;
 use bulkhead_measure::machine;
-use bulkhead_measure::plan::{Axis, BARE, Plan};
+use bulkhead_measure::plan::{Axis, BARE, Plan, Size};
 use bulkhead_measure::platform::Platform;
 use bulkhead_measure::platform::find::{self, Entry};
 use bulkhead_measure::provenance;
@@ -17,7 +18,7 @@ use bulkhead_measure::record::{self, End, Journal, Line, Run};
 use bulkhead_measure::report::findings::{Cell, Row};
 use bulkhead_measure::report::{self, Findings};
 use bulkhead_measure::results::Results;
-use bulkhead_measure::session;
+use bulkhead_measure::session::{self, Time};
 use bulkhead_measure::sources::Tree;
 use bulkhead_measure::stats::FEWEST_PAIRS;
 
@@ -64,18 +65,54 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     if let Some(tree) = &options.heavy {
         host.bring(tree.as_deref())?;
     }
-    let run = host.complete(run);
+    let mut run = host.complete(run);
+    let time = time(options, &run.plan);
+    run.environment.extend(told_time(time).map(|told| (provenance::TIME.to_owned(), told)));
+    if let Time::Meant(meant) = time {
+        eprintln!("{}", short_of(meant));
+    }
     let mut shown = Shown::new();
-    let results = session::run(run, earlier, &mut journal, &mut host, options.budget, &mut |progress| {
+    let began = Instant::now();
+    let results = session::run(run, earlier, &mut journal, &mut host, time, &mut |progress| {
         shown.show(progress);
     })?;
+    let took = began.elapsed();
     shown.end();
     // What was made goes before anything is said about it.
     drop((host, journal));
     let placed = tree.map(|tree| super::report::place(&tree, out)).transpose()?;
     let placed = placed.and_then(|()| Results::of(record::read(out).ok()?));
-    tell(&placed.unwrap_or(results), out)?;
+    tell(&placed.unwrap_or(results), out, Some(took))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The time that the run has. A short one has what it is meant to take, but with real programs and in a guest, where nobody knows.
+fn time(options: &RunOptions, plan: &Plan) -> Time {
+    match options.budget {
+        Some(budget) => Time::Firm(budget),
+        None if options.size() == Size::Quick && options.heavy.is_none() && !guest::is_inside() => {
+            Time::Meant(plan.short_time())
+        }
+        None => Time::Unlimited,
+    }
+}
+
+/// The time that was given, for the journal.
+fn told_time(time: Time) -> Option<String> {
+    match time {
+        Time::Unlimited => None,
+        Time::Firm(whole) => Some(report::time(whole)),
+        Time::Meant(whole) => Some(format!("{}, which a short run is meant to take", report::time(whole))),
+    }
+}
+
+/// What a short run does with its time.
+fn short_of(time: Duration) -> String {
+    format!(
+        "a short run is meant to take {}; on a slow machine it leaves out first repeats beside hogs that take all, then blocks of \
+         start and work beyond six, then the kernel's repeats, then blocks beside antagonists; --budget gives another time",
+        report::time(time)
+    )
 }
 
 /// What was asked for.
@@ -139,13 +176,13 @@ fn run_in_guest(order: &guest::Order<'_>, out: &Path, tree: Option<&Tree>) -> Re
         super::report::place(tree, out)?;
     }
     if let Some(results) = here()? {
-        tell(&results, out)?;
+        tell(&results, out, None)?;
     }
     measured.map(|()| ExitCode::SUCCESS)
 }
 
-/// Says what came of it, and writes the report.
-fn tell(results: &Results, out: &Path) -> Result<(), Error> {
+/// Says what came of it, and how long that took if it is known, and writes the report.
+fn tell(results: &Results, out: &Path, took: Option<Duration>) -> Result<(), Error> {
     let findings = Findings::of(results);
     print!("{}", summary(&findings));
     println!();
@@ -154,14 +191,20 @@ fn tell(results: &Results, out: &Path) -> Result<(), Error> {
     report::write(results, out)?.first().iter().for_each(|page| println!("report: {}", page.display()));
     println!("raw data: {}", out.display());
     match results.end {
-        Some(End::Budget) => println!("The time is up; the same command goes on."),
+        Some(End::Budget) => println!("The time is up{}; the same command goes on.", after(took)),
         Some(End::Interrupted) => {
             println!("Interrupted; the same command goes on.");
             interrupt::check()?;
         }
-        _ => {}
+        Some(End::Complete) => println!("Everything was measured{}.", after(took)),
+        None => {}
     }
     Ok(())
+}
+
+/// ` after 4 min 31 s`
+fn after(took: Option<Duration>) -> String {
+    took.map(|took| format!(" after {}", report::time(took))).unwrap_or_default()
 }
 
 /// Those that were asked for, or all that are here and that this user can measure; bare in front.

@@ -10,8 +10,9 @@ use crate::printed::{self, Latency, Open};
 use crate::started::Input;
 use crate::stats::{Amount, Failure, Outcome};
 
-/// How long each loop of a workload lasts.
-const SECONDS: &str = "0.3";
+/// How long each loop of a workload lasts: what differs, differs from turn to turn and not within one, so that many short turns tell
+/// more than few long ones.
+const SECONDS: &str = "0.1";
 
 /// No open loop is faster: beyond this the kernel's timers are what is measured, and a platform that is slow but steady
 /// would have no number.
@@ -25,8 +26,19 @@ const TAIL: &str = "p90";
 pub struct Work {
     name: &'static str,
     says: &'static str,
+    ends: Ends,
     quick: bool,
     kind: Kind,
+}
+
+/// How many processes work at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// One, which waits for its children. It stays on one processor: where the scheduler puts a child differs from turn to turn, and
+    /// is no wall's doing.
+    One,
+    /// Both ends of a conversation, which run where they are put.
+    Two,
 }
 
 /// What is worth a number.
@@ -42,19 +54,19 @@ enum Kind {
 
 #[rustfmt::skip]
 const ALL: &[Work] = &[
-    Work { name: "cpu", kind: Kind::Turns, says: "Counting primes: nothing but the processor.", quick: true },
-    Work { name: "memory", kind: Kind::Amount, says: "Copying memory, whose bandwidth all share.", quick: false },
-    Work { name: "null-call", kind: Kind::Turns, says: "The cheapest system call there is.", quick: false },
-    Work { name: "fork", kind: Kind::Turns, says: "Making a process and waiting for its end.", quick: true },
-    Work { name: "exec", kind: Kind::Turns, says: "Making a process that executes a program.", quick: false },
-    Work { name: "mmap", kind: Kind::Turns, says: "Mapping memory, touching it and giving it back.", quick: false },
-    Work { name: "file", kind: Kind::Turns, says: "Writing to a file and waiting until the disk has it.", quick: false },
-    Work { name: "open-close", kind: Kind::Turns, says: "Opening and closing a file.", quick: false },
-    Work { name: "unix-echo", kind: Kind::Turns, says: "A byte to a neighbour and back, over a unix socket.", quick: false },
-    Work { name: "tcp-rate", kind: Kind::Amount, says: "Sending as much as goes over loopback.", quick: true },
-    Work { name: "tcp-latency", kind: Kind::Turns, says: "A byte to a neighbour and back, over TCP on loopback.", quick: false },
-    Work { name: "timer", kind: Kind::Wakings(1000), says: "Sleeping for a moment: how late it wakes up.", quick: false },
-    Work { name: "database", kind: Kind::Turns, says: "Small transactions of an embedded database, each on the disk.", quick: false },
+    Work { name: "cpu", ends: Ends::One, kind: Kind::Turns, says: "Counting primes: nothing but the processor.", quick: true },
+    Work { name: "memory", ends: Ends::One, kind: Kind::Amount, says: "Copying memory, whose bandwidth all share.", quick: false },
+    Work { name: "null-call", ends: Ends::One, kind: Kind::Turns, says: "The cheapest system call there is.", quick: false },
+    Work { name: "fork", ends: Ends::One, kind: Kind::Turns, says: "Making a process and waiting for its end.", quick: true },
+    Work { name: "exec", ends: Ends::One, kind: Kind::Turns, says: "Making a process that executes a program.", quick: false },
+    Work { name: "mmap", ends: Ends::One, kind: Kind::Turns, says: "Mapping memory, touching it and giving it back.", quick: false },
+    Work { name: "file", ends: Ends::One, kind: Kind::Turns, says: "Writing to a file and waiting until the disk has it.", quick: false },
+    Work { name: "open-close", ends: Ends::One, kind: Kind::Turns, says: "Opening and closing a file.", quick: false },
+    Work { name: "unix-echo", ends: Ends::Two, kind: Kind::Turns, says: "A byte to a neighbour and back, over a unix socket.", quick: false },
+    Work { name: "tcp-rate", ends: Ends::Two, kind: Kind::Amount, says: "Sending as much as goes over loopback.", quick: true },
+    Work { name: "tcp-latency", ends: Ends::Two, kind: Kind::Turns, says: "A byte to a neighbour and back, over TCP on loopback.", quick: false },
+    Work { name: "timer", ends: Ends::One, kind: Kind::Wakings(1000), says: "Sleeping for a moment: how late it wakes up.", quick: false },
+    Work { name: "database", ends: Ends::One, kind: Kind::Turns, says: "Small transactions of an embedded database, each on the disk.", quick: false },
 ];
 
 impl Work {
@@ -95,7 +107,9 @@ impl Work {
         let rate = rate.map(|rate| rate.to_string());
         let option = if matches!(self.kind, Kind::Wakings(_)) { "--rate" } else { "--then-rate" };
         let paced = rate.iter().flat_map(|rate| [option, rate.as_str()]);
-        let words = Vec::from_iter(["work", self.name, "--seconds", SECONDS].into_iter().chain(paced));
+        let stays = (self.ends == Ends::One).then_some("--one-processor");
+        let words = ["work", self.name, "--seconds", SECONDS].into_iter().chain(stays);
+        let words = Vec::from_iter(words.chain(paced));
         stage.on_seat(&words, |seat, words| {
             let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
             printed::last_line(&started.finish(LIMIT)?.output, "the workload")

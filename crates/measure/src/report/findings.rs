@@ -14,6 +14,7 @@ mod capacity;
 mod drift;
 mod footprint;
 mod interference;
+mod left_out;
 mod literature;
 mod probe;
 mod row;
@@ -24,6 +25,7 @@ pub use capacity::{Capacity, Keeps, Kept};
 pub use drift::Drift;
 pub use footprint::{Entered, Footprints, Sampled, Share};
 pub use interference::{Interference, Mean, Meeting, Neighbour};
+pub use left_out::LeftOut;
 pub use literature::{Accord, Claim, Test};
 pub use probe::{Attempt, Probes, Score, is_moot};
 pub use row::{Against, Cell, Row, Standing};
@@ -46,6 +48,8 @@ pub struct Findings {
     pub platforms: Vec<Measured>,
     /// Why the last session ended; None when it was killed or goes on.
     pub end: Option<End>,
+    /// What there was no time for.
+    pub left_out: Vec<LeftOut>,
     /// How many turns were taken.
     pub turns: usize,
     /// What disturbed turns, and how many.
@@ -100,6 +104,7 @@ impl Findings {
             environment: environment(results),
             platforms: platforms(results),
             end: results.end,
+            left_out: left_out::of(results),
             turns: results.turns.len(),
             disturbances: Reason::count(results.turns.iter().filter_map(|turn| turn.disturbance.clone())),
             drifts: drift::of(results),

@@ -1,7 +1,7 @@
 //! The verdict in words.
 
 use crate::plan::{AGAIN, Axis, BARE, HEAVY, Limits, SURFACE, WORK};
-use crate::record::{End, Level};
+use crate::record::Level;
 use crate::stats::{FEWEST_PAIRS, MARGIN};
 
 use super::document::{Sentence, Table};
@@ -9,6 +9,7 @@ use super::findings::{
     Accord, Capacity, Cell, Entered, Findings, Footprints, Interference, Keeps, Mean, Neighbour, PLACES, Row,
     Score, Standing, TrialEnd, is_moot,
 };
+use super::left_out;
 use super::number::{count, counted, figure, rough, rough_spread, spread, times};
 
 /// The whole run in a few sentences: of each axis what was found, and what vouches for it.
@@ -325,11 +326,13 @@ fn hogs(findings: &Findings) -> Vec<Sentence> {
         };
         return vec![Sentence::bad(format!("{why}, so that nothing is known of what walls leave."))];
     }
+    let runs = findings.capacities.iter().flat_map(|capacity| &capacity.walls).map(|wall| wall.runs).min();
+    let sure = if runs == Some(1) { ", as one run tells, which may be an accident" } else { "" };
     of_walls(findings, |wall| beside_hogs(findings, wall))
         .into_iter()
         .map(|(text, walls)| {
             Sentence::plain(format!(
-                "Beside a hog that takes it from bare processes, in {} {text}.",
+                "Beside a hog that takes it from bare processes, in {} {text}{sure}.",
                 listed(&walls)
             ))
         })
@@ -464,12 +467,7 @@ fn quality(findings: &Findings) -> Vec<Sentence> {
             figures(failed)
         )));
     }
-    sentences.extend(match findings.end {
-        Some(End::Complete) => None,
-        Some(End::Budget) => Some(Sentence::plain("The time ran out before everything was decided.")),
-        Some(End::Interrupted) => Some(Sentence::bad("The run was interrupted; resume it for the rest.")),
-        None => Some(Sentence::bad("The run did not end; resume it for the rest.")),
-    });
+    sentences.extend(left_out::sentence(findings));
     sentences
 }
 

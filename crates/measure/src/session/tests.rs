@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::*;
-use crate::plan::{AGAIN, Axis, BARE, Quantity};
+use crate::plan::{AGAIN, Axis, BARE, LEFT, Limits, Pair, Quantity, RATE_KEPT};
 use crate::record::{VERSION, read};
 use crate::stats::{Amount, Failure, Prng, Verdict};
 
@@ -21,6 +21,8 @@ struct Machine {
     patience: usize,
     taken: Vec<(String, usize)>,
     disturbed: Option<usize>,
+    /// How long a turn of a task takes, where that is not a second.
+    seconds: BTreeMap<&'static str, u64>,
 }
 
 impl Machine {
@@ -34,6 +36,7 @@ impl Machine {
             patience: usize::MAX,
             taken: Vec::new(),
             disturbed: None,
+            seconds: BTreeMap::new(),
         }
     }
 
@@ -46,7 +49,7 @@ impl Machine {
 impl Executor for Machine {
     fn take(&mut self, task: &Task, platform: &str, block: usize) -> Vec<Finding> {
         self.taken.push((platform.to_owned(), block));
-        self.clock += Duration::from_secs(1);
+        self.clock += Duration::from_secs(self.seconds.get(task.name.as_str()).copied().unwrap_or(1));
         let factor = self.factors[platform];
         let wild = if self.disturbed == Some(block) { 9.0 } else { 1.0 };
         let value = 10.0 * factor * wild * (self.noise * self.normal() + self.drift * block as f64).exp();
@@ -87,7 +90,15 @@ impl Place {
         let begin = Run { version: VERSION, plan, environment: BTreeMap::new(), platforms: Vec::new() };
         let earlier = Results::of(read(&self.0).unwrap());
         let mut journal = Journal::open(&self.0).unwrap();
-        run(begin, earlier, &mut journal, machine, budget.map(Duration::from_secs), &mut |_| {}).unwrap()
+        run(
+            begin,
+            earlier,
+            &mut journal,
+            machine,
+            budget.map_or(Time::Unlimited, |seconds| Time::Firm(Duration::from_secs(seconds))),
+            &mut |_| {},
+        )
+        .unwrap()
     }
 }
 
@@ -200,11 +211,15 @@ fn the_budget_ends_a_session_and_the_next_goes_on() {
     let names = [BARE, "crun"];
     let factors = [(BARE, 1.0), ("crun", 1.0)];
     let first = place.sit(&mut Machine::new(&factors, 0.5), plan(&names, 10, 10), Some(7));
-    assert_eq!((first.end, first.turns.len()), (Some(End::Budget), 7));
+    assert_eq!(
+        (first.end, first.turns.len()),
+        (Some(End::Budget), 6),
+        "a block that does not fit is not begun"
+    );
     let mut machine = Machine::new(&factors, 0.5);
     let second = place.sit(&mut machine, plan(&names, 10, 10), None);
     assert_eq!((second.end, second.turns.len()), (Some(End::Complete), 20));
-    assert_eq!(machine.taken.len(), 13, "what was done is not done again");
+    assert_eq!(machine.taken.len(), 14, "what was done is not done again");
     assert_eq!(Results::of(read(&place.0).unwrap()).unwrap().turns, second.turns);
     assert_eq!(second.left_out(&plan(&[BARE, "crun", "runc"], 1, 1)), None);
     assert_eq!(second.left_out(&plan(&[BARE], 1, 1)), Some("crun"));
@@ -247,6 +262,74 @@ fn every_block_has_an_order_of_its_own_and_every_session_the_same() {
     assert!(first.iter().any(|order| *order != first[0]), "{first:?}");
 }
 
+/// Tasks as a short run has them, by the seconds that a turn of each takes; bare, bare again and three walls.
+const SHORT: [(&str, u64); 6] =
+    [("boot", 1), ("work", 1), ("kernel", 1), ("left", 2), ("pair a", 3), ("pair b", 3)];
+
+fn short_plan(platforms: &[&str]) -> Plan {
+    let mut whole = plan(platforms, 6, 20);
+    let boot = whole.tasks.remove(0);
+    let beside = |name: &str| vec![Quantity::more(name, "").beside()];
+    let pair =
+        Pair { victim: "cpu".to_owned(), antagonist: "cpu".to_owned(), limits: Limits::With, floor: None };
+    whole.tasks = Vec::from_iter(SHORT.map(|(name, _)| {
+        let named = Task { name: name.to_owned(), ..boot.clone() };
+        match name {
+            "kernel" => {
+                Task { axis: Axis::Isolation, quantities: beside("footprint"), least: 3, most: 3, ..named }
+            }
+            "left" => {
+                Task { axis: Axis::Noninterference, quantities: beside(LEFT), least: 1, most: 3, ..named }
+            }
+            "pair a" | "pair b" => {
+                Task { pair: Some(pair.clone()), quantities: beside(RATE_KEPT), most: 6, ..named }
+            }
+            _ => named,
+        }
+    }));
+    whole
+}
+
+/// Whole blocks of each task of [`SHORT`] after a session on a machine that is so many times slower, and how long it took.
+fn short(time: Time, slowness: u64) -> ([usize; 6], u64) {
+    let names = [BARE, AGAIN, "bulkrun"];
+    let place = Place::new(&format!("short-{slowness}-{}", matches!(time, Time::Meant(_))));
+    let mut machine = Machine::new(&names.map(|name| (name, 1.0)), 0.3);
+    machine.seconds = SHORT.map(|(name, seconds)| (name, slowness * seconds)).into();
+    let begin = Run {
+        version: VERSION,
+        plan: short_plan(&names),
+        environment: BTreeMap::new(),
+        platforms: Vec::new(),
+    };
+    let mut journal = Journal::open(&place.0).unwrap();
+    let results = run(begin, None, &mut journal, &mut machine, time, &mut |_| {}).unwrap();
+    let blocks = SHORT.map(|(name, _)| results.whole_blocks(results.plan().task(name).unwrap()));
+    (blocks, machine.clock.as_secs())
+}
+
+#[test]
+fn a_slower_machine_leaves_out_more_and_takes_no_longer() {
+    // A block of boot, work, kernel, left and of a pair takes 3, 3, 3, 6 and 9 s.
+    let meant = Time::Meant(Duration::from_secs(300));
+    for (slowness, expected, took, why) in [
+        (1, [20, 20, 3, 3, 6, 6], 255, "everything has its place"),
+        (
+            2,
+            [7, 7, 3, 1, 5, 5],
+            294,
+            "repeats beside hogs go first, then rows beyond six, then a block of all pairs",
+        ),
+        (4, [7, 6, 3, 1, 1, 1], 288, "all but one block of pairs; what is left does for one more row"),
+        (6, [6, 6, 1, 1, 0, 0], 306, "a turn that was begun is ended"),
+        (20, [6, 6, 0, 0, 0, 0], 720, "rows have their six blocks in any case"),
+    ] {
+        assert_eq!(short(meant, slowness), (expected, took), "{slowness} times slower: {why}");
+    }
+    let firm = short(Time::Firm(Duration::from_secs(300)), 20);
+    assert_eq!(firm, ([3, 2, 0, 0, 0, 0], 300), "what is firm ends");
+}
+
 #[test]
 fn the_time_left_is_that_of_the_turns_that_are_due() {
     let place = Place::new("left");
@@ -264,7 +347,7 @@ fn the_time_left_is_that_of_the_turns_that_are_due() {
     let mut left = Vec::new();
     let mut note = |progress: &Progress<'_>| left.push(progress.left.map(|left| left.as_secs()));
     let mut machine = Machine::new(&factors, 0.5);
-    run(begin, earlier, &mut journal, &mut machine, None, &mut note).unwrap();
-    // Each turn takes a second. Of ten turns four were done before; the last one belongs to a block of two.
-    assert_eq!(left, [None, Some(5), Some(4), Some(3), Some(2), Some(2)]);
+    run(begin, earlier, &mut journal, &mut machine, Time::Unlimited, &mut note).unwrap();
+    // Each turn takes a second. Of ten turns two were done before: a second block did not fit into what is planned of 4 s.
+    assert_eq!(left, [8, 7, 6, 5, 4, 3, 2, 1].map(Some));
 }

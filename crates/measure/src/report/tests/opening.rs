@@ -2,7 +2,8 @@
 
 use super::machine::*;
 use crate::plan::{Axis, BARE, LEFT};
-use crate::record::{DIED, Finding, Line, Reach};
+use crate::provenance::TIME;
+use crate::record::{DIED, End, Finding, Line, Reach};
 use crate::report::findings::Findings;
 use crate::report::{document, tables, words};
 use crate::results::Results;
@@ -152,4 +153,40 @@ fn a_probe_that_was_not_made_is_no_wall_that_held() {
     assert_eq!(unmade.map(|sentence| sentence.mood), Some(document::Mood::Bad), "{said:#?}");
     let table = tables::probes(&findings);
     assert!(table.rows.iter().any(|row| row[1] == "bulkrun" && row[2] == "not made"), "{:?}", table.rows);
+}
+
+#[test]
+fn what_there_was_no_time_for_is_told() {
+    let mut journal = Machine::new(3).journal(7);
+    for line in &mut journal {
+        match line {
+            Line::Run(run) => drop(run.environment.insert(TIME.to_owned(), "4 min 40 s".to_owned())),
+            Line::End(end) => *end = End::Budget,
+            _ => {}
+        }
+    }
+    // Of one task the last block was not made.
+    journal.retain(|line| !matches!(line, Line::Turn(turn) if turn.block == 6 && turn.task == "boot"));
+    let whole = words::opening(&Findings::of(&Results::of(journal).unwrap()));
+    let said = whole.iter().find(|sentence| sentence.text.starts_with("The time")).unwrap();
+    let expected = "The time (4 min 40 s) ran out before everything was known well. Blocks measured: 6 to 7 of at most 12 of start, \
+                    life and work; 7 of at most 12 of what hogs leave.";
+    assert_eq!(
+        (said.text.as_str(), said.mood),
+        (expected, document::Mood::Plain),
+        "victims and probes are known"
+    );
+    let complete = words::opening(&findings());
+    assert!(!complete.iter().any(|sentence| sentence.text.starts_with("The time")), "{complete:?}");
+}
+
+#[test]
+fn one_run_beside_a_hog_is_called_one() {
+    let said = |blocks| {
+        let findings = Findings::of(&Results::of(Machine::new(3).journal(blocks)).unwrap());
+        let mut said = words::opening(&findings).into_iter().map(|sentence| sentence.text);
+        said.find(|text| text.starts_with("Beside a hog")).unwrap()
+    };
+    assert!(said(1).ends_with(", as one run tells, which may be an accident."), "{}", said(1));
+    assert!(!said(3).contains("accident"), "{}", said(3));
 }
