@@ -176,7 +176,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] when the id is no container's any more.
     pub fn begin_removal(&self, id: &str) -> Result<Removal> {
-        self.database.write(Durability::Process, |db| {
+        self.database.write_removal(Durability::Process, |db| {
             let mut record = one(db, id)?;
             let before = record.stage;
             if before == Stage::Kept {
@@ -194,7 +194,7 @@ impl Store {
     /// # Errors
     /// As the database.
     pub fn delete_container(&self, id: &str) -> Result<()> {
-        self.database.write(Durability::Process, |db| {
+        self.database.write_removal(Durability::Process, |db| {
             db.prepare_cached("DELETE FROM containers WHERE id = ?")
                 .and_then(|mut statement| statement.execute([id]))
                 .doing(|| format!("delete the record of container {id}"))?;

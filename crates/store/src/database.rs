@@ -7,13 +7,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FallocateFlags, FlockOperation};
 
 use crate::error::{Doing as _, Error, Result};
 
@@ -31,7 +31,14 @@ pub enum Durability {
 
 /// An open database. Its callers may be several threads.
 #[derive(Debug)]
-pub(crate) struct Database(Mutex<Connection>);
+pub(crate) struct Database {
+    connection: Mutex<Connection>,
+    /// A file that is there to be given up: on a full disk it makes room for saying what goes.
+    reserve: PathBuf,
+}
+
+/// More than the log grows by the removal of anything.
+const RESERVE: u64 = 1024 * 1024;
 
 impl Database {
     /// Opens the database, and makes it or brings it up to date where that is needed.
@@ -54,10 +61,12 @@ impl Database {
         if version > newest {
             return Err(Error::Future { path: file.to_owned(), found: version, known: newest });
         }
+        let reserve = file.with_file_name("reserve");
         if version < newest {
             migrate(&mut connection, file).doing(|| format!("bring {} up to date", file.display()))?;
+            keep_reserve(&reserve);
         }
-        Ok(Self(Mutex::new(connection)))
+        Ok(Self { connection: Mutex::new(connection), reserve })
     }
 
     /// Reads: `body` sees one state of the database if it makes one statement.
@@ -98,10 +107,50 @@ impl Database {
         result
     }
 
+    /// Writes that something goes. On a full disk that takes room, too, for which the reserve is given up;
+    /// [`refill`](Self::refill) brings it back.
+    pub(crate) fn write_removal<T>(
+        &self,
+        durability: Durability,
+        mut body: impl FnMut(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        match self.write(durability, &mut body) {
+            Err(error) if is_full(&error) && std::fs::remove_file(&self.reserve).is_ok() => {
+                self.write(durability, body)
+            }
+            written => written,
+        }
+    }
+
+    /// Keeps room for the next time that the disk is full, if it is there.
+    pub(crate) fn refill(&self) {
+        if !self.reserve.exists() {
+            keep_reserve(&self.reserve);
+        }
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A thread that panicked left no transaction behind: dropping one rolls it back.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the reserve. Without it all goes well until the disk is full, so that a failure is none.
+fn keep_reserve(path: &Path) {
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let kept = made.and_then(|file| Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE)?));
+    if kept.is_err() {
+        // An empty one would be taken for one that is there.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn is_full(error: &Error) -> bool {
+    let code = match error {
+        Error::Database { source, .. } => source.sqlite_error_code(),
+        _ => None,
+    };
+    code == Some(rusqlite::ErrorCode::DiskFull)
 }
 
 fn connect(file: &Path) -> rusqlite::Result<Connection> {

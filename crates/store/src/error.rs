@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{Digest, NameError};
+use crate::{Digest, NameError, layer};
 
 /// The result of an operation on the store.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -106,6 +106,32 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// Something came that is not what was asked for.
+    #[error("{subject} has the digest {found} and not {expected}")]
+    WrongDigest {
+        /// Such as `layer blobs/sha256/…`.
+        subject: String,
+        /// What it was to have.
+        expected: Digest,
+        /// What it has.
+        found: Digest,
+    },
+    /// An archive of images that is refused.
+    #[error("image archive: {entry} {reason}")]
+    Archive {
+        /// The entry, or the document and the place in it.
+        entry: String,
+        /// What is wrong with it, as the rest of a sentence.
+        reason: String,
+    },
+    /// A layer that could not be unpacked or packed.
+    #[error("{doing}")]
+    Layer {
+        /// What was being done.
+        doing: String,
+        /// What is wrong.
+        source: layer::Error,
+    },
     /// The database failed.
     #[error("{doing}")]
     Database {
@@ -149,12 +175,34 @@ impl Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::Ambiguous { .. } => Kind::Ambiguous,
             Self::NameTaken { .. } | Self::InUse { .. } | Self::SeveralNames { .. } => Kind::Conflict,
-            Self::Digest { .. } | Self::Invalid { .. } | Self::Name(_) => Kind::Invalid,
+            Self::Digest { .. }
+            | Self::Invalid { .. }
+            | Self::Name(_)
+            | Self::WrongDigest { .. }
+            | Self::Archive { .. } => Kind::Invalid,
+            Self::Layer { source, .. } => match source.kind() {
+                layer::Kind::Damaged | layer::Kind::Refused => Kind::Invalid,
+                layer::Kind::Failed => Kind::Failed,
+            },
             Self::Damaged { .. } => Kind::Damaged,
             Self::Place { .. } | Self::Future { .. } | Self::Database { .. } | Self::Io { .. } => {
                 Kind::Failed
             }
         }
+    }
+}
+
+impl Error {
+    /// Writes the whole chain in one line.
+    pub(crate) fn with_sources(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
     }
 }
 

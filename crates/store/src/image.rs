@@ -24,6 +24,9 @@ pub struct Image {
     pub size: u64,
     /// When it came here, in nanoseconds since 1970 (UTC).
     pub added: i64,
+    /// What is wrong with it, where that is known; only [`Store::images`] has such. It can be listed and removed, and
+    /// pulled or loaded again.
+    pub damage: Option<String>,
 }
 
 /// One layer of an image.
@@ -55,18 +58,22 @@ impl Store {
     /// Finds an image by its name, its id, or an unambiguous prefix of its id, `sha256:` before it or not.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Ambiguous`]; [`Error::Damaged`] when its configuration is not what it was.
+    /// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Damaged`].
     pub fn image(&self, wanted: &str) -> Result<Image> {
         self.database.snapshot(|db| {
             let id = find(db, wanted)?;
-            self.read_image(db, &id)
+            let mut image = self.read_image(db, &id)?;
+            match image.damage.take() {
+                Some(reason) => Err(Error::Damaged { subject: format!("image {wanted}"), reason }),
+                None => Ok(image),
+            }
         })
     }
 
     /// Lists all images, the newest configuration first.
     ///
     /// # Errors
-    /// As the database. An image whose configuration is damaged is an error, which `check` mends or names.
+    /// As the database. One that is damaged is listed with its [`damage`](Image::damage).
     pub fn images(&self) -> Result<Vec<Image>> {
         let mut images = self.database.snapshot(|db| {
             let ids: Vec<String> = db
@@ -111,6 +118,14 @@ impl Store {
         lower
     }
 
+    fn configuration(&self, id: &Digest) -> Result<Configuration> {
+        let damaged = |error: serde_json::Error| Error::Damaged {
+            subject: format!("configuration {id}"),
+            reason: error.to_string(),
+        };
+        serde_json::from_slice(&self.small_blob(id)?).map_err(damaged)
+    }
+
     pub(crate) fn read_image(&self, db: &Connection, id: &Digest) -> Result<Image> {
         let key = id.to_string();
         let doing = || format!("read the record of image {id}");
@@ -124,16 +139,19 @@ impl Store {
             return Err(Error::NotFound { noun: Noun::Image, wanted: key });
         };
         let sql =
-            "SELECT image_layers.diff_id, blob, blobs.size, layers.size FROM image_layers, blobs, layers
+            "SELECT image_layers.diff_id, blob, blobs.size, layers.size, layers.damaged FROM image_layers, blobs, layers
             WHERE image = ? AND digest = blob AND layers.diff_id = image_layers.diff_id ORDER BY position";
-        let rows: Vec<(String, String, u64, u64)> = db
+        let rows: Vec<(String, String, u64, u64, bool)> = db
             .prepare_cached(sql)
             .and_then(|mut statement| {
-                let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+                let read = |row: &rusqlite::Row<'_>| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+                };
                 statement.query_map([&key], read)?.collect()
             })
             .doing(doing)?;
-        let layers = rows.into_iter().map(|(diff_id, blob, blob_size, size)| {
+        let damaged = rows.iter().find(|row| row.4).map(|row| row.0.clone());
+        let layers = rows.into_iter().map(|(diff_id, blob, blob_size, size, _)| {
             Ok(Layer { diff_id: Digest::parse(&diff_id)?, blob: Digest::parse(&blob)?, blob_size, size })
         });
         let layers = layers.collect::<Result<Vec<_>>>()?;
@@ -142,14 +160,25 @@ impl Store {
             .and_then(|mut statement| statement.query_map([&key], |row| row.get(0))?.collect())
             .doing(doing)?;
         let names = names.iter().map(|name| Ok(Name::parse(name)?)).collect::<Result<Vec<_>>>()?;
-        let configuration = self.small_blob(id)?;
-        let configuration = serde_json::from_slice(&configuration).map_err(|error| Error::Damaged {
-            subject: format!("the configuration of image {id}"),
-            reason: error.to_string(),
-        })?;
+        let (configuration, mut damage) = match self.configuration(id) {
+            Ok(configuration) => (configuration, None),
+            Err(error) => (Configuration::default(), Some(error.with_sources())),
+        };
+        if let Some(diff_id) = damaged {
+            damage.get_or_insert(format!(
+                "its layer {diff_id} is damaged; check the store, or pull the image again"
+            ));
+        }
         let size = layers.iter().map(|layer| layer.size).sum();
-        Ok(Image { id: *id, manifest: Digest::parse(&manifest)?, configuration, layers, names, size, added })
+        let manifest = Digest::parse(&manifest)?;
+        Ok(Image { id: *id, manifest, configuration, layers, names, size, added, damage })
     }
+}
+
+/// The name under which an image without a registry's name is kept: a word that people type may mean that.
+pub(crate) fn local(name: &Name, typed: &str) -> Option<Name> {
+    let is_bare = !typed.contains('/') && name.digest().is_none();
+    is_bare.then(|| Name::parse(&format!("localhost/{typed}")).ok()).flatten()
 }
 
 /// Gives an image a name; returns the image that had it, if it is another.
@@ -183,12 +212,16 @@ pub(crate) fn find(db: &Connection, wanted: &str) -> Result<Digest> {
     if let Ok(name) = Name::parse(wanted) {
         // With a digest, the tag says nothing.
         let name = name.digest().map_or_else(|| name.clone(), |digest| name.at(digest));
-        let id: Option<String> = db
-            .prepare_cached("SELECT image FROM names WHERE name = ?")
-            .and_then(|mut statement| statement.query_row([name.to_string()], |row| row.get(0)).optional())
-            .doing(doing)?;
-        if let Some(id) = id {
-            return Digest::parse(&id);
+        for name in [Some(name.clone()), local(&name, wanted)].into_iter().flatten() {
+            let id: Option<String> = db
+                .prepare_cached("SELECT image FROM names WHERE name = ?")
+                .and_then(|mut statement| {
+                    statement.query_row([name.to_string()], |row| row.get(0)).optional()
+                })
+                .doing(doing)?;
+            if let Some(id) = id {
+                return Digest::parse(&id);
+            }
         }
     }
     if hex.is_empty()

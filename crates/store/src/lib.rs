@@ -4,9 +4,11 @@
 //!
 //! # Life cycle
 //! ```text
-//! Places::of_user ── Store::open ─┬─ image, images, tag, untag, lower        what is there
-//!                                 ├─ insert_container … delete_container     records
-//!                                 └─ insert_volume … delete_volume, record_event
+//! Places::of_user ── Store::open ─┬─ load, save, image, images, tag, remove_image     images
+//!                                 ├─ lease ── layer, image, commit                    images that come into being
+//!                                 ├─ insert_container … delete_container              records
+//!                                 ├─ insert_volume … delete_volume, record_event
+//!                                 └─ collect, check, usage                            the whole
 //! ```
 //! A [`Store`] is cheap to open: every command opens one, and several processes use the same files at once. What one
 //! has written, the others see with their next call.
@@ -30,6 +32,9 @@
 //! ```
 
 mod blob;
+mod check;
+mod collect;
+mod commit;
 mod configuration;
 mod container;
 mod database;
@@ -37,13 +42,26 @@ mod digest;
 mod error;
 mod event;
 mod image;
+mod intake;
 pub mod layer;
+mod lease;
+mod load;
+pub mod manifest;
 mod name;
+mod owner;
 mod places;
+mod remove;
+mod save;
 mod store;
 mod trash;
+mod tree;
+mod usage;
 mod volume;
 
+pub use blob::BlobWriter;
+pub use check::{Depth, Finding, Mend, Outcome};
+pub use collect::Collected;
+pub use commit::{Committed, NewImage};
 pub use configuration::{Configuration, Defaults, Empty, Healthcheck, History, RootFs};
 pub use container::{ContainerRecord, Removal, Stage};
 pub use database::Durability;
@@ -51,7 +69,13 @@ pub use digest::Digest;
 pub use error::{Error, Kind, Noun, Result};
 pub use event::{Event, Subject};
 pub use image::{Image, Layer};
+pub use intake::Expected;
+pub use lease::Lease;
+pub use load::{Progress, Watcher};
 pub use name::{Name, NameError};
 pub use places::Places;
+pub use remove::{Force, Removed};
+pub use save::Format;
 pub use store::Store;
+pub use usage::{ImageUsage, Usage, VolumeUsage};
 pub use volume::VolumeRecord;

@@ -1,12 +1,14 @@
 //! How a tree goes: out of its place by one rename, then bit by bit.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Store;
-use crate::error::{Doing as _, Result};
+use rustix::io::Errno;
+
+use crate::error::{Doing as _, Error, Result};
+use crate::{Store, layer};
 
 /// What an entry of `ingest` is called that waits for its deletion: anybody may do it.
 pub(crate) const PREFIX: &str = "trash-";
@@ -24,13 +26,19 @@ impl Store {
 
 /// Deletes what was moved away; nothing there is no error.
 pub(crate) fn empty(trash: &Path) -> Result<()> {
-    let removed = match fs::symlink_metadata(trash) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(trash),
-        Ok(_) => fs::remove_file(trash),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.doing(|| format!("delete {}", trash.display())),
+    /// How often another may be at it at the same time.
+    const ATTEMPTS: usize = 100;
+    let (Some(parent), Some(name)) = (trash.parent(), trash.file_name()) else { return Ok(()) };
+    let doing = || format!("delete {}", trash.display());
+    let parent = File::open(parent).doing(doing)?;
+    let mut removed = Ok(());
+    for _ in 0..ATTEMPTS {
+        removed = layer::remove(parent.as_fd(), name);
+        match &removed {
+            // A directory that goes while it is read.
+            Err(layer::Error::Machine { source, .. }) if source.errno() == Errno::NOENT => {}
+            _ => break,
+        }
     }
+    removed.map_err(|source| Error::Layer { doing: doing(), source })
 }

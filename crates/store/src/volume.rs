@@ -102,7 +102,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::InUse`] while a container's record uses it.
     pub fn delete_volume(&self, name: &str) -> Result<()> {
-        self.database.write(Durability::PowerLoss, |db| {
+        self.database.write_removal(Durability::PowerLoss, |db| {
             if one(db, name)?.is_none() {
                 return Err(Error::NotFound { noun: Noun::Volume, wanted: name.to_owned() });
             }
@@ -121,7 +121,7 @@ impl Store {
     pub(crate) fn finish_volume_removal(&self, name: &str) -> Result<()> {
         let directory = self.places.volume(name);
         let trash = self.trash();
-        self.database.write(Durability::PowerLoss, |db| {
+        self.database.write_removal(Durability::PowerLoss, |db| {
             if !is_leaving(db, name)? {
                 return Ok(());
             }
@@ -133,7 +133,9 @@ impl Store {
                 .doing(|| format!("delete the record of volume {name}"))?;
             Ok(())
         })?;
-        trash::empty(&trash)
+        trash::empty(&trash)?;
+        self.database.refill();
+        Ok(())
     }
 
     /// Makes the directory of a volume whose row is there.

@@ -221,7 +221,7 @@ fn files_are_their_owners_alone_whatever_the_umask() {
         assert_eq!(mode, expected, "the mode of {:?}", entry.path());
         seen += usize::from(entry.path().is_file());
     }
-    assert_eq!(seen, 3, "the database, its log and the log's index");
+    assert_eq!(seen, 4, "the database, its log, the log's index, and the reserve");
 }
 
 /// Two hundred containers by twenty processes, each name wanted by all of them: every name is one's, and nobody fails

@@ -1,10 +1,12 @@
 -- Version 1. Digests are `sha256:HEX`, times nanoseconds since 1970 (UTC).
 
--- Files of blobs/sha256, whole. `diff_id` is set for a layer's archive once its content was seen to have it.
+-- Files of blobs/sha256, whole. `diff_id` is set for a layer's archive once its content was seen to have it. What is
+-- `damaged` counts as not there for whoever could bring it again.
 CREATE TABLE blobs (
     digest TEXT PRIMARY KEY,
     size INTEGER NOT NULL,
-    diff_id TEXT
+    diff_id TEXT,
+    damaged INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX blobs_by_diff_id ON blobs (diff_id) WHERE diff_id IS NOT NULL;
 
@@ -13,7 +15,8 @@ CREATE TABLE layers (
     diff_id TEXT PRIMARY KEY,
     size INTEGER NOT NULL,
     entries INTEGER NOT NULL,
-    summary TEXT NOT NULL
+    summary TEXT NOT NULL,
+    damaged INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE images (

@@ -1,0 +1,292 @@
+//! What an unpacked layer looks like: enough of it to see later whether it still does.
+//!
+//! A layer is never changed in place. So a digest over the metadata of every entry, which takes a few microseconds each
+//! to find, tells of whatever was added, lost, cut or exchanged; bytes that went bad under unchanged metadata are found
+//! by unpacking the layer again beside it.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use bulkhead_sys::path::open_beneath;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use sha2::{Digest as _, Sha256};
+
+use crate::Digest;
+use crate::error::{Doing as _, Error, Result};
+
+/// Computes the digest over the metadata of all entries of a tree.
+pub(crate) fn summary(root: BorrowedFd<'_>) -> Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut left = vec![PathBuf::new()];
+    while let Some(path) = left.pop() {
+        let directory = open(root, &path)?;
+        add(&mut hash, path.as_os_str().as_bytes(), &look(&directory, Path::new(""))?, b"");
+        for name in names(&directory, &path)? {
+            let entry = Entry::of(&directory, &path, &name)?;
+            if entry.kind() == FileType::Directory {
+                left.push(entry.path);
+            } else {
+                add(&mut hash, entry.path.as_os_str().as_bytes(), &entry.stat, &entry.link);
+            }
+        }
+    }
+    Ok(Digest::from(hash))
+}
+
+/// Compares two trees in all that the kernel keeps of them but their inodes; tells the first path where they differ.
+pub(crate) fn difference(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<Option<PathBuf>> {
+    let mut left = vec![PathBuf::new()];
+    while let Some(path) = left.pop() {
+        let (in_a, in_b) = (open(a, &path)?, open(b, &path)?);
+        let described = |directory: &OwnedFd| -> Result<_> {
+            let stat = look(directory, Path::new(""))?;
+            Ok((fields(&stat), attributes(directory)?, names(directory, &path)?))
+        };
+        let (described_a, described_b) = (described(&in_a)?, described(&in_b)?);
+        if described_a.2 != described_b.2 {
+            let is_other = |(a, b): &(&Vec<u8>, &Vec<u8>)| a != b;
+            let (a, b) = (&described_a.2, &described_b.2);
+            let found = a.iter().zip(b).find(is_other).map(|(a, b)| a.min(b));
+            let longer = if a.len() > b.len() { a } else { b };
+            let name = found.or_else(|| longer.get(a.len().min(b.len()))).cloned().unwrap_or_default();
+            return Ok(Some(path.join(std::ffi::OsStr::from_bytes(&name))));
+        }
+        if described_a != described_b {
+            return Ok(Some(path));
+        }
+        for name in described_a.2 {
+            let entry = Entry::of(&in_a, &path, &name)?;
+            let other = Entry::of(&in_b, &path, &name)?;
+            if (fields(&entry.stat), &entry.link) != (fields(&other.stat), &other.link) {
+                return Ok(Some(entry.path));
+            }
+            match entry.kind() {
+                FileType::Directory => left.push(entry.path),
+                FileType::RegularFile if !is_same(&in_a, &in_b, &entry.path)? => return Ok(Some(entry.path)),
+                _ => {}
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Adds up the blocks that a tree takes on the disk; a file with several names counts once. What goes meanwhile is left
+/// out, as somebody may be at work in it.
+pub(crate) fn room(root: BorrowedFd<'_>) -> Result<u64> {
+    let mut linked = std::collections::BTreeSet::new();
+    let mut blocks: u64 = 0;
+    let mut left = vec![PathBuf::new()];
+    while let Some(path) = left.pop() {
+        let Ok(directory) = open(root, &path) else { continue };
+        for name in names(&directory, &path)? {
+            let Ok(entry) = Entry::of(&directory, &path, &name) else { continue };
+            if entry.stat.st_nlink == 1
+                || entry.kind() == FileType::Directory
+                || linked.insert((entry.stat.st_dev, entry.stat.st_ino))
+            {
+                blocks = blocks.saturating_add(u64::try_from(entry.stat.st_blocks).unwrap_or_default());
+            }
+            if entry.kind() == FileType::Directory {
+                left.push(entry.path);
+            }
+        }
+    }
+    // The unit of st_blocks, whatever the file system's is (stat(2)).
+    Ok(blocks.saturating_mul(512))
+}
+
+struct Entry {
+    path: PathBuf,
+    stat: Stat,
+    link: Vec<u8>,
+}
+
+impl Entry {
+    fn of(directory: &OwnedFd, parent: &Path, name: &[u8]) -> Result<Self> {
+        let name = Path::new(std::ffi::OsStr::from_bytes(name)).to_owned();
+        let stat = look(directory, &name)?;
+        let link = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            rustix::fs::readlinkat(directory, &name, Vec::new()).doing(|| failed(&name))?.into_bytes()
+        } else {
+            Vec::new()
+        };
+        Ok(Self { path: parent.join(name), stat, link })
+    }
+
+    fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+}
+
+fn open(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let opened = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+    opened.map_err(|error| Error::Io { doing: failed(path), source: error.into() })
+}
+
+fn look(directory: &OwnedFd, name: &Path) -> Result<Stat> {
+    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH)
+        .doing(|| failed(name))
+}
+
+/// Lists a directory, in order.
+fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory).doing(|| failed(path))? {
+        let name = entry.doing(|| failed(path))?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What of an inode is the archive's doing.
+fn fields(stat: &Stat) -> [i128; 8] {
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    // How large a directory is, and how many links it has, is the file system's business.
+    let (size, links) =
+        if is_directory { (0, 0) } else { (i128::from(stat.st_size), i128::from(stat.st_nlink)) };
+    [
+        i128::from(stat.st_mode),
+        i128::from(stat.st_uid),
+        i128::from(stat.st_gid),
+        i128::from(stat.st_rdev),
+        size,
+        links,
+        i128::from(stat.st_mtime),
+        i128::from(stat.st_mtime_nsec),
+    ]
+}
+
+fn add(hash: &mut Sha256, path: &[u8], stat: &Stat, link: &[u8]) {
+    for text in [path, link] {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    for field in fields(stat) {
+        hash.update(field.to_le_bytes());
+    }
+}
+
+/// Reads the extended attributes of an open file, in order.
+fn attributes(file: impl AsFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    /// The most that the kernel gives out (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+    const LARGEST: usize = 64 * 1024;
+    let doing = || "read extended attributes";
+    let mut list = vec![0; LARGEST];
+    let length = rustix::fs::flistxattr(&file, &mut list[..]).doing(doing)?;
+    let mut attributes = Vec::new();
+    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0; LARGEST];
+        let length = rustix::fs::fgetxattr(&file, name, &mut value[..]).doing(doing)?;
+        value.truncate(length);
+        attributes.push((name.to_vec(), value));
+    }
+    attributes.sort_unstable();
+    Ok(attributes)
+}
+
+/// Compares two regular files of the same size, and their attributes.
+fn is_same(a: &OwnedFd, b: &OwnedFd, path: &Path) -> Result<bool> {
+    let name = Path::new(path.file_name().unwrap_or_default());
+    let open = |directory: &OwnedFd| {
+        let opened = open_beneath(directory, name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+        opened.map(File::from).map_err(|error| Error::Io { doing: failed(path), source: error.into() })
+    };
+    let (mut a, mut b) = (open(a)?, open(b)?);
+    if attributes(&a)? != attributes(&b)? {
+        return Ok(false);
+    }
+    let (mut piece_a, mut piece_b) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
+    loop {
+        let length = a.read(&mut piece_a).doing(|| failed(path))?;
+        if length == 0 {
+            return Ok(true);
+        }
+        match b.read_exact(&mut piece_b[..length]) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read.doing(|| failed(path))?,
+        }
+        if piece_a[..length] != piece_b[..length] {
+            return Ok(false);
+        }
+    }
+}
+
+fn failed(path: &Path) -> String {
+    format!("look at {} of a layer", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+
+    type Change = fn(&Path);
+
+    fn make(path: &Path) -> File {
+        fs::create_dir_all(path.join("etc/deep")).unwrap();
+        fs::write(path.join("etc/hostname"), "host").unwrap();
+        symlink("hostname", path.join("etc/link")).unwrap();
+        for file in ["etc/deep", "etc/hostname", "etc", ""] {
+            let time = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+            File::open(path.join(file)).unwrap().set_times(time).unwrap();
+        }
+        let link = path.join("etc/link");
+        let zero = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let times = rustix::fs::Timestamps { last_access: zero, last_modification: zero };
+        rustix::fs::utimensat(rustix::fs::CWD, &link, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        let time = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+        File::open(path.join("etc")).unwrap().set_times(time).unwrap();
+        File::open(path).unwrap()
+    }
+
+    #[test]
+    fn trees_that_are_the_same_look_the_same_and_every_change_shows() {
+        let scratch = Scratch::new();
+        let original = make(&scratch.path().join("original"));
+        let expected = summary(original.as_fd()).unwrap();
+        let changes: [(&str, Change); 6] = [
+            ("etc/deep/new", |path| fs::write(path, "").unwrap()),
+            ("etc/hostname", |path| fs::write(path, "another").unwrap()),
+            ("etc/hostname", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap()),
+            ("etc/hostname", |path| fs::remove_file(path).unwrap()),
+            ("etc/deep", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap()),
+            ("etc/link", |path| {
+                fs::remove_file(path).unwrap();
+                symlink("elsewhere", path).unwrap();
+            }),
+        ];
+        for (number, (path, change)) in changes.into_iter().enumerate() {
+            let directory = scratch.path().join(number.to_string());
+            let copy = make(&directory);
+            assert_eq!(summary(copy.as_fd()).unwrap(), expected, "a copy looks the same");
+            assert_eq!(difference(original.as_fd(), copy.as_fd()).unwrap(), None);
+            change(&directory.join(path));
+            assert_ne!(summary(copy.as_fd()).unwrap(), expected, "change {number} of {path} shows");
+            let found = difference(original.as_fd(), copy.as_fd()).unwrap().unwrap();
+            assert!(Path::new(path).starts_with(&found), "{path} differs, not {found:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_went_bad_are_a_difference() {
+        let scratch = Scratch::new();
+        let (a, b) = (make(&scratch.path().join("a")), make(&scratch.path().join("b")));
+        let bad = scratch.path().join("b/etc/hostname");
+        fs::write(&bad, "hast").unwrap();
+        let time = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+        File::open(&bad).unwrap().set_times(time).unwrap();
+        assert_eq!(summary(a.as_fd()).unwrap(), summary(b.as_fd()).unwrap(), "the metadata is the same");
+        assert_eq!(difference(a.as_fd(), b.as_fd()).unwrap(), Some("etc/hostname".into()));
+    }
+}
