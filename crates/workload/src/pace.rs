@@ -49,7 +49,7 @@ pub(crate) fn open(limit: Duration, rate: f64, mut turn: impl FnMut() -> Result<
     // Else the kernel may wake this process 50 µs late on purpose. A kernel that does not know this is as it is.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let mut latencies = Latencies::new()?;
-    let planned = ((limit.as_secs_f64() * rate).floor() as u64).max(1);
+    let planned = planned(limit, rate);
     let start = now();
     let end = start + nanoseconds(limit);
     let intended = |number: u64| start + (number as f64 / rate * SECOND as f64) as u64;
@@ -69,6 +69,11 @@ pub(crate) fn open(limit: Duration, rate: f64, mut turn: impl FnMut() -> Result<
         took: limit.max(Duration::from_nanos(last - start)),
         latencies,
     })
+}
+
+/// How many turns the open loop means to take, one at least.
+pub(crate) fn planned(limit: Duration, rate: f64) -> u64 {
+    ((limit.as_secs_f64() * rate).floor() as u64).max(1)
 }
 
 /// The monotonic clock, nanoseconds.

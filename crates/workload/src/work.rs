@@ -158,9 +158,10 @@ pub(crate) fn turns(name: &str, directory: &Path, count: usize) -> Result<()> {
     work.finish()
 }
 
-/// How long so many turns a second last until there are enough for a tail.
+/// How long so many turns a second last until there are enough for a tail: not a nanosecond less, in which the last one would be missing.
 fn tail_time(rate: f64) -> Duration {
-    Duration::from_secs_f64((latency::ENOUGH_FOR_P90 as f64 / rate).min(LONGEST_TAIL))
+    let seconds = (latency::ENOUGH_FOR_P90 as f64 / rate).min(LONGEST_TAIL);
+    Duration::from_nanos((seconds * 1e9).ceil() as u64)
 }
 
 /// Does a task.
@@ -191,4 +192,19 @@ pub(crate) fn run(order: &Order) -> Result<Line> {
     let rate = count as f64 / seconds;
     let latency_us = latencies.summary();
     Ok(Line { work: name, count, unit, seconds, rate, mode, missed, processor, latency_us, open })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_has_its_turns_at_any_rate() {
+        for rate in 5..2000 {
+            let rate = f64::from(rate);
+            let turns = pace::planned(tail_time(rate), rate);
+            assert!((100..=101).contains(&turns), "{turns} turns of {rate} a second");
+        }
+        assert_eq!(tail_time(1.0), Duration::from_secs(20));
+    }
 }
