@@ -278,10 +278,11 @@ impl Changed {
 }
 
 impl Contrast {
-    /// Figures whose verdict against bare is decided on both occasions, and not the same.
+    /// Figures whose verdict against bare is decided on both occasions, and not the same. What the runs were not to decide has no
+    /// verdict, and of a hundred such ratios a few differ by chance.
     pub fn contradictions(&self) -> impl Iterator<Item = &Changed> {
         let decided = |standing| standing != Standing::NotDecided;
-        self.figures.iter().filter(move |figure| {
+        self.figures.iter().filter(|figure| figure.decides).filter(move |figure| {
             figure.verdicts.is_some_and(|(then, now)| decided(then) && decided(now) && then != now)
         })
     }

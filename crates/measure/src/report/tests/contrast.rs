@@ -46,6 +46,12 @@ fn contradictions_and_what_is_new_are_named() {
                 Finding::Amount { value, .. } if turn.task == "work cpu" && turn.platform == "crun" => {
                     *value *= 2.0;
                 }
+                // What a victim keeps has no verdict.
+                Finding::Amount { value, .. }
+                    if turn.task.contains(" beside ") && turn.platform == "crun" =>
+                {
+                    *value *= 9.0;
+                }
                 Finding::Verdict { probe, verdict, .. }
                     if turn.platform == "crun" && probe == "kernel log" =>
                 {
