@@ -36,21 +36,28 @@ pub struct Unpack<'a> {
     pub owners: Owners<'a>,
     /// How much it may take.
     pub limits: Limits,
-    /// The digest that the uncompressed archive must have, if it is known. One that does not mark its end is whole only
-    /// if this says so.
+    /// The digest that the uncompressed archive must have, if it is known.
     pub diff_id: Option<Digest>,
+    /// How it is known that the archive is whole, if not by its diff id.
+    pub whole: Whole,
 }
 
 impl Unpack<'_> {
     /// A layer with the owners that the archive tells.
     pub fn layer(marks: Marks) -> Self {
         let form = Form::Layer(marks);
-        Self { form, owners: Owners::Kept, limits: Limits::default(), diff_id: None }
+        Self { form, ..Self::plain() }
     }
 
     /// Plain files with the owners that the archive tells.
     pub fn plain() -> Self {
-        Self { form: Form::Plain, owners: Owners::Kept, limits: Limits::default(), diff_id: None }
+        Self {
+            form: Form::Plain,
+            owners: Owners::Kept,
+            limits: Limits::default(),
+            diff_id: None,
+            whole: Whole::Marked,
+        }
     }
 }
 
@@ -132,7 +139,7 @@ fn unpack_entries(archive: impl BufRead, into: BorrowedFd<'_>, how: &Unpack<'_>)
     while let Some(entry) = archive.next_entry()? {
         unpacker.place(&entry, &mut archive)?;
     }
-    archive.finish(if how.diff_id.is_some() { Whole::Known } else { Whole::Marked })?;
+    archive.finish(if how.diff_id.is_some() { Whole::Known } else { how.whole })?;
     unpacker.finish()
 }
 

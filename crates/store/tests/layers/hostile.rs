@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use bulkhead_store::Digest;
+use bulkhead_store::layer::archive::Whole;
 use bulkhead_store::layer::{Checked, Kind, Limits, Unpack};
 
 use crate::builder::{Head, Tar, gzip, zstd};
@@ -251,7 +252,7 @@ fn an_archive_that_is_cut_is_refused() {
         (100, "ends at byte 100 within a header"),
         (512, "ends at byte 512 within a file"),
         (1000, "ends at byte 1000 within a file"),
-        (1200, "ends at byte 1200 within the padding of a file"),
+        (1200, "ends at byte 1200 without the mark of an end"),
         (1536, "ends at byte 1536 without the mark of an end"),
         (2048, "ends at byte 2048 without the mark of an end"),
         (0, "ends at byte 0 without the mark of an end"),
@@ -269,6 +270,12 @@ fn an_archive_that_is_cut_is_refused() {
     // One that is known by its digest may do without a mark: some programs write none.
     let known = Unpack { diff_id: Some(Digest::of(&whole[..2048])), ..how() };
     assert_eq!(nest.unpack_as(&whole[..2048], &known).unwrap().entries, 2);
+    // Nor do all of them pad the last file.
+    let nest = Nest::new();
+    let known = Unpack { whole: Whole::Known, ..how() };
+    assert_eq!(nest.unpack_as(&whole[..1112], &known).unwrap().size, 600);
+    let sentence = Nest::new().refused_as(&whole[..1111], &known);
+    assert!(sentence.contains("ends at byte 1111 within a file"), "{sentence}");
 }
 
 #[test]

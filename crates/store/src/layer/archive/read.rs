@@ -160,25 +160,31 @@ impl<R: BufRead> Archive<R> {
     }
 
     fn skip_rest(&mut self) -> Result<()> {
-        self.skip(self.left, "within a file")?;
+        if self.skip(self.left)? > 0 {
+            return Err(Error::Truncated { position: self.position, within: "within a file" });
+        }
         self.left = 0;
-        self.skip(self.padding, "within the padding of a file")?;
+        // What does not mark its end may not have padded it either, such as the layers of `umoci insert`.
+        if self.skip(self.padding)? > 0 {
+            self.state = State::Unended;
+        }
         self.padding = 0;
         Ok(())
     }
 
-    fn skip(&mut self, mut length: u64, within: &'static str) -> Result<()> {
+    /// Passes over so many bytes, and returns how many were missing.
+    fn skip(&mut self, mut length: u64) -> Result<u64> {
         while length > 0 {
             let piece = self.source.fill_buf().map_err(Error::from_read)?;
             if piece.is_empty() {
-                return Err(Error::Truncated { position: self.position, within });
+                break;
             }
             let part = piece.len().min(usize::try_from(length).unwrap_or(usize::MAX));
             self.source.consume(part);
             self.position += part as u64;
             length -= part as u64;
         }
-        Ok(())
+        Ok(length)
     }
 
     /// Reads the next header, or the mark of the end.
@@ -402,11 +408,11 @@ impl<R: BufRead> Archive<R> {
     }
 }
 
-/// How it is known that an archive is whole.
+/// How it is known that an archive is whole. Some programs mark no end, which looks like an archive that was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whole {
     /// By the blocks of zeros at its end.
     Marked,
-    /// By a digest, which is compared elsewhere.
+    /// By a digest or a length, which is compared elsewhere.
     Known,
 }
