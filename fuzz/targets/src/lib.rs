@@ -4,6 +4,7 @@
 //! cargo-fuzz, so that stable Rust can replay the corpora (`tests/replay.rs`).
 
 pub mod annotations;
+pub mod archive;
 pub mod challenge;
 pub mod cli;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod devices;
 pub mod manifest;
 pub mod mount_options;
 pub mod mountinfo;
+pub mod name;
 pub mod names;
 pub mod netlink;
 pub mod passwd;
@@ -31,6 +33,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("annotations", annotations::run),
+    ("archive", archive::run),
     ("challenge", challenge::run),
     ("cli", cli::run),
     ("config", config::run),
@@ -40,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     ("manifest", manifest::run),
     ("mount_options", mount_options::run),
     ("mountinfo", mountinfo::run),
+    ("name", name::run),
     ("names", names::run),
     ("netlink", netlink::run),
     ("passwd", passwd::run),
