@@ -1,9 +1,128 @@
 //! A container as its callers see it: what was asked for, and what its monitor saw.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
-use bulkhead_shim::Status;
-use bulkhead_shim::status::{Phase, Process};
+use bulkhead_shim::status::Health;
+use bulkhead_store::{Digest, Places};
+
+use crate::document::Document;
+use crate::known::Known;
+use crate::logs;
+use crate::request::{Log, Request};
+use crate::runtime::OURS;
+use crate::{id, request};
+
+/// A container. All times are nanoseconds since 1970 (UTC).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Its id, 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The image as it was asked for; for a root of its own the directory.
+    pub image: String,
+    /// The image's id; a root of its own has none.
+    pub image_id: Option<Digest>,
+    /// When it was made.
+    pub created: u64,
+    /// What it does.
+    pub state: State,
+    /// Its first process on the host, while there is one.
+    pub pid: Option<i32>,
+    /// When it was started last.
+    pub started: Option<u64>,
+    /// When it ended last.
+    pub finished: Option<u64>,
+    /// The code of its last end; 255 when nobody saw it.
+    pub exit_code: Option<u8>,
+    /// Whether the kernel killed one of its processes for want of memory.
+    pub oom_killed: bool,
+    /// Why its last start failed, or why nobody saw its end.
+    pub error: Option<String>,
+    /// How often its policy started it again.
+    pub restarts: u32,
+    /// How it is, when something tells.
+    pub health: Option<Health>,
+    /// What was asked for.
+    pub request: Request,
+    /// The labels of the image and of the request.
+    pub labels: BTreeMap<String, String>,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// What is mounted in it besides what each container has.
+    pub mounts: Vec<MountPoint>,
+    /// The runtime's name or path.
+    pub runtime: String,
+    /// The newest file of its log.
+    pub log: Option<PathBuf>,
+    /// Its directory.
+    pub directory: PathBuf,
+}
+
+/// Something that is mounted in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint {
+    /// What it is.
+    pub kind: MountKind,
+    /// The name of a volume.
+    pub name: Option<String>,
+    /// Where it is on the host; nothing for a file system in memory.
+    pub source: Option<PathBuf>,
+    /// Where it is in the container.
+    pub destination: String,
+    /// What may be done to it.
+    pub access: request::Access,
+}
+
+/// A kind of mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind,
+    /// A volume.
+    Volume,
+    /// A file system in memory.
+    Tmpfs,
+}
+
+impl Container {
+    /// Returns the digits of the id that people are shown.
+    pub fn short_id(&self) -> &str {
+        id::short(&self.id)
+    }
+
+    pub(crate) fn of(known: Known, places: &Places) -> Self {
+        let Known { record, document, status, life } = known;
+        let directory = places.container(&record.id);
+        let status = status.as_ref();
+        let log = matches!(document.request.log, Log::JsonFile { .. }).then(|| directory.join(logs::FILE));
+        Self {
+            image: document.image(),
+            image_id: record.image,
+            created: u64::try_from(record.created).unwrap_or(0),
+            state: life.state,
+            pid: life.process.map(|process| process.pid),
+            started: status.and_then(|status| status.started),
+            finished: status.and_then(|status| status.finished),
+            exit_code: life.exit_code,
+            oom_killed: status.is_some_and(|status| status.oom_killed),
+            error: life.error,
+            restarts: status.map_or(0, |status| status.restarts),
+            health: status.and_then(|status| status.health.clone()),
+            mounts: mounts(&document, places),
+            runtime: document.request.runtime.clone().unwrap_or_else(|| OURS.to_owned()),
+            request: document.request,
+            labels: document.labels,
+            command: document.command,
+            log,
+            directory,
+            id: record.id,
+            name: record.name,
+        }
+    }
+}
 
 /// What a container does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,183 +164,18 @@ impl fmt::Display for State {
     }
 }
 
-/// The exit code of a container of whose end nobody knows (docker's).
-pub const UNKNOWN_CODE: u8 = 255;
-
-/// Why nobody knows how a container ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
-    /// The machine went down under it.
-    Machine,
-    /// Its monitor is gone.
-    Monitor,
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Machine => "the machine went down",
-            Self::Monitor => "monitor lost",
-        })
-    }
-}
-
-/// Whether the process of a monitor is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Monitor {
-    /// It runs.
-    Alive,
-    /// It has ended.
-    Gone,
-}
-
-/// What the record says about a container's life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// Its removal has begun.
-    pub removing: bool,
-    /// The first process that was frozen. It counts for no other: a container that ended is not paused.
-    pub paused: Option<Process>,
-}
-
-/// What a container does, and what became of its last process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Life {
-    /// What it does.
-    pub state: State,
-    /// Its first process, while there is one.
-    pub process: Option<Process>,
-    /// The code of its last end.
-    pub exit_code: Option<u8>,
-    /// Why nobody knows that code.
-    pub lost: Option<Lost>,
-    /// Why its last start failed, or what was lost.
-    pub error: Option<String>,
-}
-
-/// Tells what a container does from its record and what its monitor saw, in the boot `boot`.
-///
-/// A status of another boot means that the machine went down under it. One that is not at its end, and whose monitor is
-/// gone, means that nobody saw the end.
-pub fn fold(recorded: Recorded, status: Option<&Status>, boot: &str, monitor: Monitor) -> Life {
-    let Some(status) = status else {
-        let state = if recorded.removing { State::Removing } else { State::Created };
-        return Life { state, process: None, exit_code: None, lost: None, error: None };
+/// What is mounted, by kind and place.
+fn mounts(document: &Document, places: &Places) -> Vec<MountPoint> {
+    let point = |mount: &request::Mount| {
+        let (kind, name, source) = match &mount.kind {
+            request::MountKind::Bind(bind) => (MountKind::Bind, None, Some(bind.source.clone())),
+            request::MountKind::Tmpfs(_) => (MountKind::Tmpfs, None, None),
+            request::MountKind::Volume(volume) => {
+                let source = volume.name.as_deref().map(|name| places.volume(name).join("data"));
+                (MountKind::Volume, volume.name.clone(), source)
+            }
+        };
+        MountPoint { kind, name, source, destination: mount.destination.clone(), access: mount.access }
     };
-    let lost = match (status.phase, monitor) {
-        (Phase::Exited, _) => None,
-        _ if status.boot != boot => Some(Lost::Machine),
-        (_, Monitor::Gone) => Some(Lost::Monitor),
-        _ => None,
-    };
-    let ended = if status.started.is_some() { State::Exited } else { State::Created };
-    let state = match status.phase {
-        _ if recorded.removing => State::Removing,
-        _ if lost.is_some() => ended,
-        Phase::Starting => State::Starting,
-        Phase::Running if recorded.paused.is_some() && recorded.paused == status.process => State::Paused,
-        Phase::Running => State::Running,
-        Phase::Restarting => State::Restarting,
-        Phase::Exited => ended,
-    };
-    let exit_code = match lost {
-        Some(_) => Some(UNKNOWN_CODE),
-        None => status.code.filter(|_| !matches!(state, State::Running | State::Paused)),
-    };
-    Life {
-        state,
-        process: status.process.filter(|_| lost.is_none() && status.phase == Phase::Running),
-        exit_code,
-        lost,
-        error: lost.map(|lost| lost.to_string()).or_else(|| status.error.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HERE: &str = "this-boot";
-
-    fn process(pid: i32) -> Process {
-        Process { pid, start: 7 }
-    }
-
-    fn status(phase: Phase) -> Status {
-        Status {
-            version: 1,
-            boot: HERE.into(),
-            monitor: process(10),
-            phase,
-            process: (phase == Phase::Running).then(|| process(11)),
-            started: Some(1),
-            finished: None,
-            code: Some(3),
-            oom_killed: false,
-            restarts: 0,
-            stopped: false,
-            error: None,
-            health: None,
-            lost: false,
-            unkept: None,
-        }
-    }
-
-    fn state(status: &Status, monitor: Monitor) -> (State, Option<u8>, Option<Lost>) {
-        let life = fold(Recorded::default(), Some(status), HERE, monitor);
-        (life.state, life.exit_code, life.lost)
-    }
-
-    #[test]
-    fn a_phase_holds_while_its_monitor_lives() {
-        for (phase, expected, code) in [
-            (Phase::Starting, State::Starting, Some(3)),
-            (Phase::Running, State::Running, None),
-            (Phase::Restarting, State::Restarting, Some(3)),
-            (Phase::Exited, State::Exited, Some(3)),
-        ] {
-            assert_eq!(state(&status(phase), Monitor::Alive), (expected, code, None), "{phase:?}");
-        }
-    }
-
-    #[test]
-    fn without_a_monitor_only_an_end_is_believed() {
-        for phase in [Phase::Starting, Phase::Running, Phase::Restarting] {
-            let expected = (State::Exited, Some(UNKNOWN_CODE), Some(Lost::Monitor));
-            assert_eq!(state(&status(phase), Monitor::Gone), expected, "{phase:?}");
-        }
-        assert_eq!(state(&status(Phase::Exited), Monitor::Gone), (State::Exited, Some(3), None));
-    }
-
-    #[test]
-    fn another_boot_means_that_the_machine_went_down() {
-        let mut old = status(Phase::Running);
-        old.boot = "another".into();
-        // Whatever has the monitor's number now.
-        for monitor in [Monitor::Alive, Monitor::Gone] {
-            assert_eq!(state(&old, monitor), (State::Exited, Some(UNKNOWN_CODE), Some(Lost::Machine)));
-        }
-        old.phase = Phase::Exited;
-        assert_eq!(state(&old, Monitor::Gone), (State::Exited, Some(3), None));
-    }
-
-    #[test]
-    fn a_container_that_never_ran_is_created() {
-        assert_eq!(fold(Recorded::default(), None, HERE, Monitor::Gone).state, State::Created);
-        let mut failed = status(Phase::Exited);
-        failed.started = None;
-        failed.error = Some("no such program".into());
-        let life = fold(Recorded::default(), Some(&failed), HERE, Monitor::Gone);
-        assert_eq!((life.state, life.error.as_deref()), (State::Created, Some("no such program")));
-    }
-
-    #[test]
-    fn a_pause_holds_for_the_process_that_was_paused() {
-        let running = status(Phase::Running);
-        let paused = |process| Recorded { paused: Some(process), removing: false };
-        let folded = |recorded| fold(recorded, Some(&running), HERE, Monitor::Alive).state;
-        assert_eq!(folded(paused(process(11))), State::Paused);
-        assert_eq!(folded(paused(process(12))), State::Running, "that was another one");
-        assert_eq!(folded(Recorded { removing: true, paused: None }), State::Removing);
-    }
+    document.mounts.iter().map(point).collect()
 }

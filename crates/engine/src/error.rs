@@ -1,11 +1,13 @@
 //! What can go wrong, in words a user can act on.
 
-use std::fmt;
 use std::io;
 
+use bulkhead_shim::client;
+use bulkhead_store::{self as store, Kind, Noun};
 use rustix::io::Errno;
 
 use crate::container::State;
+use crate::request;
 
 /// The result of an operation of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -14,44 +16,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing is called what was asked for.
-    #[error("no {what} is called {wanted:?}")]
-    NotFound {
-        /// The kind of thing.
-        what: Noun,
+    /// Images, volumes or records refuse it.
+    #[error(transparent)]
+    Store(#[from] bulkhead_store::Error),
+    /// No container is called what was asked for, but one is called nearly that.
+    #[error("no such container: {wanted}")]
+    Mistyped {
         /// What was asked for.
         wanted: String,
-        /// A name that is nearly that.
-        similar: Option<String>,
+        /// What was probably meant.
+        similar: String,
     },
-    /// The beginning of an id begins several.
-    #[error("{wanted:?} is the beginning of more than one {what}: {}", matches.join(", "))]
-    Ambiguous {
-        /// The kind of thing.
-        what: Noun,
-        /// What was asked for.
-        wanted: String,
-        /// All that begin so.
-        matches: Vec<String>,
-    },
-    /// Another container has the name.
-    #[error("the name {name:?} is taken by container {}", crate::id::short(by))]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// The id of the one that has it.
-        by: String,
-    },
-    /// Something is used by containers, so that it cannot go.
-    #[error("{what} {name} is used by {}", by.join(", "))]
-    InUse {
-        /// The kind of thing.
-        what: Noun,
-        /// Its name.
-        name: String,
-        /// The containers that use it.
-        by: Vec<String>,
-    },
+    /// A monitor refuses it, or is gone.
+    #[error(transparent)]
+    Monitor(#[from] client::Error),
     /// The container's state forbids the operation.
     #[error("cannot {operation} container {name}, which is {state}")]
     State {
@@ -70,6 +48,9 @@ pub enum Error {
         /// Why it cannot be and what could.
         reason: String,
     },
+    /// What was typed is not what it should be.
+    #[error(transparent)]
+    Malformed(#[from] request::Malformed),
     /// The container's process could not be started.
     #[error("start container {name}: {reason}")]
     Start {
@@ -108,54 +89,18 @@ pub enum Error {
     },
 }
 
-/// A kind of thing that has names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Noun {
-    /// A container.
-    Container,
-    /// An image.
-    Image,
-    /// A volume.
-    Volume,
-}
-
-impl fmt::Display for Noun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Container => "container",
-            Self::Image => "image",
-            Self::Volume => "volume",
-        })
-    }
-}
-
-/// Kinds of errors that a caller can branch on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It is not there.
-    NotFound,
-    /// More than one is meant.
-    Ambiguous,
-    /// It is taken, used, or in the wrong state.
-    Conflict,
-    /// It cannot be asked for.
-    Invalid,
-    /// The machine or a program refused.
-    Failed,
-    /// What the engine wrote is not what it reads.
-    Damaged,
-}
-
 impl Error {
     /// Returns what kind of error it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NotFound { .. } => Kind::NotFound,
-            Self::Ambiguous { .. } => Kind::Ambiguous,
-            Self::NameTaken { .. } | Self::InUse { .. } | Self::State { .. } => Kind::Conflict,
-            Self::Invalid { .. } => Kind::Invalid,
-            Self::Start { .. } | Self::Runtime { .. } | Self::System { .. } => Kind::Failed,
+            Self::Store(error) => error.kind(),
+            Self::Mistyped { .. } => Kind::NotFound,
+            Self::State { .. } => Kind::Conflict,
+            Self::Invalid { .. } | Self::Malformed(_) => Kind::Invalid,
             Self::Damaged { .. } => Kind::Damaged,
+            Self::Start { .. } | Self::Runtime { .. } | Self::System { .. } | Self::Monitor(_) => {
+                Kind::Failed
+            }
         }
     }
 
@@ -171,12 +116,16 @@ impl Error {
     /// Returns what to do next, when that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotFound { similar: Some(similar), .. } => Some(format!("did you mean {similar}?")),
-            Self::NotFound { what: Noun::Container, .. } => Some("`bulkhead ps -a` lists containers".into()),
-            Self::NotFound { what: Noun::Volume, .. } => Some("`bulkhead volume ls` lists volumes".into()),
-            Self::NameTaken { name, .. } => {
-                Some(format!("`bulkhead rm {name}` removes it, `bulkhead rename {name} …` gives it another"))
+            Self::Mistyped { similar, .. } => Some(format!("did you mean {similar}?")),
+            Self::Store(store::Error::NotFound { noun: Noun::Container, .. }) => {
+                Some("`bulkhead ps -a` lists containers".into())
             }
+            Self::Store(store::Error::NotFound { noun: Noun::Volume, .. }) => {
+                Some("`bulkhead volume ls` lists volumes".into())
+            }
+            Self::Store(store::Error::NameTaken { noun: Noun::Container, name, .. }) => Some(format!(
+                "`bulkhead rm {name}` removes it, `bulkhead rename {name} …` gives it another name"
+            )),
             Self::State { operation: "remove", name, .. } => {
                 Some(format!("`bulkhead stop {name}` first, or `bulkhead rm -f {name}`"))
             }

@@ -37,7 +37,7 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
             NamespaceType::Network => "net",
             other => other.as_str(),
         };
-        Ok(Namespace { kind, path: Some(format!("/proc/{}/ns/{file}", peer.pid)) })
+        Result::Ok(Namespace { kind, path: Some(format!("/proc/{}/ns/{file}", peer.pid)) })
     };
     match &asked.network {
         Network::None => list.push(own(NamespaceType::Network)),

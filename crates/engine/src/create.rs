@@ -1,0 +1,207 @@
+//! Making a container: its record first, then its directories and volumes.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::path::Path;
+
+use bulkhead_store::{ContainerRecord, Durability, Image, VolumeRecord};
+
+use crate::configure;
+use crate::document::{Document, Maker};
+use crate::engine::Engine;
+use crate::error::{Doing, Result};
+use crate::hold::Held;
+use crate::known::Known;
+use crate::remove::{Volumes, clear};
+use crate::request::{Mount, MountKind, Request, Root, VolumesFrom};
+use crate::rootfs::{UPPER, WORK};
+use crate::volume::VolumeDocument;
+use crate::{id, name};
+
+/// What is bound into a container and written by the engine: hosts, hostname, resolv.conf, in its directory.
+pub(crate) const FILES: &str = "files";
+
+/// A container that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What the user should be told, though nothing stops for it.
+    pub warnings: Vec<String>,
+}
+
+/// A container that was just made, and that nobody else touches yet.
+#[derive(Debug)]
+pub(crate) struct New {
+    pub(crate) known: Known,
+    pub(crate) image: Option<Image>,
+    /// Kept as long as the others must not touch it.
+    pub(crate) held: Option<Held>,
+}
+
+/// How often a name is made that is taken.
+const ATTEMPTS: u32 = 16;
+
+impl Engine {
+    /// Makes a container, which does not run yet. Without a name it gets one.
+    ///
+    /// # Errors
+    /// When the image is not there, the name is taken, or what was asked for cannot be.
+    pub fn create(&self, request: &Request) -> Result<Created> {
+        let New { known, image, held: _held } = self.make(request, None)?;
+        // What cannot be is told now and not when it is started.
+        match self.configured(&known, image.as_ref()) {
+            Ok(configured) => Ok(known.created(configured.warnings)),
+            Err(error) => {
+                self.take_apart(&known, Volumes::Remove)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Records a container and makes its parts.
+    pub(crate) fn make(&self, request: &Request, maker: Option<Maker>) -> Result<New> {
+        if let Some(name) = &request.name {
+            name::check(name)?;
+        }
+        let image = match &request.root {
+            Root::Image(wanted) => Some(self.store.image(wanted)?),
+            Root::Directory(_) => None,
+        };
+        let mut request = request.clone();
+        self.add_volumes_of_others(&mut request)?;
+        let defaults = image.as_ref().map(|image| image.configuration.config.clone()).unwrap_or_default();
+        let id = id::generate()?;
+        let mut document = Document::new(request);
+        document.maker = maker;
+        document.command = configure::command_line(&document.request, &defaults)?;
+        document.labels = configure::labels(&document.request, &defaults);
+        document.mounts = configure::mount_points(&document.request, &defaults)?;
+        let volumes = name_volumes(&id, &mut document)?;
+        let record = self.record(&id, &document, image.as_ref(), &volumes)?;
+        let known = Known::new(record, document);
+        match self.make_parts(&known, image.as_ref()) {
+            Ok(held) => {
+                self.tell(&known, "create");
+                Ok(New { known, image, held })
+            }
+            Err(error) => {
+                // The first error is the one to tell. What cannot be removed now is found by its record.
+                drop(self.take_apart(&known, Volumes::Remove));
+                Err(error)
+            }
+        }
+    }
+
+    /// Records a container under its name, or under one that nobody has.
+    fn record(
+        &self,
+        id: &str,
+        document: &Document,
+        image: Option<&Image>,
+        volumes: &[VolumeRecord],
+    ) -> Result<ContainerRecord> {
+        // What removes itself is not worth waiting for a disk: after a power loss it would be removed.
+        let durability = if document.request.remove { Durability::Process } else { Durability::PowerLoss };
+        let name = document.request.name.as_deref();
+        let mut record = ContainerRecord::new(id, "", image.map(|image| image.id));
+        record.document = document.write()?;
+        record.volumes = document.volumes().map(|(name, ..)| name.to_owned()).collect();
+        for attempt in 0.. {
+            record.name = match name {
+                Some(name) => name.to_owned(),
+                None => name::generate(attempt)?,
+            };
+            match self.store.insert_container(&record, volumes, durability) {
+                Err(bulkhead_store::Error::NameTaken { .. }) if name.is_none() && attempt < ATTEMPTS => {}
+                inserted => {
+                    inserted?;
+                    break;
+                }
+            }
+        }
+        Ok(record)
+    }
+
+    /// Makes a container's directories and fills its new volumes, and holds it.
+    fn make_parts(&self, known: &Known, image: Option<&Image>) -> Result<Option<Held>> {
+        let Known { record, document, .. } = known;
+        let directory = self.places().container(&record.id);
+        make_directory(&directory)?;
+        let held = self.hold(&record.id)?;
+        // Between record and directory somebody may have removed the container.
+        if let Err(error) = self.store.container(&record.id) {
+            clear(&directory)?;
+            return Err(error.into());
+        }
+        for part in [UPPER, WORK, FILES] {
+            make_directory(&directory.join(part))?;
+        }
+        let lower = self.root_of(record, document, image).lower;
+        if let Some(top) = lower.first() {
+            // The root of an overlay is its upper directory.
+            take_over(top, &directory.join(UPPER))?;
+        }
+        Ok(held)
+    }
+
+    /// Puts the mounts of other containers before those that were asked for, which may cover them.
+    fn add_volumes_of_others(&self, request: &mut Request) -> Result<()> {
+        let mut taken: Vec<Mount> = Vec::new();
+        for VolumesFrom { container, access } in &request.volumes_from {
+            for mount in self.find(container)?.document.mounts {
+                let access = access.unwrap_or(mount.access);
+                let is_new =
+                    taken.iter().chain(&request.mounts).all(|asked| asked.destination != mount.destination);
+                // A file system in memory is its container's own.
+                if is_new && !matches!(mount.kind, MountKind::Tmpfs(_)) {
+                    taken.push(Mount { access, ..mount });
+                }
+            }
+        }
+        request.mounts.splice(0..0, taken);
+        Ok(())
+    }
+}
+
+/// Names the volumes that have no name, and describes those that may be new.
+fn name_volumes(id: &str, document: &mut Document) -> Result<Vec<VolumeRecord>> {
+    let mut new = Vec::new();
+    for mount in &mut document.mounts {
+        let MountKind::Volume(volume) = &mut mount.kind else { continue };
+        let is_anonymous = volume.name.is_none();
+        let name = volume.name.take().map_or_else(id::generate, Ok)?;
+        if is_anonymous {
+            document.anonymous.push(name.clone());
+        }
+        let goes_with = (is_anonymous && document.request.remove).then(|| id.to_owned());
+        let kept = VolumeDocument { labels: volume.labels.clone(), anonymous: is_anonymous, goes_with };
+        let mut record = VolumeRecord::new(&name);
+        record.document = kept.write()?;
+        new.push(record);
+        volume.name = Some(name);
+    }
+    Ok(new)
+}
+
+/// Makes a directory that only its owner may enter; one that is there is taken as it is.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.doing(|| format!("make {}", path.display())),
+    }
+}
+
+/// Gives a directory the owner and the mode of another.
+fn take_over(from: &Path, to: &Path) -> Result<()> {
+    let doing = || format!("give {} the owner and mode of {}", to.display(), from.display());
+    let stat = fs::metadata(from).doing(doing)?;
+    let own = fs::metadata(to).doing(doing)?;
+    if (stat.uid(), stat.gid()) != (own.uid(), own.gid()) {
+        chown(to, Some(stat.uid()), Some(stat.gid())).doing(doing)?;
+    }
+    fs::set_permissions(to, stat.permissions()).doing(doing)
+}

@@ -1,0 +1,124 @@
+//! What happened to containers, images and volumes: docker's events.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use bulkhead_store::{Event, Subject};
+
+use crate::engine::{Engine, now};
+use crate::error::Result;
+use crate::filter::Filters;
+use crate::logs::Follow;
+
+/// The keys by which events are filtered (docker's).
+pub const FILTERS: [&str; 9] =
+    ["container", "image", "volume", "pod", "type", "event", "label", "label!", "action"];
+
+/// Which events are wanted. Times are nanoseconds since 1970 (UTC).
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    /// Also those from this time on that have happened already.
+    pub since: Option<u64>,
+    /// None after this time.
+    pub until: Option<u64>,
+    /// Those that fit.
+    pub filters: Filters,
+    /// Whether to wait for more.
+    pub follow: Follow,
+}
+
+/// How often is looked for new events.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+impl Engine {
+    /// Gives the events that fit to `each`, the oldest first, until that breaks or `until` has passed.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn events(&self, wanted: &Events, each: &mut dyn FnMut(&Event) -> ControlFlow<()>) -> Result<()> {
+        let mut last = self.store.newest_event()?;
+        if wanted.since.is_some() || wanted.follow == Follow::No {
+            let since = wanted.since.map(u64::cast_signed);
+            for event in self.store.events(since, wanted.until.map(u64::cast_signed))? {
+                last = last.max(event.sequence);
+                if fits(&wanted.filters, &event) && each(&event).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        if wanted.follow == Follow::No {
+            return Ok(());
+        }
+        loop {
+            // Ends are seen by monitors and recorded by whoever looks.
+            self.tell_ends()?;
+            for event in self.store.events_after(last)? {
+                last = event.sequence;
+                if wanted.until.is_some_and(|until| event.time > until.cast_signed()) {
+                    return Ok(());
+                }
+                if fits(&wanted.filters, &event) && each(&event).is_break() {
+                    return Ok(());
+                }
+            }
+            if wanted.until.is_some_and(|until| now() > until) {
+                return Ok(());
+            }
+            std::thread::sleep(INTERVAL);
+        }
+    }
+}
+
+fn fits(filters: &Filters, event: &Event) -> bool {
+    let names = |subject: Subject| {
+        filters.any(subject.text(), |wanted| {
+            event.subject == subject
+                && (event.id.starts_with(wanted)
+                    || event.attributes.get("name").is_some_and(|name| name == wanted))
+        })
+    };
+    let image = |wanted: &str| {
+        event.subject == Subject::Image && event.id == wanted
+            || event.attributes.get("image").is_some_and(|image| image == wanted)
+    };
+    let is = |wanted: &str| wanted == event.action;
+    names(Subject::Container)
+        && names(Subject::Volume)
+        && names(Subject::Pod)
+        && filters.any("image", image)
+        && filters.any("type", |wanted| wanted == event.subject.text())
+        && filters.any("event", is)
+        && filters.any("action", is)
+        && filters.fits_labels(&event.attributes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(texts: &[&str], event: &Event) -> bool {
+        super::fits(&Filters::parse(texts, &FILTERS).unwrap(), event)
+    }
+
+    #[test]
+    fn events_are_filtered_by_what_they_happened_to() {
+        let event =
+            Event::new(Subject::Container, "start", "0123").with("name", "web").with("image", "alpine");
+        for (texts, expected) in [
+            (&[][..], true),
+            (&["container=web"], true),
+            (&["container=01"], true),
+            (&["container=db"], false),
+            (&["container=db", "container=web"], true),
+            (&["volume=web"], false),
+            (&["image=alpine"], true),
+            (&["image=debian"], false),
+            (&["type=container", "event=start"], true),
+            (&["type=image"], false),
+            (&["event=die"], false),
+            (&["label=name=web"], true),
+        ] {
+            assert_eq!(fits(texts, &event), expected, "{texts:?}");
+        }
+    }
+}

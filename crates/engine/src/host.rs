@@ -1,0 +1,310 @@
+//! What the host is, as far as a container's configuration depends on it: asked anew for each start, and only what the request
+//! makes necessary.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access, statfs};
+use rustix::process::{Resource, getegid, geteuid, getrlimit};
+
+use crate::configure::{
+    AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, HostFile, Selinux, Subordinate,
+};
+use crate::engine::Engine;
+use crate::error::{Doing, Result};
+use crate::request::{Mount, MountKind, Request};
+
+/// Where control groups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// `CGROUP2_SUPER_MAGIC`, see statfs(2).
+const CGROUP2: i64 = 0x6367_7270;
+
+impl Engine {
+    /// Looks at the host for a request with these mounts.
+    ///
+    /// # Errors
+    /// For a device or a source that cannot be looked at; one that is not there is missing from what is returned.
+    pub(crate) fn facts(&self, request: &Request, mounts: &[Mount]) -> Result<Facts> {
+        let status = read("/proc/self/status")?;
+        let uname = rustix::system::uname();
+        let caller = if geteuid().is_root() {
+            Caller::Root
+        } else {
+            Caller::User { uid: geteuid().as_raw(), gid: getegid().as_raw() }
+        };
+        let mut devices = BTreeMap::new();
+        for node in &request.devices.nodes {
+            devices.insert(node.host.clone(), devices_at(&node.host)?);
+        }
+        let block = &request.resources.block;
+        let rates = [&block.read_bytes, &block.write_bytes, &block.read_operations, &block.write_operations];
+        let rates = rates.into_iter().flatten().map(|throttle| &throttle.path);
+        for path in rates.chain(block.weight_devices.iter().map(|weight| &weight.path)) {
+            devices.insert(path.clone(), devices_at(path)?);
+        }
+        let all_devices =
+            if request.security.privileged { devices_below(Path::new("/dev"))? } else { Vec::new() };
+        Ok(Facts {
+            kernel: version(&uname.release().to_string_lossy()),
+            caller,
+            capabilities: capabilities(&status),
+            cgroups: cgroups(caller)?,
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
+            apparmor: apparmor(),
+            selinux: selinux(),
+            oom_score_adjust: read("/proc/self/oom_score_adj")?.trim().parse().unwrap_or(0),
+            open_files: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+            hostname: uname.nodename().to_string_lossy().into_owned(),
+            hosts: read("/etc/hosts")?,
+            resolv_conf: read("/etc/resolv.conf")?,
+            devices,
+            all_devices,
+            sources: sources(mounts)?,
+            init: self.programs.monitor.clone(),
+            subordinate: subordinate(request, caller)?,
+        })
+    }
+}
+
+/// Reads a file of the host; one that is not there is empty.
+fn read(path: &str) -> Result<String> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        bytes => Ok(String::from_utf8_lossy(&bytes.doing(|| format!("read {path}"))?).into_owned()),
+    }
+}
+
+/// The first two numbers of a release such as `6.12.0-rc1`.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers =
+        release.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// What may be given away: what the caller may have and nobody has taken from its children.
+fn capabilities(status: &str) -> u64 {
+    let set = |name: &str| {
+        let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(digits.trim(), 16).ok()
+    };
+    set("CapPrm:").unwrap_or(0) & set("CapBnd:").unwrap_or(0)
+}
+
+fn cgroups(caller: Caller) -> Result<Cgroups> {
+    let is_v2 = statfs(CGROUPS).is_ok_and(|found| found.f_type == CGROUP2);
+    if !is_v2 {
+        return Ok(cgroups_v1(caller));
+    }
+    let own = read("/proc/self/cgroup")?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let systemd = Path::new("/run/systemd/system").is_dir();
+    let place = match caller {
+        Caller::Root => PathBuf::from(CGROUPS),
+        Caller::User { .. } => Path::new(CGROUPS).join(own.trim_start_matches('/')),
+    };
+    let controllers = fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
+    let mut controllers: Vec<String> = controllers.split_whitespace().map(str::to_owned).collect();
+    // Version 2 has no controller for devices: programs of BPF, for which root is needed.
+    if caller == Caller::Root {
+        controllers.push("devices".to_owned());
+    }
+    let writable = match caller {
+        Caller::Root => access(&place, Access::WRITE_OK).is_ok(),
+        // A user's systemd makes them, wherever the user is now.
+        Caller::User { .. } => systemd && std::env::var_os("XDG_RUNTIME_DIR").is_some(),
+    };
+    let swap = fs::exists(Path::new(CGROUPS).join(own.trim_start_matches('/')).join("memory.swap.max"));
+    Ok(Cgroups {
+        version: CgroupVersion::V2,
+        controllers,
+        writable,
+        systemd,
+        // The root's cgroup has no such file: there the kernel's list of swaps tells.
+        swap: swap.unwrap_or(false) || own == "/",
+    })
+}
+
+fn cgroups_v1(caller: Caller) -> Cgroups {
+    let mut controllers = Vec::new();
+    for entry in fs::read_dir(CGROUPS).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Controllers that are mounted together have links of their own names, or a name with commas.
+        controllers.extend(name.split(',').map(str::to_owned));
+    }
+    controllers.sort();
+    controllers.dedup();
+    let swap = fs::exists(Path::new(CGROUPS).join("memory/memory.memsw.limit_in_bytes")).unwrap_or(false);
+    let writable = caller == Caller::Root && !controllers.is_empty();
+    Cgroups { version: CgroupVersion::V1, controllers, writable, systemd: false, swap }
+}
+
+fn apparmor() -> AppArmor {
+    let on = fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
+    if !on {
+        return AppArmor::Absent;
+    }
+    // Only root may read the list; whoever may not cannot set a profile either.
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    let profiles = ["bulkhead-default", "docker-default", "containers-default"];
+    let find = |name: &&str| loaded.lines().any(|line| line.split(' ').next() == Some(*name));
+    AppArmor::Present { profile: profiles.into_iter().find(find).map(str::to_owned) }
+}
+
+fn selinux() -> Option<Selinux> {
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        return None;
+    }
+    let config = fs::read_to_string("/etc/selinux/config").ok()?;
+    let policy = config.lines().find_map(|line| line.trim().strip_prefix("SELINUXTYPE="))?.trim();
+    let contexts =
+        fs::read_to_string(Path::new("/etc/selinux").join(policy).join("contexts/lxc_contexts")).ok()?;
+    let context = |name: &str| {
+        let line = contexts.lines().find(|line| line.split('=').next().map(str::trim) == Some(name))?;
+        Some(line.split_once('=')?.1.trim().trim_matches('"').to_owned())
+    };
+    Some(Selinux { process: context("process")?, file: context("file")? })
+}
+
+/// Finds the device node at a path, or those below a directory; none when nothing is there.
+fn devices_at(path: &Path) -> Result<Vec<HostDevice>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(metadata) if metadata.is_dir() => devices_below(path),
+        metadata => {
+            let metadata = metadata.doing(|| format!("look at device {}", path.display()))?;
+            Ok(device(path.to_owned(), &metadata).into_iter().collect())
+        }
+    }
+}
+
+/// Finds the device nodes below a directory, in the order of their names, but for terminals, which a container has of its own.
+fn devices_below(directory: &Path) -> Result<Vec<HostDevice>> {
+    let doing = || format!("list devices in {}", directory.display());
+    let mut found = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).doing(doing)? {
+            let path = entry.doing(doing)?.path();
+            // One that went away meanwhile is none.
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            if metadata.is_dir() {
+                let has_own =
+                    ["pts", "shm", "mqueue", "fd"].iter().any(|name| path == Path::new("/dev").join(name));
+                left.extend(Some(path).filter(|_| !has_own));
+            } else if path != Path::new("/dev/console") {
+                found.extend(device(path, &metadata));
+            }
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(found)
+}
+
+fn device(path: PathBuf, metadata: &Metadata) -> Option<HostDevice> {
+    let kind = match metadata.file_type() {
+        kind if kind.is_char_device() => DeviceKind::Char,
+        kind if kind.is_block_device() => DeviceKind::Block,
+        _ => return None,
+    };
+    let number = metadata.rdev();
+    Some(HostDevice {
+        path,
+        kind,
+        major: rustix::fs::major(number),
+        minor: rustix::fs::minor(number),
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+    })
+}
+
+/// Looks at the sources of bind mounts whose owner matters.
+fn sources(mounts: &[Mount]) -> Result<BTreeMap<PathBuf, HostFile>> {
+    let mut found = BTreeMap::new();
+    for mount in mounts {
+        if let MountKind::Bind(bind) = &mount.kind
+            && bind.ownership.is_some()
+        {
+            let metadata =
+                fs::metadata(&bind.source).doing(|| format!("look at {}", bind.source.display()))?;
+            found.insert(bind.source.clone(), HostFile { uid: metadata.uid(), gid: metadata.gid() });
+        }
+    }
+    Ok(found)
+}
+
+/// Reads which ids the caller may give away, where that matters.
+fn subordinate(request: &Request, caller: Caller) -> Result<Subordinate> {
+    let uid = match caller {
+        Caller::Root if request.namespaces.user.is_none() => return Ok(Subordinate::default()),
+        Caller::Root => 0,
+        Caller::User { uid, .. } => uid,
+    };
+    let passwd = read("/etc/passwd")?;
+    let name = name_of(&passwd, uid);
+    Ok(Subordinate {
+        uids: ranges(&read("/etc/subuid")?, uid, name),
+        gids: ranges(&read("/etc/subgid")?, uid, name),
+    })
+}
+
+fn name_of(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
+/// Takes a user's ranges from subuid(5): lines `NAME_OR_ID:FIRST:COUNT`.
+fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
+    let range = |line: &str| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let is_own = Some(owner) == name || owner.parse() == Ok(uid);
+        let range = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
+        is_own.then_some(range)
+    };
+    text.lines().filter_map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_have_two_numbers() {
+        for (release, expected) in [("6.12.0-rc1", (6, 12)), ("5.10", (5, 10)), ("6", (6, 0)), ("x", (0, 0))]
+        {
+            assert_eq!(version(release), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn what_the_caller_has_and_may_give() {
+        let status = "Name:\tx\nCapPrm:\t00000000000000ff\nCapBnd:\t000001ffffffff0f\n";
+        assert_eq!(capabilities(status), 0x0f);
+        assert_eq!(capabilities(""), 0);
+    }
+
+    #[test]
+    fn ranges_are_found_by_name_and_number() {
+        let text = "a:100000:65536\n1000:200000:10\nb:1:1\nbroken\na:x:1\n";
+        assert_eq!(ranges(text, 1000, Some("a")), [(100_000, 65_536), (200_000, 10)]);
+        assert_eq!(name_of("root:x:0:0::/:\na:x:1000:1000::/:\n", 1000), Some("a"));
+    }
+
+    #[test]
+    fn devices_are_found_below_a_directory_but_for_terminals() {
+        let found = devices_at(Path::new("/dev")).unwrap();
+        assert!(found.iter().any(|device| device.path == Path::new("/dev/null") && device.major == 1));
+        assert!(!found.iter().any(|device| device.path.starts_with("/dev/pts")));
+        assert_eq!(devices_at(Path::new("/dev/null")).unwrap().len(), 1);
+        assert_eq!(devices_at(Path::new("/dev/no-such")).unwrap(), []);
+        assert_eq!(devices_at(Path::new("/etc/passwd")).unwrap(), [], "a file is no device");
+    }
+}

@@ -1,0 +1,180 @@
+//! A container as the engine knows it: its record, what its monitor wrote, and what follows from both.
+
+use bulkhead_shim::status::Phase;
+use bulkhead_shim::{Status, client};
+use bulkhead_store::{ContainerRecord, Event, Kind, Stage, Subject};
+
+use crate::create::Created;
+use crate::document::Document;
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::life::{Life, Lost, Monitor, Recorded, fold};
+use crate::name;
+use crate::runtime::Runtime;
+
+/// What is known of a container.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) record: ContainerRecord,
+    pub(crate) document: Document,
+    pub(crate) status: Option<Status>,
+    pub(crate) life: Life,
+}
+
+impl Engine {
+    /// Finds a container by its id, its name or the beginning of its id. One whose monitor died is ended.
+    ///
+    /// # Errors
+    /// As [`Store::container`](bulkhead_store::Store::container); [`Error::Mistyped`] when a name is nearly that.
+    pub(crate) fn find(&self, wanted: &str) -> Result<Known> {
+        match self.store.container(wanted) {
+            Err(error) if error.kind() == Kind::NotFound => Err(self.mistyped(wanted, error)),
+            found => self.know(found?),
+        }
+    }
+
+    fn mistyped(&self, wanted: &str, error: bulkhead_store::Error) -> Error {
+        let records = self.store.containers().unwrap_or_default();
+        let names = records.iter().map(|record| record.name.as_str());
+        match name::similar(wanted, names) {
+            Some(similar) => Error::Mistyped { wanted: wanted.to_owned(), similar: similar.to_owned() },
+            None => error.into(),
+        }
+    }
+
+    /// Joins a record and what the monitor wrote. A container whose monitor died is ended first.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a record or status that cannot be read.
+    pub(crate) fn know(&self, record: ContainerRecord) -> Result<Known> {
+        let known = self.know_untold(record)?;
+        self.tell_end(&known)?;
+        Ok(known)
+    }
+
+    fn know_untold(&self, record: ContainerRecord) -> Result<Known> {
+        let known = self.look(record)?;
+        if known.life.lost != Some(Lost::Monitor) || known.status.as_ref().is_some_and(|status| status.lost) {
+            return Ok(known);
+        }
+        match client::lost(&self.places().container_run(&known.record.id)) {
+            // Another command was faster, or has started it anew.
+            Ok(_) | Err(client::Error::Alive { .. }) => self.look(known.record),
+            // It stays lost: what is left of it goes with the container.
+            Err(_) => Ok(known),
+        }
+    }
+
+    fn look(&self, record: ContainerRecord) -> Result<Known> {
+        let document = Document::read(&record)?;
+        let path = self.places().container(&record.id).join(STATUS);
+        let read = || Status::read(&path).doing(|| format!("read {}", path.display()));
+        let mut status = read()?;
+        let mut monitor = Monitor::Gone;
+        if status.as_ref().is_some_and(|status| status.phase != Phase::Exited) {
+            if client::alive(&self.places().container_run(&record.id))? {
+                monitor = Monitor::Alive;
+            } else {
+                // What it wrote before it went may be newer than what was read before that.
+                status = read()?;
+            }
+        }
+        let recorded = Recorded { removing: record.stage == Stage::Removing, paused: document.paused };
+        let life = fold(recorded, status.as_ref(), self.boot()?, monitor);
+        Ok(Known { record, document, status, life })
+    }
+
+    /// Changes a container's document while nobody else does.
+    pub(crate) fn change(&self, id: &str, change: impl FnOnce(&mut Document)) -> Result<()> {
+        self.store.update_container(id, |record| {
+            let mut document = Document::read_stored(record)?;
+            change(&mut document);
+            record.document = document.write_stored(record)?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Records the ends that monitors saw, of all containers.
+    pub(crate) fn tell_ends(&self) -> Result<()> {
+        self.store.containers()?.into_iter().try_for_each(|record| self.know(record).map(drop))
+    }
+
+    /// Records the last end that the monitor saw, unless somebody has.
+    fn tell_end(&self, known: &Known) -> Result<()> {
+        let Some(status) = &known.status else { return Ok(()) };
+        if status.finished.is_none() || status.finished == known.document.told {
+            return Ok(());
+        }
+        let told = self.store.update_container(&known.record.id, |record| {
+            let mut document = Document::read_stored(record)?;
+            if document.told == status.finished {
+                return Ok(false);
+            }
+            document.told = status.finished;
+            record.document = document.write_stored(record)?;
+            Ok(true)
+        });
+        match told {
+            // Removed meanwhile: there it was told.
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let mut event = Self::event(known, "die");
+                event.time = status.finished.map_or(event.time, u64::cast_signed);
+                if let Some(code) = known.life.exit_code {
+                    event = event.with("exitCode", &code.to_string());
+                }
+                Ok(self.store.record_event(&event)?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Records that something happened to a container. What happened has happened, whether that can be recorded or not.
+    pub(crate) fn tell(&self, known: &Known, action: &str) {
+        let _ = self.store.record_event(&Self::event(known, action));
+    }
+
+    fn event(known: &Known, action: &str) -> Event {
+        let event = Event::new(Subject::Container, action, &known.record.id)
+            .with("name", &known.record.name)
+            .with("image", &known.document.image());
+        known.document.labels.iter().fold(event, |event, (key, value)| event.with(key, value))
+    }
+}
+
+/// The file of what the monitor saw, in the container's directory.
+pub(crate) const STATUS: &str = "status.json";
+
+impl Known {
+    /// Knows a container that was just recorded.
+    pub(crate) fn new(record: ContainerRecord, document: Document) -> Self {
+        Self { record, document, status: None, life: Life::NEW }
+    }
+
+    /// Returns what is told of a new container.
+    pub(crate) fn created(&self, warnings: Vec<String>) -> Created {
+        Created { id: self.record.id.clone(), name: self.record.name.clone(), warnings }
+    }
+
+    /// Says that the container's state forbids an operation.
+    pub(crate) fn refuses(&self, operation: &'static str) -> Error {
+        Error::State { operation, name: self.record.name.clone(), state: self.life.state }
+    }
+
+    /// Returns the container's runtime.
+    pub(crate) fn runtime(&self, engine: &Engine) -> Result<Runtime> {
+        engine.runtime(self.document.request.runtime.as_deref())
+    }
+
+    /// Asks the runtime whether the container is frozen.
+    pub(crate) fn is_frozen(&self, engine: &Engine) -> Result<bool> {
+        let printed = self.runtime(engine)?.run("state", &self.record.name, &[&self.record.id])?;
+        let state: serde_json::Value = serde_json::from_slice(&printed).map_err(|error| Error::Damaged {
+            what: format!("state of container {}", self.record.name),
+            reason: error.to_string(),
+        })?;
+        Ok(state["status"] == "paused")
+    }
+}

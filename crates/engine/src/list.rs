@@ -1,0 +1,141 @@
+//! Looking at containers.
+
+use bulkhead_shim::status::Verdict;
+use bulkhead_store::{Digest, Kind};
+
+use crate::container::{Container, State};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::filter::{Filters, Patterns};
+use crate::request::Network;
+
+/// The keys by which containers are filtered (docker's).
+pub const FILTERS: [&str; 12] = [
+    "id", "name", "label", "label!", "status", "exited", "ancestor", "before", "since", "volume", "health",
+    "network",
+];
+
+impl Engine {
+    /// Lists the containers that fit, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a filter that cannot be; a container that `before` or `since` names and that is not there.
+    pub fn containers(&self, filters: &Filters) -> Result<Vec<Container>> {
+        let wanted = Wanted::new(self, filters)?;
+        let mut containers = Vec::new();
+        for record in self.store.containers()? {
+            let container = Container::of(self.know(record)?, self.places());
+            if wanted.fits(filters, &container) {
+                containers.push(container);
+            }
+        }
+        Ok(containers)
+    }
+
+    /// Returns a container by its id, its name or the beginning of its id.
+    ///
+    /// # Errors
+    /// When it is not there, or more than one is meant.
+    pub fn container(&self, wanted: &str) -> Result<Container> {
+        Ok(Container::of(self.find(wanted)?, self.places()))
+    }
+}
+
+/// Filters whose values are resolved.
+struct Wanted {
+    ids: Vec<String>,
+    names: Patterns,
+    states: Vec<State>,
+    codes: Vec<u8>,
+    images: Vec<Digest>,
+    before: Option<u64>,
+    since: Option<u64>,
+}
+
+impl Wanted {
+    fn new(engine: &Engine, filters: &Filters) -> Result<Self> {
+        let created = |key: &'static str| -> Result<Option<u64>> {
+            let wanted = filters.values(key).last();
+            let found = wanted.map(|wanted| engine.store.container(wanted)).transpose()?;
+            Ok(found.map(|record| u64::try_from(record.created).unwrap_or(0)))
+        };
+        let ancestor = |wanted: &str| match engine.store.image(wanted) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            found => Ok(Some(found?.id)),
+        };
+        let images: Result<Vec<Option<Digest>>> = filters.values("ancestor").map(ancestor).collect();
+        Ok(Self {
+            ids: filters.values("id").map(str::to_owned).collect(),
+            names: filters.patterns("name")?,
+            states: filters.values("status").map(state).collect::<Result<_>>()?,
+            codes: filters.values("exited").map(code).collect::<Result<_>>()?,
+            images: images?.into_iter().flatten().collect(),
+            before: created("before")?,
+            since: created("since")?,
+        })
+    }
+
+    fn fits(&self, filters: &Filters, container: &Container) -> bool {
+        let Self { ids, names, states, codes, images, before, since } = self;
+        let uses_volume = |wanted: &str| {
+            container
+                .mounts
+                .iter()
+                .any(|mount| mount.name.as_deref() == Some(wanted) || mount.destination == wanted)
+        };
+        let has_ended = matches!(container.state, State::Exited | State::Restarting);
+        (ids.is_empty() || ids.iter().any(|id| container.id.starts_with(id.as_str())))
+            && names.fit(&container.name)
+            && (states.is_empty() || states.iter().any(|state| is_in(container.state, *state)))
+            && (codes.is_empty()
+                || has_ended && container.exit_code.is_some_and(|code| codes.contains(&code)))
+            && filters.any("ancestor", |_| container.image_id.is_some_and(|image| images.contains(&image)))
+            && before.is_none_or(|before| container.created < before)
+            && since.is_none_or(|since| container.created > since)
+            && filters.fits_labels(&container.labels)
+            && filters.any("volume", uses_volume)
+            && filters.any("health", |wanted| health(container) == wanted)
+            && filters.any("network", |wanted| network(container) == wanted)
+    }
+}
+
+/// Tells whether a state is what docker means by another: one that is starting is `created` there.
+fn is_in(state: State, wanted: State) -> bool {
+    state == wanted || state == State::Starting && wanted == State::Created
+}
+
+fn state(text: &str) -> Result<State> {
+    let all =
+        [State::Created, State::Running, State::Paused, State::Restarting, State::Exited, State::Removing];
+    let invalid = || Error::Invalid {
+        what: format!("filter \"status={text}\""),
+        reason: format!("expected one of {}", all.map(|state| state.to_string()).join(", ")),
+    };
+    all.into_iter().find(|state| state.to_string() == text).ok_or_else(invalid)
+}
+
+fn code(text: &str) -> Result<u8> {
+    text.parse().map_err(|_| Error::Invalid {
+        what: format!("filter \"exited={text}\""),
+        reason: "expected a code from 0 to 255".into(),
+    })
+}
+
+/// Docker's word for how a container is.
+fn health(container: &Container) -> &'static str {
+    match container.health.as_ref().map(|health| health.state) {
+        None => "none",
+        Some(Verdict::Starting) => "starting",
+        Some(Verdict::Healthy) => "healthy",
+        Some(Verdict::Unhealthy) => "unhealthy",
+    }
+}
+
+/// Docker's word for a container's network.
+fn network(container: &Container) -> String {
+    match &container.request.namespaces.network {
+        Network::None => "none".to_owned(),
+        Network::Host => "host".to_owned(),
+        Network::Container(other) => format!("container:{other}"),
+    }
+}

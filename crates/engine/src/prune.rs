@@ -1,0 +1,77 @@
+//! Removing what nobody uses.
+
+use bulkhead_store::Kind;
+
+use crate::container::State;
+use crate::disk;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::filter::Filters;
+use crate::remove::{Force, Removal, Volumes};
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// The ids of containers, or the names of volumes.
+    pub names: Vec<String>,
+    /// Bytes on disk that were freed.
+    pub bytes: u64,
+}
+
+/// Which unused volumes are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unused {
+    /// Those that were made for containers without a name for them.
+    Anonymous,
+    /// All.
+    Any,
+}
+
+impl Engine {
+    /// Removes the containers that fit and have no processes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a filter that cannot be.
+    pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned> {
+        let mut pruned = Pruned::default();
+        for container in self.containers(filters)? {
+            if !matches!(container.state, State::Created | State::Exited) {
+                continue;
+            }
+            let bytes = disk::usage(&container.directory)?;
+            let removal = Removal { force: Force::No, volumes: Volumes::Keep };
+            match self.remove(&container.id, removal) {
+                // Started or removed meanwhile.
+                Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
+                removed => {
+                    pruned.names.push(removed?);
+                    pruned.bytes += bytes;
+                }
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Removes the volumes that fit and that no container uses.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a filter that cannot be.
+    pub fn prune_volumes(&self, filters: &Filters, unused: Unused) -> Result<Pruned> {
+        let mut pruned = Pruned::default();
+        for volume in self.volumes(filters)? {
+            if !volume.used_by.is_empty() || unused == Unused::Anonymous && !volume.anonymous {
+                continue;
+            }
+            let bytes = disk::usage(&volume.mountpoint)?;
+            match self.remove_volume(&volume.name, Force::No) {
+                Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
+                removed => {
+                    removed?;
+                    pruned.names.push(volume.name);
+                    pruned.bytes += bytes;
+                }
+            }
+        }
+        Ok(pruned)
+    }
+}

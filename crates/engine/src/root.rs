@@ -1,0 +1,13 @@
+//! The root of a container as a program of the host sees it: through the layers of its image, or as an overlay that is mounted
+//! nowhere.
+//!
+//! Nothing of an image ever runs or is loaded here, and no path of one is given to the kernel as a string: names are looked up
+//! one by one, or inside the root (ARCHITECTURE.md, invariant 4).
+
+mod file;
+mod layers;
+mod overlay;
+
+pub(crate) use file::read;
+pub(crate) use layers::Layers;
+pub(crate) use overlay::{Upper, mount};

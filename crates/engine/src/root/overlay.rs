@@ -1,0 +1,96 @@
+//! Layers joined by the kernel into a mount that is attached nowhere, so that no table of mounts shows it and it goes with
+//! the last descriptor.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use bulkhead_sys::mount::{Filesystem, attribute};
+use bulkhead_sys::path;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::error::{Doing, Error, Result};
+
+/// What lies above the layers of the image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Upper<'a> {
+    /// Nothing: the image as it is.
+    None,
+    /// A writable layer that is only read, also while its container is being started.
+    Read(&'a Path),
+}
+
+/// Joins layers, the topmost first, and what lies above them, and returns the root of that: a mount in which nothing can be
+/// executed and no device opened. A single layer of an image with nothing above it is its own root.
+///
+/// # Errors
+/// ENOENT for a layer that is not there, ELOOP for too many; [`Error::Invalid`] for more than a kernel before Linux 6.8 can
+/// be told.
+pub(crate) fn mount(lower: &[impl AsRef<Path>], upper: Upper<'_>) -> Result<OwnedFd> {
+    let doing = || "mount the layers of the container";
+    let mut lower: Vec<&Path> = lower.iter().map(AsRef::as_ref).collect();
+    match upper {
+        Upper::Read(upper) => lower.insert(0, upper),
+        // An overlay without an upper directory wants two others; and one layer alone hides nothing.
+        Upper::None if lower.len() == 1 => {
+            return path::open_host(lower[0], OFlags::PATH | OFlags::DIRECTORY)
+                .doing(|| format!("open layer {}", lower[0].display()));
+        }
+        Upper::None => {}
+    }
+    let mut held = Vec::new();
+    let filesystem = open().doing(doing)?;
+    let filesystem = match add_each(&filesystem, &lower, &mut held)? {
+        OneByOne::Taken => filesystem,
+        OneByOne::Unknown => joined(&lower, &mut held)?,
+    };
+    if !rustix::process::geteuid().is_root() {
+        filesystem.set_flag("userxattr").doing(doing)?;
+    }
+    filesystem.mount(attribute::NOSUID | attribute::NODEV | attribute::NOEXEC).doing(doing)
+}
+
+fn open() -> bulkhead_sys::Result<Filesystem> {
+    let filesystem = Filesystem::open("overlay")?;
+    filesystem.set("source", "overlay")?;
+    Ok(filesystem)
+}
+
+/// Whether the kernel takes layers one by one, as since Linux 6.8.
+enum OneByOne {
+    Taken,
+    Unknown,
+}
+
+fn add_each(filesystem: &Filesystem, lower: &[&Path], held: &mut Vec<OwnedFd>) -> Result<OneByOne> {
+    for path in lower {
+        match filesystem.set("lowerdir+", &descriptor(path, held)?) {
+            // The directory was just opened, so it is the option that is not known.
+            Err(error) if error.errno() == Errno::INVAL => return Ok(OneByOne::Unknown),
+            other => other.doing(|| format!("join the layer {}", path.display()))?,
+        }
+    }
+    Ok(OneByOne::Taken)
+}
+
+/// Joins the layers in one option, whose value has at most 255 bytes.
+fn joined(lower: &[&Path], held: &mut Vec<OwnedFd>) -> Result<Filesystem> {
+    let names = lower.iter().map(|path| descriptor(path, held)).collect::<Result<Vec<_>>>()?;
+    let value = names.join(":");
+    if value.len() > 255 {
+        let reason = "this kernel joins fewer, unless the container runs; Linux 6.8 joins any number";
+        return Err(Error::Invalid { what: format!("{} layers", lower.len()), reason: reason.to_owned() });
+    }
+    let filesystem = open().doing(|| "open an overlay")?;
+    filesystem.set("lowerdir", &value).doing(|| "join the layers of the container")?;
+    Ok(filesystem)
+}
+
+/// Names a directory by a descriptor: no length and no letter of its path matters then.
+fn descriptor(path: &Path, held: &mut Vec<OwnedFd>) -> Result<String> {
+    let opened = path::open_host(path, OFlags::PATH | OFlags::DIRECTORY)
+        .doing(|| format!("open layer {}", path.display()))?;
+    let name = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    held.push(opened);
+    Ok(name)
+}

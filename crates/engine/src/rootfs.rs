@@ -1,0 +1,118 @@
+//! What a container's root is made of, and its files while nobody runs in it.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_shim::order::Overlay;
+use bulkhead_store::{ContainerRecord, Image};
+
+use crate::configure::RootPlace;
+use crate::document::Document;
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::request::Root;
+use crate::root::{self, Layers, Upper};
+
+/// The writable layer, in the container's directory.
+pub(crate) const UPPER: &str = "upper";
+/// Overlayfs's own directory beside it.
+pub(crate) const WORK: &str = "work";
+
+/// How much of `/etc/passwd` or `/etc/group` is read. An image may say anything.
+const LONGEST: u64 = 4 << 20;
+
+/// What a container's root is made of.
+#[derive(Debug)]
+pub(crate) struct RootFs {
+    /// The lower directories, the topmost first; or a directory alone.
+    pub(crate) lower: Vec<PathBuf>,
+    /// The container's directory, whose writable layer lies above; nothing for a directory alone.
+    above: Option<PathBuf>,
+}
+
+impl Engine {
+    /// Says what a container's root is made of.
+    pub(crate) fn root_of(
+        &self,
+        record: &ContainerRecord,
+        document: &Document,
+        image: Option<&Image>,
+    ) -> RootFs {
+        let directory = self.places().container(&record.id);
+        match (&document.request.root, image) {
+            (Root::Directory(root), _) => {
+                RootFs { lower: vec![root.path.clone()], above: root.overlay.then_some(directory) }
+            }
+            (Root::Image(_), Some(image)) => {
+                RootFs { lower: self.store.lower(image), above: Some(directory) }
+            }
+            (Root::Image(_), None) => RootFs { lower: Vec::new(), above: Some(directory) },
+        }
+    }
+}
+
+impl RootFs {
+    /// Says it as the runtime's configuration does.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a directory of the host that is not there.
+    pub(crate) fn place(&self) -> Result<RootPlace> {
+        match (&self.above, self.lower.first()) {
+            (Some(above), _) => Ok(RootPlace::Overlay {
+                lower: self.lower.clone(),
+                upper: above.join(UPPER),
+                work: above.join(WORK),
+            }),
+            (None, Some(directory)) => Ok(RootPlace::Directory(directory.clone())),
+            (None, None) => Err(Error::Invalid {
+                what: "root of the container".into(),
+                reason: "there is neither an image nor a directory".into(),
+            }),
+        }
+    }
+
+    /// Returns the overlay as a monitor mounts it.
+    pub(crate) fn overlay(&self, at: PathBuf) -> Option<Overlay> {
+        let above = self.above.as_ref()?;
+        Some(Overlay { lower: self.lower.clone(), upper: above.join(UPPER), work: above.join(WORK), at })
+    }
+
+    /// Opens the root to read it, while nobody runs in it.
+    ///
+    /// # Errors
+    /// As [`root::mount`].
+    pub(crate) fn open(&self) -> Result<std::os::fd::OwnedFd> {
+        match &self.above {
+            Some(above) => root::mount(&self.lower, Upper::Read(&above.join(UPPER))),
+            None => root::mount(&self.lower, Upper::None),
+        }
+    }
+
+    /// Reads files of the root while nobody runs in it; `None` for one that is not there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one that is no regular file, or is too long.
+    pub(crate) fn read<const N: usize>(&self, paths: [&str; N]) -> Result<[Option<Vec<u8>>; N]> {
+        let is_untouched = match &self.above {
+            Some(above) => is_empty(&above.join(UPPER)).doing(|| format!("read {}", above.display()))?,
+            None => true,
+        };
+        let mut contents = [const { None }; N];
+        if is_untouched {
+            let layers = Layers::open(&self.lower)?;
+            for (content, path) in contents.iter_mut().zip(paths) {
+                *content = layers.read(Path::new(path), LONGEST)?;
+            }
+        } else {
+            let root = self.open()?;
+            for (content, path) in contents.iter_mut().zip(paths) {
+                *content = root::read(&root, Path::new(path), LONGEST)?;
+            }
+        }
+        Ok(contents)
+    }
+}
+
+/// Tells whether there is nothing in a directory.
+pub(crate) fn is_empty(directory: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::read_dir(directory)?.next().is_none())
+}

@@ -1,0 +1,82 @@
+//! A client of a container: it hears what the container says, and may speak to it.
+
+use bulkhead_shim::client::{self, Attachment};
+use bulkhead_shim::protocol::ToMonitor;
+
+use bulkhead_store::Kind;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::remove::Removal;
+
+/// A connection to a container's monitor. Dropping it detaches; the container goes on.
+#[derive(Debug)]
+pub struct Session<'engine> {
+    engine: &'engine Engine,
+    id: String,
+    terminal: bool,
+    end: End,
+    attachment: Attachment,
+}
+
+/// Who does what follows the container's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing does, or the monitor.
+    Theirs,
+    /// This client removes the container.
+    Ours,
+}
+
+impl<'engine> Session<'engine> {
+    pub(crate) fn new(
+        engine: &'engine Engine,
+        id: &str,
+        terminal: bool,
+        end: End,
+        attachment: Attachment,
+    ) -> Self {
+        Self { engine, id: id.to_owned(), terminal, end, attachment }
+    }
+
+    /// Returns the container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Tells whether the container has a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Returns the connection.
+    pub fn attachment(&mut self) -> &mut Attachment {
+        &mut self.attachment
+    }
+
+    /// Sends the container's first process a signal.
+    ///
+    /// # Errors
+    /// When the monitor is gone.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        client::request(&self.engine.places().container_run(&self.id), &ToMonitor::Signal(signal))?;
+        Ok(())
+    }
+
+    /// Does what follows the container's end, once the connection has told that end.
+    ///
+    /// # Errors
+    /// As [`Engine::remove`], when the container was to be removed.
+    pub fn finish(self) -> Result<()> {
+        if self.end == End::Ours {
+            match self.engine.remove(&self.id, Removal::OF_ITSELF) {
+                // Somebody else was faster.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                removed => drop(removed?),
+            }
+            // The monitor is gone when it lost patience: then it has done the same.
+            let _ = self.attachment.taken();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! Starting a container: its bundle and its order are written, then its monitor is started.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use bulkhead_shim::client;
+use bulkhead_shim::order::{self, Order};
+use bulkhead_shim::place;
+use bulkhead_shim::protocol::Attach;
+use bulkhead_shim::status::Process;
+use bulkhead_store::{ContainerRecord, Image};
+
+use crate::configure::{self, Configured, ImageFiles, Peer, Runtime, Scene};
+use crate::container::State;
+use crate::create::{Created, FILES, New, make_directory};
+use crate::document::{Document, Maker};
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::known::{Known, STATUS};
+use crate::remove::Volumes;
+use crate::request::{self, Ipc, Network, Pid, Request, Secret, UserNamespace, Uts, Volume};
+use crate::session::{End, Session};
+use crate::{id, logs};
+
+/// A container that runs.
+#[derive(Debug)]
+pub struct Running<'engine> {
+    /// What was made.
+    pub created: Created,
+    /// The connection of a client that was attached before anything ran.
+    pub session: Option<Session<'engine>>,
+}
+
+/// The directory of the bundle on which a root is mounted.
+const ROOTFS: &str = "rootfs";
+/// The directory of secrets, among the container's files.
+const SECRETS: &str = "secrets";
+
+impl Engine {
+    /// Makes a container and starts it, with a client attached or without.
+    ///
+    /// # Errors
+    /// As [`Engine::create`] and [`Engine::start`]. A container that was to remove itself is removed when it cannot be
+    /// started.
+    pub fn run(&self, request: &Request, attach: Option<Attach>) -> Result<Running<'_>> {
+        let process = Process::find(std::process::id().cast_signed());
+        let maker = process.map(|process| self.boot().map(|boot| Maker { boot: boot.to_owned(), process }));
+        let New { known, image, held: _held } = self.make(request, maker.transpose()?)?;
+        match self.launch(&known, image.as_ref(), attach) {
+            Ok((session, warnings)) => Ok(Running { created: known.created(warnings), session }),
+            Err(error) => {
+                if known.document.request.remove {
+                    self.take_apart(&known, Volumes::Remove)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a container, with a client attached or without. One that runs already is no error; then a client is attached
+    /// to what runs.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with the runtime's words and docker's code; [`Error::State`] when it is paused or being removed.
+    pub fn start(&self, wanted: &str, attach: Option<Attach>) -> Result<Option<Session<'_>>> {
+        let id = self.find(wanted)?.record.id;
+        let held = self.hold(&id)?;
+        let known = self.find(&id)?;
+        match known.life.state {
+            State::Created | State::Exited => {}
+            State::Paused | State::Removing => return Err(known.refuses("start")),
+            State::Starting | State::Running | State::Restarting => {
+                drop(held);
+                return attach.map(|attach| self.attach(&id, attach)).transpose();
+            }
+        }
+        let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        Ok(self.launch(&known, image.as_ref(), attach)?.0)
+    }
+
+    /// Attaches a client to a container that runs.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it does not run.
+    pub fn attach(&self, wanted: &str, attach: Attach) -> Result<Session<'_>> {
+        let known = self.find(wanted)?;
+        if !known.life.state.is_active() {
+            return Err(known.refuses("attach to"));
+        }
+        let attach = Attach { takes_end: false, ..attach };
+        let attachment = client::connect(&self.places().container_run(&known.record.id), attach)?;
+        let has_terminal = known.document.request.process.terminal;
+        Ok(Session::new(self, &known.record.id, has_terminal, End::Theirs, attachment))
+    }
+
+    /// Writes what the monitor and the runtime read, and starts the monitor; returns what the user should be told, too. The
+    /// container is held, or nobody knows it yet.
+    fn launch(
+        &self,
+        known: &Known,
+        image: Option<&Image>,
+        attach: Option<Attach>,
+    ) -> Result<(Option<Session<'_>>, Vec<String>)> {
+        let Known { record, document, .. } = known;
+        let run = self.places().container_run(&record.id);
+        let configured = self.configured(known, image)?;
+        let order = self.prepare(known, image, &configured, attach)?;
+        order
+            .write(&run.join(place::ORDER))
+            .doing(|| format!("write the order of container {}", record.name))?;
+        let end = if document.request.remove && attach.is_some() { End::Ours } else { End::Theirs };
+        let attach = attach.map(|attach| Attach { takes_end: end == End::Ours, ..attach });
+        let started = client::spawn(&self.programs.monitor, &run, attach).map_err(|error| match error {
+            client::Error::NotStarted { failure } => {
+                Error::Start { name: record.name.clone(), code: failure.kind.code(), reason: failure.message }
+            }
+            other => other.into(),
+        })?;
+        self.tell(known, "start");
+        let has_terminal = document.request.process.terminal;
+        let session = |attachment| Session::new(self, &record.id, has_terminal, end, attachment);
+        Ok((started.attachment.map(session), configured.warnings))
+    }
+
+    /// Decides how a container is run.
+    pub(crate) fn configured(&self, known: &Known, image: Option<&Image>) -> Result<Configured> {
+        let Known { record, document, .. } = known;
+        let request = &document.request;
+        let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
+        let root = self.root_of(record, document, image);
+        let [passwd, group] = root.read(["/etc/passwd", "/etc/group"])?;
+        configure::configure(&Scene {
+            id: &record.id,
+            name: &record.name,
+            request,
+            defaults: &defaults,
+            root: &root.place()?,
+            mounts: &document.mounts,
+            sources: &self.sources(document)?,
+            files: &self.places().container(&record.id).join(FILES),
+            users: document.users.as_ref(),
+            peers: &self.peers(request)?,
+            image: ImageFiles {
+                passwd: passwd.as_deref().unwrap_or_default(),
+                group: group.as_deref().unwrap_or_default(),
+            },
+            facts: &self.facts(request, &document.mounts)?,
+            runtime: self.runtime(request.runtime.as_deref())?.kind(),
+        })
+    }
+
+    /// Writes the bundle and the files that are bound into the container, and says what the monitor is to do.
+    fn prepare(
+        &self,
+        known: &Known,
+        image: Option<&Image>,
+        configured: &Configured,
+        attach: Option<Attach>,
+    ) -> Result<Order> {
+        let Known { record, document, .. } = known;
+        let request = &document.request;
+        let directory = self.places().container(&record.id);
+        let run = self.places().container_run(&record.id);
+        let bundle = run.join("bundle");
+        for part in [&run, &bundle, &bundle.join(ROOTFS)] {
+            make_directory(part)?;
+        }
+        let doing = || format!("write the bundle of container {}", record.name);
+        for (name, text) in &configured.files {
+            write(&directory.join(FILES).join(name), text.as_bytes(), 0o644).doing(doing)?;
+        }
+        copy_secrets(&request.secrets, &directory.join(FILES).join(SECRETS))?;
+        make_sources(&document.mounts)?;
+        let config = serde_json::to_vec(&configured.config).map_err(io::Error::from).doing(doing)?;
+        write(&bundle.join("config.json"), &config, 0o600).doing(doing)?;
+        let cgroup = configured.config.linux.as_ref().and_then(|linux| linux.cgroups_path.as_ref());
+        let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
+        let runtime = self.runtime(request.runtime.as_deref())?;
+        Ok(Order {
+            version: order::VERSION,
+            id: record.id.clone(),
+            runtime: runtime.words(),
+            overlay: match runtime.kind() {
+                Runtime::Ours => None,
+                Runtime::Foreign => self.root_of(record, document, image).overlay(bundle.join(ROOTFS)),
+            },
+            bundle,
+            cgroup: cgroup.map(PathBuf::from).filter(|path| path.is_absolute()),
+            terminal: request.process.terminal,
+            stdin: stdin(request, attach),
+            log: log(request, record, directory.join(logs::FILE)),
+            status: directory.join(STATUS),
+            restart: request.restart.0,
+            health: configure::health(request, &defaults)?,
+            stop: configure::stop(request, &defaults)?,
+            at_end: if request.remove { self.removal_of(&record.id) } else { Vec::new() },
+        })
+    }
+
+    /// Finds the containers whose namespaces a request shares, as far as they run.
+    fn peers(&self, request: &Request) -> Result<BTreeMap<String, Peer>> {
+        let shared = &request.namespaces;
+        let network = if let Network::Container(name) = &shared.network { Some(name) } else { None };
+        let ipc = if let Ipc::Container(name) = &shared.ipc { Some(name) } else { None };
+        let pid = if let Pid::Container(name) = &shared.pid { Some(name) } else { None };
+        let uts = if let Uts::Container(name) = &shared.uts { Some(name) } else { None };
+        let user = if let Some(UserNamespace::Container(name)) = &shared.user { Some(name) } else { None };
+        let mut peers = BTreeMap::new();
+        for name in [network, ipc, pid, uts, user].into_iter().flatten() {
+            let known = self.find(name)?;
+            if let Some(process) = known.life.process {
+                let files = self.places().container(&known.record.id).join(FILES);
+                let shares = known.document.request.namespaces.ipc == Ipc::Shareable;
+                let shm = shares.then(|| PathBuf::from(format!("/proc/{}/root/dev/shm", process.pid)));
+                peers.insert(name.clone(), Peer { pid: process.pid, files, shm });
+            }
+        }
+        Ok(peers)
+    }
+
+    /// Returns the directories of a container's volumes on the host, by their places in it.
+    fn sources(&self, document: &Document) -> Result<BTreeMap<String, PathBuf>> {
+        let source = |(name, destination, volume): (&str, &str, &Volume)| {
+            if let Some(subpath) = &volume.subpath {
+                return Err(Error::Invalid {
+                    what: format!("volume-subpath={subpath}"),
+                    reason: "parts of volumes cannot be mounted yet".into(),
+                });
+            }
+            Ok((destination.to_owned(), self.places().volume(name).join("data")))
+        };
+        document.volumes().map(source).collect()
+    }
+
+    /// Returns the words by which a monitor removes a container that nobody waits for.
+    fn removal_of(&self, id: &str) -> Vec<String> {
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let places = self.places();
+        let words = [
+            path(&self.programs.engine),
+            "--root".to_owned(),
+            path(&places.root),
+            "--run".to_owned(),
+            path(&places.run),
+        ];
+        words.into_iter().chain(["rm", "--volumes", id].map(str::to_owned)).collect()
+    }
+}
+
+/// What becomes of the standard input: a terminal outlives its clients, a stream ends with the one that is attached.
+fn stdin(request: &Request, attach: Option<Attach>) -> order::Stdin {
+    match (request.process.stdin, attach) {
+        (false, _) => order::Stdin::Closed,
+        (true, Some(attach)) if attach.stdin && !request.process.terminal => order::Stdin::Once,
+        (true, _) => order::Stdin::Open,
+    }
+}
+
+/// Writes a file that nobody has open, with its final rights from its first moment.
+fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<File> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(contents)?;
+    Ok(file)
+}
+
+/// Copies the files of the host that are secrets: number N to `N`.
+fn copy_secrets(secrets: &[Secret], to: &Path) -> Result<()> {
+    if secrets.is_empty() {
+        return Ok(());
+    }
+    make_directory(to)?;
+    for (number, secret) in secrets.iter().enumerate() {
+        let doing = || format!("copy the secret {}", secret.source.display());
+        let contents = fs::read(&secret.source).doing(doing)?;
+        let path = to.join(number.to_string());
+        let file = write(&path, &contents, 0o600).doing(doing)?;
+        fchown(&file, Some(secret.uid), Some(secret.gid)).doing(doing)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(secret.mode);
+        file.set_permissions(mode).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// Makes the directories of the host that are to be bound and are not there, as `--volume` has it.
+fn make_sources(mounts: &[request::Mount]) -> Result<()> {
+    for mount in mounts {
+        let request::MountKind::Bind(bind) = &mount.kind else { continue };
+        if bind.source.exists() {
+            continue;
+        }
+        let what = || format!("bind mount of {}", bind.source.display());
+        if bind.missing == request::Missing::Refused {
+            let reason = "it is not there; make it, or use `--volume`, which makes directories".into();
+            return Err(Error::Invalid { what: what(), reason });
+        }
+        fs::create_dir_all(&bind.source).doing(what)?;
+    }
+    Ok(())
+}
+
+/// Says where output is kept.
+fn log(request: &Request, record: &ContainerRecord, path: PathBuf) -> order::Log {
+    match &request.log {
+        request::Log::JsonFile { max_size, max_file } => order::Log::JsonFile {
+            path,
+            max_size: max_size.map_or(0, |size| size.0),
+            max_file: max_file.unwrap_or(1),
+        },
+        request::Log::Journald { tag } => {
+            let short = id::short(&record.id);
+            let tag = tag.as_deref().unwrap_or(short);
+            let fields = [
+                ("CONTAINER_ID", short),
+                ("CONTAINER_ID_FULL", &record.id),
+                ("CONTAINER_NAME", &record.name),
+                ("CONTAINER_TAG", tag),
+                ("SYSLOG_IDENTIFIER", tag),
+            ];
+            order::Log::Journald {
+                fields: fields.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
+            }
+        }
+        request::Log::None => order::Log::None,
+    }
+}

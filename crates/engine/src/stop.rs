@@ -1,0 +1,140 @@
+//! Ending, freezing and signalling containers.
+
+use bulkhead_shim::client;
+use bulkhead_shim::protocol::ToMonitor;
+
+use crate::container::State;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::known::Known;
+
+pub use bulkhead_shim::protocol::{Grace, Stop};
+
+impl Engine {
+    /// Stops a container: its signal, and SIGKILL when the grace period is over. It is not started again by its policy. One
+    /// that has ended already is no error.
+    ///
+    /// # Errors
+    /// [`Error::State`] for a container that is being removed.
+    pub fn stop(&self, wanted: &str, stop: &Stop) -> Result<()> {
+        let known = self.find(wanted)?;
+        match known.life.state {
+            State::Removing => Err(known.refuses("stop")),
+            State::Created | State::Exited => Ok(()),
+            State::Starting | State::Running | State::Paused | State::Restarting => {
+                self.thaw(&known)?;
+                self.end(&known, *stop)?;
+                self.tell(&known, "stop");
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops a container, if it runs, and starts it again.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`] and [`Engine::start`].
+    pub fn restart(&self, wanted: &str, stop: &Stop) -> Result<()> {
+        let known = self.find(wanted)?;
+        if known.life.state.is_active() {
+            self.stop(&known.record.id, stop)?;
+        }
+        self.start(&known.record.id, None)?;
+        self.tell(&known, "restart");
+        Ok(())
+    }
+
+    /// Sends a container's first process a signal. SIGKILL, and the signal that stops it, count as a stop.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it does not run.
+    pub fn kill(&self, wanted: &str, signal: i32) -> Result<()> {
+        let known = self.find(wanted)?;
+        if !matches!(known.life.state, State::Running | State::Paused | State::Restarting) {
+            return Err(known.refuses("kill"));
+        }
+        if signal == KILL {
+            self.thaw(&known)?;
+        }
+        self.ask(&known, "kill", &ToMonitor::Signal(signal))?;
+        self.tell(&known, "kill");
+        Ok(())
+    }
+
+    /// Freezes all processes of a container.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it does not run, [`Error::Runtime`] where the machine cannot freeze them.
+    pub fn pause(&self, wanted: &str) -> Result<()> {
+        let known = self.find(wanted)?;
+        let _held = self.hold(&known.record.id)?;
+        let known = self.find(&known.record.id)?;
+        if known.life.state != State::Running {
+            return Err(known.refuses("pause"));
+        }
+        // Recorded before it is so: a crash between leaves a container that `unpause` takes.
+        self.change(&known.record.id, |document| document.paused = known.life.process)?;
+        let paused = known.runtime(self)?.run("pause", &known.record.name, &[&known.record.id]);
+        if paused.is_err() {
+            self.change(&known.record.id, |document| document.paused = None)?;
+        }
+        paused?;
+        self.tell(&known, "pause");
+        Ok(())
+    }
+
+    /// Lets the processes of a frozen container go on.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it is not frozen.
+    pub fn unpause(&self, wanted: &str) -> Result<()> {
+        let known = self.find(wanted)?;
+        let _held = self.hold(&known.record.id)?;
+        let known = self.find(&known.record.id)?;
+        if known.life.state != State::Paused {
+            return Err(known.refuses("unpause"));
+        }
+        self.thaw(&known)?;
+        self.tell(&known, "unpause");
+        Ok(())
+    }
+
+    /// Ends a container that has processes, and returns when it has none.
+    pub(crate) fn end(&self, known: &Known, stop: Stop) -> Result<()> {
+        match client::request(&self.places().container_run(&known.record.id), &ToMonitor::Stop(stop)) {
+            // It has ended meanwhile by itself.
+            Err(client::Error::NoMonitor { .. }) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Lets a container go on if it is frozen: a frozen process ends by no signal.
+    pub(crate) fn thaw(&self, known: &Known) -> Result<()> {
+        if known.life.state != State::Paused {
+            return Ok(());
+        }
+        let resumed = known.runtime(self)?.run("resume", &known.record.name, &[&known.record.id]);
+        match resumed {
+            // A crash may have left a record of a pause that never came.
+            Err(error) if !known.is_frozen(self)? => drop(error),
+            other => drop(other?),
+        }
+        self.change(&known.record.id, |document| document.paused = None)
+    }
+
+    /// Asks a container's monitor for something.
+    pub(crate) fn ask(&self, known: &Known, operation: &'static str, what: &ToMonitor<'_>) -> Result<()> {
+        match client::request(&self.places().container_run(&known.record.id), what) {
+            Err(client::Error::NoMonitor { .. }) => {
+                Err(Error::State { operation, name: known.record.name.clone(), state: State::Exited })
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// SIGKILL.
+pub(crate) const KILL: i32 = 9;
+
+/// Ends a container at once.
+pub(crate) const AT_ONCE: Stop = Stop { signal: Some(KILL), grace: Some(Grace::Seconds(0)) };

@@ -1,0 +1,172 @@
+//! The processes of a container, as the host's /proc shows them: `bulkhead top`.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+
+/// A table of processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its columns.
+    pub titles: Vec<String>,
+    /// A row for each process.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Engine {
+    /// Shows the processes of a container that runs: by the host's `ps` with these arguments, or without any by what /proc
+    /// says.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it does not run, [`Error::Invalid`] when `ps` does not take the arguments.
+    pub fn top(&self, wanted: &str, arguments: &[String]) -> Result<Table> {
+        let known = self.find(wanted)?;
+        if known.life.process.is_none() {
+            return Err(known.refuses("list the processes of"));
+        }
+        let id = known.record.id.as_str();
+        let printed = known.runtime(self)?.run("ps", &known.record.name, &["--format", "json", id])?;
+        let pids: Vec<i32> = serde_json::from_slice(&printed).map_err(|error| Error::Damaged {
+            what: format!("processes of container {}", known.record.name),
+            reason: error.to_string(),
+        })?;
+        show(&pids, arguments)
+    }
+}
+
+/// What `ps -ef` shows, which is what is wanted when nothing else is said.
+const TITLES: [&str; 7] = ["UID", "PID", "PPID", "STIME", "TTY", "TIME", "CMD"];
+
+fn show(pids: &[i32], arguments: &[String]) -> Result<Table> {
+    if arguments.is_empty() {
+        let titles = TITLES.map(str::to_owned).to_vec();
+        let ticks = rustix::param::clock_ticks_per_second();
+        let booted = boot_time();
+        let rows = pids.iter().filter_map(|pid| row(*pid, ticks, booted)).collect();
+        return Ok(Table { titles, rows });
+    }
+    let invalid = |reason: String| Error::Invalid {
+        what: format!("arguments {:?} of ps", arguments.join(" ")),
+        reason,
+    };
+    let output =
+        Command::new("ps").args(arguments).stdin(Stdio::null()).output().doing(|| "run ps of the host")?;
+    if !output.status.success() {
+        return Err(invalid(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    select(&String::from_utf8_lossy(&output.stdout), pids).ok_or_else(|| {
+        invalid("without a column PID nobody can tell which processes are the container's".into())
+    })
+}
+
+/// Takes the rows of these processes from what `ps` printed; `None` without a column for pids.
+fn select(printed: &str, pids: &[i32]) -> Option<Table> {
+    let mut lines = printed.lines();
+    let titles: Vec<String> = lines.next()?.split_whitespace().map(str::to_owned).collect();
+    let pid = titles.iter().position(|title| title == "PID")?;
+    let rows = lines.filter_map(|line| {
+        let fields = fields(line, titles.len());
+        let is_ours = fields.get(pid)?.parse().is_ok_and(|pid| pids.contains(&pid));
+        is_ours.then_some(fields)
+    });
+    let rows = rows.collect();
+    Some(Table { titles, rows })
+}
+
+/// Splits a line into so many fields, of which the last has all that is left.
+fn fields(line: &str, count: usize) -> Vec<String> {
+    let mut rest = line.trim();
+    let mut fields = Vec::new();
+    while fields.len() + 1 < count {
+        let Some((field, left)) = rest.split_once(char::is_whitespace) else { break };
+        fields.push(field.to_owned());
+        rest = left.trim_start();
+    }
+    fields.push(rest.to_owned());
+    fields
+}
+
+/// Describes a process; `None` when it has ended.
+fn row(pid: i32, ticks: u64, booted: u64) -> Option<Vec<String>> {
+    let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
+    let stat = String::from_utf8_lossy(&read("stat")?).into_owned();
+    let (name, fields) = stat.split_once('(')?.1.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+    let status = String::from_utf8_lossy(&read("status")?).into_owned();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?;
+    let command: Vec<u8> =
+        read("cmdline")?.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
+    let command = String::from_utf8_lossy(&command).trim_end().to_owned();
+    let seconds = (number(14)? + number(15)?) / ticks;
+    Some(vec![
+        uid.to_owned(),
+        pid.to_string(),
+        number(4)?.to_string(),
+        clock(booted + number(22)? / ticks),
+        terminal(number(7)?),
+        format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+        if command.is_empty() { format!("[{name}]") } else { command },
+    ])
+}
+
+/// When the machine booted, in seconds since 1970; see proc_stat(5).
+fn boot_time() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Writes a time of today as `12:34`, and another as its day.
+fn clock(seconds: u64) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let Ok(time) = jiff::Timestamp::from_second(seconds.cast_signed()) else { return "?".to_owned() };
+    let time = time.to_zoned_datetime(zone);
+    let is_today = jiff::ZonedDateTime::now().date() == time.date();
+    time.strftime(if is_today { "%H:%M" } else { "%b%d" }).to_string()
+}
+
+/// Names a terminal by its device number, see proc_pid_stat(5).
+fn terminal(device: u64) -> String {
+    let major = device >> 8 & 0xfff;
+    let minor = device & 0xff | device >> 12 & 0xfff00;
+    match major {
+        0 => "?".to_owned(),
+        136..=143 => format!("pts/{}", (major - 136) * 256 + minor),
+        4 => format!("tty{minor}"),
+        _ => format!("{major}:{minor}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ps_printed_is_cut_to_the_containers_processes() {
+        let printed = "USER   PID COMMAND\nroot     1 /sbin/init  splash\nroot    42 sh -c  x\n  bad\n";
+        let table = select(printed, &[42, 77]).unwrap();
+        assert_eq!(table.titles, ["USER", "PID", "COMMAND"]);
+        assert_eq!(table.rows, [["root", "42", "sh -c  x"]]);
+        assert_eq!(select("COMMAND\nsh\n", &[1]), None);
+    }
+
+    #[test]
+    fn a_process_is_described_from_proc() {
+        let own = std::process::id().cast_signed();
+        let table = show(&[own, -1], &[]).unwrap();
+        assert_eq!(table.titles, TITLES);
+        assert_eq!(table.rows.len(), 1, "the other one is not there");
+        assert_eq!(table.rows[0][1], own.to_string());
+        assert!(table.rows[0][6].contains("bulkhead_engine"), "{:?}", table.rows);
+    }
+
+    #[test]
+    fn terminals_have_names() {
+        for (device, name) in [(0, "?"), (136 << 8 | 3, "pts/3"), (137 << 8, "pts/256"), (4 << 8 | 1, "tty1")]
+        {
+            assert_eq!(terminal(device), name);
+        }
+    }
+}
