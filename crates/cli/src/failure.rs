@@ -100,6 +100,27 @@ impl From<bulkhead_measure::error::Error> for Failure {
     }
 }
 
+impl From<bulkhead_engine::Error> for Failure {
+    /// The runtime's word about a program that cannot be executed, or is not there, is also the code.
+    fn from(error: bulkhead_engine::Error) -> Failure {
+        let code = match error.exit_code() {
+            NOT_STARTED => 1,
+            code => code,
+        };
+        let failure = Failure::new(chain(&error)).code(code);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<bulkhead_engine::store::Error> for Failure {
+    fn from(error: bulkhead_engine::store::Error) -> Failure {
+        bulkhead_engine::Error::from(error).into()
+    }
+}
+
 impl From<clap::Error> for Failure {
     fn from(error: clap::Error) -> Failure {
         Failure::Misuse(Box::new(error))

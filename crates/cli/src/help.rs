@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::failure::Failure;
+use crate::home::Home;
 use crate::verbs::{self, FAMILIES, Operation};
 
 /// What this program is.
@@ -16,7 +17,7 @@ pub(crate) const ABOUT: &str = "Containers for Linux without a daemon, and numbe
 const COLUMNS: usize = 80;
 
 /// The commands that matter first.
-const FIRST: &[&str] = &["measure"];
+const FIRST: &[&str] = &["run", "ps", "exec", "logs", "images"];
 
 /// Tell of a command and its options
 #[derive(Args, Debug)]
@@ -27,13 +28,13 @@ pub(crate) struct Options {
 }
 
 impl Operation for Options {
-    fn run(self) -> Result<ExitCode, Failure> {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let Options { mut command } = self;
         if command.is_empty() {
             return whole();
         }
         command.push("--help".into());
-        verbs::run(&command)
+        verbs::run(&command, home)
     }
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn first() -> Result<ExitCode, Failure> {
 
 /// All commands.
 pub(crate) fn whole() -> Result<ExitCode, Failure> {
-    let mut text = format!("{ABOUT}\n\nUsage: bulkhead COMMAND\n\n");
+    let mut text = format!("{ABOUT}\n\nUsage: bulkhead [--root DIR] [--run DIR] COMMAND\n\n");
     text.push_str(&described(FIRST));
     for family in FAMILIES {
         let names = family.verbs.iter().flat_map(|verb| verb.names.first()).copied();

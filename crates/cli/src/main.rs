@@ -7,15 +7,26 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use failure::Failure;
+use home::Home;
 
+mod confirm;
+mod container;
+mod document;
 mod failure;
 mod help;
+mod home;
+mod image;
+mod inspect;
 mod manual;
 mod measure;
 mod output;
+mod system;
 mod template;
+mod terminal;
 mod verbs;
 mod version;
+mod volume;
+mod when;
 
 fn main() -> ExitCode {
     if bulkhead_measure::guest::is_guest() {
@@ -27,10 +38,11 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[OsString]) -> Result<ExitCode, Failure> {
+    let (home, words) = Home::take(words)?;
     let Some(first) = words.first() else { return help::first() };
     match first.to_str() {
         Some("--help" | "-h") => help::whole(),
         Some("--version" | "-v" | "-V") => version::line(),
-        _ => verbs::run(words),
+        _ => verbs::run(words, &home),
     }
 }

@@ -8,6 +8,7 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 
 use crate::failure::Failure;
+use crate::home::Home;
 use crate::verbs::{self, Operation};
 
 /// Write completions for a shell to the standard output
@@ -18,7 +19,7 @@ pub(crate) struct Completion {
 }
 
 impl Operation for Completion {
-    fn run(self) -> Result<ExitCode, Failure> {
+    fn run(self, _: &Home) -> Result<ExitCode, Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut verbs::tree(), "bulkhead", &mut script);
         io::stdout().write_all(&script)?;
@@ -35,7 +36,7 @@ pub(crate) struct Manual {
 }
 
 impl Operation for Manual {
-    fn run(self) -> Result<ExitCode, Failure> {
+    fn run(self, _: &Home) -> Result<ExitCode, Failure> {
         let Manual { directory } = self;
         let told = directory.display();
         std::fs::create_dir_all(&directory).map_err(Failure::doing(format!("make {told}")))?;

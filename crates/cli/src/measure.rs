@@ -28,7 +28,7 @@ pub(crate) const VERB: verbs::Verb = verbs::Verb::of_several(
         let command = Verb::augment_subcommands(command).about(about);
         command.subcommand_required(true).arg_required_else_help(true)
     },
-    |matches| Ok(run(Verb::from_arg_matches(matches)?)?),
+    |matches, _| Ok(run(Verb::from_arg_matches(matches)?)?),
 );
 
 /// What can be measured and looked at.

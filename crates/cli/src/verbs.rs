@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command};
 
 use crate::failure::Failure;
+use crate::home::Home;
 
 mod family;
 mod flags;
@@ -21,7 +22,7 @@ pub(crate) struct Verb {
     /// What is typed; the first is its name, the others mean the same (`container run`).
     pub(crate) names: &'static [&'static str],
     define: fn(Command) -> Command,
-    run: fn(&ArgMatches) -> Result<ExitCode, Failure>,
+    run: fn(&ArgMatches, &Home) -> Result<ExitCode, Failure>,
 }
 
 /// What was typed of a verb, and can be done.
@@ -30,7 +31,7 @@ pub(crate) trait Operation: Args {
     ///
     /// # Errors
     /// Why it is not done.
-    fn run(self) -> Result<ExitCode, Failure>;
+    fn run(self, home: &Home) -> Result<ExitCode, Failure>;
 }
 
 impl Verb {
@@ -38,8 +39,8 @@ impl Verb {
     const fn of<T: Operation>(names: &'static [&'static str]) -> Verb {
         Verb {
             names,
-            define: |command| flags::as_docker(T::augment_args(command)),
-            run: |matches| T::from_arg_matches(matches)?.run(),
+            define: |command| flags::with_help(T::augment_args(command)),
+            run: |matches, home| T::from_arg_matches(matches)?.run(home),
         }
     }
 
@@ -47,7 +48,7 @@ impl Verb {
     pub(crate) const fn of_several(
         names: &'static [&'static str],
         define: fn(Command) -> Command,
-        run: fn(&ArgMatches) -> Result<ExitCode, Failure>,
+        run: fn(&ArgMatches, &Home) -> Result<ExitCode, Failure>,
     ) -> Verb {
         Verb { names, define, run }
     }
@@ -79,14 +80,13 @@ pub(crate) fn find(words: &[OsString]) -> Option<(&'static Verb, &'static str)> 
 ///
 /// # Errors
 /// Words that are no verb, options that it has not, and why it could not be done.
-pub(crate) fn run(words: &[OsString]) -> Result<ExitCode, Failure> {
+pub(crate) fn run(words: &[OsString], home: &Home) -> Result<ExitCode, Failure> {
     let Some((verb, name)) = find(words) else { return Err(family::unknown(words)) };
     let rest = &words[name.split(' ').count()..];
-    let command = verb.command(name);
+    let command = flags::as_docker(verb.command(name));
     let typed = std::iter::once(OsStr::new("bulkhead")).chain(rest.iter().map(OsString::as_os_str));
-    let matches =
-        command.try_get_matches_from(typed).map_err(|error| flags::explain(error, verb.names[0]))?;
-    (verb.run)(&matches)
+    let matches = command.try_get_matches_from(typed).map_err(|error| flags::explain(error, verb, name))?;
+    (verb.run)(&matches, home)
 }
 
 /// The whole as one parser: for completions and the manual.

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::home::Home;
 use crate::template::{Labels, Subject, Template};
 use crate::verbs::Operation;
 
@@ -19,7 +20,7 @@ pub(crate) struct Options {
 }
 
 impl Operation for Options {
-    fn run(self) -> Result<ExitCode, Failure> {
+    fn run(self, _: &Home) -> Result<ExitCode, Failure> {
         let text = match self.format.as_deref() {
             None | Some("") => plain(),
             Some("json") => document().to_string(),

@@ -19,7 +19,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("docker", &["engine"]),
     ("workload", &["sys"]),
     ("measure", &["spec", "seccomp", "sys"]),
-    ("cli", &["engine", "cri", "docker", "measure"]),
+    ("cli", &["engine", "cri", "docker", "measure", "sys"]),
     ("testkit", &["sys"]),
     (
         "targets",

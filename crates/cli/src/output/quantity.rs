@@ -78,6 +78,11 @@ pub(crate) fn local(moment: u64) -> String {
     timestamp(moment).to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
+/// Reads a moment of RFC 3339, in nanoseconds since 1970; nothing before that.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
+}
+
 fn timestamp(moment: u64) -> Timestamp {
     let seconds = i64::try_from(moment / SECOND).unwrap_or(i64::MAX);
     let nanoseconds = i32::try_from(moment % SECOND).unwrap_or(0);

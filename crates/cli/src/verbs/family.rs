@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::Verb;
 use crate::failure::{Failure, NOT_STARTED};
-use crate::{help, manual, measure, version};
+use crate::{container, help, image, inspect, manual, measure, system, version, volume};
 
 /// Verbs about one kind of things.
 #[derive(Debug)]
@@ -15,8 +15,63 @@ pub(crate) struct Family {
 
 /// All verbs.
 pub(crate) static FAMILIES: &[Family] = &[
-    Family { title: "System", verbs: &[Verb::of::<version::Options>(&["version"])] },
-    Family { title: "Measure", verbs: &[measure::VERB] },
+    Family {
+        title: "Containers",
+        verbs: &[
+            Verb::of::<container::create::Run>(&["run", "container run"]),
+            Verb::of::<container::list::List>(&["ps", "container ls", "container list", "container ps"]),
+            Verb::of::<container::look::LogOptions>(&["logs", "container logs"]),
+            Verb::of::<container::life::StopOptions>(&["stop", "container stop"]),
+            Verb::of::<container::life::Start>(&["start", "container start"]),
+            Verb::of::<container::life::Restart>(&["restart", "container restart"]),
+            Verb::of::<container::life::Remove>(&["rm", "container rm", "container remove"]),
+            Verb::of::<container::create::Create>(&["create", "container create"]),
+            Verb::of::<container::attach::Attach>(&["attach", "container attach"]),
+            Verb::of::<container::life::Kill>(&["kill", "container kill"]),
+            Verb::of::<container::life::Pause>(&["pause", "container pause"]),
+            Verb::of::<container::life::Unpause>(&["unpause", "container unpause"]),
+            Verb::of::<container::life::Wait>(&["wait", "container wait"]),
+            Verb::of::<container::life::Rename>(&["rename", "container rename"]),
+            Verb::of::<container::look::Top>(&["top", "container top"]),
+            Verb::of::<container::stats::Stats>(&["stats", "container stats"]),
+            Verb::of::<inspect::Containers>(&["container inspect"]),
+            Verb::of::<container::life::Prune>(&["container prune"]),
+        ],
+    },
+    Family {
+        title: "Images",
+        verbs: &[
+            Verb::of::<image::list::List>(&["images", "image ls", "image list"]),
+            Verb::of::<image::archive::Load>(&["load", "image load"]),
+            Verb::of::<image::archive::Save>(&["save", "image save"]),
+            Verb::of::<image::name::Tag>(&["tag", "image tag"]),
+            Verb::of::<image::name::Remove>(&["rmi", "image rm", "image remove"]),
+            Verb::of::<image::history::History>(&["history", "image history"]),
+            Verb::of::<inspect::Images>(&["image inspect"]),
+            Verb::of::<image::name::Prune>(&["image prune"]),
+        ],
+    },
+    Family {
+        title: "Volumes",
+        verbs: &[
+            Verb::of::<volume::Create>(&["volume create"]),
+            Verb::of::<volume::List>(&["volume ls", "volume list"]),
+            Verb::of::<inspect::Volumes>(&["volume inspect"]),
+            Verb::of::<volume::Remove>(&["volume rm", "volume remove"]),
+            Verb::of::<volume::Prune>(&["volume prune"]),
+        ],
+    },
+    Family {
+        title: "System",
+        verbs: &[
+            Verb::of::<inspect::Any>(&["inspect"]),
+            Verb::of::<system::events::Options>(&["events", "system events"]),
+            Verb::of::<system::whole::Prune>(&["system prune"]),
+            Verb::of::<system::whole::RestartAll>(&["system restart-all"]),
+            Verb::of::<version::Options>(&["version"]),
+            measure::VERB,
+        ],
+    },
     Family {
         title: "Shell",
         verbs: &[

@@ -3,20 +3,25 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 
+use super::Verb;
 use crate::failure::{Failure, NOT_STARTED};
 
 /// What is said of docker's flags, for people and for those who type one that is not there.
 const TABLE: &str = include_str!("../../../../docs/docker-flags.md");
 
-/// Gives a parser docker's manners: `--rm=false`, the last of an option that is typed twice counts, and `-h` is help
-/// only where it is nothing else.
-pub(super) fn as_docker(command: Command) -> Command {
+/// Gives a parser `--help`, and `-h` where that is nothing else.
+pub(super) fn with_help(command: Command) -> Command {
     let has_short = command.get_arguments().any(|arg| arg.get_short() == Some('h'));
     let help =
         Arg::new("help").long("help").action(ArgAction::Help).help("Tell of the command and its options");
     let help = if has_short { help } else { help.short('h') };
-    let command = command.disable_help_flag(true).args_override_self(true).arg(help);
-    command.mut_args(|arg| match arg.get_action() {
+    command.disable_help_flag(true).arg(help)
+}
+
+/// Gives a parser docker's manners: `--rm=false`, and the last of an option that is typed twice counts. Its own help would
+/// tell of a value for each switch.
+pub(super) fn as_docker(command: Command) -> Command {
+    command.args_override_self(true).mut_args(|arg| match arg.get_action() {
         ArgAction::SetTrue => switch(arg),
         _ => arg,
     })
@@ -26,7 +31,7 @@ pub(super) fn as_docker(command: Command) -> Command {
 fn switch(arg: Arg) -> Arg {
     let arg = if arg.get_default_values().is_empty() { arg.default_value("false") } else { arg };
     let arg = arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("true");
-    arg.value_parser(truth).value_name("BOOL").hide_possible_values(true).hide_default_value(true)
+    arg.value_parser(truth).value_name("BOOL")
 }
 
 /// As Go reads truth.
@@ -38,8 +43,13 @@ fn truth(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Says of an option that docker has and this verb has not why that is.
-pub(super) fn explain(error: clap::Error, verb: &str) -> Failure {
+/// Prints help that was asked for, and says of an option that docker has and this verb has not why that is.
+pub(super) fn explain(error: clap::Error, verb: &Verb, name: &'static str) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelp {
+        let typed = ["bulkhead", "--help"];
+        return verb.command(name).try_get_matches_from(typed).map_or_else(Failure::from, |_| error.into());
+    }
+    let verb = verb.names[0];
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error.into() };
     if error.kind() != ErrorKind::UnknownArgument {
         return error.into();

@@ -29,7 +29,7 @@ fn told(verb: &str) -> BTreeMap<String, &'static str> {
 fn defined(verb: &Verb) -> BTreeSet<String> {
     let command = verb.command(verb.names[0]);
     let mut flags = BTreeSet::new();
-    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+    for arg in command.get_arguments() {
         flags
             .extend(arg.get_long_and_visible_aliases().into_iter().flatten().map(|long| format!("--{long}")));
         if arg.get_id() != "help" {

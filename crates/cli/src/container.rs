@@ -1,0 +1,9 @@
+//! Verbs of containers.
+
+pub(crate) mod attach;
+pub(crate) mod create;
+pub(crate) mod life;
+pub(crate) mod list;
+pub(crate) mod look;
+mod options;
+pub(crate) mod stats;

@@ -1,0 +1,186 @@
+//! `ps`.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bulkhead_engine::{CONTAINER_FILTERS, Container, Filters, MountKind, State};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::document;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::output::listing::{Column, Format, Listing, Row};
+use crate::output::quantity::{ago, local, now, span};
+use crate::verbs::Operation;
+
+/// List containers
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Also those that do not run
+    #[arg(short, long)]
+    all: bool,
+    /// Only those that fit, such as status=exited or name=web
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Print as json, table TEMPLATE, or TEMPLATE
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Only the N created last, in whatever state
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value = "-1",
+        allow_negative_numbers = true,
+        hide_default_value = true
+    )]
+    last: i64,
+    /// Only the one created last
+    #[arg(short, long)]
+    latest: bool,
+    /// Cut nothing off
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print ids alone
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const TITLES: &[Column] = &[
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("RunningFor", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Status", "STATUS"),
+    ("State", "STATE"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
+];
+
+const USUAL: &[&str] = &["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+
+impl Operation for List {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let List { all, filter, format, last, latest, no_trunc, quiet } = self;
+        let engine = home.engine()?;
+        let filters = Filters::parse(&filter, &CONTAINER_FILTERS)?;
+        let last = if latest { Some(1) } else { usize::try_from(last).ok() };
+        let asks_for_states = ["status", "exited"].iter().any(|key| filters.values(key).next().is_some());
+        let mut containers = engine.containers(&filters)?;
+        if !all && last.is_none() && !asks_for_states {
+            containers.retain(|container| container.state.is_active());
+        }
+        containers.truncate(last.unwrap_or(usize::MAX));
+        if quiet {
+            let mut output = io::stdout().lock();
+            for container in &containers {
+                writeln!(output, "{}", if no_trunc { &container.id } else { container.short_id() })?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let now = now();
+        let mut rows = Vec::new();
+        for container in &containers {
+            rows.push(Row {
+                fields: fields(container, if no_trunc { Cut::No } else { Cut::Yes }, now),
+                labels: container.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect(),
+            });
+        }
+        let format = Format::parse(format.as_deref().unwrap_or_default())?;
+        Listing { titles: TITLES, usual: USUAL }.print(&format, &rows)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whether long values are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Yes,
+    No,
+}
+
+fn fields(container: &Container, cut: Cut, now: u64) -> Map<String, Value> {
+    let command = container.command.join(" ");
+    let command = if cut == Cut::Yes { shortened(&command, 20) } else { command };
+    let labels =
+        Vec::from_iter(container.labels.iter().map(|(key, value)| format!("{key}={value}"))).join(",");
+    let mounts = container.mounts.iter().filter(|mount| mount.kind != MountKind::Tmpfs).map(|mount| {
+        let source = mount.source.as_deref().map(|source| source.display().to_string()).unwrap_or_default();
+        let name = mount.name.clone().unwrap_or(source);
+        if cut == Cut::Yes { shortened(&name, 15) } else { name }
+    });
+    let volumes = container.mounts.iter().filter(|mount| mount.kind == MountKind::Volume).count();
+    let fields = json!({
+        "ID": if cut == Cut::Yes { container.short_id() } else { &container.id },
+        "Image": container.image,
+        "Command": format!("{command:?}"),
+        "RunningFor": ago(container.created, now),
+        "CreatedAt": local(container.created),
+        "Status": status(container, now),
+        "State": container.state.to_string(),
+        "Ports": "",
+        "Names": container.name,
+        "Labels": labels,
+        "Mounts": Vec::from_iter(mounts).join(","),
+        "LocalVolumes": volumes.to_string(),
+        "Networks": document::network(&container.request.namespaces.network),
+        "Platform": "linux",
+    });
+    let Value::Object(fields) = fields else { return Map::new() };
+    fields
+}
+
+/// At most so many characters, the last of which says that something is missing.
+fn shortened(text: &str, length: usize) -> String {
+    if text.chars().count() <= length {
+        return text.to_owned();
+    }
+    text.chars().take(length - 1).chain(['…']).collect()
+}
+
+/// What a container does, and since when, in docker's words.
+pub(crate) fn status(container: &Container, now: u64) -> String {
+    let since = |moment: Option<u64>| now.saturating_sub(moment.unwrap_or(container.created));
+    let up = || format!("Up {}", span(Duration::from_nanos(since(container.started))));
+    let ended = || {
+        let code = container.exit_code.unwrap_or(0);
+        format!("({code}) {}", ago(container.finished.unwrap_or(container.created), now))
+    };
+    match (container.state, &container.health, &container.error) {
+        (State::Created | State::Starting, ..) => "Created".to_owned(),
+        (State::Running, Some(health), _) => match document::verdict(health.state) {
+            "starting" => format!("{} (health: starting)", up()),
+            verdict => format!("{} ({verdict})", up()),
+        },
+        (State::Running, None, _) => up(),
+        (State::Paused, ..) => format!("{} (Paused)", up()),
+        (State::Restarting, ..) => format!("Restarting {}", ended()),
+        // Nobody saw when it ended.
+        (State::Exited, _, Some(error))
+            if container.exit_code == Some(255) && container.finished.is_none() =>
+        {
+            format!("Exited (255) ({error})")
+        }
+        (State::Exited, ..) => format!("Exited {}", ended()),
+        (State::Removing, ..) => "Removal In Progress".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_commands_are_cut() {
+        assert_eq!(shortened("sleep 1", 20), "sleep 1");
+        assert_eq!(shortened("sh -c 'echo hello; sleep 10'", 20), "sh -c 'echo hello; …");
+    }
+}

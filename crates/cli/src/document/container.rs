@@ -1,0 +1,272 @@
+//! A container.
+
+use bulkhead_engine::request::{
+    Access, CgroupNamespace, Ipc, Limit, Log, Network, Pid, Request, Seccomp, UserNamespace, Uts,
+};
+use bulkhead_engine::{Check, Container, Health, MountKind, MountPoint, State, Verdict};
+use serde_json::{Value, json};
+
+use super::moment;
+
+/// What `inspect` prints of it.
+pub(crate) fn container(container: &Container) -> Value {
+    let (path, arguments) =
+        container.command.split_first().map_or(("", &[][..]), |(path, rest)| (path, rest));
+    let file = |name: &str| container.directory.join("files").join(name);
+    json!({
+        "Id": container.id,
+        "Created": moment(Some(container.created)),
+        "Path": path,
+        "Args": arguments,
+        "State": state(container),
+        "Image": container.image_id.map(|id| id.to_string()).unwrap_or_default(),
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": container.log.as_deref().map(|log| log.display().to_string()).unwrap_or_default(),
+        "Name": format!("/{}", container.name),
+        "RestartCount": container.restarts,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "AppArmorProfile": container.request.security.apparmor.clone().unwrap_or_default(),
+        "HostConfig": host_config(&container.request),
+        "Mounts": Vec::from_iter(container.mounts.iter().map(mount)),
+        "Config": config(container),
+        "NetworkSettings": network_settings(container),
+    })
+}
+
+fn state(container: &Container) -> Value {
+    let is = |state: State| container.state == state;
+    json!({
+        "Status": container.state.to_string(),
+        // Docker counts a frozen container among those that run.
+        "Running": is(State::Running) || is(State::Paused) || is(State::Restarting),
+        "Paused": is(State::Paused),
+        "Restarting": is(State::Restarting),
+        "OOMKilled": container.oom_killed,
+        "Dead": false,
+        "Pid": container.pid.unwrap_or(0),
+        "ExitCode": container.exit_code.unwrap_or(0),
+        "Error": container.error.as_deref().unwrap_or_default(),
+        "StartedAt": moment(container.started),
+        "FinishedAt": moment(container.finished),
+        "Health": container.health.as_ref().map(health),
+    })
+}
+
+fn health(health: &Health) -> Value {
+    let Health { state, failing, log } = health;
+    let check = |Check { begin, end, code, output }: &Check| json!({ "Start": moment(Some(*begin)), "End": moment(Some(*end)), "ExitCode": code, "Output": output });
+    json!({ "Status": verdict(*state), "FailingStreak": failing, "Log": Vec::from_iter(log.iter().map(check)) })
+}
+
+/// Docker's word for how a container is.
+pub(crate) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Starting => "starting",
+        Verdict::Healthy => "healthy",
+        Verdict::Unhealthy => "unhealthy",
+    }
+}
+
+fn mount(mount: &MountPoint) -> Value {
+    let MountPoint { kind, name, source, destination, access } = mount;
+    let is_writable = *access == Access::ReadWrite;
+    let mut document = json!({
+        "Type": match kind {
+            MountKind::Bind => "bind",
+            MountKind::Volume => "volume",
+            MountKind::Tmpfs => "tmpfs",
+        },
+        "Source": source.as_deref().map(|source| source.display().to_string()).unwrap_or_default(),
+        "Destination": destination,
+        "Mode": if is_writable { "" } else { "ro" },
+        "RW": is_writable,
+        "Propagation": if *kind == MountKind::Bind { "rprivate" } else { "" },
+    });
+    if let Some(name) = name {
+        document["Name"] = json!(name);
+        document["Driver"] = json!("local");
+    }
+    document
+}
+
+fn config(container: &Container) -> Value {
+    let request = &container.request;
+    let process = &request.process;
+    let environment = process.environment.iter();
+    let environment =
+        environment.filter_map(|variable| Some(format!("{}={}", variable.name, variable.value.as_ref()?)));
+    json!({
+        "Hostname": request.hostname.as_deref().unwrap_or(container.short_id()),
+        "Domainname": request.domainname.as_deref().unwrap_or_default(),
+        "User": process.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "Tty": process.terminal,
+        "OpenStdin": process.stdin,
+        "StdinOnce": process.stdin && !process.terminal,
+        "Env": Vec::from_iter(environment),
+        "Cmd": process.command,
+        "Image": container.image,
+        "WorkingDir": process.directory.as_deref().unwrap_or_default(),
+        "Entrypoint": process.entrypoint,
+        "Labels": container.labels,
+        "StopSignal": request.stop_signal.map(|signal| signal.to_string()).unwrap_or_default(),
+        "StopTimeout": request.stop_timeout.map(Limit::signed),
+        "Healthcheck": null,
+    })
+}
+
+fn network_settings(container: &Container) -> Value {
+    json!({
+        "Ports": {},
+        "IPAddress": "",
+        "Gateway": "",
+        "MacAddress": "",
+        "Networks": { network(&container.request.namespaces.network): {} },
+    })
+}
+
+/// Docker's word for a network.
+pub(crate) fn network(network: &Network) -> String {
+    match network {
+        Network::None => "none".to_owned(),
+        Network::Host => "host".to_owned(),
+        Network::Container(name) => format!("container:{name}"),
+    }
+}
+
+fn host_config(request: &Request) -> Value {
+    let security = &request.security;
+    let policy = request.restart.to_string();
+    let (policy, maximum) = policy.split_once(':').unwrap_or((&policy, "0"));
+    let mut config = json!({
+        "AutoRemove": request.remove,
+        "RestartPolicy": { "Name": policy, "MaximumRetryCount": maximum.parse::<u32>().unwrap_or(0) },
+        "NetworkMode": network(&request.namespaces.network),
+        "IpcMode": ipc(&request.namespaces.ipc),
+        "PidMode": pid(&request.namespaces.pid),
+        "UTSMode": uts(&request.namespaces.uts),
+        "UsernsMode": users(request.namespaces.user.as_ref()),
+        "CgroupnsMode": match request.namespaces.cgroup {
+            None => "",
+            Some(CgroupNamespace::Private) => "private",
+            Some(CgroupNamespace::Host) => "host",
+        },
+        "Privileged": security.privileged,
+        "CapAdd": Vec::from_iter(security.add.iter().map(ToString::to_string)),
+        "CapDrop": Vec::from_iter(security.drop.iter().map(ToString::to_string)),
+        "SecurityOpt": security_options(request),
+        "ReadonlyRootfs": request.read_only,
+        "GroupAdd": request.process.groups,
+        "Init": request.process.init,
+        "OomScoreAdj": request.process.oom_score_adjust.unwrap_or(0),
+        "Sysctls": request.sysctls,
+        "Annotations": request.annotations,
+        "Dns": request.hosts.servers,
+        "DnsOptions": request.hosts.options,
+        "DnsSearch": request.hosts.search,
+        "LogConfig": log(&request.log),
+        "Runtime": request.runtime.as_deref().unwrap_or("bulkrun"),
+    });
+    // One call of the macro could not hold all.
+    if let (Value::Object(config), Value::Object(limits)) = (&mut config, limits(request)) {
+        config.extend(limits);
+    }
+    config
+}
+
+/// How much it may use: a part of `HostConfig`.
+fn limits(request: &Request) -> Value {
+    let resources = &request.resources;
+    let text = |option: &Option<String>| option.clone().unwrap_or_default();
+    json!({
+        "CgroupParent": text(&resources.cgroup_parent),
+        "ShmSize": resources.shm_size.map_or(64 << 20, |size| size.0),
+        "Memory": resources.memory.map_or(0, |size| size.0),
+        "MemoryReservation": resources.memory_reservation.map_or(0, |size| size.0),
+        "MemorySwap": resources.memory_swap.map_or(0, Limit::signed),
+        "MemorySwappiness": resources.memory_swappiness,
+        "OomKillDisable": resources.oom_kill_disable,
+        "NanoCpus": resources.cpus.map_or(0, |cpus| cpus.0),
+        "CpuShares": resources.cpu_shares.unwrap_or(0),
+        "CpuPeriod": resources.cpu_period.unwrap_or(0),
+        "CpuQuota": resources.cpu_quota.unwrap_or(0),
+        "CpuRealtimePeriod": resources.realtime_period.unwrap_or(0),
+        "CpuRealtimeRuntime": resources.realtime_runtime.unwrap_or(0),
+        "CpusetCpus": text(&resources.cpuset_cpus),
+        "CpusetMems": text(&resources.cpuset_mems),
+        "PidsLimit": resources.pids.map(Limit::signed),
+        "BlkioWeight": resources.block.weight.unwrap_or(0),
+        "Ulimits": Vec::from_iter(request.process.ulimits.iter().map(|limit| {
+            json!({ "Name": limit.name, "Soft": limit.soft.cast_signed(), "Hard": limit.hard.cast_signed() })
+        })),
+    })
+}
+
+fn ipc(ipc: &Ipc) -> String {
+    match ipc {
+        Ipc::None => "none".to_owned(),
+        Ipc::Private => "private".to_owned(),
+        Ipc::Shareable => "shareable".to_owned(),
+        Ipc::Host => "host".to_owned(),
+        Ipc::Container(name) => format!("container:{name}"),
+    }
+}
+
+fn pid(pid: &Pid) -> String {
+    match pid {
+        Pid::Private => String::new(),
+        Pid::Host => "host".to_owned(),
+        Pid::Container(name) => format!("container:{name}"),
+    }
+}
+
+fn uts(uts: &Uts) -> String {
+    match uts {
+        Uts::Private => String::new(),
+        Uts::Host => "host".to_owned(),
+        Uts::Container(name) => format!("container:{name}"),
+    }
+}
+
+fn users(users: Option<&UserNamespace>) -> String {
+    match users {
+        None => String::new(),
+        Some(UserNamespace::Host) => "host".to_owned(),
+        Some(UserNamespace::Auto { .. }) => "auto".to_owned(),
+        Some(UserNamespace::KeepId { .. }) => "keep-id".to_owned(),
+        Some(UserNamespace::Map { .. }) => "private".to_owned(),
+        Some(UserNamespace::Container(name)) => format!("container:{name}"),
+    }
+}
+
+fn security_options(request: &Request) -> Vec<String> {
+    let security = &request.security;
+    let mut options = Vec::new();
+    options.extend(security.no_new_privileges.then(|| "no-new-privileges".to_owned()));
+    options.extend(match &security.seccomp {
+        Seccomp::Default => None,
+        Seccomp::Unconfined => Some("seccomp=unconfined".to_owned()),
+        Seccomp::Profile(text) => Some(format!("seccomp={text}")),
+    });
+    options.extend(security.apparmor.iter().map(|profile| format!("apparmor={profile}")));
+    options
+}
+
+fn log(log: &Log) -> Value {
+    match log {
+        Log::JsonFile { max_size, max_file } => {
+            let mut config = serde_json::Map::new();
+            config.extend(max_size.iter().map(|size| ("max-size".to_owned(), json!(size.to_string()))));
+            config.extend(max_file.iter().map(|count| ("max-file".to_owned(), json!(count.to_string()))));
+            json!({ "Type": "json-file", "Config": config })
+        }
+        Log::Journald { tag } => {
+            let mut config = serde_json::Map::new();
+            config.extend(tag.iter().map(|tag| ("tag".to_owned(), json!(tag))));
+            json!({ "Type": "journald", "Config": config })
+        }
+        Log::None => json!({ "Type": "none", "Config": {} }),
+    }
+}

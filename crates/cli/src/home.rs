@@ -1,0 +1,87 @@
+//! Where the engine lies, and the engine itself once a verb wants it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use bulkhead_engine::Engine;
+use bulkhead_engine::store::Places;
+
+use crate::failure::{Failure, NOT_STARTED, chain};
+
+/// The places of this command.
+#[derive(Debug, Default)]
+pub(crate) struct Home {
+    root: Option<PathBuf>,
+    run: Option<PathBuf>,
+}
+
+impl Home {
+    /// Takes `--root DIR` and `--run DIR` from before the verb, and returns the rest.
+    ///
+    /// # Errors
+    /// An option without its directory, and one that is not there.
+    pub(crate) fn take(words: &[OsString]) -> Result<(Home, &[OsString]), Failure> {
+        let mut home = Home::default();
+        let mut rest = words;
+        while let Some((option, value)) =
+            rest.split_first().and_then(|(word, rest)| split(word, rest.first()))
+        {
+            let place = match option {
+                "--root" => &mut home.root,
+                "--run" => &mut home.run,
+                _ => return Err(absent(option)),
+            };
+            let (value, taken) = value.ok_or_else(|| {
+                Failure::new(format!("{option} is followed by no directory")).code(NOT_STARTED)
+            })?;
+            let path =
+                std::path::absolute(value).map_err(Failure::doing(format!("find {}", value.display())))?;
+            *place = Some(path);
+            rest = &rest[taken..];
+        }
+        Ok((home, rest))
+    }
+
+    /// Opens the engine.
+    ///
+    /// # Errors
+    /// Places that cannot be used, and programs that are missing.
+    pub(crate) fn engine(&self) -> Result<Engine, Failure> {
+        Ok(Engine::open(&self.places()?)?)
+    }
+
+    /// The places.
+    ///
+    /// # Errors
+    /// An environment that says nothing of them.
+    pub(crate) fn places(&self) -> Result<Places, Failure> {
+        let Home { root, run } = self;
+        if let (Some(root), Some(run)) = (root, run) {
+            return Ok(Places { root: root.clone(), run: run.clone() });
+        }
+        let mut places = Places::of_user().map_err(|error| Failure::new(chain(&error)).code(NOT_STARTED))?;
+        places.root = root.clone().unwrap_or(places.root);
+        places.run = run.clone().unwrap_or(places.run);
+        Ok(places)
+    }
+}
+
+/// An option, and its value with the words that both take.
+type Typed<'a> = (&'a str, Option<(&'a OsStr, usize)>);
+
+/// Splits an option from its value; `None` when the word is none.
+fn split<'a>(word: &'a OsString, next: Option<&'a OsString>) -> Option<Typed<'a>> {
+    let text =
+        word.to_str().filter(|text| text.starts_with("--") && !matches!(*text, "--help" | "--version"))?;
+    Some(match text.split_once('=') {
+        Some((option, value)) => (option, Some((OsStr::new(value), 1))),
+        None => (text, next.map(|value| (value.as_os_str(), 2))),
+    })
+}
+
+/// Says that an option before the verb is not there.
+fn absent(option: &str) -> Failure {
+    let failure =
+        Failure::new(format!("bulkhead has no option {option} before its command")).code(NOT_STARTED);
+    failure.hint("--root DIR and --run DIR stand there; `bulkhead --help` lists the commands")
+}

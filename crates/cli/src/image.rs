@@ -1,0 +1,6 @@
+//! Verbs of images.
+
+pub(crate) mod archive;
+pub(crate) mod history;
+pub(crate) mod list;
+pub(crate) mod name;

@@ -1,0 +1,127 @@
+//! `tag`, `rmi` and `image prune`.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use bulkhead_engine::Filters;
+use bulkhead_engine::store::{Force, Kind, Name, Removed, Store};
+use clap::Args;
+
+use crate::confirm::{self, Answer};
+use crate::container::life::each;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::output::quantity::decimal;
+use crate::verbs::Operation;
+
+/// Give an image another name
+#[derive(Args, Debug)]
+pub(crate) struct Tag {
+    /// The image
+    image: String,
+    /// The name
+    name: String,
+}
+
+impl Operation for Tag {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let engine = home.engine()?;
+        let name = Name::parse(&self.name).map_err(|error| Failure::new(error.to_string()))?;
+        let image = engine.store().image(&self.image)?;
+        engine.store().tag(&image.id, &name)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Remove images, or names of images
+#[derive(Args, Debug)]
+pub(crate) struct Remove {
+    /// Remove all names, also where a container uses the image
+    #[arg(short, long)]
+    force: bool,
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+impl Operation for Remove {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let force = if self.force { Force::Yes } else { Force::No };
+        let engine = home.engine()?;
+        each(&self.images, |name| {
+            let removed = engine.store().remove_image(name, force)?;
+            Ok(told(&removed))
+        })
+    }
+}
+
+/// What was removed, in docker's lines.
+fn told(removed: &Removed) -> String {
+    let mut lines =
+        Vec::from_iter(removed.untagged.iter().map(|name| format!("Untagged: {}", name.familiar())));
+    lines.extend(removed.is_deleted.then(|| format!("Deleted: {}", removed.id)));
+    lines.extend(removed.collected.layers.iter().map(|layer| format!("Deleted: {layer}")));
+    lines.join("\n")
+}
+
+/// Remove images without names
+#[derive(Args, Debug)]
+pub(crate) struct Prune {
+    /// Also those with names, if no container uses them
+    #[arg(short, long)]
+    all: bool,
+    /// Only those that fit, such as label=KEY
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Operation for Prune {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let Prune { all, filter, force } = self;
+        let what = if all { "all images that no container uses" } else { "all images without names" };
+        if !force && confirm::ask(&format!("This removes {what}."))? == Answer::No {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let engine = home.engine()?;
+        let (lines, freed) = prune(engine.store(), &Filters::parse(&filter, &["label", "label!"])?, all)?;
+        let mut output = io::stdout().lock();
+        if !lines.is_empty() {
+            writeln!(output, "Deleted Images:\n{}\n", lines.join("\n"))?;
+        }
+        writeln!(output, "Total reclaimed space: {}", decimal(freed))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Removes images that nobody uses; tells of each, and how much was freed.
+pub(crate) fn prune(store: &Store, filters: &Filters, all: bool) -> Result<(Vec<String>, u64), Failure> {
+    let mut lines = Vec::new();
+    let mut freed = 0;
+    for image in store.images()? {
+        let is_meant =
+            (all || image.tags().is_empty()) && filters.fits_labels(&image.configuration.config.labels);
+        if !is_meant || !store.containers_of_image(&image.id)?.is_empty() {
+            continue;
+        }
+        // Without force, so that the last name stays for a container that is made at this moment.
+        let mut wanted = image.tags();
+        if wanted.is_empty() {
+            wanted.push(image.id.to_string());
+        }
+        for wanted in wanted {
+            match store.remove_image(&wanted, Force::No) {
+                Ok(removed) => {
+                    lines.push(told(&removed));
+                    freed += removed.collected.freed;
+                }
+                // Removed, or used, meanwhile.
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok((lines, freed))
+}

@@ -1,0 +1,187 @@
+//! `inspect`: everything about containers, images and volumes.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use bulkhead_engine::Engine;
+use bulkhead_engine::store::Kind;
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use crate::document;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::output::escape;
+use crate::template::{Labels, Subject, Template};
+use crate::verbs::Operation;
+
+/// Tell everything about containers, images or volumes
+#[derive(Args, Debug)]
+pub(crate) struct Any {
+    /// Print as json, or by a template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Look only for this: container, image or volume
+    #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]
+    kind: Option<Noun>,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME|ID")]
+    names: Vec<String>,
+}
+
+/// Tell everything about containers
+#[derive(Args, Debug)]
+pub(crate) struct Containers {
+    /// Print as json, or by a template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    names: Vec<String>,
+}
+
+/// Tell everything about images
+#[derive(Args, Debug)]
+pub(crate) struct Images {
+    /// Print as json, or by a template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    names: Vec<String>,
+}
+
+/// Tell everything about volumes
+#[derive(Args, Debug)]
+pub(crate) struct Volumes {
+    /// Print as json, or by a template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The volumes
+    #[arg(required = true, value_name = "VOLUME")]
+    names: Vec<String>,
+}
+
+/// A kind of thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Noun {
+    Container,
+    Image,
+    Volume,
+}
+
+impl Operation for Any {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let Any { format, kind, names } = self;
+        let engine = home.engine()?;
+        show(&names, format.as_deref(), |name| match kind {
+            Some(kind) => of_kind(&engine, kind, name),
+            None => of_any(&engine, name),
+        })
+    }
+}
+
+impl Operation for Containers {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let Containers { format, names } = self;
+        let engine = home.engine()?;
+        show(&names, format.as_deref(), |name| of_kind(&engine, Noun::Container, name))
+    }
+}
+
+impl Operation for Images {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let engine = home.engine()?;
+        show(&self.names, self.format.as_deref(), |name| of_kind(&engine, Noun::Image, name))
+    }
+}
+
+impl Operation for Volumes {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let engine = home.engine()?;
+        show(&self.names, self.format.as_deref(), |name| of_kind(&engine, Noun::Volume, name))
+    }
+}
+
+/// Prints all that is found. What is not found is told, and the others are printed all the same.
+fn show(
+    names: &[String],
+    format: Option<&str>,
+    mut find: impl FnMut(&str) -> Result<Value, Failure>,
+) -> Result<ExitCode, Failure> {
+    let template = match format {
+        None | Some("" | "json") => None,
+        Some(text) => Some(Template::parse(text)?),
+    };
+    let mut found = Vec::new();
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        match find(name) {
+            Ok(document) => found.push(document),
+            Err(failure) => {
+                code = failure.report();
+            }
+        }
+    }
+    let text = match (&template, format) {
+        (Some(template), _) => rendered(template, &found)?,
+        (None, Some("json")) => Value::from_iter(found.iter().map(document::pruned)).to_string() + "\n",
+        (None, _) => pretty(&Value::from_iter(found.iter().map(document::pruned)))?,
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(code)
+}
+
+fn rendered(template: &Template, documents: &[Value]) -> Result<String, Failure> {
+    let mut text = String::new();
+    for document in documents {
+        text.push_str(&template.render(Subject { value: document, labels: Labels::None })?);
+        text.push('\n');
+    }
+    Ok(if io::stdout().is_terminal() { escape::lines(&text) } else { text })
+}
+
+/// JSON for people, indented as docker does.
+fn pretty(value: &Value) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let indented = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, indented);
+    serde::Serialize::serialize(value, &mut serializer).map_err(|error| Failure::new(error.to_string()))?;
+    bytes.push(b'\n');
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn of_kind(engine: &Engine, kind: Noun, name: &str) -> Result<Value, Failure> {
+    Ok(match kind {
+        Noun::Container => document::container(&engine.container(name)?),
+        Noun::Image => {
+            let image = engine.store().image(name)?;
+            document::image(&image, &engine.store().lower(&image))
+        }
+        Noun::Volume => document::volume(&engine.volume(name)?),
+    })
+}
+
+/// What is called so: a container first, then an image, then a volume, as docker has it.
+fn of_any(engine: &Engine, name: &str) -> Result<Value, Failure> {
+    let is_missing = |kind: Kind| kind == Kind::NotFound;
+    match engine.container(name) {
+        Ok(container) => return Ok(document::container(&container)),
+        Err(error) if !is_missing(error.kind()) => return Err(error.into()),
+        Err(_) => {}
+    }
+    match engine.store().image(name) {
+        Ok(image) => return Ok(document::image(&image, &engine.store().lower(&image))),
+        Err(error) if !is_missing(error.kind()) => return Err(error.into()),
+        Err(_) => {}
+    }
+    match engine.volume(name) {
+        Ok(volume) => Ok(document::volume(&volume)),
+        Err(error) if is_missing(error.kind()) => {
+            let failure = Failure::new(format!("no container, image or volume is called {name:?}"));
+            Err(failure
+                .hint("`bulkhead ps -a`, `bulkhead images` and `bulkhead volume ls` list what is there"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,4 @@
+//! Verbs of the whole.
+
+pub(crate) mod events;
+pub(crate) mod whole;

@@ -1,0 +1,84 @@
+//! `system prune` and `system restart-all`.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use bulkhead_engine::{CONTAINER_FILTERS, Filters, Mended, Unused};
+use clap::Args;
+
+use crate::confirm::{self, Answer};
+use crate::failure::{Failure, chain};
+use crate::home::Home;
+use crate::image::name;
+use crate::output::quantity::decimal;
+use crate::verbs::Operation;
+
+/// Remove containers that do not run, and images without names
+#[derive(Args, Debug)]
+pub(crate) struct Prune {
+    /// Also images with names, if no container uses them
+    #[arg(short, long)]
+    all: bool,
+    /// Only what fits, such as label=KEY
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Also volumes without a name that no container uses
+    #[arg(long)]
+    volumes: bool,
+}
+
+impl Operation for Prune {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let Prune { all, filter, force, volumes } = self;
+        if !force && confirm::ask(&warning(all, volumes))? == Answer::No {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let keys: &[&'static str] = &["label", "label!"];
+        let engine = home.engine()?;
+        let containers = engine.prune_containers(&Filters::parse(&filter, &CONTAINER_FILTERS)?)?;
+        let mut output = io::stdout().lock();
+        told(&mut output, "Containers", &containers.names)?;
+        let mut freed = containers.bytes;
+        if volumes {
+            let pruned = engine.prune_volumes(&Filters::parse(&filter, keys)?, Unused::Anonymous)?;
+            told(&mut output, "Volumes", &pruned.names)?;
+            freed += pruned.bytes;
+        }
+        let (images, bytes) = name::prune(engine.store(), &Filters::parse(&filter, keys)?, all)?;
+        told(&mut output, "Images", &images)?;
+        freed += bytes + engine.store().collect()?.freed;
+        writeln!(output, "Total reclaimed space: {}", decimal(freed))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn warning(all: bool, volumes: bool) -> String {
+    let mut lines = vec!["This removes:", "  - all containers that do not run"];
+    lines.extend(volumes.then_some("  - all volumes without a name that no container uses"));
+    lines.push(if all { "  - all images that no container uses" } else { "  - all images without names" });
+    lines.join("\n")
+}
+
+fn told(output: &mut impl io::Write, what: &str, names: &[String]) -> io::Result<()> {
+    if names.is_empty() { Ok(()) } else { writeln!(output, "Deleted {what}:\n{}\n", names.join("\n")) }
+}
+
+/// Start containers after a boot, as their restart policies have it
+#[derive(Args, Debug)]
+pub(crate) struct RestartAll {}
+
+impl Operation for RestartAll {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let mut code = ExitCode::SUCCESS;
+        for Mended { what, result } in home.engine()?.restart_all()? {
+            match result {
+                Ok(()) => writeln!(io::stdout(), "{what}")?,
+                Err(error) => code = Failure::new(format!("{what}: {}", chain(&error))).report(),
+            }
+        }
+        Ok(code)
+    }
+}

@@ -1,0 +1,219 @@
+//! What becomes of containers.
+
+use bulkhead_testkit::wait_until;
+
+use crate::shop::{IMAGE, shop};
+
+#[test]
+fn a_container_says_what_its_command_says() {
+    let shop = shop!();
+    shop.with("run", &["--rm"], &[]).output().succeeds().prints("from the image\n");
+    shop.with("run", &["--rm"], &["echo", "-n", "--rm", "-it"]).output().succeeds().prints("--rm -it");
+    assert_eq!(shop.said(&["ps", "-aq"]), "", "--rm removes what has ended");
+}
+
+#[test]
+fn codes_are_docker_s() {
+    let shop = shop!();
+    for (options, command, code) in [
+        (&[][..], &["sh", "-c", "exit 7"][..], 7),
+        (&[], &["no-such-program"], 127),
+        (&[], &["/etc/passwd"], 126),
+        (&["--memory", "lots"], &["true"], 125),
+        (&["--no-such-flag"], &["true"], 125),
+        (&["--publish", "80:80"], &["true"], 125),
+    ] {
+        shop.with("run", &[&["--rm"], options].concat(), command).output().exits_with(code);
+    }
+    shop.bulkhead(&["run", "--rm", "no-such-image"]).output().exits_with(125).complains("no-such-image");
+    shop.bulkhead(&["stop", "no-such-container"]).output().exits_with(1).complains("no-such-container");
+    assert_eq!(shop.said(&["ps", "-aq"]), "", "what cannot be started and removes itself is gone");
+}
+
+#[test]
+fn flags_that_are_not_there_are_refused_with_the_reason() {
+    let shop = shop!();
+    let refused = shop.with("run", &["--publish=80:80"], &[]).output().exits_with(125);
+    assert!(
+        refused.stderr.contains("docker's --publish is not there: a network other than"),
+        "{}",
+        refused.stderr
+    );
+    let refused = shop.with("run", &["-P"], &[]).output().exits_with(125);
+    assert!(refused.stderr.contains("docker's -P is not there"), "{}", refused.stderr);
+    assert_eq!(shop.said(&["ps", "-aq"]), "");
+}
+
+#[test]
+fn a_container_in_the_background_lives_until_it_is_stopped() {
+    let shop = shop!();
+    let id = shop.service("web", "echo ready; sleep 1000");
+    assert_eq!(id.len(), 64, "run -d prints the whole id");
+    assert_eq!(shop.said(&["ps", "-q"]).trim(), &id[..12]);
+    wait_until("it speaks", || shop.said(&["logs", "web"]) == "ready\n");
+    assert_eq!(shop.said(&["stop", "web"]), "web\n");
+    assert_eq!(shop.said(&["ps", "-q"]), "");
+    assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]), "web exited\n");
+    assert_eq!(shop.said(&["rm", "web"]), "web\n");
+    shop.bulkhead(&["inspect", "web"]).output().exits_with(1);
+}
+
+#[test]
+fn a_container_is_created_started_and_started_again() {
+    let shop = shop!();
+    shop.with("create", &["--name", "job"], &["sh", "-c", "echo once more >> /count; cat /count"])
+        .output()
+        .succeeds();
+    assert_eq!(shop.inspect("job")["State"]["Status"], "created");
+    assert_eq!(shop.said(&["start", "-a", "job"]), "once more\n");
+    assert_eq!(shop.said(&["start", "-a", "job"]), "once more\nonce more\n");
+    assert_eq!(shop.said(&["logs", "job"]).lines().count(), 3, "the log has both runs");
+    assert_eq!(shop.said(&["logs", "-n", "1", "job"]), "once more\n");
+}
+
+#[test]
+fn one_failure_keeps_no_other_name_from_its_turn() {
+    let shop = shop!();
+    for name in ["one", "two"] {
+        shop.with("create", &["--name", name], &["true"]).output().succeeds();
+    }
+    let output = shop.bulkhead(&["rm", "one", "nobody", "two"]).output().exits_with(1);
+    assert_eq!(output.stdout, "one\ntwo\n");
+    assert!(output.stderr.starts_with("error: ") && output.stderr.contains("nobody"), "{}", output.stderr);
+}
+
+#[test]
+fn names_are_taken_once_and_can_be_changed() {
+    let shop = shop!();
+    shop.with("create", &["--name", "web"], &["true"]).output().succeeds();
+    let taken = shop.with("create", &["--name", "web"], &["true"]).output().exits_with(1);
+    assert!(taken.stderr.contains("web") && taken.stderr.contains("hint: "), "{}", taken.stderr);
+    shop.said(&["rename", "web", "site"]);
+    assert_eq!(shop.inspect("site")["Name"], "/site");
+    let mistyped = shop.bulkhead(&["rm", "sites"]).output().exits_with(1);
+    assert!(mistyped.stderr.contains("did you mean site?"), "{}", mistyped.stderr);
+}
+
+#[test]
+fn wait_prints_codes() {
+    let shop = shop!();
+    shop.service("job", "sleep 0.2; exit 3");
+    assert_eq!(shop.said(&["wait", "job"]), "3\n");
+}
+
+#[test]
+fn a_signal_ends_what_listens_to_it() {
+    let shop = shop!();
+    shop.service("job", "trap 'exit 4' USR1; echo ready; while :; do sleep 0.1; done");
+    wait_until("it listens", || shop.said(&["logs", "job"]) == "ready\n");
+    assert_eq!(shop.said(&["kill", "--signal", "USR1", "job"]), "job\n");
+    assert_eq!(shop.said(&["wait", "job"]), "4\n");
+    let stopped = shop.bulkhead(&["kill", "job"]).output().exits_with(1);
+    assert!(stopped.stderr.contains("exited"), "{}", stopped.stderr);
+}
+
+#[test]
+fn a_frozen_container_says_nothing() {
+    let shop = shop!();
+    shop.service("web", "sleep 1000");
+    shop.said(&["pause", "web"]);
+    assert!(shop.said(&["ps", "--format", "{{.Status}}"]).ends_with("(Paused)\n"));
+    shop.said(&["unpause", "web"]);
+    assert_eq!(shop.inspect("web")["State"]["Status"], "running");
+    shop.said(&["rm", "-f", "web"]);
+}
+
+#[test]
+fn restarted_is_started_anew() {
+    let shop = shop!();
+    shop.service("web", "echo up; sleep 1000");
+    let pid = shop.inspect("web")["State"]["Pid"].clone();
+    assert_eq!(shop.said(&["restart", "web"]), "web\n");
+    let again = shop.inspect("web");
+    assert_eq!(again["State"]["Running"], true);
+    assert_ne!(again["State"]["Pid"], pid);
+}
+
+#[test]
+fn a_file_names_the_container() {
+    let shop = shop!();
+    let file = shop.path("id");
+    let file = file.to_str().unwrap();
+    shop.with("run", &["--cidfile", file, "--name", "job"], &["true"]).output().succeeds();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), shop.inspect("job")["Id"].as_str().unwrap());
+    let again = shop.with("run", &["--cidfile", file], &["true"]).output().exits_with(125);
+    assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+}
+
+#[test]
+fn options_reach_the_container() {
+    let shop = shop!();
+    let options = [
+        "--hostname",
+        "here",
+        "-e",
+        "A=b c",
+        "--env=FROM=typed",
+        "-w",
+        "/tmp",
+        "-u",
+        "user",
+        "--read-only",
+        "-l",
+        "k=v",
+        "--tmpfs",
+        "/scratch",
+    ];
+    let script = "hostname; echo $A; echo $FROM; pwd; id -un; touch /scratch/ok && touch /tmp/no";
+    let output = shop.script(&options, script).output();
+    assert_eq!(output.stdout, "here\nb c\ntyped\n/tmp\nuser\n", "{}", output.stderr);
+    assert!(output.stderr.contains("Read-only file system"), "{}", output.stderr);
+}
+
+#[test]
+fn a_directory_can_be_the_root() {
+    let shop = shop!();
+    let root = shop.path("root");
+    bulkhead_testkit::rootfs::create(&root);
+    let root = format!("{}:O", root.display());
+    let parent = format!("/{}", shop.sandbox.name());
+    let words = [
+        "run",
+        "--rm",
+        "--cgroup-parent",
+        &parent,
+        "--rootfs",
+        &root,
+        "sh",
+        "-c",
+        "echo here > /new; cat /new",
+    ];
+    assert_eq!(shop.said(&words), "here\n");
+    assert!(!shop.path("root/new").exists(), "what is written is kept apart");
+}
+
+#[test]
+fn prune_removes_what_has_ended() {
+    let shop = shop!();
+    shop.service("web", "sleep 1000");
+    shop.with("run", &["--name", "job"], &["true"]).output().succeeds();
+    let asked = shop.bulkhead(&["container", "prune"]).output().exits_with(1);
+    assert!(asked.stderr.contains("nobody is there to be asked"), "{}", asked.stderr);
+    let pruned = shop.said(&["container", "prune", "--force"]);
+    assert!(
+        pruned.starts_with("Deleted Containers:\n") && pruned.contains("Total reclaimed space: "),
+        "{pruned}"
+    );
+    assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Names}}"]), "web\n");
+}
+
+#[test]
+fn an_image_in_use_stays() {
+    let shop = shop!();
+    shop.with("create", &["--name", "job"], &["true"]).output().succeeds();
+    let used = shop.bulkhead(&["rmi", IMAGE]).output().exits_with(1);
+    assert!(used.stderr.contains("job"), "the container is named: {}", used.stderr);
+    shop.said(&["rm", "job"]);
+    assert!(shop.said(&["rmi", IMAGE]).starts_with("Untagged: busybox:test\nDeleted: sha256:"));
+    assert_eq!(shop.said(&["images", "-q"]), "");
+}

@@ -1,0 +1,142 @@
+//! What is listed, and how.
+
+use bulkhead_testkit::wait_until;
+use serde_json::Value;
+
+use crate::shop::{IMAGE, shop};
+
+#[test]
+fn containers_are_listed_as_docker_lists_them() {
+    let shop = shop!();
+    let id = shop.service("web", "sleep 1000");
+    let table = shop.said(&["ps"]);
+    let (title, row) = table.trim_end().split_once('\n').unwrap();
+    assert_eq!(
+        Vec::from_iter(title.split("  ").map(str::trim).filter(|word| !word.is_empty())),
+        ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
+    );
+    assert!(
+        row.starts_with(&id[..12]) && row.ends_with("web") && row.contains("\"sh -c 'sleep 1000'\"")
+            || row.contains("\"sh -c sleep 1000\""),
+        "{row}"
+    );
+    let json: Value = serde_json::from_str(&shop.said(&["ps", "--format", "json"])).unwrap();
+    for (field, expected) in
+        [("ID", &id[..12]), ("Names", "web"), ("State", "running"), ("Image", IMAGE), ("Networks", "none")]
+    {
+        assert_eq!(json[field], expected, "{field}");
+    }
+    assert!(json["Status"].as_str().unwrap().starts_with("Up "), "{json}");
+    assert_eq!(shop.said(&["ps", "--no-trunc", "-q"]).trim(), id);
+}
+
+#[test]
+fn filters_choose() {
+    let shop = shop!();
+    shop.service("web", "sleep 1000");
+    shop.with("run", &["--name", "job", "--label", "team=a"], &["sh", "-c", "exit 2"]).output().exits_with(2);
+    for (filter, expected) in [
+        ("status=exited", "job\n"),
+        ("exited=2", "job\n"),
+        ("name=w.b", "web\n"),
+        ("label=team=a", "job\n"),
+        ("label=org.example.made-by", "job\nweb\n"),
+        ("ancestor=busybox:test", "job\nweb\n"),
+    ] {
+        assert_eq!(
+            shop.said(&["ps", "-a", "--filter", filter, "--format", "{{.Names}}"]),
+            expected,
+            "{filter}"
+        );
+    }
+    let unknown = shop.bulkhead(&["ps", "--filter", "colour=red"]).output().exits_with(1);
+    assert!(unknown.stderr.contains("colour") && unknown.stderr.contains("status"), "{}", unknown.stderr);
+    let labels = ["ps", "-a", "--format", "{{.Names}}={{.Label \"team\"}}", "-n", "1"];
+    assert_eq!(shop.said(&labels), "job=a\n");
+}
+
+#[test]
+fn inspect_has_docker_s_fields() {
+    let shop = shop!();
+    shop.with("create", &["--name", "job", "-m", "64m", "--restart", "on-failure:3", "-e", "A=b"], &["true"])
+        .output()
+        .succeeds();
+    let document = shop.inspect("job");
+    for (pointer, expected) in [
+        ("/Name", Value::from("/job")),
+        ("/State/Status", Value::from("created")),
+        ("/State/Running", Value::from(false)),
+        ("/State/StartedAt", Value::from("0001-01-01T00:00:00Z")),
+        ("/Config/Image", Value::from(IMAGE)),
+        ("/Config/Labels/org.example.made-by", Value::from("a test")),
+        ("/HostConfig/Memory", Value::from(64 << 20)),
+        ("/HostConfig/RestartPolicy/Name", Value::from("on-failure")),
+        ("/HostConfig/RestartPolicy/MaximumRetryCount", Value::from(3)),
+        ("/HostConfig/NetworkMode", Value::from("none")),
+        ("/Path", Value::from("true")),
+    ] {
+        assert_eq!(document.pointer(pointer), Some(&expected), "{pointer}");
+    }
+    for (template, expected) in [
+        ("{{.State.Status}} {{.HostConfig.Memory}}", "created 67108864\n"),
+        ("{{index .Config.Labels \"org.example.made-by\"}}", "a test\n"),
+        ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none\n"),
+        ("{{json .State.ExitCode}}", "0\n"),
+        ("{{range .Config.Env}}{{println .}}{{end}}", "A=b\n\n"),
+    ] {
+        assert_eq!(shop.said(&["inspect", "--format", template, "job"]), expected, "{template}");
+    }
+    assert!(document["State"].get("Health").is_none(), "what nothing tells is left out");
+}
+
+#[test]
+fn inspect_finds_anything_and_tells_what_it_does_not_find() {
+    let shop = shop!();
+    shop.said(&["volume", "create", "data"]);
+    assert_eq!(shop.inspect("data")["Driver"], "local");
+    assert_eq!(shop.inspect(IMAGE)["RepoTags"][0], IMAGE);
+    let output = shop.bulkhead(&["inspect", "data", "nothing"]).output().exits_with(1);
+    assert_eq!(serde_json::from_str::<Value>(&output.stdout).unwrap().as_array().unwrap().len(), 1);
+    assert!(
+        output.stderr.contains("no container, image or volume is called \"nothing\""),
+        "{}",
+        output.stderr
+    );
+    shop.bulkhead(&["inspect", "--type", "container", "data"]).output().exits_with(1);
+}
+
+#[test]
+fn processes_and_what_they_use_are_shown() {
+    let shop = shop!();
+    shop.service("web", "sleep 1000");
+    wait_until("it sleeps", || shop.said(&["top", "web"]).contains("sleep 1000"));
+    assert!(shop.said(&["top", "web"]).starts_with("UID"));
+    let table = shop.said(&["stats", "--no-stream"]);
+    assert!(table.starts_with("CONTAINER ID") && table.contains("web"), "{table}");
+    let json: Value =
+        serde_json::from_str(&shop.said(&["stats", "--no-stream", "--format", "json", "web"])).unwrap();
+    assert!(json["CPUPerc"].as_str().unwrap().ends_with('%'), "{json}");
+}
+
+#[test]
+fn events_are_told() {
+    let shop = shop!();
+    shop.with("run", &["--name", "job"], &["true"]).output().succeeds();
+    shop.said(&["rm", "job"]);
+    let told = shop.said(&[
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "--filter",
+        "type=container",
+        "--format",
+        "{{.Action}}",
+    ]);
+    for action in ["create", "start", "die", "destroy"] {
+        assert!(told.lines().any(|line| line == action), "{action} is not among {told}");
+    }
+    let line = shop.said(&["events", "--since", "1h", "--until", "0s", "--filter", "event=create"]);
+    assert!(line.contains(" container create ") && line.contains("name=job"), "{line}");
+}

@@ -1,0 +1,161 @@
+//! A place with an engine and an image of its own, in which nothing is left.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use bulkhead_testkit::{Output, Run, Sandbox, rootfs};
+use serde_json::{Value, json};
+
+/// Makes a shop, or ends the test where it cannot run.
+macro_rules! shop {
+    () => {{
+        bulkhead_testkit::requires!(bulkhead_testkit::is_root(), "needs root");
+        $crate::shop::Shop::new()
+    }};
+}
+pub(crate) use shop;
+
+/// The name of the image that is there: busybox, whose command says `from the image`.
+pub(crate) const IMAGE: &str = "busybox:test";
+
+/// Places for one test. What is left of its containers is removed when it is dropped; what then is left fails the test.
+pub(crate) struct Shop {
+    pub(crate) sandbox: Sandbox,
+}
+
+impl Shop {
+    /// Makes places with [`IMAGE`] in them.
+    pub(crate) fn new() -> Shop {
+        let shop = Shop::empty();
+        shop.archive(&shop.path("busybox.tar"), IMAGE, &json!({}));
+        shop.bulkhead(&["load", "--quiet", "-i", shop.path("busybox.tar").to_str().unwrap()])
+            .output()
+            .succeeds();
+        shop
+    }
+
+    /// Makes places without anything in them.
+    pub(crate) fn empty() -> Shop {
+        Shop { sandbox: Sandbox::new(program("bulkhead-runtime", "bulkrun")) }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.sandbox.directory().join(name)
+    }
+
+    /// Puts a command together: `bulkhead --root … --run …` with these words.
+    pub(crate) fn bulkhead(&self, words: &[&str]) -> Run {
+        program("bulkhead-shim", "bulkmon");
+        let run = self.sandbox.command(env!("CARGO_BIN_EXE_bulkhead"));
+        run.arg("--root").arg(self.path("engine")).arg("--run").arg(self.path("engine-run")).args(words)
+    }
+
+    /// What a command prints, which succeeds.
+    #[track_caller]
+    pub(crate) fn said(&self, words: &[&str]) -> String {
+        self.bulkhead(words).output().succeeds().stdout
+    }
+
+    /// `run` or `create` with options and a command, in a cgroup of the shop's.
+    pub(crate) fn with(&self, verb: &str, options: &[&str], command: &[&str]) -> Run {
+        let parent = format!("/{}", self.sandbox.name());
+        let verb = [verb, "--cgroup-parent", &parent, "--stop-timeout", "1"];
+        self.bulkhead(&[&verb, options, &[IMAGE], command].concat())
+    }
+
+    /// Runs a script in the foreground, and removes the container.
+    pub(crate) fn script(&self, options: &[&str], script: &str) -> Run {
+        self.with("run", &[&["--rm"], options].concat(), &["sh", "-c", script])
+    }
+
+    /// Starts a container in the background that a signal ends at once.
+    #[track_caller]
+    pub(crate) fn service(&self, name: &str, script: &str) -> String {
+        let run = self.with("run", &["-d", "--name", name], &["sh", "-c", script]);
+        run.output().succeeds().stdout.trim().to_owned()
+    }
+
+    /// What `inspect` tells.
+    #[track_caller]
+    pub(crate) fn inspect(&self, name: &str) -> Value {
+        let document: Value = serde_json::from_str(&self.said(&["inspect", name])).unwrap();
+        document[0].clone()
+    }
+
+    /// Writes an archive as `docker save` does: one layer with busybox, and a configuration with these changes.
+    pub(crate) fn archive(&self, path: &Path, name: &str, changes: &Value) {
+        let parts = self.path(&format!("parts-{}", name.replace([':', '/'], "-")));
+        fs::create_dir(&parts).unwrap();
+        rootfs::create(&parts.join("root"));
+        let tar = |arguments: &[&str]| {
+            self.sandbox.command("tar").current_dir(&parts).args(arguments).output().succeeds();
+        };
+        tar(&["--owner=0", "--group=0", "--create", "--file=layer.tar", "--directory=root", "."]);
+        let sum = self.sandbox.command("sha256sum").arg(parts.join("layer.tar")).output().succeeds().stdout;
+        let mut config = json!({
+            "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "FROM=image"],
+            "Cmd": ["echo", "from the image"],
+            "Labels": { "org.example.made-by": "a test" },
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        let document = json!({
+            "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
+            "os": "linux",
+            "created": "2026-01-01T00:00:00Z",
+            "config": config,
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", &sum[..64])] },
+            "history": [
+                { "created": "2026-01-01T00:00:00Z", "created_by": "ADD layer.tar" },
+                { "created": "2026-01-01T00:00:00Z", "created_by": "CMD echo", "empty_layer": true },
+            ],
+        });
+        fs::write(parts.join("config.json"), document.to_string()).unwrap();
+        let manifest = json!([{ "Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"] }]);
+        fs::write(parts.join("manifest.json"), manifest.to_string()).unwrap();
+        tar(&["--create", "--file", path.to_str().unwrap(), "manifest.json", "config.json", "layer.tar"]);
+        fs::remove_dir_all(parts).unwrap();
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let left = self.bulkhead(&["ps", "--all", "--quiet", "--no-trunc"]).output();
+        for id in left.stdout.lines() {
+            // One that hangs must not abort the test, which may fail already.
+            let remove = || -> Output { self.bulkhead(&["rm", "--force", "--volumes", id]).output() };
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(remove)) {
+                Ok(removed) if removed.code() == 0 => {}
+                Ok(removed) => eprintln!("container {id} is not removed: {}", removed.stderr),
+                Err(_) => eprintln!("container {id} is not removed"),
+            }
+        }
+    }
+}
+
+/// A program of this build. It belongs to another package, which cargo does not build for these tests.
+fn program(package: &str, name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    let path = Path::new(env!("CARGO_BIN_EXE_bulkhead")).with_file_name(name);
+    if !path.exists() {
+        BUILT.get_or_init(|| {
+            let mut build = Command::new(env!("CARGO"));
+            build.args([
+                "build",
+                "--quiet",
+                "--locked",
+                "-p",
+                "bulkhead-shim",
+                "-p",
+                "bulkhead-runtime",
+                "--bins",
+            ]);
+            let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+            assert!(status.success(), "{package} is not built");
+        });
+    }
+    path
+}
