@@ -57,6 +57,12 @@ fn serve(words: &[OsString]) -> Result<u8, Failed> {
     let signals = signal::descriptor(watched).map_err(|error| failed(&error))?;
     let child = start(words, watched)?;
     loop {
+        // At first, too: the command may have ended before its signal was blocked again.
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if pid == child {
+                return Ok(code(status));
+            }
+        }
         let mut ready = [PollFd::new(&signals, PollFlags::IN)];
         match poll(&mut ready, None) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -65,11 +71,6 @@ fn serve(words: &[OsString]) -> Result<u8, Failed> {
         for number in signal::read_descriptor(&signals).map_err(|error| failed(&error))? {
             if !OWN.contains(&number) {
                 pass_on(child, number);
-            }
-        }
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if pid == child {
-                return Ok(code(status));
             }
         }
     }

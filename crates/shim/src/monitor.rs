@@ -32,6 +32,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bulkhead_sys::signal::Set;
 use rustix::event::epoll::EventFlags;
 
 use self::checks::Checks;
@@ -93,6 +94,8 @@ struct Monitor {
     /// When memory is given back.
     rest: Option<Instant>,
     end_is_taken: bool,
+    /// The noted signals that were heeded.
+    heeded: Set,
 }
 
 /// Stays with the container of a run directory until it has ended for good. Returns the program's exit status.
@@ -124,6 +127,10 @@ impl Monitor {
         self.start();
         let mut events = Vec::with_capacity(poll::AT_ONCE);
         loop {
+            while self.runtime.has_spawned.take() {
+                self.heed_noted();
+                self.reap();
+            }
             self.arrange();
             if self.is_over() {
                 return self.leave();

@@ -153,6 +153,10 @@ fn is_full(error: &Error) -> bool {
     code == Some(rusqlite::ErrorCode::DiskFull)
 }
 
+/// After how many pages the log is copied back. The first who opens the database reads the whole log, which takes 2.5 µs a
+/// page; to copy it back takes two syncs. With SQLite's own 1000 pages to open took 1.7 ms in the middle.
+const LOG: u32 = 128;
+
 fn connect(file: &Path) -> rusqlite::Result<Connection> {
     // Not created here; and the connection has a lock already.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -162,6 +166,7 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG)?;
     Ok(connection)
 }
 

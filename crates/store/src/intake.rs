@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::blob::BlobWriter;
 use crate::error::{Doing as _, Error, Result};
+use crate::layer::archive::Whole;
 use crate::layer::{self, Compression, Decoder, Owners, Unpack};
 use crate::lease::{self, Kind};
 use crate::{Digest, Durability, Layer, Lease, trash, tree};
@@ -304,7 +305,10 @@ fn unpack(arriving: Arriving, into: Option<&Path>, expected: &Expected) -> Resul
     let known = match into {
         Some(path) => {
             let directory = File::open(path).doing(|| format!("open {}", path.display()))?;
-            let how = Unpack { diff_id: expected.diff_id, ..unpack_as()? };
+            // umoci ends an archive with its last file: it is whole if it has the size or digest that somebody told.
+            let is_told = expected.blob.is_some() || expected.size.is_some();
+            let whole = if is_told { Whole::Known } else { Whole::Marked };
+            let how = Unpack { diff_id: expected.diff_id, whole, ..unpack_as()? };
             let unpacked = layer::unpack(arriving, directory.as_fd(), &how)
                 .map_err(|source| expected.refused(source))?;
             Known { diff_id: unpacked.diff_id, size: unpacked.size, entries: unpacked.entries }

@@ -159,16 +159,24 @@ impl Monitor {
     /// Hears which signals came.
     pub(super) fn hear_signals(&mut self) {
         let came = signal::read_descriptor(&self.signals).unwrap_or_default();
-        let noted = ENDING.iter().any(|&ending| signal::noted().has(ending));
-        if noted || came.iter().any(|number| ENDING.contains(number)) {
+        if came.iter().any(|number| ENDING.contains(number)) {
             self.begin_to_stop(Stop::default(), false);
         }
         self.reap();
     }
 
+    /// Heeds signals that came while none was blocked.
+    pub(super) fn heed_noted(&mut self) {
+        let noted = signal::noted();
+        if noted != self.heeded {
+            self.heeded = noted;
+            self.begin_to_stop(Stop::default(), false);
+        }
+    }
+
     /// Collects children that have ended. While the runtime starts the container only that call is waited for: the
     /// container's process may have ended already, and is not known before its number is.
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         loop {
             let start = self.calls.iter().find(|call| call.purpose == Purpose::Start);
             let wanted = start.and_then(|call| Pid::from_raw(call.pid));

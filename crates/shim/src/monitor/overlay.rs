@@ -2,7 +2,7 @@
 //!
 //! The monitor leaves the host's mount namespace for a copy. There the mount on which the root's directory lies stops
 //! telling its peers what is mounted on it, the overlay is mounted, and the mount becomes the peer that it was (since
-//! Linux 5.15; before, it only listens to its peers). All other mounts are peers of the host's throughout, so that what a
+//! Linux 5.15; before, it stays private). All other mounts are peers of the host's throughout, so that what a
 //! container mounts in a volume that it shares with the host is seen there. The overlay ends with the namespace.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -25,7 +25,7 @@ pub(super) fn mount(overlay: &Overlay) -> Result<()> {
     let peer = open(&below)?;
     namespace::unshare(Kind::Mount).doing(doing)?;
     let own = open(&below)?;
-    let silent = Attributes::default().with_propagation(Propagation::Slave);
+    let silent = Attributes::default().with_propagation(Propagation::Private);
     mount::set_attached(own.as_fd(), silent, Reach::Mount).doing(doing)?;
     let mut held = Vec::new();
     let data = options(overlay, &mut held)?;
@@ -34,7 +34,7 @@ pub(super) fn mount(overlay: &Overlay) -> Result<()> {
     let target = open(&overlay.at)?;
     rustix::mount::mount("overlay", link(&target), "overlay", MountFlags::empty(), Some(data.as_c_str()))
         .doing(doing)?;
-    // A kernel that cannot do this leaves it a listener, which is all that is promised before Linux 5.15.
+    // A kernel that cannot do this leaves it private, and one that was private has no group to join.
     let _ = rustix::mount::move_mount(
         &peer,
         "",

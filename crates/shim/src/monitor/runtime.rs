@@ -1,5 +1,6 @@
 //! Calls of the runtime: one process each, by the OCI command line.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,6 +28,9 @@ pub(super) struct Runtime {
     pub(super) run_directory: PathBuf,
     /// What children have as their `oom_score_adj` where the monitor has another one.
     pub(super) score: Option<String>,
+    /// Whether a process was started since this was looked at: signals may have gone by unseen, of which those of children
+    /// leave no trace.
+    pub(super) has_spawned: Cell<bool>,
 }
 
 /// The file of the calling process (proc_pid_oom_score_adj(5)).
@@ -78,6 +82,7 @@ impl Runtime {
             std::fs::write(SCORE, score)?;
         }
         let unblocked = signal::set_mask(signal::Set::EMPTY);
+        self.has_spawned.set(true);
         let child = unblocked.map_err(Into::into).and_then(|()| command.spawn());
         // It cannot fail with these arguments.
         let _ = signal::set_mask(signal::Set::ALL);

@@ -1,5 +1,6 @@
 //! How a monitor comes to be: it leaves everything of its caller's behind, and takes possession of its directory.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -122,6 +123,7 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
             bundle: order.bundle,
             run_directory: run_directory.to_owned(),
             score: lower_score(),
+            has_spawned: Cell::new(false),
         },
         cgroup: order.cgroup,
         is_terminal: order.terminal,
@@ -148,6 +150,7 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
         checks: Checks::new(order.health),
         rest: None,
         end_is_taken: false,
+        heeded: signal::Set::EMPTY,
     })
 }
 

@@ -177,7 +177,7 @@ pub(crate) fn hear_until(attachment: &mut Attachment, text: &str) -> String {
         assert!(Instant::now() < end, "{text:?} was not heard, but {heard:?}");
         match next(attachment) {
             Some(Event::Stdout(bytes) | Event::Stderr(bytes)) => {
-                heard.push_str(&String::from_utf8_lossy(&bytes))
+                heard.push_str(&String::from_utf8_lossy(&bytes));
             }
             other => panic!("{text:?} was not heard, but {heard:?} and then {other:?}"),
         }

@@ -23,6 +23,12 @@ fn run(name: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+fn run_tar(directory: &Path, archive: &Path) {
+    let status =
+        Command::new("tar").args(["-C", text(directory), "-cf", text(archive), "."]).status().unwrap();
+    assert!(status.success(), "pack {}", directory.display());
+}
+
 fn skopeo(arguments: &[&str]) -> String {
     run("skopeo", &[&["--insecure-policy"], arguments].concat())
 }
@@ -98,6 +104,9 @@ fn an_image_of_umoci_is_loaded_and_ours_is_one_for_umoci() {
     let bundle = directory.join("bundle");
     run("umoci", &["init", "--layout", text(&layout)]);
     run("umoci", &["new", "--image", &image]);
+    // One that ends its layer with the last file.
+    fs::write(directory.join("file"), "inserted").unwrap();
+    run("umoci", &["insert", "--rootless", "--image", &image, text(&directory.join("file")), "/inserted"]);
     run("umoci", &["unpack", "--rootless", "--image", &image, text(&bundle)]);
     fs::create_dir(bundle.join("rootfs/srv")).unwrap();
     for (file, gone) in [("hello", None), ("world", Some("hello"))] {
@@ -108,10 +117,17 @@ fn an_image_of_umoci_is_loaded_and_ours_is_one_for_umoci() {
     let loaded = ground.store.load_path(&layout, &mut |_| ()).unwrap();
     let found = ground.store.image("localhost/3.22").unwrap();
     assert_eq!(found.id, loaded[0].id);
-    assert_eq!(found.layers.len(), 2);
+    assert_eq!(found.layers.len(), 3);
+    let lowest = ground.store.lower(&found)[2].join("inserted");
+    assert_eq!(fs::read_to_string(lowest).unwrap(), "inserted");
     let top = &ground.store.lower(&found)[0];
     assert_eq!(fs::read_to_string(top.join("srv/world")).unwrap(), "world");
     assert!(!top.join("srv/hello").is_file(), "what was removed is covered, not there");
+
+    let archive = directory.join("layout.tar");
+    run_tar(&layout, &archive);
+    let other = Ground::new();
+    assert_eq!(other.store.load_path(&archive, &mut |_| ()).unwrap()[0].id, found.id, "as a stream, too");
 
     let saved = directory.join("saved");
     ground.store.save_directory(&["localhost/3.22:latest"], &saved).unwrap();

@@ -1,0 +1,13 @@
+//! How bulkmon is linked: as bulkrun is (`crates/runtime/build.rs`), a release has no tables for unwinding.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=layout.ld");
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    if variable("PROFILE") == "release" {
+        println!("cargo::rustc-link-arg-bin=bulkmon=-Wl,-T,{}/layout.ld", variable("CARGO_MANIFEST_DIR"));
+        println!("cargo::rustc-link-arg-bin=bulkmon=-Wl,--no-eh-frame-hdr");
+        // The program has its own `_Unwind_Backtrace` (`bulkhead_sys::program`), and the compiler's library another.
+        println!("cargo::rustc-link-arg-bin=bulkmon=-Wl,-z,muldefs");
+    }
+}

@@ -1,0 +1,157 @@
+//! What is left when a monitor or a client is killed.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bulkhead_shim::client::{self, Event};
+use bulkhead_shim::order::{Log, Stdin};
+use bulkhead_shim::protocol::ToMonitor;
+use bulkhead_shim::status::Phase;
+use bulkhead_testkit::{find_program, in_fresh_namespaces, is_root, requires, wait_until};
+
+use crate::stand::{BULKMON, HEAR, SPEAK, Stand, hear, hear_until, next, sandbox};
+
+#[test]
+fn a_client_that_is_killed_takes_nothing_with_it() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("client").script("while :; do echo tick; sleep 0.05; done");
+    let stand = Stand::new(&sandbox, &bundle, |order| order.stdin = Stdin::Open);
+    drop(stand.start_with(SPEAK));
+    for _ in 0..20 {
+        let mut client = client::connect(&stand.run, SPEAK).unwrap();
+        hear_until(&mut client, "tick");
+    }
+    assert_eq!(stand.status().phase, Phase::Running);
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    assert_eq!(stand.last_status().code, Some(137));
+}
+
+#[test]
+fn a_monitor_that_is_killed_leaves_a_container_that_can_be_ended() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("lost").script("echo up; sleep 100");
+    let stand = Stand::new(&sandbox, &bundle, |_| {});
+    let mut started = stand.start_with(HEAR);
+    hear_until(started.attachment.as_mut().unwrap(), "up");
+    started.monitor.kill().unwrap();
+    wait_until("it is known to be dead", || !client::alive(&stand.run).unwrap());
+    assert!(started.process.exists(), "the container runs on");
+    let status = client::lost(&stand.run).unwrap().unwrap();
+    assert_eq!((status.phase, status.lost, status.process, status.code), (Phase::Exited, true, None, None));
+    assert_eq!(stand.status(), status, "it is written down");
+    wait_until("the container has ended", || !started.process.exists());
+    assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty());
+    assert_eq!(stand.logged(), [("up\n".to_owned(), "stdout".to_owned())], "what it said is on disk");
+    // And once more, as two commands that look at the same time may.
+    assert!(client::lost(&stand.run).unwrap().unwrap().lost);
+    stand.start();
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    assert!(!stand.last_status().lost, "a new life");
+}
+
+/// How many system calls of a monitor are made its last, of all that it makes.
+const SAMPLE: usize = 30;
+
+#[test]
+fn any_call_of_a_monitor_may_be_its_last() {
+    let sandbox = sandbox!();
+    requires!(find_program("strace").is_some(), "needs strace");
+    let bundle = sandbox.bundle("calls").script("echo up; exec sleep 0.2");
+    let trace = sandbox.directory().join("trace");
+    // Without -f it follows the monitor alone.
+    let run = |stand: &Stand, inject: Option<usize>| {
+        let mut command = Command::new("strace");
+        command.arg("-o").arg(&trace).args(["-e", "signal=none"]);
+        if let Some(call) = inject {
+            command.args(["-e", &format!("inject=all:signal=KILL:when={call}")]);
+        }
+        command.arg(BULKMON).arg(&stand.run).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end && !matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let whole = Stand::new(&sandbox, &bundle, |_| {});
+    run(&whole, None);
+    assert_eq!(whole.last_status().code, Some(0), "with no fault at all");
+    drop(whole);
+    let calls = fs::read_to_string(&trace).unwrap().lines().count();
+    assert!(calls > 100, "{calls} calls were seen");
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let offset = clock.subsec_micros() as usize;
+    let step = calls.div_ceil(SAMPLE);
+    println!("offset {}", offset % step);
+    for call in (1 + offset % step..=calls).step_by(step) {
+        fs::remove_dir_all(sandbox.directory().join(format!("run-{}", bundle.id()))).unwrap();
+        let stand = Stand::new(&sandbox, &bundle, |_| {});
+        run(&stand, Some(call));
+        wait_until(&format!("nobody lives after call {call}"), || !client::alive(&stand.run).unwrap());
+        let status = client::lost(&stand.run).unwrap_or_else(|error| panic!("after call {call}: {error}"));
+        if let Some(status) = status {
+            assert_eq!(status.phase, Phase::Exited, "after call {call}");
+            assert_ne!(status.lost, status.code.is_some(), "a code or a loss after call {call}: {status:?}");
+        }
+        assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty(), "a cgroup is left after call {call}");
+        let state = sandbox.state_directory();
+        assert_eq!(
+            fs::read_dir(&state).unwrap().count(),
+            0,
+            "{} is not empty after call {call}",
+            state.display()
+        );
+        for line in fs::read_to_string(&stand.log).unwrap_or_default().lines() {
+            assert!(line.ends_with("\"}"), "{line} is whole after call {call}");
+        }
+        // The next life is as good as any.
+        if call % 3 == 0 {
+            let mut client = stand.start();
+            assert_eq!(hear(&mut client).2.code, 0, "after call {call}");
+            stand.last_status();
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_costs_lines_and_says_so() {
+    requires!(is_root(), "needs root");
+    in_fresh_namespaces!(Mount);
+    let sandbox = sandbox!();
+    let disk = sandbox.directory().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let shell =
+        |script: String| assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    shell(format!("mount -t tmpfs -o size=256k tmpfs {}", disk.display()));
+    let log = disk.join("log.json");
+    let script = "while read line; do yes $line | head -n 4000; done";
+    let bundle = sandbox.bundle("full").script(script);
+    let stand = Stand::new(&sandbox, &bundle, |order| {
+        order.stdin = Stdin::Open;
+        order.log = Log::JsonFile { path: log.clone(), max_size: 0, max_file: 1 };
+        order.status = disk.join("status.json");
+    });
+    let mut client = stand.start_with(SPEAK).attachment.unwrap();
+    client.offer(b"first\n").unwrap();
+    let mut heard = 0;
+    while heard < 4000 * "first\n".len() {
+        match next(&mut client) {
+            Some(Event::Stdout(bytes)) => heard += bytes.len(),
+            other => panic!("after {heard} bytes came {other:?}"),
+        }
+    }
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.ends_with("\"}\n") && text.len() > 100_000, "the last line is whole: {}", text.len());
+    // Room again: the gap is told where it is.
+    fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(0).unwrap();
+    client.offer(b"second\n").unwrap();
+    hear_until(&mut client, "second");
+    wait_until("the gap is told", || fs::read_to_string(&log).unwrap().contains("are missing here"));
+    drop(client);
+    // And full again, to the last byte: how it ends is written down all the same.
+    shell(format!("yes > {}/filler 2>/dev/null || test -e {0}/filler", disk.display()));
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    assert_eq!(stand.last_status().code, Some(137));
+    drop(stand);
+    shell(format!("umount {}", disk.display()));
+}

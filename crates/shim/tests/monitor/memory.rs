@@ -1,0 +1,77 @@
+//! What a monitor costs while its container runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use bulkhead_shim::client::{self, Event};
+use bulkhead_shim::order::Stdin;
+use bulkhead_shim::protocol::ToMonitor;
+
+use crate::stand::{SPEAK, Stand, next, sandbox};
+
+/// The most private dirty memory, in KiB. Conmon has 330.
+const MOST: u64 = 120;
+
+/// The program as it is shipped: static, a release. Tests need not make it anew each time.
+fn shipped() -> PathBuf {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
+    let mut build = Command::new(env!("CARGO"));
+    build.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--package",
+        "bulkhead-shim",
+        "--bin",
+        "bulkmon",
+    ]);
+    build.args(["--target", &target]).arg("--target-dir").arg(&place);
+    build.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(build.status().unwrap().success(), "bulkmon is not built");
+    let program = place.join(target).join("release/bulkmon");
+    // What of a file is not yet on disk would count as dirty.
+    fs::File::open(&program).unwrap().sync_all().unwrap();
+    program
+}
+
+/// A number of KiB in smaps_rollup, proc_pid_smaps(5).
+fn rollup(pid: i32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_monitor_keeps_within_its_budget() {
+    let sandbox = sandbox!();
+    let bulkmon = shipped();
+    let bundle = sandbox.bundle("budget").script("while read n; do yes 0123456789 | head -n $n; done");
+    let stand = Stand::new(&sandbox, &bundle, |order| order.stdin = Stdin::Open);
+    let started = client::spawn(&bulkmon, &stand.run, Some(SPEAK)).unwrap();
+    let mut client = started.attachment.unwrap();
+    let monitor = stand.status().monitor.pid;
+    let measure = |when: &str| {
+        // The memory of a burst is given back when it is over.
+        std::thread::sleep(Duration::from_millis(500));
+        let (dirty, resident) = (rollup(monitor, "Private_Dirty"), rollup(monitor, "Rss"));
+        println!("{when}: {dirty} KiB private and dirty, {resident} KiB resident");
+        assert!(dirty <= MOST, "{when}: {dirty} KiB are private and dirty, and at most {MOST} are allowed");
+    };
+    measure("at the start");
+    client.offer(b"200000\n").unwrap();
+    let mut heard = 0;
+    while heard < 200_000 * 11 {
+        match next(&mut client) {
+            Some(Event::Stdout(bytes)) => heard += bytes.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    measure("after 2 MB of output");
+    drop(client);
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    stand.last_status();
+}
