@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bulkhead_store::{ContainerRecord, Durability, Image, VolumeRecord};
 
@@ -14,7 +14,7 @@ use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
 use crate::remove::{Volumes, clear};
-use crate::request::{Mount, MountKind, Request, Root, VolumesFrom};
+use crate::request::{Copy, Mount, MountKind, Request, Root, VolumesFrom};
 use crate::rootfs::{UPPER, WORK};
 use crate::volume::VolumeDocument;
 use crate::{id, name};
@@ -145,7 +145,18 @@ impl Engine {
             // The root of an overlay is its upper directory.
             take_over(top, &directory.join(UPPER))?;
         }
+        self.fill_volumes(document, &lower)?;
         Ok(held)
+    }
+
+    /// Fills the container's volumes that are empty with what is at their places in the root.
+    pub(crate) fn fill_volumes(&self, document: &Document, lower: &[PathBuf]) -> Result<()> {
+        for (name, destination, volume) in document.volumes() {
+            if volume.copy == Copy::Filled {
+                self.fill(name, destination, lower)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the mounts of other containers before those that were asked for, which may cover them.

@@ -19,6 +19,9 @@ pub enum Error {
     /// Images, volumes or records refuse it.
     #[error(transparent)]
     Store(#[from] bulkhead_store::Error),
+    /// A tree of files cannot be copied, packed or compared.
+    #[error(transparent)]
+    Layer(#[from] store::layer::Error),
     /// No container is called what was asked for, but one is called nearly that.
     #[error("no such container: {wanted}")]
     Mistyped {
@@ -98,9 +101,11 @@ impl Error {
             Self::State { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Malformed(_) => Kind::Invalid,
             Self::Damaged { .. } => Kind::Damaged,
-            Self::Start { .. } | Self::Runtime { .. } | Self::System { .. } | Self::Monitor(_) => {
-                Kind::Failed
-            }
+            Self::Layer(_)
+            | Self::Start { .. }
+            | Self::Runtime { .. }
+            | Self::System { .. }
+            | Self::Monitor(_) => Kind::Failed,
         }
     }
 

@@ -50,7 +50,7 @@ impl Engine {
         Ok(Facts {
             kernel: version(&uname.release().to_string_lossy()),
             caller,
-            capabilities: capabilities(&status),
+            capabilities: given(&status),
             cgroups: cgroups(caller)?,
             cpus: std::thread::available_parallelism()
                 .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
@@ -85,8 +85,13 @@ fn version(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// Returns the capabilities that the caller can give away.
+pub(crate) fn capabilities() -> Result<u64> {
+    Ok(given(&read("/proc/self/status")?))
+}
+
 /// What may be given away: what the caller may have and nobody has taken from its children.
-fn capabilities(status: &str) -> u64 {
+fn given(status: &str) -> u64 {
     let set = |name: &str| {
         let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
         u64::from_str_radix(digits.trim(), 16).ok()
@@ -287,8 +292,8 @@ mod tests {
     #[test]
     fn what_the_caller_has_and_may_give() {
         let status = "Name:\tx\nCapPrm:\t00000000000000ff\nCapBnd:\t000001ffffffff0f\n";
-        assert_eq!(capabilities(status), 0x0f);
-        assert_eq!(capabilities(""), 0);
+        assert_eq!(given(status), 0x0f);
+        assert_eq!(given(""), 0);
     }
 
     #[test]

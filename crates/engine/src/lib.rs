@@ -12,10 +12,13 @@ pub mod name;
 pub mod request;
 
 mod create;
+mod diff;
 mod disk;
 mod document;
 mod engine;
 mod events;
+mod exec;
+mod fill;
 mod filter;
 mod hold;
 mod host;
@@ -48,9 +51,11 @@ pub use bulkhead_store as store;
 
 pub use container::{Container, MountKind, MountPoint, State};
 pub use create::Created;
+pub use diff::Size as ContainerSize;
 pub use engine::{Engine, Programs};
 pub use error::{Error, Result};
 pub use events::{Events, FILTERS as EVENT_FILTERS};
+pub use exec::Streams;
 pub use filter::Filters;
 pub use list::FILTERS as CONTAINER_FILTERS;
 pub use logs::{Each, Entry, Follow, Logs, Stream};

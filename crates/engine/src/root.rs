@@ -7,7 +7,9 @@
 mod file;
 mod layers;
 mod overlay;
+mod running;
 
 pub(crate) use file::read;
 pub(crate) use layers::Layers;
 pub(crate) use overlay::{Upper, mount};
+pub(crate) use running::of_process;

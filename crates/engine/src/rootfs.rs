@@ -18,7 +18,7 @@ pub(crate) const UPPER: &str = "upper";
 pub(crate) const WORK: &str = "work";
 
 /// How much of `/etc/passwd` or `/etc/group` is read. An image may say anything.
-const LONGEST: u64 = 4 << 20;
+pub(crate) const LONGEST: u64 = 4 << 20;
 
 /// What a container's root is made of.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct RootFs {
     /// The lower directories, the topmost first; or a directory alone.
     pub(crate) lower: Vec<PathBuf>,
     /// The container's directory, whose writable layer lies above; nothing for a directory alone.
-    above: Option<PathBuf>,
+    pub(crate) above: Option<PathBuf>,
 }
 
 impl Engine {

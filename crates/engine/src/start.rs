@@ -34,6 +34,8 @@ pub struct Running<'engine> {
     pub session: Option<Session<'engine>>,
 }
 
+/// The OCI bundle, in the container's directory below `run`.
+pub(crate) const BUNDLE: &str = "bundle";
 /// The directory of the bundle on which a root is mounted.
 const ROOTFS: &str = "rootfs";
 /// The directory of secrets, among the container's files.
@@ -78,6 +80,8 @@ impl Engine {
             }
         }
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        let root = self.root_of(&known.record, &known.document, image.as_ref());
+        self.fill_volumes(&known.document, &root.lower)?;
         Ok(self.launch(&known, image.as_ref(), attach)?.0)
     }
 
@@ -164,7 +168,7 @@ impl Engine {
         let request = &document.request;
         let directory = self.places().container(&record.id);
         let run = self.places().container_run(&record.id);
-        let bundle = run.join("bundle");
+        let bundle = run.join(BUNDLE);
         for part in [&run, &bundle, &bundle.join(ROOTFS)] {
             make_directory(part)?;
         }

@@ -3,4 +3,5 @@
 
 mod end;
 mod ground;
+mod inside;
 mod run;

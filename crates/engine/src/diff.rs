@@ -1,0 +1,86 @@
+//! What a container's root is by now: what was changed in it, how much that is, and all of it as an archive. Mounts are not
+//! part of it, whether the container runs or not.
+
+use std::io::Write;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bulkhead_store::layer::{self, Change, Compare, Marks, Owners, Pack};
+use bulkhead_sys::path;
+use rustix::fs::OFlags;
+
+use crate::disk;
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::known::Known;
+use crate::rootfs::{RootFs, UPPER};
+
+/// What the runtime may make to mount on: it is no change of the container's.
+const OF_RUNTIME: [&str; 8] =
+    ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf", "run/secrets", "sbin/docker-init"];
+
+/// How large a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes on disk of what it wrote.
+    pub writable: u64,
+    /// Bytes of that and of its image.
+    pub whole: u64,
+}
+
+impl Engine {
+    /// Lists what a container changed in its root.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a container whose root has no layers.
+    pub fn diff(&self, wanted: &str) -> Result<Vec<Change>> {
+        let known = self.find(wanted)?;
+        let root = self.root(&known)?;
+        let upper = self.places().container(&known.record.id).join(UPPER);
+        if root.above.is_none() {
+            return Err(Error::Invalid {
+                what: format!("root of container {}", known.record.name),
+                reason: "it is a directory of the host, of which nobody knows what it was before".into(),
+            });
+        }
+        let open = |path: &Path| -> Result<OwnedFd> {
+            path::open_host(path, OFlags::RDONLY | OFlags::DIRECTORY)
+                .doing(|| format!("open layer {}", path.display()))
+        };
+        let upper = open(&upper)?;
+        let lower = root.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
+        let lower: Vec<BorrowedFd<'_>> = lower.iter().map(|layer| layer.as_fd()).collect();
+        let skip: Vec<PathBuf> = OF_RUNTIME.iter().map(PathBuf::from).collect();
+        let marks = if rustix::process::geteuid().is_root() { Marks::Trusted } else { Marks::User };
+        Ok(layer::changes(upper.as_fd(), &lower, &Compare { marks, owners: Owners::Kept, skip: &skip })?)
+    }
+
+    /// Writes a container's root as an archive.
+    ///
+    /// # Errors
+    /// As for reading the root; of the writer.
+    pub fn export(&self, wanted: &str, to: &mut dyn Write) -> Result<()> {
+        let known = self.find(wanted)?;
+        let root = self.root(&known)?.open()?;
+        layer::pack(root.as_fd(), to, &Pack::plain())?;
+        self.tell(&known, "export");
+        Ok(())
+    }
+
+    /// Tells how large a container is.
+    ///
+    /// # Errors
+    /// As for reading its writable layer.
+    pub fn size(&self, wanted: &str) -> Result<Size> {
+        let known = self.find(wanted)?;
+        let writable = disk::usage(&self.places().container(&known.record.id).join(UPPER))?;
+        let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        Ok(Size { writable, whole: writable + image.map_or(0, |image| image.size) })
+    }
+
+    /// Says what the root of a container is made of.
+    fn root(&self, known: &Known) -> Result<RootFs> {
+        let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        Ok(self.root_of(&known.record, &known.document, image.as_ref()))
+    }
+}

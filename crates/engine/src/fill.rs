@@ -1,0 +1,71 @@
+//! Filling new volumes with what the image has at their place (docker's rule: those that are empty, at first use).
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use bulkhead_store::layer::{self, Pack, Unpack};
+use bulkhead_sys::path;
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, fstat};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::root::{self, Upper};
+use crate::rootfs::is_empty;
+
+/// The file beside a volume's data that is there while that is filled. Whoever finds it unlocked begins anew.
+const FILLING: &str = "filling";
+
+impl Engine {
+    /// Fills a volume that is empty with what the layers have at `destination`: files with owners, modes and attributes.
+    ///
+    /// What was half filled by somebody who died is made anew; a volume with anything else in it stays as it is.
+    ///
+    /// # Errors
+    /// As for reading the image and writing the volume.
+    pub(crate) fn fill(&self, name: &str, destination: &str, lower: &[PathBuf]) -> Result<()> {
+        let doing = || format!("fill volume {name} with what the image has at {destination}");
+        let volume = self.places().volume(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let directory = path::open_host(&volume, flags).doing(doing)?;
+        retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive)).doing(doing)?;
+        let data = path::open_host(&volume.join("data"), flags).doing(doing)?;
+        let filling = volume.join(FILLING);
+        if filling.exists() {
+            layer::empty(data.as_fd())?;
+        } else if lower.is_empty() || !is_empty(&volume.join("data")).doing(doing)? {
+            return Ok(());
+        }
+        let root = root::mount(lower, Upper::None)?;
+        let source = match path::open_in_root(&root, Path::new(destination), flags) {
+            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            opened => opened.doing(doing)?,
+        };
+        drop(File::create(&filling).doing(doing)?);
+        copy(source.as_fd(), data.as_fd())?;
+        let stat = fstat(&source).doing(doing)?;
+        fchown(&data, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).doing(doing)?;
+        fchmod(&data, Mode::from_raw_mode(stat.st_mode)).doing(doing)?;
+        fs::remove_file(&filling).doing(doing)
+    }
+}
+
+/// Copies what is in a directory into another: one thread packs it, the other unpacks.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let (reader, writer) = std::io::pipe().doing(|| "pipe()")?;
+    std::thread::scope(|scope| {
+        let packing = scope.spawn(move || layer::pack(from, writer, &Pack::plain()));
+        let unpacked = layer::unpack(reader, to, &Unpack::plain());
+        // A reader that failed ends the writer by EPIPE, which is no news then.
+        let packed = packing.join();
+        unpacked?;
+        match packed {
+            Ok(packed) => Ok(packed.map(drop)?),
+            Err(_) => Err(Error::Damaged {
+                what: "a directory of the image".into(),
+                reason: "packing it failed".into(),
+            }),
+        }
+    })
+}
