@@ -11,6 +11,7 @@ pub mod config;
 pub mod criu_response;
 pub mod dbus;
 pub mod devices;
+pub mod layer;
 pub mod manifest;
 pub mod mount_options;
 pub mod mountinfo;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("criu_response", criu_response::run),
     ("dbus", dbus::run),
     ("devices", devices::run),
+    ("layer", layer::run),
     ("manifest", manifest::run),
     ("mount_options", mount_options::run),
     ("mountinfo", mountinfo::run),
