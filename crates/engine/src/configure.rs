@@ -13,6 +13,7 @@
 //! [`Error::Invalid`](crate::Error::Invalid) that names the flag and the way out.
 
 mod capabilities;
+pub mod cdi;
 mod devices;
 mod exec;
 mod facts;
@@ -212,7 +213,7 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         Some(users) => users.on_host(identity.uid, identity.gid).unwrap_or((identity.uid, identity.gid)),
         None => (identity.uid, identity.gid),
     };
-    let config = Config {
+    let mut config = Config {
         oci_version: OCI_VERSION.to_owned(),
         process: Some(process),
         root: Some(root),
@@ -222,6 +223,7 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         linux: Some(linux),
         ..Config::default()
     };
+    cdi::apply(request, facts, &mut config)?;
     let files = names::files(scene, &hostname, facts)?;
     Ok(Configured { config, files, owner, warnings })
 }

@@ -12,6 +12,7 @@ use rustix::process::{Resource, getegid, geteuid, getrlimit};
 
 use crate::configure::{
     AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, HostFile, Selinux, Subordinate,
+    cdi,
 };
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
@@ -45,6 +46,10 @@ impl Engine {
         for path in rates.chain(block.weight_devices.iter().map(|weight| &weight.path)) {
             devices.insert(path.clone(), devices_at(path)?);
         }
+        let cdi = specifications(request)?;
+        for path in cdi::nodes(request, &cdi)? {
+            devices.insert(path.clone(), devices_at(&path)?);
+        }
         let all_devices =
             if request.security.privileged { devices_below(Path::new("/dev"))? } else { Vec::new() };
         Ok(Facts {
@@ -62,12 +67,34 @@ impl Engine {
             hosts: read("/etc/hosts")?,
             resolv_conf: read("/etc/resolv.conf")?,
             devices,
+            cdi,
             all_devices,
             sources: sources(mounts)?,
             init: self.programs.monitor.clone(),
             subordinate: subordinate(request, caller)?,
         })
     }
+}
+
+/// Reads the specifications of devices, if the request names such: those of the later directory last.
+fn specifications(request: &Request) -> Result<Vec<cdi::File>> {
+    let mut files = Vec::new();
+    if request.devices.cdi.is_empty() {
+        return Ok(files);
+    }
+    for directory in cdi::DIRECTORIES {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.doing(|| format!("list {directory}"))?,
+        };
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.sort();
+        for path in paths {
+            let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+            files.push(cdi::File { path, text });
+        }
+    }
+    Ok(files)
 }
 
 /// Reads a file of the host; one that is not there is empty.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use bulkhead_sys::capability;
 
+use super::cdi;
+
 /// What the host is, and what of its files matters to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -34,6 +36,8 @@ pub struct Facts {
     pub resolv_conf: String,
     /// The device nodes at each path that the request names: one, or those below a directory.
     pub devices: BTreeMap<PathBuf, Vec<HostDevice>>,
+    /// The files of the Container Device Interface, if the request names such devices: those of the later directory last.
+    pub cdi: Vec<cdi::File>,
     /// All device nodes, for a privileged container.
     pub all_devices: Vec<HostDevice>,
     /// What is at each source of a bind mount.

@@ -10,6 +10,9 @@ use crate::request::{self, HealthCommand, Limit, Nanoseconds, Request, Signal};
 /// Seconds between the signal and SIGKILL, unless somebody says otherwise.
 const GRACE: u64 = 10;
 
+/// A hundred years, which is for ever: monitors add it to the time.
+const EVER: u64 = 100 * 365 * 86_400;
+
 /// Decides how a container is stopped.
 ///
 /// # Errors
@@ -24,11 +27,11 @@ pub fn stop(request: &Request, defaults: &Defaults) -> Result<Stop> {
     };
     let grace = match (request.stop_timeout, defaults.stop_timeout) {
         (Some(Limit::At(seconds)), _) => seconds,
-        (Some(Limit::Unlimited), _) => u64::MAX,
-        (None, Some(seconds)) => u64::try_from(seconds).unwrap_or(u64::MAX),
+        (Some(Limit::Unlimited), _) => EVER,
+        (None, Some(seconds)) => u64::try_from(seconds).unwrap_or(EVER),
         (None, None) => GRACE,
     };
-    Ok(Stop { signal: signal.number(), grace })
+    Ok(Stop { signal: signal.number(), grace: grace.min(EVER) })
 }
 
 const SECOND: u64 = 1_000_000_000;

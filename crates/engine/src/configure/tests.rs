@@ -48,6 +48,7 @@ pub(super) fn facts() -> Facts {
             ("/dev/sda".into(), vec![disk.clone()]),
             ("/dev/snd".into(), sound.to_vec()),
         ]),
+        cdi: Vec::new(),
         all_devices: vec![zero, disk],
         sources: BTreeMap::from([("/src".into(), HostFile { uid: 1000, gid: 100 })]),
         init: "/usr/bin/bulkmon".into(),
@@ -690,7 +691,10 @@ fn a_stop_has_a_signal_and_patience() {
     (image.stop_signal, image.stop_timeout) = ("SIGQUIT".to_owned(), Some(3));
     assert_eq!(stop(&request, &image).unwrap(), bulkhead_shim::order::Stop { signal: 3, grace: 3 });
     (request.stop_signal, request.stop_timeout) = (Some("INT".parse().unwrap()), Some(Limit::Unlimited));
-    assert_eq!(stop(&request, &image).unwrap(), bulkhead_shim::order::Stop { signal: 2, grace: u64::MAX });
+    assert_eq!(
+        stop(&request, &image).unwrap(),
+        bulkhead_shim::order::Stop { signal: 2, grace: 3_153_600_000 }
+    );
     request.stop_signal = None;
     image.stop_signal = "SIGFOO".to_owned();
     assert!(stop(&request, &image).unwrap_err().to_string().contains("SIGFOO"));
