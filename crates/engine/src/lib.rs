@@ -10,6 +10,7 @@ mod error;
 pub mod id;
 pub mod name;
 pub mod request;
+pub mod transfer;
 
 mod create;
 mod diff;
