@@ -20,6 +20,7 @@ mod inspect;
 mod manual;
 mod measure;
 mod output;
+mod registry;
 mod system;
 mod template;
 mod terminal;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::Verb;
 use crate::failure::{Failure, NOT_STARTED};
-use crate::{container, help, image, inspect, manual, measure, system, version, volume};
+use crate::{container, help, image, inspect, manual, measure, registry, system, version, volume};
 
 /// Verbs about one kind of things.
 #[derive(Debug)]
@@ -42,6 +42,10 @@ pub(crate) static FAMILIES: &[Family] = &[
         title: "Images",
         verbs: &[
             Verb::of::<image::list::List>(&["images", "image ls", "image list"]),
+            Verb::of::<registry::pull::Options>(&["pull", "image pull"]),
+            Verb::of::<registry::push::Options>(&["push", "image push"]),
+            Verb::of::<registry::login::Options>(&["login"]),
+            Verb::of::<registry::login::Leave>(&["logout"]),
             Verb::of::<image::archive::Load>(&["load", "image load"]),
             Verb::of::<image::archive::Save>(&["save", "image save"]),
             Verb::of::<image::name::Tag>(&["tag", "image tag"]),
