@@ -11,6 +11,7 @@ pub mod config;
 pub mod criu_response;
 pub mod dbus;
 pub mod devices;
+pub mod flags;
 pub mod layer;
 pub mod manifest;
 pub mod mount_options;
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("criu_response", criu_response::run),
     ("dbus", dbus::run),
     ("devices", devices::run),
+    ("flags", flags::run),
     ("layer", layer::run),
     ("manifest", manifest::run),
     ("mount_options", mount_options::run),
