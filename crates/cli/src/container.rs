@@ -2,8 +2,10 @@
 
 pub(crate) mod attach;
 pub(crate) mod create;
+pub(crate) mod exec;
 pub(crate) mod life;
 pub(crate) mod list;
 pub(crate) mod look;
 mod options;
+pub(crate) mod root;
 pub(crate) mod stats;

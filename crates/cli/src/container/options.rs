@@ -14,6 +14,7 @@ mod limits;
 mod process;
 
 pub(super) use limits::Limits;
+pub(super) use process::environment;
 
 /// What `create` and `run` take.
 #[derive(Args, Debug)]

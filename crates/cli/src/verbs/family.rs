@@ -20,6 +20,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         verbs: &[
             Verb::of::<container::create::Run>(&["run", "container run"]),
             Verb::of::<container::list::List>(&["ps", "container ls", "container list", "container ps"]),
+            Verb::of::<container::exec::Exec>(&["exec", "container exec"]),
             Verb::of::<container::look::LogOptions>(&["logs", "container logs"]),
             Verb::of::<container::life::StopOptions>(&["stop", "container stop"]),
             Verb::of::<container::life::Start>(&["start", "container start"]),
@@ -34,6 +35,8 @@ pub(crate) static FAMILIES: &[Family] = &[
             Verb::of::<container::life::Rename>(&["rename", "container rename"]),
             Verb::of::<container::look::Top>(&["top", "container top"]),
             Verb::of::<container::stats::Stats>(&["stats", "container stats"]),
+            Verb::of::<container::root::Diff>(&["diff", "container diff"]),
+            Verb::of::<container::root::Export>(&["export", "container export"]),
             Verb::of::<inspect::Containers>(&["container inspect"]),
             Verb::of::<container::life::Prune>(&["container prune"]),
         ],

@@ -217,3 +217,34 @@ fn an_image_in_use_stays() {
     assert!(shop.said(&["rmi", IMAGE]).starts_with("Untagged: busybox:test\nDeleted: sha256:"));
     assert_eq!(shop.said(&["images", "-q"]), "");
 }
+
+#[test]
+fn a_command_joins_a_container() {
+    let shop = shop!();
+    shop.service("web", "sleep 1000");
+    assert_eq!(
+        shop.said(&["exec", "-e", "A=b", "-w", "/tmp", "web", "sh", "-c", "echo $A; pwd"]),
+        "b\n/tmp\n"
+    );
+    assert_eq!(shop.said(&["exec", "web", "echo", "-it"]), "-it\n", "words of the command are no options");
+    shop.bulkhead(&["exec", "web", "sh", "-c", "exit 5"]).output().exits_with(5);
+    shop.bulkhead(&["exec", "web", "no-such-program"]).output().exits_with(127);
+    shop.said(&["exec", "--detach", "web", "touch", "/made"]);
+    wait_until("it is made", || shop.bulkhead(&["exec", "web", "test", "-e", "/made"]).output().code() == 0);
+    shop.bulkhead(&["exec", "web"]).output().exits_with(125).complains("command");
+    shop.bulkhead(&["exec", "nobody", "true"]).output().exits_with(1).complains("nobody");
+    shop.said(&["stop", "web"]);
+    shop.bulkhead(&["exec", "web", "true"]).output().exits_with(1).complains("web");
+}
+
+#[test]
+fn changes_and_files_of_a_container_are_told() {
+    let shop = shop!();
+    shop.with("run", &["--name", "job"], &["sh", "-c", "echo new > /made; rm /bin/cat"]).output().succeeds();
+    assert_eq!(shop.said(&["diff", "job"]), "C /bin\nD /bin/cat\nA /made\n");
+    let archive = shop.path("job.tar");
+    shop.said(&["export", "--output", archive.to_str().unwrap(), "job"]);
+    let listed = shop.sandbox.command("tar").arg("-tf").arg(&archive).output().succeeds().stdout;
+    assert!(listed.lines().any(|name| name.trim_start_matches("./") == "made"), "{listed}");
+    assert!(!listed.lines().any(|name| name.ends_with("bin/cat")), "{listed}");
+}
