@@ -14,7 +14,7 @@ use bulkhead_engine::configure::{
     AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, ImageFiles, RootPlace, Runtime,
     Scene, Subordinate, configure, mount_points,
 };
-use bulkhead_engine::request::{Limit, Mount, Request, SecurityOption};
+use bulkhead_engine::request::{Limit, Mount, Request, SecurityOption, Size};
 use bulkhead_store::Defaults;
 use bulkhead_testkit::{Init, Machine, Sandbox, cached, is_root, skip, slowness};
 use serde_json::{Value, json};
@@ -334,6 +334,12 @@ fn without_differences(mut config: Value, flags: &str) -> Value {
             .collect();
         // Docker leaves the propagation of volumes and of mounts below slaves to the root's, which is private, too.
         options.retain(|option| option != "rprivate");
+        // The size of a tmpfs is passed on as it was typed.
+        for option in &mut options {
+            if let Some(size) = option.strip_prefix("size=") {
+                *option = format!("size={}", size.parse::<Size>().unwrap().0);
+            }
+        }
         options.sort();
         (mount["destination"].as_str().unwrap().to_owned(), json!([mount["type"], options]))
     });
