@@ -109,7 +109,7 @@ impl Engine {
     fn is_being_made(&self, known: &Known) -> Result<bool> {
         let boot = self.boot()?;
         let maker = known.document.maker.as_ref();
-        Ok(maker.is_none_or(|maker| maker.boot == boot && maker.process.exists()))
+        Ok(maker.is_none_or(|maker| maker.boot == boot && maker.process.runs()))
     }
 
     /// Mends what was found. What somebody else mended meanwhile is no error.

@@ -20,6 +20,15 @@ impl Process {
     pub fn exists(&self) -> bool {
         Self::find(self.pid).as_ref() == Some(self)
     }
+
+    /// Tells whether this very process runs: one that has ended does not, also before its parent has waited for it, which
+    /// whoever adopts the processes of a monitor that was killed may never do.
+    pub fn runs(&self) -> bool {
+        let stat = std::fs::read_to_string(Path::new("/proc").join(self.pid.to_string()).join("stat"));
+        let stat = stat.unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
+        start(&stat) == Some(self.start) && !matches!(state, Some('Z' | 'X'))
+    }
 }
 
 /// Field 22 of proc_pid_stat(5). The name of the program, field 2, may hold anything; it ends with the last bracket.
@@ -43,8 +52,21 @@ mod tests {
     #[test]
     fn a_process_is_told_from_another_of_its_number() {
         let own = Process::find(std::process::id().cast_signed()).unwrap();
-        assert!(own.exists());
+        assert!(own.exists() && own.runs());
         assert!(!Process { start: own.start + 1, ..own }.exists(), "another start is another process");
+        assert!(!Process { start: own.start + 1, ..own }.runs());
         assert_eq!(Process::find(-1), None);
+    }
+
+    #[test]
+    fn a_process_that_nobody_waited_for_does_not_run() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = Process::find(child.id().cast_signed()).unwrap();
+        while process.runs() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(process.exists(), "it is there until it is waited for");
+        child.wait().unwrap();
+        assert!(!process.exists() && !process.runs());
     }
 }

@@ -19,5 +19,5 @@ pub(crate) fn of_process(process: Process) -> Result<Option<OwnedFd>> {
         other => other.doing(doing)?,
     };
     // It has had its number since before its root was opened, so the root is its own.
-    Ok(process.exists().then_some(root))
+    Ok(process.runs().then_some(root))
 }

@@ -36,11 +36,11 @@ fn a_monitor_that_is_killed_leaves_a_container_that_can_be_ended() {
     hear_until(started.attachment.as_mut().unwrap(), "up");
     started.monitor.kill().unwrap();
     wait_until("it is known to be dead", || !client::alive(&stand.run).unwrap());
-    assert!(started.process.exists(), "the container runs on");
+    assert!(started.process.runs(), "the container runs on");
     let status = client::lost(&stand.run).unwrap().unwrap();
     assert_eq!((status.phase, status.lost, status.process, status.code), (Phase::Exited, true, None, None));
     assert_eq!(stand.status(), status, "it is written down");
-    wait_until("the container has ended", || !started.process.exists());
+    wait_until("the container has ended", || !started.process.runs());
     assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty());
     assert_eq!(stand.logged(), [("up\n".to_owned(), "stdout".to_owned())], "what it said is on disk");
     // And once more, as two commands that look at the same time may.
