@@ -349,6 +349,9 @@ fn without_differences(mut config: Value, flags: &str) -> Value {
             paths.sort_by_key(|path| path.as_str().unwrap().to_owned());
         }
     }
+    if let Some(Value::Array(groups)) = config["process"]["user"].get_mut("additionalGids") {
+        groups.sort_by_key(Value::as_u64);
+    }
     for set in ["bounding", "effective", "permitted"] {
         if let Some(Value::Array(names)) = config["process"]["capabilities"].get_mut(set) {
             names.sort_by_key(|name| name.as_str().unwrap().to_owned());
