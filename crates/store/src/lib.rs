@@ -23,7 +23,10 @@
 //! store.insert_container(&record, &[], Durability::PowerLoss)?;
 //!
 //! // Later, from another process: one at a time changes it, and all of it or nothing.
-//! store.update_container(&record.id, |record| record.document = "{}".into())?;
+//! store.update_container(&record.id, |record| {
+//!     record.document = "{}".into();
+//!     Ok(())
+//! })?;
 //!
 //! let removal = store.begin_removal(&record.id)?;
 //! // … its directories …
