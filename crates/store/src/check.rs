@@ -381,32 +381,18 @@ impl Check<'_> {
 
     /// Counts, and removes, what nobody needs.
     fn strays(&mut self) -> Result<()> {
-        if self.mend == Mend::Yes {
-            let collected = self.store.collect()?;
-            let removed = || Outcome::Mended("removed".to_owned());
-            let counted = [
-                (collected.leases, "leases", "their owners have ended"),
-                (collected.blobs + collected.layers.len(), "blobs and layers", "no image has them"),
-                (collected.strays, "files", "they are half made, or have no record"),
-            ];
-            for (count, subject, problem) in counted.into_iter().filter(|(count, ..)| *count > 0) {
-                self.found(format!("{count} {subject}"), problem, removed());
-            }
-        }
-        let containers = self.store.containers()?;
-        for root in [&self.store.places.root, &self.store.places.run] {
-            let directory = root.join("containers");
-            for name in names(&directory)? {
-                if !containers.iter().any(|record| record.id == name) {
-                    let path = directory.join(&name);
-                    let way = format!("nobody knows what is in it: look, and remove {}", path.display());
-                    self.found(
-                        format!("container {name}"),
-                        "its directory has no record",
-                        Outcome::Left(way),
-                    );
-                }
-            }
+        let collected = match self.mend {
+            Mend::Yes => self.store.collect()?,
+            Mend::No => self.store.collectable()?,
+        };
+        let counted = [
+            (collected.leases, "leases", "their owners have ended"),
+            (collected.blobs + collected.layers.len(), "blobs and layers", "no image has them"),
+            (collected.strays, "files", "they are half made, or have no record"),
+        ];
+        for (count, subject, problem) in counted.into_iter().filter(|(count, ..)| *count > 0) {
+            let outcome = self.outcome("removed", "they go with the next collection, or a check that mends");
+            self.found(format!("{count} {subject}"), problem, outcome);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use crate::error::{Doing as _, Result};
 use crate::{Digest, Durability, Store, lease, trash};
@@ -41,13 +41,8 @@ impl Store {
         let mut collected = self.database.write_removal(Durability::Process, forget)?;
         let (forgotten, layers) = (collected.blobs, collected.layers.len());
         let blobs = self.places.blobs();
-        let removed = self.sweep_directory(&blobs, "SELECT 1 FROM blobs WHERE digest = ?", |name| {
-            Some(format!("sha256:{}", name.to_str()?))
-        })?;
-        let trees =
-            self.sweep_directory(&self.places.layers(), "SELECT 1 FROM layers WHERE diff_id = ?", |name| {
-                Some(format!("sha256:{}", name.to_str()?.strip_prefix("sha256-")?))
-            })?;
+        let removed = self.sweep_directory(&blobs, BLOB_ROW, "")?;
+        let trees = self.sweep_directory(&self.places.layers(), LAYER_ROW, "sha256-")?;
         let half_made = lease::sweep(self)?;
         // Those whose rows went in this collection are no strays, and what lies in the trash has been counted.
         let strays = removed.saturating_sub(forgotten) + trees.saturating_sub(layers);
@@ -56,26 +51,35 @@ impl Store {
         Ok(collected)
     }
 
-    /// Removes the entries of a directory that have no row; returns how many.
-    fn sweep_directory(
-        &self,
-        directory: &Path,
-        sql: &str,
-        key: impl Fn(&OsString) -> Option<String>,
-    ) -> Result<usize> {
-        let doing = || format!("list {}", directory.display());
-        let mut names = Vec::new();
-        for entry in fs::read_dir(directory).doing(doing)? {
-            names.push(entry.doing(doing)?.file_name());
-        }
-        let has_row = |db: &rusqlite::Connection, name: &OsString| match key(name) {
-            Some(key) => {
-                db.prepare_cached(sql).and_then(|mut statement| statement.exists([key])).doing(doing)
+    /// Counts what a collection would remove, and removes nothing.
+    pub(crate) fn collectable(&self) -> Result<Collected> {
+        // While nobody else writes: a file gets its name before its row is to be seen.
+        self.database.write(Durability::Process, |db| {
+            let without = |directory: &Path, sql: &str, prefix: &str| -> Result<usize> {
+                let mut count = 0;
+                for name in names(directory)? {
+                    let key = name.to_str().and_then(|name| name.strip_prefix(prefix));
+                    count += usize::from(!has_row(db, sql, key)?);
+                }
+                Ok(count)
+            };
+            let blobs = without(&self.places.blobs(), BLOB_ROW, "")?;
+            let trees = without(&self.places.layers(), LAYER_ROW, "sha256-")?;
+            let mut half_made = 0;
+            for name in names(&self.places.ingest())? {
+                half_made += usize::from(!lease::is_held(db, &name)?);
             }
-            None => Ok(false),
+            Ok(Collected { strays: blobs + trees + half_made, ..loose(db, lease::count_void(db)?)? })
+        })
+    }
+
+    /// Removes the entries of a directory that have no row; returns how many.
+    fn sweep_directory(&self, directory: &Path, sql: &str, prefix: &str) -> Result<usize> {
+        let has_row = |db: &Connection, name: &OsString| {
+            has_row(db, sql, name.to_str().and_then(|name| name.strip_prefix(prefix)))
         };
         let mut without = Vec::new();
-        for name in names {
+        for name in names(directory)? {
             if !self.database.read(|db| has_row(db, &name))? {
                 without.push(name);
             }
@@ -109,7 +113,15 @@ impl Store {
 /// Deletes the rows that nothing wants.
 fn forget(db: &Transaction<'_>) -> Result<Collected> {
     let doing = || "look for what nobody needs";
-    let leases = lease::void_leases(db)?;
+    let collected = loose(db, lease::void_leases(db)?)?;
+    db.execute(&format!("DELETE FROM blobs WHERE {LOOSE_BLOB}"), []).doing(doing)?;
+    db.execute(&format!("DELETE FROM layers WHERE {LOOSE_LAYER}"), []).doing(doing)?;
+    Ok(collected)
+}
+
+/// Counts the rows that nothing wants.
+fn loose(db: &Connection, leases: usize) -> Result<Collected> {
+    let doing = || "look for what nobody needs";
     let blobs: (usize, u64) = db
         .query_row(
             &format!("SELECT count(*), coalesce(sum(size), 0) FROM blobs WHERE {LOOSE_BLOB}"),
@@ -121,12 +133,31 @@ fn forget(db: &Transaction<'_>) -> Result<Collected> {
         .prepare(&format!("SELECT diff_id, size FROM layers WHERE {LOOSE_LAYER} ORDER BY diff_id"))
         .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
         .doing(doing)?;
-    db.execute(&format!("DELETE FROM blobs WHERE {LOOSE_BLOB}"), []).doing(doing)?;
-    db.execute(&format!("DELETE FROM layers WHERE {LOOSE_LAYER}"), []).doing(doing)?;
     let freed = blobs.1 + layers.iter().map(|(_, size)| size).sum::<u64>();
     let layers = layers.iter().map(|(diff_id, _)| Digest::parse(diff_id)).collect::<Result<Vec<_>>>()?;
     Ok(Collected { layers, freed, blobs: blobs.0, leases, strays: 0 })
 }
+
+/// Tells whether a file whose name ends with these digits has a row.
+fn has_row(db: &Connection, sql: &str, digits: Option<&str>) -> Result<bool> {
+    let Some(digits) = digits else { return Ok(false) };
+    db.prepare_cached(sql)
+        .and_then(|mut statement| statement.exists([format!("sha256:{digits}")]))
+        .doing(|| "look for what has no record")
+}
+
+/// Lists the names in a directory.
+fn names(directory: &Path) -> Result<Vec<OsString>> {
+    let doing = || format!("list {}", directory.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).doing(doing)? {
+        names.push(entry.doing(doing)?.file_name());
+    }
+    Ok(names)
+}
+
+const BLOB_ROW: &str = "SELECT 1 FROM blobs WHERE digest = ?";
+const LAYER_ROW: &str = "SELECT 1 FROM layers WHERE diff_id = ?";
 
 const LOOSE_BLOB: &str = "NOT EXISTS (SELECT 1 FROM images WHERE id = digest)
     AND NOT EXISTS (SELECT 1 FROM images WHERE manifest = digest)

@@ -44,24 +44,23 @@ impl Database {
     /// Opens the database, and makes it or brings it up to date where that is needed.
     pub(crate) fn open(file: &Path) -> Result<Self> {
         let named = || format!("open {}", file.display());
-        let mut connection = match connect(file) {
-            Ok(connection) => connection,
+        let reserve = file.with_file_name("reserve");
+        let (mut connection, version) = match first_look(file, &reserve) {
+            Ok(looked) => looked,
             Err(rusqlite::Error::SqliteFailure(error, _))
                 if error.code == rusqlite::ErrorCode::CannotOpen =>
             {
                 // Made by us and not by SQLite, so that it is nobody else's from its first moment; the log and its
                 // index take the mode from it.
                 OpenOptions::new().append(true).create(true).mode(0o600).open(file).doing(named)?;
-                connect(file).doing(named)?
+                first_look(file, &reserve).doing(named)?
             }
             Err(error) => return Err(error).doing(named),
         };
         let newest = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-        let version = version(&connection).doing(named)?;
         if version > newest {
             return Err(Error::Future { path: file.to_owned(), found: version, known: newest });
         }
-        let reserve = file.with_file_name("reserve");
         if version < newest {
             migrate(&mut connection, file).doing(|| format!("bring {} up to date", file.display()))?;
             keep_reserve(&reserve);
@@ -146,11 +145,42 @@ fn keep_reserve(path: &Path) {
 }
 
 fn is_full(error: &Error) -> bool {
-    let code = match error {
-        Error::Database { source, .. } => source.sqlite_error_code(),
-        _ => None,
+    match error {
+        Error::Database { source, .. } => lacks_room(source),
+        _ => false,
+    }
+}
+
+/// Tells whether SQLite found no room on the disk, for the log or for its index.
+fn lacks_room(error: &rusqlite::Error) -> bool {
+    let Some(failure) = error.sqlite_error() else { return false };
+    failure.code == rusqlite::ErrorCode::DiskFull
+        || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+}
+
+/// Opens the database and reads its version.
+///
+/// Whoever is the first to open it makes the log's index anew, for which it gives up the old one's room, 28 KiB. Where somebody
+/// fills the disk at this moment, as a container does that writes and writes, that is gone; then the reserve makes some.
+fn first_look(file: &Path, reserve: &Path) -> rusqlite::Result<(Connection, u32)> {
+    const ATTEMPTS: u32 = 50;
+    let look = || -> rusqlite::Result<(Connection, u32)> {
+        let connection = connect(file)?;
+        let version = version(&connection)?;
+        Ok((connection, version))
     };
-    code == Some(rusqlite::ErrorCode::DiskFull)
+    let mut attempts = 0;
+    loop {
+        match look() {
+            Err(error) if lacks_room(&error) && attempts < ATTEMPTS => {
+                attempts += 1;
+                if std::fs::remove_file(reserve).is_err() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+            looked => return looked,
+        }
+    }
 }
 
 /// After how many pages the log is copied back. The first who opens the database reads the whole log, which takes 2.5 µs a

@@ -9,6 +9,7 @@
 //! `blobs` and `layers` change only while the one who changes them may write to the database. So what has no row is
 //! nobody's and can go, and what has one is there.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -164,6 +165,20 @@ pub(crate) fn layer_row(db: &Connection, diff_id: &Digest) -> Result<Option<u64>
 
 /// Deletes the leases whose owners have ended; returns how many.
 pub(crate) fn void_leases(db: &Transaction<'_>) -> Result<usize> {
+    let void = void(db)?;
+    for id in &void {
+        db.execute("DELETE FROM leases WHERE id = ?", [id]).doing(|| "delete void leases")?;
+    }
+    Ok(void.len())
+}
+
+/// Counts the leases whose owners have ended.
+pub(crate) fn count_void(db: &Connection) -> Result<usize> {
+    Ok(void(db)?.len())
+}
+
+/// Lists the leases whose owners have ended.
+fn void(db: &Connection) -> Result<Vec<String>> {
     let doing = || "look for void leases";
     let leases: Vec<(String, Owner)> = db
         .prepare_cached("SELECT id, pid, start, boot FROM leases")
@@ -174,14 +189,21 @@ pub(crate) fn void_leases(db: &Transaction<'_>) -> Result<usize> {
             statement.query_map([], read)?.collect()
         })
         .doing(doing)?;
-    let mut void = 0;
+    let mut void = Vec::new();
     for (id, owner) in leases {
         if !owner.lives()? {
-            db.execute("DELETE FROM leases WHERE id = ?", [id]).doing(doing)?;
-            void += 1;
+            void.push(id);
         }
     }
     Ok(void)
+}
+
+/// Tells whether an entry of `ingest` belongs to a lease.
+pub(crate) fn is_held(db: &Connection, name: &OsStr) -> Result<bool> {
+    let lease = name.to_str().and_then(|name| name.split_once('-')).map_or("", |(lease, _)| lease);
+    db.prepare_cached("SELECT 1 FROM leases WHERE id = ?")
+        .and_then(|mut statement| statement.exists([lease]))
+        .doing(|| "look for a lease")
 }
 
 /// Removes from `ingest` what belongs to no lease; returns how many entries.
@@ -191,12 +213,7 @@ pub(crate) fn sweep(store: &Store) -> Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(&ingest).doing(doing)? {
         let name = entry.doing(doing)?.file_name();
-        let lease = name.to_str().and_then(|name| name.split_once('-')).map_or("", |(lease, _)| lease);
-        let is_held = store.database.read(|db| {
-            db.prepare_cached("SELECT 1 FROM leases WHERE id = ?")
-                .and_then(|mut statement| statement.exists([lease]))
-                .doing(|| "look for a lease")
-        })?;
+        let is_held = store.database.read(|db| is_held(db, &name))?;
         if !is_held {
             trash::empty(&ingest.join(&name))?;
             swept += 1;
