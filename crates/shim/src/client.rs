@@ -22,6 +22,7 @@
 //! ```
 
 mod attachment;
+mod claim;
 mod lost;
 mod spawn;
 
@@ -38,6 +39,7 @@ use crate::protocol::{Attach, LONGEST, Malformed, ToClient, ToMonitor};
 
 pub use crate::ready::{Failure, FailureKind};
 pub use attachment::{Attachment, Event};
+pub use claim::{Claim, claim};
 pub use lost::lost;
 pub use spawn::{Started, spawn};
 

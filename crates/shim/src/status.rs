@@ -58,14 +58,23 @@ impl Status {
     /// Reads a status; `None` when there is no file.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no status.
+    /// A file that cannot be read; with [`ErrorKind::InvalidData`] one that is no status, or is one of a later version.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
-        match std::fs::read(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            read => serde_json::from_slice(&read?)
-                .map(Some)
-                .map_err(|error| Error::new(ErrorKind::InvalidData, error)),
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
         }
+        let text = match std::fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let bad = |error: serde_json::Error| Error::new(ErrorKind::InvalidData, error);
+        let Version { version } = serde_json::from_slice(&text).map_err(bad)?;
+        if version > VERSION {
+            let sentence = format!("it is of version {version}, and this program knows none after {VERSION}");
+            return Err(Error::new(ErrorKind::InvalidData, sentence));
+        }
+        serde_json::from_slice(&text).map(Some).map_err(bad)
     }
 
     /// Writes the status in the place of an older one.
@@ -154,4 +163,29 @@ pub struct Check {
     pub code: i32,
     /// What it said, at most 4096 bytes.
     pub output: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_of_a_later_version_and_half_of_one_are_refused() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let path = scratch.path().join("status.json");
+        assert_eq!(Status::read(&path).unwrap(), None, "where no monitor has been");
+        for (text, expected) in [
+            (
+                r#"{"version":2,"phase":"dreaming"}"#,
+                "it is of version 2, and this program knows none after 1",
+            ),
+            ("", "EOF while parsing"),
+            (r#"{"version":1,"boot":"x""#, "EOF while parsing"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Status::read(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{text}");
+            assert!(error.to_string().contains(expected), "{error}, not {expected}");
+        }
+    }
 }

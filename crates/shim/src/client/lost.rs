@@ -1,5 +1,6 @@
 //! Cleaning up after a monitor that died before its container.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -11,7 +12,7 @@ use crate::place;
 use crate::status::{Phase, Status};
 
 /// Ends a container whose monitor has died, by the runtime's `delete --force`, and writes so into its status, which it
-/// returns; `None` when the monitor had not yet written one.
+/// returns; `None` when the monitor had not yet written one, or nobody can read it.
 ///
 /// While it works it holds the monitor's lock, so no other monitor can begin here.
 ///
@@ -31,7 +32,11 @@ pub fn lost(run_directory: &Path) -> Result<Option<Status>> {
     })?;
     delete(&order)?;
     let read = |source| Error::File { action: "read", path: order.status.clone(), source };
-    let Some(mut status) = Status::read(&order.status).map_err(read)? else { return Ok(None) };
+    let status = match Status::read(&order.status) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => None,
+        status => status.map_err(read)?,
+    };
+    let Some(mut status) = status else { return Ok(None) };
     if status.phase != Phase::Exited {
         status.phase = Phase::Exited;
         status.process = None;
