@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
-use crate::remove::{Volumes, clear};
+use crate::remove::clear;
 use crate::request::{Copy, Mount, MountKind, Request, Root, VolumesFrom};
 use crate::rootfs::{UPPER, WORK};
 use crate::volume::VolumeDocument;
@@ -56,7 +56,7 @@ impl Engine {
         match self.configured(&known, image.as_ref()) {
             Ok(configured) => Ok(known.created(configured.warnings)),
             Err(error) => {
-                self.take_apart(&known, Volumes::Remove)?;
+                self.take_back(&known)?;
                 Err(error)
             }
         }
@@ -90,7 +90,7 @@ impl Engine {
             }
             Err(error) => {
                 // The first error is the one to tell. What cannot be removed now is found by its record.
-                drop(self.take_apart(&known, Volumes::Remove));
+                drop(self.take_back(&known));
                 Err(error)
             }
         }
@@ -137,16 +137,22 @@ impl Engine {
             clear(&directory)?;
             return Err(error.into());
         }
-        for part in [UPPER, WORK, FILES] {
-            make_directory(&directory.join(part))?;
-        }
         let lower = self.root_of(record, document, image).lower;
-        if let Some(top) = lower.first() {
-            // The root of an overlay is its upper directory.
-            take_over(top, &directory.join(UPPER))?;
-        }
+        make_within(&directory, &lower)?;
         self.fill_volumes(document, &lower)?;
         Ok(held)
+    }
+
+    /// Makes those of a container's directories that are not there, because whoever made it was killed.
+    pub(crate) fn complete(&self, known: &Known) -> Result<()> {
+        let Known { record, document, .. } = known;
+        let directory = self.places().container(&record.id);
+        if [UPPER, WORK, FILES].iter().all(|part| directory.join(part).exists()) {
+            return Ok(());
+        }
+        let image = record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        make_directory(&directory)?;
+        make_within(&directory, &self.root_of(record, document, image.as_ref()).lower)
     }
 
     /// Fills the container's volumes that are empty with what is at their places in the root.
@@ -203,6 +209,18 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.doing(|| format!("make {}", path.display())),
+    }
+}
+
+/// Makes what is in a container's directory.
+fn make_within(directory: &Path, lower: &[PathBuf]) -> Result<()> {
+    for part in [UPPER, WORK, FILES] {
+        make_directory(&directory.join(part))?;
+    }
+    match lower.first() {
+        // The root of an overlay is its upper directory.
+        Some(top) => take_over(top, &directory.join(UPPER)),
+        None => Ok(()),
     }
 }
 

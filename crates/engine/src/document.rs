@@ -41,6 +41,9 @@ pub(crate) struct Document {
     /// The last end that was recorded as an event, by its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<u64>,
+    /// The start, by its time, after which somebody stopped the container while it had no monitor that could have noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given_up: Option<u64>,
     /// Who makes the container, until it was started: when that process is gone, nobody will start it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) maker: Option<Maker>,
@@ -68,6 +71,7 @@ impl Document {
             users: None,
             paused: None,
             told: None,
+            given_up: None,
             maker: None,
         }
     }

@@ -1,14 +1,18 @@
 //! A container as the engine knows it: its record, what its monitor wrote, and what follows from both.
 
+use std::io::ErrorKind;
+
+use bulkhead_shim::order::Restart;
 use bulkhead_shim::status::Phase;
 use bulkhead_shim::{Status, client};
 use bulkhead_store::{ContainerRecord, Event, Kind, Stage, Subject};
 
+use crate::container::State;
 use crate::create::Created;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::life::{Life, Lost, Monitor, Recorded, fold};
+use crate::life::{Life, Lost, Monitor, Recorded, fold, unread};
 use crate::name;
 use crate::runtime::Runtime;
 
@@ -52,9 +56,28 @@ impl Engine {
         Ok(known)
     }
 
+    /// As [`Engine::know`], for who only looks: a container whose monitor died, and whose policy is to start it again, is.
+    ///
+    /// # Errors
+    /// As [`Engine::know`]. That it cannot be started is none: it stays as it is.
+    pub(crate) fn know_living(&self, record: ContainerRecord) -> Result<Known> {
+        let known = self.know(record)?;
+        if known.life.lost != Some(Lost::Monitor) || !known.starts_again() {
+            return Ok(known);
+        }
+        let id = &known.record.id;
+        drop(self.start(id, None));
+        match self.store.container(id) {
+            Ok(record) => self.know(record),
+            // Removed meanwhile: it was there when the caller listed it.
+            Err(error) if error.kind() == Kind::NotFound => Ok(known),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn know_untold(&self, record: ContainerRecord) -> Result<Known> {
         let known = self.look(record)?;
-        if known.life.lost != Some(Lost::Monitor) || known.status.as_ref().is_some_and(|status| status.lost) {
+        if !known.is_to_be_ended(self) {
             return Ok(known);
         }
         match client::lost(&self.places().container_run(&known.record.id)) {
@@ -65,23 +88,40 @@ impl Engine {
         }
     }
 
-    fn look(&self, record: ContainerRecord) -> Result<Known> {
+    /// Joins a record and what the monitor wrote, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Engine::know`].
+    pub(crate) fn look(&self, record: ContainerRecord) -> Result<Known> {
         let document = Document::read(&record)?;
-        let path = self.places().container(&record.id).join(STATUS);
-        let read = || Status::read(&path).doing(|| format!("read {}", path.display()));
-        let mut status = read()?;
+        let mut written = self.written(&record.id)?;
         let mut monitor = Monitor::Gone;
-        if status.as_ref().is_some_and(|status| status.phase != Phase::Exited) {
+        if written.as_ref().map_or(true, |status| status.as_ref().is_some_and(is_open)) {
             if client::alive(&self.places().container_run(&record.id))? {
                 monitor = Monitor::Alive;
             } else {
                 // What it wrote before it went may be newer than what was read before that.
-                status = read()?;
+                written = self.written(&record.id)?;
             }
         }
         let recorded = Recorded { removing: record.stage == Stage::Removing, paused: document.paused };
-        let life = fold(recorded, status.as_ref(), self.boot()?, monitor);
+        let (status, life) = match written {
+            Ok(status) => {
+                let life = fold(recorded, status.as_ref(), self.boot()?, monitor);
+                (status, life)
+            }
+            Err(reason) => (None, unread(recorded, monitor, &reason)),
+        };
         Ok(Known { record, document, status, life })
+    }
+
+    /// Reads what the monitor of a container wrote; the inner error says why nobody can.
+    fn written(&self, id: &str) -> Result<std::result::Result<Option<Status>, String>> {
+        let path = self.places().container(id).join(STATUS);
+        match Status::read(&path) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(Err(error.to_string())),
+            read => Ok(Ok(read.doing(|| format!("read {}", path.display()))?)),
+        }
     }
 
     /// Changes a container's document while nobody else does.
@@ -116,8 +156,8 @@ impl Engine {
             Ok(true)
         });
         match told {
-            // Removed meanwhile: there it was told.
-            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            // Removed meanwhile: there it was told. Or the disk is full: it is told when there is room again.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Failed) => Ok(()),
             Ok(false) => Ok(()),
             Ok(true) => {
                 let mut event = Self::event(known, "die");
@@ -125,7 +165,8 @@ impl Engine {
                 if let Some(code) = known.life.exit_code {
                     event = event.with("exitCode", &code.to_string());
                 }
-                Ok(self.store.record_event(&event)?)
+                let _ = self.store.record_event(&event);
+                Ok(())
             }
             Err(error) => Err(error.into()),
         }
@@ -142,6 +183,11 @@ impl Engine {
             .with("image", &known.document.image());
         known.document.labels.iter().fold(event, |event, (key, value)| event.with(key, value))
     }
+}
+
+/// Tells whether more is to come of a container's life.
+fn is_open(status: &Status) -> bool {
+    status.phase != Phase::Exited
 }
 
 /// The file of what the monitor saw, in the container's directory.
@@ -161,6 +207,36 @@ impl Known {
     /// Says that the container's state forbids an operation.
     pub(crate) fn refuses(&self, operation: &'static str) -> Error {
         Error::State { operation, name: self.record.name.clone(), state: self.life.state }
+    }
+
+    /// Tells whether somebody stopped it since it was started last.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let is_given_up = |started| started == self.document.given_up;
+        self.status
+            .as_ref()
+            .is_some_and(|status| status.stopped || status.started.is_some() && is_given_up(status.started))
+    }
+
+    /// Tells whether its policy starts it again after an end that nobody saw.
+    pub(crate) fn starts_again(&self) -> bool {
+        self.life.state == State::Exited
+            && !self.is_stopped()
+            && self.document.request.restart.0 != Restart::No
+    }
+
+    /// Tells whether something of it may be there for which nobody cares: its monitor died, and nobody has cleaned up yet.
+    pub(crate) fn is_to_be_ended(&self, engine: &Engine) -> bool {
+        match self.life.lost {
+            Some(Lost::Monitor) => !self.status.as_ref().is_some_and(|status| status.lost),
+            Some(Lost::Status) => self.has_state(engine),
+            Some(Lost::Machine) | None => false,
+        }
+    }
+
+    /// Tells whether its runtime knows it.
+    pub(crate) fn has_state(&self, engine: &Engine) -> bool {
+        let runtime = self.runtime(engine);
+        runtime.is_ok_and(|runtime| runtime.states().join(&self.record.id).exists())
     }
 
     /// Returns the container's runtime.

@@ -1,5 +1,5 @@
-//! What crashes left, as far as it is the engine's: half made and half removed containers, files and states without a
-//! record. Each is found by looking, so that nothing has to be written for it beforehand.
+//! What crashes left, as far as it is the engine's: half made and half removed containers, files, mounts, cgroups and states
+//! without a record. Each is found by looking, so that nothing has to be written for it beforehand.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -8,61 +8,123 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bulkhead_shim::order::Restart;
-use bulkhead_store::{Kind, Stage};
+use bulkhead_shim::{Order, client, place};
+use bulkhead_store::{ContainerRecord, Stage};
+use bulkhead_sys::mountinfo;
 
+use crate::cgroups;
 use crate::container::State;
 use crate::engine::Engine;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::life::Lost;
-use crate::remove::{Volumes, clear};
+use crate::rootfs::{UPPER, WORK};
 use crate::volume::VolumeDocument;
 
-/// Something that should not be there.
+/// Something that should not be there, or is not there and should be.
 #[derive(Debug)]
 pub(crate) enum Leftover {
+    /// Something is mounted where the engine mounts nothing.
+    Mount(PathBuf),
+    /// A container's record or status that this program cannot read.
+    Unread(ContainerRecord, Error),
     /// A container whose removal was begun.
     HalfRemoved(Known),
     /// A container whose maker died before it ran, and that was to remove itself.
     Abandoned(Known),
     /// A container that was to remove itself and has ended.
     Ended(Known),
+    /// A container whose monitor died, and that nobody has ended yet.
+    Unwatched(Known),
     /// A container whose policy starts it again, and whose monitor died.
     Lost(Known),
+    /// A container whose maker died before its directories were there.
+    Unmade(Known),
+    /// A container that does not run, of which its runtime still has something.
+    Remains(Known),
+    /// A container that does not run, and its cgroups.
+    Cgroups(Known, Vec<PathBuf>),
     /// A directory that no container has.
     Directory(PathBuf),
+    /// Something among the directories of containers that is none.
+    Stranger(PathBuf),
     /// What a runtime knows of a container that is not there: its states' directory, and the container's id.
     State(PathBuf, String),
     /// A volume of a container that is not there.
     Volume(String),
 }
 
-impl fmt::Display for Leftover {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Leftover {
+    /// Names it.
+    pub(crate) fn subject(&self) -> String {
         match self {
-            Self::HalfRemoved(known) => write!(f, "container {}: its removal was begun", known.record.name),
-            Self::Abandoned(known) => {
-                write!(f, "container {}: its maker died before it was started", known.record.name)
+            Self::Unread(record, _) => format!("container {}", record.name),
+            Self::HalfRemoved(known)
+            | Self::Abandoned(known)
+            | Self::Ended(known)
+            | Self::Unwatched(known)
+            | Self::Lost(known)
+            | Self::Unmade(known)
+            | Self::Remains(known)
+            | Self::Cgroups(known, _) => format!("container {}", known.record.name),
+            Self::Mount(path) | Self::Directory(path) | Self::Stranger(path) => path.display().to_string(),
+            Self::State(states, _) => states.display().to_string(),
+            Self::Volume(name) => format!("volume {}", id::short(name)),
+        }
+    }
+
+    /// Says what is wrong with it.
+    pub(crate) fn problem(&self) -> String {
+        match self {
+            Self::Mount(_) => "something is mounted there".into(),
+            Self::Unread(_, error) => error.to_string(),
+            Self::HalfRemoved(_) => "its removal was begun".into(),
+            Self::Abandoned(_) => "its maker died before it was started".into(),
+            Self::Ended(_) => "it was to be removed at its end".into(),
+            Self::Unwatched(_) => "its monitor died".into(),
+            Self::Lost(_) => "its monitor died, it is to be started".into(),
+            Self::Unmade(_) => "its directories are not there".into(),
+            Self::Remains(_) => "its runtime has something left of it".into(),
+            Self::Cgroups(_, paths) => {
+                let paths = Vec::from_iter(paths.iter().map(|path| path.display().to_string()));
+                format!("it has ended, and its cgroups are there: {}", paths.join(", "))
             }
-            Self::Ended(known) => {
-                write!(f, "container {}: it was to be removed at its end", known.record.name)
-            }
-            Self::Lost(known) => {
-                write!(f, "container {}: its monitor died, it is to be started", known.record.name)
-            }
-            Self::Directory(path) => write!(f, "{}: no container has this directory", path.display()),
-            Self::State(states, id) => {
-                write!(f, "{}: no container has the id {}", states.display(), id::short(id))
-            }
-            Self::Volume(name) => write!(f, "volume {}: its container is gone", id::short(name)),
+            Self::Directory(_) => "no container has this directory".into(),
+            Self::Stranger(_) => "it is not the engine's".into(),
+            Self::State(_, id) => format!("no container has the id {}", id::short(id)),
+            Self::Volume(_) => "its container is gone".into(),
+        }
+    }
+
+    /// Says what becomes of it when it is mended; nothing for what a program cannot mend.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Mount(_) => Some("unmounted"),
+            Self::Lost(_) => Some("started"),
+            Self::Unwatched(_) => Some("ended"),
+            Self::Unmade(_) => Some("made anew, empty"),
+            Self::Unread(..) | Self::Stranger(_) => None,
+            Self::HalfRemoved(_)
+            | Self::Abandoned(_)
+            | Self::Ended(_)
+            | Self::Remains(_)
+            | Self::Cgroups(..)
+            | Self::Directory(_)
+            | Self::State(..)
+            | Self::Volume(_) => Some("removed"),
         }
     }
 }
 
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject(), self.problem())
+    }
+}
+
 impl Engine {
-    /// Finds what crashes left.
+    /// Finds what crashes left, in the order in which it can be mended. Nothing is changed.
     pub(crate) fn leftovers(&self) -> Result<Vec<Leftover>> {
         // Directories first: what has no record afterwards never gets one, since records come before and go after.
         let directories = self.directories()?;
@@ -70,13 +132,22 @@ impl Engine {
         let volumes = self.store.volumes()?;
         let records = self.store.containers()?;
         let ids: BTreeSet<String> = records.iter().map(|record| record.id.clone()).collect();
-        let mut found = Vec::new();
-        for record in records {
-            found.extend(self.leftover_of(self.know(record)?)?);
+        let mut found = self.mounts()?;
+        // The oldest first: others may share its namespaces.
+        for record in records.into_iter().rev() {
+            match self.look(record.clone()) {
+                Ok(known) => found.extend(self.leftovers_of(known)?),
+                Err(error @ Error::Damaged { .. }) => found.push(Leftover::Unread(record, error)),
+                Err(error) => return Err(error),
+            }
         }
-        let has_record =
-            |path: &Path| path.file_name().and_then(OsStr::to_str).is_some_and(|id| ids.contains(id));
-        found.extend(directories.into_iter().filter(|path| !has_record(path)).map(Leftover::Directory));
+        for path in directories {
+            match path.file_name().and_then(OsStr::to_str) {
+                Some(name) if ids.contains(name) => {}
+                Some(name) if id::is_id(name) => found.push(Leftover::Directory(path)),
+                _ => found.push(Leftover::Stranger(path)),
+            }
+        }
         let unknown = states.into_iter().filter(|(_, id)| !ids.contains(id));
         found.extend(unknown.map(|(states, id)| Leftover::State(states, id)));
         for record in volumes {
@@ -90,19 +161,59 @@ impl Engine {
         Ok(found)
     }
 
-    fn leftover_of(&self, known: Known) -> Result<Option<Leftover>> {
+    /// Finds what is wrong with one container.
+    fn leftovers_of(&self, known: Known) -> Result<Option<Leftover>> {
         if known.record.stage == Stage::Removing {
             return Ok(Some(Leftover::HalfRemoved(known)));
         }
         let goes = known.document.request.remove;
-        Ok(match known.life.state {
-            State::Created if goes && !self.is_being_made(&known)? => Some(Leftover::Abandoned(known)),
-            State::Exited if goes => Some(Leftover::Ended(known)),
-            State::Exited if known.life.lost == Some(Lost::Monitor) && starts_again(&known) => {
-                Some(Leftover::Lost(known))
+        let is_lost = known.life.lost == Some(Lost::Monitor);
+        match known.life.state {
+            State::Created if goes && !self.is_being_made(&known)? => {
+                return Ok(Some(Leftover::Abandoned(known)));
             }
-            _ => None,
-        })
+            State::Exited if is_lost && !goes && known.starts_again() => {
+                return Ok(Some(Leftover::Lost(known)));
+            }
+            _ if known.is_to_be_ended(self) => return Ok(Some(Leftover::Unwatched(known))),
+            State::Exited if goes => return Ok(Some(Leftover::Ended(known))),
+            State::Created | State::Exited => {}
+            _ => return Ok(None),
+        }
+        let directory = self.places().container(&known.record.id);
+        if !self.is_new(&known) && [UPPER, WORK].iter().any(|part| !directory.join(part).exists()) {
+            return Ok(Some(Leftover::Unmade(known)));
+        }
+        // Whoever starts it holds it, and makes its status before its state and its cgroups.
+        if known.has_state(self) && !self.has_begun(&known)? {
+            return Ok(Some(Leftover::Remains(known)));
+        }
+        let cgroups = self.cgroups_of(&known.record.id)?;
+        if !cgroups.is_empty() && !self.has_begun(&known)? {
+            return Ok(Some(Leftover::Cgroups(known, cgroups)));
+        }
+        Ok(None)
+    }
+
+    /// Tells whether a container that did not run when it was looked at has begun to meanwhile.
+    fn has_begun(&self, known: &Known) -> Result<bool> {
+        match self.store.container(&known.record.id) {
+            Ok(record) => {
+                let run = self.places().container_run(&record.id);
+                Ok(self.look(record)?.life.state.is_active() || client::alive(&run)?)
+            }
+            Err(error) if error.kind() == bulkhead_store::Kind::NotFound => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells whether somebody may be making the container's directories at this moment.
+    fn is_new(&self, known: &Known) -> bool {
+        /// Longer than anybody takes from the record to the directories.
+        const WHILE: u64 = 10_000_000_000;
+        let now = crate::engine::now();
+        now.saturating_sub(u64::try_from(known.record.created).unwrap_or(0)) < WHILE
+            && known.document.maker.as_ref().is_some_and(|maker| maker.process.runs())
     }
 
     /// Tells whether somebody lives who means to start the container.
@@ -112,28 +223,24 @@ impl Engine {
         Ok(maker.is_none_or(|maker| maker.boot == boot && maker.process.runs()))
     }
 
-    /// Mends what was found. What somebody else mended meanwhile is no error.
-    pub(crate) fn mend(&self, leftover: &Leftover) -> Result<()> {
-        match leftover {
-            Leftover::HalfRemoved(known) | Leftover::Abandoned(known) | Leftover::Ended(known) => {
-                let _held = self.hold(&known.record.id)?;
-                match self.know_again(&known.record.id)? {
-                    Some(known) if !known.life.state.is_active() => {
-                        self.take_apart(&known, volumes_of(&known))
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Leftover::Lost(known) => self.start(&known.record.id, None).map(drop),
-            Leftover::Directory(path) => clear(path),
-            Leftover::State(states, id) => {
-                let name = states.file_name().and_then(OsStr::to_str).unwrap_or_default();
-                self.runtime(Some(name))?.run("delete", id::short(id), &["--force", id]).map(drop)
-            }
-            Leftover::Volume(name) => match self.store.delete_volume(name) {
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
-                deleted => Ok(deleted?),
-            },
+    /// Finds what is mounted on or below directories of containers, the deepest first.
+    fn mounts(&self) -> Result<Vec<Leftover>> {
+        let parents = [self.places().container(""), self.places().container_run("")];
+        let parents = parents.map(|parent| fs::canonicalize(&parent).unwrap_or(parent));
+        let mounts = mountinfo::read().doing(|| "list the mounts")?;
+        let is_below = |path: &Path| {
+            parents.iter().any(|parent| path.starts_with(parent) && path.as_os_str() != parent.as_os_str())
+        };
+        let points = mounts.into_iter().rev().map(|mount| mount.point).filter(|point| is_below(point));
+        Ok(points.map(Leftover::Mount).collect())
+    }
+
+    /// Finds the cgroups of a container by what its monitor was told.
+    fn cgroups_of(&self, id: &str) -> Result<Vec<PathBuf>> {
+        let order = Order::read(&self.places().container_run(id).join(place::ORDER));
+        match order.ok().and_then(|order| order.cgroup) {
+            Some(cgroup) => cgroups::find(&cgroup),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -157,16 +264,6 @@ impl Engine {
         }
         Ok(found)
     }
-}
-
-fn volumes_of(known: &Known) -> Volumes {
-    if known.document.request.remove { Volumes::Remove } else { Volumes::Keep }
-}
-
-/// Tells whether the policy of a container whose end nobody saw starts it again.
-pub(crate) fn starts_again(known: &Known) -> bool {
-    let is_stopped = known.status.as_ref().is_some_and(|status| status.stopped);
-    !is_stopped && known.document.request.restart.0 != Restart::No
 }
 
 /// Lists a directory's entries; none when it is not there.

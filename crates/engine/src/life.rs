@@ -17,6 +17,8 @@ pub(crate) enum Lost {
     Machine,
     /// Its monitor is gone.
     Monitor,
+    /// What its monitor wrote cannot be read.
+    Status,
 }
 
 impl fmt::Display for Lost {
@@ -24,6 +26,7 @@ impl fmt::Display for Lost {
         f.write_str(match self {
             Self::Machine => "the machine went down",
             Self::Monitor => "monitor lost",
+            Self::Status => "status lost",
         })
     }
 }
@@ -106,6 +109,19 @@ pub(crate) fn fold(recorded: Recorded, status: Option<&Status>, boot: &str, moni
     }
 }
 
+/// Tells what a container does of which nobody can read what its monitor wrote, for this reason.
+///
+/// As long as the monitor is there, so is the container, and can be stopped. A power loss may leave half of a file, and a
+/// later version of this program one that only that understands.
+pub(crate) fn unread(recorded: Recorded, monitor: Monitor, reason: &str) -> Life {
+    let (state, exit_code, lost) = match monitor {
+        Monitor::Alive => (State::Running, None, None),
+        Monitor::Gone => (State::Exited, Some(UNKNOWN_CODE), Some(Lost::Status)),
+    };
+    let state = if recorded.removing { State::Removing } else { state };
+    Life { state, process: None, exit_code, lost, error: Some(format!("status lost: {reason}")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +195,18 @@ mod tests {
         }
         old.phase = Phase::Exited;
         assert_eq!(state(&old, Monitor::Gone), (State::Exited, Some(3), None));
+    }
+
+    #[test]
+    fn a_status_that_nobody_can_read_costs_no_container() {
+        let runs = unread(Recorded::default(), Monitor::Alive, "it is of version 2");
+        assert_eq!((runs.state, runs.exit_code, runs.lost), (State::Running, None, None));
+        assert_eq!(runs.error.as_deref(), Some("status lost: it is of version 2"));
+        let ended = unread(Recorded::default(), Monitor::Gone, "cut");
+        let expected = (State::Exited, Some(UNKNOWN_CODE), Some(Lost::Status));
+        assert_eq!((ended.state, ended.exit_code, ended.lost), expected);
+        let goes = unread(Recorded { removing: true, paused: None }, Monitor::Gone, "cut");
+        assert_eq!(goes.state, State::Removing);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub const FILTERS: [&str; 12] = [
 ];
 
 impl Engine {
-    /// Lists the containers that fit, the newest first.
+    /// Lists the containers that fit, the newest first. One whose monitor died is started again if its policy says so.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a filter that cannot be; a container that `before` or `since` names and that is not there.
@@ -24,7 +24,7 @@ impl Engine {
         let wanted = Wanted::new(self, filters)?;
         let mut containers = Vec::new();
         for record in self.store.containers()? {
-            let container = Container::of(self.know(record)?, self.places());
+            let container = Container::of(self.know_living(record)?, self.places());
             if wanted.fits(filters, &container) {
                 containers.push(container);
             }
@@ -32,12 +32,14 @@ impl Engine {
         Ok(containers)
     }
 
-    /// Returns a container by its id, its name or the beginning of its id.
+    /// Returns a container by its id, its name or the beginning of its id. One whose monitor died is started again if its
+    /// policy says so.
     ///
     /// # Errors
     /// When it is not there, or more than one is meant.
     pub fn container(&self, wanted: &str) -> Result<Container> {
-        Ok(Container::of(self.find(wanted)?, self.places()))
+        let known = self.find(wanted)?;
+        Ok(Container::of(self.know_living(known.record)?, self.places()))
     }
 }
 

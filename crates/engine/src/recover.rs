@@ -4,8 +4,9 @@ use bulkhead_shim::order::Restart;
 
 use crate::container::State;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::known::Known;
+use crate::life::Lost;
 
 /// What was done to something, or why it could not be.
 #[derive(Debug)]
@@ -23,7 +24,9 @@ impl Engine {
     /// When what is there cannot be looked at; what cannot be mended is told in its place.
     pub fn recover(&self) -> Result<Vec<Mended>> {
         let mend = |leftover| Mended { what: format!("{leftover}"), result: self.mend(&leftover) };
-        Ok(self.leftovers()?.into_iter().map(mend).collect())
+        // What no program can mend is told by a check.
+        let found = self.leftovers()?.into_iter().filter(|leftover| leftover.remedy().is_some());
+        Ok(found.map(mend).collect())
     }
 
     /// Starts containers after a boot as their policies have it: `always`, `unless-stopped` when it was not stopped, and
@@ -33,52 +36,36 @@ impl Engine {
     /// As [`Engine::recover`].
     pub fn restart_all(&self) -> Result<Vec<Mended>> {
         let mut done = self.recover()?;
-        for record in self.store.containers()? {
-            let known = self.know(record)?;
-            if is_due(&known) {
-                let what = format!("container {}: it is to be started after a boot", known.record.name);
-                let result = self.start(&known.record.id, None).map(drop);
-                done.push(Mended { what, result });
+        // The oldest first: others may share its namespaces.
+        for record in self.store.containers()?.into_iter().rev() {
+            let name = record.name.clone();
+            match self.know(record) {
+                Ok(known) if is_due(&known) => {
+                    let what = format!("container {name}: it is to be started after a boot");
+                    let result = self.start(&known.record.id, None).map(drop);
+                    done.push(Mended { what, result });
+                }
+                // One that nobody can read was told above.
+                Ok(_) | Err(Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(done)
-    }
-
-    /// Writes the unit of systemd that runs `system restart-all` when the machine has booted.
-    pub fn restart_unit(&self) -> String {
-        let program = self.programs.engine.display();
-        let (root, run) = (self.places().root.display(), self.places().run.display());
-        let wanted_by =
-            if rustix::process::geteuid().is_root() { "multi-user.target" } else { "default.target" };
-        format!(
-            "[Unit]
-Description=Containers of bulkhead that start with the machine
-RequiresMountsFor={root} {run}
-After=local-fs.target network-online.target
-Wants=network-online.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-KillMode=process
-ExecStart={program} --root {root} --run {run} system restart-all
-
-[Install]
-WantedBy={wanted_by}
-"
-        )
     }
 }
 
 /// Tells whether a container's policy wants it to run after a boot.
 fn is_due(known: &Known) -> bool {
-    let Some(status) = known.status.as_ref().filter(|status| status.started.is_some()) else { return false };
     let has_failed = known.life.exit_code.is_some_and(|code| code != 0);
-    known.life.state == State::Exited
+    // Of what a power loss took the status, nobody knows whether it was stopped.
+    let was_started =
+        known.life.lost == Some(Lost::Status) || known.status.as_ref().is_some_and(|it| it.started.is_some());
+    was_started
+        && known.life.state == State::Exited
         && match known.document.request.restart.0 {
             Restart::No => false,
             Restart::Always => true,
-            Restart::UnlessStopped => !status.stopped,
-            Restart::OnFailure { .. } => !status.stopped && has_failed,
+            Restart::UnlessStopped => !known.is_stopped(),
+            Restart::OnFailure { .. } => !known.is_stopped() && has_failed,
         }
 }

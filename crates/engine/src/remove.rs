@@ -1,15 +1,22 @@
 //! Removing a container with all that belongs to it.
 
-use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use bulkhead_store::Kind;
+use bulkhead_shim::client::{self, Claim};
+use bulkhead_store::{Kind, layer};
+use bulkhead_sys::path;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::engine::Engine;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::known::Known;
 use crate::stop::AT_ONCE;
+use crate::volume::VolumeDocument;
 
 /// How a container is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,10 @@ pub enum Volumes {
     Remove,
 }
 
+/// How long a monitor may have begun without having said so, and what is waited before the next look.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(2);
+
 impl Removal {
     /// What `--rm` means.
     pub const OF_ITSELF: Self = Self { force: Force::No, volumes: Volumes::Remove };
@@ -53,6 +64,7 @@ impl Engine {
     pub fn remove(&self, wanted: &str, removal: Removal) -> Result<String> {
         let mut known = self.find(wanted)?;
         let id = known.record.id.clone();
+        let end = Instant::now() + PATIENCE;
         loop {
             if known.life.state.is_active() {
                 if removal.force == Force::No {
@@ -69,19 +81,43 @@ impl Engine {
                 Err(error) => return Err(error.into()),
             };
             if !known.life.state.is_active() {
-                self.take_apart(&known, removal.volumes)?;
-                return Ok(id);
+                if let Some(claim) = self.claim(&known)? {
+                    self.take_apart(&known, removal.volumes, &claim)?;
+                    return Ok(id);
+                }
+                if Instant::now() > end {
+                    return Err(known.refuses("remove"));
+                }
+                thread::sleep(PAUSE);
             }
         }
     }
 
+    /// Keeps monitors out of a container that has no processes. `None` when one has just begun: whoever started it may have
+    /// been killed meanwhile, and holds the container no more.
+    pub(crate) fn claim(&self, known: &Known) -> Result<Option<Claim>> {
+        Ok(client::claim(&self.places().container_run(&known.record.id))?)
+    }
+
+    /// Removes what a maker could not finish, which nobody else has seen.
+    pub(crate) fn take_back(&self, known: &Known) -> Result<()> {
+        match self.claim(known)? {
+            Some(claim) => self.take_apart(known, Volumes::Remove, &claim),
+            None => Err(known.refuses("remove")),
+        }
+    }
+
     /// Removes the parts of a container that has no processes, and its record last.
-    pub(crate) fn take_apart(&self, known: &Known, volumes: Volumes) -> Result<()> {
+    pub(crate) fn take_apart(&self, known: &Known, volumes: Volumes, _claim: &Claim) -> Result<()> {
         let id = &known.record.id;
         self.store.begin_removal(id)?;
-        if known.life.lost.is_some() && known.status.as_ref().is_some_and(|status| !status.lost) {
-            // Whatever its monitor left. The runtime need not know it: then it is gone.
-            drop(known.runtime(self)?.run("delete", &known.record.name, &["--force", id]));
+        if known.has_state(self) {
+            // What a monitor left that died.
+            known.runtime(self)?.run("delete", &known.record.name, &["--force", id])?;
+        }
+        if volumes == Volumes::Remove {
+            // Should this process be killed before they are gone, whoever looks knows that they were to go.
+            known.document.anonymous.iter().try_for_each(|name| self.bind_volume(name, Some(id)))?;
         }
         clear(&self.places().container_run(id))?;
         clear(&self.places().container(id))?;
@@ -89,7 +125,9 @@ impl Engine {
         if volumes == Volumes::Remove {
             for name in &known.document.anonymous {
                 match self.store.delete_volume(name) {
-                    Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => {}
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    // Others use it: now it is theirs.
+                    Err(error) if error.kind() == Kind::Conflict => self.bind_volume(name, None)?,
                     deleted => deleted?,
                 }
             }
@@ -99,10 +137,42 @@ impl Engine {
     }
 }
 
-/// Removes a directory of the engine's and all in it. One that is not there is gone already.
-pub(crate) fn clear(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.doing(|| format!("remove {}", directory.display())),
+impl Engine {
+    /// Says of an anonymous volume with which container it goes.
+    fn bind_volume(&self, name: &str, container: Option<&str>) -> Result<()> {
+        let record = match self.store.volume(name) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            found => found?,
+        };
+        let mut document = VolumeDocument::read(&record)?;
+        if document.goes_with.as_deref() == container {
+            return Ok(());
+        }
+        document.goes_with = container.map(str::to_owned);
+        let text = document.write()?;
+        let changed = self.store.update_volume(name, |document| {
+            *document = text;
+            Ok(())
+        });
+        match changed {
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            changed => Ok(changed?),
+        }
     }
+}
+
+/// Removes a directory of the engine's and all in it. One that is not there is gone already.
+///
+/// What is in it may be a container's: trees of any depth, files that the kernel keeps. So no path is longer than a name.
+pub(crate) fn clear(directory: &Path) -> Result<()> {
+    let doing = || format!("remove {}", directory.display());
+    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else { return Ok(()) };
+    let parent = match path::open_host(parent, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(error) if error.errno() == Errno::NOENT => return Ok(()),
+        opened => opened.doing(doing)?,
+    };
+    layer::remove(parent.as_fd(), name).map_err(|source| match source {
+        layer::Error::Kept { .. } => source.into(),
+        source => Error::System { doing: doing(), source: io::Error::other(source) },
+    })
 }

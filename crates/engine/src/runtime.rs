@@ -1,7 +1,7 @@
 //! The OCI runtime of a container: ours or another one, by the same command line.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::configure;
@@ -49,6 +49,11 @@ impl Runtime {
         } else {
             configure::Runtime::Foreign
         }
+    }
+
+    /// Returns the directory of its states.
+    pub(crate) fn states(&self) -> &Path {
+        &self.states
     }
 
     /// Returns the program and the arguments before its verb.

@@ -20,7 +20,6 @@ use crate::document::{Document, Maker};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::{Known, STATUS};
-use crate::remove::Volumes;
 use crate::request::{self, Ipc, Network, Pid, Request, Secret, UserNamespace, Uts, Volume};
 use crate::session::{End, Session};
 use crate::{id, logs};
@@ -55,7 +54,7 @@ impl Engine {
             Ok((session, warnings)) => Ok(Running { created: known.created(warnings), session }),
             Err(error) => {
                 if known.document.request.remove {
-                    self.take_apart(&known, Volumes::Remove)?;
+                    self.take_back(&known)?;
                 }
                 Err(error)
             }
@@ -80,6 +79,7 @@ impl Engine {
             }
         }
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        self.complete(&known)?;
         let root = self.root_of(&known.record, &known.document, image.as_ref());
         self.fill_volumes(&known.document, &root.lower)?;
         Ok(self.launch(&known, image.as_ref(), attach)?.0)

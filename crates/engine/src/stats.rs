@@ -159,7 +159,7 @@ fn traffic(table: &str) -> (u64, u64) {
 }
 
 /// The machine's memory in bytes, from `/proc/meminfo`.
-fn memory_of(meminfo: &str) -> u64 {
+pub(crate) fn memory_of(meminfo: &str) -> u64 {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kibibytes = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1024

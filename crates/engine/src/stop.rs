@@ -20,6 +20,11 @@ impl Engine {
         let known = self.find(wanted)?;
         match known.life.state {
             State::Removing => Err(known.refuses("stop")),
+            // Nobody is there to note that it is not to be started again, as it would be after a reboot.
+            State::Exited if known.starts_again() => {
+                let started = known.status.as_ref().and_then(|status| status.started);
+                self.change(&known.record.id, |document| document.given_up = started)
+            }
             State::Created | State::Exited => Ok(()),
             State::Starting | State::Running | State::Paused | State::Restarting => {
                 self.thaw(&known)?;

@@ -1,0 +1,54 @@
+//! Looking at the whole, and mending it.
+
+use std::error::Error as _;
+
+use bulkhead_store::{Depth, Finding, Mend, Outcome};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::leftover::Leftover;
+
+impl Engine {
+    /// Looks for what is not as it should be: what crashes left of containers, then images, layers and volumes
+    /// ([`Store::check`](bulkhead_store::Store::check)).
+    ///
+    /// # Errors
+    /// What keeps it from looking. What is found is no error, nor what cannot be mended.
+    pub fn check(&self, depth: Depth, mend: Mend) -> Result<Vec<Finding>> {
+        let found = self.leftovers()?;
+        let mut findings = Vec::from_iter(found.iter().map(|leftover| self.finding(leftover, mend)));
+        let mut running = Vec::new();
+        for record in self.store.containers()? {
+            let id = record.id.clone();
+            // One of which nobody can tell may run.
+            if self.look(record).map_or(true, |known| known.life.state.is_active()) {
+                running.push(id);
+            }
+        }
+        findings.extend(self.store.check(depth, mend, &running)?);
+        Ok(findings)
+    }
+
+    fn finding(&self, leftover: &Leftover, mend: Mend) -> Finding {
+        let outcome = match (mend, leftover.remedy()) {
+            (Mend::No, Some(remedy)) => Outcome::Left(format!("a check that mends has it {remedy}")),
+            // Of what nobody mends this only says why.
+            (_, remedy) => match self.mend(leftover) {
+                Ok(()) => Outcome::Mended(remedy.unwrap_or("mended").to_owned()),
+                Err(error) => Outcome::Left(reason(&error)),
+            },
+        };
+        Finding { subject: leftover.subject(), problem: leftover.problem(), outcome }
+    }
+}
+
+/// Writes an error and all that led to it in one line.
+fn reason(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

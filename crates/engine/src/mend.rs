@@ -1,0 +1,122 @@
+//! Mending what crashes left.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use bulkhead_shim::client;
+use bulkhead_shim::protocol::ToMonitor;
+use bulkhead_store::Kind;
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::cgroups;
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::id;
+use crate::known::Known;
+use crate::leftover::Leftover;
+use crate::remove::{Volumes, clear};
+use crate::stop::AT_ONCE;
+
+impl Engine {
+    /// Mends what was found. What somebody else mended meanwhile is no error.
+    pub(crate) fn mend(&self, leftover: &Leftover) -> Result<()> {
+        match leftover {
+            Leftover::Mount(path) => unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+                .doing(|| format!("unmount {}", path.display())),
+            Leftover::HalfRemoved(known) | Leftover::Abandoned(known) | Leftover::Ended(known) => {
+                self.while_idle(known, |known, claim| self.take_apart(known, volumes_of(known), claim))
+            }
+            Leftover::Unwatched(known) => self.end_unwatched(known),
+            Leftover::Lost(known) => self.start(&known.record.id, None).map(drop),
+            Leftover::Unmade(known) => self.make_again(known),
+            Leftover::Remains(known) => self.while_idle(known, |known, _| {
+                let id = &known.record.id;
+                known.runtime(self)?.run("delete", &known.record.name, &["--force", id]).map(drop)
+            }),
+            Leftover::Cgroups(known, paths) => {
+                self.while_idle(known, |_, _| paths.iter().try_for_each(|path| cgroups::remove(path)))
+            }
+            Leftover::Directory(path) => remove_directory(path),
+            Leftover::State(states, id) => {
+                let name = states.file_name().and_then(OsStr::to_str).unwrap_or_default();
+                self.runtime(Some(name))?.run("delete", id::short(id), &["--force", id]).map(drop)
+            }
+            Leftover::Volume(name) => match self.store.delete_volume(name) {
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
+                deleted => Ok(deleted?),
+            },
+            Leftover::Unread(record, _) => Err(Error::Invalid {
+                what: format!("container {}", record.name),
+                reason: "use the version of bulkhead that made it".into(),
+            }),
+            Leftover::Stranger(path) => Err(Error::Invalid {
+                what: path.display().to_string(),
+                reason: "nobody knows what it is: look, and move it away".into(),
+            }),
+        }
+    }
+
+    /// Makes the directories of a container that has none.
+    fn make_again(&self, known: &Known) -> Result<()> {
+        let id = &known.record.id;
+        self.complete(known)?;
+        let _held = self.hold(id)?;
+        match self.store.container(id) {
+            // Removed meanwhile.
+            Err(error) if error.kind() == Kind::NotFound => clear(&self.places().container(id)),
+            found => Ok(found.map(drop)?),
+        }
+    }
+
+    /// Does something with a container that nobody else touches, if it has no processes.
+    fn while_idle(
+        &self,
+        known: &Known,
+        work: impl FnOnce(&Known, &client::Claim) -> Result<()>,
+    ) -> Result<()> {
+        let _held = self.hold(&known.record.id)?;
+        match self.know_again(&known.record.id)? {
+            Some(known) if !known.life.state.is_active() => match self.claim(&known)? {
+                Some(claim) => work(&known, &claim),
+                // It is being started: it has a monitor that cares.
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends what is left of a container whose monitor died; one that was to remove itself goes.
+    fn end_unwatched(&self, known: &Known) -> Result<()> {
+        let Some(known) = self.know_again(&known.record.id)? else { return Ok(()) };
+        if known.is_to_be_ended(self) {
+            return Err(Error::Invalid {
+                what: format!("container {}", known.record.name),
+                reason: format!("its runtime cannot end it: `bulkhead rm -f {}`", known.record.name),
+            });
+        }
+        if known.document.request.remove {
+            return self.mend(&Leftover::Ended(known));
+        }
+        Ok(())
+    }
+}
+
+fn volumes_of(known: &Known) -> Volumes {
+    if known.document.request.remove { Volumes::Remove } else { Volumes::Keep }
+}
+
+/// Removes a directory that no container has, and first ends what may live in it.
+fn remove_directory(path: &Path) -> Result<()> {
+    if path.join(bulkhead_shim::place::ORDER).exists() {
+        if client::alive(path)? {
+            // That it has gone by itself is as good; that it does not go is told below.
+            drop(client::request(path, &ToMonitor::Stop(AT_ONCE)));
+        }
+        match client::lost(path) {
+            Err(error @ client::Error::Alive { .. }) => return Err(error.into()),
+            // Whatever else is wrong with it: the runtime's state is looked at by itself.
+            _ => {}
+        }
+    }
+    clear(path)
+}
