@@ -128,6 +128,7 @@ fn show(
         (None, Some("json")) => Value::from_iter(found.iter().map(document::pruned)).to_string() + "\n",
         (None, _) => pretty(&Value::from_iter(found.iter().map(document::pruned)))?,
     };
+    let text = if template.is_none() { escape::json(&text) } else { text };
     io::stdout().write_all(text.as_bytes())?;
     Ok(code)
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use bulkhead_engine::Programs;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -41,25 +42,55 @@ pub(crate) fn line() -> Result<ExitCode, Failure> {
 
 fn plain() -> String {
     let mut text = format!("bulkhead {}\n", env!("CARGO_PKG_VERSION"));
-    if let Some(commit) = option_env!("BULKHEAD_COMMIT") {
-        text.push_str(&format!(" commit:   {commit}\n"));
+    if !commit().is_empty() {
+        text.push_str(&format!(" commit:   {}\n", commit()));
+    }
+    for (program, version) in programs() {
+        text.push_str(&format!(" {:<9} {version}\n", format!("{program}:")));
     }
     text + &format!(" OS/Arch:  linux/{}\n", architecture())
 }
 
-/// Docker's fields. There is no server: what would be one is this program.
+/// Docker's fields. There is no server: what would be one is this program, with the others of its installation.
 fn document() -> Value {
-    let own = json!({
+    let engine = json!({
+        "Name": "Engine",
         "Version": env!("CARGO_PKG_VERSION"),
-        "GitCommit": option_env!("BULKHEAD_COMMIT").unwrap_or_default(),
+        "Details": { "GitCommit": commit(), "Os": "linux", "Arch": architecture(), "KernelVersion": kernel() },
+    });
+    let others = programs();
+    let others =
+        others.iter().map(|(name, version)| json!({ "Name": name, "Version": version, "Details": {} }));
+    let components: Value = std::iter::once(engine).chain(others).collect();
+    let own = json!({
+        "Platform": { "Name": "bulkhead" },
+        "Version": env!("CARGO_PKG_VERSION"),
+        "GitCommit": commit(),
         "Os": "linux",
         "Arch": architecture(),
     });
-    json!({ "Client": own, "Server": own })
+    let mut server = own.clone();
+    server["KernelVersion"] = json!(kernel());
+    server["Components"] = components;
+    json!({ "Client": own, "Server": server })
+}
+
+/// The monitor and the runtime with their versions, as far as they are installed.
+fn programs() -> Vec<(String, String)> {
+    Programs::of_installation().map(|programs| programs.versions()).unwrap_or_default()
+}
+
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// The commit that was built, where that is known.
+pub(crate) fn commit() -> &'static str {
+    option_env!("BULKHEAD_COMMIT").unwrap_or_default()
 }
 
 /// The machine's architecture by the name that images give it.
-fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

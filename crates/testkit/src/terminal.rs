@@ -52,6 +52,11 @@ impl Screen {
         }
     }
 
+    /// Returns all that was shown so far.
+    pub fn text(&self) -> String {
+        self.shown.borrow().clone()
+    }
+
     /// Reads what there is, or waits a moment for it; tells whether more may come.
     fn read(&self) -> bool {
         let mut bytes = [0; 4096];

@@ -89,14 +89,23 @@ impl Operation for List {
         let now = now();
         let mut rows = Vec::new();
         for container in &containers {
-            rows.push(Row {
-                fields: fields(container, if no_trunc { Cut::No } else { Cut::Yes }, now),
-                labels: container.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect(),
-            });
+            rows.push(row_of(container, if no_trunc { Cut::No } else { Cut::Yes }, now));
         }
         let format = Format::parse(format.as_deref().unwrap_or_default())?;
         Listing { titles: TITLES, usual: USUAL }.print(&format, &rows)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A container as a row of a table.
+pub(crate) fn row(container: &Container, now: u64) -> Row {
+    row_of(container, Cut::Yes, now)
+}
+
+fn row_of(container: &Container, cut: Cut, now: u64) -> Row {
+    Row {
+        fields: fields(container, cut, now),
+        labels: container.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect(),
     }
 }
 
@@ -163,9 +172,9 @@ pub(crate) fn status(container: &Container, now: u64) -> String {
         (State::Running, None, _) => up(),
         (State::Paused, ..) => format!("{} (Paused)", up()),
         (State::Restarting, ..) => format!("Restarting {}", ended()),
-        // Nobody saw when it ended.
+        // Nobody saw when it ended: the last end that was seen is that of another start.
         (State::Exited, _, Some(error))
-            if container.exit_code == Some(255) && container.finished.is_none() =>
+            if container.exit_code == Some(255) && container.finished <= container.started =>
         {
             format!("Exited (255) ({error})")
         }

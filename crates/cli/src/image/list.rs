@@ -192,6 +192,12 @@ fn names<'a>(image: &'a Image, wanted: Option<&str>, with_digests: bool) -> Vec<
     entries
 }
 
+/// An image as rows of a table, one for each of its names.
+pub(crate) fn rows(image: &Image, now: u64) -> Vec<Row> {
+    let row = |entry: &Entry<'_>| Row { fields: fields(entry, false, now), labels: labels(image) };
+    names(image, None, false).iter().map(row).collect()
+}
+
 /// When an image was made, in nanoseconds since 1970.
 fn created(image: &Image) -> u64 {
     image.configuration.created.as_deref().and_then(parse_rfc3339).unwrap_or(0)

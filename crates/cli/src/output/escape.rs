@@ -21,6 +21,23 @@ pub(crate) fn lines(text: &str) -> String {
     escaped
 }
 
+/// A document in JSON, in which the same characters are written as JSON has them, so that it means what it meant. What is not
+/// in a text of it has none of them, but for the ends of lines.
+pub(crate) fn json(document: &str) -> String {
+    let mut escaped = String::with_capacity(document.len());
+    for letter in document.chars() {
+        // None of them needs two units of UTF-16.
+        match letter {
+            '\n' => escaped.push(letter),
+            _ if letter.is_control() || reorders(letter) => {
+                escaped.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            _ => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
 /// A line of a log: colours stay, as do tabs and the ends of lines; what else a terminal would act upon is shown.
 pub(crate) fn log(bytes: &[u8]) -> Vec<u8> {
     let mut escaped = String::with_capacity(bytes.len());
@@ -91,6 +108,15 @@ mod tests {
             assert_eq!(word(text), expected);
         }
         assert_eq!(lines("a\tb\n\u{8}"), "a\tb\n\\x08");
+    }
+
+    #[test]
+    fn documents_mean_what_they_meant() {
+        let evil = "\u{1b}]0;x\u{7}\u{9b}2J\u{202e}\u{7f}\"ü漢";
+        let escaped = json(&serde_json::json!({ "a": evil }).to_string());
+        assert_eq!(escaped, r#"{"a":"\u001b]0;x\u0007\u009b2J\u202e\u007f\"ü漢"}"#);
+        let read: serde_json::Value = serde_json::from_str(&escaped).unwrap();
+        assert_eq!(read["a"], evil);
     }
 
     #[test]

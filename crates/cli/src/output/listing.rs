@@ -96,7 +96,7 @@ impl Listing<'_> {
             }
             Format::Json => {
                 for row in rows {
-                    text.push_str(&Value::Object(row.fields.clone()).to_string());
+                    text.push_str(&escape::json(&Value::Object(row.fields.clone()).to_string()));
                     text.push('\n');
                 }
                 return Ok(text);

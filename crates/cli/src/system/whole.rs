@@ -1,4 +1,4 @@
-//! `system prune` and `system restart-all`.
+//! `system prune`, `system restart-all` and `system restart-unit`.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -80,5 +80,16 @@ impl Operation for RestartAll {
             }
         }
         Ok(code)
+    }
+}
+
+/// Print the unit of systemd that starts containers with the machine
+#[derive(Args, Debug)]
+pub(crate) struct RestartUnit {}
+
+impl Operation for RestartUnit {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        io::stdout().write_all(home.engine()?.restart_unit().as_bytes())?;
+        Ok(ExitCode::SUCCESS)
     }
 }

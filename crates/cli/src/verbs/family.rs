@@ -73,8 +73,12 @@ pub(crate) static FAMILIES: &[Family] = &[
         verbs: &[
             Verb::of::<inspect::Any>(&["inspect"]),
             Verb::of::<system::events::Options>(&["events", "system events"]),
+            Verb::of::<system::df::Df>(&["system df"]),
             Verb::of::<system::whole::Prune>(&["system prune"]),
+            Verb::of::<system::check::Check>(&["system check"]),
             Verb::of::<system::whole::RestartAll>(&["system restart-all"]),
+            Verb::of::<system::whole::RestartUnit>(&["system restart-unit"]),
+            Verb::of::<system::info::Options>(&["info", "system info"]),
             Verb::of::<version::Options>(&["version"]),
             measure::VERB,
         ],

@@ -7,4 +7,6 @@ mod images;
 mod listings;
 mod shop;
 mod streams;
+mod survive;
 mod volumes;
+mod walls;

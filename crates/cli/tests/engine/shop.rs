@@ -47,9 +47,29 @@ impl Shop {
 
     /// Puts a command together: `bulkhead --root … --run …` with these words.
     pub(crate) fn bulkhead(&self, words: &[&str]) -> Run {
+        self.bulkhead_at(self.sandbox.command(env!("CARGO_BIN_EXE_bulkhead")), words)
+    }
+
+    /// As [`Shop::bulkhead`], started by another program.
+    pub(crate) fn bulkhead_by(&self, launcher: Run, words: &[&str]) -> Run {
+        self.bulkhead_at(launcher.arg(env!("CARGO_BIN_EXE_bulkhead")), words)
+    }
+
+    /// As [`Shop::bulkhead`], with the programs of another directory.
+    pub(crate) fn bulkhead_from(&self, programs: &Path, words: &[&str]) -> Run {
+        self.bulkhead_at(self.sandbox.command(programs.join("bulkhead")), words)
+    }
+
+    fn bulkhead_at(&self, run: Run, words: &[&str]) -> Run {
         program("bulkhead-shim", "bulkmon");
-        let run = self.sandbox.command(env!("CARGO_BIN_EXE_bulkhead"));
         run.arg("--root").arg(self.path("engine")).arg("--run").arg(self.path("engine-run")).args(words)
+    }
+
+    /// Writes a script that can be executed. Another process does: a program that this one has written could be busy for as
+    /// long as any child of this one holds the descriptor.
+    pub(crate) fn script_file(&self, path: &Path, text: &str) {
+        let write = "cat >\"$0\" && chmod 755 \"$0\"";
+        self.sandbox.command("sh").args(["-c", write]).arg(path).input(text).output().succeeds();
     }
 
     /// What a command prints, which succeeds.
@@ -84,15 +104,67 @@ impl Shop {
         document[0].clone()
     }
 
+    /// As [`Shop::archive`], with a file of these bytes.
+    pub(crate) fn large_archive(&self, path: &Path, name: &str, bytes: &[u8]) {
+        self.pack(path, name, &json!({}), |root| fs::write(root.join("large"), bytes).unwrap());
+    }
+
+    /// As [`Shop::archive`], with `/etc/passwd`, `group`, `hosts`, `hostname` and `resolv.conf` as links to `target`.
+    pub(crate) fn linked_archive(&self, path: &Path, name: &str, target: &str) {
+        self.pack(path, name, &json!({}), |root| {
+            for file in ["passwd", "group", "hosts", "hostname", "resolv.conf"] {
+                let link = root.join("etc").join(file);
+                drop(fs::remove_file(&link));
+                std::os::unix::fs::symlink(target, link).unwrap();
+            }
+        });
+    }
+
+    /// As [`Shop::archive`], with a file whose name is anything but a path within.
+    pub(crate) fn hostile_archive(&self, path: &Path, name: &str, file: &str) {
+        self.pack_by(
+            path,
+            name,
+            &json!({}),
+            |root| fs::write(root.join("renamed"), "x").unwrap(),
+            |tar| tar.arg("--absolute-names").arg(format!("--transform=s|.*/renamed$|{file}|")),
+        );
+    }
+
     /// Writes an archive as `docker save` does: one layer with busybox, and a configuration with these changes.
     pub(crate) fn archive(&self, path: &Path, name: &str, changes: &Value) {
+        self.pack(path, name, changes, |_| ());
+    }
+
+    fn pack(&self, path: &Path, name: &str, changes: &Value, add: impl FnOnce(&Path)) {
+        self.pack_by(path, name, changes, add, |tar| tar);
+    }
+
+    fn pack_by(
+        &self,
+        path: &Path,
+        name: &str,
+        changes: &Value,
+        add: impl FnOnce(&Path),
+        how: impl FnOnce(Run) -> Run,
+    ) {
         let parts = self.path(&format!("parts-{}", name.replace([':', '/'], "-")));
         fs::create_dir(&parts).unwrap();
         rootfs::create(&parts.join("root"));
+        add(&parts.join("root"));
         let tar = |arguments: &[&str]| {
             self.sandbox.command("tar").current_dir(&parts).args(arguments).output().succeeds();
         };
-        tar(&["--owner=0", "--group=0", "--create", "--file=layer.tar", "--directory=root", "."]);
+        let layer = self.sandbox.command("tar").current_dir(&parts);
+        let layer = how(layer).args([
+            "--owner=0",
+            "--group=0",
+            "--create",
+            "--file=layer.tar",
+            "--directory=root",
+            ".",
+        ]);
+        layer.output().succeeds();
         let sum = self.sandbox.command("sha256sum").arg(parts.join("layer.tar")).output().succeeds().stdout;
         let mut config = json!({
             "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "FROM=image"],

@@ -1,0 +1,84 @@
+//! Bytes that went bad on the disk.
+
+use std::fs;
+
+use bulkhead_testkit::registry::{Guard, Registry};
+use bulkhead_testkit::requires;
+use serde_json::json;
+
+use super::{WELL, is_whole};
+use crate::shop::{Shop, shop};
+
+/// Exchanges a byte of a file and leaves everything else as it was.
+fn spoil(path: &std::path::Path) {
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+#[test]
+fn a_damaged_image_is_found_named_and_pulled_again() {
+    let shop = shop!();
+    requires!(Registry::program().is_some(), "docker-registry is missing: cargo xtask images");
+    let registry = Registry::start(&shop.path("registry"), &Guard::Nobody, None);
+    let image = format!("{}/team/shop:1", registry.host());
+    let archive = shop.path("pulled.tar");
+    shop.archive(&archive, &image, &json!({ "Labels": { "other": "image" } }));
+    // In places of its own, so that what is pulled comes from the registry and not from another image.
+    let elsewhere = Shop::empty();
+    elsewhere.said(&["load", "--quiet", "-i", archive.to_str().unwrap()]);
+    elsewhere.said(&["push", "--quiet", &image]);
+    let shop = Shop::empty();
+    shop.said(&["pull", "--quiet", &image]);
+    let document = shop.said(&["image", "inspect", &image]);
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let diff_id = document[0]["RootFS"]["Layers"][0].as_str().unwrap().to_owned();
+    let layer = shop.path("engine/layers").join(diff_id.replace(':', "-"));
+    let file = layer.join("etc/passwd");
+    let largest = || {
+        let blobs = fs::read_dir(shop.path("engine/blobs/sha256")).unwrap().flatten();
+        blobs.max_by_key(|blob| blob.metadata().unwrap().len()).unwrap().path()
+    };
+    let parent = format!("/{}", shop.sandbox.name());
+    let said =
+        || shop.said(&["run", "--rm", "--cgroup-parent", &parent, &image, "head", "-n1", "/etc/passwd"]);
+    let (whole, blob) = (said(), largest());
+    let name = blob.file_name().unwrap().to_str().unwrap().to_owned();
+    let deep = || shop.bulkhead(&["system", "check", "--contents"]).output();
+
+    // The unpacked layer: named, and unpacked again from its blob.
+    spoil(&file);
+    let told = shop.bulkhead(&["system", "check", "--contents", "--dry-run"]).output().exits_with(1);
+    assert!(
+        told.stdout.contains(&format!("layer {diff_id}: its file etc/passwd has other contents")),
+        "{told}"
+    );
+    let mended = deep().succeeds();
+    assert!(mended.stdout.contains("(mended: unpacked again from its blob)"), "{mended}");
+    assert_eq!(deep().succeeds().stdout, WELL);
+    assert_eq!(said(), whole);
+
+    // The blob: named with its image, and pulled again.
+    spoil(&blob);
+    let told = deep().exits_with(1);
+    assert!(told.stdout.contains(&format!("blob sha256:{name}: its bytes have the digest")), "{told}");
+    assert!(told.stdout.contains(&format!("(not mended: pull or load {image} again)")), "{told}");
+    assert_eq!(said(), whole, "the layer is whole, and what is made of it runs");
+    shop.said(&["pull", "--quiet", &image]);
+    assert_eq!(deep().succeeds().stdout, WELL);
+
+    // Both: nothing runs on it, and a pull brings both again.
+    spoil(&blob);
+    fs::remove_file(&file).unwrap();
+    let told = deep().exits_with(1);
+    assert!(told.stdout.contains(&format!("its blob is damaged, too: pull or load {image} again")), "{told}");
+    let refused =
+        shop.bulkhead(&["run", "--rm", "--cgroup-parent", &parent, &image, "true"]).output().exits_with(125);
+    assert!(refused.stderr.contains("damaged"), "{refused}");
+    shop.said(&["pull", "--quiet", &image]);
+    assert_eq!(deep().succeeds().stdout, WELL);
+    assert_eq!(said(), whole);
+    is_whole(&shop, "all that");
+}

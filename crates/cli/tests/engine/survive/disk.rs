@@ -1,0 +1,113 @@
+//! A disk without room.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use bulkhead_testkit::registry::{Guard, Registry};
+use bulkhead_testkit::{Output, in_fresh_namespaces, is_root, requires, wait_until};
+use serde_json::json;
+
+use super::{WELL, is_whole};
+use crate::shop::{IMAGE, Shop};
+
+/// A shop on a small disk of its own, in a mount namespace of the test's.
+fn small(megabytes: u32) -> Shop {
+    let shop = Shop::empty();
+    let disk = shop.path("engine");
+    fs::create_dir(&disk).unwrap();
+    let size = format!("size={megabytes}m,mode=700");
+    shop.sandbox.command("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&disk).output().succeeds();
+    let archive = shop.path("busybox.tar");
+    shop.archive(&archive, IMAGE, &json!({}));
+    shop.said(&["load", "--quiet", "-i", archive.to_str().unwrap()]);
+    shop
+}
+
+/// Takes the disk away again: what is mounted would be a leak.
+fn give_back(shop: Shop) {
+    shop.sandbox.command("umount").arg(shop.path("engine")).output().succeeds();
+}
+
+/// Fills the disk to the last byte.
+fn fill(path: &Path) {
+    let mut filler = File::create(path).unwrap();
+    while filler.write_all(&[1; 1 << 16]).is_ok() {}
+    while filler.write_all(&[1]).is_ok() {}
+}
+
+/// Whether the kernel's words, or SQLite's, are told.
+fn is_told(output: &Output) -> bool {
+    ["No space left on device", "disk is full"].iter().any(|words| output.stderr.contains(words))
+}
+
+/// Bytes that do not become smaller.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33).to_le_bytes()[0]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[test]
+fn a_pull_that_does_not_fit_is_told_and_leaves_nothing() {
+    requires!(is_root(), "needs root to mount");
+    requires!(Registry::program().is_some(), "docker-registry is missing: cargo xtask images");
+    in_fresh_namespaces!(Mount);
+    let shop = small(24);
+    let registry = Registry::start(&shop.path("registry"), &Guard::Nobody, None);
+    let image = format!("{}/team/large:1", registry.host());
+    let elsewhere = Shop::empty();
+    let archive = elsewhere.path("large.tar");
+    elsewhere.large_archive(&archive, &image, &noise(30 << 20));
+    elsewhere.said(&["load", "--quiet", "-i", archive.to_str().unwrap()]);
+    elsewhere.said(&["push", "--quiet", &image]);
+
+    let refused = shop.bulkhead(&["pull", &image]).output().exits_with(1);
+    assert!(is_told(&refused), "{refused}");
+    is_whole(&shop, "a pull that does not fit");
+    assert_eq!(shop.said(&["images", "--format", "{{.Repository}}:{{.Tag}}"]), format!("{IMAGE}\n"));
+    shop.script(&[], "echo still here").output().succeeds().prints("still here\n");
+
+    // To the last byte: what is there can be looked at, and removed.
+    fill(&shop.path("engine/filler"));
+    let refused = shop.bulkhead(&["pull", &image]).output().exits_with(1);
+    assert!(is_told(&refused), "{refused}");
+    assert!(shop.said(&["images"]).contains("busybox"));
+    shop.said(&["rmi", IMAGE]);
+    fs::remove_file(shop.path("engine/filler")).unwrap();
+    is_whole(&shop, "a full disk");
+    give_back(shop);
+}
+
+#[test]
+fn a_container_on_a_full_disk_goes_on_and_ends_in_order() {
+    requires!(is_root(), "needs root to mount");
+    in_fresh_namespaces!(Mount);
+    let shop = small(24);
+    shop.service("talker", "while :; do yes talking | head -n 1000; sleep 0.01; done");
+    let free = || {
+        let stat = rustix::fs::statvfs(shop.path("engine")).unwrap();
+        stat.f_bavail * stat.f_frsize
+    };
+    wait_until("its log has filled the disk", || free() < 64 << 10);
+    fill(&shop.path("engine/filler"));
+    assert_eq!(shop.inspect("talker")["State"]["Status"], "running");
+    let last = shop.said(&["logs", "-n", "1", "talker"]);
+    assert_eq!(last, "talking\n", "what is in the log is whole");
+    let refused = shop.with("run", &["--rm"], &["true"]).output();
+    assert_ne!(refused.code(), 0, "there is no room for another: {refused}");
+    assert!(is_told(&refused), "{refused}");
+    assert_eq!(shop.said(&["stop", "talker"]), "talker\n");
+    let state = shop.inspect("talker")["State"].clone();
+    assert_eq!(state["Status"], "exited", "{state}");
+    assert_eq!(state["ExitCode"], 137, "how it ended is known: {state}");
+    assert_eq!(shop.said(&["rm", "talker"]), "talker\n", "a full disk keeps nobody from removing");
+    fs::remove_file(shop.path("engine/filler")).unwrap();
+    is_whole(&shop, "a full disk");
+    shop.script(&[], "echo still here").output().succeeds().prints("still here\n");
+    assert_eq!(shop.said(&["system", "check", "--contents"]), WELL);
+    give_back(shop);
+}

@@ -1,0 +1,84 @@
+//! A monitor that dies while its container runs.
+
+use bulkhead_testkit::wait_until;
+
+use super::{is_whole, kill_monitor, monitor};
+use crate::shop::shop;
+
+#[test]
+fn a_container_without_a_monitor_is_ended_by_the_next_command_and_its_log_is_kept() {
+    let shop = shop!();
+    let id = shop.service("web", "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done");
+    wait_until("it speaks", || shop.said(&["logs", "web"]).lines().count() > 10);
+    let pid = shop.inspect("web")["State"]["Pid"].as_i64().unwrap();
+    kill_monitor(&shop, &id);
+    assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Status}}"]), "Exited (255) (monitor lost)\n");
+    let state = shop.inspect("web")["State"].clone();
+    assert_eq!((&state["Status"], &state["ExitCode"]), (&"exited".into(), &255.into()));
+    assert_eq!(state["Error"], "monitor lost");
+    wait_until("its process has ended", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+    let said = shop.said(&["logs", "web"]);
+    let expected = String::from_iter((0..said.lines().count()).map(|number| format!("{number}\n")));
+    assert_eq!(said, expected, "each line that is on disk is whole and in its place");
+    is_whole(&shop, "the monitor's death");
+    // Once more, after an end that was seen.
+    shop.said(&["start", "web"]);
+    shop.said(&["stop", "web"]);
+    shop.said(&["start", "web"]);
+    kill_monitor(&shop, &id);
+    assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Status}}"]), "Exited (255) (monitor lost)\n");
+    assert_eq!(shop.said(&["rm", "web"]), "web\n");
+    is_whole(&shop, "its removal");
+}
+
+#[test]
+fn a_policy_applies_to_a_container_whose_monitor_died() {
+    let shop = shop!();
+    for (policy, looks) in [
+        ("always", &["ps"][..]),
+        ("unless-stopped", &["inspect", "web"]),
+        ("on-failure:3", &["system", "check"]),
+        ("always", &["system", "restart-all"]),
+    ] {
+        let run = shop.with("run", &["-d", "--name", "web", "--restart", policy], &["sleep", "1000"]);
+        let id = run.output().succeeds().stdout.trim().to_owned();
+        let before = monitor(&shop, &id);
+        kill_monitor(&shop, &id);
+        shop.said(looks);
+        assert_eq!(shop.inspect("web")["State"]["Status"], "running", "{policy}, and then {looks:?}");
+        assert_ne!(monitor(&shop, &id), before, "{policy}: by another monitor");
+        is_whole(&shop, policy);
+        shop.said(&["rm", "-f", "web"]);
+    }
+}
+
+#[test]
+fn what_is_stopped_without_a_monitor_stays_so() {
+    let shop = shop!();
+    let run = shop.with("run", &["-d", "--name", "web", "--restart", "unless-stopped"], &["sleep", "1000"]);
+    let id = run.output().succeeds().stdout.trim().to_owned();
+    kill_monitor(&shop, &id);
+    assert_eq!(shop.said(&["stop", "web"]), "web\n");
+    for looks in [&["ps"][..], &["inspect", "web"], &["system", "check"], &["system", "restart-all"]] {
+        shop.said(looks);
+        assert_eq!(shop.said(&["ps", "-q"]), "", "after {looks:?}");
+    }
+    shop.said(&["start", "web"]);
+    kill_monitor(&shop, &id);
+    shop.said(&["ps"]);
+    assert_eq!(shop.inspect("web")["State"]["Status"], "running", "a start is a new beginning");
+}
+
+#[test]
+fn a_container_that_removes_itself_goes_without_its_monitor() {
+    let shop = shop!();
+    let run = shop.with("run", &["-d", "--rm", "--name", "web", "-v", "/data"], &["sleep", "1000"]);
+    let id = run.output().succeeds().stdout.trim().to_owned();
+    kill_monitor(&shop, &id);
+    is_whole(&shop, "the monitor's death");
+    assert_eq!(shop.said(&["ps", "-aq"]), "");
+    assert_eq!(shop.said(&["volume", "ls", "-q"]), "");
+}
