@@ -119,7 +119,9 @@ impl Client {
         };
         // What proves who we are is for the registry, not for where it sends us.
         let base = http::uri(&base)?;
-        let is_registry = http::authority(&url) == http::authority(&base) && url.scheme() == base.scheme();
+        let is_of_registry =
+            |url: &Uri| http::authority(url) == http::authority(&base) && url.scheme() == base.scheme();
+        let is_registry = is_of_registry(&url);
         let wall = if is_registry { wall } else { http.wall(&http::authority(&url), Wall::Trusted)? };
         let door = Door { host: &place.host, repository: &place.repository, scopes, wall };
         let mut send = |key: Option<String>| {
@@ -129,8 +131,14 @@ impl Client {
         };
         let response = send(keys.known(&door))?;
         self.remember(&place.host, &base);
-        if response.status != 401 || !is_registry {
+        if response.status != 401 {
             return Ok(response);
+        }
+        // Who asks for a name and a password has to be the registry itself: whoever it sends us to could name a token
+        // service of his own (CVE-2020-15157).
+        if !is_of_registry(&response.url) {
+            let reason = format!("it sends us to {}, which wants to know who asks", response.host);
+            return Err(Error::Protocol { host: place.host.clone(), reason });
         }
         match keys.answer(http, &door, &response)? {
             Some(key) => {

@@ -177,6 +177,35 @@ fn an_identity_token_gets_tokens_by_a_form() {
     assert!(asked.body.contains("scope=repository:x:pull&refresh_token=long%20lived"), "{}", asked.body);
 }
 
+/// CVE-2020-15157: where a registry sends us, somebody else may ask for a name and a password.
+#[test]
+fn nobody_whom_the_registry_sends_us_to_learns_who_we_are() {
+    let thief = StandIn::new(|_| answer("200 OK", &[], br#"{"token":"T"}"#));
+    let realm = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"s\"", thief.host());
+    for challenge in [realm.as_str(), "WWW-Authenticate: Basic realm=\"x\""] {
+        for login in [login("secret"), Login::Identity("long lived".to_owned())] {
+            let challenge = challenge.to_owned();
+            let elsewhere = StandIn::new(move |_| answer("401 Who", &[&challenge], b""));
+            let location = format!("Location: http://{}/there", elsewhere.host());
+            let registry = StandIn::new(move |asked| match asked.line.as_str() {
+                "GET /v2/ HTTP/1.1" => answer("200 OK", &[], b""),
+                _ => answer("307 There", &[&location], b""),
+            });
+            let scratch = Scratch::new();
+            let own = client(scratch.path());
+            own.login(&registry.host(), &login).unwrap();
+            let reference = Reference::parse(&format!("{}/x:1", registry.host())).unwrap();
+            let error = own.resolve(&reference, &here()).unwrap_err();
+            let said = format!("it sends us to {}, which wants to know who asks", elsewhere.host());
+            assert!(error.to_string().contains(&said), "{error}");
+            assert_eq!(thief.asked().len(), 0, "a stranger was told who we are");
+            for asked in elsewhere.asked().iter().chain(&registry.asked()) {
+                assert_eq!(asked.header("authorization"), None, "{}: who we are was told", asked.line);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_helper_keeps_what_is_not_to_stand_in_a_file() {
     let scratch = Scratch::new();
