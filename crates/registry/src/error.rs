@@ -44,6 +44,21 @@ pub enum Error {
         /// The registries that could be meant.
         searched: Vec<String>,
     },
+    /// A name without a registry could be meant at one that refuses to tell whether it has it.
+    #[error(
+        "{host} denies access to {name}{}, and what others call so may be something else: \
+         log in with `bulkhead login {host}`, or write which is meant, such as {}", said(message), others.join(" or ")
+    )]
+    Hidden {
+        /// The name there.
+        name: String,
+        /// The registry.
+        host: String,
+        /// What the registry says.
+        message: String,
+        /// The names at those that would be asked after it.
+        others: Vec<String>,
+    },
     /// The registry, or this part of it, is blocked by `registries.conf`.
     #[error("{name} is blocked in registries.conf (prefix {prefix})")]
     Blocked {

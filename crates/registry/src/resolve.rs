@@ -9,7 +9,7 @@ use crate::http::{self, Payload};
 use crate::manifest::{self, Descriptor, Document, Index, Manifest, media_type};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::registries::{Endpoint, Meaning};
+use crate::registries::{Endpoint, Kind, Meaning};
 
 /// How deep indexes may stand in indexes.
 const DEEPEST: usize = 3;
@@ -49,17 +49,21 @@ impl Client {
     /// Finds the image that somebody means who types a name, in the first registry that has it.
     ///
     /// # Errors
-    /// Those of [`Self::resolve`]; if several registries were asked in vain, [`Error::ShortName`] or the error of one that
-    /// could not answer.
+    /// Those of [`Self::resolve`]; if several registries were asked in vain, [`Error::ShortName`]; the error of one that
+    /// could not answer, and [`Error::Hidden`] for one that refused to: what the next one calls so may be a stranger's.
     pub fn find(&self, typed: &str, platform: &Platform) -> Result<Resolved> {
         let candidates = match self.registries().meaning(typed)? {
             Meaning::One(reference) => return self.resolve(&reference, platform),
             Meaning::FirstOf(candidates) => candidates,
         };
-        for reference in &candidates {
-            match self.resolve(reference, platform) {
-                Err(Error::Unknown { .. } | Error::Denied { .. }) => {}
-                found => return found,
+        for (at, reference) in candidates.iter().enumerate() {
+            match (self.resolve(reference, platform), &candidates[at + 1..]) {
+                (Err(Error::Unknown { .. }), _) => {}
+                (Err(Error::Denied { host, message, .. }), others @ [_, ..]) => {
+                    let others = others.iter().map(Reference::to_string).collect();
+                    return Err(Error::Hidden { name: reference.to_string(), host, message, others });
+                }
+                (found, _) => return found,
             }
         }
         let searched = candidates.iter().map(|reference| reference.host().to_owned()).collect();
@@ -72,9 +76,8 @@ impl Client {
     /// [`Error::Unknown`], [`Error::Denied`], [`Error::NoPlatform`], [`Error::Manifest`], [`Error::Blocked`] and those of
     /// the network; with mirrors, those of the registry itself.
     pub fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Resolved> {
-        let (places, document) = self.document(reference)?;
-        let Some(place) = places.first() else { return Err(unknown(reference)) };
-        let (mut index, mut document) = match document {
+        let mut places = self.registries().endpoints(reference)?;
+        let (mut index, mut document) = match self.document(reference, &mut places)? {
             Document::Manifest(manifest) => {
                 return Ok(Resolved { reference: reference.clone(), manifest, index: None, places });
             }
@@ -86,7 +89,9 @@ impl Client {
                 wanted: platform.clone(),
                 there: document.platforms(),
             })?;
-            match self.patiently(|| self.fetch(place, &chosen.digest.to_string(), Some(chosen), reference))? {
+            // A mirror may have the index and not this of its manifests.
+            let wanted = chosen.digest.to_string();
+            match self.fetch_anywhere(&mut places, &wanted, Some(chosen), reference)? {
                 Document::Manifest(manifest) => {
                     return Ok(Resolved {
                         reference: reference.clone(),
@@ -107,7 +112,7 @@ impl Client {
     /// # Errors
     /// As [`Self::resolve`].
     pub fn inspect(&self, reference: &Reference) -> Result<Document> {
-        self.document(reference).map(|(_, document)| document)
+        self.document(reference, &mut self.registries().endpoints(reference)?)
     }
 
     /// The digest that a name stands for just now, without reading what it is of.
@@ -176,22 +181,34 @@ impl Client {
         })
     }
 
-    /// What a name stands for, and the places for the rest of it: the one that answered before the others.
-    fn document(&self, reference: &Reference) -> Result<(Vec<Endpoint>, Document)> {
-        let mut places = self.registries().endpoints(reference)?;
-        let wanted = reference.wanted();
-        let mut last = unknown(reference);
+    /// What a name stands for.
+    fn document(&self, reference: &Reference, places: &mut Vec<Endpoint>) -> Result<Document> {
+        self.fetch_anywhere(places, &reference.wanted(), None, reference)
+    }
+
+    /// Reads a manifest or an index at the first of the places that has it, which becomes the first of them. If none has
+    /// it, that is told which the registry itself says.
+    fn fetch_anywhere(
+        &self,
+        places: &mut Vec<Endpoint>,
+        wanted: &str,
+        expected: Option<&Descriptor>,
+        reference: &Reference,
+    ) -> Result<Document> {
+        let mut told = unknown(reference);
+        let mut has_registry_told = false;
         for at in 0..places.len() {
             let place = &places[at];
-            match self.patiently(|| self.fetch(place, &wanted, None, reference)) {
+            match self.patiently(|| self.fetch(place, wanted, expected, reference)) {
                 Ok(document) => {
-                    places.rotate_left(at);
-                    return Ok((places, document));
+                    places[..=at].rotate_right(1);
+                    return Ok(document);
                 }
-                Err(error) => last = error,
+                Err(_) if has_registry_told => {}
+                Err(error) => (told, has_registry_told) = (error, place.kind == Kind::Registry),
             }
         }
-        Err(last)
+        Err(told)
     }
 
     /// Reads a manifest or an index, by a tag or by a digest, which it then has to have.

@@ -2,7 +2,8 @@
 
 use bulkhead_registry::{Error, Reference, Registries, media_type};
 
-use crate::{Image, client, client_with, ground, here, noise, read};
+use crate::stand_in::{StandIn, answer};
+use crate::{Image, client, client_with, descriptor, ground, here, noise, read};
 
 fn registries(text: &str) -> Registries {
     let mut registries = Registries::default();
@@ -55,6 +56,33 @@ fn a_layer_that_the_mirror_lost_comes_from_the_registry() {
 }
 
 #[test]
+fn a_manifest_that_the_mirror_lost_comes_from_the_registry() {
+    let (mirror, own) = (ground!(), ground!());
+    let image = Image::of(vec![noise(33, 500)], "amd64");
+    for ground in [&mirror, &own] {
+        let reference = ground.reference("x:1");
+        let digest = image.push(&client(), &reference, media_type::MANIFEST);
+        let mut part = descriptor(media_type::MANIFEST, &image.manifest(media_type::MANIFEST));
+        assert_eq!(part.digest, digest);
+        part.platform = Some("linux/amd64".parse().unwrap());
+        let index = bulkhead_registry::index(&[part]).unwrap();
+        client().push(&reference).unwrap().manifest(&index.bytes, &index.media_type).unwrap();
+    }
+    let manifest = bulkhead_registry::Digest::of(&image.manifest(media_type::MANIFEST));
+    std::fs::remove_file(mirror.registry.blob(manifest.hex())).unwrap();
+    let client = client_with(registries(&format!(
+        "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
+        own.registry.host(),
+        mirror.registry.host()
+    )));
+    let found = client.resolve(&own.reference("x:1"), &"linux/amd64".parse().unwrap()).unwrap();
+    assert_eq!(found.manifest.digest, manifest);
+    assert!(found.index.is_some(), "the mirror's index was not asked for");
+    assert_eq!(found.host(), own.registry.host(), "the mirror has this manifest after all");
+    assert_eq!(read(&client, &found, &found.manifest.layers[0]).unwrap(), image.layers[0]);
+}
+
+#[test]
 fn a_blocked_registry_is_never_asked() {
     let ground = ground!();
     let host = ground.registry.host();
@@ -80,4 +108,29 @@ fn a_short_name_is_found_in_the_registry_that_has_it() {
     assert_eq!(client.find("nick:1", &here()).unwrap().reference, expected);
     let error = client.find("nothing:1", &here()).unwrap_err().to_string();
     assert!(error.contains(&format!("could be one of {first}, {second}")), "{error}");
+}
+
+#[test]
+fn a_short_name_of_a_registry_that_refuses_is_not_taken_for_another_ones() {
+    let strangers = ground!();
+    Image::of(vec![noise(34, 50)], "amd64").push(
+        &client(),
+        &strangers.reference("tool:1"),
+        media_type::MANIFEST,
+    );
+    let private = StandIn::new(|_| answer("403 No", &[], br#"{"errors":[{"message":"expired"}]}"#));
+    let (first, second) = (private.host(), strangers.registry.host());
+    let search = |hosts: [&str; 2]| {
+        client_with(registries(&format!("unqualified-search-registries = [\"{}\", \"{}\"]\n", hosts[0], hosts[1])))
+    };
+    let error = search([&first, &second]).find("tool:1", &here()).unwrap_err();
+    assert!(matches!(error, Error::Hidden { .. }), "{error:?}");
+    let error = error.to_string();
+    for part in ["denies access", "expired", &format!("bulkhead login {first}"), &format!("{second}/tool:1")] {
+        assert!(error.contains(part), "{error} does not say {part}");
+    }
+    // Nobody comes after the last one, so that there is nothing to be mistaken for.
+    let error = search([&second, &first]).find("nothing:1", &here()).unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    assert!(search([&second, &first]).find("tool:1", &here()).is_ok());
 }
