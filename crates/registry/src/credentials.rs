@@ -9,14 +9,18 @@
 //! A helper is the program `docker-credential-HELPER`, called with `get`, `store` or `erase`, which reads from its standard
 //! input and writes to its standard output.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -120,7 +124,8 @@ impl Credentials {
     /// # Errors
     /// [`Error::Configuration`], [`Error::File`] and [`Error::Helper`].
     pub fn store(&self, host: &str, login: &Login) -> Result<Keeper> {
-        let mut file = read(&self.written)?.unwrap_or_default();
+        let held = Held::take(&self.written)?;
+        let mut file = read(&held.place)?.unwrap_or_default();
         let key = key(host);
         if let Some(helper) = helper_of(&file, host) {
             let (username, secret) = match login {
@@ -142,7 +147,7 @@ impl Credentials {
         let auths = file.entry("auths").or_insert_with(|| Value::Object(Map::new()));
         let Value::Object(auths) = auths else { return Err(wrong(&self.written, "auths is no object")) };
         auths.insert(key.to_owned(), entry);
-        write(&self.written, &file)?;
+        held.write(&file)?;
         Ok(Keeper::File(self.written.clone()))
     }
 
@@ -152,8 +157,9 @@ impl Credentials {
     /// [`Error::Configuration`], [`Error::File`] and [`Error::Helper`].
     pub fn erase(&self, host: &str) -> Result<Vec<Keeper>> {
         let mut found = Vec::new();
-        for path in &self.files {
-            let Some(mut file) = read(path)? else { continue };
+        for path in self.files.iter().filter(|path| path.exists()) {
+            let held = Held::take(path)?;
+            let Some(mut file) = read(&held.place)? else { continue };
             if let Some(helper) = helper_of(&file, host)
                 && ask(&helper, host)?.is_some()
             {
@@ -164,7 +170,7 @@ impl Credentials {
             let before = auths.len();
             auths.retain(|entry, _| !names(entry, host));
             if auths.len() < before {
-                write(path, &file)?;
+                held.write(&file)?;
                 found.push(Keeper::File(path.clone()));
             }
         }
@@ -240,25 +246,59 @@ fn read(path: &Path) -> Result<Option<Map<String, Value>>> {
     serde_json::from_slice(&bytes).map(Some).map_err(|error| wrong(path, &error.to_string()))
 }
 
-/// Writes a file beside the old one and puts it in its place; a link stays one.
-fn write(path: &Path, file: &Map<String, Value>) -> Result<()> {
-    let failed = |source| Error::File { action: "write", path: path.to_owned(), source };
-    let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = place.parent().unwrap_or_else(|| Path::new("/"));
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    let new = directory.join(format!(".config.json.{}", std::process::id()));
-    let written = (|| {
-        let mut target =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        serde_json::to_writer_pretty(&mut target, file)?;
-        target.write_all(b"\n")?;
-        target.sync_all()?;
-        std::fs::rename(&new, &place)
-    })();
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&new);
-        failed(error)
-    })
+/// A file of credentials that no other of us changes meanwhile: its directory is locked.
+struct Held {
+    directory: OwnedFd,
+    name: OsString,
+    /// Where the file is; a link to it stays one.
+    place: PathBuf,
+}
+
+impl Held {
+    /// Waits until nobody else changes the file. Its directory is made for its owner if it is not there.
+    fn take(path: &Path) -> Result<Self> {
+        let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let failed = |source| Error::File { action: "write", path: path.to_owned(), source };
+        let name = place.file_name().ok_or_else(|| failed(io::ErrorKind::IsADirectory.into()))?.to_owned();
+        let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(parent, flags, Mode::empty());
+        let directory = directory.map_err(|error| failed(error.into()))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, FlockOperation::LockExclusive))
+            .map_err(|error| failed(error.into()))?;
+        Ok(Self { directory, name, place })
+    }
+
+    /// Puts another file in the place of this one. The directory may be somebody else's, so that the new file has a name
+    /// that nobody foresees, and is no link.
+    fn write(&self, file: &Map<String, Value>) -> Result<()> {
+        let new = format!(".{}.{:016x}", self.name.to_string_lossy(), random());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.directory, &new, flags, Mode::RUSR | Mode::WUSR);
+        let written = opened.map_err(io::Error::from).and_then(|target| {
+            let mut target = File::from(target);
+            let written = serde_json::to_writer_pretty(&mut target, file)
+                .map_err(io::Error::from)
+                .and_then(|()| target.write_all(b"\n"))
+                .and_then(|()| target.sync_all())
+                .and_then(|()| {
+                    Ok(rustix::fs::renameat(&self.directory, &new, &self.directory, &self.name)?)
+                });
+            if written.is_err() {
+                let _ = rustix::fs::unlinkat(&self.directory, &new, AtFlags::empty());
+            }
+            written
+        });
+        written.map_err(|source| Error::File { action: "write", path: self.place.clone(), source })
+    }
+}
+
+/// A number that another process does not foresee.
+fn random() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::hash::RandomState::new().build_hasher().finish()
 }
 
 fn wrong(path: &Path, reason: &str) -> Error {

@@ -70,6 +70,49 @@ fn a_login_is_written_for_its_owner_and_the_rest_is_kept() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// The directory may be that of another user, as `HOME` is under some sudo.
+#[test]
+fn a_link_beside_the_file_leads_nowhere() {
+    let directory = std::env::temp_dir().join(format!("bulkhead-credentials-link-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let victim = directory.join("victim");
+    std::fs::write(&victim, "mine").unwrap();
+    // Names that somebody could foresee.
+    for name in [format!(".config.json.{}", std::process::id()), ".config.json".to_owned()] {
+        std::os::unix::fs::symlink(&victim, directory.join(name)).unwrap();
+    }
+    let path = directory.join("config.json");
+    let credentials = Credentials { files: vec![path.clone()], written: path, helpers: Vec::new() };
+    credentials.store("h.example", &password("me", "secret")).unwrap();
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "mine", "a link was followed");
+    assert_eq!(credentials.find("h.example", "x").unwrap(), Some(password("me", "secret")));
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn of_many_logins_at_once_none_is_lost() {
+    let directory = std::env::temp_dir().join(format!("bulkhead-credentials-many-{}", std::process::id()));
+    let path = directory.join("made/config.json");
+    let credentials = Credentials { files: vec![path.clone()], written: path.clone(), helpers: Vec::new() };
+    std::thread::scope(|scope| {
+        for number in 0..20 {
+            let credentials = &credentials;
+            scope.spawn(move || {
+                credentials.store(&format!("h{number}.example"), &password("me", "secret")).unwrap();
+            });
+        }
+    });
+    for number in 0..20 {
+        let found = credentials.find(&format!("h{number}.example"), "x").unwrap();
+        assert_eq!(found, Some(password("me", "secret")), "the login at h{number}.example is lost");
+    }
+    for made in [&directory, &directory.join("made")] {
+        let mode = std::fs::metadata(made).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{} was made for others, too", made.display());
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 #[test]
 fn a_helper_has_a_name_and_no_path() {
     for helper in ["", "../x", "a/b", "a b"] {
