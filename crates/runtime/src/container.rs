@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use bulkhead_cgroup::{Cgroup, Freezer};
+use bulkhead_sys::identity::Stat;
 use bulkhead_sys::{process, signal};
 use rustix::io::Errno;
 
@@ -11,7 +12,7 @@ use crate::clone::LAST_BREATH;
 use crate::error::{Doing, Error, Result};
 use crate::gate;
 use crate::hooks::{Document, Runner};
-use crate::host::{self, ProcessStat};
+use crate::host;
 use crate::id::ContainerId;
 use crate::idmap;
 use crate::lifecycle::{self, Observed, Status};
@@ -95,9 +96,9 @@ impl Container {
     }
 
     /// Looks at its first process; `None` when that is gone, whoever has its pid now.
-    fn process_stat(&self) -> Result<Option<ProcessStat>> {
+    fn process_stat(&self) -> Result<Option<Stat>> {
         let Some(recorded) = self.state.process else { return Ok(None) };
-        let found = host::process_stat(recorded.pid)?.filter(|found| found.start_time == recorded.start_time);
+        let found = host::process_stat(recorded.pid)?.filter(|found| found.start == recorded.start_time);
         Ok(if found.is_some() && host::boot_id()? == self.state.boot_id { found } else { None })
     }
 

@@ -579,7 +579,7 @@ impl Attempt<'_> {
 
     fn identify(&self, pid: i32) -> Result<ProcessId> {
         match host::process_stat(pid)? {
-            Some(found) => Ok(ProcessId { pid, start_time: found.start_time }),
+            Some(found) => Ok(ProcessId { pid, start_time: found.start }),
             None if self.child.as_ref().is_some_and(|child| !child.ends_within(Duration::ZERO)) => {
                 let why = "the container's process is not in /proc, which belongs to another pid namespace";
                 Err(Error::Usage(why.into()))

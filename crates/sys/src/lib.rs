@@ -9,6 +9,7 @@
 //! | [`bpf`] | bpf(2) for device programs of cgroup v2 |
 //! | [`capability`] | none: the names of capabilities |
 //! | [`path`] | openat2(2) with the resolution rules that keep a lookup inside a root |
+//! | [`identity`] | none: who a process is, and which boot this is |
 //! | [`handle`] | name_to_handle_at(2), open_by_handle_at(2) |
 //! | [`keyring`] | add_key(2), keyctl(2) for the user keyring |
 //! | [`memory`] | mmap(2), munmap(2) of anonymous memory |
@@ -37,6 +38,7 @@ pub mod capability;
 pub mod credentials;
 mod error;
 pub mod handle;
+pub mod identity;
 pub mod keyring;
 pub mod memory;
 pub mod message;
