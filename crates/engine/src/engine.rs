@@ -1,6 +1,6 @@
 //! The engine itself: where everything lies, and which programs it starts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use bulkhead_store::{Places, Store};
@@ -23,7 +23,8 @@ use crate::program;
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) store: Store,
-    pub(crate) programs: Programs,
+    /// Those that were chosen; others are looked for when one is needed, since most commands need none.
+    programs: Option<Programs>,
     boot: OnceLock<String>,
 }
 
@@ -42,7 +43,7 @@ impl Programs {
     /// Finds each beside the running program, else in PATH.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for one that is in neither.
+    /// [`Error::Invalid`](crate::Error::Invalid) for one that is in neither.
     pub fn of_installation() -> Result<Self> {
         Ok(Self {
             monitor: program::find("bulkmon")?,
@@ -53,12 +54,13 @@ impl Programs {
 }
 
 impl Engine {
-    /// Opens the engine of these places with the programs of this installation.
+    /// Opens the engine of these places with the programs of this installation, each of which is beside the running program
+    /// or in PATH; one that is missing is an error when it is needed.
     ///
     /// # Errors
-    /// As [`Store::open`]; [`Error::Invalid`] for a program that is not installed.
+    /// As [`Store::open`].
     pub fn open(places: &Places) -> Result<Self> {
-        Self::with(places, Programs::of_installation()?)
+        Ok(Self { store: Store::open(places)?, programs: None, boot: OnceLock::new() })
     }
 
     /// Opens the engine of these places with other programs.
@@ -66,7 +68,7 @@ impl Engine {
     /// # Errors
     /// As [`Store::open`].
     pub fn with(places: &Places, programs: Programs) -> Result<Self> {
-        Ok(Self { store: Store::open(places)?, programs, boot: OnceLock::new() })
+        Ok(Self { store: Store::open(places)?, programs: Some(programs), boot: OnceLock::new() })
     }
 
     /// Returns the images, and the records of everything.
@@ -79,14 +81,35 @@ impl Engine {
         self.store.places()
     }
 
+    /// Finds `bulkmon`, which stays with a container.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) when it is not installed, as the others.
+    pub(crate) fn monitor(&self) -> Result<PathBuf> {
+        self.program("bulkmon", |programs| &programs.monitor)
+    }
+
+    /// Finds `bulkrun`, the runtime of containers that name none.
+    pub(crate) fn own_runtime(&self) -> Result<PathBuf> {
+        self.program("bulkrun", |programs| &programs.runtime)
+    }
+
+    /// Finds `bulkhead`, by which a monitor removes a container that nobody waits for.
+    pub(crate) fn command(&self) -> Result<PathBuf> {
+        self.program("bulkhead", |programs| &programs.engine)
+    }
+
+    fn program(&self, name: &str, chosen: fn(&Programs) -> &PathBuf) -> Result<PathBuf> {
+        self.programs.as_ref().map_or_else(|| program::find(name), |programs| Ok(chosen(programs).clone()))
+    }
+
     /// Returns the id of this boot of the machine.
     pub(crate) fn boot(&self) -> Result<&str> {
         if let Some(boot) = self.boot.get() {
             return Ok(boot);
         }
-        let path = Path::new("/proc/sys/kernel/random/boot_id");
-        let text = std::fs::read_to_string(path).doing(|| format!("read {}", path.display()))?;
-        Ok(self.boot.get_or_init(|| text.trim_end().to_owned()))
+        let boot = bulkhead_sys::identity::boot().doing(|| "read the identity of this boot")?;
+        Ok(self.boot.get_or_init(|| boot))
     }
 }
 
@@ -94,4 +117,22 @@ impl Engine {
 pub(crate) fn now() -> u64 {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_looked_at_without_any_program() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let places = Places { root: scratch.path().join("root"), run: scratch.path().join("run") };
+        let engine = Engine::open(&places).unwrap();
+        assert_eq!(engine.store().images().unwrap(), []);
+        // Beside this program there is none.
+        if program::in_path("bulkmon").is_none() {
+            let error = engine.monitor().unwrap_err().to_string();
+            assert!(error.contains("bulkmon") && error.contains("nor in PATH"), "{error}");
+        }
+    }
 }

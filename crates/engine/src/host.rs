@@ -70,7 +70,7 @@ impl Engine {
             cdi,
             all_devices,
             sources: sources(mounts)?,
-            init: self.programs.monitor.clone(),
+            init: self.monitor()?,
             subordinate: subordinate(request, caller)?,
         })
     }

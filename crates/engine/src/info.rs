@@ -37,7 +37,7 @@ pub struct Info {
     pub memory: u64,
     /// The file system below the engine's root directory, such as `ext4`.
     pub filesystem: String,
-    /// The names and programs of the runtimes that are installed; ours is the first.
+    /// The names and programs of the runtimes that are installed; ours is the first, if it is.
     pub runtimes: Vec<(String, PathBuf)>,
     /// Whether the host forwards packets between its IPv4 networks.
     pub forwards: bool,
@@ -62,7 +62,7 @@ impl Engine {
         };
         let uname = rustix::system::uname();
         let found = RUNTIMES.iter().filter_map(|name| Some(((*name).to_owned(), program::in_path(name)?)));
-        let own = (OURS.to_owned(), self.programs.runtime.clone());
+        let own = self.own_runtime().ok().map(|program| (OURS.to_owned(), program));
         Ok(Info {
             running: count(&[State::Running, State::Restarting]),
             paused: count(&[State::Paused]),
@@ -74,10 +74,10 @@ impl Engine {
             system: system()?,
             memory: crate::stats::memory_of(&read("/proc/meminfo")?),
             filesystem: filesystem(&self.places().root)?,
-            runtimes: std::iter::once(own).chain(found).collect(),
+            runtimes: own.into_iter().chain(found).collect(),
             forwards: read("/proc/sys/net/ipv4/ip_forward")?.trim() == "1",
             journal: Path::new("/run/systemd/journal/socket").exists(),
-            init: self.programs.monitor.clone(),
+            init: self.monitor()?,
         })
     }
 }

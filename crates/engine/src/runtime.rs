@@ -26,7 +26,7 @@ impl Engine {
     /// [`Error::Invalid`] for one that is not installed.
     pub(crate) fn runtime(&self, wanted: Option<&str>) -> Result<Runtime> {
         let program = match wanted {
-            None | Some(OURS) => self.programs.runtime.clone(),
+            None | Some(OURS) => self.own_runtime()?,
             Some(path) if path.contains('/') => PathBuf::from(path),
             Some(name) => program::in_path(name).unwrap_or_default(),
         };

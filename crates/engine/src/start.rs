@@ -117,7 +117,7 @@ impl Engine {
             .doing(|| format!("write the order of container {}", record.name))?;
         let end = if document.request.remove && attach.is_some() { End::Ours } else { End::Theirs };
         let attach = attach.map(|attach| Attach { takes_end: end == End::Ours, ..attach });
-        let started = client::spawn(&self.programs.monitor, &run, attach).map_err(|error| match error {
+        let started = client::spawn(&self.monitor()?, &run, attach).map_err(|error| match error {
             client::Error::NotStarted { failure } => {
                 Error::Start { name: record.name.clone(), code: failure.kind.code(), reason: failure.message }
             }
@@ -200,7 +200,7 @@ impl Engine {
             restart: request.restart.0,
             health: configure::health(request, &defaults)?,
             stop: configure::stop(request, &defaults)?,
-            at_end: if request.remove { self.removal_of(&record.id) } else { Vec::new() },
+            at_end: if request.remove { self.removal_of(&record.id)? } else { Vec::new() },
         })
     }
 
@@ -240,17 +240,17 @@ impl Engine {
     }
 
     /// Returns the words by which a monitor removes a container that nobody waits for.
-    fn removal_of(&self, id: &str) -> Vec<String> {
+    fn removal_of(&self, id: &str) -> Result<Vec<String>> {
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let places = self.places();
         let words = [
-            path(&self.programs.engine),
+            path(&self.command()?),
             "--root".to_owned(),
             path(&places.root),
             "--run".to_owned(),
             path(&places.run),
         ];
-        words.into_iter().chain(["rm", "--volumes", id].map(str::to_owned)).collect()
+        Ok(words.into_iter().chain(["rm", "--volumes", id].map(str::to_owned)).collect())
     }
 }
 

@@ -3,13 +3,18 @@
 use std::path::Path;
 
 use crate::engine::Engine;
+use crate::error::Result;
 
 impl Engine {
     /// Writes the unit of systemd that runs `system restart-all` when the machine has booted; for users one of their own
     /// systemd.
-    pub fn restart_unit(&self) -> String {
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) when `bulkhead` is not installed.
+    pub fn restart_unit(&self) -> Result<String> {
+        let command = self.command()?;
         let [program, root, run] =
-            [&self.programs.engine, &self.places().root, &self.places().run].map(|path| quoted(path));
+            [&command, &self.places().root, &self.places().run].map(|path| quoted(path));
         let command = format!("{program} --root {root} --run {run} system restart-all").replace('$', "$$");
         // A user's systemd knows neither file systems nor networks; it begins when both are there.
         let (order, wanted_by) = if rustix::process::geteuid().is_root() {
@@ -19,7 +24,7 @@ impl Engine {
             ("", "default.target")
         };
         // What has started outlives the unit: monitors end with the machine, or when their containers do.
-        format!(
+        Ok(format!(
             "[Unit]
 Description=Containers of bulkhead that start with the machine
 Documentation=man:bulkhead(1)
@@ -34,7 +39,7 @@ ExecStart={command}
 [Install]
 WantedBy={wanted_by}
 "
-        )
+        ))
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) struct RestartUnit {}
 
 impl Operation for RestartUnit {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        io::stdout().write_all(home.engine()?.restart_unit().as_bytes())?;
+        io::stdout().write_all(home.engine()?.restart_unit()?.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
 }
