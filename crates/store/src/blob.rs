@@ -1,16 +1,14 @@
 //! Blobs: files that are called by the digest of their bytes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
 
-use rusqlite::{Transaction, params};
 use sha2::{Digest as _, Sha256};
 
+use crate::arrived::{Arrived, Part};
 use crate::error::{Doing as _, Error, Result};
-use crate::lease::{self, Kind};
-use crate::{Digest, Durability, Lease, Store};
+use crate::{Digest, Lease, Store};
 
 /// The longest document that is read into memory: registries refuse manifests of more than 4 MiB.
 pub(crate) const DOCUMENT: u64 = 8 * 1024 * 1024;
@@ -60,21 +58,29 @@ impl<'s> Lease<'s> {
             .mode(0o600)
             .open(&path)
             .doing(|| format!("make {}", path.display()))?;
-        Ok(BlobWriter { lease: self, file, path, hash: Sha256::new(), size: 0 })
+        Ok(BlobWriter { lease: self, file, part: Part(path), hash: Sha256::new(), size: 0 })
     }
 
-    /// Keeps a document, such as a manifest.
+    /// Keeps a document, such as a manifest; it has its name once it is settled.
     ///
     /// # Errors
-    /// As [`BlobWriter::finish`].
+    /// As open(2) and write(2).
     pub fn document(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         if self.has_blob(&digest)?.is_none() {
             let mut writer = self.blob()?;
             writer.write_all(bytes).doing(|| format!("write blob {digest}"))?;
-            writer.finish(Some(&digest))?;
+            self.arrive([writer.arrived(digest, None)])?;
         }
         Ok(digest)
+    }
+
+    /// Opens a blob of this lease, which may have no name yet.
+    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<File> {
+        match self.arrived_blob(digest) {
+            Some((_, _, path)) => File::open(path).doing(|| format!("open blob {digest}")),
+            None => self.store.open_blob(digest),
+        }
     }
 }
 
@@ -83,7 +89,7 @@ impl<'s> Lease<'s> {
 pub struct BlobWriter<'l, 's> {
     lease: &'l Lease<'s>,
     file: File,
-    path: PathBuf,
+    part: Part,
     hash: Sha256,
     size: u64,
 }
@@ -94,16 +100,16 @@ impl BlobWriter<'_, '_> {
         self.size
     }
 
-    /// Syncs, names, records and claims the blob; returns its digest and size.
+    /// Settles the blob, and whatever else has arrived; returns its digest and size.
     ///
     /// # Errors
-    /// [`Error::WrongDigest`] when it is not what was expected, and then it is gone; as fsync(2) and the database.
+    /// [`Error::WrongDigest`] when it is not what was expected, and then it is gone; as [`Lease::settle`].
     pub fn finish(self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
         let digest = self.digest(expected)?;
-        self.file.sync_all().doing(|| format!("sync blob {digest}"))?;
-        let store = self.lease.store;
-        store.database.write(Durability::PowerLoss, |db| self.publish(db, &digest, None))?;
-        Ok((digest, self.size))
+        let (lease, size) = (self.lease, self.size);
+        lease.arrive([self.arrived(digest, None)])?;
+        lease.settle()?;
+        Ok((digest, size))
     }
 
     /// Tells the digest of what was written.
@@ -117,28 +123,9 @@ impl BlobWriter<'_, '_> {
         }
     }
 
-    /// Names, records and claims the blob, which was synced.
-    pub(crate) fn publish(
-        &self,
-        db: &Transaction<'_>,
-        digest: &Digest,
-        diff_id: Option<&Digest>,
-    ) -> Result<()> {
-        let store = self.lease.store;
-        let name = store.places.blob(digest);
-        let known = lease::blob_row(db, digest)?.filter(|_| name.exists());
-        if known.is_none() {
-            lease::publish(store, db, &self.path, &name)?;
-        }
-        let diff_id =
-            diff_id.or(known.as_ref().and_then(|(_, diff_id)| diff_id.as_ref())).map(Digest::to_string);
-        db.prepare_cached(
-            "INSERT INTO blobs VALUES (?1, ?2, ?3, 0)
-            ON CONFLICT DO UPDATE SET size = ?2, diff_id = ?3, damaged = 0",
-        )
-        .and_then(|mut statement| statement.execute(params![digest.to_string(), self.size, diff_id]))
-        .doing(|| format!("record blob {digest}"))?;
-        self.lease.claim(db, Kind::Blob, digest)
+    /// The blob, as one that waits for its name.
+    pub(crate) fn arrived(self, digest: Digest, diff_id: Option<Digest>) -> Arrived {
+        Arrived::Blob { part: self.part, digest, size: self.size, diff_id }
     }
 }
 
@@ -152,12 +139,5 @@ impl Write for BlobWriter<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Drop for BlobWriter<'_, '_> {
-    fn drop(&mut self) {
-        // It has been renamed, or it is to go; what cannot be removed is left to the next collection.
-        let _ = fs::remove_file(&self.path);
     }
 }

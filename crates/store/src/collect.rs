@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction};
 
 use crate::error::{Doing as _, Result};
-use crate::{Digest, Durability, Store, lease, trash};
+use crate::{Digest, Durability, Places, Store, lease, trash};
 
 /// What a collection removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Store {
     /// # Errors
     /// As the database, and as removing files; what was removed before is gone, and the rest is left to the next time.
     pub fn collect(&self) -> Result<Collected> {
-        let mut collected = self.database.write_removal(Durability::Process, forget)?;
+        let mut collected = self.database.write_removal(Durability::Process, |db| forget(&self.places, db))?;
         let (forgotten, layers) = (collected.blobs, collected.layers.len());
         let blobs = self.places.blobs();
         let removed = self.sweep_directory(&blobs, BLOB_ROW, "")?;
@@ -66,10 +66,10 @@ impl Store {
             let blobs = without(&self.places.blobs(), BLOB_ROW, "")?;
             let trees = without(&self.places.layers(), LAYER_ROW, "sha256-")?;
             let mut half_made = 0;
-            for name in names(&self.places.ingest())? {
-                half_made += usize::from(!lease::is_held(db, &name)?);
+            for name in names(&self.places.ingest())?.iter().filter(|name| !lease::is_lock(name)) {
+                half_made += usize::from(!lease::is_held(db, name)?);
             }
-            Ok(Collected { strays: blobs + trees + half_made, ..loose(db, lease::count_void(db)?)? })
+            Ok(Collected { strays: blobs + trees + half_made, ..loose(db, lease::count_void(&self.places, db)?)? })
         })
     }
 
@@ -111,9 +111,9 @@ impl Store {
 }
 
 /// Deletes the rows that nothing wants.
-fn forget(db: &Transaction<'_>) -> Result<Collected> {
+fn forget(places: &Places, db: &Transaction<'_>) -> Result<Collected> {
     let doing = || "look for what nobody needs";
-    let collected = loose(db, lease::void_leases(db)?)?;
+    let collected = loose(db, lease::void_leases(places, db)?)?;
     db.execute(&format!("DELETE FROM blobs WHERE {LOOSE_BLOB}"), []).doing(doing)?;
     db.execute(&format!("DELETE FROM layers WHERE {LOOSE_LAYER}"), []).doing(doing)?;
     Ok(collected)

@@ -1,6 +1,5 @@
 //! An image comes into being: by a manifest that came with it, or by one that is made for it.
 
-use std::fs::File;
 use std::io::Read as _;
 
 use rusqlite::{Transaction, params};
@@ -10,9 +9,9 @@ use crate::image::name_image;
 use crate::layer::Compression;
 use crate::manifest::{self, Document, Manifest};
 use crate::store::now;
-use crate::{Digest, Durability, Layer, Lease, Name};
+use crate::{Digest, Layer, Lease, Name};
 
-/// An image whose parts are all there and claimed.
+/// An image whose parts have all arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewImage {
     pub(crate) id: Digest,
@@ -36,7 +35,7 @@ pub struct Committed {
 }
 
 impl Lease<'_> {
-    /// Puts an image together out of its configuration and layers that are claimed. The manifest that came with it is
+    /// Puts an image together out of its configuration and layers that have arrived. The manifest that came with it is
     /// kept, byte for byte, if its blobs are those of the layers; else, and where there is none, one of our own is.
     ///
     /// # Errors
@@ -66,14 +65,13 @@ impl Lease<'_> {
         Ok(NewImage { id, manifest, layers: layers.to_vec(), names })
     }
 
-    /// Makes images known: all of them and their names, or none. From then on they need no lease.
+    /// Settles what has arrived and makes images known: all of them and their names, or none. From then on they need no
+    /// lease.
     ///
     /// # Errors
-    /// As the database.
+    /// As [`settle`](Self::settle).
     pub fn commit(&self, images: &[NewImage]) -> Result<Vec<Committed>> {
-        self.store.database.write(Durability::PowerLoss, |db| {
-            images.iter().map(|image| commit(db, image)).collect::<Result<Vec<_>>>()
-        })
+        self.settle_with(|db| images.iter().map(|image| commit(db, image)).collect())
     }
 
     /// Writes a manifest of our own.
@@ -88,7 +86,7 @@ impl Lease<'_> {
 
     fn compression(&self, blob: &Digest) -> Result<Compression> {
         let mut start = [0; 6];
-        let mut file: File = self.store.open_blob(blob)?;
+        let mut file = self.open_blob(blob)?;
         let length = file.read(&mut start).doing(|| format!("read blob {blob}"))?;
         Compression::of(&start[..length])
             .map_err(|source| Error::Layer { doing: format!("look at blob {blob}"), source })

@@ -3,7 +3,7 @@
 //! ```text
 //! this thread:  read ─┬─ (compress) ─ digest ─► ingest/LEASE-n         the blob
 //!                     └─► [pieces] ─► unpack ─► ingest/LEASE-m/        the tree, by two more threads
-//! then: compare digests ─ syncfs ─ (lock: rename, rename, rows, claims)
+//! then: compare digests ─ wait for the name (`arrived.rs`)
 //! ```
 //! An archive that comes uncompressed is kept compressed, quickly: then what is saved and what is pushed agree, and the
 //! disk holds less.
@@ -17,15 +17,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use flate2::write::GzEncoder;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::OptionalExtension as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::arrived::Arrived;
 use crate::blob::BlobWriter;
 use crate::error::{Doing as _, Error, Result};
 use crate::layer::archive::Whole;
 use crate::layer::{self, Compression, Decoder, Owners, Unpack};
-use crate::lease::{self, Kind};
-use crate::{Digest, Durability, Layer, Lease, trash, tree};
+use crate::{Digest, Layer, Lease, trash, tree};
 
 /// How much is handed from one thread to another at once, and how often before one waits.
 const PIECE: usize = 256 * 1024;
@@ -45,8 +45,8 @@ pub struct Expected {
 }
 
 impl Lease<'_> {
-    /// Takes a layer in: keeps its archive as a blob, unpacks it unless that is done already, and claims both. The archive
-    /// may be plain, gzip or zstd, and is read to its end.
+    /// Takes a layer in: keeps its archive as a blob, and unpacks it unless that is done already. Both have their names once
+    /// they are settled. The archive may be plain, gzip or zstd, and is read to its end.
     ///
     /// # Errors
     /// [`Error::Layer`] for an archive that is damaged or refused; [`Error::WrongDigest`]; [`Error::Invalid`] for a wrong
@@ -72,12 +72,20 @@ impl Lease<'_> {
                 // Whoever unpacks says what is wrong with the archive; a pump that was left alone says nothing.
                 (Ok(_) | Err(Pumping::Alone), Err(error)) | (Err(Pumping::Failed(error)), _) => Err(error),
                 (Err(Pumping::Alone), Ok(_)) => Err(expected.wrong("ends before its end")),
-                (Ok(blob), Ok(unpacked)) => Ok((blob, unpacked)),
+                (Ok(sink), Ok(unpacked)) => Ok((sink, unpacked)),
             }
         });
-        let (arrived, unpacked) = arrived?;
-        let (blob, blob_digest) = arrived.finish(expected, &unpacked.diff_id)?;
-        self.keep(blob.as_ref(), &blob_digest, &unpacked, tree.as_ref())
+        let (sink, Unpacked { diff_id, size, entries }) = arrived?;
+        let (blob, blob_size, archive) = sink.finish(expected, &diff_id)?;
+        let (size, tree) = match tree {
+            Some(tree) => {
+                let summary = tree::summary(tree.open()?.as_fd())?;
+                (size, Some(Arrived::Tree { tree, diff_id, size, entries, summary }))
+            }
+            None => (known.unwrap_or(size), None),
+        };
+        self.arrive(archive.into_iter().chain(tree))?;
+        Ok(Layer { diff_id, blob, blob_size, size })
     }
 
     /// Takes in a layer that somebody writes, such as the changes of a container: [`Lease::layer`] for a writer.
@@ -113,9 +121,9 @@ impl Lease<'_> {
         expected: &Expected,
         archive: &mut dyn Read,
         pieces: &SyncSender<Vec<u8>>,
-    ) -> std::result::Result<Arrived<'l>, Pumping> {
+    ) -> std::result::Result<Sink<'l>, Pumping> {
         let doing = || format!("read {}", expected.subject);
-        let mut arrived: Option<Arrived<'_>> = None;
+        let mut begun: Option<Sink<'_>> = None;
         let mut passed = 0;
         loop {
             let mut piece = Vec::with_capacity(PIECE);
@@ -130,9 +138,9 @@ impl Lease<'_> {
                 let more = if passed > size { "more" } else { "fewer" };
                 return Err(Pumping::Failed(expected.wrong(&format!("has {more} than {size} bytes"))));
             }
-            let sink = match &mut arrived {
+            let sink = match &mut begun {
                 Some(sink) => sink,
-                None => arrived.insert(Arrived::begin(self, expected, &piece).map_err(Pumping::Failed)?),
+                None => begun.insert(Sink::begin(self, expected, &piece).map_err(Pumping::Failed)?),
             };
             if length == 0 {
                 break;
@@ -142,55 +150,7 @@ impl Lease<'_> {
                 return Err(Pumping::Alone);
             }
         }
-        arrived.ok_or(Pumping::Alone)
-    }
-
-    /// Syncs, names, records and claims what has arrived.
-    fn keep(
-        &self,
-        blob: Option<&BlobWriter<'_, '_>>,
-        blob_digest: &Digest,
-        unpacked: &Known,
-        tree: Option<&TreeBeingMade>,
-    ) -> Result<Layer> {
-        let Known { diff_id, size, entries } = unpacked;
-        let summary = match tree {
-            Some(tree) => Some(tree::summary(tree.open()?.as_fd())?),
-            None => None,
-        };
-        // One call for the blob and for all files of the tree.
-        let ingest = self.store.places.ingest();
-        File::open(&ingest)
-            .and_then(|ingest| Ok(rustix::fs::syncfs(ingest)?))
-            .doing(|| format!("sync {}", ingest.display()))?;
-        let mut before = None;
-        let kept = self.store.database.write(Durability::PowerLoss, |db| {
-            if let Some(blob) = blob {
-                blob.publish(db, blob_digest, Some(diff_id))?;
-            } else {
-                self.claim(db, Kind::Blob, blob_digest)?;
-            }
-            if let (Some(tree), Some(summary)) = (tree, summary)
-                && lease::layer_row(db, diff_id)?.filter(|_| self.store.places.layer(diff_id).exists()).is_none()
-            {
-                before = lease::publish(self.store, db, &tree.path, &self.store.places.layer(diff_id))?;
-                let values = params![diff_id.to_string(), size, entries, summary.to_string()];
-                let sql = "INSERT INTO layers VALUES (?1, ?2, ?3, ?4, 0)
-                    ON CONFLICT DO UPDATE SET size = ?2, entries = ?3, summary = ?4, damaged = 0";
-                db.execute(sql, values).doing(|| format!("record layer {diff_id}"))?;
-            }
-            self.claim(db, Kind::Layer, diff_id)?;
-            let (blob_size, size) = db
-                .query_row(
-                    "SELECT blobs.size, layers.size FROM blobs, layers WHERE digest = ? AND layers.diff_id = ?",
-                    [blob_digest.to_string(), diff_id.to_string()],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
-                .doing(|| format!("read the record of layer {diff_id}"))?;
-            Ok(Layer { diff_id: *diff_id, blob: *blob_digest, blob_size, size })
-        });
-        before.map_or(Ok(()), |before| trash::empty(&before))?;
-        kept
+        begun.ok_or(Pumping::Alone)
     }
 
     /// Claims a layer by its diff id, if both its tree and a blob of its archive are there.
@@ -199,6 +159,9 @@ impl Lease<'_> {
     /// As the database.
     pub fn has(&self, diff_id: &Digest) -> Result<Option<Layer>> {
         let Some(size) = self.has_layer(diff_id)? else { return Ok(None) };
+        if let Some((blob, blob_size)) = self.arrived_archive(diff_id) {
+            return Ok(Some(Layer { diff_id: *diff_id, blob, blob_size, size }));
+        }
         let blob: Option<String> = self.store.database.read(|db| {
             db.prepare_cached("SELECT digest FROM blobs WHERE diff_id = ? AND NOT damaged LIMIT 1")
                 .and_then(|mut statement| {
@@ -227,16 +190,16 @@ enum Pumping {
 }
 
 /// The blob, as it is written.
-enum Arrived<'l> {
+enum Sink<'l> {
     /// The bytes as they came.
     Kept(BlobWriter<'l, 'l>),
     /// They came plain.
     Compressed(Box<GzEncoder<BlobWriter<'l, 'l>>>),
     /// They came plain, and there is a blob of them already.
-    Known(Digest),
+    Known(Layer),
 }
 
-impl<'l> Arrived<'l> {
+impl<'l> Sink<'l> {
     fn begin(lease: &'l Lease<'_>, expected: &Expected, start: &[u8]) -> Result<Self> {
         let compression = Compression::of(start).map_err(|source| expected.refused(source))?;
         let known = match expected.diff_id {
@@ -244,7 +207,7 @@ impl<'l> Arrived<'l> {
             _ => None,
         };
         Ok(match (compression, known) {
-            (Compression::None, Some(layer)) => Self::Known(layer.blob),
+            (Compression::None, Some(layer)) => Self::Known(layer),
             (Compression::None, None) => {
                 let encoder = GzEncoder::new(lease.blob()?, flate2::Compression::fast());
                 Self::Compressed(Box::new(encoder))
@@ -262,8 +225,8 @@ impl<'l> Arrived<'l> {
         .doing(|| "write a blob")
     }
 
-    /// Ends the blob, and compares the digest of what arrived.
-    fn finish(self, expected: &Expected, diff_id: &Digest) -> Result<(Option<BlobWriter<'l, 'l>>, Digest)> {
+    /// Ends the blob, and compares the digest of what arrived; returns the blob's digest and size, and itself if it is new.
+    fn finish(self, expected: &Expected, diff_id: &Digest) -> Result<(Digest, u64, Option<Arrived>)> {
         // What came plain has its diff id as digest.
         let compare = |found: Digest| match expected.blob {
             Some(expected_digest) if expected_digest != found => Err(Error::WrongDigest {
@@ -273,35 +236,38 @@ impl<'l> Arrived<'l> {
             }),
             _ => Ok(()),
         };
+        let end = |writer: BlobWriter<'_, '_>, digest| {
+            (digest, writer.size(), Some(writer.arrived(digest, Some(*diff_id))))
+        };
         match self {
             Self::Kept(writer) => {
                 let digest = writer.digest(None)?;
                 compare(digest)?;
-                Ok((Some(writer), digest))
+                Ok(end(writer, digest))
             }
             Self::Compressed(encoder) => {
                 compare(*diff_id)?;
                 let writer = encoder.finish().doing(|| "write a blob")?;
                 let digest = writer.digest(None)?;
-                Ok((Some(writer), digest))
+                Ok(end(writer, digest))
             }
-            Self::Known(digest) => {
+            Self::Known(layer) => {
                 compare(*diff_id)?;
-                Ok((None, digest))
+                Ok((layer.blob, layer.blob_size, None))
             }
         }
     }
 }
 
 /// What is known of a layer whose archive was read to its end.
-struct Known {
+struct Unpacked {
     diff_id: Digest,
     size: u64,
     entries: u64,
 }
 
 /// Unpacks what arrives, or only finds out its diff id.
-fn unpack(arriving: Arriving, into: Option<&Path>, expected: &Expected) -> Result<Known> {
+fn unpack(arriving: Arriving, into: Option<&Path>, expected: &Expected) -> Result<Unpacked> {
     let known = match into {
         Some(path) => {
             let directory = File::open(path).doing(|| format!("open {}", path.display()))?;
@@ -311,9 +277,9 @@ fn unpack(arriving: Arriving, into: Option<&Path>, expected: &Expected) -> Resul
             let how = Unpack { diff_id: expected.diff_id, whole, ..unpack_as()? };
             let unpacked = layer::unpack(arriving, directory.as_fd(), &how)
                 .map_err(|source| expected.refused(source))?;
-            Known { diff_id: unpacked.diff_id, size: unpacked.size, entries: unpacked.entries }
+            Unpacked { diff_id: unpacked.diff_id, size: unpacked.size, entries: unpacked.entries }
         }
-        None => Known { diff_id: plain_digest(arriving, expected)?, size: 0, entries: 0 },
+        None => Unpacked { diff_id: plain_digest(arriving, expected)?, size: 0, entries: 0 },
     };
     match expected.diff_id {
         Some(diff_id) if diff_id != known.diff_id => {
@@ -393,6 +359,7 @@ impl Read for Arriving {
 }
 
 /// A tree that is being unpacked, which goes unless it gets a name.
+#[derive(Debug)]
 pub(crate) struct TreeBeingMade {
     pub(crate) path: PathBuf,
 }

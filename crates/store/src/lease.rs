@@ -2,32 +2,46 @@
 //!
 //! ```text
 //! store.lease ──┬─ has_blob, has_layer       what is there already is claimed
-//!               ├─ document, blob, layer     what comes is checked, synced, named, recorded and claimed
-//!               └─ image                     the image's row, from when on it needs no lease
-//! drop: the claims go. Whoever was killed has none: its lease is void with it.
+//!               ├─ document, blob, layer     what comes is checked, and waits (`arrived.rs`)
+//!               ├─ settle                    what waits is synced, named, recorded and claimed
+//!               └─ image, commit             the same, and the image's row, from when on it needs no lease
+//! drop: what waits goes, and the claims do. Whoever was killed has none: its lease is void with it.
 //! ```
+//! A lease is held by a lock on a file in `ingest`, which the kernel takes from who dies, and which is one and the same in
+//! all pid namespaces that share a store.
+//!
 //! `blobs` and `layers` change only while the one who changes them may write to the database. So what has no row is
 //! nobody's and can go, and what has one is there.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
+use crate::arrived::Arrived;
 use crate::error::{Doing as _, Result};
-use crate::owner::Owner;
 use crate::store::now;
-use crate::{Digest, Durability, Store, trash};
+use crate::{Digest, Durability, Places, Store, trash};
+
+/// How the name of a lease's lock ends.
+const LOCK: &str = "-lock";
 
 /// A lease of this process. It may be shared between threads.
 #[derive(Debug)]
 pub struct Lease<'s> {
     pub(crate) store: &'s Store,
+    pub(crate) arrived: Mutex<Vec<Arrived>>,
     id: String,
     next: AtomicU32,
+    /// Locked as long as the lease is.
+    _lock: File,
 }
 
 /// What can be claimed.
@@ -53,15 +67,18 @@ impl Store {
     /// As the database, and as reading `/proc`.
     pub fn lease(&self, purpose: &str) -> Result<Lease<'_>> {
         let id = random()?;
-        let Owner { pid, start, boot } = Owner::this()?;
-        self.database.write(Durability::Process, |db| {
-            db.execute(
-                "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?)",
-                params![id, purpose, now(), pid, start, boot],
-            )
-            .doing(|| format!("take a lease for {purpose}"))
+        let path = lock(&self.places, &id);
+        // While nobody else writes, so that nobody sees the file without its row or without its lock.
+        let held = self.database.write(Durability::Process, |db| {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            let file = file.doing(|| format!("make {}", path.display()))?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive)
+                .doing(|| format!("lock {}", path.display()))?;
+            db.execute("INSERT INTO leases VALUES (?, ?, ?)", params![id, purpose, now()])
+                .doing(|| format!("take a lease for {purpose}"))?;
+            Ok(file)
         })?;
-        Ok(Lease { store: self, id, next: AtomicU32::new(0) })
+        Ok(Lease { store: self, arrived: Mutex::default(), id, next: AtomicU32::new(0), _lock: held })
     }
 }
 
@@ -71,6 +88,9 @@ impl Lease<'_> {
     /// # Errors
     /// As the database.
     pub fn has_blob(&self, digest: &Digest) -> Result<Option<(u64, Option<Digest>)>> {
+        if let Some((size, diff_id, _)) = self.arrived_blob(digest) {
+            return Ok(Some((size, diff_id)));
+        }
         self.store.database.write(Durability::Process, |db| {
             let found = blob_row(db, digest)?.filter(|_| self.store.places.blob(digest).exists());
             if found.is_some() {
@@ -85,6 +105,9 @@ impl Lease<'_> {
     /// # Errors
     /// As the database.
     pub fn has_layer(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        if let Some(size) = self.arrived_tree(diff_id) {
+            return Ok(Some(size));
+        }
         self.store.database.write(Durability::Process, |db| {
             let found = layer_row(db, diff_id)?.filter(|_| self.store.places.layer(diff_id).exists());
             if found.is_some() {
@@ -111,37 +134,53 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        // Should this fail, the lease is void as soon as this process has ended.
+        self.arrived.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        // Should this fail, the lease is void as soon as nobody holds its lock, and a collection does the rest.
         let _ = self.store.database.write_removal(Durability::Process, |db| {
             db.execute("DELETE FROM leases WHERE id = ?", [&self.id]).doing(|| "give a lease back")
         });
+        let _ = fs::remove_file(lock(&self.store.places, &self.id));
     }
+}
+
+/// Gives something that was made its name, as [`rename`], and syncs that.
+pub(crate) fn publish(
+    store: &Store,
+    lock: &Transaction<'_>,
+    made: &Path,
+    name: &Path,
+) -> Result<Option<PathBuf>> {
+    let before = rename(store, lock, made, name)?;
+    // The name reaches the disk before the row does.
+    sync_directory(name.parent().unwrap_or(Path::new("/")))?;
+    Ok(before)
 }
 
 /// Gives something that was made its name, from where it lies in `ingest`. A tree that has the name has no row, or is
 /// damaged; it is moved to where this tells, to be deleted when the lock is free.
-pub(crate) fn publish(
+pub(crate) fn rename(
     store: &Store,
     _lock: &Transaction<'_>,
     made: &Path,
     name: &Path,
 ) -> Result<Option<PathBuf>> {
     let doing = || format!("rename {} to {}", made.display(), name.display());
-    let before = match fs::rename(made, name) {
+    match fs::rename(made, name) {
         Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
             let trash = store.trash();
             fs::rename(name, &trash).doing(doing)?;
             fs::rename(made, name).doing(doing)?;
-            Some(trash)
+            Ok(Some(trash))
         }
-        renamed => renamed.doing(doing).map(|()| None)?,
-    };
-    // The name reaches the disk before the row does.
-    let directory = name.parent().unwrap_or(Path::new("/"));
+        renamed => renamed.doing(doing).map(|()| None),
+    }
+}
+
+/// Brings the names in a directory to the disk.
+pub(crate) fn sync_directory(directory: &Path) -> Result<()> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .doing(|| format!("sync {}", directory.display()))?;
-    Ok(before)
+        .doing(|| format!("sync {}", directory.display()))
 }
 
 /// Reads the row of a blob that is whole: its size, and its diff id.
@@ -163,39 +202,55 @@ pub(crate) fn layer_row(db: &Connection, diff_id: &Digest) -> Result<Option<u64>
         .doing(|| format!("look for layer {diff_id}"))
 }
 
-/// Deletes the leases whose owners have ended; returns how many.
-pub(crate) fn void_leases(db: &Transaction<'_>) -> Result<usize> {
-    let void = void(db)?;
+/// Deletes the leases that nobody holds any more; returns how many.
+pub(crate) fn void_leases(places: &Places, db: &Transaction<'_>) -> Result<usize> {
+    let void = void(places, db)?;
     for id in &void {
         db.execute("DELETE FROM leases WHERE id = ?", [id]).doing(|| "delete void leases")?;
     }
     Ok(void.len())
 }
 
-/// Counts the leases whose owners have ended.
-pub(crate) fn count_void(db: &Connection) -> Result<usize> {
-    Ok(void(db)?.len())
+/// Counts the leases that nobody holds any more.
+pub(crate) fn count_void(places: &Places, db: &Transaction<'_>) -> Result<usize> {
+    Ok(void(places, db)?.len())
 }
 
-/// Lists the leases whose owners have ended.
-fn void(db: &Connection) -> Result<Vec<String>> {
-    let doing = || "look for void leases";
-    let leases: Vec<(String, Owner)> = db
-        .prepare_cached("SELECT id, pid, start, boot FROM leases")
-        .and_then(|mut statement| {
-            let read = |row: &rusqlite::Row<'_>| {
-                Ok((row.get(0)?, Owner { pid: row.get(1)?, start: row.get(2)?, boot: row.get(3)? }))
-            };
-            statement.query_map([], read)?.collect()
-        })
-        .doing(doing)?;
+/// Lists the leases that nobody holds any more. Whoever takes one writes to the database, so that none is half taken.
+fn void(places: &Places, db: &Transaction<'_>) -> Result<Vec<String>> {
+    let leases: Vec<String> = db
+        .prepare_cached("SELECT id FROM leases")
+        .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+        .doing(|| "look for void leases")?;
     let mut void = Vec::new();
-    for (id, owner) in leases {
-        if !owner.lives()? {
+    for id in leases {
+        if !is_locked(&lock(places, &id))? {
             void.push(id);
         }
     }
     Ok(void)
+}
+
+/// Tells whether a process holds a lease by its lock.
+fn is_locked(lock: &Path) -> Result<bool> {
+    let file = match File::open(lock) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        opened => opened.doing(|| format!("open {}", lock.display()))?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        locked => locked.doing(|| format!("lock {}", lock.display())).map(|()| false),
+    }
+}
+
+/// The file by whose lock a lease is held.
+fn lock(places: &Places, id: &str) -> PathBuf {
+    places.ingest().join(format!("{id}{LOCK}"))
+}
+
+/// Tells whether an entry of `ingest` is such a file.
+pub(crate) fn is_lock(name: &OsStr) -> bool {
+    name.as_encoded_bytes().ends_with(LOCK.as_bytes())
 }
 
 /// Tells whether an entry of `ingest` belongs to a lease.
@@ -206,20 +261,25 @@ pub(crate) fn is_held(db: &Connection, name: &OsStr) -> Result<bool> {
         .doing(|| "look for a lease")
 }
 
-/// Removes from `ingest` what belongs to no lease; returns how many entries.
+/// Removes from `ingest` what belongs to no lease; returns how many entries, without the locks.
 pub(crate) fn sweep(store: &Store) -> Result<usize> {
     let ingest = store.places.ingest();
     let doing = || format!("list {}", ingest.display());
-    let mut swept = 0;
-    for entry in fs::read_dir(&ingest).doing(doing)? {
-        let name = entry.doing(doing)?.file_name();
-        let is_held = store.database.read(|db| is_held(db, &name))?;
-        if !is_held {
-            trash::empty(&ingest.join(&name))?;
-            swept += 1;
+    // While nobody takes a lease: the lock is there before the row is to be seen.
+    let left = store.database.write_removal(Durability::Process, |db| {
+        let mut left = Vec::new();
+        for entry in fs::read_dir(&ingest).doing(doing)? {
+            let name = entry.doing(doing)?.file_name();
+            if !is_held(db, &name)? {
+                left.push(name);
+            }
         }
+        Ok(left)
+    })?;
+    for name in &left {
+        trash::empty(&ingest.join(name))?;
     }
-    Ok(swept)
+    Ok(left.iter().filter(|name| !is_lock(name)).count())
 }
 
 fn random() -> Result<String> {

@@ -34,6 +34,7 @@
 //! # Ok::<(), bulkhead_store::Error>(())
 //! ```
 
+mod arrived;
 mod blob;
 mod check;
 mod collect;
@@ -51,7 +52,6 @@ mod lease;
 mod load;
 pub mod manifest;
 mod name;
-mod owner;
 mod places;
 mod remove;
 mod save;

@@ -105,7 +105,10 @@ impl Pull {
         }
         let (name, names) = names(&found)?;
         let lease = store.lease(&format!("pull {}", found.reference))?;
-        let kept = self.layers(&lease, client, &found, &parsed.rootfs.diff_ids, watch)?;
+        let kept = self.layers(&lease, client, &found, &parsed.rootfs.diff_ids, watch).inspect_err(|_| {
+            // What arrived whole is there for the next attempt; should this fail, too, it comes once more.
+            let _ = lease.settle();
+        })?;
         let image = lease.image(&bytes, Some(&found.manifest.bytes), &kept, names)?;
         let committed = lease.commit(&[image])?.pop();
         let committed = committed.ok_or_else(|| invalid("was not recorded".to_owned()))?;

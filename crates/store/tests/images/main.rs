@@ -6,6 +6,7 @@ mod archive;
 mod check;
 mod crash;
 mod disk;
+mod lease;
 mod load;
 mod real;
 mod refused;

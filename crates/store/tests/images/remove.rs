@@ -98,6 +98,8 @@ fn what_a_lease_claims_stays_until_it_is_given_back() {
     let ground = Ground::new();
     let lease = ground.store.lease("a test").unwrap();
     let digest = lease.document(b"{}").unwrap();
+    assert!(ground.store.small_blob(&digest).is_err(), "it has a name before it was synced");
+    lease.settle().unwrap();
     ground.store.collect().unwrap();
     assert_eq!(ground.store.small_blob(&digest).unwrap(), b"{}");
     // The image that it is of goes, and another that is being pulled wants its layer.
