@@ -14,6 +14,8 @@ pub mod devices;
 pub mod flags;
 pub mod layer;
 pub mod manifest;
+pub mod monitor_file;
+pub mod monitor_message;
 pub mod mount_options;
 pub mod mountinfo;
 pub mod name;
@@ -45,6 +47,8 @@ pub const TARGETS: &[Target] = &[
     ("flags", flags::run),
     ("layer", layer::run),
     ("manifest", manifest::run),
+    ("monitor_file", monitor_file::run),
+    ("monitor_message", monitor_message::run),
     ("mount_options", mount_options::run),
     ("mountinfo", mountinfo::run),
     ("name", name::run),
