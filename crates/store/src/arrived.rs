@@ -9,7 +9,7 @@
 //! A sync waits for all that anybody has written to the file system, so there is one for many layers and not one for each.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 
 use rusqlite::{Transaction, params};
@@ -17,7 +17,7 @@ use rusqlite::{Transaction, params};
 use crate::error::{Doing as _, Result};
 use crate::intake::TreeBeingMade;
 use crate::lease::{self, Kind};
-use crate::{Digest, Durability, Layer, Lease, trash};
+use crate::{Digest, Durability, Lease, trash};
 
 /// How many bytes of blobs wait for their names at most: so much comes again when the process is killed.
 const AT_MOST: u64 = 64 * 1024 * 1024;
