@@ -283,9 +283,7 @@ impl Held {
                 .map_err(io::Error::from)
                 .and_then(|()| target.write_all(b"\n"))
                 .and_then(|()| target.sync_all())
-                .and_then(|()| {
-                    Ok(rustix::fs::renameat(&self.directory, &new, &self.directory, &self.name)?)
-                });
+                .and_then(|()| Ok(rustix::fs::renameat(&self.directory, &new, &self.directory, &self.name)?));
             if written.is_err() {
                 let _ = rustix::fs::unlinkat(&self.directory, &new, AtFlags::empty());
             }

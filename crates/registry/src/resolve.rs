@@ -182,7 +182,7 @@ impl Client {
     }
 
     /// What a name stands for.
-    fn document(&self, reference: &Reference, places: &mut Vec<Endpoint>) -> Result<Document> {
+    fn document(&self, reference: &Reference, places: &mut [Endpoint]) -> Result<Document> {
         self.fetch_anywhere(places, &reference.wanted(), None, reference)
     }
 
@@ -190,7 +190,7 @@ impl Client {
     /// it, that is told which the registry itself says.
     fn fetch_anywhere(
         &self,
-        places: &mut Vec<Endpoint>,
+        places: &mut [Endpoint],
         wanted: &str,
         expected: Option<&Descriptor>,
         reference: &Reference,

@@ -121,12 +121,16 @@ fn a_short_name_of_a_registry_that_refuses_is_not_taken_for_another_ones() {
     let private = StandIn::new(|_| answer("403 No", &[], br#"{"errors":[{"message":"expired"}]}"#));
     let (first, second) = (private.host(), strangers.registry.host());
     let search = |hosts: [&str; 2]| {
-        client_with(registries(&format!("unqualified-search-registries = [\"{}\", \"{}\"]\n", hosts[0], hosts[1])))
+        client_with(registries(&format!(
+            "unqualified-search-registries = [\"{}\", \"{}\"]\n",
+            hosts[0], hosts[1]
+        )))
     };
     let error = search([&first, &second]).find("tool:1", &here()).unwrap_err();
     assert!(matches!(error, Error::Hidden { .. }), "{error:?}");
     let error = error.to_string();
-    for part in ["denies access", "expired", &format!("bulkhead login {first}"), &format!("{second}/tool:1")] {
+    for part in ["denies access", "expired", &format!("bulkhead login {first}"), &format!("{second}/tool:1")]
+    {
         assert!(error.contains(part), "{error} does not say {part}");
     }
     // Nobody comes after the last one, so that there is nothing to be mistaken for.

@@ -71,7 +71,8 @@ fn many_layers_are_synced_at_once() {
     fs::write(ground.scratch.path().join("archive"), Oci::new(&layers).archive("many:1")).unwrap();
     let trace = ground.scratch.path().join("trace");
     let words = ["strace", "-f", "-e", "syncfs,fsync,fdatasync", "-o", trace.to_str().unwrap()];
-    let output = again(&words, "lease::many_layers_are_synced_at_once", ground.scratch.path()).output().unwrap();
+    let output =
+        again(&words, "lease::many_layers_are_synced_at_once", ground.scratch.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let trace = fs::read_to_string(trace).unwrap();
     let count = |call: &str| trace.lines().filter(|line| line.contains(&format!(" {call}("))).count();
