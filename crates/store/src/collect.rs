@@ -70,7 +70,10 @@ impl Store {
             for name in names(&self.places.ingest())?.iter().filter(|name| !lease::is_lock(name)) {
                 half_made += usize::from(!lease::is_held(db, name)?);
             }
-            Ok(Collected { strays: blobs + trees + half_made, ..loose(db, lease::count_void(&self.places, db)?)? })
+            Ok(Collected {
+                strays: blobs + trees + half_made,
+                ..loose(db, lease::count_void(&self.places, db)?)?
+            })
         })
     }
 

@@ -93,7 +93,7 @@ fn a_link_beside_the_file_leads_nowhere() {
 fn of_many_logins_at_once_none_is_lost() {
     let directory = std::env::temp_dir().join(format!("bulkhead-credentials-many-{}", std::process::id()));
     let path = directory.join("made/config.json");
-    let credentials = Credentials { files: vec![path.clone()], written: path.clone(), helpers: Vec::new() };
+    let credentials = Credentials { files: vec![path.clone()], written: path, helpers: Vec::new() };
     std::thread::scope(|scope| {
         for number in 0..20 {
             let credentials = &credentials;
