@@ -1,11 +1,11 @@
-//! `cargo xtask bench start`: what it costs to start a container and to remove it again.
+//! `cargo xtask bench`: what it costs to start a container and to remove it again (`start`), and what an engine makes of
+//! that (`engine`); what it costs to pull an image (`pull`).
 //!
-//! Every platform runs the same docker-like bundle, once in each block, in an order drawn anew for each block.
+//! Every platform has one turn in each block, in an order drawn anew for each block.
 //! A run counts only if it ended with code 0. All of it happens in one private mount namespace, so that every
 //! platform finds the same hierarchies, see [`cgroups::settle`]. Blocks, journal and statistics are those of
 //! `bulkhead measure`; what is special here is what is run and how it is timed and counted.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,14 +15,19 @@ use lexopt::Parser;
 use crate::cache;
 
 mod charge;
+mod engine;
+mod experiment;
 mod platform;
+mod pull;
 mod report;
 mod start;
 mod stopwatch;
+mod table;
 mod trace;
 mod yardstick;
 
-const USAGE: &str = "usage: cargo xtask bench start [--quick] [--blocks N] [--only NAME]… [--write]";
+const USAGE: &str =
+    "usage: cargo xtask bench start|engine|pull [--quick] [--blocks N] [--only NAME]… [--write]";
 
 /// Blocks of isolated runs, and of batches back to back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +36,18 @@ struct Blocks {
     batches: usize,
 }
 
-/// What was typed after `bench start`.
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Start,
+    Engine,
+    Pull,
+}
+
+/// What was typed after `bench`.
 #[derive(Debug, PartialEq, Eq)]
 struct Arguments {
+    what: What,
     blocks: Blocks,
     /// Platforms whose name contains one of these; all when empty.
     only: Vec<String>,
@@ -51,28 +65,25 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     // Two at once would measure each other.
     let _lock = cache::lock("bench")?;
     cgroups::settle()?;
-    let figures = start::run(&arguments)?;
-    let markdown = report::markdown(&figures);
-    println!("\n{markdown}");
-    println!("raw data: {}", figures.directory.display());
-    if arguments.write {
-        let page: PathBuf = crate::workspace::root()?.join("docs/performance.md");
-        report::insert(&page, &markdown)?;
-        println!("written to {}", page.display());
+    match arguments.what {
+        What::Start => start::run(&arguments)?,
+        What::Engine => engine::run(&arguments)?,
+        What::Pull => pull::run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }
-
 fn parse(mut parser: Parser) -> Result<Arguments> {
-    match parser.next()? {
-        Some(lexopt::Arg::Value(word)) if word == "start" => {}
+    let what = match parser.next()? {
+        Some(lexopt::Arg::Value(word)) if word == "start" => What::Start,
+        Some(lexopt::Arg::Value(word)) if word == "engine" => What::Engine,
+        Some(lexopt::Arg::Value(word)) if word == "pull" => What::Pull,
         Some(option @ (lexopt::Arg::Long(_) | lexopt::Arg::Short(_))) => {
             return Err(option.unexpected()).context(USAGE);
         }
         _ => bail!("{USAGE}"),
-    }
+    };
     let mut arguments =
-        Arguments { blocks: Blocks { isolated: 60, batches: 40 }, only: Vec::new(), write: false };
+        Arguments { what, blocks: Blocks { isolated: 60, batches: 40 }, only: Vec::new(), write: false };
     while let Some(argument) = parser.next()? {
         match argument {
             lexopt::Arg::Long("quick") => arguments.blocks = Blocks { isolated: 12, batches: 8 },
@@ -98,6 +109,8 @@ mod tests {
         let quick = parse(&["start", "--quick", "--only", "crun"]).unwrap();
         assert_eq!((quick.blocks.isolated, quick.only), (12, vec!["crun".to_owned()]));
         assert_eq!(parse(&["start", "--blocks=7"]).unwrap().blocks, Blocks { isolated: 7, batches: 7 });
+        let whats = ["start", "engine", "pull"].map(|word| parse(&[word]).unwrap().what);
+        assert_eq!(whats, [What::Start, What::Engine, What::Pull]);
         assert!(parse(&["start", "--blocks", "many"]).is_err());
         assert!(parse(&["stop"]).is_err());
         assert!(parse(&[]).is_err());

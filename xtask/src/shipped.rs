@@ -27,10 +27,10 @@ pub(crate) const BULKRUN: Shipped = Shipped { name: "bulkrun", package: "bulkhea
 const BULKLOAD: Shipped = Shipped { name: "bulkload", package: "bulkhead-workload" };
 
 /// What stays with one container.
-const BULKMON: Shipped = Shipped { name: "bulkmon", package: "bulkhead-shim" };
+pub(crate) const BULKMON: Shipped = Shipped { name: "bulkmon", package: "bulkhead-shim" };
 
 /// The command line people type.
-const BULKHEAD: Shipped = Shipped { name: "bulkhead", package: "bulkhead-cli" };
+pub(crate) const BULKHEAD: Shipped = Shipped { name: "bulkhead", package: "bulkhead-cli" };
 
 const ALL: &[Shipped] = &[BULKRUN, BULKMON, BULKLOAD, BULKHEAD];
 

@@ -5,8 +5,9 @@
 
 use bulkhead_measure::stats::{Amount, Failure};
 
+use super::experiment::Amounts;
 use super::platform::Contestant;
-use super::start::{Amounts, CREATE, RUN};
+use super::start::{CREATE, RUN};
 use super::stopwatch::Stopwatch;
 
 /// Limits are tried between these, in KiB.

@@ -16,7 +16,7 @@ use bulkhead_spec::Config;
 
 use super::yardstick;
 use crate::peers::{self, Peer};
-use crate::{cache, invoke, shipped};
+use crate::{invoke, shipped};
 
 /// What each container may use.
 const LIMITS: Limits = Limits { memory: 512 << 20, milli_cpus: 1000, tasks: 512 };
@@ -31,7 +31,7 @@ const OURS: &str = "bulkrun";
 const FLOOR: &str = "floor";
 
 /// Begins the name of the directory, and of every cgroup.
-const PREFIX: &str = "bh-bench-";
+pub(super) const PREFIX: &str = "bh-bench-";
 
 /// One that takes part, with a bundle of its own.
 pub(super) struct Contestant {
@@ -91,7 +91,13 @@ impl Contestants {
         Some(&ours.platform.program)
     }
 
-    fn image(&self) -> PathBuf {
+    /// The name that its directory and all cgroups begin with.
+    pub(super) fn claimed(&self) -> String {
+        self.claim.name().to_owned()
+    }
+
+    /// The root of all containers.
+    pub(super) fn image(&self) -> PathBuf {
         self.directory().join("image")
     }
 
@@ -131,7 +137,8 @@ impl Contestants {
 impl Drop for Contestants {
     fn drop(&mut self) {
         self.all.iter().for_each(Contestant::clean_up);
-        if let Err(error) = cache::remove(self.directory()) {
+        // An engine leaves mounts.
+        if let Err(error) = self.claim.remove() {
             eprintln!("{error:#}");
         }
     }

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use bulkhead_measure::machine;
-use bulkhead_measure::stats::{Comparison, Experiment, Summary};
+use bulkhead_measure::stats::Experiment;
 
+use super::experiment;
 use super::start::{
     BACK_TO_BACK, CALLS, CHARGES, COUNTS, CPU, CREATE, Figures, ISOLATED, PEAK, RUN, TASKS, WALL,
 };
+use super::table::{self, Shown, ratio, table};
 use crate::marked;
 
 /// Begins the name of the platform that the others are compared with; the last one of that name is the newest.
@@ -16,16 +18,6 @@ const REFERENCE: &str = "crun";
 
 /// The line of docs/performance.md after which the figures stand.
 const BEGIN: &str = "<!-- begin: cargo xtask bench start --write -->";
-
-/// What a cell says of a quantity.
-#[derive(Clone, Copy)]
-enum Shown {
-    Least,
-    /// The median with its interval.
-    Median,
-    /// The median alone, with so many digits behind the point.
-    Middle(usize),
-}
 
 /// The figures: title, task, quantity, and what is shown of it.
 const FIGURES: &[(&str, &str, &str, Shown)] = &[
@@ -66,11 +58,7 @@ impl Figures {
     }
 
     fn experiment(&self, task: &str, quantity: &str) -> Experiment {
-        let task = self.results.plan().task(task);
-        let found =
-            task.and_then(|task| Some((task, task.quantities.iter().find(|known| known.name == quantity)?)));
-        let none = || Experiment::new(self.names().to_vec());
-        found.map_or_else(none, |(task, quantity)| self.results.experiment(task, quantity))
+        experiment::of(&self.results, task, quantity)
     }
 }
 
@@ -103,19 +91,6 @@ fn columns(figures: &Figures) -> Vec<Vec<String>> {
     rows
 }
 
-impl Shown {
-    fn of(self, Summary { least, median, .. }: &Summary) -> String {
-        let text = match self {
-            Self::Least => least.map(|least| format!("{:.1}", least.value())),
-            Self::Median => {
-                median.map(|median| format!("{:.1} [{:.1} {:.1}]", median.estimate, median.low, median.high))
-            }
-            Self::Middle(digits) => median.map(|median| format!("{:.digits$}", median.estimate)),
-        };
-        text.unwrap_or("–".to_owned())
-    }
-}
-
 fn ratios(figures: &Figures, reference: usize) -> Vec<Vec<String>> {
     let others = || (0..figures.names().len()).filter(move |platform| *platform != reference);
     let mut rows = vec![vec![format!("ratio to {}", figures.names()[reference])]];
@@ -129,17 +104,6 @@ fn ratios(figures: &Figures, reference: usize) -> Vec<Vec<String>> {
     rows
 }
 
-fn ratio(experiment: &Experiment, platform: usize, reference: usize) -> String {
-    let Some(comparison) = experiment.compare(platform, reference) else { return "–".to_owned() };
-    let Comparison { ratio, pairs, verdict } = comparison;
-    let left_out = if pairs < experiment.len() {
-        format!(" in {pairs} of {} blocks", experiment.len())
-    } else {
-        String::new()
-    };
-    format!("{:.2} [{:.2} {:.2}] {verdict}{left_out}", ratio.estimate, ratio.low, ratio.high)
-}
-
 /// What the tables do not say: blocks, failures, disturbances.
 fn notes(figures: &Figures) -> Vec<String> {
     let timed = [ISOLATED, BACK_TO_BACK].map(|task| (task, figures.experiment(task, WALL)));
@@ -149,43 +113,10 @@ fn notes(figures: &Figures) -> Vec<String> {
         timed[0].1.len(),
         timed[1].1.len()
     )];
-    for (title, experiment) in &timed {
-        let summaries =
-            Vec::from_iter((0..figures.names().len()).map(|platform| experiment.summary(platform)));
-        for Summary { name, failures, measured, .. } in &summaries {
-            notes.extend(failures.first().map(|failure| {
-                let all = measured + failures.len();
-                format!("{name} failed {} of {all} {title}: {failure}", failures.len())
-            }));
-        }
-        let disturbed = summaries.iter().map(|summary| summary.disturbed).max().unwrap_or(0);
-        if disturbed > 0 {
-            notes.push(format!(
-                "{disturbed} blocks {title} were disturbed by other virtual machines; they count."
-            ));
-        }
-    }
+    let platforms = figures.names().len();
+    notes.extend(timed.iter().flat_map(|(title, experiment)| table::notes(title, experiment, platforms)));
     notes.extend(figures.notes.clone());
     notes
-}
-
-/// Columns stand below each other, so that it is good to read as it is, too.
-fn table(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        for (column, cell) in row.iter().enumerate() {
-            let width = width(column);
-            text += &if column == 0 { format!("| {cell:<width$} |") } else { format!(" {cell:>width$} |") };
-        }
-        text.push('\n');
-        if number == 0 {
-            text += &format!("|---|{}\n", "---:|".repeat(row.len().saturating_sub(1)));
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -262,11 +193,5 @@ mod tests {
         let row = text.lines().find(|line| line.starts_with("| crun 1.28 ")).unwrap();
         assert!(row.ends_with("– |"), "{row}");
         assert!(text.lines().any(|line| line.starts_with("| bulkrun ") && line.ends_with(" 5 |")), "{text}");
-    }
-
-    #[test]
-    fn a_table_has_a_rule_below_its_header() {
-        let rows = [["a", "b"], ["long", "1"]].map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(table(&rows), "| a    | b |\n|---|---:|\n| long | 1 |\n");
     }
 }

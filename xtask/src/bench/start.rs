@@ -1,21 +1,20 @@
 //! The experiment: starts that are isolated, starts back to back, and what need not be timed.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use bulkhead_measure::host;
+use anyhow::{Result, ensure};
 use bulkhead_measure::interrupt;
-use bulkhead_measure::machine::{self, Ours, Watchman};
-use bulkhead_measure::plan::{Axis, Plan, Quantity, Task};
-use bulkhead_measure::record::{self, End, Finding, Journal, Noise, Run, VERSION};
+use bulkhead_measure::machine;
+use bulkhead_measure::plan::{Plan, Quantity, Task};
+use bulkhead_measure::record::{Run, VERSION};
 use bulkhead_measure::results::Results;
-use bulkhead_measure::session::{self, Executor, Progress, Time};
-use bulkhead_measure::stats::{Failure, Outcome};
+use bulkhead_measure::stats::Failure;
 
+use super::experiment::{self, Amounts, Turns, task};
 use super::platform::{Contestant, Contestants};
 use super::stopwatch::Stopwatch;
-use super::{Arguments, Blocks, charge, trace, yardstick};
+use super::{Arguments, Blocks, charge, report, trace};
 use crate::{shipped, tidy, workspace};
 
 /// The tasks.
@@ -32,9 +31,6 @@ pub(super) const CALLS: &str = "system calls";
 pub(super) const TASKS: &str = "tasks";
 pub(super) const CREATE: &str = "least limit to create";
 pub(super) const RUN: &str = "least limit to run";
-
-/// What one turn gave, by the names of the quantities.
-pub(super) type Amounts = Vec<(&'static str, Outcome)>;
 
 /// The pause before each isolated run: long enough for the kernel's deferred work of the run before to end.
 const GAP: Duration = Duration::from_millis(100);
@@ -54,56 +50,34 @@ pub(super) struct Figures {
     pub(super) directory: PathBuf,
 }
 
-/// Measures, or goes on where a run of the same programs was interrupted.
-pub(super) fn run(Arguments { blocks, only, .. }: &Arguments) -> Result<Figures> {
+/// Measures, or goes on where a run of the same programs was interrupted, and shows.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let figures = measure(arguments)?;
+    let markdown = report::markdown(&figures);
+    println!("\n{markdown}");
+    println!("raw data: {}", figures.directory.display());
+    if arguments.write {
+        let page = workspace::root()?.join("docs/performance.md");
+        report::insert(&page, &markdown)?;
+        println!("written to {}", page.display());
+    }
+    Ok(())
+}
+
+fn measure(Arguments { blocks, only, .. }: &Arguments) -> Result<Figures> {
     interrupt::watch()?;
     let mut made = Contestants::make(only)?;
-    let stopwatch = Stopwatch(yardstick::compile("stopwatch", made.directory())?);
+    let stopwatch = Stopwatch::make(made.directory(), 10)?;
     let mut notes = Vec::from_iter(made.program().map(describe).transpose()?);
     let unusable = drop_unusable(&mut made.all, &stopwatch);
     interrupt::check()?;
     ensure!(!made.all.is_empty(), "no platform works here: {}", unusable.join("; "));
     notes.extend(unusable);
-    let mut bench =
-        Bench { made, stopwatch, began: Instant::now(), watchman: Watchman::new(Ours::default()) };
+    let mut bench = Bench { made, stopwatch };
     let run = bench.run(*blocks);
-    let directory = place(only)?;
-    let earlier = earlier(&directory, &run)?;
-    let mut journal = Journal::open(&directory)?;
-    let results = session::run(run, earlier, &mut journal, &mut bench, Time::Unlimited, &mut show)?;
-    eprintln!();
-    interrupt::check()?;
+    let directory = experiment::place("start", only)?;
+    let results = experiment::run(&directory, run, &mut bench)?;
     Ok(Figures { results, notes, directory })
-}
-
-/// Each choice of platforms has a place of its own, so that a look at one leaves the journal of all alone.
-fn place(only: &[String]) -> Result<PathBuf> {
-    let words = std::iter::once("start").chain(only.iter().map(String::as_str));
-    let name = Vec::from_iter(words).join("-").replace(['/', ' '], "_");
-    let directory = workspace::target_directory()?.join("bench").join(name);
-    std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
-    Ok(directory)
-}
-
-/// What is gone on with. A journal that is complete, or of other programs or another machine, makes room.
-fn earlier(directory: &Path, run: &Run) -> Result<Option<Results>> {
-    let earlier = Results::of(record::read(directory)?)
-        .filter(|earlier| earlier.end != Some(End::Complete) && run.differs_from(&earlier.run).is_none());
-    match &earlier {
-        Some(earlier) => eprintln!("going on after {} turns", earlier.turns.len()),
-        None => {
-            let journal = directory.join(Journal::NAME);
-            if journal.exists() {
-                std::fs::remove_file(&journal).with_context(|| format!("remove {}", journal.display()))?;
-            }
-        }
-    }
-    Ok(earlier)
-}
-
-fn show(progress: &Progress<'_>) {
-    let line = format!("block {}: {}, {}", progress.block + 1, progress.task, progress.platform);
-    eprint!("\r{line:<60}");
 }
 
 /// Runs each platform before anything counts: it warms what can be warm, and shows who cannot run here, which is who
@@ -129,16 +103,6 @@ fn describe(program: &Path) -> Result<String> {
 /// The tasks, so many blocks each.
 pub(super) fn tasks(Blocks { isolated, batches }: Blocks) -> Vec<Task> {
     let times = || vec![Quantity::less(WALL, "ms"), Quantity::less(CPU, "ms"), Quantity::less(PEAK, "KiB")];
-    let task = |name: &str, says: &str, blocks, quantities| Task {
-        name: name.to_owned(),
-        axis: Axis::Performance,
-        says: says.to_owned(),
-        pair: None,
-        rate: None,
-        quantities,
-        least: blocks,
-        most: blocks,
-    };
     vec![
         task(ISOLATED, "One start after a pause.", isolated, times()),
         task(BACK_TO_BACK, "The mean of several starts in a row.", batches, times()),
@@ -160,8 +124,6 @@ pub(super) fn tasks(Blocks { isolated, batches }: Blocks) -> Vec<Task> {
 struct Bench {
     made: Contestants,
     stopwatch: Stopwatch,
-    began: Instant,
-    watchman: Watchman,
 }
 
 impl Bench {
@@ -171,7 +133,9 @@ impl Bench {
         let plan = Plan { platforms: names, tasks: tasks(blocks), seed: SEED };
         Run { version: VERSION, plan, environment: machine::facts(), platforms }
     }
+}
 
+impl Turns for Bench {
     fn amounts(&mut self, task: &str, platform: &str) -> Result<Amounts, Failure> {
         let directory = self.made.directory().to_owned();
         let mut all = self.made.all.iter_mut();
@@ -188,57 +152,5 @@ impl Bench {
             other => Err(Failure(format!("there is no task {other}"))),
         };
         amounts.inspect_err(|_| contestant.clean_up())
-    }
-}
-
-impl Executor for Bench {
-    fn take(&mut self, task: &Task, platform: &str, _: usize) -> Vec<Finding> {
-        Finding::of_task(task, self.amounts(&task.name, platform))
-    }
-
-    fn noise(&mut self) -> Option<Noise> {
-        self.watchman.noise(Ours::default())
-    }
-
-    fn clock(&self) -> u64 {
-        host::clock()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    fn is_interrupted(&self) -> bool {
-        interrupt::check().is_err()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_unfinished_run_of_the_same_programs_is_gone_on_with() {
-        let scratch = bulkhead_testkit::Scratch::new();
-        let blocks = Blocks { isolated: 2, batches: 2 };
-        let plan = Plan { platforms: Vec::new(), tasks: tasks(blocks), seed: SEED };
-        let environment = machine::facts();
-        let run = Run { version: VERSION, plan, environment, platforms: Vec::new() };
-        let elsewhere = Run { environment: [].into(), ..run.clone() };
-        let begun = |run: &Run, ends: &[End]| {
-            let mut journal = Journal::open(scratch.path()).unwrap();
-            journal.add(&record::Line::Run(run.clone())).unwrap();
-            ends.iter().for_each(|end| journal.add(&record::Line::End(*end)).unwrap());
-        };
-        for (begun_by, ends, goes_on) in [
-            (&run, &[][..], true),
-            (&run, &[End::Interrupted], true),
-            (&run, &[End::Complete], false),
-            (&elsewhere, &[End::Interrupted], false),
-        ] {
-            begun(begun_by, ends);
-            assert_eq!(earlier(scratch.path(), &run).unwrap().is_some(), goes_on, "after {ends:?}");
-            assert_eq!(scratch.path().join(Journal::NAME).exists(), goes_on);
-        }
     }
 }

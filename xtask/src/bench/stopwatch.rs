@@ -1,19 +1,23 @@
 //! Times a command with the program `stopwatch` and judges whether the time counts.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Result;
 use bulkhead_measure::stats::{Amount, Failure};
 use serde::Deserialize;
 
-use super::start::{Amounts, CPU, PEAK, WALL};
-
-/// A run that takes longer has hung.
-const SECONDS: &str = "10";
+use super::experiment::Amounts;
+use super::start::{CPU, PEAK, WALL};
+use super::yardstick;
 
 /// The compiled program.
-pub(super) struct Stopwatch(pub(super) PathBuf);
+pub(super) struct Stopwatch {
+    program: PathBuf,
+    /// A run that takes longer, seconds, has hung.
+    limit: u32,
+}
 
 /// The line that stopwatch prints.
 #[derive(Deserialize)]
@@ -27,10 +31,26 @@ struct Line {
 }
 
 impl Stopwatch {
+    /// Compiles it into `directory`.
+    pub(super) fn make(directory: &Path, limit: u32) -> Result<Self> {
+        Ok(Self { program: yardstick::compile("stopwatch", directory)?, limit })
+    }
+
     /// Runs `command` `repeats` times in a row. Unless each run ended with code 0 there are no amounts.
     pub(super) fn time(&self, command: &[OsString], repeats: usize) -> Result<Amounts, Failure> {
-        let mut stopwatch = Command::new(&self.0);
-        stopwatch.arg(repeats.to_string()).arg(SECONDS).args(command);
+        self.time_with(&[], command, repeats)
+    }
+
+    /// The same with more variables in the environment.
+    pub(super) fn time_with(
+        &self,
+        environment: &[(&str, OsString)],
+        command: &[OsString],
+        repeats: usize,
+    ) -> Result<Amounts, Failure> {
+        let mut stopwatch = Command::new(&self.program);
+        stopwatch.envs(environment.iter().map(|(name, value)| (name, value)));
+        stopwatch.arg(repeats.to_string()).arg(self.limit.to_string()).args(command);
         let output = stopwatch.output().map_err(|error| Failure(format!("start stopwatch: {error}")))?;
         judge(&output.stdout, &String::from_utf8_lossy(&output.stderr), repeats)
     }
@@ -81,7 +101,7 @@ mod tests {
     #[test]
     fn the_program_times_and_tells_failures() {
         let scratch = bulkhead_testkit::Scratch::new();
-        let stopwatch = Stopwatch(crate::bench::yardstick::compile("stopwatch", scratch.path()).unwrap());
+        let stopwatch = Stopwatch::make(scratch.path(), 10).unwrap();
         let time = |words: &[&str], repeats| {
             stopwatch.time(&Vec::from_iter(words.iter().map(OsString::from)), repeats)
         };

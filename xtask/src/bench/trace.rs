@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 
 use bulkhead_measure::stats::{Amount, Failure};
 
+use super::experiment::Amounts;
 use super::platform::Contestant;
-use super::start::{Amounts, CALLS, TASKS};
+use super::start::{CALLS, TASKS};
 
 /// What strace saw, the container's own program included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
