@@ -64,6 +64,6 @@ pub use error::{Error, Kind, Result};
 pub use limits::Limits;
 pub use overlay::Marks;
 pub use owner::{Owner, Owners};
-pub use pack::{Pack, Packed, pack, pack_one};
+pub use pack::{Kernels, Pack, Packed, is_kernels, pack, pack_one};
 pub use remove::{empty, remove};
-pub use unpack::{Form, Unpack, Unpacked, unpack, unpack_plainly};
+pub use unpack::{Existing, Form, Unpack, Unpacked, unpack, unpack_plainly};

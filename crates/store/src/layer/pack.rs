@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -29,17 +29,29 @@ pub struct Pack<'a> {
     pub owners: Owners<'a>,
     /// Paths, relative to the tree, that are left out with all below them.
     pub skip: &'a [PathBuf],
+    /// What becomes of the kernel's file systems that are mounted in the tree.
+    pub kernels: Kernels,
+}
+
+/// What becomes of a file system that shows the kernel and no files of anybody's, such as procfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernels {
+    /// It is packed as any other.
+    Packed,
+    /// Its root is an empty directory. So it must be for the tree of a container that runs: what the kernel shows to a
+    /// process of the host there is not the container's.
+    Empty,
 }
 
 impl Pack<'_> {
     /// The writable layer of an overlay, with the owners that the files have.
     pub fn layer(marks: Marks) -> Self {
-        Self { form: Form::Layer(marks), owners: Owners::Kept, skip: &[] }
+        Self { form: Form::Layer(marks), ..Self::plain() }
     }
 
     /// Plain files with the owners that they have.
     pub fn plain() -> Self {
-        Self { form: Form::Plain, owners: Owners::Kept, skip: &[] }
+        Self { form: Form::Plain, owners: Owners::Kept, skip: &[], kernels: Kernels::Packed }
     }
 }
 
@@ -90,6 +102,38 @@ pub fn pack_one(
         packer.below(name.as_bytes(), stored.as_bytes())?;
     }
     packer.finish()
+}
+
+/// File systems of the kernel's, by their numbers in statfs(2): procfs, sysfs, cgroup 1 and 2, debugfs, tracefs, securityfs,
+/// bpf, pstore, configfs, efivarfs, selinuxfs, fusectl, binfmt_misc, mqueue, devpts, nsfs.
+const KERNELS: [u64; 17] = [
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0xcafe_4a11,
+    0x6165_676c,
+    0x6265_6570,
+    0xde5e_81e4,
+    0xf97c_ff8c,
+    0x6573_5543,
+    0x4249_4e4d,
+    0x1980_0202,
+    0x1cd1,
+    0x6e73_6673,
+];
+
+/// Tells whether a file lies on a file system that shows the kernel, and no files of anybody's.
+///
+/// # Errors
+/// As fstatfs(2).
+pub fn is_kernels(file: impl AsFd) -> bulkhead_sys::Result<bool> {
+    let found = rustix::fs::fstatfs(file).call(|| "fstatfs")?;
+    // The type of the field differs from one architecture to another, and so does its sign.
+    Ok(KERNELS.contains(&(found.f_type as u64 & 0xffff_ffff)))
 }
 
 /// How much of a file is read at once.
@@ -194,6 +238,9 @@ impl<'a, W: Write> Packer<'a, W> {
                 self.mark(&Place::within(stored, overlay::OPAQUE))?;
             }
         }
+        if self.how.kernels == Kernels::Empty && is_kernels(directory).map_err(failed)? {
+            return Ok(Level { path: path.to_vec(), stored: stored.to_vec(), names: Vec::new() });
+        }
         let mut names = listing::names(directory).map_err(failed)?;
         names.reverse();
         Ok(Level { path: path.to_vec(), stored: stored.to_vec(), names })
@@ -293,6 +340,10 @@ impl<'a, W: Write> Packer<'a, W> {
         {
             let reason = "is a file whose contents lie in a lower layer (metacopy)";
             return Err(Error::Unpackable { path: path.to_vec(), reason });
+        }
+        if self.how.kernels == Kernels::Empty && is_kernels(&file).map_err(failed)? {
+            self.left_out.note(path, "a file of the kernel's");
+            return Ok(());
         }
         self.head(found, Kind::Regular, b"", &stat)?;
         self.contents(&file, path, u64::try_from(stat.st_size).unwrap_or(0))

@@ -2,8 +2,8 @@
 //!
 //! An archive decides which paths there are, so none of them is given to the kernel but below the layer's own directory
 //! and without links (openat2(2), RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS). A link on the way to an entry is followed
-//! here, step by step, as docker's chroot would follow it; one that climbs out of the layer, or leads to nothing, is
-//! refused instead. Packages that were made for different systems meet in such images: `lib -> usr/lib`, then
+//! here, step by step, as docker's chroot would follow it; one that leads to nothing, or climbs out of the layer, is
+//! refused instead (out of the root of plain files, nothing leads). Packages that were made for different systems meet in such images: `lib -> usr/lib`, then
 //! `lib/libc.so`.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::Quoted;
-use super::{Error, Marks, Result, overlay, place};
+use super::{Error, Marks, Result, is_kernels, overlay, place};
 
 /// How many links may be on the way to one entry, as in the kernel.
 const LINKS: usize = 40;
@@ -113,6 +113,15 @@ impl<'a> Tree<'a> {
     }
 
     fn find(&mut self, asked: &[u8], entry: &[u8], missing: Missing) -> Result<Directory> {
+        let found = self.found(asked, entry, missing)?;
+        // Among plain files there may be a mount of the kernel's, where our rights would change the host.
+        if self.marks.is_none() && is_kernels(&found.fd).map_err(Error::machine("look at", &found.path))? {
+            return Err(Error::entry(entry, "would lie where the kernel is seen, and no files are kept"));
+        }
+        Ok(found)
+    }
+
+    fn found(&mut self, asked: &[u8], entry: &[u8], missing: Missing) -> Result<Directory> {
         match self.open(asked) {
             Ok(fd) => Ok(Directory { asked: asked.to_vec(), path: asked.to_vec(), fd }),
             Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
@@ -141,11 +150,14 @@ impl<'a> Tree<'a> {
             let is_of_link = walk.of_link > 0;
             walk.of_link = walk.of_link.saturating_sub(1);
             if step == b".." {
-                let Some((above, _)) = place::split(&walk.at) else {
-                    let fault = "lies behind a link that leads out of the layer";
-                    return Err(Error::entry(entry, fault));
+                walk.at = match (place::split(&walk.at), self.marks) {
+                    (Some((above, _)), _) => above.to_vec(),
+                    // Where plain files go is somebody's root, above which is nothing, as in a chroot.
+                    (None, None) => Vec::new(),
+                    (None, Some(_)) => {
+                        return Err(Error::entry(entry, "lies behind a link that leads out of the layer"));
+                    }
                 };
-                walk.at = above.to_vec();
                 let opened = self.open(&walk.at);
                 walk.fd = opened.map_err(Error::machine("open the directory", &walk.at))?;
                 continue;

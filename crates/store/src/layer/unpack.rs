@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, Read};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::thread;
 
 use bulkhead_sys::Call;
@@ -15,7 +17,7 @@ use super::overlay::{Mark, Marks, is_whiteout, mark};
 use super::owner::{Creator, Owners};
 use super::place::{Place, Subject};
 use super::tree::{Tree, make_directory, remove_file};
-use super::{Compression, Error, Limits, Result, overlay, remove, stream, write};
+use super::{Compression, Error, Limits, Result, is_kernels, overlay, remove, stream, write};
 use crate::Digest;
 
 /// What an archive is unpacked as.
@@ -27,11 +29,26 @@ pub enum Form {
     Plain,
 }
 
+/// What becomes of a file that is where an entry is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It makes way, whatever it is, with all below it; but a directory for a directory.
+    Replaced,
+    /// It makes way for its like: a directory stays one, and nothing else becomes one. What the archive says about its
+    /// own root is passed over, for that is somebody's directory. So docker copies.
+    LikeForLike,
+}
+
 /// How an archive is unpacked.
 #[derive(Debug, Clone, Copy)]
 pub struct Unpack<'a> {
     /// What it is unpacked as.
     pub form: Form,
+    /// The directory in the tree below which its entries belong; empty for the tree's own. Links on the way to it, and to
+    /// what lies in it, are followed inside the tree.
+    pub within: &'a Path,
+    /// What becomes of what is there.
+    pub existing: Existing,
     /// Whose the files become.
     pub owners: Owners<'a>,
     /// How much it may take.
@@ -53,6 +70,8 @@ impl Unpack<'_> {
     pub fn plain() -> Self {
         Self {
             form: Form::Plain,
+            within: Path::new(""),
+            existing: Existing::Replaced,
             owners: Owners::Kept,
             limits: Limits::default(),
             diff_id: None,
@@ -191,6 +210,10 @@ impl<'a> Unpacker<'a> {
         self.totals.entries += 1;
         limits.check_entries(self.totals.entries, &entry.path)?;
         let place = Place::of(&entry.path, &entry.path, Subject::Entry, &limits)?;
+        if self.how.existing == Existing::LikeForLike && place.bytes().is_empty() {
+            return Ok(());
+        }
+        let place = self.below(place);
         let Some((parent, name)) = place.split() else {
             return self.place_root(entry);
         };
@@ -211,6 +234,16 @@ impl<'a> Unpacker<'a> {
             Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => {
                 self.special(parent, name, entry, &attributes)
             }
+        }
+    }
+
+    /// Moves a place of the archive to where its entries belong.
+    fn below(&self, place: Place) -> Place {
+        let within = self.how.within.as_os_str().as_bytes();
+        match (within, place.bytes()) {
+            (b"", _) => place,
+            (within, b"") => Place::within(b"", within),
+            (within, inside) => Place::within(within, inside),
         }
     }
 
@@ -286,6 +319,12 @@ impl<'a> Unpacker<'a> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return remove_file(directory, name).map_err(failed);
         }
+        if self.how.existing == Existing::LikeForLike {
+            return Err(Error::entry(
+                &entry.path,
+                "is no directory, and cannot replace the one that is there",
+            ));
+        }
         remove::remove_bytes(directory, name)?;
         self.tree.forget();
         self.directories.replaced(path, &self.how.limits)
@@ -326,7 +365,13 @@ impl<'a> Unpacker<'a> {
                 let directory = self.tree.parent(parent, &entry.path)?;
                 let stat = overlay::look(directory, name).map_err(failed)?;
                 if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    if self.how.form == Form::Plain && is_mount_of_kernel(directory, name).map_err(failed)? {
+                        return Ok(());
+                    }
                     None
+                } else if self.how.existing == Existing::LikeForLike {
+                    let fault = "is a directory, and cannot replace what is there, which is none";
+                    return Err(Error::entry(&entry.path, fault));
                 } else {
                     remove_file(directory, name).map_err(failed)?;
                     make_directory(directory, name, mode).map_err(failed)?;
@@ -363,6 +408,7 @@ impl<'a> Unpacker<'a> {
 
     fn hard_link(&mut self, parent: &[u8], name: &[u8], entry: &Entry) -> Result<()> {
         let target = Place::of(&entry.link, &entry.path, Subject::Target, &self.how.limits)?;
+        let target = self.below(target);
         let missing = || {
             let fault = format!("is a hard link to {}, which the layer does not have", Quoted(&entry.link));
             Error::entry(&entry.path, fault)
@@ -518,6 +564,11 @@ impl<'a> Unpacker<'a> {
         self.directories.finish(&mut self.tree, &self.creator, &mut self.left_out)?;
         Ok(Finished { totals: self.totals, left_out: self.left_out })
     }
+}
+
+/// Tells whether what shows the kernel is mounted on a directory: its attributes are nobody's to change.
+fn is_mount_of_kernel(parent: &super::tree::Directory, name: &[u8]) -> bulkhead_sys::Result<bool> {
+    is_kernels(super::tree::open_directory(parent, name)?)
 }
 
 /// Judges the names of the directories above an entry.

@@ -1,10 +1,11 @@
 //! All that archives can say, in each of the ways they can say it.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::path::Path;
 
 use bulkhead_store::Digest;
-use bulkhead_store::layer::{Compression, Owner, Owners, Unpack};
+use bulkhead_store::layer::{Compression, Existing, Owner, Owners, Unpack};
 use bulkhead_testkit::{is_root, requires};
 
 use crate::builder::{Head, Tar, gzip, zstd};
@@ -301,4 +302,57 @@ fn plain_files_go_where_others_are() {
     assert_eq!(fs::read(nest.at("etc/.wh.name")).unwrap(), b"a name");
     nest.unpack_as(&Tar::new().file("../x", b"").end(), &plain).unwrap_err();
     assert_eq!(fs::read(nest.at("etc/kept")).unwrap(), b"kept", "what was there stays");
+}
+
+#[test]
+fn copied_files_replace_their_like_only() {
+    let nest = Nest::new();
+    fs::create_dir_all(nest.at("etc/deep")).unwrap();
+    fs::write(nest.at("etc/file"), "old").unwrap();
+    let before = fs::metadata(nest.at("")).unwrap().mode();
+    let copied = Unpack { owners: Owners::Caller, existing: Existing::LikeForLike, ..Unpack::plain() };
+    let good = Tar::new()
+        .add(&Head::new(b'5', "./").mode(0o700), b"")
+        .directory("etc")
+        .file("etc/file", b"new")
+        .symlink("etc/link", "file");
+    nest.unpack_as(&good.end(), &copied).unwrap();
+    assert_eq!(fs::read(nest.at("etc/file")).unwrap(), b"new");
+    assert_eq!(fs::metadata(nest.at("")).unwrap().mode(), before, "the directory itself is somebody's");
+    for (archive, sentence) in [
+        (Tar::new().file("etc/deep", b""), "is no directory, and cannot replace"),
+        (Tar::new().symlink("etc", "x"), "is no directory, and cannot replace"),
+        (Tar::new().directory("etc/file"), "is a directory, and cannot replace"),
+        (Tar::new().directory("etc/link"), "is a directory, and cannot replace"),
+        (Tar::new().file("x", b"").hard_link("etc/deep", "x"), "is no directory, and cannot replace"),
+    ] {
+        let error = nest.unpack_as(&archive.end(), &copied).unwrap_err().to_string();
+        assert!(error.contains(sentence), "{error}");
+        assert!(nest.at("etc/deep").is_dir());
+    }
+}
+
+#[test]
+fn files_go_below_a_directory_and_links_lead_inside_the_tree() {
+    let nest = Nest::new();
+    fs::create_dir_all(nest.at("var")).unwrap();
+    fs::create_dir_all(nest.at("run/lock")).unwrap();
+    symlink("/run", nest.at("var/run")).unwrap();
+    symlink("../../../../../etc", nest.at("var/out")).unwrap();
+    let within = |path: &'static str| Unpack {
+        owners: Owners::Caller,
+        within: Path::new(path),
+        existing: Existing::LikeForLike,
+        ..Unpack::plain()
+    };
+    let archive = Tar::new().file("lock/one", b"1").hard_link("two", "lock/one").end();
+    nest.unpack_as(&archive, &within("var/run")).unwrap();
+    assert_eq!(fs::read(nest.at("run/two")).unwrap(), b"1");
+    assert_eq!(fs::metadata(nest.at("run/lock/one")).unwrap().nlink(), 2);
+    fs::create_dir(nest.at("etc")).unwrap();
+    nest.unpack_as(&Tar::new().file("passwd", b"in").end(), &within("var/out")).unwrap();
+    assert_eq!(fs::read(nest.at("etc/passwd")).unwrap(), b"in", "above the root is nothing");
+    symlink("/nowhere", nest.at("var/nowhere")).unwrap();
+    let error = nest.unpack_as(&Tar::new().file("x", b"").end(), &within("var/nowhere")).unwrap_err();
+    assert!(error.to_string().contains("does not have"), "{error}");
 }

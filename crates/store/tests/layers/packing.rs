@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use bulkhead_store::Digest;
 use bulkhead_store::layer::archive::{Archive, Kind, Whole};
-use bulkhead_store::layer::{Marks, Owner, Owners, Pack, Packed, Unpack, pack, pack_one};
+use bulkhead_store::layer::{
+    Kernels, Marks, Owner, Owners, Pack, Packed, Unpack, is_kernels, pack, pack_one,
+};
 use bulkhead_testkit::{is_root, requires};
 
 use crate::builder::{Head, Tar};
@@ -113,6 +115,25 @@ fn what_the_runtime_made_is_left_out() {
     let skip = [PathBuf::from("etc/hosts"), PathBuf::from("proc")];
     let (bytes, _) = packed(&nest, &Pack { skip: &skip, ..Pack::layer(marks()) });
     assert_eq!(names(&bytes), ["etc/", "etc/x"]);
+}
+
+#[test]
+fn what_the_kernel_shows_is_no_tree_of_files() {
+    let nest = Nest::new();
+    for (path, expected) in [("/proc", true), ("/proc/self/fd", true), ("/sys", true)] {
+        assert_eq!(is_kernels(File::open(path).unwrap()).unwrap(), expected, "{path}");
+    }
+    assert!(!is_kernels(File::open(nest.layer()).unwrap()).unwrap());
+    let kernel = File::open("/proc/sys").unwrap();
+    let how = Pack { kernels: Kernels::Empty, ..Pack::plain() };
+    let mut archive = Vec::new();
+    pack_one(kernel.as_fd(), OsStr::new("kernel"), OsStr::new("k"), &mut archive, &how).unwrap();
+    assert_eq!(names(&archive), ["k/"], "its root is an empty directory");
+    let mut archive = Vec::new();
+    let name = OsStr::new("kernel/hostname");
+    let kernel = File::open("/proc/sys/kernel").unwrap();
+    let told = pack_one(kernel.as_fd(), OsStr::new("hostname"), name, &mut archive, &how).unwrap();
+    assert!(names(&archive).is_empty() && told.left_out.count == 1, "{told:?}");
 }
 
 #[test]
