@@ -73,6 +73,10 @@ impl Client {
         &self.inner.registries
     }
 
+    pub(crate) fn http(&self) -> &Http {
+        &self.inner.http
+    }
+
     /// Asks a registry whether it takes a login, and keeps the login if it does.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ mod client;
 mod configuration;
 pub mod credentials;
 mod digest;
+mod download;
 mod error;
 mod files;
 mod http;
