@@ -1,6 +1,7 @@
 //! Verbs of containers.
 
 pub(crate) mod attach;
+pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod life;
@@ -9,3 +10,4 @@ pub(crate) mod look;
 mod options;
 pub(crate) mod root;
 pub(crate) mod stats;
+pub(crate) mod update;

@@ -24,6 +24,9 @@ pub(crate) struct Any {
     /// Look only for this: container, image or volume
     #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]
     kind: Option<Noun>,
+    /// Tell how much a container has written, too
+    #[arg(short, long)]
+    size: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NAME|ID")]
     names: Vec<String>,
@@ -35,6 +38,9 @@ pub(crate) struct Containers {
     /// Print as json, or by a template
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Tell how much it has written, too
+    #[arg(short, long)]
+    size: bool,
     /// The containers
     #[arg(required = true, value_name = "CONTAINER")]
     names: Vec<String>,
@@ -72,34 +78,36 @@ enum Noun {
 
 impl Operation for Any {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let Any { format, kind, names } = self;
+        let Any { format, kind, size, names } = self;
+        let sizes = Sizes::of(size);
         let engine = home.engine()?;
         show(&names, format.as_deref(), |name| match kind {
-            Some(kind) => of_kind(&engine, kind, name),
-            None => of_any(&engine, name),
+            Some(kind) => of_kind(&engine, kind, name, sizes),
+            None => of_any(&engine, name, sizes),
         })
     }
 }
 
 impl Operation for Containers {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let Containers { format, names } = self;
+        let Containers { format, size, names } = self;
+        let sizes = Sizes::of(size);
         let engine = home.engine()?;
-        show(&names, format.as_deref(), |name| of_kind(&engine, Noun::Container, name))
+        show(&names, format.as_deref(), |name| of_kind(&engine, Noun::Container, name, sizes))
     }
 }
 
 impl Operation for Images {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let engine = home.engine()?;
-        show(&self.names, self.format.as_deref(), |name| of_kind(&engine, Noun::Image, name))
+        show(&self.names, self.format.as_deref(), |name| of_kind(&engine, Noun::Image, name, Sizes::Untold))
     }
 }
 
 impl Operation for Volumes {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let engine = home.engine()?;
-        show(&self.names, self.format.as_deref(), |name| of_kind(&engine, Noun::Volume, name))
+        show(&self.names, self.format.as_deref(), |name| of_kind(&engine, Noun::Volume, name, Sizes::Untold))
     }
 }
 
@@ -152,9 +160,33 @@ fn pretty(value: &Value) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn of_kind(engine: &Engine, kind: Noun, name: &str) -> Result<Value, Failure> {
+/// Whether it is told how much a container has written: all of that must be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sizes {
+    Told,
+    Untold,
+}
+
+impl Sizes {
+    fn of(wanted: bool) -> Sizes {
+        if wanted { Sizes::Told } else { Sizes::Untold }
+    }
+}
+
+fn container(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, bulkhead_engine::Error> {
+    let container = engine.container(name)?;
+    let mut document = document::container(&container);
+    if sizes == Sizes::Told {
+        let size = engine.size(&container.id)?;
+        document["SizeRw"] = size.writable.into();
+        document["SizeRootFs"] = size.whole.into();
+    }
+    Ok(document)
+}
+
+fn of_kind(engine: &Engine, kind: Noun, name: &str, sizes: Sizes) -> Result<Value, Failure> {
     Ok(match kind {
-        Noun::Container => document::container(&engine.container(name)?),
+        Noun::Container => container(engine, name, sizes)?,
         Noun::Image => {
             let image = engine.store().image(name)?;
             document::image(&image, &engine.store().lower(&image))
@@ -164,10 +196,10 @@ fn of_kind(engine: &Engine, kind: Noun, name: &str) -> Result<Value, Failure> {
 }
 
 /// What is called so: a container first, then an image, then a volume, as docker has it.
-fn of_any(engine: &Engine, name: &str) -> Result<Value, Failure> {
+fn of_any(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, Failure> {
     let is_missing = |kind: Kind| kind == Kind::NotFound;
-    match engine.container(name) {
-        Ok(container) => return Ok(document::container(&container)),
+    match container(engine, name, sizes) {
+        Ok(document) => return Ok(document),
         Err(error) if !is_missing(error.kind()) => return Err(error.into()),
         Err(_) => {}
     }

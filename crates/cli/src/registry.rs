@@ -13,7 +13,7 @@ pub(crate) mod pull;
 pub(crate) mod push;
 
 /// A client with what the user has configured of registries.
-fn client() -> Result<Client, Failure> {
+pub(crate) fn client() -> Result<Client, Failure> {
     Ok(Client::new(Configuration::of_user(|name| std::env::var_os(name))?))
 }
 

@@ -71,6 +71,8 @@ pub struct Scene<'a> {
     pub sources: &'a BTreeMap<String, PathBuf>,
     /// The directory of its files on the host.
     pub files: &'a Path,
+    /// The directory on the host with its secrets: number N of the request's is `N`, with its owner and mode.
+    pub secrets: &'a Path,
     /// Its users, if it has some of its own: what [`users`] decided when it was created.
     pub users: Option<&'a Users>,
     /// The containers whose namespaces it shares, as the request names them.
@@ -156,8 +158,7 @@ fn on_host(maps: &[IdMapping], id: u32) -> Option<u32> {
 pub struct Configured {
     /// The bundle's `config.json`.
     pub config: Config,
-    /// What is written below [`Scene::files`] before the start: names and texts. Of the request's secrets the caller copies
-    /// number N to `secrets/N` there, with its owner and mode.
+    /// What is written below [`Scene::files`] before the start: names and texts.
     pub files: Vec<(&'static str, String)>,
     /// The user and group on the host to whom a working directory that is not there belongs.
     pub owner: (u32, u32),

@@ -158,7 +158,8 @@ impl Engine {
     /// Fills the container's volumes that are empty with what is at their places in the root.
     pub(crate) fn fill_volumes(&self, document: &Document, lower: &[PathBuf]) -> Result<()> {
         for (name, destination, volume) in document.volumes() {
-            if volume.copy == Copy::Filled {
+            // A part of a volume is there, or the container does not start.
+            if volume.copy == Copy::Filled && volume.subpath.is_none() {
                 self.fill(name, destination, lower)?;
             }
         }

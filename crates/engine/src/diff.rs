@@ -9,20 +9,20 @@ use bulkhead_store::layer::{self, Change, Compare, Marks, Owners, Pack};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
 
-use crate::disk;
+use crate::disk::{self, Measure};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::Known;
 use crate::rootfs::{RootFs, UPPER};
 
 /// What the runtime may make to mount on: it is no change of the container's.
-const OF_RUNTIME: [&str; 8] =
+pub(crate) const OF_RUNTIME: [&str; 8] =
     ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf", "run/secrets", "sbin/docker-init"];
 
 /// How large a container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Bytes on disk of what it wrote.
+    /// Bytes of the files that it wrote.
     pub writable: u64,
     /// Bytes of that and of its image.
     pub whole: u64,
@@ -73,7 +73,8 @@ impl Engine {
     /// As for reading its writable layer.
     pub fn size(&self, wanted: &str) -> Result<Size> {
         let known = self.find(wanted)?;
-        let writable = disk::usage(&self.places().container(&known.record.id).join(UPPER))?;
+        let upper = self.places().container(&known.record.id).join(UPPER);
+        let writable = disk::usage(&upper, Measure::Sizes)?;
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         Ok(Size { writable, whole: writable + image.map_or(0, |image| image.size) })
     }

@@ -40,7 +40,7 @@ pub use environment::{KeyValue, Variable, label_file, variable_file};
 pub use exec::Exec;
 pub use health::{Health, HealthCommand, OnFailure};
 pub use hosts::{HostAddress, HostEntry, Hosts};
-pub use log::{Log, LogOption};
+pub use log::{Log, LogDetails, LogOption, Tagged};
 pub use malformed::Malformed;
 pub use mount::{
     Access, Bind, Copy, IdRange, Missing, Mount, MountKind, Ownership, Propagation, Reach, Relabel, Tmpfs,

@@ -4,11 +4,13 @@
 //! Nothing of an image ever runs or is loaded here, and no path of one is given to the kernel as a string: names are looked up
 //! one by one, or inside the root (ARCHITECTURE.md, invariant 4).
 
+mod assembled;
 mod file;
 mod layers;
 mod overlay;
 mod running;
 
+pub(crate) use assembled::{Assembled, Attached, assemble};
 pub(crate) use file::read;
 pub(crate) use layers::Layers;
 pub(crate) use overlay::{Upper, mount};

@@ -1,6 +1,7 @@
 //! The OCI runtime of a container: ours or another one, by the same command line.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -81,6 +82,25 @@ impl Runtime {
         command.arg(verb).args(arguments).stdin(Stdio::null());
         let output = command.output().doing(|| format!("run {}", self.program.display()))?;
         checked(verb, name, output)
+    }
+
+    /// As [`Runtime::run`], with something to read on the standard input.
+    pub(crate) fn run_with(
+        &self,
+        verb: &'static str,
+        name: &str,
+        arguments: &[&str],
+        input: &[u8],
+    ) -> Result<Vec<u8>> {
+        let doing = || format!("run {}", self.program.display());
+        let mut command = self.command();
+        command.arg(verb).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().doing(doing)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that ends before it has read all says why.
+            let _ = stdin.write_all(input);
+        }
+        checked(verb, name, child.wait_with_output().doing(doing)?)
     }
 }
 

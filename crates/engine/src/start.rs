@@ -7,20 +7,23 @@ use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::client;
-use bulkhead_shim::order::{self, Order};
+use bulkhead_shim::order::{self, Order, Part, Whole};
 use bulkhead_shim::place;
 use bulkhead_shim::protocol::Attach;
 use bulkhead_shim::status::Process;
-use bulkhead_store::{ContainerRecord, Image};
+use bulkhead_store::Image;
 
 use crate::configure::{self, Configured, ImageFiles, Peer, Runtime, Scene};
 use crate::container::State;
 use crate::create::{Created, FILES, New, make_directory};
-use crate::document::{Document, Maker};
+use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::{Known, STATUS};
-use crate::request::{self, Ipc, Network, Pid, Request, Secret, UserNamespace, Uts, Volume};
+use crate::remove::clear;
+use crate::request::{
+    self, Ipc, LogDetails, Network, Pid, Request, Secret, Tagged, UserNamespace, Uts, Volume,
+};
 use crate::session::{End, Session};
 use crate::{id, logs};
 
@@ -37,8 +40,12 @@ pub struct Running<'engine> {
 pub(crate) const BUNDLE: &str = "bundle";
 /// The directory of the bundle on which a root is mounted.
 const ROOTFS: &str = "rootfs";
-/// The directory of secrets, among the container's files.
+/// The directory of secrets, in the container's directory below `run`: they never reach a disk, and go with it.
 const SECRETS: &str = "secrets";
+/// The directory, there too, in which the monitor mounts parts of what other containers can change.
+const PARTS: &str = "parts";
+/// What is shared with another container there.
+const SHM: &str = "shm";
 
 impl Engine {
     /// Makes a container and starts it, with a client attached or without.
@@ -143,10 +150,11 @@ impl Engine {
             defaults: &defaults,
             root: &root.place()?,
             mounts: &document.mounts,
-            sources: &self.sources(document)?,
+            sources: &self.sources(known),
             files: &self.places().container(&record.id).join(FILES),
+            secrets: &self.places().container_run(&record.id).join(SECRETS),
             users: document.users.as_ref(),
-            peers: &self.peers(request)?,
+            peers: &self.peers(known)?,
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),
@@ -176,13 +184,20 @@ impl Engine {
         for (name, text) in &configured.files {
             write(&directory.join(FILES).join(name), text.as_bytes(), 0o644).doing(doing)?;
         }
-        copy_secrets(&request.secrets, &directory.join(FILES).join(SECRETS))?;
+        copy_secrets(&request.secrets, &run.join(SECRETS))?;
+        let parts = self.parts(known)?;
+        // What an earlier start has made there may be of another kind.
+        clear(&run.join(PARTS))?;
+        if !parts.is_empty() {
+            make_directory(&run.join(PARTS))?;
+        }
         make_sources(&document.mounts)?;
         let config = serde_json::to_vec(&configured.config).map_err(io::Error::from).doing(doing)?;
         write(&bundle.join("config.json"), &config, 0o600).doing(doing)?;
         let cgroup = configured.config.linux.as_ref().and_then(|linux| linux.cgroups_path.as_ref());
         let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
         let runtime = self.runtime(request.runtime.as_deref())?;
+        let environment = configured.config.process.as_ref().map_or(&[][..], |process| &process.env);
         Ok(Order {
             version: order::VERSION,
             id: record.id.clone(),
@@ -192,10 +207,11 @@ impl Engine {
                 Runtime::Foreign => self.root_of(record, document, image).overlay(bundle.join(ROOTFS)),
             },
             bundle,
+            parts,
             cgroup: cgroup.map(PathBuf::from).filter(|path| path.is_absolute()),
             terminal: request.process.terminal,
             stdin: stdin(request, attach),
-            log: log(request, record, directory.join(logs::FILE)),
+            log: log(known, environment, directory.join(logs::FILE))?,
             status: directory.join(STATUS),
             restart: request.restart.0,
             health: configure::health(request, &defaults)?,
@@ -205,8 +221,9 @@ impl Engine {
     }
 
     /// Finds the containers whose namespaces a request shares, as far as they run.
-    fn peers(&self, request: &Request) -> Result<BTreeMap<String, Peer>> {
-        let shared = &request.namespaces;
+    fn peers(&self, known: &Known) -> Result<BTreeMap<String, Peer>> {
+        let shared = &known.document.request.namespaces;
+        let place = self.places().container_run(&known.record.id).join(PARTS).join(SHM);
         let network = if let Network::Container(name) = &shared.network { Some(name) } else { None };
         let ipc = if let Ipc::Container(name) = &shared.ipc { Some(name) } else { None };
         let pid = if let Pid::Container(name) = &shared.pid { Some(name) } else { None };
@@ -218,7 +235,7 @@ impl Engine {
             if let Some(process) = known.life.process {
                 let files = self.places().container(&known.record.id).join(FILES);
                 let shares = known.document.request.namespaces.ipc == Ipc::Shareable;
-                let shm = shares.then(|| PathBuf::from(format!("/proc/{}/root/dev/shm", process.pid)));
+                let shm = (shares && ipc == Some(name)).then(|| place.clone());
                 peers.insert(name.clone(), Peer { pid: process.pid, files, shm });
             }
         }
@@ -226,17 +243,41 @@ impl Engine {
     }
 
     /// Returns the directories of a container's volumes on the host, by their places in it.
-    fn sources(&self, document: &Document) -> Result<BTreeMap<String, PathBuf>> {
-        let source = |(name, destination, volume): (&str, &str, &Volume)| {
-            if let Some(subpath) = &volume.subpath {
-                return Err(Error::Invalid {
-                    what: format!("volume-subpath={subpath}"),
-                    reason: "parts of volumes cannot be mounted yet".into(),
-                });
-            }
-            Ok((destination.to_owned(), self.places().volume(name).join("data")))
+    fn sources(&self, known: &Known) -> BTreeMap<String, PathBuf> {
+        let run = self.places().container_run(&known.record.id);
+        let source = |(index, mount): (usize, &request::Mount)| {
+            let request::MountKind::Volume(volume) = &mount.kind else { return None };
+            let path = match &volume.subpath {
+                Some(_) => run.join(PARTS).join(index.to_string()),
+                None => self.places().volume(volume.name.as_deref()?).join("data"),
+            };
+            Some((mount.destination.clone(), path))
         };
-        document.volumes().map(source).collect()
+        known.document.mounts.iter().enumerate().filter_map(source).collect()
+    }
+
+    /// Lists what the monitor looks up where containers can change what a path leads to.
+    fn parts(&self, known: &Known) -> Result<Vec<Part>> {
+        let Known { record, document, .. } = known;
+        let places = self.places().container_run(&record.id).join(PARTS);
+        let mut parts = Vec::new();
+        for (index, mount) in document.mounts.iter().enumerate() {
+            if let request::MountKind::Volume(Volume { name: Some(name), subpath: Some(subpath), .. }) =
+                &mount.kind
+            {
+                let of = Whole::Directory(self.places().volume(name).join("data"));
+                parts.push(Part { of, path: PathBuf::from(subpath), at: places.join(index.to_string()) });
+            }
+        }
+        if let Ipc::Container(name) = &document.request.namespaces.ipc {
+            let peer = self.find(name)?;
+            let shares = peer.document.request.namespaces.ipc == Ipc::Shareable;
+            if let Some(process) = peer.life.process.filter(|_| shares) {
+                let of = Whole::Process(process);
+                parts.push(Part { of, path: PathBuf::from("/dev/shm"), at: places.join(SHM) });
+            }
+        }
+        Ok(parts)
     }
 
     /// Returns the words by which a monitor removes a container that nobody waits for.
@@ -264,7 +305,7 @@ fn stdin(request: &Request, attach: Option<Attach>) -> order::Stdin {
 }
 
 /// Writes a file that nobody has open, with its final rights from its first moment.
-fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<File> {
+pub(crate) fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<File> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(contents)?;
     Ok(file)
@@ -275,6 +316,8 @@ fn copy_secrets(secrets: &[Secret], to: &Path) -> Result<()> {
     if secrets.is_empty() {
         return Ok(());
     }
+    // Those of an earlier start may not even be their owner's to write.
+    clear(to)?;
     make_directory(to)?;
     for (number, secret) in secrets.iter().enumerate() {
         let doing = || format!("copy the secret {}", secret.source.display());
@@ -306,27 +349,61 @@ fn make_sources(mounts: &[request::Mount]) -> Result<()> {
 }
 
 /// Says where output is kept.
-fn log(request: &Request, record: &ContainerRecord, path: PathBuf) -> order::Log {
-    match &request.log {
-        request::Log::JsonFile { max_size, max_file } => order::Log::JsonFile {
-            path,
-            max_size: max_size.map_or(0, |size| size.0),
-            max_file: max_file.unwrap_or(1),
-        },
-        request::Log::Journald { tag } => {
+fn log(known: &Known, environment: &[String], path: PathBuf) -> Result<order::Log> {
+    let Known { record, document, .. } = known;
+    let image_id = record.image.map(|id| id.to_string()).unwrap_or_default();
+    let (image_name, command) = (document.image(), document.command.join(" "));
+    let tagged = Tagged {
+        id: &record.id,
+        name: &record.name,
+        image_id: &image_id,
+        image_name: &image_name,
+        command: &command,
+    };
+    let told = |details: &LogDetails| {
+        let labels = document.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        details.told(labels, environment.iter().filter_map(|text| text.split_once('=')))
+    };
+    Ok(match &document.request.log {
+        request::Log::JsonFile { max_size, max_file, details } => {
+            let mut attributes = told(details);
+            if let Some(tag) = details.tag.as_deref().filter(|tag| !tag.is_empty()) {
+                attributes.insert("tag".to_owned(), tagged.fill(tag)?);
+            }
+            order::Log::JsonFile {
+                path,
+                max_size: max_size.map_or(0, |size| size.0),
+                max_file: max_file.unwrap_or(1),
+                attributes,
+            }
+        }
+        request::Log::Journald { details } => {
             let short = id::short(&record.id);
-            let tag = tag.as_deref().unwrap_or(short);
+            let tag = details.tag.as_deref().map_or_else(|| Ok(short.to_owned()), |tag| tagged.fill(tag))?;
             let fields = [
                 ("CONTAINER_ID", short),
                 ("CONTAINER_ID_FULL", &record.id),
                 ("CONTAINER_NAME", &record.name),
-                ("CONTAINER_TAG", tag),
-                ("SYSLOG_IDENTIFIER", tag),
+                ("CONTAINER_TAG", &tag),
+                ("IMAGE_NAME", &image_name),
+                ("SYSLOG_IDENTIFIER", &tag),
             ];
-            order::Log::Journald {
-                fields: fields.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
-            }
+            let fields = fields.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let further =
+                told(details).into_iter().filter_map(|(key, value)| Some((journal_name(&key)?, value)));
+            order::Log::Journald { fields: fields.into_iter().chain(further).collect() }
         }
         request::Log::None => order::Log::None,
-    }
+    })
+}
+
+/// Makes a name one that the journal takes, as docker does; nothing where nothing of it is left.
+fn journal_name(name: &str) -> Option<String> {
+    let allowed =
+        |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
+    let name: String = name.chars().map(allowed).collect();
+    // The journal's own begin with `_`, and none begins with a digit.
+    let name = name.trim_start_matches(|letter: char| letter == '_' || letter.is_ascii_digit());
+    let name: String = name.chars().take(64).collect();
+    (!name.is_empty()).then_some(name)
 }

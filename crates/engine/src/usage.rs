@@ -3,7 +3,7 @@
 use bulkhead_store::{ImageUsage, VolumeUsage};
 
 use crate::container::Container;
-use crate::disk;
+use crate::disk::{self, Measure};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::filter::Filters;
@@ -33,7 +33,7 @@ impl Engine {
         let bulkhead_store::Usage { images, layers, blobs: _, reclaimable, volumes } = self.store.usage()?;
         let mut containers = Vec::new();
         for container in self.containers(&Filters::default())? {
-            let size = disk::usage(&container.directory.join(UPPER))?;
+            let size = disk::usage(&container.directory.join(UPPER), Measure::Blocks)?;
             containers.push((container, size));
         }
         Ok(Usage { images, layers, reclaimable, containers, volumes })

@@ -236,6 +236,7 @@ fn decided(request: &Request, env_of_docker: &[Value]) -> Value {
         mounts: &mounts,
         sources: &sources,
         files: Path::new("/files"),
+        secrets: Path::new("/secrets"),
         users: None,
         peers: &BTreeMap::new(),
         image: ImageFiles { passwd: PASSWD.as_bytes(), group: GROUP.as_bytes() },

@@ -53,8 +53,8 @@ impl Log {
     /// A file that cannot be opened, a journal that does not run.
     pub(crate) fn open(order: order::Log) -> Result<Self, Reason> {
         let kind = match order {
-            order::Log::JsonFile { path, max_size, max_file } => {
-                Kind::JsonFile(json_file::JsonFile::open(path, max_size, max_file)?)
+            order::Log::JsonFile { path, max_size, max_file, attributes } => {
+                Kind::JsonFile(json_file::JsonFile::open(path, max_size, max_file, &attributes)?)
             }
             order::Log::Journald { fields } => Kind::Journal(journal::Journal::open(&fields)?),
             order::Log::None => Kind::None,

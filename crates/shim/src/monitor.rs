@@ -19,6 +19,7 @@ mod failure;
 mod input;
 mod life;
 mod memory;
+mod mounts;
 mod output;
 mod overlay;
 mod policy;

@@ -1,9 +1,12 @@
 //! What a monitor is to do: written by the engine before the monitor starts, read by it once.
 
+use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::status::Process;
 
 /// The version of this document. A monitor refuses one that is newer than it knows.
 pub const VERSION: u32 = 1;
@@ -26,6 +29,10 @@ pub struct Order {
     /// A root that the runtime cannot mount itself: the monitor mounts it in a mount namespace of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<Overlay>,
+    /// What the runtime would not find by a path that can be trusted: the monitor mounts it there, in a mount namespace of
+    /// its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// Whether the process has a terminal, which `config.json` says too.
     pub terminal: bool,
     /// What becomes of the standard input.
@@ -88,6 +95,27 @@ pub struct Overlay {
     pub at: PathBuf,
 }
 
+/// A file or directory that is looked up inside something which containers can change, and used as a descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Inside what.
+    pub of: Whole,
+    /// Its path there.
+    pub path: PathBuf,
+    /// Where it is mounted for the runtime: made by the monitor, in the directory of the order.
+    pub at: PathBuf,
+}
+
+/// What a [`Part`] is a part of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whole {
+    /// A directory of the host's.
+    Directory(PathBuf),
+    /// The root of a process of another container, with all that is mounted there.
+    Process(Process),
+}
+
 /// What becomes of a container's standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -112,6 +140,9 @@ pub enum Log {
         max_size: u64,
         /// How many files are kept, at least 1.
         max_file: u32,
+        /// What each line says besides, by names.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        attributes: BTreeMap<String, String>,
     },
     /// The journal of systemd.
     Journald {

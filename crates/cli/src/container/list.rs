@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bulkhead_engine::{CONTAINER_FILTERS, Container, Filters, MountKind, State};
+use bulkhead_engine::{CONTAINER_FILTERS, Container, Engine, Filters, Kind, MountKind, State};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ use crate::document;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::output::listing::{Column, Format, Listing, Row};
-use crate::output::quantity::{ago, local, now, span};
+use crate::output::quantity::{ago, decimal, local, now, span};
 use crate::verbs::Operation;
 
 /// List containers
@@ -46,6 +46,9 @@ pub(crate) struct List {
     /// Print ids alone
     #[arg(short, long)]
     quiet: bool,
+    /// Tell how much each has written, and how much that is with its image
+    #[arg(short, long)]
+    size: bool,
 }
 
 const TITLES: &[Column] = &[
@@ -58,6 +61,7 @@ const TITLES: &[Column] = &[
     ("State", "STATE"),
     ("Ports", "PORTS"),
     ("Names", "NAMES"),
+    ("Size", "SIZE"),
     ("Labels", "LABELS"),
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
@@ -66,10 +70,11 @@ const TITLES: &[Column] = &[
 ];
 
 const USUAL: &[&str] = &["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+const WITH_SIZE: &[&str] = &["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
 
 impl Operation for List {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let List { all, filter, format, last, latest, no_trunc, quiet } = self;
+        let List { all, filter, format, last, latest, no_trunc, quiet, size } = self;
         let engine = home.engine()?;
         let filters = Filters::parse(&filter, &CONTAINER_FILTERS)?;
         let last = if latest { Some(1) } else { usize::try_from(last).ok() };
@@ -88,11 +93,19 @@ impl Operation for List {
         }
         let now = now();
         let mut rows = Vec::new();
+        // As docker, which counts when a template asks for it, too.
+        let is_size_wanted = size || format.as_deref().is_some_and(|format| format.contains(".Size"));
         for container in &containers {
-            rows.push(row_of(container, if no_trunc { Cut::No } else { Cut::Yes }, now));
+            let size = if is_size_wanted { written(&engine, container)? } else { Some(decimal(0)) };
+            // One that is being removed is gone.
+            let Some(size) = size else { continue };
+            let mut row = row_of(container, if no_trunc { Cut::No } else { Cut::Yes }, now);
+            row.fields.insert("Size".to_owned(), json!(size));
+            rows.push(row);
         }
         let format = Format::parse(format.as_deref().unwrap_or_default())?;
-        Listing { titles: TITLES, usual: USUAL }.print(&format, &rows)?;
+        let usual = if size { WITH_SIZE } else { USUAL };
+        Listing { titles: TITLES, usual }.print(&format, &rows)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -106,6 +119,16 @@ fn row_of(container: &Container, cut: Cut, now: u64) -> Row {
     Row {
         fields: fields(container, cut, now),
         labels: container.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect(),
+    }
+}
+
+/// How much a container has written, and how much that is with its image; nothing of one that is gone meanwhile.
+fn written(engine: &Engine, container: &Container) -> Result<Option<String>, Failure> {
+    match engine.size(&container.id) {
+        Ok(size) if size.whole == 0 => Ok(Some(decimal(size.writable))),
+        Ok(size) => Ok(Some(format!("{} (virtual {})", decimal(size.writable), decimal(size.whole)))),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

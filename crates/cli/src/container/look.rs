@@ -17,6 +17,9 @@ use crate::when::moment;
 /// Print what a container said
 #[derive(Args, Debug)]
 pub(crate) struct LogOptions {
+    /// Begin each line with what it says of its container
+    #[arg(long)]
+    details: bool,
     /// Wait for more
     #[arg(short, long)]
     follow: bool,
@@ -38,7 +41,7 @@ pub(crate) struct LogOptions {
 
 impl Operation for LogOptions {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let LogOptions { follow, since, until, tail, timestamps, container } = self;
+        let LogOptions { details, follow, since, until, tail, timestamps, container } = self;
         let now = now();
         let logs = Logs {
             since: since.map(|text| moment(&text, now)).transpose()?,
@@ -46,8 +49,9 @@ impl Operation for LogOptions {
             tail: lines(&tail)?,
             follow: if follow { Follow::UntilEnd } else { Follow::No },
         };
+        let before = Before { time: timestamps, details };
         let mut failed = None;
-        home.engine()?.logs(&container, &logs, &mut |entry| match print(entry, timestamps) {
+        home.engine()?.logs(&container, &logs, &mut |entry| match print(entry, before) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failed = Some(error);
@@ -68,17 +72,29 @@ fn lines(text: &str) -> Result<Option<u64>, Failure> {
     number.map_err(|_| Failure::new(format!("--tail {text:?} is neither a number nor all")).code(NOT_STARTED))
 }
 
-fn print(entry: &Entry<'_>, timestamps: bool) -> io::Result<()> {
+/// What stands before a line.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    time: bool,
+    details: bool,
+}
+
+fn print(entry: &Entry<'_>, before: Before) -> io::Result<()> {
     match entry.stream {
-        Stream::Stdout => write_entry(&mut io::stdout(), io::stdout().is_terminal(), entry, timestamps),
-        Stream::Stderr => write_entry(&mut io::stderr(), io::stderr().is_terminal(), entry, timestamps),
+        Stream::Stdout => write_entry(&mut io::stdout(), io::stdout().is_terminal(), entry, before),
+        Stream::Stderr => write_entry(&mut io::stderr(), io::stderr().is_terminal(), entry, before),
     }
 }
 
-fn write_entry(to: &mut dyn Write, is_terminal: bool, entry: &Entry<'_>, timestamps: bool) -> io::Result<()> {
+fn write_entry(to: &mut dyn Write, is_terminal: bool, entry: &Entry<'_>, before: Before) -> io::Result<()> {
     let mut line = Vec::new();
-    if timestamps {
+    if before.time {
         line.extend(format!("{} ", rfc3339(entry.time)).into_bytes());
+    }
+    if before.details {
+        let pair = |(name, value): (&String, &String)| format!("{}={}", query(name), query(value));
+        line.extend(Vec::from_iter(entry.attributes.iter().map(pair)).join(",").into_bytes());
+        line.push(b' ');
     }
     if is_terminal {
         line.extend(escape::log(entry.text.as_bytes()));
@@ -87,6 +103,21 @@ fn write_entry(to: &mut dyn Write, is_terminal: bool, entry: &Entry<'_>, timesta
     }
     to.write_all(&line)?;
     to.flush()
+}
+
+/// Writes text as in the query of an address, as docker does it here.
+fn query(text: &str) -> String {
+    let mut written = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' | b'.' | b'~' => {
+                written.push(char::from(byte))
+            }
+            b' ' => written.push('+'),
+            _ => written.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    written
 }
 
 /// List the processes of a container

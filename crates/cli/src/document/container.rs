@@ -1,7 +1,7 @@
 //! A container.
 
 use bulkhead_engine::request::{
-    Access, CgroupNamespace, Ipc, Limit, Log, Network, Pid, Request, Seccomp, UserNamespace, Uts,
+    Access, CgroupNamespace, Ipc, Limit, Log, LogDetails, Network, Pid, Request, Seccomp, UserNamespace, Uts,
 };
 use bulkhead_engine::{Check, Container, Health, MountKind, MountPoint, State, Verdict};
 use serde_json::{Value, json};
@@ -256,17 +256,26 @@ fn security_options(request: &Request) -> Vec<String> {
 
 fn log(log: &Log) -> Value {
     match log {
-        Log::JsonFile { max_size, max_file } => {
-            let mut config = serde_json::Map::new();
+        Log::JsonFile { max_size, max_file, details } => {
+            let mut config = log_details(details);
             config.extend(max_size.iter().map(|size| ("max-size".to_owned(), json!(size.to_string()))));
             config.extend(max_file.iter().map(|count| ("max-file".to_owned(), json!(count.to_string()))));
             json!({ "Type": "json-file", "Config": config })
         }
-        Log::Journald { tag } => {
-            let mut config = serde_json::Map::new();
-            config.extend(tag.iter().map(|tag| ("tag".to_owned(), json!(tag))));
-            json!({ "Type": "journald", "Config": config })
-        }
+        Log::Journald { details } => json!({ "Type": "journald", "Config": log_details(details) }),
         Log::None => json!({ "Type": "none", "Config": {} }),
     }
+}
+
+fn log_details(details: &LogDetails) -> serde_json::Map<String, Value> {
+    let LogDetails { tag, labels, labels_regex, env, env_regex } = details;
+    let names = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
+    let options = [
+        ("tag", tag.clone()),
+        ("labels", names(labels)),
+        ("labels-regex", labels_regex.clone()),
+        ("env", names(env)),
+        ("env-regex", env_regex.clone()),
+    ];
+    options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))).collect()
 }

@@ -3,10 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in the functions that it shares too")]
 
 mod containers;
+mod copy;
 mod images;
+mod kept;
 mod listings;
+mod make;
+mod parts;
 mod shop;
 mod streams;
 mod survive;
+mod update;
 mod volumes;
 mod walls;

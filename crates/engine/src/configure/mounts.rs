@@ -165,7 +165,7 @@ fn files(scene: &Scene<'_>) -> Result<Vec<Mount>> {
 }
 
 fn secrets(scene: &Scene<'_>) -> Result<Vec<Mount>> {
-    let source = |index: usize| text(&scene.files.join("secrets").join(index.to_string()));
+    let source = |index: usize| text(&scene.secrets.join(index.to_string()));
     let secrets = scene.request.secrets.iter().enumerate();
     secrets
         .map(|(index, secret)| {

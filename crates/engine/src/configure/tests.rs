@@ -95,6 +95,7 @@ impl Stage {
             mounts: &mounts,
             sources: &volumes.collect(),
             files: Path::new("/c/files"),
+            secrets: Path::new("/run/c/secrets"),
             users: self.users.as_ref(),
             peers: &self.peers,
             image: ImageFiles { passwd: PASSWD, group: GROUP },
@@ -370,7 +371,7 @@ fn mounts_that_are_asked_for_come_last_and_in_depth() {
             "/a/deep bind /src rbind,rprivate",
             "/etc/hosts bind /src rbind,rprivate",
             "/dev/shm bind /src rbind,rprivate",
-            "/run/secrets/key bind /c/files/secrets/0 bind,ro,nosuid,nodev,noexec,rprivate",
+            "/run/secrets/key bind /run/c/secrets/0 bind,ro,nosuid,nodev,noexec,rprivate",
         ]
     );
     assert_eq!(config["linux"]["rootfsPropagation"], "rslave");

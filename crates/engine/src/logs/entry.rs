@@ -1,6 +1,7 @@
 //! One line of docker's json-file.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
@@ -23,6 +24,8 @@ pub struct Entry<'a> {
     pub stream: Stream,
     /// What was said, with the newline if it had one.
     pub text: Cow<'a, str>,
+    /// What each line was to say besides, by names.
+    pub attributes: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +35,8 @@ struct Line<'a> {
     stream: Stream,
     #[serde(borrow)]
     time: Cow<'a, str>,
+    #[serde(default)]
+    attrs: BTreeMap<String, String>,
 }
 
 /// How each line begins.
@@ -47,8 +52,9 @@ impl<'a> Entry<'a> {
             let begin = line.windows(BEGIN.len()).rposition(|window| window == BEGIN)?;
             serde_json::from_slice(&line[begin..]).ok()
         })?;
-        let time: jiff::Timestamp = parsed.time.parse().ok()?;
-        Some(Self { time: time.as_nanosecond().try_into().ok()?, stream: parsed.stream, text: parsed.log })
+        let Line { log: text, stream, time, attrs: attributes } = parsed;
+        let time: jiff::Timestamp = time.parse().ok()?;
+        Some(Self { time: time.as_nanosecond().try_into().ok()?, stream, text, attributes })
     }
 }
 
@@ -63,7 +69,8 @@ mod tests {
         assert_eq!((entry.time, entry.stream, &*entry.text), (1_000_000_002, Stream::Stderr, "a \"b\"\n"));
         let with_attributes =
             br#"{"log":"x","stream":"stdout","attrs":{"a":"b"},"time":"2026-01-01T00:00:00Z"}"#;
-        assert_eq!(Entry::parse(with_attributes).unwrap().text, "x");
+        let entry = Entry::parse(with_attributes).unwrap();
+        assert_eq!((&*entry.text, entry.attributes["a"].as_str()), ("x", "b"));
     }
 
     #[test]

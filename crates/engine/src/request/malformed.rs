@@ -23,7 +23,7 @@ impl Malformed {
     }
 
     /// Tells the same about the value of which this one is a part.
-    pub(super) fn within(self, noun: &'static str, whole: &str) -> Self {
+    pub(crate) fn within(self, noun: &'static str, whole: &str) -> Self {
         let reason = format!("{} {:?}: {}", self.noun, self.value, self.reason);
         Self { noun, value: whole.to_owned(), reason }
     }

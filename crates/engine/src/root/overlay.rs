@@ -18,6 +18,8 @@ pub(crate) enum Upper<'a> {
     None,
     /// A writable layer that is only read, also while its container is being started.
     Read(&'a Path),
+    /// A writable layer that is written to, with its work directory: nobody else may have it mounted.
+    Write(&'a Path, &'a Path),
 }
 
 /// Joins layers, the topmost first, and what lies above them, and returns the root of that: a mount in which nothing can be
@@ -36,7 +38,7 @@ pub(crate) fn mount(lower: &[impl AsRef<Path>], upper: Upper<'_>) -> Result<Owne
             return path::open_host(lower[0], OFlags::PATH | OFlags::DIRECTORY)
                 .doing(|| format!("open layer {}", lower[0].display()));
         }
-        Upper::None => {}
+        Upper::None | Upper::Write(..) => {}
     }
     let mut held = Vec::new();
     let filesystem = open().doing(doing)?;
@@ -44,6 +46,10 @@ pub(crate) fn mount(lower: &[impl AsRef<Path>], upper: Upper<'_>) -> Result<Owne
         OneByOne::Taken => filesystem,
         OneByOne::Unknown => joined(&lower, &mut held)?,
     };
+    if let Upper::Write(upper, work) = upper {
+        filesystem.set("upperdir", &descriptor(upper, &mut held)?).doing(doing)?;
+        filesystem.set("workdir", &descriptor(work, &mut held)?).doing(doing)?;
+    }
     if !rustix::process::geteuid().is_root() {
         filesystem.set_flag("userxattr").doing(doing)?;
     }

@@ -1,12 +1,17 @@
 //! The journal of systemd, by its native protocol: a datagram for each entry, with a field in each line
 //! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>).
 //!
+//! An entry that is too long for a datagram comes in a sealed file in memory, whose descriptor an empty datagram carries.
+//!
 //! A field whose value has more than one line, or bytes that are no text, is written as its name, a line feed, the
 //! value's length in eight little-endian bytes, and the value.
 
-use std::io::{Error, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{Error, ErrorKind, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::{Line, Reason, Stream};
@@ -54,8 +59,20 @@ impl Journal {
             entry.extend_from_slice(b"CONTAINER_PARTIAL_MESSAGE=true\n");
         }
         field("MESSAGE", line.bytes, &mut entry);
-        rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &entry, SendFlags::NOSIGNAL))?;
-        Ok(())
+        match rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &entry, SendFlags::NOSIGNAL)) {
+            Err(Errno::MSGSIZE | Errno::NOBUFS) => self.send_in_file(&entry),
+            sent => sent.map(drop).map_err(Reason::from),
+        }
+    }
+
+    /// Sends an entry that no datagram can hold: as a file in memory that can change no more, whose descriptor is the message.
+    fn send_in_file(&self, entry: &[u8]) -> Result<(), Reason> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("entry", flags)?;
+        File::from(file.try_clone()?).write_all(entry)?;
+        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+        fcntl_add_seals(&file, seals)?;
+        Ok(bulkhead_sys::message::send(&self.socket, &[], &[file.as_fd()])?)
     }
 }
 
@@ -106,6 +123,29 @@ mod tests {
         let entry = said(Stream::Stderr, b"\x1b[1m", false);
         let expected = b"CONTAINER_TAG=web\nPRIORITY=3\nCONTAINER_PARTIAL_MESSAGE=true\nMESSAGE\n\x04\0\0\0\0\0\0\0\x1b[1m\n";
         assert_eq!(entry, expected);
+    }
+
+    #[test]
+    fn an_entry_without_room_in_a_datagram_comes_in_a_sealed_file() {
+        use std::io::{Read as _, Seek as _};
+
+        let scratch = Scratch::new();
+        let path = scratch.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let long = "v".repeat(1 << 20);
+        let fields = [("LONG".to_owned(), long.clone())];
+        let mut log = Journal::open_at(path.to_str().unwrap(), &fields).unwrap();
+        log.send(Line { stream: Stream::Stdout, bytes: b"hello", ends: true, time: 0 }).unwrap();
+        let message = bulkhead_sys::message::receive(&journal, 64).unwrap();
+        assert!(message.bytes.is_empty());
+        let [file] = <[OwnedFd; 1]>::try_from(message.descriptors).unwrap();
+        let seals = rustix::fs::fcntl_get_seals(&file).unwrap();
+        assert!(seals.contains(SealFlags::SHRINK | SealFlags::WRITE), "nobody changes it while it is read");
+        let mut file = File::from(file);
+        file.rewind().unwrap();
+        let mut entry = String::new();
+        file.read_to_string(&mut entry).unwrap();
+        assert_eq!(entry, format!("LONG={long}\nPRIORITY=6\nMESSAGE=hello\n"));
     }
 
     #[test]

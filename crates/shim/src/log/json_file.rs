@@ -8,6 +8,7 @@
 //! A new file begins with the first line after `max_size` bytes were reached: `log.json` becomes `log.json.1`, that
 //! `log.json.2`, and the last one goes. With one file it is emptied.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -29,6 +30,8 @@ pub(super) struct JsonFile {
     size: u64,
     max_size: u64,
     max_file: u32,
+    /// What each line says besides, as it stands in it.
+    attributes: Vec<u8>,
     gathered: Burst,
     /// How much of that is used.
     used: usize,
@@ -37,16 +40,23 @@ pub(super) struct JsonFile {
 }
 
 impl JsonFile {
-    pub(super) fn open(path: PathBuf, max_size: u64, max_file: u32) -> Result<Self, Reason> {
+    pub(super) fn open(
+        path: PathBuf,
+        max_size: u64,
+        max_file: u32,
+        attributes: &BTreeMap<String, String>,
+    ) -> Result<Self, Reason> {
         let file = append_to(&path)?;
         let size = file.metadata()?.len();
+        let attributes = encode_attributes(attributes);
         let mut log = Self {
             path,
             file,
             size,
             max_size,
             max_file,
-            gathered: Burst::new(GATHERED + LONGEST_LINE),
+            gathered: Burst::new(GATHERED + LONGEST_LINE + attributes.len()),
+            attributes,
             used: 0,
             lines: 0,
             bytes: 0,
@@ -77,7 +87,7 @@ impl JsonFile {
         let at = self.used;
         let room = &mut self.gathered.bytes()?[at..];
         let mut left = Cursor { room, written: 0 };
-        encode(line, &mut left);
+        encode(line, &self.attributes, &mut left);
         self.used += left.written;
         self.lines += 1;
         self.bytes += line.bytes.len();
@@ -155,7 +165,30 @@ impl Cursor<'_> {
     }
 }
 
-fn encode(line: Line<'_>, out: &mut Cursor<'_>) {
+/// Writes the member that has what each line says besides; nothing of nothing.
+fn encode_attributes(attributes: &BTreeMap<String, String>) -> Vec<u8> {
+    if attributes.is_empty() {
+        return Vec::new();
+    }
+    let longest = attributes.iter().map(|(name, value)| (name.len() + value.len()) * 6 + 8).sum::<usize>();
+    let mut room = vec![0; longest + 16];
+    let mut out = Cursor { room: &mut room, written: 0 };
+    let mut before: &[u8] = b"\"attrs\":{\"";
+    for (name, value) in attributes {
+        out.put(before);
+        escape(name.as_bytes(), &mut out);
+        out.put(b"\":\"");
+        escape(value.as_bytes(), &mut out);
+        before = b"\",\"";
+    }
+    out.put(b"\"},");
+    let written = out.written;
+    room.truncate(written);
+    room.shrink_to_fit();
+    room
+}
+
+fn encode(line: Line<'_>, attributes: &[u8], out: &mut Cursor<'_>) {
     let mut time = Vec::with_capacity(32);
     clock::write(line.time, &mut time);
     // Go leaves an empty member out, and only a part of a line can be empty; there are none.
@@ -165,9 +198,11 @@ fn encode(line: Line<'_>, out: &mut Cursor<'_>) {
         out.put(b"\\n");
     }
     out.put(match line.stream {
-        Stream::Stdout => b"\",\"stream\":\"stdout\",\"time\":\"",
-        Stream::Stderr => b"\",\"stream\":\"stderr\",\"time\":\"",
+        Stream::Stdout => b"\",\"stream\":\"stdout\",",
+        Stream::Stderr => b"\",\"stream\":\"stderr\",",
     });
+    out.put(attributes);
+    out.put(b"\"time\":\"");
     out.put(&time);
     out.put(b"\"}\n");
 }
@@ -217,7 +252,7 @@ mod tests {
     fn encoded(bytes: &[u8], ends: bool) -> String {
         let mut room = vec![0; LONGEST_LINE];
         let mut out = Cursor { room: &mut room, written: 0 };
-        encode(Line { stream: Stream::Stdout, bytes, ends, time: 1_504_227_661_000_000_001 }, &mut out);
+        encode(Line { stream: Stream::Stdout, bytes, ends, time: 1_504_227_661_000_000_001 }, b"", &mut out);
         let written = out.written;
         String::from_utf8(room[..written].to_vec()).unwrap()
     }
@@ -249,6 +284,20 @@ mod tests {
     }
 
     #[test]
+    fn each_line_says_what_it_is_to_say_besides() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("log.json");
+        let attributes =
+            [("tag", "web"), ("A", "<\"\n")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut log = JsonFile::open(path.clone(), 0, 1, &attributes.into()).unwrap();
+        take(&mut log, &"x".repeat(LONGEST));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let expected = r#"","stream":"stderr","attrs":{"A":"\u003c\"\n","tag":"web"},"time":"1970-"#;
+        assert!(text.contains(&expected[1..]), "{}", &text[LONGEST..]);
+        assert_eq!(texts(&path).len(), 1);
+    }
+
+    #[test]
     fn the_longest_line_fits() {
         let line = encoded(&[0; LONGEST], true);
         assert!(line.ends_with("Z\"}\n"), "it is whole");
@@ -270,7 +319,7 @@ mod tests {
         let scratch = Scratch::new();
         let path = scratch.path().join("log.json");
         // Each line has 64 bytes.
-        let mut log = JsonFile::open(path.clone(), 100, 3).unwrap();
+        let mut log = JsonFile::open(path.clone(), 100, 3, &BTreeMap::new()).unwrap();
         for number in 1..=7 {
             take(&mut log, &number.to_string());
         }
@@ -279,7 +328,7 @@ mod tests {
         assert_eq!(texts(&numbered(&path, 2)), ["3", "4"]);
         assert!(!numbered(&path, 3).exists(), "three files are kept");
         // Another monitor goes on where this one was.
-        take(&mut JsonFile::open(path.clone(), 100, 3).unwrap(), "8");
+        take(&mut JsonFile::open(path.clone(), 100, 3, &BTreeMap::new()).unwrap(), "8");
         assert_eq!(texts(&path), ["7", "8"]);
     }
 
@@ -287,7 +336,7 @@ mod tests {
     fn a_single_file_is_emptied() {
         let scratch = Scratch::new();
         let path = scratch.path().join("log.json");
-        let mut log = JsonFile::open(path.clone(), 100, 1).unwrap();
+        let mut log = JsonFile::open(path.clone(), 100, 1, &BTreeMap::new()).unwrap();
         for number in 1..=3 {
             take(&mut log, &number.to_string());
         }
@@ -300,7 +349,7 @@ mod tests {
         let scratch = Scratch::new();
         let path = scratch.path().join("log.json");
         std::fs::write(&path, "{\"log\":\"cu").unwrap();
-        take(&mut JsonFile::open(path.clone(), 0, 1).unwrap(), "whole");
+        take(&mut JsonFile::open(path.clone(), 0, 1, &BTreeMap::new()).unwrap(), "whole");
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("{\"log\":\"cu\n{\"log\":\"whole\\n\""), "{text}");
     }

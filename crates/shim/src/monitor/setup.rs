@@ -17,7 +17,7 @@ use super::clients::Clients;
 use super::error::{Doing, Error, Result};
 use super::input::Input;
 use super::life::Life;
-use super::overlay;
+use super::mounts;
 use super::policy::Policy;
 use super::poll::{Poll, Token};
 use super::runtime::{Runtime, lower_score};
@@ -85,9 +85,7 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
     let listener = listen(run_directory)?;
     poll.add(&listener, Token::Listener, EventFlags::IN)?;
     let log = Log::open(order.log).doing(|| "open the log")?;
-    if let Some(overlay) = &order.overlay {
-        overlay::mount(overlay)?;
-    }
+    mounts::make(order.overlay.as_ref(), &order.parts)?;
     let mut clients = Clients::default();
     if let Some(client) = first_client {
         rustix::fs::fcntl_setfl(&client, OFlags::NONBLOCK).doing(|| "attach the first client")?;

@@ -128,7 +128,8 @@ fn a_full_disk_costs_lines_and_says_so() {
     let bundle = sandbox.bundle("full").script(script);
     let stand = Stand::new(&sandbox, &bundle, |order| {
         order.stdin = Stdin::Open;
-        order.log = Log::JsonFile { path: log.clone(), max_size: 0, max_file: 1 };
+        order.log =
+            Log::JsonFile { path: log.clone(), max_size: 0, max_file: 1, attributes: Default::default() };
         order.status = disk.join("status.json");
     });
     let mut client = stand.start_with(SPEAK).attachment.unwrap();

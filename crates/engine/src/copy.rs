@@ -1,0 +1,280 @@
+//! Files of containers, in and out, whether they run or not.
+//!
+//! ```text
+//! files(NAME) ─► Files ─┬─ find(PATH) ─► Spot ─┬─ archive, copy_out       out: packed ─► archive ─► unpacked
+//!                       │                      └─ (what is there)
+//!                       └─ extract, copy_in(DIRECTORY)                    in:  packed ─► archive ─► unpacked
+//! ```
+//! A container that runs is seen as its own processes see it, volumes and all, through the root of its first process. One that
+//! does not is put together for that, and is nobody else's meanwhile. Either way a path of a container is looked up inside its
+//! root, and what it leads to is used as a descriptor: it may be exchanged for a link at any moment (CVE-2018-15664). Nothing of
+//! a container runs or is loaded (CVE-2019-14271). What shows the kernel, such as procfs, is no file of a container: it would be
+//! read and written with the rights of the host.
+
+mod spot;
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bulkhead_spec::IdMapping;
+use bulkhead_store::layer::archive::Whole;
+use bulkhead_store::layer::{self, Existing, Kernels, LeftOut, Owner, Owners, Pack, Packed, Unpack};
+
+use crate::configure::Users;
+use crate::container::State;
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::hold::Held;
+use crate::known::Known;
+use crate::request::{Access, MountKind};
+use crate::root::{self, Assembled, Attached};
+
+pub use spot::{Links, Spot, normal as normal_path};
+
+/// The files of a container. One that does not run is not started, changed or removed while this is there.
+#[derive(Debug)]
+pub struct Files<'engine> {
+    engine: &'engine Engine,
+    known: Known,
+    view: View,
+    _held: Option<Held>,
+}
+
+#[derive(Debug)]
+enum View {
+    /// Through the root of its first process.
+    Running(OwnedFd),
+    Assembled(Assembled),
+}
+
+/// Whose the files become that are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyOwners {
+    /// On the host the caller's, in a container root's.
+    Target,
+    /// Those that they had, by number.
+    Source,
+}
+
+/// What was copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// The length of the archive that went from one side to the other, in bytes.
+    pub bytes: u64,
+    /// What could not be copied, such as sockets.
+    pub left_out: Vec<(PathBuf, String)>,
+}
+
+/// How often a container that is about to be something else is looked at again.
+const ATTEMPTS: usize = 8;
+
+impl Engine {
+    /// Opens the files of a container.
+    ///
+    /// # Errors
+    /// [`Error::State`] for one that is between two states; as mounting its layers for one that does not run.
+    pub fn files(&self, wanted: &str) -> Result<Files<'_>> {
+        let mut known = self.find(wanted)?;
+        for _ in 0..ATTEMPTS {
+            match (known.life.state, known.life.process) {
+                (State::Running | State::Paused, Some(process)) => {
+                    if let Some(root) = root::of_process(process)? {
+                        return Ok(Files { engine: self, known, view: View::Running(root), _held: None });
+                    }
+                }
+                (State::Created | State::Exited, _) => {
+                    let held = self.hold(&known.record.id)?;
+                    known = self.find(&known.record.id)?;
+                    if matches!(known.life.state, State::Created | State::Exited) {
+                        let view = View::Assembled(self.assemble(&known)?);
+                        return Ok(Files { engine: self, known, view, _held: held });
+                    }
+                }
+                _ => break,
+            }
+            known = self.find(&known.record.id)?;
+        }
+        Err(known.refuses("copy files of"))
+    }
+
+    /// Puts the root of a container together that does not run.
+    fn assemble(&self, known: &Known) -> Result<Assembled> {
+        let Known { record, document, .. } = known;
+        let subject = || format!("files of container {}", record.name);
+        if document.users.is_some() {
+            let reason =
+                "it has users of its own, as which its layers are seen only while it runs; start it first";
+            return Err(Error::Invalid { what: subject(), reason: reason.into() });
+        }
+        if !rustix::process::geteuid().is_root() {
+            let reason = "only root can join its layers while it does not run; start it first";
+            return Err(Error::Invalid { what: subject(), reason: reason.into() });
+        }
+        let image = record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        let rootfs = self.root_of(record, document, image.as_ref());
+        let mut attached: Vec<Attached> = Vec::new();
+        for mount in &document.mounts {
+            let (source, subpath) = match &mount.kind {
+                MountKind::Bind(bind) => (bind.source.clone(), None),
+                MountKind::Volume(volume) => {
+                    let Some(name) = &volume.name else { continue };
+                    (self.places().volume(name).join("data"), volume.subpath.as_ref().map(PathBuf::from))
+                }
+                // A file system in memory is there while the container runs.
+                MountKind::Tmpfs(_) => continue,
+            };
+            let destination = PathBuf::from(&mount.destination);
+            attached.push(Attached { source, subpath, destination, access: mount.access });
+        }
+        attached.sort_by_key(|part| part.destination.components().count());
+        let access = if document.request.read_only { Access::ReadOnlyAlone } else { Access::ReadWrite };
+        root::assemble(&rootfs, access, &attached)
+    }
+}
+
+impl Files<'_> {
+    /// Returns the container's name.
+    pub fn container(&self) -> &str {
+        &self.known.record.name
+    }
+
+    /// Finds a path in the container, or where it would be.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is the kernel's; as openat2(2).
+    pub fn find(&self, path: &Path, links: Links) -> Result<Spot> {
+        spot::find(self.root(), path, links, &self.known.record.name)
+    }
+
+    /// Finds the directory in which something is, or would be.
+    ///
+    /// # Errors
+    /// As [`Files::find`].
+    pub fn above(&self, spot: &Spot) -> Result<Spot> {
+        spot::above(self.root(), spot)
+    }
+
+    /// Writes what is at a spot as an archive, under another name.
+    ///
+    /// # Errors
+    /// When nothing is there; as for reading it and of the writer.
+    pub fn archive(&self, spot: &Spot, stored: &OsStr, into: &mut dyn Write) -> Result<Copied> {
+        let (parent, name) = spot.there()?;
+        let users = self.known.document.users.as_ref();
+        let inside = |owner: Owner| Some(users.and_then(|users| in_container(users, owner)).unwrap_or(owner));
+        let owners = if users.is_some() { Owners::Mapped(&inside) } else { Owners::Kept };
+        let how = Pack { owners, kernels: Kernels::Empty, ..Pack::plain() };
+        let packed = layer::pack_one(parent, name, stored, into, &how)?;
+        self.engine.tell(&self.known, "archive-path");
+        Ok(Copied { bytes: packed.length, left_out: packed.left_out.examples })
+    }
+
+    /// Unpacks an archive into a directory of the container. A directory that is there stays one, and nothing else becomes one.
+    ///
+    /// # Errors
+    /// As for reading the archive and writing the files.
+    pub fn extract(&self, directory: &Spot, archive: impl Read + Send, owners: CopyOwners) -> Result<Copied> {
+        let within = directory.directory()?;
+        let users = self.known.document.users.as_ref();
+        let mapped = |Owner { user, group }: Owner| {
+            let (user, group) = if owners == CopyOwners::Target { (0, 0) } else { (user, group) };
+            let (user, group) = users.map_or(Some((user, group)), |users| users.on_host(user, group))?;
+            Some(Owner { user, group })
+        };
+        let owners = match (owners, users) {
+            (_, Some(_)) => Owners::Mapped(&mapped),
+            (CopyOwners::Target, None) => Owners::Caller,
+            (CopyOwners::Source, None) => Owners::Kept,
+        };
+        let how = Unpack { within: &within, owners, ..copying() };
+        let unpacked = layer::unpack(archive, self.root(), &how)?;
+        self.engine.tell(&self.known, "extract-to-dir");
+        Ok(Copied { bytes: unpacked.length, left_out: unpacked.left_out.examples })
+    }
+
+    /// Copies what is at a spot into a directory of the host, under a name.
+    ///
+    /// # Errors
+    /// As [`Files::archive`], and for writing the files.
+    pub fn copy_out(
+        &self,
+        spot: &Spot,
+        stored: &OsStr,
+        into: BorrowedFd<'_>,
+        owners: CopyOwners,
+    ) -> Result<Copied> {
+        let owners = if owners == CopyOwners::Target { Owners::Caller } else { Owners::Kept };
+        let how = Unpack { owners, ..copying() };
+        let write = |writer: io::PipeWriter| self.archive(spot, stored, &mut io::BufWriter::new(writer));
+        let (copied, unpacked) = through_pipe(write, |reader| Ok(layer::unpack(reader, into, &how)?))?;
+        Ok(Copied { bytes: unpacked.length, left_out: join(copied.left_out, unpacked.left_out) })
+    }
+
+    /// Copies a file of the host, or a directory with what is in it, into a directory of the container, under a name.
+    ///
+    /// # Errors
+    /// As [`Files::extract`], and for reading the files.
+    pub fn copy_in(
+        &self,
+        (parent, name): (BorrowedFd<'_>, &OsStr),
+        directory: &Spot,
+        stored: &OsStr,
+        owners: CopyOwners,
+    ) -> Result<Copied> {
+        let write = |writer: io::PipeWriter| -> Result<Packed> {
+            Ok(layer::pack_one(parent, name, stored, io::BufWriter::new(writer), &Pack::plain())?)
+        };
+        let (packed, copied) = through_pipe(write, |reader| self.extract(directory, reader, owners))?;
+        let left_out = join(copied.left_out, packed.left_out);
+        Ok(Copied { bytes: packed.length, left_out })
+    }
+
+    fn root(&self) -> BorrowedFd<'_> {
+        match &self.view {
+            View::Running(root) | View::Assembled(Assembled { root, .. }) => root.as_fd(),
+        }
+    }
+}
+
+/// Runs what writes an archive and what reads it at once.
+///
+/// # Errors
+/// The writer's, since the reader finds but half an archive then; unless the reader is what failed.
+pub(crate) fn through_pipe<W: Send, R>(
+    write: impl FnOnce(io::PipeWriter) -> Result<W> + Send,
+    read: impl FnOnce(io::PipeReader) -> Result<R>,
+) -> Result<(W, R)> {
+    let (reader, writer) = io::pipe().doing(|| "pipe()")?;
+    std::thread::scope(|scope| {
+        let writing = std::thread::Builder::new().name("pack".to_owned());
+        let writing = writing.spawn_scoped(scope, move || write(writer)).doing(|| "start a thread")?;
+        let read = read(reader);
+        let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match (written, read) {
+            (Ok(written), Ok(read)) => Ok((written, read)),
+            (Err(Error::Layer(layer::Error::Write(_))) | Ok(_), Err(error)) | (Err(error), _) => Err(error),
+        }
+    })
+}
+
+/// How archives of copies are unpacked.
+fn copying() -> Unpack<'static> {
+    Unpack { existing: Existing::LikeForLike, whole: Whole::Marked, ..Unpack::plain() }
+}
+
+fn join(one: Vec<(PathBuf, String)>, other: LeftOut) -> Vec<(PathBuf, String)> {
+    one.into_iter().chain(other.examples).collect()
+}
+
+/// Returns whose a file of the host is in a container with users of its own.
+pub(crate) fn in_container(users: &Users, owner: Owner) -> Option<Owner> {
+    let inside = |maps: &[IdMapping], id: u32| {
+        maps.iter().find_map(|map| {
+            let offset = id.checked_sub(map.host_id).filter(|&offset| offset < map.size)?;
+            map.container_id.checked_add(offset)
+        })
+    };
+    Some(Owner { user: inside(&users.uids, owner.user)?, group: inside(&users.gids, owner.group)? })
+}

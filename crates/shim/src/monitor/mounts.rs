@@ -1,0 +1,123 @@
+//! Mounts that only this process and its children see: a root made of layers, and parts of what containers can change.
+//!
+//! The monitor leaves the host's mount namespace for a copy. There the mount on which its directory lies stops telling its
+//! peers what is mounted on it, the mounts are made, and that mount becomes the peer that it was (since Linux 5.15; before,
+//! it stays private). All other mounts are peers of the host's throughout, so that what a container mounts in a volume that
+//! it shares with the host is seen there. What was mounted ends with the namespace.
+//!
+//! A part is looked up inside what it is a part of (openat2(2), RESOLVE_IN_ROOT), whatever links lead elsewhere there at
+//! that moment or later, and what was found is mounted at a path that no container can change. Only who is in a mount
+//! namespace can copy a mount of it, so the monitor goes into that of the other container and comes back.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bulkhead_sys::mount::{self, Attributes, Propagation, Reach};
+use bulkhead_sys::namespace::{self, Kind};
+use bulkhead_sys::{mountinfo, path};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::MoveMountFlags;
+
+use super::error::{Doing, Error, Result};
+use super::overlay;
+use crate::order::{Overlay, Part, Whole};
+use crate::status::Process;
+
+/// Makes the mounts that an order asks for, all of them in the monitor's directory; where there are none, nothing changes.
+pub(super) fn make(overlay: Option<&Overlay>, parts: &[Part]) -> Result<()> {
+    let doing = || "mount what the container is made of";
+    let first = overlay.map(|overlay| &overlay.at).or_else(|| parts.first().map(|part| &part.at));
+    let Some(directory) = first.and_then(|at| at.parent()) else { return Ok(()) };
+    let below = mount_below(directory)?;
+    // Of the host's namespace, to which this process will never come back.
+    let peer = open(&below)?;
+    namespace::unshare(Kind::Mount).doing(doing)?;
+    let own = open(&below)?;
+    let silent = Attributes::default().with_propagation(Propagation::Private);
+    mount::set_attached(own.as_fd(), silent, Reach::Mount).doing(doing)?;
+    overlay.map_or(Ok(()), overlay::mount)?;
+    parts.iter().try_for_each(place)?;
+    // A kernel that cannot do this leaves it private, and one that was private has no group to join.
+    let _ = rustix::mount::move_mount(
+        &peer,
+        "",
+        &own,
+        "",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
+            | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH
+            | MoveMountFlags::MOVE_MOUNT_SET_GROUP,
+    );
+    Ok(())
+}
+
+/// Mounts a part where the runtime looks for it.
+fn place(part: &Part) -> Result<()> {
+    let Part { of, path, at } = part;
+    let doing = || format!("mount {} at {}", path.display(), at.display());
+    let tree = match of {
+        Whole::Directory(directory) => copy(&open(directory)?, path).doing(doing)?,
+        Whole::Process(process) => copy_from(process, path)?,
+    };
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&tree).doing(doing)?.st_mode);
+    make_place(at, kind).doing(doing)?;
+    let target = path::open_host(at, OFlags::PATH | OFlags::NOFOLLOW).doing(doing)?;
+    mount::attach(&tree, &target).doing(doing)
+}
+
+/// Copies what is at a path inside a root as a tree that is attached nowhere.
+fn copy(root: impl AsFd, path: &Path) -> bulkhead_sys::Result<OwnedFd> {
+    let found = path::open_in_root(root, path, OFlags::PATH)?;
+    mount::clone_tree(&found, Path::new(""), Reach::Tree)
+}
+
+/// Copies it in the mount namespace of another process.
+fn copy_from(process: &Process, path: &Path) -> Result<OwnedFd> {
+    let doing = || format!("find {} of process {}", path.display(), process.pid);
+    let of_process = |name: &str| format!("/proc/{}/{name}", process.pid);
+    let there = File::open(of_process("ns/mnt")).doing(doing)?;
+    let root = open(Path::new(&of_process("root")))?;
+    // It had its number before both were opened, so both are its own.
+    if !process.runs() {
+        return Err(Error::Usage(format!("process {} of the other container has ended", process.pid)));
+    }
+    let here = File::open("/proc/self/ns/mnt").doing(doing)?;
+    let own_root = open(Path::new("/"))?;
+    namespace::join(there.as_fd(), Kind::Mount).doing(doing)?;
+    let copied = copy(&root, path);
+    namespace::join(here.as_fd(), Kind::Mount).doing(doing)?;
+    rustix::process::fchdir(&own_root).doing(doing)?;
+    rustix::process::chroot(".").doing(doing)?;
+    copied.doing(doing)
+}
+
+/// Makes the file or directory on which a part is mounted, in a directory that only we can change.
+fn make_place(at: &Path, kind: FileType) -> std::result::Result<(), Errno> {
+    let made = if kind == FileType::Directory {
+        rustix::fs::mkdir(at, Mode::RWXU)
+    } else {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::open(at, flags, Mode::RUSR).map(drop)
+    };
+    match made {
+        // From an earlier start.
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// Finds the root of the mount that a directory lies on.
+fn mount_below(directory: &Path) -> Result<PathBuf> {
+    let doing = || format!("find the mount of {}", directory.display());
+    let place = mountinfo::place(open(directory)?.as_fd()).doing(doing)?;
+    let mounts = mountinfo::read().doing(doing)?;
+    let mount = mounts.into_iter().find(|mount| mount.id == place.mount);
+    mount.map(|mount| mount.point).ok_or(Errno::NOENT).doing(doing)
+}
+
+/// Opens a directory of the host.
+pub(super) fn open(directory: &Path) -> Result<OwnedFd> {
+    path::open_host(directory, OFlags::PATH | OFlags::DIRECTORY)
+        .doing(|| format!("open {}", directory.display()))
+}
