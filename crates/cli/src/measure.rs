@@ -9,7 +9,8 @@ use bulkhead_measure::error::Error;
 use bulkhead_measure::guard;
 use bulkhead_measure::plan::{Axis, Size};
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, FromArgMatches as _, Subcommand};
+use clap::{Args, FromArgMatches as _, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::verbs;
 
@@ -56,19 +57,40 @@ enum Verb {
         /// The directory of the later run
         later: PathBuf,
         /// Write pages into this directory instead of printing
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", conflicts_with = "format")]
         out: Option<PathBuf>,
+        /// How it is printed
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: Format,
     },
     /// List the platforms: which are here, and how to get the others
-    Platforms,
+    Platforms {
+        /// How it is printed
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: Format,
+    },
     /// Tell what can be measured on this machine, and why not more
-    Doctor,
+    Doctor {
+        /// How it is printed
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: Format,
+    },
     /// Take away what a run that is killed leaves in this directory; every run starts its own
     #[command(hide = true)]
     Guard {
         /// The directory
         dir: PathBuf,
     },
+}
+
+/// How something is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
 }
 
 /// Options of `run`.
@@ -121,9 +143,9 @@ pub(crate) struct OneOptions {
     /// How often
     #[arg(long, value_name = "N", default_value = "10")]
     blocks: NonZeroUsize,
-    /// Print the numbers as JSON lines
-    #[arg(long)]
-    json: bool,
+    /// How the numbers are printed: json is one object a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    format: Format,
     /// The static program bulkload [default: beside this program, or in PATH]
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
@@ -135,9 +157,11 @@ fn run(verb: Verb) -> Result<ExitCode, Error> {
         Verb::Run(options) => run::run(&options),
         Verb::One(options) => one::run(&options),
         Verb::Report { dir, out, kernel_source } => report::run(&dir, out.as_ref(), kernel_source.as_deref()),
-        Verb::Compare { earlier, later, out } => report::compare(&earlier, &later, out.as_ref()),
-        Verb::Platforms => platforms::run(),
-        Verb::Doctor => doctor::run(),
+        Verb::Compare { earlier, later, out, format } => {
+            report::compare(&earlier, &later, out.as_ref(), format)
+        }
+        Verb::Platforms { format } => platforms::run(format),
+        Verb::Doctor { format } => doctor::run(format),
         Verb::Guard { dir } => guard::keep(&dir).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -186,6 +210,14 @@ impl RunOptions {
 fn quoted(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.,:/=+".contains(letter);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// JSON for programs, on a line for each of its fields.
+fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|source| Error::System { what: "make JSON".to_owned(), source: source.into() })?;
+    println!("{text}");
+    Ok(())
 }
 
 /// The program that takes away what is left when this process is killed: this one.

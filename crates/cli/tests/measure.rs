@@ -311,10 +311,6 @@ fn what_is_left_beside_a_hog_is_measured() {
     let workload = place.workload();
     let left = one(&place, &workload, "memory left, with limits", "bare");
     assert_eq!(left[0]["value"].as_f64(), Some(1.0), "{left:?}");
-    // The stand-in is never refused a file.
-    let left = one(&place, &workload, "files left, with limits", "bare");
-    let reason = left[0]["reason"].as_str().unwrap_or_default();
-    assert!(reason.starts_with("the antagonist did not press"), "{left:?}");
     place.nothing_is_left();
 }
 
@@ -468,7 +464,8 @@ fn runtime() -> Option<PathBuf> {
 /// What one block of `task` on `platform` finds. It must find something.
 #[track_caller]
 fn one(place: &Place, workload: &Path, task: &str, platform: &str) -> Vec<Value> {
-    let mut command = place.command(&["one", task, "--platform", platform, "--blocks", "1", "--json"]);
+    let mut command =
+        place.command(&["one", task, "--platform", platform, "--blocks", "1", "--format", "json"]);
     let output = command.arg("--workload").arg(workload).output().unwrap();
     let lines = text(&output.stdout);
     let findings = Vec::from_iter(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
@@ -539,8 +536,16 @@ fn a_runtime_that_runs_nothing_has_no_times() {
     let place = Place::new("liar");
     let workload = place.workload();
     for task in ["boot", "run", "exec", "starts, 2 at a time", "steps", "pause", "set-up peak", "cpu"] {
-        let mut command =
-            place.command(&["one", task, "--platform", "liar=/bin/true", "--blocks", "1", "--json"]);
+        let mut command = place.command(&[
+            "one",
+            task,
+            "--platform",
+            "liar=/bin/true",
+            "--blocks",
+            "1",
+            "--format",
+            "json",
+        ]);
         let output = command.arg("--workload").arg(&workload).output().unwrap();
         let lines = text(&output.stdout);
         let found = Vec::from_iter(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
@@ -565,7 +570,7 @@ type Counts = Vec<(String, u64)>;
 /// The footprints that a turn found, by part and level.
 fn footprints(place: &Place, platform: &str) -> Vec<(String, String, Counts)> {
     let output = place
-        .command(&["one", "kernel entered", "--platform", platform, "--blocks", "1", "--json"])
+        .command(&["one", "kernel entered", "--platform", platform, "--blocks", "1", "--format", "json"])
         .arg("--workload")
         .arg(place.workload())
         .output()
@@ -625,8 +630,16 @@ fn filters_are_read_from_the_kernel() {
     let place = Place::new("surface");
     let workload = place.workload();
     let count = |platform: &str| {
-        let mut command =
-            place.command(&["one", "calls let through", "--platform", platform, "--blocks", "1", "--json"]);
+        let mut command = place.command(&[
+            "one",
+            "calls let through",
+            "--platform",
+            platform,
+            "--blocks",
+            "1",
+            "--format",
+            "json",
+        ]);
         let output = command.arg("--workload").arg(&workload).output().unwrap();
         let line: Value = serde_json::from_slice(&output.stdout).unwrap();
         line["value"].as_f64().unwrap_or_else(|| panic!("{platform}: {line}"))
@@ -650,7 +663,7 @@ fn instances_of(place: &Place, pid: u32) -> Option<Vec<String>> {
 }
 
 #[test]
-fn a_watch_that_was_killed_leaves_no_instance_that_the_next_does_not_remove() {
+fn a_watch_that_was_killed_leaves_no_instance_of_the_tracer() {
     requires!(is_root(), "watches the kernel");
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
     let place = Place::new("instances");
@@ -659,9 +672,12 @@ fn a_watch_that_was_killed_leaves_no_instance_that_the_next_does_not_remove() {
         "this kernel has no tracefs, so that no instance can be left"
     );
     let pid = killed_watch(&place);
-    let next = place.run("bare", &["--tasks", "kernel entered"]);
-    assert!(next.status.success(), "{}", text(&next.stderr));
-    assert_eq!(instances_of(&place, pid), Some(Vec::new()), "instances of the tracer are left");
+    // No other run is needed: its guard does that, and would do it with another directory for temporary files, too.
+    let end = Instant::now() + Duration::from_secs(30);
+    while instances_of(&place, pid) != Some(Vec::new()) {
+        assert!(Instant::now() < end, "instances of the tracer are left");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     place.nothing_is_left();
 }
 

@@ -5,8 +5,8 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -16,12 +16,13 @@ use crate::cgroups::{self, Heavy};
 use crate::claim::{self, Claim};
 use crate::error::{Doing as _, Error};
 use crate::guard::Guard;
-use crate::interference;
 use crate::machine::Ours;
 use crate::platform::{self, Platform, Seat, Step, WORKING_DIRECTORY};
 use crate::programs::{self, Brought};
+use crate::record::OUT_OF_TIME;
 use crate::started::{self, Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
+use crate::{interference, interrupt, isolation};
 
 /// Begins the name of the directory, and of every cgroup.
 pub(crate) const PREFIX: &str = "bh-measure-";
@@ -29,11 +30,17 @@ pub(crate) const PREFIX: &str = "bh-measure-";
 /// The workload inside the root.
 pub(crate) const WORKLOAD: &str = "/bin/bulkload";
 
+/// The file that says which controllers were switched on for a measurement.
+const SWITCHED_ON: &str = "controllers";
+
 /// What mounts need.
 const DIRECTORIES: &[&str] = &["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"];
 
 /// A program that takes longer to end than its work should has hung.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// How many platforms' programs clear up at the same time.
+const BATCH: usize = 16;
 
 /// The directory, the root and the cgroup of a measurement; all of it is removed in the end.
 #[derive(Debug)]
@@ -43,6 +50,8 @@ pub struct Arena {
     claim: Claim,
     /// What the heavy profile needs; None when nobody asked for that.
     brought: Option<Brought>,
+    /// When the run's time is over, if it is firm.
+    end: Option<Instant>,
     /// Goes last: it waits for the claim.
     _guard: Option<Guard>,
 }
@@ -63,7 +72,7 @@ impl Arena {
         let claim = Claim::make(&place, PREFIX)?;
         // It must not be in the cgroup that it is to remove.
         let guard = guard.map(|program| Guard::post(program, claim.path())).transpose()?;
-        let mut arena = Self { heavy: None, claim, brought: None, _guard: guard };
+        let mut arena = Self { heavy: None, claim, brought: None, end: None, _guard: guard };
         for directory in DIRECTORIES {
             let path = arena.root().join(directory);
             fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
@@ -72,7 +81,7 @@ impl Arena {
         fs::copy(workload, &inside).doing(|| format!("copy {}", workload.display()))?;
         arena.try_workload(workload)?;
         if is_root() {
-            arena.heavy = Some(Heavy::make(arena.claim.name())?);
+            arena.heavy = Some(Heavy::make(arena.claim.name(), &arena.claim.path().join(SWITCHED_ON))?);
         }
         Ok(arena)
     }
@@ -152,7 +161,7 @@ impl Arena {
     /// # Errors
     /// When its directories cannot be made.
     pub fn seat(&self, platform: &Platform, number: usize) -> Result<Seat, Error> {
-        let word = platform.name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        let word = word(&platform.name);
         let id = format!("{}-{word}-{number}", self.claim.name());
         let directory = self.claim.path().join(format!("{word}-{number}"));
         // One place for all of a platform's sandboxes, as on a real machine.
@@ -169,14 +178,44 @@ impl Arena {
     pub(crate) fn clear(&self, platform: &Platform, seat: &Seat) {
         if let Some(purge) = platform.step(seat, Step::Purge) {
             // Where there is nothing to remove this fails, as it should. An interruption must not stop it.
-            let mut patient = Command::new("timeout");
-            patient.arg("10").arg(purge.get_program()).args(purge.get_args());
-            patient.envs(purge.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            patient.stdin(std::process::Stdio::null());
-            drop(patient.output());
+            drop(patient(&purge).status());
         }
         if let Some(heavy) = &self.heavy {
             heavy.remove_child(seat.cgroup.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// The same for many, several at a time. After an interruption nobody waits for a platform whose sandboxes are nothing but their
+    /// processes and its state: both are removed with what is here.
+    pub(crate) fn clear_all(&self, platform: &Platform, seats: &[Seat]) {
+        let is_hasty = interrupt::check().is_err();
+        if is_hasty && !seats.is_empty() {
+            eprintln!("{} sandboxes of {} are ended", seats.len(), platform.name);
+        }
+        if !(is_hasty && platform.is_local()) {
+            for batch in seats.chunks(BATCH) {
+                let purges = batch.iter().filter_map(|seat| platform.step(seat, Step::Purge));
+                let purges = Vec::from_iter(purges.filter_map(|purge| patient(&purge).spawn().ok()));
+                purges.into_iter().for_each(|mut purge| drop(purge.wait()));
+            }
+        }
+        if let Some(heavy) = &self.heavy {
+            let cgroups = || seats.iter().map(|seat| seat.cgroup.as_deref().unwrap_or_default());
+            heavy.kill_children(cgroups());
+            cgroups().for_each(|cgroup| heavy.remove_child(cgroup));
+        }
+    }
+
+    /// When a run that has a firm time ends, so that what takes long does not begin another part then.
+    pub(crate) fn ends(&mut self, end: Instant) {
+        self.end = Some(end);
+    }
+
+    /// Fails when the run's time is over.
+    pub(crate) fn is_in_time(&self) -> Result<(), Failure> {
+        match self.end {
+            Some(end) if Instant::now() >= end => Err(Failure(OUT_OF_TIME.to_owned())),
+            _ => Ok(()),
         }
     }
 
@@ -214,6 +253,29 @@ impl Drop for Arena {
     }
 }
 
+/// What a platform is called in names of directories, cgroups and containers.
+fn word(name: &str) -> String {
+    name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-")
+}
+
+/// Two platforms whose sandboxes would have the same names, if there are any.
+pub(crate) fn alike<'a>(names: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    let mut pairs = names
+        .iter()
+        .enumerate()
+        .flat_map(|(place, one)| names[place + 1..].iter().map(move |other| (*one, *other)));
+    pairs.find(|(one, other)| word(one) == word(other))
+}
+
+/// The command with an end, of which nothing is heard.
+fn patient(command: &Command) -> Command {
+    let mut patient = Command::new("timeout");
+    patient.arg("10").arg(command.get_program()).args(command.get_args());
+    patient.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    patient.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    patient
+}
+
 fn complain(error: &Error) {
     eprintln!("{}", Failure::of(error));
 }
@@ -247,6 +309,8 @@ fn leave(claim: &Claim) {
 /// Takes away what a measurement left that was killed.
 pub(crate) fn clear_away(abandoned: &Claim) -> Result<(), Error> {
     cgroups::remove_all(abandoned.name());
+    cgroups::switch_off(&abandoned.path().join(SWITCHED_ON));
+    isolation::sweep(&abandoned.path().join("tracer"));
     interference::sweep(abandoned.name());
     leave(abandoned);
     all_is_gone(abandoned)?;
@@ -310,3 +374,15 @@ pub fn is_root() -> bool {
 pub const ORDINARY: &str = "an ordinary user, or root of a user namespace: of platforms bare, bubblewrap and charliecloud; \
     of interference pairs, probes of what this user may reach; of the kernel system calls (level 0). CPU times, limits, what is \
     left beside a hog, pauses, filters and the other platforms take root";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_that_would_share_names_are_found() {
+        assert_eq!(alike(&["bare", "bare again", "crun", "crun-1.28"]), None);
+        assert_eq!(alike(&["bare", "a.b", "crun", "a-b"]), Some(("a.b", "a-b")));
+        assert_eq!(alike(&["bare again", "bare-again"]), Some(("bare again", "bare-again")));
+    }
+}

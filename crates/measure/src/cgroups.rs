@@ -51,25 +51,25 @@ pub struct Heavy {
     places: Vec<PathBuf>,
     /// Where this process was, the files to which its id is written again.
     before: Vec<PathBuf>,
+    note: PathBuf,
 }
 
 impl Heavy {
-    /// Makes it in every hierarchy, and joins it.
+    /// Makes it in every hierarchy, and joins it. What is switched on for that above it is written into the file `note` first, for
+    /// [`switch_off`].
     ///
     /// # Errors
     /// When a cgroup cannot be made, as for an ordinary user.
-    pub fn make(name: &str) -> Result<Self, Error> {
-        let mut made = Self { name: name.to_owned(), places: Vec::new(), before: Vec::new() };
+    pub(crate) fn make(name: &str, note: &Path) -> Result<Self, Error> {
+        let mut made =
+            Self { name: name.to_owned(), places: Vec::new(), before: Vec::new(), note: note.to_owned() };
+        switch_on(&tops(), note)?;
         for hierarchy in tops() {
             let place = hierarchy.join(name);
             fs::create_dir(&place).doing(|| format!("make {}", place.display()))?;
             made.places.push(place.clone());
             inherit_cpuset(&hierarchy, &place).doing(|| format!("set up {}", place.display()))?;
-            // A container's own runtime says what it lacks; here only the weight matters.
-            for controller in ["+cpu", "+memory", "+pids", "+cpuset", "+io"] {
-                let _ = fs::write(hierarchy.join("cgroup.subtree_control"), controller);
-                let _ = fs::write(place.join("cgroup.subtree_control"), controller);
-            }
+            hand_down(&place);
             for (file, weight) in [("cpu.shares", SHARES), ("cpu.weight", WEIGHT)] {
                 let file = place.join(file);
                 if file.exists() {
@@ -89,7 +89,7 @@ impl Heavy {
     /// Makes a cgroup in which several sandboxes share so much memory, bytes, and so many processes.
     ///
     /// # Errors
-    /// When it cannot be made or limited.
+    /// When it cannot be made or limited: whoever may take all is not to meet the machine's end.
     pub(crate) fn pool(&self, memory: i64, tasks: i64) -> Result<Pool, Error> {
         let pool = Pool {
             path: self.child(POOL),
@@ -98,17 +98,21 @@ impl Heavy {
         for (place, parent) in pool.places.iter().zip(&self.places) {
             fs::create_dir(place).doing(|| format!("make {}", place.display()))?;
             inherit_cpuset(parent, place).doing(|| format!("set up {}", place.display()))?;
-            for controller in ["+cpu", "+memory", "+pids", "+cpuset", "+io"] {
-                let _ = fs::write(place.join("cgroup.subtree_control"), controller);
-            }
-            for (file, limit) in [(MEMORY[0], memory), (MEMORY[1], memory), (TASKS, tasks)] {
-                let file = place.join(file);
-                if file.exists() {
-                    fs::write(&file, limit.to_string()).doing(|| format!("write {}", file.display()))?;
-                }
-            }
+            hand_down(place);
         }
+        limit(&pool.places, "memory", &MEMORY, memory)?;
+        limit(&pool.places, "processes", &[TASKS], tasks)?;
         Ok(pool)
+    }
+
+    /// Kills everything in the cgroups that [`Self::child`] named, without waiting for its end.
+    pub(crate) fn kill_children<'a>(&self, paths: impl Iterator<Item = &'a str>) {
+        let within = paths.filter_map(|path| path.strip_prefix(&format!("/{}/", self.name)));
+        for child in
+            Vec::from_iter(within).into_iter().filter(|child| !child.is_empty() && !child.contains('/'))
+        {
+            self.places.iter().for_each(|place| removal::kill_all(&place.join(child)));
+        }
     }
 
     /// The CPU time that everything in it had so far.
@@ -184,6 +188,14 @@ impl Heavy {
         found
     }
 
+    /// Whether nobody is in the cgroup that [`Self::child`] named, or below it.
+    pub(crate) fn is_empty(&self, path: &str) -> bool {
+        let Some(child) = path.strip_prefix(&format!("/{}/", self.name)) else { return true };
+        let mut found = BTreeSet::new();
+        self.places.iter().for_each(|place| collect_processes(&place.join(child), &mut found));
+        found.is_empty()
+    }
+
     /// Removes what [`Self::child`] named, and kills what is in it.
     pub fn remove_child(&self, path: &str) {
         let within = path.strip_prefix(&format!("/{}/", self.name));
@@ -254,7 +266,70 @@ impl Drop for Heavy {
             }
         }
         self.places.iter().for_each(|place| remove(place));
+        switch_off(&self.note);
     }
+}
+
+/// Writes `limit` into the first of `files` of each place that is there; one at least must be.
+fn limit(places: &[PathBuf], what: &str, files: &[&str], limit: i64) -> Result<(), Error> {
+    let files = places.iter().flat_map(|place| files.iter().map(|file| place.join(file)));
+    let files = Vec::from_iter(files.filter(|file| file.exists()));
+    if files.is_empty() {
+        return Err(Error::Unusable(format!(
+            "nothing limits {what} here: this kernel has no cgroup controller for them, or it is not switched on"
+        )));
+    }
+    files
+        .iter()
+        .try_for_each(|file| fs::write(file, limit.to_string()).doing(|| format!("write {}", file.display())))
+}
+
+/// What a cgroup of v2 hands down to those below it.
+const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "cpuset", "io"];
+
+/// Where it says so.
+const HANDED_DOWN: &str = "cgroup.subtree_control";
+
+/// Hands down what there is. A container's own runtime says what it lacks.
+fn hand_down(place: &Path) {
+    for controller in CONTROLLERS {
+        let _ = fs::write(place.join(HANDED_DOWN), format!("+{controller}"));
+    }
+}
+
+/// Has the tops of hierarchies hand down what they do not yet, and writes into `note` what that is: they are the machine's, and are
+/// to be as they were.
+fn switch_on(tops: &[PathBuf], note: &Path) -> Result<(), Error> {
+    let words = |file: PathBuf| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        Vec::from_iter(text.split_whitespace().map(str::to_owned))
+    };
+    let missing = tops.iter().flat_map(|top| {
+        let (there, on) = (words(top.join("cgroup.controllers")), words(top.join(HANDED_DOWN)));
+        let missing = CONTROLLERS.iter().map(|name| (*name).to_owned());
+        let missing = missing.filter(move |name| there.contains(name) && !on.contains(name));
+        missing.map(|name| (top.join(HANDED_DOWN), name))
+    });
+    let missing = Vec::from_iter(missing);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let lines = missing.iter().map(|(file, name)| format!("{name} {}\n", file.display()));
+    fs::write(note, lines.collect::<String>()).doing(|| format!("write {}", note.display()))?;
+    for (file, name) in missing {
+        // One that is refused is missed by a container's runtime, which says so.
+        let _ = fs::write(file, format!("+{name}"));
+    }
+    Ok(())
+}
+
+/// Switches off what [`switch_on`] noted. What somebody else needs by now the kernel does not let go.
+pub(crate) fn switch_off(note: &Path) {
+    let Ok(text) = fs::read_to_string(note) else { return };
+    for (name, file) in text.lines().filter_map(|line| line.split_once(' ')) {
+        let _ = fs::write(file, format!("-{name}"));
+    }
+    let _ = fs::remove_file(note);
 }
 
 /// Where in `hierarchy` this process is; None where it does not matter.
@@ -292,6 +367,39 @@ fn collect_processes(cgroup: &Path, found: &mut BTreeSet<u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_that_nothing_limits_is_none() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let [memory, tasks] = ["memory", "pids"].map(|name| scratch.path().join(name));
+        [&memory, &tasks].iter().for_each(|place| fs::create_dir(place).unwrap());
+        let places = [memory.clone(), tasks];
+        let refused = limit(&places, "memory", &MEMORY, 5).unwrap_err().to_string();
+        assert!(refused.starts_with("nothing limits memory here"), "{refused}");
+        fs::write(memory.join(MEMORY[0]), "").unwrap();
+        limit(&places, "memory", &MEMORY, 5).unwrap();
+        assert_eq!(fs::read_to_string(memory.join(MEMORY[0])).unwrap(), "5");
+    }
+
+    #[test]
+    fn what_was_switched_on_is_switched_off() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let (top, v1, note) =
+            (scratch.path().join("top"), scratch.path().join("v1"), scratch.path().join("note"));
+        [&top, &v1].iter().for_each(|place| fs::create_dir(place).unwrap());
+        fs::write(top.join("cgroup.controllers"), "cpu io memory rdma\n").unwrap();
+        fs::write(top.join(HANDED_DOWN), "cpu memory\n").unwrap();
+        switch_on(&[top.clone(), v1.clone()], &note).unwrap();
+        let told = format!("io {}\n", top.join(HANDED_DOWN).display());
+        assert_eq!(fs::read_to_string(&note).unwrap(), told);
+        assert_eq!(fs::read_to_string(top.join(HANDED_DOWN)).unwrap(), "+io");
+        switch_off(&note);
+        assert_eq!(fs::read_to_string(top.join(HANDED_DOWN)).unwrap(), "-io");
+        assert!(!note.exists() && !v1.join(HANDED_DOWN).exists());
+        fs::write(top.join(HANDED_DOWN), "cpu io memory").unwrap();
+        switch_on(&[top], &note).unwrap();
+        assert!(!note.exists(), "what was on is noted, and would be switched off");
+    }
 
     #[test]
     fn this_process_joins_where_cpu_time_is_shared_out() {

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_sys::trace;
+use serde::Serialize;
 
 use crate::arena;
 use crate::cgroups;
@@ -20,7 +21,7 @@ use crate::stats::Failure;
 const PREFIX: &str = "bh-doctor-";
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What, in a few words.
     pub name: &'static str,
@@ -31,7 +32,8 @@ pub struct Check {
 }
 
 /// How something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum State {
     /// As it should be.
     Good,

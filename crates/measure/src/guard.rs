@@ -11,6 +11,7 @@ use bulkhead_sys::{process, signal};
 use crate::arena;
 use crate::claim::Claim;
 use crate::error::{Doing as _, Error};
+use crate::guest;
 
 /// What a terminal sends to everybody: a guard lives as long as who is guarded.
 const SIGNALS: [rustix::process::Signal; 3] =
@@ -47,5 +48,8 @@ pub fn keep(directory: &Path) -> Result<(), Error> {
     }
     // So that a signal to all of a terminal's foreground, SIGKILL too, does not end both. One that leads already is as good.
     let _ = process::new_session();
+    if let Some(room) = Claim::inherit(directory, guest::PREFIX) {
+        return room.remove();
+    }
     Claim::inherit(directory, arena::PREFIX).map_or(Ok(()), |abandoned| arena::clear_away(&abandoned))
 }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use crate::claim::{self, Claim};
 use crate::closure;
 use crate::error::{Doing as _, Error};
+use crate::guard::Guard;
 use crate::interrupt;
 use crate::platform::Platform;
 use crate::platform::find;
@@ -35,7 +36,7 @@ pub use init::{is_guest, is_inside, live};
 use self::archive::Archive;
 
 /// Begins the name of the directory of a guest.
-const PREFIX: &str = "bh-guest-";
+pub(crate) const PREFIX: &str = "bh-guest-";
 
 /// The kernel's file in the directory that `--in-guest` names.
 const KERNEL: &str = "vmlinuz";
@@ -100,6 +101,8 @@ pub struct Order<'a> {
     pub workload: &'a Path,
     /// Options of `measure run` but for platforms, workload and directory, which are the guest's own.
     pub options: &'a [String],
+    /// The program that removes what this one leaves when it is killed ([`keep`](crate::guard::keep)).
+    pub guard: Option<&'a Path>,
 }
 
 /// Does what `order` says, and adds what the guest finds to the journal in `out`; `hear` is told each line.
@@ -115,7 +118,9 @@ pub fn run(order: &Order<'_>, out: &Path, hear: &mut dyn FnMut(&Line)) -> Result
         fs::remove_dir_all(path).doing(|| format!("remove {}", path.display()))?;
     }
     interrupt::watch()?;
-    let room = Room(Claim::make(&place, PREFIX)?);
+    let claim = Claim::make(&place, PREFIX)?;
+    let guard = order.guard.map(|program| Guard::post(program, claim.path())).transpose()?;
+    let room = Room { claim, _guard: guard };
     let kernel = kernel(order.kernel)?;
     let (mut journal, earlier) = begin(out)?;
     pack(order, &earlier, &room.file("initramfs"))?;
@@ -166,11 +171,15 @@ fn begin(out: &Path) -> Result<(Journal, Vec<u8>), Error> {
 }
 
 /// The directory of one guest, removed in the end.
-struct Room(Claim);
+struct Room {
+    claim: Claim,
+    /// Goes last: it waits for the claim.
+    _guard: Option<Guard>,
+}
 
 impl Room {
     fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.claim.path().join(name)
     }
 
     /// The last that the machine and its emulator said.
@@ -184,8 +193,8 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(self.0.path()) {
-            eprintln!("could not remove {}: {error}", self.0.path().display());
+        if let Err(error) = fs::remove_dir_all(self.claim.path()) {
+            eprintln!("could not remove {}: {error}", self.claim.path().display());
         }
     }
 }
@@ -413,8 +422,13 @@ mod tests {
     fn the_guest_is_told_the_same_with_its_own_places() {
         let platforms = find::chosen(&["bare".to_owned(), "mine=/bin/sh".to_owned()]).unwrap();
         let options = ["--axes".to_owned(), "isolation".to_owned()];
-        let order =
-            Order { kernel: None, platforms: &platforms, workload: Path::new("/x"), options: &options };
+        let order = Order {
+            kernel: None,
+            platforms: &platforms,
+            workload: Path::new("/x"),
+            options: &options,
+            guard: None,
+        };
         let shell = Path::new("/bin/sh").canonicalize().unwrap();
         let expected = format!(
             "measure run --workload /measure/bulkload --out /measure/out --platforms bare,mine={} --axes isolation",

@@ -45,6 +45,16 @@ impl Host {
                 platform.name
             )));
         }
+        let names = [BARE, AGAIN].into_iter().chain(platforms.iter().map(|platform| platform.name.as_str()));
+        let mut names = Vec::from_iter(names);
+        names.sort_unstable();
+        names.dedup();
+        if let Some((one, other)) = arena::alike(&names) {
+            return Err(Error::Unusable(format!(
+                "platforms {one} and {other} cannot be told apart by letters and digits, of which names of sandboxes are made; \
+                 --platforms NAME=PATH gives one another name"
+            )));
+        }
         interrupt::watch()?;
         if arena::is_root() {
             cgroups::settle()?;
@@ -159,7 +169,7 @@ impl Executor for Host {
             Axis::Noninterference => interference::take(task, &self.arena, &platform, block, &mut self.alone),
             Axis::Isolation => {
                 let watcher = self.watcher.get_or_insert_with(Watcher::new);
-                watcher.take(task, &self.arena, &platform, block)
+                watcher.take(task, &self.arena, &platform)
             }
         });
         // A journal of a later version may have tasks that this one does not know.
@@ -181,5 +191,9 @@ impl Executor for Host {
 
     fn is_interrupted(&self) -> bool {
         interrupt::check().is_err()
+    }
+
+    fn ends(&mut self, at: Duration) {
+        self.arena.ends(self.began + at);
     }
 }

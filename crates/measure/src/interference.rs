@@ -13,7 +13,7 @@ use crate::record::Finding;
 mod capacity;
 mod judge;
 mod kept;
-mod matrix;
+pub(crate) mod matrix;
 mod probes;
 mod spatial;
 mod temporal;

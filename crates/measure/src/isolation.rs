@@ -57,6 +57,13 @@ const TEAR_DOWN: &str = "tear-down";
 pub(crate) struct Watcher {
     eye: Eye,
     told: BTreeSet<String>,
+    /// Platforms that did everything once in this arena without being watched.
+    rehearsed: BTreeSet<String>,
+}
+
+/// Removes what programs left in the kernel's tracer that were killed; `place` is a path for a moment, where nothing is.
+pub(crate) fn sweep(place: &std::path::Path) {
+    instance::sweep(place, eye::PREFIX);
 }
 
 /// The tasks of this axis, the same in every run.
@@ -93,7 +100,7 @@ pub(crate) fn tasks(_: Size) -> Vec<Task> {
 impl Watcher {
     /// Finds out how closely this kernel can be watched.
     pub(crate) fn new() -> Self {
-        Self { eye: Eye::open(), told: BTreeSet::new() }
+        Self { eye: Eye::open(), told: BTreeSet::new(), rehearsed: BTreeSet::new() }
     }
 
     /// How closely, and why not more, for the journal.
@@ -102,15 +109,9 @@ impl Watcher {
     }
 
     /// Does `task` once; nothing when it is none of this axis.
-    pub(crate) fn take(
-        &mut self,
-        task: &Task,
-        arena: &Arena,
-        platform: &Platform,
-        block: usize,
-    ) -> Option<Vec<Finding>> {
+    pub(crate) fn take(&mut self, task: &Task, arena: &Arena, platform: &Platform) -> Option<Vec<Finding>> {
         let taken = match task.name.as_str() {
-            KERNEL => self.watch(arena, platform, block == 0),
+            KERNEL => self.watch(arena, platform),
             SURFACE => Ok(vec![Finding::of(SURFACE, surface(arena, platform))]),
             _ => return None,
         };
@@ -120,10 +121,15 @@ impl Watcher {
         }))
     }
 
-    fn watch(&mut self, arena: &Arena, platform: &Platform, is_first: bool) -> Result<Vec<Finding>, Failure> {
-        if is_first {
-            // What happens once only, such as reading a program from the disk, is no part of a sandbox's life.
+    fn watch(&mut self, arena: &Arena, platform: &Platform) -> Result<Vec<Finding>, Failure> {
+        if let Some(why) = platform.is_elsewhere() {
+            return Err(Failure(why.to_owned()));
+        }
+        if !self.rehearsed.contains(&platform.name) {
+            // What happens once only, such as reading a program from the disk, is no part of a sandbox's life. A run that goes on
+            // has another root.
             watch::rehearse(arena, platform)?;
+            self.rehearsed.insert(platform.name.clone());
         }
         let Watched { set_up, application, tear_down, roles } = watch::watch(&mut self.eye, arena, platform)?;
         let mut parts = application.parts(&roles);

@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod cgroups;
 pub mod claim;
 mod closure;
+mod disk;
 pub mod doctor;
 pub mod error;
 pub mod guard;

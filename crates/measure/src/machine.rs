@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use crate::cgroups;
 use crate::record::Noise;
 
+/// The fact that says how many CPUs there are.
+pub(crate) const PROCESSORS: &str = "processors";
+
 /// The share of the time that may go to other virtual machines before a turn is flagged.
 const STEAL: f64 = 0.05;
 
@@ -29,20 +32,24 @@ struct CpuTime {
     total: f64,
     idle: f64,
     stolen: f64,
+    /// What the kernel did in interrupts and in threads of its own: also for what is measured, whose cgroups and files it clears
+    /// away, so that nobody's program is to blame.
+    kernel: f64,
 }
 
 impl CpuTime {
     /// The time until now; None where /proc/stat cannot be read.
     fn now() -> Option<Self> {
-        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+        let time = Self::parse(&fs::read_to_string("/proc/stat").ok()?)?;
+        Some(Self { kernel: time.kernel + kernel_threads(Path::new("/proc")), ..time })
     }
 
     /// The first line: user nice system idle iowait irq softirq steal, then guest times that those include.
     fn parse(stat: &str) -> Option<Self> {
         let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
         let ticks = fields.map(str::parse).collect::<Result<Vec<f64>, _>>().ok()?;
-        let [_, _, _, idle, waiting, _, _, stolen] = ticks[..] else { return None };
-        Some(Self { total: ticks.iter().sum(), idle: idle + waiting, stolen })
+        let [_, _, _, idle, waiting, hard, soft, stolen] = ticks[..] else { return None };
+        Some(Self { total: ticks.iter().sum(), idle: idle + waiting, stolen, kernel: hard + soft })
     }
 
     /// Whether enough time has passed since `earlier` for a share of it.
@@ -54,12 +61,34 @@ impl CpuTime {
         (self.stolen - earlier.stolen) / (self.total - earlier.total)
     }
 
-    /// The share of the CPUs' time since `earlier` that programs here had, but for `ours`.
+    /// The share of the CPUs' time since `earlier` that programs here had, but for `ours` and the kernel's own.
     fn others_since(self, earlier: Self, ours: Duration) -> f64 {
         let busy = |time: Self| time.total - time.idle - time.stolen;
         let ours = ours.as_secs_f64() / TICK.as_secs_f64();
-        (busy(self) - busy(earlier) - ours) / (self.total - earlier.total)
+        // A thread of the kernel that ended takes its time with it.
+        let kernel = (self.kernel - earlier.kernel).max(0.0);
+        (busy(self) - busy(earlier) - ours - kernel) / (self.total - earlier.total)
     }
+}
+
+/// The time that all threads of the kernel had so far, ticks.
+fn kernel_threads(processes: &Path) -> f64 {
+    let entries = processes.read_dir().into_iter().flatten().flatten();
+    let processes =
+        entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    let texts = processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    texts.filter_map(|text| kernel_thread(&text)).sum()
+}
+
+/// The time of one, by its /proc/PID/stat; None for a program.
+fn kernel_thread(stat: &str) -> Option<f64> {
+    const IS_KERNEL_THREAD: u64 = 0x0020_0000;
+    // The fields follow the name, which may hold anything, in parentheses: state parent group session terminal owner flags, four
+    // counts of faults, user and system time.
+    let fields = Vec::from_iter(stat.rsplit_once(") ")?.1.split_whitespace());
+    let flags: u64 = fields.get(6)?.parse().ok()?;
+    let ticks = |place: usize| fields.get(place)?.parse::<f64>().ok();
+    (flags & IS_KERNEL_THREAD != 0).then(|| Some(ticks(11)? + ticks(12)?)).flatten()
 }
 
 /// The machine at one time, by counters that only go up.
@@ -178,7 +207,7 @@ pub fn describe(facts: &BTreeMap<String, String>) -> String {
         "Linux {}, {}, {} CPUs, load {} at the start.",
         fact("kernel"),
         fact("cgroups"),
-        fact("processors"),
+        fact(PROCESSORS),
         fact("load at the start")
     )
 }
@@ -203,7 +232,7 @@ pub fn facts() -> BTreeMap<String, String> {
         ("kernel", Some(release()).filter(|release| !release.is_empty())),
         ("architecture", Some(std::env::consts::ARCH.to_owned())),
         ("processor", field(&cpu, "model name").map(str::to_owned)),
-        ("processors", Some(std::thread::available_parallelism().map_or(1, usize::from).to_string())),
+        (PROCESSORS, Some(std::thread::available_parallelism().map_or(1, usize::from).to_string())),
         ("memory", field(&memory, "MemTotal").and_then(gibibytes)),
         ("swap", field(&memory, "SwapTotal").and_then(gibibytes)),
         ("distribution", assigned(&distribution, "PRETTY_NAME").map(str::to_owned)),
@@ -287,13 +316,35 @@ mod tests {
         assert!((share(1000) - 0.0).abs() < 1e-9, "{}", share(1000));
     }
 
+    #[test]
+    fn what_the_kernel_does_by_itself_is_no_other_program() {
+        let earlier = CpuTime::parse("cpu  100 0 100 800 0 0 0 10\n").unwrap();
+        let later = CpuTime::parse("cpu  100 0 150 830 0 5 15 10\n").unwrap();
+        let share = |threads| {
+            let later = CpuTime { kernel: later.kernel + threads, ..later };
+            later.others_since(earlier, Duration::ZERO)
+        };
+        assert!(
+            (share(0.0) - 0.5).abs() < 1e-9 && share(50.0).abs() < 1e-9,
+            "{}, {}",
+            share(0.0),
+            share(50.0)
+        );
+        let stat = |flags: u64| {
+            format!("17 (kworker/0:1) x) I 2 0 0 0 -1 {flags} 0 0 0 0 3 39 0 0 20 0 1 0 30 0 0\n")
+        };
+        assert_eq!((kernel_thread(&stat(69_238_880)), kernel_thread(&stat(4_194_560))), (Some(42.0), None));
+        assert_eq!(kernel_thread(""), None);
+        assert!(kernel_threads(Path::new("/proc")) >= 0.0);
+    }
+
     fn at(milliseconds: u64, busy: f64, ours: u64, stalls: u64) -> Watch {
         let time = Duration::from_millis;
         let idle = milliseconds as f64 / 5.0 - busy;
         let own = Ours { cpu: Some(time(ours)), stalls: [Some(time(stalls / 2)), None] };
         Watch {
             at: BEGAN.with(|began| *began) + time(milliseconds),
-            cpu: Some(CpuTime { total: busy + idle, idle, stolen: 0.0 }),
+            cpu: Some(CpuTime { total: busy + idle, idle, stolen: 0.0, kernel: 0.0 }),
             ours: own,
             stalls: [Some(time(stalls)), Some(time(stalls))],
         }

@@ -186,12 +186,13 @@ impl Act {
                 "Sandboxes that are made, run a program that ends at once, and are removed, as many at a time as said.",
                 vec![Quantity::more("rate", "1/s")],
             ),
-            Self::Density(_) => (
+            Self::Density(most) => (
                 "What each further idle sandbox takes, as the slope over 1 to as many as said: the memory of its \
                  processes, the runtime's or monitor's included (PSS), what its cgroup is charged, and the kernel's \
                  slabs, stacks and page tables.",
                 vec![
-                    less("processes", "KiB"),
+                    // Of so many there are too few blocks for a verdict.
+                    if most > 100 { less("processes", "KiB").beside() } else { less("processes", "KiB") },
                     less("charged", "KiB").beside(),
                     less("kernel", "KiB").beside(),
                 ],

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stats::FEWEST_PAIRS;
+
 /// The second name under which the bare process takes part, so that every task carries its own A/A test.
 pub const AGAIN: &str = "bare again";
 
@@ -167,6 +169,16 @@ impl Axis {
     }
 }
 
+impl Limits {
+    /// As it is printed.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::With => "with limits",
+            Self::Without => "without limits",
+        }
+    }
+}
+
 impl Quantity {
     /// A quantity of which less is better, and which is compared until it is known well enough.
     pub fn less(name: &str, unit: &str) -> Self {
@@ -197,6 +209,11 @@ impl Task {
         } else {
             Rank::Beside
         }
+    }
+
+    /// Whether a run wants this quantity of it decided, and plans the blocks without which nothing is.
+    pub fn decides(&self, quantity: &Quantity) -> bool {
+        quantity.decides && self.most >= FEWEST_PAIRS
     }
 
     /// Whether its numbers mean the same as those of `other`. How often it is done may differ, and the rate of its open loop, which

@@ -64,6 +64,21 @@ trait Adapter: std::fmt::Debug + Sync {
         false
     }
 
+    /// Whether nothing of a sandbox is left when its processes, its cgroup and the state directory are gone.
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    /// Why its sandboxes are no descendants of its program, if they are none.
+    fn is_elsewhere(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Why it cannot be measured now, although its program is there.
+    fn obstacle(&self, _program: &Path) -> Option<String> {
+        None
+    }
+
     /// Runs it in the foreground.
     fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command;
 
@@ -242,6 +257,11 @@ static FOREIGN: Kind = Kind {
     adapter: &oci::PLAIN,
 };
 
+/// Whether what is called so in a journal is known to give sandboxes neither limits nor a share of their own.
+pub(crate) fn is_undivided(name: &str) -> bool {
+    name == AGAIN || KINDS.iter().any(|kind| kind.name == name && !kind.adapter.has_limits())
+}
+
 impl Platform {
     /// The same platform under the second name of the plan's A/A test.
     #[must_use]
@@ -274,6 +294,21 @@ impl Platform {
     /// Whether it gives a sandbox the limits of its seat.
     pub fn has_limits(&self) -> bool {
         self.kind.adapter.has_limits()
+    }
+
+    /// Whether nothing of a sandbox is left when its processes, its cgroup and the state directory are gone.
+    pub(crate) fn is_local(&self) -> bool {
+        self.kind.adapter.is_local()
+    }
+
+    /// Why its sandboxes are no descendants of its program, if they are none; who is followed from that on is not they.
+    pub(crate) fn is_elsewhere(&self) -> Option<&'static str> {
+        self.kind.adapter.is_elsewhere()
+    }
+
+    /// Why it cannot be measured now, although its program is there: an engine whose daemon does not answer.
+    pub fn obstacle(&self) -> Option<String> {
+        self.kind.adapter.obstacle(&self.program)
     }
 
     /// Writes what the platform reads before it runs `arguments` on `seat`.

@@ -51,6 +51,12 @@ pub(crate) fn last_line<T: DeserializeOwned>(printed: &[u8], who: &str) -> Resul
 }
 
 impl Work {
+    /// Turns that were done, of both loops.
+    pub(crate) fn turns(&self) -> u64 {
+        let all = self.latency_us.samples.saturating_sub(self.missed);
+        all + self.open.map_or(0, |open| open.latency_us.samples.saturating_sub(open.missed))
+    }
+
     /// The open loop that followed the closed one, or that was the only one.
     pub(crate) fn open(&self) -> Option<Open> {
         let Self { missed, latency_us, .. } = *self;

@@ -32,6 +32,10 @@ pub const ENDED: &str = "the sandbox of the antagonist ended as a whole";
 /// How the reason of a failure begins when a victim got nothing at all beside a hog.
 pub const NOTHING_LEFT: &str = "nothing was left";
 
+/// The reason of a failure when the run's time ended before there was a number: that says nothing of a platform, and is kept in no
+/// journal.
+pub const OUT_OF_TIME: &str = "the time of the run ended first";
+
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

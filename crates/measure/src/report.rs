@@ -20,6 +20,7 @@ mod number;
 mod plot;
 mod sections;
 mod tables;
+mod verdict;
 mod words;
 
 pub use contrast::{Changed, Contrast, Entries, Kept, compare};
@@ -75,7 +76,7 @@ pub fn things(level: Level) -> &'static str {
 
 /// The verdict in words, as it stands on top of the report.
 pub fn opening(findings: &Findings) -> impl Iterator<Item = String> {
-    words::opening(findings).into_iter().map(|sentence| sentence.text)
+    verdict::verdict(findings).into_iter().map(|sentence| sentence.text)
 }
 
 /// What `write` would write as Markdown.

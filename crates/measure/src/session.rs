@@ -10,7 +10,7 @@ use crate::hash;
 #[cfg(doc)]
 use crate::plan::Rank;
 use crate::plan::{Plan, Task};
-use crate::record::{End, Finding, Journal, JournalError, Line, Noise, Run, Turn};
+use crate::record::{End, Finding, Journal, JournalError, Line, Noise, OUT_OF_TIME, Run, Turn};
 use crate::results::Results;
 #[cfg(doc)]
 use crate::stats::FEWEST_PAIRS;
@@ -36,6 +36,9 @@ pub trait Executor {
 
     /// Whether someone wants the session to end.
     fn is_interrupted(&self) -> bool;
+
+    /// The session ends at this time since it began: what takes long may end earlier with what it has.
+    fn ends(&mut self, _at: Duration) {}
 }
 
 /// How long a session may take. What does not fit in is left out, whole blocks of it, in an order of which [`Rank`] tells.
@@ -81,6 +84,9 @@ pub fn run(
         Some(earlier) => Results { run, end: None, ..earlier },
         None => Results::begun(run),
     };
+    if let Time::Firm(whole) = time {
+        executor.ends(whole);
+    }
     let plan = results.plan().clone();
     let mut course = Course::of(&plan, &results);
     let key = |turn: &Turn| (turn.task.clone(), turn.platform.clone(), turn.block);
@@ -105,6 +111,9 @@ pub fn run(
                 if executor.is_interrupted() {
                     break 'session End::Interrupted;
                 }
+                if is_out_of_time(&turn) {
+                    break 'session End::Budget;
+                }
                 course.note(&turn);
                 journal.add(&Line::Turn(turn.clone()))?;
                 results.turns.push(turn);
@@ -116,6 +125,12 @@ pub fn run(
     journal.add(&Line::End(end))?;
     results.end = Some(end);
     Ok(results)
+}
+
+/// Whether the end of the time is all that was found: the next session does it again.
+fn is_out_of_time(turn: &Turn) -> bool {
+    let is_so = |finding: &Finding| matches!(finding, Finding::Failure { reason, .. } if reason.starts_with(OUT_OF_TIME));
+    !turn.findings.is_empty() && turn.findings.iter().all(is_so)
 }
 
 fn turn(executor: &mut dyn Executor, task: &Task, platform: &str, block: usize) -> Turn {

@@ -22,6 +22,16 @@ pub(crate) const TOO_LONG: &str = "it took too long and was killed";
 /// How the reason begins when a program could not be started.
 pub(crate) const NOT_STARTED: &str = "start ";
 
+/// Whether a bad end, as [`Started::look`] tells it, is that of a program that was killed or broke down, and none that it chose.
+pub(crate) fn is_violent(reason: &str) -> bool {
+    // A runtime tells by its status that the signal 9 ended what it ran.
+    let is_killed = ["signal: ", "exit status: 137: "].iter().any(|begin| reason.starts_with(begin));
+    is_killed || BREAKS_DOWN.iter().any(|begin| reason.contains(&format!(": {begin}")))
+}
+
+/// How a program in Go begins to tell that it breaks down.
+const BREAKS_DOWN: [&str; 2] = ["panic: ", "fatal error: "];
+
 /// What the program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -222,7 +232,7 @@ fn command_name(command: &Command) -> String {
 fn complaint(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let breaks_down = |line: &&str| line.starts_with("panic: ") || line.starts_with("fatal error: ");
+    let breaks_down = |line: &&str| BREAKS_DOWN.iter().any(|begin| line.starts_with(begin));
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
     text.lines()
         .find(breaks_down)

@@ -30,7 +30,7 @@ mod outcome;
 mod prng;
 mod schedule;
 
-pub use compare::{Comparison, FEWEST_PAIRS, MARGIN, Verdict, contrast};
+pub use compare::{Comparison, FEWEST_PAIRS, MARGIN, Verdict, chance, contrast};
 pub use estimate::{Estimate, certainty, median, tail};
 pub use experiment::{BlockEntry, Experiment, Summary};
 pub use outcome::{Amount, Failure, Outcome};

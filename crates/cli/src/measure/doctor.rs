@@ -6,8 +6,14 @@ use std::process::ExitCode;
 use bulkhead_measure::doctor::{self, Check, State};
 use bulkhead_measure::error::Error;
 
-pub(super) fn run() -> Result<ExitCode, Error> {
+use super::Format;
+
+pub(super) fn run(format: Format) -> Result<ExitCode, Error> {
     let checks = doctor::examine()?;
+    if format == Format::Json {
+        super::print_json(&checks)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let colours = std::io::stdout().is_terminal();
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     for Check { name, state, says } in checks {

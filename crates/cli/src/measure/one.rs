@@ -12,8 +12,8 @@ use bulkhead_measure::report;
 use bulkhead_measure::session::Executor as _;
 use bulkhead_measure::stats::{Estimate, Experiment, FEWEST_PAIRS, Summary, certainty};
 
-use super::OneOptions;
 use super::run::rounded;
+use super::{Format, OneOptions};
 use crate::output::table;
 
 pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
@@ -33,7 +33,7 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
         if interrupt::check().is_err() {
             break;
         }
-        if options.json {
+        if options.format == Format::Json {
             findings.iter().for_each(print);
         }
         other.extend(findings.iter().filter_map(told));
@@ -46,7 +46,7 @@ pub(super) fn run(options: &OneOptions) -> Result<ExitCode, Error> {
     drop(host);
     let worked = !other.is_empty() || experiments.iter().any(|experiment| experiment.summary(0).measured > 0);
     // What was measured before an interruption counts.
-    if !options.json && (worked || interrupt::check().is_ok()) {
+    if options.format == Format::Table && (worked || interrupt::check().is_ok()) {
         println!("{name}: {}\n", task.says);
         // Attempts and footprints are no numbers with intervals; those of every block stand below each other.
         if !task.quantities.is_empty() {

@@ -9,6 +9,8 @@ use bulkhead_measure::report;
 use bulkhead_measure::results::Results;
 use bulkhead_measure::sources::Tree;
 
+use super::Format;
+
 /// The exit code of a comparison in which verdicts contradict each other, so that a script can tell it from an error.
 const CONTRADICTED: u8 = 3;
 
@@ -39,13 +41,19 @@ pub(super) fn place(tree: &Tree, directory: &Path) -> Result<(), Error> {
 }
 
 /// Sets two runs against each other; the pages go to `out`, if there is one.
-pub(super) fn compare(earlier: &Path, later: &Path, out: Option<&PathBuf>) -> Result<ExitCode, Error> {
+pub(super) fn compare(
+    earlier: &Path,
+    later: &Path,
+    out: Option<&PathBuf>,
+    format: Format,
+) -> Result<ExitCode, Error> {
     let contrast = report::compare(&of(earlier)?, &of(later)?);
     match out {
         Some(out) => {
             make(out)?;
             say(&report::write_contrast(&contrast, out)?);
         }
+        None if format == Format::Json => super::print_json(&contrast)?,
         None => print!("{}", contrast.markdown()),
     }
     let contradicted = contrast.contradictions().next().is_some();

@@ -39,12 +39,13 @@ pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Error> {
         eprintln!("measured by {}", arena::ORDINARY);
     }
     if let Some(kernel) = in_guest {
-        let options = options.of_guest(&axes);
+        let (options, guard) = (options.of_guest(&axes), super::guard_program());
         let order = guest::Order {
             kernel: kernel.as_deref(),
             platforms: &platforms,
             workload: &workload,
             options: &options,
+            guard: guard.as_deref(),
         };
         return run_in_guest(&order, out, tree.as_ref());
     }
@@ -212,7 +213,9 @@ fn platforms(words: &[String], as_root: bool) -> Result<Vec<Platform>, Error> {
     let mut platforms = if words.is_empty() {
         let first = |Entry { found, .. }: Entry| found.into_iter().next();
         let here = find::all()?.into_iter().filter_map(first);
-        here.filter(|platform| as_root || !platform.needs_root()).collect()
+        let here = here.filter(|platform| as_root || !platform.needs_root());
+        // Asked once, and not by every turn: who was not named is not waited for.
+        here.filter(|platform| answers(&platform.name, platform.obstacle())).collect()
     } else {
         find::chosen(words)?
     };
@@ -221,6 +224,12 @@ fn platforms(words: &[String], as_root: bool) -> Result<Vec<Platform>, Error> {
         None => platforms.insert(0, find::chosen(&[BARE.to_owned()])?.remove(0)),
     }
     Ok(platforms)
+}
+
+/// Whether nothing stands in the way of what was not asked for by name; says so otherwise.
+fn answers(name: &str, obstacle: Option<String>) -> bool {
+    obstacle.iter().for_each(|why| eprintln!("{name} is left out: {why}; --platforms names it in any case"));
+    obstacle.is_none()
 }
 
 /// The plan with those tasks only that are in one of the lists; with all, if there are no lists.
@@ -357,6 +366,22 @@ mod tests {
             let error = chosen(&["--tasks", list]).unwrap_err().to_string();
             assert!(error.contains(missing) && error.contains("set-up peak"), "{list}: {error}");
         }
+    }
+
+    #[test]
+    fn an_engine_without_its_daemon_is_left_out() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let obstacle = |script: &str| {
+            use std::os::unix::fs::PermissionsExt as _;
+            let program = scratch.path().join("docker");
+            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            find::chosen(&[format!("docker={}", program.display())]).unwrap().remove(0).obstacle()
+        };
+        assert_eq!(obstacle("echo 28.0"), None);
+        let silent = obstacle("echo Cannot connect >&2; exit 1");
+        assert!(silent.as_ref().unwrap().contains("does not answer") && !answers("docker", silent));
+        assert!(answers("crun", find::chosen(&["crun=/bin/sh".to_owned()]).unwrap()[0].obstacle()));
     }
 
     #[test]

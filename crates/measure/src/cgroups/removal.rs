@@ -69,7 +69,7 @@ pub fn remove(cgroup: &Path) {
     }
 }
 
-fn kill_all(cgroup: &Path) {
+pub(super) fn kill_all(cgroup: &Path) {
     // At once and whatever is born meanwhile, where the kernel can (Linux 5.14, v2).
     let killed = fs::OpenOptions::new().write(true).open(cgroup.join("cgroup.kill"));
     if killed.and_then(|mut file| std::io::Write::write_all(&mut file, b"1")).is_ok() {

@@ -1,4 +1,7 @@
-//! Whether a victim can still allocate, fork, open and write while another takes all that it can get.
+//! Whether a victim can still allocate, fork and write while another takes all that it can get.
+//!
+//! Open files are not among it: who opens too many meets a limit of its own process, or the memory that they take, and not another
+//! sandbox; the machine's limit of them does not hold for root.
 //!
 //! A machine is not exhausted for that. Both sandboxes are in a [`Pool`] that is small, and each may have half of it where the
 //! platform knows limits; the disk that they share is a small file system in memory.
@@ -19,7 +22,7 @@ use crate::platform::{Platform, Seat};
 use crate::printed::last_line;
 use crate::record::{DIED, Finding, NOTHING_LEFT, UNPRESSED};
 use crate::stage::Stage;
-use crate::started::{Input, Started, TOO_LONG};
+use crate::started::{self, Input, Started, TOO_LONG};
 use crate::stats::{Amount, Failure, Outcome};
 
 use super::kept::{self, Pressure};
@@ -36,9 +39,6 @@ const SIZE: &str = "size=32m,mode=0777";
 /// in any case.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// How long one has that is not refused anything.
-const SETTLE: Duration = Duration::from_millis(600);
-
 /// The longest life of a hog.
 const AT_MOST: &str = "40";
 
@@ -54,8 +54,6 @@ struct Resource {
     wanted: &'static str,
     /// What takes it, and how much: more than the pool has.
     hog: &'static [&'static str],
-    /// So much of it need not be refused: the hog is bounded where the machine is not.
-    enough: f64,
     quick: bool,
 }
 
@@ -63,10 +61,9 @@ struct Resource {
 const RESOURCES: &[Resource] = &[
     // Of processes the greatest is ended first where memory is short. With one that is smaller than the victim becomes, the hog
     // is not who goes, and it has another one at once.
-    Resource { name: "memory", wanted: "128", hog: &["memory", "--hold-on", "--tasks", "16", "--mib", "640"], enough: f64::INFINITY, quick: true },
-    Resource { name: "processes", wanted: "32", hog: &["fork", "--tasks", "640"], enough: f64::INFINITY, quick: true },
-    Resource { name: "files", wanted: "128", hog: &["files", "--tasks", "8"], enough: 10_000.0, quick: false },
-    Resource { name: "disk", wanted: "8", hog: &["disk", "--tasks", "2", "--mib", "128"], enough: f64::INFINITY, quick: false },
+    Resource { name: "memory", wanted: "128", hog: &["memory", "--hold-on", "--tasks", "16", "--mib", "640"], quick: true },
+    Resource { name: "processes", wanted: "32", hog: &["fork", "--tasks", "640"], quick: true },
+    Resource { name: "disk", wanted: "8", hog: &["disk", "--tasks", "2", "--mib", "128"], quick: false },
 ];
 
 /// One resource, with limits or without.
@@ -165,32 +162,17 @@ impl<'a> Place<'a> {
     }
 
     fn beside(&self, alone: &Taken, seat: &Seat, command: Command) -> Outcome {
-        let failed = |Failure(reason): Failure| Failure(format!("the hog: {reason}"));
+        let failed = |failure: Failure| of_hog(&failure);
         let mut hog = arena::start(command, seat, Input::Held).map_err(failed)?;
         hog.first_byte(LIMIT).map_err(failed)?;
-        self.settle(&mut hog)?;
+        settle(&mut hog).map_err(failed)?;
         let beside = self.victim();
+        // Held, it does not end by itself, however it says that it did.
         hog.look().map_err(|failure| kept::ended(&failure))?;
         hog.let_go();
         let pressure = Pressure::of(&hog.finish(LIMIT).map_err(failed)?.output).map_err(failed)?;
-        pressure
-            .took_all(self.capacity.resource.enough)
-            .map_err(|why| Failure(format!("{UNPRESSED}: {why}")))?;
+        pressure.took_all().map_err(|why| Failure(format!("{UNPRESSED}: {why}")))?;
         share(alone, &beside.map_err(|Failure(reason)| Failure(format!("{DIED}: {reason}")))?)
-    }
-
-    /// Waits until the hog has all that it can get.
-    fn settle(&self, hog: &mut Started) -> Result<(), Failure> {
-        if self.capacity.resource.enough.is_finite() {
-            std::thread::sleep(SETTLE);
-            return Ok(());
-        }
-        match hog.hear(PATIENCE) {
-            // It is full, or it ended; whether it pressed is asked later.
-            Ok(_) => Ok(()),
-            Err(failure) if failure.0 == TOO_LONG => Ok(()),
-            Err(failure) => Err(failure),
-        }
     }
 
     fn victim(&self) -> Result<Taken, Failure> {
@@ -228,6 +210,26 @@ impl<'a> Place<'a> {
         let command =
             if self.platform.has_limits() { command } else { joining(&command, &self.pool.leaf(&name)?) };
         Ok((seat, command))
+    }
+}
+
+/// Waits until the hog has all that it can get.
+fn settle(hog: &mut Started) -> Result<(), Failure> {
+    match hog.hear(PATIENCE) {
+        // It is full, or it ended; whether it pressed is asked later.
+        Ok(_) => Ok(()),
+        Err(failure) if failure.0 == TOO_LONG => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Why there is no hog. Where the wall ends its whole sandbox, that is the finding, whether it comes before its first word, while it
+/// takes, or when it is asked to end.
+fn of_hog(failure: &Failure) -> Failure {
+    if started::is_violent(&failure.0) {
+        kept::ended(failure)
+    } else {
+        Failure(format!("the hog: {failure}"))
     }
 }
 
@@ -286,7 +288,7 @@ mod tests {
 
     #[test]
     fn every_capacity_is_found_by_its_name() {
-        assert_eq!((tasks(Size::Quick).len(), tasks(Size::Full).len()), (2, 8));
+        assert_eq!((tasks(Size::Quick).len(), tasks(Size::Full).len()), (2, 6));
         for task in tasks(Size::Full) {
             assert_eq!(Capacity::named(&task.name).unwrap().task(Size::Full), task);
         }
@@ -302,8 +304,24 @@ mod tests {
         let killed = share(&all, &taken(0.0, None)).unwrap_err().0;
         assert_eq!(killed, "nothing was left: its process was killed");
         assert!(share(&taken(0.0, None), &all).unwrap_err().0.starts_with("nothing is there alone"));
-        let line = br#"{"take":"files","asked":128,"got":12,"unit":"files","call":"openat()"}"#;
-        assert_eq!(last_line::<Taken>(line, "x").unwrap(), taken(12.0, Some("openat()")));
+        let line = br#"{"take":"disk","asked":8,"got":12,"unit":"MiB","call":"write()"}"#;
+        assert_eq!(last_line::<Taken>(line, "x").unwrap(), taken(12.0, Some("write()")));
+    }
+
+    #[test]
+    fn a_hog_that_was_ended_is_told_whenever_it_was() {
+        let told = |reason: &str| of_hog(&Failure(reason.to_owned())).0;
+        for reason in [
+            "exit status: 137: it said nothing",
+            "signal: 9 (SIGKILL): it said nothing",
+            "exit status: 2: panic: no thread",
+            "exit status: 2: fatal error: runtime: out of memory",
+        ] {
+            assert!(told(reason).starts_with(crate::record::ENDED), "{}", told(reason));
+        }
+        for reason in ["exit status: 1: no such file", "start runsc: not found", TOO_LONG] {
+            assert_eq!(told(reason), format!("the hog: {reason}"));
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(super) struct Reading {
     pub(super) p90: Option<f64>,
     /// The share of the open loop's turns that never began.
     pub(super) late: f64,
+    /// Turns that it did.
+    pub(super) turns: u64,
 }
 
 /// What an antagonist said of itself.
@@ -74,7 +76,8 @@ impl Reading {
         let line: printed::Work = last_line(printed, "the victim")?;
         let open = line.open();
         let late = open.as_ref().map_or(0.0, Open::late);
-        Ok(Self { rate: line.rate, p90: open.and_then(|open| open.latency_us.p90), late })
+        let p90 = open.and_then(|open| open.latency_us.p90);
+        Ok(Self { rate: line.rate, p90, late, turns: line.turns() })
     }
 }
 
@@ -86,9 +89,9 @@ impl Pressure {
         last_line(&text, "the antagonist")
     }
 
-    /// Whether it took so much that it was refused more, or more than `enough`.
-    pub(super) fn took_all(&self, enough: f64) -> Result<(), String> {
-        let met = self.refused + self.killed > 0.0 || self.most > enough;
+    /// Whether it took so much that it was refused more.
+    pub(super) fn took_all(&self) -> Result<(), String> {
+        let met = self.refused + self.killed > 0.0;
         met.then_some(()).ok_or_else(|| format!("it held {} and was never refused more", self.most))
     }
 
@@ -160,7 +163,7 @@ fn tail_kept(alone: &Reading, beside: &Reading) -> Outcome {
 mod tests {
     use super::*;
 
-    const QUIET: Reading = Reading { rate: 1000.0, p90: Some(200.0), late: 0.0 };
+    const QUIET: Reading = Reading { rate: 1000.0, p90: Some(200.0), late: 0.0, turns: 200 };
 
     fn outcomes(beside: Reading, pressed: &Result<(), String>) -> [Outcome; 2] {
         let found = findings(&QUIET, &beside, pressed);
@@ -170,10 +173,10 @@ mod tests {
 
     #[test]
     fn half_the_rate_and_four_times_the_tail() {
-        let found = outcomes(Reading { rate: 500.0, p90: Some(800.0), late: 0.0 }, &Ok(()));
+        let found = outcomes(Reading { rate: 500.0, p90: Some(800.0), ..QUIET }, &Ok(()));
         assert_eq!(found.map(|outcome| outcome.unwrap().value()), [0.5, 0.25]);
         // What is better beside than alone is told as it was.
-        let found = outcomes(Reading { rate: 1100.0, p90: Some(100.0), late: 0.0 }, &Ok(()));
+        let found = outcomes(Reading { rate: 1100.0, p90: Some(100.0), ..QUIET }, &Ok(()));
         assert_eq!(found.map(|outcome| outcome.unwrap().value()), [1.1, 2.0]);
     }
 
@@ -187,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_victim_that_did_nothing_gives_no_number() {
-        let [rate, tail] = outcomes(Reading { rate: 0.0, p90: None, late: 0.0 }, &Ok(()));
+        let [rate, tail] = outcomes(Reading { rate: 0.0, p90: None, ..QUIET }, &Ok(()));
         assert!(rate.is_err() && tail.is_err(), "{rate:?} {tail:?}");
     }
 
@@ -222,8 +225,8 @@ mod tests {
             let checked = said.check(proof, &seen);
             assert_eq!(checked.is_ok(), expected, "{proof:?} {seen:?}: {checked:?}");
         }
-        assert!(said.took_all(100.0).is_err() && said.took_all(99.0).is_ok());
-        assert!(Pressure { killed: 1.0, ..said }.took_all(100.0).is_ok());
+        assert!(said.took_all().is_err() && Pressure { refused: 1.0, ..said }.took_all().is_ok());
+        assert!(Pressure { killed: 1.0, ..said }.took_all().is_ok());
         assert!(Pressure { count: 7.0, ..said }.check(Proof::Written, &seen).is_err());
     }
 
@@ -234,8 +237,11 @@ mod tests {
         let more = r#","open":{"missed":3,"latency_us":{"p90":7.5,"samples":12}}}"#;
         let line = closed.strip_suffix('}').unwrap().to_owned() + more;
         let reading = Reading::of(line.as_bytes()).unwrap();
-        assert_eq!(reading, Reading { rate: 30.5, p90: Some(7.5), late: 0.25 });
-        assert_eq!(Reading::of(closed.as_bytes()).unwrap(), Reading { rate: 30.5, p90: None, late: 0.0 });
+        assert_eq!(reading, Reading { rate: 30.5, p90: Some(7.5), late: 0.25, turns: 18 });
+        assert_eq!(
+            Reading::of(closed.as_bytes()).unwrap(),
+            Reading { rate: 30.5, p90: None, late: 0.0, turns: 9 }
+        );
         assert!(Reading::of(b"nonsense").unwrap_err().0.contains("the victim printed \"nonsense\""));
         let hog = br#"{"hog":"cpu","count":5,"seconds":1.5,"cpu_seconds":1.25,"most":8,"refused":0}"#;
         let expected =

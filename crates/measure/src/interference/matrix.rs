@@ -99,6 +99,27 @@ pub(super) fn greatest() -> (u32, u32) {
     })
 }
 
+/// The share of its rate that a bare victim is owed beside a bare antagonist on a machine with so many CPUs: between processes of one
+/// cgroup a fair scheduler divides by tasks, and whoever waits for what both want has half. None for antagonists whose
+/// tasks come and go or sleep, and for pairs that this program does not know.
+pub(crate) fn owed_bare(victim: &str, antagonist: &str, processors: u32) -> Option<f64> {
+    let mut all = pairs(Size::Full);
+    let met = all.find(|pair| (pair.victim.name, pair.antagonist.name) == (victim, antagonist))?;
+    let spinning = match antagonist {
+        "cpu" | "memory-bandwidth" => met.sizes_on(processors).0,
+        _ => return None,
+    };
+    let by_tasks = f64::from(processors) / f64::from(spinning + 1);
+    Some(by_tasks.min(met.floor(processors)))
+}
+
+impl Victim {
+    /// Whether each of its turns waits for the disk.
+    pub(super) fn is_synced(&self) -> bool {
+        self.name == "file"
+    }
+}
+
 impl Meeting {
     /// The pair that `task` is about; None when this program does not know it.
     pub(super) fn of(task: &Task) -> Option<Self> {
@@ -172,7 +193,11 @@ impl Meeting {
 
     /// How many processes the antagonist has at a time, and how many MiB.
     fn sizes(&self) -> (u32, Option<u32>) {
-        let processors = arena::processors();
+        self.sizes_on(arena::processors())
+    }
+
+    /// The same on a machine with so many CPUs.
+    fn sizes_on(&self, processors: u32) -> (u32, Option<u32>) {
         match self.antagonist.name {
             "cpu" => (4 * processors, None),
             "fork" => ((BOMB * processors).clamp(BOMBS.0, BOMBS.1), None),
@@ -240,6 +265,20 @@ mod tests {
                 Some(expected),
                 "{victim} beside {antagonist} on {processors} CPUs, {limits:?}"
             );
+        }
+    }
+
+    #[test]
+    fn between_bare_processes_tasks_divide_the_machine() {
+        for (victim, antagonist, processors, expected) in [
+            ("cpu", "cpu", 2, Some(2.0 / 9.0)),
+            ("cpu", "memory-bandwidth", 2, Some(2.0 / 3.0)),
+            ("memory", "memory-bandwidth", 2, Some(0.5)),
+            ("cpu", "cpu", 1, Some(0.2)),
+            ("cpu", "fork", 2, None),
+            ("cpu", "patience", 2, None),
+        ] {
+            assert_eq!(owed_bare(victim, antagonist, processors), expected, "{victim} beside {antagonist}");
         }
     }
 

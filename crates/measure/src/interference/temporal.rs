@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::arena::{self, Arena, LIMIT};
+use crate::disk;
 use crate::plan::Limits;
 use crate::platform::{Platform, Seat};
 use crate::record::{DIED, Finding};
@@ -17,7 +18,8 @@ use super::matrix::Meeting;
 const VICTIM: usize = 0;
 const ANTAGONIST: usize = 1;
 
-/// What the last victim did without an antagonist. In one block it meets several, and is measured alone once.
+/// What the last victim did without an antagonist. In one block it meets several, and is measured alone once: before the first in
+/// one block, after it in the next, so that a machine that becomes slower makes T no greater in the mean.
 #[derive(Debug, Default)]
 pub struct Alone(Vec<(Key, Result<Reading, Failure>)>);
 
@@ -46,35 +48,47 @@ pub(super) fn meet(
     alone: &mut Alone,
 ) -> Vec<Finding> {
     let place = Place { arena, platform, meeting };
-    let found = alone.reading(block, &place).and_then(|alone| place.beside(&alone));
-    found.unwrap_or_else(|failure| kept::failures(&failure))
+    let found = if block.is_multiple_of(2) || alone.known(&place.key(block)).is_some() {
+        alone.reading(block, &place).and_then(|alone| Ok((alone, place.beside()?)))
+    } else {
+        place.beside().and_then(|beside| Ok((alone.reading(block, &place)?, beside)))
+    };
+    match found {
+        Ok((alone, (beside, pressed))) => kept::findings(&alone, &beside, &pressed),
+        Err(failure) => kept::failures(&failure),
+    }
 }
 
 impl Alone {
     fn reading(&mut self, block: usize, place: &Place<'_>) -> Result<Reading, Failure> {
-        let Place { platform, meeting, .. } = place;
-        let key = Key {
-            block,
-            platform: platform.name.clone(),
-            victim: meeting.victim.name,
-            limits: meeting.limits,
-        };
+        let key = place.key(block);
         // The victims of a block come one after the other.
         let is_of_now = |key: &Key, other: &Key| {
             (key.block, key.victim, key.limits) == (other.block, other.victim, other.limits)
         };
         self.0.retain(|(known, _)| is_of_now(known, &key));
-        if let Some((_, reading)) = self.0.iter().find(|(known, _)| *known == key) {
+        if let Some(reading) = self.known(&key) {
             return reading.clone();
         }
-        let reading =
-            place.victim().map_err(|Failure(reason)| Failure(format!("the victim alone: {reason}")));
+        let reading = place.alone().map_err(|Failure(reason)| Failure(format!("the victim alone: {reason}")));
         self.0.push((key, reading.clone()));
         reading
     }
+
+    fn known(&self, key: &Key) -> Option<&Result<Reading, Failure>> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, reading)| reading)
+    }
 }
 
+/// What a victim did beside an antagonist, and whether that pressed.
+type Beside = (Reading, Result<(), String>);
+
 impl Place<'_> {
+    fn key(&self, block: usize) -> Key {
+        let Self { platform, meeting, .. } = self;
+        Key { block, platform: platform.name.clone(), victim: meeting.victim.name, limits: meeting.limits }
+    }
+
     fn seat(&self, number: usize, arguments: &[String]) -> Result<(Seat, Vec<String>), Failure> {
         let stage = Stage { arena: self.arena, platform: self.platform };
         stage.seat_as(number, arguments, |seat| seat.limits = self.meeting.bounds())
@@ -88,13 +102,22 @@ impl Place<'_> {
         Reading::of(&ran.output)
     }
 
-    fn beside(&self, alone: &Reading) -> Result<Vec<Finding>, Failure> {
+    /// The victim without an antagonist. What is to wait for the disk and does not says nothing of who shares a disk.
+    fn alone(&self) -> Result<Reading, Failure> {
+        let root = self.arena.root();
+        let before = self.meeting.victim.is_synced().then(|| disk::moved(&root)).transpose()?;
+        let reading = self.victim()?;
+        before.map_or(Ok(()), |before| disk::since(before, &root)?.witness(reading.turns as f64))?;
+        Ok(reading)
+    }
+
+    fn beside(&self) -> Result<Beside, Failure> {
         let (seat, words) = self.seat(ANTAGONIST, &self.meeting.hog_words())?;
-        let met = self.meet(&seat, &words, alone);
+        let met = self.meet(&seat, &words);
         met.inspect_err(|_| self.arena.clear(self.platform, &seat))
     }
 
-    fn meet(&self, seat: &Seat, words: &[String], alone: &Reading) -> Result<Vec<Finding>, Failure> {
+    fn meet(&self, seat: &Seat, words: &[String]) -> Result<Beside, Failure> {
         let failed = |Failure(reason): Failure| Failure(format!("the antagonist: {reason}"));
         let mut hog = arena::start(self.platform.run(seat, words), seat, Input::Held).map_err(failed)?;
         hog.first_byte(LIMIT).map_err(failed)?;
@@ -120,7 +143,7 @@ impl Place<'_> {
             wanted: self.meeting.wanted(),
         };
         let pressed = pressure.check(self.meeting.antagonist.proof, &seen);
-        Ok(kept::findings(alone, &beside, &pressed))
+        Ok((beside, pressed))
     }
 
     /// The CPU time that the sandbox on `seat` had so far, by the host's accounts.

@@ -9,7 +9,7 @@ use crate::record::Level;
 use crate::stats::Failure;
 
 /// Begins the names of what watching makes.
-const PREFIX: &str = "bh-watch-";
+pub(super) const PREFIX: &str = "bh-watch-";
 
 /// What watches.
 #[derive(Debug)]

@@ -42,13 +42,9 @@ impl Instance {
         let mounted = rustix::mount::mount("tracefs", &place, "tracefs", MountFlags::empty(), None);
         let instance = Self { claim, directory };
         mounted.doing(|| "mount tracefs".to_owned())?;
-        for abandoned in &abandoned {
-            // The directory has no mount any more; the instance may have gone with a reboot.
-            let left = place.join("instances").join(abandoned.name());
-            let _ = fs::write(left.join("tracing_on"), "0");
-            let _ = fs::remove_dir(left);
-            let _ = fs::remove_dir(abandoned.path());
-        }
+        remove_abandoned(&place.join("instances"), prefix);
+        // They have no mounts any more.
+        abandoned.iter().for_each(|abandoned| drop(fs::remove_dir(abandoned.path())));
         fs::create_dir(&instance.directory).doing(|| "make an instance of the tracer".to_owned())?;
         Ok(instance)
     }
@@ -142,6 +138,39 @@ impl Drop for Instance {
     }
 }
 
+/// Removes the instances of programs with this prefix that were killed, whichever their directory for temporary files was; one left
+/// behind has the kernel count what everybody does. `place` is where the tracer's file system is mounted meanwhile; the caller
+/// must have mounts of its own.
+pub(super) fn sweep(place: &Path, prefix: &str) {
+    let abandoned = claim::abandoned(&std::env::temp_dir(), prefix).unwrap_or_default();
+    abandoned.iter().for_each(|abandoned| drop(fs::remove_dir(abandoned.path())));
+    let made = fs::create_dir(place).is_ok();
+    // Where it cannot be mounted, nobody made an instance.
+    if made && rustix::mount::mount("tracefs", place, "tracefs", MountFlags::empty(), None).is_ok() {
+        remove_abandoned(&place.join("instances"), prefix);
+        let _ = rustix::mount::unmount(place, UnmountFlags::DETACH);
+    }
+    let _ = fs::remove_dir(place);
+}
+
+/// One that is read by somebody the kernel does not let go, wherever its maker's number is known.
+fn remove_abandoned(instances: &Path, prefix: &str) {
+    let entries = instances.read_dir().into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names.filter(|name| maker(name, prefix).is_some_and(is_gone)) {
+        let _ = fs::remove_dir(instances.join(name));
+    }
+}
+
+/// The process that made an instance of this name.
+fn maker(name: &str, prefix: &str) -> Option<u32> {
+    name.strip_prefix(prefix)?.split('-').next()?.parse().ok()
+}
+
+fn is_gone(process: u32) -> bool {
+    !Path::new("/proc").join(process.to_string()).exists()
+}
+
 fn is_buffer(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cpu"))
 }
@@ -157,6 +186,18 @@ fn dropped_in(stats: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instance_is_removed_whose_maker_is_gone() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let own = format!("bh-watch-{}-0", std::process::id());
+        // The kernel's pids end below.
+        let names = [own.as_str(), "bh-watch-4194305-0", "bh-watch-4194305-1", "bh-other-4194305-0", "perf"];
+        names.iter().for_each(|name| fs::create_dir(scratch.path().join(name)).unwrap());
+        remove_abandoned(scratch.path(), "bh-watch-");
+        let left = names.map(|name| scratch.path().join(name).exists());
+        assert_eq!(left, [true, false, false, true, true]);
+    }
 
     #[test]
     fn dropped_events_are_added_up() {

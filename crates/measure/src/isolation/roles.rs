@@ -40,8 +40,18 @@ fn name(place: &Path) -> String {
     let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
     let first = PathBuf::from(String::from_utf8_lossy(first).trim().to_owned());
     let called = || fs::read_to_string(place.join("comm")).unwrap_or_default().trim().to_owned();
-    first.file_name().map_or_else(called, |name| name.to_string_lossy().into_owned())
+    let said = first.file_name().map(|name| name.to_string_lossy().into_owned());
+    // Who executes itself by a link in /proc tells nothing by that link's name.
+    if said.as_deref() != Some(ITSELF) {
+        return said.unwrap_or_else(called);
+    }
+    let program = fs::read_link(place.join(ITSELF)).unwrap_or_default();
+    let program = program.file_name().map_or_else(called, |name| name.to_string_lossy().into_owned());
+    format!("{program}, executed by itself")
 }
+
+/// The name of a process's program in /proc.
+const ITSELF: &str = "exe";
 
 #[cfg(test)]
 mod tests {
@@ -52,6 +62,23 @@ mod tests {
         let text = "7:memory:/x/runc-0\n4:cpu,cpuacct:/x/harness\n0::/\n";
         assert!(is_in(text, "/x/runc-0") && is_in("0::/x/runc-0/init\n", "/x/runc-0"));
         assert!(!is_in(text, "/x/runc") && !is_in("0::/x/runc-01\n", "/x/runc-0"));
+    }
+
+    #[test]
+    fn who_executes_itself_is_called_by_its_program() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let words = |text: &str| fs::write(scratch.path().join("cmdline"), text).unwrap();
+        std::os::unix::fs::symlink("/usr/bin/runsc", scratch.path().join("exe")).unwrap();
+        fs::write(scratch.path().join("comm"), "worker\n").unwrap();
+        for (text, expected) in [
+            ("/proc/self/exe\0x\0", "runsc, executed by itself"),
+            ("runsc-gofer\0--root\0", "runsc-gofer"),
+            ("/usr/bin/runsc-sandbox\0", "runsc-sandbox"),
+            ("", "worker"),
+        ] {
+            words(text);
+            assert_eq!(name(scratch.path()), expected, "{text:?}");
+        }
     }
 
     #[test]

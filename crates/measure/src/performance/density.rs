@@ -8,15 +8,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{Amounts, Stage};
 use crate::arena::{self, LIMIT};
 use crate::cgroups::Heavy;
+use crate::interrupt;
 use crate::platform::Seat;
 use crate::started::{Input, Started};
-use crate::stats::{Amount, Failure};
+use crate::stats::{Amount, Failure, Outcome};
 
 /// How many there are when memory is looked at.
 const COUNTS: &[usize] = &[1, 5, 10, 20, 100, 300, 1000];
 
-/// The least slope that is told from none, KiB: what is below it counts as this much.
+/// The least slope that is told from none, KiB.
 const FLOOR: f64 = 1.0;
+
+/// Of fewer counts there is no slope: what the first sandbox makes for all of them would be taken for its own.
+const FEWEST: usize = 3;
 
 /// Files that are open for each sandbox that runs: its end, its input and its output.
 const FILES: u64 = 3;
@@ -42,24 +46,18 @@ pub(super) fn slope(stage: Stage<'_>, most: usize) -> Result<Amounts, Failure> {
     let heavy = stage.arena.heavy().ok_or_else(|| Failure("finding all processes takes root".to_owned()))?;
     let _files = Files::allow(FILES * most as u64 + 100)?;
     let mut there: Vec<(Seat, Started)> = Vec::new();
-    let seen = fill(stage, heavy, most, &mut there);
-    let failed = seen.is_err();
-    for (_, started) in &mut there {
-        started.let_go();
+    let (seen, stopped) = fill(stage, heavy, most, &mut there);
+    empty(stage, there, stopped.is_some());
+    // What fits is as good a slope as what was to fit.
+    if let Some(failure) = stopped.filter(|_| seen.len() < FEWEST || interrupt::check().is_err()) {
+        return Err(failure);
     }
-    for (seat, started) in there {
-        if started.finish(LIMIT).is_err() || failed {
-            stage.arena.clear(stage.platform, &seat);
-        }
-    }
-    let seen = seen?;
     let of = |value: fn(&Memory) -> Option<f64>| {
         let points = seen.iter().map(|memory| Some((memory.count, value(memory)?)));
         let points = points.collect::<Option<Vec<_>>>();
         let points =
             points.ok_or_else(|| Failure("it makes no cgroup in which memory is counted".to_owned()))?;
-        // Without a floor the blocks with noise below zero would be missing, and the median too high.
-        Amount::new(rise(&points).max(FLOOR))
+        found(rise(&points))
     };
     Ok(vec![
         ("processes", of(|memory| Some(memory.processes))),
@@ -68,16 +66,51 @@ pub(super) fn slope(stage: Stage<'_>, most: usize) -> Result<Amounts, Failure> {
     ])
 }
 
+/// Ends them all. After a failure none is trusted to have gone.
+fn empty(stage: Stage<'_>, mut there: Vec<(Seat, Started)>, failed: bool) {
+    for (_, started) in &mut there {
+        started.let_go();
+    }
+    let mut left = Vec::new();
+    for (seat, started) in there {
+        if started.finish(LIMIT).is_err() || failed {
+            left.push(seat);
+        }
+    }
+    stage.arena.clear_all(stage.platform, &left);
+}
+
+/// A slope that is told from none. Another one is no small amount: the machine's other work has moved more than it.
+fn found(rise: f64) -> Outcome {
+    if rise >= FLOOR {
+        return Amount::new(rise);
+    }
+    Err(Failure(format!("{rise:.1} KiB for each, which is below what the machine's own noise lets see")))
+}
+
+/// What was seen at each count that was reached, and why not at more.
 fn fill(
     stage: Stage<'_>,
     heavy: &Heavy,
     most: usize,
     there: &mut Vec<(Seat, Started)>,
-) -> Result<Vec<Memory>, Failure> {
-    let meminfo = || fs::read_to_string("/proc/meminfo").unwrap_or_default();
+) -> (Vec<Memory>, Option<Failure>) {
     let mut seen = Vec::new();
+    let stopped = fill_up(stage, heavy, most, there, &mut seen).err();
+    (seen, stopped)
+}
+
+fn fill_up(
+    stage: Stage<'_>,
+    heavy: &Heavy,
+    most: usize,
+    there: &mut Vec<(Seat, Started)>,
+    seen: &mut Vec<Memory>,
+) -> Result<(), Failure> {
+    let meminfo = || fs::read_to_string("/proc/meminfo").unwrap_or_default();
     for count in COUNTS.iter().filter(|count| **count <= most) {
         while there.len() < *count {
+            stage.arena.is_in_time()?;
             if kilobytes(&meminfo(), "MemAvailable").is_some_and(|left| left < RESERVE) {
                 return Err(Failure(format!(
                     "no more than {} fit into the memory of this machine",
@@ -99,7 +132,7 @@ fn fill(
         let charged = heavy.charged().filter(|bytes| *bytes > 0).map(|bytes| bytes as f64 / 1024.0);
         seen.push(Memory { count: *count as f64, processes, kernel, charged });
     }
-    Ok(seen)
+    Ok(())
 }
 
 /// More open files than a process may usually have, for as long as this lives.
@@ -158,6 +191,15 @@ mod tests {
     fn the_slope_is_found_under_an_offset() {
         let points = COUNTS.iter().map(|count| (*count as f64, 1000.0 + 12.5 * *count as f64));
         assert!((rise(&Vec::from_iter(points)) - 12.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_lost_in_noise_is_no_amount() {
+        assert_eq!(found(812.5), Amount::new(812.5));
+        for (rise, told) in [(0.4, "0.4 KiB for each, which is below"), (-312.0, "-312.0 KiB for each")] {
+            let Failure(reason) = found(rise).unwrap_err();
+            assert!(reason.starts_with(told), "{reason}");
+        }
     }
 
     #[test]

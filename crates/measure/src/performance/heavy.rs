@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Amounts, Stage};
 use crate::arena;
+use crate::disk::{self, Moved, SEEN};
 use crate::plan::Quantity;
 use crate::printed::last_line;
 use crate::programs::POSTGRESQL;
@@ -15,7 +16,7 @@ use crate::started::Input;
 use crate::stats::{Amount, Failure};
 
 /// How long a client works, seconds.
-const SECONDS: &str = "2";
+const SECONDS: u32 = 2;
 
 /// What a turn may take: PostgreSQL's database is copied first, which takes time behind some walls.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -39,6 +40,8 @@ pub struct Load {
 enum Way {
     Read,
     Written,
+    /// As often as was committed.
+    Commits,
 }
 
 const ALL: &[Load] = &[
@@ -82,10 +85,10 @@ const ALL: &[Load] = &[
         name: POSTGRESQL,
         says: "PostgreSQL under sysbench's oltp_read_write: 4 clients over a unix socket, each commit on the disk.",
         programs: &["sysbench", POSTGRESQL],
-        rates: &[("transactions", "1/s")],
+        rates: &[(COMMITS, "1/s")],
         beside: &[],
         tails: &[("p95", "ms")],
-        disk: None,
+        disk: Some(Way::Commits),
     },
 ];
 
@@ -99,8 +102,11 @@ const FIO: Load = Load {
     disk: Some(Way::Written),
 };
 
-/// How much of what a load says it moved this machine's disks must have moved, too; the rest of the machine adds to that.
-const SEEN: f64 = 0.5;
+/// Clients that commit at the same time share a write.
+const CLIENTS: f64 = 4.0;
+
+/// What a database is measured by.
+const COMMITS: &str = "transactions";
 
 /// What a load says it moved, MiB.
 const MOVED: &str = "moved";
@@ -136,30 +142,34 @@ impl Load {
 
     pub(super) fn take(self, stage: Stage<'_>) -> Result<Amounts, Failure> {
         stage.arena.need(self.programs)?;
-        stage.on_seat(&["heavy", self.name, "--seconds", SECONDS], |seat, words| {
-            let before = moved();
+        stage.on_seat(&["heavy", self.name, "--seconds", &SECONDS.to_string()], |seat, words| {
+            let root = stage.arena.root();
+            let before = self.disk.map(|_| disk::moved(&root)).transpose()?;
             let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
             let line = last_line(&started.finish(LIMIT)?.output, "the workload")?;
-            self.witness(&line, before.zip(moved()))?;
+            before.map_or(Ok(()), |before| self.witness(&line, disk::since(before, &root)?))?;
             Ok(self.amounts(&line))
         })
     }
 
     /// A disk that has seen nothing of what was moved was not measured. Both of the disks' figures are MiB.
-    fn witness(self, line: &Line, disks: Option<(Moved, Moved)>) -> Result<(), Failure> {
-        let Some((way, told)) = self.disk.zip(line.amounts.get(MOVED).copied()) else { return Ok(()) };
-        let (before, after) =
-            disks.ok_or_else(|| Failure("/proc/diskstats tells nothing of disks".to_owned()))?;
-        let seen = match way {
-            Way::Read => after.read - before.read,
-            Way::Written => after.written - before.written,
+    fn witness(self, line: &Line, seen: Moved) -> Result<(), Failure> {
+        let rate = |name: &str| line.amounts.get(name).copied().unwrap_or_default();
+        let seen = match self.disk {
+            None => return Ok(()),
+            Some(Way::Commits) => {
+                return seen.witness(rate(COMMITS) * f64::from(SECONDS) / CLIENTS);
+            }
+            Some(Way::Read) => seen.read,
+            Some(Way::Written) => seen.written,
         };
+        let Some(told) = line.amounts.get(MOVED).copied() else { return Ok(()) };
         if seen >= told * SEEN {
             return Ok(());
         }
-        let rate = line.amounts.get("IOPS").copied().unwrap_or_default();
         Err(Failure(format!(
-            "memory answers for the disk: of {told:.0} MiB, at {rate:.0} IOPS, this machine's disks saw {seen:.0}"
+            "memory answers for the disk: of {told:.0} MiB, at {:.0} IOPS, it saw {seen:.0}",
+            rate("IOPS")
         )))
     }
 
@@ -172,30 +182,6 @@ impl Load {
         });
         amounts.collect()
     }
-}
-
-/// What this machine's disks have moved since it was started, MiB.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Moved {
-    read: f64,
-    written: f64,
-}
-
-fn moved() -> Option<Moved> {
-    moved_in(&std::fs::read_to_string("/proc/diskstats").ok()?)
-}
-
-/// Adds up the sectors, which are of 512 bytes whatever the disk's are: columns 6 and 10 of
-/// Documentation/admin-guide/iostats.rst. A partition counts beside its disk, which does no harm.
-fn moved_in(text: &str) -> Option<Moved> {
-    let mut sum = Moved { read: 0.0, written: 0.0 };
-    for line in text.lines() {
-        let fields = Vec::from_iter(line.split_whitespace());
-        let mebibytes = |place: usize| Some(fields.get(place)?.parse::<f64>().ok()? / 2048.0);
-        sum.read += mebibytes(5)?;
-        sum.written += mebibytes(9)?;
-    }
-    Some(sum)
 }
 
 #[cfg(test)]
@@ -222,28 +208,17 @@ mod tests {
 
     #[test]
     fn a_disk_that_saw_nothing_was_not_measured() {
-        let [reads, redis] =
-            ["fio-random-read", "redis"].map(|name| Load::all().find(|load| load.name == name).unwrap());
+        let [reads, redis, commits] = ["fio-random-read", "redis", POSTGRESQL]
+            .map(|name| Load::all().find(|load| load.name == name).unwrap());
         let told = line(r#"{"amounts":{"IOPS":51200,"moved":400}}"#);
-        let seen = |read: f64| {
-            let before = Moved { read: 1000.0, written: 0.0 };
-            Some((before, Moved { read: before.read + read, written: 400.0 }))
-        };
-        assert_eq!(reads.witness(&told, seen(390.0)), Ok(()));
-        let failure = reads.witness(&told, seen(3.0)).unwrap_err();
-        assert_eq!(
-            failure.0,
-            "memory answers for the disk: of 400 MiB, at 51200 IOPS, this machine's disks saw 3"
-        );
-        assert!(reads.witness(&told, None).is_err());
-        assert_eq!(redis.witness(&told, seen(0.0)), Ok(()));
-    }
-
-    #[test]
-    fn sectors_are_added_up() {
-        let text = " 254 0 vda 100 0 2048 5 7 0 4096 9 0 1 1\n 254 1 vda1 9 0 2048 5 7 0 0 9 0 1 1 0 0 0 0\n";
-        assert_eq!(moved_in(text), Some(Moved { read: 2.0, written: 2.0 }));
-        assert_eq!(moved_in("254 0 vda 1\n"), None);
-        assert!(moved().is_some(), "this machine tells nothing of disks");
+        let seen = |read: f64, writes: f64| Moved { read, written: 400.0, writes };
+        assert_eq!(reads.witness(&told, seen(390.0, 0.0)), Ok(()));
+        let failure = reads.witness(&told, seen(3.0, 0.0)).unwrap_err();
+        assert_eq!(failure.0, "memory answers for the disk: of 400 MiB, at 51200 IOPS, it saw 3");
+        assert_eq!(redis.witness(&told, seen(0.0, 0.0)), Ok(()));
+        // 200 a second for two seconds, four at once at best.
+        let told = line(r#"{"amounts":{"transactions":200}}"#);
+        assert_eq!(commits.witness(&told, seen(0.0, 50.0)), Ok(()));
+        assert!(commits.witness(&told, seen(0.0, 49.0)).unwrap_err().0.contains("of 100 writes"));
     }
 }

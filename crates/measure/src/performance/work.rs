@@ -5,14 +5,18 @@
 
 use super::{Amounts, Stage};
 use crate::arena::{self, LIMIT};
+use crate::disk;
 use crate::plan::{Quantity, Size, Task};
 use crate::printed::{self, Latency, Open};
 use crate::started::Input;
-use crate::stats::{Amount, Failure, Outcome};
+use crate::stats::{Amount, Failure, Outcome, median};
 
 /// How long each loop of a workload lasts: what differs, differs from turn to turn and not within one, so that many short turns tell
 /// more than few long ones.
 const SECONDS: &str = "0.1";
+
+/// How often the bare process is asked which rate it finds easy.
+const ASKED: usize = 5;
 
 /// No open loop is faster: beyond this the kernel's timers are what is measured, and a platform that is slow but steady
 /// would have no number.
@@ -30,6 +34,9 @@ pub struct Work {
     quick: bool,
     kind: Kind,
 }
+
+/// Work of which each turn waits for the disk.
+const SYNCED: [&str; 2] = ["file", "database"];
 
 /// How many processes work at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +106,13 @@ impl Work {
         if let Kind::Wakings(rate) = self.kind {
             return Ok(f64::from(rate));
         }
-        let line = self.run(None, bare)?;
-        Ok(easy(line.latency_us.samples as f64 / line.seconds))
+        // The rate of a whole run hangs on it: one hiccup is to change nothing.
+        let turns = (0..ASKED).map(|_| {
+            let line = self.run(None, bare)?;
+            Ok(line.latency_us.samples as f64 / line.seconds)
+        });
+        let turns = turns.collect::<Result<Vec<_>, Failure>>()?;
+        median(&turns).map(easy).ok_or_else(|| Failure("the bare process told no turns".to_owned()))
     }
 
     fn run(self, rate: Option<f64>, stage: Stage<'_>) -> Result<printed::Work, Failure> {
@@ -111,8 +123,13 @@ impl Work {
         let words = ["work", self.name, "--seconds", SECONDS].into_iter().chain(stays);
         let words = Vec::from_iter(words.chain(paced));
         stage.on_seat(&words, |seat, words| {
+            let root = stage.arena.root();
+            let is_synced = SYNCED.contains(&self.name);
+            let before = is_synced.then(|| disk::moved(&root)).transpose()?;
             let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
-            printed::last_line(&started.finish(LIMIT)?.output, "the workload")
+            let line: printed::Work = printed::last_line(&started.finish(LIMIT)?.output, "the workload")?;
+            before.map_or(Ok(()), |before| disk::since(before, &root)?.witness(line.turns() as f64))?;
+            Ok(line)
         })
     }
 }

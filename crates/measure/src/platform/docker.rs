@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{Adapter, Seat, Step, engine};
 use crate::error::{Doing as _, Error};
@@ -59,6 +59,26 @@ impl Adapter for Docker {
 
     fn has_limits(&self) -> bool {
         true
+    }
+
+    /// The daemon has its own state, and is who makes the sandbox.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    fn is_elsewhere(&self) -> Option<&'static str> {
+        Some(
+            "its sandboxes are made by a daemon that runs already, and only what a platform's own program makes is watched; the \
+             runtime that it uses is a platform of its own",
+        )
+    }
+
+    fn obstacle(&self, program: &Path) -> Option<String> {
+        let mut asked = Command::new("timeout");
+        asked.arg("10").arg(program).args(["info", "--format", "{{.ServerVersion}}"]).stdin(Stdio::null());
+        let answer = asked.output().ok()?;
+        let answers = answer.status.success() && !answer.stdout.trim_ascii().is_empty();
+        (!answers).then(|| "its daemon does not answer; DOCKER_HOST says where that is".to_owned())
     }
 
     fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command {

@@ -67,6 +67,10 @@ impl Adapter for Podman {
         true
     }
 
+    fn is_local(&self) -> bool {
+        false
+    }
+
     fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command {
         let mut words = engine::run(seat);
         // Its own default of open files is more than an administrator may allow.

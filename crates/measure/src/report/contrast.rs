@@ -18,7 +18,7 @@ use super::findings::{Findings, Interference, Mean, Standing, Trial};
 use super::number::{counted, rough_spread, spread, times};
 use super::plot::{self, Strip};
 use super::tables::reach;
-use super::words::{limits_in_words, none};
+use super::words::none;
 
 mod kernel;
 
@@ -44,6 +44,8 @@ pub struct Contrast {
     pub levels: Option<(String, String)>,
     /// Probes that reached something else: probe, platform, earlier, later.
     pub probes: Vec<(String, String, Reach, Reach)>,
+    /// Tasks whose open loops had other rates, so that latencies are others: earlier, later, turns a second.
+    pub rates: Vec<(String, f64, f64)>,
     /// What only one of the two measured: `task · quantity, platform`.
     pub only_earlier: Vec<String>,
     /// The same of the other.
@@ -74,7 +76,7 @@ pub struct Changed {
     pub quantity: String,
     /// Printed behind the number.
     pub unit: String,
-    /// Whether the later run wanted this decided.
+    /// Whether both runs wanted this decided.
     pub decides: bool,
     /// The platform.
     pub platform: String,
@@ -132,6 +134,7 @@ pub fn compare(earlier: &Results, later: &Results) -> Contrast {
     Contrast {
         machines: machines(&before, &after),
         probes: probes(&before, &after),
+        rates: rates(earlier, later),
         trials: trials(&before, &after),
         neighbours: neighbours(&before, &after),
         footprints: kernel::of(earlier, later),
@@ -149,6 +152,14 @@ fn levels(before: &Findings, after: &Findings) -> Option<(String, String)> {
         watched.split(',').next().map(str::to_owned)
     };
     level(before).zip(level(after)).filter(|(before, after)| before != after)
+}
+
+fn rates(earlier: &Results, later: &Results) -> Vec<(String, f64, f64)> {
+    let tasks = later.plan().tasks.iter().filter_map(|task| {
+        let (then, now) = (earlier.plan().task(&task.name)?.rate?, task.rate?);
+        (then.to_bits() != now.to_bits()).then(|| (task.name.clone(), then, now))
+    });
+    tasks.collect()
 }
 
 fn trials(before: &Findings, after: &Findings) -> Vec<(Axis, Option<Trial>, Option<Trial>)> {
@@ -216,7 +227,7 @@ fn changed(
                 task: task.name.clone(),
                 quantity: quantity.name.clone(),
                 unit: quantity.unit.clone(),
-                decides: quantity.decides,
+                decides: task.decides(quantity) && old_task.decides(old_quantity),
                 platform: name.clone(),
                 earlier: before.summary(then).median?,
                 later: after.summary(now).median?,
@@ -350,6 +361,7 @@ pub(super) fn document(contrast: &Contrast) -> Document {
     Document {
         title: "Two runs compared".to_owned(),
         opening: opening(contrast),
+        more: Vec::new(),
         glance: None,
         sections: vec![figures, vouched, neighbours, kernel, probes, machines],
     }
@@ -378,7 +390,7 @@ fn neighbour_table(contrast: &Contrast) -> Table {
     let told = |kept: &Option<Mean>| kept.map_or_else(none, |mean| rough_spread(&mean.score, mean.blocks));
     let rows = contrast.neighbours.iter().map(|kept| {
         vec![
-            limits_in_words(kept.limits).to_owned(),
+            kept.limits.words().to_owned(),
             kept.platform.clone(),
             told(&kept.earlier),
             told(&kept.later),
@@ -427,6 +439,13 @@ fn opening(contrast: &Contrast) -> Vec<Sentence> {
              compared."
         )));
     }
+    if !contrast.rates.is_empty() {
+        let told = contrast.rates.iter().map(|(task, then, now)| format!("{task} ({then} then, {now} now)"));
+        sentences.push(Sentence::plain(format!(
+            "Latencies are of other rates, turns a second, and are not to be set against each other: {}.",
+            Vec::from_iter(told).join("; ")
+        )));
+    }
     let contradictions = contrast.contradictions().filter_map(|figure| {
         let (then, now) = figure.verdicts?;
         let name = named(&figure.task, &figure.quantity, &figure.platform);
@@ -438,10 +457,36 @@ fn opening(contrast: &Contrast) -> Vec<Sentence> {
     } else {
         Sentence::bad(format!("Verdicts against bare contradict each other: {}.", contradictions.join("; ")))
     });
-    if !contrast.probes.is_empty() {
-        sentences.push(Sentence::bad(format!(
-            "{} reached something else.",
-            counted(contrast.probes.len(), "probe")
+    sentences.extend(reached(contrast));
+    sentences
+}
+
+/// Walls that let more through, walls that let less, and what says neither.
+fn reached(contrast: &Contrast) -> Vec<Sentence> {
+    let gets_through = |reach: Reach| matches!(reach, Reach::Leak | Reach::Breach);
+    let walls =
+        || contrast.probes.iter().filter(|(_, platform, ..)| ![BARE, AGAIN].contains(&platform.as_str()));
+    let told = |that: &dyn Fn(Reach, Reach) -> bool| {
+        let told = walls().filter(|(.., then, now)| that(*then, *now)).map(|(probe, platform, then, now)| {
+            format!("{probe}, {platform} ({} then, {} now)", reach(*then), reach(*now))
+        });
+        Vec::from_iter(told)
+    };
+    let is_known = |then: Reach, now: Reach| then != Reach::Moot && now != Reach::Moot;
+    let worse = told(&|then, now| is_known(then, now) && gets_through(now) && now > then);
+    let better = told(&|then, now| is_known(then, now) && gets_through(then) && now < then);
+    let others = contrast.probes.len() - worse.len() - better.len();
+    let mut sentences = Vec::new();
+    if !worse.is_empty() {
+        sentences.push(Sentence::bad(format!("Walls let more through than before: {}.", worse.join("; "))));
+    }
+    if !better.is_empty() {
+        sentences.push(Sentence::good(format!("Walls let less through than before: {}.", better.join("; "))));
+    }
+    if others > 0 {
+        let others = counted(others, "attempt");
+        sentences.push(Sentence::plain(format!(
+            "{others} came out otherwise and tell nothing of a wall that got better or worse: they are below."
         )));
     }
     sentences

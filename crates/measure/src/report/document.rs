@@ -8,6 +8,8 @@ pub(super) struct Document {
     pub(super) title: String,
     /// The verdict: sentences, the most important first.
     pub(super) opening: Vec<Sentence>,
+    /// The rest of what words say, folded.
+    pub(super) more: Vec<Sentence>,
     /// What matters most of each platform.
     pub(super) glance: Option<Table>,
     pub(super) sections: Vec<Section>,

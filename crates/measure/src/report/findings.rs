@@ -32,7 +32,7 @@ pub use row::{Against, Cell, Row, Standing};
 pub use trial::{Trial, TrialEnd};
 
 /// The version of the JSON's form.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 
 /// The fact that tells where the places of the kernel's functions are from.
 pub(super) const PLACES: &str = "functions placed by";
@@ -98,7 +98,12 @@ pub struct Starts {
 impl Findings {
     /// Works everything out.
     pub fn of(results: &Results) -> Self {
-        let rows = row::of(results);
+        let mut rows = row::of(results);
+        let interference = interference::of(results);
+        let trials = trial::of(&rows, &interference, results);
+        for row in &mut rows {
+            row.in_doubt = trials.iter().any(|trial| trial.found.contains(&row.title()));
+        }
         let mut findings = Self {
             form: FORM,
             environment: environment(results),
@@ -108,11 +113,11 @@ impl Findings {
             turns: results.turns.len(),
             disturbances: Reason::count(results.turns.iter().filter_map(|turn| turn.disturbance.clone())),
             drifts: drift::of(results),
-            trials: trial::of(&rows),
+            trials,
             rows,
             starts: starts(results),
             soonest: soonest::of(results),
-            interference: interference::of(results),
+            interference,
             capacities: capacity::of(results),
             probes: probe::of(results),
             footprints: footprint::of(results),

@@ -24,11 +24,16 @@ pub(super) fn page(document: &Document) -> String {
     let header = Element::new("header")
         .add(Element::of("h1", document.title.as_str()))
         .add(Element::new("nav").all(links));
+    let more = (!document.more.is_empty()).then(|| {
+        let summary = Element::of("summary", "More in words: what vouches for this, and what was left out");
+        Element::new("details").add(summary).add(sentences(&document.more))
+    });
     let verdict = Element::new("section")
         .with("id", "verdict")
         .add(Element::of("h2", "Verdict"))
-        .add(Element::new("ul").with("class", "verdict").all(document.opening.iter().map(sentence)))
-        .all(document.glance.iter().map(|glance| cards(glance, "cards")));
+        .add(sentences(&document.opening))
+        .all(document.glance.iter().map(|glance| cards(glance, "cards")))
+        .all(more);
     let main = Element::new("main").add(verdict).all(shown.into_iter().map(section));
     let body = Element::new("body").add(header).add(main);
     let html = Element::new("html").with("lang", "en").add(head).add(body);
@@ -37,6 +42,10 @@ pub(super) fn page(document: &Document) -> String {
 
 fn viewport() -> Element {
     Element::new("meta").with("name", "viewport").with("content", "width=device-width, initial-scale=1")
+}
+
+fn sentences(all: &[Sentence]) -> Element {
+    Element::new("ul").with("class", "verdict").all(all.iter().map(sentence))
 }
 
 fn sentence(sentence: &Sentence) -> Element {

@@ -1,15 +1,15 @@
 //! The report as Markdown, for terminals and pull requests.
 
-use super::document::{Document, Mood, Table};
+use super::document::{Document, Mood, Sentence, Table};
 
 pub(super) fn text(document: &Document) -> String {
     let mut text = format!("# {}\n", escaped(&document.title));
     text += "\n## Verdict\n";
-    for sentence in &document.opening {
-        let mark = if sentence.mood == Mood::Bad { "**!** " } else { "" };
-        text += &format!("- {mark}{}\n", escaped(&sentence.text));
-    }
+    text += &sentences(&document.opening);
     document.glance.iter().for_each(|glance| text += &table(glance));
+    if !document.more.is_empty() {
+        text += &format!("\n### More in words\n{}", sentences(&document.more));
+    }
     for section in document.sections.iter().filter(|section| !section.is_empty()) {
         text += &format!("\n## {}\n{}\n", section.title, escaped(&section.says));
         if !section.words.is_empty() {
@@ -29,6 +29,14 @@ pub(super) fn text(document: &Document) -> String {
         section.tables.iter().filter(|table| !table.rows.is_empty()).for_each(|rows| text += &table(rows));
     }
     text
+}
+
+fn sentences(all: &[Sentence]) -> String {
+    let of = |sentence: &Sentence| {
+        let mark = if sentence.mood == Mood::Bad { "**!** " } else { "" };
+        format!("- {mark}{}\n", escaped(&sentence.text))
+    };
+    all.iter().map(of).collect()
 }
 
 fn table(table: &Table) -> String {

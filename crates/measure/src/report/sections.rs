@@ -4,12 +4,14 @@ use crate::plan::Axis;
 
 use super::document::{Document, Section, Table};
 use super::findings::{Findings, Footprints};
-use super::{plot, tables, words};
+use super::{plot, tables, verdict, words};
 
 pub(super) fn document(findings: &Findings) -> Document {
+    let opening = verdict::verdict(findings);
     Document {
         title: "How strong is the wall, and what does it cost?".to_owned(),
-        opening: words::opening(findings),
+        more: verdict::more(findings, &opening),
+        opening,
         glance: Some(words::glance(findings)).filter(|table| !table.rows.is_empty()),
         sections: vec![
             isolation(findings),

@@ -5,10 +5,10 @@ use crate::record::{ENDED, Level, NOTHING_LEFT, Reach};
 
 use super::document::Table;
 use super::findings::{
-    Accord, Cell, Findings, Footprints, Interference, Keeps, Kept, Reason, Row, Standing, is_moot,
+    Accord, Cell, Findings, Footprints, Interference, Keeps, Kept, Meeting, Reason, Row, Standing, is_moot,
 };
 use super::number::{count, figure, spread, times};
-use super::words::{limits_in_words, none, things};
+use super::words::{none, things};
 
 /// Every figure of one axis.
 pub(super) fn raw(findings: &Findings, axis: Axis) -> Table {
@@ -54,8 +54,7 @@ fn figures(row: &Row, cell: &Cell) -> Vec<String> {
 
 /// Nobody set out to decide the rest, and counts need no verdict: to call these `not decided` would say that one was missed.
 fn verdict(row: &Row, cell: &Cell) -> Option<Standing> {
-    let standing = cell.against_bare?.standing;
-    (row.decides || (row.axis != Axis::Isolation && standing != Standing::NotDecided)).then_some(standing)
+    cell.against_bare.filter(|_| row.decides).map(|against| against.standing)
 }
 
 fn remarks(row: &Row, cell: &Cell) -> String {
@@ -80,12 +79,14 @@ fn told(Reason { reason, count }: &Reason) -> String {
 
 /// Every pair of a victim and an antagonist.
 pub(super) fn meetings(interference: &Interference) -> Table {
-    let title = format!("Pairs, {}", limits_in_words(interference.limits));
+    let title = format!("Pairs, {}", interference.limits.words());
     let says = "T: rate beside the antagonist, divided by the rate alone. Q: p90 alone, divided by p90 beside it. Both \
                 as they were measured; the score is sqrt(T·Q) of each block, each at most 1, and its median over \
                 the blocks. A victim can be faster beside a hog than alone (T or Q above 1), since CPUs that never rest need \
-                not wake up. Bare processes have no limits here either: they are the control, and are owed no more than a half of what is shared. Round \
-                brackets hold the range of fewer than six blocks, which is less sure than 95 %.";
+                not wake up. Where a victim has no latencies on one platform, all are scored by T alone. The fair share is what a \
+                scheduler owes the victim: half of the machine, or of what both want. Bare processes have no limits here either: they \
+                are the control, between which CPUs are divided by tasks, and nobody says what one is owed beside tasks that come and \
+                go. Round brackets hold the range of fewer than six blocks, which is less sure than 95 %.";
     let head = ["pair", "platform", "T [95 %]", "Q [95 %]", "score [95 %]", "fair share", "remarks"];
     let pairs = interference.victims.iter().flat_map(|victim| {
         interference.antagonists.iter().map(move |antagonist| (victim.as_str(), antagonist.as_str()))
@@ -100,11 +101,17 @@ pub(super) fn meetings(interference: &Interference) -> Table {
                 meeting.tail_kept.map_or_else(none, |kept| spread(&kept, meeting.blocks)),
                 meeting.score.map_or_else(none, |score| spread(&score, meeting.blocks)),
                 meeting.floor.map_or_else(none, figure),
-                Vec::from_iter(meeting.failures.iter().map(told)).join("; "),
+                told_of(meeting),
             ])
         })
     });
     Table::new(&title, says, &head).with(rows.collect::<Vec<_>>()).grouped()
+}
+
+fn told_of(meeting: &Meeting) -> String {
+    let by_rate = (!meeting.without_tail.is_empty())
+        .then(|| format!("by T alone: not enough of Q in {}", meeting.without_tail.join(", ")));
+    Vec::from_iter(by_rate.into_iter().chain(meeting.failures.iter().map(told))).join("; ")
 }
 
 /// What victims could still have beside who had taken all that there was; None when that was not measured.
@@ -117,7 +124,7 @@ pub(super) fn capacity(findings: &Findings) -> Option<Table> {
     });
     let rows: Vec<Vec<String>> = rows.collect();
     let says = "What a victim still gets beside a hog that has taken all it could get, as a share of what it gets alone: \
-                memory to touch, processes to make, files to open, space to write; in brackets, in how many runs. Bare \
+                memory to touch, processes to make, space to write; in brackets, in how many runs. Bare \
                 processes are the control, both of them together: what the hog does not take away from them is moot, and \
                 says nothing of a wall.";
     let head = Vec::from_iter(["what is left", BARE].into_iter().chain(names));
@@ -152,21 +159,22 @@ pub(super) fn heavy(findings: &Findings) -> Option<Table> {
     let rows = findings.rows.iter().filter_map(|row| Some((row, row.task.strip_prefix(HEAVY)?)));
     let rows = Vec::from_iter(rows.map(|(row, task)| {
         let title = format!("{task} · {} {}", row.quantity, row.unit);
-        let cells = names.iter().map(|name| row.cell(name).map_or_else(none, beside_bare));
+        let cells = names.iter().map(|name| row.cell(name).map_or_else(none, |cell| beside_bare(row, cell)));
         std::iter::once(title.trim_end().to_owned()).chain(cells).collect::<Vec<_>>()
     }));
     let says = "Programs as servers run them, with the clients by which they are commonly measured, both in one sandbox. \
-                In brackets the ratio to bare, with what may be said of it. A word that is no number is the reason why there \
+                In brackets the ratio to bare within blocks, with what may be said of it where the run was to decide that. A word that is no number is the reason why there \
                 is none.";
     let head = Vec::from_iter(std::iter::once("program").chain(names));
     (!rows.is_empty()).then(|| Table::new("Real programs", says, &head).with(rows))
 }
 
-fn beside_bare(cell: &Cell) -> String {
+fn beside_bare(row: &Row, cell: &Cell) -> String {
     match (cell.median, cell.against_bare) {
         (Some(median), Some(against)) => {
             let ratio = times(against.ratio.estimate);
-            format!("{} ({ratio}, {})", figure(median.estimate), against.standing.word())
+            let standing = verdict(row, cell).map(|standing| format!(", {}", standing.word()));
+            format!("{} ({ratio}{})", figure(median.estimate), standing.unwrap_or_default())
         }
         (Some(median), None) => figure(median.estimate),
         (None, _) => cell.failures.first().map_or_else(none, |failure| failure.reason.clone()),

@@ -7,3 +7,4 @@ mod machine;
 mod opening;
 mod page;
 mod place;
+mod trial;

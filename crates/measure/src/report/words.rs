@@ -28,13 +28,17 @@ pub(super) fn opening(findings: &Findings) -> Vec<Sentence> {
     sentences.extend(quality(findings));
     sentences.extend(literature(findings));
     if findings.turns == 0 {
-        sentences.insert(0, Sentence::bad("Nothing was measured, so nothing vouches for the machine."));
+        sentences.insert(0, nothing());
     }
     sentences
 }
 
+pub(super) fn nothing() -> Sentence {
+    Sentence::bad("Nothing was measured, so nothing vouches for the machine.")
+}
+
 /// What bare against bare says of one axis; None where nothing of it was measured.
-fn trial(findings: &Findings, axis: Axis) -> Option<Sentence> {
+pub(super) fn trial(findings: &Findings, axis: Axis) -> Option<Sentence> {
     let trial = findings.trials.iter().find(|trial| trial.axis == axis)?;
     let furthest = trial.furthest.as_ref();
     let furthest = furthest.map(|(title, apart)| format!("by up to {} ({title})", times(*apart)));
@@ -46,6 +50,7 @@ fn trial(findings: &Findings, axis: Axis) -> Option<Sentence> {
     }
     let name = title_case(axis.name());
     let held = format!("{} of {} intervals contain 1", trial.contain_one, trial.quantities);
+    let means = if axis == Axis::Noninterference { "in the mean of all pairs " } else { "" };
     let few = trial.compared - trial.quantities;
     let few = (few > 0 && trial.quantities > 0).then(|| {
         let furthest = furthest.as_deref().unwrap_or_default();
@@ -60,19 +65,24 @@ fn trial(findings: &Findings, axis: Axis) -> Option<Sentence> {
             figures(trial.one_sided.len())
         )
     });
-    let rest = few.into_iter().chain(silent).collect::<String>();
+    let single = furthest.as_deref().filter(|_| !means.is_empty() && trial.end != TrialEnd::NotMade);
+    let single = single.map(|furthest| {
+        format!(" A single pair, of which bare differs from itself {furthest}, has no verdict.")
+    });
+    let has_gaps = few.is_some() || silent.is_some();
+    let rest = few.into_iter().chain(single).chain(silent).collect::<String>();
     let disturbed = disturbed(findings);
     Some(match (trial.end, furthest) {
         (TrialEnd::Passed, _) if 2 * disturbed > findings.turns => Sentence::plain(format!(
-            "{name}: bare compared with itself shows no difference beyond chance ({held}), but most turns were \
+            "{name}: {means}bare compared with itself shows no difference beyond chance ({held}), but most turns were \
              disturbed ({disturbed} of {}).{rest}",
             findings.turns
         )),
-        (TrialEnd::Passed, _) if rest.is_empty() => Sentence::good(format!(
-            "{name}: bare compared with itself shows no difference beyond chance ({held})."
+        (TrialEnd::Passed, _) if has_gaps => Sentence::plain(format!(
+            "{name}: {means}bare compared with itself shows no difference beyond chance ({held}).{rest}"
         )),
-        (TrialEnd::Passed, _) => Sentence::plain(format!(
-            "{name}: bare compared with itself shows no difference beyond chance ({held}).{rest}"
+        (TrialEnd::Passed, _) => Sentence::good(format!(
+            "{name}: {means}bare compared with itself shows no difference beyond chance ({held}).{rest}"
         )),
         (TrialEnd::Failed, _) if trial.found.is_empty() => Sentence::bad(format!(
             "{name}: only {held} when bare is compared with itself: differences of a few per cent may be noise.{rest}"
@@ -177,7 +187,7 @@ fn work_of(findings: &Findings, wall: &str) -> Option<String> {
 }
 
 /// `fork`, `fio-write`, and where a task has several numbers that decide, `redis SET`.
-fn work_name(findings: &Findings, row: &Row) -> String {
+pub(super) fn work_name(findings: &Findings, row: &Row) -> String {
     let task = [WORK, HEAVY].into_iter().find_map(|begin| row.task.strip_prefix(begin)).unwrap_or(&row.task);
     let several = findings.rows.iter().filter(|other| other.decides && other.task == row.task).count() > 1;
     if several { format!("{task} {}", row.quantity) } else { task.to_owned() }
@@ -270,7 +280,7 @@ fn neighbours(interference: &Interference) -> Option<Sentence> {
     }
     let mut text = format!(
         "Beside antagonists, {}, a victim keeps of 1, in the mean of {}: {}.",
-        limits_in_words(interference.limits),
+        interference.limits.words(),
         of_pairs(interference),
         told.join(", ")
     );
@@ -411,7 +421,7 @@ fn breaches(findings: &Findings) -> Vec<Sentence> {
 }
 
 /// Which wall for what, as far as figures alone say it.
-fn choice(findings: &Findings) -> Option<Sentence> {
+pub(super) fn choice(findings: &Findings) -> Option<Sentence> {
     let mut told = Vec::from_iter(soonest(findings));
     let passed = |name: &str| findings.row(SURFACE, SURFACE)?.cell(name)?.least;
     let mut open = Vec::from_iter(findings.walls().filter_map(|name| Some((passed(name)?, name))));
@@ -419,12 +429,15 @@ fn choice(findings: &Findings) -> Option<Sentence> {
     if let ([(least, name), (next, _), ..], Some(all)) = (&open[..], passed(BARE))
         && least < next
     {
+        let often = application(findings).and_then(|(platforms, _)| as_often(platforms, name));
+        let often = often.map(|often| format!("; it is entered {} as often as bare", times(often)));
         let price = dearest(findings, name).map(|(task, cost)| format!(", and {task} costs {cost} there"));
+        let price = [often, price].into_iter().flatten().collect::<String>();
         told.push(format!(
             "{name} leaves the least of the kernel open ({} of {} system calls{})",
             count(*least),
             count(all),
-            price.unwrap_or_default()
+            price
         ));
     }
     (!told.is_empty()).then(|| Sentence::plain(format!("Of the walls {}.", told.join("; "))))
@@ -519,17 +532,22 @@ pub(super) fn glance(findings: &Findings) -> Table {
         let cells = columns.iter().map(|(_, cells)| cells[place].clone().unwrap_or_else(none));
         std::iter::once((*name).to_owned()).chain(cells).collect()
     });
-    Table::new("At a glance", "", &head).with(rows.collect::<Vec<_>>())
+    let says = "Ratios to bare are taken within each block of runs, and the median of these is told, which is another number than the \
+                ratio of two medians.";
+    let says = if head.contains(&"first byte") { says } else { "" };
+    Table::new("At a glance", says, &head).with(rows.collect::<Vec<_>>())
 }
 
 pub(super) fn none() -> String {
     "–".to_owned()
 }
 
-fn start(findings: &Findings, platform: &str) -> Option<String> {
+pub(super) fn start(findings: &Findings, platform: &str) -> Option<String> {
     let row = findings.first_byte()?;
     let cell = row.cell(platform)?;
-    let ratio = cell.against_bare.map(|against| format!(", {} bare", times(against.ratio.estimate)));
+    let ratio = cell
+        .against_bare
+        .map(|against| format!(", {} bare in the median block", times(against.ratio.estimate)));
     Some(format!("{}{}", amount(cell.median?.estimate, &row.unit), ratio.unwrap_or_default()))
 }
 
@@ -569,9 +587,15 @@ pub(super) fn things(level: Level) -> &'static str {
     }
 }
 
-fn application(findings: &Findings) -> Option<(&[Entered], Level)> {
+pub(super) fn application(findings: &Findings) -> Option<(&[Entered], Level)> {
     let footprints = findings.footprints.iter().find(|footprints| footprints.part == "application")?;
     Some((&footprints.platforms, footprints.level))
+}
+
+/// How often a wall's application enters the kernel, divided by how often bare does.
+pub(super) fn as_often(platforms: &[Entered], wall: &str) -> Option<f64> {
+    let calls = |name: &str| Some(platforms.iter().find(|entered| entered.platform == name)?.calls);
+    Some(calls(wall)? / calls(BARE)?)
 }
 
 /// What a part of the kernel is in the plots, where functions were seen.
@@ -653,7 +677,7 @@ pub(super) fn noninterference(findings: &Findings) -> Vec<(String, String)> {
 }
 
 fn beside(neighbour: &Neighbour, interference: &Interference) -> String {
-    let limits = limits_in_words(interference.limits);
+    let limits = interference.limits.words();
     let control =
         has_no_limits(&neighbour.platform, interference.limits).then_some(", of which it has none,");
     let limits = format!("{limits}{}", control.unwrap_or_default());
@@ -674,13 +698,6 @@ fn beside(neighbour: &Neighbour, interference: &Interference) -> String {
         text += &format!(", and {} gave no number", counted(neighbour.silent, "pair"));
     }
     text
-}
-
-pub(super) fn limits_in_words(limits: Limits) -> &'static str {
-    match limits {
-        Limits::With => "with limits",
-        Limits::Without => "without limits",
-    }
 }
 
 fn reached(score: &Score) -> String {
@@ -723,8 +740,9 @@ pub(super) fn performance(findings: &Findings) -> Vec<(String, String)> {
 
 fn first_byte(row: &Row, cell: &Cell) -> Option<String> {
     let median = cell.median?;
-    let against =
-        cell.against_bare.map(|against| format!(", {} the time of bare", times(against.ratio.estimate)));
+    let against = cell
+        .against_bare
+        .map(|against| format!(", in the median block {} the time of bare", times(against.ratio.estimate)));
     Some(format!(
         "first byte after {}\u{a0}{}{}",
         spread(&median, cell.measured),

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::hash;
 use crate::plan::{Plan, Rank, Task};
 use crate::record::Turn;
 use crate::results::Results;
@@ -50,6 +51,7 @@ enum Extent {
 #[derive(Debug)]
 pub(super) struct Course<'a> {
     platforms: &'a [String],
+    seed: u64,
     /// In the plan's order.
     tasks: Vec<Stand<'a>>,
 }
@@ -69,7 +71,11 @@ impl<'a> Course<'a> {
     /// After what `results` has of `plan`, which is theirs.
     pub(super) fn of(plan: &'a Plan, results: &Results) -> Self {
         let stand = |task| Stand { task, begun: BTreeMap::new(), seconds: 0.0, turns: 0, is_known: false };
-        let mut course = Self { platforms: &plan.platforms, tasks: plan.tasks.iter().map(stand).collect() };
+        let mut course = Self {
+            platforms: &plan.platforms,
+            seed: plan.seed,
+            tasks: plan.tasks.iter().map(stand).collect(),
+        };
         results.turns.iter().for_each(|turn| course.note(turn));
         (0..plan.tasks.len()).for_each(|task| course.look(task, results));
         course
@@ -101,6 +107,22 @@ impl<'a> Course<'a> {
             Time::Meant(whole) => self.within(spare(whole, elapsed)).or_else(|| self.owed()),
         }?;
         Some((task, self.done(task)))
+    }
+
+    /// A victim meets its antagonists in an order that is drawn anew for each block: what its reading alone is too old for is not
+    /// always the same of them. One of those that stand as `task` does and are due.
+    fn drawn(&self, task: usize, is_due: impl Fn(usize) -> bool) -> usize {
+        let victim =
+            |task: usize| self.tasks[task].task.pair.as_ref().map(|pair| (&pair.victim, pair.limits));
+        let block = self.done(task);
+        let same = |other: &usize| victim(*other) == victim(task) && self.done(*other) == block;
+        let met = (0..self.tasks.len())
+            .filter(|_| victim(task).is_some())
+            .filter(same)
+            .filter(|other| is_due(*other));
+        let draw =
+            |other: &usize| hash::of(&format!("{} {block} {}", self.seed, self.tasks[*other].task.name));
+        met.min_by_key(draw).unwrap_or(task)
     }
 
     /// Whether this task has a block to come in any time that is only meant.
@@ -161,7 +183,8 @@ impl<'a> Course<'a> {
 
     /// The first task of which nothing was done.
     fn first(&self) -> Option<usize> {
-        (0..self.tasks.len()).find(|task| self.done(*task) == 0 && self.tasks[*task].task.most > 0)
+        let is_due = |task: usize| self.done(task) == 0 && self.tasks[task].task.most > 0;
+        (0..self.tasks.len()).find(|task| is_due(*task)).map(|task| self.drawn(task, is_due))
     }
 
     /// The row that lacks most of what it is owed.
@@ -226,8 +249,10 @@ impl<'a> Course<'a> {
     /// The task that has the smallest part of its blocks, the first of several.
     fn furthest(&self, goals: &[usize]) -> Option<usize> {
         let part = |task: &usize| self.done(*task) as f64 / goals[*task] as f64;
-        let open = (0..goals.len()).filter(|task| self.done(*task) < goals[*task]);
-        open.min_by(|one, other| part(one).total_cmp(&part(other)))
+        let is_due = |task: usize| self.done(task) < goals[task];
+        let open = (0..goals.len()).filter(|task| is_due(*task));
+        let furthest = open.min_by(|one, other| part(one).total_cmp(&part(other)));
+        furthest.map(|task| self.drawn(task, |other| is_due(other) && part(&other) <= part(&task)))
     }
 
     /// The seconds that a block of this task takes; nothing while that is not known.

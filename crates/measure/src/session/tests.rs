@@ -23,6 +23,8 @@ struct Machine {
     disturbed: Option<usize>,
     /// How long a turn of a task takes, where that is not a second.
     seconds: BTreeMap<&'static str, u64>,
+    /// When a turn that goes on then gives up.
+    end: Option<Duration>,
 }
 
 impl Machine {
@@ -37,6 +39,7 @@ impl Machine {
             taken: Vec::new(),
             disturbed: None,
             seconds: BTreeMap::new(),
+            end: None,
         }
     }
 
@@ -49,7 +52,14 @@ impl Machine {
 impl Executor for Machine {
     fn take(&mut self, task: &Task, platform: &str, block: usize) -> Vec<Finding> {
         self.taken.push((platform.to_owned(), block));
-        self.clock += Duration::from_secs(self.seconds.get(task.name.as_str()).copied().unwrap_or(1));
+        let seconds = Duration::from_secs(self.seconds.get(task.name.as_str()).copied().unwrap_or(1));
+        // Only what is long looks at the clock.
+        if let Some(end) = self.end.filter(|end| seconds.as_secs() >= 100 && self.clock + seconds > *end) {
+            self.clock = self.clock.max(end);
+            let late = || Err(Failure(OUT_OF_TIME.to_owned()));
+            return task.quantities.iter().map(|quantity| Finding::of(&quantity.name, late())).collect();
+        }
+        self.clock += seconds;
         let factor = self.factors[platform];
         let wild = if self.disturbed == Some(block) { 9.0 } else { 1.0 };
         let value = 10.0 * factor * wild * (self.noise * self.normal() + self.drift * block as f64).exp();
@@ -74,6 +84,10 @@ impl Executor for Machine {
 
     fn is_interrupted(&self) -> bool {
         self.taken.len() > self.patience
+    }
+
+    fn ends(&mut self, at: Duration) {
+        self.end = Some(at);
     }
 }
 
@@ -245,6 +259,22 @@ fn the_budget_ends_a_session_and_the_next_goes_on() {
 }
 
 #[test]
+fn a_long_turn_ends_with_a_firm_time_and_is_done_again() {
+    let place = Place::new("long");
+    let names = [BARE, "crun"];
+    let factors = [(BARE, 1.0), ("crun", 1.0)];
+    let mut machine = Machine::new(&factors, 0.1);
+    machine.seconds = [("boot", 150)].into();
+    let results = place.sit(&mut machine, plan(&names, 6, 6), Some(200));
+    assert_eq!((results.end, results.turns.len()), (Some(End::Budget), 1));
+    assert_eq!(machine.clock.as_secs(), 200, "it takes longer than it may");
+    let results = place.sit(&mut Machine::new(&factors, 0.1), plan(&names, 6, 6), None);
+    assert_eq!((results.end, results.turns.len()), (Some(End::Complete), 12));
+    let numbers = results.turns.iter().all(|turn| matches!(turn.findings[..], [Finding::Amount { .. }]));
+    assert!(numbers, "the end of a time is kept as a finding");
+}
+
+#[test]
 fn an_interrupted_turn_is_not_a_measurement() {
     let place = Place::new("interrupted");
     let mut machine = Machine::new(&[(BARE, 1.0), ("crun", 1.0)], 0.1);
@@ -328,6 +358,38 @@ fn a_slower_machine_leaves_out_more_and_takes_no_longer() {
     }
     let firm = short(Time::Firm(Duration::from_secs(300)), 20);
     assert_eq!(firm, ([3, 2, 0, 0, 0, 0], 300), "what is firm ends");
+}
+
+#[test]
+fn antagonists_come_in_an_order_of_each_block_and_those_of_a_victim_together() {
+    let names = [BARE];
+    let mut whole = plan(&names, 6, 6);
+    let boot = whole.tasks.remove(0);
+    let pairs = ["cpu", "fork"].into_iter().flat_map(|victim| ["a", "b", "c"].map(|other| (victim, other)));
+    whole.tasks = Vec::from_iter(pairs.map(|(victim, antagonist)| Task {
+        name: format!("{victim} beside {antagonist}"),
+        axis: Axis::Noninterference,
+        pair: Some(Pair {
+            victim: victim.to_owned(),
+            antagonist: antagonist.to_owned(),
+            limits: Limits::With,
+            floor: None,
+        }),
+        quantities: vec![Quantity::more(RATE_KEPT, "").beside()],
+        ..boot.clone()
+    }));
+    for (name, budget) in [("drawn", None), ("drawn-in-time", Some(100))] {
+        let place = Place::new(name);
+        let results = place.sit(&mut Machine::new(&[(BARE, 1.0)], 0.5), whole.clone(), budget);
+        let tasks = Vec::from_iter(results.turns.iter().map(|turn| turn.task.as_str()));
+        assert_eq!(tasks.len(), 36);
+        let blocks = Vec::from_iter(tasks.chunks(3));
+        assert!(blocks.iter().all(|met| met.iter().all(|task| task[..4] == met[0][..4])), "{tasks:?}");
+        let mut orders = Vec::from_iter(blocks.iter().filter(|met| met[0].starts_with("cpu")));
+        orders.sort_unstable();
+        orders.dedup();
+        assert!(orders.len() > 2, "antagonists come in the same order: {tasks:?}");
+    }
 }
 
 #[test]

@@ -45,14 +45,22 @@ pub struct Comparison {
 impl Experiment {
     /// Compares platform `one` with `other`, block by block; `None` when no block measured both.
     pub fn compare(&self, one: usize, other: usize) -> Option<Comparison> {
-        let logs: Vec<f64> = self.pairs(one, other).map(|(one, other)| log_ratio(one, other)).collect();
-        let log = Estimate::of_median(&logs)?;
-        let verdict = if logs.len() < FEWEST_PAIRS { Verdict::NotDecided } else { Verdict::of(&log) };
-        Some(Comparison { ratio: log.map(f64::exp), pairs: logs.len(), verdict })
+        Comparison::of_logs(&Vec::from_iter(self.pairs(one, other).map(|(one, other)| log_ratio(one, other))))
     }
 }
 
 impl Comparison {
+    /// What ratios say of which each comes from a block of its own; `None` for none.
+    pub fn of_ratios(ratios: &[f64]) -> Option<Self> {
+        Self::of_logs(&Vec::from_iter(ratios.iter().map(|ratio| ratio.ln())))
+    }
+
+    fn of_logs(logs: &[f64]) -> Option<Self> {
+        let log = Estimate::of_median(logs)?;
+        let verdict = if logs.len() < FEWEST_PAIRS { Verdict::NotDecided } else { Verdict::of(&log) };
+        Some(Self { ratio: log.map(f64::exp), pairs: logs.len(), verdict })
+    }
+
     /// Tells whether the ratio is known well enough, whatever the verdict is.
     ///
     /// Whoever measures until there is a verdict, and looks after each block, stops in a moment in which noise looks
@@ -75,6 +83,39 @@ pub fn contrast(one: &[f64], other: &[f64]) -> Option<Comparison> {
     let pairs = one.len().min(other.len());
     let verdict = if pairs < FEWEST_PAIRS { Verdict::NotDecided } else { Verdict::of(&log) };
     Some(Comparison { ratio: log.map(f64::exp), pairs, verdict })
+}
+
+/// How likely it is that ratios of which each comes from a block of its own lie as far beyond [`MARGIN`] as these, in the mean of
+/// their logarithms and on either side, if they differ from 1 by chance alone: Student's test.
+///
+/// Of six blocks the sign test, on which verdicts rest, cannot be surer than 97 %; whoever looks at many ratios needs to be. Where
+/// noise meets both of a pair alike, the logarithms lie symmetrically about 0, for which this test errs on the safe side if
+/// their tails are heavy. 1 for fewer than two.
+pub fn chance(ratios: &[f64]) -> f64 {
+    let logs = Vec::from_iter(ratios.iter().map(|ratio| ratio.ln()));
+    let count = logs.len() as f64;
+    let mean = logs.iter().sum::<f64>() / count;
+    let beyond = mean.abs() - MARGIN.ln_1p();
+    if logs.len() < 2 || beyond <= 0.0 {
+        return 1.0;
+    }
+    let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    1.0 - within(beyond / (variance / count).sqrt(), logs.len() - 1)
+}
+
+/// How likely Student's t of so many degrees of freedom lies between `-t` and `t`: Abramowitz and Stegun, Handbook of Mathematical
+/// Functions, 26.7.3 and 26.7.4.
+fn within(t: f64, degrees: usize) -> f64 {
+    let angle = (t / (degrees as f64).sqrt()).atan();
+    let (sine, cosine) = angle.sin_cos();
+    let is_odd = degrees % 2 == 1;
+    let (mut term, mut sum) = if is_odd { (cosine, 0.0) } else { (1.0, 0.0) };
+    let first = if is_odd { 1 } else { 0 };
+    for power in (first..degrees.saturating_sub(1)).step_by(2) {
+        sum += term;
+        term *= cosine.powi(2) * (power + 1) as f64 / (power + 2) as f64;
+    }
+    if is_odd { (angle + sine * sum) * std::f64::consts::FRAC_2_PI } else { sine * sum }
 }
 
 /// Logarithms, so that twice and half are equally far from equal.
@@ -155,6 +196,29 @@ mod tests {
                 "a 95 % interval of {blocks} blocks held the truth in {held} of 400 experiments"
             );
         }
+    }
+
+    #[test]
+    fn chance_is_students() {
+        for (t, degrees, expected) in [
+            (12.706, 1, 0.95),
+            (4.303, 2, 0.95),
+            (3.182, 3, 0.95),
+            (4.032, 5, 0.99),
+            (3.707, 6, 0.99),
+            (2.201, 11, 0.95),
+            (2.023, 39, 0.95),
+            (f64::INFINITY, 5, 1.0),
+            (0.0, 6, 0.0),
+        ] {
+            let found = within(t, degrees);
+            assert!((found - expected).abs() < 1e-4, "t of {t}, {degrees} degrees: {found}");
+        }
+        assert!(chance(&[1.2; 6]) < 1e-9 && (chance(&[1.04; 6]) - 1.0).abs() < 1e-9);
+        let (near, mixed) = ([1.3, 1.2, 1.25, 1.4, 1.3, 1.2], [1.3, 0.8, 1.25, 0.7, 1.3, 1.2]);
+        assert!(chance(&near) < 0.01 && chance(&mixed) > 0.2 && chance(&[9.0]) > 0.9);
+        let turned = near.map(|ratio| 1.0 / ratio);
+        assert!((chance(&near) - chance(&turned)).abs() < 1e-9, "one side is another than the other");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::plan::{AGAIN, BARE, LEFT, Task};
 use crate::record::{DIED, ENDED, NOTHING_LEFT};
 use crate::results::Results;
+use crate::started;
 use crate::stats::{Outcome, median};
 
 use super::Reason;
@@ -132,9 +133,15 @@ impl Kept {
 fn verdict(run: &Outcome) -> Keeps {
     match (share(run), run) {
         (Some(share), _) => of_share(share),
-        (None, Err(failure)) if failure.0.starts_with(ENDED) => Keeps::Ended,
+        (None, Err(failure)) if is_end(&failure.0) => Keeps::Ended,
         (None, _) => Keeps::Unmade,
     }
+}
+
+/// Journals of earlier versions call the end of a hog so only if it was seen at one moment.
+fn is_end(reason: &str) -> bool {
+    let of_hog = reason.strip_prefix("the hog: ");
+    reason.starts_with(ENDED) || of_hog.is_some_and(started::is_violent)
 }
 
 fn of_share(share: f64) -> Keeps {
@@ -169,6 +176,7 @@ mod tests {
             (Amount::new(1.0), Amount::new(0.3), failed(format!("{NOTHING_LEFT}: fork()")));
         let (ended, odd) = (failed(format!("{ENDED}: exit status: 2")), failed("the hog: no".to_owned()));
         let died = failed(format!("{DIED}: signal: 9 (SIGKILL): it said nothing"));
+        let early = failed("the hog: exit status: 137: it said nothing".to_owned());
         for (runs, expected, agree) in [
             (vec![&all, &all, &none], Keeps::All, 2),
             (vec![&none, &all, &none], Keeps::Nothing, 2),
@@ -177,6 +185,7 @@ mod tests {
             (vec![&odd, &ended, &all], Keeps::Unmade, 1),
             (vec![&odd, &all, &all], Keeps::All, 2),
             (vec![&odd, &all], Keeps::Unmade, 1),
+            (vec![&early, &ended, &early], Keeps::Ended, 3),
             (vec![&died, &all, &died], Keeps::Nothing, 2),
             (vec![&died, &all], Keeps::Part, 0),
             (vec![], Keeps::Unmade, 0),

@@ -27,7 +27,7 @@ pub struct Drift {
 pub(super) fn of(results: &Results) -> Vec<Drift> {
     let tasks = results.plan().tasks.iter().filter(|task| task.axis == Axis::Performance);
     let all = tasks.flat_map(|task| {
-        task.quantities.iter().filter(|quantity| quantity.decides).filter_map(|quantity| {
+        task.quantities.iter().filter(|quantity| task.decides(quantity)).filter_map(|quantity| {
             let experiment = results.experiment(task, quantity);
             let names = experiment.names().iter().enumerate();
             let bare = Vec::from_iter(names.filter(|(_, name)| [BARE, AGAIN].contains(&name.as_str())));

@@ -84,12 +84,16 @@ pub struct Share {
 pub(super) fn of(results: &Results) -> Vec<Footprints> {
     let mut watched: BTreeMap<(&str, Level), BTreeMap<&str, Vec<&Footprint>>> = BTreeMap::new();
     let mut symbols = BTreeMap::new();
+    // In how many turns each was watched, whatever was seen: a part that entered nothing in one of them is not told there.
+    let mut turns: BTreeMap<(&str, Level), usize> = BTreeMap::new();
     for turn in &results.turns {
+        let mut levels = BTreeSet::new();
         for finding in &turn.findings {
             match finding {
                 Finding::Footprint(footprint) => {
                     let platforms = watched.entry((&footprint.part, footprint.level)).or_default();
                     platforms.entry(&turn.platform).or_default().push(footprint);
+                    levels.insert(footprint.level);
                 }
                 Finding::Symbols { symbols: told } => {
                     symbols.extend(told.iter().map(|(name, symbol)| (name.as_str(), symbol)));
@@ -97,6 +101,7 @@ pub(super) fn of(results: &Results) -> Vec<Footprints> {
                 _ => {}
             }
         }
+        levels.into_iter().for_each(|level| *turns.entry((&turn.platform, level)).or_default() += 1);
     }
     let known = Known { symbols, places: results.places.as_ref().map(|places| &places.places) };
     let mut footprints = Vec::from_iter(watched.into_iter().map(|((part, level), platforms)| {
@@ -105,7 +110,8 @@ pub(super) fn of(results: &Results) -> Vec<Footprints> {
         let names = results.plan().platforms.iter().filter(|name| *name != AGAIN);
         let entered = names.filter_map(|name| {
             let other = bare.as_ref().filter(|_| name != BARE);
-            Some(Entered::of(name, platforms.get(name.as_str())?, other, &known))
+            let watched = turns.get(&(name.as_str(), level)).copied().unwrap_or_default();
+            Some(Entered::of(name, platforms.get(name.as_str())?, watched, other, &known))
         });
         Footprints { part: part.to_owned(), level, platforms: entered.collect() }
     }));
@@ -140,7 +146,14 @@ fn union<'a>(runs: &[&'a Footprint]) -> BTreeSet<&'a str> {
 }
 
 impl Entered {
-    fn of(platform: &str, runs: &[&Footprint], bare: Option<&BTreeSet<&str>>, known: &Known<'_>) -> Self {
+    /// `runs` are those in which it entered anything, of so many in which it was `watched`.
+    fn of(
+        platform: &str,
+        runs: &[&Footprint],
+        watched: usize,
+        bare: Option<&BTreeSet<&str>>,
+        known: &Known<'_>,
+    ) -> Self {
         let names = union(runs);
         // A system call can have the name of a function, and its size is not that one's.
         let are_functions = runs.first().is_some_and(|run| is_of_functions(run.level));
@@ -157,18 +170,18 @@ impl Entered {
             share.names += 1;
             share.calls +=
                 runs.iter().filter_map(|run| run.counts.get(*name)).map(|count| *count as f64).sum::<f64>()
-                    / runs.len() as f64;
+                    / watched as f64;
         }
         let mut shares = Vec::from_iter(shares.into_values());
         shares.sort_by_key(|share| std::cmp::Reverse(share.names));
         Self {
             platform: platform.to_owned(),
-            runs: runs.len(),
+            runs: watched,
             lost: runs.iter().map(|run| run.lost).sum(),
             names: names.len(),
             always: names
                 .iter()
-                .filter(|name| runs.iter().all(|run| run.counts.contains_key(**name)))
+                .filter(|name| runs.iter().filter(|run| run.counts.contains_key(**name)).count() == watched)
                 .count(),
             kib: (!bytes.is_empty()).then(|| bytes.iter().map(|bytes| *bytes as f64).sum::<f64>() / 1024.0),
             calls: shares.iter().map(|share| share.calls).sum(),
@@ -223,7 +236,7 @@ mod tests {
         let entered = |level| {
             let counts = [("sync".to_owned(), 1)].into();
             let footprint = Footprint { part: "set-up".to_owned(), level, counts, lost: 0, samples: None };
-            let entered = Entered::of("crun", &[&footprint], None, &known);
+            let entered = Entered::of("crun", &[&footprint], 1, None, &known);
             (entered.kib, entered.shares[0].subsystem.clone())
         };
         assert_eq!(entered(Level::Tracepoints), (None, "files".to_owned()));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::plan::{AGAIN, Axis, BARE, Better, HEAVY, Quantity, Task, WORK};
+use crate::plan::{Axis, BARE, Better, HEAVY, Quantity, Task, WORK};
 use crate::results::Results;
 use crate::stats::{Comparison, Estimate, Experiment, Verdict};
 
@@ -23,11 +23,11 @@ pub struct Row {
     pub unit: String,
     /// The good direction.
     pub better: Better,
-    /// Whether the run wanted this decided.
+    /// Whether the run wanted this decided, and planned as many blocks as that takes.
     pub decides: bool,
     /// Blocks that were measured.
     pub blocks: usize,
-    /// Bare against bare was found different: whatever is said of this quantity is in doubt.
+    /// Bare against bare was found different ([`Trial::found`](super::Trial::found)): whatever is said of this quantity is in doubt.
     pub in_doubt: bool,
     /// In the plan's order.
     pub cells: Vec<Cell>,
@@ -92,7 +92,6 @@ fn row(results: &Results, task: &Task, quantity: &Quantity) -> Row {
     let cells =
         (0..experiment.names().len()).map(|platform| cell(&experiment, platform, bare, quantity.better));
     let cells = Vec::from_iter(cells);
-    let again = cells.iter().find(|cell| cell.platform == AGAIN).and_then(|cell| cell.against_bare);
     Row {
         task: task.name.clone(),
         axis: task.axis,
@@ -100,9 +99,9 @@ fn row(results: &Results, task: &Task, quantity: &Quantity) -> Row {
         quantity: quantity.name.clone(),
         unit: quantity.unit.clone(),
         better: quantity.better,
-        decides: quantity.decides,
+        decides: task.decides(quantity),
         blocks: experiment.len(),
-        in_doubt: again.is_some_and(|again| matches!(again.standing, Standing::Better | Standing::Worse)),
+        in_doubt: false,
         cells,
     }
 }

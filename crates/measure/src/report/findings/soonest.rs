@@ -19,13 +19,15 @@ pub(super) fn of(results: &Results) -> Vec<String> {
     if experiment.len() < FEWEST_PAIRS || walls.len() < 2 {
         return Vec::new();
     }
-    let is_beaten = |wall: usize| {
-        let faster = |other: usize| {
-            experiment.compare(other, wall).is_some_and(|comparison| comparison.verdict == Verdict::Faster)
-        };
-        walls.iter().any(|(other, ..)| faster(*other))
+    let beats = |one: usize, other: usize| {
+        experiment.compare(one, other).is_some_and(|comparison| comparison.verdict == Verdict::Faster)
     };
+    let is_beaten = |wall: usize| walls.iter().any(|(other, ..)| beats(*other, wall));
     let mut soonest = Vec::from_iter(walls.iter().filter(|(wall, ..)| !is_beaten(*wall)));
+    // Where blocks failed, a third wall may have beaten one that the first does not.
+    if let [(first, ..)] = soonest[..] {
+        soonest.extend(walls.iter().filter(|(wall, ..)| wall != first && !beats(*first, *wall)));
+    }
     soonest.sort_by(|one, other| one.1.total_cmp(&other.1));
     soonest.into_iter().map(|(.., name)| (*name).clone()).collect()
 }

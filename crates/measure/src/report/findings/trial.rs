@@ -1,12 +1,17 @@
 //! The A/A test: bare against bare, in which there is nothing to be found. Each axis has its own: what vouches for times
 //! says nothing of what neighbours keep.
+//!
+//! What is tested is what the report claims something of. Of times and rates these are the quantities that have a verdict. Of
+//! neighbours it is what victims keep in the mean of all pairs: T and Q of single pairs have none, and share a victim's reading
+//! alone, so that one slow moment moves several of them at once.
 
 use serde::Serialize;
 
-use crate::plan::{AGAIN, Axis, BARE};
-use crate::stats::FEWEST_PAIRS;
+use crate::plan::{AGAIN, Axis, BARE, LEFT};
+use crate::results::Results;
+use crate::stats::{Comparison, FEWEST_PAIRS, Verdict, chance};
 
-use super::{Row, Standing};
+use super::{Interference, Row};
 
 /// How often an interval of 95 % misses the truth by chance: of seven or eight blocks, where most is interpolated, in up to 6 of
 /// 100 experiments.
@@ -15,22 +20,26 @@ const MISSES: f64 = 0.06;
 /// More misses than come by chance once in a hundred runs are no chance.
 const CHANCE: f64 = 0.01;
 
-/// What came out of bare against bare for the quantities of one axis.
+/// How often at most anything is found of all that an axis compares, where there is nothing.
+const ANY: f64 = 0.05;
+
+/// What came out of bare against bare for one axis.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trial {
     /// The axis.
     pub axis: Axis,
     /// How it ended.
     pub end: TrialEnd,
-    /// Quantities that were compared.
+    /// What was compared: quantities, and of neighbours means over pairs.
     pub compared: usize,
     /// How many of these were measured often enough to tell.
     pub quantities: usize,
     /// How many of their intervals contain 1.
     pub contain_one: usize,
-    /// Where a difference beyond the margin was found, though there is none: `task · quantity`.
+    /// Where a difference beyond the margin was found, though there is none: `task · quantity`, or whose mean.
     pub found: Vec<String>,
-    /// Of all that were compared: `task · quantity` whose ratio is furthest from 1, and how far, as a factor above 1.
+    /// Of all quantities, those of single pairs included: `task · quantity` whose ratio is furthest from 1, and how far, as a
+    /// factor above 1.
     pub furthest: Option<(String, f64)>,
     /// Quantities of which one of the two gave no number at least once, and the other did.
     pub one_sided: Vec<String>,
@@ -48,25 +57,53 @@ pub enum TrialEnd {
     NotMade,
 }
 
-/// One for each axis of which anything was measured, in the order of a run.
-pub(super) fn of(rows: &[Row]) -> Vec<Trial> {
-    Axis::ALL.into_iter().filter_map(|axis| of_axis(axis, rows)).collect()
+/// Something of which bare is compared with bare.
+struct Compared {
+    title: String,
+    ratios: Vec<f64>,
+    comparison: Comparison,
 }
 
-fn of_axis(axis: Axis, rows: &[Row]) -> Option<Trial> {
-    let rows = rows.iter().filter(|row| row.axis == axis);
-    let rows = Vec::from_iter(rows.filter(|row| row.cells.iter().any(|cell| cell.measured > 0)));
-    if rows.is_empty() {
-        return None;
-    }
-    let again = rows.iter().filter_map(|row| Some((*row, row.cell(AGAIN)?.against_bare?)));
-    let compared = Vec::from_iter(again);
-    let told = Vec::from_iter(compared.iter().filter(|(_, against)| against.pairs >= FEWEST_PAIRS));
-    let holds = |low: f64, high: f64| low <= 1.0 && 1.0 <= high;
-    let contain_one = told.iter().filter(|(_, against)| holds(against.ratio.low, against.ratio.high)).count();
-    let differs = |standing| matches!(standing, Standing::Better | Standing::Worse);
-    let found = told.iter().filter(|(_, against)| differs(against.standing));
-    let found = Vec::from_iter(found.map(|(row, _)| row.title()));
+/// One for each axis of which anything was measured, in the order of a run.
+pub(super) fn of(rows: &[Row], interference: &[Interference], results: &Results) -> Vec<Trial> {
+    let of_axis = |axis: Axis| {
+        // What a hog leaves has its own control, of both bare processes together.
+        let rows = rows.iter().filter(|row| row.axis == axis && row.quantity != LEFT);
+        let rows = Vec::from_iter(rows.filter(|row| row.cells.iter().any(|cell| cell.measured > 0)));
+        let compared = match axis {
+            Axis::Noninterference => means(interference),
+            Axis::Performance => quantities(rows.iter().copied().filter(|row| row.decides), results),
+            Axis::Isolation => quantities(rows.iter().copied(), results),
+        };
+        (!rows.is_empty()).then(|| judge(axis, &rows, &compared))
+    };
+    Axis::ALL.into_iter().filter_map(of_axis).collect()
+}
+
+fn quantities<'a>(rows: impl Iterator<Item = &'a Row>, results: &Results) -> Vec<Compared> {
+    let compared = rows.filter_map(|row| {
+        let task = results.plan().task(&row.task)?;
+        let quantity = task.quantities.iter().find(|quantity| quantity.name == row.quantity)?;
+        let experiment = results.experiment(task, quantity);
+        let place = |name: &str| experiment.names().iter().position(|known| known == name);
+        Compared::of(row.title(), experiment.ratios(place(AGAIN)?, place(BARE)?))
+    });
+    compared.collect()
+}
+
+fn means(interference: &[Interference]) -> Vec<Compared> {
+    let all = interference.iter().filter_map(|interference| {
+        let limits = interference.limits.words();
+        Compared::of(format!("what victims keep in the mean, {limits}"), interference.again_to_bare())
+    });
+    all.collect()
+}
+
+fn judge(axis: Axis, rows: &[&Row], compared: &[Compared]) -> Trial {
+    let told = Vec::from_iter(compared.iter().filter(|one| one.ratios.len() >= FEWEST_PAIRS));
+    let contain_one = told.iter().filter(|one| one.contains_one()).count();
+    let found = told.iter().filter(|one| one.differs(told.len()));
+    let found = Vec::from_iter(found.map(|one| one.title.clone()));
     let end = if told.is_empty() {
         TrialEnd::NotMade
     } else if found.is_empty() && at_least(told.len() - contain_one, told.len()) >= CHANCE {
@@ -74,18 +111,35 @@ fn of_axis(axis: Axis, rows: &[Row]) -> Option<Trial> {
     } else {
         TrialEnd::Failed
     };
-    let apart = compared.iter().map(|(row, against)| (row, against.ratio.estimate.ln().abs().exp()));
-    let furthest = apart.max_by(|one, other| one.1.total_cmp(&other.1));
-    Some(Trial {
+    let again = rows.iter().filter_map(|row| Some((row, row.cell(AGAIN)?.against_bare?)));
+    let apart = again.map(|(row, against)| (row.title(), against.ratio.estimate.ln().abs().exp()));
+    Trial {
         axis,
         end,
         compared: compared.len(),
         quantities: told.len(),
         contain_one,
         found,
-        furthest: furthest.map(|(row, apart)| (row.title(), apart)),
+        furthest: apart.max_by(|one, other| one.1.total_cmp(&other.1)),
         one_sided: rows.iter().filter(|row| is_one_sided(row)).map(|row| row.title()).collect(),
-    })
+    }
+}
+
+impl Compared {
+    fn of(title: String, ratios: Vec<f64>) -> Option<Self> {
+        let comparison = Comparison::of_ratios(&ratios)?;
+        Some(Self { title, ratios, comparison })
+    }
+
+    fn contains_one(&self) -> bool {
+        self.comparison.ratio.low <= 1.0 && 1.0 <= self.comparison.ratio.high
+    }
+
+    /// Whether this one of so many lies beyond the margin, and not by chance: in all of them together chance does that [`ANY`] times.
+    fn differs(&self, of: usize) -> bool {
+        matches!(self.comparison.verdict, Verdict::Faster | Verdict::Slower)
+            && chance(&self.ratios) <= ANY / of as f64
+    }
 }
 
 /// Whether one of the two bare processes gave fewer numbers than the other because it failed.

@@ -4,7 +4,6 @@ use crate::plan::{AGAIN, Limits};
 use crate::report::findings::{Interference, Meeting, Neighbour};
 use crate::report::markup::Element;
 use crate::report::number::figure;
-use crate::report::words::limits_in_words;
 
 use super::{Drawing, Figure, Panel, headroom, label, rect, rising, text};
 
@@ -15,7 +14,7 @@ const LEFT: f64 = 0.27;
 
 /// One map for each platform.
 pub(in crate::report) fn heat(interference: &Interference) -> Figure {
-    let limits = limits_in_words(interference.limits);
+    let limits = interference.limits.words();
     let panels = interference.platforms.iter().map(|neighbour| Panel {
         caption: neighbour.platform.clone(),
         drawing: draw(interference, neighbour),

@@ -178,7 +178,7 @@ fn levels_of_watching_are_not_set_against_each_other() {
     // Beside the figures stand what vouches for them and what neighbours keep.
     let text = same.markdown();
     assert!(
-        text.contains("| performance | 5 of 6 intervals contain 1")
+        text.contains("| performance | 4 of 5 intervals contain 1")
             && text.contains("| with limits | crun | 0.92 \\[0.92, 0.92\\]"),
         "{text}"
     );
