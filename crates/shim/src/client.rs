@@ -32,16 +32,16 @@ use std::path::{Path, PathBuf};
 use bulkhead_sys::message;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketType;
 
-use crate::place;
 use crate::protocol::{Attach, LONGEST, Malformed, ToClient, ToMonitor};
+use crate::{place, socket};
 
 pub use crate::ready::{Failure, FailureKind};
 pub use attachment::{Attachment, Event};
 pub use claim::{Claim, claim};
 pub use lost::lost;
-pub use spawn::{Started, spawn};
+pub use spawn::{Started, hold, spawn};
 
 /// The result of a talk with a monitor.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -151,25 +151,13 @@ pub fn request(run_directory: &Path, request: &ToMonitor<'_>) -> Result<()> {
     }
 }
 
-/// Connects to the socket of a monitor. Its path may be longer than an address can be, its name in a descriptor is not.
+/// Connects to the socket of a monitor.
 fn open(run_directory: &Path) -> Result<OwnedFd> {
-    use std::os::fd::AsRawFd as _;
-    let gone = || Error::NoMonitor { run_directory: run_directory.to_owned() };
-    let directory = match rustix::fs::open(run_directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT) => return Err(gone()),
-        opened => opened.map_err(|errno| file("open", run_directory, errno))?,
-    };
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(|errno| file("make a socket for", run_directory, errno))?;
-    let path = format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), place::SOCKET);
-    let address =
-        SocketAddrUnix::new(path).map_err(|errno| file("name the socket of", run_directory, errno))?;
-    match rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address)) {
-        Err(Errno::NOENT | Errno::CONNREFUSED) => Err(gone()),
-        Err(errno) => Err(file("connect to", &run_directory.join(place::SOCKET), errno)),
-        Ok(()) => Ok(socket),
-    }
+    let path = run_directory.join(place::SOCKET);
+    socket::connect(&path, SocketType::SEQPACKET).map_err(|errno| match errno {
+        Errno::NOENT | Errno::CONNREFUSED => Error::NoMonitor { run_directory: run_directory.to_owned() },
+        errno => file("connect to", &path, errno),
+    })
 }
 
 /// What became of an attempt to lock a directory as a monitor does.

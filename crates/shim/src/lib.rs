@@ -6,6 +6,7 @@
 
 pub mod client;
 mod clock;
+mod hold;
 mod identity;
 mod init;
 mod log;
@@ -16,6 +17,7 @@ mod program;
 pub mod protocol;
 mod ready;
 mod replace;
+pub mod socket;
 pub mod status;
 
 pub use order::Order;

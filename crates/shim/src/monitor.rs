@@ -49,6 +49,7 @@ use crate::log::{Log, Stream};
 use crate::order::{self, Stdin};
 use crate::protocol::Size;
 use crate::ready::{Failure, FailureKind, Ready};
+use crate::socket::Listener;
 use crate::status::Status;
 
 /// How long memory of a burst of output is kept after the last of it.
@@ -84,7 +85,7 @@ struct Monitor {
     /// The one of which clients were given a chunk last.
     given: Stream,
     stdin: Input,
-    console: Option<OwnedFd>,
+    console: Option<Listener>,
     console_peer: Option<OwnedFd>,
     size: Option<Size>,
     life: Life,

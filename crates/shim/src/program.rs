@@ -4,15 +4,17 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
-use crate::{init, monitor};
+use crate::{hold, init, monitor};
 
 const USAGE: &str = "\
 usage: bulkmon DIRECTORY
        bulkmon init -- COMMAND [ARGUMENT…]
+       bulkmon hold
 
 The first form stays with the container whose order.json is in DIRECTORY; bulkhead calls it.
 The second is the first process of a container that was asked to have one (--init): it starts
 COMMAND, passes signals on to it, waits for whatever is orphaned, and ends as COMMAND does.
+The third keeps the terminal that is its standard input, so that what somebody left in it goes on.
 ";
 
 /// The code of a wrong command line.
@@ -24,9 +26,12 @@ pub fn run() -> u8 {
     let texts: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
     match *texts {
         ["init", "--", _, ..] => init::run(&words[2..]),
+        ["hold"] => hold::run(),
         ["--help" | "-h"] => print(USAGE),
         ["--version" | "-v"] => print(concat!("bulkmon version ", env!("CARGO_PKG_VERSION"), "\n")),
-        [word] if !word.starts_with('-') && word != "init" => monitor::run(Path::new(&words[0])),
+        [word] if !word.starts_with('-') && !matches!(word, "init" | "hold") => {
+            monitor::run(Path::new(&words[0]))
+        }
         _ => {
             eprint!("{USAGE}");
             MISUSED

@@ -22,6 +22,8 @@
 //! little-endian machines. A monitor that lives across an upgrade may be older than its clients: whoever gets another version or an
 //! unknown kind says `Refused`, whose form (`n` and a text) is the same in all versions to come.
 
+use serde::{Deserialize, Serialize};
+
 use crate::order::Restart;
 
 /// The version of the protocol.
@@ -75,7 +77,7 @@ pub struct Attach {
 }
 
 /// The size of a terminal.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// Lines.
     pub rows: u16,

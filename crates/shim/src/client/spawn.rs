@@ -45,12 +45,8 @@ pub fn spawn(bulkmon: &Path, run_directory: &Path, attach: Option<Attach>) -> Re
     let failed = |source| Error::Program { program: bulkmon.to_owned(), source };
     let (mut ready, tell) = std::io::pipe().map_err(failed)?;
     let mut command = Command::new(bulkmon);
-    command.arg(run_directory).stdout(tell).stderr(Stdio::null()).env_clear();
-    let environment = std::env::vars_os().filter(|(name, _)| {
-        let ours = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        ours || ENVIRONMENT.iter().any(|kept| name == kept)
-    });
-    command.envs(environment);
+    command.arg(run_directory).stdout(tell).stderr(Stdio::null());
+    clean(&mut command);
     let attachment = match attach {
         Some(attach) => {
             let (ours, theirs) = first_client(attach)?;
@@ -76,6 +72,32 @@ pub fn spawn(bulkmon: &Path, run_directory: &Path, attach: Option<Attach>) -> Re
     drop(attachment);
     drop(monitor.wait());
     Err(failure)
+}
+
+/// Has a terminal kept open that its owner leaves, until nobody in the container has it: what runs in it goes on.
+///
+/// # Errors
+/// [`Error::Program`] when the program cannot be started.
+pub fn hold(bulkmon: &Path, terminal: OwnedFd) -> Result<()> {
+    let failed = |source| Error::Program { program: bulkmon.to_owned(), source };
+    let (mut ready, tell) = std::io::pipe().map_err(failed)?;
+    let mut command = Command::new(bulkmon);
+    command.arg("hold").stdin(terminal).stdout(tell).stderr(Stdio::null()).current_dir("/");
+    clean(&mut command);
+    command.spawn().map_err(failed)?;
+    drop(command);
+    // It closes the pipe when it has left the caller's session, whose end would be its own before that.
+    ready.read_to_end(&mut Vec::new()).map_err(failed)?;
+    Ok(())
+}
+
+/// Leaves a program only what it may need of the environment.
+fn clean(command: &mut Command) {
+    let environment = std::env::vars_os().filter(|(name, _)| {
+        let ours = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        ours || ENVIRONMENT.iter().any(|kept| name == kept)
+    });
+    command.env_clear().envs(environment);
 }
 
 /// Makes the ends of the first client's connection, on which its first message waits already.

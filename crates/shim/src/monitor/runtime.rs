@@ -4,19 +4,20 @@ use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use bulkhead_sys::{process, signal};
-use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::fs::OFlags;
+use rustix::net::SocketType;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::error::{Doing, Error, Result};
+use super::error::{Doing, Result};
 use super::failure;
 use super::memory;
 use crate::place;
 use crate::ready::Failure;
+use crate::socket::{self, Listener};
 
 /// How to call the runtime of one container.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ pub(super) struct Streams {
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
     /// Where the runtime connects with the terminal.
-    pub(super) console: Option<OwnedFd>,
+    pub(super) console: Option<Listener>,
 }
 
 /// Which streams a container has.
@@ -105,9 +106,11 @@ impl Runtime {
         let streams = match wanted {
             Wanted::Terminal => {
                 let path = self.file(place::CONSOLE);
-                command.arg("--console-socket").arg(&path);
+                let doing = || format!("make the console socket {}", path.display());
+                let console = socket::listen(&path, SocketType::STREAM, 1).doing(doing)?;
+                command.arg("--console-socket").arg(&console.address);
                 command.stderr(Stdio::from(self.error_file()?));
-                Streams { stdin: None, stdout: None, stderr: None, console: Some(listen(&path)?) }
+                Streams { stdin: None, stdout: None, stderr: None, console: Some(console) }
             }
             Wanted::Pipes | Wanted::PipesAndInput => pipes(&mut command, wanted)?,
         };
@@ -212,20 +215,4 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).doing(doing)?;
     rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK).doing(doing)?;
     Ok((read, write))
-}
-
-/// Opens the console socket of the OCI command line: a runtime connects to it and sends a terminal.
-fn listen(path: &Path) -> Result<OwnedFd> {
-    let doing = || format!("make the console socket {}", path.display());
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let address = SocketAddrUnix::new(path).map_err(|_| {
-        Error::Usage(format!("{} is longer than the path of a socket can be, 107 bytes", path.display()))
-    })?;
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).doing(doing)?;
-    // The socket's file gets the mode that the socket has when it is bound.
-    rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600)).doing(doing)?;
-    rustix::net::bind(&socket, &address).doing(doing)?;
-    rustix::net::listen(&socket, 1).doing(doing)?;
-    Ok(socket)
 }

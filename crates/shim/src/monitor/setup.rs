@@ -1,7 +1,7 @@
 //! How a monitor comes to be: it leaves everything of its caller's behind, and takes possession of its directory.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use bulkhead_sys::{process, signal};
 use rustix::event::epoll::EventFlags;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketType;
 
 use super::Monitor;
 use super::checks::Checks;
@@ -24,9 +24,9 @@ use super::runtime::{Runtime, lower_score};
 use crate::identity::boot;
 use crate::log::{Log, Stream};
 use crate::order::Order;
-use crate::place;
 use crate::ready::Ready;
 use crate::status::{Phase, Process, Status, VERSION};
+use crate::{place, socket};
 
 /// How long the lock may be held by others, who look whether somebody lives or who clean up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -197,21 +197,9 @@ fn lock(run_directory: &Path) -> Result<OwnedFd> {
     }
 }
 
-/// Opens the monitor's socket. Its path may be longer than an address can be, its name in a descriptor is not.
+/// Opens the monitor's socket.
 fn listen(run_directory: &Path) -> Result<OwnedFd> {
     let path = run_directory.join(place::SOCKET);
-    let doing = || format!("make the socket {}", path.display());
-    let directory =
-        rustix::fs::open(run_directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(doing)?;
-    let name = format!("/proc/self/fd/{}/{}", directory.as_fd().as_raw_fd(), place::SOCKET);
-    let address = SocketAddrUnix::new(name).doing(doing)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).doing(doing)?;
-    // The socket's file gets the mode that the socket has when it is bound.
-    rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600)).doing(doing)?;
-    drop(std::fs::remove_file(&path));
-    rustix::net::bind(&socket, &address).doing(doing)?;
-    rustix::net::listen(&socket, 16).doing(doing)?;
-    Ok(socket)
+    let listener = socket::listen(&path, SocketType::SEQPACKET, 16);
+    Ok(listener.doing(|| format!("make the socket {}", path.display()))?.socket)
 }

@@ -34,7 +34,7 @@ impl Monitor {
         self.console_peer = None;
         self.console = console;
         if let Some(console) = &self.console {
-            self.poll.add(console, Token::Console, EventFlags::IN)?;
+            self.poll.add(&console.socket, Token::Console, EventFlags::IN)?;
         }
         Ok(())
     }
@@ -48,7 +48,8 @@ impl Monitor {
     /// The runtime connects to bring the terminal.
     pub(super) fn accept_console(&mut self) {
         let Some(console) = &self.console else { return };
-        if let Ok(peer) = rustix::net::accept_with(console, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+        if let Ok(peer) =
+            rustix::net::accept_with(&console.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
             && self.poll.add(&peer, Token::ConsolePeer, EventFlags::IN).is_ok()
         {
             self.console_peer = Some(peer);
