@@ -40,6 +40,12 @@ impl Platform {
         }
     }
 
+    /// Tells whether an image of `offered` runs where this is wanted: one of the same variant, or of a lesser one.
+    #[must_use]
+    pub fn runs(&self, offered: &Self) -> bool {
+        self.distance(offered).is_some()
+    }
+
     /// How well an image of `offered` runs where this is wanted: the less the better, nothing when it does not.
     pub(crate) fn distance(&self, offered: &Self) -> Option<usize> {
         if self.os != offered.os || self.architecture != offered.architecture {
