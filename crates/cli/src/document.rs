@@ -11,7 +11,7 @@ pub(crate) use volume::volume;
 use serde_json::{Map, Value};
 
 /// Fields that docker leaves out where they are nothing. A template sees them all the same.
-const LEFT_OUT: &[&str] = &["Health", "Healthcheck"];
+const LEFT_OUT: &[&str] = &["Health", "Healthcheck", "ExposedPorts", "StopSignal", "StopTimeout", "Shell"];
 
 /// A document as it is printed.
 pub(crate) fn pruned(document: &Value) -> Value {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
+use crate::output::escape;
 use crate::output::listing::PrintError;
 use crate::template;
 
@@ -46,6 +47,11 @@ impl Failure {
         }
     }
 
+    /// Tells whether it ends with the code of any failure.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Failure::Failed { code: 1, .. })
+    }
+
     /// A failed call on something: what was done, and why it failed.
     pub(crate) fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
         let doing = doing.into();
@@ -86,10 +92,17 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// Says what people should know, though nothing stops for it.
+pub(crate) fn warn(text: &str) {
+    say("warning", "\u{1b}[1;33m", text);
+}
+
 fn say(kind: &str, colour: &str, text: &str) {
     let is_coloured =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (on, off) = if is_coloured { (colour, "\u{1b}[0m") } else { ("", "") };
+    // What images and registries say may be in it.
+    let text = if io::stderr().is_terminal() { escape::lines(text) } else { text.to_owned() };
     eprintln!("{on}{kind}:{off} {text}");
 }
 

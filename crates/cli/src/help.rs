@@ -29,12 +29,8 @@ pub(crate) struct Options {
 
 impl Operation for Options {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let Options { mut command } = self;
-        if command.is_empty() {
-            return whole();
-        }
-        command.push("--help".into());
-        verbs::run(&command, home)
+        let Options { command } = self;
+        if command.is_empty() { whole() } else { verbs::help(&command, home) }
     }
 }
 

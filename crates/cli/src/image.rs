@@ -5,3 +5,21 @@ pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod make;
 pub(crate) mod name;
+
+use bulkhead_engine::name::similar_image;
+use bulkhead_engine::store::{Error, Noun, Store};
+
+use crate::failure::Failure;
+
+/// Says why an image is not had; of a name that is nearly that of one, what was probably meant.
+pub(crate) fn not_had(store: &Store, error: Error) -> Failure {
+    let near = match &error {
+        Error::NotFound { noun: Noun::Image, wanted } => similar_image(store, wanted),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    match near {
+        Some(near) => failure.hint(format!("did you mean {near}?")),
+        None => failure,
+    }
+}

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use bulkhead_engine::Engine;
+use bulkhead_engine::name::similar_image;
 use bulkhead_engine::store::Kind;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use crate::document;
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::image::not_had;
 use crate::output::escape;
 use crate::template::{Labels, Subject, Template};
 use crate::verbs::Operation;
@@ -136,7 +138,11 @@ fn show(
         (None, Some("json")) => Value::from_iter(found.iter().map(document::pruned)).to_string() + "\n",
         (None, _) => pretty(&Value::from_iter(found.iter().map(document::pruned)))?,
     };
-    let text = if template.is_none() { escape::json(&text) } else { text };
+    let text = match template {
+        None => escape::json(&text),
+        Some(_) if io::stdout().is_terminal() => escape::lines(&text),
+        Some(_) => text,
+    };
     io::stdout().write_all(text.as_bytes())?;
     Ok(code)
 }
@@ -147,7 +153,7 @@ fn rendered(template: &Template, documents: &[Value]) -> Result<String, Failure>
         text.push_str(&template.render(Subject { value: document, labels: Labels::None })?);
         text.push('\n');
     }
-    Ok(if io::stdout().is_terminal() { escape::lines(&text) } else { text })
+    Ok(text)
 }
 
 /// JSON for people, indented as docker does.
@@ -175,7 +181,7 @@ impl Sizes {
 
 fn container(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, bulkhead_engine::Error> {
     let container = engine.container(name)?;
-    let mut document = document::container(&container);
+    let mut document = document::container(&container, &engine.merged(&container)?);
     if sizes == Sizes::Told {
         let size = engine.size(&container.id)?;
         document["SizeRw"] = size.writable.into();
@@ -188,8 +194,9 @@ fn of_kind(engine: &Engine, kind: Noun, name: &str, sizes: Sizes) -> Result<Valu
     Ok(match kind {
         Noun::Container => container(engine, name, sizes)?,
         Noun::Image => {
-            let image = engine.store().image(name)?;
-            document::image(&image, &engine.store().lower(&image))
+            let store = engine.store();
+            let image = store.image(name).map_err(|error| not_had(store, error))?;
+            document::image(&image, &store.lower(&image))
         }
         Noun::Volume => document::volume(&engine.volume(name)?),
     })
@@ -198,11 +205,12 @@ fn of_kind(engine: &Engine, kind: Noun, name: &str, sizes: Sizes) -> Result<Valu
 /// What is called so: a container first, then an image, then a volume, as docker has it.
 fn of_any(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, Failure> {
     let is_missing = |kind: Kind| kind == Kind::NotFound;
-    match container(engine, name, sizes) {
+    let similar = match container(engine, name, sizes) {
         Ok(document) => return Ok(document),
         Err(error) if !is_missing(error.kind()) => return Err(error.into()),
-        Err(_) => {}
-    }
+        Err(bulkhead_engine::Error::Mistyped { similar, .. }) => Some(similar),
+        Err(_) => None,
+    };
     match engine.store().image(name) {
         Ok(image) => return Ok(document::image(&image, &engine.store().lower(&image))),
         Err(error) if !is_missing(error.kind()) => return Err(error.into()),
@@ -212,8 +220,12 @@ fn of_any(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, Failure> {
         Ok(volume) => Ok(document::volume(&volume)),
         Err(error) if is_missing(error.kind()) => {
             let failure = Failure::new(format!("no container, image or volume is called {name:?}"));
-            Err(failure
-                .hint("`bulkhead ps -a`, `bulkhead images` and `bulkhead volume ls` list what is there"))
+            let near = similar.or_else(|| similar_image(engine.store(), name));
+            Err(failure.hint(match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => "`bulkhead ps -a`, `bulkhead images` and `bulkhead volume ls` list what is there"
+                    .to_owned(),
+            }))
         }
         Err(error) => Err(error.into()),
     }

@@ -1,10 +1,13 @@
 //! The caller's terminal, signals and streams, while a container is attached to them.
 
 mod keys;
+mod peer;
 mod raw;
 mod relay;
 
 pub(crate) use keys::Keys;
+pub(crate) use peer::{OnPipes, OnTerminal};
+pub(crate) use raw::size;
 pub(crate) use relay::{Ended, Signals, Stdin, relay};
 
 use rustix::termios::isatty;

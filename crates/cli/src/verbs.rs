@@ -56,7 +56,7 @@ impl Verb {
     /// The parser, under one of the names.
     pub(crate) fn command(&self, name: &'static str) -> Command {
         let command = Command::new(name).bin_name(format!("bulkhead {name}")).disable_version_flag(true);
-        (self.define)(command).term_width(0).max_term_width(100)
+        (self.define)(command).term_width(0)
     }
 
     /// What it does, in a line.
@@ -87,6 +87,20 @@ pub(crate) fn run(words: &[OsString], home: &Home) -> Result<ExitCode, Failure> 
     let typed = std::iter::once(OsStr::new("bulkhead")).chain(rest.iter().map(OsString::as_os_str));
     let matches = command.try_get_matches_from(typed).map_err(|error| flags::explain(error, verb, name))?;
     (verb.run)(&matches, home)
+}
+
+/// Tells of everything that a verb takes.
+///
+/// # Errors
+/// The help itself, which clap has for an error; words that are no verb.
+pub(crate) fn help(words: &[OsString], home: &Home) -> Result<ExitCode, Failure> {
+    match find(words) {
+        Some((verb, name)) if name.split(' ').count() == words.len() => {
+            flags::whole_help(verb, name).map_or(Ok(ExitCode::SUCCESS), Err)
+        }
+        // A verb with verbs of its own, or none.
+        _ => run(&[words, &["--help".into()]].concat(), home),
+    }
 }
 
 /// The whole as one parser: for completions and the manual.

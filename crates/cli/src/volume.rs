@@ -20,7 +20,7 @@ use crate::verbs::Operation;
 #[derive(Args, Debug)]
 pub(crate) struct Create {
     /// The driver, of which there is one
-    #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
+    #[arg(short, long, value_name = "DRIVER", default_value = "local", hide_possible_values = true, value_parser = ["local"])]
     driver: String,
     /// Set a label
     #[arg(long, value_name = "KEY[=VALUE]")]

@@ -35,6 +35,83 @@ fn help_fits_a_screen() {
         assert!(text.contains("--help"), "{words:?} leads nowhere:\n{text}");
     }
     assert_eq!(said(&["help", "version"]), said(&["version", "--help"]));
+    for verb in [
+        "run",
+        "ps",
+        "exec",
+        "logs",
+        "stop",
+        "start",
+        "restart",
+        "rm",
+        "create",
+        "attach",
+        "kill",
+        "pause",
+        "wait",
+        "rename",
+        "top",
+        "stats",
+        "diff",
+        "export",
+        "images",
+        "pull",
+        "push",
+        "login",
+        "load",
+        "save",
+        "tag",
+        "rmi",
+        "history",
+        "inspect",
+        "events",
+        "version",
+        "container prune",
+        "volume create",
+        "system prune",
+    ] {
+        let words = Vec::from_iter(verb.split(' ').chain(["--help"]));
+        let text = said(&words);
+        assert!(text.lines().count() <= 40, "the help of {verb} is too long:\n{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "the help of {verb} is too wide:\n{text}"
+        );
+    }
+    let text = said(&["run", "--help"]);
+    assert!(text.contains("--rm") && !text.contains("--blkio-weight"), "{text}");
+    assert!(text.contains("`bulkhead help run` tells of all"), "{text}");
+    let whole = said(&["help", "run"]);
+    assert!(whole.contains("--blkio-weight-device") && whole.contains("Isolation:"), "{whole}");
+    assert_eq!(said(&["help", "container", "run"]).lines().count(), whole.lines().count());
+}
+
+#[test]
+fn five_commands_come_first() {
+    let text = said(&[]);
+    let names = Vec::from_iter(text.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()));
+    assert_eq!(names, ["run", "ps", "exec", "logs", "images"]);
+}
+
+#[test]
+fn colour_is_for_terminals_alone() {
+    let red = "\u{1b}[1;31merror:\u{1b}[0m";
+    let told = |environment: &[(&str, &str)]| {
+        // script(1) runs it at a terminal.
+        let mut command = Command::new("script");
+        command.args(["-qec", &format!("{} frobnicate", env!("CARGO_BIN_EXE_bulkhead")), "/dev/null"]);
+        command.env_remove("NO_COLOR").envs(environment.iter().copied()).stdin(Stdio::null());
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    if find_program("script").is_none() {
+        skip!("there is no script(1), which makes terminals");
+    }
+    assert!(told(&[]).starts_with(red), "{:?}", told(&[]));
+    assert!(told(&[("NO_COLOR", "1")]).starts_with("error: "), "{:?}", told(&[("NO_COLOR", "1")]));
+    let (text, _) = refused(&["frobnicate"]);
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    let (text, _) = refused(&["version", "--no-such-flag"]);
+    assert!(!text.contains('\u{1b}'), "{text:?}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod exec;
 mod facts;
 mod health;
 pub mod identity;
+mod merged;
 mod mount_points;
 mod mounts;
 mod names;
@@ -42,8 +43,9 @@ pub use facts::{
 };
 pub use health::{health, stop};
 pub use identity::Identity;
+pub use merged::merged;
 pub use mount_points::mount_points;
-pub use process::{command_line, labels};
+pub use process::{command_line, console_size, labels};
 pub use users::users;
 
 use crate::error::{Error, Result};
@@ -160,8 +162,6 @@ pub struct Configured {
     pub config: Config,
     /// What is written below [`Scene::files`] before the start: names and texts.
     pub files: Vec<(&'static str, String)>,
-    /// The user and group on the host to whom a working directory that is not there belongs.
-    pub owner: (u32, u32),
     /// What the user should be told, though nothing stops for it.
     pub warnings: Vec<String>,
 }
@@ -210,10 +210,6 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         mount_label: security.mount_label,
         ..Linux::default()
     };
-    let owner = match &users {
-        Some(users) => users.on_host(identity.uid, identity.gid).unwrap_or((identity.uid, identity.gid)),
-        None => (identity.uid, identity.gid),
-    };
     let mut config = Config {
         oci_version: OCI_VERSION.to_owned(),
         process: Some(process),
@@ -226,7 +222,7 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     };
     cdi::apply(request, facts, &mut config)?;
     let files = names::files(scene, &hostname, facts)?;
-    Ok(Configured { config, files, owner, warnings })
+    Ok(Configured { config, files, warnings })
 }
 
 /// What was asked for cannot be had.

@@ -74,6 +74,8 @@ pub struct MountPoint {
     pub destination: String,
     /// What may be done to it.
     pub access: request::Access,
+    /// How mounts on either side of a bind are seen on the other.
+    pub propagation: Option<request::Propagation>,
 }
 
 /// A kind of mount.
@@ -167,15 +169,20 @@ impl fmt::Display for State {
 /// What is mounted, by kind and place.
 fn mounts(document: &Document, places: &Places) -> Vec<MountPoint> {
     let point = |mount: &request::Mount| {
+        let mut propagation = None;
         let (kind, name, source) = match &mount.kind {
-            request::MountKind::Bind(bind) => (MountKind::Bind, None, Some(bind.source.clone())),
+            request::MountKind::Bind(bind) => {
+                propagation = Some(bind.propagation.unwrap_or(request::Propagation::RecursivePrivate));
+                (MountKind::Bind, None, Some(bind.source.clone()))
+            }
             request::MountKind::Tmpfs(_) => (MountKind::Tmpfs, None, None),
             request::MountKind::Volume(volume) => {
                 let source = volume.name.as_deref().map(|name| places.volume(name).join("data"));
                 (MountKind::Volume, volume.name.clone(), source)
             }
         };
-        MountPoint { kind, name, source, destination: mount.destination.clone(), access: mount.access }
+        let destination = mount.destination.clone();
+        MountPoint { kind, name, source, destination, access: mount.access, propagation }
     };
     document.mounts.iter().map(point).collect()
 }

@@ -16,6 +16,7 @@ use crate::known::Known;
 use crate::remove::clear;
 use crate::request::{Copy, Mount, MountKind, Request, Root, VolumesFrom};
 use crate::rootfs::{UPPER, WORK};
+use crate::start::Moment;
 use crate::volume::VolumeDocument;
 use crate::{id, name};
 
@@ -53,7 +54,7 @@ impl Engine {
     pub fn create(&self, request: &Request) -> Result<Created> {
         let New { known, image, held: _held } = self.make(request, None)?;
         // What cannot be is told now and not when it is started.
-        match self.configured(&known, image.as_ref()) {
+        match self.configured(&known, image.as_ref(), Moment::Creation) {
             Ok(configured) => Ok(known.created(configured.warnings)),
             Err(error) => {
                 self.take_back(&known)?;

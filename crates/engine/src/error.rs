@@ -64,6 +64,16 @@ pub enum Error {
         /// The runtime's words.
         reason: String,
     },
+    /// A process could not be started in a container.
+    #[error("run a process in container {name}: {reason}")]
+    NotJoined {
+        /// The container's name.
+        name: String,
+        /// 126 when the program cannot be executed, 127 when it is not there.
+        code: u8,
+        /// The runtime's words.
+        reason: String,
+    },
     /// The runtime refused another operation.
     #[error("{verb} container {name}: {reason}")]
     Runtime {
@@ -103,6 +113,7 @@ impl Error {
             Self::Damaged { .. } => Kind::Damaged,
             Self::Layer(_)
             | Self::Start { .. }
+            | Self::NotJoined { .. }
             | Self::Runtime { .. }
             | Self::System { .. }
             | Self::Monitor(_) => Kind::Failed,
@@ -113,7 +124,7 @@ impl Error {
     /// that is not there, 125 for all else (docker's).
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Start { code, .. } => *code,
+            Self::Start { code, .. } | Self::NotJoined { code, .. } => *code,
             _ => 125,
         }
     }
@@ -125,6 +136,9 @@ impl Error {
             Self::Store(store::Error::NotFound { noun: Noun::Container, .. }) => {
                 Some("`bulkhead ps -a` lists containers".into())
             }
+            Self::Store(store::Error::NotFound { noun: Noun::Image, wanted }) => Some(format!(
+                "`bulkhead images` lists those that are here, `bulkhead pull {wanted}` fetches it"
+            )),
             Self::Store(store::Error::NotFound { noun: Noun::Volume, .. }) => {
                 Some("`bulkhead volume ls` lists volumes".into())
             }

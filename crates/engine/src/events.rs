@@ -77,9 +77,17 @@ fn fits(filters: &Filters, event: &Event) -> bool {
                     || event.attributes.get("name").is_some_and(|name| name == wanted))
         })
     };
+    // As docker, for which a name without a tag means all tags.
+    let is_of = |image: &str, wanted: &str| {
+        image == wanted
+            || image.strip_prefix(wanted).is_some_and(|tag| tag.starts_with(':') && !tag.contains('/'))
+    };
     let image = |wanted: &str| {
-        event.subject == Subject::Image && event.id == wanted
-            || event.attributes.get("image").is_some_and(|image| image == wanted)
+        let names = ["image", "name"].iter().filter_map(|key| event.attributes.get(*key));
+        match event.subject {
+            Subject::Image => event.id == wanted || names.into_iter().any(|name| is_of(name, wanted)),
+            _ => event.attributes.get("image").is_some_and(|image| is_of(image, wanted)),
+        }
     };
     let is = |wanted: &str| wanted == event.action;
     names(Subject::Container)
@@ -103,7 +111,7 @@ mod tests {
     #[test]
     fn events_are_filtered_by_what_they_happened_to() {
         let event =
-            Event::new(Subject::Container, "start", "0123").with("name", "web").with("image", "alpine");
+            Event::new(Subject::Container, "start", "0123").with("name", "web").with("image", "alpine:3");
         for (texts, expected) in [
             (&[][..], true),
             (&["container=web"], true),
@@ -112,6 +120,8 @@ mod tests {
             (&["container=db", "container=web"], true),
             (&["volume=web"], false),
             (&["image=alpine"], true),
+            (&["image=alpine:3"], true),
+            (&["image=alp"], false),
             (&["image=debian"], false),
             (&["type=container", "event=start"], true),
             (&["type=image"], false),

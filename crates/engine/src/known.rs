@@ -177,6 +177,11 @@ impl Engine {
         let _ = self.store.record_event(&Self::event(known, action));
     }
 
+    /// As [`Engine::tell`], with one more thing that is known of it.
+    pub(crate) fn tell_with(&self, known: &Known, action: &str, (key, value): (&str, &str)) {
+        let _ = self.store.record_event(&Self::event(known, action).with(key, value));
+    }
+
     fn event(known: &Known, action: &str) -> Event {
         let event = Event::new(Subject::Container, action, &known.record.id)
             .with("name", &known.record.name)

@@ -56,7 +56,7 @@ mod wait;
 mod watch;
 
 pub use bulkhead_shim::client::{Attachment, Event};
-pub use bulkhead_shim::protocol::{Attach, Exit, Size, Then};
+pub use bulkhead_shim::protocol::{Exit, Size, Then};
 pub use bulkhead_shim::status::{Check, Health, Verdict};
 pub use bulkhead_store as store;
 
@@ -69,7 +69,7 @@ pub use diff::Size as ContainerSize;
 pub use engine::{Engine, Programs};
 pub use error::{Error, Result};
 pub use events::{Events, FILTERS as EVENT_FILTERS};
-pub use exec::Streams;
+pub use exec::{Joined, Piped, Streams};
 pub use filter::Filters;
 pub use import::Import;
 pub use info::Info;
@@ -78,8 +78,8 @@ pub use logs::{Each, Entry, Follow, Logs, Stream};
 pub use prune::{Pruned, Unused};
 pub use recover::Mended;
 pub use remove::{Force, Removal, Volumes};
-pub use session::Session;
-pub use start::Running;
+pub use session::{Attach, Session};
+pub use start::{Made, Running, Started};
 pub use stats::Sample;
 pub use stop::{Grace, Stop};
 pub use store::{Kind, Noun};

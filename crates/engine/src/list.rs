@@ -1,8 +1,9 @@
 //! Looking at containers.
 
 use bulkhead_shim::status::Verdict;
-use bulkhead_store::{Digest, Kind};
+use bulkhead_store::{Defaults, Digest, Kind};
 
+use crate::configure;
 use crate::container::{Container, State};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -41,13 +42,23 @@ impl Engine {
         let known = self.find(wanted)?;
         Ok(Container::of(self.know_living(known.record)?, self.places()))
     }
+
+    /// Returns what a container does by default: what its image says, over which what was asked for goes.
+    ///
+    /// # Errors
+    /// As [`Store::image`](bulkhead_store::Store::image).
+    pub fn merged(&self, container: &Container) -> Result<Defaults> {
+        let image = container.image_id.map(|id| self.store.image(&id.to_string())).transpose()?;
+        let image = image.map(|image| image.configuration.config).unwrap_or_default();
+        Ok(configure::merged(&container.request, &image))
+    }
 }
 
 /// Filters whose values are resolved.
 struct Wanted {
     ids: Vec<String>,
     names: Patterns,
-    states: Vec<State>,
+    states: Vec<Option<State>>,
     codes: Vec<u8>,
     images: Vec<Digest>,
     before: Option<u64>,
@@ -87,7 +98,8 @@ impl Wanted {
         };
         let has_ended = matches!(container.state, State::Exited | State::Restarting);
         (ids.is_empty() || ids.iter().any(|id| container.id.starts_with(id.as_str())))
-            && names.fit(&container.name)
+            // Docker's names begin with a slash where they are kept, and patterns of its users know that.
+            && (names.fit(&container.name) || names.fit(&format!("/{}", container.name)))
             && (states.is_empty() || states.iter().any(|state| is_in(container.state, *state)))
             && (codes.is_empty()
                 || has_ended && container.exit_code.is_some_and(|code| codes.contains(&code)))
@@ -102,18 +114,22 @@ impl Wanted {
 }
 
 /// Tells whether a state is what docker means by another: one that is starting is `created` there.
-fn is_in(state: State, wanted: State) -> bool {
-    state == wanted || state == State::Starting && wanted == State::Created
+fn is_in(state: State, wanted: Option<State>) -> bool {
+    wanted == Some(state) || state == State::Starting && wanted == Some(State::Created)
 }
 
-fn state(text: &str) -> Result<State> {
+/// Reads a state; nothing for one that docker has and that no container is in here.
+fn state(text: &str) -> Result<Option<State>> {
+    if text == "dead" {
+        return Ok(None);
+    }
     let all =
         [State::Created, State::Running, State::Paused, State::Restarting, State::Exited, State::Removing];
     let invalid = || Error::Invalid {
         what: format!("filter \"status={text}\""),
         reason: format!("expected one of {}", all.map(|state| state.to_string()).join(", ")),
     };
-    all.into_iter().find(|state| state.to_string() == text).ok_or_else(invalid)
+    all.into_iter().find(|state| state.to_string() == text).map(Some).ok_or_else(invalid)
 }
 
 fn code(text: &str) -> Result<u8> {

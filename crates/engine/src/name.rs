@@ -1,5 +1,7 @@
 //! Names of containers: those that people give, and those that are made for who gives none.
 
+use bulkhead_store::Store;
+
 use crate::error::{Error, Result};
 use crate::id;
 
@@ -45,6 +47,17 @@ pub fn similar<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
     let limit = wanted.chars().count() / 3;
     let near = names.into_iter().map(|name| (distance(wanted, name), name));
     near.filter(|(distance, _)| *distance <= limit).min().map(|(_, name)| name)
+}
+
+/// Returns which image of the store is called nearly so, with its tag, when one is.
+pub fn similar_image(store: &Store, wanted: &str) -> Option<String> {
+    let images = store.images().unwrap_or_default();
+    let names = images.iter().flat_map(|image| &image.names).filter(|name| name.digest().is_none());
+    // Who leaves the tag out may have mistyped the rest, or have meant another tag.
+    let called =
+        Vec::from_iter(names.flat_map(|name| [(name.familiar_repository(), name), (name.familiar(), name)]));
+    let near = similar(wanted, called.iter().map(|(text, _)| text.as_str()))?;
+    called.iter().find(|(text, _)| text == near).map(|(_, name)| name.familiar())
 }
 
 /// How many characters must be added, removed or replaced to make one text of the other (Levenshtein).

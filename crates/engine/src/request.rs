@@ -32,6 +32,7 @@ mod volume_flag;
 
 use std::collections::BTreeMap;
 
+use bulkhead_shim::protocol::Size as TerminalSize;
 use serde::{Deserialize, Serialize};
 
 pub use device::{Access as DeviceAccess, CdiName, Device, DeviceRule, Gpus, Node};
@@ -39,7 +40,7 @@ pub use duration::Nanoseconds;
 pub use environment::{KeyValue, Variable, label_file, variable_file};
 pub use exec::Exec;
 pub use health::{Health, HealthCommand, OnFailure};
-pub use hosts::{HostAddress, HostEntry, Hosts};
+pub use hosts::{HostAddress, HostEntry, Hosts, resolver_word};
 pub use log::{Log, LogDetails, LogOption, Tagged};
 pub use malformed::Malformed;
 pub use mount::{
@@ -104,6 +105,8 @@ pub struct Request {
     pub restart: Restart,
     /// It is removed when it has ended (`--rm`).
     pub remove: bool,
+    /// To which of its streams its maker is attached: it is told, and changes nothing.
+    pub attached: Attached,
     /// What tells whether it is well.
     pub health: Health,
     /// Where its output is kept.
@@ -132,6 +135,8 @@ pub struct Process {
     pub directory: Option<String>,
     /// Its standard streams are a terminal (`--tty`).
     pub terminal: bool,
+    /// The size of that terminal at first, unless a client that is attached from the start has another.
+    pub size: Option<TerminalSize>,
     /// Its standard input is open (`--interactive`).
     pub stdin: bool,
     /// A small init is process 1 and reaps orphans (`--init`).
@@ -140,6 +145,18 @@ pub struct Process {
     pub ulimits: Vec<Ulimit>,
     /// `--oom-score-adj`, -1000 to 1000.
     pub oom_score_adjust: Option<i32>,
+}
+
+/// Standard streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attached {
+    /// The standard input.
+    pub stdin: bool,
+    /// The standard output.
+    pub stdout: bool,
+    /// The standard error.
+    pub stderr: bool,
 }
 
 /// The devices of a container besides those that each has.

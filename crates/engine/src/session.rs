@@ -1,13 +1,35 @@
 //! A client of a container: it hears what the container says, and may speak to it.
 
 use bulkhead_shim::client::{self, Attachment};
-use bulkhead_shim::protocol::ToMonitor;
-
+use bulkhead_shim::protocol::{self, Size, ToMonitor};
 use bulkhead_store::Kind;
 
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::remove::Removal;
+
+/// What a client wants of a container's streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attach {
+    /// It speaks to the standard input.
+    pub stdin: bool,
+    /// It hears the standard output, or the terminal.
+    pub stdout: bool,
+    /// It hears the standard error.
+    pub stderr: bool,
+    /// For how many seconds the container waits for a client that does not read; 0 is for ever. Then it is let go.
+    pub patience: u32,
+    /// The size of the client's terminal, which that of a container that is started has from its first moment.
+    pub size: Option<Size>,
+}
+
+impl Attach {
+    /// Says it in the monitor's words.
+    pub(crate) fn said(self, end: End) -> protocol::Attach {
+        let Self { stdin, stdout, stderr, patience, size: _ } = self;
+        protocol::Attach { stdin, stdout, stderr, takes_end: end == End::Ours, patience }
+    }
+}
 
 /// A connection to a container's monitor. Dropping it detaches; the container goes on.
 #[derive(Debug)]
@@ -47,6 +69,11 @@ impl<'engine> Session<'engine> {
     /// Tells whether the container has a terminal.
     pub fn has_terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// Returns the connection, to be waited for.
+    pub fn connection(&self) -> &Attachment {
+        &self.attachment
     }
 
     /// Returns the connection.

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use bulkhead_shim::client;
 use bulkhead_shim::order::{self, Order, Part, Whole};
 use bulkhead_shim::place;
-use bulkhead_shim::protocol::Attach;
 use bulkhead_shim::status::Process;
 use bulkhead_store::Image;
 
@@ -24,8 +23,8 @@ use crate::remove::clear;
 use crate::request::{
     self, Ipc, LogDetails, Network, Pid, Request, Secret, Tagged, UserNamespace, Uts, Volume,
 };
-use crate::session::{End, Session};
-use crate::{id, logs};
+use crate::session::{Attach, End, Session};
+use crate::{id, logs, program};
 
 /// A container that runs.
 #[derive(Debug)]
@@ -35,6 +34,18 @@ pub struct Running<'engine> {
     /// The connection of a client that was attached before anything ran.
     pub session: Option<Session<'engine>>,
 }
+
+/// What came of a start.
+#[derive(Debug, Default)]
+pub struct Started<'engine> {
+    /// The connection of a client, if one was to be attached.
+    pub session: Option<Session<'engine>>,
+    /// What the user should be told, though nothing stops for it.
+    pub warnings: Vec<String>,
+}
+
+/// Whoever is told of a container once it is made and before anything of it runs.
+pub type Made<'a> = dyn FnMut(&Created) -> io::Result<()> + 'a;
 
 /// The OCI bundle, in the container's directory below `run`.
 pub(crate) const BUNDLE: &str = "bundle";
@@ -54,9 +65,26 @@ impl Engine {
     /// As [`Engine::create`] and [`Engine::start`]. A container that was to remove itself is removed when it cannot be
     /// started.
     pub fn run(&self, request: &Request, attach: Option<Attach>) -> Result<Running<'_>> {
+        self.run_told(request, attach, &mut |_| Ok(()))
+    }
+
+    /// As [`Engine::run`], and tells `made` of the container before anything runs in it.
+    ///
+    /// # Errors
+    /// What `made` returns, too; then nothing is left of the container.
+    pub fn run_told(
+        &self,
+        request: &Request,
+        attach: Option<Attach>,
+        made: &mut Made<'_>,
+    ) -> Result<Running<'_>> {
         let process = Process::find(std::process::id().cast_signed());
         let maker = process.map(|process| self.boot().map(|boot| Maker { boot: boot.to_owned(), process }));
         let New { known, image, held: _held } = self.make(request, maker.transpose()?)?;
+        if let Err(error) = made(&known.created(Vec::new())) {
+            self.take_back(&known)?;
+            return Err(error).doing(|| format!("tell of container {}", known.record.name));
+        }
         match self.launch(&known, image.as_ref(), attach) {
             Ok((session, warnings)) => Ok(Running { created: known.created(warnings), session }),
             Err(error) => {
@@ -73,7 +101,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Start`] with the runtime's words and docker's code; [`Error::State`] when it is paused or being removed.
-    pub fn start(&self, wanted: &str, attach: Option<Attach>) -> Result<Option<Session<'_>>> {
+    pub fn start(&self, wanted: &str, attach: Option<Attach>) -> Result<Started<'_>> {
         let id = self.find(wanted)?.record.id;
         let held = self.hold(&id)?;
         let known = self.find(&id)?;
@@ -82,14 +110,16 @@ impl Engine {
             State::Paused | State::Removing => return Err(known.refuses("start")),
             State::Starting | State::Running | State::Restarting => {
                 drop(held);
-                return attach.map(|attach| self.attach(&id, attach)).transpose();
+                let session = attach.map(|attach| self.attach(&id, attach)).transpose()?;
+                return Ok(Started { session, warnings: Vec::new() });
             }
         }
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         self.complete(&known)?;
         let root = self.root_of(&known.record, &known.document, image.as_ref());
         self.fill_volumes(&known.document, &root.lower)?;
-        Ok(self.launch(&known, image.as_ref(), attach)?.0)
+        let (session, warnings) = self.launch(&known, image.as_ref(), attach)?;
+        Ok(Started { session, warnings })
     }
 
     /// Attaches a client to a container that runs.
@@ -101,8 +131,8 @@ impl Engine {
         if !known.life.state.is_active() {
             return Err(known.refuses("attach to"));
         }
-        let attach = Attach { takes_end: false, ..attach };
-        let attachment = client::connect(&self.places().container_run(&known.record.id), attach)?;
+        let run = self.places().container_run(&known.record.id);
+        let attachment = client::connect(&run, attach.said(End::Theirs))?;
         let has_terminal = known.document.request.process.terminal;
         Ok(Session::new(self, &known.record.id, has_terminal, End::Theirs, attachment))
     }
@@ -117,13 +147,18 @@ impl Engine {
     ) -> Result<(Option<Session<'_>>, Vec<String>)> {
         let Known { record, document, .. } = known;
         let run = self.places().container_run(&record.id);
-        let configured = self.configured(known, image)?;
+        let mut configured = self.configured(known, image, Moment::Start)?;
+        if let (Some(size), Some(process)) =
+            (attach.and_then(|attach| attach.size), &mut configured.config.process)
+        {
+            process.console_size = process.terminal.then(|| configure::console_size(size));
+        }
         let order = self.prepare(known, image, &configured, attach)?;
         order
             .write(&run.join(place::ORDER))
             .doing(|| format!("write the order of container {}", record.name))?;
         let end = if document.request.remove && attach.is_some() { End::Ours } else { End::Theirs };
-        let attach = attach.map(|attach| Attach { takes_end: end == End::Ours, ..attach });
+        let attach = attach.map(|attach| attach.said(end));
         let started = client::spawn(&self.monitor()?, &run, attach).map_err(|error| match error {
             client::Error::NotStarted { failure } => {
                 Error::Start { name: record.name.clone(), code: failure.kind.code(), reason: failure.message }
@@ -136,10 +171,16 @@ impl Engine {
         Ok((started.attachment.map(session), configured.warnings))
     }
 
-    /// Decides how a container is run.
-    pub(crate) fn configured(&self, known: &Known, image: Option<&Image>) -> Result<Configured> {
+    /// Decides how a container is run, or would be.
+    pub(crate) fn configured(
+        &self,
+        known: &Known,
+        image: Option<&Image>,
+        moment: Moment,
+    ) -> Result<Configured> {
         let Known { record, document, .. } = known;
         let request = &document.request;
+        self.check_init(request)?;
         let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
         let root = self.root_of(record, document, image);
         let [passwd, group] = root.read(["/etc/passwd", "/etc/group"])?;
@@ -154,7 +195,7 @@ impl Engine {
             files: &self.places().container(&record.id).join(FILES),
             secrets: &self.places().container_run(&record.id).join(SECRETS),
             users: document.users.as_ref(),
-            peers: &self.peers(known)?,
+            peers: &self.peers(known, moment)?,
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),
@@ -162,6 +203,22 @@ impl Engine {
             facts: &self.facts(request, &document.mounts)?,
             runtime: self.runtime(request.runtime.as_deref())?.kind(),
         })
+    }
+
+    /// Makes sure that the monitor's program can be the first process of any container, if it is to be that.
+    fn check_init(&self, request: &Request) -> Result<()> {
+        if !request.process.init {
+            return Ok(());
+        }
+        let program = self.monitor()?;
+        if program::is_static(&program).doing(|| format!("read {}", program.display()))? {
+            return Ok(());
+        }
+        let reason = format!(
+            "{} needs a loader and libraries, which a container may not have; `cargo xtask build bulkmon` makes one that needs none",
+            program.display()
+        );
+        Err(Error::Invalid { what: "--init".into(), reason })
     }
 
     /// Writes the bundle and the files that are bound into the container, and says what the monitor is to do.
@@ -220,8 +277,9 @@ impl Engine {
         })
     }
 
-    /// Finds the containers whose namespaces a request shares, as far as they run.
-    fn peers(&self, known: &Known) -> Result<BTreeMap<String, Peer>> {
+    /// Finds the containers whose namespaces a request shares: those that run. One that is to be created only may be made
+    /// before the others run, and is configured as if it were started now with this process for them.
+    fn peers(&self, known: &Known, moment: Moment) -> Result<BTreeMap<String, Peer>> {
         let shared = &known.document.request.namespaces;
         let place = self.places().container_run(&known.record.id).join(PARTS).join(SHM);
         let network = if let Network::Container(name) = &shared.network { Some(name) } else { None };
@@ -232,11 +290,13 @@ impl Engine {
         let mut peers = BTreeMap::new();
         for name in [network, ipc, pid, uts, user].into_iter().flatten() {
             let known = self.find(name)?;
-            if let Some(process) = known.life.process {
+            let pid = known.life.process.map(|process| process.pid);
+            if let Some(pid) = pid.or((moment == Moment::Creation).then(|| std::process::id().cast_signed()))
+            {
                 let files = self.places().container(&known.record.id).join(FILES);
                 let shares = known.document.request.namespaces.ipc == Ipc::Shareable;
                 let shm = (shares && ipc == Some(name)).then(|| place.clone());
-                peers.insert(name.clone(), Peer { pid: process.pid, files, shm });
+                peers.insert(name.clone(), Peer { pid, files, shm });
             }
         }
         Ok(peers)
@@ -293,6 +353,15 @@ impl Engine {
         ];
         Ok(words.into_iter().chain(["rm", "--volumes", id].map(str::to_owned)).collect())
     }
+}
+
+/// What a configuration is decided for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// To see whether it can be.
+    Creation,
+    /// For the runtime.
+    Start,
 }
 
 /// What becomes of the standard input: a terminal outlives its clients, a stream ends with the one that is attached.

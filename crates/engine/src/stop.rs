@@ -29,6 +29,8 @@ impl Engine {
             State::Starting | State::Running | State::Paused | State::Restarting => {
                 self.thaw(&known)?;
                 self.end(&known, *stop)?;
+                // Its end comes before its having been stopped.
+                drop(self.know_again(&known.record.id)?);
                 self.tell(&known, "stop");
                 Ok(())
             }
@@ -62,7 +64,7 @@ impl Engine {
             self.thaw(&known)?;
         }
         self.ask(&known, "kill", &ToMonitor::Signal(signal))?;
-        self.tell(&known, "kill");
+        self.tell_with(&known, "kill", ("signal", &signal.to_string()));
         Ok(())
     }
 

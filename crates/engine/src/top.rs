@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, now};
 use crate::error::{Doing, Error, Result};
 
 /// A table of processes.
@@ -37,14 +37,15 @@ impl Engine {
 }
 
 /// What `ps -ef` shows, which is what is wanted when nothing else is said.
-const TITLES: [&str; 7] = ["UID", "PID", "PPID", "STIME", "TTY", "TIME", "CMD"];
+const TITLES: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
 
 fn show(pids: &[i32], arguments: &[String]) -> Result<Table> {
     if arguments.is_empty() {
         let titles = TITLES.map(str::to_owned).to_vec();
         let ticks = rustix::param::clock_ticks_per_second();
         let booted = boot_time();
-        let rows = pids.iter().filter_map(|pid| row(*pid, ticks, booted)).collect();
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let rows = pids.iter().filter_map(|pid| row(*pid, ticks, booted, &users)).collect();
         return Ok(Table { titles, rows });
     }
     let invalid = |reason: String| Error::Invalid {
@@ -89,7 +90,7 @@ fn fields(line: &str, count: usize) -> Vec<String> {
 }
 
 /// Describes a process; `None` when it has ended.
-fn row(pid: i32, ticks: u64, booted: u64) -> Option<Vec<String>> {
+fn row(pid: i32, ticks: u64, booted: u64, users: &str) -> Option<Vec<String>> {
     let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
     let stat = String::from_utf8_lossy(&read("stat")?).into_owned();
     let (name, fields) = stat.split_once('(')?.1.rsplit_once(") ")?;
@@ -101,15 +102,30 @@ fn row(pid: i32, ticks: u64, booted: u64) -> Option<Vec<String>> {
         read("cmdline")?.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
     let command = String::from_utf8_lossy(&command).trim_end().to_owned();
     let seconds = (number(14)? + number(15)?) / ticks;
+    let started = booted + number(22)? / ticks;
     Some(vec![
-        uid.to_owned(),
+        user(uid, users),
         pid.to_string(),
         number(4)?.to_string(),
-        clock(booted + number(22)? / ticks),
+        busy(seconds, now() / 1_000_000_000, started).to_string(),
+        clock(started),
         terminal(number(7)?),
         format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
         if command.is_empty() { format!("[{name}]") } else { command },
     ])
+}
+
+/// Names a user of the host, as ps(1) does, which leaves a number where a name would not fit its column.
+fn user(uid: &str, users: &str) -> String {
+    let fields = |line: &'_ str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let mut known = users.lines().map(fields).filter(|fields| fields.get(2).is_some_and(|id| id == uid));
+    let name = known.next().and_then(|fields| fields.into_iter().next()).filter(|name| !name.is_empty());
+    name.filter(|name| name.len() <= 8).unwrap_or_else(|| uid.to_owned())
+}
+
+/// How much of one processor was used since the start, in percent, at most 99 as ps(1) has it.
+fn busy(used: u64, now: u64, started: u64) -> u64 {
+    (used * 100).checked_div(now.saturating_sub(started)).unwrap_or(0).min(99)
 }
 
 /// When the machine booted, in seconds since 1970; see proc_stat(5).
@@ -159,7 +175,19 @@ mod tests {
         assert_eq!(table.titles, TITLES);
         assert_eq!(table.rows.len(), 1, "the other one is not there");
         assert_eq!(table.rows[0][1], own.to_string());
-        assert!(table.rows[0][6].contains("bulkhead_engine"), "{:?}", table.rows);
+        assert!(table.rows[0][7].contains("bulkhead_engine"), "{:?}", table.rows);
+    }
+
+    #[test]
+    fn users_have_names_and_processes_a_load() {
+        let users = "root:x:0:0::/:/bin/sh\nsystemd-timesync:x:997:997::/:/bin/false\n:x:5:5::/:\n";
+        for (uid, name) in [("0", "root"), ("997", "997"), ("5", "5"), ("1000", "1000")] {
+            assert_eq!(user(uid, users), name);
+        }
+        for (used, now, started, expected) in [(0, 10, 0, 0), (5, 10, 0, 50), (20, 10, 0, 99), (1, 10, 10, 0)]
+        {
+            assert_eq!(busy(used, now, started), expected);
+        }
     }
 
     #[test]

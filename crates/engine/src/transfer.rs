@@ -10,6 +10,7 @@
 //! until the next garbage collection; the next pull finds it.
 
 mod error;
+mod missing;
 mod pull;
 mod push;
 
@@ -17,7 +18,8 @@ use std::num::NonZeroUsize;
 
 pub use bulkhead_registry as registry;
 pub use error::{Error, Result};
-pub use pull::{Missing, Pull, Pulled};
+pub use missing::{Missing, Source, Step};
+pub use pull::{Pull, Pulled};
 pub use push::{PushedImage, push};
 
 /// How many layers are moved at once unless another number is wanted; docker's.

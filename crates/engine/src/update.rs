@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Result};
 use crate::known::Known;
 use crate::name;
 use crate::request::{BlockIo, Limit, Resources, Restart, Size};
-use crate::start::{self, BUNDLE};
+use crate::start::{self, BUNDLE, Moment};
 
 impl Engine {
     /// Gives a container another name.
@@ -76,7 +76,7 @@ impl Engine {
     /// Decides the limits of a container's cgroup, as a start of it would; nothing where it has none.
     fn limits(&self, known: &Known) -> Result<Option<spec::Resources>> {
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
-        let configured = self.configured(known, image.as_ref())?;
+        let configured = self.configured(known, image.as_ref(), Moment::Creation)?;
         // Devices are no limit, and stay as they are.
         let limits = configured.config.linux.and_then(|linux| linux.resources);
         Ok(limits.map(|limits| spec::Resources { devices: Vec::new(), ..limits }))

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use bulkhead_engine::configure::{
     AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, ImageFiles, RootPlace, Runtime,
-    Scene, Subordinate, configure, mount_points,
+    Scene, Subordinate, configure, merged, mount_points,
 };
-use bulkhead_engine::request::{Limit, Mount, Request, SecurityOption, Size};
+use bulkhead_engine::request::{HealthCommand, Limit, Mount, Request, SecurityOption, Size};
 use bulkhead_store::Defaults;
 use bulkhead_testkit::{Init, Machine, Sandbox, cached, is_root, skip, slowness};
 use serde_json::{Value, json};
@@ -36,6 +36,41 @@ exit 1
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nwww:x:33:34::/var/www:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nadm:x:4:www\nwww:x:34:\naudio:x:29:www\n";
 const IMAGE: &str = "docker import -c 'ENV A=1' -c 'CMD [\"/bin/true\"]' - img";
+
+/// An image that says everything that one can say.
+const FULL: &str = r#"docker import -c 'USER www' -c 'EXPOSE 80 53/udp' -c 'ENV A=1' -c 'ENV B=2' \
+    -c 'ENTRYPOINT ["/bin/sh", "-e"]' -c 'CMD ["-c", "true"]' -c 'VOLUME /data' -c 'WORKDIR /w' -c 'LABEL a=1 b=2' \
+    -c 'STOPSIGNAL SIGQUIT' -c 'HEALTHCHECK --interval=7s --retries=2 CMD true' - full"#;
+
+/// Flags and words behind the image, and the same as a request.
+type Over = (&'static str, &'static [&'static str], fn(&mut Request));
+
+/// What becomes of [`FULL`].
+const OVER_IMAGE: &[Over] = &[
+    ("", &[], |_| {}),
+    ("-e B=9 -e C=3 -e A", &["x", "y"], |r| {
+        r.process.environment = ["B=9", "C=3", "A"].map(|text| text.parse().unwrap()).into();
+    }),
+    ("--entrypoint /own", &[], |r| r.process.entrypoint = Some(vec!["/own".to_owned()])),
+    ("--entrypoint ''", &["z"], |r| r.process.entrypoint = Some(Vec::new())),
+    ("-u 0:0 -w /v -l b=3 -l c --stop-signal SIGTERM --stop-timeout 3", &[], |r| {
+        r.process.user = Some("0:0".parse().unwrap());
+        r.process.directory = Some("/v".to_owned());
+        r.labels = BTreeMap::from([("b".to_owned(), "3".to_owned()), ("c".to_owned(), String::new())]);
+        r.stop_signal = Some("SIGTERM".parse().unwrap());
+        r.stop_timeout = Some(Limit::At(3));
+    }),
+    ("-v /more -v vol:/n -v /tmp/root:/h", &[], |r| {
+        let volumes = ["/more", "vol:/n", "/tmp/root:/h"];
+        r.mounts = volumes.map(|text| Mount::from_volume(text).unwrap()).into();
+    }),
+    ("--no-healthcheck", &[], |r| r.health.command = HealthCommand::None),
+    ("--health-cmd 'a b' --health-retries 4 --health-timeout 3s", &[], |r| {
+        r.health.command = HealthCommand::Shell("a b".to_owned());
+        r.health.retries = Some(4);
+        r.health.timeout = Some("3s".parse().unwrap());
+    }),
+];
 
 /// Flags of docker's, and the same as a request.
 type Case = (&'static str, fn(&mut Request));
@@ -175,6 +210,7 @@ fn docker_asks_the_same_of_its_runtime() {
             &without_differences(ours, flags),
         );
     }
+    told_by_docker(&machine, &mut wrong);
     drop(daemon);
     drop(machine);
     fs::remove_dir_all(&scratch).unwrap();
@@ -200,6 +236,60 @@ fn docker<'m>(machine: &'m Machine<'m>) -> bulkhead_testkit::Running {
     let make = "mkdir -p /tmp/root/etc && cp /run/shared/passwd /run/shared/group /tmp/root/etc";
     machine.script(&format!("{make} && tar -C /tmp/root -c . | {IMAGE}")).output().succeeds();
     daemon
+}
+
+/// Compares what `inspect` tells of a container's configuration, in which image and request are joined.
+fn told_by_docker(machine: &Machine<'_>, wrong: &mut Vec<String>) {
+    machine.script(&format!("tar -C /tmp/root -c . | {FULL}")).output().succeeds();
+    let json = |script: &str| {
+        let said = machine.script(script).output().succeeds().stdout;
+        serde_json::from_str::<Value>(&said).unwrap_or_else(|error| panic!("{script}: {error} in {said}"))
+    };
+    let image: Defaults =
+        serde_json::from_value(json("docker image inspect -f '{{json .Config}}' full")).unwrap();
+    assert_eq!(image.working_dir, "/w", "{image:?}");
+    for (flags, words, ask) in OVER_IMAGE {
+        let words = words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let make = format!("docker create --network none {flags} full {}", words.join(" "));
+        let theirs = json(&format!("docker inspect -f '{{{{json .Config}}}}' $({make})"));
+        let mut request = Request::default();
+        request.process.command = words;
+        ask(&mut request);
+        let ours = serde_json::to_value(merged(&request, &image)).unwrap();
+        compare(wrong, &make, "inspect", &said_of_image(&theirs), &said_of_image(&ours));
+    }
+}
+
+/// What an image can say of a container, without what is said of nothing.
+fn said_of_image(config: &Value) -> Value {
+    let names = [
+        "User",
+        "ExposedPorts",
+        "Env",
+        "Entrypoint",
+        "Cmd",
+        "Volumes",
+        "WorkingDir",
+        "Labels",
+        "StopSignal",
+        "StopTimeout",
+        "Healthcheck",
+        "Shell",
+        "OnBuild",
+    ];
+    let is_something =
+        |value: &Value| ![Value::Null, json!(""), json!([]), json!({}), json!(0)].contains(value);
+    let mut kept = serde_json::Map::new();
+    for name in names {
+        let mut value = config[name].clone();
+        if let Value::Object(fields) = &mut value {
+            fields.retain(|_, field| name != "Healthcheck" || is_something(field));
+        }
+        if is_something(&value) {
+            kept.insert(name.to_owned(), value);
+        }
+    }
+    Value::Object(kept)
 }
 
 fn asked_by_docker(machine: &Machine<'_>, flags: &str) -> Value {

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use bulkhead_engine::{Attach as Streams, Session};
+use bulkhead_engine::{Attach as Streams, Session, Size};
 use clap::Args;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::home::Home;
 use crate::terminal::{self, Ended, Keys, Signals, Stdin};
 use crate::verbs::Operation;
@@ -17,8 +17,8 @@ const PATIENCE: u32 = 60;
 #[derive(Args, Debug)]
 pub(crate) struct Attach {
     /// Leave it by these keys
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: Keys,
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<Keys>,
     /// Leave the standard input alone
     #[arg(long)]
     no_stdin: bool,
@@ -33,12 +33,21 @@ impl Operation for Attach {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let Attach { detach_keys, no_stdin, sig_proxy, container } = self;
         let engine = home.engine()?;
-        let has_stdin = engine.container(&container)?.request.process.stdin;
-        let stdin = has_stdin && !no_stdin;
+        let process = engine.container(&container)?.request.process;
+        let stdin = process.stdin && !no_stdin;
+        let keys = if process.terminal { Keys::or_configured(detach_keys)? } else { Keys::default() };
         let streams = Streams { stdin, stdout: true, stderr: true, patience: PATIENCE, ..Streams::default() };
-        let session = engine.attach(&container, streams)?;
+        let mut session = engine.attach(&container, streams)?;
+        if process.terminal
+            && let Some(Size { rows, columns }) = terminal::size()
+        {
+            // A program draws its screen again only when the size changes: first to another, then to this one. What is not
+            // taken is said again with the next change.
+            let other = Size { rows: rows.saturating_add(1), columns };
+            session.attachment().resize(other).map_err(|error| Failure::new(chain(&error)))?;
+        }
         let signals = if sig_proxy { Signals::Proxied } else { Signals::Own };
-        follow(session, &Following { stdin, keys: detach_keys, signals })
+        follow(session, &Following { stdin, keys, signals })
     }
 }
 
@@ -55,10 +64,13 @@ pub(super) fn follow(mut session: Session<'_>, following: &Following) -> Result<
     let Following { stdin, keys, signals } = following;
     let stdin = if *stdin { Stdin::Attached } else { Stdin::Left };
     match terminal::relay(&mut session, stdin, keys.clone(), *signals)? {
-        Ended::Exited(exit) => {
-            session.finish()?;
-            Ok(ExitCode::from(exit.code))
+        Ended::Exited(code) => {
+            // What follows the end may fail, and the code is the process's all the same.
+            if let Err(error) = session.finish() {
+                Failure::from(error).report();
+            }
+            Ok(ExitCode::from(code))
         }
-        Ended::Detached => Ok(ExitCode::SUCCESS),
+        Ended::Detached | Ended::Gone | Ended::Signalled(_) => Ok(ExitCode::SUCCESS),
     }
 }

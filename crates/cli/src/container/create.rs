@@ -1,17 +1,20 @@
 //! `create` and `run`.
 
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bulkhead_engine::{Attach, Engine};
+use bulkhead_engine::request::{Attached, Request, Root};
+use bulkhead_engine::transfer::Step;
+use bulkhead_engine::{Attach, Created, Engine};
 use clap::Args;
-use rustix::termios::isatty;
 
 use super::attach::{Following, follow};
-use super::options::{Options, Stream, Wanted};
-use crate::failure::{Failure, NOT_STARTED};
+use super::options::{Options, Wanted};
+use crate::failure::{Failure, NOT_STARTED, warn};
 use crate::home::Home;
+use crate::registry::pull;
 use crate::terminal::{self, Keys, Signals};
 use crate::verbs::Operation;
 
@@ -31,8 +34,8 @@ pub(crate) struct Run {
     #[arg(short, long)]
     detach: bool,
     /// Leave it by these keys
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: Keys,
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<Keys>,
     /// Send signals on to the container
     #[arg(long, default_value = "true")]
     sig_proxy: bool,
@@ -44,8 +47,13 @@ impl Operation for Create {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let wanted = self.options.wanted()?;
         let engine = home.engine().map_err(not_started)?;
-        let id = create(&engine, &wanted)?;
-        writeln!(io::stdout(), "{id}")?;
+        let mut file = wanted.cidfile.as_deref().map(IdFile::claim).transpose()?;
+        let created = provided(&engine, &wanted, Failure::from, || engine.create(&wanted.request))?;
+        if let Some(file) = &mut file {
+            file.write(&created.id).map_err(Failure::doing(format!("write {}", file.path.display())))?;
+        }
+        created.warnings.iter().for_each(|text| warn(text));
+        writeln!(io::stdout(), "{}", created.id)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -53,77 +61,113 @@ impl Operation for Create {
 impl Operation for Run {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let Run { detach, detach_keys, sig_proxy, options } = self;
-        let wanted = options.wanted()?;
+        let mut wanted = options.wanted()?;
+        if detach {
+            if wanted.has_chosen {
+                let failure = Failure::new("--attach and --detach contradict each other").code(NOT_STARTED);
+                return Err(failure.hint("leave one of them out"));
+            }
+            wanted.request.attached = Attached::default();
+        }
         let attach = if detach { None } else { Some(streams(&wanted)?) };
+        let has_terminal = wanted.request.process.terminal && !detach;
+        let keys = if has_terminal { Keys::or_configured(detach_keys)? } else { Keys::default() };
         let engine = home.engine().map_err(not_started)?;
+        let mut file = wanted.cidfile.as_deref().map(IdFile::claim).transpose()?;
         // The file with the id is there before anything runs that may read it.
-        let (id, session) = if wanted.cidfile.is_some() {
-            let id = create(&engine, &wanted).map_err(not_started)?;
-            let session = engine.start(&id, attach).map_err(of_run)?;
-            (id, session)
-        } else {
-            let running = engine.run(&wanted.request, attach).map_err(of_run)?;
-            (running.created.id, running.session)
-        };
-        let Some(session) = session else {
-            writeln!(io::stdout(), "{id}")?;
+        let mut made = |created: &Created| file.as_mut().map_or(Ok(()), |file| file.write(&created.id));
+        let running =
+            provided(&engine, &wanted, of_run, || engine.run_told(&wanted.request, attach, &mut made));
+        let running = running.map_err(at_least_not_started)?;
+        running.created.warnings.iter().for_each(|text| warn(text));
+        let Some(session) = running.session else {
+            writeln!(io::stdout(), "{}", running.created.id)?;
             return Ok(ExitCode::SUCCESS);
         };
         let signals = if sig_proxy { Signals::Proxied } else { Signals::Own };
-        follow(
-            session,
-            &Following { stdin: attach.is_some_and(|attach| attach.stdin), keys: detach_keys, signals },
-        )
+        let stdin = attach.is_some_and(|attach| attach.stdin);
+        follow(session, &Following { stdin, keys, signals })
     }
 }
 
-fn create(engine: &Engine, wanted: &Wanted) -> Result<String, Failure> {
-    let Wanted { request, cidfile, .. } = wanted;
-    let file = cidfile.as_deref().map(claim).transpose()?;
-    let created = match engine.create(request) {
-        Ok(created) => created,
-        Err(error) => {
-            // Nothing was made that the file could name.
-            if let Some(path) = cidfile {
-                let _ = std::fs::remove_file(path);
+/// Makes a container of an image, which is pulled before where that is wanted.
+fn provided<T>(
+    engine: &Engine,
+    wanted: &Wanted,
+    told: fn(bulkhead_engine::Error) -> Failure,
+    mut make: impl FnMut() -> bulkhead_engine::Result<T>,
+) -> Result<T, Failure> {
+    let Wanted { request, source, progress, .. } = wanted;
+    let Root::Image(image) = &request.root else { return make().map_err(told) };
+    let fetch = |step| pull::for_container(engine.store(), image, source, step, *progress);
+    match source.first(engine.store(), image)? {
+        Step::Make => {}
+        step => fetch(step)?,
+    }
+    match make() {
+        Err(error) if source.after(image, &error) => {
+            fetch(Step::PullMissing)?;
+            make().map_err(told)
+        }
+        made => made.map_err(told),
+    }
+}
+
+/// A file that nobody has made before, for the id. Without one in it, it goes with this value.
+#[derive(Debug)]
+struct IdFile {
+    path: PathBuf,
+    file: File,
+    is_written: bool,
+}
+
+impl IdFile {
+    fn claim(path: &Path) -> Result<IdFile, Failure> {
+        let told = path.display();
+        let file = File::create_new(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                let failure =
+                    Failure::new(format!("the file {told} for the id is there already")).code(NOT_STARTED);
+                failure.hint("it names a container that may run: remove the file, or choose another")
             }
-            return Err(error.into());
-        }
-    };
-    if let (Some(mut file), Some(path)) = (file, cidfile) {
-        file.write_all(created.id.as_bytes()).map_err(Failure::doing(format!("write {}", path.display())))?;
+            _ => Failure::new(format!("make {told}: {error}")).code(NOT_STARTED),
+        })?;
+        Ok(IdFile { path: path.to_owned(), file, is_written: false })
     }
-    Ok(created.id)
+
+    fn write(&mut self, id: &str) -> io::Result<()> {
+        self.is_written = true;
+        self.file.write_all(id.as_bytes())
+    }
 }
 
-/// Makes the file for the id, which nobody has made before.
-fn claim(path: &Path) -> Result<std::fs::File, Failure> {
-    let told = path.display();
-    std::fs::File::create_new(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            let failure =
-                Failure::new(format!("the file {told} for the id is there already")).code(NOT_STARTED);
-            failure.hint("it names a container that may run: remove the file, or choose another")
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if !self.is_written {
+            let _ = std::fs::remove_file(&self.path);
         }
-        _ => Failure::new(format!("make {told}: {error}")).code(NOT_STARTED),
-    })
+    }
 }
 
 /// Which streams are attached: those that were named, else output and, if it is to be open, input.
 fn streams(wanted: &Wanted) -> Result<Attach, Failure> {
-    let Wanted { request, attach, .. } = wanted;
-    let has = |stream| attach.is_empty() || attach.contains(&stream);
-    let stdin = has(Stream::Stdin) && request.process.stdin;
-    if request.process.terminal && stdin && !isatty(rustix::stdio::stdin()) {
+    let Request { attached, process, .. } = &wanted.request;
+    let stdin = attached.stdin && process.stdin;
+    if process.terminal && stdin {
         terminal::require().map_err(not_started)?;
     }
-    Ok(Attach { stdin, stdout: has(Stream::Stdout), stderr: has(Stream::Stderr), ..Attach::default() })
+    Ok(Attach { stdin, stdout: attached.stdout, stderr: attached.stderr, ..Attach::default() })
 }
 
 /// What kept a container from running, with docker's code.
 fn of_run(error: bulkhead_engine::Error) -> Failure {
     let code = error.exit_code();
     Failure::from(error).code(code)
+}
+
+/// Docker's code for what was not started, where there is no other that says more.
+fn at_least_not_started(failure: Failure) -> Failure {
+    if failure.is_plain() { not_started(failure) } else { failure }
 }
 
 fn not_started(failure: Failure) -> Failure {

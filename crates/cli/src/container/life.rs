@@ -11,9 +11,9 @@ use clap::Args;
 
 use super::attach::{Following, follow};
 use crate::confirm::{self, Answer};
-use crate::failure::Failure;
+use crate::failure::{Failure, warn};
 use crate::home::Home;
-use crate::terminal::{Keys, Signals};
+use crate::terminal::{self, Keys, Signals};
 use crate::verbs::Operation;
 use crate::volume::pruned_told;
 
@@ -27,8 +27,8 @@ pub(crate) struct Start {
     #[arg(short, long)]
     interactive: bool,
     /// Leave it by these keys
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: Keys,
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<Keys>,
     /// The containers
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -40,7 +40,8 @@ impl Operation for Start {
         let engine = home.engine()?;
         if !attach && !interactive {
             return each(&containers, |name| {
-                engine.start(name, None).map_err(|error| Failure::from(error).code(1))?;
+                let started = engine.start(name, None).map_err(|error| Failure::from(error).code(1))?;
+                started.warnings.iter().for_each(|text| warn(text));
                 Ok(name.to_owned())
             });
         }
@@ -48,12 +49,17 @@ impl Operation for Start {
             let failure = Failure::new("one terminal attaches to one container at a time");
             return Err(failure.hint("leave out -a and -i, and look at `bulkhead logs -f`"));
         };
-        let stdin = interactive && engine.container(container)?.request.process.stdin;
-        let streams = Attach { stdin, stdout: true, stderr: true, ..Attach::default() };
-        match engine.start(container, Some(streams))? {
-            Some(session) => {
-                follow(session, &Following { stdin, keys: detach_keys, signals: Signals::Proxied })
-            }
+        let process = engine.container(container)?.request.process;
+        let stdin = interactive && process.stdin;
+        let (keys, size) = match process.terminal {
+            true => (Keys::or_configured(detach_keys)?, terminal::size()),
+            false => (Keys::default(), None),
+        };
+        let streams = Attach { stdin, stdout: true, stderr: true, size, ..Attach::default() };
+        let started = engine.start(container, Some(streams))?;
+        started.warnings.iter().for_each(|text| warn(text));
+        match started.session {
+            Some(session) => follow(session, &Following { stdin, keys, signals: Signals::Proxied }),
             None => Ok(ExitCode::SUCCESS),
         }
     }

@@ -77,7 +77,9 @@ impl Operation for List {
         let List { all, filter, format, last, latest, no_trunc, quiet, size } = self;
         let engine = home.engine()?;
         let filters = Filters::parse(&filter, &CONTAINER_FILTERS)?;
-        let last = if latest { Some(1) } else { usize::try_from(last).ok() };
+        // As docker, for which no number is no limit, and any number goes before --latest.
+        let last =
+            if latest && last == -1 { Some(1) } else { usize::try_from(last).ok().filter(|last| *last > 0) };
         let asks_for_states = ["status", "exited"].iter().any(|key| filters.values(key).next().is_some());
         let mut containers = engine.containers(&filters)?;
         if !all && last.is_none() && !asks_for_states {

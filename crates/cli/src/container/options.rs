@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 
-use bulkhead_engine::request::{Request, Root, RootDirectory};
+use bulkhead_engine::request::{Attached, Request, Root, RootDirectory};
+use bulkhead_engine::transfer::Source;
 use clap::Args;
 
 use crate::failure::{Failure, NOT_STARTED};
+use crate::registry::pull::Progress;
 
 mod files;
 mod isolation;
 mod lifetime;
 mod limits;
 mod process;
+mod source;
 
 pub(super) use limits::Limits;
 pub(super) use process::environment;
@@ -31,6 +34,8 @@ pub(crate) struct Options {
     /// Use this directory as root instead of an image; with :O what is written is kept apart
     #[arg(long, value_name = "DIR[:O]")]
     rootfs: Option<RootDirectory>,
+    #[command(flatten)]
+    pulling: source::Pulling,
     #[command(flatten, next_help_heading = "Process")]
     process: process::Process,
     #[command(flatten, next_help_heading = "Files")]
@@ -50,7 +55,7 @@ pub(crate) struct Options {
 
 /// One of the standard streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+enum Stream {
     Stdin,
     Stdout,
     Stderr,
@@ -74,8 +79,12 @@ impl std::str::FromStr for Stream {
 pub(super) struct Wanted {
     pub(super) request: Request,
     pub(super) cidfile: Option<PathBuf>,
-    /// Streams to attach to; none means those that the container has.
-    pub(super) attach: Vec<Stream>,
+    /// Whether streams to attach to were named.
+    pub(super) has_chosen: bool,
+    /// Where the image comes from.
+    pub(super) source: Source,
+    /// What is shown when it is pulled.
+    pub(super) progress: Progress,
 }
 
 impl Options {
@@ -89,6 +98,7 @@ impl Options {
             cidfile,
             attach,
             rootfs,
+            pulling,
             process,
             files,
             isolation,
@@ -113,7 +123,18 @@ impl Options {
         limits.apply(&mut request.resources);
         devices.apply(&mut request);
         lifetime.apply(&mut request)?;
-        Ok(Wanted { request, cidfile, attach })
+        // Without a choice, docker attaches to the output, and to an input that is open.
+        let has = |stream| attach.contains(&stream);
+        request.attached = match attach.as_slice() {
+            [] => Attached { stdin: request.process.stdin, stdout: true, stderr: true },
+            _ => Attached {
+                stdin: has(Stream::Stdin),
+                stdout: has(Stream::Stdout),
+                stderr: has(Stream::Stderr),
+            },
+        };
+        let (source, progress) = pulling.source();
+        Ok(Wanted { request, cidfile, has_chosen: !attach.is_empty(), source, progress })
     }
 }
 

@@ -3,13 +3,14 @@
 use bulkhead_engine::request::{
     Access, CgroupNamespace, Ipc, Limit, Log, LogDetails, Network, Pid, Request, Seccomp, UserNamespace, Uts,
 };
+use bulkhead_engine::store::{Defaults, Healthcheck};
 use bulkhead_engine::{Check, Container, Health, MountKind, MountPoint, State, Verdict};
 use serde_json::{Value, json};
 
 use super::moment;
 
 /// What `inspect` prints of it.
-pub(crate) fn container(container: &Container) -> Value {
+pub(crate) fn container(container: &Container, merged: &Defaults) -> Value {
     let (path, arguments) =
         container.command.split_first().map_or(("", &[][..]), |(path, rest)| (path, rest));
     let file = |name: &str| container.directory.join("files").join(name);
@@ -31,7 +32,7 @@ pub(crate) fn container(container: &Container) -> Value {
         "AppArmorProfile": container.request.security.apparmor.clone().unwrap_or_default(),
         "HostConfig": host_config(&container.request),
         "Mounts": Vec::from_iter(container.mounts.iter().map(mount)),
-        "Config": config(container),
+        "Config": config(container, merged),
         "NetworkSettings": network_settings(container),
     })
 }
@@ -71,7 +72,7 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
 }
 
 fn mount(mount: &MountPoint) -> Value {
-    let MountPoint { kind, name, source, destination, access } = mount;
+    let MountPoint { kind, name, source, destination, access, propagation } = mount;
     let is_writable = *access == Access::ReadWrite;
     let mut document = json!({
         "Type": match kind {
@@ -83,7 +84,7 @@ fn mount(mount: &MountPoint) -> Value {
         "Destination": destination,
         "Mode": if is_writable { "" } else { "ro" },
         "RW": is_writable,
-        "Propagation": if *kind == MountKind::Bind { "rprivate" } else { "" },
+        "Propagation": propagation.map_or("", |propagation| propagation.as_str()),
     });
     if let Some(name) = name {
         document["Name"] = json!(name);
@@ -92,29 +93,77 @@ fn mount(mount: &MountPoint) -> Value {
     document
 }
 
-fn config(container: &Container) -> Value {
+/// What it does by default: the image's word, over which the request's goes.
+fn config(container: &Container, merged: &Defaults) -> Value {
     let request = &container.request;
     let process = &request.process;
-    let environment = process.environment.iter();
-    let environment =
-        environment.filter_map(|variable| Some(format!("{}={}", variable.name, variable.value.as_ref()?)));
+    let Defaults {
+        user,
+        exposed_ports,
+        env,
+        entrypoint,
+        cmd,
+        volumes,
+        working_dir,
+        labels,
+        stop_signal,
+        stop_timeout,
+        healthcheck,
+        shell,
+        on_build,
+    } = merged;
     json!({
-        "Hostname": request.hostname.as_deref().unwrap_or(container.short_id()),
+        "Hostname": hostname(container),
         "Domainname": request.domainname.as_deref().unwrap_or_default(),
-        "User": process.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "User": user,
+        "ExposedPorts": (!exposed_ports.is_empty()).then_some(exposed_ports),
+        "AttachStdin": request.attached.stdin,
+        "AttachStdout": request.attached.stdout,
+        "AttachStderr": request.attached.stderr,
         "Tty": process.terminal,
         "OpenStdin": process.stdin,
-        "StdinOnce": process.stdin && !process.terminal,
-        "Env": Vec::from_iter(environment),
-        "Cmd": process.command,
+        "StdinOnce": process.stdin && request.attached.stdin,
+        "Env": env,
+        "Cmd": cmd,
+        "Healthcheck": healthcheck.as_ref().map(healthcheck_of),
         "Image": container.image,
-        "WorkingDir": process.directory.as_deref().unwrap_or_default(),
-        "Entrypoint": process.entrypoint,
-        "Labels": container.labels,
-        "StopSignal": request.stop_signal.map(|signal| signal.to_string()).unwrap_or_default(),
-        "StopTimeout": request.stop_timeout.map(Limit::signed),
-        "Healthcheck": null,
+        "Volumes": (!volumes.is_empty()).then_some(volumes),
+        "WorkingDir": working_dir,
+        "Entrypoint": entrypoint,
+        "OnBuild": (!on_build.is_empty()).then_some(on_build),
+        "Labels": labels,
+        "StopSignal": (!stop_signal.is_empty()).then_some(stop_signal),
+        "StopTimeout": stop_timeout,
+        "Shell": shell,
     })
+}
+
+/// Its own name, or that of the host where it shares that.
+fn hostname(container: &Container) -> String {
+    let Request { hostname, namespaces, .. } = &container.request;
+    let is_hosts = namespaces.uts == Uts::Host || namespaces.network == Network::Host;
+    match hostname {
+        Some(name) => name.clone(),
+        None if is_hosts => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        None => container.short_id().to_owned(),
+    }
+}
+
+/// A check, without what nothing is said of.
+fn healthcheck_of(check: &Healthcheck) -> Value {
+    let Healthcheck { test, interval, timeout, start_period, start_interval, retries } = check;
+    let mut document = json!({ "Test": test });
+    let numbers = [
+        ("Interval", interval),
+        ("Timeout", timeout),
+        ("StartPeriod", start_period),
+        ("StartInterval", start_interval),
+        ("Retries", retries),
+    ];
+    for (name, number) in numbers.into_iter().filter(|(_, number)| **number != 0) {
+        document[name] = json!(number);
+    }
+    document
 }
 
 fn network_settings(container: &Container) -> Value {
@@ -172,6 +221,8 @@ fn host_config(request: &Request) -> Value {
     // One call of the macro could not hold all.
     if let (Value::Object(config), Value::Object(limits)) = (&mut config, limits(request)) {
         config.extend(limits);
+        let size = request.process.size.unwrap_or_default();
+        config.insert("ConsoleSize".to_owned(), json!([size.rows, size.columns]));
     }
     config
 }

@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::image::not_had;
 use crate::output::progress::Bars;
 use crate::verbs::Operation;
 
@@ -62,8 +63,8 @@ pub(crate) struct Save {
     /// Write this file instead of the standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write docker-archive, oci-archive, or oci-dir, which is a directory
-    #[arg(long, value_name = "FORMAT", default_value = "docker-archive", value_parser = ["docker-archive", "oci-archive", "oci-dir"])]
+    /// Write docker-archive, which is usual, oci-archive, or the directory oci-dir
+    #[arg(long, value_name = "FORMAT", default_value = "docker-archive", hide_default_value = true, hide_possible_values = true, value_parser = ["docker-archive", "oci-archive", "oci-dir"])]
     format: String,
     /// The images
     #[arg(required = true, value_name = "IMAGE")]
@@ -80,16 +81,20 @@ impl Operation for Save {
             "oci-archive" => Format::OciArchive,
             "oci-dir" => {
                 let directory = output.ok_or_else(|| Failure::new("oci-dir wants a directory: -o DIR"))?;
-                store.save_directory(&wanted, &directory)?;
+                store.save_directory(&wanted, &directory).map_err(|error| not_had(store, error))?;
                 return Ok(ExitCode::SUCCESS);
             }
             _ => Format::DockerArchive,
         };
         match output {
-            Some(path) => whole(&path, |file| Ok(store.save(&wanted, format, file)?))?,
+            Some(path) => {
+                whole(&path, |file| {
+                    store.save(&wanted, format, file).map_err(|error| not_had(store, error))
+                })?;
+            }
             None => {
                 let mut stdout = to_stdout()?;
-                store.save(&wanted, format, &mut stdout)?;
+                store.save(&wanted, format, &mut stdout).map_err(|error| not_had(store, error))?;
                 stdout.flush()?;
             }
         }

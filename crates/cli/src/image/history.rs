@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::image::not_had;
 use crate::output::listing::{Column, Format, Listing, Row};
 use crate::output::quantity::{ago, decimal, now, parse_rfc3339};
 use crate::verbs::Operation;
@@ -47,7 +48,8 @@ const FOR_PROGRAMS: &[&str] = &["ID", "CreatedAt", "CreatedBy", "Size", "Comment
 impl Operation for History {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let History { format, human, no_trunc, quiet, image } = self;
-        let image = home.engine()?.store().image(&image)?;
+        let engine = home.engine()?;
+        let image = engine.store().image(&image).map_err(|error| not_had(engine.store(), error))?;
         let steps = steps(&image);
         if quiet {
             let mut output = io::stdout().lock();

@@ -11,6 +11,7 @@ use crate::confirm::{self, Answer};
 use crate::container::life::each;
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::image::not_had;
 use crate::output::quantity::decimal;
 use crate::verbs::Operation;
 
@@ -27,8 +28,9 @@ impl Operation for Tag {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let engine = home.engine()?;
         let name = Name::parse(&self.name).map_err(|error| Failure::new(error.to_string()))?;
-        let image = engine.store().image(&self.image)?;
-        engine.store().tag(&image.id, &name)?;
+        let store = engine.store();
+        let image = store.image(&self.image).map_err(|error| not_had(store, error))?;
+        store.tag(&image.id, &name)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -49,8 +51,11 @@ impl Operation for Remove {
         let force = if self.force { Force::Yes } else { Force::No };
         let engine = home.engine()?;
         each(&self.images, |name| {
-            let removed = engine.store().remove_image(name, force)?;
-            Ok(told(&removed))
+            let store = engine.store();
+            store
+                .remove_image(name, force)
+                .map(|removed| told(&removed))
+                .map_err(|error| not_had(store, error))
         })
     }
 }

@@ -4,12 +4,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use bulkhead_engine::store::{Name, Store};
-use bulkhead_engine::transfer::{PushedImage, push};
+use bulkhead_engine::transfer::{self, PushedImage, push};
 use clap::Args;
 
 use super::bars::Bars;
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::image::not_had;
 use crate::verbs::Operation;
 
 /// Push an image to the registry that its name says
@@ -36,6 +37,10 @@ impl Operation for Options {
             let bars = Bars::new(quiet, "is there");
             let pushed = push(&store, &client, &image, &|step| bars.show(step));
             bars.clear();
+            let pushed = pushed.map_err(|error| match error {
+                transfer::Error::Store(error) => not_had(&store, error),
+                other => other.into(),
+            });
             let PushedImage { name, digest, size } = pushed?;
             let mut output = io::stdout().lock();
             match name.tag().filter(|_| !quiet) {

@@ -1,6 +1,11 @@
 //! The keys by which a person leaves a container that goes on.
 
+use std::path::PathBuf;
 use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::failure::{Failure, NOT_STARTED};
 
 /// A sequence of keys, such as docker's `ctrl-p,ctrl-q`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +41,38 @@ fn key(text: &str) -> Result<u8, String> {
         },
         _ => Err(wrong()),
     }
+}
+
+impl Keys {
+    /// The keys that were typed as an option, else those of docker's `config.json`, else docker's.
+    ///
+    /// # Errors
+    /// A configuration whose `detachKeys` are no keys.
+    pub(crate) fn or_configured(typed: Option<Keys>) -> Result<Keys, Failure> {
+        typed.map_or_else(configured, Ok)
+    }
+}
+
+fn configured() -> Result<Keys, Failure> {
+    let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let own = directory("DOCKER_CONFIG").or_else(|| Some(directory("HOME")?.join(".docker")));
+    let Some(path) = own.map(|own| own.join("config.json")) else { return Ok(Keys::default()) };
+    match std::fs::read(&path) {
+        Ok(bytes) => of_document(&bytes)
+            .map_err(|reason| Failure::new(format!("{}: {reason}", path.display())).code(NOT_STARTED)),
+        // Who must not read it has no wishes there.
+        Err(_) => Ok(Keys::default()),
+    }
+}
+
+fn of_document(bytes: &[u8]) -> Result<Keys, String> {
+    #[derive(Deserialize)]
+    struct Wishes {
+        #[serde(default, rename = "detachKeys")]
+        keys: String,
+    }
+    let Wishes { keys } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    keys.parse().map_err(|error| format!("detachKeys: {error}"))
 }
 
 /// Looks for keys in what is typed.
@@ -87,6 +124,20 @@ mod tests {
         }
         for text in ["ctrl-", "ctrl-1", "ab", "a,", "ctrl-pq", "ü"] {
             assert!(text.parse::<Keys>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_are_configured_as_docker_s() {
+        for (text, expected) in [
+            ("{}", Ok(Keys::default())),
+            (r#"{ "detachKeys": "ctrl-e,e", "auths": {} }"#, Ok(Keys(vec![5, b'e']))),
+            (r#"{ "detachKeys": "" }"#, Ok(Keys::default())),
+        ] {
+            assert_eq!(of_document(text.as_bytes()), expected, "{text}");
+        }
+        for text in [r#"{ "detachKeys": "ctrl-1" }"#, r#"{ "detachKeys": 1 }"#, "x"] {
+            assert!(of_document(text.as_bytes()).is_err(), "{text}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! A terminal that passes everything on as it is typed.
 
+use bulkhead_engine::Size;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::failure::Failure;
@@ -33,9 +34,9 @@ impl Drop for Raw {
     }
 }
 
-/// Rows and columns of the caller's terminal, if there is one with a size.
-pub(super) fn size() -> Option<(u16, u16)> {
+/// The size of the caller's terminal, if there is one that has any.
+pub(crate) fn size() -> Option<Size> {
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let sizes = streams.into_iter().flat_map(tcgetwinsize).map(|size| (size.ws_row, size.ws_col));
-    sizes.into_iter().find(|size| *size != (0, 0))
+    let sizes = streams.into_iter().flat_map(tcgetwinsize);
+    sizes.map(|size| Size { rows: size.ws_row, columns: size.ws_col }).find(|size| *size != Size::default())
 }

@@ -5,12 +5,12 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use bulkhead_engine::{Event, Exit, Session, Size};
 use bulkhead_sys::signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::keys::{Keys, Watch};
+use super::peer::{Heard, Peer};
 use super::raw::{self, Raw};
 use crate::failure::{Failure, chain};
 
@@ -26,10 +26,14 @@ pub(crate) enum Signals {
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The container's process has ended.
-    Exited(Exit),
-    /// The caller has left, and the container goes on.
+    /// The process has ended with this code.
+    Exited(u8),
+    /// The caller has left by his keys, and the container goes on.
     Detached,
+    /// The caller's terminal is gone.
+    Gone,
+    /// This signal, which was not to be sent on, ends this program.
+    Signalled(i32),
 }
 
 /// Bytes that one direction holds at most before its source is left alone.
@@ -63,16 +67,18 @@ const NOT_PASSED: [i32; 16] = [
 /// # Errors
 /// A monitor that dies, and a terminal that cannot be set.
 pub(crate) fn relay(
-    session: &mut Session<'_>,
+    peer: &mut impl Peer,
     stdin: Stdin,
     keys: Keys,
     signals: Signals,
 ) -> Result<Ended, Failure> {
-    let mut relay = Relay::begin(session, stdin, keys, signals)?;
-    let ended = relay.serve(session);
+    let mut relay = Relay::begin(peer, stdin, keys, signals)?;
+    let ended = relay.serve(peer);
     // The terminal is as before when the last words are said.
     drop(relay.raw.take());
-    relay.finish()?;
+    let finished = relay.finish();
+    relay.release();
+    finished?;
     ended
 }
 
@@ -116,7 +122,7 @@ struct Ready {
 }
 
 impl Relay {
-    fn begin(session: &mut Session<'_>, stdin: Stdin, keys: Keys, proxy: Signals) -> Result<Relay, Failure> {
+    fn begin(peer: &mut impl Peer, stdin: Stdin, keys: Keys, proxy: Signals) -> Result<Relay, Failure> {
         let failure = |error: bulkhead_sys::Error| Failure::new(chain(&error));
         let passed = NOT_PASSED.iter().fold(u64::MAX, |bits, signal| bits & !(1 << (signal - 1)));
         let ending = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGWINCH];
@@ -124,7 +130,7 @@ impl Relay {
         let set = signal::Set(if proxy == Signals::Proxied { passed } else { own });
         signal::set_mask(set).map_err(failure)?;
         let signals = signal::descriptor(set).map_err(failure)?;
-        let has_terminal = session.has_terminal();
+        let has_terminal = peer.has_terminal();
         let is_attached = stdin == Stdin::Attached;
         let raw = if has_terminal && is_attached { Raw::begin()? } else { None };
         let relay = Relay {
@@ -137,15 +143,15 @@ impl Relay {
             typed: Vec::new(),
             said: Default::default(),
         };
-        relay.resize(session)?;
+        relay.resize(peer)?;
         Ok(relay)
     }
 
-    fn serve(&mut self, session: &mut Session<'_>) -> Result<Ended, Failure> {
+    fn serve(&mut self, peer: &mut impl Peer) -> Result<Ended, Failure> {
         loop {
-            let ready = self.wait(session)?;
+            let ready = self.wait(peer)?;
             if ready.signals
-                && let Some(ended) = self.pass_signals(session)?
+                && let Some(ended) = self.pass_signals(peer)?
             {
                 return Ok(ended);
             }
@@ -155,86 +161,77 @@ impl Relay {
                 }
             }
             if ready.heard
-                && let Some(exit) = self.hear(session)?
+                && let Some(code) = self.hear(peer)?
             {
-                return Ok(Ended::Exited(exit));
+                return Ok(Ended::Exited(code));
             }
-            if ready.typed && self.type_in() {
-                return Ok(Ended::Detached);
+            if ready.typed
+                && let Some(ended) = self.type_in()
+            {
+                self.hand_over(peer)?;
+                return Ok(ended);
             }
             if ready.speak {
-                self.speak(session)?;
+                self.speak(peer)?;
             }
         }
     }
 
     /// Sleeps until there is something to do.
-    fn wait(&self, session: &mut Session<'_>) -> Result<Ready, Failure> {
-        let attachment = session.attachment();
-        let mut wanted = PollFlags::empty();
-        wanted.set(PollFlags::IN, self.said.iter().all(|said| said.len() < BUFFER));
-        wanted.set(PollFlags::OUT, !self.typed.is_empty() || self.input == Input::Ending);
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(attachment, wanted)];
+    fn wait(&self, peer: &impl Peer) -> Result<Ready, Failure> {
+        // Whoever is not listened to would be ready all the same once he has gone.
+        let hears = self.said.iter().all(|said| said.len() < BUFFER);
+        let sources = if hears { peer.sources() } else { Vec::new() };
+        let speaks = !self.typed.is_empty() || self.input == Input::Ending;
+        let sink = peer.sink().filter(|_| speaks);
         let reads = self.input == Input::Open && self.typed.len() < BUFFER;
-        fds.extend(reads.then(|| PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN)));
         let writes = [0, 1].map(|index| !self.said[index].is_empty());
-        for index in [0, 1].into_iter().filter(|index| writes[*index]) {
-            fds.push(PollFd::from_borrowed_fd(stream(index), PollFlags::OUT));
-        }
+        let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let writable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT);
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(sources.iter().copied().map(readable));
+        fds.extend(sink.map(writable));
+        fds.extend(reads.then(|| readable(rustix::stdio::stdin())));
+        fds.extend([0, 1].into_iter().filter(|index| writes[*index]).map(|index| writable(stream(index))));
         retry_on_intr(|| poll(&mut fds, None))
             .map_err(|errno| Failure::new(format!("wait for the container: {errno}")))?;
-        let mut events = fds.iter().map(PollFd::revents);
-        let mut next = || events.next().unwrap_or(PollFlags::empty());
-        let signals = !next().is_empty();
-        let of_container = next();
-        let typed = reads && !next().is_empty();
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = || ready.next().unwrap_or(false);
         Ok(Ready {
-            signals,
-            heard: wanted.contains(PollFlags::IN)
-                && of_container.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-            speak: of_container.contains(PollFlags::OUT),
-            typed,
-            room: writes.map(|writes| writes && !next().is_empty()),
+            signals: next(),
+            heard: sources.iter().fold(false, |heard, _| next() || heard),
+            speak: if sink.is_some() { next() } else { speaks && peer.sink().is_none() },
+            typed: reads && next(),
+            room: writes.map(|writes| writes && next()),
         })
     }
 
     /// Sends signals on, or tells that one of them ends this program.
-    fn pass_signals(&self, session: &mut Session<'_>) -> Result<Option<Ended>, Failure> {
+    fn pass_signals(&self, peer: &mut impl Peer) -> Result<Option<Ended>, Failure> {
         for number in signal::read_descriptor(&self.signals).map_err(|error| Failure::new(chain(&error)))? {
             match (number, self.proxy) {
-                (libc::SIGWINCH, _) => self.resize(session)?,
-                (_, Signals::Own) => return Ok(Some(Ended::Detached)),
-                // The container may have ended at this moment, which is heard next.
-                (_, Signals::Proxied) => drop(session.signal(number)),
+                (libc::SIGWINCH, _) => self.resize(peer)?,
+                (_, Signals::Own) => return Ok(Some(Ended::Signalled(number))),
+                (_, Signals::Proxied) => peer.signal(number),
             }
         }
         Ok(None)
     }
 
-    fn resize(&self, session: &mut Session<'_>) -> Result<(), Failure> {
-        if self.has_terminal
-            && let Some((rows, columns)) = raw::size()
-        {
-            // A size that is not taken is no reason to end: the next change of the window says it again.
-            session
-                .attachment()
-                .resize(Size { rows, columns })
-                .map_err(|error| Failure::new(chain(&error)))?;
+    fn resize(&self, peer: &mut impl Peer) -> Result<(), Failure> {
+        match raw::size() {
+            Some(size) if self.has_terminal => peer.resize(size),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// Takes one thing that the container says.
-    fn hear(&mut self, session: &mut Session<'_>) -> Result<Option<Exit>, Failure> {
-        match session.attachment().next() {
-            Ok(Some(Event::Stdout(bytes))) => self.said[0].extend(bytes),
-            Ok(Some(Event::Stderr(bytes))) => self.said[1].extend(bytes),
-            Ok(Some(Event::Exited(exit))) => return Ok(Some(exit)),
-            Ok(None) => {
-                let failure = Failure::new("the container's monitor went away without a word");
-                return Err(failure.hint("`bulkhead ps -a` tells what became of the container"));
-            }
-            Err(error) => return Err(Failure::new(chain(&error))),
+    /// Takes one thing that the container says; returns the code of its end.
+    fn hear(&mut self, peer: &mut impl Peer) -> Result<Option<u8>, Failure> {
+        match peer.hear()? {
+            Heard::Stdout(bytes) => self.said[0].extend(bytes),
+            Heard::Stderr(bytes) => self.said[1].extend(bytes),
+            Heard::Exited(code) => return Ok(Some(code)),
+            Heard::Nothing => {}
         }
         for index in [0, 1] {
             self.empty(index)?;
@@ -242,33 +239,31 @@ impl Relay {
         Ok(None)
     }
 
-    /// Reads what was typed; tells whether the caller leaves.
-    fn type_in(&mut self) -> bool {
+    /// Reads what was typed; tells how the caller leaves, if he does.
+    fn type_in(&mut self) -> Option<Ended> {
         let mut bytes = [0; 16 * 1024];
         match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
-            Err(Errno::AGAIN | Errno::INTR) => false,
+            Err(Errno::AGAIN | Errno::INTR) => None,
             Ok(length) if length > 0 => match &mut self.watch {
-                Some(watch) => watch.pass(&bytes[..length], &mut self.typed),
+                Some(watch) => watch.pass(&bytes[..length], &mut self.typed).then_some(Ended::Detached),
                 None => {
                     self.typed.extend(&bytes[..length]);
-                    false
+                    None
                 }
             },
             // A raw terminal has no end of input: it is gone, and its person with it.
-            _ if self.raw.is_some() => true,
+            _ if self.raw.is_some() => Some(Ended::Gone),
             _ => {
                 self.input = Input::Ending;
-                false
+                None
             }
         }
     }
 
     /// Hands the container what was typed, and then that it is over.
-    fn speak(&mut self, session: &mut Session<'_>) -> Result<(), Failure> {
-        let attachment = session.attachment();
-        let failure = |error| Failure::new(chain(&error));
+    fn speak(&mut self, peer: &mut impl Peer) -> Result<(), Failure> {
         if !self.typed.is_empty() {
-            let taken = match attachment.offer(&self.typed) {
+            let taken = match peer.offer(&self.typed) {
                 Ok(taken) => taken,
                 // The container does not listen any more; what it says is heard still.
                 Err(_) => {
@@ -278,11 +273,29 @@ impl Relay {
             };
             self.typed.drain(..taken);
         }
-        if self.typed.is_empty()
-            && self.input == Input::Ending
-            && attachment.close_stdin().map_err(failure)?
-        {
+        if self.typed.is_empty() && self.input == Input::Ending && peer.close_stdin()? {
             self.input = Input::Over;
+        }
+        Ok(())
+    }
+
+    /// Lets signals end this program again, and those that it starts. What came too late for the container is forgotten.
+    fn release(&self) {
+        let _ = signal::read_descriptor(&self.signals);
+        // It cannot fail with these arguments.
+        let _ = signal::set_mask(signal::Set::EMPTY);
+    }
+
+    /// Hands over what was typed before the caller left, unless nobody takes it.
+    fn hand_over(&mut self, peer: &mut impl Peer) -> Result<(), Failure> {
+        let patience = rustix::time::Timespec { tv_sec: 1, tv_nsec: 0 };
+        while !self.typed.is_empty() {
+            let Some(sink) = peer.sink() else { break };
+            let ready = &mut [PollFd::from_borrowed_fd(sink, PollFlags::OUT)];
+            if matches!(retry_on_intr(|| poll(ready, Some(&patience))), Ok(0) | Err(_)) {
+                break;
+            }
+            self.speak(peer)?;
         }
         Ok(())
     }

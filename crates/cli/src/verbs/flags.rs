@@ -46,8 +46,7 @@ fn truth(text: &str) -> Result<bool, String> {
 /// Prints help that was asked for, and says of an option that docker has and this verb has not why that is.
 pub(super) fn explain(error: clap::Error, verb: &Verb, name: &'static str) -> Failure {
     if error.kind() == ErrorKind::DisplayHelp {
-        let typed = ["bulkhead", "--help"];
-        return verb.command(name).try_get_matches_from(typed).map_or_else(Failure::from, |_| error.into());
+        return help(brief(verb.command(name), name)).unwrap_or_else(|| error.into());
     }
     let verb = verb.names[0];
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error.into() };
@@ -63,6 +62,65 @@ pub(super) fn explain(error: clap::Error, verb: &Verb, name: &'static str) -> Fa
         }
         None => error.into(),
     }
+}
+
+/// All of a verb's help, however long.
+pub(super) fn whole_help(verb: &Verb, name: &'static str) -> Option<Failure> {
+    help(verb.command(name))
+}
+
+/// The help of a parser, which clap has for an error.
+fn help(command: Command) -> Option<Failure> {
+    command.try_get_matches_from(["bulkhead", "--help"]).err().map(Failure::from)
+}
+
+/// How many options fit a screen.
+const FITTING: usize = 40;
+
+/// What is shown of a verb that has more options than fit a screen.
+const COMMON: &[&str] = &[
+    "name",
+    "detach",
+    "rm",
+    "interactive",
+    "tty",
+    "env",
+    "env_file",
+    "user",
+    "workdir",
+    "entrypoint",
+    "init",
+    "volume",
+    "mount",
+    "tmpfs",
+    "read_only",
+    "label",
+    "network",
+    "hostname",
+    "privileged",
+    "cap_add",
+    "cap_drop",
+    "device",
+    "memory",
+    "cpus",
+    "restart",
+    "pull",
+    "runtime",
+    "help",
+];
+
+/// Leaves what most people want of a help that would not fit a screen, and says where the rest is.
+fn brief(command: Command, name: &str) -> Command {
+    let count = command.get_arguments().count();
+    if count <= FITTING {
+        return command;
+    }
+    let command = command.mut_args(|arg| {
+        let is_common = COMMON.contains(&arg.get_id().as_str());
+        let hide = arg.is_hide_set() || !is_common;
+        arg.hide(hide).help_heading(None::<&str>)
+    });
+    command.after_help(format!("These are used most. `bulkhead help {name}` tells of all {count} options."))
 }
 
 /// Finds why a flag of docker's is not there: its row in the section of its verb.

@@ -25,7 +25,8 @@ fn codes_are_docker_s() {
     ] {
         shop.with("run", &[&["--rm"], options].concat(), command).output().exits_with(code);
     }
-    shop.bulkhead(&["run", "--rm", "no-such-image"]).output().exits_with(125).complains("no-such-image");
+    let absent = ["run", "--rm", "--pull", "never", "no-such-image"];
+    shop.bulkhead(&absent).output().exits_with(125).complains("no-such-image");
     shop.bulkhead(&["stop", "no-such-container"]).output().exits_with(1).complains("no-such-container");
     assert_eq!(shop.said(&["ps", "-aq"]), "", "what cannot be started and removes itself is gone");
 }
@@ -247,4 +248,67 @@ fn changes_and_files_of_a_container_are_told() {
     let listed = shop.sandbox.command("tar").arg("-tf").arg(&archive).output().succeeds().stdout;
     assert!(listed.lines().any(|name| name.trim_start_matches("./") == "made"), "{listed}");
     assert!(!listed.lines().any(|name| name.ends_with("bin/cat")), "{listed}");
+}
+
+#[test]
+fn what_could_not_be_started_and_removes_itself_is_gone_also_with_a_file_for_its_id() {
+    let shop = shop!();
+    let file = shop.path("id");
+    let options = ["--rm", "--cidfile", file.to_str().unwrap()];
+    shop.with("run", &options, &["no-such-program"]).output().exits_with(127);
+    assert_eq!(shop.said(&["ps", "-aq"]), "");
+    assert_eq!(std::fs::read_to_string(file).unwrap().len(), 64, "it was made all the same");
+}
+
+#[test]
+fn a_container_may_be_made_before_the_one_whose_network_it_shares_runs() {
+    let shop = shop!();
+    shop.with("create", &["--name", "db"], &["sleep", "1000"]).output().succeeds();
+    shop.with("create", &["--name", "job", "--network", "container:db"], &["echo", "ok"]).output().succeeds();
+    let early = shop.bulkhead(&["start", "job"]).output().exits_with(1);
+    assert!(early.stderr.contains("does not run; start it first"), "{}", early.stderr);
+    shop.said(&["start", "db"]);
+    assert_eq!(shop.said(&["start", "-a", "job"]), "ok\n");
+    let nobody = shop.with("create", &["--network", "container:nobody"], &["true"]).output().exits_with(1);
+    assert!(nobody.stderr.contains("no such container: nobody"), "{}", nobody.stderr);
+}
+
+#[test]
+fn options_contradict_each_other_where_docker_s_do() {
+    let shop = shop!();
+    for (options, words) in [
+        (&["--rm", "--restart", "always"][..], "--restart"),
+        (&["-d", "-a", "stdout"], "--attach and --detach"),
+        (&["--no-healthcheck", "--health-cmd", "true"], "--health-cmd"),
+        (&["--dns-search", "a\nnameserver 6.6.6.6"], "one word"),
+    ] {
+        let refused = shop.with("run", options, &["true"]).output().exits_with(125);
+        assert!(refused.stderr.contains(words), "{options:?}: {}", refused.stderr);
+    }
+    shop.with("run", &["--rm", "--restart", "no"], &["true"]).output().succeeds();
+    shop.with("run", &["--rm", "--no-healthcheck=false", "--health-cmd", "true"], &["true"])
+        .output()
+        .succeeds();
+    shop.with("create", &["--rm=false", "--restart", "always"], &["true"]).output().succeeds();
+}
+
+#[test]
+fn what_joins_in_the_background_keeps_nothing_of_its_caller_s() {
+    let shop = shop!();
+    shop.service("web", "sleep 1000");
+    let places = (shop.path("engine"), &shop.run_directory);
+    let script = format!(
+        "said=$({} --root {} --run {} exec -d web sleep 1000 2>&1); echo \"over:$said\"",
+        shop.program.display(),
+        places.0.display(),
+        places.1.display()
+    );
+    shop.sandbox.command("sh").arg("-c").arg(script).output().succeeds().prints("over:\n");
+    let missing = shop.bulkhead(&["exec", "-d", "web", "no-such-program"]).output().exits_with(127);
+    assert!(
+        missing.stderr.starts_with("error: ") && missing.stderr.contains("no-such-program"),
+        "{}",
+        missing.stderr
+    );
+    shop.said(&["rm", "-f", "web"]);
 }

@@ -39,6 +39,8 @@ fn filters_choose() {
         ("status=exited", "job\n"),
         ("exited=2", "job\n"),
         ("name=w.b", "web\n"),
+        ("name=^/web$", "web\n"),
+        ("status=dead", ""),
         ("label=team=a", "job\n"),
         ("label=org.example.made-by", "job\nweb\n"),
         ("ancestor=busybox:test", "job\nweb\n"),
@@ -51,6 +53,8 @@ fn filters_choose() {
     }
     let unknown = shop.bulkhead(&["ps", "--filter", "colour=red"]).output().exits_with(1);
     assert!(unknown.stderr.contains("colour") && unknown.stderr.contains("status"), "{}", unknown.stderr);
+    assert_eq!(shop.said(&["ps", "-n", "0", "--format", "{{.Names}}"]), "web\n", "0 is no limit");
+    assert_eq!(shop.said(&["ps", "-l", "--format", "{{.Names}}"]), "job\n");
     let labels = ["ps", "-a", "--format", "{{.Names}}={{.Label \"team\"}}", "-n", "1"];
     assert_eq!(shop.said(&labels), "job=a\n");
 }
@@ -82,7 +86,11 @@ fn inspect_has_docker_s_fields() {
         ("{{index .Config.Labels \"org.example.made-by\"}}", "a test\n"),
         ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none\n"),
         ("{{json .State.ExitCode}}", "0\n"),
-        ("{{range .Config.Env}}{{println .}}{{end}}", "A=b\n\n"),
+        (
+            "{{range .Config.Env}}{{println .}}{{end}}",
+            "A=b\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nFROM=image\n\n",
+        ),
+        ("{{json .Config.Cmd}} {{json .Config.Entrypoint}}", "[\"true\"] null\n"),
     ] {
         assert_eq!(shop.said(&["inspect", "--format", template, "job"]), expected, "{template}");
     }
@@ -110,12 +118,37 @@ fn processes_and_what_they_use_are_shown() {
     let shop = shop!();
     shop.service("web", "sleep 1000");
     wait_until("it sleeps", || shop.said(&["top", "web"]).contains("sleep 1000"));
-    assert!(shop.said(&["top", "web"]).starts_with("UID"));
+    let table = shop.said(&["top", "web"]);
+    let words = |line: &str| Vec::from_iter(line.split_whitespace().map(str::to_owned));
+    let lines = Vec::from_iter(table.lines().map(words));
+    assert_eq!(lines[0], ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    assert_eq!(lines[1][0], "root", "users have names");
+    let chosen = shop.said(&["top", "web", "-o", "pid,comm"]);
+    assert!(chosen.starts_with("PID") && chosen.contains("sleep"), "{chosen}");
+    shop.bulkhead(&["top", "web", "-o", "comm"]).output().exits_with(1).complains("PID");
     let table = shop.said(&["stats", "--no-stream"]);
     assert!(table.starts_with("CONTAINER ID") && table.contains("web"), "{table}");
     let json: Value =
         serde_json::from_str(&shop.said(&["stats", "--no-stream", "--format", "json", "web"])).unwrap();
     assert!(json["CPUPerc"].as_str().unwrap().ends_with('%'), "{json}");
+}
+
+#[test]
+fn a_stop_is_told_after_the_end() {
+    let shop = shop!();
+    shop.service("web", "sleep 1000");
+    shop.said(&["restart", "-t", "0", "web"]);
+    shop.said(&["kill", "-s", "KILL", "web"]);
+    shop.said(&["wait", "web"]);
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "container=web", "--format"];
+    let told = shop.said(&[&words[..], &["{{.Action}}"]].concat());
+    let told = Vec::from_iter(told.lines());
+    assert_eq!(told[..6], ["create", "start", "die", "stop", "start", "restart"], "{told:?}");
+    let signals = [&words[..], &["{{.Actor.Attributes.signal}}", "--filter", "event=kill"]].concat();
+    assert_eq!(shop.said(&signals), "9\n");
+    let image =
+        [&words[..], &["{{.Action}}", "--filter", "event=create", "--filter", "image=busybox"]].concat();
+    assert_eq!(shop.said(&image), "create\n");
 }
 
 #[test]

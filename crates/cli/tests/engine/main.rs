@@ -5,13 +5,16 @@
 mod containers;
 mod copy;
 mod images;
+mod init;
 mod kept;
 mod listings;
 mod make;
 mod parts;
+mod pulling;
 mod shop;
 mod streams;
 mod survive;
+mod terminals;
 mod update;
 mod volumes;
 mod walls;

@@ -23,6 +23,10 @@ pub(crate) const IMAGE: &str = "busybox:test";
 /// Places for one test. What is left of its containers is removed when it is dropped; what then is left fails the test.
 pub(crate) struct Shop {
     pub(crate) sandbox: Sandbox,
+    /// The program, beside which are the monitor and the runtime.
+    pub(crate) program: PathBuf,
+    /// What is given as `--run`.
+    pub(crate) run_directory: PathBuf,
 }
 
 impl Shop {
@@ -38,7 +42,9 @@ impl Shop {
 
     /// Makes places without anything in them.
     pub(crate) fn empty() -> Shop {
-        Shop { sandbox: Sandbox::new(program("bulkhead-runtime", "bulkrun")) }
+        let sandbox = Sandbox::new(program("bulkhead-runtime", "bulkrun"));
+        let run_directory = sandbox.directory().join("engine-run");
+        Shop { sandbox, program: env!("CARGO_BIN_EXE_bulkhead").into(), run_directory }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -47,12 +53,12 @@ impl Shop {
 
     /// Puts a command together: `bulkhead --root … --run …` with these words.
     pub(crate) fn bulkhead(&self, words: &[&str]) -> Run {
-        self.bulkhead_at(self.sandbox.command(env!("CARGO_BIN_EXE_bulkhead")), words)
+        self.bulkhead_at(self.sandbox.command(&self.program), words)
     }
 
     /// As [`Shop::bulkhead`], started by another program.
     pub(crate) fn bulkhead_by(&self, launcher: Run, words: &[&str]) -> Run {
-        self.bulkhead_at(launcher.arg(env!("CARGO_BIN_EXE_bulkhead")), words)
+        self.bulkhead_at(launcher.arg(&self.program), words)
     }
 
     /// As [`Shop::bulkhead`], with the programs of another directory.
@@ -62,7 +68,7 @@ impl Shop {
 
     fn bulkhead_at(&self, run: Run, words: &[&str]) -> Run {
         program("bulkhead-shim", "bulkmon");
-        run.arg("--root").arg(self.path("engine")).arg("--run").arg(self.path("engine-run")).args(words)
+        run.arg("--root").arg(self.path("engine")).arg("--run").arg(&self.run_directory).args(words)
     }
 
     /// Writes a script that can be executed. Another process does: a program that this one has written could be busy for as
@@ -80,9 +86,14 @@ impl Shop {
 
     /// `run` or `create` with options and a command, in a cgroup of the shop's.
     pub(crate) fn with(&self, verb: &str, options: &[&str], command: &[&str]) -> Run {
+        self.of(verb, options, IMAGE, command)
+    }
+
+    /// The same with another image.
+    pub(crate) fn of(&self, verb: &str, options: &[&str], image: &str, command: &[&str]) -> Run {
         let parent = format!("/{}", self.sandbox.name());
         let verb = [verb, "--cgroup-parent", &parent, "--stop-timeout", "1"];
-        self.bulkhead(&[&verb, options, &[IMAGE], command].concat())
+        self.bulkhead(&[&verb, options, &[image], command].concat())
     }
 
     /// Runs a script in the foreground, and removes the container.
@@ -209,7 +220,7 @@ impl Drop for Shop {
 }
 
 /// A program of this build. It belongs to another package, which cargo does not build for these tests.
-fn program(package: &str, name: &str) -> PathBuf {
+pub(crate) fn program(package: &str, name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let path = Path::new(env!("CARGO_BIN_EXE_bulkhead")).with_file_name(name);
     if !path.exists() {

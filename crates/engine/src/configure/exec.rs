@@ -3,7 +3,7 @@
 use bulkhead_spec::{Capabilities, Config, Process, User};
 use bulkhead_sys::capability;
 
-use super::process::merge;
+use super::process::{console_size, merge};
 use super::{ImageFiles, identity, invalid};
 use crate::error::Result;
 use crate::request::{Exec, UserSpec};
@@ -51,7 +51,7 @@ pub fn exec(config: &Config, asked: &Exec, image: ImageFiles<'_>, capabilities: 
     };
     Ok(Process {
         terminal: asked.terminal,
-        console_size: None,
+        console_size: asked.size.filter(|_| asked.terminal).map(console_size),
         user,
         args: asked.command.clone(),
         env: environment(&own.env, asked, (&own_home, &home)),

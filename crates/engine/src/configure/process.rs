@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_spec::{Capabilities, Process, Rlimit, User};
+use bulkhead_shim::protocol::Size;
+use bulkhead_spec::{Capabilities, ConsoleSize, Process, Rlimit, User};
 use bulkhead_store::Defaults;
 
 use super::security::Decided;
@@ -44,6 +45,11 @@ pub fn labels(request: &Request, defaults: &Defaults) -> BTreeMap<String, String
     let mut labels = defaults.labels.clone();
     labels.extend(request.labels.clone());
     labels
+}
+
+/// Writes the size of a terminal as the specification has it.
+pub fn console_size(size: Size) -> ConsoleSize {
+    ConsoleSize { height: size.rows.into(), width: size.columns.into() }
 }
 
 /// Decides as whom it runs.
@@ -92,6 +98,7 @@ pub(super) fn decide(
     };
     Ok(Process {
         terminal: request.process.terminal,
+        console_size: request.process.size.filter(|_| request.process.terminal).map(console_size),
         user: User {
             uid: identity.uid,
             gid: identity.gid,

@@ -249,7 +249,6 @@ fn users_come_from_the_image() {
         stage.json()["process"]["user"],
         json!({ "uid": 33, "gid": 4, "additionalGids": [4, 29, 77] })
     );
-    assert_eq!(stage.configured().unwrap().owner, (33, 4));
     stage.request.process.user = Some("nobody".parse().unwrap());
     assert!(stage.error().contains("no such user"));
 }
@@ -657,7 +656,6 @@ fn users_of_its_own_change_what_is_mapped() {
     );
     assert!(config["linux"]["namespaces"].as_array().unwrap().contains(&json!({ "type": "user" })));
     assert!(config["annotations"][OVERLAY_ANNOTATION].as_str().unwrap().contains("\"idmap\":true"));
-    assert_eq!(stage.configured().unwrap().owner, (100_033, 100_034));
     let find = |place: &str| {
         let mounts = config["mounts"].as_array().unwrap();
         mounts.iter().find(|mount| mount["destination"] == place).unwrap().clone()

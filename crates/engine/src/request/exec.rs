@@ -1,5 +1,6 @@
 //! What is asked for when a process joins a container.
 
+use bulkhead_shim::protocol::Size;
 use serde::{Deserialize, Serialize};
 
 use super::{UserSpec, Variable};
@@ -18,6 +19,8 @@ pub struct Exec {
     pub directory: Option<String>,
     /// Its standard streams are a terminal (`--tty`).
     pub terminal: bool,
+    /// The size of that terminal at first.
+    pub size: Option<Size>,
     /// It has all that the host's root may (`--privileged`).
     pub privileged: bool,
 }

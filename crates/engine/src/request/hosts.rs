@@ -21,6 +21,18 @@ pub struct Hosts {
     pub entries: Vec<HostEntry>,
 }
 
+/// Reads a word of `/etc/resolv.conf` (`--dns-search`, `--dns-option`): what has blanks in it would be several, or other lines.
+///
+/// # Errors
+/// An empty word, and one with blanks or control characters.
+pub fn resolver_word(text: &str) -> Result<String, Malformed> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#' || c == ';')
+    {
+        return Err(Malformed::new("word of resolv.conf", text, "expected one word without blanks"));
+    }
+    Ok(text.to_owned())
+}
+
 /// One more name in `/etc/hosts`: `NAME:ADDRESS` or `NAME=ADDRESS`, in which `host-gateway` is the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEntry {
@@ -69,6 +81,16 @@ impl FromStr for HostEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_make_no_lines() {
+        for text in [".", "example.org", "ndots:2", "rotate"] {
+            assert_eq!(resolver_word(text).as_deref(), Ok(text));
+        }
+        for text in ["", "a b", "a\nnameserver 6.6.6.6", "a\r", "\u{85}", "#"] {
+            assert!(resolver_word(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn a_name_stands_for_an_address() {

@@ -28,18 +28,6 @@ pub struct Pull {
     pub at_once: NonZeroUsize,
 }
 
-/// When an image that a container is made of is pulled (`--pull`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Missing {
-    /// When it is not there.
-    #[default]
-    Pull,
-    /// Also when it is there.
-    Always,
-    /// Never.
-    Refuse,
-}
-
 /// An image that was pulled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {

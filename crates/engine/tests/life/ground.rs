@@ -18,8 +18,7 @@ pub(crate) struct Ground {
 }
 
 /// A client that hears everything.
-pub(crate) const HEAR: Attach =
-    Attach { stdin: false, stdout: true, stderr: true, takes_end: false, patience: 0 };
+pub(crate) const HEAR: Attach = Attach { stdin: false, stdout: true, stderr: true, patience: 0, size: None };
 
 impl Ground {
     pub(crate) fn new() -> Self {

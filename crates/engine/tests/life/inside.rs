@@ -16,10 +16,22 @@ fn a_process_that_joins_has_a_code_of_its_own_and_changes_are_told() {
     requires!(is_root(), "needs root");
     let ground = Ground::new();
     ground.engine.run(&ground.named("web", "sleep 100"), None).unwrap();
-    let run = |words: &[&str]| ground.engine.exec("web", &exec(words), Streams::Output).unwrap();
+    let run = |words: &[&str]| {
+        let mut joined = ground.engine.exec("web", &exec(words), Streams::Output).unwrap();
+        let mut code = None;
+        Ground::until("the end of the process", || {
+            code = joined.code().unwrap();
+            code.is_some()
+        });
+        code.unwrap()
+    };
     assert_eq!(run(&["sh", "-c", "echo new > /etc/new; rm /etc/group; exit 7"]), 7);
     assert_eq!(run(&["true"]), 0);
     assert_eq!(run(&["no-such-program"]), 127);
+    ground.engine.exec_detached("web", &exec(&["true"])).unwrap();
+    let error = ground.engine.exec_detached("web", &exec(&["no-such-program"])).unwrap_err();
+    assert_eq!(error.exit_code(), 127, "{error}");
+    assert!(error.to_string().contains("no-such-program"), "{error}");
     let changes = ground.engine.diff("web").unwrap();
     let kind =
         |path: &str| changes.iter().find(|change| change.path.as_os_str() == path).map(|change| change.kind);

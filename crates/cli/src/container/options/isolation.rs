@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bulkhead_engine::request::{
     Capability, CgroupNamespace, HostEntry, IdMap, Ipc, KeyValue, Network, Pid, Request, Seccomp,
-    SecurityOption, UserNamespace, Uts,
+    SecurityOption, UserNamespace, Uts, resolver_word,
 };
 use clap::Args;
 
@@ -30,10 +30,10 @@ pub(super) struct Isolation {
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
     /// Look for names in this domain
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = resolver_word)]
     dns_search: Vec<String>,
     /// Set an option of resolv.conf(5)
-    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", value_parser = resolver_word)]
     dns_option: Vec<String>,
     /// Shared memory: private, none, shareable, host, or container:NAME
     #[arg(long, value_name = "MODE")]

@@ -9,8 +9,8 @@ use crate::failure::{Failure, NOT_STARTED};
 
 #[derive(Args, Debug)]
 pub(super) struct Lifetime {
-    /// Remove the container, and volumes without a name, when it has ended
-    #[arg(long, conflicts_with = "restart")]
+    /// Remove it, and volumes without a name, when it has ended
+    #[arg(long)]
     rm: bool,
     /// Start again: no, on-failure[:N], always or unless-stopped
     #[arg(long, value_name = "POLICY")]
@@ -22,7 +22,7 @@ pub(super) struct Lifetime {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = Limit::of_seconds)]
     stop_timeout: Option<Limit>,
     /// Run this in a shell to see whether it is well
-    #[arg(long, value_name = "COMMAND", conflicts_with = "no_healthcheck")]
+    #[arg(long, value_name = "COMMAND")]
     health_cmd: Option<HealthCommand>,
     /// From one check to the next, such as 30s
     #[arg(long, value_name = "TIME")]
@@ -71,6 +71,13 @@ impl Lifetime {
             log_driver,
             log_opt,
         } = self;
+        let refused = |what: &str| Failure::new(what).code(NOT_STARTED).hint("leave one of them out");
+        if rm && restart.is_some_and(|restart| restart != Restart::default()) {
+            return Err(refused("--rm removes a container that --restart starts again"));
+        }
+        if no_healthcheck && health_cmd.is_some() {
+            return Err(refused("--no-healthcheck and --health-cmd contradict each other"));
+        }
         request.remove = rm;
         request.restart = restart.unwrap_or_default();
         request.stop_signal = stop_signal;

@@ -6,6 +6,7 @@ use bulkhead_engine::request::{Request, Ulimit, UserSpec, Variable, variable_fil
 use clap::Args;
 
 use crate::failure::{Failure, NOT_STARTED};
+use crate::terminal;
 
 #[derive(Args, Debug)]
 pub(super) struct Process {
@@ -30,7 +31,7 @@ pub(super) struct Process {
     /// Begin in this directory of the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Run this program instead of the image's; nothing takes it away
+    /// Run this program instead of the image's; empty for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     /// Have a small init reap processes that nobody waits for
@@ -72,6 +73,7 @@ impl Process {
         process.umask = umask;
         process.directory = workdir;
         process.terminal = tty;
+        process.size = if tty { terminal::size() } else { None };
         process.stdin = interactive;
         process.init = init;
         process.ulimits = ulimit;
