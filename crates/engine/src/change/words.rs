@@ -155,7 +155,7 @@ impl Expansion<'_> {
     }
 
     fn value(&self, name: &str) -> Option<String> {
-        let known = self.environment.iter().filter_map(|text| text.split_once('='));
-        known.filter(|(known, _)| *known == name).last().map(|(_, value)| value.to_owned())
+        let mut known = self.environment.iter().rev().filter_map(|text| text.split_once('='));
+        known.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
     }
 }
