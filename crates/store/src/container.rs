@@ -199,7 +199,10 @@ impl Store {
                 .and_then(|mut statement| statement.execute([id]))
                 .doing(|| format!("delete the record of container {id}"))?;
             Ok(())
-        })
+        })?;
+        // What was the container's has made room.
+        self.database.refill();
+        Ok(())
     }
 }
 

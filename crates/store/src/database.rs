@@ -114,7 +114,7 @@ impl Database {
         mut body: impl FnMut(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         match self.write(durability, &mut body) {
-            Err(error) if is_full(&error) && std::fs::remove_file(&self.reserve).is_ok() => {
+            Err(error) if error.is_full() && std::fs::remove_file(&self.reserve).is_ok() => {
                 self.write(durability, body)
             }
             written => written,
@@ -144,15 +144,8 @@ fn keep_reserve(path: &Path) {
     }
 }
 
-fn is_full(error: &Error) -> bool {
-    match error {
-        Error::Database { source, .. } => lacks_room(source),
-        _ => false,
-    }
-}
-
 /// Tells whether SQLite found no room on the disk, for the log or for its index.
-fn lacks_room(error: &rusqlite::Error) -> bool {
+pub(crate) fn lacks_room(error: &rusqlite::Error) -> bool {
     let Some(failure) = error.sqlite_error() else { return false };
     failure.code == rusqlite::ErrorCode::DiskFull
         || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE

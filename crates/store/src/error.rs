@@ -193,6 +193,14 @@ impl Error {
 }
 
 impl Error {
+    /// Tells whether the database found no room on the disk.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => crate::database::lacks_room(source),
+            _ => false,
+        }
+    }
+
     /// Writes the whole chain in one line.
     pub(crate) fn with_sources(&self) -> String {
         let mut text = self.to_string();
