@@ -159,9 +159,11 @@ impl Engine {
     /// Fills the container's volumes that are empty with what is at their places in the root.
     pub(crate) fn fill_volumes(&self, document: &Document, lower: &[PathBuf]) -> Result<()> {
         for (name, destination, volume) in document.volumes() {
-            // A part of a volume is there, or the container does not start.
-            if volume.copy == Copy::Filled && volume.subpath.is_none() {
-                self.fill(name, destination, lower)?;
+            match volume.copy {
+                // A part of a volume is there, or the container does not start.
+                Copy::Filled if volume.subpath.is_some() => {}
+                Copy::Filled => self.fill(name, destination, lower)?,
+                Copy::Empty => self.empty_half_filled(name)?,
             }
         }
         Ok(())

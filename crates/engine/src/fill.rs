@@ -18,6 +18,40 @@ use crate::rootfs::is_empty;
 const FILLING: &str = "filling";
 
 impl Engine {
+    /// Takes away what somebody who died has half filled into a volume, before anybody writes to it who wants no copy: the
+    /// next filling would begin anew and take that along. Whoever fills it now is waited for.
+    ///
+    /// # Errors
+    /// As for writing the volume.
+    pub(crate) fn empty_half_filled(&self, name: &str) -> Result<()> {
+        if !self.is_half_filled(name) {
+            return Ok(());
+        }
+        let doing = || format!("empty volume {name}, of which the filling was not finished");
+        let volume = self.places().volume(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let directory = path::open_host(&volume, flags).doing(doing)?;
+        retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive)).doing(doing)?;
+        if self.is_half_filled(name) {
+            let data = path::open_host(&volume.join("data"), flags).doing(doing)?;
+            layer::empty(data.as_fd())?;
+            fs::remove_file(volume.join(FILLING)).doing(doing)?;
+        }
+        Ok(())
+    }
+
+    /// Tells whether somebody fills the volume, or died over that.
+    pub(crate) fn is_half_filled(&self, name: &str) -> bool {
+        self.places().volume(name).join(FILLING).exists()
+    }
+
+    /// Tells whether nobody fills the volume now.
+    pub(crate) fn is_idle(&self, name: &str) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let Ok(directory) = path::open_host(&self.places().volume(name), flags) else { return false };
+        flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
     /// Fills a volume that is empty with what the layers have at `destination`: files with owners, modes and attributes.
     ///
     /// What was half filled by somebody who died is made anew; a volume with anything else in it stays as it is.

@@ -56,12 +56,11 @@ impl Engine {
         Ok(known)
     }
 
-    /// As [`Engine::know`], for who only looks: a container whose monitor died, and whose policy is to start it again, is.
+    /// Starts a container whose monitor died, if its policy is to start it again, for who only looks at it.
     ///
     /// # Errors
     /// As [`Engine::know`]. That it cannot be started is none: it stays as it is.
-    pub(crate) fn know_living(&self, record: ContainerRecord) -> Result<Known> {
-        let known = self.know(record)?;
+    pub(crate) fn revive(&self, known: Known) -> Result<Known> {
         if known.life.lost != Some(Lost::Monitor) || !known.starts_again() {
             return Ok(known);
         }

@@ -53,6 +53,8 @@ pub(crate) enum Leftover {
     State(PathBuf, String),
     /// A volume of a container that is not there.
     Volume(String),
+    /// A volume that somebody who died has half filled.
+    HalfFilled(String),
 }
 
 impl Leftover {
@@ -71,6 +73,7 @@ impl Leftover {
             Self::Mount(path) | Self::Directory(path) | Self::Stranger(path) => path.display().to_string(),
             Self::State(states, _) => states.display().to_string(),
             Self::Volume(name) => format!("volume {}", id::short(name)),
+            Self::HalfFilled(name) => format!("volume {name}"),
         }
     }
 
@@ -94,6 +97,7 @@ impl Leftover {
             Self::Stranger(_) => "it is not the engine's".into(),
             Self::State(_, id) => format!("no container has the id {}", id::short(id)),
             Self::Volume(_) => "its container is gone".into(),
+            Self::HalfFilled(_) => "what the image has at its place was not copied to the end".into(),
         }
     }
 
@@ -104,6 +108,7 @@ impl Leftover {
             Self::Lost(_) => Some("started"),
             Self::Unwatched(_) => Some("ended"),
             Self::Unmade(_) => Some("made anew, empty"),
+            Self::HalfFilled(_) => Some("emptied, to be filled again"),
             Self::Unread(..) | Self::Stranger(_) => None,
             Self::HalfRemoved(_)
             | Self::Abandoned(_)
@@ -151,11 +156,14 @@ impl Engine {
         let unknown = states.into_iter().filter(|(_, id)| !ids.contains(id));
         found.extend(unknown.map(|(states, id)| Leftover::State(states, id)));
         for record in volumes {
+            if !self.store.volume_users(&record.name)?.is_empty() {
+                continue;
+            }
             let goes_with = VolumeDocument::read(&record)?.goes_with;
-            if goes_with.is_some_and(|id| !ids.contains(&id))
-                && self.store.volume_users(&record.name)?.is_empty()
-            {
+            if goes_with.is_some_and(|id| !ids.contains(&id)) {
                 found.push(Leftover::Volume(record.name));
+            } else if self.is_half_filled(&record.name) && self.is_idle(&record.name) {
+                found.push(Leftover::HalfFilled(record.name));
             }
         }
         Ok(found)
@@ -181,7 +189,7 @@ impl Engine {
             _ => return Ok(None),
         }
         let directory = self.places().container(&known.record.id);
-        if !self.is_new(&known) && [UPPER, WORK].iter().any(|part| !directory.join(part).exists()) {
+        if !is_new(&known) && [UPPER, WORK].iter().any(|part| !directory.join(part).exists()) {
             return Ok(Some(Leftover::Unmade(known)));
         }
         // Whoever starts it holds it, and makes its status before its state and its cgroups.
@@ -205,15 +213,6 @@ impl Engine {
             Err(error) if error.kind() == bulkhead_store::Kind::NotFound => Ok(true),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Tells whether somebody may be making the container's directories at this moment.
-    fn is_new(&self, known: &Known) -> bool {
-        /// Longer than anybody takes from the record to the directories.
-        const WHILE: u64 = 10_000_000_000;
-        let now = crate::engine::now();
-        now.saturating_sub(u64::try_from(known.record.created).unwrap_or(0)) < WHILE
-            && known.document.maker.as_ref().is_some_and(|maker| maker.process.runs())
     }
 
     /// Tells whether somebody lives who means to start the container.
@@ -264,6 +263,14 @@ impl Engine {
         }
         Ok(found)
     }
+}
+
+/// Tells whether somebody may be making the container's directories at this moment.
+fn is_new(known: &Known) -> bool {
+    /// Longer than anybody takes from the record to the directories.
+    const WHILE: u64 = 10_000_000_000;
+    let age = crate::engine::now().saturating_sub(u64::try_from(known.record.created).unwrap_or(0));
+    age < WHILE && known.document.maker.as_ref().is_some_and(|maker| maker.process.runs())
 }
 
 /// Lists a directory's entries; none when it is not there.

@@ -25,7 +25,7 @@ impl Engine {
         let wanted = Wanted::new(self, filters)?;
         let mut containers = Vec::new();
         for record in self.store.containers()? {
-            let container = Container::of(self.know_living(record)?, self.places());
+            let container = Container::of(self.revive(self.know(record)?)?, self.places());
             if wanted.fits(filters, &container) {
                 containers.push(container);
             }
@@ -39,8 +39,7 @@ impl Engine {
     /// # Errors
     /// When it is not there, or more than one is meant.
     pub fn container(&self, wanted: &str) -> Result<Container> {
-        let known = self.find(wanted)?;
-        Ok(Container::of(self.know_living(known.record)?, self.places()))
+        Ok(Container::of(self.revive(self.find(wanted)?)?, self.places()))
     }
 
     /// Returns what a container does by default: what its image says, over which what was asked for goes.

@@ -45,6 +45,7 @@ impl Engine {
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
                 deleted => Ok(deleted?),
             },
+            Leftover::HalfFilled(name) => self.empty_half_filled(name),
             Leftover::Unread(record, _) => Err(Error::Invalid {
                 what: format!("container {}", record.name),
                 reason: "use the version of bulkhead that made it".into(),
@@ -112,10 +113,9 @@ fn remove_directory(path: &Path) -> Result<()> {
             // That it has gone by itself is as good; that it does not go is told below.
             drop(client::request(path, &ToMonitor::Stop(AT_ONCE)));
         }
-        match client::lost(path) {
-            Err(error @ client::Error::Alive { .. }) => return Err(error.into()),
-            // Whatever else is wrong with it: the runtime's state is looked at by itself.
-            _ => {}
+        // Whatever else is wrong with it: the runtime's state is looked at by itself.
+        if let Err(error @ client::Error::Alive { .. }) = client::lost(path) {
+            return Err(error.into());
         }
     }
     clear(path)

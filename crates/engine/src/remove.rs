@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::Known;
+use crate::logs;
 use crate::stop::AT_ONCE;
 use crate::volume::VolumeDocument;
 
@@ -110,7 +111,14 @@ impl Engine {
     /// Removes the parts of a container that has no processes, and its record last.
     pub(crate) fn take_apart(&self, known: &Known, volumes: Volumes, _claim: &Claim) -> Result<()> {
         let id = &known.record.id;
-        self.store.begin_removal(id)?;
+        match self.store.begin_removal(id) {
+            // On a disk that is full to the last byte there is no room for saying so. Its log goes in any case.
+            Err(error) if error.is_full() => {
+                self.clear_log(id)?;
+                self.store.begin_removal(id)?;
+            }
+            begun => drop(begun?),
+        }
         if known.has_state(self) {
             // What a monitor left that died.
             known.runtime(self)?.run("delete", &known.record.name, &["--force", id])?;
@@ -138,6 +146,19 @@ impl Engine {
 }
 
 impl Engine {
+    /// Removes what a container said.
+    fn clear_log(&self, id: &str) -> Result<()> {
+        let directory = self.places().container(id);
+        let doing = || format!("remove the log in {}", directory.display());
+        for entry in std::fs::read_dir(&directory).doing(doing)? {
+            let name = entry.doing(doing)?.file_name();
+            if name.as_encoded_bytes().starts_with(logs::FILE.as_bytes()) {
+                clear(&directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Says of an anonymous volume with which container it goes.
     fn bind_volume(&self, name: &str, container: Option<&str>) -> Result<()> {
         let record = match self.store.volume(name) {
