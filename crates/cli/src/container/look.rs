@@ -111,7 +111,7 @@ fn query(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' | b'.' | b'~' => {
-                written.push(char::from(byte))
+                written.push(char::from(byte));
             }
             b' ' => written.push('+'),
             _ => written.push_str(&format!("%{byte:02X}")),

@@ -159,7 +159,7 @@ fn an_archive_can_come_from_a_server() {
     let archive = fs::read(&file).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let server = std::thread::spawn(move || {
+    let server = std::thread::Builder::new().spawn(move || {
         for body in [Some(archive), None] {
             let (mut client, _) = listener.accept().unwrap();
             let mut asked = Vec::new();
@@ -188,5 +188,5 @@ fn an_archive_can_come_from_a_server() {
     assert_eq!(image(&shop, "served")["Comment"], format!("Imported from http://{address}/root.tar"));
     let missing = shop.bulkhead(&["import", &format!("http://{address}/none.tar")]).output().exits_with(1);
     assert!(missing.stderr.contains("none.tar"), "{}", missing.stderr);
-    server.join().unwrap();
+    server.unwrap().join().unwrap();
 }
