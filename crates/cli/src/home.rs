@@ -3,13 +3,36 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use bulkhead_engine::Engine;
 use bulkhead_engine::store::Places;
+use bulkhead_engine::{Engine, IN_USERS, enter_users};
 
 use crate::failure::{Failure, NOT_STARTED, chain};
 
+/// The verbs that are about files, whoever owns them. The others are about processes, over which only who is outside has
+/// rights; where they have to do with files, they have another process do that.
+const OF_FILES: [&str; 18] = [
+    IN_USERS,
+    "build",
+    "commit",
+    "container prune",
+    "cp",
+    "diff",
+    "export",
+    "image prune",
+    "import",
+    "load",
+    "pull",
+    "rm",
+    "rmi",
+    "system check",
+    "system df",
+    "system prune",
+    "volume prune",
+    "volume rm",
+];
+
 /// The places of this command.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Home {
     root: Option<PathBuf>,
     run: Option<PathBuf>,
@@ -48,6 +71,21 @@ impl Home {
     /// Places that cannot be used, and programs that are missing.
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
         Ok(Engine::open(&self.places()?)?)
+    }
+
+    /// Makes this process one that may make, read and remove files of containers and images, which belong to several users,
+    /// if the verb is about files; see [`enter_users`].
+    ///
+    /// # Errors
+    /// As [`enter_users`].
+    pub(crate) fn entered_for(self, verb: &str) -> Result<Home, Failure> {
+        if !OF_FILES.contains(&verb) {
+            return Ok(self);
+        }
+        // There the user has another number, and would look elsewhere.
+        let Places { root, run } = self.places()?;
+        enter_users()?;
+        Ok(Home { root: Some(root), run: Some(run) })
     }
 
     /// The places.

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use bulkhead_engine::IN_USERS;
 use failure::Failure;
 use home::Home;
 
@@ -44,6 +45,11 @@ fn run(words: &[OsString]) -> Result<ExitCode, Failure> {
     match first.to_str() {
         Some("--help" | "-h") => help::whole(),
         Some("--version" | "-v" | "-V") => version::line(),
-        _ => verbs::run(words, &home),
+        Some(IN_USERS) => {
+            let engine = home.entered_for(IN_USERS)?.engine()?;
+            engine.in_users(&words[1..].iter().map(OsString::as_os_str).collect::<Vec<_>>())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => verbs::run(words, home),
     }
 }

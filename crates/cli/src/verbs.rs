@@ -80,13 +80,13 @@ pub(crate) fn find(words: &[OsString]) -> Option<(&'static Verb, &'static str)> 
 ///
 /// # Errors
 /// Words that are no verb, options that it has not, and why it could not be done.
-pub(crate) fn run(words: &[OsString], home: &Home) -> Result<ExitCode, Failure> {
+pub(crate) fn run(words: &[OsString], home: Home) -> Result<ExitCode, Failure> {
     let Some((verb, name)) = find(words) else { return Err(family::unknown(words)) };
     let rest = &words[name.split(' ').count()..];
     let command = flags::as_docker(verb.command(name));
     let typed = std::iter::once(OsStr::new("bulkhead")).chain(rest.iter().map(OsString::as_os_str));
     let matches = command.try_get_matches_from(typed).map_err(|error| flags::explain(error, verb, name))?;
-    (verb.run)(&matches, home)
+    (verb.run)(&matches, &home.entered_for(verb.names[0])?)
 }
 
 /// Tells of everything that a verb takes.
@@ -99,7 +99,7 @@ pub(crate) fn help(words: &[OsString], home: &Home) -> Result<ExitCode, Failure>
             flags::whole_help(verb, name).map_or(Ok(ExitCode::SUCCESS), Err)
         }
         // A verb with verbs of its own, or none.
-        _ => run(&[words, &["--help".into()]].concat(), home),
+        _ => run(&[words, &["--help".into()]].concat(), home.clone()),
     }
 }
 

@@ -49,7 +49,7 @@ pub use process::{command_line, console_size, labels};
 pub use users::users;
 
 use crate::error::{Error, Result};
-use crate::request::{Mount, Request};
+use crate::request::{Mount, Request, UserNamespace};
 
 /// The annotation by which `bulkrun` mounts an overlay as the root.
 pub const OVERLAY_ANNOTATION: &str = "org.bulkhead.rootfs.overlay";
@@ -75,7 +75,7 @@ pub struct Scene<'a> {
     pub files: &'a Path,
     /// The directory on the host with its secrets: number N of the request's is `N`, with its owner and mode.
     pub secrets: &'a Path,
-    /// Its users, if it has some of its own: what [`users`] decided when it was created.
+    /// Its users, if they are not the host's: what [`users`] decided when it was created, or those of another container.
     pub users: Option<&'a Users>,
     /// The containers whose namespaces it shares, as the request names them.
     pub peers: &'a BTreeMap<String, Peer>,
@@ -121,6 +121,8 @@ pub struct Peer {
     pub files: PathBuf,
     /// What is bound at `/dev/shm` where its IPC namespace is shared; without it there is none.
     pub shm: Option<PathBuf>,
+    /// Its users, if they are not the host's.
+    pub users: Option<Users>,
 }
 
 /// What the image has of users: the bytes of its own files, read inside its root.
@@ -148,6 +150,14 @@ impl Users {
     }
 }
 
+impl Users {
+    /// Tells whether there is nobody but one user, who then has no supplementary groups: the price of a map that needs no
+    /// rights (user_namespaces(7), "setgroups").
+    pub(crate) fn is_one(&self) -> bool {
+        matches!(self.gids[..], [IdMapping { size: 1, .. }])
+    }
+}
+
 fn on_host(maps: &[IdMapping], id: u32) -> Option<u32> {
     maps.iter().find_map(|map| {
         let offset = id.checked_sub(map.container_id).filter(|&offset| offset < map.size)?;
@@ -162,6 +172,8 @@ pub struct Configured {
     pub config: Config,
     /// What is written below [`Scene::files`] before the start: names and texts.
     pub files: Vec<(&'static str, String)>,
+    /// The container's users, see [`Scene::users`].
+    pub users: Option<Users>,
     /// What the user should be told, though nothing stops for it.
     pub warnings: Vec<String>,
 }
@@ -194,7 +206,9 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         ));
     }
     annotations.extend(annotation.map(|value| (OVERLAY_ANNOTATION.to_owned(), value)));
-    let users = scene.users.cloned();
+    // A user namespace that is joined has its maps already.
+    let is_shared = matches!(request.namespaces.user, Some(UserNamespace::Container(_)));
+    let users = scene.users.filter(|_| !is_shared).cloned();
     let linux = Linux {
         uid_mappings: users.as_ref().map(|users| users.uids.clone()).unwrap_or_default(),
         gid_mappings: users.as_ref().map(|users| users.gids.clone()).unwrap_or_default(),
@@ -222,7 +236,7 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     };
     cdi::apply(request, facts, &mut config)?;
     let files = names::files(scene, &hostname, facts)?;
-    Ok(Configured { config, files, warnings })
+    Ok(Configured { config, files, users: scene.users.cloned(), warnings })
 }
 
 /// What was asked for cannot be had.

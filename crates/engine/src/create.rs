@@ -13,12 +13,11 @@ use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
-use crate::remove::clear;
-use crate::request::{Copy, Mount, MountKind, Request, Root, VolumesFrom};
+use crate::request::{Copy, Mount, MountKind, Request, Root, Volume, VolumesFrom};
 use crate::rootfs::{UPPER, WORK};
 use crate::start::Moment;
 use crate::volume::VolumeDocument;
-use crate::{id, name};
+use crate::{id, name, users};
 
 /// What is bound into a container and written by the engine: hosts, hostname, resolv.conf, in its directory.
 pub(crate) const FILES: &str = "files";
@@ -82,7 +81,7 @@ impl Engine {
         document.labels = configure::labels(&document.request, &defaults);
         document.mounts = configure::mount_points(&document.request, &defaults)?;
         let volumes = name_volumes(&id, &mut document)?;
-        let record = self.record(&id, &document, image.as_ref(), &volumes)?;
+        let record = self.record(&id, &mut document, image.as_ref(), &volumes)?;
         let known = Known::new(record, document);
         match self.make_parts(&known, image.as_ref()) {
             Ok(held) => {
@@ -101,22 +100,27 @@ impl Engine {
     fn record(
         &self,
         id: &str,
-        document: &Document,
+        document: &mut Document,
         image: Option<&Image>,
         volumes: &[VolumeRecord],
     ) -> Result<ContainerRecord> {
+        let choice = self.decide_users(document, image)?;
         // What removes itself is not worth waiting for a disk: after a power loss it would be removed.
         let durability = if document.request.remove { Durability::Process } else { Durability::PowerLoss };
-        let name = document.request.name.as_deref();
+        let name = document.request.name.clone();
         let mut record = ContainerRecord::new(id, "", image.map(|image| image.id));
         record.document = document.write()?;
         record.volumes = document.volumes().map(|(name, ..)| name.to_owned()).collect();
         for attempt in 0.. {
-            record.name = match name {
-                Some(name) => name.to_owned(),
+            record.name = match &name {
+                Some(name) => name.clone(),
                 None => name::generate(attempt)?,
             };
-            match self.store.insert_container(&record, volumes, durability) {
+            let inserted = match &choice {
+                None => self.store.insert_container(&record, volumes, durability).map(drop),
+                Some(choice) => choice.insert(self, (&mut record, &mut *document), volumes, durability)?,
+            };
+            match inserted {
                 Err(bulkhead_store::Error::NameTaken { .. }) if name.is_none() && attempt < ATTEMPTS => {}
                 inserted => {
                     inserted?;
@@ -135,12 +139,12 @@ impl Engine {
         let held = self.hold(&record.id)?;
         // Between record and directory somebody may have removed the container.
         if let Err(error) = self.store.container(&record.id) {
-            clear(&directory)?;
+            self.clear(&directory)?;
             return Err(error.into());
         }
         let lower = self.root_of(record, document, image).lower;
         make_within(&directory, &lower)?;
-        self.fill_volumes(document, &lower)?;
+        self.fill_volumes(&record.id, document, &lower)?;
         Ok(held)
     }
 
@@ -157,7 +161,17 @@ impl Engine {
     }
 
     /// Fills the container's volumes that are empty with what is at their places in the root.
-    pub(crate) fn fill_volumes(&self, document: &Document, lower: &[PathBuf]) -> Result<()> {
+    pub(crate) fn fill_volumes(&self, id: &str, document: &Document, lower: &[PathBuf]) -> Result<()> {
+        let is_filled = |volume: &Volume| volume.copy == Copy::Filled;
+        if document.volumes().any(|(.., volume)| is_filled(volume)) && users::are_elsewhere()? {
+            let words = ["fill".as_ref(), id.as_ref()];
+            return self.do_in_users("fill new volumes with what the image has", &words);
+        }
+        self.fill_volumes_here(document, lower)
+    }
+
+    /// As [`Engine::fill_volumes`], by this process.
+    pub(crate) fn fill_volumes_here(&self, document: &Document, lower: &[PathBuf]) -> Result<()> {
         for (name, destination, volume) in document.volumes() {
             match volume.copy {
                 // A part of a volume is there, or the container does not start.

@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use crate::disk::{self, Measure};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::host;
 use crate::known::Known;
 use crate::rootfs::{RootFs, UPPER};
 
@@ -51,7 +52,7 @@ impl Engine {
         let lower = root.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
         let lower: Vec<BorrowedFd<'_>> = lower.iter().map(|layer| layer.as_fd()).collect();
         let skip: Vec<PathBuf> = OF_RUNTIME.iter().map(PathBuf::from).collect();
-        let marks = if rustix::process::geteuid().is_root() { Marks::Trusted } else { Marks::User };
+        let marks = if host::is_real_root()? { Marks::Trusted } else { Marks::User };
         Ok(layer::changes(upper.as_fd(), &lower, &Compare { marks, owners: Owners::Kept, skip: &skip })?)
     }
 

@@ -101,7 +101,11 @@ impl Engine {
         })?;
         let root: Option<OwnedFd> = known.life.process.map(root::of_process).transpose()?.flatten();
         let root = root.ok_or_else(|| known.refuses("run a process in"))?;
-        let read = |name: &str| root::read(&root, Path::new(name), LONGEST).map(Option::unwrap_or_default);
+        let read = |name: &str| match root::read(&root, Path::new(name), LONGEST) {
+            // Who asks for no user can do without, and may be there to mend it.
+            Err(_) if exec.user.is_none() => Ok(Vec::new()),
+            read => read.map(Option::unwrap_or_default),
+        };
         let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
         configure::exec(&config, exec, ImageFiles { passwd: &passwd, group: &group }, host::capabilities()?)
     }

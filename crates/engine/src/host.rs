@@ -15,7 +15,8 @@ use crate::configure::{
     cdi,
 };
 use crate::engine::Engine;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
+use crate::program;
 use crate::request::{Mount, MountKind, Request};
 
 /// Where control groups are mounted.
@@ -24,18 +25,19 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const CGROUP2: i64 = 0x6367_7270;
 
 impl Engine {
-    /// Looks at the host for a request with these mounts.
+    /// Looks at the host for a request with these mounts, and the sources of those that are volumes by their places.
     ///
     /// # Errors
     /// For a device or a source that cannot be looked at; one that is not there is missing from what is returned.
-    pub(crate) fn facts(&self, request: &Request, mounts: &[Mount]) -> Result<Facts> {
+    pub(crate) fn facts(
+        &self,
+        request: &Request,
+        mounts: &[Mount],
+        volumes: &BTreeMap<String, PathBuf>,
+    ) -> Result<Facts> {
         let status = read("/proc/self/status")?;
         let uname = rustix::system::uname();
-        let caller = if geteuid().is_root() {
-            Caller::Root
-        } else {
-            Caller::User { uid: geteuid().as_raw(), gid: getegid().as_raw() }
-        };
+        let caller = caller();
         let mut devices = BTreeMap::new();
         for node in &request.devices.nodes {
             devices.insert(node.host.clone(), devices_at(&node.host)?);
@@ -69,9 +71,8 @@ impl Engine {
             devices,
             cdi,
             all_devices,
-            sources: sources(mounts)?,
+            sources: sources(mounts, volumes)?,
             init: self.monitor()?,
-            subordinate: subordinate(request, caller)?,
         })
     }
 }
@@ -254,34 +255,76 @@ fn device(path: PathBuf, metadata: &Metadata) -> Option<HostDevice> {
     })
 }
 
-/// Looks at the sources of bind mounts whose owner matters.
-fn sources(mounts: &[Mount]) -> Result<BTreeMap<PathBuf, HostFile>> {
+/// Looks at the sources of mounts whose owner matters.
+fn sources(mounts: &[Mount], volumes: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<PathBuf, HostFile>> {
     let mut found = BTreeMap::new();
     for mount in mounts {
-        if let MountKind::Bind(bind) = &mount.kind
-            && bind.ownership.is_some()
-        {
-            let metadata =
-                fs::metadata(&bind.source).doing(|| format!("look at {}", bind.source.display()))?;
-            found.insert(bind.source.clone(), HostFile { uid: metadata.uid(), gid: metadata.gid() });
-        }
+        let source = match &mount.kind {
+            MountKind::Bind(bind) if bind.ownership.is_some() => Some(&bind.source),
+            MountKind::Volume(volume) if volume.ownership.is_some() => volumes.get(&mount.destination),
+            _ => None,
+        };
+        let Some(source) = source else { continue };
+        let metadata = match fs::metadata(source) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            metadata => metadata.doing(|| format!("look at {}", source.display()))?,
+        };
+        found.insert(source.clone(), HostFile { uid: metadata.uid(), gid: metadata.gid() });
     }
     Ok(found)
 }
 
-/// Reads which ids the caller may give away, where that matters.
-fn subordinate(request: &Request, caller: Caller) -> Result<Subordinate> {
-    let uid = match caller {
-        Caller::Root if request.namespaces.user.is_none() => return Ok(Subordinate::default()),
-        Caller::Root => 0,
-        Caller::User { uid, .. } => uid,
-    };
+/// Tells who makes containers.
+pub(crate) fn caller() -> Caller {
+    if geteuid().is_root() {
+        Caller::Root
+    } else {
+        Caller::User { uid: geteuid().as_raw(), gid: getegid().as_raw() }
+    }
+}
+
+/// Tells whether the caller is the host's root, and not that of a user namespace.
+pub(crate) fn is_real_root() -> Result<bool> {
+    let initial = || bulkhead_sys::namespace::is_initial_user().doing(|| "look at the user namespace");
+    Ok(geteuid().is_root() && initial()?)
+}
+
+/// Whose ids containers of root get, unless [`OWNER_VARIABLE`] names another.
+const OWNER: &str = "containers";
+/// The variable that names whose ids containers of root get.
+const OWNER_VARIABLE: &str = "BULKHEAD_SUBID_OWNER";
+
+/// Reads which ids the caller may give to containers: for root those of [`OWNER`], for an ordinary user the own ones, and
+/// none without the programs that map them.
+///
+/// # Errors
+/// [`Error::Invalid`] when somebody is named who has none.
+pub(crate) fn subordinate(caller: Caller) -> Result<Subordinate> {
+    let chosen = std::env::var(OWNER_VARIABLE).ok().filter(|name| !name.is_empty());
     let passwd = read("/etc/passwd")?;
-    let name = name_of(&passwd, uid);
-    Ok(Subordinate {
+    let (uid, name) = match caller {
+        Caller::Root => (None, Some(chosen.as_deref().unwrap_or(OWNER))),
+        Caller::User { uid, .. } => (Some(uid), name_of(&passwd, uid)),
+    };
+    let found = Subordinate {
         uids: ranges(&read("/etc/subuid")?, uid, name),
         gids: ranges(&read("/etc/subgid")?, uid, name),
-    })
+    };
+    let is_whole = !found.uids.is_empty() && !found.gids.is_empty();
+    match (caller, chosen) {
+        (Caller::Root, Some(name)) if !is_whole => Err(Error::Invalid {
+            what: format!("{OWNER_VARIABLE}={name}"),
+            reason: "/etc/subuid and /etc/subgid must both have a line for this owner, as in containers:1000000:1000000"
+                .into(),
+        }),
+        (Caller::User { .. }, _) if !is_whole || !can_map() => Ok(Subordinate::default()),
+        _ => Ok(found),
+    }
+}
+
+/// Tells whether the programs are there by which an ordinary user maps more than the own id.
+fn can_map() -> bool {
+    ["newuidmap", "newgidmap"].iter().all(|program| program::in_path(program).is_some())
 }
 
 fn name_of(passwd: &str, uid: u32) -> Option<&str> {
@@ -293,11 +336,11 @@ fn name_of(passwd: &str, uid: u32) -> Option<&str> {
 }
 
 /// Takes a user's ranges from subuid(5): lines `NAME_OR_ID:FIRST:COUNT`.
-fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
+fn ranges(text: &str, uid: Option<u32>, name: Option<&str>) -> Vec<(u32, u32)> {
     let range = |line: &str| {
         let mut fields = line.split(':');
         let owner = fields.next()?;
-        let is_own = Some(owner) == name || owner.parse() == Ok(uid);
+        let is_own = Some(owner) == name || uid.is_some_and(|uid| owner.parse() == Ok(uid));
         let range = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
         is_own.then_some(range)
     };
@@ -326,7 +369,8 @@ mod tests {
     #[test]
     fn ranges_are_found_by_name_and_number() {
         let text = "a:100000:65536\n1000:200000:10\nb:1:1\nbroken\na:x:1\n";
-        assert_eq!(ranges(text, 1000, Some("a")), [(100_000, 65_536), (200_000, 10)]);
+        assert_eq!(ranges(text, Some(1000), Some("a")), [(100_000, 65_536), (200_000, 10)]);
+        assert_eq!(ranges(text, None, Some("b")), [(1, 1)]);
         assert_eq!(name_of("root:x:0:0::/:\na:x:1000:1000::/:\n", 1000), Some("a"));
     }
 

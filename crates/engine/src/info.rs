@@ -68,7 +68,7 @@ impl Engine {
             paused: count(&[State::Paused]),
             containers: containers.len(),
             images: self.store.images()?.len(),
-            facts: self.facts(&Request::default(), &[])?,
+            facts: self.facts(&Request::default(), &[], &std::collections::BTreeMap::new())?,
             kernel: uname.release().to_string_lossy().into_owned(),
             machine: uname.machine().to_string_lossy().into_owned(),
             system: system()?,

@@ -17,6 +17,7 @@ use crate::error::{Doing, Error, Result};
 use crate::known::Known;
 use crate::logs;
 use crate::stop::AT_ONCE;
+use crate::users::are_elsewhere;
 use crate::volume::VolumeDocument;
 
 /// How a container is removed.
@@ -127,8 +128,8 @@ impl Engine {
             // Should this process be killed before they are gone, whoever looks knows that they were to go.
             known.document.anonymous.iter().try_for_each(|name| self.bind_volume(name, Some(id)))?;
         }
-        clear(&self.places().container_run(id))?;
-        clear(&self.places().container(id))?;
+        self.clear(&self.places().container_run(id))?;
+        self.clear(&self.places().container(id))?;
         self.store.delete_container(id)?;
         if volumes == Volumes::Remove {
             for name in &known.document.anonymous {
@@ -136,12 +137,29 @@ impl Engine {
                     Err(error) if error.kind() == Kind::NotFound => {}
                     // Others use it: now it is theirs.
                     Err(error) if error.kind() == Kind::Conflict => self.bind_volume(name, None)?,
+                    // Its row is gone and its files wait where anybody may remove them.
+                    Err(bulkhead_store::Error::Layer { source, .. })
+                        if is_closed(&source) && are_elsewhere()? =>
+                    {
+                        self.do_in_users(&format!("remove volume {name}"), &["collect".as_ref()])?;
+                    }
                     deleted => deleted?,
                 }
             }
         }
         self.tell(known, "destroy");
         Ok(())
+    }
+
+    /// Removes a directory of the engine's and all in it, whoever of the container's users that belongs to.
+    pub(crate) fn clear(&self, directory: &Path) -> Result<()> {
+        match clear(directory) {
+            Err(Error::Layer(error)) if is_closed(&error) && are_elsewhere()? => {
+                let doing = format!("remove {}", directory.display());
+                self.do_in_users(&doing, &["clear".as_ref(), directory.as_os_str()])
+            }
+            cleared => cleared,
+        }
     }
 }
 
@@ -194,6 +212,12 @@ pub(crate) fn clear(directory: &Path) -> Result<()> {
     };
     layer::remove(parent.as_fd(), name).map_err(|source| match source {
         layer::Error::Kept { .. } => source.into(),
+        source if is_closed(&source) => source.into(),
         source => Error::System { doing: doing(), source: io::Error::other(source) },
     })
+}
+
+/// Tells whether something stays because it belongs to another.
+fn is_closed(error: &layer::Error) -> bool {
+    matches!(error, layer::Error::Machine { source, .. } if matches!(source.errno(), Errno::ACCESS | Errno::PERM))
 }

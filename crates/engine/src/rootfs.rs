@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use bulkhead_shim::order::Overlay;
 use bulkhead_store::{ContainerRecord, Image};
 
-use crate::configure::RootPlace;
+use crate::configure::{Caller, RootPlace};
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::host;
 use crate::request::Root;
 use crate::root::{self, Layers, Upper};
 
@@ -97,8 +98,11 @@ impl RootFs {
             None => true,
         };
         let mut contents = [const { None }; N];
-        if is_untouched {
-            let layers = Layers::open(&self.lower)?;
+        // What an ordinary user mounts renames no directories, and outside a user namespace such a user mounts nothing.
+        let is_simple = host::caller() != Caller::Root;
+        if is_untouched || is_simple {
+            let above = self.above.iter().filter(|_| !is_untouched).map(|above| above.join(UPPER));
+            let layers = Layers::open(&above.chain(self.lower.iter().cloned()).collect::<Vec<_>>())?;
             for (content, path) in contents.iter_mut().zip(paths) {
                 *content = layers.read(Path::new(path), LONGEST)?;
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::client;
@@ -12,7 +12,7 @@ use bulkhead_shim::place;
 use bulkhead_shim::status::Process;
 use bulkhead_store::Image;
 
-use crate::configure::{self, Configured, ImageFiles, Peer, Runtime, Scene};
+use crate::configure::{self, Caller, Configured, ImageFiles, Peer, Runtime, Scene, Users};
 use crate::container::State;
 use crate::create::{Created, FILES, New, make_directory};
 use crate::document::Maker;
@@ -24,7 +24,7 @@ use crate::request::{
     self, Ipc, LogDetails, Network, Pid, Request, Secret, Tagged, UserNamespace, Uts, Volume,
 };
 use crate::session::{Attach, End, Session};
-use crate::{id, logs, program};
+use crate::{host, id, logs, program};
 
 /// A container that runs.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Engine {
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         self.complete(&known)?;
         let root = self.root_of(&known.record, &known.document, image.as_ref());
-        self.fill_volumes(&known.document, &root.lower)?;
+        self.fill_volumes(&id, &known.document, &root.lower)?;
         let (session, warnings) = self.launch(&known, image.as_ref(), attach)?;
         Ok(Started { session, warnings })
     }
@@ -184,6 +184,11 @@ impl Engine {
         let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
         let root = self.root_of(record, document, image);
         let [passwd, group] = root.read(["/etc/passwd", "/etc/group"])?;
+        let (sources, peers) = (self.sources(known), self.peers(known, moment)?);
+        let shared = match &request.namespaces.user {
+            Some(UserNamespace::Container(name)) => peers.get(name).and_then(|peer| peer.users.as_ref()),
+            _ => None,
+        };
         configure::configure(&Scene {
             id: &record.id,
             name: &record.name,
@@ -191,16 +196,16 @@ impl Engine {
             defaults: &defaults,
             root: &root.place()?,
             mounts: &document.mounts,
-            sources: &self.sources(known),
+            sources: &sources,
             files: &self.places().container(&record.id).join(FILES),
             secrets: &self.places().container_run(&record.id).join(SECRETS),
-            users: document.users.as_ref(),
-            peers: &self.peers(known, moment)?,
+            users: document.users.as_ref().or(shared),
+            peers: &peers,
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),
             },
-            facts: &self.facts(request, &document.mounts)?,
+            facts: &self.facts(request, &document.mounts, &sources)?,
             runtime: self.runtime(request.runtime.as_deref())?.kind(),
         })
     }
@@ -238,17 +243,23 @@ impl Engine {
             make_directory(part)?;
         }
         let doing = || format!("write the bundle of container {}", record.name);
+        // An ordinary user is the container's root, or could not give anything away.
+        let users = configured.users.as_ref();
+        let owner = users.filter(|_| host::caller() == Caller::Root).and_then(|users| users.on_host(0, 0));
         for (name, text) in &configured.files {
-            write(&directory.join(FILES).join(name), text.as_bytes(), 0o644).doing(doing)?;
+            let file = write(&directory.join(FILES).join(name), text.as_bytes(), 0o644).doing(doing)?;
+            if let Some((uid, gid)) = owner {
+                fchown(&file, Some(uid), Some(gid)).doing(doing)?;
+            }
         }
-        copy_secrets(&request.secrets, &run.join(SECRETS))?;
+        copy_secrets(&request.secrets, users, &run.join(SECRETS))?;
         let parts = self.parts(known)?;
         // What an earlier start has made there may be of another kind.
         clear(&run.join(PARTS))?;
         if !parts.is_empty() {
             make_directory(&run.join(PARTS))?;
         }
-        make_sources(&document.mounts)?;
+        make_sources(&document.mounts, owner)?;
         let config = serde_json::to_vec(&configured.config).map_err(io::Error::from).doing(doing)?;
         write(&bundle.join("config.json"), &config, 0o600).doing(doing)?;
         let cgroup = configured.config.linux.as_ref().and_then(|linux| linux.cgroups_path.as_ref());
@@ -296,7 +307,8 @@ impl Engine {
                 let files = self.places().container(&known.record.id).join(FILES);
                 let shares = known.document.request.namespaces.ipc == Ipc::Shareable;
                 let shm = (shares && ipc == Some(name)).then(|| place.clone());
-                peers.insert(name.clone(), Peer { pid, files, shm });
+                let users = known.document.users;
+                peers.insert(name.clone(), Peer { pid, files, shm, users });
             }
         }
         Ok(peers)
@@ -380,8 +392,8 @@ pub(crate) fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<File>
     Ok(file)
 }
 
-/// Copies the files of the host that are secrets: number N to `N`.
-fn copy_secrets(secrets: &[Secret], to: &Path) -> Result<()> {
+/// Copies the files of the host that are secrets of these users: number N to `N`.
+fn copy_secrets(secrets: &[Secret], users: Option<&Users>, to: &Path) -> Result<()> {
     if secrets.is_empty() {
         return Ok(());
     }
@@ -393,15 +405,25 @@ fn copy_secrets(secrets: &[Secret], to: &Path) -> Result<()> {
         let contents = fs::read(&secret.source).doing(doing)?;
         let path = to.join(number.to_string());
         let file = write(&path, &contents, 0o600).doing(doing)?;
-        fchown(&file, Some(secret.uid), Some(secret.gid)).doing(doing)?;
+        let owner =
+            users.map_or(Some((secret.uid, secret.gid)), |users| users.on_host(secret.uid, secret.gid));
+        let (uid, gid) = owner.ok_or_else(|| Error::Invalid {
+            what: format!("secret {}", secret.source.display()),
+            reason: format!(
+                "its owner {}:{} is not in the container's user namespace; choose another by uid and gid",
+                secret.uid, secret.gid
+            ),
+        })?;
+        fchown(&file, Some(uid), Some(gid)).doing(doing)?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(secret.mode);
         file.set_permissions(mode).doing(doing)?;
     }
     Ok(())
 }
 
-/// Makes the directories of the host that are to be bound and are not there, as `--volume` has it.
-fn make_sources(mounts: &[request::Mount]) -> Result<()> {
+/// Makes the directories of the host that are to be bound and are not there, as `--volume` has it. They belong to the
+/// container's root.
+fn make_sources(mounts: &[request::Mount], owner: Option<(u32, u32)>) -> Result<()> {
     for mount in mounts {
         let request::MountKind::Bind(bind) = &mount.kind else { continue };
         if bind.source.exists() {
@@ -413,6 +435,9 @@ fn make_sources(mounts: &[request::Mount]) -> Result<()> {
             return Err(Error::Invalid { what: what(), reason });
         }
         fs::create_dir_all(&bind.source).doing(what)?;
+        if let Some((uid, gid)) = owner {
+            chown(&bind.source, Some(uid), Some(gid)).doing(what)?;
+        }
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_engine::configure::{
     AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, ImageFiles, RootPlace, Runtime,
-    Scene, Subordinate, configure, merged, mount_points,
+    Scene, configure, merged, mount_points,
 };
 use bulkhead_engine::request::{HealthCommand, Limit, Mount, Request, SecurityOption, Size};
 use bulkhead_store::Defaults;
@@ -372,7 +372,6 @@ fn facts(hostname: &str) -> Facts {
         all_devices: Vec::new(),
         sources: BTreeMap::new(),
         init: "/init".into(),
-        subordinate: Subordinate::default(),
     }
 }
 

@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use bulkhead_spec::IdMapping;
 use bulkhead_sys::mount::{Attributes, Reach, set_attributes};
 use bulkhead_sys::namespace::Kind;
-use bulkhead_sys::{path, process};
+use bulkhead_sys::{namespace, path, process};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::error::{Doing, Error, Result};
@@ -254,27 +254,72 @@ pub(crate) fn map_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>, reach: Reach, 
     })
 }
 
+/// Returns the host's ids of whoever sets the user namespace up that maps a mount: its root, or the first that it has.
+///
+/// # Errors
+/// As for joining a user namespace.
+pub(crate) fn root_on_host(by: &MappedBy) -> Result<(u32, u32)> {
+    let maps = match by {
+        MappedBy::Maps(maps) => maps.clone(),
+        MappedBy::Namespace(_) => seen_maps(namespace_of(by)?.as_fd())?,
+    };
+    let ids = host_id(&maps.uids, maps.first_uid()).zip(host_id(&maps.gids, maps.first_gid()));
+    ids.ok_or_else(|| Error::Usage("the user namespace that maps the layers has nobody in it".into()))
+}
+
 /// Makes a user namespace that exists only to carry maps, for an idmapped mount, and returns its descriptor.
 ///
 /// # Errors
 /// As clone3(2) and [`write`].
 fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
-    let (hold, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .doing(|| "make a pipe to the process that holds a user namespace")?;
     let request = clone::Request { namespaces: Kind::User.flag(), ..clone::Request::default() };
-    let mut release = Some(release);
-    let child = clone::spawn(&request, || {
+    while_held(
+        &request,
+        || Ok(()),
+        |pid| {
+            write(pid, maps, true)?;
+            let link = format!("/proc/{pid}/ns/user");
+            path::open_host(link.as_ref(), OFlags::RDONLY)
+                .doing(|| "open the user namespace of an idmapped mount")
+        },
+    )
+}
+
+/// Reads the maps of a user namespace as the runtime sees them, whose own may be any: somebody goes there for it.
+fn seen_maps(namespace: BorrowedFd<'_>) -> Result<IdMaps> {
+    let enter =
+        || namespace::join(namespace, Kind::User).doing(|| "enter the user namespace that maps a mount");
+    while_held(&clone::Request::default(), enter, of_process)
+}
+
+/// Does something with a process that has done `enter` and then waits for its end.
+fn while_held<T>(
+    request: &clone::Request<'_>,
+    enter: impl Fn() -> Result<()>,
+    with: impl FnOnce(i32) -> Result<T>,
+) -> Result<T> {
+    let pipe = || {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .doing(|| "make a pipe to the process that holds a user namespace")
+    };
+    let ((hold, release), (entered, tell)) = (pipe()?, pipe()?);
+    let (mut release, mut tell) = (Some(release), Some(tell));
+    let child = clone::spawn(request, || {
         // With the copy of the writing end gone, the read ends when the parent does.
         drop(release.take());
+        if enter().is_err() {
+            return 1;
+        }
+        let _ = tell.take().map(|tell| rustix::io::write(&tell, b"."));
         let _ = rustix::io::read(&hold, &mut [0_u8; 1]);
         0
     })
-    .doing(|| "make a user namespace for an idmapped mount")?;
-    let result = write(child.pid, maps, true).and_then(|()| {
-        let link = format!("/proc/{}/ns/user", child.pid);
-        path::open_host(link.as_ref(), OFlags::RDONLY)
-            .doing(|| "open the user namespace of an idmapped mount")
-    });
+    .doing(|| "make the process that holds a user namespace")?;
+    drop(tell.take());
+    let result = match retry_on_intr(|| rustix::io::read(&entered, &mut [0_u8; 1])) {
+        Ok(1) => with(child.pid),
+        _ => Err(Error::Usage("the user namespace that maps a mount cannot be entered".into())),
+    };
     drop(release.take());
     let _ = process::signal(&child.pidfd, rustix::process::Signal::KILL.as_raw());
     waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)

@@ -5,12 +5,12 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bulkhead_sys::mount::{Filesystem, Propagation, Reach, attach, clone_tree};
 use bulkhead_sys::namespace::Kind;
-use bulkhead_sys::path;
-use rustix::fs::OFlags;
+use bulkhead_sys::{credentials, path};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -97,7 +97,8 @@ pub(crate) fn mount_joined(overlay: &Overlay, attributes: Attributes) -> Result<
     filesystem.mount(0).map(Some).doing(doing)
 }
 
-/// Makes a detached overlay whose lower layers show their ids as a user namespace maps them, since Linux 5.19.
+/// Makes a detached overlay whose layers show their ids as a user namespace maps them, since Linux 5.19. What is written
+/// has on the disk the ids that it has in the namespace, so that a later container with another one finds it as it was.
 ///
 /// The kernel joins only layers that are mounted where the caller is (any, since 6.15). So a process in between mounts
 /// each over its own directory, in a mount namespace that ends with it. Where the kernel does not take layers one by one,
@@ -107,16 +108,21 @@ pub(crate) fn mount_joined(overlay: &Overlay, attributes: Attributes) -> Result<
 /// As [`mount`], and EINVAL for a layer whose file system cannot be mapped.
 pub(crate) fn mount_mapped(overlay: &Overlay, by: &MappedBy, at: &Path) -> Result<OwnedFd> {
     let namespace = idmap::namespace_of(by)?;
-    let layer = |path: &PathBuf| {
+    let mapped = |path: &Path| {
         let tree = open_source(path, Reach::Mount)?;
         idmap::map_tree(&tree, namespace.as_fd(), Reach::Mount, path)?;
         Ok(tree)
     };
-    let layers = overlay.lower.iter().map(layer).collect::<Result<Vec<_>>>()?;
+    let layers = overlay.lower.iter().map(|path| mapped(path)).collect::<Result<Vec<_>>>()?;
+    let writable = match &overlay.upper {
+        Some(upper) => Some(Writable::open(overlay, upper, by, mapped)?),
+        None => None,
+    };
     let (parent, socket) = handshake::pair()?;
     let request = clone::Request { namespaces: Kind::Mount.flag(), ..clone::Request::default() };
     let between = clone::spawn(&request, || {
-        let made = mount_over(overlay, &layers, at).and_then(|tree| socket.made(tree.as_fd()));
+        let made =
+            mount_over(overlay, &layers, writable.as_ref(), at).and_then(|tree| socket.made(tree.as_fd()));
         made.map_or_else(
             |error| {
                 socket.failed(&crate::error::chain(&error));
@@ -137,13 +143,62 @@ pub(crate) fn mount_mapped(overlay: &Overlay, by: &MappedBy, at: &Path) -> Resul
     }
 }
 
+/// The directory of the writable layer and its work directory, mapped: the kernel wants both in one mount.
+struct Writable<'a> {
+    directory: &'a Path,
+    tree: OwnedFd,
+    /// The container's root on the host. Only who is in the map can make files there, as the kernel does for itself.
+    owner: (u32, u32),
+}
+
+impl<'a> Writable<'a> {
+    fn open(
+        overlay: &Overlay,
+        upper: &'a Path,
+        by: &MappedBy,
+        mapped: impl FnOnce(&Path) -> Result<OwnedFd>,
+    ) -> Result<Self> {
+        let directory = upper.parent().unwrap_or(upper);
+        let tree = mapped(directory)?;
+        for path in overlay.upper.iter().chain(&overlay.work) {
+            // What is a link leads out of the mount, where nothing is mapped.
+            let name = path.file_name().map(Path::new).unwrap_or(path);
+            path::open_beneath(
+                &tree,
+                name,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+                Mode::empty(),
+            )
+            .doing(|| format!("open {} in its own directory", path.display()))?;
+        }
+        Ok(Self { directory, tree, owner: idmap::root_on_host(by)? })
+    }
+
+    /// Mounts it over its directory.
+    fn enter(&self) -> Result<()> {
+        let doing = || format!("mount the writable layer's directory {}", self.directory.display());
+        let directory = path::open_host(self.directory, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+        attach(&self.tree, &directory).doing(doing)
+    }
+}
+
 /// In a mount namespace of its own: mounts each layer over its directory, and joins them.
-fn mount_over(overlay: &Overlay, layers: &[OwnedFd], at: &Path) -> Result<OwnedFd> {
+fn mount_over(
+    overlay: &Overlay,
+    layers: &[OwnedFd],
+    writable: Option<&Writable<'_>>,
+    at: &Path,
+) -> Result<OwnedFd> {
     set_namespace_propagation(Propagation::Private, Reach::Tree)?;
+    // First, since a layer may lie below.
+    writable.map_or(Ok(()), Writable::enter)?;
     for (tree, path) in layers.iter().zip(&overlay.lower) {
         let doing = || format!("mount the layer {}", path.display());
         let directory = path::open_host(path, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
         attach(tree, &directory).doing(doing)?;
+    }
+    if let Some((uid, gid)) = writable.map(|writable| writable.owner) {
+        credentials::act_as(uid, gid).doing(|| "become the container's root to join its layers")?;
     }
     if let Some(tree) = mount(overlay, Attributes::Trusted)? {
         return Ok(tree);

@@ -92,7 +92,7 @@ pub struct Root {
     pub readonly: bool,
     /// What is mounted over that directory inside the container's own mount namespace.
     pub overlay: Option<Overlay>,
-    /// How the ids of the overlay's lower layers are mapped, if they are.
+    /// How the ids of the overlay's layers are mapped, if they are.
     pub layers: Option<MappedBy>,
     /// Propagation of the container's mounts.
     pub propagation: (Propagation, Reach),
@@ -120,8 +120,8 @@ pub struct Overlay {
     /// The SELinux context of its files, `linux.mountLabel`.
     #[serde(skip)]
     pub label: Option<MountLabel>,
-    /// The lower layers show their ids as the container's user namespace maps them, so that containers with different
-    /// maps share them.
+    /// The layers show their ids as the container's user namespace maps them, so that containers with different maps
+    /// share them, one after the other also the writable one.
     #[serde(default)]
     pub idmap: bool,
 }
@@ -288,6 +288,15 @@ fn overlay(text: &str) -> Result<Overlay> {
     }
     if overlay.upper.is_some() != overlay.work.is_some() {
         return Err(Error::invalid(pointer, "upper and work go together"));
+    }
+    if overlay.idmap {
+        let [upper, work] =
+            [&overlay.upper, &overlay.work].map(|path| path.as_deref().and_then(Path::parent));
+        if upper != work || upper == Some(Path::new("/")) {
+            let reason =
+                "idmap maps upper and work by one mount: they lie in one directory, which is not the root";
+            return Err(Error::invalid(pointer, reason));
+        }
     }
     Ok(overlay)
 }

@@ -64,12 +64,15 @@ fn containers_with_different_maps_share_layers() {
     for first in FIRSTS {
         let (upper, work) =
             (directory(&sandbox, &format!("upper{first}")), directory(&sandbox, &format!("work{first}")));
-        chown(&upper, Some(first), Some(first)).unwrap();
         let bundle = in_user_namespace(sandbox.bundle(&first.to_string()), first).script(SCRIPT);
         let output = sandbox.run(&over(bundle, &lower, Some((&upper, &work)))).output();
         output.succeeds().prints("/root-file 0:0\n/user 1000:1000\n/etc 0:0\nmore\n0\n");
-        assert_eq!(fs::metadata(upper.join("new")).unwrap().uid(), first, "what it makes is its own");
-        assert_eq!(fs::metadata(upper.join("etc/group")).unwrap().uid(), first, "and what it changes");
+        assert_eq!(
+            fs::metadata(upper.join("new")).unwrap().uid(),
+            0,
+            "what it makes is on disk as it is inside"
+        );
+        assert_eq!(fs::metadata(upper.join("etc/group")).unwrap().uid(), 0, "and what it changes");
     }
     let group = lower[1].join("etc/group");
     assert_eq!(fs::metadata(&group).unwrap().uid(), 0, "the layer belongs to whom it did");
@@ -77,6 +80,52 @@ fn containers_with_different_maps_share_layers() {
     let own = mounts::own();
     let leaked = own.iter().find(|mount| mount.point.starts_with(sandbox.directory()));
     assert_eq!(leaked, None, "the host has no mount of it");
+}
+
+#[test]
+fn what_one_container_writes_belongs_to_the_same_users_of_the_next() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    requires!(idmap::is_possible_at(sandbox.directory()), "{NEEDED}");
+    let lower = layers(&sandbox);
+    let (upper, work) = (directory(&sandbox, "above/upper"), directory(&sandbox, "above/work"));
+    let over_both = |bundle: Bundle| over(bundle, &lower, Some((&upper, &work)));
+    let script = "echo mine > /own; chown 1000:33 /own; chmod 640 /own; rm /user; mkdir /dir; ln -s own /link; \
+                  chown -h 7:8 /link; chown 9:9 /etc/group; mkdir /tmp/moved; mv /tmp/moved /dir/; id -u";
+    let bundle = in_user_namespace(sandbox.bundle("first"), FIRSTS[0]).script(script);
+    sandbox.run(&over_both(bundle)).output().succeeds().prints("0\n");
+    let owner = |name: &str| {
+        let metadata = fs::symlink_metadata(upper.join(name)).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    let on_disk = ["own", "link", "dir", "dir/moved", "etc", "etc/group", "user"].map(owner);
+    assert_eq!(on_disk, [(1000, 33), (7, 8), (0, 0), (0, 0), (0, 0), (9, 9), (0, 0)], "a whiteout is root's");
+    let script = "stat -c '%n %u:%g' /own /link /dir/moved /etc/group; ls /user 2>/dev/null; \
+                  echo more >> /own && cat /own";
+    let bundle = in_user_namespace(sandbox.bundle("second"), FIRSTS[1]).script(script);
+    let output = sandbox.run(&over_both(bundle)).output().succeeds();
+    output.prints("/own 1000:33\n/link 7:8\n/dir/moved 0:0\n/etc/group 9:9\nmine\nmore\n");
+    let bundle = sandbox.bundle("host").script("stat -c %u:%g /own /link; cat /own");
+    let value = json!({ "lower": lower, "upper": upper, "work": work });
+    let output = sandbox.run(&bundle.annotation(OVERLAY, &value.to_string())).output();
+    output.succeeds().prints("1000:33\n7:8\nmine\nmore\n");
+}
+
+#[test]
+fn a_writable_layer_that_leads_elsewhere_is_refused() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    requires!(idmap::is_possible_at(sandbox.directory()), "{NEEDED}");
+    let lower = layers(&sandbox);
+    let (elsewhere, work) = (directory(&sandbox, "elsewhere"), directory(&sandbox, "above/work"));
+    let upper = work.with_file_name("upper");
+    std::os::unix::fs::symlink(&elsewhere, &upper).unwrap();
+    let bundle = in_user_namespace(sandbox.bundle("link"), FIRSTS[0]).args(["true"]);
+    let output = sandbox.run(&over(bundle, &lower, Some((&upper, &work)))).output().exits_with(1);
+    output.complains("above/upper in its own directory");
+    let bundle = in_user_namespace(sandbox.bundle("apart"), FIRSTS[0]).args(["true"]);
+    let output = sandbox.run(&over(bundle, &lower, Some((&elsewhere, &work)))).output().exits_with(1);
+    output.complains("they lie in one directory");
 }
 
 #[test]
@@ -108,10 +157,12 @@ fn a_user_namespace_that_is_joined_maps_layers_and_mounts() {
     let namespace = host_of_namespace(&sandbox);
     let bundle = sandbox.bundle("joins").namespace_at("user", namespace);
     let bundle = bundle.mount("bind", &lower[0], "/tmp", &["bind", "idmap"]);
-    let bundle =
-        bundle.script("grep -o 300000 /proc/self/uid_map; stat -c %u /user /tmp/user /tmp/root /etc");
-    let output = sandbox.run(&over(bundle, &lower, None)).output();
+    let bundle = bundle
+        .script("grep -o 300000 /proc/self/uid_map; stat -c %u /user /tmp/user /tmp/root /etc; echo > /new");
+    let (upper, work) = (directory(&sandbox, "above/upper"), directory(&sandbox, "above/work"));
+    let output = sandbox.run(&over(bundle, &lower, Some((&upper, &work)))).output();
     output.succeeds().prints("300000\n1000\n1000\n0\n0\n");
+    assert_eq!(fs::metadata(upper.join("new")).unwrap().uid(), 0, "what it makes is on disk as it is inside");
 }
 
 #[test]
@@ -130,8 +181,8 @@ fn a_layer_that_cannot_be_mapped_is_named() {
     requires!(idmap::is_possible_at(sandbox.directory()), "{NEEDED}");
     let lower = layers(&sandbox);
     let bundle = in_user_namespace(sandbox.bundle("work"), FIRSTS[0]).args(["true"]);
-    let (upper, work) = (lower[1].join("tmp"), PathBuf::from("/proc"));
-    let output = sandbox.run(&over(bundle, &lower, Some((&upper, &work)))).output();
+    let upper = directory(&sandbox, "above/upper");
+    let output = sandbox.run(&over(bundle, &lower, Some((&upper, &upper)))).output();
     let output = output.exits_with(1).complains("overlay");
     assert_eq!(output.stderr.lines().count(), 1, "it is said once\n{output}");
 }

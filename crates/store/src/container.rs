@@ -76,6 +76,31 @@ impl Store {
         volumes: &[VolumeRecord],
         durability: Durability,
     ) -> Result<Vec<String>> {
+        self.insert(&mut record.clone(), volumes, durability, |_, _| Ok(()))
+    }
+
+    /// As [`insert_container`](Self::insert_container), but the record's document is decided last, from the records of all
+    /// others, while none of them changes and none is added.
+    ///
+    /// # Errors
+    /// Those of `decide`, too; then nothing is recorded.
+    pub fn insert_container_among(
+        &self,
+        record: &mut ContainerRecord,
+        volumes: &[VolumeRecord],
+        durability: Durability,
+        decide: impl FnOnce(&[ContainerRecord], &mut ContainerRecord) -> Result<()>,
+    ) -> Result<Vec<String>> {
+        self.insert(record, volumes, durability, |db, record| decide(&all(db, "", [])?, record))
+    }
+
+    fn insert(
+        &self,
+        record: &mut ContainerRecord,
+        volumes: &[VolumeRecord],
+        durability: Durability,
+        decide: impl FnOnce(&Connection, &mut ContainerRecord) -> Result<()>,
+    ) -> Result<Vec<String>> {
         let mut leaving = Vec::new();
         for name in &record.volumes {
             leaving.extend(self.database.read(|db| volume::is_leaving(db, name))?.then_some(name));
@@ -90,6 +115,7 @@ impl Store {
                     made.push(volume.name.clone());
                 }
             }
+            decide(db, record)?;
             insert(db, record)?;
             Ok(made)
         })?;
@@ -299,11 +325,13 @@ fn one(db: &Connection, id: &str) -> Result<ContainerRecord> {
 }
 
 fn select(store: &Store, rest: &str, parameters: impl rusqlite::Params) -> Result<Vec<ContainerRecord>> {
-    store.database.read(|db| {
-        db.prepare_cached(&format!("{COLUMNS} {rest}"))
-            .and_then(|mut statement| statement.query_map(parameters, read)?.collect())
-            .doing(|| "list the containers")
-    })
+    store.database.read(|db| all(db, rest, parameters))
+}
+
+fn all(db: &Connection, rest: &str, parameters: impl rusqlite::Params) -> Result<Vec<ContainerRecord>> {
+    db.prepare_cached(&format!("{COLUMNS} {rest}"))
+        .and_then(|mut statement| statement.query_map(parameters, read)?.collect())
+        .doing(|| "list the containers")
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ContainerRecord> {

@@ -10,9 +10,11 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, Read, Write};
+use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -24,7 +26,7 @@ use crate::arrived::Arrived;
 use crate::blob::BlobWriter;
 use crate::error::{Doing as _, Error, Result};
 use crate::layer::archive::Whole;
-use crate::layer::{self, Compression, Decoder, Owners, Unpack};
+use crate::layer::{self, Compression, Decoder, Owner, Owners, Unpack};
 use crate::{Digest, Layer, Lease, trash, tree};
 
 /// How much is handed from one thread to another at once, and how often before one waits.
@@ -297,8 +299,29 @@ pub(crate) fn unpack_as() -> Result<Unpack<'static>> {
     let initial = initial
         .map_err(|error| Error::Io { doing: "look at the user namespace".into(), source: error.into() })?;
     let marks = if is_root && initial { layer::Marks::Trusted } else { layer::Marks::User };
-    let owners = if is_root { Owners::Kept } else { Owners::Caller };
+    let owners = match (is_root, initial) {
+        (true, true) => Owners::Kept,
+        (true, false) => Owners::Mapped(&in_user_namespace),
+        (false, _) => Owners::Caller,
+    };
     Ok(Unpack { owners, ..Unpack::layer(marks) })
+}
+
+/// Tells an owner who is in the user namespace of this process; others cannot own anything there.
+fn in_user_namespace(owner: Owner) -> Option<Owner> {
+    static MAPS: OnceLock<[Vec<Range<u64>>; 2]> = OnceLock::new();
+    let read = |file: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let range = |line: &str| {
+            let mut numbers = line.split_whitespace().map_while(|word| word.parse::<u64>().ok());
+            let (first, count) = (numbers.next()?, numbers.nth(1)?);
+            Some(first..first + count)
+        };
+        text.lines().filter_map(range).collect()
+    };
+    let [users, groups] = MAPS.get_or_init(|| ["/proc/self/uid_map", "/proc/self/gid_map"].map(read));
+    let has = |maps: &[Range<u64>], id: u32| maps.iter().any(|range| range.contains(&u64::from(id)));
+    (has(users, owner.user) && has(groups, owner.group)).then_some(owner)
 }
 
 fn plain_digest(arriving: Arriving, expected: &Expected) -> Result<Digest> {

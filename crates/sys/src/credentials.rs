@@ -133,6 +133,21 @@ pub fn set_uid(uid: u32) -> Result<()> {
     rustix::thread::set_thread_res_uid(raw, raw, raw).call(|| format!("setresuid({uid}, {uid}, {uid})"))
 }
 
+/// Makes the effective user and group others, as which the thread makes files, and keeps its capabilities.
+///
+/// # Errors
+/// EINVAL for an id that the user namespace does not map, EPERM without CAP_SETUID and CAP_SETGID.
+pub fn act_as(uid: u32, gid: u32) -> Result<()> {
+    let (effective, permitted, inheritable) = capabilities()?;
+    let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+    rustix::thread::set_thread_res_gid(group, Gid::from_raw(gid), group)
+        .call(|| format!("setresgid({}, {gid}, {})", group.as_raw(), group.as_raw()))?;
+    rustix::thread::set_thread_res_uid(user, Uid::from_raw(uid), user)
+        .call(|| format!("setresuid({}, {uid}, {})", user.as_raw(), user.as_raw()))?;
+    // Whoever is not root any more, but could be again, keeps what is permitted and loses what is effective.
+    set_capabilities(effective, permitted, inheritable)
+}
+
 /// Hides the process from ptrace(2), `/proc/PID/mem` and core dumps, or shows it again.
 ///
 /// # Errors

@@ -287,6 +287,7 @@ fn users(users: Option<&UserNamespace>) -> String {
         Some(UserNamespace::Host) => "host".to_owned(),
         Some(UserNamespace::Auto { .. }) => "auto".to_owned(),
         Some(UserNamespace::KeepId { .. }) => "keep-id".to_owned(),
+        Some(UserNamespace::NoMap) => "nomap".to_owned(),
         Some(UserNamespace::Map { .. }) => "private".to_owned(),
         Some(UserNamespace::Container(name)) => format!("container:{name}"),
     }

@@ -4,6 +4,7 @@
 
 mod containers;
 mod copy;
+mod identity;
 mod images;
 mod init;
 mod kept;
@@ -11,10 +12,12 @@ mod listings;
 mod make;
 mod parts;
 mod pulling;
+mod rootless;
 mod shop;
 mod streams;
 mod survive;
 mod terminals;
 mod update;
+mod users;
 mod volumes;
 mod walls;

@@ -147,6 +147,11 @@ impl Shop {
         self.pack(path, name, changes, |_| ());
     }
 
+    /// As [`Shop::archive`], with a root that is changed before it is packed.
+    pub(crate) fn archive_of(&self, path: &Path, name: &str, changes: &Value, prepare: impl FnOnce(&Path)) {
+        self.pack(path, name, changes, prepare);
+    }
+
     fn pack(&self, path: &Path, name: &str, changes: &Value, add: impl FnOnce(&Path)) {
         self.pack_by(path, name, changes, add, |tar| tar);
     }
@@ -167,14 +172,8 @@ impl Shop {
             self.sandbox.command("tar").current_dir(&parts).args(arguments).output().succeeds();
         };
         let layer = self.sandbox.command("tar").current_dir(&parts);
-        let layer = how(layer).args([
-            "--owner=0",
-            "--group=0",
-            "--create",
-            "--file=layer.tar",
-            "--directory=root",
-            ".",
-        ]);
+        let layer =
+            how(layer).args(["--numeric-owner", "--create", "--file=layer.tar", "--directory=root", "."]);
         layer.output().succeeds();
         let sum = self.sandbox.command("sha256sum").arg(parts.join("layer.tar")).output().succeeds().stdout;
         let mut config = json!({

@@ -1,6 +1,6 @@
 //! A process that joins a container.
 
-use bulkhead_spec::{Capabilities, Config, Process, User};
+use bulkhead_spec::{Capabilities, Config, NamespaceType, Process, User};
 use bulkhead_sys::capability;
 
 use super::process::{console_size, merge};
@@ -26,6 +26,8 @@ pub fn exec(config: &Config, asked: &Exec, image: ImageFiles<'_>, capabilities: 
             return Err(invalid(format!("--workdir {other}"), "expected an absolute path in the container"));
         }
     };
+    // Then nobody can have supplementary groups, see the container's own process.
+    let is_alone = own.user.additional_gids.is_empty();
     let by_number = UserSpec { user: own.user.uid.to_string(), group: None };
     let own_home = identity::resolve(image, &by_number, &[])?.home;
     let (user, home) = match &asked.user {
@@ -36,16 +38,19 @@ pub fn exec(config: &Config, asked: &Exec, image: ImageFiles<'_>, capabilities: 
                 uid: identity.uid,
                 gid: identity.gid,
                 umask: own.user.umask,
-                additional_gids: identity.groups,
+                additional_gids: if is_alone { Vec::new() } else { identity.groups },
             };
             (user, identity.home)
         }
     };
+    // In a user namespace of its own a container has whatever the kernel knows.
+    let namespaces = config.linux.iter().flat_map(|linux| &linux.namespaces);
+    let in_own = namespaces.into_iter().any(|namespace| namespace.kind == NamespaceType::User);
     let bounding = match asked.privileged {
         false => own.capabilities.as_ref().map(|sets| sets.bounding.clone()).unwrap_or_default(),
         true => {
             let numbered = (0..64).zip(capability::NAMES);
-            let given = numbered.filter(|(number, _)| capabilities >> number & 1 == 1);
+            let given = numbered.filter(|(number, _)| in_own || capabilities >> number & 1 == 1);
             given.map(|(_, name)| format!("CAP_{name}")).collect()
         }
     };

@@ -44,8 +44,6 @@ pub struct Facts {
     pub sources: BTreeMap<PathBuf, HostFile>,
     /// The program that is process 1 with `--init`.
     pub init: PathBuf,
-    /// The ids that containers may have on the host.
-    pub subordinate: Subordinate,
 }
 
 /// Who makes containers.

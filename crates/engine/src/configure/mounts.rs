@@ -6,7 +6,8 @@ use super::process::INIT;
 use super::{Caller, Identity, RootPlace, Runtime, Scene, identity, invalid};
 use crate::error::Result;
 use crate::request::{
-    self, Access, Bind, Ipc, MountKind, Network, Ownership, Propagation, Reach, Tmpfs, UserSpec,
+    self, Access, Bind, Ipc, MountKind, Network, Ownership, Propagation, Reach, Tmpfs, UserNamespace,
+    UserSpec,
 };
 
 /// What was decided.
@@ -18,6 +19,8 @@ pub(super) struct Decided {
     pub(super) propagation: Option<RootfsPropagation>,
 }
 
+/// The version of Linux since which overlays join layers that are mapped.
+const MAPPED_LAYERS: (u32, u32) = (5, 19);
 /// The size of `/dev/shm` unless somebody says otherwise.
 const SHM_SIZE: u64 = 64 << 20;
 
@@ -49,10 +52,21 @@ pub(super) fn decide(scene: &Scene<'_>, identity: &Identity) -> Result<Decided> 
 pub(super) fn root(scene: &Scene<'_>) -> Result<(Root, Option<String>)> {
     let readonly = scene.request.read_only;
     match scene.root {
-        RootPlace::Directory(path) => Ok((Root { path: text(path)?, readonly }, None)),
+        RootPlace::Directory(path) => {
+            if matches!(scene.request.namespaces.user, Some(UserNamespace::Auto { .. })) {
+                let reason = format!(
+                    "the files of --rootfs {0} belong to nobody there; with --rootfs {0}:O they are shown as its users'",
+                    path.display()
+                );
+                return Err(invalid("--userns auto", reason));
+            }
+            Ok((Root { path: text(path)?, readonly }, None))
+        }
         RootPlace::Overlay { lower, upper, work } => {
-            // An ordinary user's layers belong to the user's own ids already.
-            let idmap = scene.users.is_some() && scene.facts.caller == Caller::Root;
+            let idmap = is_mapped(scene);
+            if idmap {
+                can_map_layers(scene)?;
+            }
             let annotation = match scene.runtime {
                 Runtime::Ours => {
                     let lower = lower.iter().map(|path| text(path)).collect::<Result<Vec<_>>>()?;
@@ -61,15 +75,35 @@ pub(super) fn root(scene: &Scene<'_>) -> Result<(Root, Option<String>)> {
                     });
                     Some(overlay.to_string())
                 }
-                Runtime::Foreign if idmap => {
-                    let reason = "only bulkrun shows an image's files to users of their own: leave --runtime or --userns out";
-                    return Err(invalid("--userns", reason));
-                }
                 Runtime::Foreign => None,
             };
             Ok((Root { path: "rootfs".to_owned(), readonly }, annotation))
         }
     }
+}
+
+/// Refuses layers that nobody can show to users of their own.
+fn can_map_layers(scene: &Scene<'_>) -> Result<()> {
+    let (major, minor) = scene.facts.kernel;
+    if scene.runtime == Runtime::Foreign {
+        let reason =
+            "only bulkrun shows an image's files to users of their own: leave --runtime or --userns out";
+        return Err(invalid("--userns", reason));
+    }
+    if (major, minor) < MAPPED_LAYERS {
+        let reason = format!(
+            "an image's files are shown to users of their own since Linux 5.19, and this is {major}.{minor}: \
+             leave --userns out"
+        );
+        return Err(invalid("--userns", reason));
+    }
+    Ok(())
+}
+
+/// Tells whether layers and volumes are shown to the container's users by maps. An ordinary user's belong to the user's own
+/// ids already.
+fn is_mapped(scene: &Scene<'_>) -> bool {
+    scene.users.is_some() && scene.facts.caller == Caller::Root
 }
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
@@ -202,7 +236,9 @@ fn asked(scene: &Scene<'_>, identity: &Identity, asked: &request::Mount) -> Resu
             made.options.extend(read_only(scene, asked.access)?.map(str::to_owned));
             made.options.push("rprivate".to_owned());
             let owner = scene.facts.sources.get(source).map(|file| (file.uid, file.gid));
-            own_by(scene, identity, &mut made, volume.ownership.as_ref(), owner)?;
+            // What one container has written another with other ids may read.
+            let own = is_mapped(scene).then_some(&Ownership::Container);
+            own_by(scene, identity, &mut made, volume.ownership.as_ref().or(own), owner)?;
             Ok(made)
         }
         MountKind::Tmpfs(tmpfs) => {
@@ -274,13 +310,31 @@ fn own_by(
             let (seen_uid, seen_gid) =
                 seen.ok_or_else(|| wrong("its owner is not in the container's user namespace"))?;
             if (uid, gid) != (seen_uid, seen_gid) {
-                let one = |container_id, host_id| vec![IdMapping { container_id, host_id, size: 1 }];
-                made.uid_mappings = one(uid, seen_uid);
-                made.gid_mappings = one(gid, seen_gid);
+                made.uid_mappings = exchange(uid, seen_uid);
+                made.gid_mappings = exchange(gid, seen_gid);
             }
         }
     }
     Ok(())
+}
+
+/// Maps each of two ids to the other, and all others to themselves: whoever else makes files there does so as without it.
+fn exchange(one: u32, other: u32) -> Vec<IdMapping> {
+    let (low, high) = (one.min(other), one.max(other));
+    let range = |container_id, host_id, size| IdMapping { container_id, host_id, size };
+    let kept = |first: u32, end: u32| range(first, first, end - first);
+    // The last number is no id.
+    let all = match low == high {
+        true => vec![kept(0, u32::MAX)],
+        false => vec![
+            kept(0, low),
+            range(low, high, 1),
+            kept(low + 1, high),
+            range(high, low, 1),
+            kept(high + 1, u32::MAX),
+        ],
+    };
+    all.into_iter().filter(|map| map.size > 0).collect()
 }
 
 fn of_container(scene: &Scene<'_>, identity: &Identity, user: Option<&UserSpec>) -> Result<(u32, u32)> {

@@ -67,8 +67,17 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
         None => list.push(own(NamespaceType::Cgroup)),
     }
     match (&asked.user, scene.users) {
-        (Some(UserNamespace::Container(name)), _) => list.push(join("--userns", name, NamespaceType::User)?),
+        (Some(UserNamespace::Container(name)), users) => {
+            let joined = join("--userns", name, NamespaceType::User)?;
+            // One that has the host's users shares these: nobody can join what he is in.
+            list.extend(users.map(|_| joined));
+        }
         (_, Some(_)) => list.push(own(NamespaceType::User)),
+        // Never root of the host who asked not to be.
+        (Some(asked), None) if *asked != UserNamespace::Host => {
+            let reason = "the container's record knows no users of its own: make it anew";
+            return Err(invalid("--userns", reason));
+        }
         (_, None) => {}
     }
     Ok(Decided { list, own_uts: asked.uts == Uts::Private })

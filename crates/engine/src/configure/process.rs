@@ -7,12 +7,15 @@ use bulkhead_spec::{Capabilities, ConsoleSize, Process, Rlimit, User};
 use bulkhead_store::Defaults;
 
 use super::security::Decided;
-use super::{Identity, Scene, identity, invalid};
+use super::{Caller, Identity, Scene, Users, identity, invalid};
 use crate::error::Result;
 use crate::request::{Request, UserSpec, Variable};
 
 /// What is in `PATH` unless somebody says otherwise.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What a user is told whose containers have no other users.
+const ALONE: &str = "you are the only user of this container, and all its files are yours: it has no other ids without \
+                     newuidmap, newgidmap (Debian: package uidmap), and a line of yours in /etc/subuid and /etc/subgid";
 /// Where the init of `--init` is in the container.
 pub(super) const INIT: &str = "/sbin/docker-init";
 
@@ -81,13 +84,17 @@ pub(super) fn decide(
     security: &Decided,
     warnings: &mut Vec<String>,
 ) -> Result<Process> {
-    let Scene { request, defaults, .. } = *scene;
+    let Scene { request, defaults, facts, .. } = *scene;
     let mut args = command_line(request, defaults)?;
     if request.process.init {
         // Words before `--` are bulkmon's, which is what lies there.
         args.splice(0..0, [INIT, "init", "--"].map(str::to_owned));
     }
     let bounding = security.capabilities.clone();
+    let is_alone = facts.caller != Caller::Root && scene.users.is_some_and(Users::is_one);
+    if is_alone {
+        warnings.push(ALONE.to_owned());
+    }
     let directory = request.process.directory.as_deref().unwrap_or(&defaults.working_dir);
     let directory = match directory {
         "" => "/",
@@ -103,7 +110,7 @@ pub(super) fn decide(
             uid: identity.uid,
             gid: identity.gid,
             umask: request.process.umask,
-            additional_gids: identity.groups.clone(),
+            additional_gids: if is_alone { Vec::new() } else { identity.groups.clone() },
         },
         args,
         env: environment(scene, identity, hostname)?,

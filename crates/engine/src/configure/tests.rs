@@ -52,7 +52,6 @@ pub(super) fn facts() -> Facts {
         all_devices: vec![zero, disk],
         sources: BTreeMap::from([("/src".into(), HostFile { uid: 1000, gid: 100 })]),
         init: "/usr/bin/bulkmon".into(),
-        subordinate: Subordinate::default(),
     }
 }
 
@@ -73,7 +72,7 @@ impl Stage {
             env: vec!["A=1".to_owned()],
             ..Defaults::default()
         };
-        let peer = Peer { pid: 77, files: "/db/files".into(), shm: Some("/db/shm".into()) };
+        let peer = Peer { pid: 77, files: "/db/files".into(), shm: Some("/db/shm".into()), users: None };
         let peers = BTreeMap::from([("db".to_owned(), peer)]);
         Self { request, defaults, facts: facts(), users: None, peers, runtime: Runtime::Ours }
     }
@@ -378,8 +377,13 @@ fn mounts_that_are_asked_for_come_last_and_in_depth() {
     assert_eq!(config["process"]["args"], json!(["/sbin/docker-init", "init", "--", "/bin/true"]));
     let owned =
         config["mounts"].as_array().unwrap().iter().find(|mount| mount["destination"] == "/o").unwrap();
-    assert_eq!(owned["uidMappings"], json!([{ "containerID": 1000, "hostID": 33, "size": 1 }]));
-    assert_eq!(owned["gidMappings"], json!([{ "containerID": 100, "hostID": 34, "size": 1 }]));
+    let exchanged = |list: &str, disk: u32, seen: u32| {
+        let maps = owned[list].as_array().unwrap();
+        let has =
+            |from: u32, to: u32| maps.contains(&json!({ "containerID": from, "hostID": to, "size": 1 }));
+        has(disk, seen) && has(seen, disk) && maps.len() == 5
+    };
+    assert!(exchanged("uidMappings", 1000, 33) && exchanged("gidMappings", 100, 34), "{owned}");
     stage.facts.kernel = (5, 10);
     assert!(stage.error().contains("since Linux 5.12"), "{}", stage.error());
     stage.request.mounts.retain(|mount| mount.destination != "/e");
@@ -656,12 +660,26 @@ fn users_of_its_own_change_what_is_mapped() {
     );
     assert!(config["linux"]["namespaces"].as_array().unwrap().contains(&json!({ "type": "user" })));
     assert!(config["annotations"][OVERLAY_ANNOTATION].as_str().unwrap().contains("\"idmap\":true"));
+    assert_eq!(stage.configured().unwrap().users, stage.users);
     let find = |place: &str| {
         let mounts = config["mounts"].as_array().unwrap();
         mounts.iter().find(|mount| mount["destination"] == place).unwrap().clone()
     };
-    assert_eq!(find("/a")["uidMappings"], json!([{ "containerID": 1000, "hostID": 100_033, "size": 1 }]));
+    let maps = find("/a")["uidMappings"].clone();
+    let kept = |first: u32, size: u32| json!({ "containerID": first, "hostID": first, "size": size });
+    let given = |disk: u32, seen: u32| json!({ "containerID": disk, "hostID": seen, "size": 1 });
+    let expected = json!([
+        kept(0, 1000),
+        given(1000, 100_033),
+        kept(1001, 99_032),
+        given(100_033, 1000),
+        kept(100_034, u32::MAX - 100_034),
+    ]);
+    assert_eq!(maps, expected, "the two change places");
     assert_eq!(find("/b")["options"], json!(["rbind", "rprivate", "idmap"]));
+    stage.facts.kernel = (5, 18);
+    assert!(stage.error().contains("since Linux 5.19, and this is 5.18"), "{}", stage.error());
+    stage.facts.kernel = (5, 19);
     stage.runtime = Runtime::Foreign;
     assert!(stage.error().contains("only bulkrun"), "{}", stage.error());
     stage.runtime = Runtime::Ours;
@@ -671,6 +689,55 @@ fn users_of_its_own_change_what_is_mapped() {
     stage.request.mounts.clear();
     stage.users = Some(Users { uids: map(3), gids: map(3) });
     assert!(mounts(&stage.json()).iter().all(|mount| !mount.contains("gid=5")), "there is no group 5");
+}
+
+#[test]
+fn users_of_another_container_are_joined_and_not_made() {
+    let map = vec![IdMapping { container_id: 0, host_id: 100_000, size: 65_536 }];
+    let users = Users { uids: map.clone(), gids: map };
+    let mut stage = with(|request| {
+        request.namespaces.user = Some(UserNamespace::Container("db".to_owned()));
+        request.mounts = vec![Mount::from_volume("v1:/b").unwrap()];
+    });
+    let namespaces = |config: &Value| config["linux"]["namespaces"].as_array().unwrap().clone();
+    let config = stage.json();
+    assert!(
+        namespaces(&config).iter().all(|namespace| namespace["type"] != "user"),
+        "db has the host's users"
+    );
+    assert!(config["annotations"][OVERLAY_ANNOTATION].as_str().unwrap().contains("\"idmap\":false"));
+    stage.users = Some(users);
+    let config = stage.json();
+    assert!(namespaces(&config).contains(&json!({ "type": "user", "path": "/proc/77/ns/user" })));
+    assert_eq!(config["linux"].get("uidMappings"), None, "they are there already");
+    assert!(config["annotations"][OVERLAY_ANNOTATION].as_str().unwrap().contains("\"idmap\":true"));
+    assert!(
+        mounts(&config).contains(&"/b bind /volumes/v rbind,rprivate,idmap".to_owned()),
+        "volumes are shown, too"
+    );
+    stage.peers.clear();
+    assert!(stage.error().contains("that container does not run"), "{}", stage.error());
+}
+
+#[test]
+fn who_asked_for_other_users_is_never_the_hosts_root() {
+    for asked in ["auto", "keep-id", "nomap"] {
+        let stage = with(|request| request.namespaces.user = Some(asked.parse().unwrap()));
+        assert!(stage.error().contains("make it anew"), "{}", stage.error());
+    }
+    assert!(with(|request| request.namespaces.user = Some(UserNamespace::Host)).configured().is_ok());
+}
+
+#[test]
+fn an_ordinary_user_alone_has_no_further_groups() {
+    let one = |host_id| vec![IdMapping { container_id: 0, host_id, size: 1 }];
+    let mut stage = with(|_| {});
+    stage.facts.caller = Caller::User { uid: 1000, gid: 100 };
+    stage.users = Some(Users { uids: one(1000), gids: one(100) });
+    let configured = stage.configured().unwrap();
+    assert_eq!(configured.config.process.unwrap().user.additional_gids, Vec::<u32>::new());
+    assert!(configured.warnings[0].contains("the only user"), "{:?}", configured.warnings);
+    assert!(configured.config.annotations[OVERLAY_ANNOTATION].contains("\"idmap\":false"));
 }
 
 #[test]

@@ -2,36 +2,45 @@
 
 use bulkhead_spec::IdMapping;
 
-use super::{Caller, Facts, ImageFiles, Users, invalid};
+use super::{Caller, ImageFiles, Subordinate, Users, invalid};
 use crate::error::Result;
-use crate::request::{Request, UserNamespace};
+use crate::request::{IdMap, Request, UserNamespace};
 
-/// Where ids are taken from for `--userns auto` when the host's `/etc/subuid` and `/etc/subgid` name none for `containers`: above
+/// Where ids are taken from for `--userns auto` when the host's `/etc/subuid` and `/etc/subgid` name none for containers: above
 /// those that distributions give to people.
-const POOL: (u32, u32) = (1 << 30, 1 << 30);
+const POOL: &[(u32, u32)] = &[(1 << 30, 1 << 30)];
 /// How many ids a container has at least that gets its own: those that systems have for their own users and nobody.
 const FEWEST: u32 = 65_536;
 
 /// Decides the ids of a container when it is created; nothing where they are the host's, or those of another container.
 ///
-/// `taken` are the maps of user ids of all other containers.
+/// `own` are the ids that the caller may give to containers, `taken` the users of all other containers; only
+/// [`UserNamespace::Auto`] looks at the image's files and at others.
 ///
 /// # Errors
 /// Ids that the caller has not, no ids left.
 pub fn users(
     request: &Request,
-    facts: &Facts,
+    (caller, own): (Caller, &Subordinate),
     image: ImageFiles<'_>,
-    taken: &[IdMapping],
+    taken: &[Users],
 ) -> Result<Option<Users>> {
     let asked = request.namespaces.user.as_ref();
-    match (asked, facts.caller) {
+    match (asked, caller) {
         (Some(UserNamespace::Container(_)), _) => Ok(None),
         (None | Some(UserNamespace::Host), Caller::Root) => Ok(None),
-        (None | Some(UserNamespace::Host), Caller::User { uid, gid }) => Ok(Some(Users {
-            uids: around(&facts.subordinate.uids, 0, uid),
-            gids: around(&facts.subordinate.gids, 0, gid),
-        })),
+        (None | Some(UserNamespace::Host), Caller::User { uid, gid }) => {
+            Ok(Some(Users { uids: around(&own.uids, 0, uid), gids: around(&own.gids, 0, gid) }))
+        }
+        (Some(UserNamespace::NoMap), Caller::Root) => {
+            let reason = "it is for ordinary users; auto maps nobody of the host's users either";
+            Err(invalid("--userns nomap", reason))
+        }
+        (Some(UserNamespace::Auto { .. } | UserNamespace::NoMap), Caller::User { .. }) => {
+            let reason = "the files of images belong to you, and only root can show them as another's: leave it out, \
+                          or use keep-id to be yourself in the container";
+            Err(invalid("--userns auto or nomap", reason))
+        }
         (Some(UserNamespace::KeepId { .. }), Caller::Root) => {
             let reason =
                 "it is for ordinary users, and root is root already; use --uidmap, or owner for a mount";
@@ -39,14 +48,11 @@ pub fn users(
         }
         (Some(UserNamespace::KeepId { uid: inside, gid: group }), Caller::User { uid, gid }) => {
             let (inside, group) = (inside.unwrap_or(uid), group.unwrap_or(gid));
-            let users = Users {
-                uids: around(&facts.subordinate.uids, inside, uid),
-                gids: around(&facts.subordinate.gids, group, gid),
-            };
+            let users = Users { uids: around(&own.uids, inside, uid), gids: around(&own.gids, group, gid) };
             Ok(Some(users))
         }
         (Some(UserNamespace::Map { uids, gids }), _) => {
-            let list = |maps: &[crate::request::IdMap]| maps.iter().map(|map| map.0).collect::<Vec<_>>();
+            let list = |maps: &[IdMap]| maps.iter().map(|map| map.0).collect::<Vec<_>>();
             let (uids, gids) = match (uids.is_empty(), gids.is_empty()) {
                 (true, true) => return Err(invalid("--uidmap", "expected at least one range")),
                 (true, false) => (list(gids), list(gids)),
@@ -57,7 +63,7 @@ pub fn users(
             check("--gidmap", &gids)?;
             Ok(Some(Users { uids, gids }))
         }
-        (Some(UserNamespace::Auto { size }), caller) => auto(*size, caller, facts, image, taken).map(Some),
+        (Some(UserNamespace::Auto { size }), Caller::Root) => auto(*size, own, image, taken).map(Some),
     }
 }
 
@@ -85,18 +91,9 @@ fn around(ranges: &[(u32, u32)], inside: u32, caller: u32) -> Vec<IdMapping> {
 }
 
 /// Finds ids that no other container has.
-fn auto(
-    size: Option<u32>,
-    caller: Caller,
-    facts: &Facts,
-    image: ImageFiles<'_>,
-    taken: &[IdMapping],
-) -> Result<Users> {
+fn auto(size: Option<u32>, own: &Subordinate, image: ImageFiles<'_>, taken: &[Users]) -> Result<Users> {
     let needed = highest_id(image).saturating_add(1);
-    let size = size.unwrap_or(match caller {
-        Caller::Root => needed.max(FEWEST),
-        Caller::User { .. } => needed,
-    });
+    let size = size.unwrap_or(needed.max(FEWEST));
     let wrong = |reason: String| invalid("--userns auto", reason);
     if size < needed {
         return Err(wrong(format!(
@@ -104,20 +101,18 @@ fn auto(
             needed - 1
         )));
     }
-    let pool = |ranges: &[(u32, u32)]| match (ranges.is_empty(), caller) {
-        (true, Caller::Root) => vec![POOL],
-        _ => ranges.to_vec(),
-    };
-    let free = |ranges: &[(u32, u32)], file: &str| {
-        let first = first_free(&pool(ranges), taken, size);
-        first.ok_or_else(|| {
+    let free = |ranges: &[(u32, u32)], of: fn(&Users) -> &[IdMapping], file: &str| {
+        let ranges = if ranges.is_empty() { POOL } else { ranges };
+        let taken: Vec<IdMapping> = taken.iter().flat_map(of).copied().collect();
+        let first = first_free(ranges, &taken, size).ok_or_else(|| {
             wrong(format!("there are not {size} ids left; give more in {file}, or remove containers"))
-        })
+        })?;
+        Result::Ok(vec![IdMapping { container_id: 0, host_id: first, size }])
     };
-    let map = |host_id| vec![IdMapping { container_id: 0, host_id, size }];
-    let uids = map(free(&facts.subordinate.uids, "/etc/subuid")?);
-    let gids = map(free(&facts.subordinate.gids, "/etc/subgid")?);
-    Ok(Users { uids, gids })
+    Ok(Users {
+        uids: free(&own.uids, |users| &users.uids, "/etc/subuid")?,
+        gids: free(&own.gids, |users| &users.gids, "/etc/subgid")?,
+    })
 }
 
 fn first_free(ranges: &[(u32, u32)], taken: &[IdMapping], size: u32) -> Option<u32> {
@@ -176,8 +171,6 @@ fn check(flag: &str, maps: &[IdMapping]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::configure::Subordinate;
-    use crate::configure::tests::facts;
     use crate::request::Namespaces;
 
     const IMAGE: ImageFiles<'_> = ImageFiles {
@@ -202,9 +195,9 @@ mod tests {
         };
         let request =
             Request { namespaces: Namespaces { user, ..Namespaces::default() }, ..Request::default() };
-        let subordinate = Subordinate { uids: ranges.to_vec(), gids: ranges.to_vec() };
-        let facts = Facts { caller, subordinate, ..facts() };
-        let decided = users(&request, &facts, IMAGE, taken).map_err(|error| error.to_string())?;
+        let own = Subordinate { uids: ranges.to_vec(), gids: ranges.to_vec() };
+        let taken = Users { uids: taken.to_vec(), gids: taken.to_vec() };
+        let decided = users(&request, (caller, &own), IMAGE, &[taken]).map_err(|error| error.to_string())?;
         let text = |maps: &[IdMapping]| {
             let words: Vec<String> =
                 maps.iter().map(|map| format!("{}:{}:{}", map.container_id, map.host_id, map.size)).collect();
@@ -239,8 +232,8 @@ mod tests {
             ("0:5000:10 ", Caller::Root, sub, "0:5000:10 0:5000:10"),
             ("0:5000:10 0:6000:10,10:7000:1", ME, sub, "0:5000:10 0:6000:10,10:7000:1"),
             ("auto", Caller::Root, &[], "0:1073741824:65536 0:1073741824:65536"),
-            ("auto:size=401", ME, sub, "0:100000:401 0:100000:401"),
-            ("auto", ME, sub, "0:100000:401 0:100000:401"),
+            ("auto:size=401", Caller::Root, sub, "0:100000:401 0:100000:401"),
+            ("auto", Caller::Root, sub, "0:100000:65536 0:100000:65536"),
         ] {
             assert_eq!(decided(user, caller, ranges, &[]).as_deref(), Ok(expected), "{user}");
         }
@@ -250,11 +243,11 @@ mod tests {
     fn others_keep_their_ids() {
         let taken = |host_id, size| IdMapping { container_id: 0, host_id, size };
         let taken = [taken(100_000, 500), taken(100_600, 100), taken(7, 1)];
-        let found = decided("auto", ME, &[(100_000, 1000), (300_000, 500)], &taken);
+        let found = decided("auto:size=401", Caller::Root, &[(100_000, 1000), (300_000, 500)], &taken);
         assert_eq!(found.unwrap().split(' ').next(), Some("0:300000:401"));
-        let found = decided("auto:size=401", ME, &[(100_000, 1200)], &taken);
+        let found = decided("auto:size=401", Caller::Root, &[(100_000, 1200)], &taken);
         assert_eq!(found.unwrap().split(' ').next(), Some("0:100700:401"));
-        let error = decided("auto", ME, &[(100_000, 1000)], &taken).unwrap_err();
+        let error = decided("auto:size=401", Caller::Root, &[(100_000, 1000)], &taken).unwrap_err();
         assert!(error.contains("not 401 ids left") && error.contains("/etc/subuid"), "{error}");
     }
 
@@ -262,7 +255,10 @@ mod tests {
     fn what_cannot_be_is_told() {
         for (user, caller, words) in [
             ("keep-id", Caller::Root, "for ordinary users"),
-            ("auto:size=7", ME, "takes size=401"),
+            ("auto:size=7", Caller::Root, "takes size=401"),
+            ("auto", ME, "leave it out"),
+            ("nomap", ME, "use keep-id"),
+            ("nomap", Caller::Root, "auto maps nobody"),
             ("0:0:10,5:100:10 ", ME, "--uidmap 5:100:10: it overlaps 0:0:10"),
             ("0:0:1 0:0:1,1:0:1", ME, "--gidmap 1:0:1: it overlaps"),
             (" ", ME, "at least one range"),

@@ -140,7 +140,7 @@ pub enum Relabel {
 #[serde(rename_all = "kebab-case")]
 pub enum Ownership {
     /// What belongs to the source's owner belongs to this user of the container, and the other way round (`owner=USER[:GROUP]`);
-    /// without a user, to the one as whom the container runs. What belongs to others belongs to nobody there.
+    /// without a user, to the one as whom the container runs. Nothing changes for others.
     Owner(Option<UserSpec>),
     /// As the container's user namespace maps them (`idmap`).
     Container,

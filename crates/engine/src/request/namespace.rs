@@ -179,6 +179,8 @@ pub enum UserNamespace {
         /// How many ids there are; without it as many as the image's files need, and at least 65536.
         size: Option<u32>,
     },
+    /// They are the caller's subordinate ids, and the caller is none of them.
+    NoMap,
     /// The caller is this user there, and the others come from the caller's subordinate ids.
     KeepId {
         /// The caller's user id in the container; without it the same.
@@ -202,7 +204,7 @@ impl FromStr for UserNamespace {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let wrong = || {
-            let reason = "expected host, auto[:size=N], keep-id[:uid=N,gid=N] or container:NAME; \
+            let reason = "expected host, auto[:size=N], keep-id[:uid=N,gid=N], nomap or container:NAME; \
                           give maps by --uidmap and --gidmap";
             Malformed::new("user namespace", text, reason)
         };
@@ -219,6 +221,7 @@ impl FromStr for UserNamespace {
         }
         let read = match mode {
             "host" if options.is_none() => Self::Host,
+            "nomap" if options.is_none() => Self::NoMap,
             "auto" => Self::Auto { size: numbers.remove("size") },
             "keep-id" => Self::KeepId { uid: numbers.remove("uid"), gid: numbers.remove("gid") },
             _ => return Err(wrong()),
@@ -290,12 +293,13 @@ mod tests {
             ("auto:size=1000", UserNamespace::Auto { size: Some(1000) }),
             ("keep-id", UserNamespace::KeepId { uid: None, gid: None }),
             ("keep-id:uid=7,gid=8", UserNamespace::KeepId { uid: Some(7), gid: Some(8) }),
+            ("nomap", UserNamespace::NoMap),
             ("container:db", UserNamespace::Container("db".to_owned())),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         for text in
-            ["", "host:", "auto:", "auto:size=0", "auto:size=x", "auto:uid=1", "keep-id:size=1", "nomap"]
+            ["", "host:", "auto:", "auto:size=0", "auto:size=x", "auto:uid=1", "keep-id:size=1", "nomap:"]
         {
             assert!(text.parse::<UserNamespace>().is_err(), "{text}");
         }

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
+use crate::host;
 
 /// What lies above the layers of the image.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +51,7 @@ pub(crate) fn mount(lower: &[impl AsRef<Path>], upper: Upper<'_>) -> Result<Owne
         filesystem.set("upperdir", &descriptor(upper, &mut held)?).doing(doing)?;
         filesystem.set("workdir", &descriptor(work, &mut held)?).doing(doing)?;
     }
-    if !rustix::process::geteuid().is_root() {
+    if !host::is_real_root()? {
         filesystem.set_flag("userxattr").doing(doing)?;
     }
     filesystem.mount(attribute::NOSUID | attribute::NODEV | attribute::NOEXEC).doing(doing)

@@ -52,7 +52,10 @@ impl Owners<'_> {
             Self::Kept => Ok(Some(owner)),
             Self::Caller => Ok(None),
             Self::Mapped(map) => map(owner).map(Some).ok_or_else(|| {
-                let fault = format!("belongs to {user}:{group}, for which the user namespace has no place");
+                let fault = format!(
+                    "belongs to {user}:{group}, for which the user namespace has no place: \
+                     /etc/subuid and /etc/subgid must give more ids"
+                );
                 Error::entry(entry, fault)
             }),
         }

@@ -47,7 +47,7 @@ pub(super) struct Isolation {
     /// Cgroups: private or host
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<CgroupNamespace>,
-    /// Users: host, auto, keep-id, or container:NAME
+    /// Users: host, auto, keep-id, nomap, or container:NAME
     #[arg(long, value_name = "MODE", conflicts_with_all = ["uidmap", "gidmap"])]
     userns: Option<UserNamespace>,
     /// Map users of the container to users of this machine

@@ -1,0 +1,320 @@
+//! The engine of an ordinary user: places, images and containers of one's own.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use bulkhead_testkit::{Run, find_program, fresh, requires};
+use serde_json::{Value, json};
+
+use crate::shop::{IMAGE, Shop, shop};
+
+/// An ordinary user that no host has.
+const USER: u32 = 54_321;
+/// The first of that user's further ids.
+const FIRST: u32 = 300_000;
+
+/// A user of this machine with a home, and with these further ids, if any.
+struct Person {
+    shop: Shop,
+    ranges: String,
+}
+
+/// Makes a person in a shop without anything in it, or ends the test where that cannot be.
+macro_rules! person {
+    ($ranges:expr) => {{
+        let shop = shop!();
+        let has = |program: &&str| find_program(program).is_some();
+        requires!(
+            ["newuidmap", "newgidmap", "setpriv", "unshare"].iter().all(has),
+            "needs newuidmap and setpriv"
+        );
+        let files = ["/etc/subuid", "/etc/subgid"];
+        requires!(files.iter().all(|file| Path::new(file).exists()), "needs /etc/subuid and /etc/subgid");
+        requires!(fresh::is_possible(&[fresh::Kind::User]), "needs user namespaces");
+        Person::new(shop, $ranges)
+    }};
+}
+
+const RANGE: &str = "54321:300000:65536\n";
+
+impl Person {
+    fn new(shop: Shop, ranges: &str) -> Person {
+        for name in ["home", "xdg"] {
+            let path = shop.path(name);
+            fs::create_dir(&path).unwrap();
+            chown(&path, Some(USER), Some(USER)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        fs::create_dir(shop.path("programs")).unwrap();
+        for name in ["bulkhead", "bulkmon", "bulkrun"] {
+            let program = Path::new(env!("CARGO_BIN_EXE_bulkhead")).with_file_name(name);
+            shop.sandbox.command("cp").arg(program).arg(shop.path("programs")).output().succeeds();
+        }
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let own = format!("{passwd}bh-user:x:{USER}:{USER}::/:/bin/sh\n");
+        for (name, text) in [("passwd", own.as_str()), ("subuid", ranges), ("subgid", ranges)] {
+            fs::write(shop.path(name), text).unwrap();
+        }
+        Person { shop, ranges: ranges.to_owned() }
+    }
+
+    /// Gives the user an image.
+    fn with_image(self) -> Person {
+        self.load(IMAGE, &json!({}), |root| {
+            fs::create_dir(root.join("srv")).unwrap();
+            fs::write(root.join("srv/file"), "of 33\n").unwrap();
+            for (path, mode) in [(root.join("srv/file"), 0o600), (root.join("srv"), 0o700)] {
+                chown(&path, Some(33), Some(34)).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+        });
+        self
+    }
+
+    fn load(&self, name: &str, changes: &Value, prepare: impl FnOnce(&Path)) {
+        let archive = self.shop.path("image.tar");
+        self.shop.archive_of(&archive, name, changes, prepare);
+        fs::set_permissions(&archive, fs::Permissions::from_mode(0o644)).unwrap();
+        self.said(&["load", "--quiet", "-i", archive.to_str().unwrap()]);
+    }
+
+    /// Puts a command of the user's together, with nothing but the user's own places.
+    fn bulkhead(&self, words: &[&str]) -> Run {
+        let script = "for f in subuid subgid passwd; do mount --bind $0/$f /etc/$f || exit 9; done; \
+                      export HOME=$0/home XDG_RUNTIME_DIR=$0/xdg; cd $0/home; u=$1; shift; \
+                      exec setpriv --reuid $u --regid $u --clear-groups $0/programs/bulkhead \"$@\"";
+        let run = self.shop.sandbox.command("unshare");
+        let run = run.args(["-m", "--propagation", "private", "sh", "-c", script]);
+        run.arg(self.shop.sandbox.directory()).arg(USER.to_string()).args(words)
+    }
+
+    #[track_caller]
+    fn said(&self, words: &[&str]) -> String {
+        self.bulkhead(words).output().succeeds().stdout
+    }
+
+    fn run(&self, options: &[&str], script: &str) -> Run {
+        let words = [&["run", "--stop-timeout", "1"], options, &[IMAGE, "sh", "-c", script]];
+        self.bulkhead(&words.concat())
+    }
+
+    fn root(&self) -> PathBuf {
+        self.shop.path("home/.local/share/bulkhead")
+    }
+
+    fn pid(&self, name: &str) -> u64 {
+        let document: Value = serde_json::from_str(&self.said(&["inspect", name])).unwrap();
+        document[0]["State"]["Pid"].as_u64().unwrap()
+    }
+
+    /// Lists what is in a directory of the engine's.
+    fn listed(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.root().join(directory)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Finds a file of the layers by its end.
+    fn in_layers(&self, end: &str) -> PathBuf {
+        let layers = self.listed("layers");
+        layers
+            .iter()
+            .map(|layer| self.root().join("layers").join(layer).join(end))
+            .find(|path| path.exists())
+            .unwrap()
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        let left = self.bulkhead(&["ps", "--all", "--quiet", "--no-trunc"]).output();
+        for id in left.stdout.lines() {
+            let removed = self.bulkhead(&["rm", "--force", "--volumes", id]).output();
+            if removed.code() != 0 {
+                eprintln!("container {id} of {:?} is not removed: {}", self.ranges, removed.stderr);
+            }
+        }
+    }
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    (metadata.uid(), metadata.gid())
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_ordinary_user_has_images_with_many_owners() {
+    let person = person!(RANGE).with_image();
+    assert_eq!(
+        owner(&person.in_layers("srv/file")),
+        (FIRST + 32, FIRST + 33),
+        "33:34 is the user's 33rd further id"
+    );
+    assert_eq!(owner(&person.in_layers("bin/busybox")), (USER, USER), "root's files are the user's");
+    let script = "id -u; stat -c %u:%g /srv /srv/file /bin/busybox; cat /srv/file; tr -s ' ' < /proc/self/uid_map; \
+                  ls /sys/class/net";
+    let output = person.run(&["--rm"], script).output().succeeds();
+    output.prints("0\n33:34\n33:34\n0:0\nof 33\n 0 54321 1\n 1 300000 65536\nlo\n");
+    let as_other =
+        person.run(&["--rm", "--user", "33:34"], "id -u; cat /srv/file; touch /tmp/x && stat -c %u /tmp/x");
+    as_other.output().succeeds().prints("33\nof 33\n33\n");
+    person.said(&["rmi", IMAGE]);
+    assert_eq!(
+        (person.listed("layers"), person.listed("ingest")),
+        (vec![], vec![]),
+        "nothing is left of the image"
+    );
+}
+
+#[test]
+fn a_container_of_an_ordinary_user_lives_its_life() {
+    let person = person!(RANGE).with_image();
+    let script = "echo said; mkdir -m 700 /mine; echo x > /mine/file; chown -R 33:34 /mine; exec sleep 1000";
+    let id = person.run(&["-d", "--name", "job"], script).output().succeeds().stdout.trim().to_owned();
+    let mine = person.root().join("containers").join(&id).join("upper/mine");
+    until("the container writes", || mine.exists() && owner(&mine) == (FIRST + 32, FIRST + 33));
+    assert_eq!(person.said(&["logs", "job"]), "said\n");
+    assert!(person.said(&["ps"]).contains("job"));
+    let pid = person.pid("job");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    assert!(uids.split_whitespace().all(|uid| uid == USER.to_string()), "it is the user to the host: {uids}");
+    assert_eq!(person.said(&["exec", "job", "id", "-u"]), "0\n");
+    assert_eq!(person.said(&["exec", "-u", "33:34", "job", "cat", "/mine/file"]), "x\n");
+    assert_eq!(person.said(&["exec", "-u", "user", "job", "id", "-G"]), "1000 2000\n");
+    person.said(&["stop", "-t", "1", "job"]);
+    let changes = person.said(&["diff", "job"]);
+    assert!(changes.lines().any(|line| line == "A /mine/file"), "{changes}");
+    let archive = person.shop.path("home/export.tar");
+    person.said(&["export", "-o", archive.to_str().unwrap(), "job"]);
+    let tar = person.shop.sandbox.command("tar").args(["--numeric-owner", "-tvf"]).arg(&archive);
+    let listed = tar.output().succeeds().stdout;
+    let line = |end: &str| listed.lines().find(|line| line.ends_with(end)).unwrap().to_owned();
+    assert!(line("mine/file").contains(" 33/34 ") && line("bin/busybox").contains(" 0/0 "), "{listed}");
+    // What has been written is there again, and found by the next start.
+    person.said(&["start", "job"]);
+    assert_eq!(person.said(&["exec", "job", "cat", "/mine/file"]), "x\n");
+    person.bulkhead(&["rm", "job"]).output().exits_with(1).complains("which is running");
+    person.said(&["rm", "--force", "job"]);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    let left = (
+        person.listed("containers"),
+        fs::read_dir(person.shop.path("xdg/bulkhead/containers")).unwrap().count(),
+    );
+    assert_eq!(left, (vec![], 0), "nothing is left, whoever it belonged to");
+}
+
+#[test]
+fn what_removes_itself_takes_the_files_of_all_its_users_along() {
+    let person = person!(RANGE).with_image();
+    let script = "mkdir -p -m 700 /mine/deep; echo x > /mine/deep/file; chown -R 33:34 /mine; id -u";
+    person.run(&["--rm"], script).output().succeeds().prints("0\n");
+    assert_eq!(person.listed("containers"), Vec::<String>::new());
+    // Nobody waits for this one: its monitor has it removed.
+    person.run(&["-d", "--rm"], script).output().succeeds();
+    until("the container goes", || person.listed("containers").is_empty());
+    let script = format!("{script}; exec no-such-program");
+    person.run(&["--rm"], &script).output().exits_with(127);
+    assert_eq!(person.listed("containers"), Vec::<String>::new());
+    assert_eq!(person.said(&["ps", "-aq"]), "");
+}
+
+#[test]
+fn a_volume_of_an_ordinary_user_is_filled_with_its_owners_and_goes() {
+    let person = person!(RANGE).with_image();
+    let script = "stat -c %u:%g /srv /srv/file; chown 5 /srv/file";
+    person.run(&["--rm", "-v", "data:/srv"], script).output().succeeds().prints("33:34\n33:34\n");
+    let file = person.root().join("volumes/data/data/file");
+    assert_eq!(owner(&file), (FIRST + 4, FIRST + 33));
+    let again = person.run(&["--rm", "--user", "5", "-v", "data:/x"], "cat /x/file || id -u");
+    again.output().succeeds();
+    person.said(&["volume", "rm", "data"]);
+    person.run(&["--rm", "-v", "/srv"], "stat -c %u /srv/file").output().succeeds().prints("33\n");
+    assert_eq!(
+        (person.listed("volumes"), person.listed("ingest")),
+        (vec![], vec![]),
+        "nothing is left of either"
+    );
+}
+
+#[test]
+fn without_further_ids_the_user_is_everybody() {
+    let person = person!("").with_image();
+    assert_eq!(owner(&person.in_layers("srv/file")), (USER, USER));
+    let output =
+        person.run(&["--rm"], "id -u; stat -c %u:%g /srv/file; tr -s ' ' < /proc/self/uid_map").output();
+    let output = output.succeeds().prints("0\n0:0\n 0 54321 1\n");
+    output.complains("warning: you are the only user of this container").complains("/etc/subuid");
+    let other = person.run(&["--rm", "--user", "33"], "true").output().exits_with(125);
+    other.complains("are not among those of the container's user namespace");
+    person.run(&["-d", "--name", "job"], "exec sleep 1000").output().succeeds();
+    assert_eq!(person.said(&["exec", "-u", "root", "job", "id", "-u"]), "0\n");
+    person.said(&["rm", "-f", "job"]);
+    person.said(&["rmi", IMAGE]);
+    assert_eq!((person.listed("layers"), person.listed("containers")), (vec![], vec![]));
+}
+
+#[test]
+fn the_network_of_the_host_and_limits() {
+    let person = person!(RANGE).with_image();
+    let output =
+        person.run(&["--rm", "--network", "host"], "readlink /proc/self/ns/net; ls -d /sys/class/net/lo");
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    output.output().succeeds().prints(&format!("{}\n/sys/class/net/lo\n", own.display()));
+    let own_cgroups = Path::new("/run/systemd/system").exists();
+    requires!(!own_cgroups, "needs a machine on which nobody delegates cgroups to users");
+    let limited = person.run(&["--rm", "--memory", "100m"], "true").output().exits_with(125);
+    limited.complains("--memory: an ordinary user may have no cgroups here").complains("delegate");
+    assert_eq!(person.said(&["ps", "-aq"]), "");
+}
+
+#[test]
+fn the_user_is_the_same_inside_who_asks_for_it() {
+    let person = person!(RANGE).with_image();
+    let directory = person.shop.path("home/work");
+    let bind = format!("{}:/work", directory.display());
+    let options = ["--rm", "--userns", "keep-id", "--user", "54321:54321", "-v", &bind];
+    person
+        .run(&options, "id -u; touch /work/file; stat -c %u /work")
+        .output()
+        .succeeds()
+        .prints("54321\n54321\n");
+    assert_eq!(owner(&directory.join("file")), (USER, USER));
+    person
+        .run(
+            &["--rm", "-v", &bind],
+            "stat -c %u /work/file; touch /work/roots; touch /work/other; chown 7 /work/other",
+        )
+        .output()
+        .succeeds()
+        .prints("0\n");
+    assert_eq!(owner(&directory.join("roots")), (USER, USER), "the container's root is the user");
+    assert_eq!(owner(&directory.join("other")), (FIRST + 6, USER));
+    for userns in ["auto", "nomap"] {
+        let refused = person.run(&["--rm", "--userns", userns], "true").output().exits_with(125);
+        refused.complains("only root can show them as another's");
+    }
+    let refused = person.run(&["--rm", "-v", &format!("{bind}:owner")], "true").output().exits_with(125);
+    refused.complains("owner takes the host's root");
+}
+
+#[test]
+fn ids_that_the_user_has_not_are_named() {
+    let person = person!(RANGE);
+    let archive = person.shop.path("far.tar");
+    person.shop.archive_of(&archive, "far:1", &json!({}), |root| {
+        chown(root.join("home/user"), Some(70_000), Some(0)).unwrap();
+    });
+    fs::set_permissions(&archive, fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = person.bulkhead(&["load", "-q", "-i", archive.to_str().unwrap()]).output().exits_with(1);
+    refused.complains("belongs to 70000:0").complains("/etc/subuid and /etc/subgid must give more ids");
+    assert_eq!((person.listed("layers"), person.listed("ingest")), (vec![], vec![]), "nothing is left of it");
+}
