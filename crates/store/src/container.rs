@@ -6,6 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params};
 
 use crate::error::{Doing as _, Error, Noun, Result};
+use crate::pod;
 use crate::store::now;
 use crate::volume::{self, VolumeRecord};
 use crate::{Digest, Durability, Store};
@@ -236,7 +237,7 @@ const COLUMNS: &str = "SELECT id, name, image, created, pod, stage, document,
     (SELECT group_concat(volume, '/') FROM container_volumes WHERE container = id) FROM containers ";
 
 fn insert(db: &Transaction<'_>, record: &ContainerRecord) -> Result<()> {
-    let ContainerRecord { id, name, image, created, pod, volumes, stage, document } = record;
+    let ContainerRecord { id, name, image, created, pod: of_pod, volumes, stage, document } = record;
     refuse_taken(db, name)?;
     let image = image.map(|image| image.to_string());
     if let Some(image) = &image {
@@ -248,9 +249,12 @@ fn insert(db: &Transaction<'_>, record: &ContainerRecord) -> Result<()> {
             return Err(Error::NotFound { noun: Noun::Image, wanted: image.clone() });
         }
     }
+    if let Some(id) = of_pod {
+        pod::expect_kept(db, id)?;
+    }
     let doing = || format!("record container {id}");
     let values = named_params! {
-        ":id": id, ":name": name, ":image": image, ":created": created, ":pod": pod, ":stage": stage.text(),
+        ":id": id, ":name": name, ":image": image, ":created": created, ":pod": of_pod, ":stage": stage.text(),
         ":document": document,
     };
     db.prepare_cached(

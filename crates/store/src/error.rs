@@ -223,6 +223,8 @@ pub enum Noun {
     Container,
     /// A volume.
     Volume,
+    /// A pod.
+    Pod,
 }
 
 impl fmt::Display for Noun {
@@ -231,6 +233,7 @@ impl fmt::Display for Noun {
             Self::Image => "image",
             Self::Container => "container",
             Self::Volume => "volume",
+            Self::Pod => "pod",
         })
     }
 }

@@ -71,10 +71,10 @@ impl Places {
         for path in [&self.root, &self.run] {
             make_own(path)?;
         }
-        for name in ["blobs", "blobs/sha256", "layers", "ingest", "containers", "volumes"] {
+        for name in ["blobs", "blobs/sha256", "layers", "ingest", "containers", "volumes", "pods"] {
             make_within(&self.root.join(name))?;
         }
-        for name in ["containers", "runtime"] {
+        for name in ["containers", "pods", "runtime"] {
             make_within(&self.run.join(name))?;
         }
         Ok(())
@@ -118,6 +118,16 @@ impl Places {
     /// Returns the directory of a container that does not.
     pub fn container_run(&self, id: &str) -> PathBuf {
         self.run.join("containers").join(id)
+    }
+
+    /// Returns the directory of a pod that outlives a reboot.
+    pub fn pod(&self, id: &str) -> PathBuf {
+        self.root.join("pods").join(id)
+    }
+
+    /// Returns the directory of a pod that does not.
+    pub fn pod_run(&self, id: &str) -> PathBuf {
+        self.run.join("pods").join(id)
     }
 
     /// Returns the directory of a volume; what is mounted is `data` in it.
