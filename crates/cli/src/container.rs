@@ -7,7 +7,7 @@ pub(crate) mod exec;
 pub(crate) mod life;
 pub(crate) mod list;
 pub(crate) mod look;
-mod options;
+pub(crate) mod options;
 pub(crate) mod root;
 pub(crate) mod stats;
 pub(crate) mod update;

@@ -2,10 +2,12 @@
 
 mod container;
 mod image;
+mod pod;
 mod volume;
 
 pub(crate) use container::{container, network, verdict};
 pub(crate) use image::image;
+pub(crate) use pod::pod;
 pub(crate) use volume::volume;
 
 use serde_json::{Map, Value};

@@ -114,7 +114,7 @@ impl Operation for Volumes {
 }
 
 /// Prints all that is found. What is not found is told, and the others are printed all the same.
-fn show(
+pub(crate) fn show(
     names: &[String],
     format: Option<&str>,
     mut find: impl FnMut(&str) -> Result<Value, Failure>,

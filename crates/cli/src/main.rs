@@ -21,6 +21,7 @@ mod inspect;
 mod manual;
 mod measure;
 mod output;
+mod pod;
 mod registry;
 mod system;
 mod template;

@@ -28,7 +28,7 @@ mod process;
 mod profile;
 mod resources;
 mod security;
-mod sysctl;
+pub(crate) mod sysctl;
 mod users;
 
 use std::collections::BTreeMap;
@@ -53,6 +53,10 @@ use crate::request::{Mount, Request, UserNamespace};
 
 /// The annotation by which `bulkrun` mounts an overlay as the root.
 pub const OVERLAY_ANNOTATION: &str = "org.bulkhead.rootfs.overlay";
+
+/// The version of the specification that runtimes of others are told: some, such as crun 1.8, refuse what is newer than they are,
+/// and none what is older.
+const OLDEST_VERSION: &str = "1.0.2";
 
 /// Everything that a configuration is made of.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +83,8 @@ pub struct Scene<'a> {
     pub users: Option<&'a Users>,
     /// The containers whose namespaces it shares, as the request names them.
     pub peers: &'a BTreeMap<String, Peer>,
+    /// What it shares with its pod, if it is in one.
+    pub pod: Option<OfPod<'a>>,
     /// What the image has of users.
     pub image: ImageFiles<'a>,
     /// What the host is.
@@ -110,6 +116,8 @@ pub enum Runtime {
     Ours,
     /// Another one: its monitor mounts the root at `rootfs` in the bundle.
     Foreign,
+    /// As that, with a kernel of its own for the container, in which a mount has no others below it (gVisor).
+    Guest,
 }
 
 /// A running container whose namespaces are shared.
@@ -123,6 +131,46 @@ pub struct Peer {
     pub shm: Option<PathBuf>,
     /// Its users, if they are not the host's.
     pub users: Option<Users>,
+}
+
+/// What a container has of its pod. Which of it, its request says.
+#[derive(Debug, Clone, Copy)]
+pub struct OfPod<'a> {
+    /// The directory in which its monitor has links to the pod's namespaces, and the pod's `/dev/shm`.
+    pub links: &'a Path,
+    /// The directory of the pod's files on the host.
+    pub files: &'a Path,
+    /// The pod's host name.
+    pub hostname: &'a str,
+}
+
+/// Returns the files by which the containers of a pod find names: names and texts.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid) for an entry that cannot be.
+pub(crate) fn names_of_pod(
+    request: &Request,
+    hostname: &str,
+    facts: &Facts,
+) -> Result<Vec<(&'static str, String)>> {
+    let scene = Scene {
+        id: "",
+        name: "",
+        request,
+        defaults: &Defaults::default(),
+        root: &RootPlace::Directory(PathBuf::new()),
+        mounts: &[],
+        sources: &BTreeMap::new(),
+        files: Path::new(""),
+        secrets: Path::new(""),
+        users: None,
+        peers: &BTreeMap::new(),
+        pod: None,
+        image: ImageFiles::default(),
+        facts,
+        runtime: Runtime::Ours,
+    };
+    names::files(&scene, hostname, facts)
 }
 
 /// What the image has of users: the bytes of its own files, read inside its root.
@@ -225,7 +273,11 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         ..Linux::default()
     };
     let mut config = Config {
-        oci_version: OCI_VERSION.to_owned(),
+        oci_version: match scene.runtime {
+            Runtime::Ours => OCI_VERSION,
+            Runtime::Foreign | Runtime::Guest => OLDEST_VERSION,
+        }
+        .to_owned(),
         process: Some(process),
         root: Some(root),
         hostname: namespaces.own_uts.then(|| hostname.clone()),

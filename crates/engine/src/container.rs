@@ -55,6 +55,8 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// The runtime's name or path.
     pub runtime: String,
+    /// The id of the pod that it is in.
+    pub pod: Option<String>,
     /// The newest file of its log.
     pub log: Option<PathBuf>,
     /// Its directory.
@@ -120,6 +122,7 @@ impl Container {
             command: document.command,
             log,
             directory,
+            pod: record.pod,
             id: record.id,
             name: record.name,
         }

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
+use crate::pod::member::Joined;
 use crate::request::{Copy, Mount, MountKind, Request, Root, Volume, VolumesFrom};
 use crate::rootfs::{UPPER, WORK};
 use crate::start::Moment;
@@ -72,7 +73,28 @@ impl Engine {
             Root::Directory(_) => None,
         };
         let mut request = request.clone();
+        if let Some(path) = request.runtime.as_ref().filter(|name| name.contains('/')) {
+            // Later commands may be typed elsewhere.
+            let path = std::path::absolute(path).doing(|| format!("find the runtime {path}"))?;
+            request.runtime = Some(path.to_string_lossy().into_owned());
+        }
         self.add_volumes_of_others(&mut request)?;
+        let pod = self.join_pod(&mut request)?;
+        let made = self.make_joined(request, maker, image, pod.as_ref());
+        if let (Err(_), Some(joined)) = (&made, &pod) {
+            self.leave_pod(joined);
+        }
+        made
+    }
+
+    /// Makes a container whose pod is there, if it is in one.
+    fn make_joined(
+        &self,
+        request: Request,
+        maker: Option<Maker>,
+        image: Option<Image>,
+        pod: Option<&Joined>,
+    ) -> Result<New> {
         let defaults = image.as_ref().map(|image| image.configuration.config.clone()).unwrap_or_default();
         let id = id::generate()?;
         let mut document = Document::new(request);
@@ -81,7 +103,8 @@ impl Engine {
         document.labels = configure::labels(&document.request, &defaults);
         document.mounts = configure::mount_points(&document.request, &defaults)?;
         let volumes = name_volumes(&id, &mut document)?;
-        let record = self.record(&id, &mut document, image.as_ref(), &volumes)?;
+        let pod = pod.map(|joined| joined.record.id.as_str());
+        let record = self.record(&id, &mut document, image.as_ref(), &volumes, pod)?;
         let known = Known::new(record, document);
         match self.make_parts(&known, image.as_ref()) {
             Ok(held) => {
@@ -103,6 +126,7 @@ impl Engine {
         document: &mut Document,
         image: Option<&Image>,
         volumes: &[VolumeRecord],
+        pod: Option<&str>,
     ) -> Result<ContainerRecord> {
         let choice = self.decide_users(document, image)?;
         // What removes itself is not worth waiting for a disk: after a power loss it would be removed.
@@ -110,6 +134,7 @@ impl Engine {
         let name = document.request.name.clone();
         let mut record = ContainerRecord::new(id, "", image.map(|image| image.id));
         record.document = document.write()?;
+        record.pod = pod.map(str::to_owned);
         record.volumes = document.volumes().map(|(name, ..)| name.to_owned()).collect();
         for attempt in 0.. {
             record.name = match &name {

@@ -7,6 +7,7 @@ use bulkhead_store::{self as store, Kind, Noun};
 use rustix::io::Errno;
 
 use crate::container::State;
+use crate::pod;
 use crate::request;
 
 /// The result of an operation of the engine.
@@ -29,6 +30,34 @@ pub enum Error {
         wanted: String,
         /// What was probably meant.
         similar: String,
+    },
+    /// No pod is called what was asked for, but one is called nearly that.
+    #[error("no such pod: {wanted}")]
+    MistypedPod {
+        /// What was asked for.
+        wanted: String,
+        /// What was probably meant.
+        similar: String,
+    },
+    /// Something was not done to all containers of a pod.
+    #[error("cannot {operation} all containers of pod {name}: {}", listed(failed))]
+    Pod {
+        /// The verb.
+        operation: &'static str,
+        /// The pod's name.
+        name: String,
+        /// Those to which it was not done, and why.
+        failed: Vec<pod::Failed>,
+    },
+    /// A pod has processes.
+    #[error("cannot remove pod {name}, whose container {container} is {state}")]
+    PodInUse {
+        /// The pod's name.
+        name: String,
+        /// A container of it.
+        container: String,
+        /// What that does.
+        state: State,
     },
     /// A monitor refuses it, or is gone.
     #[error(transparent)]
@@ -107,13 +136,14 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::Mistyped { .. } => Kind::NotFound,
-            Self::State { .. } => Kind::Conflict,
+            Self::Mistyped { .. } | Self::MistypedPod { .. } => Kind::NotFound,
+            Self::State { .. } | Self::PodInUse { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Malformed(_) => Kind::Invalid,
             Self::Damaged { .. } => Kind::Damaged,
             Self::Layer(_)
             | Self::Start { .. }
             | Self::NotJoined { .. }
+            | Self::Pod { .. }
             | Self::Runtime { .. }
             | Self::System { .. }
             | Self::Monitor(_) => Kind::Failed,
@@ -132,7 +162,18 @@ impl Error {
     /// Returns what to do next, when that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Mistyped { similar, .. } => Some(format!("did you mean {similar}?")),
+            Self::Mistyped { similar, .. } | Self::MistypedPod { similar, .. } => {
+                Some(format!("did you mean {similar}?"))
+            }
+            Self::PodInUse { name, .. } => {
+                Some(format!("`bulkhead pod stop {name}` first, or `bulkhead pod rm -f {name}`"))
+            }
+            Self::Store(store::Error::NotFound { noun: Noun::Pod, .. }) => {
+                Some("`bulkhead pod ps` lists pods".into())
+            }
+            Self::Store(store::Error::NameTaken { noun: Noun::Pod, name, .. }) => {
+                Some(format!("`bulkhead pod rm {name}` removes it"))
+            }
             Self::Store(store::Error::NotFound { noun: Noun::Container, .. }) => {
                 Some("`bulkhead ps -a` lists containers".into())
             }
@@ -157,6 +198,14 @@ impl Error {
             _ => None,
         }
     }
+}
+
+fn listed(failed: &[pod::Failed]) -> String {
+    let of_each = failed.iter().map(|pod::Failed { name, error }| {
+        let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{name}: {error}{source}")
+    });
+    Vec::from_iter(of_each).join("; ")
 }
 
 /// Says what was being done when a call failed.

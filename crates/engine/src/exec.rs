@@ -19,6 +19,7 @@ use crate::known::Known;
 use crate::request::Exec;
 use crate::root;
 use crate::rootfs::LONGEST;
+use crate::runtime::Family;
 use crate::{host, start};
 
 mod streams;
@@ -91,6 +92,17 @@ impl Engine {
         }
     }
 
+    /// Opens the root of a container that runs, as the container sees it; of one that the host does not see, as its layers
+    /// have it. `None` when it has ended.
+    fn seen_root(&self, known: &Known) -> Result<Option<OwnedFd>> {
+        match known.runtime(self)?.family() {
+            Family::Gvisor => self.root(known)?.open().map(Some),
+            Family::Ours | Family::Other => {
+                Ok(known.life.process.map(root::of_process).transpose()?.flatten())
+            }
+        }
+    }
+
     /// Decides what the process is, from what runs in the container.
     fn joining(&self, known: &Known, exec: &Exec) -> Result<Process> {
         let path = self.places().container_run(&known.record.id).join(start::BUNDLE).join("config.json");
@@ -99,8 +111,7 @@ impl Engine {
             what: path.display().to_string(),
             reason: error.to_string(),
         })?;
-        let root: Option<OwnedFd> = known.life.process.map(root::of_process).transpose()?.flatten();
-        let root = root.ok_or_else(|| known.refuses("run a process in"))?;
+        let root = self.seen_root(known)?.ok_or_else(|| known.refuses("run a process in"))?;
         let read = |name: &str| match root::read(&root, Path::new(name), LONGEST) {
             // Who asks for no user can do without, and may be there to mend it.
             Err(_) if exec.user.is_none() => Ok(Vec::new()),

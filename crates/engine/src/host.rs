@@ -88,7 +88,8 @@ fn specifications(request: &Request) -> Result<Vec<cdi::File>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries.doing(|| format!("list {directory}"))?,
         };
-        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut paths = Vec::from_iter(paths.filter(|path| cdi::is_specification(path)));
         paths.sort();
         for path in paths {
             let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;

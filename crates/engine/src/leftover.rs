@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::{Order, client, place};
-use bulkhead_store::{ContainerRecord, Stage};
+use bulkhead_store::{ContainerRecord, PodRecord, Stage};
 use bulkhead_sys::mountinfo;
 
 use crate::cgroups;
@@ -45,7 +45,7 @@ pub(crate) enum Leftover {
     Remains(Known),
     /// A container that does not run, and its cgroups.
     Cgroups(Known, Vec<PathBuf>),
-    /// A directory that no container has.
+    /// A directory that no container and no pod has.
     Directory(PathBuf),
     /// Something among the directories of containers that is none.
     Stranger(PathBuf),
@@ -55,6 +55,8 @@ pub(crate) enum Leftover {
     Volume(String),
     /// A volume that somebody who died has half filled.
     HalfFilled(String),
+    /// A pod whose removal was begun.
+    HalfRemovedPod(PodRecord),
 }
 
 impl Leftover {
@@ -74,6 +76,7 @@ impl Leftover {
             Self::State(states, _) => states.display().to_string(),
             Self::Volume(name) => format!("volume {}", id::short(name)),
             Self::HalfFilled(name) => format!("volume {name}"),
+            Self::HalfRemovedPod(record) => format!("pod {}", record.name),
         }
     }
 
@@ -82,7 +85,7 @@ impl Leftover {
         match self {
             Self::Mount(_) => "something is mounted there".into(),
             Self::Unread(_, error) => error.to_string(),
-            Self::HalfRemoved(_) => "its removal was begun".into(),
+            Self::HalfRemoved(_) | Self::HalfRemovedPod(_) => "its removal was begun".into(),
             Self::Abandoned(_) => "its maker died before it was started".into(),
             Self::Ended(_) => "it was to be removed at its end".into(),
             Self::Unwatched(_) => "its monitor died".into(),
@@ -93,7 +96,7 @@ impl Leftover {
                 let paths = Vec::from_iter(paths.iter().map(|path| path.display().to_string()));
                 format!("it has ended, and its cgroups are there: {}", paths.join(", "))
             }
-            Self::Directory(_) => "no container has this directory".into(),
+            Self::Directory(_) => "no container and no pod has this directory".into(),
             Self::Stranger(_) => "it is not the engine's".into(),
             Self::State(_, id) => format!("no container has the id {}", id::short(id)),
             Self::Volume(_) => "its container is gone".into(),
@@ -117,7 +120,8 @@ impl Leftover {
             | Self::Cgroups(..)
             | Self::Directory(_)
             | Self::State(..)
-            | Self::Volume(_) => Some("removed"),
+            | Self::Volume(_)
+            | Self::HalfRemovedPod(_) => Some("removed"),
         }
     }
 }
@@ -136,7 +140,9 @@ impl Engine {
         let states = self.states()?;
         let volumes = self.store.volumes()?;
         let records = self.store.containers()?;
-        let ids: BTreeSet<String> = records.iter().map(|record| record.id.clone()).collect();
+        let pods = self.store.pods()?;
+        let ids = records.iter().map(|record| &record.id).chain(pods.iter().map(|record| &record.id));
+        let ids: BTreeSet<String> = ids.cloned().collect();
         let mut found = self.mounts()?;
         // The oldest first: others may share its namespaces.
         for record in records.into_iter().rev() {
@@ -146,6 +152,8 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        let leaving = pods.into_iter().filter(|record| record.stage == Stage::Removing);
+        found.extend(leaving.map(Leftover::HalfRemovedPod));
         for path in directories {
             match path.file_name().and_then(OsStr::to_str) {
                 Some(name) if ids.contains(name) => {}
@@ -243,10 +251,11 @@ impl Engine {
         }
     }
 
-    /// Lists the directories of containers.
+    /// Lists the directories of containers and pods.
     fn directories(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        for parent in [self.places().container(""), self.places().container_run("")] {
+        let places = self.places();
+        for parent in [places.container(""), places.container_run(""), places.pod(""), places.pod_run("")] {
             found.extend(entries(&parent)?);
         }
         Ok(found)

@@ -9,6 +9,7 @@ pub mod container;
 mod error;
 pub mod id;
 pub mod name;
+pub mod pod;
 pub mod request;
 pub mod transfer;
 
@@ -76,6 +77,7 @@ pub use import::Import;
 pub use info::Info;
 pub use list::FILTERS as CONTAINER_FILTERS;
 pub use logs::{Each, Entry, Follow, Logs, Stream};
+pub use pod::{FILTERS as POD_FILTERS, Pod, PodRequest};
 pub use prune::{Pruned, Unused};
 pub use recover::Mended;
 pub use remove::{Force, Removal, Volumes};

@@ -11,9 +11,9 @@ use crate::filter::{Filters, Patterns};
 use crate::request::Network;
 
 /// The keys by which containers are filtered (docker's).
-pub const FILTERS: [&str; 12] = [
+pub const FILTERS: [&str; 13] = [
     "id", "name", "label", "label!", "status", "exited", "ancestor", "before", "since", "volume", "health",
-    "network",
+    "network", "pod",
 ];
 
 impl Engine {
@@ -62,6 +62,7 @@ struct Wanted {
     images: Vec<Digest>,
     before: Option<u64>,
     since: Option<u64>,
+    pods: Vec<String>,
 }
 
 impl Wanted {
@@ -84,11 +85,15 @@ impl Wanted {
             images: images?.into_iter().flatten().collect(),
             before: created("before")?,
             since: created("since")?,
+            pods: filters
+                .values("pod")
+                .map(|wanted| Ok(engine.find_pod(wanted)?.id))
+                .collect::<Result<_>>()?,
         })
     }
 
     fn fits(&self, filters: &Filters, container: &Container) -> bool {
-        let Self { ids, names, states, codes, images, before, since } = self;
+        let Self { ids, names, states, codes, images, before, since, pods } = self;
         let uses_volume = |wanted: &str| {
             container
                 .mounts
@@ -105,6 +110,7 @@ impl Wanted {
             && filters.any("ancestor", |_| container.image_id.is_some_and(|image| images.contains(&image)))
             && before.is_none_or(|before| container.created < before)
             && since.is_none_or(|since| container.created > since)
+            && (pods.is_empty() || container.pod.as_ref().is_some_and(|pod| pods.contains(pod)))
             && filters.fits_labels(&container.labels)
             && filters.any("volume", uses_volume)
             && filters.any("health", |wanted| health(container) == wanted)
@@ -154,5 +160,6 @@ fn network(container: &Container) -> String {
         Network::None => "none".to_owned(),
         Network::Host => "host".to_owned(),
         Network::Container(other) => format!("container:{other}"),
+        Network::Pod => "pod".to_owned(),
     }
 }

@@ -9,12 +9,14 @@ use bulkhead_store::Kind;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::cgroups;
+use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::leftover::Leftover;
 use crate::remove::{Volumes, clear};
+use crate::runtime::Runtime;
 use crate::stop::AT_ONCE;
 
 impl Engine {
@@ -39,13 +41,14 @@ impl Engine {
             Leftover::Directory(path) => remove_directory(path),
             Leftover::State(states, id) => {
                 let name = states.file_name().and_then(OsStr::to_str).unwrap_or_default();
-                self.runtime(Some(name))?.run("delete", id::short(id), &["--force", id]).map(drop)
+                self.runtime_of(name)?.run("delete", id::short(id), &["--force", id]).map(drop)
             }
             Leftover::Volume(name) => match self.store.delete_volume(name) {
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
                 deleted => Ok(deleted?),
             },
             Leftover::HalfFilled(name) => self.empty_half_filled(name),
+            Leftover::HalfRemovedPod(record) => self.take_pod_apart(record),
             Leftover::Unread(record, _) => Err(Error::Invalid {
                 what: format!("container {}", record.name),
                 reason: "use the version of bulkhead that made it".into(),
@@ -55,6 +58,17 @@ impl Engine {
                 reason: "nobody knows what it is: look, and move it away".into(),
             }),
         }
+    }
+
+    /// Finds the runtime whose states lie in a directory of this name: by the path by which a container names it, or in PATH.
+    fn runtime_of(&self, name: &str) -> Result<Runtime> {
+        for record in self.store.containers()? {
+            let runtime = Document::read(&record)?.request.runtime;
+            if runtime.as_deref().is_some_and(|path| Path::new(path).file_name() == Some(OsStr::new(name))) {
+                return self.runtime(runtime.as_deref());
+            }
+        }
+        self.runtime(Some(name))
     }
 
     /// Makes the directories of a container that has none.

@@ -17,6 +17,7 @@ mod malformed;
 mod mount;
 mod mount_flag;
 mod namespace;
+mod pod;
 mod quantity;
 mod refused;
 mod resource;
@@ -48,6 +49,7 @@ pub use mount::{
     Volume, VolumesFrom,
 };
 pub use namespace::{CgroupNamespace, IdMap, Ipc, Namespaces, Network, Pid, UserNamespace, Uts};
+pub use pod::InPod;
 pub use quantity::{Cpus, Limit, Size};
 pub use refused::{REFUSED, Refusal, refusal};
 pub use resource::{BlockIo, Resources, Throttle, Weight};
@@ -113,6 +115,8 @@ pub struct Request {
     pub log: Log,
     /// `--runtime`: a name or a path; without it `bulkrun`.
     pub runtime: Option<String>,
+    /// `--pod`; it goes together with the `Pod` of [`Namespaces`].
+    pub pod: Option<InPod>,
 }
 
 /// What runs in a container.

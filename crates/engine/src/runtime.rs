@@ -9,15 +9,48 @@ use crate::configure;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::program;
+use crate::request::{Ipc, Namespaces, Network, Pid, Request, UserNamespace, Uts};
 
 /// The name of our own.
 pub(crate) const OURS: &str = "bulkrun";
+
+/// The name of gVisor's.
+const GVISOR: &str = "runsc";
 
 /// A runtime, with the directory of its states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Runtime {
     program: PathBuf,
     states: PathBuf,
+    family: Family,
+}
+
+/// What is known of a runtime by the name of its program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// `bulkrun`: it mounts the layers of a root itself, in the container's own mount namespace.
+    Ours,
+    /// gVisor's `runsc`: a kernel of its own answers the container, whose processes and files the host does not see.
+    Gvisor,
+    /// Any other, such as runc and crun: namespaces of the host's kernel.
+    Other,
+}
+
+impl Family {
+    /// Names with something behind them, such as `runsc-debug`, are of the family, too.
+    fn of(program: &Path) -> Self {
+        let name = program.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let is = |known: &str| {
+            name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        if is(OURS) {
+            Self::Ours
+        } else if is(GVISOR) {
+            Self::Gvisor
+        } else {
+            Self::Other
+        }
+    }
 }
 
 impl Engine {
@@ -38,23 +71,76 @@ impl Engine {
             });
         }
         let name = program.file_name().and_then(OsStr::to_str).unwrap_or(OURS);
-        Ok(Runtime { states: self.places().runtime(name), program })
+        Ok(Runtime { states: self.places().runtime(name), family: Family::of(&program), program })
     }
 }
 
 impl Runtime {
-    /// Tells whether it is ours, which mounts the layers of a root itself, in the container's own mount namespace.
+    /// Tells what is known of it.
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Tells who mounts the layers of a root.
     pub(crate) fn kind(&self) -> configure::Runtime {
-        if self.program.file_name() == Some(OsStr::new(OURS)) {
-            configure::Runtime::Ours
-        } else {
-            configure::Runtime::Foreign
+        match self.family {
+            Family::Ours => configure::Runtime::Ours,
+            Family::Other => configure::Runtime::Foreign,
+            Family::Gvisor => configure::Runtime::Guest,
         }
     }
 
     /// Returns the directory of its states.
     pub(crate) fn states(&self) -> &Path {
         &self.states
+    }
+
+    /// Refuses what the runtime would leave out without a word.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the flag.
+    pub(crate) fn check(&self, request: &Request) -> Result<()> {
+        let shared =
+            (self.family == Family::Gvisor).then(|| shared_with_gvisor(&request.namespaces)).flatten();
+        let Some(flag) = shared else { return Ok(()) };
+        Err(Error::Invalid {
+            what: format!("{flag} with the runtime {}", self.program.display()),
+            reason:
+                "its containers have a kernel of their own, which shares this with nobody; leave it out, or \
+                     choose another runtime"
+                    .into(),
+        })
+    }
+
+    /// Returns the words by which a container of this request is run: those of [`Runtime::words`], and what the runtime
+    /// must know before all else.
+    ///
+    /// # Errors
+    /// When the runtime does not tell its version.
+    pub(crate) fn words_of(&self, request: &Request) -> Result<Vec<String>> {
+        let mut words = self.words();
+        if self.family == Family::Gvisor {
+            // Its own network stack would take the addresses of the interfaces away from those that it finds: on the
+            // host's network from the host.
+            let network = match request.namespaces.network {
+                Network::Host => "host",
+                _ => "none",
+            };
+            words.push(format!("--network={network}"));
+            if self.keeps_changes_to_itself()? {
+                words.push("--overlay2=none".to_owned());
+            }
+        }
+        Ok(words)
+    }
+
+    /// Tells whether this gVisor keeps what a container writes in a file of its own unless it is told not to: then no
+    /// layer has it, and `diff`, `commit` and the next start see nothing. So do those since 2023, which know the option.
+    fn keeps_changes_to_itself(&self) -> Result<bool> {
+        let mut command = Command::new(&self.program);
+        let output = command.arg("--version").stdin(Stdio::null()).output();
+        let output = output.doing(|| format!("run {}", self.program.display()))?;
+        Ok(gvisor_year(&String::from_utf8_lossy(&output.stdout)).is_none_or(|year| year >= 2023))
     }
 
     /// Returns the program and the arguments before its verb.
@@ -117,6 +203,26 @@ pub(crate) fn checked(verb: &'static str, name: &str, output: Output) -> Result<
     Err(Error::Runtime { verb, name: name.to_owned(), reason })
 }
 
+/// The flag by which a container is to share what gVisor's cannot.
+fn shared_with_gvisor(namespaces: &Namespaces) -> Option<&'static str> {
+    let Namespaces { network, ipc, pid, uts, cgroup: _, user } = namespaces;
+    let shared = [
+        ("--network", !matches!(network, Network::None | Network::Host)),
+        ("--ipc", !matches!(ipc, Ipc::None | Ipc::Private)),
+        ("--pid", *pid != Pid::Private),
+        ("--uts", *uts != Uts::Private),
+        ("--userns", matches!(user, Some(UserNamespace::Container(_)))),
+    ];
+    shared.into_iter().find_map(|(flag, is_shared)| is_shared.then_some(flag))
+}
+
+/// The year of a version such as `runsc version release-20221212.0` or `… 0.0~20240729.0`.
+fn gvisor_year(version: &str) -> Option<u32> {
+    let line = version.lines().next()?;
+    let date = line.split(|letter: char| !letter.is_ascii_digit()).find(|digits| digits.len() == 8)?;
+    date.get(..4)?.parse().ok()
+}
+
 /// Takes the message from a line of logrus, which some runtimes write to their standard error.
 fn message(line: &str) -> String {
     let quoted = line.split_once("msg=").map(|(_, rest)| rest);
@@ -127,6 +233,42 @@ fn message(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_family_is_known_by_its_program() {
+        for (program, family) in [
+            ("/usr/bin/bulkrun", Family::Ours),
+            ("/opt/runsc", Family::Gvisor),
+            ("runsc-debug", Family::Gvisor),
+            ("/usr/sbin/runc", Family::Other),
+            ("runscope", Family::Other),
+        ] {
+            assert_eq!(Family::of(Path::new(program)), family, "{program}");
+        }
+    }
+
+    #[test]
+    fn gvisors_versions_are_dates() {
+        assert_eq!(gvisor_year("runsc version release-20221212.0\nspec: 1.0.2\n"), Some(2022));
+        assert_eq!(gvisor_year("runsc version 0.0~20240729.0\n"), Some(2024));
+        assert_eq!(gvisor_year("runsc version VERSION_MISSING\n"), None);
+    }
+
+    #[test]
+    fn what_a_kernel_of_its_own_cannot_share_is_refused() {
+        let runtime = |program: &str| Runtime {
+            program: program.into(),
+            states: "/states".into(),
+            family: Family::of(Path::new(program)),
+        };
+        let mut request = Request::default();
+        request.namespaces.network = Network::Host;
+        runtime("runsc").check(&request).unwrap();
+        request.namespaces.pid = Pid::Host;
+        let error = runtime("runsc").check(&request).unwrap_err().to_string();
+        assert!(error.starts_with("--pid with the runtime runsc: "), "{error}");
+        runtime("runc").check(&request).unwrap();
+    }
 
     #[test]
     fn the_message_is_what_a_runtime_complains_of() {

@@ -7,12 +7,12 @@ use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::client;
-use bulkhead_shim::order::{self, Order, Part, Whole};
+use bulkhead_shim::order::{self, Order, Part, Shared, Whole};
 use bulkhead_shim::place;
 use bulkhead_shim::status::Process;
 use bulkhead_store::Image;
 
-use crate::configure::{self, Caller, Configured, ImageFiles, Peer, Runtime, Scene, Users};
+use crate::configure::{self, Caller, Configured, ImageFiles, OfPod, Peer, Runtime, Scene, Users};
 use crate::container::State;
 use crate::create::{Created, FILES, New, make_directory};
 use crate::document::Maker;
@@ -51,6 +51,8 @@ pub type Made<'a> = dyn FnMut(&Created) -> io::Result<()> + 'a;
 pub(crate) const BUNDLE: &str = "bundle";
 /// The directory of the bundle on which a root is mounted.
 const ROOTFS: &str = "rootfs";
+/// How often a container is started again because what it was to share went meanwhile.
+const ATTEMPTS: u32 = 8;
 /// The directory of secrets, in the container's directory below `run`: they never reach a disk, and go with it.
 const SECRETS: &str = "secrets";
 /// The directory, there too, in which the monitor mounts parts of what other containers can change.
@@ -153,13 +155,26 @@ impl Engine {
         {
             process.console_size = process.terminal.then(|| configure::console_size(size));
         }
-        let order = self.prepare(known, image, &configured, attach)?;
-        order
-            .write(&run.join(place::ORDER))
-            .doing(|| format!("write the order of container {}", record.name))?;
         let end = if document.request.remove && attach.is_some() { End::Ours } else { End::Theirs };
+        let pod = self.starting_in_pod(known)?;
+        let mut order = self.prepare(known, image, &configured, attach)?;
         let attach = attach.map(|attach| attach.said(end));
-        let started = client::spawn(&self.monitor()?, &run, attach).map_err(|error| match error {
+        let monitor = self.monitor()?;
+        let mut attempts = 0..ATTEMPTS;
+        let started = loop {
+            order.shared = pod.as_ref().map(|pod| self.shared(known, pod)).transpose()?.flatten();
+            order
+                .write(&run.join(place::ORDER))
+                .doing(|| format!("write the order of container {}", record.name))?;
+            match client::spawn(&monitor, &run, attach) {
+                // The monitor that it was to take over from died meanwhile.
+                Err(client::Error::NotStarted { .. })
+                    if order.shared.as_ref().is_some_and(has_gone) && attempts.next().is_some() => {}
+                started => break started,
+            }
+        };
+        drop(pod);
+        let started = started.map_err(|error| match error {
             client::Error::NotStarted { failure } => {
                 Error::Start { name: record.name.clone(), code: failure.kind.code(), reason: failure.message }
             }
@@ -182,6 +197,10 @@ impl Engine {
         let request = &document.request;
         self.check_init(request)?;
         let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
+        let pod = record.pod.as_deref().map(|pod| self.of_pod(pod)).transpose()?;
+        let links = self.places().container_run(&record.id);
+        let runtime = self.runtime(request.runtime.as_deref())?;
+        runtime.check(request)?;
         let root = self.root_of(record, document, image);
         let [passwd, group] = root.read(["/etc/passwd", "/etc/group"])?;
         let (sources, peers) = (self.sources(known), self.peers(known, moment)?);
@@ -201,12 +220,13 @@ impl Engine {
             secrets: &self.places().container_run(&record.id).join(SECRETS),
             users: document.users.as_ref().or(shared),
             peers: &peers,
+            pod: pod.as_ref().map(|(files, hostname)| OfPod { links: &links, files, hostname }),
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),
             },
             facts: &self.facts(request, &document.mounts, &sources)?,
-            runtime: self.runtime(request.runtime.as_deref())?.kind(),
+            runtime: runtime.kind(),
         })
     }
 
@@ -269,13 +289,16 @@ impl Engine {
         Ok(Order {
             version: order::VERSION,
             id: record.id.clone(),
-            runtime: runtime.words(),
+            runtime: runtime.words_of(request)?,
             overlay: match runtime.kind() {
                 Runtime::Ours => None,
-                Runtime::Foreign => self.root_of(record, document, image).overlay(bundle.join(ROOTFS)),
+                Runtime::Foreign | Runtime::Guest => {
+                    self.root_of(record, document, image).overlay(bundle.join(ROOTFS))
+                }
             },
             bundle,
             parts,
+            shared: None,
             cgroup: cgroup.map(PathBuf::from).filter(|path| path.is_absolute()),
             terminal: request.process.terminal,
             stdin: stdin(request, attach),
@@ -365,6 +388,12 @@ impl Engine {
         ];
         Ok(words.into_iter().chain(["rm", "--volumes", id].map(str::to_owned)).collect())
     }
+}
+
+/// Tells whether something that a pod's container was to take over is not there any more.
+fn has_gone(shared: &Shared) -> bool {
+    let of_dead = |from: &PathBuf| !from.exists();
+    shared.namespaces.iter().filter_map(|namespace| namespace.from.as_ref()).any(of_dead)
 }
 
 /// What a configuration is decided for.

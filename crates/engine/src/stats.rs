@@ -1,12 +1,16 @@
-//! What a container uses, in the runtime's words: the engine knows no cgroups.
+//! What a container uses, in the runtime's words; of a runtime that has none for it, such as crun, what its cgroup tells.
 
 use std::fs;
 
+use bulkhead_cgroup::stats::{IoEntry, Stats};
+use bulkhead_cgroup::{Cgroup, Host};
 use serde::Deserialize;
 
 use crate::container::State;
 use crate::engine::{Engine, now};
 use crate::error::{Error, Result};
+use crate::known::Known;
+use crate::runtime::Family;
 
 /// What a container has used up to one moment. Rates are the difference of two.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,17 +50,46 @@ impl Engine {
                 _ => Ok(Sample { time: now(), ..Sample::default() }),
             };
         };
-        let id = known.record.id.as_str();
-        let printed = known.runtime(self)?.run("events", &known.record.name, &["--stats", id])?;
+        let data = self.told(&known, process.pid)?;
+        let network = fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).unwrap_or_default();
+        let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(data.sample(&network, memory_of(&machine), processors))
+    }
+
+    fn told(&self, known: &Known, pid: i32) -> Result<Data> {
+        let runtime = known.runtime(self)?;
+        let printed = match runtime.run("events", &known.record.name, &["--stats", &known.record.id]) {
+            Err(_) if runtime.family() == Family::Other => return counted(&known.record.name, pid),
+            printed => printed?,
+        };
         let event: Event = serde_json::from_slice(&printed).map_err(|error| Error::Damaged {
             what: format!("statistics of container {}", known.record.name),
             reason: error.to_string(),
         })?;
-        let network = fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).unwrap_or_default();
-        let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(event.data.sample(&network, memory_of(&machine), processors))
+        Ok(event.data)
     }
+}
+
+/// Reads what the cgroup of a container's first process counts.
+fn counted(name: &str, pid: i32) -> Result<Data> {
+    let stats =
+        Host::detect().and_then(|host| Cgroup::of_process(&host, pid)).and_then(|cgroup| cgroup.stats());
+    let Stats { cpu, memory, pids, io, .. } = stats.map_err(|error| Error::Runtime {
+        verb: "watch",
+        name: name.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let entry = |entry: IoEntry| BlkioEntry { op: entry.operation, value: entry.value };
+    Ok(Data {
+        cpu: Cpu { usage: CpuUsage { total: cpu.total } },
+        memory: Memory {
+            usage: MemoryUsage { usage: memory.usage.usage, limit: memory.usage.limit },
+            raw: memory.raw,
+        },
+        pids: Pids { current: pids.current },
+        blkio: Blkio { bytes: Some(io.service_bytes.into_iter().map(entry).collect()) },
+    })
 }
 
 /// A line of the runtime's `events`, of which the names are runc's.

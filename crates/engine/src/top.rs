@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::engine::{Engine, now};
 use crate::error::{Doing, Error, Result};
+use crate::runtime::{Family, Runtime};
 
 /// A table of processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +28,34 @@ impl Engine {
             return Err(known.refuses("list the processes of"));
         }
         let id = known.record.id.as_str();
-        let printed = known.runtime(self)?.run("ps", &known.record.name, &["--format", "json", id])?;
+        let runtime = known.runtime(self)?;
+        if runtime.family() == Family::Gvisor {
+            return of_guest(&runtime, &known.record.name, id, arguments);
+        }
+        let printed = runtime.run("ps", &known.record.name, &["--format", "json", id])?;
         let pids: Vec<i32> = serde_json::from_slice(&printed).map_err(|error| Error::Damaged {
             what: format!("processes of container {}", known.record.name),
             reason: error.to_string(),
         })?;
         show(&pids, arguments)
     }
+}
+
+/// Has a runtime tell of processes that the host does not see.
+fn of_guest(runtime: &Runtime, name: &str, id: &str, arguments: &[String]) -> Result<Table> {
+    if !arguments.is_empty() {
+        return Err(Error::Invalid {
+            what: format!("arguments {:?} of ps", arguments.join(" ")),
+            reason: "the host's ps does not see the processes of this runtime; leave them out".into(),
+        });
+    }
+    let printed = runtime.run("ps", name, &["--format", "table", id])?;
+    let text = String::from_utf8_lossy(&printed);
+    let mut lines = text.lines();
+    let titles: Vec<String> =
+        lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let rows = lines.map(|line| fields(line, titles.len())).collect();
+    Ok(Table { titles, rows })
 }
 
 /// What `ps -ef` shows, which is what is wanted when nothing else is said.

@@ -16,6 +16,7 @@ pub mod place;
 mod program;
 pub mod protocol;
 mod ready;
+mod reaper;
 mod replace;
 pub mod socket;
 pub mod status;

@@ -26,6 +26,7 @@ mod policy;
 mod poll;
 mod runtime;
 mod setup;
+mod shared;
 mod speech;
 mod streams;
 
@@ -68,6 +69,10 @@ struct Monitor {
     listener: Option<OwnedFd>,
     ready: Option<OwnedFd>,
     runtime: Runtime,
+    /// What the containers of its pod share lives as long as this.
+    _shared: Option<shared::Held>,
+    /// Where it came from, when it has mounts of its own.
+    home: Option<mounts::Home>,
     cgroup: Option<PathBuf>,
     is_terminal: bool,
     stdin_rule: Stdin,

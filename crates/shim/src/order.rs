@@ -33,6 +33,9 @@ pub struct Order {
     /// its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
+    /// What the container shares with others of its pod: the monitor holds it for as long as it lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
     /// Whether the process has a terminal, which `config.json` says too.
     pub terminal: bool,
     /// What becomes of the standard input.
@@ -114,6 +117,58 @@ pub enum Whole {
     Directory(PathBuf),
     /// The root of a process of another container, with all that is mounted there.
     Process(Process),
+}
+
+/// Namespaces that several containers are in. The monitor makes or opens each before the runtime is called, and holds it by
+/// a descriptor to which a link in its run directory leads ([`place::namespace`](crate::place::namespace)), so that it
+/// outlives the container's processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// The namespaces.
+    pub namespaces: Vec<SharedNamespace>,
+    /// The host name that a new UTS namespace gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Kernel parameters that are set in new namespaces: names with dots, and values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<(String, String)>,
+    /// The `/dev/shm` that goes with an IPC namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<SharedMemory>,
+}
+
+/// One namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedNamespace {
+    /// Its kind.
+    pub kind: NamespaceKind,
+    /// A file by which another process holds it; without one it is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+}
+
+/// A kind of namespace that containers share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NamespaceKind {
+    /// Network devices, addresses, ports.
+    Network,
+    /// System V IPC objects and message queues.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// Processes. It is never made by a monitor, since it lives no longer than its first process.
+    Pid,
+}
+
+/// A file system in memory that is mounted in the monitors' own mount namespaces and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedMemory {
+    /// Its bytes at most.
+    pub size: u64,
+    /// The process and its run directory that has it; without one it is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<(Process, PathBuf)>,
 }
 
 /// What becomes of a container's standard input.

@@ -9,7 +9,26 @@
 //! | `runtime.log` | what the runtime had to say | runtime |
 //! | `console` | the socket by which the runtime hands over a terminal; only during a start | monitor |
 //! | `check.pid` | the process of a health check | runtime |
+//! | `ns-network`, `ns-ipc` … | links to the namespaces that the monitor holds for its container's pod | monitor |
+//! | `shm` | where the pod's `/dev/shm` is mounted, in the monitor's own mount namespace | engine |
 
+use std::path::{Path, PathBuf};
+
+use crate::order::NamespaceKind;
+
+/// Returns the link to a namespace that a monitor holds. Whoever opens it must know that the monitor lives: the number of a
+/// dead process may be another's.
+pub fn namespace(run_directory: &Path, kind: NamespaceKind) -> PathBuf {
+    run_directory.join(match kind {
+        NamespaceKind::Network => "ns-network",
+        NamespaceKind::Ipc => "ns-ipc",
+        NamespaceKind::Uts => "ns-uts",
+        NamespaceKind::Pid => "ns-pid",
+    })
+}
+
+/// The directory on which a monitor mounts the `/dev/shm` of its container's pod.
+pub const SHARED_MEMORY: &str = "shm";
 /// What the monitor is to do.
 pub const ORDER: &str = "order.json";
 /// The lock that a monitor holds while it lives.

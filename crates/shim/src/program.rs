@@ -4,17 +4,19 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
-use crate::{hold, init, monitor};
+use crate::{hold, init, monitor, reaper};
 
 const USAGE: &str = "\
 usage: bulkmon DIRECTORY
        bulkmon init -- COMMAND [ARGUMENT…]
        bulkmon hold
+       bulkmon pod
 
 The first form stays with the container whose order.json is in DIRECTORY; bulkhead calls it.
 The second is the first process of a container that was asked to have one (--init): it starts
 COMMAND, passes signals on to it, waits for whatever is orphaned, and ends as COMMAND does.
 The third keeps the terminal that is its standard input, so that what somebody left in it goes on.
+The fourth is the first process of a pod whose containers share their processes.
 ";
 
 /// The code of a wrong command line.
@@ -27,6 +29,7 @@ pub fn run() -> u8 {
     match *texts {
         ["init", "--", _, ..] => init::run(&words[2..]),
         ["hold"] => hold::run(),
+        ["pod"] => reaper::run(),
         ["--help" | "-h"] => print(USAGE),
         ["--version" | "-v"] => print(concat!("bulkmon version ", env!("CARGO_PKG_VERSION"), "\n")),
         [word] if !word.starts_with('-') && !matches!(word, "init" | "hold") => {

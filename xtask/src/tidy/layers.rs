@@ -14,7 +14,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("store", &["sys"]),
     ("registry", &[]),
     ("net", &["sys"]),
-    ("engine", &["store", "registry", "net", "shim", "seccomp", "spec", "sys"]),
+    ("engine", &["store", "registry", "net", "shim", "cgroup", "seccomp", "spec", "sys"]),
     ("cri", &["engine"]),
     ("docker", &["engine"]),
     ("workload", &["sys"]),

@@ -67,7 +67,7 @@ impl Operation for Start {
 
 /// How containers are stopped.
 #[derive(Args, Debug)]
-struct Stopping {
+pub(crate) struct Stopping {
     /// Send this signal first
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<Signal>,
@@ -79,11 +79,15 @@ struct Stopping {
 impl Stopping {
     fn stop(&self) -> Stop {
         let Stopping { signal, timeout } = self;
-        let grace = timeout.map(|seconds| match u32::try_from(seconds) {
+        Stop { signal: signal.map(Signal::number), grace: timeout.map(Self::grace) }
+    }
+
+    /// How long it may take; a negative number is for ever.
+    pub(crate) fn grace(seconds: i64) -> Grace {
+        match u32::try_from(seconds) {
             Ok(seconds) => Grace::Seconds(seconds),
             Err(_) => Grace::Unlimited,
-        });
-        Stop { signal: signal.map(Signal::number), grace }
+        }
     }
 }
 

@@ -43,6 +43,9 @@ pub(crate) struct List {
     /// Cut nothing off
     #[arg(long)]
     no_trunc: bool,
+    /// Tell of their pods
+    #[arg(short, long)]
+    pod: bool,
     /// Print ids alone
     #[arg(short, long)]
     quiet: bool,
@@ -67,14 +70,15 @@ const TITLES: &[Column] = &[
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
     ("Platform", "PLATFORM"),
+    ("Pod", "POD ID"),
+    ("PodName", "PODNAME"),
 ];
 
 const USUAL: &[&str] = &["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
-const WITH_SIZE: &[&str] = &["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
 
 impl Operation for List {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let List { all, filter, format, last, latest, no_trunc, quiet, size } = self;
+        let List { all, filter, format, last, latest, no_trunc, pod, quiet, size } = self;
         let engine = home.engine()?;
         let filters = Filters::parse(&filter, &CONTAINER_FILTERS)?;
         // As docker, for which no number is no limit, and any number goes before --latest.
@@ -94,6 +98,7 @@ impl Operation for List {
             return Ok(ExitCode::SUCCESS);
         }
         let now = now();
+        let pods = engine.store().pods()?;
         let mut rows = Vec::new();
         // As docker, which counts when a template asks for it, too.
         let is_size_wanted = size || format.as_deref().is_some_and(|format| format.contains(".Size"));
@@ -103,11 +108,18 @@ impl Operation for List {
             let Some(size) = size else { continue };
             let mut row = row_of(container, if no_trunc { Cut::No } else { Cut::Yes }, now);
             row.fields.insert("Size".to_owned(), json!(size));
+            let of_pod = pods.iter().find(|pod| container.pod.as_deref() == Some(&pod.id));
+            let id =
+                of_pod.map_or("", |pod| if no_trunc { &pod.id } else { &pod.id[..12.min(pod.id.len())] });
+            row.fields.insert("Pod".to_owned(), json!(id));
+            row.fields.insert("PodName".to_owned(), json!(of_pod.map_or("", |pod| pod.name.as_str())));
             rows.push(row);
         }
         let format = Format::parse(format.as_deref().unwrap_or_default())?;
-        let usual = if size { WITH_SIZE } else { USUAL };
-        Listing { titles: TITLES, usual }.print(&format, &rows)?;
+        let mut usual = Vec::from(USUAL);
+        usual.extend(pod.then_some(["Pod", "PodName"]).into_iter().flatten());
+        usual.extend(size.then_some("Size"));
+        Listing { titles: TITLES, usual: &usual }.print(&format, &rows)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -14,12 +14,9 @@ use crate::output::{escape, table};
 use crate::verbs::Operation;
 use crate::when::moment;
 
-/// Print what a container said
+/// Which part of a log is printed, and how.
 #[derive(Args, Debug)]
-pub(crate) struct LogOptions {
-    /// Begin each line with what it says of its container
-    #[arg(long)]
-    details: bool,
+pub(crate) struct LogRange {
     /// Wait for more
     #[arg(short, long)]
     follow: bool,
@@ -35,21 +32,43 @@ pub(crate) struct LogOptions {
     /// Begin each line with its time
     #[arg(short, long)]
     timestamps: bool,
+}
+
+impl LogRange {
+    /// What is to be read, and whether times are printed.
+    ///
+    /// # Errors
+    /// Times and numbers that are none.
+    pub(crate) fn logs(&self) -> Result<(Logs, bool), Failure> {
+        let LogRange { follow, since, until, tail, timestamps } = self;
+        let now = now();
+        let logs = Logs {
+            since: since.as_deref().map(|text| moment(text, now)).transpose()?,
+            until: until.as_deref().map(|text| moment(text, now)).transpose()?,
+            tail: lines(tail)?,
+            follow: if *follow { Follow::UntilEnd } else { Follow::No },
+        };
+        Ok((logs, *timestamps))
+    }
+}
+
+/// Print what a container said
+#[derive(Args, Debug)]
+pub(crate) struct LogOptions {
+    /// Begin each line with what it says of its container
+    #[arg(long)]
+    details: bool,
+    #[command(flatten)]
+    range: LogRange,
     /// The container
     container: String,
 }
 
 impl Operation for LogOptions {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let LogOptions { details, follow, since, until, tail, timestamps, container } = self;
-        let now = now();
-        let logs = Logs {
-            since: since.map(|text| moment(&text, now)).transpose()?,
-            until: until.map(|text| moment(&text, now)).transpose()?,
-            tail: lines(&tail)?,
-            follow: if follow { Follow::UntilEnd } else { Follow::No },
-        };
-        let before = Before { time: timestamps, details };
+        let LogOptions { details, range, container } = self;
+        let (logs, time) = range.logs()?;
+        let before = Before { time, details };
         let mut failed = None;
         home.engine()?.logs(&container, &logs, &mut |entry| match print(entry, before) {
             Ok(()) => ControlFlow::Continue(()),
@@ -74,12 +93,13 @@ fn lines(text: &str) -> Result<Option<u64>, Failure> {
 
 /// What stands before a line.
 #[derive(Debug, Clone, Copy)]
-struct Before {
-    time: bool,
-    details: bool,
+pub(crate) struct Before {
+    pub(crate) time: bool,
+    pub(crate) details: bool,
 }
 
-fn print(entry: &Entry<'_>, before: Before) -> io::Result<()> {
+/// Prints a line on the stream on which it was said.
+pub(crate) fn print(entry: &Entry<'_>, before: Before) -> io::Result<()> {
     match entry.stream {
         Stream::Stdout => write_entry(&mut io::stdout(), io::stdout().is_terminal(), entry, before),
         Stream::Stderr => write_entry(&mut io::stderr(), io::stderr().is_terminal(), entry, before),

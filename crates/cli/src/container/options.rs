@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bulkhead_engine::request::{Attached, Request, Root, RootDirectory};
+use bulkhead_engine::request::{Attached, InPod, Request, Root, RootDirectory};
 use bulkhead_engine::transfer::Source;
 use clap::Args;
 
@@ -16,6 +16,7 @@ mod limits;
 mod process;
 mod source;
 
+pub(crate) use files::{labels, pair};
 pub(super) use limits::Limits;
 pub(super) use process::environment;
 
@@ -31,6 +32,9 @@ pub(crate) struct Options {
     /// Attach to stdin, stdout or stderr alone
     #[arg(short, long, value_name = "STREAM", value_delimiter = ',')]
     attach: Vec<Stream>,
+    /// Put it into this pod, or with new:NAME into a new one
+    #[arg(long, value_name = "POD")]
+    pod: Option<InPod>,
     /// Use this directory as root instead of an image; with :O what is written is kept apart
     #[arg(long, value_name = "DIR[:O]")]
     rootfs: Option<RootDirectory>,
@@ -97,6 +101,7 @@ impl Options {
             name,
             cidfile,
             attach,
+            pod,
             rootfs,
             pulling,
             process,
@@ -107,7 +112,7 @@ impl Options {
             lifetime,
             words,
         } = self;
-        let mut request = Request { name, ..Request::default() };
+        let mut request = Request { name, pod, ..Request::default() };
         let mut words = words.into_iter();
         request.root = match rootfs {
             Some(mut directory) => {

@@ -20,19 +20,19 @@ use crate::verbs::Operation;
 pub(crate) struct Stats {
     /// Also those that do not run
     #[arg(short, long)]
-    all: bool,
+    pub(crate) all: bool,
     /// Print as json, table TEMPLATE, or TEMPLATE
     #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
+    pub(crate) format: Option<String>,
     /// Look once
     #[arg(long)]
-    no_stream: bool,
+    pub(crate) no_stream: bool,
     /// Cut nothing off
     #[arg(long)]
-    no_trunc: bool,
+    pub(crate) no_trunc: bool,
     /// The containers; without any those that run
     #[arg(value_name = "CONTAINER")]
-    containers: Vec<String>,
+    pub(crate) containers: Vec<String>,
 }
 
 const TITLES: &[Column] = &[

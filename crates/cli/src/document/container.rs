@@ -182,6 +182,7 @@ pub(crate) fn network(network: &Network) -> String {
         Network::None => "none".to_owned(),
         Network::Host => "host".to_owned(),
         Network::Container(name) => format!("container:{name}"),
+        Network::Pod => "pod".to_owned(),
     }
 }
 
@@ -262,6 +263,7 @@ fn ipc(ipc: &Ipc) -> String {
         Ipc::Shareable => "shareable".to_owned(),
         Ipc::Host => "host".to_owned(),
         Ipc::Container(name) => format!("container:{name}"),
+        Ipc::Pod => "pod".to_owned(),
     }
 }
 
@@ -270,6 +272,7 @@ fn pid(pid: &Pid) -> String {
         Pid::Private => String::new(),
         Pid::Host => "host".to_owned(),
         Pid::Container(name) => format!("container:{name}"),
+        Pid::Pod => "pod".to_owned(),
     }
 }
 
@@ -278,6 +281,7 @@ fn uts(uts: &Uts) -> String {
         Uts::Private => String::new(),
         Uts::Host => "host".to_owned(),
         Uts::Container(name) => format!("container:{name}"),
+        Uts::Pod => "pod".to_owned(),
     }
 }
 

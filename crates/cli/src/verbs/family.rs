@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::Verb;
 use crate::failure::{Failure, NOT_STARTED};
-use crate::{container, help, image, inspect, manual, measure, registry, system, version, volume};
+use crate::{container, help, image, inspect, manual, measure, pod, registry, system, version, volume};
 
 /// Verbs about one kind of things.
 #[derive(Debug)]
@@ -41,6 +41,26 @@ pub(crate) static FAMILIES: &[Family] = &[
             Verb::of::<container::root::Export>(&["export", "container export"]),
             Verb::of::<inspect::Containers>(&["container inspect"]),
             Verb::of::<container::life::Prune>(&["container prune"]),
+        ],
+    },
+    Family {
+        title: "Pods",
+        verbs: &[
+            Verb::of::<pod::create::Create>(&["pod create"]),
+            Verb::of::<pod::list::List>(&["pod ps", "pod ls", "pod list"]),
+            Verb::of::<pod::life::Start>(&["pod start"]),
+            Verb::of::<pod::life::StopAll>(&["pod stop"]),
+            Verb::of::<pod::life::Restart>(&["pod restart"]),
+            Verb::of::<pod::life::Kill>(&["pod kill"]),
+            Verb::of::<pod::life::Pause>(&["pod pause"]),
+            Verb::of::<pod::life::Unpause>(&["pod unpause"]),
+            Verb::of::<pod::life::Remove>(&["pod rm", "pod remove"]),
+            Verb::of::<pod::look::Inspect>(&["pod inspect"]),
+            Verb::of::<pod::look::LogOptions>(&["pod logs"]),
+            Verb::of::<pod::look::Top>(&["pod top"]),
+            Verb::of::<pod::look::PodStats>(&["pod stats"]),
+            Verb::of::<pod::life::Exists>(&["pod exists"]),
+            Verb::of::<pod::life::Prune>(&["pod prune"]),
         ],
     },
     Family {
@@ -102,6 +122,7 @@ pub(super) fn of_group(group: &str) -> &'static str {
     match group {
         "container" => "Verbs of containers",
         "image" => "Verbs of images",
+        "pod" => "Verbs of pods",
         "volume" => "Verbs of volumes",
         _ => "Verbs of the whole",
     }

@@ -1,10 +1,13 @@
 //! Devices of the Container Device Interface: what a vendor's specification changes for a container that asks for one.
 //!
-//! Specifications lie in `/etc/cdi` and `/var/run/cdi`, of which the later one counts where both have a device. They are read as
-//! JSON. Source: the specification 1.0 at github.com/cncf-tags/container-device-interface, `SPEC.md`.
+//! Specifications lie in `/etc/cdi` and `/var/run/cdi`, of which the later one counts where both have a device. They are JSON
+//! or YAML, as the ends of their names say. One that cannot be read takes nothing from the devices of others. Source: the
+//! specification 1.1 at github.com/cncf-tags/container-device-interface, `SPEC.md`.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod yaml;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use bulkhead_spec::{
     Config, Device, DeviceRule, DeviceRuleType, DeviceType, Hook, Hooks, IntelRdt, Linux, Mount, NetDevice,
@@ -18,6 +21,31 @@ use crate::request::{CdiName, Request};
 /// Where specifications are, the later one of more weight.
 pub const DIRECTORIES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
+/// The newest version of the specification whose parts are all known here; those before it are understood as well.
+const NEWEST: (u32, u32) = (1, 1);
+
+/// Tells whether a file's name is that of a specification.
+pub fn is_specification(path: &Path) -> bool {
+    Form::of(path).is_some()
+}
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Yaml,
+}
+
+impl Form {
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "json" => Some(Self::Json),
+            "yaml" | "yml" => Some(Self::Yaml),
+            _ => None,
+        }
+    }
+}
+
 /// A file of one of the [`DIRECTORIES`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
@@ -30,6 +58,7 @@ pub struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Specification {
+    cdi_version: String,
     kind: String,
     #[serde(deserialize_with = "nullable")]
     devices: Vec<Described>,
@@ -144,8 +173,9 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 /// As [`apply`].
 pub fn nodes(request: &Request, files: &[File]) -> Result<Vec<PathBuf>> {
     let edits = wanted(&request.devices.cdi, files)?;
+    let edits = edits.iter().map(|(_, edits)| edits);
     let open = |node: &&Node| node.major.is_none() || node.minor.is_none() || node.kind.is_empty();
-    let nodes = edits.iter().flat_map(|edits| &edits.device_nodes);
+    let nodes = edits.flat_map(|edits| &edits.device_nodes);
     Ok(nodes.filter(open).map(|node| PathBuf::from(node.host())).collect())
 }
 
@@ -154,10 +184,10 @@ pub fn nodes(request: &Request, files: &[File]) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// A device that no file describes, a file that cannot be read, a node that the host does not have.
 pub(super) fn apply(request: &Request, facts: &Facts, config: &mut Config) -> Result<()> {
-    for edits in wanted(&request.devices.cdi, &facts.cdi)? {
+    for (file, edits) in wanted(&request.devices.cdi, &facts.cdi)? {
         let Edits { env, device_nodes, net_devices, mounts, hooks, groups, intel_rdt } = edits;
         let linux = config.linux.get_or_insert_default();
-        device_nodes.iter().try_for_each(|node| add_node(linux, facts, node))?;
+        device_nodes.iter().try_for_each(|node| add_node(linux, facts, file, node))?;
         for Interface { host_interface_name, name } in net_devices {
             let name = Some(name).filter(|name| !name.is_empty());
             linux.net_devices.insert(host_interface_name, NetDevice { name });
@@ -182,7 +212,7 @@ pub(super) fn apply(request: &Request, facts: &Facts, config: &mut Config) -> Re
                 ..Mount::default()
             }
         }));
-        hooks.into_iter().try_for_each(|hook| add_hook(&mut config.hooks, hook))?;
+        hooks.into_iter().try_for_each(|hook| add_hook(&mut config.hooks, file, hook))?;
         if let Some(process) = &mut config.process {
             for variable in env {
                 let name = variable.split_once('=').map_or(variable.as_str(), |(name, _)| name).to_owned();
@@ -202,62 +232,115 @@ pub(super) fn apply(request: &Request, facts: &Facts, config: &mut Config) -> Re
     Ok(())
 }
 
-/// Finds what the devices change: those of one file share what the file changes for all.
-fn wanted(names: &[CdiName], files: &[File]) -> Result<Vec<Edits>> {
+/// Finds what the devices change, and which file says so: those of one file share what the file changes for all.
+fn wanted<'a>(names: &[CdiName], files: &'a [File]) -> Result<Vec<(&'a Path, Edits)>> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let mut read: Vec<(&File, Specification)> = Vec::new();
-    for file in files.iter().filter(|file| file.path.extension().is_some_and(|end| end == "json")) {
-        let specification = serde_json::from_str(&file.text).map_err(|error| {
-            invalid(file.path.display().to_string(), format!("it is no specification of CDI: {error}"))
-        })?;
-        read.push((file, specification));
-    }
+    let known = Known::read(files);
     let mut edits = Vec::new();
-    let mut used = BTreeMap::new();
+    let mut used = BTreeSet::new();
     for name in names {
-        let found = read.iter().enumerate().rev().find_map(|(index, (_, specification))| {
-            let device = specification.devices.iter().find(|device| device.name == name.name)?;
-            (specification.kind == name.kind).then_some((index, specification, device))
-        });
-        let Some((index, specification, device)) = found else { return Err(unknown(name, files, &read)) };
-        if used.insert(index, ()).is_none() {
-            edits.push(specification.container_edits.clone());
+        let (index, device) = known.find(name)?;
+        let (file, specification) = &known.specifications[index];
+        if used.insert(index) {
+            edits.push((*file, specification.container_edits.clone()));
         }
-        edits.push(device.container_edits.clone());
+        edits.push((*file, device.container_edits.clone()));
     }
     Ok(edits)
 }
 
-fn unknown(name: &CdiName, files: &[File], read: &[(&File, Specification)]) -> crate::error::Error {
-    let mut known: Vec<String> = read
-        .iter()
-        .flat_map(|(_, specification)| {
-            specification.devices.iter().map(|device| format!("{}={}", specification.kind, device.name))
-        })
-        .collect();
-    known.sort();
-    let yaml =
-        files.iter().find(|file| file.path.extension().is_some_and(|end| end == "yaml" || end == "yml"));
-    let reason = match (yaml, known.is_empty()) {
-        (Some(file), _) => format!(
-            "no JSON file of CDI describes it, and {} is not read: write it as JSON (nvidia-ctk cdi generate --format=json)",
-            file.path.display()
-        ),
-        (None, true) => format!("no file in {} describes it", DIRECTORIES.join(" or ")),
-        (None, false) => format!("no file of CDI describes it; there are {}", known.join(", ")),
-    };
-    invalid(format!("--device {name}"), reason)
+/// All specifications of the host.
+struct Known<'a> {
+    specifications: Vec<(&'a Path, Specification)>,
+    /// Files that cannot be read, and why.
+    bad: Vec<(&'a Path, String)>,
 }
 
-fn add_node(linux: &mut Linux, facts: &Facts, node: &Node) -> Result<()> {
-    let host = facts.devices.get(std::path::Path::new(node.host())).and_then(|found| found.first());
+impl<'a> Known<'a> {
+    fn read(files: &'a [File]) -> Self {
+        let mut known = Self { specifications: Vec::new(), bad: Vec::new() };
+        for File { path, text } in files {
+            let Some(form) = Form::of(path) else { continue };
+            match read(form, text) {
+                Ok(specification) => known.specifications.push((path, specification)),
+                Err(reason) => known.bad.push((path, reason)),
+            }
+        }
+        known
+    }
+
+    /// Finds the device of this name: that of the later directory, in which only one file may have it.
+    fn find(&self, name: &CdiName) -> Result<(usize, &Described)> {
+        let device = |specification: &'_ Specification| {
+            let is_it = |device: &&Described| device.name == name.name;
+            let devices = specification.devices.iter().filter(|_| specification.kind == name.kind);
+            devices.clone().position(|device| is_it(&device))
+        };
+        let having = self.specifications.iter().enumerate().rev();
+        let mut having = having.filter(|(_, (_, specification))| device(specification).is_some());
+        let Some((index, (file, specification))) = having.next() else { return Err(self.unknown(name)) };
+        if let Some((_, (other, _))) = having.next()
+            && other.parent() == file.parent()
+        {
+            let reason = format!(
+                "{} and {} both describe it, and neither counts more: remove one of them",
+                other.display(),
+                file.display()
+            );
+            return Err(invalid(format!("--device {name}"), reason));
+        }
+        let device = device(specification).and_then(|place| specification.devices.get(place));
+        device.map(|device| (index, device)).ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &CdiName) -> crate::error::Error {
+        let mut known: Vec<String> = self
+            .specifications
+            .iter()
+            .flat_map(|(_, specification)| {
+                specification.devices.iter().map(|device| format!("{}={}", specification.kind, device.name))
+            })
+            .collect();
+        known.sort();
+        let mut reason = match known.is_empty() {
+            true => format!("no file in {} describes it", DIRECTORIES.join(" or ")),
+            false => format!("no file of CDI describes it; there are {}", known.join(", ")),
+        };
+        for (path, why) in &self.bad {
+            reason.push_str(&format!("; {}: it is no specification of CDI: {why}", path.display()));
+        }
+        invalid(format!("--device {name}"), reason)
+    }
+}
+
+/// Reads a specification.
+fn read(form: Form, text: &str) -> std::result::Result<Specification, String> {
+    let specification: Specification = match form {
+        Form::Json => serde_json::from_str(text).map_err(|error| error.to_string())?,
+        Form::Yaml => serde_json::from_value(yaml::read(text)?).map_err(|error| error.to_string())?,
+    };
+    let version = specification.cdi_version.as_str();
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) if (major, minor) <= NEWEST => Ok(specification),
+        (Some(_), Some(_)) => {
+            let (major, minor) = NEWEST;
+            Err(format!("it has version {version}, and this program knows none after {major}.{minor}"))
+        }
+        _ if version.is_empty() => Err("it has no cdiVersion".to_owned()),
+        _ => Err(format!("its cdiVersion {version:?} is none")),
+    }
+}
+
+fn add_node(linux: &mut Linux, facts: &Facts, file: &Path, node: &Node) -> Result<()> {
+    let host = facts.devices.get(Path::new(node.host())).and_then(|found| found.first());
     let kind = match (node.kind.as_str(), host.map(|host| host.kind)) {
         ("b", _) | ("", Some(DeviceKind::Block)) => DeviceType::Block,
         ("c" | "u", _) | ("", Some(DeviceKind::Char)) => DeviceType::Char,
         ("p", _) => DeviceType::Pipe,
-        _ => return Err(missing(node)),
+        _ => return Err(missing(file, node)),
     };
     let number = |given: Option<i64>, of_host: Option<u32>| given.or(of_host.map(i64::from));
     let major = number(node.major, host.map(|host| host.major));
@@ -265,7 +348,7 @@ fn add_node(linux: &mut Linux, facts: &Facts, node: &Node) -> Result<()> {
     let (major, minor) = match (major, minor) {
         (Some(major), Some(minor)) => (major, minor),
         _ if kind == DeviceType::Pipe => (0, 0),
-        _ => return Err(missing(node)),
+        _ => return Err(missing(file, node)),
     };
     linux.devices.retain(|device| device.path != node.path);
     linux.devices.push(Device {
@@ -292,14 +375,14 @@ fn add_node(linux: &mut Linux, facts: &Facts, node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn missing(node: &Node) -> crate::error::Error {
+fn missing(file: &Path, node: &Node) -> crate::error::Error {
     invalid(
         format!("device {}", node.host()),
-        "a specification of CDI names it, and this host does not have it",
+        format!("{} names it, and this host does not have it", file.display()),
     )
 }
 
-fn add_hook(hooks: &mut Hooks, called: Called) -> Result<()> {
+fn add_hook(hooks: &mut Hooks, file: &Path, called: Called) -> Result<()> {
     let Called { hook_name, path, args, env, timeout } = called;
     let list = match hook_name.as_str() {
         "prestart" => &mut hooks.prestart,
@@ -309,7 +392,10 @@ fn add_hook(hooks: &mut Hooks, called: Called) -> Result<()> {
         "poststart" => &mut hooks.poststart,
         "poststop" => &mut hooks.poststop,
         other => {
-            return Err(invalid("CDI", format!("a specification has a hook of an unknown kind, {other:?}")));
+            return Err(invalid(
+                file.display().to_string(),
+                format!("it has a hook of an unknown kind, {other:?}"),
+            ));
         }
     };
     list.push(Hook { path, args, env, timeout });
@@ -392,15 +478,66 @@ mod tests {
         for (name, files, words) in [
             ("vendor.com/card=7", &files[..], "there are vendor.com/card=0, vendor.com/card=none"),
             ("vendor.com/card=0", &[][..], "no file in /etc/cdi or /var/run/cdi"),
-            ("vendor.com/card=0", &[("/etc/cdi/n.yaml", "a: b")][..], "--format=json"),
+            (
+                "vendor.com/card=0",
+                &[("/etc/cdi/n.yaml", "a: b")][..],
+                "/etc/cdi/n.yaml: it is no specification of CDI: it has no cdiVersion",
+            ),
+            (
+                "vendor.com/card=0",
+                &[("/etc/cdi/n.yml", "a: [")][..],
+                "/etc/cdi/n.yml: it is no specification",
+            ),
             ("vendor.com/card=0", &[("/etc/cdi/n.json", "{")][..], "/etc/cdi/n.json: it is no specification"),
-            ("vendor.com/card=none", &files[..], "device /dev/missing: a specification"),
-            ("vendor.com/card=odd", &files[..], "a hook of an unknown kind"),
+            (
+                "vendor.com/card=0",
+                &[("/etc/cdi/n.yml", "cdiVersion: 2.0.0")][..],
+                "it has version 2.0.0, and",
+            ),
+            ("vendor.com/card=none", &files[..], "device /dev/missing: /etc/cdi/v.json names it"),
+            ("vendor.com/card=odd", &files[..], "/etc/cdi/v.json: it has a hook of an unknown kind"),
         ] {
             let error = asked(&[name], files).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
         asked(&[], &[("/etc/cdi/n.json", "{")]).unwrap();
+    }
+
+    #[test]
+    fn yaml_says_the_same_and_a_broken_file_takes_nothing_from_others() {
+        let yaml = "
+            cdiVersion: \"0.6.0\"
+            kind: vendor.com/card
+            containerEdits:
+              env: [CARDS=1]
+            devices:
+            - name: \"0\"
+              containerEdits:
+                deviceNodes:
+                - {path: /dev/card0, type: c, major: 195, minor: 0, fileMode: 0640, uid: 7}
+                mounts: null
+                hooks:
+                - hookName: createContainer
+                  path: /usr/bin/hook
+                  args:
+                  - hook
+                  - --x
+        ";
+        let files = [("/etc/cdi/a.json", "{"), ("/etc/cdi/v.yaml", yaml), ("/etc/cdi/notes.txt", "none")];
+        let config = asked(&["vendor.com/card=0"], &files).unwrap();
+        assert_eq!(
+            config["linux"]["devices"],
+            json!([{ "path": "/dev/card0", "type": "c", "major": 195, "minor": 0, "fileMode": 0o640, "uid": 7 }])
+        );
+        assert!(config["process"]["env"].as_array().unwrap().contains(&json!("CARDS=1")));
+        assert_eq!(config["hooks"]["createContainer"][0]["args"], json!(["hook", "--x"]));
+    }
+
+    #[test]
+    fn one_directory_has_a_device_once() {
+        let files = [("/etc/cdi/a.json", SPECIFICATION), ("/etc/cdi/b.json", SPECIFICATION)];
+        let error = asked(&["vendor.com/card=0"], &files).unwrap_err();
+        assert!(error.contains("/etc/cdi/a.json and /etc/cdi/b.json both describe it"), "{error}");
     }
 
     #[test]

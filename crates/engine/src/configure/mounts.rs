@@ -1,5 +1,6 @@
 //! The mounts of a container, and its root.
 
+use bulkhead_shim::place;
 use bulkhead_spec::{IdMapping, Mount, Root, RootfsPropagation};
 
 use super::process::INIT;
@@ -75,7 +76,7 @@ pub(super) fn root(scene: &Scene<'_>) -> Result<(Root, Option<String>)> {
                     });
                     Some(overlay.to_string())
                 }
-                Runtime::Foreign => None,
+                Runtime::Foreign | Runtime::Guest => None,
             };
             Ok((Root { path: "rootfs".to_owned(), readonly }, annotation))
         }
@@ -179,6 +180,11 @@ fn shm(scene: &Scene<'_>) -> Result<Option<Mount>> {
                 .transpose()?;
             source.map(|source| mount("/dev/shm", "bind", &source, &["rbind", "rprivate"]))
         }
+        Ipc::Pod => {
+            shared("the pod's: give it to `bulkhead pod create`, or")?;
+            let source = scene.pod.map(|pod| text(&pod.links.join(place::SHARED_MEMORY))).transpose()?;
+            source.map(|source| mount("/dev/shm", "bind", &source, &["rbind", "rprivate"]))
+        }
     })
 }
 
@@ -186,6 +192,7 @@ fn shm(scene: &Scene<'_>) -> Result<Option<Mount>> {
 fn files(scene: &Scene<'_>) -> Result<Vec<Mount>> {
     let directory = match &scene.request.namespaces.network {
         Network::Container(name) => scene.peers.get(name).map_or(scene.files, |peer| &peer.files),
+        Network::Pod => scene.pod.map_or(scene.files, |pod| pod.files),
         _ => scene.files,
     };
     let access =
@@ -265,6 +272,7 @@ fn read_only(scene: &Scene<'_>, access: Access) -> Result<Option<&'static str>> 
     Ok(match access {
         Access::ReadWrite => None,
         Access::ReadOnlyAlone => Some("ro"),
+        Access::ReadOnly | Access::ReadOnlyTree if scene.runtime == Runtime::Guest => Some("ro"),
         Access::ReadOnly if can => Some("rro"),
         Access::ReadOnly => Some("ro"),
         Access::ReadOnlyTree if can => Some("rro"),
@@ -396,7 +404,7 @@ fn propagation(mounts: &[request::Mount]) -> Option<RootfsPropagation> {
 }
 
 /// The configuration is JSON, which has no other bytes.
-fn text(path: &std::path::Path) -> Result<String> {
+pub(super) fn text(path: &std::path::Path) -> Result<String> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| invalid(path.display().to_string(), "the path is not UTF-8"))

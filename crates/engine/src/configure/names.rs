@@ -10,12 +10,21 @@ use crate::request::{HostAddress, Network, Uts};
 pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
     let Scene { request, facts, id, .. } = *scene;
     let shares = request.namespaces.uts != Uts::Private;
+    if let (Uts::Pod, Some(pod)) = (&request.namespaces.uts, scene.pod) {
+        return match &request.hostname {
+            Some(name) => {
+                let reason = "the containers of its pod share a name: give it to `bulkhead pod create`";
+                Err(invalid(format!("--hostname {name}"), reason))
+            }
+            None => Ok(pod.hostname.to_owned()),
+        };
+    }
     match &request.hostname {
         Some(name) if shares => {
             let reason = "the container shares its name with another: leave --uts or --hostname out";
             Err(invalid(format!("--hostname {name}"), reason))
         }
-        Some(name) if matches!(request.namespaces.network, Network::Container(_)) => {
+        Some(name) if matches!(request.namespaces.network, Network::Container(_) | Network::Pod) => {
             let reason =
                 "the files with names are those of the container whose network is shared: leave it out";
             Err(invalid(format!("--hostname {name}"), reason))
@@ -39,7 +48,12 @@ pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
 /// Returns what is written for the container; nothing where it has the files of another.
 pub(super) fn files(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<Vec<(&'static str, String)>> {
     let request = scene.request;
-    if let Network::Container(peer) = &request.namespaces.network {
+    let of_another = match &request.namespaces.network {
+        Network::Container(peer) => Some(format!("container {peer}: give it there")),
+        Network::Pod => Some("the pod: give it to `bulkhead pod create`".to_owned()),
+        Network::None | Network::Host => None,
+    };
+    if let Some(owner) = of_another {
         let hosts = &request.hosts;
         let asked = [
             ("--dns", hosts.servers.is_empty()),
@@ -48,7 +62,7 @@ pub(super) fn files(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<
             ("--add-host", hosts.entries.is_empty()),
         ];
         if let Some((flag, _)) = asked.iter().find(|(_, empty)| !empty) {
-            let reason = format!("the files with names are those of container {peer}: give it there");
+            let reason = format!("the files with names are those of {owner}");
             return Err(invalid(*flag, reason));
         }
         return Ok(Vec::new());

@@ -1,7 +1,10 @@
 //! Which namespaces are made, joined and shared.
 
+use bulkhead_shim::order::NamespaceKind;
+use bulkhead_shim::place;
 use bulkhead_spec::{Namespace, NamespaceType};
 
+use super::mounts::text;
 use super::{CgroupVersion, Scene, invalid};
 use crate::error::Result;
 use crate::request::{CgroupNamespace, Ipc, Network, Pid, UserNamespace, Uts};
@@ -39,25 +42,33 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
         };
         Result::Ok(Namespace { kind, path: Some(format!("/proc/{}/ns/{file}", peer.pid)) })
     };
+    let of_pod = |kind: NamespaceType, shared: NamespaceKind| {
+        let pod = scene.pod.ok_or_else(|| invalid("namespaces", "the container is in no pod"))?;
+        Result::Ok(Namespace { kind, path: Some(text(&place::namespace(pod.links, shared))?) })
+    };
     match &asked.network {
         Network::None => list.push(own(NamespaceType::Network)),
         Network::Host => {}
         Network::Container(name) => list.push(join("--network", name, NamespaceType::Network)?),
+        Network::Pod => list.push(of_pod(NamespaceType::Network, NamespaceKind::Network)?),
     }
     match &asked.uts {
         Uts::Private => list.push(own(NamespaceType::Uts)),
         Uts::Host => {}
         Uts::Container(name) => list.push(join("--uts", name, NamespaceType::Uts)?),
+        Uts::Pod => list.push(of_pod(NamespaceType::Uts, NamespaceKind::Uts)?),
     }
     match &asked.pid {
         Pid::Private => list.push(own(NamespaceType::Pid)),
         Pid::Host => {}
         Pid::Container(name) => list.push(join("--pid", name, NamespaceType::Pid)?),
+        Pid::Pod => list.push(of_pod(NamespaceType::Pid, NamespaceKind::Pid)?),
     }
     match &asked.ipc {
         Ipc::None | Ipc::Private | Ipc::Shareable => list.push(own(NamespaceType::Ipc)),
         Ipc::Host => {}
         Ipc::Container(name) => list.push(join("--ipc", name, NamespaceType::Ipc)?),
+        Ipc::Pod => list.push(of_pod(NamespaceType::Ipc, NamespaceKind::Ipc)?),
     }
     let of_host = scene.request.security.privileged && scene.facts.cgroups.version == CgroupVersion::V1;
     match asked.cgroup {

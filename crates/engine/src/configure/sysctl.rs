@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_spec::NamespaceType;
+use bulkhead_spec::{Namespace, NamespaceType};
 
 use super::namespaces::Decided;
 use super::{Scene, invalid};
@@ -56,6 +56,24 @@ pub(super) fn decide(scene: &Scene<'_>, namespaces: &Decided) -> Result<BTreeMap
         }
     }
     Ok(parameters)
+}
+
+/// Checks the parameters of a pod whose containers share these namespaces, made for them.
+///
+/// # Errors
+/// One that would change the host.
+pub(crate) fn check_of_pod<'a>(
+    keys: impl Iterator<Item = &'a String>,
+    shared: &[NamespaceType],
+) -> Result<()> {
+    let own = |kind: &NamespaceType| Namespace { kind: *kind, path: None };
+    let namespaces = Decided { list: shared.iter().map(own).collect(), own_uts: false };
+    let outside = |key: &String| {
+        let reason =
+            "the pod's containers share no namespace that it belongs to: --share says which they share";
+        invalid(format!("--sysctl {key}"), reason)
+    };
+    keys.into_iter().try_for_each(|key| check(key, &namespaces).map_err(|_| outside(key)))
 }
 
 fn check(key: &str, namespaces: &Decided) -> Result<()> {

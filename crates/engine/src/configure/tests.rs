@@ -97,6 +97,7 @@ impl Stage {
             secrets: Path::new("/run/c/secrets"),
             users: self.users.as_ref(),
             peers: &self.peers,
+            pod: None,
             image: ImageFiles { passwd: PASSWD, group: GROUP },
             facts: &self.facts,
             runtime: self.runtime,

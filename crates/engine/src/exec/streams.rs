@@ -16,6 +16,7 @@ use super::{Complaints, Prepared};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::request::Exec;
+use crate::runtime::Family;
 
 /// What a process that joins a container has of its caller's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +85,15 @@ impl Engine {
         let doing = || format!("run a process in container {}", known.record.name);
         let Prepared { mut command, mut log, document: _document } = Prepared::new(self, &known, exec)?;
         command.arg("--detach").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let own = std::process::id();
+        let pid_file = self.places().container_run(&known.record.id).join(format!("exec-{own}.pid"));
+        if known.runtime(self)?.family() == Family::Gvisor {
+            // Without a file for the pid it starts itself anew with one in the wrong place.
+            command.arg("--pid-file").arg(&pid_file);
+        }
         self.tell(&known, "exec_start");
         let status = command.arg(&known.record.id).status().doing(doing)?;
+        drop(std::fs::remove_file(pid_file));
         match log.failure(status).doing(doing)? {
             None => Ok(()),
             Some((code, reason)) => Err(Error::NotJoined { name: known.record.name, code, reason }),

@@ -36,6 +36,8 @@ pub enum Network {
     Host,
     /// That of a container, by name or id.
     Container(String),
+    /// Its pod's, if that has one for all its containers; else its own.
+    Pod,
 }
 
 impl FromStr for Network {
@@ -72,6 +74,8 @@ pub enum Ipc {
     Host,
     /// Those of a container, by name or id.
     Container(String),
+    /// Its pod's, if that has some for all its containers; else its own.
+    Pod,
 }
 
 impl FromStr for Ipc {
@@ -101,6 +105,8 @@ pub enum Pid {
     Host,
     /// Those of a container, by name or id.
     Container(String),
+    /// Its pod's, if that has them in common for all its containers; else its own.
+    Pod,
 }
 
 impl FromStr for Pid {
@@ -129,6 +135,8 @@ pub enum Uts {
     Host,
     /// That of a container, by name or id.
     Container(String),
+    /// Its pod's, if that has one for all its containers; else its own.
+    Pod,
 }
 
 impl FromStr for Uts {

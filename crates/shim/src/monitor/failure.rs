@@ -31,8 +31,8 @@ pub(super) fn find(log: &[u8], stderr: &[u8], ended: &str) -> Failure {
 fn kind(message: &str) -> FailureKind {
     let message = message.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    // A hook that is missing is executed, too.
-    if !has(&["exec"]) || has(&["hook"]) {
+    // A hook that is missing is executed, too. gVisor loads a program, which has been found before.
+    if !has(&["exec", "failed to load"]) || has(&["hook"]) {
         FailureKind::Runtime
     } else if has(&["not found", "no such file or directory"]) {
         FailureKind::NotFound
@@ -56,6 +56,10 @@ mod tests {
             (
                 r#"runc run failed: unable to start container process: exec: "x": executable file not found in $PATH"#,
                 FailureKind::NotFound,
+            ),
+            (
+                "starting sandbox: creating process: failed to load /x: permission denied",
+                FailureKind::CannotExecute,
             ),
             ("executable file `x` not found in $PATH: No such file or directory", FailureKind::NotFound),
             (

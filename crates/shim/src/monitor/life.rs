@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::output::{Output, Read};
 use super::runtime::{Wanted, kill};
 use super::setup::{self, ENDING};
+use super::shared;
 use crate::clock;
 use crate::log::{Log, Stream};
 use crate::order::Stdin;
@@ -307,6 +308,8 @@ impl Monitor {
             drop(listener);
             drop(std::fs::remove_file(self.runtime.file(crate::place::SOCKET)));
         }
+        // Whoever finds the directory locked takes the pod's namespaces from here.
+        shared::forget(&self.runtime.run_directory);
         self.lock = None;
     }
 
@@ -327,7 +330,8 @@ impl Monitor {
             };
             let environment: Vec<_> = std::env::vars_os().filter_map(variable).collect();
             // It returns only when it fails, and then there is nobody to tell: the next command finds the container.
-            if signal::set_mask(signal::Set::EMPTY).is_ok() {
+            let is_home = self.home.as_ref().is_none_or(|home| home.enter().is_ok());
+            if is_home && signal::set_mask(signal::Set::EMPTY).is_ok() {
                 process::execute(program, &words, &environment);
             }
         }

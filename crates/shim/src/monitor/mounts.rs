@@ -25,13 +25,40 @@ use super::overlay;
 use crate::order::{Overlay, Part, Whole};
 use crate::status::Process;
 
-/// Makes the mounts that an order asks for, all of them in the monitor's directory; where there are none, nothing changes.
-pub(super) fn make(overlay: Option<&Overlay>, parts: &[Part]) -> Result<()> {
+/// The way back to the host's mount namespace.
+#[derive(Debug)]
+pub(super) struct Home {
+    mounts: File,
+}
+
+impl Home {
+    /// Comes back, for what is to see and to remove the directories below the mounts.
+    pub(super) fn enter(&self) -> Result<()> {
+        namespace::join(self.mounts.as_fd(), Kind::Mount).doing(|| "come back to the host's mounts")
+    }
+}
+
+/// A tree that is attached nowhere, and the directory on which it is to be mounted.
+#[derive(Debug)]
+pub(super) struct Detached {
+    pub(super) tree: OwnedFd,
+    pub(super) at: PathBuf,
+}
+
+/// Makes the mounts that an order asks for, all of them in the monitor's directory, and returns the way back to the host's;
+/// where there are none, nothing changes.
+pub(super) fn make(
+    overlay: Option<&Overlay>,
+    parts: &[Part],
+    memory: Option<Detached>,
+) -> Result<Option<Home>> {
     let doing = || "mount what the container is made of";
     let first = overlay.map(|overlay| &overlay.at).or_else(|| parts.first().map(|part| &part.at));
-    let Some(directory) = first.and_then(|at| at.parent()) else { return Ok(()) };
+    let first = first.or_else(|| memory.as_ref().map(|memory| &memory.at));
+    let Some(directory) = first.and_then(|at| at.parent()) else { return Ok(None) };
     let below = mount_below(directory)?;
-    // Of the host's namespace, to which this process will never come back.
+    let home = Home { mounts: File::open("/proc/self/ns/mnt").doing(doing)? };
+    // Of the host's namespace.
     let peer = open(&below)?;
     namespace::unshare(Kind::Mount).doing(doing)?;
     let own = open(&below)?;
@@ -39,6 +66,9 @@ pub(super) fn make(overlay: Option<&Overlay>, parts: &[Part]) -> Result<()> {
     mount::set_attached(own.as_fd(), silent, Reach::Mount).doing(doing)?;
     overlay.map_or(Ok(()), overlay::mount)?;
     parts.iter().try_for_each(place)?;
+    if let Some(Detached { tree, at }) = memory {
+        mount::attach(tree, open(&at)?).doing(|| format!("mount the pod's /dev/shm at {}", at.display()))?;
+    }
     // A kernel that cannot do this leaves it private, and one that was private has no group to join.
     let _ = rustix::mount::move_mount(
         &peer,
@@ -49,7 +79,7 @@ pub(super) fn make(overlay: Option<&Overlay>, parts: &[Part]) -> Result<()> {
             | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH
             | MoveMountFlags::MOVE_MOUNT_SET_GROUP,
     );
-    Ok(())
+    Ok(Some(home))
 }
 
 /// Mounts a part where the runtime looks for it.
@@ -73,7 +103,7 @@ fn copy(root: impl AsFd, path: &Path) -> bulkhead_sys::Result<OwnedFd> {
 }
 
 /// Copies it in the mount namespace of another process.
-fn copy_from(process: &Process, path: &Path) -> Result<OwnedFd> {
+pub(super) fn copy_from(process: &Process, path: &Path) -> Result<OwnedFd> {
     let doing = || format!("find {} of process {}", path.display(), process.pid);
     let of_process = |name: &str| format!("/proc/{}/{name}", process.pid);
     let there = File::open(of_process("ns/mnt")).doing(doing)?;

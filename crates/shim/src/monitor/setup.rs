@@ -21,6 +21,7 @@ use super::mounts;
 use super::policy::Policy;
 use super::poll::{Poll, Token};
 use super::runtime::{Runtime, lower_score};
+use super::shared;
 use crate::identity::boot;
 use crate::log::{Log, Stream};
 use crate::order::Order;
@@ -85,7 +86,10 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
     let listener = listen(run_directory)?;
     poll.add(&listener, Token::Listener, EventFlags::IN)?;
     let log = Log::open(order.log).doing(|| "open the log")?;
-    mounts::make(order.overlay.as_ref(), &order.parts)?;
+    let held = order.shared.as_ref().map(|shared| shared::hold(shared, run_directory)).transpose()?;
+    let memory = order.shared.as_ref().and_then(|shared| shared.memory.as_ref());
+    let memory = memory.map(|memory| shared::memory(memory, run_directory)).transpose()?;
+    let home = mounts::make(order.overlay.as_ref(), &order.parts, memory)?;
     let mut clients = Clients::default();
     if let Some(client) = first_client {
         rustix::fs::fcntl_setfl(&client, OFlags::NONBLOCK).doing(|| "attach the first client")?;
@@ -123,6 +127,8 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
             score: lower_score(),
             has_spawned: Cell::new(false),
         },
+        _shared: held,
+        home,
         cgroup: order.cgroup,
         is_terminal: order.terminal,
         stdin_rule: order.stdin,

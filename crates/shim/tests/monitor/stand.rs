@@ -56,6 +56,7 @@ impl Stand {
             cgroup: Some(bundle.cgroups_path().into()),
             overlay: None,
             parts: Vec::new(),
+            shared: None,
             terminal: bundle.config()["process"]["terminal"] == true,
             stdin: Stdin::Closed,
             log: Log::JsonFile {

@@ -1,5 +1,6 @@
 //! What the container's files are made of, besides its root.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bulkhead_engine::request::{KeyValue, Mount, Request, Secret, VolumesFrom, label_file};
@@ -67,18 +68,25 @@ impl Files {
         }
         request.read_only = read_only;
         request.resources.shm_size = shm_size;
-        for file in files {
-            let labels = label_file(&read(&file)?)
-                .map_err(|error| Failure::new(format!("{}: {error}", file.display())).code(NOT_STARTED))?;
-            request.labels.extend(labels.into_iter().map(pair));
-        }
-        request.labels.extend(label.into_iter().map(pair));
+        request.labels.extend(labels(&files, label)?);
         request.annotations.extend(annotation.into_iter().map(pair));
         Ok(())
     }
 }
 
-pub(super) fn pair(KeyValue { key, value }: KeyValue) -> (String, String) {
+/// Labels of files and then those that were typed.
+pub(crate) fn labels(files: &[PathBuf], typed: Vec<KeyValue>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut labels = BTreeMap::new();
+    for file in files {
+        let of_file = label_file(&read(file)?)
+            .map_err(|error| Failure::new(format!("{}: {error}", file.display())).code(NOT_STARTED))?;
+        labels.extend(of_file.into_iter().map(pair));
+    }
+    labels.extend(typed.into_iter().map(pair));
+    Ok(labels)
+}
+
+pub(crate) fn pair(KeyValue { key, value }: KeyValue) -> (String, String) {
     (key, value)
 }
 

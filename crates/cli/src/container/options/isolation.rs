@@ -107,10 +107,12 @@ impl Isolation {
         request.hosts.search = dns_search;
         request.hosts.options = dns_option;
         let namespaces = &mut request.namespaces;
-        namespaces.network = network.unwrap_or_default();
-        namespaces.ipc = ipc.unwrap_or_default();
-        namespaces.pid = pid.unwrap_or_default();
-        namespaces.uts = uts.unwrap_or_default();
+        // What is not said is the pod's, as far as that has it.
+        let in_pod = request.pod.is_some();
+        namespaces.network = network.unwrap_or(if in_pod { Network::Pod } else { Network::default() });
+        namespaces.ipc = ipc.unwrap_or(if in_pod { Ipc::Pod } else { Ipc::default() });
+        namespaces.pid = pid.unwrap_or(if in_pod { Pid::Pod } else { Pid::default() });
+        namespaces.uts = uts.unwrap_or(if in_pod { Uts::Pod } else { Uts::default() });
         namespaces.cgroup = cgroupns;
         namespaces.user = match uidmap.is_empty() {
             true => userns,

@@ -1,0 +1,143 @@
+//! Making a pod: its record first, then its directories.
+
+use bulkhead_shim::order::NamespaceKind;
+use bulkhead_spec::NamespaceType;
+use bulkhead_store::{PodRecord, Subject};
+
+use super::Pod;
+use super::document::PodDocument;
+use super::request::PodRequest;
+use crate::configure::sysctl;
+use crate::create::make_directory;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::request::{Network, Request};
+use crate::{id, name};
+
+/// How often a name is made that is taken.
+const ATTEMPTS: u32 = 16;
+
+/// The files by which a pod's containers find names, in its directory.
+pub(super) const FILES: &str = "files";
+
+impl Engine {
+    /// Makes a pod without containers. Without a name it gets one.
+    ///
+    /// # Errors
+    /// When the name is taken, or what was asked for cannot be.
+    pub fn create_pod(&self, request: &PodRequest) -> Result<Pod> {
+        let record = self.record_pod(request)?;
+        let parts = [self.places().pod(&record.id), self.places().pod(&record.id).join(FILES)];
+        parts.iter().try_for_each(|part| make_directory(part))?;
+        self.tell_pod(&record, "create");
+        self.pod(&record.id)
+    }
+
+    fn record_pod(&self, request: &PodRequest) -> Result<PodRecord> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Error::Invalid {
+                what: "pod".into(),
+                reason: "pods of ordinary users are not there yet: namespaces that are shared take root"
+                    .into(),
+            });
+        }
+        if let Some(name) = &request.name {
+            name::check(name)?;
+        }
+        check(request)?;
+        let id = id::generate()?;
+        let cgroup = self.cgroup_of_pod(&id, request)?;
+        for attempt in 0.. {
+            let name = match &request.name {
+                Some(name) => name.clone(),
+                None => name::generate(attempt)?,
+            };
+            let mut record = PodRecord::new(&id, &name);
+            record.document = PodDocument::new(request.clone(), cgroup.clone()).write()?;
+            match self.store.insert_pod(&record) {
+                Err(bulkhead_store::Error::NameTaken { .. })
+                    if request.name.is_none() && attempt < ATTEMPTS => {}
+                inserted => return inserted.map(|()| record).map_err(Error::from),
+            }
+        }
+        Err(Error::Invalid { what: "name of the pod".into(), reason: "none could be made".into() })
+    }
+
+    /// Decides the cgroup below which those of the pod's containers are.
+    fn cgroup_of_pod(&self, id: &str, request: &PodRequest) -> Result<Option<String>> {
+        let cgroups = self.facts(&Request::default(), &[])?.cgroups;
+        let parent = request.cgroup_parent.as_deref();
+        let wrong = |reason: &str| Error::Invalid {
+            what: format!("--cgroup-parent {}", parent.unwrap_or_default()),
+            reason: reason.into(),
+        };
+        if !cgroups.writable {
+            return Ok(None);
+        }
+        if cgroups.systemd {
+            // systemd makes a slice when a scope is put into it, and its name says what it lies in.
+            let parent = parent.unwrap_or("system.slice");
+            let parent = parent.strip_suffix(".slice").filter(|name| !name.contains(['/', ':']));
+            let parent = parent.ok_or_else(|| {
+                wrong("systemd makes the cgroups here; expected the name of a slice, such as my.slice")
+            })?;
+            return Ok(Some(format!("{parent}-bulkhead_pod_{}.slice", id::short(id))));
+        }
+        let parent = parent.unwrap_or("/bulkhead").trim_end_matches('/');
+        if parent.split('/').any(|part| part == "..") || parent.contains(char::is_control) {
+            return Err(wrong("expected the path of a cgroup, without .."));
+        }
+        let slash = if parent.starts_with('/') { "" } else { "/" };
+        Ok(Some(format!("{slash}{parent}/pod-{id}")))
+    }
+
+    /// Records that something happened to a pod. What happened has happened, whether that can be recorded or not.
+    pub(super) fn tell_pod(&self, record: &PodRecord, action: &str) {
+        let event = bulkhead_store::Event::new(Subject::Pod, action, &record.id).with("name", &record.name);
+        let _ = self.store.record_event(&event);
+    }
+}
+
+/// Refuses what cannot be had.
+fn check(request: &PodRequest) -> Result<()> {
+    let PodRequest { share, network, hostname, hosts: _, sysctls, shm_size, .. } = request;
+    let invalid = |what: String, reason: &str| Err(Error::Invalid { what, reason: reason.into() });
+    if !matches!(network, Network::None | Network::Host) {
+        return invalid("--network of a pod".into(), "it is none or host");
+    }
+    if *network == Network::Host && !share.has(NamespaceKind::Network) {
+        return invalid(
+            "--network host".into(),
+            "--share does not have net: give it to the containers instead",
+        );
+    }
+    if let Some(name) = hostname {
+        if !share.has(NamespaceKind::Uts) {
+            return invalid(
+                format!("--hostname {name}"),
+                "--share does not have uts: give it to the containers instead",
+            );
+        }
+        if name.is_empty() || name.len() > 64 || name.contains(|c: char| c.is_control() || c.is_whitespace())
+        {
+            return invalid(format!("--hostname {name:?}"), "a name has 1 to 64 bytes and no blanks");
+        }
+    }
+    if let Some(size) = shm_size
+        && !share.has(NamespaceKind::Ipc)
+    {
+        return invalid(
+            format!("--shm-size {size}"),
+            "--share does not have ipc: give it to the containers instead",
+        );
+    }
+    let own_network = *network != Network::Host;
+    let shared = [
+        (NamespaceKind::Network, NamespaceType::Network),
+        (NamespaceKind::Ipc, NamespaceType::Ipc),
+        (NamespaceKind::Uts, NamespaceType::Uts),
+    ];
+    let shared = shared.into_iter().filter(|(kind, _)| share.has(*kind)).map(|(_, kind)| kind);
+    let shared = Vec::from_iter(shared.filter(|kind| own_network || *kind != NamespaceType::Network));
+    sysctl::check_of_pod(sysctls.keys(), &shared)
+}

@@ -1,0 +1,191 @@
+//! How a container comes into a pod.
+
+use bulkhead_shim::order::NamespaceKind;
+use bulkhead_store::PodRecord;
+
+use super::document::PodDocument;
+use super::request::PodRequest;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::request::{InPod, Ipc, Network, Pid, Request, UserNamespace, Uts};
+
+/// The pod of a container that is being made.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// Its record.
+    pub(crate) record: PodRecord,
+    /// Whether it is as new as the container.
+    pub(crate) origin: Origin,
+}
+
+/// Where the pod of a new container comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was there.
+    Found,
+    /// It was made for the container.
+    Made,
+}
+
+impl Engine {
+    /// Finds or makes the pod that a request names, and decides what the container shares with it. Without a pod there is
+    /// nothing to share.
+    ///
+    /// # Errors
+    /// When the pod is not there, or the request asks for something else than what the pod's containers share.
+    pub(crate) fn join_pod(&self, request: &mut Request) -> Result<Option<Joined>> {
+        let joined = match request.pod.clone() {
+            None => {
+                share_nothing(request);
+                return Ok(None);
+            }
+            Some(InPod::Existing(wanted)) => {
+                Joined { record: self.find_pod(&wanted)?, origin: Origin::Found }
+            }
+            Some(InPod::New(name)) => {
+                let made = self.create_pod(&take_over(request, name))?;
+                Joined { record: self.store.pod(&made.id)?, origin: Origin::Made }
+            }
+        };
+        let document = PodDocument::read(&joined.record)?;
+        if let Err(error) = share(request, &joined.record, &document) {
+            self.leave_pod(&joined);
+            return Err(error);
+        }
+        request.pod = Some(InPod::Existing(joined.record.id.clone()));
+        Ok(Some(joined))
+    }
+
+    /// Removes a pod that was made for a container which could not be.
+    pub(crate) fn leave_pod(&self, joined: &Joined) {
+        if joined.origin == Origin::Made {
+            // The first error is the one to tell; a pod that stays has a name by which it can be removed.
+            drop(self.remove_pod(&joined.record.id, crate::remove::Force::No));
+        }
+    }
+}
+
+/// A new pod has what its first container would have had.
+fn take_over(request: &mut Request, name: String) -> PodRequest {
+    let network = match &request.namespaces.network {
+        Network::Host => Network::Host,
+        _ => Network::None,
+    };
+    if matches!(request.namespaces.network, Network::Host | Network::None) {
+        request.namespaces.network = Network::Pod;
+    }
+    PodRequest {
+        name: Some(name),
+        network,
+        hostname: request.hostname.take(),
+        hosts: std::mem::take(&mut request.hosts),
+        shm_size: request.resources.shm_size.take(),
+        cgroup_parent: request.resources.cgroup_parent.take(),
+        ..PodRequest::default()
+    }
+}
+
+/// Has of its own what it would share with its pod.
+fn share_nothing(request: &mut Request) {
+    let namespaces = &mut request.namespaces;
+    if namespaces.network == Network::Pod {
+        namespaces.network = Network::None;
+    }
+    if namespaces.ipc == Ipc::Pod {
+        namespaces.ipc = Ipc::Private;
+    }
+    if namespaces.uts == Uts::Pod {
+        namespaces.uts = Uts::Private;
+    }
+    if namespaces.pid == Pid::Pod {
+        namespaces.pid = Pid::Private;
+    }
+}
+
+/// Shares what the pod's containers share.
+fn share(request: &mut Request, record: &PodRecord, document: &PodDocument) -> Result<()> {
+    let pod = &document.request;
+    let refuse = |flag: &str, reason: &str| {
+        Err(Error::Invalid { what: format!("{flag} with --pod {}", record.name), reason: reason.into() })
+    };
+    let namespaces = &mut request.namespaces;
+    let shares_any = pod.share.names().next().is_some();
+    if shares_any && matches!(&namespaces.user, Some(user) if *user != UserNamespace::Host) {
+        return refuse("--userns", "the pod's namespaces belong to the host's users: leave it out");
+    }
+    if pod.share.has(NamespaceKind::Network) {
+        match (&namespaces.network, &pod.network) {
+            (Network::Pod, Network::Host) => namespaces.network = Network::Host,
+            (Network::Pod, _) => {}
+            _ => {
+                return refuse(
+                    "--network",
+                    "its containers share a network: give it to `bulkhead pod create`",
+                );
+            }
+        }
+    }
+    let kept = namespaces.clone();
+    share_nothing(request);
+    let namespaces = &mut request.namespaces;
+    if kept.network == Network::Pod && pod.share.has(NamespaceKind::Network) {
+        namespaces.network = Network::Pod;
+    }
+    if kept.ipc == Ipc::Pod && pod.share.has(NamespaceKind::Ipc) {
+        namespaces.ipc = Ipc::Pod;
+    }
+    if kept.uts == Uts::Pod && pod.share.has(NamespaceKind::Uts) {
+        namespaces.uts = Uts::Pod;
+    }
+    if kept.pid == Pid::Pod && pod.share.has(NamespaceKind::Pid) {
+        namespaces.pid = Pid::Pod;
+    }
+    if request.resources.cgroup_parent.is_none() {
+        request.resources.cgroup_parent.clone_from(&document.cgroup);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked() -> Request {
+        let mut request = Request::default();
+        request.namespaces.network = Network::Pod;
+        request.namespaces.ipc = Ipc::Pod;
+        request.namespaces.uts = Uts::Pod;
+        request.namespaces.pid = Pid::Pod;
+        request
+    }
+
+    fn shared(share_text: &str, network: Network, mut request: Request) -> Result<Request> {
+        let pod = PodRequest { share: share_text.parse().unwrap(), network, ..PodRequest::default() };
+        let document = PodDocument::new(pod, Some("/bulkhead/pod-x".to_owned()));
+        share(&mut request, &PodRecord::new("x", "web"), &document)?;
+        Ok(request)
+    }
+
+    #[test]
+    fn a_container_shares_what_its_pod_shares_and_has_the_rest_of_its_own() {
+        let all = shared("net,ipc,uts,pid", Network::None, asked()).unwrap();
+        assert_eq!(all.namespaces, asked().namespaces);
+        assert_eq!(all.resources.cgroup_parent.as_deref(), Some("/bulkhead/pod-x"));
+        let none = shared("none", Network::None, asked()).unwrap();
+        assert_eq!(none.namespaces, Request::default().namespaces);
+        let host = shared("net", Network::Host, asked()).unwrap();
+        assert_eq!((host.namespaces.network, host.namespaces.ipc), (Network::Host, Ipc::Private));
+    }
+
+    #[test]
+    fn a_container_may_have_some_things_otherwise_but_not_its_network() {
+        let mut request = asked();
+        request.namespaces.pid = Pid::Host;
+        assert_eq!(shared("+pid", Network::None, request).unwrap().namespaces.pid, Pid::Host);
+        let mut request = asked();
+        request.namespaces.network = Network::Host;
+        let error = shared("net", Network::None, request.clone()).unwrap_err().to_string();
+        assert!(error.starts_with("--network with --pod web: "), "{error}");
+        assert_eq!(shared("ipc", Network::None, request).unwrap().namespaces.network, Network::Host);
+    }
+}

@@ -1,0 +1,160 @@
+//! What a container takes from its pod when it starts: namespaces and memory that a monitor of another one holds, or that its
+//! own monitor is to make.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use bulkhead_shim::order::{NamespaceKind, Shared, SharedMemory, SharedNamespace};
+use bulkhead_shim::status::Process;
+use bulkhead_shim::{Status, client, place};
+use bulkhead_store::PodRecord;
+
+use super::create::FILES;
+use super::document::PodDocument;
+use crate::configure;
+use crate::create::make_directory;
+use crate::engine::Engine;
+use crate::error::{Doing, Result};
+use crate::hold::{self, Held};
+use crate::known::{Known, STATUS};
+use crate::request::{Ipc, Network, Pid, Request, Uts};
+
+/// The size of `/dev/shm` unless somebody says otherwise, as for a container.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// A pod into which a container is started, and which nobody else starts one in meanwhile.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    record: PodRecord,
+    document: PodDocument,
+    _held: Option<Held>,
+}
+
+/// A monitor that holds what a pod's containers share.
+struct Holder {
+    monitor: Process,
+    run: PathBuf,
+}
+
+impl Holder {
+    /// Returns the file by which a namespace is opened, if it holds one of that kind.
+    fn namespace(&self, kind: NamespaceKind) -> Option<PathBuf> {
+        let link = place::namespace(&self.run, kind);
+        // The link itself: what it leads to is no file.
+        fs::symlink_metadata(&link).is_ok().then_some(link)
+    }
+}
+
+impl Engine {
+    /// Holds the pod of a container that is to start; nothing for one without.
+    pub(crate) fn starting_in_pod(&self, known: &Known) -> Result<Option<Starting>> {
+        let Some(id) = &known.record.pod else { return Ok(None) };
+        let held = hold::directory(&self.places().pod(id))?;
+        let record = self.store.pod(id)?;
+        let document = PodDocument::read(&record)?;
+        Ok(Some(Starting { record, document, _held: held }))
+    }
+
+    /// Says what the monitor of a container is to hold for its pod.
+    pub(crate) fn shared(&self, known: &Known, starting: &Starting) -> Result<Option<Shared>> {
+        let request = &known.document.request;
+        let kinds = kinds(request);
+        if kinds.is_empty() {
+            return Ok(None);
+        }
+        let Starting { record, document, .. } = starting;
+        let holders = self.holders(&record.id, &known.record.id)?;
+        let find = |kind: NamespaceKind| holders.iter().find_map(|holder| holder.namespace(kind));
+        let mut namespaces = Vec::new();
+        for kind in kinds {
+            let from = match kind {
+                NamespaceKind::Pid => Some(self.processes_of_pod(record, document)?),
+                kind => find(kind),
+            };
+            if kind == NamespaceKind::Network && from.is_none() {
+                self.write_names(record, document)?;
+            }
+            namespaces.push(SharedNamespace { kind, from });
+        }
+        let memory = match request.namespaces.ipc == Ipc::Pod {
+            false => None,
+            true => {
+                let at = self.places().container_run(&known.record.id).join(place::SHARED_MEMORY);
+                make_directory(&at)?;
+                let holder = holders.iter().find(|holder| holder.namespace(NamespaceKind::Ipc).is_some());
+                let size = document.request.shm_size.map_or(SHM_SIZE, |size| size.0);
+                Some(SharedMemory { size, from: holder.map(|holder| (holder.monitor, holder.run.clone())) })
+            }
+        };
+        Ok(Some(Shared {
+            namespaces,
+            hostname: Some(document.hostname(record).to_owned()),
+            sysctls: sysctls(document),
+            memory,
+        }))
+    }
+
+    /// Finds the monitors of a pod's other containers that live.
+    fn holders(&self, pod: &str, own: &str) -> Result<Vec<Holder>> {
+        let mut holders = Vec::new();
+        for record in self.store.containers_of_pod(pod)? {
+            let run = self.places().container_run(&record.id);
+            if record.id == own || !client::alive(&run)? {
+                continue;
+            }
+            let path = self.places().container(&record.id).join(STATUS);
+            let status = Status::read(&path).doing(|| format!("read {}", path.display()))?;
+            let monitor = status.map(|status| status.monitor).filter(Process::runs);
+            holders.extend(monitor.map(|monitor| Holder { monitor, run }));
+        }
+        Ok(holders)
+    }
+
+    /// Writes the files by which the pod's containers find names.
+    fn write_names(&self, record: &PodRecord, document: &PodDocument) -> Result<()> {
+        let request = Request { hosts: document.request.hosts.clone(), ..Request::default() };
+        let facts = self.facts(&request, &[])?;
+        let directory = self.places().pod(&record.id).join(FILES);
+        for (name, text) in configure::names_of_pod(&request, document.hostname(record), &facts)? {
+            let path = directory.join(name);
+            let doing = || format!("write {}", path.display());
+            fs::write(&path, text).doing(doing)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).doing(doing)?;
+        }
+        Ok(())
+    }
+
+    /// Returns what a container's configuration needs to know of its pod: the directory of the pod's files, and its host name.
+    pub(crate) fn of_pod(&self, pod: &str) -> Result<(PathBuf, String)> {
+        let record = self.store.pod(pod)?;
+        let document = PodDocument::read(&record)?;
+        Ok((self.places().pod(pod).join(FILES), document.hostname(&record).to_owned()))
+    }
+}
+
+/// The kinds of namespaces that a container has of its pod.
+fn kinds(request: &Request) -> Vec<NamespaceKind> {
+    let namespaces = &request.namespaces;
+    let shared = [
+        (NamespaceKind::Network, namespaces.network == Network::Pod),
+        (NamespaceKind::Ipc, namespaces.ipc == Ipc::Pod),
+        (NamespaceKind::Uts, namespaces.uts == Uts::Pod),
+        (NamespaceKind::Pid, namespaces.pid == Pid::Pod),
+    ];
+    shared.into_iter().filter(|(_, is_shared)| *is_shared).map(|(kind, _)| kind).collect()
+}
+
+/// The parameters of new namespaces: docker's two of a container's network, and those that were asked for.
+fn sysctls(document: &PodDocument) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    if document.request.share.has(NamespaceKind::Network) {
+        for (name, value) in
+            [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
+        {
+            all.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    all.extend(document.request.sysctls.iter().map(|(name, value)| (name.replace('/', "."), value.clone())));
+    all
+}
