@@ -4,6 +4,7 @@
 
 mod containers;
 mod copy;
+mod devices;
 mod identity;
 mod images;
 mod init;
@@ -11,8 +12,11 @@ mod kept;
 mod listings;
 mod make;
 mod parts;
+mod pods;
+mod policies;
 mod pulling;
 mod rootless;
+mod runtimes;
 mod shop;
 mod streams;
 mod survive;

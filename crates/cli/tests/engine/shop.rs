@@ -47,6 +47,12 @@ impl Shop {
         Shop { sandbox, program: env!("CARGO_BIN_EXE_bulkhead").into(), run_directory }
     }
 
+    /// Has another program do everything from now on, with the monitor and the runtime that lie beside it.
+    pub(crate) fn using(mut self, program: PathBuf) -> Shop {
+        self.program = program;
+        self
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.sandbox.directory().join(name)
     }
@@ -205,14 +211,20 @@ impl Shop {
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        let left = self.bulkhead(&["ps", "--all", "--quiet", "--no-trunc"]).output();
-        for id in left.stdout.lines() {
+        let left = |words: &[&str]| {
+            let listed = self.bulkhead(&[words, &["--quiet", "--no-trunc"]].concat()).output().stdout;
+            Vec::from_iter(listed.lines().map(str::to_owned))
+        };
+        let pods = left(&["pod", "ps"]).into_iter().map(|id| (id, &["pod", "rm", "--force"][..]));
+        let containers =
+            left(&["ps", "--all"]).into_iter().map(|id| (id, &["rm", "--force", "--volumes"][..]));
+        for (id, words) in containers.chain(pods) {
             // One that hangs must not abort the test, which may fail already.
-            let remove = || -> Output { self.bulkhead(&["rm", "--force", "--volumes", id]).output() };
+            let remove = || -> Output { self.bulkhead(&[words, &[id.as_str()]].concat()).output() };
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(remove)) {
                 Ok(removed) if removed.code() == 0 => {}
-                Ok(removed) => eprintln!("container {id} is not removed: {}", removed.stderr),
-                Err(_) => eprintln!("container {id} is not removed"),
+                Ok(removed) => eprintln!("{id} is not removed: {}", removed.stderr),
+                Err(_) => eprintln!("{id} is not removed"),
             }
         }
     }

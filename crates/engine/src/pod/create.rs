@@ -3,6 +3,7 @@
 use bulkhead_shim::order::NamespaceKind;
 use bulkhead_spec::NamespaceType;
 use bulkhead_store::{PodRecord, Subject};
+use std::collections::BTreeMap;
 
 use super::Pod;
 use super::document::PodDocument;
@@ -65,7 +66,7 @@ impl Engine {
 
     /// Decides the cgroup below which those of the pod's containers are.
     fn cgroup_of_pod(&self, id: &str, request: &PodRequest) -> Result<Option<String>> {
-        let cgroups = self.facts(&Request::default(), &[])?.cgroups;
+        let cgroups = self.facts(&Request::default(), &[], &BTreeMap::new())?.cgroups;
         let parent = request.cgroup_parent.as_deref();
         let wrong = |reason: &str| Error::Invalid {
             what: format!("--cgroup-parent {}", parent.unwrap_or_default()),

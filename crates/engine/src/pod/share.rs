@@ -1,6 +1,7 @@
 //! What a container takes from its pod when it starts: namespaces and memory that a monitor of another one holds, or that its
 //! own monitor is to make.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -114,7 +115,7 @@ impl Engine {
     /// Writes the files by which the pod's containers find names.
     fn write_names(&self, record: &PodRecord, document: &PodDocument) -> Result<()> {
         let request = Request { hosts: document.request.hosts.clone(), ..Request::default() };
-        let facts = self.facts(&request, &[])?;
+        let facts = self.facts(&request, &[], &BTreeMap::new())?;
         let directory = self.places().pod(&record.id).join(FILES);
         for (name, text) in configure::names_of_pod(&request, document.hostname(record), &facts)? {
             let path = directory.join(name);
