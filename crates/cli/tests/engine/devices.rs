@@ -25,7 +25,7 @@ fn a_device_of_a_vendor_comes_with_all_it_needs() {
             .success()
     );
     let hook = shop.path("hook");
-    fs::write(&hook, format!("#!/bin/sh\ncat > {}/state\n", shop.sandbox.directory().display())).unwrap();
+    fs::write(&hook, format!("#!/bin/sh\ncat > {}/heard\n", shop.sandbox.directory().display())).unwrap();
     assert!(Command::new("chmod").arg("755").arg(&hook).status().unwrap().success());
     fs::write(shop.path("library"), "of the vendor\n").unwrap();
     let specification = format!(
@@ -51,7 +51,7 @@ devices:
     let output = shop.script(&["--device", "vendor.example/card=zero"], script).output().succeeds();
     assert_eq!(output.stdout, "1\nof the vendor\n3\n");
     assert!(
-        fs::read_to_string(shop.path("state")).unwrap().contains("\"ociVersion\""),
+        fs::read_to_string(shop.path("heard")).unwrap().contains("\"ociVersion\""),
         "the hook was called"
     );
     let unknown = shop.script(&["--device", "vendor.example/card=one"], "true").output().exits_with(125);

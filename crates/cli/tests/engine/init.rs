@@ -12,7 +12,7 @@ use crate::shop::{Shop, program, shop};
 const ZOMBIES: &str = "grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l";
 
 /// A shop whose monitor is built as it is shipped, static.
-fn shipped(mut shop: Shop) -> Shop {
+pub(crate) fn shipped(mut shop: Shop) -> Shop {
     let directory = shop.path("programs");
     fs::create_dir(&directory).unwrap();
     for built in [env!("CARGO_BIN_EXE_bulkhead").into(), program("bulkhead-runtime", "bulkrun"), monitor()] {

@@ -27,7 +27,7 @@ fn a_check_tells_before_it_mends() {
     for expected in [
         "container web: its directories are not there (not mended: a check that mends has it made anew, empty)",
         &format!(
-            "{}: no container has this directory",
+            "{}: no container and no pod has this directory",
             shop.path("engine-run/containers").join(&nobody).display()
         ),
         &format!("{}: it is not the engine's", shop.path("engine/containers/stranger").display()),
