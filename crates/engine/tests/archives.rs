@@ -29,7 +29,7 @@ fn docker_and_this_store_load_what_the_other_saves() {
     let Some(tree) = cached("engines/newest") else {
         skip!("no engines in the cache: `cargo xtask engines` brings them");
     };
-    let sandbox = Sandbox::new(&runtime());
+    let sandbox = Sandbox::new(runtime());
     let machine = sandbox.boot(&tree, Init::Own);
     let docker = Docker::start(&machine);
     let places =

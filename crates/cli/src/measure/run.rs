@@ -215,7 +215,7 @@ fn platforms(words: &[String], as_root: bool) -> Result<Vec<Platform>, Error> {
         let here = find::all()?.into_iter().filter_map(first);
         let here = here.filter(|platform| as_root || !platform.needs_root());
         // Asked once, and not by every turn: who was not named is not waited for.
-        here.filter(|platform| answers(&platform.name, platform.obstacle())).collect()
+        here.filter(|platform| answers(&platform.name, platform.obstacle().as_deref())).collect()
     } else {
         find::chosen(words)?
     };
@@ -227,7 +227,7 @@ fn platforms(words: &[String], as_root: bool) -> Result<Vec<Platform>, Error> {
 }
 
 /// Whether nothing stands in the way of what was not asked for by name; says so otherwise.
-fn answers(name: &str, obstacle: Option<String>) -> bool {
+fn answers(name: &str, obstacle: Option<&str>) -> bool {
     obstacle.iter().for_each(|why| eprintln!("{name} is left out: {why}; --platforms names it in any case"));
     obstacle.is_none()
 }
@@ -380,8 +380,13 @@ mod tests {
         };
         assert_eq!(obstacle("echo 28.0"), None);
         let silent = obstacle("echo Cannot connect >&2; exit 1");
-        assert!(silent.as_ref().unwrap().contains("does not answer") && !answers("docker", silent));
-        assert!(answers("crun", find::chosen(&["crun=/bin/sh".to_owned()]).unwrap()[0].obstacle()));
+        assert!(
+            silent.as_ref().unwrap().contains("does not answer") && !answers("docker", silent.as_deref())
+        );
+        assert!(answers(
+            "crun",
+            find::chosen(&["crun=/bin/sh".to_owned()]).unwrap()[0].obstacle().as_deref()
+        ));
     }
 
     #[test]

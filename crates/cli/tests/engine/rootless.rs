@@ -280,10 +280,10 @@ fn the_network_of_the_host_and_limits() {
 fn the_user_is_the_same_inside_who_asks_for_it() {
     let person = person!(RANGE).with_image();
     let directory = person.shop.path("home/work");
-    let bind = format!("{}:/work", directory.display());
+    let bind = format!("{}:/shared", directory.display());
     let options = ["--rm", "--userns", "keep-id", "--user", "54321:54321", "-v", &bind];
     person
-        .run(&options, "id -u; touch /work/file; stat -c %u /work")
+        .run(&options, "id -u; touch /shared/file; stat -c %u /shared")
         .output()
         .succeeds()
         .prints("54321\n54321\n");
@@ -291,7 +291,7 @@ fn the_user_is_the_same_inside_who_asks_for_it() {
     person
         .run(
             &["--rm", "-v", &bind],
-            "stat -c %u /work/file; touch /work/roots; touch /work/other; chown 7 /work/other",
+            "stat -c %u /shared/file; touch /shared/roots; touch /shared/other; chown 7 /shared/other",
         )
         .output()
         .succeeds()

@@ -21,7 +21,7 @@ fn two_hundred_commands_at_once_on_the_same_names() {
         let name = ["one", "two", "three"][number % 3];
         let other = ["two", "three", "one"][number % 3];
         let words: Vec<&str> = match number / 3 % 20 {
-            0 | 1 | 2 => [&run[..], &["-d", "--name", name, IMAGE, "sleep", "1000"]].concat(),
+            0..=2 => [&run[..], &["-d", "--name", name, IMAGE, "sleep", "1000"]].concat(),
             3 => [&run[..], &["--rm", "-v", "shared:/data", IMAGE, "sh", "-c", "echo x >> /data/file"]]
                 .concat(),
             4 => [&run[..], &["--rm", "--name", name, IMAGE, "true"]].concat(),

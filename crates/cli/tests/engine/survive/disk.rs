@@ -25,7 +25,7 @@ fn small(megabytes: u32) -> Shop {
 }
 
 /// Takes the disk away again: what is mounted would be a leak.
-fn give_back(shop: Shop) {
+fn give_back(shop: &Shop) {
     shop.sandbox.command("umount").arg(shop.path("engine")).output().succeeds();
 }
 
@@ -79,7 +79,7 @@ fn a_pull_that_does_not_fit_is_told_and_leaves_nothing() {
     shop.said(&["rmi", IMAGE]);
     fs::remove_file(shop.path("engine/filler")).unwrap();
     is_whole(&shop, "a full disk");
-    give_back(shop);
+    give_back(&shop);
 }
 
 #[test]
@@ -109,5 +109,5 @@ fn a_container_on_a_full_disk_goes_on_and_ends_in_order() {
     is_whole(&shop, "a full disk");
     shop.script(&[], "echo still here").output().succeeds().prints("still here\n");
     assert_eq!(shop.said(&["system", "check", "--contents"]), WELL);
-    give_back(shop);
+    give_back(&shop);
 }

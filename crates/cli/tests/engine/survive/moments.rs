@@ -196,8 +196,10 @@ fn run_in_the_foreground_is_killed() {
 /// Waits until no monitor has anything to do any more.
 fn settle(stage: &Stage, after: &str) {
     let places = stage.shop.path("engine-run/containers");
-    let is_held =
-        |path: &Path| fs::File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock_shared().is_err());
+    let is_held = |path: &Path| {
+        let shared = rustix::fs::FlockOperation::NonBlockingLockShared;
+        fs::File::open(path.join("lock")).is_ok_and(|lock| rustix::fs::flock(&lock, shared).is_err())
+    };
     let directories = || fs::read_dir(&places).into_iter().flatten().flatten().map(|entry| entry.path());
     wait_until(&format!("no monitor lives after {after}"), || !directories().any(|path| is_held(&path)));
 }
