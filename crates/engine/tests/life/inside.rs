@@ -28,7 +28,14 @@ fn a_process_that_joins_has_a_code_of_its_own_and_changes_are_told() {
     assert_eq!(run(&["sh", "-c", "echo new > /etc/new; rm /etc/group; exit 7"]), 7);
     assert_eq!(run(&["true"]), 0);
     assert_eq!(run(&["no-such-program"]), 127);
-    ground.engine.exec_detached("web", &exec(&["true"])).unwrap();
+    // Who takes in orphans, as a test does, waits for what it leaves in a container, whose end waits for that.
+    ground.engine.exec_detached("web", &exec(&["sleep", "77"])).unwrap();
+    let table = ground.engine.top("web", &[]).unwrap();
+    let is_orphan = |row: &&Vec<String>| row.last().is_some_and(|command| command.contains("sleep 77"));
+    let orphan = table.rows.iter().find(is_orphan).unwrap();
+    let pid = orphan.iter().find_map(|cell| cell.parse().ok()).unwrap();
+    assert_eq!(run(&["sh", "-c", "kill $(pidof sleep)"]), 0);
+    ground.sandbox.wait_for_exit(pid);
     let error = ground.engine.exec_detached("web", &exec(&["no-such-program"])).unwrap_err();
     assert_eq!(error.exit_code(), 127, "{error}");
     assert!(error.to_string().contains("no-such-program"), "{error}");

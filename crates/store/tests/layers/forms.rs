@@ -247,7 +247,11 @@ fn owners_are_mapped_by_a_function_or_are_all_the_callers() {
     let nest = Nest::new();
     let archive = Tar::new().add(&Head::new(b'0', "x").owner(5000, 0), b"").end();
     let sentence = nest.refused_as(&archive, &Unpack { owners: Owners::Mapped(&shift), ..how() });
-    assert_eq!(sentence, "\"x\" belongs to 5000:0, for which the user namespace has no place");
+    assert_eq!(
+        sentence,
+        "\"x\" belongs to 5000:0, for which the user namespace has no place: /etc/subuid and /etc/subgid must give more \
+         ids"
+    );
 }
 
 #[test]
