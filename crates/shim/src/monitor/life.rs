@@ -23,6 +23,9 @@ use crate::status::{Phase, Process};
 /// How long a runtime may take to kill before the kernel is asked for it.
 const INSIST: Duration = Duration::from_secs(5);
 
+/// How long a runtime's own processes may be there after it has ended.
+const ADOPTION: Duration = Duration::from_secs(2);
+
 /// The most that is read of a stream when the container has ended: more than a pipe holds, for who outlives it may write
 /// for ever.
 const LEFT_BEHIND: usize = 1 << 20;
@@ -111,7 +114,7 @@ impl Monitor {
             let failure = self.runtime.failure(&said.unwrap_or_default(), &ended(status));
             return self.not_started(failure);
         };
-        let Some(process) = Process::find(pid).filter(|_| is_child(pid)) else {
+        let Some(process) = adopted(pid) else {
             let message = format!("process {pid}, which the runtime has started, is no child of its monitor");
             return self.not_started(Failure { kind: FailureKind::Runtime, message });
         };
@@ -403,6 +406,22 @@ impl Monitor {
             Life::Running { process, .. } => kill(process.pid),
             _ => {}
         }
+    }
+}
+
+/// Finds the process that a runtime has started, once it is a child. A runtime that starts it from a process of its own, as
+/// crun does, may end before that one does.
+fn adopted(pid: i32) -> Option<Process> {
+    let end = Instant::now() + ADOPTION;
+    loop {
+        let process = Process::find(pid)?;
+        if is_child(pid) {
+            return Some(process);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
