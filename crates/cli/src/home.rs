@@ -91,17 +91,29 @@ impl Home {
     /// The places.
     ///
     /// # Errors
-    /// An environment that says nothing of them.
+    /// An environment that says nothing of them, or a choice of `root` alone.
     pub(crate) fn places(&self) -> Result<Places, Failure> {
         let Home { root, run } = self;
         if let (Some(root), Some(run)) = (root, run) {
             return Ok(Places { root: root.clone(), run: run.clone() });
+        }
+        let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if is_half_chosen(root.is_some() || has("BULKHEAD_ROOT"), run.is_some() || has("BULKHEAD_RUN")) {
+            let failure =
+                Failure::new("a root of its own is chosen, but what runs would be taken from another's");
+            let hint = "choose both, by --root DIR --run DIR or by BULKHEAD_ROOT and BULKHEAD_RUN";
+            return Err(failure.hint(hint).code(NOT_STARTED));
         }
         let mut places = Places::of_user().map_err(|error| Failure::new(chain(&error)).code(NOT_STARTED))?;
         places.root = root.clone().unwrap_or(places.root);
         places.run = run.clone().unwrap_or(places.run);
         Ok(places)
     }
+}
+
+/// Whether the records are one store's and the monitors another's, whose containers would be taken for leftovers.
+fn is_half_chosen(root: bool, run: bool) -> bool {
+    root && !run
 }
 
 /// An option, and its value with the words that both take.

@@ -203,3 +203,20 @@ fn a_tree_that_a_container_made_too_deep_can_be_removed() {
     shop.said(&["volume", "rm", "deep"]);
     assert_eq!(shop.said(&["system", "check"]), "all is as it should be\n");
 }
+
+#[test]
+fn a_root_is_not_joined_with_what_runs_of_another() {
+    let scratch = bulkhead_testkit::Scratch::new();
+    let command = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        command.env_remove("BULKHEAD_ROOT").env_remove("BULKHEAD_RUN");
+        command
+    };
+    let by_option = command().arg("--root").arg(scratch.path().join("root")).arg("ps").output().unwrap();
+    let by_variable = command().env("BULKHEAD_ROOT", scratch.path().join("root")).arg("ps").output().unwrap();
+    for refused in [by_option, by_variable] {
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("choose both"), "{said}");
+    }
+    assert!(!scratch.path().join("root").exists(), "nothing was made");
+}
