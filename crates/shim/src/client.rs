@@ -126,7 +126,13 @@ pub fn alive(run_directory: &Path) -> Result<bool> {
 /// [`Error::NoMonitor`] when none listens.
 pub fn connect(run_directory: &Path, attach: Attach) -> Result<Attachment> {
     let socket = open(run_directory)?;
-    message::send(&socket, &ToMonitor::Attach(attach).encode(), &[])?;
+    match message::send(&socket, &ToMonitor::Attach(attach).encode(), &[]) {
+        // It ended between both.
+        Err(error) if matches!(error.errno(), Errno::PIPE | Errno::CONNRESET) => {
+            return Err(Error::NoMonitor { run_directory: run_directory.to_owned() });
+        }
+        sent => sent?,
+    }
     Ok(Attachment::of(socket))
 }
 
