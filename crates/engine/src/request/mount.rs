@@ -166,8 +166,6 @@ pub struct Volume {
     pub copy: Copy,
     /// The directory in it that is mounted; without it all of it.
     pub subpath: Option<String>,
-    /// What the local driver mounts for a new one: `type`, `device`, `o`.
-    pub options: BTreeMap<String, String>,
     /// The labels of a new one.
     pub labels: BTreeMap<String, String>,
     /// As whose its files are seen.

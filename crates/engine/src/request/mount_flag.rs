@@ -54,7 +54,6 @@ struct BindFields {
 struct VolumeFields {
     copy: Option<Copy>,
     subpath: Option<String>,
-    options: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
 }
 
@@ -112,7 +111,11 @@ impl Typed {
             "volume-subpath" => self.volume.subpath = Some(subpath(NOUN, text, value)?),
             "volume-driver" if value == "local" => {}
             "volume-driver" => return Err(wrong("volumes have no drivers but local")),
-            "volume-opt" => insert(&mut self.volume.options, value).map_err(inner)?,
+            "volume-opt" => {
+                return Err(wrong(
+                    "volumes have no drivers but local, which takes no options: mount it on the host and bind that",
+                ));
+            }
             "volume-label" => insert(&mut self.volume.labels, value).map_err(inner)?,
             "tmpfs-size" => self.size = Some(tmpfs::size(text, value)?),
             "tmpfs-mode" => self.mode = Some(tmpfs::mode(text, value)?),
@@ -136,8 +139,8 @@ impl Typed {
         let destination = target.ok_or_else(|| wrong("it needs a target, the place in the container"))?;
         let kind = kind.unwrap_or(Kind::Volume);
         let of_bind = bind.propagation.is_some() || bind.recursive.is_some() || bind.missing.is_some();
-        let VolumeFields { copy, subpath, options, labels } = volume;
-        let of_volume = copy.is_some() || subpath.is_some() || !options.is_empty() || !labels.is_empty();
+        let VolumeFields { copy, subpath, labels } = volume;
+        let of_volume = copy.is_some() || subpath.is_some() || !labels.is_empty();
         let of_tmpfs = size.is_some() || mode.is_some();
         for (given, its, prefix) in [
             (of_bind, Kind::Bind, "bind"),
@@ -158,7 +161,7 @@ impl Typed {
                     return Err(wrong("a path in a volume needs the volume's name as source"));
                 }
                 let copy = copy.unwrap_or_default();
-                (plain, MountKind::Volume(Volume { name, copy, subpath, options, labels, ownership }))
+                (plain, MountKind::Volume(Volume { name, copy, subpath, labels, ownership }))
             }
             Kind::Tmpfs if source.is_some() => return Err(wrong("a tmpfs has no source")),
             Kind::Tmpfs if ownership.is_some() => {
@@ -242,9 +245,6 @@ mod tests {
     fn mounts_have_docker_s_options() {
         use Access::{ReadOnly, ReadOnlyAlone, ReadOnlyTree, ReadWrite};
         let volume = |name: &str| Volume { name: Some(name.to_owned()), ..Volume::default() };
-        let mut nfs = volume("nfs");
-        nfs.options =
-            [("type", "nfs"), ("o", "addr=1.2.3.4,rw")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let part = Volume { subpath: Some("a/b".to_owned()), copy: Copy::Empty, ..volume("data") };
         let tmpfs = Tmpfs { size: Some(Size(1 << 20)), mode: Some(0o1770), options: Vec::new() };
         let slave = Bind { propagation: Some(Propagation::RecursiveSlave), ..bound("/src") };
@@ -257,11 +257,6 @@ mod tests {
             ("type=volume,src=data,dst=/d,ro", ReadOnly, MountKind::Volume(volume("data"))),
             ("source=data,destination=/d,readonly=false", ReadWrite, MountKind::Volume(volume("data"))),
             ("src=data,dst=/d,volume-subpath=a/b,volume-nocopy", ReadWrite, MountKind::Volume(part)),
-            (
-                r#"src=nfs,dst=/d,volume-opt=type=nfs,"volume-opt=o=addr=1.2.3.4,rw""#,
-                ReadWrite,
-                MountKind::Volume(nfs),
-            ),
             ("type=bind,src=/src,dst=/d", ReadWrite, MountKind::Bind(bound("/src"))),
             ("type=bind,src=/src,dst=/d,ro,consistency=cached", ReadOnly, MountKind::Bind(bound("/src"))),
             (
@@ -307,6 +302,7 @@ mod tests {
             ("type=image,src=a,dst=/a", "not there yet"),
             ("type=Bind,src=/a,dst=/a", "bind, volume or tmpfs"),
             ("src=data,dst=/a,volume-driver=nfs", "no drivers but local"),
+            ("src=data,dst=/a,volume-opt=type=nfs", "takes no options: mount it on the host"),
             ("src=data,dst=/a,volume-subpath=../b", "no .."),
             ("dst=/a,volume-subpath=b", "needs the volume's name"),
             ("src=/data,dst=/a", "begins with / or ./"),

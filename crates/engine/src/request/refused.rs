@@ -50,7 +50,7 @@ pub const REFUSED: &[Refusal] = &[
         flag: "use-api-socket",
         reason: "there is no daemon whose socket could be given to a container",
     },
-    Refusal { flag: "volume-driver", reason: "volumes have no drivers but local; --mount takes volume-opt" },
+    Refusal { flag: "volume-driver", reason: "volumes have no drivers but local, which takes no options" },
 ];
 
 /// Finds why a flag is not there.
