@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use bulkhead_store::{Depth, Finding, Mend, Outcome};
+use bulkhead_store::{Depth, Finding, Kind, Mend, Outcome};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ impl Engine {
     /// What keeps it from looking. What is found is no error, nor what cannot be mended.
     pub fn check(&self, depth: Depth, mend: Mend) -> Result<Vec<Finding>> {
         let found = self.leftovers()?;
-        let mut findings = Vec::from_iter(found.iter().map(|leftover| self.finding(leftover, mend)));
+        let mut findings = Vec::from_iter(found.iter().filter_map(|leftover| self.finding(leftover, mend)));
         let mut running = Vec::new();
         for record in self.store.containers()? {
             let id = record.id.clone();
@@ -29,16 +29,26 @@ impl Engine {
         Ok(findings)
     }
 
-    fn finding(&self, leftover: &Leftover, mend: Mend) -> Finding {
+    /// Says what was found, and what became of it; nothing of what is gone when it is to be mended.
+    fn finding(&self, leftover: &Leftover, mend: Mend) -> Option<Finding> {
+        let (subject, problem) = (leftover.subject(), leftover.problem());
         let outcome = match (mend, leftover.remedy()) {
             (Mend::No, Some(remedy)) => Outcome::Left(format!("a check that mends has it {remedy}")),
             // Of what nobody mends this only says why.
             (_, remedy) => match self.mend(leftover) {
                 Ok(()) => Outcome::Mended(remedy.unwrap_or("mended").to_owned()),
-                Err(error) => Outcome::Left(reason(&error)),
+                Err(error) if error.kind() == Kind::NotFound => return None,
+                Err(error) => {
+                    let is_it = |other: &Leftover| other.subject() == subject && other.problem() == problem;
+                    // Others may have been at it, with what this one needed.
+                    if self.leftovers().is_ok_and(|left| !left.iter().any(is_it)) {
+                        return None;
+                    }
+                    Outcome::Left(reason(&error))
+                }
             },
         };
-        Finding { subject: leftover.subject(), problem: leftover.problem(), outcome }
+        Some(Finding { subject, problem, outcome })
     }
 }
 

@@ -1,4 +1,6 @@
 //! One more process in a container that runs: the runtime joins it, on streams of the caller or on a terminal of its own.
+//!
+//! What the runtime says of a process that it could not start is told by its log, and never by the process's own streams.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -28,6 +30,9 @@ mod terminal;
 pub use streams::{Piped, Streams};
 pub use terminal::Joined;
 
+/// What is refused of a container that does not run.
+const JOIN: &str = "run a process in";
+
 /// A call of the runtime's `exec` that lacks its last words.
 struct Prepared {
     command: Command,
@@ -47,8 +52,13 @@ impl Prepared {
         // So they are nobody's to inherit, and leave no file.
         let own = std::process::id();
         let name = |file: &File| format!("/proc/{own}/fd/{}", file.as_raw_fd());
-        let mut command = known.runtime(engine)?.command();
-        command.args(["--log", &name(&log), "--log-format", "json", "exec", "--process", &name(&document)]);
+        let runtime = known.runtime(engine)?;
+        let mut command = runtime.command();
+        command.args(["--log", &name(&log), "--log-format", "json"]);
+        if runtime.family() == Family::Ours {
+            command.arg("--log-only");
+        }
+        command.args(["exec", "--process", &name(&document)]);
         Ok(Self { command, log: Complaints(log), document })
     }
 }
@@ -57,20 +67,32 @@ impl Prepared {
 #[derive(Debug)]
 struct Complaints(File);
 
+/// Why a process was not started.
+#[derive(Debug)]
+struct Refusal {
+    /// Docker's code.
+    code: u8,
+    /// The runtime's words.
+    reason: String,
+}
+
 impl Complaints {
-    /// Returns docker's code for how the runtime's `exec` ended: its own for a process that could not be started.
-    fn code(&mut self, status: ExitStatus) -> std::io::Result<u8> {
+    /// Returns the code with which the runtime's `exec` ended, which is the process's; else why that was not started.
+    fn code(&mut self, status: ExitStatus) -> std::io::Result<std::result::Result<u8, Refusal>> {
+        if status.success() {
+            return Ok(Ok(0));
+        }
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
         let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
-        Ok(if status.success() { 0 } else { of_failure(&self.read()?).map_or(code, |(code, _)| code) })
+        Ok(of_failure(&self.read()?).map_or(Ok(code), Err))
     }
 
-    /// Returns docker's code and the runtime's words when `exec --detach` could not start the process.
-    fn failure(&mut self, status: ExitStatus) -> std::io::Result<Option<(u8, String)>> {
+    /// Returns why `exec --detach` could not start the process, if so.
+    fn failure(&mut self, status: ExitStatus) -> std::io::Result<Option<Refusal>> {
         if status.success() {
             return Ok(None);
         }
-        let silent = || (126, format!("the runtime ended with {status}"));
+        let silent = || Refusal { code: 126, reason: format!("the runtime ended with {status}") };
         Ok(Some(of_failure(&self.read()?).unwrap_or_else(silent)))
     }
 
@@ -88,7 +110,22 @@ impl Engine {
         let known = self.find(wanted)?;
         match known.life.state {
             State::Running => Ok(known),
-            _ => Err(known.refuses("run a process in")),
+            _ => Err(known.refuses(JOIN)),
+        }
+    }
+
+    /// Says why a process was not started: in the runtime's words, unless the container has ended or was frozen meanwhile.
+    fn not_joined(&self, id: &str, refusal: Refusal) -> Error {
+        match self.running(id) {
+            Err(changed) => changed,
+            // Between the pause and its record, or by who asked the runtime.
+            Ok(known) if known.is_frozen(self).unwrap_or(false) => {
+                Error::State { operation: JOIN, name: known.record.name, state: State::Paused }
+            }
+            Ok(known) => {
+                let Refusal { code, reason } = refusal;
+                Error::NotJoined { name: known.record.name, code, reason }
+            }
         }
     }
 
@@ -111,7 +148,9 @@ impl Engine {
             what: path.display().to_string(),
             reason: error.to_string(),
         })?;
-        let root = self.seen_root(known)?.ok_or_else(|| known.refuses("run a process in"))?;
+        let has_ended =
+            || Error::State { operation: JOIN, name: known.record.name.clone(), state: State::Exited };
+        let root = self.seen_root(known)?.ok_or_else(has_ended)?;
         let read = |name: &str| match root::read(&root, Path::new(name), LONGEST) {
             // Who asks for no user can do without, and may be there to mend it.
             Err(_) if exec.user.is_none() => Ok(Vec::new()),
@@ -127,8 +166,8 @@ fn memory(name: &str) -> std::io::Result<File> {
     Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
 }
 
-/// Returns docker's code for a process that could not be started, and the reason, if the runtime's log says that.
-fn of_failure(log: &str) -> Option<(u8, String)> {
+/// Reads in the runtime's log why a process could not be started, if it says that.
+fn of_failure(log: &str) -> Option<Refusal> {
     #[derive(Deserialize)]
     struct Entry {
         level: String,
@@ -140,7 +179,8 @@ fn of_failure(log: &str) -> Option<(u8, String)> {
     let Entry { level: _, msg } = errors.next_back()?;
     let said = msg.to_lowercase();
     let is_missing = ["no such file", "not found"].iter().any(|words| said.contains(words));
-    Some((if is_missing { 127 } else { 126 }, msg))
+    let reason = msg.strip_prefix("exec failed: ").unwrap_or(&msg).to_owned();
+    Some(Refusal { code: if is_missing { 127 } else { 126 }, reason })
 }
 
 #[cfg(test)]
@@ -150,14 +190,15 @@ mod tests {
     #[test]
     fn what_the_runtime_complains_of_has_dockers_codes() {
         let line = |text: &str| format!("{{\"level\":\"error\",\"msg\":\"{text}\",\"time\":\"x\"}}\n");
-        for (text, code) in [
-            ("exec x: no such file or directory", 127),
-            ("executable file not found in $PATH", 127),
-            ("exec /x: permission denied", 126),
+        for (text, code, reason) in [
+            ("exec x: no such file or directory", 127, "exec x: no such file or directory"),
+            ("exec failed: executable file not found in $PATH", 127, "executable file not found in $PATH"),
+            ("exec /x: permission denied", 126, "exec /x: permission denied"),
         ] {
-            assert_eq!(of_failure(&line(text)), Some((code, text.to_owned())));
+            let refusal = of_failure(&line(text)).unwrap();
+            assert_eq!((refusal.code, refusal.reason.as_str()), (code, reason));
         }
-        assert_eq!(of_failure("{\"level\":\"warning\",\"msg\":\"not found\"}\n"), None);
-        assert_eq!(of_failure(""), None, "it ran, and the code is its own");
+        assert!(of_failure("{\"level\":\"warning\",\"msg\":\"not found\"}\n").is_none());
+        assert!(of_failure("").is_none(), "it ran, and the code is its own");
     }
 }

@@ -26,7 +26,7 @@ pub use error::Error;
 pub use flag::{FirstOperand, Flag, Offer, Operands, Takes, Verb};
 
 use crate::id::ContainerId;
-use crate::log::{Format, Level, escaped};
+use crate::log::{Echo, Format, Level, escaped};
 use crate::pattern::Pattern;
 use build::Operated;
 use scan::{Typed, scan};
@@ -74,6 +74,8 @@ pub struct Global {
     pub log_format: Format,
     /// What is worth a line.
     pub log_level: Level,
+    /// Whether stderr hears of failures, too.
+    pub log_echo: Echo,
     /// Whether missing cgroup rights are ignored.
     pub rootless: Rootless,
     /// Who makes cgroups.
@@ -585,6 +587,7 @@ fn global(typed: &Typed) -> Result<Global, Error> {
         log: typed.path(&table::LOG),
         log_format: typed.last(&table::LOG_FORMAT, value::log_format)?.unwrap_or_default(),
         log_level: level,
+        log_echo: if typed.switch(&table::LOG_ONLY)? { Echo::Nowhere } else { Echo::Stderr },
         rootless: typed.last(&table::ROOTLESS, value::rootless)?.unwrap_or_default(),
         cgroup_manager: manager,
     })

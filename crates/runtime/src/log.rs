@@ -49,6 +49,16 @@ impl Level {
     }
 }
 
+/// Whether stderr hears, too, why the operation failed when there is a log file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Echo {
+    /// It does, as runc has it.
+    #[default]
+    Stderr,
+    /// It does not: it belongs to the process that is to be run.
+    Nowhere,
+}
+
 /// The log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("open log file {}", path.display())]
@@ -65,6 +75,7 @@ pub struct Log {
     sink: Sink,
     format: Format,
     least: Level,
+    echo: Echo,
 }
 
 #[derive(Debug)]
@@ -74,11 +85,12 @@ enum Sink {
 }
 
 impl Log {
-    /// Opens a log that appends to `file`, or writes to stderr without one, and drops what is below `least`.
+    /// Opens a log that appends to `file`, or writes to stderr without one, and drops what is below `least`. With a file
+    /// `echo` says what stderr hears.
     ///
     /// # Errors
     /// [`OpenError`] if the file can be neither opened nor made.
-    pub fn open(file: Option<&Path>, format: Format, least: Level) -> Result<Self, OpenError> {
+    pub fn open(file: Option<&Path>, format: Format, least: Level, echo: Echo) -> Result<Self, OpenError> {
         let sink = match file {
             Some(path) => {
                 // NOCTTY: a terminal named here must not become ours.
@@ -91,12 +103,12 @@ impl Log {
             }
             None => Sink::Stderr,
         };
-        Ok(Self { sink, format, least })
+        Ok(Self { sink, format, least, echo })
     }
 
     /// Logs to stderr as text, when there is nothing better.
     pub fn stderr() -> Self {
-        Self { sink: Sink::Stderr, format: Format::Text, least: Level::Info }
+        Self { sink: Sink::Stderr, format: Format::Text, least: Level::Info, echo: Echo::Stderr }
     }
 
     /// Returns whether messages of `level` are written: the way to spare the work of making one.
@@ -104,8 +116,8 @@ impl Log {
         level >= self.least
     }
 
-    /// Logs why the operation failed. A log file gets the line, and stderr the sentence too: `plain`, where a program
-    /// that reads text there expects no more.
+    /// Logs why the operation failed. A log file gets the line, and stderr the sentence too, unless it is to hear nothing:
+    /// `plain`, where a program that reads text there expects no more.
     pub fn fatal(&self, message: impl fmt::Display, plain: Option<&str>) {
         let message = message.to_string();
         let to_file = matches!(self.sink, Sink::File(_));
@@ -113,6 +125,9 @@ impl Log {
         let plain = plain.filter(|_| !terminal && self.format == Format::Text);
         if to_file || plain.is_none() {
             self.write(Level::Error, &message);
+        }
+        if to_file && self.echo == Echo::Nowhere {
+            return;
         }
         let text = match plain {
             Some(plain) => format!("{}\n", escaped(plain, "")),
@@ -265,7 +280,7 @@ mod tests {
         let scratch = bulkhead_testkit::Scratch::new();
         let path = scratch.path().join("log");
         std::fs::write(&path, "old\n").expect("write the old line");
-        let log = Log::open(Some(&path), Format::Text, Level::Warning).expect("open the log");
+        let log = Log::open(Some(&path), Format::Text, Level::Warning, Echo::Stderr).expect("open the log");
         log.debug("debug");
         log.info("info");
         log.warn("first");
@@ -277,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_opened_is_named() {
-        let error = Log::open(Some(Path::new("/proc/nothing/log")), Format::Text, Level::Info).unwrap_err();
+        let error = Log::open(Some(Path::new("/proc/nothing/log")), Format::Text, Level::Info, Echo::Stderr)
+            .unwrap_err();
         assert_eq!(error.to_string(), "open log file /proc/nothing/log");
         assert!(std::error::Error::source(&error).is_some());
     }

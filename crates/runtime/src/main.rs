@@ -98,7 +98,7 @@ fn dispatch(global: &Global, command: Command, log: &Log) -> Result<ExitCode, Bo
 
 /// Opens the log before anything else can fail, so that an engine finds the reason in it; says so if it cannot.
 fn open_log(global: &Global) -> Option<Log> {
-    Log::open(global.log.as_deref(), global.log_format, global.log_level)
+    Log::open(global.log.as_deref(), global.log_format, global.log_level, global.log_echo)
         .map_err(|error| say(&Log::stderr(), &error))
         .ok()
 }

@@ -106,6 +106,17 @@ fn a_log_file_gets_json_lines_and_stderr_the_sentence() {
 }
 
 #[test]
+fn with_a_log_alone_stderr_is_left_to_the_container() {
+    let scratch = Scratch::new();
+    let (log, root) = (scratch.path("log"), scratch.path("root"));
+    let output = bulkrun(&format!("--log-only --log {log} --root {root} exec nobody true"));
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(255), &b""[..]));
+    assert!(scratch.read("log").contains("exec failed: container does not exist"), "it is told there");
+    let output = bulkrun(&format!("--log-only --root {root} state nobody"));
+    assert!(!output.stderr.is_empty(), "without a file there is no other place");
+}
+
+#[test]
 fn a_log_file_gets_what_is_wrong_with_the_command_line_too() {
     let scratch = Scratch::new();
     let log = scratch.path("log");

@@ -103,7 +103,7 @@ fn on_terminal(process: Joined, stdin: Stdin, keys: Keys) -> Result<ExitCode, Fa
 }
 
 /// Stays with a process that has none, and sends it what signals come.
-fn on_pipes(process: Piped) -> Result<ExitCode, Failure> {
+fn on_pipes(process: Piped<'_>) -> Result<ExitCode, Failure> {
     let mut peer = OnPipes::new(process);
     let stdin = if peer.speaks() { Stdin::Attached } else { Stdin::Left };
     match terminal::relay(&mut peer, stdin, Keys::default(), Signals::Proxied)? {

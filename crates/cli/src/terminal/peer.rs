@@ -193,13 +193,13 @@ impl Peer for OnTerminal {
 
 /// A process in a container that has pipes where its caller has a terminal.
 #[derive(Debug)]
-pub(crate) struct OnPipes {
-    process: Piped,
+pub(crate) struct OnPipes<'engine> {
+    process: Piped<'engine>,
     end: Option<End>,
 }
 
-impl OnPipes {
-    pub(crate) fn new(process: Piped) -> OnPipes {
+impl OnPipes<'_> {
+    pub(crate) fn new(process: Piped<'_>) -> OnPipes<'_> {
         OnPipes { process, end: None }
     }
 
@@ -209,7 +209,7 @@ impl OnPipes {
     }
 }
 
-impl Peer for OnPipes {
+impl Peer for OnPipes<'_> {
     fn sources(&self) -> Vec<BorrowedFd<'_>> {
         let pipes = [&self.process.stdout, &self.process.stderr].into_iter().flatten();
         pipes.map(|pipe| pipe.as_fd()).chain([self.process.process()]).collect()
@@ -228,14 +228,20 @@ impl Peer for OnPipes {
             self.end = self.process.code()?.map(|code| End { code, left: LEFT_BEHIND });
         }
         let heard: [fn(Vec<u8>) -> Heard; 2] = [Heard::Stdout, Heard::Stderr];
-        for (pipe, heard) in [&mut self.process.stdout, &mut self.process.stderr].into_iter().zip(heard) {
+        for (index, heard) in heard.into_iter().enumerate() {
+            let pipe = if index == 0 { &mut self.process.stdout } else { &mut self.process.stderr };
             let Some(open) = pipe.as_ref().filter(|_| self.end.is_none_or(|end| end.left > 0)) else {
                 continue;
             };
             match read(open.as_fd()) {
                 Read::Bytes(bytes) => {
                     self.end = self.end.map(|end| End { left: end.left.saturating_sub(bytes.len()), ..end });
-                    return Ok(heard(bytes));
+                    let heard = heard(bytes);
+                    if matches!(heard, Heard::Stderr(_)) {
+                        // The runtime's words are the failure's.
+                        self.process.settle()?;
+                    }
+                    return Ok(heard);
                 }
                 Read::Nothing => {}
                 Read::Shut => *pipe = None,

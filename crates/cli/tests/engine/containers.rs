@@ -1,6 +1,6 @@
 //! What becomes of containers.
 
-use bulkhead_testkit::wait_until;
+use bulkhead_testkit::{Output, wait_until};
 
 use crate::shop::{IMAGE, shop};
 
@@ -229,7 +229,8 @@ fn a_command_joins_a_container() {
     );
     assert_eq!(shop.said(&["exec", "web", "echo", "-it"]), "-it\n", "words of the command are no options");
     shop.bulkhead(&["exec", "web", "sh", "-c", "exit 5"]).output().exits_with(5);
-    shop.bulkhead(&["exec", "web", "no-such-program"]).output().exits_with(127);
+    let missing = shop.bulkhead(&["exec", "web", "no-such-program"]).output().exits_with(127);
+    is_one_sentence(&missing, "error: run a process in container web: ", "no-such-program");
     shop.said(&["exec", "--detach", "web", "touch", "/made"]);
     wait_until("it is made", || shop.bulkhead(&["exec", "web", "test", "-e", "/made"]).output().code() == 0);
     shop.bulkhead(&["exec", "web"]).output().exits_with(125).complains("command");
@@ -290,6 +291,41 @@ fn options_contradict_each_other_where_docker_s_do() {
         .output()
         .succeeds();
     shop.with("create", &["--rm=false", "--restart", "always"], &["true"]).output().succeeds();
+}
+
+#[test]
+fn nothing_joins_a_paused_container() {
+    let shop = shop!();
+    let id = shop.service("web", "sleep 1000");
+    let refuses = |words: &[&str]| {
+        let refused = shop.bulkhead(&[&["exec"], words, &["web", "true"]].concat()).output().exits_with(1);
+        is_one_sentence(&refused, "error: cannot run a process in container web, which is paused", "paused");
+    };
+    shop.said(&["pause", "web"]);
+    refuses(&[]);
+    refuses(&["-d"]);
+    shop.said(&["unpause", "web"]);
+    // As between the pause and its record.
+    let freeze = |verb: &str| {
+        let states = shop.run_directory.join("runtime/bulkrun");
+        let runtime = shop.sandbox.command(shop.sandbox.runtime_program());
+        runtime.arg("--root").arg(states).args([verb, id.as_str()]).output().succeeds();
+    };
+    freeze("pause");
+    refuses(&[]);
+    refuses(&["-d"]);
+    freeze("resume");
+    assert_eq!(shop.said(&["exec", "web", "echo", "again"]), "again\n");
+    shop.said(&["rm", "-f", "web"]);
+}
+
+/// The first line of the complaint begins and goes on so, and the others are hints.
+#[track_caller]
+fn is_one_sentence(output: &Output, begin: &str, word: &str) {
+    let mut lines = output.stderr.lines();
+    let first = lines.next().unwrap_or_default();
+    assert!(first.starts_with(begin) && first.contains(word), "{output}");
+    assert!(lines.all(|line| line.starts_with("hint: ")), "{output}");
 }
 
 #[test]

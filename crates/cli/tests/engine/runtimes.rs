@@ -159,7 +159,15 @@ fn in_the_background(case: &Case<'_>) {
     assert_eq!(said, format!("b\n/tmp\n{}\n", &process["Id"].as_str().unwrap()[..12]));
     assert_eq!(shop.said(&["exec", "-u", "user", "web", "id", "-un"]), "user\n");
     shop.bulkhead(&["exec", "web", "sh", "-c", "exit 5"]).output().exits_with(5);
-    shop.bulkhead(&["exec", "web", "no-such-program"]).output().exits_with(127);
+    let missing = shop.bulkhead(&["exec", "web", "no-such-program"]).output().exits_with(127);
+    assert!(
+        missing.stderr.starts_with("error: run a process in container web: ")
+            && missing.stderr.matches('\n').count() == 1,
+        "the runtime's words are ours, and said once: {missing}"
+    );
+    let both = shop.bulkhead(&["exec", "web", "sh", "-c", "echo one; echo two >&2; exit 3"]);
+    let both = both.output().exits_with(3);
+    assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("one\n", "two\n"));
     shop.said(&["exec", "--detach", "web", "touch", "/made"]);
     wait_until("it is made", || shop.bulkhead(&["exec", "web", "test", "-e", "/made"]).output().code() == 0);
     let seat = Seat::new(24, 80);

@@ -10,11 +10,13 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use bulkhead_sys::process as sys_process;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::retry_on_intr;
 
 use super::{Complaints, Prepared};
 use crate::engine::Engine;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::request::Exec;
 use crate::runtime::Family;
 
@@ -29,13 +31,17 @@ pub enum Streams {
 
 /// A process in a container, by the runtime that waits for it, and the ends of its streams that its caller has to serve.
 #[derive(Debug)]
-pub struct Piped {
+pub struct Piped<'engine> {
     /// Bytes for its standard input.
     pub stdin: Option<ChildStdin>,
     /// What it says on its standard output.
     pub stdout: Option<OwnedFd>,
-    /// What it, or the runtime, says on its standard error.
+    /// What it says on its standard error, or the runtime, see [`Piped::settle`].
     pub stderr: Option<OwnedFd>,
+    engine: &'engine Engine,
+    id: String,
+    /// Whether the runtime may say on the standard error why the process was not started.
+    complains: bool,
     call: Child,
     process: OwnedFd,
     log: Complaints,
@@ -48,8 +54,8 @@ impl Engine {
     /// until the code is there.
     ///
     /// # Errors
-    /// [`Error::State`] when the container does not run; a user or a directory that cannot be.
-    pub fn exec(&self, wanted: &str, exec: &Exec, streams: Streams) -> Result<Piped> {
+    /// [`Error::State`](crate::Error::State) when the container does not run; a user or a directory that cannot be.
+    pub fn exec(&self, wanted: &str, exec: &Exec, streams: Streams) -> Result<Piped<'_>> {
         let known = self.running(wanted)?;
         let doing = || format!("run a process in container {}", known.record.name);
         let Prepared { mut command, log, document } = Prepared::new(self, &known, exec)?;
@@ -57,7 +63,10 @@ impl Engine {
             Streams::Output => Stdio::null(),
             Streams::All => lent(io::stdin().is_terminal()),
         });
-        command.stdout(lent(io::stdout().is_terminal())).stderr(lent(io::stderr().is_terminal()));
+        // Only ours leaves the standard error to the process alone.
+        let complains = known.runtime(self)?.family() != Family::Ours;
+        command.stdout(lent(io::stdout().is_terminal()));
+        command.stderr(lent(complains || io::stderr().is_terminal()));
         apart(&mut command);
         self.tell(&known, "exec_start");
         let mut call = command.arg(&known.record.id).spawn().doing(doing)?;
@@ -73,13 +82,14 @@ impl Engine {
         for end in ends.into_iter().flatten() {
             fcntl_setfl(end, OFlags::NONBLOCK).doing(doing)?;
         }
-        Ok(Piped { stdin, stdout, stderr, call, process, log, _document: document })
+        let (engine, id) = (self, known.record.id);
+        Ok(Piped { stdin, stdout, stderr, engine, id, complains, call, process, log, _document: document })
     }
 
     /// Runs a process in a container that has no streams and is not waited for (`--detach`).
     ///
     /// # Errors
-    /// As [`Engine::exec`]; [`Error::NotJoined`] when it cannot be started.
+    /// As [`Engine::exec`]; [`Error::NotJoined`](crate::Error::NotJoined) when it cannot be started.
     pub fn exec_detached(&self, wanted: &str, exec: &Exec) -> Result<()> {
         let known = self.running(wanted)?;
         let doing = || format!("run a process in container {}", known.record.name);
@@ -96,14 +106,14 @@ impl Engine {
         drop(std::fs::remove_file(pid_file));
         match log.failure(status).doing(doing)? {
             None => Ok(()),
-            Some((code, reason)) => Err(Error::NotJoined { name: known.record.name, code, reason }),
+            Some(refusal) => Err(self.not_joined(&known.record.id, refusal)),
         }
     }
 }
 
 /// A stream of the caller's for the process, or a pipe in its place.
-fn lent(is_terminal: bool) -> Stdio {
-    if is_terminal { Stdio::piped() } else { Stdio::inherit() }
+fn lent(is_relayed: bool) -> Stdio {
+    if is_relayed { Stdio::piped() } else { Stdio::inherit() }
 }
 
 /// Puts the runtime into a process group of its own: what is typed at the caller's terminal reaches it by the caller alone.
@@ -112,21 +122,40 @@ fn apart(command: &mut Command) {
     command.process_group(0);
 }
 
-impl Piped {
+impl Piped<'_> {
     /// Returns what is readable once the process has ended.
     pub fn process(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
     }
 
-    /// Returns the code of the process, if it has ended: 126 when it could not be executed, 127 when it is not there; then
-    /// the runtime has said why on the standard error.
+    /// Returns the code of the process, if it has ended.
     ///
     /// # Errors
-    /// As waitpid(2).
+    /// [`Error::NotJoined`](crate::Error::NotJoined) when it was not started: then what is on its standard error are the
+    /// runtime's words, which the error has. [`Error::State`](crate::Error::State) when the container ended, or was frozen,
+    /// before that.
     pub fn code(&mut self) -> Result<Option<u8>> {
         let doing = || "wait for the process";
         let Some(status) = self.call.try_wait().doing(doing)? else { return Ok(None) };
-        self.log.code(status).map(Some).doing(doing)
+        match self.log.code(status).doing(doing)? {
+            Ok(code) => Ok(Some(code)),
+            Err(refusal) => Err(self.engine.not_joined(&self.id, refusal)),
+        }
+    }
+
+    /// Tells whose the first words on the standard error are: no error if they are the process's. A runtime that says there
+    /// why it has not started one ends at once.
+    ///
+    /// # Errors
+    /// As [`Piped::code`].
+    pub fn settle(&mut self) -> Result<()> {
+        const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        if std::mem::take(&mut self.complains) {
+            let mut process = [PollFd::new(&self.process, PollFlags::IN)];
+            retry_on_intr(|| poll(&mut process, Some(&MOMENT))).doing(|| "wait for the runtime")?;
+            self.code()?;
+        }
+        Ok(())
     }
 
     /// Sends the process a signal, by the runtime that waits for it. That both may just have ended is no error.

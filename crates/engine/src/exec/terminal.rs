@@ -18,7 +18,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::Prepared;
 use crate::engine::Engine;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::request::Exec;
 
 /// The most that a runtime says when it sends a terminal: a name.
@@ -38,7 +38,7 @@ impl Engine {
     /// moment. It becomes a child of the calling process.
     ///
     /// # Errors
-    /// As [`Engine::exec`]; [`Error::NotJoined`] when it cannot be started.
+    /// As [`Engine::exec`]; [`Error::NotJoined`](crate::Error::NotJoined) when it cannot be started.
     pub fn exec_on_terminal(&self, wanted: &str, exec: &Exec) -> Result<Joined> {
         let known = self.running(wanted)?;
         let doing = || format!("run a process in container {}", known.record.name);
@@ -53,8 +53,8 @@ impl Engine {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.tell(&known, "exec_start");
         let status = command.arg(&known.record.id).status().doing(doing)?;
-        if let Some((code, reason)) = log.failure(status).doing(doing)? {
-            return Err(Error::NotJoined { name: known.record.name, code, reason });
+        if let Some(refusal) = log.failure(status).doing(doing)? {
+            return Err(self.not_joined(&known.record.id, refusal));
         }
         let pid = desk.pid().doing(doing)?;
         let process = sys_process::open_pidfd(pid.as_raw_nonzero().get()).doing(doing)?;

@@ -21,6 +21,8 @@ pub(super) const LOG_LEVEL: Flag = Flag::value(
     Words(&["error", "warning", "info", "debug"]),
     "error, warning, info (default) or debug",
 );
+pub(super) const LOG_ONLY: Flag =
+    Flag::switch("log-only", "with --log, leave stderr to the container: failures are told in FILE alone");
 pub(super) const DEBUG: Flag = Flag::switch("debug", "the same as --log-level debug");
 pub(super) const ROOTLESS: Flag = Flag::value(
     "rootless",
@@ -40,8 +42,19 @@ pub(super) const CRIU: Flag = Flag::value("criu", "FILE", File, "ignored")
     .deprecated("--criu ignored (criu binary from $PATH is used); do not use");
 pub(super) const VERSION: Flag = Flag::switch("version", "show the version").short('v');
 
-pub(super) static GLOBAL: &[Flag] =
-    &[ROOT, LOG, LOG_FORMAT, LOG_LEVEL, DEBUG, ROOTLESS, CGROUP_MANAGER, SYSTEMD_CGROUP, CRIU, VERSION];
+pub(super) static GLOBAL: &[Flag] = &[
+    ROOT,
+    LOG,
+    LOG_FORMAT,
+    LOG_LEVEL,
+    LOG_ONLY,
+    DEBUG,
+    ROOTLESS,
+    CGROUP_MANAGER,
+    SYSTEMD_CGROUP,
+    CRIU,
+    VERSION,
+];
 
 pub(super) const BUNDLE: Flag =
     Flag::value("bundle", "DIR", Directory, "the bundle (default: the current directory)").short('b');

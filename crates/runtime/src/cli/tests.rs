@@ -416,6 +416,7 @@ fn global_flags_come_first() {
         ("--log-level warn list", Global { log_level: Level::Warning, ..plain() }),
         ("--log-level warning list", Global { log_level: Level::Warning, ..plain() }),
         ("--log-level debug list", Global { log_level: Level::Debug, ..plain() }),
+        ("--log-only --log /l list", Global { log: path("/l"), log_echo: Echo::Nowhere, ..plain() }),
         ("--debug list", Global { log_level: Level::Debug, ..plain() }),
         ("--debug=false list", plain()),
         ("--debug --log-level error list", Global { log_level: Level::Error, ..plain() }),
