@@ -43,7 +43,7 @@ cargo xtask COMMAND
   faults            make every system call of the runtime its last, then fail
   fuzz [TARGET]…    give fuzzers more time, and count all that they had
   heavy             unpack the programs of `bulkhead measure --heavy` into the cache
-  images            unpack a registry, skopeo and umoci, which tests of images use, into the cache
+  images            unpack a registry, skopeo, umoci and a real image, which tests use, into the cache
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
   peers [--youki]   unpack the runtimes that ours is measured against into the cache

@@ -78,6 +78,9 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     if let Err(error) = images::ensure() {
         println!("no registry to pull from: {error:#}");
     }
+    if let Err(error) = images::ensure_python() {
+        println!("no real image to run: {error:#}");
+    }
     let guests = vm::ensure();
     if let Err(error) = &guests {
         println!("no guests to test in: {error:#}");

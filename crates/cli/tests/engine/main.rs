@@ -15,6 +15,7 @@ mod parts;
 mod pods;
 mod policies;
 mod pulling;
+mod real;
 mod rootless;
 mod runtimes;
 mod shop;
