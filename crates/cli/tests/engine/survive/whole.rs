@@ -77,6 +77,35 @@ fn what_a_dead_runtime_left_is_taken_away() {
 }
 
 #[test]
+fn a_volume_that_was_half_filled_is_filled_anew_and_nothing_else_of_it_is_lost() {
+    let shop = shop!();
+    let volume = shop.path("engine/volumes/data");
+    let half = || {
+        fs::write(volume.join("filling"), "").unwrap();
+        fs::write(volume.join("data/half"), "of it").unwrap();
+    };
+    shop.said(&["volume", "create", "data"]);
+    half();
+    let told = shop.said(&["system", "check"]);
+    assert!(
+        told.contains("volume data: ") && told.contains("(mended: emptied, to be filled again)"),
+        "{told}"
+    );
+    half();
+    // Who wants no copy begins with nothing, and what he writes stays.
+    shop.script(&["-v", "data:/home:nocopy"], "ls /home; echo mine > /home/mine")
+        .output()
+        .succeeds()
+        .prints("");
+    shop.script(&["-v", "data:/home"], "cat /home/mine").output().succeeds().prints("mine\n");
+    shop.said(&["volume", "rm", "data"]);
+    shop.said(&["volume", "create", "data"]);
+    half();
+    shop.script(&["-v", "data:/home"], "ls /home").output().succeeds().prints("user\n");
+    is_whole(&shop, "that");
+}
+
+#[test]
 fn a_mount_that_somebody_left_is_unmounted() {
     requires!(is_root(), "needs root to mount");
     in_fresh_namespaces!(Mount);
