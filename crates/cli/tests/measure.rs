@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use bulkhead_testkit::built::{self, Profile};
 use bulkhead_testkit::skip::{cached, find_program, is_root};
 use bulkhead_testkit::{heed_interruptions, requires, skip, slowness};
 use serde_json::Value;
@@ -911,18 +912,6 @@ fn platforms_and_doctor_say_what_is_here() {
     place.nothing_is_left();
 }
 
-/// Static programs of this project, made for this test: the workload must run in a root that has nothing else.
-fn built(package: &str, name: &str) -> PathBuf {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    // Tests need not make it anew each time.
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--package", package, "--bin", name, "--target", &target]);
-    build.arg("--target-dir").arg(&place).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "{name} is not built");
-    place.join(target).join("debug").join(name)
-}
-
 /// Lets a run go on until there are so many turns of a task, and interrupts it.
 #[track_caller]
 fn until(place: &Place, mut command: Command, task: &str, turns: usize) -> Vec<Value> {
@@ -963,8 +952,8 @@ fn real_programs_work_without_a_wall_and_behind_one() {
     requires!(is_root(), "the heavy profile takes root");
     let Some(programs) = cached("heavy") else { skip!("needs what `cargo xtask heavy` unpacks") };
     let place = Place::new("heavy");
-    let workload = built("bulkhead-workload", "bulkload");
-    let bulkrun = built("bulkhead-runtime", "bulkrun");
+    let workload = built::standalone("bulkhead-workload", "bulkload", Profile::Dev);
+    let bulkrun = built::standalone("bulkhead-runtime", "bulkrun", Profile::Dev);
     let platforms = format!("bulkrun={}", bulkrun.display());
     let mut command = place.command(&["run", "--tasks", "heavy", "--platforms", &platforms]);
     command.arg("--heavy").arg(programs).arg("--workload").arg(workload);

@@ -3,13 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its preparation fails")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
 
 use bulkhead_store::{Format, Image, Places, Store};
-use bulkhead_testkit::{Init, Machine, Running, Sandbox, cached, is_root, requires, rootfs, skip, slowness};
-use serde_json::json;
+use bulkhead_testkit::{Docker, Init, Machine, Sandbox, built, cached, is_root, requires, rootfs, skip};
 
 /// What a layer can have: a change, removals, a directory in the place of another, links, a fifo, a device, rights.
 const CHANGES: &str = "echo changed >/etc/kept; rm /etc/gone; rm -r /srv/old; mkdir /srv/old; echo new >/srv/old/b; \
@@ -29,14 +25,14 @@ fn docker_and_this_store_load_what_the_other_saves() {
     let Some(tree) = cached("engines/newest") else {
         skip!("no engines in the cache: `cargo xtask engines` brings them");
     };
-    let sandbox = Sandbox::new(runtime());
+    let sandbox = Sandbox::new(built::program("bulkhead-runtime", "bulkrun"));
     let machine = sandbox.boot(&tree, Init::Own);
     let docker = Docker::start(&machine);
     let places =
         Places { root: sandbox.directory().join("store"), run: sandbox.directory().join("store-run") };
     let store = Store::open(&places).unwrap();
 
-    make_images(&sandbox, &docker);
+    make_images(&sandbox, &machine, &docker);
     let before = docker.call(&["run", "--rm", "--network=none", "team/app:2", "sh", "-c", LIST]);
     let ids = ["team/app:2", "base:1"].map(|name| docker.call(&["inspect", "--format={{.Id}}", name]));
     let both = ["save", "--output=/run/shared/theirs.tar", "team/app:2", "base:1", "also:3"];
@@ -79,14 +75,14 @@ fn is_changed(store: &Store, image: &Image) {
 }
 
 /// Makes an image of one layer, and one of two.
-fn make_images(sandbox: &Sandbox, docker: &Docker<'_>) {
+fn make_images(sandbox: &Sandbox, machine: &Machine<'_>, docker: &Docker<'_>) {
     let root = sandbox.directory().join("base");
     rootfs::create(&root);
     for (path, text) in [("etc/kept", "kept\n"), ("etc/gone", "gone\n"), ("srv/old/a", "a\n")] {
         fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
         fs::write(root.join(path), text).unwrap();
     }
-    let archive = docker.machine.shared().join("base.tar");
+    let archive = machine.shared().join("base.tar");
     let tar = sandbox.command("tar").args(["--owner=0", "--group=0", "--create", "--file"]).arg(&archive);
     tar.arg("--directory").arg(&root).arg(".").output().succeeds();
     docker.call(&["import", "--change=CMD [\"sh\"]", "/run/shared/base.tar", "base:1"]);
@@ -94,50 +90,4 @@ fn make_images(sandbox: &Sandbox, docker: &Docker<'_>) {
     docker.call(&["run", "--name=made", "--network=none", "base:1", "sh", "-euc", CHANGES]);
     docker.call(&["commit", "--change=ENV A=\"b c\"", "made", "team/app:2"]);
     docker.call(&["rm", "made"]);
-}
-
-/// The daemon on a machine; it ends with the machine.
-struct Docker<'m> {
-    machine: &'m Machine<'m>,
-    _daemon: Running,
-}
-
-impl<'m> Docker<'m> {
-    #[track_caller]
-    fn start(machine: &'m Machine<'m>) -> Self {
-        let configuration = json!({
-            "default-runtime": "bulkrun", "runtimes": { "bulkrun": { "path": "/opt/bulkrun" } },
-            "exec-opts": ["native.cgroupdriver=cgroupfs"],
-        });
-        fs::write(machine.shared().join("daemon.json"), configuration.to_string()).unwrap();
-        machine.script("mkdir -p /etc/docker; cp /run/shared/daemon.json /etc/docker/").output().succeeds();
-        let daemon = machine.command("dockerd").spawn();
-        let end = Instant::now() + Duration::from_secs(60) * slowness();
-        while machine.command("docker").arg("version").output().code() != 0 {
-            assert!(
-                Instant::now() < end && !daemon.has_ended(),
-                "the daemon should run\n{}",
-                daemon.stderr()
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Self { machine, _daemon: daemon }
-    }
-
-    #[track_caller]
-    fn call(&self, arguments: &[&str]) -> String {
-        self.machine.command("docker").args(arguments).output().succeeds().stdout
-    }
-}
-
-/// The runtime of this build. It belongs to another package, which cargo does not build for these tests.
-fn runtime() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let program = own.parent().and_then(Path::parent).unwrap().join("bulkrun");
-    if !program.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "--package", "bulkhead-runtime", "--bin", "bulkrun"]);
-        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "it is not built");
-    }
-    program
 }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use bulkhead_engine::configure::{
     AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, ImageFiles, RootPlace, Runtime,
@@ -16,7 +15,7 @@ use bulkhead_engine::configure::{
 };
 use bulkhead_engine::request::{HealthCommand, Limit, Mount, Request, SecurityOption, Size};
 use bulkhead_store::Defaults;
-use bulkhead_testkit::{Init, Machine, Sandbox, cached, is_root, skip, slowness};
+use bulkhead_testkit::{Docker, Init, Machine, Sandbox, cached, is_root, skip};
 use serde_json::{Value, json};
 
 /// Keeps the configuration of a container that is to be created.
@@ -194,7 +193,8 @@ fn docker_asks_the_same_of_its_runtime() {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let sandbox = Sandbox::new(&program);
     let machine = sandbox.boot(&tree, Init::Own);
-    let daemon = docker(&machine);
+    let docker = Docker::start(&machine);
+    make_image(&machine);
     let mut wrong = Vec::new();
     for (flags, ask) in CASES {
         let theirs = asked_by_docker(&machine, flags);
@@ -211,31 +211,18 @@ fn docker_asks_the_same_of_its_runtime() {
         );
     }
     told_by_docker(&machine, &mut wrong);
-    drop(daemon);
+    drop(docker);
     drop(machine);
     fs::remove_dir_all(&scratch).unwrap();
     assert!(wrong.is_empty(), "docker's and ours:\n{}", wrong.join("\n"));
 }
 
-/// Starts the daemon, and makes an image.
-fn docker<'m>(machine: &'m Machine<'m>) -> bulkhead_testkit::Running {
-    let configuration = json!({
-        "default-runtime": "kept", "runtimes": { "kept": { "path": "/opt/bulkrun" } },
-        "exec-opts": ["native.cgroupdriver=cgroupfs"],
-    });
-    fs::write(machine.shared().join("daemon.json"), configuration.to_string()).unwrap();
-    machine.script("mkdir -p /etc/docker; cp /run/shared/daemon.json /etc/docker/").output().succeeds();
-    let daemon = machine.command("dockerd").spawn();
-    let end = Instant::now() + Duration::from_secs(60) * slowness();
-    while machine.command("docker").arg("version").output().code() != 0 {
-        assert!(Instant::now() < end && !daemon.has_ended(), "the daemon should run\n{}", daemon.stderr());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+/// Makes an image.
+fn make_image(machine: &Machine<'_>) {
     fs::write(machine.shared().join("passwd"), PASSWD).unwrap();
     fs::write(machine.shared().join("group"), GROUP).unwrap();
     let make = "mkdir -p /tmp/root/etc && cp /run/shared/passwd /run/shared/group /tmp/root/etc";
     machine.script(&format!("{make} && tar -C /tmp/root -c . | {IMAGE}")).output().succeeds();
-    daemon
 }
 
 /// Compares what `inspect` tells of a container's configuration, in which image and request are joined.

@@ -41,7 +41,8 @@
 //! | a runtime without root | [`Sandbox::as_user`], [`Bundle::rootless`] |
 //! | what CRIU is asked | [`Recorder`] |
 //! | a user with a systemd of its own | [`Session`] |
-//! | daemons, on a machine of their own | [`Sandbox::boot`] |
+//! | daemons, on a machine of their own | [`Sandbox::boot`], and docker's: [`Docker`] |
+//! | a program of another package, also as it is shipped | [`built`] |
 //! | a socket that takes descriptors | [`Desk`] |
 //! | another network namespace, a disk | [`Network`], [`Disk`] |
 //! | a runtime under another program | [`Sandbox::through`] |
@@ -64,11 +65,13 @@
 //!
 //! Failures of the kit are failures of the test: its functions panic and say so.
 
+pub mod built;
 pub mod bundle;
 mod calls;
 pub mod cgroups;
 mod desk;
 mod disk;
+mod docker;
 pub mod docker_like;
 mod fail;
 pub mod faults;
@@ -95,6 +98,7 @@ pub mod terminal;
 pub use bundle::Bundle;
 pub use desk::{Arrival, Desk};
 pub use disk::Disk;
+pub use docker::Docker;
 pub use leak::Leak;
 pub use machine::{Init, Machine};
 pub use network::Network;

@@ -1,51 +1,15 @@
 //! The first process of a container that was asked to have one.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use bulkhead_testkit::wait_until;
 
-use crate::shop::{Shop, program, shop};
+use crate::shop::shop;
 
 /// Counts processes that nobody has waited for.
 const ZOMBIES: &str = "grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l";
 
-/// A shop whose monitor is built as it is shipped, static.
-pub(crate) fn shipped(mut shop: Shop) -> Shop {
-    let directory = shop.path("programs");
-    fs::create_dir(&directory).unwrap();
-    for built in [env!("CARGO_BIN_EXE_bulkhead").into(), program("bulkhead-runtime", "bulkrun"), monitor()] {
-        fs::copy(&built, directory.join(built.file_name().unwrap())).unwrap();
-    }
-    shop.program = directory.join("bulkhead");
-    shop
-}
-
-/// Builds the monitor as it is shipped, where the tests of its own package have it, too.
-fn monitor() -> PathBuf {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
-    let mut build = Command::new(env!("CARGO"));
-    build.args([
-        "build",
-        "--quiet",
-        "--release",
-        "--locked",
-        "--package",
-        "bulkhead-shim",
-        "--bin",
-        "bulkmon",
-    ]);
-    build.args(["--target", &target]).arg("--target-dir").arg(&place);
-    build.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(env!("CARGO_MANIFEST_DIR"));
-    assert!(build.status().unwrap().success(), "bulkmon is not built");
-    place.join(target).join("release/bulkmon")
-}
-
 #[test]
 fn an_init_reaps_orphans_passes_signals_on_and_ends_as_its_command_does() {
-    let shop = shipped(shop!());
+    let shop = shop!().with_shipped_monitor();
     let line =
         shop.script(&["--init"], "tr '\\0' ' ' < /proc/1/cmdline; exit 7").output().exits_with(7).stdout;
     assert!(line.starts_with("/sbin/docker-init init -- sh -c "), "{line}");

@@ -1,9 +1,7 @@
 //! Pods: what their containers share, how long it lives, and that nothing of it is left.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use bulkhead_testkit::wait_until;
 use serde_json::Value;
@@ -302,7 +300,7 @@ fn a_container_of_a_pod_can_remove_itself() {
 #[test]
 fn processes_can_be_shared() {
     let shop = shop!();
-    let shop = with_static_monitor(shop);
+    let shop = shop.with_shipped_monitor();
     shop.pod("web", &["--share", "+pid"]);
     shop.member("web", "one", "sleep 1234");
     shop.member("web", "two", "sleep 5678");
@@ -336,41 +334,4 @@ fn processes_can_be_shared() {
     shop.said(&["pod", "start", "web"]);
     assert_eq!(shop.namespace("three", "pid"), shop.namespace("two", "pid"));
     shop.said(&["pod", "rm", "-f", "web"]);
-}
-
-/// Has the shop use a monitor as it is shipped: static, so that it runs in a root that has nothing else.
-fn with_static_monitor(shop: Shop) -> Shop {
-    let directory = shop.path("programs");
-    fs::create_dir(&directory).unwrap();
-    let built = Path::new(env!("CARGO_BIN_EXE_bulkhead")).parent().unwrap();
-    fs::copy(static_monitor(), directory.join("bulkmon")).unwrap();
-    for name in ["bulkhead", "bulkrun"] {
-        fs::hard_link(built.join(name), directory.join(name))
-            .or_else(|_| fs::copy(built.join(name), directory.join(name)).map(drop))
-            .unwrap();
-    }
-    shop.using(directory.join("bulkhead"))
-}
-
-fn static_monitor() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
-        let mut build = Command::new(env!("CARGO"));
-        build.args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--package",
-            "bulkhead-shim",
-            "--bin",
-            "bulkmon",
-        ]);
-        build.args(["--target", &target]).arg("--target-dir").arg(&place);
-        build.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(build.status().unwrap().success(), "bulkmon is not built");
-        place.join(target).join("release/bulkmon")
-    })
 }

@@ -9,7 +9,6 @@ use std::process::Command;
 use bulkhead_testkit::terminal::Seat;
 use bulkhead_testkit::{cached, find_program, in_fresh_namespaces, skip, wait_until};
 
-use crate::init::shipped;
 use crate::shop::{IMAGE, Shop, shop};
 
 /// What a runtime cannot do, by its own account.
@@ -41,14 +40,14 @@ impl Case<'_> {
 
 #[test]
 fn bulkrun_runs_containers() {
-    let shop = shipped(shop!());
+    let shop = shop!().with_shipped_monitor();
     let program = env!("CARGO_BIN_EXE_bulkhead").replace("/bulkhead", "/bulkrun");
     whole_life(&Case { shop: &shop, program, lacks: Lacks::default() });
 }
 
 #[test]
 fn runc_runs_containers() {
-    let shop = shipped(shop!());
+    let shop = shop!().with_shipped_monitor();
     let Some(program) = peer("runc", &["bookworm/usr/sbin"]) else { skip!("runc is not here") };
     with_foreign(&shop, &program, Lacks::default());
 }
@@ -59,14 +58,14 @@ fn crun_runs_containers() {
     // Newer ones refuse the mixture of both versions of cgroups that some machines have.
     in_fresh_namespaces!(Mount);
     drop(Command::new("umount").args(["-q", "/sys/fs/cgroup/unified"]).status());
-    let shop = shipped(shop!());
+    let shop = shop!().with_shipped_monitor();
     let Some(program) = peer("crun", &["bookworm/usr/bin"]) else { skip!("crun is not here") };
     with_foreign(&shop, &program, Lacks::default());
 }
 
 #[test]
 fn runsc_runs_containers() {
-    let shop = shipped(shop!());
+    let shop = shop!().with_shipped_monitor();
     let Some(program) = peer("runsc", &["runsc-bookworm/usr/bin", "runsc-sid/usr/bin"]) else {
         skip!("runsc is not here")
     };

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 
+use bulkhead_testkit::built::{self, Profile};
 use bulkhead_testkit::{Output, Run, Sandbox, rootfs};
 use serde_json::{Value, json};
 
@@ -42,7 +41,7 @@ impl Shop {
 
     /// Makes places without anything in them.
     pub(crate) fn empty() -> Shop {
-        let sandbox = Sandbox::new(program("bulkhead-runtime", "bulkrun"));
+        let sandbox = Sandbox::new(built::program("bulkhead-runtime", "bulkrun"));
         let run_directory = sandbox.directory().join("engine-run");
         Shop { sandbox, program: env!("CARGO_BIN_EXE_bulkhead").into(), run_directory }
     }
@@ -51,6 +50,18 @@ impl Shop {
     pub(crate) fn using(mut self, program: PathBuf) -> Shop {
         self.program = program;
         self
+    }
+
+    /// Has everything done from now on with a monitor as it is shipped: static, so that it runs in a root that has nothing else.
+    pub(crate) fn with_shipped_monitor(self) -> Shop {
+        let directory = self.path("programs");
+        fs::create_dir(&directory).unwrap();
+        let monitor = built::standalone("bulkhead-shim", "bulkmon", Profile::Release);
+        for program in [self.program.clone(), built::program("bulkhead-runtime", "bulkrun"), monitor] {
+            // By another process: see `script_file`.
+            self.sandbox.command("cp").arg(program).arg(&directory).output().succeeds();
+        }
+        self.using(directory.join("bulkhead"))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -73,7 +84,7 @@ impl Shop {
     }
 
     fn bulkhead_at(&self, run: Run, words: &[&str]) -> Run {
-        program("bulkhead-shim", "bulkmon");
+        built::program("bulkhead-shim", "bulkmon");
         run.arg("--root").arg(self.path("engine")).arg("--run").arg(&self.run_directory).args(words)
     }
 
@@ -228,28 +239,4 @@ impl Drop for Shop {
             }
         }
     }
-}
-
-/// A program of this build. It belongs to another package, which cargo does not build for these tests.
-pub(crate) fn program(package: &str, name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    let path = Path::new(env!("CARGO_BIN_EXE_bulkhead")).with_file_name(name);
-    if !path.exists() {
-        BUILT.get_or_init(|| {
-            let mut build = Command::new(env!("CARGO"));
-            build.args([
-                "build",
-                "--quiet",
-                "--locked",
-                "-p",
-                "bulkhead-shim",
-                "-p",
-                "bulkhead-runtime",
-                "--bins",
-            ]);
-            let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
-            assert!(status.success(), "{package} is not built");
-        });
-    }
-    path
 }

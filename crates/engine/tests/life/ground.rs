@@ -2,14 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bulkhead_engine::request::{Limit, Request, Root, RootDirectory};
 use bulkhead_engine::store::Places;
 use bulkhead_engine::{Attach, Engine, Event, Filters, Force, Logs, Programs, Removal, Session, Volumes};
-use bulkhead_testkit::{Sandbox, rootfs};
+use bulkhead_testkit::{Sandbox, built, rootfs};
 
 /// An engine with places of its own. Whatever containers are left at the end are removed, and leaks fail the test.
 pub(crate) struct Ground {
@@ -105,27 +103,11 @@ pub(crate) fn places(directory: &Path) -> Places {
     Places { root: directory.join("engine"), run: directory.join("engine-run") }
 }
 
-/// The programs of this build. They belong to other packages, which cargo does not build for these tests.
+/// The programs of this build.
 pub(crate) fn programs() -> Programs {
-    static BUILT: OnceLock<Programs> = OnceLock::new();
-    let built = || Programs {
-        monitor: built("bulkhead-shim", "bulkmon"),
-        runtime: built("bulkhead-runtime", "bulkrun"),
+    Programs {
+        monitor: built::program("bulkhead-shim", "bulkmon"),
+        runtime: built::program("bulkhead-runtime", "bulkrun"),
         engine: PathBuf::from("/bin/false"),
-    };
-    BUILT.get_or_init(built).clone()
-}
-
-fn built(package: &str, name: &str) -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let program = own.parent().and_then(Path::parent).unwrap().join(name);
-    if !program.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "--package", package, "--bin", name]);
-        assert!(
-            build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(),
-            "{name} is not built"
-        );
     }
-    program
 }

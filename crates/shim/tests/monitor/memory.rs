@@ -1,38 +1,22 @@
 //! What a monitor costs while its container runs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_shim::client::{self, Event};
 use bulkhead_shim::order::Stdin;
 use bulkhead_shim::protocol::ToMonitor;
+use bulkhead_testkit::built::{self, Profile};
 
 use crate::stand::{SPEAK, Stand, next, sandbox};
 
 /// The most private dirty memory, in KiB. Conmon has 330.
 const MOST: u64 = 120;
 
-/// The program as it is shipped: static, a release. Tests need not make it anew each time.
+/// The program as it is shipped.
 fn shipped() -> PathBuf {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
-    let mut build = Command::new(env!("CARGO"));
-    build.args([
-        "build",
-        "--quiet",
-        "--release",
-        "--locked",
-        "--package",
-        "bulkhead-shim",
-        "--bin",
-        "bulkmon",
-    ]);
-    build.args(["--target", &target]).arg("--target-dir").arg(&place);
-    build.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(env!("CARGO_MANIFEST_DIR"));
-    assert!(build.status().unwrap().success(), "bulkmon is not built");
-    let program = place.join(target).join("release/bulkmon");
+    let program = built::standalone("bulkhead-shim", "bulkmon", Profile::Release);
     // What of a file is not yet on disk would count as dirty.
     fs::File::open(&program).unwrap().sync_all().unwrap();
     program
