@@ -5,6 +5,7 @@
 mod containers;
 mod copy;
 mod devices;
+mod docker;
 mod identity;
 mod images;
 mod init;

@@ -1,0 +1,198 @@
+//! The same commands by docker and by us: what comes of them is compared.
+
+use std::fs;
+use std::time::Duration;
+
+use bulkhead_testkit::{Docker, Init, cached, skip, slowness};
+
+use crate::shop::shop;
+
+/// Copies into a container, by source and target.
+const INTO: &[(&str, &str)] = &[
+    ("file", "/new"),
+    ("file", "/etc"),
+    ("file", "/etc/"),
+    ("file", "/etc/."),
+    ("file", "/none/"),
+    ("file", "/none/."),
+    ("file", "/no/such"),
+    ("file", "/etc/group"),
+    ("file", "/to-etc"),
+    ("file", "/to-etc/"),
+    ("file", "/to-etc/x"),
+    ("file", "/to-file"),
+    ("file", "/dangling"),
+    ("file", "relative"),
+    ("file", "/../../up"),
+    ("link", "/l"),
+    ("-L link", "/l"),
+    ("-L link", "/etc"),
+    ("link/.", "/l"),
+    ("to-dir", "/l"),
+    ("to-dir/.", "/l"),
+    ("-L to-dir", "/etc"),
+    ("dir", "/new"),
+    ("dir/", "/new"),
+    ("dir/.", "/new"),
+    ("dir", "/new/"),
+    ("dir", "/no/such"),
+    ("dir", "/etc"),
+    ("dir/", "/etc"),
+    ("dir/.", "/etc"),
+    ("dir/sub/..", "/etc"),
+    ("dir", "/etc/group"),
+    ("dir/.", "/to-etc"),
+    ("dir", "/to-file"),
+    ("dir", "/dangling"),
+    ("clash", "/etc"),
+    ("clash/.", "/etc"),
+    ("missing", "/new"),
+];
+
+/// Copies out of a container.
+const OUT: &[(&str, &str)] = &[
+    ("/etc/group", "new"),
+    ("/etc/group", "dir"),
+    ("/etc/group", "dir/"),
+    ("/etc/group", "none/"),
+    ("/etc/group", "no/such"),
+    ("/etc/group", "file"),
+    ("/etc/group", "link"),
+    ("/etc/group", "to-dir"),
+    ("/etc/group", "."),
+    ("/etc/group/", "new"),
+    ("etc/../etc/group", "new"),
+    ("/to-etc", "new"),
+    ("-L /to-etc", "new"),
+    ("-L /to-etc", "dir"),
+    ("/to-etc/", "new"),
+    ("/to-etc/.", "new"),
+    ("/to-etc/group", "new"),
+    ("/to-file", "new"),
+    ("-L /to-file", "new"),
+    ("-L /to-file", "dir"),
+    ("/dangling", "new"),
+    ("-L /dangling", "new"),
+    ("/deep", "new"),
+    ("/deep", "dir"),
+    ("/deep/", "dir"),
+    ("/deep/.", "dir"),
+    ("/deep/.", "new"),
+    ("/deep/sub/..", "dir"),
+    ("/deep", "file"),
+    ("/deep", "none/"),
+    ("/deep", "no/such"),
+    ("/missing", "new"),
+];
+
+/// Prints what comes of each; `$E` is the engine, `$W` a directory that nothing is in yet. Docker's containers have files in
+/// their `/etc` before they run, which are left out.
+const SCRIPT: &str = r#"
+set -u
+lay() {
+    rm -rf "$W/here"; mkdir -p "$W/here/dir/sub" "$W/here/clash/group"; cd "$W/here"
+    printf one > file; printf x > dir/sub/x; ln -s file link; ln -s dir to-dir
+}
+while read -r way options source target; do
+    [ "$options" = none ] && options=
+    lay
+    $E create --name web img true > /dev/null
+    if [ "$way" = in ]; then
+        if $E cp $options "$source" "web:$target" > /dev/null 2>&1 < /dev/null; then result=done; else result=refused; fi
+        echo "in $options $source $target: $result"
+        $E export web < /dev/null | tar -tv | sed 's#^\(.\)[^ ]* .* [0-9-]* [0-9:]* #\1 #; s#/$##; s# \./# #' |
+            grep -Ev ' (\.dockerenv|dev.*|proc.*|sys.*|etc/(hosts|hostname|resolv.conf|mtab.*))$' | sort
+    else
+        if $E cp $options "web:$source" "$target" > /dev/null 2>&1 < /dev/null; then result=done; else result=refused; fi
+        echo "out $options $source $target: $result"
+        find . -printf '%y %p %l\n' | grep -Ev '/(hosts|hostname|resolv.conf) $|/mtab ' | sort
+    fi
+    cd /; $E rm web > /dev/null < /dev/null
+done
+"#;
+
+#[test]
+fn copies_are_docker_s() {
+    let shop = shop!();
+    let Some(tree) = cached("engines/newest") else {
+        skip!("no engines in the cache: `cargo xtask engines` brings them");
+    };
+    let root = "mkdir -p root/etc root/deep/sub; echo g > root/etc/group; echo x > root/deep/sub/x; ln -s etc root/to-etc; \
+                ln -s etc/group root/to-file; ln -s nowhere root/dangling; tar -C root -cf root.tar .";
+    shop.sandbox.command("sh").args(["-c", root]).current_dir(shop.sandbox.directory()).output().succeeds();
+    let mut cases = String::new();
+    for (way, list) in [("in", INTO), ("out", OUT)] {
+        for (source, target) in list {
+            let (options, source) = source.split_once(' ').unwrap_or(("none", source));
+            cases.push_str(&format!("{way} {options} {source} {target}\n"));
+        }
+    }
+    let archive = shop.path("root.tar");
+    shop.said(&["import", archive.to_str().unwrap(), "img"]);
+    let ours = shop.sandbox.command("sh").args(["-c", SCRIPT]).input(&cases).env("W", shop.path("ours"));
+    let engine = |program: &str| {
+        format!(
+            "{program} --root {} --run {}",
+            shop.path("engine").display(),
+            shop.path("engine-run").display()
+        )
+    };
+    let ours = ours
+        .env("E", engine(env!("CARGO_BIN_EXE_bulkhead")))
+        .timeout(Duration::from_secs(120) * slowness())
+        .output();
+    let ours = ours.succeeds().stdout;
+
+    let machine = shop.sandbox.boot(&tree, Init::Own);
+    let docker = Docker::start(&machine);
+    fs::copy(&archive, machine.shared().join("root.tar")).unwrap();
+    docker.call(&["import", "/run/shared/root.tar", "img"]);
+    let script = format!("export E=docker W=/tmp/theirs\n{SCRIPT}");
+    let theirs = machine
+        .script(&script)
+        .input(&cases)
+        .timeout(Duration::from_secs(240) * slowness())
+        .output()
+        .succeeds()
+        .stdout;
+    drop(docker);
+    drop(machine);
+    compare(&ours, &theirs);
+}
+
+/// Compares case by case, so that one difference hides no other.
+#[track_caller]
+fn compare(ours: &str, theirs: &str) {
+    let cases = |text: &str| {
+        let mut cases: Vec<(String, Vec<String>)> = Vec::new();
+        for line in text.lines() {
+            match cases.last_mut() {
+                Some((_, lines)) if !line.starts_with("in ") && !line.starts_with("out ") => {
+                    lines.push(line.to_owned());
+                }
+                _ => cases.push((line.to_owned(), Vec::new())),
+            }
+        }
+        cases
+    };
+    let (ours, theirs) = (cases(ours), cases(theirs));
+    assert_eq!(ours.len(), INTO.len() + OUT.len(), "each case says what came of it");
+    assert_eq!(theirs.len(), ours.len());
+    let mut wrong = Vec::new();
+    for ((case, ours), (other, theirs)) in ours.iter().zip(&theirs) {
+        if case != other {
+            wrong.push(format!("ours: {case}; docker's: {other}"));
+        }
+        let only = |some: &[String], others: &[String]| {
+            Vec::from_iter(some.iter().filter(|line| !others.contains(line)).cloned()).join(", ")
+        };
+        if ours != theirs {
+            wrong.push(format!(
+                "{case}: ours alone [{}], docker's alone [{}]",
+                only(ours, theirs),
+                only(theirs, ours)
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
