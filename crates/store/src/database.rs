@@ -172,9 +172,16 @@ fn first_look(file: &Path, reserve: &Path) -> rusqlite::Result<(Connection, u32)
                     std::thread::sleep(Duration::from_millis(2));
                 }
             }
+            Err(error) if lacks_room(&error) => return Err(full()),
             looked => return looked,
         }
     }
+}
+
+/// What SQLite says of a log that does not fit, of the log's index too, of which it says that the disk fails.
+fn full() -> rusqlite::Error {
+    let reason = "database or disk is full".to_owned();
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), Some(reason))
 }
 
 /// After how many pages the log is copied back. The first who opens the database reads the whole log, which takes 2.5 µs a
