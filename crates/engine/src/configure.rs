@@ -222,6 +222,8 @@ pub struct Configured {
     pub files: Vec<(&'static str, String)>,
     /// The container's users, see [`Scene::users`].
     pub users: Option<Users>,
+    /// Whether an overlay that is its root is never synced: it goes with the container.
+    pub volatile: bool,
     /// What the user should be told, though nothing stops for it.
     pub warnings: Vec<String>,
 }
@@ -288,7 +290,13 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     };
     cdi::apply(request, facts, &mut config)?;
     let files = names::files(scene, &hostname, facts)?;
-    Ok(Configured { config, files, users: scene.users.cloned(), warnings })
+    Ok(Configured {
+        config,
+        files,
+        users: scene.users.cloned(),
+        volatile: mounts::is_volatile(scene),
+        warnings,
+    })
 }
 
 /// What was asked for cannot be had.

@@ -10,6 +10,7 @@ use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::host;
+use crate::remove::clear;
 use crate::request::Root;
 use crate::root::{self, Layers, Upper};
 
@@ -72,9 +73,16 @@ impl RootFs {
     }
 
     /// Returns the overlay as a monitor mounts it.
-    pub(crate) fn overlay(&self, at: PathBuf) -> Option<Overlay> {
+    pub(crate) fn overlay(&self, at: PathBuf, volatile: bool) -> Option<Overlay> {
         let above = self.above.as_ref()?;
-        Some(Overlay { lower: self.lower.clone(), upper: above.join(UPPER), work: above.join(WORK), at })
+        let (upper, work) = (above.join(UPPER), above.join(WORK));
+        Some(Overlay { lower: self.lower.clone(), upper, work, at, volatile })
+    }
+
+    /// Lets a writable layer be mounted again that was mounted without syncs. The kernel refuses one, since the machine may
+    /// have gone down under it; one that is left from before a boot is removed and never mounted.
+    pub(crate) fn forgive(&self) -> Result<()> {
+        self.above.as_ref().map_or(Ok(()), |above| clear(&above.join(WORK).join("work").join("incompat")))
     }
 
     /// Opens the root to read it, while nobody runs in it.

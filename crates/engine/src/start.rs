@@ -19,6 +19,7 @@ use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::{Known, STATUS};
+use crate::life::Lost;
 use crate::remove::clear;
 use crate::request::{
     self, Ipc, LogDetails, Network, Pid, Request, Secret, Tagged, UserNamespace, Uts, Volume,
@@ -285,6 +286,10 @@ impl Engine {
         let cgroup = configured.config.linux.as_ref().and_then(|linux| linux.cgroups_path.as_ref());
         let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
         let runtime = self.runtime(request.runtime.as_deref())?;
+        let root = self.root_of(record, document, image);
+        if configured.volatile && known.life.lost != Some(Lost::Machine) {
+            root.forgive()?;
+        }
         let environment = configured.config.process.as_ref().map_or(&[][..], |process| &process.env);
         Ok(Order {
             version: order::VERSION,
@@ -292,9 +297,7 @@ impl Engine {
             runtime: runtime.words_of(request)?,
             overlay: match runtime.kind() {
                 Runtime::Ours => None,
-                Runtime::Foreign | Runtime::Guest => {
-                    self.root_of(record, document, image).overlay(bundle.join(ROOTFS))
-                }
+                Runtime::Foreign | Runtime::Guest => root.overlay(bundle.join(ROOTFS), configured.volatile),
             },
             bundle,
             parts,

@@ -63,8 +63,8 @@ pub(crate) fn mount(overlay: &Overlay, attributes: Attributes) -> Result<Option<
             filesystem.set(key, &value(path, &mut held)?.replace('\\', "\\\\")).doing(doing)?;
         }
     }
-    if let Some(option) = attributes.option() {
-        filesystem.set_flag(option).doing(doing)?;
+    for flag in flags(overlay, attributes) {
+        filesystem.set_flag(flag).doing(doing)?;
     }
     if let Some(label) = &overlay.label {
         filesystem.set(label.option, &label.context).doing(doing)?;
@@ -91,8 +91,8 @@ pub(crate) fn mount_joined(overlay: &Overlay, attributes: Attributes) -> Result<
     for (key, value) in &options {
         filesystem.set(key, value).doing(doing)?;
     }
-    if let Some(option) = attributes.option() {
-        filesystem.set_flag(option).doing(doing)?;
+    for flag in flags(overlay, attributes) {
+        filesystem.set_flag(flag).doing(doing)?;
     }
     filesystem.mount(0).map(Some).doing(doing)
 }
@@ -241,18 +241,24 @@ pub(crate) fn mount_at(overlay: &Overlay, attributes: Attributes, at: &Path) -> 
     let doing = || format!("mount an overlay at {}", at.display());
     let mut held = Vec::new();
     let mut options = options(overlay, |path| Ok(escape(path)))?;
-    let length: usize = options.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+    let of_options: usize = options.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+    let of_flags: usize = flags(overlay, attributes).map(|flag| flag.len() + 1).sum();
     let of_label =
         overlay.label.as_ref().map_or(0, |label| ",=\"\"".len() + label.option.len() + label.context.len());
-    if length + "userxattr".len() + of_label > LONGEST_DATA {
+    if of_options + of_flags + of_label > LONGEST_DATA {
         options = self::options(overlay, |path| descriptor(path, &mut held))?;
     }
     let mut options: Vec<_> = options.into_iter().map(|(key, value)| (key.to_owned(), Some(value))).collect();
-    options.extend(attributes.option().map(|option| (option.to_owned(), None)));
+    options.extend(flags(overlay, attributes).map(|flag| (flag.to_owned(), None)));
     options.extend(overlay.label.as_ref().map(|label| mount::context(label.option, &label.context)));
     let target = path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
     mount_here("overlay", "overlay", &target, &options, rustix::mount::MountFlags::empty()).doing(doing)?;
     path::open_host(at, OFlags::PATH | OFlags::DIRECTORY).doing(doing)
+}
+
+/// The options that have no value.
+fn flags(overlay: &Overlay, attributes: Attributes) -> impl Iterator<Item = &'static str> {
+    attributes.option().into_iter().chain(overlay.volatile.then_some("volatile"))
 }
 
 fn options(

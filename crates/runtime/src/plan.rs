@@ -124,6 +124,10 @@ pub struct Overlay {
     /// share them, one after the other also the writable one.
     #[serde(default)]
     pub idmap: bool,
+    /// Nothing of it is ever synced to the disk, neither by fsync(2) in the container nor when it is unmounted
+    /// (overlayfs's option `volatile`, since Linux 5.10): for a root that goes with its container.
+    #[serde(default)]
+    pub volatile: bool,
 }
 
 /// Control groups: the path as configured and the limits.

@@ -96,6 +96,9 @@ pub struct Overlay {
     pub work: PathBuf,
     /// Where it is mounted: the bundle's root.
     pub at: PathBuf,
+    /// Nothing of it is ever synced to the disk (overlayfs's option `volatile`, since Linux 5.10).
+    #[serde(default)]
+    pub volatile: bool,
 }
 
 /// A file or directory that is looked up inside something which containers can change, and used as a descriptor.

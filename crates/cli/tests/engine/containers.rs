@@ -348,3 +348,19 @@ fn what_joins_in_the_background_keeps_nothing_of_its_caller_s() {
     );
     shop.said(&["rm", "-f", "web"]);
 }
+
+#[test]
+fn what_goes_with_its_container_is_never_synced() {
+    let shop = shop!();
+    const MOUNTS: &[&str] = &["grep", " / overlay ", "/proc/mounts"];
+    let goes = shop.with("run", &["--rm"], MOUNTS).output().succeeds();
+    assert!(goes.stdout.contains("volatile"), "{goes}");
+    let stays = shop.with("run", &[], MOUNTS).output().succeeds();
+    assert!(!stays.stdout.contains("volatile"), "what stays keeps what it syncs: {stays}");
+    // The kernel takes such a layer only once.
+    shop.with("run", &["--detach", "--rm", "--name", "web"], &["sleep", "1000"]).output().succeeds();
+    shop.said(&["exec", "web", "touch", "/kept"]);
+    shop.said(&["restart", "--time", "0", "web"]);
+    shop.said(&["exec", "web", "test", "-e", "/kept"]);
+    shop.said(&["rm", "--force", "web"]);
+}

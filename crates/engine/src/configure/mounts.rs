@@ -73,6 +73,7 @@ pub(super) fn root(scene: &Scene<'_>) -> Result<(Root, Option<String>)> {
                     let lower = lower.iter().map(|path| text(path)).collect::<Result<Vec<_>>>()?;
                     let overlay = serde_json::json!({
                         "lower": lower, "upper": text(upper)?, "work": text(work)?, "idmap": idmap,
+                        "volatile": is_volatile(scene),
                     });
                     Some(overlay.to_string())
                 }
@@ -81,6 +82,12 @@ pub(super) fn root(scene: &Scene<'_>) -> Result<(Root, Option<String>)> {
             Ok((Root { path: "rootfs".to_owned(), readonly }, annotation))
         }
     }
+}
+
+/// Tells whether what the container writes need not reach the disk: it goes with the container. Else the kernel syncs the
+/// whole file system of the layer when the last process ends.
+pub(super) fn is_volatile(scene: &Scene<'_>) -> bool {
+    scene.request.remove && scene.facts.has_volatile_overlays()
 }
 
 /// Refuses layers that nobody can show to users of their own.

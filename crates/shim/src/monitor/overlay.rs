@@ -23,7 +23,7 @@ pub(super) fn mount(overlay: &Overlay) -> Result<()> {
 
 /// The options of overlayfs. Descriptors stand for directories: a page has to do for all, and no name needs an escape.
 fn options(overlay: &Overlay, held: &mut Vec<OwnedFd>) -> Result<String> {
-    let Overlay { lower, upper, work, at: _ } = overlay;
+    let Overlay { lower, upper, work, at: _, volatile } = overlay;
     let mut named = |directory: &PathBuf| -> Result<String> {
         let opened = open(directory)?;
         let name = link(&opened);
@@ -31,7 +31,8 @@ fn options(overlay: &Overlay, held: &mut Vec<OwnedFd>) -> Result<String> {
         Ok(name)
     };
     let lower = lower.iter().map(&mut named).collect::<Result<Vec<_>>>()?.join(":");
-    Ok(format!("lowerdir={lower},upperdir={},workdir={}", named(upper)?, named(work)?))
+    let flag = if *volatile { ",volatile" } else { "" };
+    Ok(format!("lowerdir={lower},upperdir={},workdir={}{flag}", named(upper)?, named(work)?))
 }
 
 fn link(opened: &OwnedFd) -> String {

@@ -110,6 +110,7 @@ fn an_overlay_is_seen_by_nobody_else() {
             upper: upper.clone(),
             work,
             at: bundle.rootfs(),
+            volatile: true,
         });
     });
     let mut client = stand.start_with(SPEAK).attachment.unwrap();
@@ -145,8 +146,9 @@ fn all_mounts_of_a_monitor_with_an_overlay_are_peers_of_the_host_s() {
     let bundle = sandbox.bundle("peers").args(["sleep", "100"]);
     let lower = vec![bundle.rootfs()];
     let bundle = bundle.edit(|config| config["root"]["path"] = at.to_str().unwrap().into());
-    let stand =
-        Stand::new(&sandbox, &bundle, |order| order.overlay = Some(Overlay { lower, upper, work, at }));
+    let stand = Stand::new(&sandbox, &bundle, |order| {
+        order.overlay = Some(Overlay { lower, upper, work, at, volatile: false });
+    });
     stand.start_alone();
     let groups = |process: &str| -> Vec<String> {
         let table = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap();
