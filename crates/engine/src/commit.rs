@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bulkhead_store::layer::{self, LeftOut, Marks, Owner, Owners, Pack};
 use bulkhead_store::{
-    Configuration, Defaults, Digest, Empty, Healthcheck, History, Image, Layer, Lease, Name,
+    Configuration, Defaults, Digest, Empty, Healthcheck, History, Image, Layer, Lease, Name, Origin,
 };
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
@@ -87,7 +87,7 @@ impl Engine {
             }
         }
         let made = made?;
-        self.tell(&known, "commit");
+        self.tell_with(&known, "commit", ("imageID", &made.id.to_string()));
         Ok(made)
     }
 
@@ -124,7 +124,7 @@ impl Engine {
         };
         configuration.history.push(step);
         configuration.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
-        let id = keep(&lease, &configuration, &layers, commit.name.clone())?;
+        let id = keep(&lease, &configuration, &layers, commit.name.clone(), Origin::Container)?;
         Ok(NewImage { id, left_out: left_out.examples })
     }
 
@@ -211,11 +211,12 @@ pub(crate) fn keep(
     configuration: &Configuration,
     layers: &[Layer],
     name: Option<Name>,
+    origin: Origin,
 ) -> Result<Digest> {
     let bytes = serde_json::to_vec(configuration)
         .map_err(|error| Error::Damaged { what: "a new image".to_owned(), reason: error.to_string() })?;
     let image = lease.image(&bytes, None, layers, name.into_iter().collect())?;
-    lease.commit(&[image])?;
+    lease.commit(&[image], origin)?;
     Ok(Digest::of(&bytes))
 }
 

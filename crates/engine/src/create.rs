@@ -12,7 +12,7 @@ use crate::document::{Document, Maker};
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
-use crate::known::Known;
+use crate::known::{self, Known};
 use crate::pod::member::Joined;
 use crate::request::{Copy, Mount, MountKind, Request, Root, Volume, VolumesFrom};
 use crate::rootfs::{UPPER, WORK};
@@ -107,10 +107,7 @@ impl Engine {
         let record = self.record(&id, &mut document, image.as_ref(), &volumes, pod)?;
         let known = Known::new(record, document);
         match self.make_parts(&known, image.as_ref()) {
-            Ok(held) => {
-                self.tell(&known, "create");
-                Ok(New { known, image, held })
-            }
+            Ok(held) => Ok(New { known, image, held }),
             Err(error) => {
                 // The first error is the one to tell. What cannot be removed now is found by its record.
                 drop(self.take_back(&known));
@@ -142,7 +139,10 @@ impl Engine {
                 None => name::generate(attempt)?,
             };
             let inserted = match &choice {
-                None => self.store.insert_container(&record, volumes, durability).map(drop),
+                None => {
+                    let told = known::event(&record, document, "create");
+                    self.store.insert_container(&record, volumes, durability, Some(&told)).map(drop)
+                }
                 Some(choice) => choice.insert(self, (&mut record, &mut *document), volumes, durability)?,
             };
             match inserted {

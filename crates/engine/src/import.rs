@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use bulkhead_registry::Platform;
-use bulkhead_store::{Configuration, Defaults, Digest, Expected, History, Name, RootFs};
+use bulkhead_store::{Configuration, Defaults, Digest, Expected, History, Name, Origin, RootFs};
 
 use crate::change::{self, Change};
 use crate::commit::keep;
@@ -53,6 +53,6 @@ impl Engine {
             rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![layer.diff_id] },
             history: vec![History { created: Some(created), comment: Some(comment), ..History::default() }],
         };
-        keep(&lease, &configuration, &[layer], name.clone())
+        keep(&lease, &configuration, &[layer], name.clone(), Origin::Files)
     }
 }

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use bulkhead_shim::order::Restart;
 use bulkhead_shim::status::Phase;
 use bulkhead_shim::{Status, client};
-use bulkhead_store::{ContainerRecord, Event, Kind, Stage, Subject};
+use bulkhead_store::{ContainerRecord, Durability, Event, Kind, Stage, Subject};
 
 use crate::container::State;
 use crate::create::Created;
@@ -31,9 +31,18 @@ impl Engine {
     /// # Errors
     /// As [`Store::container`](bulkhead_store::Store::container); [`Error::Mistyped`] when a name is nearly that.
     pub(crate) fn find(&self, wanted: &str) -> Result<Known> {
+        self.know(self.seek(wanted)?)
+    }
+
+    /// As [`Engine::find`], for who records its end together with something else.
+    pub(crate) fn find_untold(&self, wanted: &str) -> Result<Known> {
+        self.know_untold(self.seek(wanted)?)
+    }
+
+    fn seek(&self, wanted: &str) -> Result<ContainerRecord> {
         match self.store.container(wanted) {
             Err(error) if error.kind() == Kind::NotFound => Err(self.mistyped(wanted, error)),
-            found => self.know(found?),
+            found => Ok(found?),
         }
     }
 
@@ -74,7 +83,8 @@ impl Engine {
         }
     }
 
-    fn know_untold(&self, record: ContainerRecord) -> Result<Known> {
+    /// As [`Engine::know`], for who records its end together with something else.
+    pub(crate) fn know_untold(&self, record: ContainerRecord) -> Result<Known> {
         let known = self.look(record)?;
         if !known.is_to_be_ended(self) {
             return Ok(known);
@@ -124,12 +134,17 @@ impl Engine {
     }
 
     /// Changes a container's document while nobody else does.
-    pub(crate) fn change(&self, id: &str, change: impl FnOnce(&mut Document)) -> Result<()> {
-        self.store.update_container(id, |record| {
+    pub(crate) fn change(
+        &self,
+        id: &str,
+        durability: Durability,
+        change: impl FnOnce(&mut Document),
+    ) -> Result<()> {
+        self.store.update_container(id, durability, |record| {
             let mut document = Document::read_stored(record)?;
             change(&mut document);
             record.document = document.write_stored(record)?;
-            Ok(())
+            Ok(None)
         })?;
         Ok(())
     }
@@ -141,52 +156,34 @@ impl Engine {
 
     /// Records the last end that the monitor saw, unless somebody has.
     fn tell_end(&self, known: &Known) -> Result<()> {
-        let Some(status) = &known.status else { return Ok(()) };
-        if status.finished.is_none() || status.finished == known.document.told {
+        if known.untold().is_none() {
             return Ok(());
         }
-        let told = self.store.update_container(&known.record.id, |record| {
-            let mut document = Document::read_stored(record)?;
-            if document.told == status.finished {
-                return Ok(false);
-            }
-            document.told = status.finished;
-            record.document = document.write_stored(record)?;
-            Ok(true)
-        });
+        let told =
+            self.store.update_container(&known.record.id, Durability::Process, |record| known.end(record));
         match told {
             // Removed meanwhile: there it was told. Or the disk is full: it is told when there is room again.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Failed) => Ok(()),
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                let mut event = Self::event(known, "die");
-                event.time = status.finished.map_or(event.time, u64::cast_signed);
-                if let Some(code) = known.life.exit_code {
-                    event = event.with("exitCode", &code.to_string());
-                }
-                let _ = self.store.record_event(&event);
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+            told => Ok(told?),
         }
     }
 
     /// Records that something happened to a container. What happened has happened, whether that can be recorded or not.
     pub(crate) fn tell(&self, known: &Known, action: &str) {
-        let _ = self.store.record_event(&Self::event(known, action));
+        let _ = self.store.record_event(&known.event(action));
     }
 
     /// As [`Engine::tell`], with one more thing that is known of it.
     pub(crate) fn tell_with(&self, known: &Known, action: &str, (key, value): (&str, &str)) {
-        let _ = self.store.record_event(&Self::event(known, action).with(key, value));
+        let _ = self.store.record_event(&known.event(action).with(key, value));
     }
+}
 
-    fn event(known: &Known, action: &str) -> Event {
-        let event = Event::new(Subject::Container, action, &known.record.id)
-            .with("name", &known.record.name)
-            .with("image", &known.document.image());
-        known.document.labels.iter().fold(event, |event, (key, value)| event.with(key, value))
-    }
+/// Says that something happens to a container. What is known of it goes before labels of the same name.
+pub(crate) fn event(record: &ContainerRecord, document: &Document, action: &str) -> Event {
+    let event = Event::new(Subject::Container, action, &record.id);
+    let event = document.labels.iter().fold(event, |event, (key, value)| event.with(key, value));
+    event.with("name", &record.name).with("image", &document.image())
 }
 
 /// Tells whether more is to come of a container's life.
@@ -201,6 +198,34 @@ impl Known {
     /// Knows a container that was just recorded.
     pub(crate) fn new(record: ContainerRecord, document: Document) -> Self {
         Self { record, document, status: None, life: Life::NEW }
+    }
+
+    /// Says that something happens to it.
+    pub(crate) fn event(&self, action: &str) -> Event {
+        event(&self.record, &self.document, action)
+    }
+
+    /// Returns the time of the last end that the monitor saw, in nanoseconds since 1970, unless that was recorded.
+    fn untold(&self) -> Option<u64> {
+        let finished = self.status.as_ref()?.finished;
+        finished.filter(|_| finished != self.document.told)
+    }
+
+    /// Notes in its record that its last end is told, and returns what there is to be told of it, unless somebody has.
+    pub(crate) fn end(&self, record: &mut ContainerRecord) -> bulkhead_store::Result<Option<Event>> {
+        let Some(finished) = self.untold() else { return Ok(None) };
+        let mut document = Document::read_stored(record)?;
+        if document.told == Some(finished) {
+            return Ok(None);
+        }
+        document.told = Some(finished);
+        record.document = document.write_stored(record)?;
+        let mut event = self.event("die");
+        event.time = finished.cast_signed();
+        Ok(Some(match self.life.exit_code {
+            Some(code) => event.with("exitCode", &code.to_string()),
+            None => event,
+        }))
     }
 
     /// Returns what is told of a new container.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bulkhead_shim::client::{self, Claim};
-use bulkhead_store::{Kind, layer};
+use bulkhead_store::{Durability, Kind, layer};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -64,7 +64,7 @@ impl Engine {
     /// # Errors
     /// [`Error::State`](crate::Error::State) for one that has processes, unless their end is forced.
     pub fn remove(&self, wanted: &str, removal: Removal) -> Result<String> {
-        let mut known = self.find(wanted)?;
+        let mut known = self.find_untold(wanted)?;
         let id = known.record.id.clone();
         let end = Instant::now() + PATIENCE;
         loop {
@@ -78,7 +78,7 @@ impl Engine {
             let _held = self.hold(&id)?;
             // Somebody else may have started or removed it meanwhile.
             known = match self.store.container(&id) {
-                Ok(record) => self.know(record)?,
+                Ok(record) => self.know_untold(record)?,
                 Err(error) if error.kind() == Kind::NotFound => return Ok(id),
                 Err(error) => return Err(error.into()),
             };
@@ -112,11 +112,15 @@ impl Engine {
     /// Removes the parts of a container that has no processes, and its record last.
     pub(crate) fn take_apart(&self, known: &Known, volumes: Volumes, _claim: &Claim) -> Result<()> {
         let id = &known.record.id;
-        match self.store.begin_removal(id) {
+        // After a power loss one that removes itself is removed in any case.
+        let durability =
+            if known.document.request.remove { Durability::Process } else { Durability::PowerLoss };
+        let begin = || self.store.begin_removal(id, durability, |record| known.end(record));
+        match begin() {
             // On a disk that is full to the last byte there is no room for saying so. Its log goes in any case.
             Err(error) if error.is_full() => {
                 self.clear_log(id)?;
-                self.store.begin_removal(id)?;
+                begin()?;
             }
             begun => drop(begun?),
         }
@@ -130,7 +134,7 @@ impl Engine {
         }
         self.clear(&self.places().container_run(id))?;
         self.clear(&self.places().container(id))?;
-        self.store.delete_container(id)?;
+        self.store.delete_container(id, Some(&known.event("destroy")))?;
         if volumes == Volumes::Remove {
             for name in &known.document.anonymous {
                 match self.store.delete_volume(name) {
@@ -147,7 +151,6 @@ impl Engine {
                 }
             }
         }
-        self.tell(known, "destroy");
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 use bulkhead_shim::client;
 use bulkhead_shim::protocol::ToMonitor;
 
+use bulkhead_store::Durability;
+
 use crate::container::State;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -23,7 +25,7 @@ impl Engine {
             // Nobody is there to note that it is not to be started again, as it would be after a reboot.
             State::Exited if known.starts_again() => {
                 let started = known.status.as_ref().and_then(|status| status.started);
-                self.change(&known.record.id, |document| document.given_up = started)
+                self.change(&known.record.id, Durability::PowerLoss, |document| document.given_up = started)
             }
             State::Created | State::Exited => Ok(()),
             State::Starting | State::Running | State::Paused | State::Restarting => {
@@ -80,10 +82,10 @@ impl Engine {
             return Err(known.refuses("pause"));
         }
         // Recorded before it is so: a crash between leaves a container that `unpause` takes.
-        self.change(&known.record.id, |document| document.paused = known.life.process)?;
+        self.change(&known.record.id, Durability::Process, |document| document.paused = known.life.process)?;
         let paused = known.runtime(self)?.run("pause", &known.record.name, &[&known.record.id]);
         if paused.is_err() {
-            self.change(&known.record.id, |document| document.paused = None)?;
+            self.change(&known.record.id, Durability::Process, |document| document.paused = None)?;
         }
         paused?;
         self.tell(&known, "pause");
@@ -126,7 +128,7 @@ impl Engine {
             Err(error) if !known.is_frozen(self)? => drop(error),
             other => drop(other?),
         }
-        self.change(&known.record.id, |document| document.paused = None)
+        self.change(&known.record.id, Durability::Process, |document| document.paused = None)
     }
 
     /// Asks a container's monitor for something.

@@ -7,6 +7,8 @@ use bulkhead_shim::client;
 use bulkhead_shim::protocol::ToMonitor;
 use bulkhead_spec::{self as spec, Config};
 
+use bulkhead_store::Durability;
+
 use crate::container::State;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
@@ -22,9 +24,10 @@ impl Engine {
     /// [`Error::Invalid`] for a name that cannot be; when another container has it.
     pub fn rename(&self, wanted: &str, new: &str) -> Result<()> {
         name::check(new)?;
-        let known = self.find(wanted)?;
-        self.store.rename_container(&known.record.id, new)?;
-        self.tell(&known, "rename");
+        let mut known = self.find(wanted)?;
+        let old = std::mem::replace(&mut known.record.name, new.to_owned());
+        let told = known.event("rename").with("oldName", &old);
+        self.store.rename_container(&known.record.id, new, Some(&told))?;
         Ok(())
     }
 
@@ -52,14 +55,16 @@ impl Engine {
         known.document.request.resources = resources.clone();
         let change = (before != resources).then(|| self.limits(&known)).transpose()?.flatten();
         // What is recorded holds for the next start, should we die before the kernel knows it.
-        self.change(&id, |document| {
+        self.change(&id, Durability::PowerLoss, |document| {
             document.request.resources = resources.clone();
             document.request.restart = restart;
         })?;
         if let Some(change) = change
             && let Err(error) = self.apply(&known, &change)
         {
-            self.change(&id, |document| document.request.resources.clone_from(&before))?;
+            self.change(&id, Durability::PowerLoss, |document| {
+                document.request.resources.clone_from(&before);
+            })?;
             return Err(error);
         }
         if update.restart.is_some() && known.life.state.is_active() {

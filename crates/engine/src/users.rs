@@ -9,6 +9,7 @@ use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::host;
+use crate::known;
 use crate::request::{Request, Root, UserNamespace};
 use crate::rootfs::RootFs;
 
@@ -74,7 +75,7 @@ impl Choice {
                 Ok(users) => {
                     document.users = users;
                     record.document = document.write_stored(record)?;
-                    Ok(())
+                    Ok(Some(known::event(record, document, "create")))
                 }
                 Err(error) => {
                     let (subject, reason) = (record.name.clone(), error.to_string());

@@ -39,7 +39,7 @@ impl Store {
     /// As the database, and as removing files; what was removed before is gone, and the rest is left to the next time.
     pub fn collect(&self) -> Result<Collected> {
         let mut collected =
-            self.database.write_removal(Durability::Process, |db| forget(&self.places, db))?;
+            self.database.write_removal(Durability::PowerLoss, |db| forget(&self.places, db))?;
         let (forgotten, layers) = (collected.blobs, collected.layers.len());
         let blobs = self.places.blobs();
         let removed = self.sweep_directory(&blobs, BLOB_ROW, "")?;

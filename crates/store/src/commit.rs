@@ -5,11 +5,12 @@ use std::io::Read as _;
 use rusqlite::{Transaction, params};
 
 use crate::error::{Doing as _, Error, Result};
+use crate::event;
 use crate::image::name_image;
 use crate::layer::Compression;
 use crate::manifest::{self, Document, Manifest};
 use crate::store::now;
-use crate::{Digest, Layer, Lease, Name};
+use crate::{Digest, Event, Layer, Lease, Name, Subject};
 
 /// An image whose parts have all arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,19 @@ pub struct Committed {
     pub taken: Vec<(Name, Digest)>,
     /// Whether it was there before.
     pub existed: bool,
+}
+
+/// Where an image comes from: what is told of it, in docker's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A registry: `pull`.
+    Registry,
+    /// An archive or a directory of images: `load`.
+    Archive,
+    /// The files of a root: `import`.
+    Files,
+    /// A container, of which its own event tells.
+    Container,
 }
 
 impl Lease<'_> {
@@ -70,8 +84,8 @@ impl Lease<'_> {
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
-    pub fn commit(&self, images: &[NewImage]) -> Result<Vec<Committed>> {
-        self.settle_with(|db| images.iter().map(|image| commit(db, image)).collect())
+    pub fn commit(&self, images: &[NewImage], origin: Origin) -> Result<Vec<Committed>> {
+        self.settle_with(|db| images.iter().map(|image| commit(db, image, origin)).collect())
     }
 
     /// Writes a manifest of our own.
@@ -114,7 +128,7 @@ fn keeps(id: &Digest, manifest: &[u8], layers: &[Layer]) -> Result<bool> {
     Ok(parsed.layers.iter().zip(layers).all(|(descriptor, layer)| descriptor.digest == layer.blob))
 }
 
-fn commit(db: &Transaction<'_>, image: &NewImage) -> Result<Committed> {
+fn commit(db: &Transaction<'_>, image: &NewImage, origin: Origin) -> Result<Committed> {
     let NewImage { id, manifest, layers, names } = image;
     let doing = || format!("record image {id}");
     let key = id.to_string();
@@ -139,7 +153,24 @@ fn commit(db: &Transaction<'_>, image: &NewImage) -> Result<Committed> {
             taken.push((name.clone(), before));
         }
     }
+    tell(db, image, origin)?;
     Ok(Committed { id: *id, names: names.clone(), taken, existed })
+}
+
+/// Records what docker tells of an image that comes into being, and of its names: to pull one has names in it already.
+fn tell(db: &Transaction<'_>, NewImage { id, names, .. }: &NewImage, origin: Origin) -> Result<()> {
+    let tags = names.iter().filter(|name| name.digest().is_none());
+    match origin {
+        // Docker knows what was pulled by its name alone.
+        Origin::Registry => {
+            let name = names.first().map_or_else(|| id.to_string(), Name::familiar);
+            return event::record(db, &Event::new(Subject::Image, "pull", &name).with("name", &name));
+        }
+        Origin::Archive => event::record_of_image(db, "load", id, None)?,
+        Origin::Files => event::record_of_image(db, "import", id, None)?,
+        Origin::Container => {}
+    }
+    tags.into_iter().try_for_each(|name| event::record_of_image(db, "tag", id, Some(name)))
 }
 
 fn is_whole(db: &Transaction<'_>, image: &str) -> rusqlite::Result<bool> {

@@ -6,6 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params};
 
 use crate::error::{Doing as _, Error, Noun, Result};
+use crate::event::{self, Event};
 use crate::pod;
 use crate::store::now;
 use crate::volume::{self, VolumeRecord};
@@ -67,7 +68,8 @@ impl ContainerRecord {
 }
 
 impl Store {
-    /// Records a container and, with it, those of `volumes` that are not there yet; returns the names of these.
+    /// Records a container and, with it, those of `volumes` that are not there yet, and the event that tells of it; returns
+    /// the names of these volumes.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; [`Error::NotFound`] for an image or volume that is not there, or no longer.
@@ -76,12 +78,13 @@ impl Store {
         record: &ContainerRecord,
         volumes: &[VolumeRecord],
         durability: Durability,
+        told: Option<&Event>,
     ) -> Result<Vec<String>> {
-        self.insert(&mut record.clone(), volumes, durability, |_, _| Ok(()))
+        self.insert(&mut record.clone(), volumes, durability, |_, _| Ok(told.cloned()))
     }
 
     /// As [`insert_container`](Self::insert_container), but the record's document is decided last, from the records of all
-    /// others, while none of them changes and none is added.
+    /// others, while none of them changes and none is added; so is the event that tells of it.
     ///
     /// # Errors
     /// Those of `decide`, too; then nothing is recorded.
@@ -90,7 +93,7 @@ impl Store {
         record: &mut ContainerRecord,
         volumes: &[VolumeRecord],
         durability: Durability,
-        decide: impl FnOnce(&[ContainerRecord], &mut ContainerRecord) -> Result<()>,
+        decide: impl FnOnce(&[ContainerRecord], &mut ContainerRecord) -> Result<Option<Event>>,
     ) -> Result<Vec<String>> {
         self.insert(record, volumes, durability, |db, record| decide(&all(db, "", [])?, record))
     }
@@ -100,7 +103,7 @@ impl Store {
         record: &mut ContainerRecord,
         volumes: &[VolumeRecord],
         durability: Durability,
-        decide: impl FnOnce(&Connection, &mut ContainerRecord) -> Result<()>,
+        decide: impl FnOnce(&Connection, &mut ContainerRecord) -> Result<Option<Event>>,
     ) -> Result<Vec<String>> {
         let mut leaving = Vec::new();
         for name in &record.volumes {
@@ -116,8 +119,9 @@ impl Store {
                     made.push(volume.name.clone());
                 }
             }
-            decide(db, record)?;
+            let told = decide(db, record)?;
             insert(db, record)?;
+            told.map_or(Ok(()), |event| event::record(db, &event))?;
             Ok(made)
         })?;
         for name in &made {
@@ -161,31 +165,30 @@ impl Store {
         select(self, "WHERE image = ? ORDER BY created DESC, id", [image.to_string()])
     }
 
-    /// Changes a container's document and its pod, while nobody else changes it. What `change` does to other fields is
-    /// lost: a name has [`rename_container`](Self::rename_container).
+    /// Changes a container's document and its pod, while nobody else changes it, and records the event that `change`
+    /// returns. What `change` does to other fields is lost: a name has [`rename_container`](Self::rename_container).
     ///
     /// # Errors
     /// [`Error::NotFound`] when the id is no container's any more; what `change` returns, and then nothing is changed.
-    pub fn update_container<T>(
+    pub fn update_container(
         &self,
         id: &str,
-        change: impl FnOnce(&mut ContainerRecord) -> Result<T>,
-    ) -> Result<T> {
-        self.database.write(Durability::Process, |db| {
+        durability: Durability,
+        change: impl FnOnce(&mut ContainerRecord) -> Result<Option<Event>>,
+    ) -> Result<()> {
+        self.database.write(durability, |db| {
             let mut record = one(db, id)?;
-            let value = change(&mut record)?;
-            db.prepare_cached("UPDATE containers SET document = ?, pod = ? WHERE id = ?")
-                .and_then(|mut statement| statement.execute((&record.document, &record.pod, id)))
-                .doing(|| format!("change the record of container {id}"))?;
-            Ok(value)
+            let told = change(&mut record)?;
+            update(db, &record)?;
+            told.map_or(Ok(()), |event| event::record(db, &event))
         })
     }
 
-    /// Gives a container another name.
+    /// Gives a container another name, and records the event that tells of it.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; [`Error::NotFound`] when the id is no container's any more.
-    pub fn rename_container(&self, id: &str, name: &str) -> Result<()> {
+    pub fn rename_container(&self, id: &str, name: &str, told: Option<&Event>) -> Result<()> {
         self.database.write(Durability::PowerLoss, |db| {
             let record = one(db, id)?;
             if record.name != name {
@@ -193,18 +196,28 @@ impl Store {
             }
             db.execute("UPDATE containers SET name = ? WHERE id = ?", [name, id])
                 .doing(|| format!("rename container {id}"))?;
-            Ok(())
+            told.map_or(Ok(()), |event| event::record(db, event))
         })
     }
 
     /// Says that a container goes, before anything of it does. Name, image and volumes stay taken until
-    /// [`delete_container`](Self::delete_container).
+    /// [`delete_container`](Self::delete_container). `change` changes its document for the last time, and returns the event
+    /// that is left to be told of its life. With [`Durability::PowerLoss`] no file goes before that is on the disk.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the id is no container's any more.
-    pub fn begin_removal(&self, id: &str) -> Result<Removal> {
-        self.database.write_removal(Durability::Process, |db| {
+    /// [`Error::NotFound`] when the id is no container's any more; what `change` returns, and then nothing is changed.
+    pub fn begin_removal(
+        &self,
+        id: &str,
+        durability: Durability,
+        mut change: impl FnMut(&mut ContainerRecord) -> Result<Option<Event>>,
+    ) -> Result<Removal> {
+        self.database.write_removal(durability, |db| {
             let mut record = one(db, id)?;
+            if let Some(event) = change(&mut record)? {
+                update(db, &record)?;
+                event::record(db, &event)?;
+            }
             let before = record.stage;
             if before == Stage::Kept {
                 db.prepare_cached("UPDATE containers SET stage = 'removing' WHERE id = ?")
@@ -216,16 +229,18 @@ impl Store {
         })
     }
 
-    /// Forgets a container, whose directories are gone. One that is forgotten already is no error: two may remove it.
+    /// Forgets a container, whose directories are gone, and records the event that tells of it. One that is forgotten
+    /// already is no error, and no event: two may remove it.
     ///
     /// # Errors
     /// As the database.
-    pub fn delete_container(&self, id: &str) -> Result<()> {
+    pub fn delete_container(&self, id: &str, told: Option<&Event>) -> Result<()> {
         self.database.write_removal(Durability::Process, |db| {
-            db.prepare_cached("DELETE FROM containers WHERE id = ?")
+            let deleted = db
+                .prepare_cached("DELETE FROM containers WHERE id = ?")
                 .and_then(|mut statement| statement.execute([id]))
                 .doing(|| format!("delete the record of container {id}"))?;
-            Ok(())
+            told.filter(|_| deleted > 0).map_or(Ok(()), |event| event::record(db, event))
         })?;
         // What was the container's has made room.
         self.database.refill();
@@ -270,6 +285,14 @@ fn insert(db: &Transaction<'_>, record: &ContainerRecord) -> Result<()> {
             .and_then(|mut statement| statement.execute([id, volume]))
             .doing(doing)?;
     }
+    Ok(())
+}
+
+fn update(db: &Connection, record: &ContainerRecord) -> Result<()> {
+    let ContainerRecord { id, pod, document, .. } = record;
+    db.prepare_cached("UPDATE containers SET document = ?, pod = ? WHERE id = ?")
+        .and_then(|mut statement| statement.execute((document, pod, id)))
+        .doing(|| format!("change the record of container {id}"))?;
     Ok(())
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::container::column;
 use crate::error::{Doing as _, Error, Result};
 use crate::store::now;
-use crate::{Durability, Store};
+use crate::{Digest, Durability, Name, Store};
 
 /// How many events are kept at least; docker keeps 256.
 const KEPT: i64 = 4096;
@@ -63,22 +63,7 @@ impl Store {
     /// # Errors
     /// As the database.
     pub fn record_event(&self, event: &Event) -> Result<()> {
-        let Event { sequence: _, time, subject, action, id, attributes } = event;
-        let attributes = serde_json::Value::from_iter(attributes.clone()).to_string();
-        self.database.write(Durability::Process, |db| {
-            let doing = || format!("record that {subject} {id} had {action}");
-            let sql = "INSERT INTO events (time, subject, action, id, attributes) VALUES (?, ?, ?, ?, ?)";
-            db.prepare_cached(sql)
-                .and_then(|mut statement| {
-                    statement.execute(params![time, subject.text(), action, id, attributes])
-                })
-                .doing(doing)?;
-            let sequence = db.last_insert_rowid();
-            if sequence % 256 == 0 {
-                db.execute("DELETE FROM events WHERE sequence <= ?", [sequence - KEPT]).doing(doing)?;
-            }
-            Ok(())
-        })
+        self.database.write(Durability::Process, |db| record(db, event))
     }
 
     /// Lists the events from `since` to `until`, in nanoseconds since 1970, the oldest first.
@@ -118,6 +103,34 @@ impl Store {
             .doing(|| "list the events")
         })
     }
+}
+
+/// Records that something happened to an image by which it is called, or is not any more.
+pub(crate) fn record_of_image(
+    db: &Connection,
+    action: &str,
+    image: &Digest,
+    name: Option<&Name>,
+) -> Result<()> {
+    let event = Event::new(Subject::Image, action, &image.to_string());
+    let name = name.map_or_else(|| image.to_string(), Name::familiar);
+    record(db, &event.with("name", &name))
+}
+
+/// Records an event in the transaction of what it tells of: both are there, or neither.
+pub(crate) fn record(db: &Connection, event: &Event) -> Result<()> {
+    let Event { sequence: _, time, subject, action, id, attributes } = event;
+    let attributes = serde_json::Value::from_iter(attributes.clone()).to_string();
+    let doing = || format!("record that {subject} {id} had {action}");
+    let sql = "INSERT INTO events (time, subject, action, id, attributes) VALUES (?, ?, ?, ?, ?)";
+    db.prepare_cached(sql)
+        .and_then(|mut statement| statement.execute(params![time, subject.text(), action, id, attributes]))
+        .doing(doing)?;
+    let sequence = db.last_insert_rowid();
+    if sequence % 256 == 0 {
+        db.execute("DELETE FROM events WHERE sequence <= ?", [sequence - KEPT]).doing(doing)?;
+    }
+    Ok(())
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Event> {

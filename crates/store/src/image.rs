@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Doing as _, Error, Noun, Result};
+use crate::event;
 use crate::{Configuration, Digest, Durability, Name, Store};
 
 /// An image, whole: its blobs and its unpacked layers are there.
@@ -99,7 +100,9 @@ impl Store {
             if !found {
                 return Err(Error::NotFound { noun: Noun::Image, wanted: image.to_string() });
             }
-            name_image(db, image, name)
+            let before = name_image(db, image, name)?;
+            event::record_of_image(db, "tag", image, Some(name))?;
+            Ok(before)
         })
     }
 

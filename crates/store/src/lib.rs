@@ -20,17 +20,17 @@
 //! let store = Store::open(&Places::of_user()?)?;
 //! let image = store.image("alpine:3.22")?;
 //! let record = ContainerRecord::new("0123456789ab", "web", Some(image.id));
-//! store.insert_container(&record, &[], Durability::PowerLoss)?;
+//! store.insert_container(&record, &[], Durability::PowerLoss, None)?;
 //!
 //! // Later, from another process: one at a time changes it, and all of it or nothing.
-//! store.update_container(&record.id, |record| {
+//! store.update_container(&record.id, Durability::Process, |record| {
 //!     record.document = "{}".into();
-//!     Ok(())
+//!     Ok(None)
 //! })?;
 //!
-//! let removal = store.begin_removal(&record.id)?;
+//! let removal = store.begin_removal(&record.id, Durability::Process, |_| Ok(None))?;
 //! // … its directories …
-//! store.delete_container(&removal.record.id)?;
+//! store.delete_container(&removal.record.id, None)?;
 //! # Ok::<(), bulkhead_store::Error>(())
 //! ```
 
@@ -65,7 +65,7 @@ mod volume;
 pub use blob::BlobWriter;
 pub use check::{Depth, Finding, Mend, Outcome};
 pub use collect::Collected;
-pub use commit::{Committed, NewImage};
+pub use commit::{Committed, NewImage, Origin};
 pub use configuration::{Configuration, Defaults, Empty, Healthcheck, History, RootFs};
 pub use container::{ContainerRecord, Removal, Stage};
 pub use database::Durability;

@@ -21,7 +21,7 @@ use crate::layer::Decoder;
 use crate::manifest::{
     Document, IMAGE_NAME, Index, Manifest, Packed, Platform, REFERENCE, parse_configuration,
 };
-use crate::{Committed, Digest, Expected, Layer, Lease, Name, NewImage, Store};
+use crate::{Committed, Digest, Expected, Layer, Lease, Name, NewImage, Origin, Store};
 
 use directory::Directory;
 use stream::Stream;
@@ -88,7 +88,8 @@ impl Store {
         load: impl FnOnce(&Lease<'_>) -> Result<(Vec<NewImage>, usize)>,
     ) -> Result<Vec<Committed>> {
         let lease = self.lease("load")?;
-        let loaded = load(&lease).and_then(|(images, spare)| Ok((lease.commit(&images)?, spare)));
+        let loaded =
+            load(&lease).and_then(|(images, spare)| Ok((lease.commit(&images, Origin::Archive)?, spare)));
         drop(lease);
         if !matches!(loaded, Ok((_, 0))) {
             // Of an archive that was refused nothing stays, nor what no image wanted. That it was refused is what

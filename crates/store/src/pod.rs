@@ -82,7 +82,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn begin_pod_removal(&self, id: &str) -> Result<()> {
-        self.database.write_removal(Durability::Process, |db| {
+        self.database.write_removal(Durability::PowerLoss, |db| {
             one(db, id)?;
             db.execute("UPDATE pods SET stage = 'removing' WHERE id = ?", [id])
                 .doing(|| format!("begin to remove pod {id}"))?;

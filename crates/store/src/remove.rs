@@ -11,6 +11,7 @@
 use rusqlite::{Connection, Transaction};
 
 use crate::error::{Doing as _, Error, Noun, Result};
+use crate::event;
 use crate::image::find;
 use crate::{Collected, Digest, Durability, Name, Store};
 
@@ -60,7 +61,11 @@ impl Store {
                 .and_then(|mut statement| statement.query_map([&key], |row| row.get(0))?.next().transpose())
                 .doing(|| format!("take the name {name} away"))?;
             match image {
-                Some(image) => Digest::parse(&image),
+                Some(image) => {
+                    let image = Digest::parse(&image)?;
+                    event::record_of_image(db, "untag", &image, Some(name))?;
+                    Ok(image)
+                }
                 None => Err(Error::NotFound { noun: Noun::Image, wanted: key }),
             }
         })
@@ -97,11 +102,13 @@ fn remove(db: &Transaction<'_>, wanted: &str, force: Force) -> Result<(Digest, V
     for name in &leaving {
         db.execute("DELETE FROM names WHERE name = ?", [name.to_string()])
             .doing(|| format!("take the name {name} away"))?;
+        event::record_of_image(db, "untag", &id, Some(name))?;
     }
     let is_deleted = leaving.len() == names.len() && users.is_empty();
     if is_deleted {
         db.execute("DELETE FROM images WHERE id = ?", [id.to_string()])
             .doing(|| format!("delete image {id}"))?;
+        event::record_of_image(db, "delete", &id, None)?;
     }
     Ok((id, leaving, is_deleted))
 }

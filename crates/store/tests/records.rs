@@ -20,7 +20,7 @@ fn id(number: usize) -> String {
 }
 
 fn insert(store: &Store, record: &ContainerRecord) -> Result<Vec<String>, Error> {
-    store.insert_container(record, &[], Durability::Process)
+    store.insert_container(record, &[], Durability::Process, None)
 }
 
 #[test]
@@ -69,14 +69,14 @@ fn names_are_unique_until_the_record_goes() {
     assert!(matches!(&error, Error::NameTaken { by, .. } if *by == id(1)), "{error}");
 
     insert(&store, &ContainerRecord::new(&id(2), "other", None)).unwrap();
-    assert_eq!(store.rename_container(&id(2), "web").unwrap_err().kind(), Kind::Conflict);
-    store.rename_container(&id(2), "other").unwrap();
-    store.rename_container(&id(2), "new").unwrap();
+    assert_eq!(store.rename_container(&id(2), "web", None).unwrap_err().kind(), Kind::Conflict);
+    store.rename_container(&id(2), "other", None).unwrap();
+    store.rename_container(&id(2), "new", None).unwrap();
     assert_eq!(store.container("new").unwrap().id, id(2));
 
-    assert_eq!(store.begin_removal(&id(1)).unwrap().before, Stage::Kept);
+    assert_eq!(store.begin_removal(&id(1), Durability::Process, |_| Ok(None)).unwrap().before, Stage::Kept);
     assert_eq!(
-        store.begin_removal(&id(1)).unwrap().before,
+        store.begin_removal(&id(1), Durability::Process, |_| Ok(None)).unwrap().before,
         Stage::Removing,
         "the second sees that it is not the first"
     );
@@ -84,10 +84,13 @@ fn names_are_unique_until_the_record_goes() {
         insert(&store, &ContainerRecord::new(&id(3), "web", None)).unwrap_err().kind(),
         Kind::Conflict
     );
-    store.delete_container(&id(1)).unwrap();
-    store.delete_container(&id(1)).unwrap();
+    store.delete_container(&id(1), None).unwrap();
+    store.delete_container(&id(1), None).unwrap();
     insert(&store, &ContainerRecord::new(&id(3), "web", None)).unwrap();
-    assert_eq!(store.begin_removal(&id(1)).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(
+        store.begin_removal(&id(1), Durability::Process, |_| Ok(None)).unwrap_err().kind(),
+        Kind::NotFound
+    );
 }
 
 #[test]
@@ -95,20 +98,29 @@ fn a_change_is_whole_or_not_at_all() {
     let scratch = Scratch::new();
     let store = Store::open(&places(scratch.path())).unwrap();
     insert(&store, &ContainerRecord::new(&id(1), "web", None)).unwrap();
-    let before = store
-        .update_container(&id(1), |record| {
+    let told = Event::new(Subject::Container, "update", &id(1));
+    let mut before = String::new();
+    store
+        .update_container(&id(1), Durability::Process, |record| {
             record.pod = Some("pod".into());
-            Ok(std::mem::replace(&mut record.document, r#"{"b":2}"#.into()))
+            before = std::mem::replace(&mut record.document, r#"{"b":2}"#.into());
+            Ok(Some(told.clone()))
         })
         .unwrap();
     assert_eq!(before, "{}");
-    let refused: Result<(), Error> = store.update_container(&id(1), |record| {
+    let refused = store.update_container(&id(1), Durability::Process, |record| {
         record.document.clear();
         Err(Error::Invalid { subject: "it".into(), reason: "is refused".into() })
     });
     assert_eq!(refused.unwrap_err().to_string(), "it is refused");
     assert_eq!(store.container("web").unwrap().document, r#"{"b":2}"#);
     assert_eq!(store.containers_of_pod("pod").unwrap().len(), 1);
+    let events = store.events(None, None).unwrap();
+    assert_eq!(
+        Vec::from_iter(events.iter().map(|event| &event.action[..])),
+        ["update"],
+        "told with the change"
+    );
 }
 
 #[test]
@@ -133,7 +145,7 @@ fn volumes_come_with_containers_and_stay_while_they_are_used() {
     let volumes = vec!["new".to_owned(), "old".to_owned()];
     let record = ContainerRecord { volumes: volumes.clone(), ..ContainerRecord::new(&id(1), "web", None) };
     let both = [VolumeRecord::new("old"), VolumeRecord::new("new")];
-    let made = store.insert_container(&record, &both, Durability::PowerLoss).unwrap();
+    let made = store.insert_container(&record, &both, Durability::PowerLoss, None).unwrap();
     assert_eq!(made, ["new"], "only what was not there is new, and to be filled");
     assert_eq!(store.container("web").unwrap().volumes, volumes);
 
@@ -143,7 +155,7 @@ fn volumes_come_with_containers_and_stay_while_they_are_used() {
     assert_eq!(error.to_string(), "volume new is in use by container web");
     assert_eq!(store.volume_users("old").unwrap(), ["web"]);
 
-    store.delete_container(&record.id).unwrap();
+    store.delete_container(&record.id, None).unwrap();
     assert!(data.join("file").exists(), "a volume outlives its container");
     store.delete_volume("new").unwrap();
     assert!(!store.places().volume("new").exists());

@@ -173,3 +173,13 @@ fn events_are_told() {
     let line = shop.said(&["events", "--since", "1h", "--until", "0s", "--filter", "event=create"]);
     assert!(line.contains(" container create ") && line.contains("name=job"), "{line}");
 }
+
+#[test]
+fn what_happens_to_images_is_told() {
+    let shop = shop!();
+    shop.said(&["tag", IMAGE, "busybox:again"]);
+    shop.said(&["rmi", "busybox:again"]);
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "image=busybox:again", "--format"];
+    let told = shop.said(&[&words[..], &["{{.Type}} {{.Action}}"]].concat());
+    assert_eq!(told, "image tag\nimage untag\n");
+}

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 
 use bulkhead_registry::{Client, Descriptor, Platform, Resolved, in_parallel};
-use bulkhead_store::{Digest, Expected, Layer, Lease, Name, Store};
+use bulkhead_store::{Digest, Expected, Layer, Lease, Name, Origin, Store};
 use serde::Deserialize;
 
 use super::error::{Error, Result};
@@ -98,7 +98,7 @@ impl Pull {
             let _ = lease.settle();
         })?;
         let image = lease.image(&bytes, Some(&found.manifest.bytes), &kept, names)?;
-        let committed = lease.commit(&[image])?.pop();
+        let committed = lease.commit(&[image], Origin::Registry)?.pop();
         let committed = committed.ok_or_else(|| invalid("was not recorded".to_owned()))?;
         Ok(Pulled {
             id: committed.id,

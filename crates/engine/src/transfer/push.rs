@@ -3,7 +3,7 @@
 use std::io::{Read, Seek as _, SeekFrom};
 
 use bulkhead_registry::{Client, Descriptor, Document, Pushed, Reference, in_parallel};
-use bulkhead_store::{Digest, Image, Name, Store};
+use bulkhead_store::{Digest, Event, Image, Name, Store, Subject};
 
 use super::error::{Error, Result};
 use super::{AT_ONCE, Move, Stage, Watch};
@@ -60,6 +60,9 @@ pub fn push(store: &Store, client: &Client, wanted: &str, watch: &Watch<'_>) -> 
     in_parallel(&parts, AT_ONCE, |part| send(part))?;
     send(&manifest.configuration)?;
     let digest = push.manifest(&manifest.bytes, &manifest.media_type)?;
+    let pushed = Event::new(Subject::Image, "push", &name.familiar()).with("name", &name.familiar());
+    // It is there, whether that can be recorded or not.
+    drop(store.record_event(&pushed));
     Ok(PushedImage { name, digest: digest.to_string(), size: manifest.bytes.len() as u64 })
 }
 

@@ -73,7 +73,7 @@ fn a_layer_under_a_running_container_is_left_where_it_is() {
     let ground = loaded();
     let image = ground.store.image("a:1").unwrap();
     let record = ContainerRecord::new(&"1".repeat(64), "web", Some(image.id));
-    ground.store.insert_container(&record, &[], Durability::Process).unwrap();
+    ground.store.insert_container(&record, &[], Durability::Process, None).unwrap();
     let directory = ground.store.places().layer(&image.layers[0].diff_id);
     fs::write(directory.join("new"), "").unwrap();
     let findings = ground.store.check(Depth::Metadata, Mend::Yes, &[record.id]).unwrap();
@@ -202,7 +202,7 @@ fn usage_counts_shared_layers_once() {
         volumes: vec!["data".into()],
         ..ContainerRecord::new(&"1".repeat(64), "web", Some(ground.store.image("a").unwrap().id))
     };
-    ground.store.insert_container(&record, &[VolumeRecord::new("data")], Durability::Process).unwrap();
+    ground.store.insert_container(&record, &[VolumeRecord::new("data")], Durability::Process, None).unwrap();
     fs::write(ground.store.places().volume("data").join("data/file"), vec![1; 10_000]).unwrap();
     let usage = ground.store.usage().unwrap();
     assert_eq!(usage.layers, 1030);

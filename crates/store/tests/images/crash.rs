@@ -161,11 +161,11 @@ fn a_container_and_its_volume_come_and_go_whole() {
         let image = store.image("first").unwrap().id;
         let record =
             ContainerRecord { volumes: vec!["data".into()], ..ContainerRecord::new(&id, "web", Some(image)) };
-        store.insert_container(&record, &[VolumeRecord::new("data")], Durability::PowerLoss).unwrap();
+        store.insert_container(&record, &[VolumeRecord::new("data")], Durability::PowerLoss, None).unwrap();
         fs::write(store.places().volume("data").join("data/file"), "kept").unwrap();
         store.delete_volume("old").unwrap();
-        store.begin_removal(&id).unwrap();
-        store.delete_container(&id).unwrap();
+        store.begin_removal(&id, Durability::Process, |_| Ok(None)).unwrap();
+        store.delete_container(&id, None).unwrap();
         println!("{DONE}");
         return;
     }
@@ -189,7 +189,7 @@ fn a_container_and_its_volume_come_and_go_whole() {
         if let Ok(record) = store.container("web") {
             assert!(!acknowledged, "it was said to be gone");
             assert_eq!(record.volumes, ["data"]);
-            store.delete_container(&id).unwrap();
+            store.delete_container(&id, None).unwrap();
         }
         is_whole(store, "first", "first");
     });

@@ -60,7 +60,7 @@ fn a_container_keeps_its_image() {
     let ground = Ground::new();
     let id = load(&ground, &["a"], "1");
     let record = ContainerRecord::new(&"1".repeat(64), "web", Some(id));
-    ground.store.insert_container(&record, &[], Durability::Process).unwrap();
+    ground.store.insert_container(&record, &[], Durability::Process, None).unwrap();
     for wanted in ["a", &id.hex()] {
         let error = ground.store.remove_image(wanted, Force::No).unwrap_err();
         assert_eq!(error.to_string(), format!("image {wanted} is in use by container web"));
@@ -75,7 +75,7 @@ fn a_container_keeps_its_image() {
     let image = ground.store.image(&id.hex()).unwrap();
     assert!(ground.store.lower(&image).iter().all(|layer| layer.exists()), "its layers stay");
 
-    ground.store.delete_container(&record.id).unwrap();
+    ground.store.delete_container(&record.id, None).unwrap();
     assert!(ground.store.remove_image(&id.hex(), Force::No).unwrap().is_deleted);
     ground.is_empty("after the container");
 }

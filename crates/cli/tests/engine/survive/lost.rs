@@ -29,7 +29,10 @@ fn a_container_without_a_monitor_is_ended_by_the_next_command_and_its_log_is_kep
     shop.said(&["stop", "web"]);
     shop.said(&["start", "web"]);
     kill_monitor(&shop, &id);
-    assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Status}}"]), "Exited (255) (monitor lost)\n");
+    // The runtime that started it may still be at work, and nobody ends what is being started.
+    wait_until("it is ended", || {
+        shop.said(&["ps", "-a", "--format", "{{.Status}}"]) == "Exited (255) (monitor lost)\n"
+    });
     assert_eq!(shop.said(&["rm", "web"]), "web\n");
     is_whole(&shop, "its removal");
 }
