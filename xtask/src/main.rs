@@ -22,6 +22,7 @@ mod invoke;
 mod marked;
 mod packages;
 mod peers;
+mod run;
 mod shipped;
 mod survive;
 mod test;
@@ -45,6 +46,7 @@ cargo xtask COMMAND
   fuzz [TARGET]…    give fuzzers more time, and count all that they had
   heavy             unpack the programs of `bulkhead measure --heavy` into the cache
   images            unpack a registry, skopeo, umoci and a real image, which tests use, into the cache
+  run [-- WORDS]    build Bulkhead, and be `bulkhead run`
   survive           kill commands of the engine, and monitors, at a hundred moments of their lives each
   test [--yes]      install what tests need, then format, lint, tidy and all tests
   tidy [--list]     check what a program can check of the project's rules
@@ -91,6 +93,7 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
         Some("heavy") => heavy::run(parser),
         Some("images") => images::run(parser),
         Some("peers") => peers::run(parser),
+        Some("run") => run::run(parser),
         Some("survive") => survive::run(parser),
         Some("test") => test::run(parser),
         Some("tidy") => tidy::run(parser),

@@ -62,6 +62,15 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds `bulkhead` and the programs that it starts, and returns its path.
+pub(crate) fn build_engine() -> Result<PathBuf> {
+    // It looks for them beside itself.
+    for program in [&BULKRUN, &BULKMON] {
+        build(program)?;
+    }
+    build(&BULKHEAD)
+}
+
 /// Builds a program and returns its path.
 ///
 /// `--target` is named although it is the machine's own: without it `crt-static` would reach the proc macros,

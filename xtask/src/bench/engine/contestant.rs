@@ -1,7 +1,7 @@
 //! Engines with docker's command line, each with storage of its own and the same image.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -18,9 +18,6 @@ pub(super) const IMAGE: &str = "localhost/bench:1";
 
 /// A program that lasts.
 pub(super) const SLEEP: &[&str] = &["busybox", "sleep", "1000"];
-
-/// The programs that one of ours starts are beside it.
-const OURS: [&shipped::Shipped; 3] = [&shipped::BULKRUN, &shipped::BULKMON, &shipped::BULKHEAD];
 
 /// Where engines keep things: what lasts, and what is gone when the machine starts anew, as they have it by default.
 #[derive(Clone, Copy)]
@@ -132,8 +129,7 @@ fn make_archive(docker: &Contestant, root: &Path, archive: &Path) -> Result<()> 
 
 /// Ours, built.
 pub(in crate::bench) fn bulkhead() -> Result<Platform> {
-    let programs = OURS.iter().map(|program| shipped::build(program)).collect::<Result<Vec<PathBuf>>>()?;
-    let program = programs.into_iter().next_back().context("nothing was built")?;
+    let program = shipped::build_engine()?;
     let chosen = platform::find::chosen(&[format!("bulkhead={}", program.display())])?;
     chosen.into_iter().next().context("find bulkhead")
 }

@@ -1,0 +1,69 @@
+//! `cargo xtask run [-- OPTIONS IMAGE COMMAND…]`: builds Bulkhead, and is `bulkhead run`.
+//!
+//! Without words it shows a container: of a small image, where a registry can be reached, and of this machine's own files
+//! where none can.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, stderr, stdin, stdout};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result};
+use lexopt::Parser;
+
+use crate::shipped;
+
+/// What is shown, if it can be had.
+const IMAGE: &str = "docker.io/library/alpine";
+
+/// What is shown where nobody can type.
+const LOOK: &str = "head -n 1 /etc/os-release; id; echo processes: /proc/[0-9]*";
+
+/// Builds, and becomes `bulkhead run`.
+pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
+    let mut words = Vec::new();
+    if let Some(argument) = parser.next()? {
+        let lexopt::Arg::Value(first) = argument else {
+            return Err(argument.unexpected()).context("usage: cargo xtask run [-- OPTIONS IMAGE COMMAND…]");
+        };
+        words.push(first);
+        words.extend(parser.raw_args()?);
+    }
+    let bulkhead = shipped::build_engine()?;
+    if words.is_empty() {
+        words = example(&bulkhead)?;
+    }
+    let shown = Vec::from_iter(words.iter().map(|word| word.to_string_lossy()));
+    eprintln!("$ {} run {}", bulkhead.display(), shown.join(" "));
+    Err(Command::new(&bulkhead).arg("run").args(words).exec())
+        .with_context(|| format!("start {}", bulkhead.display()))
+}
+
+/// The words of a container that can be had here.
+fn example(bulkhead: &Path) -> Result<Vec<OsString>> {
+    let pulled = Command::new(bulkhead)
+        .args(["pull", "--quiet", IMAGE])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .output()
+        .with_context(|| format!("start {}", bulkhead.display()))?;
+    let mut words = vec!["--rm"];
+    let is_seen = stdin().is_terminal() && stdout().is_terminal() && stderr().is_terminal();
+    if is_seen {
+        words.push("-it");
+    }
+    if pulled.status.success() {
+        words.push(IMAGE);
+    } else {
+        let reason = String::from_utf8_lossy(&pulled.stderr);
+        eprintln!("no image can be had: {}", reason.lines().next().unwrap_or_default());
+        eprintln!("so this is a container of this machine's own files; what it writes goes with it");
+        words.extend(["--rootfs", "/:O"]);
+    }
+    words.push("sh");
+    if !is_seen {
+        words.extend(["-c", LOOK]);
+    }
+    Ok(words.into_iter().map(OsString::from).collect())
+}
