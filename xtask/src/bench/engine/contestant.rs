@@ -16,6 +16,9 @@ use crate::{invoke, shipped};
 /// The name of the image, which nobody would look for elsewhere.
 pub(super) const IMAGE: &str = "localhost/bench:1";
 
+/// What ends containers at once for docker and for us.
+const FORCED: &[&str] = &["rm", "--force"];
+
 /// A program that lasts.
 pub(super) const SLEEP: &[&str] = &["busybox", "sleep", "1000"];
 
@@ -31,6 +34,8 @@ pub(in crate::bench) struct Contestant {
     pub(in crate::bench) measured: Measured,
     /// The program with the options that stand before the verb.
     begin: Vec<OsString>,
+    /// The verb by which it removes containers that run, without waiting for them to heed a signal.
+    removal: &'static [&'static str],
     /// Variables that it reads.
     pub(in crate::bench) environment: Vec<(&'static str, OsString)>,
 }
@@ -70,7 +75,7 @@ impl Contestant {
         let Ok(ids) = invoke::text(&mut self.command(list)) else { return };
         let ids = Vec::from_iter(ids.split_whitespace());
         if !ids.is_empty() {
-            drop(invoke::quietly(self.command(&["rm", "--force"]).args(ids)));
+            drop(invoke::quietly(self.command(self.removal).args(ids)));
         }
     }
 }
@@ -86,6 +91,7 @@ pub(super) fn engines(made: &Contestants, run: &Path, only: &[String]) -> Result
     let docker = Contestant {
         begin: vec![docker.program.clone().into(), "--host".into(), daemon.host()],
         measured: docker.measured(),
+        removal: FORCED,
         environment: Vec::new(),
     };
     let archive = directory.join("image.tar");
@@ -139,7 +145,7 @@ pub(in crate::bench) fn ours(platform: &Platform, Ground { root, run }: Ground<'
     let [root, run] = [root, run].map(|place| place.join("bulkhead").into_os_string());
     let program = platform.program.clone().into_os_string();
     let begin = vec![program, "--root".into(), root, "--run".into(), run];
-    Contestant { measured: platform.measured(), begin, environment: Vec::new() }
+    Contestant { measured: platform.measured(), begin, removal: FORCED, environment: Vec::new() }
 }
 
 /// podman over crun, its first choice, both of the newest there is.
@@ -188,5 +194,6 @@ pub(in crate::bench) fn podman(
         ("CONTAINERS_CONF_OVERRIDE", configuration.into_os_string()),
         ("PODMAN_IGNORE_CGROUPSV1_WARNING", "yes".into()),
     ];
-    Ok(Contestant { measured: podman.measured(), begin, environment })
+    let removal = &["rm", "--force", "--time", "0"];
+    Ok(Contestant { measured: podman.measured(), begin, removal, environment })
 }
