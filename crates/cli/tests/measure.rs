@@ -565,15 +565,114 @@ fn tells_peaks() -> bool {
     Path::new("/sys/fs/cgroup/memory").exists() || (numbers.next(), numbers.next()) >= (Some(5), Some(19))
 }
 
+/// docker's daemon, in namespaces of its own; it and all that it started end with this.
+struct Daemon(std::process::Child);
+
+impl Daemon {
+    /// Starts the one that is unpacked beside `docker`, which keeps everything in `place`, and waits until it listens at `socket` there.
+    fn start(docker: &Path, place: &Path) -> Self {
+        let package = docker.parent().and_then(Path::parent).unwrap();
+        let path = ["bin", "sbin"].map(|name| package.join(name));
+        let usual = std::env::var_os("PATH").unwrap();
+        let path = path.into_iter().chain(std::env::split_paths(&usual));
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child=KILL",
+            "--mount-proc",
+        ]);
+        command.args(["--net", "dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"]);
+        command.args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
+        for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+            command.arg(option).arg(place.join(name));
+        }
+        command.arg("--host").arg(format!("unix://{}", place.join("socket").display()));
+        command.env("PATH", std::env::join_paths(path).unwrap());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut daemon = Self(command.spawn().unwrap());
+        let end = Instant::now() + Duration::from_secs(60);
+        while std::os::unix::net::UnixStream::connect(place.join("socket")).is_err() {
+            assert!(
+                daemon.0.try_wait().unwrap().is_none() && Instant::now() < end,
+                "dockerd does not listen"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        daemon
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_daemon_is_followed_with_the_sandboxes_that_it_makes() {
+    requires!(is_root(), "starts docker's daemon");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let peers = cached("peers").and_then(|peers| peers.read_dir().ok()).into_iter().flatten().flatten();
+    let packages = peers.map(|entry| entry.path().join("usr"));
+    let mut whole = packages.filter(|package| package.join("sbin/dockerd").exists());
+    let Some(docker) = whole.next().map(|package| package.join("bin/docker")) else {
+        skip!("needs docker with its daemon in the cache, where `cargo xtask peers` puts them")
+    };
+    let place = Place::new("daemon");
+    requires!(
+        instances_of(&place, 0).is_some(),
+        "this kernel has no tracefs, and a daemon is not followed by ptrace"
+    );
+    let kept = place.0.join("docker");
+    fs::create_dir(&kept).unwrap();
+    let daemon = Daemon::start(&docker, &kept);
+    let host = format!("unix://{}", kept.join("socket").display());
+    let bare = footprints(&place, "bare");
+    let contained = footprints_of(&place, &format!("docker={}", docker.display()), &[("DOCKER_HOST", &host)]);
+    drop(daemon);
+    let parts = Vec::from_iter(contained.iter().map(|(part, ..)| part.as_str()));
+    for part in ["monitor", "monitor dockerd", "monitor docker"] {
+        assert!(parts.contains(&part), "no {part} in {parts:?}");
+    }
+    // That is done by a runtime which the daemon's helper starts.
+    let set_up = calls_of(&contained, "set-up");
+    assert!(makes(&set_up, "pivot_root") && makes(&set_up, "setns"), "{set_up:?}");
+    let (mut alone, mut within) = (calls_of(&bare, "application"), calls_of(&contained, "application"));
+    // Where it waits for its end, it may do so before or after it is heard that it has done its work.
+    [&mut alone, &mut within].iter_mut().for_each(|calls| calls.retain(|(name, _)| name != "read"));
+    assert_eq!(alone, within, "the same program makes other calls");
+    // What the daemon has started ends a moment after it.
+    let end = Instant::now() + Duration::from_secs(30);
+    while std::panic::catch_unwind(|| place.nothing_is_left()).is_err() {
+        assert!(Instant::now() < end, "the daemon does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// How often each call was made.
 type Counts = Vec<(String, u64)>;
 
 /// The footprints that a turn found, by part and level.
 fn footprints(place: &Place, platform: &str) -> Vec<(String, String, Counts)> {
+    footprints_of(place, platform, &[])
+}
+
+/// The same, with these variables.
+fn footprints_of(
+    place: &Place,
+    platform: &str,
+    environment: &[(&str, &str)],
+) -> Vec<(String, String, Counts)> {
     let output = place
         .command(&["one", "kernel entered", "--platform", platform, "--blocks", "1", "--format", "json"])
         .arg("--workload")
         .arg(place.workload())
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     assert!(output.status.success(), "{platform}: {}{}", text(&output.stdout), text(&output.stderr));
@@ -673,13 +772,14 @@ fn a_watch_that_was_killed_leaves_no_instance_of_the_tracer() {
         "this kernel has no tracefs, so that no instance can be left"
     );
     let pid = killed_watch(&place);
-    // No other run is needed: its guard does that, and would do it with another directory for temporary files, too. An empty
-    // directory stays for the next run to remove.
+    // No other run is needed: its guard does that, and would do it with another directory for temporary files, too.
     let end = Instant::now() + Duration::from_secs(30);
     while instances_of(&place, pid) != Some(Vec::new()) {
         assert!(Instant::now() < end, "instances of the tracer are left");
         std::thread::sleep(Duration::from_millis(50));
     }
+    // Nor is the directory left on which the tracer was mounted, although the guard lives in the mounts of who was killed.
+    soon_nothing_is_left(&place, pid);
 }
 
 /// Kills a run that watches the kernel, and tells which process it was.

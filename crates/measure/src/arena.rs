@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::bundle::Limits;
-use crate::cgroups::{self, Heavy};
+use crate::cgroups::{self, Heavy, Weight};
 use crate::claim::{self, Claim};
 use crate::error::{Doing as _, Error};
 use crate::guard::Guard;
@@ -58,12 +58,12 @@ pub struct Arena {
 
 impl Arena {
     /// Makes the root with the program `workload` in it, in the directory for temporary files, and as root the cgroup,
-    /// which this process joins. `guard` is the program that takes everything away when this process is killed; without
+    /// which has this `weight` and which this process joins. `guard` is the program that takes everything away when this process is killed; without
     /// one the next measurement does.
     ///
     /// # Errors
     /// When something cannot be made, or the workload does not run where there is nothing else.
-    pub fn make(workload: &Path, guard: Option<&Path>) -> Result<Self, Error> {
+    pub fn make(workload: &Path, guard: Option<&Path>, weight: Weight) -> Result<Self, Error> {
         let place = std::env::temp_dir();
         for abandoned in claim::abandoned(&place, PREFIX)? {
             // It is no reason not to measure: the next one tries again.
@@ -81,7 +81,8 @@ impl Arena {
         fs::copy(workload, &inside).doing(|| format!("copy {}", workload.display()))?;
         arena.try_workload(workload)?;
         if is_root() {
-            arena.heavy = Some(Heavy::make(arena.claim.name(), &arena.claim.path().join(SWITCHED_ON))?);
+            let note = arena.claim.path().join(SWITCHED_ON);
+            arena.heavy = Some(Heavy::make(arena.claim.name(), weight, &note)?);
         }
         Ok(arena)
     }

@@ -44,6 +44,15 @@ const TASKS: &str = "pids.max";
 /// Where this process is, below the heavy cgroup: on v2 a cgroup with children holds no process.
 const HARNESS: &str = "harness";
 
+/// How much of the CPUs what is measured has where other work wants them, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// All that can be had.
+    Greatest,
+    /// As much as any other cgroup: for platforms with a daemon, which is not in this one and would starve beside it.
+    Usual,
+}
+
 /// A cgroup of this process and of all that it measures. It is left and removed in the end.
 #[derive(Debug)]
 pub struct Heavy {
@@ -60,7 +69,7 @@ impl Heavy {
     ///
     /// # Errors
     /// When a cgroup cannot be made, as for an ordinary user.
-    pub(crate) fn make(name: &str, note: &Path) -> Result<Self, Error> {
+    pub(crate) fn make(name: &str, weight: Weight, note: &Path) -> Result<Self, Error> {
         let mut made =
             Self { name: name.to_owned(), places: Vec::new(), before: Vec::new(), note: note.to_owned() };
         switch_on(&tops(), note)?;
@@ -70,10 +79,11 @@ impl Heavy {
             made.places.push(place.clone());
             inherit_cpuset(&hierarchy, &place).doing(|| format!("set up {}", place.display()))?;
             hand_down(&place);
-            for (file, weight) in [("cpu.shares", SHARES), ("cpu.weight", WEIGHT)] {
+            let greatest = [("cpu.shares", SHARES), ("cpu.weight", WEIGHT)];
+            for (file, number) in greatest.iter().filter(|_| weight == Weight::Greatest) {
                 let file = place.join(file);
                 if file.exists() {
-                    fs::write(&file, weight).doing(|| format!("write {}", file.display()))?;
+                    fs::write(&file, number).doing(|| format!("write {}", file.display()))?;
                 }
             }
         }
@@ -132,6 +142,17 @@ impl Heavy {
         Some(self.number("", &files)?.saturating_sub(self.number(HARNESS, &files).unwrap_or(0)))
     }
 
+    /// The cgroups of these processes that have the CPU time counted of them alone, and of what works with them: neither a
+    /// hierarchy's top nor one in which whoever started this program is, too.
+    pub(crate) fn elsewhere(&self, processes: &[u32]) -> BTreeSet<PathBuf> {
+        let memberships =
+            processes.iter().filter_map(|process| fs::read_to_string(format!("/proc/{process}/cgroup")).ok());
+        let before = Vec::from_iter(self.before.iter().filter_map(|file| file.parent()));
+        let hierarchies = Vec::from_iter(self.places.iter().filter_map(|place| place.parent()));
+        let found = memberships.flat_map(|text| counted(&text, &hierarchies, &before));
+        found.collect()
+    }
+
     /// Time in which some task in it waited, for memory and for the disk; only v2 counts that.
     pub(crate) fn stalls(&self) -> [Option<Duration>; 2] {
         ["memory.pressure", "io.pressure"]
@@ -153,14 +174,7 @@ impl Heavy {
     }
 
     fn usage_below(&self, child: &str) -> Option<Duration> {
-        self.places.iter().map(|place| place.join(child)).find_map(|place| {
-            if let Ok(nanoseconds) = fs::read_to_string(place.join("cpuacct.usage")) {
-                return nanoseconds.trim().parse().ok().map(Duration::from_nanos);
-            }
-            let statistics = fs::read_to_string(place.join("cpu.stat")).ok()?;
-            let microseconds = statistics.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
-            microseconds.trim().parse().ok().map(Duration::from_micros)
-        })
+        self.places.iter().find_map(|place| usage(&place.join(child)))
     }
 
     /// The directory in which the kernel freezes what is in the cgroup called `name`; made when it is not there.
@@ -221,6 +235,25 @@ impl Heavy {
         }
         Ok(())
     }
+}
+
+/// The CPU time that everything in a cgroup had so far, where that is counted.
+pub(crate) fn usage(cgroup: &Path) -> Option<Duration> {
+    if let Ok(nanoseconds) = fs::read_to_string(cgroup.join("cpuacct.usage")) {
+        return nanoseconds.trim().parse().ok().map(Duration::from_nanos);
+    }
+    let statistics = fs::read_to_string(cgroup.join("cpu.stat")).ok()?;
+    let microseconds = statistics.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+    microseconds.trim().parse().ok().map(Duration::from_micros)
+}
+
+/// Where a process of these `memberships` has its CPU time counted apart from everybody's, and from who is in `before`.
+fn counted(memberships: &str, hierarchies: &[&Path], before: &[&Path]) -> Option<PathBuf> {
+    let mut places = hierarchies.iter().filter_map(|hierarchy| {
+        let path = membership(memberships, hierarchy)?.trim_start_matches('/');
+        Some(hierarchy.join(path)).filter(|_| !path.is_empty())
+    });
+    places.find(|place| usage(place).is_some() && !before.iter().any(|own| own.starts_with(place)))
 }
 
 /// A cgroup with limits that sandboxes share; it is removed when this is dropped, with what is in it.
@@ -399,6 +432,24 @@ mod tests {
         fs::write(top.join(HANDED_DOWN), "cpu io memory").unwrap();
         switch_on(&[top], &note).unwrap();
         assert!(!note.exists(), "what was on is noted, and would be switched off");
+    }
+
+    #[test]
+    fn a_daemon_is_counted_where_it_is_alone() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let top = scratch.path().join("cpuacct");
+        for (name, nanoseconds) in [("docker", "7000000"), ("session", "1")] {
+            fs::create_dir_all(top.join(name)).unwrap();
+            fs::write(top.join(name).join("cpuacct.usage"), nanoseconds).unwrap();
+        }
+        let found = |path: &str| {
+            let memberships = format!("4:memory:/docker\n2:cpuacct:{path}\n1:name=systemd:/\n");
+            counted(&memberships, &[&scratch.path().join("memory"), &top], &[&top.join("session/own")])
+        };
+        assert_eq!(found("/docker"), Some(top.join("docker")));
+        assert_eq!(usage(&top.join("docker")), Some(Duration::from_millis(7)));
+        // All are at the top, who started this is in the second, and the third is not there.
+        assert_eq!([found("/"), found("/session"), found("/gone")], [None, None, None]);
     }
 
     #[test]

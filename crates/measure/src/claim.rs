@@ -80,6 +80,14 @@ impl Claim {
     }
 }
 
+/// Whether a process has ended. One that its parent has not looked after yet does nothing any more.
+pub(crate) fn is_gone(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The state comes behind the name, which may hold anything, in parentheses.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_none_or(|state| matches!(state, 'Z' | 'X'))
+}
+
 fn is_ours(found: &Metadata) -> bool {
     found.uid() == rustix::process::geteuid().as_raw()
 }
@@ -101,7 +109,7 @@ fn take_over(path: PathBuf, prefix: &str) -> Option<Claim> {
     let found = path.symlink_metadata().ok()?;
     let own = found.is_dir() && is_ours(&found);
     // The maker's life covers the moment before it locks; the lock covers makers in other pid namespaces.
-    if !own || Path::new("/proc").join(maker.to_string()).exists() {
+    if !own || !is_gone(maker) {
         return None;
     }
     let lock = lock(&path, FlockOperation::NonBlockingLockExclusive).ok()?;
@@ -153,6 +161,21 @@ mod tests {
         assert_eq!(place.abandoned(), [""; 0], "a locked directory has a maker, wherever that is");
         drop(first);
         assert_eq!(place.abandoned(), [elsewhere]);
+    }
+
+    #[test]
+    fn who_has_ended_is_gone_before_its_parent_knows() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(!is_gone(child.id()) && !is_gone(std::process::id()) && is_gone(NOBODY));
+        drop(child.stdin.take());
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !is_gone(child.id()) {
+            assert!(std::time::Instant::now() < end, "it does not end");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(Path::new("/proc").join(child.id().to_string()).exists(), "somebody waited for it");
+        child.wait().unwrap();
     }
 
     #[test]

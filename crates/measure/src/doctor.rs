@@ -13,7 +13,7 @@ use crate::error::{Doing as _, Error};
 use crate::interference;
 use crate::isolation::eye;
 use crate::isolation::instance::Instance;
-use crate::machine::{Ours, Watch};
+use crate::machine::{Busy, Ours, Watch};
 use crate::programs::{self, Supply};
 use crate::stats::Failure;
 
@@ -53,8 +53,9 @@ const LEVELS: [&str; 3] =
 /// Controllers by which sandboxes are kept apart.
 const LIMITING: &[&str] = &["cpu", "memory", "pids"];
 
-/// How long the same piece of work is done again and again.
+/// How often, and how long, the same piece of work is done again and again at least.
 const SPINS: usize = 1000;
+const SPELL: Duration = Duration::from_secs(1);
 
 /// What the 99th percentile may take more than the median on a quiet machine.
 const QUIET: f64 = 1.25;
@@ -239,14 +240,16 @@ fn real_programs() -> Check {
 
 /// Does the same work again and again and looks how its time varies, and what else the machine does meanwhile.
 fn noise() -> Check {
-    let before = Watch::look(Ours::default());
+    let (before, busy) = (Watch::look(own()), Busy::look());
+    let start = Instant::now();
     let mut times = Vec::with_capacity(SPINS);
-    for _ in 0..SPINS {
+    while times.len() < SPINS || start.elapsed() < SPELL {
         let began = Instant::now();
         std::hint::black_box((0..100_000_u64).fold(1_u64, |sum, number| std::hint::black_box(sum ^ number)));
         times.push(began.elapsed());
     }
-    let disturbance = Watch::look(Ours::default()).noise(&before).disturbance();
+    let disturbance = Watch::look(own()).noise(&before).disturbance();
+    let busiest = Busy::look().busiest(&busy, start.elapsed());
     let (ratio, most) = spread(&mut times);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
@@ -258,9 +261,17 @@ fn noise() -> Check {
     if !quiet {
         says.push_str(&format!("; the load is {load:.1} on {cpus} CPUs"));
         says.extend(disturbance.map(|disturbance| format!("; {disturbance}")));
+        says.extend((!busiest.is_empty()).then(|| format!(" ({})", busiest.join(", "))));
         says.push_str(". Stop what else runs, or give it more time: verdicts will need more blocks");
     }
     Check { name: "noise", state: if quiet { State::Good } else { State::Less }, says }
+}
+
+/// What this process had of the machine.
+fn own() -> Ours {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let time = Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32);
+    Ours { cpu: Some(time), ..Ours::default() }
 }
 
 /// The 99th percentile and the maximum, in medians.

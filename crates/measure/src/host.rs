@@ -1,14 +1,15 @@
 //! The machine as the one who does a plan's tasks.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::arena::{self, Arena};
+use crate::cgroups::Weight;
 use crate::error::Error;
 use crate::interference;
 use crate::isolation::{self, Watcher};
-use crate::machine::{self, Watchman};
+use crate::machine::{self, Ours, Watchman};
 use crate::performance;
 use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
 use crate::platform::{Platform, find};
@@ -24,6 +25,8 @@ pub struct Host {
     platforms: Vec<Platform>,
     began: Instant,
     watchman: Watchman,
+    /// The cgroups of daemons that make sandboxes here.
+    daemons: BTreeSet<PathBuf>,
     alone: interference::Alone,
     /// Made when it is first asked for: most runs need none.
     watcher: Option<Watcher>,
@@ -59,10 +62,14 @@ impl Host {
         if arena::is_root() {
             cgroups::settle()?;
         }
-        let arena = Arena::make(workload, guard)?;
-        let watchman = Watchman::new(arena.ours());
+        // One that is not found is another program on this machine.
+        let makers = Vec::from_iter(platforms.iter().filter_map(|platform| platform.makers().ok()).flatten());
+        let weight = if makers.is_empty() { Weight::Greatest } else { Weight::Usual };
+        let arena = Arena::make(workload, guard, weight)?;
+        let daemons = arena.heavy().map(|heavy| heavy.elsewhere(&makers)).unwrap_or_default();
+        let watchman = Watchman::new(ours(&arena, &daemons));
         let alone = interference::Alone::default();
-        Ok(Self { arena, platforms, began: Instant::now(), watchman, alone, watcher: None })
+        Ok(Self { arena, platforms, began: Instant::now(), watchman, daemons, alone, watcher: None })
     }
 
     /// Has the programs of the heavy profile in every sandbox, from the directory `tree` or where there are most of them.
@@ -89,6 +96,13 @@ impl Host {
     pub fn pace(&self, task: &mut Task) {
         performance::pace(task, &self.arena, &find::bare());
     }
+}
+
+/// What everything measured in `arena` had of the machine, with the daemons in these cgroups.
+fn ours(arena: &Arena, daemons: &BTreeSet<PathBuf>) -> Ours {
+    let ours = arena.ours();
+    let theirs: Duration = daemons.iter().filter_map(|daemon| cgroups::usage(daemon)).sum();
+    Ours { cpu: ours.cpu.map(|cpu| cpu + theirs), ..ours }
 }
 
 /// A run that does `plan` here, as far as it is known before anything is made for it. Rates of open loops are those of
@@ -178,7 +192,7 @@ impl Executor for Host {
     }
 
     fn noise(&mut self) -> Option<Noise> {
-        self.watchman.noise(self.arena.ours())
+        self.watchman.noise(ours(&self.arena, &self.daemons))
     }
 
     fn clock(&self) -> u64 {

@@ -73,11 +73,15 @@ impl CpuTime {
 
 /// The time that all threads of the kernel had so far, ticks.
 fn kernel_threads(processes: &Path) -> f64 {
+    stats(processes).filter_map(|text| kernel_thread(&text)).sum()
+}
+
+/// The /proc/PID/stat of every process.
+fn stats(processes: &Path) -> impl Iterator<Item = String> {
     let entries = processes.read_dir().into_iter().flatten().flatten();
     let processes =
         entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
-    let texts = processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
-    texts.filter_map(|text| kernel_thread(&text)).sum()
+    processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
 }
 
 /// The time of one, by its /proc/PID/stat; None for a program.
@@ -89,6 +93,52 @@ fn kernel_thread(stat: &str) -> Option<f64> {
     let flags: u64 = fields.get(6)?.parse().ok()?;
     let ticks = |place: usize| fields.get(place)?.parse::<f64>().ok();
     (flags & IS_KERNEL_THREAD != 0).then(|| Some(ticks(11)? + ticks(12)?)).flatten()
+}
+
+/// The CPU time that every other program had so far, ticks, by its process and name.
+#[derive(Debug)]
+pub(crate) struct Busy(BTreeMap<(u32, String), f64>);
+
+/// The least share of a CPU that makes a program one of the busiest, and how many are named.
+const BUSY: f64 = 0.03;
+const NAMED: usize = 3;
+
+impl Busy {
+    /// Looks once.
+    pub(crate) fn look() -> Self {
+        let own = std::process::id();
+        let texts = stats(Path::new("/proc"));
+        Self(texts.filter_map(|text| program(&text)).filter(|((pid, _), _)| *pid != own).collect())
+    }
+
+    /// `rustc 81 %` of one CPU since `earlier`, `passed` ago: the few that had most, those of one name together.
+    pub(crate) fn busiest(&self, earlier: &Self, passed: Duration) -> Vec<String> {
+        let mut had: BTreeMap<&str, f64> = BTreeMap::new();
+        for (process, ticks) in &self.0 {
+            let before = earlier.0.get(process).copied().unwrap_or_default();
+            *had.entry(&process.1).or_default() += ticks - before;
+        }
+        let share = |ticks: f64| ticks * TICK.as_secs_f64() / passed.as_secs_f64();
+        let shares = had.into_iter().map(|(name, ticks)| (name, share(ticks)));
+        let mut busiest = Vec::from_iter(shares.filter(|(_, share)| *share >= BUSY));
+        busiest.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        busiest
+            .into_iter()
+            .take(NAMED)
+            .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
+            .collect()
+    }
+}
+
+/// The process, the name and the time of a program, by its /proc/PID/stat; None for a thread of the kernel.
+fn program(stat: &str) -> Option<((u32, String), f64)> {
+    let (pid, rest) = stat.split_once(" (")?;
+    let (name, fields) = rest.rsplit_once(") ")?;
+    if kernel_thread(stat).is_some() {
+        return None;
+    }
+    let ticks = |place: usize| fields.split_whitespace().nth(place)?.parse::<f64>().ok();
+    Some(((pid.parse().ok()?, name.to_owned()), ticks(11)? + ticks(12)?))
 }
 
 /// The machine at one time, by counters that only go up.
@@ -296,6 +346,22 @@ fn mitigations(directory: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_busiest_programs_are_named() {
+        let stat = |pid: u32, name: &str, ticks: u32| {
+            format!("{pid} ({name}) R 1 0 0 0 -1 4194304 0 0 0 0 {ticks} 0 0 0 20 0 1 0 30 0 0")
+        };
+        let busy = |all: &[(u32, &str, u32)]| {
+            Busy(all.iter().filter_map(|(pid, name, ticks)| program(&stat(*pid, name, *ticks))).collect())
+        };
+        let earlier = busy(&[(3, "rustc", 100), (5, "a) b", 7), (6, "idle", 900)]);
+        let later =
+            busy(&[(3, "rustc", 140), (4, "rustc", 20), (5, "a) b", 17), (6, "idle", 902), (7, "sh", 4)]);
+        let found = later.busiest(&earlier, Duration::from_secs(1));
+        assert_eq!(found, ["rustc 60 %", "a) b 10 %", "sh 4 %"]);
+        assert!(!Busy::look().0.is_empty());
+    }
 
     #[test]
     fn stolen_time_disturbs() {

@@ -21,10 +21,12 @@ use crate::bundle::Limits;
 use crate::error::{Doing as _, Error};
 use crate::plan::{AGAIN, BARE};
 use crate::record::Measured;
+use crate::stats::Failure;
 
 mod bare;
 mod bubblewrap;
 mod charliecloud;
+mod daemon;
 mod docker;
 mod engine;
 pub mod find;
@@ -69,9 +71,9 @@ trait Adapter: std::fmt::Debug + Sync {
         true
     }
 
-    /// Why its sandboxes are no descendants of its program, if they are none.
-    fn is_elsewhere(&self) -> Option<&'static str> {
-        None
+    /// The processes that make its sandboxes and are there already; none where its program does that.
+    fn makers(&self, _program: &Path) -> Result<Vec<u32>, Failure> {
+        Ok(Vec::new())
     }
 
     /// Why it cannot be measured now, although its program is there.
@@ -241,7 +243,8 @@ pub const KINDS: &[Kind] = &[
         program: Some("docker"),
         get: "the package docker.io; its daemon must run, DOCKER_HOST says where",
         differences: &[
-            "an engine: its daemon, containerd and a monitor work elsewhere, which is in neither its CPU times nor its memory",
+            "an engine: its daemon, containerd and a monitor work elsewhere, which is in neither its CPU times nor its memory; what the \
+             kernel does for the first two meanwhile, whomever they serve, is in its footprints",
             "its own filter, and an image of the root under an overlay",
         ],
         adapter: &docker::Docker,
@@ -301,9 +304,9 @@ impl Platform {
         self.kind.adapter.is_local()
     }
 
-    /// Why its sandboxes are no descendants of its program, if they are none; who is followed from that on is not they.
-    pub(crate) fn is_elsewhere(&self) -> Option<&'static str> {
-        self.kind.adapter.is_elsewhere()
+    /// The processes that make its sandboxes and are there already, an engine's daemons; none where its program does that.
+    pub(crate) fn makers(&self) -> Result<Vec<u32>, Failure> {
+        self.kind.adapter.makers(&self.program)
     }
 
     /// Why it cannot be measured now, although its program is there: an engine whose daemon does not answer.

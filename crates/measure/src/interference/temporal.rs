@@ -1,6 +1,6 @@
 //! A victim alone, then beside an antagonist.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::arena::{self, Arena, LIMIT};
 use crate::disk;
@@ -18,10 +18,24 @@ use super::matrix::Meeting;
 const VICTIM: usize = 0;
 const ANTAGONIST: usize = 1;
 
+/// How old what a victim did alone may be when it is set beside what it does beside an antagonist: a machine changes meanwhile, and
+/// may have slept.
+const FRESH: Duration = Duration::from_secs(120);
+
 /// What the last victim did without an antagonist. In one block it meets several, and is measured alone once: before the first in
-/// one block, after it in the next, so that a machine that becomes slower makes T no greater in the mean.
+/// one block, after it in the next, so that a machine that becomes slower makes T no greater in the mean. It is measured again for
+/// the antagonists that it meets after [`FRESH`].
 #[derive(Debug, Default)]
-pub struct Alone(Vec<(Key, Result<Reading, Failure>)>);
+pub struct Alone(Vec<Taken>);
+
+/// One victim's reading.
+#[derive(Debug)]
+struct Taken {
+    key: Key,
+    /// As [`now`] tells it.
+    at: Duration,
+    reading: Result<Reading, Failure>,
+}
 
 /// In which block whose reading it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +62,7 @@ pub(super) fn meet(
     alone: &mut Alone,
 ) -> Vec<Finding> {
     let place = Place { arena, platform, meeting };
-    let found = if block.is_multiple_of(2) || alone.known(&place.key(block)).is_some() {
+    let found = if block.is_multiple_of(2) || alone.known(&place.key(block), now()).is_some() {
         alone.reading(block, &place).and_then(|alone| Ok((alone, place.beside()?)))
     } else {
         place.beside().and_then(|beside| Ok((alone.reading(block, &place)?, beside)))
@@ -66,18 +80,29 @@ impl Alone {
         let is_of_now = |key: &Key, other: &Key| {
             (key.block, key.victim, key.limits) == (other.block, other.victim, other.limits)
         };
-        self.0.retain(|(known, _)| is_of_now(known, &key));
-        if let Some(reading) = self.known(&key) {
+        self.0.retain(|taken| is_of_now(&taken.key, &key));
+        if let Some(reading) = self.known(&key, now()) {
             return reading.clone();
         }
         let reading = place.alone().map_err(|Failure(reason)| Failure(format!("the victim alone: {reason}")));
-        self.0.push((key, reading.clone()));
+        self.0.retain(|taken| taken.key != key);
+        self.0.push(Taken { key, at: now(), reading: reading.clone() });
         reading
     }
 
-    fn known(&self, key: &Key) -> Option<&Result<Reading, Failure>> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, reading)| reading)
+    fn known(&self, key: &Key, now: Duration) -> Option<&Result<Reading, Failure>> {
+        let fresh = self.0.iter().filter(|taken| now.saturating_sub(taken.at) <= FRESH);
+        fresh
+            .map(|taken| (&taken.key, &taken.reading))
+            .find(|(known, _)| *known == key)
+            .map(|(_, reading)| reading)
     }
+}
+
+/// The time since the machine started, also that in which it slept.
+fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 /// What a victim did beside an antagonist, and whether that pressed.
@@ -147,7 +172,7 @@ impl Place<'_> {
     }
 
     /// The CPU time that the sandbox on `seat` had so far, by the host's accounts.
-    fn usage(&self, seat: &Seat) -> Option<std::time::Duration> {
+    fn usage(&self, seat: &Seat) -> Option<Duration> {
         self.arena.heavy()?.child_usage(seat.cgroup.as_deref()?)
     }
 }
@@ -157,4 +182,27 @@ fn end(mut hog: Started, failed: impl Fn(Failure) -> Failure) -> Result<Pressure
     hog.look().map_err(|failure| kept::ended(&failure))?;
     hog.let_go();
     hog.finish(LIMIT).and_then(|ended| Pressure::of(&ended.output)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_alone_that_is_old_is_none() {
+        let key = |platform: &str| Key {
+            block: 1,
+            platform: platform.to_owned(),
+            victim: "cpu",
+            limits: Limits::With,
+        };
+        let reading = Err(Failure("taken".to_owned()));
+        let alone = Alone(vec![Taken { key: key("crun"), at: Duration::from_secs(10), reading }]);
+        let is_known = |platform: &str, seconds: u64| {
+            alone.known(&key(platform), Duration::from_secs(seconds)).is_some()
+        };
+        assert!(is_known("crun", 10) && is_known("crun", 130), "it is fresh");
+        assert!(!is_known("crun", 131) && !is_known("runc", 10), "it is old, or another's");
+        assert!(now() > Duration::ZERO);
+    }
 }

@@ -78,11 +78,16 @@ impl Eye {
         Vec::from_iter([level].into_iter().chain(reasons)).join("; ")
     }
 
-    /// Begins to watch `pid`, which must be stopped, and all that it will make.
-    pub(super) fn begin(&mut self, pid: u32) -> Result<Look<'_>, Failure> {
+    /// Begins to watch `pid`, which must be stopped, and the `makers` that work for it elsewhere, with all that they will make.
+    pub(super) fn begin(&mut self, pid: u32, makers: &[u32]) -> Result<Look<'_>, Failure> {
         match &mut self.way {
-            Way::Tracer(tracer, _) => tracer.begin(pid).map(Look::Tracer),
-            Way::Ptrace => Following::begin(pid).map(Look::Ptrace),
+            Way::Tracer(tracer, _) => tracer.begin(pid, makers).map(Look::Tracer),
+            Way::Ptrace if makers.is_empty() => Following::begin(pid).map(Look::Ptrace),
+            Way::Ptrace => Err(Failure(
+                "its sandboxes are made by a daemon that runs already, which ptrace would stop at each call whomever it serves; the \
+                 kernel's tracer can follow that"
+                    .to_owned(),
+            )),
         }
     }
 }

@@ -43,8 +43,7 @@ impl Instance {
         let instance = Self { claim, directory };
         mounted.doing(|| "mount tracefs".to_owned())?;
         remove_abandoned(&place.join("instances"), prefix);
-        // They have no mounts any more.
-        abandoned.iter().for_each(|abandoned| drop(fs::remove_dir(abandoned.path())));
+        abandoned.iter().for_each(remove_place);
         fs::create_dir(&instance.directory).doing(|| "make an instance of the tracer".to_owned())?;
         Ok(instance)
     }
@@ -87,12 +86,13 @@ impl Instance {
         tried
     }
 
-    /// Lets the tracer follow `pid` alone, with all that it will make.
-    pub(super) fn follow(&self, pid: u32, functions: bool) -> io::Result<()> {
+    /// Lets the tracer follow these tasks alone, with all that they will make.
+    pub(super) fn follow(&self, tasks: &[u32], functions: bool) -> io::Result<()> {
+        let text = Vec::from_iter(tasks.iter().map(u32::to_string)).join(" ");
         // Opening for writing forgets whom it followed before.
-        self.write("set_event_pid", &pid.to_string())?;
+        self.write("set_event_pid", &text)?;
         if functions {
-            self.write("set_ftrace_pid", &pid.to_string())?;
+            self.write("set_ftrace_pid", &text)?;
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Drop for Instance {
 /// must have mounts of its own.
 pub(super) fn sweep(place: &Path, prefix: &str) {
     let abandoned = claim::abandoned(&std::env::temp_dir(), prefix).unwrap_or_default();
-    abandoned.iter().for_each(|abandoned| drop(fs::remove_dir(abandoned.path())));
+    abandoned.iter().for_each(remove_place);
     let made = fs::create_dir(place).is_ok();
     // Where it cannot be mounted, nobody made an instance.
     if made && rustix::mount::mount("tracefs", place, "tracefs", MountFlags::empty(), None).is_ok() {
@@ -153,11 +153,18 @@ pub(super) fn sweep(place: &Path, prefix: &str) {
     let _ = fs::remove_dir(place);
 }
 
+/// The directory on which an instance's file system was mounted. It still is where somebody lives on in the mounts of the program that
+/// was killed, as its guard does.
+fn remove_place(abandoned: &Claim) {
+    let _ = rustix::mount::unmount(abandoned.path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    let _ = fs::remove_dir(abandoned.path());
+}
+
 /// One that is read by somebody the kernel does not let go, wherever its maker's number is known.
 fn remove_abandoned(instances: &Path, prefix: &str) {
     let entries = instances.read_dir().into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    for name in names.filter(|name| maker(name, prefix).is_some_and(is_gone)) {
+    for name in names.filter(|name| maker(name, prefix).is_some_and(claim::is_gone)) {
         let _ = fs::remove_dir(instances.join(name));
     }
 }
@@ -165,10 +172,6 @@ fn remove_abandoned(instances: &Path, prefix: &str) {
 /// The process that made an instance of this name.
 fn maker(name: &str, prefix: &str) -> Option<u32> {
     name.strip_prefix(prefix)?.split('-').next()?.parse().ok()
-}
-
-fn is_gone(process: u32) -> bool {
-    !Path::new("/proc").join(process.to_string()).exists()
 }
 
 fn is_buffer(path: &Path) -> bool {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,6 +25,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Memory for the buffers: this much in all, and no more than this share of what is free.
 const BUFFER_KIB: u64 = 512 << 10;
 const SHARE: u64 = 4;
+
+/// Pages of each processor's buffer for samples: of what the platform's program does, and of each thread of a daemon's, which are many.
+const PAGES: usize = 256;
+const PAGES_OF_MAKERS: usize = 16;
 
 /// System calls are few, so that this is enough for each processor.
 const CALLS_KIB: u64 = 16 << 10;
@@ -82,16 +86,19 @@ impl Tracer {
         Ok(Self { instance, formats, functions, samples, is_on: false })
     }
 
-    /// Begins to follow `pid`, which must not run yet.
-    pub(super) fn begin(&mut self, pid: u32) -> Result<Listening<'_>, Failure> {
-        self.start(pid).map_err(|error| Failure(format!("switch the tracer on: {error}")))
+    /// Begins to follow `pid`, which must not run yet, and processes that do.
+    pub(super) fn begin(&mut self, pid: u32, makers: &[u32]) -> Result<Listening<'_>, Failure> {
+        self.start(pid, makers).map_err(|error| Failure(format!("switch the tracer on: {error}")))
     }
 
     #[expect(clippy::disallowed_methods, reason = "this program makes no namespaces beside its threads")]
-    fn start(&mut self, pid: u32) -> io::Result<Listening<'_>> {
+    fn start(&mut self, pid: u32, makers: &[u32]) -> io::Result<Listening<'_>> {
         let Self { instance, functions, .. } = &*self;
         instance.record(false)?;
-        instance.follow(pid, *functions)?;
+        // Who is born to a task that is followed is followed, too.
+        let makers = Vec::from_iter(makers.iter().flat_map(|maker| threads(*maker)));
+        let followed = Vec::from_iter([pid].into_iter().chain(makers.iter().copied()));
+        instance.follow(&followed, *functions)?;
         if *functions && !self.is_on {
             // It takes seconds to patch all functions, so it stays on until the instance goes.
             instance.write("current_tracer", "function")?;
@@ -104,7 +111,7 @@ impl Tracer {
         let buffers = instance.buffers()?;
         let files = buffers.iter().map(|place| open(place)).collect::<io::Result<Vec<_>>>()?;
         let samplers = match samples {
-            true => stacks::open(pid.cast_signed(), &buffers).map_err(io::Error::other)?,
+            true => samplers(pid, &makers, &buffers).map_err(io::Error::other)?,
             false => Vec::new(),
         };
         let sources = Sources { files, samplers };
@@ -164,6 +171,25 @@ fn buffer(instance: &Instance, functions: bool) -> io::Result<u64> {
     let free = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let free = free.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(BUFFER_KIB);
     Ok(BUFFER_KIB.min(free / SHARE) / processors)
+}
+
+/// The tasks of a process; none once it is gone.
+fn threads(process: u32) -> Vec<u32> {
+    let tasks = Path::new("/proc").join(process.to_string()).join("task").read_dir();
+    let names = tasks.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+}
+
+fn samplers(pid: u32, makers: &[u32], buffers: &[PathBuf]) -> Result<Vec<Sampler>, bulkhead_sys::Error> {
+    let mut samplers = stacks::open(pid.cast_signed(), buffers, PAGES)?;
+    for maker in makers {
+        match stacks::open(maker.cast_signed(), buffers, PAGES_OF_MAKERS) {
+            // A thread that has ended meanwhile does nothing more.
+            Err(error) if error.errno() == rustix::io::Errno::SRCH => {}
+            opened => samplers.extend(opened?),
+        }
+    }
+    Ok(samplers)
 }
 
 fn open(buffer: &Path) -> io::Result<File> {

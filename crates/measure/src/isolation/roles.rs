@@ -1,31 +1,46 @@
 //! Who is who among the tasks that are followed, at the moment when the application is about to begin.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::seen::Role;
+use crate::arena::WORKLOAD;
 use crate::platform::Seat;
 
 /// The role of each of `tasks` that is still there.
 pub(super) fn of(tasks: impl IntoIterator<Item = u32>, seat: &Seat, workload: &Path) -> BTreeMap<u32, Role> {
-    let workload = fs::metadata(workload).ok().map(|file| (file.dev(), file.ino()));
-    tasks.into_iter().filter_map(|task| Some((task, role(task, seat, workload)?))).collect()
+    let workload = fs::metadata(workload).ok();
+    tasks.into_iter().filter_map(|task| Some((task, role(task, seat, workload.as_ref())?))).collect()
 }
 
-fn role(task: u32, seat: &Seat, workload: Option<(u64, u64)>) -> Option<Role> {
+fn role(task: u32, seat: &Seat, workload: Option<&Metadata>) -> Option<Role> {
     let place = Path::new("/proc").join(task.to_string());
     // The link leads to the file itself, whatever the task's own root and mounts are.
-    let program = fs::metadata(place.join("exe")).ok().map(|file| (file.dev(), file.ino()));
+    let program = fs::metadata(place.join(ITSELF)).ok();
+    let both = program.as_ref().zip(workload);
     let cgroups = fs::read_to_string(place.join("cgroup")).ok()?;
-    Some(if program.is_some() && program == workload {
+    let is_within = seat.cgroup.as_deref().is_some_and(|cgroup| is_in(&cgroups, cgroup));
+    let is_file = both.is_some_and(|(file, other)| (file.dev(), file.ino()) == (other.dev(), other.ino()));
+    // An engine has copied it into an image.
+    let is_copy = || {
+        both.is_some_and(|(file, other)| file.len() == other.len())
+            && fs::read_link(place.join(ITSELF)).is_ok_and(|path| path == Path::new(WORKLOAD))
+    };
+    Some(if is_file || is_within && is_copy() {
         Role::Application
-    } else if seat.cgroup.as_deref().is_some_and(|cgroup| is_in(&cgroups, cgroup)) {
+    } else if is_within && !sees_what_we_see(&place) {
         Role::Sandbox(name(&place))
     } else {
-        Role::Monitor
+        Role::Monitor(name(&place))
     })
+}
+
+/// Whether a process has this one's mounts: what watches over a sandbox may be in its cgroup, and is not in the sandbox.
+fn sees_what_we_see(place: &Path) -> bool {
+    let mounts = |place: &Path| fs::read_link(place.join("ns/mnt")).ok();
+    mounts(place).is_some_and(|own| Some(own) == mounts(Path::new("/proc/self")))
 }
 
 /// Whether one of the lines of a /proc/PID/cgroup names this cgroup, or one below it.
@@ -41,9 +56,10 @@ fn name(place: &Path) -> String {
     let first = PathBuf::from(String::from_utf8_lossy(first).trim().to_owned());
     let called = || fs::read_to_string(place.join("comm")).unwrap_or_default().trim().to_owned();
     let said = first.file_name().map(|name| name.to_string_lossy().into_owned());
-    // Who executes itself by a link in /proc tells nothing by that link's name.
-    if said.as_deref() != Some(ITSELF) {
-        return said.unwrap_or_else(called);
+    let said = said.unwrap_or_else(called);
+    // Who executes itself by a link in /proc tells nothing by that link's name, nor does the kernel.
+    if said != ITSELF {
+        return said;
     }
     let program = fs::read_link(place.join(ITSELF)).unwrap_or_default();
     let program = program.file_name().map_or_else(called, |name| name.to_string_lossy().into_owned());
@@ -69,14 +85,16 @@ mod tests {
         let scratch = bulkhead_testkit::Scratch::new();
         let words = |text: &str| fs::write(scratch.path().join("cmdline"), text).unwrap();
         std::os::unix::fs::symlink("/usr/bin/runsc", scratch.path().join("exe")).unwrap();
-        fs::write(scratch.path().join("comm"), "worker\n").unwrap();
-        for (text, expected) in [
-            ("/proc/self/exe\0x\0", "runsc, executed by itself"),
-            ("runsc-gofer\0--root\0", "runsc-gofer"),
-            ("/usr/bin/runsc-sandbox\0", "runsc-sandbox"),
-            ("", "worker"),
+        for (text, comm, expected) in [
+            ("/proc/self/exe\0x\0", "exe", "runsc, executed by itself"),
+            ("runsc-gofer\0--root\0", "exe", "runsc-gofer"),
+            ("/usr/bin/runsc-sandbox\0", "exe", "runsc-sandbox"),
+            // It has given its memory away, and its words with it.
+            ("", "exe", "runsc, executed by itself"),
+            ("", "worker", "worker"),
         ] {
             words(text);
+            fs::write(scratch.path().join("comm"), format!("{comm}\n")).unwrap();
             assert_eq!(name(scratch.path()), expected, "{text:?}");
         }
     }
@@ -94,6 +112,10 @@ mod tests {
         let own = std::process::id();
         let exe = std::env::current_exe().unwrap();
         assert_eq!(of([own, u32::MAX], &seat, &exe), [(own, Role::Application)].into());
-        assert_eq!(of([own], &seat, Path::new("/bin/sh")), [(own, Role::Monitor)].into());
+        let monitor = Role::Monitor(exe.file_name().unwrap().to_string_lossy().into_owned());
+        assert_eq!(of([own], &seat, Path::new("/bin/sh")), [(own, monitor.clone())].into());
+        // Whoever has our mounts is outside, in whichever cgroup.
+        let everywhere = Seat { cgroup: Some("/".to_owned()), ..seat };
+        assert_eq!(of([own], &everywhere, Path::new("/bin/sh")), [(own, monitor)].into());
     }
 }

@@ -1,6 +1,6 @@
 //! What was seen of the kernel while processes ran, and to whom it belongs: pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A task (a thread, by the kernel's number) and a system call's number, or a function's address.
@@ -33,8 +33,8 @@ pub(super) enum Role {
     Application,
     /// A process that stands between that and the host, by the name of its program.
     Sandbox(String),
-    /// The platform's own program, outside.
-    Monitor,
+    /// The platform's own program or one that works for it, outside, by its name.
+    Monitor(String),
 }
 
 /// How often something was entered, by number or address.
@@ -65,7 +65,7 @@ impl Seen {
     ///
     /// `roles` are those of the tasks that were there when it began; who was born later belongs to its maker. Where the
     /// host runs no process of the application, as under a kernel in user space, what the sandbox's processes do is done
-    /// for it, so that it stands for the application, and each of them for itself, too.
+    /// for it, so that it stands for the application, and each of them for itself, too. Of several monitors each has its own part.
     pub(super) fn parts(&self, roles: &BTreeMap<u32, Role>) -> BTreeMap<String, Tally> {
         let makers: HashMap<u32, u32> = self.births.iter().map(|(maker, child)| (*child, *maker)).collect();
         let role = |task: u32| {
@@ -73,34 +73,41 @@ impl Seen {
             // Numbers may come round again, so that makers could make a circle.
             for _ in 0..=makers.len() {
                 match (roles.get(&task), makers.get(&task)) {
-                    (Some(role), _) => return role.clone(),
+                    (Some(role), _) => return Some(role.clone()),
                     (None, Some(maker)) => task = *maker,
                     (None, None) => break,
                 }
             }
-            Role::Monitor
+            // Nobody knows its name any more.
+            None
         };
         let tasks = self.functions.keys().chain(self.calls.keys()).map(|(task, _)| *task);
         let tasks = tasks.chain(self.stacks.keys().map(|(task, _)| *task));
-        let known: BTreeMap<u32, Role> = tasks.map(|task| (task, role(task))).collect();
+        let known: BTreeMap<u32, Option<Role>> = tasks.map(|task| (task, role(task))).collect();
         let is_run = roles.values().any(|role| *role == Role::Application);
         let mut parts: BTreeMap<String, Tally> = BTreeMap::new();
-        let mut add = |part: String, wanted: &dyn Fn(&Role) -> bool| {
+        let mut add = |part: String, wanted: &dyn Fn(Option<&Role>) -> bool| {
             let mut tally = self.nothing();
-            tally.add(self, |task| known.get(&task).is_some_and(wanted));
+            tally.add(self, |task| known.get(&task).is_some_and(|role| wanted(role.as_ref())));
             if !tally.functions.is_empty() || !tally.calls.is_empty() || !tally.stacks.is_empty() {
                 parts.insert(part, tally);
             }
         };
         add(APPLICATION.to_owned(), &|role| match role {
-            Role::Application => true,
-            Role::Sandbox(_) => !is_run,
-            Role::Monitor => false,
+            Some(Role::Application) => true,
+            Some(Role::Sandbox(_)) => !is_run,
+            Some(Role::Monitor(_)) | None => false,
         });
-        add("monitor".to_owned(), &|role| *role == Role::Monitor);
-        for role in roles.values() {
-            if let Role::Sandbox(name) = role {
-                add(format!("sandbox process {name}"), &|other| other == role);
+        add(MONITOR.to_owned(), &|role| matches!(role, Some(Role::Monitor(_)) | None));
+        let others = BTreeSet::from_iter(roles.values());
+        let are_several = others.iter().filter(|role| matches!(role, Role::Monitor(_))).count() > 1;
+        for role in others {
+            match role {
+                Role::Sandbox(name) => add(format!("sandbox process {name}"), &|other| other == Some(role)),
+                Role::Monitor(name) if are_several => {
+                    add(format!("{MONITOR} {name}"), &|other| other == Some(role));
+                }
+                Role::Monitor(_) | Role::Application => {}
             }
         }
         parts
@@ -109,6 +116,9 @@ impl Seen {
 
 /// The part that isolation is about.
 pub(super) const APPLICATION: &str = "application";
+
+/// What stands beside it, outside.
+const MONITOR: &str = "monitor";
 
 impl Tally {
     fn add(&mut self, seen: &Seen, wanted: impl Fn(u32) -> bool) {
@@ -160,6 +170,10 @@ mod tests {
         Seen { calls, births: births.to_vec(), stacks, lost: 2, unsampled: 3, ..Seen::default() }
     }
 
+    fn monitor(name: &str) -> Role {
+        Role::Monitor(name.to_owned())
+    }
+
     fn told(parts: &BTreeMap<String, Tally>) -> Vec<(&str, Vec<(u64, u64)>)> {
         let calls = |tally: &Tally| tally.calls.iter().map(|(call, count)| (*call, *count)).collect();
         parts.iter().map(|(part, tally)| (part.as_str(), calls(tally))).collect()
@@ -171,7 +185,7 @@ mod tests {
             &[(10, 1, 5), (11, 1, 1), (12, 0, 3), (13, 7, 2), (20, 61, 4), (99, 39, 1)],
             &[(11, 12), (10, 11), (20, 13)],
         );
-        let roles = [(10, Role::Application), (20, Role::Monitor)].into();
+        let roles = [(10, Role::Application), (20, monitor("runtime"))].into();
         let parts = seen.parts(&roles);
         assert_eq!(
             told(&parts),
@@ -192,7 +206,7 @@ mod tests {
     fn a_kernel_of_its_own_stands_for_the_application() {
         let seen = seen(&[(30, 202, 7), (31, 202, 1), (32, 0, 5), (20, 61, 4)], &[(30, 31)]);
         let sandbox = |name: &str| Role::Sandbox(name.to_owned());
-        let roles = [(30, sandbox("sentry")), (32, sandbox("gofer")), (20, Role::Monitor)].into();
+        let roles = [(30, sandbox("sentry")), (32, sandbox("gofer")), (20, monitor("runtime"))].into();
         assert_eq!(
             told(&seen.parts(&roles)),
             [
@@ -211,6 +225,26 @@ mod tests {
         assert_eq!(
             told(&seen.parts(&roles)),
             [("application", vec![(1, 5)]), ("sandbox process init", vec![(61, 1)])]
+        );
+    }
+
+    #[test]
+    fn several_monitors_are_told_apart_and_together() {
+        let seen = seen(&[(10, 1, 5), (20, 61, 4), (21, 61, 1), (22, 7, 2), (99, 39, 1)], &[(20, 22)]);
+        let roles = [
+            (10, Role::Application),
+            (20, monitor("daemon")),
+            (21, monitor("client")),
+            (23, monitor("idle")),
+        ];
+        assert_eq!(
+            told(&seen.parts(&roles.into())),
+            [
+                ("application", vec![(1, 5)]),
+                ("monitor", vec![(7, 2), (39, 1), (61, 5)]),
+                ("monitor client", vec![(61, 1)]),
+                ("monitor daemon", vec![(7, 2), (61, 4)]),
+            ]
         );
     }
 

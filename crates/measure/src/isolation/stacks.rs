@@ -14,8 +14,8 @@ use bulkhead_sys::sample::Sampler;
 /// Time in the kernel between two samples, nanoseconds: short, since what is watched is not timed.
 const PERIOD: u64 = 50_000;
 
-/// Pages of each processor's buffer; it is emptied every millisecond or so.
-const PAGES: usize = 256;
+/// Pages of the buffer by which it is tried.
+const TRIED: usize = 1;
 
 const HEAD: usize = 8;
 const SAMPLE: u32 = 9;
@@ -38,15 +38,16 @@ pub(crate) enum Record {
 /// # Errors
 /// The kernel's refusal.
 pub(super) fn try_samples(buffers: &[PathBuf]) -> Result<(), bulkhead_sys::Error> {
-    open(0, buffers).map(drop)
+    open(0, buffers, TRIED).map(drop)
 }
 
-/// Samples `pid` and all that it will make, on the processors that have these buffers of the tracer.
-pub(super) fn open(pid: i32, buffers: &[PathBuf]) -> Result<Vec<Sampler>, bulkhead_sys::Error> {
+/// Samples the task `pid` and all that it will make, on the processors that have these buffers of the tracer. Samples wait in so many
+/// `pages` for each; they are taken out every millisecond or so.
+pub(super) fn open(pid: i32, buffers: &[PathBuf], pages: usize) -> Result<Vec<Sampler>, bulkhead_sys::Error> {
     let processors = buffers.iter().filter_map(|buffer| {
         buffer.file_name()?.to_str()?.strip_prefix("cpu").and_then(|number| number.parse::<u32>().ok())
     });
-    let opened = processors.map(|processor| Sampler::open(pid, processor, PERIOD, PAGES));
+    let opened = processors.map(|processor| Sampler::open(pid, processor, PERIOD, pages));
     // A processor that is off runs nothing.
     opened
         .filter(|opened| !matches!(opened, Err(error) if error.errno() == rustix::io::Errno::NODEV))
@@ -131,7 +132,7 @@ mod tests {
     fn this_process_is_sampled_where_the_kernel_allows_it() {
         let processors = std::fs::read_dir("/sys/devices/system/cpu").unwrap().flatten();
         let processors = Vec::from_iter(processors.map(|entry| entry.path()));
-        let mut samplers = match open(0, &processors) {
+        let mut samplers = match open(0, &processors, 256) {
             Err(error) => bulkhead_testkit::skip!("stacks cannot be sampled: {error}"),
             Ok(samplers) => samplers,
         };

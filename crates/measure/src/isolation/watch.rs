@@ -49,11 +49,12 @@ pub(super) fn rehearse(arena: &Arena, platform: &Platform) -> Result<(), Failure
 
 /// The whole life once, watched.
 pub(super) fn watch(eye: &mut Eye, arena: &Arena, platform: &Platform) -> Result<Watched, Failure> {
+    let makers = platform.makers()?;
     Stage { arena, platform }.on_seat(&["mix"], |seat, words| {
         let command = held(&arena.workload(), &platform.run(seat, words));
         let mut started = arena::start(command, seat, Input::Held)?;
         stopped(&mut started)?;
-        let watched = follow(eye, &mut started, seat, arena);
+        let watched = follow(eye, &mut started, &makers, seat, arena);
         match watched {
             // Why it failed, if it ended, is what helps.
             Err(failure) if started.look().is_ok() => Err(failure),
@@ -93,10 +94,16 @@ pub(super) fn beside<T>(
 }
 
 /// From the moment before its first call.
-fn follow(eye: &mut Eye, started: &mut Started, seat: &Seat, arena: &Arena) -> Result<Watched, Failure> {
+fn follow(
+    eye: &mut Eye,
+    started: &mut Started,
+    makers: &[u32],
+    seat: &Seat,
+    arena: &Arena,
+) -> Result<Watched, Failure> {
     let pid = Pid::from_raw(i32::try_from(started.pid()).unwrap_or(0));
     let pid = pid.ok_or_else(|| Failure("it has no process id".to_owned()))?;
-    let mut look = eye.begin(started.pid())?;
+    let mut look = eye.begin(started.pid(), makers)?;
     let going = rustix::process::kill_process(pid, Signal::CONT);
     going.map_err(|error| Failure(format!("let it go on: {error}")))?;
     hear(started, b'R')?;

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Adapter, Seat, Step, engine};
+use super::{Adapter, Seat, Step, daemon, engine};
 use crate::error::{Doing as _, Error};
+use crate::stats::Failure;
 
 /// Makes an image of the root `$3` under the name `$2`.
 const IMPORT: &str = "tar --create --directory \"$3\" . | \"$1\" import - \"$2\"";
@@ -66,11 +67,19 @@ impl Adapter for Docker {
         false
     }
 
-    fn is_elsewhere(&self) -> Option<&'static str> {
-        Some(
-            "its sandboxes are made by a daemon that runs already, and only what a platform's own program makes is watched; the \
-             runtime that it uses is a platform of its own",
-        )
+    fn makers(&self, program: &Path) -> Result<Vec<u32>, Failure> {
+        let failed = |why: String| Failure(format!("find docker's daemon: {why}"));
+        let mut asked = Command::new(program);
+        // Whether DOCKER_HOST says where that is, or a context.
+        asked.args(["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]).stdin(Stdio::null());
+        let answer = asked.output().map_err(|error| failed(error.to_string()))?;
+        let host = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+        let socket = host.strip_prefix("unix://").ok_or_else(|| {
+            let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
+            let why = if host.is_empty() { said } else { format!("{host} is no socket of this machine") };
+            failed(why)
+        })?;
+        daemon::behind(Path::new(socket), "dockerd", "containerd")
     }
 
     fn obstacle(&self, program: &Path) -> Option<String> {

@@ -116,10 +116,14 @@ fn cards(table: &Table, class: &str) -> Element {
         let cells = row.iter().zip(&table.head).enumerate().map(|(place, (cell, head))| {
             let element =
                 Element::of(if place == 0 { "th" } else { "td" }, cell.as_str()).with("data-label", head);
+            let letters = cell.chars().count();
             match mood(cell) {
                 Some(class) => element.with("class", class),
                 // A card has no room for a hash, which may break anywhere.
-                None if cell.chars().count() > 40 && !cell.contains(' ') => element.with("class", "hash"),
+                None if letters > 40 && !cell.contains(' ') => element.with("class", "hash"),
+                None if letters > 60 => element.with("class", "text"),
+                // What is short stays on one line, however much room the others want.
+                None if letters < 16 && place > 0 => element.with("class", "short"),
                 None => element,
             }
         });
@@ -141,6 +145,8 @@ fn head(names: &[String], has_numbers: impl Fn(usize) -> bool) -> Element {
 
 fn table(table: &Table) -> Element {
     let drawn = match table.form {
+        // Facts and their values have room beside each other everywhere.
+        Form::Words if table.head.len() == 2 => cards(table, "words facts"),
         Form::Words => cards(table, "cards words"),
         Form::Plain | Form::Grouped => rows(table),
     };
@@ -155,6 +161,11 @@ fn table(table: &Table) -> Element {
 fn rows(table: &Table) -> Element {
     let grouped = table.form == Form::Grouped;
     let skipped = usize::from(grouped);
+    // A heading, and a dash, stand where the column's numbers do; a dash alone is none.
+    let has_numbers = |column: usize| {
+        let mut cells = table.rows.iter().filter_map(|row| row.get(skipped + column));
+        cells.clone().any(|cell| is_number(cell)) && cells.all(|cell| cell == NONE || is_number(cell))
+    };
     let mut rows = Vec::new();
     let mut last = None;
     for row in &table.rows {
@@ -165,14 +176,13 @@ fn rows(table: &Table) -> Element {
             rows.push(Element::new("tr").with("class", "group").add(across));
             last = row.first();
         }
-        rows.push(Element::new("tr").all(row.iter().skip(skipped).map(|content| cell(content))));
+        let cells = row.iter().skip(skipped).enumerate();
+        rows.push(Element::new("tr").all(cells.map(|(column, content)| match content.as_str() {
+            NONE if has_numbers(column) => Element::of("td", NONE).with("class", "number"),
+            content => cell(content),
+        })));
     }
     let body = Element::new("tbody").all(rows);
-    // A heading stands where its numbers do; a dash alone is none.
-    let has_numbers = |column: usize| {
-        let mut cells = table.rows.iter().filter_map(|row| row.get(skipped + column));
-        cells.clone().any(|cell| is_number(cell)) && cells.all(|cell| cell == NONE || is_number(cell))
-    };
     Element::new("table").add(head(&table.head[skipped..], has_numbers)).add(body)
 }
 
@@ -181,7 +191,6 @@ const NONE: &str = "–";
 
 fn cell(content: &str) -> Element {
     let class = match content {
-        NONE => "number",
         _ if is_number(content) => "number",
         _ if content.chars().count() > 24 => "long",
         _ => match mood(content) {

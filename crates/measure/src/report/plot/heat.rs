@@ -12,6 +12,10 @@ const ROW: f64 = 27.0;
 /// Where cells begin.
 const LEFT: f64 = 0.27;
 
+/// Up to so many headings stand upright, and the height that they take.
+const UPRIGHT: usize = 3;
+const HEADINGS: f64 = 32.0;
+
 /// One map for each platform.
 pub(in crate::report) fn heat(interference: &Interference) -> Figure {
     let limits = interference.limits.words();
@@ -55,13 +59,7 @@ fn says(interference: &Interference) -> String {
 }
 
 fn draw(interference: &Interference, neighbour: &Neighbour) -> Drawing {
-    // Room on the right for the slanted heading of the last column.
-    let width = (0.88 - LEFT) / interference.antagonists.len().max(1) as f64;
-    let top = headroom(interference.antagonists.iter().map(String::as_str));
-    let mut parts = Vec::new();
-    for (column, antagonist) in interference.antagonists.iter().enumerate() {
-        parts.push(rising(LEFT + (column as f64 + 0.5) * width, top - 6.0, antagonist));
-    }
+    let (width, top, mut parts) = headings(&interference.antagonists);
     for (row, victim) in interference.victims.iter().enumerate() {
         let y = top + row as f64 * ROW;
         parts.push(label("label end", LEFT - 0.02, y + 18.0, victim, 14));
@@ -71,6 +69,30 @@ fn draw(interference: &Interference, neighbour: &Neighbour) -> Drawing {
         }
     }
     Drawing { height: top + ROW * interference.victims.len() as f64 + 6.0, parts }
+}
+
+/// The width of a column, the height of all headings, and these. A few have room for their words on two lines; more slant.
+fn headings(antagonists: &[String]) -> (f64, f64, Vec<Element>) {
+    let middle = |column: usize, width: f64| LEFT + (column as f64 + 0.5) * width;
+    let columns = antagonists.iter().enumerate();
+    if antagonists.len() > UPRIGHT {
+        // Room on the right for the slanted heading of the last column.
+        let width = (0.88 - LEFT) / antagonists.len() as f64;
+        let top = headroom(antagonists.iter().map(String::as_str));
+        let slanted = columns.map(|(column, name)| rising(middle(column, width), top - 6.0, name));
+        return (width, top, slanted.collect());
+    }
+    let width = (1.0 - LEFT) / antagonists.len().max(1) as f64;
+    let upright = columns.flat_map(|(column, name)| {
+        let (first, second) = match name.split_once('-') {
+            Some((first, second)) => (format!("{first}-"), second),
+            None => (String::new(), name.as_str()),
+        };
+        let line = |y: f64, words: &str| text("small middle", middle(column, width), y, words);
+        let above = (!first.is_empty()).then(|| line(12.0, &first));
+        above.into_iter().chain([line(25.0, second)])
+    });
+    (width, HEADINGS, upright.collect())
 }
 
 fn cell(meeting: Option<&Meeting>, x: f64, y: f64, width: f64) -> Vec<Element> {

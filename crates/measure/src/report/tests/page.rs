@@ -59,9 +59,11 @@ fn rows_stand_under_what_they_share_only_where_that_is_meant() {
     let machine = tables::environment(&findings);
     assert!(machine.form == document::Form::Words && machine.rows.len() == 3, "{machine:?}");
     let page = html::page(&sections::document(&findings));
-    assert!(page.contains("<th data-label=\"fact\">kernel</th><td data-label=\"value\">Linux 6.18.44</td>"));
+    assert!(page.contains(
+        "<th data-label=\"fact\">kernel</th><td data-label=\"value\" class=\"short\">Linux 6.18.44</td>"
+    ));
     // A version is a word, however much it looks like a number.
-    assert!(page.contains("<td data-label=\"version\">1.2.3 of crun</td>"), "no version");
+    assert!(page.contains("<td data-label=\"version\" class=\"short\">1.2.3 of crun</td>"), "no version");
     let pairs = tables::meetings(&findings.interference[0]);
     let shared = pairs.rows.iter().filter(|row| row[0] == "cpu beside fork").map(|row| row[1].as_str());
     assert_eq!(Vec::from_iter(shared), [BARE, "bulkrun", "crun", "runsc", VILLAIN, AGAIN]);
