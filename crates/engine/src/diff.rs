@@ -6,10 +6,10 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bulkhead_store::layer::{self, Change, Compare, Marks, Owners, Pack};
+use bulkhead_store::{Measure, room};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
 
-use crate::disk::{self, Measure};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::host;
@@ -75,7 +75,7 @@ impl Engine {
     pub fn size(&self, wanted: &str) -> Result<Size> {
         let known = self.find(wanted)?;
         let upper = self.places().container(&known.record.id).join(UPPER);
-        let writable = disk::usage(&upper, Measure::Sizes)?;
+        let writable = room(&upper, Measure::Sizes)?;
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         Ok(Size { writable, whole: writable + image.map_or(0, |image| image.size) })
     }

@@ -20,7 +20,6 @@ mod commit;
 mod copy;
 mod create;
 mod diff;
-mod disk;
 mod document;
 mod engine;
 mod events;

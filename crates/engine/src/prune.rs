@@ -1,9 +1,8 @@
 //! Removing what nobody uses.
 
-use bulkhead_store::Kind;
+use bulkhead_store::{Kind, Measure, room};
 
 use crate::container::State;
-use crate::disk::{self, Measure};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::filter::Filters;
@@ -38,7 +37,7 @@ impl Engine {
             if !matches!(container.state, State::Created | State::Exited) {
                 continue;
             }
-            let bytes = disk::usage(&container.directory, Measure::Blocks)?;
+            let bytes = room(&container.directory, Measure::Blocks)?;
             let removal = Removal { force: Force::No, volumes: Volumes::Keep };
             match self.remove(&container.id, removal) {
                 // Started or removed meanwhile.
@@ -62,7 +61,7 @@ impl Engine {
             if !volume.used_by.is_empty() || unused == Unused::Anonymous && !volume.anonymous {
                 continue;
             }
-            let bytes = disk::usage(&volume.mountpoint, Measure::Blocks)?;
+            let bytes = room(&volume.mountpoint, Measure::Blocks)?;
             match self.remove_volume(&volume.name, Force::No) {
                 Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
                 removed => {

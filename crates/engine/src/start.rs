@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::client;
@@ -417,9 +417,10 @@ fn stdin(request: &Request, attach: Option<Attach>) -> order::Stdin {
     }
 }
 
-/// Writes a file that nobody has open, with its final rights from its first moment.
+/// Writes a file that nobody has open, with these rights whatever the caller's umask is, and never with more.
 pub(crate) fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<File> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(contents)?;
     Ok(file)
 }
@@ -447,8 +448,7 @@ fn copy_secrets(secrets: &[Secret], users: Option<&Users>, to: &Path) -> Result<
             ),
         })?;
         fchown(&file, Some(uid), Some(gid)).doing(doing)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(secret.mode);
-        file.set_permissions(mode).doing(doing)?;
+        file.set_permissions(fs::Permissions::from_mode(secret.mode)).doing(doing)?;
     }
     Ok(())
 }
@@ -466,12 +466,24 @@ fn make_sources(mounts: &[request::Mount], owner: Option<(u32, u32)>) -> Result<
             let reason = "it is not there; make it, or use `--volume`, which makes directories".into();
             return Err(Error::Invalid { what: what(), reason });
         }
-        fs::create_dir_all(&bind.source).doing(what)?;
+        make_open(&bind.source).doing(what)?;
         if let Some((uid, gid)) = owner {
             chown(&bind.source, Some(uid), Some(gid)).doing(what)?;
         }
     }
     Ok(())
+}
+
+/// Makes a directory and those above it that are not there, and opens them to all, as docker does whatever the umask is.
+fn make_open(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+        make_open(parent)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 /// Says where output is kept.

@@ -3,11 +3,9 @@
 use bulkhead_store::{ImageUsage, VolumeUsage};
 
 use crate::container::Container;
-use crate::disk::{self, Measure};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::filter::Filters;
-use crate::rootfs::UPPER;
 
 /// The room that images, containers and volumes take. All sizes are bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +31,7 @@ impl Engine {
         let bulkhead_store::Usage { images, layers, blobs: _, reclaimable, volumes } = self.store.usage()?;
         let mut containers = Vec::new();
         for container in self.containers(&Filters::default())? {
-            let size = disk::usage(&container.directory.join(UPPER), Measure::Blocks)?;
+            let size = self.store.container_size(&container.id)?;
             containers.push((container, size));
         }
         Ok(Usage { images, layers, reclaimable, containers, volumes })

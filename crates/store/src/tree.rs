@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use bulkhead_sys::path::open_beneath;
+use bulkhead_sys::path::{open_beneath, open_host};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
@@ -73,29 +74,54 @@ pub(crate) fn difference(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<Option<
     Ok(None)
 }
 
-/// Adds up the blocks that a tree takes on the disk; a file with several names counts once. What goes meanwhile is left
-/// out, as somebody may be at work in it.
-pub(crate) fn room(root: BorrowedFd<'_>) -> Result<u64> {
+/// What is counted of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Bytes on the disk.
+    Blocks,
+    /// The sizes of files alone, as docker counts what a container wrote: a directory or a deletion is nothing.
+    Sizes,
+}
+
+/// Adds up what is in a directory and below; 0 when it is not there. A file with several names counts once, no link is
+/// followed and no other file system is entered. What goes meanwhile is left out, as somebody may be at work in it.
+///
+/// # Errors
+/// As open(2), getdents(2) and fstatat(2).
+pub fn room(directory: &Path, measure: Measure) -> Result<u64> {
+    let root = match open_host(directory, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Err(error) if error.errno() == Errno::NOENT => return Ok(0),
+        opened => opened.map_err(|error| Error::Io {
+            doing: format!("open {}", directory.display()),
+            source: error.into(),
+        })?,
+    };
+    let device = look(&root, Path::new(""))?.st_dev;
     let mut linked = std::collections::BTreeSet::new();
-    let mut blocks: u64 = 0;
+    let mut sum: u64 = 0;
     let mut left = vec![PathBuf::new()];
     while let Some(path) = left.pop() {
-        let Ok(directory) = open(root, &path) else { continue };
+        let Ok(directory) = open(root.as_fd(), &path) else { continue };
         for name in names(&directory, &path)? {
             let Ok(entry) = Entry::of(&directory, &path, &name) else { continue };
-            if entry.stat.st_nlink == 1
-                || entry.kind() == FileType::Directory
-                || linked.insert((entry.stat.st_dev, entry.stat.st_ino))
-            {
-                blocks = blocks.saturating_add(u64::try_from(entry.stat.st_blocks).unwrap_or_default());
+            let (stat, is_directory) = (&entry.stat, entry.kind() == FileType::Directory);
+            if stat.st_dev != device {
+                continue;
             }
-            if entry.kind() == FileType::Directory {
+            if is_directory || stat.st_nlink == 1 || linked.insert(stat.st_ino) {
+                sum = sum.saturating_add(match measure {
+                    // The unit of st_blocks, whatever the file system's is (stat(2)).
+                    Measure::Blocks => u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512),
+                    Measure::Sizes if is_directory => 0,
+                    Measure::Sizes => u64::try_from(stat.st_size).unwrap_or_default(),
+                });
+            }
+            if is_directory {
                 left.push(entry.path);
             }
         }
     }
-    // The unit of st_blocks, whatever the file system's is (stat(2)).
-    Ok(blocks.saturating_mul(512))
+    Ok(sum)
 }
 
 struct Entry {
@@ -121,10 +147,23 @@ impl Entry {
     }
 }
 
+/// Opens a directory of the tree. A tree may be deeper than any path that the kernel takes: it is entered in pieces.
 fn open(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let opened = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
-    opened.map_err(|error| Error::Io { doing: failed(path), source: error.into() })
+    /// As many names of any length are less than PATH_MAX.
+    const PIECE: usize = 15;
+    let failed = |error: bulkhead_sys::Error| Error::Io { doing: failed(path), source: error.into() };
+    let within = |at: BorrowedFd<'_>, piece: &Path| {
+        open_beneath(at, piece, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).map_err(failed)
+    };
+    let mut names = path.components();
+    let mut at = within(root, Path::new("."))?;
+    loop {
+        let piece = PathBuf::from_iter(names.by_ref().take(PIECE));
+        if piece.as_os_str().is_empty() {
+            return Ok(at);
+        }
+        at = within(at.as_fd(), &piece)?;
+    }
 }
 
 fn look(directory: &OwnedFd, name: &Path) -> Result<Stat> {
@@ -276,6 +315,52 @@ mod tests {
             let found = difference(original.as_fd(), copy.as_fd()).unwrap().unwrap();
             assert!(Path::new(path).starts_with(&found), "{path} differs, not {found:?}");
         }
+    }
+
+    #[test]
+    fn files_count_once_and_links_are_not_followed() {
+        let scratch = Scratch::new();
+        let tree = scratch.path().join("tree");
+        fs::create_dir_all(tree.join("deep/er")).unwrap();
+        let blocks = |path: &Path| room(path, Measure::Blocks);
+        let empty = blocks(&tree).unwrap();
+        fs::write(tree.join("deep/er/file"), vec![1; 100_000]).unwrap();
+        let one = blocks(&tree).unwrap();
+        assert!((100_000..200_000).contains(&(one - empty)), "{empty} and {one}");
+        fs::hard_link(tree.join("deep/er/file"), tree.join("again")).unwrap();
+        symlink("/usr", tree.join("link")).unwrap();
+        assert!(blocks(&tree).unwrap() - one < 10_000, "a link is no file of its own");
+        assert_eq!(blocks(Path::new("/no/such")).unwrap(), 0);
+        let sizes = room(&tree, Measure::Sizes).unwrap();
+        assert_eq!(
+            sizes,
+            100_000 + "/usr".len() as u64,
+            "a link's size is its target's length, as for docker"
+        );
+    }
+
+    #[test]
+    fn a_tree_may_be_wider_than_descriptors_and_deeper_than_paths() {
+        let scratch = Scratch::new();
+        let wide = scratch.path().join("wide");
+        for number in 0..1500 {
+            fs::create_dir_all(wide.join(number.to_string())).unwrap();
+            fs::write(wide.join(number.to_string()).join("file"), "x").unwrap();
+        }
+        assert_eq!(room(&wide, Measure::Sizes).unwrap(), 1500);
+        let deep = scratch.path().join("deep");
+        fs::create_dir(&deep).unwrap();
+        let name = "d".repeat(200);
+        let mut at = OwnedFd::from(File::open(&deep).unwrap());
+        for _ in 0..50 {
+            rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
+            at = open(at.as_fd(), Path::new(&name)).unwrap();
+        }
+        let file = rustix::fs::openat(&at, "file", OFlags::WRONLY | OFlags::CREATE, Mode::RWXU).unwrap();
+        rustix::io::write(&file, b"deep").unwrap();
+        assert_eq!(room(&deep, Measure::Sizes).unwrap(), 4);
+        // The scratch directory's own removal knows paths only.
+        crate::layer::remove(File::open(scratch.path()).unwrap().as_fd(), "deep".as_ref()).unwrap();
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! What takes how much room.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::os::fd::AsFd as _;
-use std::path::Path;
 
 use crate::error::{Doing as _, Result};
-use crate::{Digest, Image, Store, tree};
+use crate::tree::{self, Measure};
+use crate::{Digest, Image, Store};
 
 /// The room that a store takes. All sizes are bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +93,7 @@ impl Store {
         };
         let images = images.into_iter().map(usage).collect();
         let volume = |name: String| -> Result<VolumeUsage> {
-            let size = room(&self.places.volume(&name))?;
+            let size = tree::room(&self.places.volume(&name), Measure::Blocks)?;
             let containers = of_volume.get(&name).copied().unwrap_or_default();
             Ok(VolumeUsage { name, size, containers })
         };
@@ -109,18 +106,6 @@ impl Store {
     /// # Errors
     /// As looking at files.
     pub fn container_size(&self, id: &str) -> Result<u64> {
-        room(&self.places.container(id).join("upper"))
+        tree::room(&self.places.container(id).join("upper"), Measure::Blocks)
     }
-}
-
-/// What the files of a tree take on the disk; nothing where there is none.
-fn room(path: &Path) -> Result<u64> {
-    if let Err(error) = fs::symlink_metadata(path) {
-        return if error.kind() == ErrorKind::NotFound {
-            Ok(0)
-        } else {
-            Err(error).doing(|| format!("look at {}", path.display()))
-        };
-    }
-    tree::room(File::open(path).doing(|| format!("open {}", path.display()))?.as_fd())
 }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
@@ -142,9 +142,14 @@ impl Store {
     pub(crate) fn make_volume_directory(&self, name: &str) -> Result<()> {
         let directory = self.places.volume(name);
         for (path, mode) in [(directory.clone(), 0o700), (directory.join("data"), 0o755)] {
+            let doing = || format!("make {}", path.display());
             match DirBuilder::new().mode(mode).create(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                made => made.doing(|| format!("make {}", path.display()))?,
+                made => {
+                    made.doing(doing)?;
+                    // Whatever the umask is, a volume is open to a container's users.
+                    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).doing(doing)?;
+                }
             }
         }
         Ok(())

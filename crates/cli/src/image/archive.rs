@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -111,14 +112,17 @@ pub(crate) fn to_stdout() -> Result<io::BufWriter<io::StdoutLock<'static>>, Fail
     Ok(io::BufWriter::with_capacity(128 * 1024, io::stdout().lock()))
 }
 
-/// Writes a file that has its name only when it is whole.
+/// Writes a file that has its name only when it is whole. It is its maker's alone, as docker has it: what containers and images
+/// hold may be secret.
 pub(crate) fn whole(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let told = path.display().to_string();
+    // What a link leads to is written, and not the link.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // What is no ordinary file, such as a pipe, is written as it is.
-    if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let mut file =
             File::options().write(true).open(path).map_err(Failure::doing(format!("open {told}")))?;
         return write(&mut file);
@@ -126,7 +130,8 @@ pub(crate) fn whole(
     let mut name = path.file_name().ok_or_else(|| Failure::new(format!("{told} names no file")))?.to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let half = path.with_file_name(name);
-    let file = File::create_new(&half).map_err(Failure::doing(format!("make {}", half.display())))?;
+    let file = File::options().write(true).create_new(true).mode(0o600).open(&half);
+    let file = file.map_err(Failure::doing(format!("make {}", half.display())))?;
     let mut writer = io::BufWriter::with_capacity(128 * 1024, file);
     let written = write(&mut writer).and_then(|()| {
         writer.flush().map_err(Failure::doing(format!("write {told}")))?;

@@ -1,5 +1,8 @@
 //! What becomes of containers.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use bulkhead_testkit::{Output, wait_until};
 
 use crate::shop::{IMAGE, shop};
@@ -246,6 +249,14 @@ fn changes_and_files_of_a_container_are_told() {
     assert_eq!(shop.said(&["diff", "job"]), "C /bin\nD /bin/cat\nA /made\n");
     let archive = shop.path("job.tar");
     shop.said(&["export", "--output", archive.to_str().unwrap(), "job"]);
+    assert_eq!(fs::metadata(&archive).unwrap().permissions().mode() & 0o777, 0o600, "it is nobody else's");
+    // A link stays one, and what it leads to has no old tail.
+    let (link, target) = (shop.path("link.tar"), shop.path("target.tar"));
+    fs::write(&target, vec![b'x'; 64 << 20]).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    shop.said(&["export", "--output", link.to_str().unwrap(), "job"]);
+    assert!(link.is_symlink());
+    assert_eq!(fs::metadata(&target).unwrap().len(), fs::metadata(&archive).unwrap().len());
     let listed = shop.sandbox.command("tar").arg("-tf").arg(&archive).output().succeeds().stdout;
     assert!(listed.lines().any(|name| name.trim_start_matches("./") == "made"), "{listed}");
     assert!(!listed.lines().any(|name| name.ends_with("bin/cat")), "{listed}");

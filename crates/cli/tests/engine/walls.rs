@@ -115,6 +115,35 @@ fn a_layer_that_leaves_its_directory_is_refused_by_load() {
 }
 
 #[test]
+fn what_containers_share_with_their_users_is_open_whatever_the_umask_is() {
+    let shop = shop!();
+    let parent = format!("/{}", shop.sandbox.name());
+    let made = shop.path("made/below");
+    let bound = format!("{}:/bound", made.display());
+    let script =
+        "cat /etc/hosts /etc/hostname /etc/resolv.conf >/dev/null && ls /data /bound / && stat -c %a /a";
+    let options = ["run", "--rm", "--cgroup-parent", &parent, "-u", "1000:1000"];
+    let mounts = ["-v", "data:/data", "-v", &bound, "-v", "other:/a/b"];
+    let words = [&options[..], &mounts, &[IMAGE, "sh", "-c", script]].concat();
+    let launcher = || shop.sandbox.command("sh").args(["-c", "umask 077; exec \"$@\"", "sh"]);
+    let output = shop.bulkhead_by(launcher(), &words).output().succeeds();
+    assert!(output.stdout.ends_with("755\n"), "the place of a mount is open, too: {output}");
+    for path in ["made", "made/below", "engine/volumes/data/data"] {
+        let mode = fs::metadata(shop.path(path)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{path}");
+    }
+    // What is put together for a copy is the container's, too.
+    shop.with("create", &["--name", "still", "-v", "data:/c/d"], &["true"]).output().succeeds();
+    shop.bulkhead_by(launcher(), &["cp", "still:/etc/passwd", shop.path("passwd").to_str().unwrap()])
+        .output()
+        .succeeds();
+    let id = shop.inspect("still")["Id"].as_str().unwrap().to_owned();
+    let mode =
+        fs::metadata(shop.path("engine/containers").join(id).join("upper/c")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755, "a place that was made for a copy");
+}
+
+#[test]
 fn sockets_and_state_are_their_owner_s_alone() {
     let shop = shop!();
     let secret = shop.path("secret");

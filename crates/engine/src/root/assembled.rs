@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_sys::mount::{self, Attributes, Propagation, Reach, attribute};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::path;
-use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmodat, fchmod, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::{Upper, overlay};
@@ -129,16 +129,19 @@ fn target(root: BorrowedFd<'_>, path: &Path, kind: FileType) -> bulkhead_sys::Re
         return path::open_in_root(root, path, OFlags::PATH);
     };
     let parent = target(root, parent, FileType::Directory)?;
+    // Whatever the umask is. The container does not run: nobody exchanges what is made.
     if kind == FileType::Directory {
-        match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+        let mode = Mode::from_raw_mode(0o755);
+        match mkdirat(&parent, name, mode).and_then(|()| chmodat(&parent, name, mode, AtFlags::empty())) {
             // A link that leads nowhere is told by what follows.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(bulkhead_sys::Error::new(format!("mkdirat({name:?})"), errno)),
         }
     } else {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        match openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
-            Ok(_) | Err(Errno::EXIST) => {}
+        let mode = Mode::from_raw_mode(0o644);
+        match openat(&parent, name, flags, mode).and_then(|file| fchmod(&file, mode)) {
+            Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(bulkhead_sys::Error::new(format!("openat({name:?})"), errno)),
         }
     }
