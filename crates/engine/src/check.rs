@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use bulkhead_store::{Depth, Finding, Kind, Mend, Outcome};
+use bulkhead_store::{ContainerRecord, Depth, Finding, Kind, Mend, Outcome};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -17,15 +17,11 @@ impl Engine {
     pub fn check(&self, depth: Depth, mend: Mend) -> Result<Vec<Finding>> {
         let found = self.leftovers()?;
         let mut findings = Vec::from_iter(found.iter().filter_map(|leftover| self.finding(leftover, mend)));
-        let mut running = Vec::new();
-        for record in self.store.containers()? {
-            let id = record.id.clone();
-            // One of which nobody can tell may run.
-            if self.look(record).map_or(true, |known| known.life.state.is_active()) {
-                running.push(id);
-            }
-        }
-        findings.extend(self.store.check(depth, mend, &running)?);
+        // One of which nobody can tell may run.
+        let is_running = |record: &ContainerRecord| {
+            self.look(record.clone()).map_or(true, |known| known.life.state.is_active())
+        };
+        findings.extend(self.store.check(depth, mend, &is_running)?);
         Ok(findings)
     }
 

@@ -1,7 +1,7 @@
 //! What happened to containers, images and volumes: docker's events.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_store::{Event, Subject};
 
@@ -9,6 +9,7 @@ use crate::engine::{Engine, now};
 use crate::error::Result;
 use crate::filter::Filters;
 use crate::logs::Follow;
+use crate::watch::Ends;
 
 /// The keys by which events are filtered (docker's).
 pub const FILTERS: [&str; 9] =
@@ -30,17 +31,31 @@ pub struct Events {
 /// How often is looked for new events.
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often is looked at all containers though nothing has happened to any.
+const PAUSE: Duration = Duration::from_secs(5);
+
 impl Engine {
     /// Gives the events that fit to `each`, the oldest first, until that breaks or `until` has passed.
     ///
     /// # Errors
     /// As the database.
     pub fn events(&self, wanted: &Events, each: &mut dyn FnMut(&Event) -> ControlFlow<()>) -> Result<()> {
+        // Ends are seen by monitors and recorded by whoever looks: watched before the first look, so that none falls between.
+        let mut ends = match wanted.follow {
+            Follow::No => None,
+            // Where nothing can be watched is looked now and then.
+            Follow::UntilEnd => Ends::new(&self.places().container("")).ok(),
+        };
+        self.tell_ends()?;
+        let mut looked = Instant::now();
         let mut last = self.store.newest_event()?;
         if wanted.since.is_some() || wanted.follow == Follow::No {
             let since = wanted.since.map(u64::cast_signed);
-            for event in self.store.events(since, wanted.until.map(u64::cast_signed))? {
-                last = last.max(event.sequence);
+            let mut events = self.store.events(since, wanted.until.map(u64::cast_signed))?;
+            last = events.iter().map(|event| event.sequence).fold(last, i64::max);
+            // An end is recorded later than it was.
+            events.sort_by_key(|event| event.time);
+            for event in events {
                 if fits(&wanted.filters, &event) && each(&event).is_break() {
                     return Ok(());
                 }
@@ -50,21 +65,30 @@ impl Engine {
             return Ok(());
         }
         loop {
-            // Ends are seen by monitors and recorded by whoever looks.
-            self.tell_ends()?;
             for event in self.store.events_after(last)? {
                 last = event.sequence;
-                if wanted.until.is_some_and(|until| event.time > until.cast_signed()) {
-                    return Ok(());
-                }
-                if fits(&wanted.filters, &event) && each(&event).is_break() {
+                let is_later = wanted.until.is_some_and(|until| event.time > until.cast_signed());
+                if !is_later && fits(&wanted.filters, &event) && each(&event).is_break() {
                     return Ok(());
                 }
             }
             if wanted.until.is_some_and(|until| now() > until) {
                 return Ok(());
             }
-            std::thread::sleep(INTERVAL);
+            let has_changed = match ends.as_mut().map(|ends| ends.wait(INTERVAL)) {
+                Some(Ok(has_changed)) => has_changed,
+                Some(Err(_)) | None => {
+                    ends = None;
+                    std::thread::sleep(INTERVAL);
+                    false
+                }
+            };
+            // That a monitor was killed is no event.
+            let pause = if ends.is_some() { PAUSE } else { INTERVAL * 5 };
+            if has_changed || looked.elapsed() >= pause {
+                self.tell_ends()?;
+                looked = Instant::now();
+            }
         }
     }
 }

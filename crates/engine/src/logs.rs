@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bulkhead_store::Kind;
 
@@ -80,6 +81,9 @@ impl Engine {
 /// The newest file of a log, in the container's directory.
 pub(crate) const FILE: &str = "log.json";
 
+/// How long is not asked again whether a container goes on.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Reads the log whose newest file is `path`. A reader that follows goes on while `is_active` says so.
 ///
 /// # Errors
@@ -104,12 +108,20 @@ fn read(
         return Ok(());
     }
     let Some(watch) = watch else { return Ok(()) };
+    let mut asked: Option<Instant> = None;
     loop {
-        let goes_on = is_active()?;
+        // Whoever says much wakes this up all the time.
+        let is_due = asked.is_none_or(|asked| asked.elapsed() >= PAUSE);
+        let goes_on = !is_due || is_active()?;
         if log.pass(wanted, each)?.is_break() || !goes_on {
             return Ok(());
         }
-        watch.wait()?;
+        if is_due {
+            asked = Some(Instant::now());
+            watch.wait()?;
+        } else {
+            watch.wait_at_most(PAUSE)?;
+        }
     }
 }
 

@@ -50,7 +50,16 @@ impl Engine {
                 _ => Ok(Sample { time: now(), ..Sample::default() }),
             };
         };
-        let data = self.told(&known, process.pid)?;
+        let data = match self.told(&known, process.pid) {
+            Ok(data) => data,
+            Err(error) => {
+                return match self.know_again(&known.record.id)? {
+                    Some(again) if again.life.process == known.life.process => Err(error),
+                    // It has ended meanwhile.
+                    _ => Ok(Sample { time: now(), ..Sample::default() }),
+                };
+            }
+        };
         let network = fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).unwrap_or_default();
         let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -1,7 +1,11 @@
-//! Waiting for something to happen in a container's directory: its log grows or is rotated, its status changes, it goes.
+//! Waiting for something to happen in a container's directory: its log grows or is rotated, its status changes, it goes. Or
+//! for something to happen to any container.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
@@ -40,18 +44,94 @@ impl Watch {
     /// # Errors
     /// As poll(2) and read(2).
     pub(crate) fn wait(&self) -> Result<()> {
-        let mut fds = [PollFd::new(&self.events, PollFlags::IN)];
-        match poll(&mut fds, Some(&PATIENCE)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).doing(|| "poll(inotify)"),
+        wait(&self.events, PATIENCE).map(drop)
+    }
+
+    /// As [`Watch::wait`], at most for this time, which is less than a second.
+    ///
+    /// # Errors
+    /// As poll(2) and read(2).
+    pub(crate) fn wait_at_most(&self, time: Duration) -> Result<()> {
+        wait(&self.events, Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() }).map(drop)
+    }
+}
+
+/// What monitors write, noticed in the directories of all containers.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    events: OwnedFd,
+    parent: PathBuf,
+    watched: BTreeSet<OsString>,
+}
+
+impl Ends {
+    /// Begins to watch the directories of containers, which lie in one.
+    ///
+    /// # Errors
+    /// As inotify(7), such as ENOSPC at the user's limit of watches.
+    pub(crate) fn new(parent: &Path) -> Result<Self> {
+        let doing = || format!("watch {}", parent.display());
+        let events =
+            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).doing(doing)?;
+        inotify::add_watch(&events, parent, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
+            .doing(doing)?;
+        let mut ends = Self { events, parent: parent.to_owned(), watched: BTreeSet::new() };
+        ends.watch_new()?;
+        Ok(ends)
+    }
+
+    /// Waits, at most for this time, which is less than a second; tells whether a container has come, or a monitor has
+    /// written something.
+    ///
+    /// # Errors
+    /// As [`Ends::new`].
+    pub(crate) fn wait(&mut self, time: Duration) -> Result<bool> {
+        let has_changed = wait(&self.events, Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() })?;
+        if has_changed {
+            self.watch_new()?;
         }
-        let mut buffer = [0_u8; 4096];
-        loop {
-            match rustix::io::read(&self.events, &mut buffer) {
-                Ok(0) | Err(Errno::AGAIN) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).doing(|| "read(inotify)"),
+        Ok(has_changed)
+    }
+
+    /// Watches the directories that have come, and forgets those that have gone.
+    fn watch_new(&mut self) -> Result<()> {
+        let doing = || format!("watch {}", self.parent.display());
+        let mut there = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.parent).doing(doing)? {
+            let name = entry.doing(doing)?.file_name();
+            // A status is renamed into its place; a log that grows is none.
+            let flags = inotify::WatchFlags::MOVED_TO;
+            match self.watched.contains(&name) {
+                true => drop(there.insert(name)),
+                false => match inotify::add_watch(&self.events, self.parent.join(&name), flags) {
+                    Err(Errno::NOENT) => {}
+                    added => {
+                        added.doing(doing)?;
+                        there.insert(name);
+                    }
+                },
             }
+        }
+        self.watched = there;
+        Ok(())
+    }
+}
+
+/// Waits for events and forgets them; tells whether there were any.
+fn wait(events: &OwnedFd, time: Timespec) -> Result<bool> {
+    let mut fds = [PollFd::new(events, PollFlags::IN)];
+    match poll(&mut fds, Some(&time)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(errno) => return Err(errno).doing(|| "poll(inotify)"),
+    }
+    let mut buffer = [0_u8; 4096];
+    let mut had_any = false;
+    loop {
+        match rustix::io::read(events, &mut buffer) {
+            Ok(0) | Err(Errno::AGAIN) => return Ok(had_any),
+            Ok(_) => had_any = true,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).doing(|| "read(inotify)"),
         }
     }
 }

@@ -18,7 +18,8 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Doing as _, Error, Result};
 use crate::intake::unpack_as;
 use crate::layer::{self, Unpack};
-use crate::{Digest, Durability, Lease, Stage, Store, VolumeRecord, lease, trash, tree};
+use crate::{ContainerRecord, Digest, Durability, Lease, Stage, Store, VolumeRecord};
+use crate::{container, lease, trash, tree, volume};
 
 /// How closely is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,18 +64,24 @@ struct Check<'s> {
     store: &'s Store,
     depth: Depth,
     mend: Mend,
-    /// Ids of containers that run now, whose layers must stay where they are.
-    running: &'s [String],
+    /// Tells whether a container runs now: its layers must stay where they are.
+    is_running: &'s dyn Fn(&ContainerRecord) -> bool,
     findings: Vec<Finding>,
 }
 
 impl Store {
-    /// Checks the whole store. `running` are the ids of containers whose roots are mounted now.
+    /// Checks the whole store. `is_running` tells whether the root of a container is mounted at that moment, and must not
+    /// ask the store, which may be locked.
     ///
     /// # Errors
     /// What keeps it from looking: the database, or the disk. What is found is no error.
-    pub fn check(&self, depth: Depth, mend: Mend, running: &[String]) -> Result<Vec<Finding>> {
-        let mut check = Check { store: self, depth, mend, running, findings: Vec::new() };
+    pub fn check(
+        &self,
+        depth: Depth,
+        mend: Mend,
+        is_running: &dyn Fn(&ContainerRecord) -> bool,
+    ) -> Result<Vec<Finding>> {
+        let mut check = Check { store: self, depth, mend, is_running, findings: Vec::new() };
         check.database()?;
         check.volumes()?;
         check.blobs()?;
@@ -123,28 +130,15 @@ impl Check<'_> {
                     self.store.finish_volume_removal(&record.name)?;
                 }
                 self.found(subject, "its removal was begun and not finished", outcome);
-            } else if !self.store.places.volume(&record.name).join("data").is_dir() {
+            } else if self.lacks_directory(&record.name)? {
                 let outcome =
                     self.outcome("made anew, empty", "it is made anew, empty, by a check that mends");
-                if self.mend == Mend::Yes {
-                    self.store.make_volume_directory(&record.name)?;
-                }
                 self.found(subject, "its directory is not there", outcome);
             }
         }
         let directory = self.store.places.root.join("volumes");
         for name in names(&directory)? {
-            let is_known = matches!(self.store.volume(&name), Ok(VolumeRecord { .. }));
-            if is_known {
-                continue;
-            }
-            let record = VolumeRecord::new(&name);
-            let mended = self.mend == Mend::Yes
-                && match self.store.insert_volume(&record) {
-                    Ok(()) => true,
-                    Err(Error::Invalid { .. } | Error::NameTaken { .. }) => false,
-                    Err(error) => return Err(error),
-                };
+            let Some(mended) = self.lacks_record(&name)? else { continue };
             let outcome = if mended {
                 Outcome::Mended("recorded again".to_owned())
             } else {
@@ -156,6 +150,49 @@ impl Check<'_> {
             self.found(format!("volume {name}"), "its directory has no record", outcome);
         }
         Ok(())
+    }
+
+    /// Tells whether a volume is recorded and has no directory, which is made if it is to be. Nobody removes it meanwhile.
+    fn lacks_directory(&self, name: &str) -> Result<bool> {
+        let store = self.store;
+        let data = store.places.volume(name).join("data");
+        if data.is_dir() {
+            return Ok(false);
+        }
+        store.database.write(Durability::PowerLoss, |db| {
+            let is_kept = volume::one(db, name)?.is_some_and(|record| record.stage == Stage::Kept);
+            let is_lacking = is_kept && !data.is_dir();
+            if is_lacking && self.mend == Mend::Yes {
+                store.make_volume_directory(name)?;
+            }
+            Ok(is_lacking)
+        })
+    }
+
+    /// Tells whether a volume has a directory and no record, and whether it could be recorded. Nobody removes it meanwhile.
+    fn lacks_record(&self, name: &str) -> Result<Option<bool>> {
+        let store = self.store;
+        let directory = store.places.volume(name);
+        let is_known = |db: &rusqlite::Connection| Ok::<_, Error>(volume::one(db, name)?.is_some());
+        if store.database.read(is_known)? {
+            return Ok(None);
+        }
+        let mended = store.database.write(Durability::PowerLoss, |db| {
+            if is_known(db)? || !directory.exists() {
+                return Ok(None);
+            }
+            match self.mend {
+                Mend::No => Ok(Some(false)),
+                Mend::Yes => match volume::insert(db, &VolumeRecord::new(name)) {
+                    Err(Error::Invalid { .. }) => Ok(Some(false)),
+                    inserted => inserted.map(Some),
+                },
+            }
+        })?;
+        if mended == Some(true) {
+            store.make_volume_directory(name)?;
+        }
+        Ok(mended)
     }
 
     fn blobs(&mut self) -> Result<()> {
@@ -304,12 +341,12 @@ impl Check<'_> {
                 "it is unpacked again by a check that mends, if its blob is whole".to_owned(),
             ));
         }
-        let busy = self.containers_on(diff_id)?;
+        let in_use = |names: &[String]| {
+            Outcome::Left(format!("containers run on it: stop {} and check again", names.join(", ")))
+        };
+        let busy = self.store.database.read(|db| self.containers_on(db, diff_id))?;
         if !busy.is_empty() {
-            return Ok(Outcome::Left(format!(
-                "containers run on it: stop {} and check again",
-                busy.join(", ")
-            )));
+            return Ok(in_use(&busy));
         }
         let lease = self.store.lease("check")?;
         let Some(fresh) = self.unpack_again(&lease, diff_id)? else {
@@ -323,33 +360,32 @@ impl Check<'_> {
         };
         let summary = tree::summary(fresh.open()?.as_fd())?;
         rustix::fs::syncfs(fresh.open()?).doing(|| "sync a layer")?;
-        let before = self.store.database.write(Durability::PowerLoss, |db| {
+        let exchanged = self.store.database.write(Durability::PowerLoss, |db| {
+            // Some may have been started while it was unpacked.
+            let busy = self.containers_on(db, diff_id)?;
+            if !busy.is_empty() {
+                return Ok(Err(busy));
+            }
             let before = lease::publish(self.store, db, &fresh.path, &self.store.places.layer(diff_id))?;
             db.execute(
                 "UPDATE layers SET summary = ?, damaged = 0 WHERE diff_id = ?",
                 [summary.to_string(), diff_id.to_string()],
             )
             .doing(|| format!("record layer {diff_id}"))?;
-            Ok(before)
+            Ok(Ok(before))
         })?;
-        before.map_or(Ok(()), |before| trash::empty(&before))?;
+        match exchanged {
+            Ok(before) => before.map_or(Ok(()), |before| trash::empty(&before))?,
+            Err(busy) => return Ok(in_use(&busy)),
+        }
         Ok(Outcome::Mended("unpacked again from its blob".to_owned()))
     }
 
     /// Names the running containers whose roots have a layer.
-    fn containers_on(&self, diff_id: &Digest) -> Result<Vec<String>> {
-        let sql = "SELECT DISTINCT containers.id, name FROM containers, image_layers
-            WHERE containers.image = image_layers.image AND diff_id = ? ORDER BY name";
-        let users: Vec<(String, String)> = self.store.database.read(|db| {
-            db.prepare(sql)
-                .and_then(|mut statement| {
-                    statement
-                        .query_map([diff_id.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?
-                        .collect()
-                })
-                .doing(|| format!("look who uses layer {diff_id}"))
-        })?;
-        Ok(users.into_iter().filter(|(id, _)| self.running.contains(id)).map(|(_, name)| name).collect())
+    fn containers_on(&self, db: &rusqlite::Connection, diff_id: &Digest) -> Result<Vec<String>> {
+        let sql = "WHERE image IN (SELECT image FROM image_layers WHERE diff_id = ?) ORDER BY name";
+        let users = container::all(db, sql, [diff_id.to_string()])?;
+        Ok(users.into_iter().filter(|user| (self.is_running)(user)).map(|user| user.name).collect())
     }
 
     /// Names images as people do.

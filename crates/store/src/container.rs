@@ -355,7 +355,11 @@ fn select(store: &Store, rest: &str, parameters: impl rusqlite::Params) -> Resul
     store.database.read(|db| all(db, rest, parameters))
 }
 
-fn all(db: &Connection, rest: &str, parameters: impl rusqlite::Params) -> Result<Vec<ContainerRecord>> {
+pub(crate) fn all(
+    db: &Connection,
+    rest: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<ContainerRecord>> {
     db.prepare_cached(&format!("{COLUMNS} {rest}"))
         .and_then(|mut statement| statement.query_map(parameters, read)?.collect())
         .doing(|| "list the containers")

@@ -63,7 +63,7 @@ impl Database {
             return Err(Error::Future { path: file.to_owned(), found: version, known: newest });
         }
         if version < newest {
-            migrate(&mut connection, file).doing(|| format!("bring {} up to date", file.display()))?;
+            migrate(&mut connection, file)?;
             keep_reserve(&reserve);
         }
         Ok(Self { connection: Mutex::new(connection), reserve })
@@ -224,24 +224,49 @@ fn version(connection: &Connection) -> rusqlite::Result<u32> {
 }
 
 /// Runs the migrations that are missing, each with its number in one transaction.
-fn migrate(connection: &mut Connection, file: &Path) -> rusqlite::Result<()> {
+fn migrate(connection: &mut Connection, file: &Path) -> Result<()> {
+    let doing = || format!("bring {} up to date", file.display());
     // To change to WAL takes the database for oneself, for which SQLite does not wait: one does it, the others wait here.
     let lock = File::open(file).and_then(|lock| {
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
         Ok(lock)
     });
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL").doing(doing)?;
+    let newest = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     loop {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let current = version(&transaction)?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
+        let current = version(&transaction).doing(doing)?;
+        if current > newest {
+            // By a later version of this program, since the first look.
+            return Err(Error::Future { path: file.to_owned(), found: current, known: newest });
+        }
         let Some(migration) = usize::try_from(current).ok().and_then(|current| MIGRATIONS.get(current))
         else {
             // Done, maybe by another process meanwhile.
             drop(lock);
             return Ok(());
         };
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", current + 1)?;
-        transaction.commit()?;
+        transaction.execute_batch(migration).doing(doing)?;
+        transaction.pragma_update(None, "user_version", current + 1).doing(doing)?;
+        transaction.commit().doing(doing)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+
+    #[test]
+    fn who_brings_it_up_to_date_meets_a_later_version_that_was_faster() {
+        let scratch = Scratch::new();
+        let file = scratch.path().join("database");
+        drop(Database::open(&file).unwrap());
+        let mut connection = connect(&file).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let error = migrate(&mut connection, &file).unwrap_err();
+        assert!(matches!(error, Error::Future { found: 99, .. }), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use bulkhead_engine::{CONTAINER_FILTERS, Filters, Mended, Unused};
+use bulkhead_engine::{Filters, Mended, Unused};
 use clap::Args;
 
 use crate::confirm::{self, Answer};
@@ -33,21 +33,22 @@ pub(crate) struct Prune {
 impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let Prune { all, filter, force, volumes } = self;
+        // Those that all of them have: nothing is removed for a filter that one cannot have.
+        let filters = Filters::parse(&filter, &["label", "label!"])?;
         if !force && confirm::ask(&warning(all, volumes))? == Answer::No {
             return Ok(ExitCode::SUCCESS);
         }
-        let keys: &[&'static str] = &["label", "label!"];
         let engine = home.engine()?;
-        let containers = engine.prune_containers(&Filters::parse(&filter, &CONTAINER_FILTERS)?)?;
+        let containers = engine.prune_containers(&filters)?;
         let mut output = io::stdout().lock();
         told(&mut output, "Containers", &containers.names)?;
         let mut freed = containers.bytes;
         if volumes {
-            let pruned = engine.prune_volumes(&Filters::parse(&filter, keys)?, Unused::Anonymous)?;
+            let pruned = engine.prune_volumes(&filters, Unused::Anonymous)?;
             told(&mut output, "Volumes", &pruned.names)?;
             freed += pruned.bytes;
         }
-        let (images, bytes) = name::prune(engine.store(), &Filters::parse(&filter, keys)?, all)?;
+        let (images, bytes) = name::prune(engine.store(), &filters, all)?;
         told(&mut output, "Images", &images)?;
         freed += bytes + engine.store().collect()?.freed;
         writeln!(output, "Total reclaimed space: {}", decimal(freed))?;

@@ -144,7 +144,7 @@ fn a_file_names_the_container() {
     let file = shop.path("id");
     let file = file.to_str().unwrap();
     shop.with("run", &["--cidfile", file, "--name", "job"], &["true"]).output().succeeds();
-    assert_eq!(std::fs::read_to_string(file).unwrap(), shop.inspect("job")["Id"].as_str().unwrap());
+    assert_eq!(fs::read_to_string(file).unwrap(), shop.inspect("job")["Id"].as_str().unwrap());
     let again = shop.with("run", &["--cidfile", file], &["true"]).output().exits_with(125);
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
 }
@@ -269,7 +269,7 @@ fn what_could_not_be_started_and_removes_itself_is_gone_also_with_a_file_for_its
     let options = ["--rm", "--cidfile", file.to_str().unwrap()];
     shop.with("run", &options, &["no-such-program"]).output().exits_with(127);
     assert_eq!(shop.said(&["ps", "-aq"]), "");
-    assert_eq!(std::fs::read_to_string(file).unwrap().len(), 64, "it was made all the same");
+    assert_eq!(fs::read_to_string(file).unwrap().len(), 64, "it was made all the same");
 }
 
 #[test]
@@ -374,4 +374,26 @@ fn what_goes_with_its_container_is_never_synced() {
     shop.said(&["restart", "--time", "0", "web"]);
     shop.said(&["exec", "web", "test", "-e", "/kept"]);
     shop.said(&["rm", "--force", "web"]);
+}
+
+#[test]
+fn a_filter_that_cannot_be_keeps_system_prune_from_all() {
+    let shop = shop!();
+    shop.with("run", &["--name", "done"], &["true"]).output().succeeds();
+    let words = ["system", "prune", "-f", "--filter", "name=done"];
+    let refused = shop.bulkhead(&words).output().exits_with(1);
+    assert!(refused.stderr.contains("label") && refused.stdout.is_empty(), "{refused}");
+    assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Names}}"]), "done\n");
+}
+
+#[test]
+fn events_of_the_past_tell_ends_that_nobody_has_looked_at() {
+    let shop = shop!();
+    let options = ["-d", "--name", "job", "--label", "name=other", "--label", "exitCode=none"];
+    let id = shop.with("run", &options, &["sh", "-c", "exit 3"]).output().succeeds().stdout;
+    let status = shop.path("engine/containers").join(id.trim()).join("status.json");
+    wait_until("it has ended", || fs::read_to_string(&status).is_ok_and(|text| text.contains("\"exited\"")));
+    let format = "{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}";
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "event=die", "--format", format];
+    assert_eq!(shop.said(&words), "job 3\n", "and no label takes a place");
 }
