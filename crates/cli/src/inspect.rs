@@ -181,7 +181,8 @@ impl Sizes {
 
 fn container(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, bulkhead_engine::Error> {
     let container = engine.container(name)?;
-    let mut document = document::container(&container, &engine.merged(&container)?);
+    let mut document =
+        document::container(&container, &engine.merged(&container)?, &engine.apparmor(&container));
     if sizes == Sizes::Told {
         let size = engine.size(&container.id)?;
         document["SizeRw"] = size.writable.into();

@@ -46,6 +46,7 @@ pub use identity::Identity;
 pub use merged::merged;
 pub use mount_points::mount_points;
 pub use process::{command_line, console_size, labels};
+pub use security::FileLabels;
 pub use users::users;
 
 use crate::error::{Error, Result};
@@ -224,6 +225,8 @@ pub struct Configured {
     pub users: Option<Users>,
     /// Whether an overlay that is its root is never synced: it goes with the container.
     pub volatile: bool,
+    /// The SELinux contexts of what is bound into it.
+    pub labels: Option<FileLabels>,
     /// What the user should be told, though nothing stops for it.
     pub warnings: Vec<String>,
 }
@@ -295,6 +298,7 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         files,
         users: scene.users.cloned(),
         volatile: mounts::is_volatile(scene),
+        labels: security::file_labels(scene)?,
         warnings,
     })
 }

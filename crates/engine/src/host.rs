@@ -176,7 +176,7 @@ fn cgroups_v1(caller: Caller) -> Cgroups {
     Cgroups { version: CgroupVersion::V1, controllers, writable, systemd: false, swap }
 }
 
-fn apparmor() -> AppArmor {
+pub(crate) fn apparmor() -> AppArmor {
     let on = fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
     if !on {
         return AppArmor::Absent;

@@ -31,6 +31,7 @@ mod host;
 mod import;
 mod info;
 mod known;
+mod label;
 mod leftover;
 mod life;
 mod list;

@@ -3,12 +3,13 @@
 use bulkhead_shim::status::Verdict;
 use bulkhead_store::{Defaults, Digest, Kind};
 
-use crate::configure;
+use crate::configure::{self, AppArmor};
 use crate::container::{Container, State};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filters, Patterns};
-use crate::request::Network;
+use crate::host;
+use crate::request::{Network, Security};
 
 /// The keys by which containers are filtered (docker's).
 pub const FILTERS: [&str; 13] = [
@@ -50,6 +51,23 @@ impl Engine {
         let image = container.image_id.map(|id| self.store.image(&id.to_string())).transpose()?;
         let image = image.map(|image| image.configuration.config).unwrap_or_default();
         Ok(configure::merged(&container.request, &image))
+    }
+}
+
+impl Engine {
+    /// Returns what AppArmor confines a container by, in docker's words: a profile, `unconfined`, or nothing where the host
+    /// has no AppArmor.
+    pub fn apparmor(&self, container: &Container) -> String {
+        profile(&container.request.security, host::apparmor())
+    }
+}
+
+fn profile(asked: &Security, host: AppArmor) -> String {
+    match (&asked.apparmor, host) {
+        (Some(profile), _) => profile.clone(),
+        (None, AppArmor::Present { .. }) if asked.privileged => "unconfined".to_owned(),
+        (None, AppArmor::Present { profile }) => profile.unwrap_or_default(),
+        (None, AppArmor::Absent) => String::new(),
     }
 }
 
@@ -161,5 +179,22 @@ fn network(container: &Container) -> String {
         Network::Host => "host".to_owned(),
         Network::Container(other) => format!("container:{other}"),
         Network::Pod => "pod".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profile_is_the_host_s_unless_another_was_asked_for() {
+        let present = || AppArmor::Present { profile: Some("docker-default".into()) };
+        let mut asked = Security::default();
+        assert_eq!(profile(&asked, present()), "docker-default");
+        assert_eq!(profile(&asked, AppArmor::Absent), "");
+        asked.privileged = true;
+        assert_eq!(profile(&asked, present()), "unconfined");
+        asked.apparmor = Some("own".into());
+        assert_eq!(profile(&asked, present()), "own");
     }
 }

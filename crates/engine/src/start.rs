@@ -25,7 +25,7 @@ use crate::request::{
     self, Ipc, LogDetails, Network, Pid, Request, Secret, Tagged, UserNamespace, Uts, Volume,
 };
 use crate::session::{Attach, End, Session};
-use crate::{host, id, logs, program};
+use crate::{host, id, label, logs, program};
 
 /// A container that runs.
 #[derive(Debug)]
@@ -281,6 +281,9 @@ impl Engine {
             make_directory(&run.join(PARTS))?;
         }
         make_sources(&document.mounts, owner)?;
+        if let Some(labels) = &configured.labels {
+            label::mounts(&document.mounts, self.places(), labels)?;
+        }
         let config = serde_json::to_vec(&configured.config).map_err(io::Error::from).doing(doing)?;
         write(&bundle.join("config.json"), &config, 0o600).doing(doing)?;
         let cgroup = configured.config.linux.as_ref().and_then(|linux| linux.cgroups_path.as_ref());

@@ -82,6 +82,6 @@ pub use pod::PodRecord;
 pub use remove::{Force, Removed};
 pub use save::Format;
 pub use store::Store;
-pub use tree::{Measure, room};
+pub use tree::{Below, Measure, room, walk};
 pub use usage::{ImageUsage, Usage, VolumeUsage};
 pub use volume::VolumeRecord;

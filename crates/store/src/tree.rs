@@ -4,6 +4,7 @@
 //! to find, tells of whatever was added, lost, cut or exchanged; bytes that went bad under unchanged metadata are found
 //! by unpacking the layer again beside it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,7 +54,7 @@ pub(crate) fn difference(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<Option<
             let found = a.iter().zip(b).find(is_other).map(|(a, b)| a.min(b));
             let longer = if a.len() > b.len() { a } else { b };
             let name = found.or_else(|| longer.get(a.len().min(b.len()))).cloned().unwrap_or_default();
-            return Ok(Some(path.join(std::ffi::OsStr::from_bytes(&name))));
+            return Ok(Some(path.join(OsStr::from_bytes(&name))));
         }
         if described_a != described_b {
             return Ok(Some(path));
@@ -99,29 +100,55 @@ pub fn room(directory: &Path, measure: Measure) -> Result<u64> {
     let device = look(&root, Path::new(""))?.st_dev;
     let mut linked = std::collections::BTreeSet::new();
     let mut sum: u64 = 0;
+    walk(root.as_fd(), |_, _, stat| {
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if stat.st_dev != device {
+            return Ok::<Below, Error>(Below::Left);
+        }
+        if is_directory || stat.st_nlink == 1 || linked.insert(stat.st_ino) {
+            sum = sum.saturating_add(match measure {
+                // The unit of st_blocks, whatever the file system's is (stat(2)).
+                Measure::Blocks => u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512),
+                Measure::Sizes if is_directory => 0,
+                Measure::Sizes => u64::try_from(stat.st_size).unwrap_or_default(),
+            });
+        }
+        Ok(Below::Entered)
+    })?;
+    Ok(sum)
+}
+
+/// What becomes of a directory that a walk has met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Below {
+    /// What is in it comes later.
+    Entered,
+    /// What is in it is left out.
+    Left,
+}
+
+/// Goes through a tree, however wide or deep it is: no link is followed, and one directory is open at a time. `visit` gets
+/// that, the name of an entry in it, and what that is. What goes meanwhile, or cannot be opened, is left out.
+///
+/// # Errors
+/// As getdents(2); what `visit` returns.
+pub fn walk<E: From<Error>>(
+    root: BorrowedFd<'_>,
+    mut visit: impl FnMut(BorrowedFd<'_>, &OsStr, &Stat) -> std::result::Result<Below, E>,
+) -> std::result::Result<(), E> {
     let mut left = vec![PathBuf::new()];
     while let Some(path) = left.pop() {
-        let Ok(directory) = open(root.as_fd(), &path) else { continue };
+        let Ok(directory) = open(root, &path) else { continue };
         for name in names(&directory, &path)? {
-            let Ok(entry) = Entry::of(&directory, &path, &name) else { continue };
-            let (stat, is_directory) = (&entry.stat, entry.kind() == FileType::Directory);
-            if stat.st_dev != device {
-                continue;
-            }
-            if is_directory || stat.st_nlink == 1 || linked.insert(stat.st_ino) {
-                sum = sum.saturating_add(match measure {
-                    // The unit of st_blocks, whatever the file system's is (stat(2)).
-                    Measure::Blocks => u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512),
-                    Measure::Sizes if is_directory => 0,
-                    Measure::Sizes => u64::try_from(stat.st_size).unwrap_or_default(),
-                });
-            }
-            if is_directory {
-                left.push(entry.path);
+            let name = OsStr::from_bytes(&name);
+            let Ok(stat) = look(&directory, Path::new(name)) else { continue };
+            let below = visit(directory.as_fd(), name, &stat)?;
+            if below == Below::Entered && FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                left.push(path.join(name));
             }
         }
     }
-    Ok(sum)
+    Ok(())
 }
 
 struct Entry {
@@ -132,7 +159,7 @@ struct Entry {
 
 impl Entry {
     fn of(directory: &OwnedFd, parent: &Path, name: &[u8]) -> Result<Self> {
-        let name = Path::new(std::ffi::OsStr::from_bytes(name)).to_owned();
+        let name = Path::new(OsStr::from_bytes(name)).to_owned();
         let stat = look(directory, &name)?;
         let link = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             rustix::fs::readlinkat(directory, &name, Vec::new()).doing(|| failed(&name))?.into_bytes()

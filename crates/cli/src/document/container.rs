@@ -1,7 +1,8 @@
 //! A container.
 
 use bulkhead_engine::request::{
-    Access, CgroupNamespace, Ipc, Limit, Log, LogDetails, Network, Pid, Request, Seccomp, UserNamespace, Uts,
+    Access, CgroupNamespace, Ipc, Limit, Log, LogDetails, Network, Pid, Request, Root, Seccomp,
+    UserNamespace, Uts,
 };
 use bulkhead_engine::store::{Defaults, Healthcheck};
 use bulkhead_engine::{Check, Container, Health, MountKind, MountPoint, State, Verdict};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::moment;
 
 /// What `inspect` prints of it.
-pub(crate) fn container(container: &Container, merged: &Defaults) -> Value {
+pub(crate) fn container(container: &Container, merged: &Defaults, apparmor: &str) -> Value {
     let (path, arguments) =
         container.command.split_first().map_or(("", &[][..]), |(path, rest)| (path, rest));
     let file = |name: &str| container.directory.join("files").join(name);
@@ -27,14 +28,22 @@ pub(crate) fn container(container: &Container, merged: &Defaults) -> Value {
         "LogPath": container.log.as_deref().map(|log| log.display().to_string()).unwrap_or_default(),
         "Name": format!("/{}", container.name),
         "RestartCount": container.restarts,
-        "Driver": "overlay2",
+        "Driver": driver(&container.request.root),
         "Platform": "linux",
-        "AppArmorProfile": container.request.security.apparmor.clone().unwrap_or_default(),
+        "AppArmorProfile": apparmor,
         "HostConfig": host_config(&container.request),
         "Mounts": Vec::from_iter(container.mounts.iter().map(mount)),
         "Config": config(container, merged),
         "NetworkSettings": network_settings(container),
     })
+}
+
+/// Docker's word for overlays; a directory of the host that is the root itself has none.
+fn driver(root: &Root) -> &'static str {
+    match root {
+        Root::Directory(directory) if !directory.overlay => "",
+        Root::Directory(_) | Root::Image(_) => "overlay2",
+    }
 }
 
 fn state(container: &Container) -> Value {

@@ -133,6 +133,33 @@ fn labels(scene: &Scene<'_>) -> Result<(Option<String>, Option<String>)> {
     Ok((Some(process.text()), Some(file.text())))
 }
 
+/// The SELinux contexts that files of the host get for a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileLabels {
+    /// One that all containers may use.
+    pub shared: String,
+    /// That of this container alone.
+    pub private: String,
+}
+
+/// Decides the contexts of what is bound into the container, where the host has SELinux. They are the files', whatever the
+/// container's processes are confined by.
+pub(super) fn file_labels(scene: &Scene<'_>) -> Result<Option<FileLabels>> {
+    let Some(Selinux { file, .. }) = &scene.facts.selinux else { return Ok(None) };
+    let mut file = Context::read(file)?;
+    file.level = categories(scene.id);
+    for label in &scene.request.security.labels {
+        match label {
+            Label::FileType(kind) => file.kind.clone_from(kind),
+            Label::Level(level) => file.level.clone_from(level),
+            Label::Disable | Label::User(_) | Label::Role(_) | Label::Type(_) => {}
+        }
+    }
+    let private = file.text();
+    file.level = "s0".to_owned();
+    Ok(Some(FileLabels { shared: file.text(), private }))
+}
+
 struct Context {
     user: String,
     role: String,

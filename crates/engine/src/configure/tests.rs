@@ -325,6 +325,9 @@ fn security_options_take_effect() {
     let level = label.strip_prefix("system_u:system_r:x_t:").unwrap();
     assert_eq!(config["linux"]["mountLabel"], format!("system_u:object_r:container_file_t:{level}"));
     assert_eq!(config["process"]["apparmorProfile"], "default");
+    let labels = labelled.configured().unwrap().labels.unwrap();
+    assert_eq!(labels.private, format!("system_u:object_r:container_file_t:{level}"));
+    assert_eq!(labels.shared, "system_u:object_r:container_file_t:s0", "all containers may use it");
 }
 
 #[test]
