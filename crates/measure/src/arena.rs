@@ -57,8 +57,8 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Makes the root with the program `workload` in it, in the directory for temporary files, and as root the cgroup,
-    /// which has this `weight` and which this process joins. `guard` is the program that takes everything away when this process is killed; without
+    /// Makes the root with the program `workload` in it, in the directory for temporary files, and as root the cgroup, which has this
+    /// `weight` and which this process joins. `guard` is the program that takes everything away when this process is killed; without
     /// one the next measurement does.
     ///
     /// # Errors
