@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, Result};
 use lexopt::Parser;
 
-use crate::shipped;
+use crate::{demo, shipped};
 
 /// What is shown, if it can be had.
 const IMAGE: &str = "docker.io/library/alpine";
@@ -32,7 +32,10 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     }
     let bulkhead = shipped::build_engine()?;
     if words.is_empty() {
-        words = example(&bulkhead)?;
+        let Some(example) = example(&bulkhead)? else {
+            return demo::run(Parser::from_args(std::iter::empty::<OsString>()));
+        };
+        words = example;
     }
     let shown = Vec::from_iter(words.iter().map(|word| word.to_string_lossy()));
     eprintln!("$ {} run {}", bulkhead.display(), shown.join(" "));
@@ -40,8 +43,9 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
         .with_context(|| format!("start {}", bulkhead.display()))
 }
 
-/// The words of a container that can be had here.
-fn example(bulkhead: &Path) -> Result<Vec<OsString>> {
+/// The words of a container that can be had here; none for an ordinary user without an image: only root can put a writable
+/// layer over a root on which other file systems are mounted.
+fn example(bulkhead: &Path) -> Result<Option<Vec<OsString>>> {
     let pulled = Command::new(bulkhead)
         .args(["pull", "--quiet", IMAGE])
         .stdin(Stdio::null())
@@ -59,11 +63,14 @@ fn example(bulkhead: &Path) -> Result<Vec<OsString>> {
         let reason = String::from_utf8_lossy(&pulled.stderr);
         eprintln!("no image can be had: {}", reason.lines().next().unwrap_or_default());
         eprintln!("so this is a container of this machine's own files; what it writes goes with it");
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
         words.extend(["--rootfs", "/:O"]);
     }
     words.push("sh");
     if !is_seen {
         words.extend(["-c", LOOK]);
     }
-    Ok(words.into_iter().map(OsString::from).collect())
+    Ok(Some(words.into_iter().map(OsString::from).collect()))
 }
