@@ -53,6 +53,16 @@ pub enum Weight {
     Usual,
 }
 
+impl Weight {
+    /// For the journal.
+    pub(crate) fn says(self) -> &'static str {
+        match self {
+            Self::Greatest => "the greatest",
+            Self::Usual => "the usual, since a daemon works for a platform",
+        }
+    }
+}
+
 /// A cgroup of this process and of all that it measures. It is left and removed in the end.
 #[derive(Debug)]
 pub struct Heavy {

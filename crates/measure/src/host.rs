@@ -13,7 +13,7 @@ use crate::machine::{self, Ours, Watchman};
 use crate::performance;
 use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
 use crate::platform::{Platform, find};
-use crate::record::{Finding, Noise, Run, VERSION};
+use crate::record::{Finding, Noise, Run, VERSION, WEIGHT};
 use crate::session::Executor;
 use crate::stats::Failure;
 use crate::{cgroups, guest, interrupt, provenance};
@@ -62,10 +62,8 @@ impl Host {
         if arena::is_root() {
             cgroups::settle()?;
         }
-        // One that is not found is another program on this machine.
-        let makers = Vec::from_iter(platforms.iter().filter_map(|platform| platform.makers().ok()).flatten());
-        let weight = if makers.is_empty() { Weight::Greatest } else { Weight::Usual };
-        let arena = Arena::make(workload, guard, weight)?;
+        let makers = makers(&platforms);
+        let arena = Arena::make(workload, guard, weight(&makers))?;
         let daemons = arena.heavy().map(|heavy| heavy.elsewhere(&makers)).unwrap_or_default();
         let watchman = Watchman::new(ours(&arena, &daemons));
         let alone = interference::Alone::default();
@@ -98,6 +96,16 @@ impl Host {
     }
 }
 
+/// The daemons that make sandboxes for these platforms. One that is not found is another program on this machine.
+fn makers(platforms: &[Platform]) -> Vec<u32> {
+    platforms.iter().filter_map(|platform| platform.makers().ok()).flatten().collect()
+}
+
+/// What is measured has as much of the CPUs as can be had, unless these work for it elsewhere.
+fn weight(makers: &[u32]) -> Weight {
+    if makers.is_empty() { Weight::Greatest } else { Weight::Usual }
+}
+
 /// What everything measured in `arena` had of the machine, with the daemons in these cgroups.
 fn ours(arena: &Arena, daemons: &BTreeSet<PathBuf>) -> Ours {
     let ours = arena.ours();
@@ -114,7 +122,12 @@ pub fn run(mut plan: Plan, earlier: Option<&Plan>, platforms: &[Platform], workl
     }
     let measured = |name: &String| called(platforms, name).map(|platform| platform.measured());
     let measured = plan.platforms.iter().filter_map(measured).collect();
-    Run { version: VERSION, plan, environment: environment(workload), platforms: measured }
+    let mut environment = environment(workload);
+    // An ordinary user makes no cgroup that could have one.
+    if arena::is_root() {
+        environment.insert(WEIGHT.to_owned(), weight(&makers(platforms)).says().to_owned());
+    }
+    Run { version: VERSION, plan, environment, platforms: measured }
 }
 
 /// The platform of this name, also under the second name of the bare process.

@@ -36,6 +36,9 @@ pub const NOTHING_LEFT: &str = "nothing was left";
 /// journal.
 pub const OUT_OF_TIME: &str = "the time of the run ended first";
 
+/// The fact that says how much of the CPUs what is measured has where other work wants them, too.
+pub(crate) const WEIGHT: &str = "weight";
+
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -240,6 +243,7 @@ const IN_COMMON: &[(&str, &str)] = &[
     ("cgroups", "another machine or kernel"),
     ("user", "another user"),
     ("files", "files on another file system, which TMPDIR names"),
+    (WEIGHT, "another weight beside the machine's other work, which platforms with a daemon change"),
     (provenance::PROGRAM, "another bulkhead"),
     (provenance::WORKLOAD, "another bulkload"),
 ];

@@ -193,6 +193,8 @@ fn cell(content: &str) -> Element {
     let class = match content {
         _ if is_number(content) => "number",
         _ if content.chars().count() > 24 => "long",
+        // A number and its unit, which stay on one line.
+        _ if content.starts_with(|first: char| first.is_ascii_digit()) => "short",
         _ => match mood(content) {
             Some(class) => class,
             None => return Element::of("td", content),
