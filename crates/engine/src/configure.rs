@@ -84,6 +84,9 @@ pub struct Scene<'a> {
     pub users: Option<&'a Users>,
     /// The containers whose namespaces it shares, as the request names them.
     pub peers: &'a BTreeMap<String, Peer>,
+    /// The directory in which its monitor has links to the namespaces of its pod and of these containers, and the pod's
+    /// `/dev/shm`.
+    pub links: &'a Path,
     /// What it shares with its pod, if it is in one.
     pub pod: Option<OfPod<'a>>,
     /// What the image has of users.
@@ -124,8 +127,6 @@ pub enum Runtime {
 /// A running container whose namespaces are shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its process on the host.
-    pub pid: i32,
     /// The directory of its files on the host.
     pub files: PathBuf,
     /// What is bound at `/dev/shm` where its IPC namespace is shared; without it there is none.
@@ -137,8 +138,6 @@ pub struct Peer {
 /// What a container has of its pod. Which of it, its request says.
 #[derive(Debug, Clone, Copy)]
 pub struct OfPod<'a> {
-    /// The directory in which its monitor has links to the pod's namespaces, and the pod's `/dev/shm`.
-    pub links: &'a Path,
     /// The directory of the pod's files on the host.
     pub files: &'a Path,
     /// The pod's host name.
@@ -166,6 +165,7 @@ pub(crate) fn names_of_pod(
         secrets: Path::new(""),
         users: None,
         peers: &BTreeMap::new(),
+        links: Path::new(""),
         pod: None,
         image: ImageFiles::default(),
         facts,

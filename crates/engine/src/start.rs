@@ -1,18 +1,19 @@
 //! Starting a container: its bundle and its order are written, then its monitor is started.
 
-use std::collections::BTreeMap;
+mod others;
+
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::client;
-use bulkhead_shim::order::{self, Order, Part, Shared, Whole};
+use bulkhead_shim::order::{self, Order, Shared};
 use bulkhead_shim::place;
 use bulkhead_shim::status::Process;
 use bulkhead_store::Image;
 
-use crate::configure::{self, Caller, Configured, ImageFiles, OfPod, Peer, Runtime, Scene, Users};
+use crate::configure::{self, Caller, Configured, ImageFiles, OfPod, Runtime, Scene, Users};
 use crate::container::State;
 use crate::create::{Created, FILES, New, make_directory};
 use crate::document::Maker;
@@ -21,9 +22,7 @@ use crate::error::{Doing, Error, Result};
 use crate::known::{Known, STATUS};
 use crate::life::Lost;
 use crate::remove::clear;
-use crate::request::{
-    self, Ipc, LogDetails, Network, Pid, Request, Secret, Tagged, UserNamespace, Uts, Volume,
-};
+use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
 use crate::{host, id, label, logs, program};
 
@@ -58,8 +57,6 @@ const ATTEMPTS: u32 = 8;
 const SECRETS: &str = "secrets";
 /// The directory, there too, in which the monitor mounts parts of what other containers can change.
 const PARTS: &str = "parts";
-/// What is shared with another container there.
-const SHM: &str = "shm";
 
 impl Engine {
     /// Makes a container and starts it, with a client attached or without.
@@ -221,7 +218,8 @@ impl Engine {
             secrets: &self.places().container_run(&record.id).join(SECRETS),
             users: document.users.as_ref().or(shared),
             peers: &peers,
-            pod: pod.as_ref().map(|(files, hostname)| OfPod { links: &links, files, hostname }),
+            links: &links,
+            pod: pod.as_ref().map(|(files, hostname)| OfPod { files, hostname }),
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),
@@ -305,6 +303,7 @@ impl Engine {
             bundle,
             parts,
             shared: None,
+            joined: self.joined(known)?,
             cgroup: cgroup.map(PathBuf::from).filter(|path| path.is_absolute()),
             terminal: request.process.terminal,
             stdin: stdin(request, attach),
@@ -315,70 +314,6 @@ impl Engine {
             stop: configure::stop(request, &defaults)?,
             at_end: if request.remove { self.removal_of(&record.id)? } else { Vec::new() },
         })
-    }
-
-    /// Finds the containers whose namespaces a request shares: those that run. One that is to be created only may be made
-    /// before the others run, and is configured as if it were started now with this process for them.
-    fn peers(&self, known: &Known, moment: Moment) -> Result<BTreeMap<String, Peer>> {
-        let shared = &known.document.request.namespaces;
-        let place = self.places().container_run(&known.record.id).join(PARTS).join(SHM);
-        let network = if let Network::Container(name) = &shared.network { Some(name) } else { None };
-        let ipc = if let Ipc::Container(name) = &shared.ipc { Some(name) } else { None };
-        let pid = if let Pid::Container(name) = &shared.pid { Some(name) } else { None };
-        let uts = if let Uts::Container(name) = &shared.uts { Some(name) } else { None };
-        let user = if let Some(UserNamespace::Container(name)) = &shared.user { Some(name) } else { None };
-        let mut peers = BTreeMap::new();
-        for name in [network, ipc, pid, uts, user].into_iter().flatten() {
-            let known = self.find(name)?;
-            let pid = known.life.process.map(|process| process.pid);
-            if let Some(pid) = pid.or((moment == Moment::Creation).then(|| std::process::id().cast_signed()))
-            {
-                let files = self.places().container(&known.record.id).join(FILES);
-                let shares = known.document.request.namespaces.ipc == Ipc::Shareable;
-                let shm = (shares && ipc == Some(name)).then(|| place.clone());
-                let users = known.document.users;
-                peers.insert(name.clone(), Peer { pid, files, shm, users });
-            }
-        }
-        Ok(peers)
-    }
-
-    /// Returns the directories of a container's volumes on the host, by their places in it.
-    fn sources(&self, known: &Known) -> BTreeMap<String, PathBuf> {
-        let run = self.places().container_run(&known.record.id);
-        let source = |(index, mount): (usize, &request::Mount)| {
-            let request::MountKind::Volume(volume) = &mount.kind else { return None };
-            let path = match &volume.subpath {
-                Some(_) => run.join(PARTS).join(index.to_string()),
-                None => self.places().volume(volume.name.as_deref()?).join("data"),
-            };
-            Some((mount.destination.clone(), path))
-        };
-        known.document.mounts.iter().enumerate().filter_map(source).collect()
-    }
-
-    /// Lists what the monitor looks up where containers can change what a path leads to.
-    fn parts(&self, known: &Known) -> Result<Vec<Part>> {
-        let Known { record, document, .. } = known;
-        let places = self.places().container_run(&record.id).join(PARTS);
-        let mut parts = Vec::new();
-        for (index, mount) in document.mounts.iter().enumerate() {
-            if let request::MountKind::Volume(Volume { name: Some(name), subpath: Some(subpath), .. }) =
-                &mount.kind
-            {
-                let of = Whole::Directory(self.places().volume(name).join("data"));
-                parts.push(Part { of, path: PathBuf::from(subpath), at: places.join(index.to_string()) });
-            }
-        }
-        if let Ipc::Container(name) = &document.request.namespaces.ipc {
-            let peer = self.find(name)?;
-            let shares = peer.document.request.namespaces.ipc == Ipc::Shareable;
-            if let Some(process) = peer.life.process.filter(|_| shares) {
-                let of = Whole::Process(process);
-                parts.push(Part { of, path: PathBuf::from("/dev/shm"), at: places.join(SHM) });
-            }
-        }
-        Ok(parts)
     }
 
     /// Returns the words by which a monitor removes a container that nobody waits for.
@@ -398,8 +333,10 @@ impl Engine {
 
 /// Tells whether something that a pod's container was to take over is not there any more.
 fn has_gone(shared: &Shared) -> bool {
-    let of_dead = |from: &PathBuf| !from.exists();
-    shared.namespaces.iter().filter_map(|namespace| namespace.from.as_ref()).any(of_dead)
+    shared.namespaces.iter().any(|namespace| {
+        let of_dead = |from: &PathBuf| !from.exists();
+        namespace.from.as_ref().is_some_and(of_dead) || namespace.holder.is_some_and(|holder| !holder.runs())
+    })
 }
 
 /// What a configuration is decided for.

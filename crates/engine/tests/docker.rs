@@ -316,6 +316,7 @@ fn decided(request: &Request, env_of_docker: &[Value]) -> Value {
         secrets: Path::new("/secrets"),
         users: None,
         peers: &BTreeMap::new(),
+        links: Path::new(""),
         pod: None,
         image: ImageFiles { passwd: PASSWD.as_bytes(), group: GROUP.as_bytes() },
         facts: &facts,

@@ -20,6 +20,7 @@ mod input;
 mod life;
 mod memory;
 mod mounts;
+mod others;
 mod output;
 mod overlay;
 mod policy;
@@ -42,6 +43,7 @@ use self::clients::Clients;
 use self::input::Input;
 use self::life::{Call, Life, Stopping};
 use self::memory::Memory;
+use self::others::Others;
 use self::output::Output;
 use self::policy::Policy;
 use self::poll::{Poll, Token};
@@ -71,6 +73,7 @@ struct Monitor {
     runtime: Runtime,
     /// What the containers of its pod share lives as long as this.
     _shared: Option<shared::Held>,
+    others: Others,
     /// Where it came from, when it has mounts of its own.
     home: Option<mounts::Home>,
     cgroup: Option<PathBuf>,

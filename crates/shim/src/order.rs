@@ -36,6 +36,9 @@ pub struct Order {
     /// What the container shares with others of its pod: the monitor holds it for as long as it lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<Shared>,
+    /// Namespaces of containers that run: the monitor opens those that they have then before each start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<JoinedNamespace>,
     /// Whether the process has a terminal, which `config.json` says too.
     pub terminal: bool,
     /// What becomes of the standard input.
@@ -118,8 +121,27 @@ pub struct Part {
 pub enum Whole {
     /// A directory of the host's.
     Directory(PathBuf),
-    /// The root of a process of another container, with all that is mounted there.
-    Process(Process),
+    /// The root of another container as it runs when this one is started, with all that is mounted there.
+    Container(Other),
+}
+
+/// Another container, of which only its own monitor knows which process it has at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Other {
+    /// What people call it.
+    pub name: String,
+    /// Where its monitor writes its [`Status`](crate::Status).
+    pub status: PathBuf,
+}
+
+/// A namespace of another container. The monitor holds it by a descriptor to which a link in its run directory leads
+/// ([`place::joined`](crate::place::joined)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinedNamespace {
+    /// Its kind.
+    pub kind: NamespaceKind,
+    /// Whose it is.
+    pub of: Other,
 }
 
 /// Namespaces that several containers are in. The monitor makes or opens each before the runtime is called, and holds it by
@@ -148,6 +170,9 @@ pub struct SharedNamespace {
     /// A file by which another process holds it; without one it is made anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
+    /// That process: the file is its own as long as it lives, and may be anything afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Process>,
 }
 
 /// A kind of namespace that containers share.
@@ -162,6 +187,8 @@ pub enum NamespaceKind {
     Uts,
     /// Processes. It is never made by a monitor, since it lives no longer than its first process.
     Pid,
+    /// Users. It is made with its container, and no pod has one.
+    User,
 }
 
 /// A file system in memory that is mounted in the monitors' own mount namespaces and nowhere else.

@@ -10,6 +10,7 @@
 //! | `console` | the socket by which the runtime hands over a terminal; only during a start | monitor |
 //! | `check.pid` | the process of a health check | runtime |
 //! | `ns-network`, `ns-ipc` … | links to the namespaces that the monitor holds for its container's pod | monitor |
+//! | `joined-network`, `joined-user` … | links to the namespaces of other containers that this one joins when it is started | monitor |
 //! | `shm` | where the pod's `/dev/shm` is mounted, in the monitor's own mount namespace | engine |
 
 use std::path::{Path, PathBuf};
@@ -19,12 +20,22 @@ use crate::order::NamespaceKind;
 /// Returns the link to a namespace that a monitor holds. Whoever opens it must know that the monitor lives: the number of a
 /// dead process may be another's.
 pub fn namespace(run_directory: &Path, kind: NamespaceKind) -> PathBuf {
-    run_directory.join(match kind {
-        NamespaceKind::Network => "ns-network",
-        NamespaceKind::Ipc => "ns-ipc",
-        NamespaceKind::Uts => "ns-uts",
-        NamespaceKind::Pid => "ns-pid",
-    })
+    run_directory.join(format!("ns-{}", name(kind)))
+}
+
+/// Returns the link to a namespace of another container. It leads there only during a start.
+pub fn joined(run_directory: &Path, kind: NamespaceKind) -> PathBuf {
+    run_directory.join(format!("joined-{}", name(kind)))
+}
+
+fn name(kind: NamespaceKind) -> &'static str {
+    match kind {
+        NamespaceKind::Network => "network",
+        NamespaceKind::Ipc => "ipc",
+        NamespaceKind::Uts => "uts",
+        NamespaceKind::Pid => "pid",
+        NamespaceKind::User => "user",
+    }
 }
 
 /// The directory on which a monitor mounts the `/dev/shm` of its container's pod.

@@ -19,6 +19,7 @@ mod pulling;
 mod real;
 mod rootless;
 mod runtimes;
+mod shared;
 mod shop;
 mod streams;
 mod survive;

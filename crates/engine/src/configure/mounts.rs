@@ -189,7 +189,7 @@ fn shm(scene: &Scene<'_>) -> Result<Option<Mount>> {
         }
         Ipc::Pod => {
             shared("the pod's: give it to `bulkhead pod create`, or")?;
-            let source = scene.pod.map(|pod| text(&pod.links.join(place::SHARED_MEMORY))).transpose()?;
+            let source = scene.pod.map(|_| text(&scene.links.join(place::SHARED_MEMORY))).transpose()?;
             source.map(|source| mount("/dev/shm", "bind", &source, &["rbind", "rprivate"]))
         }
     })

@@ -32,42 +32,41 @@ impl Decided {
 pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
     let asked = &scene.request.namespaces;
     let mut list = vec![own(NamespaceType::Mount)];
-    let join = |flag: &str, name: &str, kind: NamespaceType| {
-        let peer = scene.peers.get(name).ok_or_else(|| {
-            invalid(format!("{flag} container:{name}"), "that container does not run; start it first")
-        })?;
-        let file = match kind {
-            NamespaceType::Network => "net",
-            other => other.as_str(),
-        };
-        Result::Ok(Namespace { kind, path: Some(format!("/proc/{}/ns/{file}", peer.pid)) })
+    let join = |flag: &str, name: &str, kind: NamespaceType, shared: NamespaceKind| {
+        if !scene.peers.contains_key(name) {
+            let reason = "that container does not run; start it first";
+            return Err(invalid(format!("{flag} container:{name}"), reason));
+        }
+        Ok(Namespace { kind, path: Some(text(&place::joined(scene.links, shared))?) })
     };
     let of_pod = |kind: NamespaceType, shared: NamespaceKind| {
-        let pod = scene.pod.ok_or_else(|| invalid("namespaces", "the container is in no pod"))?;
-        Result::Ok(Namespace { kind, path: Some(text(&place::namespace(pod.links, shared))?) })
+        scene.pod.ok_or_else(|| invalid("namespaces", "the container is in no pod"))?;
+        Result::Ok(Namespace { kind, path: Some(text(&place::namespace(scene.links, shared))?) })
     };
     match &asked.network {
         Network::None => list.push(own(NamespaceType::Network)),
         Network::Host => {}
-        Network::Container(name) => list.push(join("--network", name, NamespaceType::Network)?),
+        Network::Container(name) => {
+            list.push(join("--network", name, NamespaceType::Network, NamespaceKind::Network)?);
+        }
         Network::Pod => list.push(of_pod(NamespaceType::Network, NamespaceKind::Network)?),
     }
     match &asked.uts {
         Uts::Private => list.push(own(NamespaceType::Uts)),
         Uts::Host => {}
-        Uts::Container(name) => list.push(join("--uts", name, NamespaceType::Uts)?),
+        Uts::Container(name) => list.push(join("--uts", name, NamespaceType::Uts, NamespaceKind::Uts)?),
         Uts::Pod => list.push(of_pod(NamespaceType::Uts, NamespaceKind::Uts)?),
     }
     match &asked.pid {
         Pid::Private => list.push(own(NamespaceType::Pid)),
         Pid::Host => {}
-        Pid::Container(name) => list.push(join("--pid", name, NamespaceType::Pid)?),
+        Pid::Container(name) => list.push(join("--pid", name, NamespaceType::Pid, NamespaceKind::Pid)?),
         Pid::Pod => list.push(of_pod(NamespaceType::Pid, NamespaceKind::Pid)?),
     }
     match &asked.ipc {
         Ipc::None | Ipc::Private | Ipc::Shareable => list.push(own(NamespaceType::Ipc)),
         Ipc::Host => {}
-        Ipc::Container(name) => list.push(join("--ipc", name, NamespaceType::Ipc)?),
+        Ipc::Container(name) => list.push(join("--ipc", name, NamespaceType::Ipc, NamespaceKind::Ipc)?),
         Ipc::Pod => list.push(of_pod(NamespaceType::Ipc, NamespaceKind::Ipc)?),
     }
     let of_host = scene.request.security.privileged && scene.facts.cgroups.version == CgroupVersion::V1;
@@ -79,7 +78,7 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
     }
     match (&asked.user, scene.users) {
         (Some(UserNamespace::Container(name)), users) => {
-            let joined = join("--userns", name, NamespaceType::User)?;
+            let joined = join("--userns", name, NamespaceType::User, NamespaceKind::User)?;
             // One that has the host's users shares these: nobody can join what he is in.
             list.extend(users.map(|_| joined));
         }

@@ -72,7 +72,7 @@ impl Stage {
             env: vec!["A=1".to_owned()],
             ..Defaults::default()
         };
-        let peer = Peer { pid: 77, files: "/db/files".into(), shm: Some("/db/shm".into()), users: None };
+        let peer = Peer { files: "/db/files".into(), shm: Some("/db/shm".into()), users: None };
         let peers = BTreeMap::from([("db".to_owned(), peer)]);
         Self { request, defaults, facts: facts(), users: None, peers, runtime: Runtime::Ours }
     }
@@ -97,6 +97,7 @@ impl Stage {
             secrets: Path::new("/run/c/secrets"),
             users: self.users.as_ref(),
             peers: &self.peers,
+            links: Path::new("/run/c"),
             pod: None,
             image: ImageFiles { passwd: PASSWD, group: GROUP },
             facts: &self.facts,
@@ -421,7 +422,7 @@ fn namespaces_are_shared_with_host_and_containers() {
         config["linux"]["namespaces"]
             .as_array()
             .unwrap()
-            .contains(&json!({ "type": "network", "path": "/proc/77/ns/net" }))
+            .contains(&json!({ "type": "network", "path": "/run/c/joined-network" }))
     );
     assert!(mounts(&config).contains(&"/etc/hosts bind /db/files/hosts rbind,rprivate".to_owned()));
     assert!(mounts(&config).contains(&"/dev/shm bind /db/shm rbind,rprivate".to_owned()));
@@ -712,7 +713,7 @@ fn users_of_another_container_are_joined_and_not_made() {
     assert!(config["annotations"][OVERLAY_ANNOTATION].as_str().unwrap().contains("\"idmap\":false"));
     stage.users = Some(users);
     let config = stage.json();
-    assert!(namespaces(&config).contains(&json!({ "type": "user", "path": "/proc/77/ns/user" })));
+    assert!(namespaces(&config).contains(&json!({ "type": "user", "path": "/run/c/joined-user" })));
     assert_eq!(config["linux"].get("uidMappings"), None, "they are there already");
     assert!(config["annotations"][OVERLAY_ANNOTATION].as_str().unwrap().contains("\"idmap\":true"));
     assert!(

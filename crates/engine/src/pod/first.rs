@@ -29,13 +29,18 @@ const PROGRAM: &str = "/bulkmon";
 const NOBODY: u32 = 65534;
 
 impl Engine {
-    /// Returns the file by which the pod's namespace of processes is opened, of which there is one after this.
-    pub(super) fn processes_of_pod(&self, record: &PodRecord, document: &PodDocument) -> Result<PathBuf> {
+    /// Returns the file by which the pod's namespace of processes is opened, of which there is one after this, and whose it
+    /// is.
+    pub(super) fn processes_of_pod(
+        &self,
+        record: &PodRecord,
+        document: &PodDocument,
+    ) -> Result<(PathBuf, Process)> {
         let process = match self.first_process(&record.id)? {
             Some(process) => process,
             None => self.start_first(record, document)?,
         };
-        Ok(PathBuf::from(format!("/proc/{}/ns/pid", process.pid)))
+        Ok((PathBuf::from(format!("/proc/{}/ns/pid", process.pid)), process))
     }
 
     /// Finds the first process of a pod, if it runs.

@@ -66,17 +66,20 @@ impl Engine {
         }
         let Starting { record, document, .. } = starting;
         let holders = self.holders(&record.id, &known.record.id)?;
-        let find = |kind: NamespaceKind| holders.iter().find_map(|holder| holder.namespace(kind));
+        let find = |kind: NamespaceKind| {
+            holders.iter().find_map(|holder| Some((holder.namespace(kind)?, holder.monitor)))
+        };
         let mut namespaces = Vec::new();
         for kind in kinds {
-            let from = match kind {
+            let found = match kind {
                 NamespaceKind::Pid => Some(self.processes_of_pod(record, document)?),
                 kind => find(kind),
             };
-            if kind == NamespaceKind::Network && from.is_none() {
+            if kind == NamespaceKind::Network && found.is_none() {
                 self.write_names(record, document)?;
             }
-            namespaces.push(SharedNamespace { kind, from });
+            let (from, holder) = found.unzip();
+            namespaces.push(SharedNamespace { kind, from, holder });
         }
         let memory = match request.namespaces.ipc == Ipc::Pod {
             false => None,

@@ -94,6 +94,9 @@ impl Monitor {
             (false, Stdin::Closed) => Wanted::Pipes,
             (false, Stdin::Once | Stdin::Open) => Wanted::PipesAndInput,
         };
+        if let Err(error) = self.others.open(&self.runtime.run_directory, self.home.as_ref()) {
+            return self.not_begun(&chain(&error));
+        }
         let Some(lock) = &self.lock else { return };
         let started = self.runtime.run(wanted, lock).and_then(|(pid, streams)| {
             self.calls.push(Call { pid, purpose: Purpose::Start });
@@ -122,6 +125,7 @@ impl Monitor {
             kill(pid);
             return self.not_started(Failure { kind: FailureKind::Runtime, message });
         }
+        self.others.release();
         self.memory = Memory::open(pid, self.cgroup.as_deref());
         let now = clock::now();
         self.life = Life::Running { process, since: Instant::now() };
@@ -144,9 +148,24 @@ impl Monitor {
 
     /// The container could not be started: the first time that is told, later it counts as an end.
     fn not_started(&mut self, failure: Failure) {
+        self.fail(&failure);
+        self.take_away(Purpose::Delete);
+        self.tell_failure(failure);
+    }
+
+    /// The container could not be started, and the runtime was not even called.
+    fn not_begun(&mut self, message: &str) {
+        let failure = Failure { kind: FailureKind::Runtime, message: message.to_owned() };
+        self.fail(&failure);
+        self.settle();
+        self.tell_failure(failure);
+    }
+
+    fn fail(&mut self, failure: &Failure) {
         self.status.error = Some(failure.message.clone());
         let code = failure.kind.code();
         self.drop_streams();
+        self.others.release();
         self.life = Life::Ending { code, ran: Duration::ZERO };
         self.status.code = Some(code);
         if self.ready.is_some() {
@@ -154,7 +173,9 @@ impl Monitor {
             self.at_end.clear();
             self.stopping = Some(Stopping { deadline: None, insisted: true, again: false, signal: 0 });
         }
-        self.take_away(Purpose::Delete);
+    }
+
+    fn tell_failure(&mut self, failure: Failure) {
         if let Some(ready) = self.ready.take() {
             setup::tell(ready, &Ready::Failed(failure));
         }

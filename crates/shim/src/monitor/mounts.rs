@@ -5,6 +5,8 @@
 //! it stays private). All other mounts are peers of the host's throughout, so that what a container mounts in a volume that
 //! it shares with the host is seen there. What was mounted ends with the namespace.
 //!
+//! What a container has of others that run is had anew for each of its starts, in the same way.
+//!
 //! A part is looked up inside what it is a part of (openat2(2), RESOLVE_IN_ROOT), whatever links lead elsewhere there at
 //! that moment or later, and what was found is mounted at a path that no container can change. Only who is in a mount
 //! namespace can copy a mount of it, so the monitor goes into that of the other container and comes back.
@@ -18,23 +20,56 @@ use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{mountinfo, path};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::MoveMountFlags;
+use rustix::mount::{MoveMountFlags, UnmountFlags};
 
 use super::error::{Doing, Error, Result};
 use super::overlay;
 use crate::order::{Overlay, Part, Whole};
 use crate::status::Process;
 
-/// The way back to the host's mount namespace.
+/// The way back to the host's mount namespace, and where this one differs from it.
 #[derive(Debug)]
 pub(super) struct Home {
     mounts: File,
+    /// The mount on which the monitor's directory lies: the host's,
+    peer: OwnedFd,
+    /// and this process's.
+    own: OwnedFd,
 }
 
 impl Home {
     /// Comes back, for what is to see and to remove the directories below the mounts.
     pub(super) fn enter(&self) -> Result<()> {
         namespace::join(self.mounts.as_fd(), Kind::Mount).doing(|| "come back to the host's mounts")
+    }
+
+    /// Mounts parts of what these processes of others have mounted, in the place of what an earlier start had.
+    pub(super) fn renew(&self, parts: &[(&Part, Process)]) -> Result<()> {
+        self.silently(|| {
+            parts.iter().try_for_each(|(part, process)| {
+                leave(&part.at)?;
+                place(&part.at, &copy_from(process, &part.path)?)
+            })
+        })
+    }
+
+    /// Changes what is mounted on the mount of the monitor's directory, of which the host hears nothing.
+    fn silently(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let silent = Attributes::default().with_propagation(Propagation::Private);
+        mount::set_attached(self.own.as_fd(), silent, Reach::Mount)
+            .doing(|| "mount what the container is made of")?;
+        let done = work();
+        // A kernel that cannot do this leaves it private, and one that was private has no group to join.
+        let _ = rustix::mount::move_mount(
+            &self.peer,
+            "",
+            &self.own,
+            "",
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
+                | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH
+                | MoveMountFlags::MOVE_MOUNT_SET_GROUP,
+        );
+        done
     }
 }
 
@@ -45,8 +80,8 @@ pub(super) struct Detached {
     pub(super) at: PathBuf,
 }
 
-/// Makes the mounts that an order asks for, all of them in the monitor's directory, and returns the way back to the host's;
-/// where there are none, nothing changes.
+/// Makes the mounts that an order asks for and that last, all of them in the monitor's directory, and returns the way back to
+/// the host's; where none are asked for, nothing changes.
 pub(super) fn make(
     overlay: Option<&Overlay>,
     parts: &[Part],
@@ -57,43 +92,42 @@ pub(super) fn make(
     let first = first.or_else(|| memory.as_ref().map(|memory| &memory.at));
     let Some(directory) = first.and_then(|at| at.parent()) else { return Ok(None) };
     let below = mount_below(directory)?;
-    let home = Home { mounts: File::open("/proc/self/ns/mnt").doing(doing)? };
-    // Of the host's namespace.
+    let mounts = File::open("/proc/self/ns/mnt").doing(doing)?;
     let peer = open(&below)?;
     namespace::unshare(Kind::Mount).doing(doing)?;
-    let own = open(&below)?;
-    let silent = Attributes::default().with_propagation(Propagation::Private);
-    mount::set_attached(own.as_fd(), silent, Reach::Mount).doing(doing)?;
-    overlay.map_or(Ok(()), overlay::mount)?;
-    parts.iter().try_for_each(place)?;
-    if let Some(Detached { tree, at }) = memory {
-        mount::attach(tree, open(&at)?).doing(|| format!("mount the pod's /dev/shm at {}", at.display()))?;
-    }
-    // A kernel that cannot do this leaves it private, and one that was private has no group to join.
-    let _ = rustix::mount::move_mount(
-        &peer,
-        "",
-        &own,
-        "",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
-            | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH
-            | MoveMountFlags::MOVE_MOUNT_SET_GROUP,
-    );
+    let home = Home { mounts, peer, own: open(&below)? };
+    home.silently(|| {
+        overlay.map_or(Ok(()), overlay::mount)?;
+        for Part { of, path, at } in parts {
+            if let Whole::Directory(directory) = of {
+                let tree = copy(&open(directory)?, path);
+                place(at, &tree.doing(|| format!("mount {} at {}", path.display(), at.display()))?)?;
+            }
+        }
+        match memory {
+            Some(Detached { tree, at }) => mount::attach(tree, open(&at)?)
+                .doing(|| format!("mount the pod's /dev/shm at {}", at.display())),
+            None => Ok(()),
+        }
+    })?;
     Ok(Some(home))
 }
 
+/// Unmounts what is mounted at a place; nothing is no error.
+fn leave(at: &Path) -> Result<()> {
+    match rustix::mount::unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno).doing(|| format!("unmount {}", at.display())),
+    }
+}
+
 /// Mounts a part where the runtime looks for it.
-fn place(part: &Part) -> Result<()> {
-    let Part { of, path, at } = part;
-    let doing = || format!("mount {} at {}", path.display(), at.display());
-    let tree = match of {
-        Whole::Directory(directory) => copy(&open(directory)?, path).doing(doing)?,
-        Whole::Process(process) => copy_from(process, path)?,
-    };
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&tree).doing(doing)?.st_mode);
+fn place(at: &Path, tree: &OwnedFd) -> Result<()> {
+    let doing = || format!("mount a part at {}", at.display());
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(tree).doing(doing)?.st_mode);
     make_place(at, kind).doing(doing)?;
     let target = path::open_host(at, OFlags::PATH | OFlags::NOFOLLOW).doing(doing)?;
-    mount::attach(&tree, &target).doing(doing)
+    mount::attach(tree, &target).doing(doing)
 }
 
 /// Copies what is at a path inside a root as a tree that is attached nowhere.

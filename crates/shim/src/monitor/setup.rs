@@ -18,6 +18,7 @@ use super::error::{Doing, Error, Result};
 use super::input::Input;
 use super::life::Life;
 use super::mounts;
+use super::others::Others;
 use super::policy::Policy;
 use super::poll::{Poll, Token};
 use super::runtime::{Runtime, lower_score};
@@ -128,6 +129,7 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
             has_spawned: Cell::new(false),
         },
         _shared: held,
+        others: Others::of(&order.joined, &order.parts),
         home,
         cgroup: order.cgroup,
         is_terminal: order.terminal,

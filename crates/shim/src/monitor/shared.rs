@@ -2,8 +2,7 @@
 //! these does, whichever that is, and a `/dev/shm` that is mounted in the monitors' own mount namespaces alone. No process
 //! exists for it, and the host's mounts do not change.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use bulkhead_sys::mount::{Filesystem, attribute};
@@ -13,10 +12,11 @@ use rustix::fs::OFlags;
 
 use super::error::{Doing, Error, Result};
 use super::mounts::{self, Detached};
+use super::others::leave_link;
 use crate::order::{NamespaceKind, Shared, SharedMemory};
 use crate::place;
 
-/// All kinds.
+/// All kinds that a pod has.
 const KINDS: [NamespaceKind; 4] =
     [NamespaceKind::Network, NamespaceKind::Ipc, NamespaceKind::Uts, NamespaceKind::Pid];
 
@@ -28,18 +28,21 @@ pub(super) struct Held {
 
 /// Opens or makes the namespaces, and leaves links to them in the run directory.
 pub(super) fn hold(shared: &Shared, run_directory: &Path) -> Result<Held> {
-    let own = std::process::id();
     let mut held = Vec::new();
     for namespace in &shared.namespaces {
         let descriptor = match &namespace.from {
-            Some(from) => path::open_host(from, OFlags::RDONLY)
-                .doing(|| format!("open the pod's namespace {}", from.display()))?,
+            Some(from) => {
+                let opened = path::open_host(from, OFlags::RDONLY);
+                // It had its number before that was opened, so what was opened is its own.
+                if namespace.holder.is_some_and(|holder| !holder.runs()) {
+                    let sentence = format!("who held the pod's namespace {} has ended", from.display());
+                    return Err(Error::Usage(sentence));
+                }
+                opened.doing(|| format!("open the pod's namespace {}", from.display()))?
+            }
             None => make(namespace.kind, shared)?,
         };
-        let link = place::namespace(run_directory, namespace.kind);
-        let doing = || format!("make the link {}", link.display());
-        drop(std::fs::remove_file(&link));
-        symlink(format!("/proc/{own}/fd/{}", descriptor.as_raw_fd()), &link).doing(doing)?;
+        leave_link(&place::namespace(run_directory, namespace.kind), &descriptor)?;
         held.push(descriptor);
     }
     Ok(Held { _namespaces: held })
@@ -55,8 +58,8 @@ pub(super) fn forget(run_directory: &Path) {
 /// Makes a namespace, and comes back from it.
 fn make(kind: NamespaceKind, shared: &Shared) -> Result<OwnedFd> {
     let doing = || format!("make the pod's {} namespace", of_kernel(kind).link());
-    if kind == NamespaceKind::Pid {
-        return Err(Error::Usage("a namespace of processes is not made by a monitor".into()));
+    if matches!(kind, NamespaceKind::Pid | NamespaceKind::User) {
+        return Err(Error::Usage("a namespace of processes or users is not made by a monitor".into()));
     }
     let own = opened(kind).doing(doing)?;
     namespace::unshare(of_kernel(kind)).doing(doing)?;
@@ -70,7 +73,7 @@ fn make(kind: NamespaceKind, shared: &Shared) -> Result<OwnedFd> {
                     .doing(|| format!("name the pod's host {name}"))?;
             }
         }
-        NamespaceKind::Ipc | NamespaceKind::Pid => {}
+        NamespaceKind::Ipc | NamespaceKind::Pid | NamespaceKind::User => {}
     }
     for (name, value) in shared.sysctls.iter().filter(|(name, _)| owner(name) == kind) {
         let file = Path::new("/proc/sys").join(name.replace('.', "/"));
@@ -98,8 +101,9 @@ fn owner(sysctl: &str) -> NamespaceKind {
     }
 }
 
-fn of_kernel(kind: NamespaceKind) -> Kind {
+pub(super) fn of_kernel(kind: NamespaceKind) -> Kind {
     match kind {
+        NamespaceKind::User => Kind::User,
         NamespaceKind::Network => Kind::Network,
         NamespaceKind::Ipc => Kind::Ipc,
         NamespaceKind::Uts => Kind::Uts,

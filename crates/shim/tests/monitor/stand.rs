@@ -57,6 +57,7 @@ impl Stand {
             overlay: None,
             parts: Vec::new(),
             shared: None,
+            joined: Vec::new(),
             terminal: bundle.config()["process"]["terminal"] == true,
             stdin: Stdin::Closed,
             log: Log::JsonFile {
