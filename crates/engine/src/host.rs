@@ -17,7 +17,7 @@ use crate::configure::{
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::program;
-use crate::request::{Mount, MountKind, Request};
+use crate::request::{self, Mount, MountKind, Request};
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -256,12 +256,16 @@ fn device(path: PathBuf, metadata: &Metadata) -> Option<HostDevice> {
     })
 }
 
-/// Looks at the sources of mounts whose owner matters.
+/// Looks at the sources of mounts of which it matters whose they are, or what.
 fn sources(mounts: &[Mount], volumes: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<PathBuf, HostFile>> {
     let mut found = BTreeMap::new();
     for mount in mounts {
         let source = match &mount.kind {
-            MountKind::Bind(bind) if bind.ownership.is_some() => Some(&bind.source),
+            MountKind::Bind(bind)
+                if bind.ownership.is_some() || mount.access != request::Access::ReadWrite =>
+            {
+                Some(&bind.source)
+            }
             MountKind::Volume(volume) if volume.ownership.is_some() => volumes.get(&mount.destination),
             _ => None,
         };
@@ -270,7 +274,8 @@ fn sources(mounts: &[Mount], volumes: &BTreeMap<String, PathBuf>) -> Result<BTre
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             metadata => metadata.doing(|| format!("look at {}", source.display()))?,
         };
-        found.insert(source.clone(), HostFile { uid: metadata.uid(), gid: metadata.gid() });
+        let is_directory = metadata.is_dir();
+        found.insert(source.clone(), HostFile { uid: metadata.uid(), gid: metadata.gid(), is_directory });
     }
     Ok(found)
 }

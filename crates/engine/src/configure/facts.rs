@@ -148,6 +148,8 @@ pub struct HostFile {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
+    /// Whether it is a directory.
+    pub is_directory: bool,
 }
 
 /// The ids that the caller may give to containers (subuid(5), subgid(5)): first id and number of each range.

@@ -202,8 +202,8 @@ fn files(scene: &Scene<'_>) -> Result<Vec<Mount>> {
         Network::Pod => scene.pod.map_or(scene.files, |pod| pod.files),
         _ => scene.files,
     };
-    let access =
-        read_only(scene, if scene.request.read_only { Access::ReadOnly } else { Access::ReadWrite })?;
+    let access = if scene.request.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let access = read_only(scene, of_file(scene, access))?;
     let options: Vec<&str> = ["rbind"].into_iter().chain(access).chain(["rprivate"]).collect();
     let mut list = Vec::new();
     for name in ["resolv.conf", "hostname", "hosts"] {
@@ -269,8 +269,18 @@ fn bind_options(scene: &Scene<'_>, access: Access, bind: &Bind) -> Result<Vec<St
         Reach::Alone => "bind",
     };
     let propagation = bind.propagation.unwrap_or(Propagation::RecursivePrivate).as_str();
+    let is_file = scene.facts.sources.get(&bind.source).is_some_and(|source| !source.is_directory);
+    let access = if is_file { of_file(scene, access) } else { access };
     let words = [reach].into_iter().chain(read_only(scene, access)?).chain([propagation]);
     Ok(words.map(str::to_owned).collect())
+}
+
+/// Says the same of a file, below which nothing can be mounted: crun 1.8 takes what is read-only as a tree for a directory.
+fn of_file(scene: &Scene<'_>, access: Access) -> Access {
+    match access {
+        Access::ReadOnly | Access::ReadOnlyTree if scene.runtime == Runtime::Foreign => Access::ReadOnlyAlone,
+        other => other,
+    }
 }
 
 /// The option that makes a mount read-only, as far down as was asked for.

@@ -50,7 +50,7 @@ pub(super) fn facts() -> Facts {
         ]),
         cdi: Vec::new(),
         all_devices: vec![zero, disk],
-        sources: BTreeMap::from([("/src".into(), HostFile { uid: 1000, gid: 100 })]),
+        sources: BTreeMap::from([("/src".into(), HostFile { uid: 1000, gid: 100, is_directory: false })]),
         init: "/usr/bin/bulkmon".into(),
     }
 }
@@ -393,6 +393,13 @@ fn mounts_that_are_asked_for_come_last_and_in_depth() {
     assert!(stage.error().contains("since Linux 5.12"), "{}", stage.error());
     stage.request.mounts.retain(|mount| mount.destination != "/e");
     assert!(mounts(&stage.json()).contains(&"/b bind /src rbind,ro,rprivate".to_owned()));
+    stage.facts.kernel = (6, 1);
+    stage.runtime = Runtime::Foreign;
+    let of_others = mounts(&stage.json());
+    assert!(of_others.contains(&"/b bind /src rbind,ro,rprivate".to_owned()), "a file has nothing below it");
+    assert!(of_others.contains(&"/etc/hostname bind /c/files/hostname rbind,ro,rprivate".to_owned()));
+    stage.facts.sources.get_mut(Path::new("/src")).unwrap().is_directory = true;
+    assert!(mounts(&stage.json()).contains(&"/b bind /src rbind,rro,rprivate".to_owned()));
 }
 
 #[test]
