@@ -4,9 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use bulkhead_engine::store::Places;
-use bulkhead_engine::{Engine, IN_USERS, enter_users};
+use bulkhead_engine::{Engine, IN_USERS, Waiting, enter_users};
 
-use crate::failure::{Failure, NOT_STARTED, chain};
+use crate::failure::{Failure, NOT_STARTED, chain, warn};
+use crate::output::escape;
 
 /// The verbs that are about files, whoever owns them. The others are about processes, over which only who is outside has
 /// rights; where they have to do with files, they have another process do that.
@@ -70,7 +71,7 @@ impl Home {
     /// # Errors
     /// Places that cannot be used, and programs that are missing.
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
-        Ok(Engine::open(&self.places()?)?)
+        Ok(Engine::open(&self.places()?)?.telling(tell))
     }
 
     /// Makes this process one that may make, read and remove files of containers and images, which belong to several users,
@@ -109,6 +110,11 @@ impl Home {
         places.run = run.clone().unwrap_or(places.run);
         Ok(places)
     }
+}
+
+/// Says that something is waited for, so that nobody takes it for hanging.
+fn tell(waiting: &Waiting) {
+    warn(&escape::word(&waiting.to_string()));
 }
 
 /// Whether the records are one store's and the monitors another's, whose containers would be taken for leftovers.

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use bulkhead_store::{Places, Store};
 
 use crate::error::{Doing, Result};
+use crate::hold::Waiting;
 use crate::program;
 
 /// Containers, images and volumes of one user of the machine.
@@ -26,6 +27,8 @@ pub struct Engine {
     /// Those that were chosen; others are looked for when one is needed, since most commands need none.
     programs: Option<Programs>,
     boot: OnceLock<String>,
+    /// Whoever is told that something is waited for.
+    told: Option<fn(&Waiting)>,
 }
 
 /// The programs that an engine starts.
@@ -60,7 +63,7 @@ impl Engine {
     /// # Errors
     /// As [`Store::open`].
     pub fn open(places: &Places) -> Result<Self> {
-        Ok(Self { store: Store::open(places)?, programs: None, boot: OnceLock::new() })
+        Ok(Self { store: Store::open(places)?, programs: None, boot: OnceLock::new(), told: None })
     }
 
     /// Opens the engine of these places with other programs.
@@ -68,7 +71,20 @@ impl Engine {
     /// # Errors
     /// As [`Store::open`].
     pub fn with(places: &Places, programs: Programs) -> Result<Self> {
-        Ok(Self { store: Store::open(places)?, programs: Some(programs), boot: OnceLock::new() })
+        Ok(Self { store: Store::open(places)?, programs: Some(programs), boot: OnceLock::new(), told: None })
+    }
+
+    /// Has somebody told when an operation waits for another, once for each time, a second after it began to.
+    pub fn telling(mut self, told: fn(&Waiting)) -> Self {
+        self.told = Some(told);
+        self
+    }
+
+    /// Tells that something is waited for.
+    pub(crate) fn notice(&self, waiting: &Waiting) {
+        if let Some(told) = self.told {
+            told(waiting);
+        }
     }
 
     /// Returns the images, and the records of everything.

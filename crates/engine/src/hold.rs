@@ -1,19 +1,55 @@
 //! Holding a container while its parts change: a lock on its directory, which the kernel takes away from who dies.
 
+use std::fmt;
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use bulkhead_shim::status::Process;
+use bulkhead_sys::process;
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
+use crate::id;
+use crate::known::Known;
+use crate::stop::{AT_ONCE, KILL};
 
 /// A container that nobody else starts, pauses or removes while this is there; or a pod into which nobody else starts one.
 #[derive(Debug)]
 pub(crate) struct Held {
     _directory: OwnedFd,
 }
+
+/// An operation waits because somebody else changes the same container or pod, for longer than that usually takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What is waited for, such as `container web`.
+    pub what: String,
+    /// Who has it, if the kernel tells: the process and the name of its program.
+    pub holder: Option<(i32, String)>,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.holder {
+            Some((pid, program)) => {
+                write!(f, "waiting for {}, which process {pid} ({program}) holds", self.what)
+            }
+            None => write!(f, "waiting for {}, which somebody else holds", self.what),
+        }
+    }
+}
+
+/// How long is waited without a word.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long whoever is removed by force may be held by somebody else.
+const GRACE: Duration = Duration::from_secs(10);
+/// What is waited between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl Engine {
     /// Waits until nobody else holds the container. `None` when it has no directory: it was not made yet, or is gone.
@@ -23,18 +59,192 @@ impl Engine {
     /// # Errors
     /// As open(2) and flock(2).
     pub(crate) fn hold(&self, id: &str) -> Result<Option<Held>> {
-        directory(&self.places().container(id))
+        self.hold_directory(&self.places().container(id), || self.called(id))
+    }
+
+    /// As [`Engine::hold`], for the directory of a container or a pod that people know by a name.
+    pub(crate) fn hold_directory(&self, path: &Path, what: impl FnOnce() -> String) -> Result<Option<Held>> {
+        let Some(mut lock) = Lock::open(path)? else { return Ok(None) };
+        if !lock.take_within(QUIET)? {
+            self.tell_waiting(&lock, what());
+            lock.take()?;
+        }
+        Ok(Some(lock.held()))
+    }
+
+    /// As [`Engine::hold`], for a container that is removed by force: what its holder has a runtime do, or a monitor, is ended
+    /// after a grace.
+    pub(crate) fn hold_by_force(&self, known: &Known) -> Result<Option<Held>> {
+        let id = &known.record.id;
+        let Some(mut lock) = Lock::open(&self.places().container(id))? else { return Ok(None) };
+        if !lock.take_within(QUIET)? {
+            self.tell_waiting(&lock, self.called(id));
+            while !lock.take_within(GRACE)? {
+                self.end_for_holder(known, &lock)?;
+            }
+        }
+        Ok(Some(lock.held()))
+    }
+
+    /// Ends what a container's holder waits for.
+    fn end_for_holder(&self, known: &Known, lock: &Lock) -> Result<()> {
+        let id = &known.record.id;
+        match self.know_again(id)? {
+            // It was being started when it was looked at last, and its monitor ends the runtime.
+            Some(known) if known.life.state.is_active() => self.end(&known, AT_ONCE),
+            _ => {
+                let states = self.states_of(known.document.request.runtime.as_deref());
+                // Or a monitor that has come no further.
+                let run = self.places().container_run(id);
+                let is_his =
+                    |child: &Process| [&states, &run].iter().any(|path| has_argument(child.pid, path));
+                let children = lock.holder()?.map(children).unwrap_or_default();
+                children.iter().filter(|child| is_his(child)).try_for_each(end)
+            }
+        }
+    }
+
+    /// Says what a container is called, for who waits for it.
+    fn called(&self, id: &str) -> String {
+        let name = self.store.container(id).map(|record| record.name);
+        format!("container {}", name.as_deref().unwrap_or(id::short(id)))
+    }
+
+    fn tell_waiting(&self, lock: &Lock, what: String) {
+        let program = |pid: i32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            (pid, name.trim_end().to_owned())
+        };
+        // That nobody can tell who it is, is no reason not to wait.
+        let holder = lock.holder().ok().flatten().map(program);
+        self.notice(&Waiting { what, holder });
     }
 }
 
-/// As [`Engine::hold`], for the directory of a container or a pod.
-pub(crate) fn directory(path: &Path) -> Result<Option<Held>> {
-    let doing = || format!("lock {}", path.display());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = match openat(CWD, path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(None),
-        opened => opened.doing(doing)?,
-    };
-    retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive)).doing(doing)?;
-    Ok(Some(Held { _directory: directory }))
+/// A directory that is to be locked.
+struct Lock {
+    directory: OwnedFd,
+    name: String,
+}
+
+impl Lock {
+    fn open(path: &Path) -> Result<Option<Self>> {
+        let name = path.display().to_string();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(CWD, path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            opened => Ok(Some(Self { directory: opened.doing(|| format!("lock {name}"))?, name })),
+        }
+    }
+
+    /// Locks it as soon as nobody else has; `false` when that takes longer.
+    fn take_within(&mut self, limit: Duration) -> Result<bool> {
+        let end = Instant::now() + limit;
+        loop {
+            match flock(&self.directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(true),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => thread::sleep(PAUSE),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(false),
+                Err(errno) => return Err(errno).doing(|| format!("lock {}", self.name)),
+            }
+        }
+    }
+
+    /// Locks it, however long that takes.
+    fn take(&mut self) -> Result<()> {
+        retry_on_intr(|| flock(&self.directory, FlockOperation::LockExclusive))
+            .doing(|| format!("lock {}", self.name))
+    }
+
+    fn held(self) -> Held {
+        Held { _directory: self.directory }
+    }
+
+    /// Finds the process that has it locked (proc_locks(5)); nothing where the kernel does not show it, as with other pid
+    /// namespaces and file systems of several devices.
+    fn holder(&self) -> Result<Option<i32>> {
+        let doing = || format!("find who holds {}", self.name);
+        let found = fstat(&self.directory).doing(doing)?;
+        let table = fs::read_to_string("/proc/locks").doing(doing)?;
+        Ok(holder(&table, (major(found.st_dev), minor(found.st_dev)), found.st_ino))
+    }
+}
+
+/// Finds who holds a file in `/proc/locks`.
+fn holder(table: &str, (major, minor): (u32, u32), inode: u64) -> Option<i32> {
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    table.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        // Who waits has an arrow there.
+        (fields.next() == Some("FLOCK")).then_some(())?;
+        let pid = fields.nth(2)?.parse().ok().filter(|&pid| pid > 0)?;
+        (fields.next() == Some(&file)).then_some(pid)
+    })
+}
+
+/// Lists the children of a process.
+fn children(parent: i32) -> Vec<Process> {
+    let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| Process::find(pid.parse().ok()?)).collect()
+}
+
+/// Tells whether a process was started with a path among its arguments.
+fn has_argument(pid: i32, path: &Path) -> bool {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|&byte| byte == 0).any(|word| word == path.as_os_str().as_encoded_bytes())
+}
+
+/// Kills a process, unless it has ended by itself.
+fn end(wanted: &Process) -> Result<()> {
+    let doing = || format!("end process {}", wanted.pid);
+    match process::open_pidfd(wanted.pid) {
+        // It has had its number since before it was opened.
+        Ok(pidfd) if wanted.runs() => match process::signal(pidfd, KILL) {
+            Err(error) if error.errno() == Errno::SRCH => Ok(()),
+            signalled => signalled.doing(doing),
+        },
+        Ok(_) => Ok(()),
+        Err(error) if error.errno() == Errno::SRCH => Ok(()),
+        Err(error) => Err(error).doing(doing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+
+    #[test]
+    fn the_holder_stands_in_the_table_of_locks() {
+        let table = "1: POSIX  ADVISORY  WRITE 10 08:01:4711 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 11 08:01:4712 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 12 08:01:4711 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 08:01:4711 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 0 fd:1a:4713 0 EOF\n";
+        assert_eq!(holder(table, (8, 1), 4711), Some(13));
+        assert_eq!(holder(table, (8, 2), 4711), None);
+        assert_eq!(holder(table, (0xfd, 0x1a), 4713), None, "somebody in another pid namespace");
+    }
+
+    #[test]
+    fn a_directory_is_held_by_one_and_the_other_learns_by_whom() {
+        let scratch = Scratch::new();
+        let directory = scratch.path().join("container");
+        assert!(Lock::open(&directory).unwrap().is_none());
+        fs::create_dir(&directory).unwrap();
+        let mut first = Lock::open(&directory).unwrap().unwrap();
+        assert!(first.take_within(Duration::ZERO).unwrap());
+        let mut second = Lock::open(&directory).unwrap().unwrap();
+        assert!(!second.take_within(Duration::from_millis(20)).unwrap());
+        assert_eq!(second.holder().unwrap(), Some(std::process::id().cast_signed()));
+        drop(first.held());
+        second.take().unwrap();
+    }
+
+    #[test]
+    fn who_waits_says_for_whom() {
+        let waiting = Waiting { what: "container web".into(), holder: Some((7, "bulkhead".into())) };
+        assert_eq!(waiting.to_string(), "waiting for container web, which process 7 (bulkhead) holds");
+    }
 }

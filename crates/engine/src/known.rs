@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::life::{Life, Lost, Monitor, Recorded, fold, unread};
 use crate::name;
-use crate::runtime::Runtime;
+use crate::runtime::{self, Runtime};
 
 /// What is known of a container.
 #[derive(Debug)]
@@ -264,8 +264,8 @@ impl Known {
 
     /// Tells whether its runtime knows it.
     pub(crate) fn has_state(&self, engine: &Engine) -> bool {
-        let runtime = self.runtime(engine);
-        runtime.is_ok_and(|runtime| runtime.states().join(&self.record.id).exists())
+        let states = engine.states_of(self.document.request.runtime.as_deref());
+        runtime::state(&states, &self.record.id).is_some()
     }
 
     /// Returns the container's runtime.

@@ -20,6 +20,7 @@ use crate::id;
 use crate::known::Known;
 use crate::life::Lost;
 use crate::rootfs::{UPPER, WORK};
+use crate::runtime;
 use crate::volume::VolumeDocument;
 
 /// Something that should not be there, or is not there and should be.
@@ -266,7 +267,8 @@ impl Engine {
         let mut found = Vec::new();
         for states in entries(&self.places().runtime(""))? {
             for state in entries(&states)? {
-                let id = state.file_name().and_then(OsStr::to_str).filter(|id| id::is_id(id));
+                let name = state.file_name().and_then(OsStr::to_str).map(runtime::of_state);
+                let id = name.filter(|id| id::is_id(id));
                 found.extend(id.map(|id| (states.clone(), id.to_owned())));
             }
         }

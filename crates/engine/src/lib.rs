@@ -73,6 +73,7 @@ pub use error::{Error, Result};
 pub use events::{Events, FILTERS as EVENT_FILTERS};
 pub use exec::{Joined, Piped, Streams};
 pub use filter::Filters;
+pub use hold::Waiting;
 pub use import::Import;
 pub use info::Info;
 pub use list::FILTERS as CONTAINER_FILTERS;

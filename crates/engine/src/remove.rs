@@ -75,7 +75,10 @@ impl Engine {
                 self.thaw(&known)?;
                 self.end(&known, AT_ONCE)?;
             }
-            let _held = self.hold(&id)?;
+            let _held = match removal.force {
+                Force::No => self.hold(&id)?,
+                Force::Yes => self.hold_by_force(&known)?,
+            };
             // Somebody else may have started or removed it meanwhile.
             known = match self.store.container(&id) {
                 Ok(record) => self.know_untold(record)?,
@@ -125,8 +128,8 @@ impl Engine {
             begun => drop(begun?),
         }
         if known.has_state(self) {
-            // What a monitor left that died.
-            known.runtime(self)?.run("delete", &known.record.name, &["--force", id])?;
+            // What a monitor left that died. If that cannot be ended, its record stays: nothing else would name it.
+            known.runtime(self)?.delete_by_force(&known.record.name, id)?;
         }
         if volumes == Volumes::Remove {
             // Should this process be killed before they are gone, whoever looks knows that they were to go.

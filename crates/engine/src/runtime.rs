@@ -54,6 +54,12 @@ impl Family {
 }
 
 impl Engine {
+    /// Returns where a runtime's states are, also of one that is not installed any more.
+    pub(crate) fn states_of(&self, wanted: Option<&str>) -> PathBuf {
+        let name = wanted.and_then(|wanted| Path::new(wanted).file_name()?.to_str());
+        self.places().runtime(name.unwrap_or(OURS))
+    }
+
     /// Finds the runtime that a request names, by a name or a path; without one ours.
     ///
     /// # Errors
@@ -88,11 +94,6 @@ impl Runtime {
             Family::Other => configure::Runtime::Foreign,
             Family::Gvisor => configure::Runtime::Guest,
         }
-    }
-
-    /// Returns the directory of its states.
-    pub(crate) fn states(&self) -> &Path {
-        &self.states
     }
 
     /// Refuses what the runtime would leave out without a word.
@@ -170,6 +171,17 @@ impl Runtime {
         checked(verb, name, output)
     }
 
+    /// Ends what the runtime has of a container, and takes that away. That it has nothing is no error.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] when it cannot: then something of the container may be left.
+    pub(crate) fn delete_by_force(&self, name: &str, id: &str) -> Result<()> {
+        match self.run("delete", name, &["--force", id]) {
+            Err(Error::Runtime { reason, .. }) if is_unknown(id, &reason) => Ok(()),
+            deleted => deleted.map(drop),
+        }
+    }
+
     /// As [`Runtime::run`], with something to read on the standard input.
     pub(crate) fn run_with(
         &self,
@@ -188,6 +200,28 @@ impl Runtime {
         }
         checked(verb, name, child.wait_with_output().doing(doing)?)
     }
+}
+
+/// Finds the state that a runtime has of a container, if there is one.
+pub(crate) fn state(states: &Path, id: &str) -> Option<PathBuf> {
+    [id.to_owned(), gvisor_state(id)].map(|name| states.join(name)).into_iter().find(|path| path.exists())
+}
+
+/// The container whose state has this name.
+pub(crate) fn of_state(name: &str) -> &str {
+    name.split_once("_sandbox:").map_or(name, |(id, _)| id)
+}
+
+/// The name of the file in which gVisor keeps what it knows of a container that is a sandbox of its own.
+fn gvisor_state(id: &str) -> String {
+    format!("{id}_sandbox:{id}.state")
+}
+
+/// Tells whether a runtime complains that it does not know a container: runc and gVisor, and crun, which misses a file.
+fn is_unknown(id: &str, reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    let of_crun = reason.contains("no such file or directory") && reason.contains(&format!("{id}/status"));
+    reason.contains("container does not exist") || reason.contains("container not found") || of_crun
 }
 
 /// Takes what a runtime printed, or makes an error of what it complained.
@@ -252,6 +286,35 @@ mod tests {
         assert_eq!(gvisor_year("runsc version release-20221212.0\nspec: 1.0.2\n"), Some(2022));
         assert_eq!(gvisor_year("runsc version 0.0~20240729.0\n"), Some(2024));
         assert_eq!(gvisor_year("runsc version VERSION_MISSING\n"), None);
+    }
+
+    #[test]
+    fn a_container_that_no_runtime_knows_is_told_from_one_that_none_can_end() {
+        for unknown in [
+            "container does not exist",
+            "cannot load container: container not found",
+            "error opening file `/run/bulkhead/runtime/crun/0123/status`: No such file or directory",
+        ] {
+            assert!(is_unknown("0123", unknown), "{unknown}");
+        }
+        for other in [
+            "cannot kill: Operation not permitted",
+            "open /sys/fs/cgroup/x/cgroup.procs: no such file or directory",
+            "container is running",
+        ] {
+            assert!(!is_unknown("0123", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn states_are_found_by_their_names() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let states = scratch.path();
+        assert_eq!(state(states, "0123"), None);
+        std::fs::create_dir(states.join("0123")).unwrap();
+        std::fs::write(states.join("4567_sandbox:4567.state"), "{}").unwrap();
+        assert!(state(states, "0123").is_some() && state(states, "4567").is_some());
+        assert_eq!((of_state("0123"), of_state("4567_sandbox:4567.state")), ("0123", "4567"));
     }
 
     #[test]

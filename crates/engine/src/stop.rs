@@ -1,14 +1,18 @@
 //! Ending, freezing and signalling containers.
 
+use std::fs::File;
+use std::io::ErrorKind;
+
 use bulkhead_shim::client;
+use bulkhead_shim::order::Restart;
 use bulkhead_shim::protocol::ToMonitor;
 
 use bulkhead_store::Durability;
 
 use crate::container::State;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::known::Known;
+use crate::error::{Doing, Error, Result};
+use crate::known::{Known, STATUS};
 
 pub use bulkhead_shim::protocol::{Grace, Stop};
 
@@ -31,6 +35,7 @@ impl Engine {
             State::Starting | State::Running | State::Paused | State::Restarting => {
                 self.thaw(&known)?;
                 self.end(&known, *stop)?;
+                self.keep_status(&known)?;
                 // Its end comes before its having been stopped.
                 drop(self.know_again(&known.record.id)?);
                 self.tell(&known, "stop");
@@ -66,6 +71,10 @@ impl Engine {
             self.thaw(&known)?;
         }
         self.ask(&known, "kill", &ToMonitor::Signal(signal))?;
+        // It may count as a stop, which matters to a policy after a boot.
+        if known.document.request.restart.0 != Restart::No {
+            self.keep_status(&known)?;
+        }
         self.tell_with(&known, "kill", ("signal", &signal.to_string()));
         Ok(())
     }
@@ -106,6 +115,26 @@ impl Engine {
         self.thaw(&known)?;
         self.tell(&known, "unpause");
         Ok(())
+    }
+
+    /// Has what a monitor wrote outlive a power loss, so that what was stopped is not started after it. What removes itself is
+    /// removed after it, too.
+    fn keep_status(&self, known: &Known) -> Result<()> {
+        if known.document.request.remove {
+            return Ok(());
+        }
+        let directory = self.places().container(&known.record.id);
+        let doing = || format!("sync the status of container {}", known.record.name);
+        let sync = || {
+            File::open(directory.join(STATUS))?.sync_data()?;
+            // It took the place of an older one.
+            File::open(&directory)?.sync_all()
+        };
+        match sync() {
+            // Removed meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced.doing(doing),
+        }
     }
 
     /// Ends a container that has processes, and returns when it has none.

@@ -66,7 +66,7 @@ const RETRY: Duration = Duration::from_secs(1);
 struct Monitor {
     poll: Poll,
     signals: OwnedFd,
-    /// Gone once the container has ended for good, as is the listener.
+    /// Gone once the container has ended for good and that is written, as is the listener.
     lock: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     ready: Option<OwnedFd>,
@@ -193,6 +193,7 @@ impl Monitor {
         }
         if has_come(self.unwritten) {
             self.write_status();
+            self.finish();
         }
         for output in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
             output.wake(now);
@@ -229,8 +230,11 @@ impl Monitor {
         self.clients.arrange(&self.poll, self.stdin.is_full());
     }
 
-    /// Writes the status; when that fails, it is tried again.
+    /// Writes the status; when that fails, it is tried again. Without the lock another monitor may write its own.
     fn write_status(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
         self.status.unkept = self.log.unkept().cloned();
         self.unwritten = match self.status.write(&self.status_path) {
             Ok(()) => None,

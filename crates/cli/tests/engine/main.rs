@@ -27,4 +27,5 @@ mod terminals;
 mod update;
 mod users;
 mod volumes;
+mod waits;
 mod walls;

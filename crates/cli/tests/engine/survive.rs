@@ -90,7 +90,7 @@ fn directories(directory: &Path) -> BTreeSet<String> {
 
 /// The pid of a container's monitor, by the status that it wrote.
 #[track_caller]
-fn monitor(shop: &Shop, id: &str) -> i32 {
+pub(crate) fn monitor(shop: &Shop, id: &str) -> i32 {
     let path = shop.path("engine/containers").join(id).join("status.json");
     let status: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     i32::try_from(status["monitor"]["pid"].as_i64().unwrap()).unwrap()

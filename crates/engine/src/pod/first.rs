@@ -135,8 +135,7 @@ impl Engine {
         if !Path::new(&run.join("pid")).exists() {
             return Ok(());
         }
-        let runtime = self.runtime(None)?;
-        runtime.run("delete", &record.name, &["--force", &record.id])?;
+        self.runtime(None)?.delete_by_force(&record.name, &record.id)?;
         for file in [FIRST, "pid"] {
             match fs::remove_file(run.join(file)) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -5,7 +5,6 @@ use bulkhead_store::{Kind, PodRecord};
 use crate::container::State;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::hold;
 use crate::stop::Stop;
 
 /// A container of a pod that could not be changed as the others were.
@@ -99,7 +98,7 @@ impl Engine {
 
     fn stop_all(&self, record: &PodRecord, stop: &Stop) -> Result<()> {
         let stopped = self.each(record, "stop", |id, _| self.stop(id, stop));
-        let _held = hold::directory(&self.places().pod(&record.id))?;
+        let _held = self.hold_directory(&self.places().pod(&record.id), || format!("pod {}", record.name))?;
         let members = self.store.containers_of_pod(&record.id)?;
         let runs =
             |id: &str| Ok::<_, Error>(self.know_again(id)?.is_some_and(|known| known.life.state.is_active()));

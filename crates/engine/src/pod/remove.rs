@@ -8,7 +8,6 @@ use super::document::PodDocument;
 use crate::cgroups;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::hold;
 use crate::remove::{Force, Removal, Volumes, clear};
 
 impl Engine {
@@ -45,7 +44,7 @@ impl Engine {
                 removed => drop(removed?),
             }
         }
-        let held = hold::directory(&self.places().pod(&record.id))?;
+        let held = self.hold_directory(&self.places().pod(&record.id), || format!("pod {}", record.name))?;
         self.end_first(record)?;
         // systemd takes a slice away by itself.
         if let Some(cgroup) = PodDocument::read(record)?.cgroup.filter(|cgroup| cgroup.starts_with('/')) {

@@ -17,7 +17,7 @@ use crate::configure;
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
-use crate::hold::{self, Held};
+use crate::hold::Held;
 use crate::known::{Known, STATUS};
 use crate::request::{Ipc, Network, Pid, Request, Uts};
 
@@ -51,7 +51,8 @@ impl Engine {
     /// Holds the pod of a container that is to start; nothing for one without.
     pub(crate) fn starting_in_pod(&self, known: &Known) -> Result<Option<Starting>> {
         let Some(id) = &known.record.pod else { return Ok(None) };
-        let held = hold::directory(&self.places().pod(id))?;
+        let name = || self.store.pod(id).map_or_else(|_| id.clone(), |record| record.name);
+        let held = self.hold_directory(&self.places().pod(id), || format!("pod {}", name()))?;
         let record = self.store.pod(id)?;
         let document = PodDocument::read(&record)?;
         Ok(Some(Starting { record, document, _held: held }))

@@ -26,6 +26,10 @@ const INSIST: Duration = Duration::from_secs(5);
 /// How long a runtime's own processes may be there after it has ended.
 const ADOPTION: Duration = Duration::from_secs(2);
 
+/// How long it is tried to write the last status before the directory is given up without: longer than a disk is full for
+/// long, and shorter than those who wait for the end have patience.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+
 /// The most that is read of a stream when the container has ended: more than a pipe holds, for who outlives it may write
 /// for ever.
 const LEFT_BEHIND: usize = 1 << 20;
@@ -43,8 +47,8 @@ pub(super) enum Life {
     Ending { code: u8, ran: Duration },
     /// It waits to be started again.
     Waiting { until: Instant },
-    /// It has ended for good.
-    Over,
+    /// It has ended for good. That is told once it is written, which is tried until then.
+    Over { limit: Instant },
 }
 
 /// A call of the runtime that has not ended.
@@ -103,7 +107,8 @@ impl Monitor {
             self.take_streams(streams)
         });
         if let Err(error) = started {
-            self.not_started(Failure { kind: FailureKind::Runtime, message: chain(&error) });
+            let failure = Failure { kind: FailureKind::Runtime, message: chain(&error) };
+            self.not_started(failure, Purpose::Delete);
         }
     }
 
@@ -115,15 +120,15 @@ impl Monitor {
                 stderr.bytes().to_owned()
             });
             let failure = self.runtime.failure(&said.unwrap_or_default(), &ended(status));
-            return self.not_started(failure);
+            return self.not_started(failure, of_attempt(status));
         };
         let Some(process) = adopted(pid) else {
             let message = format!("process {pid}, which the runtime has started, is no child of its monitor");
-            return self.not_started(Failure { kind: FailureKind::Runtime, message });
+            return self.not_started(Failure { kind: FailureKind::Runtime, message }, Purpose::Delete);
         };
         if let Err(message) = self.expect_terminal() {
             kill(pid);
-            return self.not_started(Failure { kind: FailureKind::Runtime, message });
+            return self.not_started(Failure { kind: FailureKind::Runtime, message }, Purpose::Delete);
         }
         self.others.release();
         self.memory = Memory::open(pid, self.cgroup.as_deref());
@@ -147,9 +152,9 @@ impl Monitor {
     }
 
     /// The container could not be started: the first time that is told, later it counts as an end.
-    fn not_started(&mut self, failure: Failure) {
+    fn not_started(&mut self, failure: Failure, means: Purpose) {
         self.fail(&failure);
-        self.take_away(Purpose::Delete);
+        self.take_away(means);
         self.tell_failure(failure);
     }
 
@@ -288,28 +293,40 @@ impl Monitor {
             Some(_) => None,
             None => self.policy.after(code, ran),
         };
-        let then = if pause.is_some() { Then::Restarts } else { Then::Ends };
         self.status.phase = if pause.is_some() { Phase::Restarting } else { Phase::Exited };
         self.status.process = None;
         self.status.restarts = self.policy.restarts();
         self.status.health = self.checks.health();
         self.write_status();
-        self.life = match pause {
-            Some(pause) => Life::Waiting { until: Instant::now() + pause },
-            None => Life::Over,
-        };
-        let exit = ToClient::Exited(Exit { code, then, oom_killed: self.status.oom_killed });
-        if pause.is_none() {
-            self.let_go();
-        }
-        self.clients.tell_attached(exit);
-        if pause.is_none() {
-            for number in self.clients.awaiting_end() {
-                self.clients.tell(number, ToClient::Done);
-            }
-            self.clients.dismiss();
-        }
         self.give_memory_back();
+        match pause {
+            Some(pause) => {
+                self.life = Life::Waiting { until: Instant::now() + pause };
+                let exit = Exit { code, then: Then::Restarts, oom_killed: self.status.oom_killed };
+                self.clients.tell_attached(ToClient::Exited(exit));
+            }
+            None => {
+                self.life = Life::Over { limit: Instant::now() + LAST_TRIES };
+                self.finish();
+            }
+        }
+    }
+
+    /// Gives the directory up and says the last word, once the end is written: whoever comes next reads it, and may write his
+    /// own. Should it not be written for long, nobody waits for it any more.
+    pub(super) fn finish(&mut self) {
+        let Life::Over { limit } = self.life else { return };
+        if self.lock.is_none() || self.unwritten.is_some() && Instant::now() < limit {
+            return;
+        }
+        self.let_go();
+        let code = self.status.code.unwrap_or_default();
+        let exit = Exit { code, then: Then::Ends, oom_killed: self.status.oom_killed };
+        self.clients.tell_attached(ToClient::Exited(exit));
+        for number in self.clients.awaiting_end() {
+            self.clients.tell(number, ToClient::Done);
+        }
+        self.clients.dismiss();
     }
 
     /// Reads what is left of the streams.
@@ -334,12 +351,13 @@ impl Monitor {
         }
         // Whoever finds the directory locked takes the pod's namespaces from here.
         shared::forget(&self.runtime.run_directory);
+        self.unwritten = None;
         self.lock = None;
     }
 
     /// Tells whether nothing is left to do and nobody to be heard.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.life, Life::Over) && self.clients.is_empty() && self.calls.is_empty()
+        self.lock.is_none() && self.clients.is_empty() && self.calls.is_empty()
     }
 
     /// Ends the monitor.
@@ -393,7 +411,7 @@ impl Monitor {
                 self.life = Life::Ending { code: self.status.code.unwrap_or(0), ran: Duration::ZERO };
                 self.settle();
             }
-            Life::New | Life::Starting | Life::Ending { .. } | Life::Over => {}
+            Life::New | Life::Starting | Life::Ending { .. } | Life::Over { .. } => {}
         }
     }
 
@@ -425,6 +443,13 @@ impl Monitor {
         match self.life {
             Life::Running { .. } if by_runtime => self.ask_to_end(signal::KILL, None),
             Life::Running { process, .. } => kill(process.pid),
+            // A runtime that hangs over the start.
+            Life::Starting if !by_runtime => {
+                let start = self.calls.iter().find(|call| call.purpose == Purpose::Start);
+                if let Some(call) = start {
+                    kill(call.pid);
+                }
+            }
             _ => {}
         }
     }
@@ -450,6 +475,11 @@ fn adopted(pid: i32) -> Option<Process> {
 fn is_child(pid: i32) -> bool {
     let own = std::process::id().cast_signed();
     super::memory::parent(pid) == Some(own)
+}
+
+/// By what means is taken away what an attempt left: a runtime that was killed has not cleaned up.
+fn of_attempt(status: WaitStatus) -> Purpose {
+    if status.terminating_signal().is_some() { Purpose::DeleteByForce } else { Purpose::Delete }
 }
 
 fn ended(status: WaitStatus) -> String {

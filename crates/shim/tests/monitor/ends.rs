@@ -1,6 +1,7 @@
 //! Starts and ends: codes, errors, stops.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bulkhead_shim::client::{self, Error};
 use bulkhead_shim::protocol::{Grace, Stop, Then, ToMonitor};
@@ -196,4 +197,37 @@ fn one_directory_has_one_monitor() {
     assert!(error.to_string().contains("the container runs already"), "{error}");
     stand.ask(&ToMonitor::Signal(9)).unwrap();
     stand.last_status();
+}
+
+/// Fails when the end is written once: then the code is lost, and whoever looks takes the monitor for dead.
+#[test]
+fn the_end_is_written_before_the_directory_is_given_up() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("late").script("while [ ! -e /go ]; do sleep 0.05; done; exit 5");
+    let place = sandbox.directory().join("place");
+    std::fs::create_dir(&place).unwrap();
+    let stand = Stand::new(&sandbox, &bundle, |order| order.status = place.join("status.json"));
+    let mut client = stand.start();
+    let away = sandbox.directory().join("away");
+    let end = || std::fs::write(bundle.rootfs().join("go"), "").unwrap();
+    std::fs::rename(&place, &away).unwrap();
+    end();
+    std::thread::sleep(Duration::from_millis(1200));
+    assert!(client::alive(&stand.run).unwrap(), "nobody else can begin before it is written");
+    std::fs::rename(&away, &place).unwrap();
+    assert_eq!(hear(&mut client).2.code, 5);
+    assert_eq!(stand.last_status().code, Some(5));
+
+    // Where it never can be written, nobody waits for ever, and nothing is written afterwards.
+    std::fs::remove_file(bundle.rootfs().join("go")).unwrap();
+    let mut client = stand.start();
+    std::fs::rename(&place, &away).unwrap();
+    end();
+    assert_eq!(hear(&mut client).2.code, 5);
+    wait_until("it has gone", || !client::alive(&stand.run).unwrap());
+    std::fs::rename(&away, &place).unwrap();
+    drop(client);
+    assert_eq!(stand.status().phase, Phase::Running, "nobody knows how it ended");
+    client::lost(&stand.run).unwrap();
+    assert!(stand.last_status().lost);
 }
