@@ -52,13 +52,9 @@ impl Engine {
         };
         let data = match self.told(&known, process.pid) {
             Ok(data) => data,
-            Err(error) => {
-                return match self.know_again(&known.record.id)? {
-                    Some(again) if again.life.process == known.life.process => Err(error),
-                    // It has ended meanwhile.
-                    _ => Ok(Sample { time: now(), ..Sample::default() }),
-                };
-            }
+            // It has just ended.
+            Err(_) if !process.runs() => return Ok(Sample { time: now(), ..Sample::default() }),
+            Err(error) => return Err(error),
         };
         let network = fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).unwrap_or_default();
         let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();
