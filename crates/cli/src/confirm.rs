@@ -2,11 +2,53 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
+use bulkhead_engine::Filters;
+use clap::Args;
+
 use crate::failure::Failure;
+
+/// What the verbs take that remove all that is not used.
+#[derive(Args, Debug)]
+pub(crate) struct Pruning {
+    /// Only those that fit, such as label=KEY
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl Pruning {
+    /// Reads the filters, of which each key must be known, and then asks whether to go on; nothing when not.
+    ///
+    /// # Errors
+    /// A filter that cannot be; where nobody can answer.
+    pub(crate) fn agreed(&self, warning: &str, keys: &[&'static str]) -> Result<Option<Filters>, Failure> {
+        let filters = Filters::parse(&self.filter, keys)?;
+        Ok(self.asking.agrees(warning)?.then_some(filters))
+    }
+}
+
+/// Whether a person is asked.
+#[derive(Args, Debug)]
+pub(crate) struct Asking {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Asking {
+    /// Asks whether to go on, unless it is to be done without a question.
+    ///
+    /// # Errors
+    /// Where nobody can answer.
+    pub(crate) fn agrees(&self, warning: &str) -> Result<bool, Failure> {
+        Ok(self.force || ask(warning)? == Answer::Yes)
+    }
+}
 
 /// What a person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+enum Answer {
     Yes,
     No,
 }
@@ -15,7 +57,7 @@ pub(crate) enum Answer {
 ///
 /// # Errors
 /// Where nobody can answer.
-pub(crate) fn ask(warning: &str) -> Result<Answer, Failure> {
+fn ask(warning: &str) -> Result<Answer, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new("nobody is there to be asked").hint("-f does it without a question"));
     }

@@ -8,7 +8,7 @@ use bulkhead_engine::{Filters, Force, Unused, VOLUME_FILTERS, Volume, VolumeRequ
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::confirm::{self, Answer};
+use crate::confirm::Pruning;
 use crate::container::life::each;
 use crate::failure::Failure;
 use crate::home::Home;
@@ -134,22 +134,16 @@ pub(crate) struct Prune {
     /// Also those with a name
     #[arg(short, long)]
     all: bool,
-    /// Only those that fit, such as label=KEY
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
 }
 
 impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let Prune { all, filter, force } = self;
+        let Prune { all, pruning } = self;
         let what = if all { "all volumes" } else { "all volumes without a name" };
-        if !force && confirm::ask(&format!("This removes {what} that no container uses."))? == Answer::No {
-            return Ok(ExitCode::SUCCESS);
-        }
-        let filters = Filters::parse(&filter, &VOLUME_FILTERS)?;
+        let warning = format!("This removes {what} that no container uses.");
+        let Some(filters) = pruning.agreed(&warning, &VOLUME_FILTERS)? else { return Ok(ExitCode::SUCCESS) };
         let pruned =
             home.engine()?.prune_volumes(&filters, if all { Unused::Any } else { Unused::Anonymous })?;
         pruned_told("Volumes", &pruned.names, pruned.bytes)

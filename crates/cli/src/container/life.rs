@@ -4,13 +4,11 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use bulkhead_engine::request::Signal;
-use bulkhead_engine::{
-    Attach, CONTAINER_FILTERS, Engine, Filters, Force, Grace, Removal, Stop, Until, Volumes,
-};
+use bulkhead_engine::{Attach, CONTAINER_FILTERS, Engine, Force, Grace, Removal, Stop, Until, Volumes};
 use clap::Args;
 
 use super::attach::{Following, follow};
-use crate::confirm::{self, Answer};
+use crate::confirm::Pruning;
 use crate::failure::{Failure, warn};
 use crate::home::Home;
 use crate::terminal::{self, Keys, Signals};
@@ -125,12 +123,25 @@ impl Operation for Restart {
     }
 }
 
-/// Send running containers a signal
+/// What is sent.
 #[derive(Args, Debug)]
-pub(crate) struct Kill {
+pub(crate) struct Sent {
     /// The signal
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
     signal: Signal,
+}
+
+impl Sent {
+    pub(crate) fn number(&self) -> i32 {
+        self.signal.number()
+    }
+}
+
+/// Send running containers a signal
+#[derive(Args, Debug)]
+pub(crate) struct Kill {
+    #[command(flatten)]
+    sent: Sent,
     /// The containers
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -138,7 +149,7 @@ pub(crate) struct Kill {
 
 impl Operation for Kill {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        on_each(home, &self.containers, |engine, name| Ok(engine.kill(name, self.signal.number())?))
+        on_each(home, &self.containers, |engine, name| Ok(engine.kill(name, self.sent.number())?))
     }
 }
 
@@ -213,21 +224,16 @@ impl Operation for Remove {
 /// Remove containers that do not run
 #[derive(Args, Debug)]
 pub(crate) struct Prune {
-    /// Only those that fit, such as label=KEY
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
 }
 
 impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let Prune { filter, force } = self;
-        if !force && confirm::ask("This removes all containers that do not run.")? == Answer::No {
+        let warning = "This removes all containers that do not run.";
+        let Some(filters) = self.pruning.agreed(warning, &CONTAINER_FILTERS)? else {
             return Ok(ExitCode::SUCCESS);
-        }
-        let filters = Filters::parse(&filter, &CONTAINER_FILTERS)?;
+        };
         let pruned = home.engine()?.prune_containers(&filters)?;
         pruned_told("Containers", &pruned.names, pruned.bytes)
     }

@@ -1,19 +1,18 @@
 //! `tag`, `rmi` and `image prune`.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use bulkhead_engine::Filters;
 use bulkhead_engine::store::{Force, Kind, Name, Removed, Store};
 use clap::Args;
 
-use crate::confirm::{self, Answer};
+use crate::confirm::Pruning;
 use crate::container::life::each;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::image::not_had;
-use crate::output::quantity::decimal;
 use crate::verbs::Operation;
+use crate::volume::pruned_told;
 
 /// Give an image another name
 #[derive(Args, Debug)]
@@ -75,29 +74,21 @@ pub(crate) struct Prune {
     /// Also those with names, if no container uses them
     #[arg(short, long)]
     all: bool,
-    /// Only those that fit, such as label=KEY
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
 }
 
 impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let Prune { all, filter, force } = self;
+        let Prune { all, pruning } = self;
         let what = if all { "all images that no container uses" } else { "all images without names" };
-        if !force && confirm::ask(&format!("This removes {what}."))? == Answer::No {
+        let warning = format!("This removes {what}.");
+        let Some(filters) = pruning.agreed(&warning, &["label", "label!"])? else {
             return Ok(ExitCode::SUCCESS);
-        }
+        };
         let engine = home.engine()?;
-        let (lines, freed) = prune(engine.store(), &Filters::parse(&filter, &["label", "label!"])?, all)?;
-        let mut output = io::stdout().lock();
-        if !lines.is_empty() {
-            writeln!(output, "Deleted Images:\n{}\n", lines.join("\n"))?;
-        }
-        writeln!(output, "Total reclaimed space: {}", decimal(freed))?;
-        Ok(ExitCode::SUCCESS)
+        let (lines, freed) = prune(engine.store(), &filters, all)?;
+        pruned_told("Images", &lines, freed)
     }
 }
 

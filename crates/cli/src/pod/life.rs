@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use bulkhead_engine::request::Signal;
 use bulkhead_engine::store::Kind;
 use bulkhead_engine::{Engine, Filters, Force, POD_FILTERS, Stop, pod};
 use clap::Args;
 
-use crate::confirm::{self, Answer};
-use crate::container::life::{Stopping, each};
+use crate::confirm::Asking;
+use crate::container::life::{Sent, Stopping, each};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::verbs::Operation;
@@ -116,16 +115,15 @@ impl Operation for Restart {
 /// Send the containers of pods a signal
 #[derive(Args, Debug)]
 pub(crate) struct Kill {
-    /// The signal
-    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
-    signal: Signal,
+    #[command(flatten)]
+    sent: Sent,
     #[command(flatten)]
     meant: Meant,
 }
 
 impl Operation for Kill {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let signal = self.signal.number();
+        let signal = self.sent.number();
         self.meant.each(home, |engine, name| engine.kill_pod(name, signal))
     }
 }
@@ -182,15 +180,14 @@ impl Operation for Remove {
 /// Remove pods of which nothing runs
 #[derive(Args, Debug)]
 pub(crate) struct Prune {
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let question = "This removes all pods of which nothing runs, with their containers.";
-        if !self.force && confirm::ask(question)? == Answer::No {
+        if !self.asking.agrees(question)? {
             return Ok(ExitCode::SUCCESS);
         }
         let engine = home.engine()?;

@@ -3,10 +3,10 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use bulkhead_engine::{Filters, Mended, Unused};
+use bulkhead_engine::{Mended, Unused};
 use clap::Args;
 
-use crate::confirm::{self, Answer};
+use crate::confirm::Pruning;
 use crate::failure::{Failure, chain};
 use crate::home::Home;
 use crate::image::name;
@@ -19,12 +19,8 @@ pub(crate) struct Prune {
     /// Also images with names, if no container uses them
     #[arg(short, long)]
     all: bool,
-    /// Only what fits, such as label=KEY
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
     /// Also volumes without a name that no container uses
     #[arg(long)]
     volumes: bool,
@@ -32,12 +28,11 @@ pub(crate) struct Prune {
 
 impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
-        let Prune { all, filter, force, volumes } = self;
+        let Prune { all, pruning, volumes } = self;
         // Those that all of them have: nothing is removed for a filter that one cannot have.
-        let filters = Filters::parse(&filter, &["label", "label!"])?;
-        if !force && confirm::ask(&warning(all, volumes))? == Answer::No {
+        let Some(filters) = pruning.agreed(&warning(all, volumes), &["label", "label!"])? else {
             return Ok(ExitCode::SUCCESS);
-        }
+        };
         let engine = home.engine()?;
         let containers = engine.prune_containers(&filters)?;
         let mut output = io::stdout().lock();
