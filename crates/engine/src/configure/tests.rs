@@ -161,7 +161,7 @@ fn a_container_without_options_is_docker_s() {
     assert_eq!(config["root"], json!({ "path": "rootfs" }));
     let overlay: Value =
         serde_json::from_str(config["annotations"][OVERLAY_ANNOTATION].as_str().unwrap()).unwrap();
-    let expected = json!({ "lower": ["/layers/b", "/layers/a"], "upper": "/c/upper", "work": "/c/work", "idmap": false });
+    let expected = json!({ "lower": ["/layers/b", "/layers/a"], "upper": "/c/upper", "work": "/c/work", "idmap": false, "volatile": false });
     assert_eq!(overlay, expected);
     assert_eq!(config["linux"]["cgroupsPath"], format!("/bulkhead/{ID}"));
     assert_eq!(config["linux"]["maskedPaths"].as_array().unwrap().len(), 12);
