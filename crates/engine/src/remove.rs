@@ -131,6 +131,8 @@ impl Engine {
             // What a monitor left that died. If that cannot be ended, its record stays: nothing else would name it.
             known.runtime(self)?.delete_by_force(&known.record.name, id)?;
         }
+        // Somebody may have begun with more than is wanted now, and have been killed.
+        let volumes = if self.has_bound_volumes(known)? { Volumes::Remove } else { volumes };
         if volumes == Volumes::Remove {
             // Should this process be killed before they are gone, whoever looks knows that they were to go.
             known.document.anonymous.iter().try_for_each(|name| self.bind_volume(name, Some(id)))?;
@@ -181,6 +183,21 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether anonymous volumes of a container were bound to go with it.
+    fn has_bound_volumes(&self, known: &Known) -> Result<bool> {
+        for name in &known.document.anonymous {
+            match self.store.volume(name) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                found => {
+                    if VolumeDocument::read(&found?)?.goes_with.as_ref() == Some(&known.record.id) {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Says of an anonymous volume with which container it goes.

@@ -257,6 +257,22 @@ fn rm_is_killed() {
 }
 
 #[test]
+fn a_removal_that_was_begun_is_finished_with_its_volumes() {
+    let stage = stage!();
+    let shop = &stage.shop;
+    shop.with("run", &["--name", "victim", "-v", "/scratch"], &["true"]).output().succeeds();
+    // What goes was recorded before, and nothing is gone yet.
+    let first = ["-o", "/dev/null", "-e", "signal=none", "-e", "inject=unlinkat:signal=KILL:when=1"];
+    let killed =
+        shop.bulkhead_by(shop.sandbox.command("strace").args(first), &["rm", "--volumes", "victim"]).output();
+    assert_eq!(killed.stdout, "", "it was not killed: {killed}");
+    assert_eq!(shop.said(&["volume", "ls", "--quiet"]).lines().count(), 2, "a volume is gone already");
+    stage.judge("the first removal of a file");
+    assert_eq!(shop.said(&["volume", "ls", "--quiet"]), "kept\n", "a volume is left");
+    assert!(!stage.exists());
+}
+
+#[test]
 fn pull_is_killed() {
     let stage = stage!();
     requires!(Registry::program().is_some(), "docker-registry is missing: cargo xtask images");
