@@ -28,7 +28,6 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::hold::Held;
 use crate::known::Known;
-use crate::life::Lost;
 use crate::request::{Access, MountKind};
 use crate::root::{self, Assembled, Attached};
 
@@ -115,8 +114,8 @@ impl Engine {
         }
         let image = record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         let rootfs = self.root_of(record, document, image.as_ref());
-        if document.request.remove && known.life.lost != Some(Lost::Machine) {
-            rootfs.forgive()?;
+        if document.request.remove {
+            self.renew(known, &rootfs)?;
         }
         let mut attached: Vec<Attached> = Vec::new();
         for mount in &document.mounts {

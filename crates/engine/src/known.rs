@@ -156,16 +156,27 @@ impl Engine {
 
     /// Records the last end that the monitor saw, unless somebody has.
     fn tell_end(&self, known: &Known) -> Result<()> {
-        if known.untold().is_none() {
-            return Ok(());
-        }
-        let told =
-            self.store.update_container(&known.record.id, Durability::Process, |record| known.end(record));
+        let told = known.document.told;
+        let Some(end) = known.last_end().filter(|end| told != Some(end.time)) else { return Ok(()) };
+        let told = self.store.update_container(&known.record.id, Durability::Process, |record| {
+            // Who was slower than another has seen an older end.
+            if Document::read_stored(record)?.told != told {
+                return Ok(None);
+            }
+            known.note(record, Some(end))
+        });
         match told {
             // Removed meanwhile: there it was told. Or the disk is full: it is told when there is room again.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Failed) => Ok(()),
             told => Ok(told?),
         }
+    }
+
+    /// Returns the last end that the monitor of a container saw that has none any more: later than it was known, maybe.
+    pub(crate) fn end_of(&self, known: &Known) -> Result<Option<End>> {
+        let Ok(Some(status)) = self.written(&known.record.id)? else { return Ok(known.last_end()) };
+        let known_end = known.last_end().filter(|end| Some(end.time) == status.finished);
+        Ok(known_end.or(status.finished.map(|time| End { time, code: status.code })))
     }
 
     /// Records that something happened to a container. What happened has happened, whether that can be recorded or not.
@@ -184,6 +195,15 @@ pub(crate) fn event(record: &ContainerRecord, document: &Document, action: &str)
     let event = Event::new(Subject::Container, action, &record.id);
     let event = document.labels.iter().fold(event, |event, (key, value)| event.with(key, value));
     event.with("name", &record.name).with("image", &document.image())
+}
+
+/// An end of a container's first process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    /// When, in nanoseconds since 1970.
+    time: u64,
+    /// Its code, if somebody knows it.
+    code: Option<u8>,
 }
 
 /// Tells whether more is to come of a container's life.
@@ -205,24 +225,28 @@ impl Known {
         event(&self.record, &self.document, action)
     }
 
-    /// Returns the time of the last end that the monitor saw, in nanoseconds since 1970, unless that was recorded.
-    fn untold(&self) -> Option<u64> {
-        let finished = self.status.as_ref()?.finished;
-        finished.filter(|_| finished != self.document.told)
+    /// Returns the last end that the monitor saw.
+    fn last_end(&self) -> Option<End> {
+        let time = self.status.as_ref()?.finished?;
+        Some(End { time, code: self.life.exit_code })
     }
 
-    /// Notes in its record that its last end is told, and returns what there is to be told of it, unless somebody has.
-    pub(crate) fn end(&self, record: &mut ContainerRecord) -> bulkhead_store::Result<Option<Event>> {
-        let Some(finished) = self.untold() else { return Ok(None) };
+    /// Notes in its record that an end is told, and returns what there is to be told of it, unless somebody has.
+    pub(crate) fn note(
+        &self,
+        record: &mut ContainerRecord,
+        end: Option<End>,
+    ) -> bulkhead_store::Result<Option<Event>> {
+        let Some(End { time, code }) = end else { return Ok(None) };
         let mut document = Document::read_stored(record)?;
-        if document.told == Some(finished) {
+        if document.told == Some(time) {
             return Ok(None);
         }
-        document.told = Some(finished);
+        document.told = Some(time);
         record.document = document.write_stored(record)?;
         let mut event = self.event("die");
-        event.time = finished.cast_signed();
-        Ok(Some(match self.life.exit_code {
+        event.time = time.cast_signed();
+        Ok(Some(match code {
             Some(code) => event.with("exitCode", &code.to_string()),
             None => event,
         }))

@@ -118,7 +118,8 @@ impl Engine {
         // After a power loss one that removes itself is removed in any case.
         let durability =
             if known.document.request.remove { Durability::Process } else { Durability::PowerLoss };
-        let begin = || self.store.begin_removal(id, durability, |record| known.end(record));
+        let end = self.end_of(known)?;
+        let begin = || self.store.begin_removal(id, durability, |record| known.note(record, end));
         match begin() {
             // On a disk that is full to the last byte there is no room for saying so. Its log goes in any case.
             Err(error) if error.is_full() => {

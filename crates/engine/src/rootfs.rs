@@ -6,11 +6,12 @@ use bulkhead_shim::order::Overlay;
 use bulkhead_store::{ContainerRecord, Image};
 
 use crate::configure::{Caller, RootPlace};
+use crate::create::make_directory;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::host;
-use crate::remove::clear;
+use crate::known::Known;
 use crate::request::Root;
 use crate::root::{self, Layers, Upper};
 
@@ -52,6 +53,36 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Lets the writable layer of a container be mounted again that was mounted without syncs. The kernel leaves a mark and
+    /// refuses that, since the machine may have gone down under it: that only a boot can tell, and then it is refused here.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one that was mounted before this boot.
+    pub(crate) fn renew(&self, known: &Known, root: &RootFs) -> Result<()> {
+        let Some(work) = root.above.as_ref().map(|above| above.join(WORK)) else { return Ok(()) };
+        // Made when it was mounted first, and closed to ordinary users.
+        if work.join("work").symlink_metadata().is_err() {
+            return Ok(());
+        }
+        let boot = self.boot()?;
+        // A monitor writes that it starts before anything is mounted.
+        if known.status.as_ref().is_none_or(|status| status.boot != boot) {
+            let name = &known.record.name;
+            return Err(Error::Invalid {
+                what: format!("container {name}"),
+                reason: format!(
+                    "the machine went down under it, and of what removes itself nothing is sure to be on the disk: \
+                     remove it with `bulkhead rm {name}`"
+                ),
+            });
+        }
+        // Nothing in it outlives a mount.
+        self.clear(&work)?;
+        make_directory(&work)
+    }
+}
+
 impl RootFs {
     /// Says it as the runtime's configuration does.
     ///
@@ -77,12 +108,6 @@ impl RootFs {
         let above = self.above.as_ref()?;
         let (upper, work) = (above.join(UPPER), above.join(WORK));
         Some(Overlay { lower: self.lower.clone(), upper, work, at, volatile })
-    }
-
-    /// Lets a writable layer be mounted again that was mounted without syncs. The kernel refuses one, since the machine may
-    /// have gone down under it; one that is left from before a boot is removed and never mounted.
-    pub(crate) fn forgive(&self) -> Result<()> {
-        self.above.as_ref().map_or(Ok(()), |above| clear(&above.join(WORK).join("work").join("incompat")))
     }
 
     /// Opens the root to read it, while nobody runs in it.

@@ -20,7 +20,6 @@ use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::{Known, STATUS};
-use crate::life::Lost;
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
@@ -288,8 +287,8 @@ impl Engine {
         let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
         let runtime = self.runtime(request.runtime.as_deref())?;
         let root = self.root_of(record, document, image);
-        if configured.volatile && known.life.lost != Some(Lost::Machine) {
-            root.forgive()?;
+        if configured.volatile {
+            self.renew(known, &root)?;
         }
         let environment = configured.config.process.as_ref().map_or(&[][..], |process| &process.env);
         Ok(Order {
