@@ -4,7 +4,8 @@ mod others;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::client;
@@ -12,6 +13,9 @@ use bulkhead_shim::order::{self, Order, Shared};
 use bulkhead_shim::place;
 use bulkhead_shim::status::Process;
 use bulkhead_store::Image;
+use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, fstat, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::configure::{self, Caller, Configured, ImageFiles, OfPod, Runtime, Scene, Users};
 use crate::container::State;
@@ -405,24 +409,49 @@ fn make_sources(mounts: &[request::Mount], owner: Option<(u32, u32)>) -> Result<
             let reason = "it is not there; make it, or use `--volume`, which makes directories".into();
             return Err(Error::Invalid { what: what(), reason });
         }
-        make_open(&bind.source).doing(what)?;
-        if let Some((uid, gid)) = owner {
-            chown(&bind.source, Some(uid), Some(gid)).doing(what)?;
-        }
+        make_open(&bind.source, owner).doing(what)?;
     }
     Ok(())
 }
 
 /// Makes a directory and those above it that are not there, and opens them to all, as docker does whatever the umask is.
-fn make_open(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
-        make_open(parent)?;
+///
+/// A container to which the directory above is bound may exchange what is made at any time. So rights and owner are changed
+/// by descriptor, and only of what can be nothing else than what was made.
+fn make_open(path: &Path, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {}
+        opened => return Ok(opened?),
     }
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+    let parent = path.parent().ok_or(Errno::NOENT)?;
+    let parent = make_open(parent, owner)?;
+    let Some(name) = path.file_name() else { return Ok(openat(CWD, path, flags, Mode::empty())?) };
+    let mode = Mode::from_raw_mode(0o755);
+    match mkdirat(&parent, name, mode) {
+        Ok(()) => {}
+        // Somebody else made it meanwhile.
+        Err(Errno::EXIST) => return Ok(openat(&parent, name, flags, Mode::empty())?),
+        Err(errno) => return Err(errno.into()),
     }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(&parent, name, flags, Mode::empty())?;
+    if fstat(&made)?.st_uid == geteuid().as_raw() && is_empty(&made)? {
+        fchmod(&made, mode)?;
+        if let Some((uid, gid)) = owner {
+            fchown(&made, Some(uid), Some(gid))?;
+        }
+    }
+    Ok(made)
+}
+
+fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
+    for entry in Dir::read_from(directory)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Says where output is kept.
@@ -483,4 +512,43 @@ fn journal_name(name: &str) -> Option<String> {
     let name = name.trim_start_matches(|letter: char| letter == '_' || letter.is_ascii_digit());
     let name: String = name.chars().take(64).collect();
     (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bulkhead_testkit::Scratch;
+    use rustix::fs::{RenameFlags, renameat_with};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_exchanged_while_it_is_made_opens_nothing_else() {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.path().join(name);
+        fs::create_dir(path("secret")).unwrap();
+        fs::write(path("secret/file"), "").unwrap();
+        fs::set_permissions(path("secret"), fs::Permissions::from_mode(0o700)).unwrap();
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    let _ = renameat_with(CWD, path("link"), CWD, path("new"), RenameFlags::EXCHANGE);
+                }
+            });
+            for _ in 0..500 {
+                for name in ["new", "link"] {
+                    let _ = fs::remove_dir(path(name)).or_else(|_| fs::remove_file(path(name)));
+                }
+                let _ = symlink("secret", path("link"));
+                // It may be met as a link, which is refused.
+                let _ = make_open(&path("new"), None);
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        let mode = fs::metadata(path("secret")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "what the link leads to has what it had");
+    }
 }

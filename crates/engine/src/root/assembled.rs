@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use bulkhead_sys::mount::{self, Attributes, Propagation, Reach, attribute};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::path;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmodat, fchmod, fstat, mkdirat, openat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat};
 use rustix::io::Errno;
+use rustix::process::umask;
 
 use super::{Upper, overlay};
 use crate::error::{Doing, Error, Result};
@@ -55,6 +56,9 @@ pub(crate) fn assemble(rootfs: &RootFs, access: Access, attached: &[Attached]) -
 fn apart(rootfs: &RootFs, access: Access, attached: &[Attached]) -> Result<Assembled> {
     let doing = || "leave the mount namespace for one of our own";
     namespace::unshare(Kind::Mount).doing(doing)?;
+    // No other thread's any more, since unshare(2) parts what CLONE_FS shares, too. So what is made has its rights at once:
+    // in a volume, another container may exchange it for a link to anywhere before they could be changed.
+    umask(Mode::empty());
     let namespace = File::open("/proc/thread-self/ns/mnt").doing(doing)?;
     let silent = Attributes::default().with_propagation(Propagation::Private);
     mount::set_attached(host(Path::new("/"))?.as_fd(), silent, Reach::Tree).doing(doing)?;
@@ -129,21 +133,16 @@ fn target(root: BorrowedFd<'_>, path: &Path, kind: FileType) -> bulkhead_sys::Re
         return path::open_in_root(root, path, OFlags::PATH);
     };
     let parent = target(root, parent, FileType::Directory)?;
-    // Whatever the umask is. The container does not run: nobody exchanges what is made.
-    if kind == FileType::Directory {
-        let mode = Mode::from_raw_mode(0o755);
-        match mkdirat(&parent, name, mode).and_then(|()| chmodat(&parent, name, mode, AtFlags::empty())) {
-            // A link that leads nowhere is told by what follows.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(bulkhead_sys::Error::new(format!("mkdirat({name:?})"), errno)),
-        }
+    let made = if kind == FileType::Directory {
+        mkdirat(&parent, name, Mode::from_raw_mode(0o755))
     } else {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        match openat(&parent, name, flags, mode).and_then(|file| fchmod(&file, mode)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(bulkhead_sys::Error::new(format!("openat({name:?})"), errno)),
-        }
+        openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+    };
+    match made {
+        // A link that leads nowhere is told by what follows.
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(bulkhead_sys::Error::new(format!("make {name:?}"), errno)),
     }
     path::open_in_root(root, path, OFlags::PATH)
 }
