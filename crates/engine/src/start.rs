@@ -164,6 +164,7 @@ impl Engine {
         let mut attempts = 0..ATTEMPTS;
         let started = loop {
             order.shared = pod.as_ref().map(|pod| self.shared(known, pod)).transpose()?.flatten();
+            order.version = order.oldest_version();
             order
                 .write(&run.join(place::ORDER))
                 .doing(|| format!("write the order of container {}", record.name))?;

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::Process;
 
-/// The version of this document. A monitor refuses one that is newer than it knows.
-pub const VERSION: u32 = 1;
+/// The newest version of this document that is known here. A monitor refuses one that is newer than it knows, so what one
+/// would do wrong that does not know a field raises the version of those orders that have it, and of no others: a monitor of
+/// yesterday goes on to start what it can.
+pub const VERSION: u32 = 2;
 
 /// `order.json`: all that a monitor knows of its container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// [`VERSION`] of the writer.
+    /// The oldest whose readers do all that is said here ([`Order::oldest_version`]).
     pub version: u32,
     /// The container's id, as the runtime gets it.
     pub id: String,
@@ -86,6 +88,18 @@ impl Order {
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         crate::replace::with_json(path, self)
     }
+
+    /// Returns the oldest version whose readers do all that is said here.
+    #[must_use]
+    pub fn oldest_version(&self) -> u32 {
+        // The first joins nothing of others anew, and believes a file whoever holds it.
+        let names_other = |part: &Part| matches!(part.of, Whole::Container(_));
+        let names_holder = |shared: &Shared| shared.namespaces.iter().any(|of| of.holder.is_some());
+        let is_second = !self.joined.is_empty()
+            || self.parts.iter().any(names_other)
+            || self.shared.as_ref().is_some_and(names_holder);
+        if is_second { 2 } else { 1 }
+    }
 }
 
 /// An overlay for a runtime other than ours (overlayfs in the kernel's documentation).
@@ -123,6 +137,9 @@ pub enum Whole {
     Directory(PathBuf),
     /// The root of another container as it runs when this one is started, with all that is mounted there.
     Container(Other),
+    /// The root of a process of another container. Nobody writes it any more; orders of version 1 have it whose container
+    /// runs since then, or was ordered by a program that was exchanged at that moment.
+    Process(Process),
 }
 
 /// Another container, of which only its own monitor knows which process it has at a moment.
@@ -296,4 +313,60 @@ pub struct Stop {
     pub signal: i32,
     /// Seconds after which SIGKILL follows.
     pub grace: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+
+    /// What programs before 2026-11-29 write for a container that shares IPC with others and has a part of a volume.
+    const OF_YESTERDAY: &str = r#"{"version":1,"id":"0123","runtime":["/usr/bin/bulkrun","--root","/run/bulkhead/runtime/bulkrun"],
+        "bundle":"/run/bulkhead/containers/0123/bundle","cgroup":"/bulkhead/0123",
+        "parts":[{"of":{"process":{"pid":4711,"start":815}},"path":"/dev/shm","at":"/run/bulkhead/containers/0123/parts/0"},
+                 {"of":{"directory":"/var/lib/bulkhead/volumes/data/data"},"path":"a","at":"/run/bulkhead/containers/0123/parts/1"}],
+        "shared":{"namespaces":[{"kind":"ipc","from":"/proc/4711/ns/ipc"}]},
+        "terminal":false,"stdin":"closed","log":{"driver":"none"},"status":"/var/lib/bulkhead/containers/0123/status.json",
+        "restart":{"policy":"no"},"stop":{"signal":15,"grace":10}}"#;
+
+    fn order() -> Order {
+        serde_json::from_str(OF_YESTERDAY).unwrap()
+    }
+
+    #[test]
+    fn an_order_of_yesterday_is_read() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("order.json");
+        std::fs::write(&path, OF_YESTERDAY).unwrap();
+        let order = Order::read(&path).unwrap();
+        assert_eq!(order.parts[0].of, Whole::Process(Process { pid: 4711, start: 815 }));
+        assert!(order.joined.is_empty());
+    }
+
+    #[test]
+    fn an_order_is_of_the_oldest_version_whose_readers_obey_it() {
+        let db = || Other { name: "db".into(), status: "/status.json".into() };
+        let joined = vec![JoinedNamespace { kind: NamespaceKind::Ipc, of: db() }];
+        let part = Part { of: Whole::Container(db()), ..order().parts.remove(0) };
+        let mut held = order();
+        held.shared.as_mut().unwrap().namespaces[0].holder = Some(Process { pid: 4711, start: 815 });
+        for (order, version) in [
+            (order(), 1),
+            (Order { joined, ..order() }, 2),
+            (Order { parts: vec![part], ..order() }, 2),
+            (held, 2),
+        ] {
+            assert_eq!(order.oldest_version(), version, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn an_order_of_tomorrow_is_refused() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("order.json");
+        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":3")).unwrap();
+        let error = Order::read(&path).unwrap_err().to_string();
+        assert_eq!(error, "it is of version 3, and this program knows none after 2");
+    }
 }

@@ -99,9 +99,14 @@ pub(super) fn make(
     home.silently(|| {
         overlay.map_or(Ok(()), overlay::mount)?;
         for Part { of, path, at } in parts {
-            if let Whole::Directory(directory) = of {
-                let tree = copy(&open(directory)?, path);
-                place(at, &tree.doing(|| format!("mount {} at {}", path.display(), at.display()))?)?;
+            match of {
+                Whole::Directory(directory) => {
+                    let tree = copy(&open(directory)?, path);
+                    place(at, &tree.doing(|| format!("mount {} at {}", path.display(), at.display()))?)?;
+                }
+                Whole::Process(process) => place(at, &copy_from(process, path)?)?,
+                // Before each start.
+                Whole::Container(_) => {}
             }
         }
         match memory {
@@ -150,10 +155,19 @@ pub(super) fn copy_from(process: &Process, path: &Path) -> Result<OwnedFd> {
     let own_root = open(Path::new("/"))?;
     namespace::join(there.as_fd(), Kind::Mount).doing(doing)?;
     let copied = copy(&root, path);
-    namespace::join(here.as_fd(), Kind::Mount).doing(doing)?;
-    rustix::process::fchdir(&own_root).doing(doing)?;
-    rustix::process::chroot(".").doing(doing)?;
+    come_back(&here, &own_root);
     copied.doing(doing)
+}
+
+/// Comes back from the mounts of another container, or ends this process on the spot: there every path is the container's,
+/// also those of the runtime and of the status.
+fn come_back(mounts: &File, root: &OwnedFd) {
+    let is_back = namespace::join(mounts.as_fd(), Kind::Mount).is_ok()
+        && rustix::process::fchdir(root).is_ok()
+        && rustix::process::chroot(".").is_ok();
+    if !is_back {
+        std::process::abort();
+    }
 }
 
 /// Makes the file or directory on which a part is mounted, in a directory that only we can change.
@@ -184,4 +198,26 @@ fn mount_below(directory: &Path) -> Result<PathBuf> {
 pub(super) fn open(directory: &Path) -> Result<OwnedFd> {
     path::open_host(directory, OFlags::PATH | OFlags::DIRECTORY)
         .doing(|| format!("open {}", directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    /// It cannot go on in this process, and does not end in it either: so it is tried in another one.
+    #[test]
+    fn who_cannot_come_back_goes_nowhere() {
+        const THERE: &str = "BULKHEAD_TEST_IS_THERE";
+        if std::env::var_os(THERE).is_some() {
+            let no_namespace = File::open("/dev/null").unwrap();
+            return come_back(&no_namespace, &open(Path::new("/")).unwrap());
+        }
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        other.args(["--exact", "monitor::mounts::tests::who_cannot_come_back_goes_nowhere"]);
+        let status = other.env(THERE, "1").output().unwrap().status;
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
+    }
 }
