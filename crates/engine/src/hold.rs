@@ -4,8 +4,10 @@ use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use bulkhead_shim::status::Process;
 use bulkhead_sys::process;
@@ -21,7 +23,7 @@ use crate::stop::{AT_ONCE, KILL};
 /// A container that nobody else starts, pauses or removes while this is there; or a pod into which nobody else starts one.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _directory: OwnedFd,
+    _directory: Arc<OwnedFd>,
 }
 
 /// An operation waits because somebody else changes the same container or pod, for longer than that usually takes.
@@ -48,8 +50,6 @@ impl fmt::Display for Waiting {
 const QUIET: Duration = Duration::from_secs(1);
 /// How long whoever is removed by force may be held by somebody else.
 const GRACE: Duration = Duration::from_secs(10);
-/// What is waited between two looks.
-const PAUSE: Duration = Duration::from_millis(5);
 
 impl Engine {
     /// Waits until nobody else holds the container. `None` when it has no directory: it was not made yet, or is gone.
@@ -64,10 +64,13 @@ impl Engine {
 
     /// As [`Engine::hold`], for the directory of a container or a pod that people know by a name.
     pub(crate) fn hold_directory(&self, path: &Path, what: impl FnOnce() -> String) -> Result<Option<Held>> {
-        let Some(mut lock) = Lock::open(path)? else { return Ok(None) };
-        if !lock.take_within(QUIET)? {
-            self.tell_waiting(&lock, what());
-            lock.take()?;
+        let Some(lock) = Lock::open(path)? else { return Ok(None) };
+        if !lock.take_at_once()? {
+            let queue = lock.queue()?;
+            if !queue.is_over_within(QUIET) {
+                self.tell_waiting(&lock, what());
+            }
+            queue.end()?;
         }
         Ok(Some(lock.held()))
     }
@@ -76,12 +79,16 @@ impl Engine {
     /// after a grace.
     pub(crate) fn hold_by_force(&self, known: &Known) -> Result<Option<Held>> {
         let id = &known.record.id;
-        let Some(mut lock) = Lock::open(&self.places().container(id))? else { return Ok(None) };
-        if !lock.take_within(QUIET)? {
-            self.tell_waiting(&lock, self.called(id));
-            while !lock.take_within(GRACE)? {
-                self.end_for_holder(known, &lock)?;
+        let Some(lock) = Lock::open(&self.places().container(id))? else { return Ok(None) };
+        if !lock.take_at_once()? {
+            let queue = lock.queue()?;
+            if !queue.is_over_within(QUIET) {
+                self.tell_waiting(&lock, self.called(id));
+                while !queue.is_over_within(GRACE) {
+                    self.end_for_holder(known, &lock)?;
+                }
             }
+            queue.end()?;
         }
         Ok(Some(lock.held()))
     }
@@ -123,8 +130,17 @@ impl Engine {
 
 /// A directory that is to be locked.
 struct Lock {
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
     name: String,
+}
+
+/// A place in the kernel's queue for a lock, in which a thread waits: whoever has it meanwhile says what it waits for. Should
+/// nobody wait any more, the lock is given back as soon as it is there.
+struct Queue<'lock> {
+    lock: &'lock Lock,
+    /// Hears when the wait is over, one way or the other.
+    over: Receiver<()>,
+    thread: JoinHandle<rustix::io::Result<()>>,
 }
 
 impl Lock {
@@ -133,27 +149,34 @@ impl Lock {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(CWD, path, flags, Mode::empty()) {
             Err(Errno::NOENT) => Ok(None),
-            opened => Ok(Some(Self { directory: opened.doing(|| format!("lock {name}"))?, name })),
-        }
-    }
-
-    /// Locks it as soon as nobody else has; `false` when that takes longer.
-    fn take_within(&mut self, limit: Duration) -> Result<bool> {
-        let end = Instant::now() + limit;
-        loop {
-            match flock(&self.directory, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(true),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => thread::sleep(PAUSE),
-                Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(false),
-                Err(errno) => return Err(errno).doing(|| format!("lock {}", self.name)),
+            opened => {
+                let directory = Arc::new(opened.doing(|| format!("lock {name}"))?);
+                Ok(Some(Self { directory, name }))
             }
         }
     }
 
-    /// Locks it, however long that takes.
-    fn take(&mut self) -> Result<()> {
-        retry_on_intr(|| flock(&self.directory, FlockOperation::LockExclusive))
-            .doing(|| format!("lock {}", self.name))
+    /// Locks it, unless somebody else has.
+    fn take_at_once(&self) -> Result<bool> {
+        match retry_on_intr(|| flock(&self.directory, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(errno).doing(|| format!("lock {}", self.name)),
+        }
+    }
+
+    /// Begins to wait until it is locked.
+    fn queue(&self) -> Result<Queue<'_>> {
+        let directory = Arc::clone(&self.directory);
+        let (tell, over) = channel();
+        let wait = move || {
+            let locked = retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive));
+            let _ = tell.send(());
+            locked
+        };
+        let thread = Builder::new().name("queue".into()).spawn(wait);
+        let thread = thread.doing(|| format!("wait for {}", self.name))?;
+        Ok(Queue { lock: self, over, thread })
     }
 
     fn held(self) -> Held {
@@ -167,6 +190,19 @@ impl Lock {
         let found = fstat(&self.directory).doing(doing)?;
         let table = fs::read_to_string("/proc/locks").doing(doing)?;
         Ok(holder(&table, (major(found.st_dev), minor(found.st_dev)), found.st_ino))
+    }
+}
+
+impl Queue<'_> {
+    /// Tells whether the wait has ended, or does within a time.
+    fn is_over_within(&self, limit: Duration) -> bool {
+        !matches!(self.over.recv_timeout(limit), Err(RecvTimeoutError::Timeout))
+    }
+
+    /// Waits to the end, however long that takes: then it is locked.
+    fn end(self) -> Result<()> {
+        let locked = self.thread.join().unwrap_or(Err(Errno::DEADLK));
+        locked.doing(|| format!("lock {}", self.lock.name))
     }
 }
 
@@ -233,13 +269,36 @@ mod tests {
         let directory = scratch.path().join("container");
         assert!(Lock::open(&directory).unwrap().is_none());
         fs::create_dir(&directory).unwrap();
-        let mut first = Lock::open(&directory).unwrap().unwrap();
-        assert!(first.take_within(Duration::ZERO).unwrap());
-        let mut second = Lock::open(&directory).unwrap().unwrap();
-        assert!(!second.take_within(Duration::from_millis(20)).unwrap());
+        let opened = || Lock::open(&directory).unwrap().unwrap();
+        let first = opened();
+        assert!(first.take_at_once().unwrap());
+        let second = opened();
+        assert!(!second.take_at_once().unwrap());
+        let queue = second.queue().unwrap();
+        assert!(!queue.is_over_within(Duration::from_millis(20)));
         assert_eq!(second.holder().unwrap(), Some(std::process::id().cast_signed()));
         drop(first.held());
-        second.take().unwrap();
+        assert!(queue.is_over_within(Duration::from_secs(10)));
+        queue.end().unwrap();
+        let held = second.held();
+        assert!(!opened().take_at_once().unwrap());
+        drop(held);
+        assert!(opened().take_at_once().unwrap(), "nobody else has it open");
+    }
+
+    #[test]
+    fn who_gives_up_takes_it_from_nobody() {
+        let scratch = Scratch::new();
+        let opened = || Lock::open(scratch.path()).unwrap().unwrap();
+        let first = opened();
+        assert!(first.take_at_once().unwrap());
+        let second = opened();
+        drop(second.queue().unwrap());
+        drop(second);
+        let third = opened();
+        let queue = third.queue().unwrap();
+        drop(first.held());
+        queue.end().unwrap();
     }
 
     #[test]

@@ -171,13 +171,14 @@ impl Runtime {
         checked(verb, name, output)
     }
 
-    /// Ends what the runtime has of a container, and takes that away. That it has nothing is no error.
+    /// Ends what the runtime has of a container, and takes that away. That it has nothing is no error, whatever words it has
+    /// for that: it has nothing if there is no state.
     ///
     /// # Errors
     /// [`Error::Runtime`] when it cannot: then something of the container may be left.
     pub(crate) fn delete_by_force(&self, name: &str, id: &str) -> Result<()> {
         match self.run("delete", name, &["--force", id]) {
-            Err(Error::Runtime { reason, .. }) if is_unknown(id, &reason) => Ok(()),
+            Err(Error::Runtime { .. }) if state(&self.states, id).is_none() => Ok(()),
             deleted => deleted.map(drop),
         }
     }
@@ -215,13 +216,6 @@ pub(crate) fn of_state(name: &str) -> &str {
 /// The name of the file in which gVisor keeps what it knows of a container that is a sandbox of its own.
 fn gvisor_state(id: &str) -> String {
     format!("{id}_sandbox:{id}.state")
-}
-
-/// Tells whether a runtime complains that it does not know a container: runc and gVisor, and crun, which misses a file.
-fn is_unknown(id: &str, reason: &str) -> bool {
-    let reason = reason.to_lowercase();
-    let of_crun = reason.contains("no such file or directory") && reason.contains(&format!("{id}/status"));
-    reason.contains("container does not exist") || reason.contains("container not found") || of_crun
 }
 
 /// Takes what a runtime printed, or makes an error of what it complained.
@@ -290,20 +284,15 @@ mod tests {
 
     #[test]
     fn a_container_that_no_runtime_knows_is_told_from_one_that_none_can_end() {
-        for unknown in [
-            "container does not exist",
-            "cannot load container: container not found",
-            "error opening file `/run/bulkhead/runtime/crun/0123/status`: No such file or directory",
-        ] {
-            assert!(is_unknown("0123", unknown), "{unknown}");
-        }
-        for other in [
-            "cannot kill: Operation not permitted",
-            "open /sys/fs/cgroup/x/cgroup.procs: no such file or directory",
-            "container is running",
-        ] {
-            assert!(!is_unknown("0123", other), "{other}");
-        }
+        let scratch = bulkhead_testkit::Scratch::new();
+        let states = scratch.path().to_owned();
+        let runtime = Runtime { program: "false".into(), states: states.clone(), family: Family::Other };
+        runtime.delete_by_force("web", "0123").unwrap();
+        std::fs::create_dir(states.join("0123")).unwrap();
+        let error = runtime.delete_by_force("web", "0123").unwrap_err();
+        assert!(matches!(error, Error::Runtime { verb: "delete", .. }), "{error:?}");
+        let absent = Runtime { program: "/no/such/runtime".into(), ..runtime };
+        absent.delete_by_force("web", "4567").unwrap_err();
     }
 
     #[test]

@@ -31,7 +31,9 @@ impl Engine {
                 let started = known.status.as_ref().and_then(|status| status.started);
                 self.change(&known.record.id, Durability::PowerLoss, |document| document.given_up = started)
             }
-            State::Created | State::Exited => Ok(()),
+            State::Created => Ok(()),
+            // Whoever stopped it may have been killed before that was on the disk.
+            State::Exited => self.keep_status(&known),
             State::Starting | State::Running | State::Paused | State::Restarting => {
                 self.thaw(&known)?;
                 self.end(&known, *stop)?;

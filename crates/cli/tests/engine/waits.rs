@@ -79,7 +79,7 @@ fn a_container_that_its_runtime_cannot_end_keeps_its_record() {
     let bulkrun = PathBuf::from(env!("CARGO_BIN_EXE_bulkhead")).with_file_name("bulkrun");
     let (stuck, runtime) = (shop.path("stuck"), shop.path("bulkrun-stuck"));
     let script = format!(
-        "#!/bin/sh\nfor word; do [ \"$word\" != --force ] || [ ! -e {} ] || {{ echo it is stuck >&2; exit 1; }}; done\n\
+        "#!/bin/sh\nfor word; do [ \"$word\" != --force ] || [ ! -e {} ] || {{ echo it is stuck: cgroup of container not found >&2; exit 1; }}; done\n\
          exec {} \"$@\"\n",
         stuck.display(),
         bulkrun.display()
@@ -108,14 +108,18 @@ fn a_container_that_its_runtime_cannot_end_keeps_its_record() {
 fn a_stop_that_was_acknowledged_is_on_the_disk() {
     let shop = shop!();
     requires!(find_program("strace").is_some(), "needs strace");
-    let synced = |words: &[&str]| {
+    let synced_of = |what: &str, words: &[&str]| {
         let trace = shop.path("trace");
         let strace = shop.sandbox.command("strace").args(["-f", "-y", "-e", "trace=fsync,fdatasync", "-o"]);
         shop.bulkhead_by(strace.arg(&trace), words).output().succeeds();
-        std::fs::read_to_string(&trace).unwrap().matches("/status.json>)").count()
+        std::fs::read_to_string(&trace).unwrap().matches(what).count()
     };
-    shop.service("web", "exec sleep 1000");
+    let synced = |words: &[&str]| synced_of("/status.json>)", words);
+    let id = shop.service("web", "exec sleep 1000");
     assert_eq!(synced(&["stop", "-t", "0", "web"]), 1);
+    assert_eq!(synced(&["stop", "web"]), 1, "the first may have been killed before");
+    let directory = format!("/containers/{id}>)");
+    assert_eq!(synced_of(&directory, &["stop", "web"]), 1, "it took the place of an older one");
     shop.said(&["start", "web"]);
     assert_eq!(synced(&["rm", "-f", "web"]), 0, "what goes is not kept first");
     shop.with("run", &["-d", "--rm", "--name", "brief"], &["sleep", "1000"]).output().succeeds();
