@@ -162,6 +162,7 @@ impl Monitor {
     fn not_begun(&mut self, message: &str) {
         let failure = Failure { kind: FailureKind::Runtime, message: message.to_owned() };
         self.fail(&failure);
+        self.policy.not_begun();
         self.settle();
         self.tell_failure(failure);
     }

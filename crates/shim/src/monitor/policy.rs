@@ -8,6 +8,8 @@ use crate::order::Restart;
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(60);
+/// The longest between attempts that come to nothing for want of somebody else, who may come at any time.
+const SOON: Duration = Duration::from_secs(5);
 /// After running for so long a container is taken for one that works, and pauses begin anew.
 const WORKS: Duration = Duration::from_secs(10);
 
@@ -52,6 +54,12 @@ impl Policy {
             pause
         })
     }
+
+    /// The start that was due came to nothing before the runtime was called: it does not count, and another is due soon.
+    pub(super) fn not_begun(&mut self) {
+        self.restarts = self.restarts.saturating_sub(1);
+        self.pause = self.pause.map(|pause| pause.min(SOON / 2));
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +89,19 @@ mod tests {
         assert_eq!(policy.restarts(), 2);
         policy.change(Restart::OnFailure { maximum: 3 });
         assert!(policy.after(1, BRIEF).is_some(), "one more is allowed now");
+    }
+
+    #[test]
+    fn what_has_not_begun_does_not_count_and_is_tried_again_soon() {
+        let mut policy = Policy::new(Restart::OnFailure { maximum: 2 });
+        let mut pauses = vec![policy.after(1, BRIEF).unwrap().as_millis()];
+        for _ in 0..8 {
+            policy.not_begun();
+            pauses.push(policy.after(126, Duration::ZERO).unwrap().as_millis());
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+        assert_eq!(policy.restarts(), 1, "the one that is due");
+        assert!(policy.after(1, BRIEF).is_some() && policy.after(1, BRIEF).is_none(), "these were starts");
     }
 
     #[test]
