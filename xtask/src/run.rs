@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, Result};
 use lexopt::Parser;
 
-use crate::{demo, shipped};
+use crate::{demo, invoke, shipped};
 
 /// What is shown, if it can be had.
 const IMAGE: &str = "docker.io/library/alpine";
@@ -46,23 +46,24 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
 /// The words of a container that can be had here; none for an ordinary user without an image: only root can put a writable
 /// layer over a root on which other file systems are mounted.
 fn example(bulkhead: &Path) -> Result<Option<Vec<OsString>>> {
-    let pulled = Command::new(bulkhead)
-        .args(["pull", "--quiet", IMAGE])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .output()
-        .with_context(|| format!("start {}", bulkhead.display()))?;
+    let is_here = invoke::quietly(Command::new(bulkhead).args(["image", "inspect", IMAGE])).is_ok();
+    let is_had = is_here || {
+        // It says itself how far it is, and what keeps it.
+        let mut pull = Command::new(bulkhead);
+        let status = pull.args(["pull", IMAGE]).stdin(Stdio::null()).stdout(stderr()).status();
+        status.with_context(|| format!("start {}", bulkhead.display()))?.success()
+    };
     let mut words = vec!["--rm"];
     let is_seen = stdin().is_terminal() && stdout().is_terminal() && stderr().is_terminal();
     if is_seen {
         words.push("-it");
     }
-    if pulled.status.success() {
+    if is_had {
         words.push(IMAGE);
     } else {
-        let reason = String::from_utf8_lossy(&pulled.stderr);
-        eprintln!("no image can be had: {}", reason.lines().next().unwrap_or_default());
-        eprintln!("so this is a container of this machine's own files; what it writes goes with it");
+        eprintln!(
+            "no image can be had: this is a container of this machine's own files; what it writes goes with it"
+        );
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
         }

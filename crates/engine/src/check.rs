@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use bulkhead_store::{ContainerRecord, Depth, Finding, Kind, Mend, Outcome};
+use bulkhead_store::{ContainerRecord, Depth, Finding, Mend, Outcome};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -33,7 +33,6 @@ impl Engine {
             // Of what nobody mends this only says why.
             (_, remedy) => match self.mend(leftover) {
                 Ok(()) => Outcome::Mended(remedy.unwrap_or("mended").to_owned()),
-                Err(error) if error.kind() == Kind::NotFound => return None,
                 Err(error) => {
                     let is_it = |other: &Leftover| other.subject() == subject && other.problem() == problem;
                     // Others may have been at it, with what this one needed.

@@ -131,6 +131,7 @@ impl Engine {
     /// Makes a layer of what a container changed; none of nothing.
     fn layer_of(&self, known: &Known, lease: &Lease<'_>) -> Result<(Option<Layer>, LeftOut)> {
         let Known { record, document, .. } = known;
+        self.expect_whole(known)?;
         let upper = self.places().container(&record.id).join(UPPER);
         let upper = path::open_host(&upper, OFlags::RDONLY | OFlags::DIRECTORY)
             .doing(|| format!("open {}", upper.display()))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_store::{ContainerRecord, Durability, Image, VolumeRecord};
 
-use crate::configure;
+use crate::configure::{self, Caller};
 use crate::document::{Document, Maker};
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
@@ -18,7 +18,7 @@ use crate::request::{Copy, Mount, MountKind, Request, Root, Volume, VolumesFrom}
 use crate::rootfs::{UPPER, WORK};
 use crate::start::Moment;
 use crate::volume::VolumeDocument;
-use crate::{id, name, users};
+use crate::{host, id, name, users};
 
 /// What is bound into a container and written by the engine: hosts, hostname, resolv.conf, in its directory.
 pub(crate) const FILES: &str = "files";
@@ -275,7 +275,8 @@ fn take_over(from: &Path, to: &Path) -> Result<()> {
     if (stat.uid(), stat.gid()) != (own.uid(), own.gid()) {
         match chown(to, Some(stat.uid()), Some(stat.gid())) {
             // An ordinary user's container has no such user: then its root owns what would be nobody's.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied && host::caller() != Caller::Root => {}
             given => given.doing(doing)?,
         }
     }

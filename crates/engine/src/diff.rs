@@ -82,6 +82,7 @@ impl Engine {
 
     /// Says what the root of a container is made of.
     pub(crate) fn root(&self, known: &Known) -> Result<RootFs> {
+        self.expect_whole(known)?;
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         Ok(self.root_of(&known.record, &known.document, image.as_ref()))
     }

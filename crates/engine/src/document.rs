@@ -44,6 +44,9 @@ pub(crate) struct Document {
     /// The start, by its time, after which somebody stopped the container while it had no monitor that could have noted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) given_up: Option<u64>,
+    /// Its removal, which was begun, takes the volumes along that were made for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) takes_volumes: bool,
     /// Who makes the container, until it was started: when that process is gone, nobody will start it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) maker: Option<Maker>,
@@ -72,6 +75,7 @@ impl Document {
             paused: None,
             told: None,
             given_up: None,
+            takes_volumes: false,
             maker: None,
         }
     }

@@ -86,6 +86,8 @@ impl Engine {
             // That a monitor was killed is no event.
             let pause = if ends.is_some() { PAUSE } else { INTERVAL * 5 };
             if has_changed || looked.elapsed() >= pause {
+                // Many may be writing all the time.
+                std::thread::sleep(INTERVAL.saturating_sub(looked.elapsed()));
                 self.tell_ends()?;
                 looked = Instant::now();
             }

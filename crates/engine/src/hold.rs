@@ -103,8 +103,10 @@ impl Engine {
                 let states = self.states_of(known.document.request.runtime.as_deref());
                 // Or a monitor that has come no further.
                 let run = self.places().container_run(id);
+                let has = |child: &Process, word: &Path| has_argument(child.pid, word);
+                // All containers of a runtime have its directory.
                 let is_his =
-                    |child: &Process| [&states, &run].iter().any(|path| has_argument(child.pid, path));
+                    |child: &Process| has(child, &run) || has(child, &states) && has(child, Path::new(id));
                 let children = lock.holder()?.map(children).unwrap_or_default();
                 children.iter().filter(|child| is_his(child)).try_for_each(end)
             }

@@ -117,7 +117,8 @@ impl Engine {
 }
 
 fn volumes_of(known: &Known) -> Volumes {
-    if known.document.request.remove { Volumes::Remove } else { Volumes::Keep }
+    let takes = known.document.request.remove || known.document.takes_volumes;
+    if takes { Volumes::Remove } else { Volumes::Keep }
 }
 
 /// Removes a directory that no container has, and first ends what may live in it.

@@ -12,6 +12,7 @@ use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::Known;
@@ -115,11 +116,21 @@ impl Engine {
     /// Removes the parts of a container that has no processes, and its record last.
     pub(crate) fn take_apart(&self, known: &Known, volumes: Volumes, _claim: &Claim) -> Result<()> {
         let id = &known.record.id;
-        // After a power loss one that removes itself is removed in any case.
-        let durability =
-            if known.document.request.remove { Durability::Process } else { Durability::PowerLoss };
+        // After a power loss one that `run --rm` has made is removed in any case.
+        let goes = known.document.request.remove && known.document.maker.is_some();
+        let durability = if goes { Durability::Process } else { Durability::PowerLoss };
         let end = self.end_of(known)?;
-        let begin = || self.store.begin_removal(id, durability, |record| known.note(record, end));
+        let begin = || {
+            self.store.begin_removal(id, durability, |record| {
+                let told = known.note(record, end)?;
+                if volumes == Volumes::Remove && !known.document.anonymous.is_empty() {
+                    let mut document = Document::read_stored(record)?;
+                    document.takes_volumes = true;
+                    record.document = document.write_stored(record)?;
+                }
+                Ok(told)
+            })
+        };
         match begin() {
             // On a disk that is full to the last byte there is no room for saying so. Its log goes in any case.
             Err(error) if error.is_full() => {

@@ -54,33 +54,51 @@ impl Engine {
 }
 
 impl Engine {
-    /// Lets the writable layer of a container be mounted again that was mounted without syncs. The kernel leaves a mark and
-    /// refuses that, since the machine may have gone down under it: that only a boot can tell, and then it is refused here.
+    /// Lets the writable layer of a container be mounted again that was mounted without syncs: the kernel refuses that, since
+    /// the machine may have gone down under it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for one that was mounted before this boot.
+    /// As [`Engine::expect_whole`].
     pub(crate) fn renew(&self, known: &Known, root: &RootFs) -> Result<()> {
-        let Some(work) = root.above.as_ref().map(|above| above.join(WORK)) else { return Ok(()) };
-        // Made when it was mounted first, and closed to ordinary users.
-        if work.join("work").symlink_metadata().is_err() {
+        self.expect_whole(known)?;
+        match &root.above {
+            Some(above) if is_marked(above) => {
+                // Nothing in it outlives a mount.
+                self.clear(&above.join(WORK))?;
+                make_directory(&above.join(WORK))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a writable layer of which nobody knows what is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one that was mounted without syncs before this boot.
+    pub(crate) fn expect_whole(&self, known: &Known) -> Result<()> {
+        if !known.document.request.remove || !is_marked(&self.places().container(&known.record.id)) {
             return Ok(());
         }
         let boot = self.boot()?;
         // A monitor writes that it starts before anything is mounted.
-        if known.status.as_ref().is_none_or(|status| status.boot != boot) {
-            let name = &known.record.name;
-            return Err(Error::Invalid {
-                what: format!("container {name}"),
-                reason: format!(
-                    "the machine went down under it, and of what removes itself nothing is sure to be on the disk: \
-                     remove it with `bulkhead rm {name}`"
-                ),
-            });
+        if known.status.as_ref().is_some_and(|status| status.boot == boot) {
+            return Ok(());
         }
-        // Nothing in it outlives a mount.
-        self.clear(&work)?;
-        make_directory(&work)
+        let name = &known.record.name;
+        Err(Error::Invalid {
+            what: format!("container {name}"),
+            reason: format!(
+                "the machine went down under it, and of what removes itself nothing is sure to be on the disk: \
+                 remove it with `bulkhead rm {name}`"
+            ),
+        })
     }
+}
+
+/// Tells whether a container's layer was mounted without syncs. To ordinary users the kernel closes the place of its mark.
+fn is_marked(above: &Path) -> bool {
+    let mark = above.join(WORK).join("work/incompat").symlink_metadata();
+    !mark.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 impl RootFs {

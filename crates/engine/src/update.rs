@@ -26,7 +26,7 @@ impl Engine {
         name::check(new)?;
         let mut known = self.find(wanted)?;
         let old = std::mem::replace(&mut known.record.name, new.to_owned());
-        let told = known.event("rename").with("oldName", &old);
+        let told = known.event("rename").with("oldName", &format!("/{old}"));
         self.store.rename_container(&known.record.id, new, Some(&told))?;
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_sys::mountinfo;
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use crate::error::{Doing as _, Error};
@@ -82,7 +83,11 @@ impl Claim {
 
 /// Whether a process has ended. One that its parent has not looked after yet does nothing any more.
 pub(crate) fn is_gone(process: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let stat = match std::fs::read_to_string(format!("/proc/{process}/stat")) {
+        Ok(stat) => stat,
+        // Any other error says nothing of the process.
+        Err(error) => return matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)),
+    };
     // The state comes behind the name, which may hold anything, in parentheses.
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     state.is_none_or(|state| matches!(state, 'Z' | 'X'))
@@ -121,7 +126,7 @@ fn lock(directory: &Path, how: FlockOperation) -> rustix::io::Result<File> {
     let file = File::from(rustix::fs::open(directory, flags, Mode::empty())?);
     rustix::io::retry_on_intr(|| rustix::fs::flock(&file, how))?;
     // Whoever had the lock until now may have removed it.
-    if rustix::fs::fstat(&file)?.st_nlink == 0 { Err(rustix::io::Errno::NOENT) } else { Ok(file) }
+    if rustix::fs::fstat(&file)?.st_nlink == 0 { Err(Errno::NOENT) } else { Ok(file) }
 }
 
 #[cfg(test)]

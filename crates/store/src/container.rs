@@ -214,10 +214,12 @@ impl Store {
     ) -> Result<Removal> {
         self.database.write_removal(durability, |db| {
             let mut record = one(db, id)?;
-            if let Some(event) = change(&mut record)? {
+            let known = record.document.clone();
+            let told = change(&mut record)?;
+            if record.document != known {
                 update(db, &record)?;
-                event::record(db, &event)?;
             }
+            told.map_or(Ok(()), |event| event::record(db, &event))?;
             let before = record.stage;
             if before == Stage::Kept {
                 db.prepare_cached("UPDATE containers SET stage = 'removing' WHERE id = ?")

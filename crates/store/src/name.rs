@@ -127,9 +127,11 @@ impl Name {
         if self.domain != DEFAULT_DOMAIN {
             return self.repository();
         }
-        match self.path.strip_prefix(OFFICIAL) {
+        match (self.path.strip_prefix(OFFICIAL), self.path.split_once('/')) {
             // Without its owner, what has a second slash would be read as something else.
-            Some(official) if !official.contains('/') => official.to_owned(),
+            (Some(official), _) if !official.contains('/') => official.to_owned(),
+            // So would what begins as a registry does.
+            (_, Some((first, _))) if is_registry(first) => self.repository(),
             _ => self.path.clone(),
         }
     }
@@ -181,18 +183,19 @@ impl FromStr for Name {
 
 /// Splits a registry off; the official path is completed.
 fn split_domain(repository: &str) -> (&str, String) {
-    let is_host = |text: &str| {
-        text.contains(['.', ':'])
-            || text == "localhost"
-            || text.contains(|letter: char| letter.is_ascii_uppercase())
-    };
     let (domain, path) = match repository.split_once('/') {
-        Some((first, path)) if is_host(first) => (first, path),
+        Some((first, path)) if is_registry(first) => (first, path),
         _ => (DEFAULT_DOMAIN, repository),
     };
     let domain = if domain == LEGACY_DOMAIN { DEFAULT_DOMAIN } else { domain };
     let official = domain == DEFAULT_DOMAIN && !path.contains('/');
     (domain, if official { format!("{OFFICIAL}{path}") } else { path.to_owned() })
+}
+
+/// Tells whether what stands before the first slash names a registry, as docker has it.
+fn is_registry(first: &str) -> bool {
+    let is_upper = |letter: char| letter.is_ascii_uppercase();
+    first.contains(['.', ':']) || first == "localhost" || first.contains(is_upper)
 }
 
 fn tag_fault(tag: &str) -> Option<&'static str> {
@@ -297,6 +300,7 @@ mod tests {
             ("[fe80::1]/a:T", "[fe80::1]/a:T", "[fe80::1]/a:T"),
             ("a__b/c---d.e_f:V1.0_x-y", "docker.io/a__b/c---d.e_f:V1.0_x-y", "a__b/c---d.e_f:V1.0_x-y"),
             ("under:_tag", "docker.io/library/under:_tag", "under:_tag"),
+            ("docker.io/libra.io/a", "docker.io/libra.io/a:latest", "docker.io/libra.io/a:latest"),
             ("localhost", "docker.io/library/localhost:latest", "localhost:latest"),
             (&format!("a:{long}"), &format!("docker.io/library/a:{long}"), &format!("a:{long}")),
             (

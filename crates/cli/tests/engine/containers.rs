@@ -397,3 +397,19 @@ fn events_of_the_past_tell_ends_that_nobody_has_looked_at() {
     let words = ["events", "--since", "1h", "--until", "0s", "--filter", "event=die", "--format", format];
     assert_eq!(shop.said(&words), "job 3\n", "and no label takes a place");
 }
+
+#[test]
+fn what_was_copied_into_and_never_ran_is_started() {
+    let shop = shop!();
+    shop.with("create", &["--rm", "--name", "web"], &["sh", "-c", "cat /file; sleep 1000"])
+        .output()
+        .succeeds();
+    let file = shop.path("file");
+    fs::write(&file, "copied\n").unwrap();
+    for _ in 0..2 {
+        shop.said(&["cp", file.to_str().unwrap(), "web:/file"]);
+    }
+    shop.said(&["start", "web"]);
+    wait_until("it speaks", || shop.said(&["logs", "web"]) == "copied\n");
+    shop.said(&["rm", "--force", "web"]);
+}

@@ -171,9 +171,4 @@ impl Facts {
     pub fn has_read_only_trees(&self) -> bool {
         self.kernel >= (5, 12)
     }
-
-    /// Tells whether overlayfs can be told to sync nothing (since Linux 5.10).
-    pub fn has_volatile_overlays(&self) -> bool {
-        self.kernel >= (5, 10)
-    }
 }

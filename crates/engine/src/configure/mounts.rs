@@ -1,5 +1,6 @@
 //! The mounts of a container, and its root.
 
+use bulkhead_shim::order::OnUnhealthy;
 use bulkhead_shim::place;
 use bulkhead_spec::{IdMapping, Mount, Root, RootfsPropagation};
 
@@ -87,7 +88,9 @@ pub(super) fn root(scene: &Scene<'_>) -> Result<(Root, Option<String>)> {
 /// Tells whether what the container writes need not reach the disk: it goes with the container. Else the kernel syncs the
 /// whole file system of the layer when the last process ends.
 pub(super) fn is_volatile(scene: &Scene<'_>) -> bool {
-    scene.request.remove && scene.facts.has_volatile_overlays()
+    // A monitor that starts it again makes no new work directory.
+    let on_failure = scene.request.health.on_failure.as_ref();
+    scene.request.remove && !on_failure.is_some_and(|action| action.0 == OnUnhealthy::Restart)
 }
 
 /// Refuses layers that nobody can show to users of their own.

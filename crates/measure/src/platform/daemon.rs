@@ -28,8 +28,9 @@ pub(super) fn behind(socket: &Path, name: &str, helper: &str) -> Result<Vec<u32>
 
 /// The process that began to listen there.
 fn listener(socket: &Path) -> std::io::Result<u32> {
-    let peer = rustix::net::sockopt::socket_peercred(&UnixStream::connect(socket)?)?;
-    u32::try_from(peer.pid.as_raw_nonzero().get()).map_err(std::io::Error::other)
+    // 0 for one in another pid namespace: then it is known by its name alone.
+    let peer = bulkhead_sys::message::peer(UnixStream::connect(socket)?).map_err(std::io::Error::other)?;
+    u32::try_from(peer).map_err(std::io::Error::other)
 }
 
 /// Where another one listens for the daemon, as systemd does, every daemon of that name is meant. A helper that a daemon has not

@@ -21,11 +21,11 @@ fn wanted() -> usize {
 
 /// Moments of so many calls, evenly apart, and others each time.
 fn moments(calls: usize) -> impl Iterator<Item = usize> {
-    let step = calls.div_ceil(wanted()).max(1);
+    let wanted = wanted().min(calls);
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let offset = clock.subsec_micros() as usize % step;
-    println!("{calls} calls, each {step}th from {offset} on");
-    (1 + offset..=calls).step_by(step)
+    let offset = clock.subsec_micros() as usize % calls.max(1);
+    println!("{wanted} of {calls} calls, evenly apart from the {offset}th on");
+    (0..wanted).map(move |number| 1 + (offset + number * calls / wanted) % calls)
 }
 
 /// A shop with something in it that is to stay as it is.
