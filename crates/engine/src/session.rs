@@ -5,7 +5,7 @@ use bulkhead_shim::protocol::{self, Size, ToMonitor};
 use bulkhead_store::Kind;
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::remove::Removal;
 
 /// What a client wants of a container's streams.
@@ -99,6 +99,8 @@ impl<'engine> Session<'engine> {
             match self.engine.remove(&self.id, Removal::OF_ITSELF) {
                 // Somebody else was faster.
                 Err(error) if error.kind() == Kind::NotFound => {}
+                // Or has started it again: then its new monitor does that.
+                Err(Error::State { .. }) => {}
                 removed => drop(removed?),
             }
             // The monitor is gone when it lost patience: then it has done the same.

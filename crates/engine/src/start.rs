@@ -23,6 +23,7 @@ use crate::create::{Created, FILES, New, make_directory};
 use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::hold::Held;
 use crate::known::{Known, STATUS};
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
@@ -107,20 +108,30 @@ impl Engine {
     pub fn start(&self, wanted: &str, attach: Option<Attach>) -> Result<Started<'_>> {
         let id = self.find(wanted)?.record.id;
         let held = self.hold(&id)?;
-        let known = self.find(&id)?;
+        self.start_held(&id, held, attach)
+    }
+
+    /// Starts a container that nobody else touches.
+    pub(crate) fn start_held(
+        &self,
+        id: &str,
+        held: Option<Held>,
+        attach: Option<Attach>,
+    ) -> Result<Started<'_>> {
+        let known = self.find(id)?;
         match known.life.state {
             State::Created | State::Exited => {}
             State::Paused | State::Removing => return Err(known.refuses("start")),
             State::Starting | State::Running | State::Restarting => {
                 drop(held);
-                let session = attach.map(|attach| self.attach(&id, attach)).transpose()?;
+                let session = attach.map(|attach| self.attach(id, attach)).transpose()?;
                 return Ok(Started { session, warnings: Vec::new() });
             }
         }
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         self.complete(&known)?;
         let root = self.root_of(&known.record, &known.document, image.as_ref());
-        self.fill_volumes(&id, &known.document, &root.lower)?;
+        self.fill_volumes(id, &known.document, &root.lower)?;
         let (session, warnings) = self.launch(&known, image.as_ref(), attach)?;
         Ok(Started { session, warnings })
     }

@@ -52,10 +52,16 @@ impl Engine {
     /// As [`Engine::stop`] and [`Engine::start`].
     pub fn restart(&self, wanted: &str, stop: &Stop) -> Result<()> {
         let known = self.find(wanted)?;
+        let id = &known.record.id;
+        // One that removes itself waits with that, and finds that it runs again.
+        let held = if known.document.request.remove { self.hold(id)? } else { None };
         if known.life.state.is_active() {
-            self.stop(&known.record.id, stop)?;
+            self.stop(id, stop)?;
         }
-        self.start(&known.record.id, None)?;
+        match held {
+            Some(held) => self.start_held(id, Some(held), None)?,
+            None => self.start(id, None)?,
+        };
         self.tell(&known, "restart");
         Ok(())
     }
