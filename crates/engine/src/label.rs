@@ -117,7 +117,7 @@ fn tree(path: &Path, label: &str) -> Result<()> {
     if !path.is_dir() {
         return Ok(());
     }
-    walk(top.as_fd(), |directory, name: &OsStr, _| {
+    walk(top.as_fd(), path, |directory, name: &OsStr, _| {
         let file = in_proc(directory).join(name);
         set(lsetxattr(file, ATTRIBUTE, label.as_bytes(), XattrFlags::empty()))?;
         Ok::<Below, Error>(Below::Entered)

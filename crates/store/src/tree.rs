@@ -4,15 +4,16 @@
 //! to find, tells of whatever was added, lost, cut or exchanged; bytes that went bad under unchanged metadata are found
 //! by unpacking the layer again beside it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use bulkhead_sys::path::{open_beneath, open_host};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
@@ -97,10 +98,10 @@ pub fn room(directory: &Path, measure: Measure) -> Result<u64> {
             source: error.into(),
         })?,
     };
-    let device = look(&root, Path::new(""))?.st_dev;
+    let device = fstat(&root).doing(|| format!("look at {}", directory.display()))?.st_dev;
     let mut linked = std::collections::BTreeSet::new();
     let mut sum: u64 = 0;
-    walk(root.as_fd(), |_, _, stat| {
+    walk(root.as_fd(), directory, |_, _, stat| {
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if stat.st_dev != device {
             return Ok::<Below, Error>(Below::Left);
@@ -127,28 +128,103 @@ pub enum Below {
     Left,
 }
 
-/// Goes through a tree, however wide or deep it is: no link is followed, and one directory is open at a time. `visit` gets
-/// that, the name of an entry in it, and what that is. What goes meanwhile, or cannot be opened, is left out.
+/// Goes through a tree, which may be a container's: it takes time as it has entries, however wide or deep it is, no link is
+/// followed, and few directories are open at a time. `visit` gets one of them, the name of an entry in it, and what that is.
+/// What goes meanwhile, or cannot be opened, is left out. `top` is what errors call the root.
 ///
 /// # Errors
 /// As getdents(2); what `visit` returns.
 pub fn walk<E: From<Error>>(
     root: BorrowedFd<'_>,
+    top: &Path,
     mut visit: impl FnMut(BorrowedFd<'_>, &OsStr, &Stat) -> std::result::Result<Below, E>,
 ) -> std::result::Result<(), E> {
-    let mut left = vec![PathBuf::new()];
-    while let Some(path) = left.pop() {
-        let Ok(directory) = open(root, &path) else { continue };
-        for name in names(&directory, &path)? {
+    let mut way = Way { root, levels: Vec::new() };
+    // Directories that are to come, each with the number of those above it.
+    let mut left = vec![(0, OsString::from("."))];
+    while let Some((above, name)) = left.pop() {
+        let Some(directory) = way.enter(above, name) else { continue };
+        let failed = |way: &Way<'_>| format!("look at {}", top.join(way.path()).display());
+        for name in listed(&directory).doing(|| failed(&way))? {
             let name = OsStr::from_bytes(&name);
-            let Ok(stat) = look(&directory, Path::new(name)) else { continue };
+            let Ok(stat) = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let below = visit(directory.as_fd(), name, &stat)?;
             if below == Below::Entered && FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                left.push(path.join(name));
+                left.push((way.levels.len(), name.to_owned()));
             }
         }
     }
     Ok(())
+}
+
+/// How many directories of a way are open at once. Those above are found again by `..`, and compared with what they were.
+const OPEN: usize = 64;
+
+/// The way from a root to the directory that was entered last.
+struct Way<'a> {
+    root: BorrowedFd<'a>,
+    /// The root is the first of them.
+    levels: Vec<Level>,
+}
+
+struct Level {
+    name: OsString,
+    identity: (u64, u64),
+    /// Closed when there are many below.
+    fd: Option<Rc<OwnedFd>>,
+}
+
+impl Way<'_> {
+    /// Goes back to where so many directories are above, and enters one there.
+    fn enter(&mut self, above: usize, name: OsString) -> Option<Rc<OwnedFd>> {
+        self.back_to(above);
+        let parent = match self.levels.last() {
+            Some(level) => level.fd.as_ref()?.as_fd(),
+            None => self.root,
+        };
+        let fd = Rc::new(open(parent, Path::new(&name)).ok()?);
+        let identity = identity(&fd)?;
+        if let Some(far) = self.levels.len().checked_sub(OPEN) {
+            self.levels[far].fd = None;
+        }
+        self.levels.push(Level { name, identity, fd: Some(Rc::clone(&fd)) });
+        Some(fd)
+    }
+
+    fn back_to(&mut self, above: usize) {
+        while self.levels.len() > above {
+            let below = self.levels.pop().and_then(|level| level.fd);
+            if let (Some(level), Some(below)) = (self.levels.last_mut(), below)
+                && level.fd.is_none()
+            {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                level.hold(openat(&below, "..", flags, Mode::empty()).ok());
+            }
+        }
+        // Something on the way was moved meanwhile, or closed to us: what is above it may still be where it was.
+        let found = match self.levels.last() {
+            Some(level) if level.fd.is_none() => open(self.root, &self.path()).ok(),
+            _ => return,
+        };
+        if let Some(level) = self.levels.last_mut() {
+            level.hold(found);
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.levels.iter().map(|level| &level.name).collect()
+    }
+}
+
+impl Level {
+    /// Takes a directory that was opened again, if it is the one that it was.
+    fn hold(&mut self, found: Option<OwnedFd>) {
+        self.fd = found.filter(|found| identity(found) == Some(self.identity)).map(Rc::new);
+    }
+}
+
+fn identity(directory: &OwnedFd) -> Option<(u64, u64)> {
+    fstat(directory).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 struct Entry {
@@ -194,15 +270,18 @@ fn open(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
 }
 
 fn look(directory: &OwnedFd, name: &Path) -> Result<Stat> {
-    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH)
-        .doing(|| failed(name))
+    statat(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH).doing(|| failed(name))
 }
 
 /// Lists a directory, in order.
 fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<Vec<u8>>> {
+    listed(directory).doing(|| failed(path))
+}
+
+fn listed(directory: &OwnedFd) -> std::result::Result<Vec<Vec<u8>>, Errno> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(directory).doing(|| failed(path))? {
-        let name = entry.doing(|| failed(path))?.file_name().to_bytes().to_vec();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_bytes().to_vec();
         if name != b"." && name != b".." {
             names.push(name);
         }
@@ -383,11 +462,64 @@ mod tests {
             rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
             at = open(at.as_fd(), Path::new(&name)).unwrap();
         }
-        let file = rustix::fs::openat(&at, "file", OFlags::WRONLY | OFlags::CREATE, Mode::RWXU).unwrap();
+        let file = openat(&at, "file", OFlags::WRONLY | OFlags::CREATE, Mode::RWXU).unwrap();
         rustix::io::write(&file, b"deep").unwrap();
         assert_eq!(room(&deep, Measure::Sizes).unwrap(), 4);
         // The scratch directory's own removal knows paths only.
         crate::layer::remove(File::open(scratch.path()).unwrap().as_fd(), "deep".as_ref()).unwrap();
+    }
+
+    /// Makes a chain of directories with a file in each: its names, and what is there then.
+    fn make_deep(top: &Path, levels: usize) {
+        fs::create_dir(top).unwrap();
+        let mut at = OwnedFd::from(File::open(top).unwrap());
+        for _ in 0..levels {
+            for name in ["beside", "z"] {
+                rustix::fs::mkdirat(&at, name, Mode::RWXU).unwrap();
+            }
+            let file = openat(&at, "beside/file", OFlags::WRONLY | OFlags::CREATE, Mode::RWXU).unwrap();
+            rustix::io::write(&file, b"x").unwrap();
+            at = open(at.as_fd(), Path::new("z")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_tree_takes_time_as_it_has_entries_however_deep_it_is() {
+        const LEVELS: usize = 20_000;
+        // In memory: on a disk it takes a minute to make.
+        let shm = File::open("/dev/shm").unwrap();
+        let name = format!("bulkhead-deep-{}", std::process::id());
+        let deep = Path::new("/dev/shm").join(&name);
+        make_deep(&deep, LEVELS);
+        let before = std::time::Instant::now();
+        // What is beside each directory comes after what is in it: the way goes back through all of them.
+        let size = room(&deep, Measure::Sizes);
+        let taken = before.elapsed();
+        crate::layer::remove(shm.as_fd(), name.as_ref()).unwrap();
+        assert_eq!(size.unwrap(), LEVELS as u64);
+        assert!(taken < std::time::Duration::from_secs(20), "{taken:?}: it is no square of the depth");
+    }
+
+    #[test]
+    fn a_walk_finds_what_is_above_a_directory_that_is_moved_meanwhile() {
+        let scratch = Scratch::new();
+        let deep = scratch.path().join("deep");
+        make_deep(&deep, 300);
+        let moved = deep.join(PathBuf::from_iter(["z"; 100]));
+        let (mut directories, mut files) = (0, 0);
+        walk(File::open(&deep).unwrap().as_fd(), &deep, |_, name, _| {
+            match name.to_str() {
+                Some("z") => directories += 1,
+                Some("file") => files += 1,
+                _ => {}
+            }
+            if directories == 300 && moved.exists() {
+                fs::rename(&moved, scratch.path().join("elsewhere")).unwrap();
+            }
+            Ok::<Below, Error>(Below::Entered)
+        })
+        .unwrap();
+        assert_eq!((directories, files), (300, 300), "nothing is left out");
     }
 
     #[test]

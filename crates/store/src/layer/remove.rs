@@ -169,32 +169,29 @@ impl Removal {
         let fd = self.levels.last().and_then(|level| level.fd.as_ref()).ok_or_else(gone)?;
         rustix::io::fcntl_dupfd_cloexec(fd, 0)
             .call(|| "fcntl(F_DUPFD_CLOEXEC)")
-            .map_err(Error::machine("open", &self.path(b"")))
+            .map_err(|source| Error::machine("open", &self.path(b""))(source))
     }
 
     /// Returns the directory above one that is done, and opens it again if it was closed.
     fn reopened(&mut self, done: &Level) -> Result<OwnedFd> {
-        let path = self.path(&done.name);
-        let moved = || Error::Kept {
-            path: path.clone(),
-            reason: "is not where it was: something moves it; try again",
-        };
-        let Some(level) = self.levels.last_mut() else { return Err(moved()) };
+        // Only where it is told: a path is as long as the tree is deep.
+        let path = || self.path(&done.name);
+        let failed = |source| Error::machine("open the directory above", &path())(source);
+        let moved =
+            || Error::Kept { path: path(), reason: "is not where it was: something moves it; try again" };
+        let level = self.levels.last().ok_or_else(moved)?;
         if level.fd.is_none() {
-            let failed = Error::machine("open the directory above", &path);
             let below = done.fd.as_ref().ok_or_else(moved)?;
-            let above = rustix::fs::openat(
-                below,
-                "..",
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            );
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let above = rustix::fs::openat(below, "..", flags, Mode::empty());
             let above = above.call(|| "openat(\"..\")").map_err(failed)?;
             let stat = rustix::fs::fstat(&above).call(|| "fstat").map_err(failed)?;
             if (stat.st_dev, stat.st_ino) != level.identity {
                 return Err(moved());
             }
-            level.fd = Some(above);
+            if let Some(level) = self.levels.last_mut() {
+                level.fd = Some(above);
+            }
         }
         self.directory()
     }
