@@ -3,12 +3,12 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bulkhead_store::{Below, Places, walk};
 use bulkhead_sys::path;
-use rustix::fs::{OFlags, XattrFlags, lgetxattr, lsetxattr, setxattr};
+use rustix::fs::{FileType, OFlags, XattrFlags, fstat, getxattr, lgetxattr, lsetxattr, setxattr, stat};
 use rustix::io::Errno;
 
 use crate::configure::FileLabels;
@@ -18,8 +18,8 @@ use crate::request::{Mount, MountKind, Relabel};
 /// The attribute of a file that is its context.
 const ATTRIBUTE: &str = "security.selinux";
 
-/// Directories whose files are the host's own: with another label it could not go on. They are docker's, and what they are
-/// links to where `/usr` has it all.
+/// Directories whose files are the host's own: with another label it could not go on. They are docker's; the homes of whoever
+/// calls are, too. Links lead to what is meant, as where `/usr` has it all.
 const OF_HOST: &[&str] = &[
     "/",
     "/bin",
@@ -69,7 +69,9 @@ pub(crate) fn mounts(mounts: &[Mount], places: &Places, labels: &FileLabels) -> 
             MountKind::Volume(volume) => {
                 let data = volume.name.as_deref().map(|name| places.volume(name).join("data"));
                 if let Some(data) = data.filter(|data| !has(data, &labels.shared)) {
-                    tree(&data, &labels.shared)?;
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                    let top = path::open_host(&data, flags).doing(|| format!("open {}", data.display()))?;
+                    tree(&top, &data, &labels.shared)?;
                 }
             }
             MountKind::Tmpfs(_) => {}
@@ -79,54 +81,77 @@ pub(crate) fn mounts(mounts: &[Mount], places: &Places, labels: &FileLabels) -> 
 }
 
 fn source(path: &Path, label: &str) -> Result<()> {
-    let real = fs::canonicalize(path).doing(|| format!("find {}", path.display()))?;
-    let home = env::var_os("HOME").map(PathBuf::from);
-    let is_of_host =
-        |path: &Path| OF_HOST.iter().any(|of| Path::new(of) == path) || home.as_deref() == Some(path);
-    if is_of_host(path) || is_of_host(&real) {
+    // Opened once: whoever owns a directory above may exchange what is there.
+    let top = path::open_host(path, OFlags::PATH).doing(|| format!("open {}", path.display()))?;
+    let homes =
+        [env::var_os("HOME").map(PathBuf::from), env::var("SUDO_USER").ok().and_then(|user| home(&user))];
+    if is_one_of(&top, OF_HOST.iter().map(Path::new).chain(homes.iter().flatten().map(PathBuf::as_path))) {
         return Err(Error::Invalid {
             what: format!("label of {}", path.display()),
             reason: "with a container's label the host could not use it any more; leave out z or Z, or take a directory below"
                 .into(),
         });
     }
-    tree(&real, label)
+    tree(&top, path, label)
 }
 
-fn has(path: &Path, label: &str) -> bool {
-    let mut value = vec![0; label.len() + 1];
-    let read = lgetxattr(path, ATTRIBUTE, &mut value[..]);
-    read.is_ok_and(|length| {
-        value[..length].strip_suffix(b"\0").unwrap_or(&value[..length]) == label.as_bytes()
+/// Finds the home of a user of this machine, see passwd(5).
+fn home(user: &str) -> Option<PathBuf> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let mut users = passwd.lines().map(|line| line.split(':'));
+    users.find_map(|mut fields| {
+        (fields.next() == Some(user)).then(|| fields.nth(4)).flatten().map(PathBuf::from)
     })
 }
 
+/// Tells whether a file is one of these, by whatever name.
+fn is_one_of<'a>(file: &OwnedFd, mut paths: impl Iterator<Item = &'a Path>) -> bool {
+    let Ok(found) = fstat(file) else { return true };
+    paths.any(|path| stat(path).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (found.st_dev, found.st_ino)))
+}
+
 /// Gives a file, or a directory with all that is in it, a context. No link is followed. A file system that has none is left
-/// as it is, as docker does.
-fn tree(path: &Path, label: &str) -> Result<()> {
+/// as it is, as docker does, and so is what has that context: it may be another's, and backups go by the time of a change.
+fn tree(top: &OwnedFd, path: &Path, label: &str) -> Result<()> {
     let doing = || format!("label {} as {label}", path.display());
-    let top = path::open_host(path, OFlags::PATH | OFlags::NOFOLLOW).doing(doing)?;
     let in_proc =
         |directory: BorrowedFd<'_>| PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-    let set = |done: std::result::Result<(), Errno>| match done {
+    let done = |done: std::result::Result<(), Errno>| match done {
         // It went meanwhile.
         Err(Errno::NOTSUP | Errno::NOENT) => Ok(()),
         done => done.doing(doing),
     };
-    set(setxattr(in_proc(top.as_fd()), ATTRIBUTE, label.as_bytes(), XattrFlags::empty()))?;
-    if !path.is_dir() {
+    if FileType::from_raw_mode(fstat(top).doing(doing)?.st_mode) == FileType::Directory {
+        walk(top.as_fd(), path, |directory, name: &OsStr, _| {
+            let file = in_proc(directory).join(name);
+            if !has(&file, label) {
+                done(lsetxattr(file, ATTRIBUTE, label.as_bytes(), XattrFlags::empty()))?;
+            }
+            Ok::<Below, Error>(Below::Entered)
+        })?;
+    }
+    // Last, so that a volume that has it is labelled to the end, whatever was killed before.
+    let file = in_proc(top.as_fd());
+    if is_label(label, |value| getxattr(&file, ATTRIBUTE, value)) {
         return Ok(());
     }
-    walk(top.as_fd(), path, |directory, name: &OsStr, _| {
-        let file = in_proc(directory).join(name);
-        set(lsetxattr(file, ATTRIBUTE, label.as_bytes(), XattrFlags::empty()))?;
-        Ok::<Below, Error>(Below::Entered)
+    done(setxattr(&file, ATTRIBUTE, label.as_bytes(), XattrFlags::empty()))
+}
+
+fn has(path: &Path, label: &str) -> bool {
+    is_label(label, |value| lgetxattr(path, ATTRIBUTE, value))
+}
+
+fn is_label(label: &str, read: impl FnOnce(&mut [u8]) -> std::result::Result<usize, Errno>) -> bool {
+    let mut value = vec![0; label.len() + 1];
+    read(&mut value).is_ok_and(|length| {
+        value[..length].strip_suffix(b"\0").unwrap_or(&value[..length]) == label.as_bytes()
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use bulkhead_testkit::{Scratch, is_root, requires, skip};
 
@@ -156,12 +181,49 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_host_s_own_is_refused() {
-        for path in ["/", "/usr", "/etc", "/home", "/lib", "/var/lib"] {
-            if Path::new(path).exists() {
-                let error = source(Path::new(path), "x").unwrap_err().to_string();
-                assert!(error.starts_with(&format!("label of {path}: ")), "{error}");
-            }
+    fn what_is_labelled_half_way_is_labelled_to_the_end_and_what_has_its_label_is_not_touched() {
+        requires!(is_root(), "needs root");
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.path().join(name);
+        fs::create_dir_all(path("data/below")).unwrap();
+        fs::write(path("data/below/file"), "").unwrap();
+        if setxattr(path("data/below"), ATTRIBUTE, b"label", XattrFlags::empty()).is_err() {
+            skip!("files have no contexts here");
         }
+        let changed = |name: &str| {
+            let metadata = fs::metadata(path(name)).unwrap();
+            (metadata.ctime(), metadata.ctime_nsec())
+        };
+        let before = changed("data/below");
+        source(&path("data"), "label").unwrap();
+        for name in ["data", "data/below", "data/below/file"] {
+            assert!(has(&path(name), "label"), "{name}");
+        }
+        assert_eq!(changed("data/below"), before, "it had its label");
+        let before = ["data", "data/below/file"].map(changed);
+        source(&path("data"), "label").unwrap();
+        assert_eq!(["data", "data/below/file"].map(changed), before, "a second time changes nothing");
+    }
+
+    // Asked of what decides: what labels would label this machine if the answer were wrong.
+    #[test]
+    fn the_host_s_own_is_known_by_whatever_name() {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.path().join(name);
+        fs::create_dir_all(path("var/home/a/below")).unwrap();
+        symlink("var/home", path("home")).unwrap();
+        let homes = [path("home/a"), path("no/such")];
+        let is_refused = |of: &Path, homes: &[PathBuf]| {
+            let file = path::open_host(of, OFlags::PATH).unwrap();
+            is_one_of(&file, OF_HOST.iter().map(Path::new).chain(homes.iter().map(PathBuf::as_path)))
+        };
+        for of in ["/", "/usr", "/etc", "/home/", "/lib", "/var/../var/lib", "/proc/self/root"] {
+            assert!(!Path::new(of).exists() || is_refused(Path::new(of), &[]), "{of}");
+        }
+        assert!(is_refused(&path("var/home/a"), &homes), "a home is refused by the name that a link hides");
+        assert!(!is_refused(&path("var/home/a"), &[]), "it was refused as a home");
+        assert!(!is_refused(&path("var/home/a/below"), &homes), "what is below a home may be labelled");
+        assert_eq!(home("root"), Some(PathBuf::from("/root")));
+        assert_eq!(home("no such user"), None);
     }
 }
