@@ -38,7 +38,8 @@ fn fill(path: &Path) {
 
 /// Whether the kernel's words, or SQLite's, are told.
 fn is_told(output: &Output) -> bool {
-    ["No space left on device", "disk is full"].iter().any(|words| output.stderr.contains(words))
+    let told = output.stderr.to_lowercase();
+    ["no space left on device", "disk is full"].iter().any(|words| told.contains(words))
 }
 
 /// Bytes that do not become smaller.
