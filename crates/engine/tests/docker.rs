@@ -413,8 +413,13 @@ fn without_differences(mut config: Value, flags: &str) -> Value {
             .collect();
         // Docker leaves the propagation of volumes and of mounts below slaves to the root's, which is private, too.
         options.retain(|option| option != "rprivate");
+        // Below a file there is nothing, and crun before 1.9 refuses `rro` for one.
+        let is_file = mount["destination"].as_str().unwrap().starts_with("/etc/");
         // The size of a tmpfs is passed on as it was typed.
         for option in &mut options {
+            if is_file && option == "rro" {
+                *option = "ro".to_owned();
+            }
             if let Some(size) = option.strip_prefix("size=") {
                 *option = format!("size={}", size.parse::<Size>().unwrap().0);
             }
