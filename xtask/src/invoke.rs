@@ -29,7 +29,17 @@ pub(crate) fn in_path(program: &str) -> bool {
 /// The command as one would type it.
 pub(crate) fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    Vec::from_iter(words.map(OsStr::to_string_lossy)).join(" ")
+    Vec::from_iter(words.map(quoted)).join(" ")
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_./:=,@%+".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.into_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn succeeded(line: &str, output: &Output) -> Result<()> {
@@ -51,6 +61,13 @@ mod tests {
         let error = text(command.args(["-c", "echo reason >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.starts_with("sh -c"), "{error}");
         assert!(error.contains("exit status: 3") && error.ends_with("reason"), "{error}");
+    }
+
+    #[test]
+    fn a_line_can_be_typed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo it's; id", "", "a/b:c=d"]);
+        assert_eq!(line(&command), r"sh -c 'echo it'\''s; id' '' a/b:c=d");
     }
 
     #[test]

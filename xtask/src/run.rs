@@ -37,10 +37,10 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
         };
         words = example;
     }
-    let shown = Vec::from_iter(words.iter().map(|word| word.to_string_lossy()));
-    eprintln!("$ {} run {}", bulkhead.display(), shown.join(" "));
-    Err(Command::new(&bulkhead).arg("run").args(words).exec())
-        .with_context(|| format!("start {}", bulkhead.display()))
+    let mut command = Command::new(&bulkhead);
+    command.arg("run").args(words);
+    eprintln!("$ {}", invoke::line(&command));
+    Err(command.exec()).with_context(|| format!("start {}", bulkhead.display()))
 }
 
 /// The words of a container that can be had here; none for an ordinary user without an image: only root can put a writable
