@@ -34,9 +34,17 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     build.args(["build", "--quiet", "--locked", "--bins"]);
     build.args(PROGRAMS.iter().flat_map(|package| ["--package", package]));
     succeeds(&mut build)?;
-    let mut test = workspace::cargo()?;
-    test.args(["test", "--package", "bulkhead-cli", "--locked", "--test", "engine", "--"]);
-    test.args(["--nocapture", "--test-threads=2"]).arg(format!("survive::moments::{filter}"));
+    let tests = format!("survive::moments::{filter}");
+    let engine = || -> Result<Command> {
+        let mut command = workspace::cargo()?;
+        command.args(["test", "--package", "bulkhead-cli", "--locked", "--test", "engine", "--"]).arg(&tests);
+        Ok(command)
+    };
+    // The runner is content with a filter that nothing passes.
+    let listed = invoke::text(engine()?.arg("--list"))?;
+    ensure!(listed.contains(": test"), "no test begins with {tests}");
+    let mut test = engine()?;
+    test.args(["--nocapture", "--test-threads=2"]);
     test.env("BULKHEAD_MOMENTS", moments.to_string()).env(cache::VARIABLE, cache::directory()?);
     succeeds(&mut test)?;
     Ok(ExitCode::SUCCESS)
