@@ -37,6 +37,12 @@ impl From<registry::Error> for Failure {
     }
 }
 
+impl From<registry::PlatformError> for Failure {
+    fn from(error: registry::PlatformError) -> Failure {
+        Refusal::from(error).into()
+    }
+}
+
 impl From<transfer::Error> for Failure {
     fn from(error: transfer::Error) -> Failure {
         match error {

@@ -5,9 +5,7 @@ use std::io::{Cursor, Read, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use bulkhead_registry::{
-    Client, Configuration, Credentials, Descriptor, Digest, Login, Reference, media_type,
-};
+use bulkhead_registry::{Client, Configuration, Credentials, Descriptor, Digest, Login, Name, media_type};
 use bulkhead_testkit::registry::{Guard, Registry};
 use bulkhead_testkit::{Scratch, requires};
 
@@ -58,7 +56,7 @@ fn put(directory: &Path, host: &str, name: &str, architecture: &str) -> Digest {
         urls: Vec::new(),
         platform: None,
     };
-    let push = client.push(&Reference::parse(&format!("{host}/{name}")).unwrap()).unwrap();
+    let push = client.push(&Name::parse(&format!("{host}/{name}")).unwrap()).unwrap();
     let bytes = configuration.into_bytes();
     let open = |_| Ok(Box::new(Cursor::new(bytes.clone())) as Box<dyn Read + Send>);
     push.blob(&descriptor, &[], &open).unwrap();

@@ -11,10 +11,11 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use bulkhead_image::Digest;
+use sha2::{Digest as _, Sha256};
 use ureq::http::{Method, header};
 
 use crate::client::{Call, Client, Target, failed, scopes};
-use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::http::{self, Payload};
 use crate::manifest::Descriptor;
@@ -27,7 +28,7 @@ pub struct Blob {
     places: Vec<Endpoint>,
     descriptor: Descriptor,
     /// Nothing where the reader checks.
-    hasher: Option<Hasher>,
+    hasher: Option<Sha256>,
     offset: u64,
     body: Option<Box<dyn Read + Send>>,
     /// Failures since bytes came last.
@@ -43,7 +44,7 @@ impl Client {
     /// [`io::Error`]s ([`Error::of`]).
     pub fn blob(&self, image: &Resolved, descriptor: &Descriptor) -> Result<Blob> {
         let mut blob = self.blob_unchecked(image, descriptor)?;
-        blob.hasher = Some(Hasher::of(&descriptor.digest));
+        blob.hasher = Some(Sha256::new());
         Ok(blob)
     }
 
@@ -169,9 +170,9 @@ impl Blob {
         if let Some(Ok(1..)) = more {
             return Err(Error::Size { what, host, expected: *size, actual: size + 1 });
         }
-        match self.hasher.take().map(Hasher::finish) {
+        match self.hasher.take().map(Digest::from) {
             Some(actual) if actual != *digest => {
-                Err(Error::Content { what, host, expected: digest.clone(), actual })
+                Err(Error::Content { what, host, expected: *digest, actual })
             }
             _ => Ok(()),
         }
@@ -180,7 +181,7 @@ impl Blob {
     fn missing(&self, host: &str) -> Error {
         let place = self.places.first();
         let repository = place.map_or_else(String::new, |place| place.repository.clone());
-        Error::NoBlob { host: host.to_owned(), repository, digest: self.descriptor.digest.clone() }
+        Error::NoBlob { host: host.to_owned(), repository, digest: self.descriptor.digest }
     }
 
     fn broken_off(&self, host: &str) -> Error {

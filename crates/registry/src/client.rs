@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use bulkhead_image::DOCKER;
 use ureq::http::{Method, Uri, header};
 
 use crate::configuration::{Configuration, Patience};
@@ -12,7 +13,6 @@ use crate::credentials::{Keeper, Login};
 use crate::error::{Error, Result};
 use crate::http::{self, Http, Payload, Request, Response};
 use crate::keys::{Door, Keys, Scopes};
-use crate::reference::DOCKER;
 use crate::registries::{Endpoint, Kind, Registries, Wall};
 use crate::trust::Trust;
 
@@ -189,9 +189,8 @@ impl Client {
 
     /// What is asked for access to a registry as such.
     fn door(&self, host: &str) -> Result<Endpoint> {
-        if !crate::reference::is_host(host) {
-            let reason = "is no host of a registry, with or without a port";
-            return Err(Error::Reference { text: host.to_owned(), reason });
+        if !bulkhead_image::name::is_host(host) {
+            return Err(Error::Host { host: host.to_owned() });
         }
         let wall = self.inner.registries.wall(host);
         Ok(Endpoint { host: host.to_owned(), repository: String::new(), wall, kind: Kind::Registry })

@@ -20,13 +20,13 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bulkhead_image::DOCKER;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::reference::DOCKER;
 
 /// The longest file, and the longest answer of a helper, in bytes.
 const LONGEST: u64 = 4 << 20;

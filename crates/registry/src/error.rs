@@ -4,8 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::digest::Digest;
-use crate::platform::Platform;
+use bulkhead_image::{Digest, DigestError, NameError, Platform, PlatformError};
 
 /// The result of an operation on registries.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -15,27 +14,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A text is no name of an image.
-    #[error("name {text:?} {reason}")]
-    Reference {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A text is no name of a host.
+    #[error("{host:?} is no host of a registry, with or without a port")]
+    Host {
         /// The text.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
+        host: String,
     },
     /// A text is no digest.
-    #[error("digest {text:?} {reason}")]
-    Digest {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// A text is no platform.
-    #[error("platform {text:?} is not of the form linux/arm64/v8")]
-    Platform {
-        /// The text.
-        text: String,
-    },
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// A name without a registry, and nothing says which is meant.
     #[error("{name} names no registry; {}", registries(searched))]
     ShortName {

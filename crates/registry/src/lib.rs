@@ -4,7 +4,7 @@
 //! several threads ([`in_parallel`]). docs/decisions/0006-http.md says why.
 //!
 //! # Vocabulary
-//! - A [`Reference`] is a name in full. What was typed becomes one by [`Registries::meaning`].
+//! - A [`Name`] is a name in full. What was typed becomes one by [`Registries::meaning`].
 //! - An *endpoint* is where a name is asked for: its registry, or a mirror of it ([`Registries::endpoints`]).
 //! - A [`Document`] is what stands behind a name: a [`Manifest`], or an [`Index`] of them.
 //! - A [`Descriptor`] promises digest and size of a blob; a [`Blob`] is the stream that keeps it.
@@ -40,7 +40,6 @@ pub mod challenge;
 mod client;
 mod configuration;
 pub mod credentials;
-mod digest;
 mod download;
 mod error;
 mod files;
@@ -49,25 +48,21 @@ mod keys;
 mod manifest;
 mod message;
 mod parallel;
-mod platform;
 mod proxy;
 mod push;
-mod reference;
 pub mod registries;
 mod resolve;
 mod trust;
 
 pub use blob::Blob;
+pub use bulkhead_image::{DOCKER, Digest, Name, Platform, PlatformError};
 pub use client::Client;
 pub use configuration::{Configuration, Patience};
 pub use credentials::{Credentials, Keeper, Login};
-pub use digest::Digest;
 pub use error::{Error, Result};
 pub use manifest::{Descriptor, Document, Index, LONGEST as LONGEST_MANIFEST, Manifest, index, media_type};
 pub use parallel::in_parallel;
-pub use platform::Platform;
 pub use proxy::Proxies;
 pub use push::{Opener, Push, Pushed};
-pub use reference::{DOCKER, Reference, is_host};
 pub use registries::Registries;
 pub use resolve::Resolved;

@@ -1,10 +1,9 @@
 //! Manifests and indexes: what an image is made of, and which images stand behind one name.
 
+use bulkhead_image::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::platform::Platform;
 
 /// The longest manifest or index that is read, in bytes; that of docker's registry.
 pub const LONGEST: u64 = 4 << 20;
@@ -111,7 +110,7 @@ impl Document {
 
     /// The same, of bytes whose digest is known.
     pub(crate) fn parse_named(bytes: Vec<u8>, content_type: Option<&str>, digest: Digest) -> Result<Self> {
-        let wrong = |reason: String| Error::Manifest { digest: digest.clone(), reason };
+        let wrong = |reason: String| Error::Manifest { digest, reason };
         let Raw { schema_version, media_type, config, layers, manifests } =
             serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         if schema_version == 1 {

@@ -13,15 +13,14 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use bulkhead_image::{Digest, Name};
 use ureq::http::{HeaderName, Method, Uri, header};
 
 use crate::client::{Call, Client, Target, failed, scopes};
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::http::{self, Payload, Response};
 use crate::keys::Scopes;
 use crate::manifest::Descriptor;
-use crate::reference::Reference;
 use crate::registries::Endpoint;
 
 /// Blobs up to this size are sent in one request, and greater ones in parts of it, in bytes. Services in front of
@@ -35,7 +34,7 @@ pub type Opener<'a> = dyn Fn(u64) -> io::Result<Box<dyn Read + Send + 'a>> + Syn
 pub struct Push {
     client: Client,
     place: Endpoint,
-    reference: Reference,
+    reference: Name,
     scopes: Scopes,
 }
 
@@ -55,7 +54,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Blocked`].
-    pub fn push(&self, reference: &Reference) -> Result<Push> {
+    pub fn push(&self, reference: &Name) -> Result<Push> {
         let place = self.registries().destination(reference)?;
         let scopes = scopes(&place.repository, "pull,push");
         Ok(Push { client: self.clone(), place, reference: reference.clone(), scopes })
@@ -67,13 +66,13 @@ impl Push {
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::Source`] and those of the network.
-    pub fn blob(&self, descriptor: &Descriptor, sources: &[Reference], open: &Opener<'_>) -> Result<Pushed> {
+    pub fn blob(&self, descriptor: &Descriptor, sources: &[Name], open: &Opener<'_>) -> Result<Pushed> {
         if self.has(&descriptor.digest)? {
             return Ok(Pushed::Present);
         }
-        let same_host = |source: &&Reference| source.host() == self.reference.host();
+        let same_host = |source: &&Name| source.domain() == self.reference.domain();
         for source in sources.iter().filter(same_host) {
-            if self.mount(&descriptor.digest, source.repository())? {
+            if self.mount(&descriptor.digest, source.path())? {
                 return Ok(Pushed::Mounted);
             }
         }

@@ -12,11 +12,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bulkhead_image::{Name, name};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::reference::{self, Reference};
 
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -64,9 +64,9 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Meaning {
     /// One, in full.
-    One(Reference),
+    One(Name),
     /// A short name: the first of these that exists.
-    FirstOf(Vec<Reference>),
+    FirstOf(Vec<Name>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,7 +179,7 @@ impl Registries {
         }
         let rules = registry.into_iter().map(rule).collect::<std::result::Result<Vec<_>, _>>()?;
         for (alias, target) in &aliases {
-            let is_full = reference::split_host(target).0.is_some() && Reference::parse(target).is_ok();
+            let is_full = name::split_host(target).0.is_some() && Name::parse(target).is_ok();
             if !target.is_empty() && !is_full {
                 return Err(format!("alias {alias:?} is {target:?}, which is no full name of an image"));
             }
@@ -201,23 +201,23 @@ impl Registries {
     /// registries that are searched; if none are configured, in docker's, as with docker.
     ///
     /// # Errors
-    /// [`Error::Reference`].
+    /// [`Error::Name`].
     pub fn meaning(&self, typed: &str) -> Result<Meaning> {
         let before = typed.split_once('@').map_or(typed, |(name, _)| name);
-        let (name, _) = reference::split_tag(before);
-        if reference::split_host(name).0.is_some() {
-            return Ok(Meaning::One(Reference::parse(typed)?));
+        let (name, _) = name::split_tag(before);
+        if name::split_host(name).0.is_some() {
+            return Ok(Meaning::One(Name::parse(typed)?));
         }
         let rest = &typed[name.len()..];
         if let Some(target) = self.aliases.get(name).filter(|target| !target.is_empty()) {
-            return Ok(Meaning::One(Reference::parse(&format!("{target}{rest}"))?));
+            return Ok(Meaning::One(Name::parse(&format!("{target}{rest}"))?));
         }
         match self.search.as_slice() {
-            [] => Ok(Meaning::One(Reference::parse(typed)?)),
-            [only] => Ok(Meaning::One(Reference::parse(&format!("{only}/{typed}"))?)),
+            [] => Ok(Meaning::One(Name::parse(typed)?)),
+            [only] => Ok(Meaning::One(Name::parse(&format!("{only}/{typed}"))?)),
             several => {
-                let all = several.iter().map(|host| Reference::parse(&format!("{host}/{typed}")));
-                Ok(Meaning::FirstOf(all.collect::<Result<_>>()?))
+                let all = several.iter().map(|host| Name::parse(&format!("{host}/{typed}")));
+                Ok(Meaning::FirstOf(all.collect::<std::result::Result<_, _>>()?))
             }
         }
     }
@@ -225,9 +225,9 @@ impl Registries {
     /// Where a name is asked for, in this order.
     ///
     /// # Errors
-    /// [`Error::Blocked`], and [`Error::Reference`] when a rule makes of it what is no name.
-    pub fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
-        let name = reference.name();
+    /// [`Error::Blocked`], and [`Error::Name`] when a rule makes of it what is no name.
+    pub fn endpoints(&self, reference: &Name) -> Result<Vec<Endpoint>> {
+        let name = reference.repository();
         let Some((rule, rest)) = self.rule(reference) else {
             return Ok(vec![Endpoint::of(&name, Wall::Trusted, Kind::Registry)?]);
         };
@@ -254,9 +254,9 @@ impl Registries {
     ///
     /// # Errors
     /// Those of [`Self::endpoints`].
-    pub fn destination(&self, reference: &Reference) -> Result<Endpoint> {
+    pub fn destination(&self, reference: &Name) -> Result<Endpoint> {
         let own = self.endpoints(reference)?.pop();
-        own.map_or_else(|| Endpoint::of(&reference.name(), Wall::Trusted, Kind::Registry), Ok)
+        own.map_or_else(|| Endpoint::of(&reference.repository(), Wall::Trusted, Kind::Registry), Ok)
     }
 
     /// How a host is talked to of which nothing but the name is known.
@@ -271,8 +271,8 @@ impl Registries {
     }
 
     /// The rule with the longest prefix of the name, and what stands behind the prefix.
-    fn rule(&self, reference: &Reference) -> Option<(&Rule, String)> {
-        let name = reference.name();
+    fn rule(&self, reference: &Name) -> Option<(&Rule, String)> {
+        let name = reference.repository();
         let matches = self.rules.iter().filter_map(|rule| Some((rule, behind(&rule.prefix, &name)?)));
         matches.max_by_key(|(rule, _)| rule.prefix.len())
     }
@@ -280,13 +280,8 @@ impl Registries {
 
 impl Endpoint {
     fn of(name: &str, wall: Wall, kind: Kind) -> Result<Self> {
-        let reference = Reference::parse(name)?;
-        Ok(Self {
-            host: reference.host().to_owned(),
-            repository: reference.repository().to_owned(),
-            wall,
-            kind,
-        })
+        let reference = Name::parse(name)?;
+        Ok(Self { host: reference.domain().to_owned(), repository: reference.path().to_owned(), wall, kind })
     }
 }
 
@@ -344,7 +339,7 @@ fn check_place(place: &str, what: &str) -> std::result::Result<(), String> {
         ));
     }
     // Docker's own images are in docker.io/library; anything else that is no path is no place.
-    if reference::is_host(host) && path.is_none_or(reference::is_repository) {
+    if name::is_host(host) && path.is_none_or(name::is_path) {
         return Ok(());
     }
     Err(format!("{what} {place:?} is no host with or without a path behind it"))
@@ -396,7 +391,7 @@ mod tests {
     }
 
     fn places(registries: &Registries, name: &str) -> Vec<String> {
-        let found = registries.endpoints(&Reference::parse(name).unwrap()).unwrap();
+        let found = registries.endpoints(&Name::parse(name).unwrap()).unwrap();
         let place = |endpoint: &Endpoint| {
             let mark = if endpoint.wall == Wall::Insecure { "!" } else { "" };
             format!("{}/{}{mark}", endpoint.host, endpoint.repository)
@@ -419,27 +414,27 @@ mod tests {
             ("corp.example/x", &["corp.example/x"]),
             ("other.example/x", &["other.example/x"]),
         ] {
-            let found = registries.endpoints(&Reference::parse(name).unwrap());
+            let found = registries.endpoints(&Name::parse(name).unwrap());
             let found = found.map(|_| places(&registries, name)).unwrap();
             assert_eq!(found, expected, "{name}");
         }
-        let blocked = registries.endpoints(&Reference::parse("bad.example/x").unwrap()).unwrap_err();
+        let blocked = registries.endpoints(&Name::parse("bad.example/x").unwrap()).unwrap_err();
         assert!(blocked.to_string().contains("is blocked"), "{blocked}");
-        let pushed = registries.destination(&Reference::parse("alpine").unwrap()).unwrap();
+        let pushed = registries.destination(&Name::parse("alpine").unwrap()).unwrap();
         assert_eq!(pushed.host, "docker.io", "a push went to a mirror");
         assert_eq!(registries.wall("plain.example:5000"), Wall::Insecure);
     }
 
     #[test]
     fn short_names_mean_what_is_configured() {
-        let full = |name| Meaning::One(Reference::parse(name).unwrap());
+        let full = |name| Meaning::One(Name::parse(name).unwrap());
         let one = read(&[FILE]);
         assert_eq!(one.meaning("debian:12").unwrap(), full("quay.io/debian/debian:12"));
         assert_eq!(one.meaning("x").unwrap(), full("docker.io/library/x"));
         assert_eq!(one.meaning("h.example/x").unwrap(), full("h.example/x"));
         assert_eq!(Registries::default().meaning("user/x:1").unwrap(), full("docker.io/user/x:1"));
         let two = read(&[FILE, r#"unqualified-search-registries = ["a.b", "c.d:1"]"#]);
-        let expected = ["a.b/x", "c.d:1/x"].map(|name| Reference::parse(name).unwrap());
+        let expected = ["a.b/x", "c.d:1/x"].map(|name| Name::parse(name).unwrap());
         assert_eq!(two.meaning("x").unwrap(), Meaning::FirstOf(expected.to_vec()));
     }
 
@@ -452,7 +447,7 @@ mod tests {
         assert_eq!(places(&registries, "bad.example/x"), ["bad.example/x"]);
         assert_eq!(
             registries.meaning("debian").unwrap(),
-            Meaning::One(Reference::parse("docker.io/library/debian").unwrap()),
+            Meaning::One(Name::parse("docker.io/library/debian").unwrap()),
             "an empty alias does not take the alias away"
         );
     }

@@ -1,14 +1,12 @@
 //! From a name to the manifest of the image that is meant.
 
+use bulkhead_image::{Digest, Name, Platform, name};
 use ureq::http::{Method, header};
 
 use crate::client::{Call, Client, Target, failed, scopes};
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::http::{self, Payload};
 use crate::manifest::{self, Descriptor, Document, Index, Manifest, media_type};
-use crate::platform::Platform;
-use crate::reference::Reference;
 use crate::registries::{Endpoint, Kind, Meaning};
 
 /// How deep indexes may stand in indexes.
@@ -22,7 +20,7 @@ const MOST_PAGES: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct Resolved {
     /// Its name, in full.
-    pub reference: Reference,
+    pub reference: Name,
     /// Its manifest.
     pub manifest: Manifest,
     /// The index that it was chosen from.
@@ -60,13 +58,13 @@ impl Client {
             match (self.resolve(reference, platform), &candidates[at + 1..]) {
                 (Err(Error::Unknown { .. }), _) => {}
                 (Err(Error::Denied { host, message, .. }), others @ [_, ..]) => {
-                    let others = others.iter().map(Reference::to_string).collect();
+                    let others = others.iter().map(Name::to_string).collect();
                     return Err(Error::Hidden { name: reference.to_string(), host, message, others });
                 }
                 (found, _) => return found,
             }
         }
-        let searched = candidates.iter().map(|reference| reference.host().to_owned()).collect();
+        let searched = candidates.iter().map(|reference| reference.domain().to_owned()).collect();
         Err(Error::ShortName { name: typed.to_owned(), searched })
     }
 
@@ -75,7 +73,7 @@ impl Client {
     /// # Errors
     /// [`Error::Unknown`], [`Error::Denied`], [`Error::NoPlatform`], [`Error::Manifest`], [`Error::Blocked`] and those of
     /// the network; with mirrors, those of the registry itself.
-    pub fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Resolved> {
+    pub fn resolve(&self, reference: &Name, platform: &Platform) -> Result<Resolved> {
         let mut places = self.registries().endpoints(reference)?;
         let (mut index, mut document) = match self.document(reference, &mut places)? {
             Document::Manifest(manifest) => {
@@ -111,7 +109,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub fn inspect(&self, reference: &Reference) -> Result<Document> {
+    pub fn inspect(&self, reference: &Name) -> Result<Document> {
         self.document(reference, &mut self.registries().endpoints(reference)?)
     }
 
@@ -119,14 +117,14 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub fn digest(&self, reference: &Reference) -> Result<Digest> {
+    pub fn digest(&self, reference: &Name) -> Result<Digest> {
         let places = self.registries().endpoints(reference)?;
         let mut last = unknown(reference);
         for place in &places {
             match self.patiently(|| self.head(place, reference)) {
                 Ok(Some(digest)) => return Ok(digest),
                 // Not every registry says it without being asked for the whole.
-                Ok(None) => return self.inspect(reference).map(|document| document.digest().clone()),
+                Ok(None) => return self.inspect(reference).map(|document| *document.digest()),
                 Err(error) => last = error,
             }
         }
@@ -137,7 +135,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
+    pub fn tags(&self, reference: &Name) -> Result<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct Page {
             tags: Option<Vec<String>>,
@@ -151,7 +149,11 @@ impl Client {
             let call = Call { place: &place, scopes: &scopes, method: Method::GET, target, headers: &[] };
             let response = self.patiently(|| {
                 let response = self.call(&call, &mut || Payload::None)?;
-                if response.status == 200 { Ok(response) } else { Err(failed(response, &reference.name())) }
+                if response.status == 200 {
+                    Ok(response)
+                } else {
+                    Err(failed(response, &reference.repository()))
+                }
             })?;
             let link =
                 response.header(header::LINK).and_then(next_page).map(|link| http::join(&response.url, link));
@@ -162,7 +164,7 @@ impl Client {
                 host: host.clone(),
                 reason: format!("list of tags: {error}"),
             })?;
-            tags.extend(found.unwrap_or_default().into_iter().filter(|tag| crate::reference::is_tag(tag)));
+            tags.extend(found.unwrap_or_default().into_iter().filter(|tag| name::is_tag(tag)));
             if tags.len() > MOST_TAGS {
                 return Err(Error::TooLarge {
                     what: "the list of tags".into(),
@@ -182,8 +184,8 @@ impl Client {
     }
 
     /// What a name stands for.
-    fn document(&self, reference: &Reference, places: &mut [Endpoint]) -> Result<Document> {
-        self.fetch_anywhere(places, &reference.wanted(), None, reference)
+    fn document(&self, reference: &Name, places: &mut [Endpoint]) -> Result<Document> {
+        self.fetch_anywhere(places, &wanted(reference), None, reference)
     }
 
     /// Reads a manifest or an index at the first of the places that has it, which becomes the first of them. If none has
@@ -193,7 +195,7 @@ impl Client {
         places: &mut [Endpoint],
         wanted: &str,
         expected: Option<&Descriptor>,
-        reference: &Reference,
+        reference: &Name,
     ) -> Result<Document> {
         let mut told = unknown(reference);
         let mut has_registry_told = false;
@@ -217,7 +219,7 @@ impl Client {
         place: &Endpoint,
         wanted: &str,
         expected: Option<&Descriptor>,
-        reference: &Reference,
+        reference: &Name,
     ) -> Result<Document> {
         let scopes = scopes(&place.repository, "pull");
         let path = format!("{}/manifests/{wanted}", place.repository);
@@ -238,7 +240,7 @@ impl Client {
         let expected_digest = wanted.parse::<Digest>().ok().or(promised);
         let actual = Digest::of(&bytes);
         if let Some(expected) = expected_digest.as_ref().filter(|digest| !digest.is_of(&bytes)) {
-            return Err(Error::Content { what, host, expected: expected.clone(), actual });
+            return Err(Error::Content { what, host, expected: *expected, actual });
         }
         if let Some(Descriptor { size, .. }) = expected.filter(|expected| expected.size != bytes.len() as u64)
         {
@@ -248,9 +250,9 @@ impl Client {
         Document::parse_named(bytes, kind.as_deref(), digest)
     }
 
-    fn head(&self, place: &Endpoint, reference: &Reference) -> Result<Option<Digest>> {
+    fn head(&self, place: &Endpoint, reference: &Name) -> Result<Option<Digest>> {
         let scopes = scopes(&place.repository, "pull");
-        let path = format!("{}/manifests/{}", place.repository, reference.wanted());
+        let path = format!("{}/manifests/{}", place.repository, wanted(reference));
         let headers = [(header::ACCEPT, media_type::ACCEPTED.join(", "))];
         let target = Target::Path(&path);
         let call = Call { place, scopes: &scopes, method: Method::HEAD, target, headers: &headers };
@@ -263,7 +265,15 @@ impl Client {
     }
 }
 
-fn unknown(reference: &Reference) -> Error {
+/// What a registry is asked for: the digest if there is one, else the tag.
+fn wanted(reference: &Name) -> String {
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.unwrap_or("latest").to_owned(),
+    }
+}
+
+fn unknown(reference: &Name) -> Error {
     Error::Unknown { name: reference.to_string(), message: String::new() }
 }
 

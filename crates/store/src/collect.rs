@@ -138,7 +138,7 @@ fn loose(db: &Connection, leases: usize) -> Result<Collected> {
         .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
         .doing(doing)?;
     let freed = blobs.1 + layers.iter().map(|(_, size)| size).sum::<u64>();
-    let layers = layers.iter().map(|(diff_id, _)| Digest::parse(diff_id)).collect::<Result<Vec<_>>>()?;
+    let layers = layers.iter().map(|(diff_id, _)| Ok(Digest::parse(diff_id)?)).collect::<Result<Vec<_>>>()?;
     Ok(Collected { layers, freed, blobs: blobs.0, leases, strays: 0 })
 }
 

@@ -373,7 +373,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ContainerRecord> {
     Ok(ContainerRecord {
         id: row.get(0)?,
         name: row.get(1)?,
-        image: image.map(|image| column(2, Digest::parse(&image))).transpose()?,
+        image: image.map(|image| column(2, Digest::parse(&image).map_err(Into::into))).transpose()?,
         created: row.get(3)?,
         pod: row.get(4)?,
         volumes: volumes.iter().flat_map(|volumes| volumes.split('/')).map(str::to_owned).collect(),

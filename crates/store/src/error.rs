@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use bulkhead_image::DigestError;
+
 use crate::{Digest, NameError, layer};
 
 /// The result of an operation on the store.
@@ -21,13 +23,8 @@ pub enum Error {
         reason: String,
     },
     /// A digest that is none.
-    #[error("digest {text:?} {reason}")]
-    Digest {
-        /// What was given.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// Something that was given, or read, and is wrong in itself.
     #[error("{subject} {reason}")]
     Invalid {
@@ -175,7 +172,7 @@ impl Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::Ambiguous { .. } => Kind::Ambiguous,
             Self::NameTaken { .. } | Self::InUse { .. } | Self::SeveralNames { .. } => Kind::Conflict,
-            Self::Digest { .. }
+            Self::Digest(_)
             | Self::Invalid { .. }
             | Self::Name(_)
             | Self::WrongDigest { .. }

@@ -223,7 +223,7 @@ pub(crate) fn find(db: &Connection, wanted: &str) -> Result<Digest> {
                 })
                 .doing(doing)?;
             if let Some(id) = id {
-                return Digest::parse(&id);
+                return Ok(Digest::parse(&id)?);
             }
         }
     }
@@ -240,7 +240,7 @@ pub(crate) fn find(db: &Connection, wanted: &str) -> Result<Digest> {
         .doing(doing)?;
     match &matches[..] {
         [] => Err(not_found()),
-        [id] => Digest::parse(id),
+        [id] => Ok(Digest::parse(id)?),
         _ => {
             let matches = matches.iter().map(|id| id[7..].chars().take(12).collect()).collect();
             Err(Error::Ambiguous { noun: Noun::Image, wanted: wanted.to_owned(), matches })

@@ -18,10 +18,8 @@ use std::path::Path;
 
 use crate::error::{Doing as _, Error, Result};
 use crate::layer::Decoder;
-use crate::manifest::{
-    Document, IMAGE_NAME, Index, Manifest, Packed, Platform, REFERENCE, parse_configuration,
-};
-use crate::{Committed, Digest, Expected, Layer, Lease, Name, NewImage, Origin, Store};
+use crate::manifest::{Document, IMAGE_NAME, Index, Manifest, Packed, REFERENCE, parse_configuration};
+use crate::{Committed, Digest, Expected, Layer, Lease, Name, NewImage, Origin, Platform, Store};
 
 use directory::Directory;
 use stream::Stream;
@@ -125,7 +123,7 @@ fn images(lease: &Lease<'_>, source: &mut dyn Source) -> Result<Vec<NewImage>> {
         images.push(listed_image(lease, source, &listed)?);
     }
     if images.is_empty() {
-        let reason = format!("has no image for {}", describe(&Platform::host()));
+        let reason = format!("has no image for {}", Platform::host());
         return Err(Error::Invalid { subject: "the archive".to_owned(), reason });
     }
     Ok(images)
@@ -157,9 +155,9 @@ fn listed(source: &mut dyn Source, index: &Index) -> Result<Vec<Listed>> {
                 Document::Manifest(manifest) => break (bytes, manifest),
                 Document::Index(_) if nesting == NESTING => return Err(refused(&path, "is nested too deep")),
                 Document::Index(index) => {
-                    let chosen = index.choose(&platform).ok_or_else(|| {
-                        refused(&path, &format!("has no image for {}", describe(&platform)))
-                    })?;
+                    let chosen = index
+                        .choose(&platform)
+                        .ok_or_else(|| refused(&path, &format!("has no image for {platform}")))?;
                     digest = chosen.digest;
                     nesting += 1;
                 }
@@ -296,10 +294,6 @@ fn tagged(name: &str) -> Result<Name> {
 
 fn distinct(names: Vec<Name>) -> Vec<Name> {
     BTreeSet::from_iter(names).into_iter().collect()
-}
-
-fn describe(platform: &Platform) -> String {
-    format!("{}/{}", platform.os, platform.architecture)
 }
 
 fn blob_path(digest: &Digest) -> String {

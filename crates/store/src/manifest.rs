@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::layer::Compression;
-use crate::{Configuration, Digest, Layer};
+use crate::{Configuration, Digest, Layer, Platform};
 
 /// The media type of OCI's manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -45,18 +45,6 @@ pub struct Descriptor {
     /// In an index, the machine that it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-}
-
-/// A kind of machine, in Go's words.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// Such as `amd64`.
-    pub architecture: String,
-    /// Such as `linux`.
-    pub os: String,
-    /// Such as `v8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
 }
 
 /// What an image is made of.
@@ -223,37 +211,15 @@ impl Manifest {
     }
 }
 
-impl Platform {
-    /// The machine that this program runs on.
-    pub fn host() -> Self {
-        let (architecture, variant) = match std::env::consts::ARCH {
-            "x86_64" => ("amd64", None),
-            "x86" => ("386", None),
-            "aarch64" => ("arm64", Some("v8")),
-            "arm" => ("arm", Some("v7")),
-            "powerpc64" => ("ppc64le", None),
-            other => (other, None),
-        };
-        let variant = variant.map(str::to_owned);
-        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant }
-    }
-
-    /// Tells whether something for `other` runs here. A variant counts only where both tell one.
-    pub fn runs(&self, other: &Self) -> bool {
-        let variant = match (&self.variant, &other.variant) {
-            (Some(own), Some(other)) => own == other,
-            _ => true,
-        };
-        self.architecture == other.architecture && self.os == other.os && variant
-    }
-}
-
 impl Index {
-    /// Chooses what is for a machine; what does not say for which is for all.
+    /// Chooses what is for a machine, and of several the best; what does not say for which is for all.
     pub fn choose(&self, platform: &Platform) -> Option<&Descriptor> {
-        let is_for =
-            |descriptor: &&Descriptor| descriptor.platform.as_ref().is_none_or(|of| platform.runs(of));
-        self.manifests.iter().find(is_for)
+        let distance = |descriptor: &Descriptor| match &descriptor.platform {
+            Some(of) => platform.distance(of),
+            None => Some(usize::MAX),
+        };
+        let rated = self.manifests.iter().filter_map(|descriptor| Some((distance(descriptor)?, descriptor)));
+        rated.min_by_key(|(distance, _)| *distance).map(|(_, descriptor)| descriptor)
     }
 }
 

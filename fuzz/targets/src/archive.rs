@@ -2,7 +2,8 @@
 //!
 //! The input is one of them.
 
-use bulkhead_store::manifest::{Document, Packed, Platform, parse_configuration};
+use bulkhead_store::Platform;
+use bulkhead_store::manifest::{Document, Packed, parse_configuration};
 
 /// Runs the target.
 pub fn run(input: &[u8]) {

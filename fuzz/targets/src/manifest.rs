@@ -33,10 +33,7 @@ pub fn run(input: &[u8]) {
             };
             let promises = |index: &bulkhead_registry::Index| {
                 Vec::from_iter(
-                    index
-                        .manifests
-                        .iter()
-                        .map(|part| (part.digest.clone(), part.size, part.media_type.clone())),
+                    index.manifests.iter().map(|part| (part.digest, part.size, part.media_type.clone())),
                 )
             };
             assert_eq!(promises(&again), promises(&read));

@@ -1,7 +1,8 @@
 //! Whatever registries.conf says, names become places on hosts, and errors stay on their line.
 
+use bulkhead_image::name::is_host;
 use bulkhead_registry::registries::Meaning;
-use bulkhead_registry::{Reference, Registries, is_host};
+use bulkhead_registry::{Name, Registries};
 
 /// Runs the target: names to look up on the first line, and the file.
 pub fn run(input: &[u8]) {
@@ -25,8 +26,8 @@ pub fn run(input: &[u8]) {
     }
 }
 
-fn check(registries: &Registries, reference: &Reference) {
-    let again = Reference::parse(&reference.to_string());
+fn check(registries: &Registries, reference: &Name) {
+    let again = Name::parse(&reference.to_string());
     assert_eq!(again.as_ref().ok(), Some(reference), "a name in full does not mean itself");
     match registries.endpoints(reference) {
         Ok(places) => {

@@ -6,13 +6,14 @@ use super::{Violation, Workspace};
 /// Each crate's directory and the crates of ours that it may depend on, other than in its tests.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("sys", &[]),
+    ("image", &[]),
     ("spec", &[]),
     ("seccomp", &["spec"]),
     ("cgroup", &["sys", "spec"]),
     ("runtime", &["sys", "spec", "seccomp", "cgroup"]),
     ("shim", &["sys"]),
-    ("store", &["sys"]),
-    ("registry", &[]),
+    ("store", &["image", "sys"]),
+    ("registry", &["image"]),
     ("net", &["sys"]),
     ("engine", &["store", "registry", "net", "shim", "cgroup", "seccomp", "spec", "sys"]),
     ("cri", &["engine"]),
@@ -23,7 +24,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("testkit", &["sys"]),
     (
         "targets",
-        &["engine", "registry", "store", "shim", "runtime", "measure", "seccomp", "cgroup", "spec", "sys"],
+        &[
+            "engine", "registry", "store", "image", "shim", "runtime", "measure", "seccomp", "cgroup",
+            "spec", "sys",
+        ],
     ),
     ("xtask", &["measure", "seccomp", "spec", "sys", "testkit"]),
 ];

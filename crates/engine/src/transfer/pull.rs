@@ -91,7 +91,7 @@ impl Pull {
                 layers.len()
             )));
         }
-        let (name, names) = names(&found)?;
+        let (name, names) = names(&found);
         let lease = store.lease(&format!("pull {}", found.reference))?;
         let kept = self.layers(&lease, client, &found, &parsed.rootfs.diff_ids, watch).inspect_err(|_| {
             // What arrived whole is there for the next attempt; should this fail, too, it comes once more.
@@ -133,7 +133,7 @@ impl Pull {
             }
             let expected = Expected {
                 subject: format!("layer {}", descriptor.digest),
-                blob: Some(digest(descriptor)?),
+                blob: Some(descriptor.digest),
                 size: Some(descriptor.size),
                 diff_id: Some(**diff_id),
             };
@@ -178,17 +178,11 @@ fn configuration(client: &Client, found: &Resolved) -> Result<Vec<u8>> {
 
 /// The name that was asked for, and those that the image gets: its tag, unless a digest was asked for, too, and the name
 /// by which exactly this is found again.
-fn names(found: &Resolved) -> Result<(Name, Vec<Name>)> {
-    let invalid = |reason: String| Error::Invalid { what: found.reference.to_string(), reason };
-    let name = Name::parse(&found.reference.to_string()).map_err(|error| invalid(error.to_string()))?;
-    let digest = Digest::parse(&found.digest().to_string()).map_err(|error| invalid(error.to_string()))?;
-    let exactly = name.at(digest);
-    let names = if found.reference.digest().is_some() { vec![exactly] } else { vec![name.clone(), exactly] };
-    Ok((name, names))
-}
-
-fn digest(descriptor: &Descriptor) -> Result<Digest> {
-    Ok(Digest::parse(&descriptor.digest.to_string())?)
+fn names(found: &Resolved) -> (Name, Vec<Name>) {
+    let name = found.reference.clone();
+    let exactly = name.at(*found.digest());
+    let names = if name.digest().is_some() { vec![exactly] } else { vec![name.clone(), exactly] };
+    (name, names)
 }
 
 fn tell(watch: &Watch<'_>, descriptor: &Descriptor, stage: Stage) {

@@ -2,8 +2,8 @@
 
 use std::io::{Read, Seek as _, SeekFrom};
 
-use bulkhead_registry::{Client, Descriptor, Document, Pushed, Reference, in_parallel};
-use bulkhead_store::{Digest, Event, Image, Name, Store, Subject};
+use bulkhead_registry::{Client, Descriptor, Document, Pushed, in_parallel};
+use bulkhead_store::{Event, Image, Name, Store, Subject};
 
 use super::error::{Error, Result};
 use super::{AT_ONCE, Move, Stage, Watch};
@@ -31,12 +31,11 @@ pub fn push(store: &Store, client: &Client, wanted: &str, watch: &Watch<'_>) -> 
         let reason = format!("is no name; give the image one first: bulkhead tag {wanted} HOST/PATH:TAG");
         return Err(invalid(reason));
     }
-    let reference = Reference::parse(&name.to_string())?;
     let bytes = store.small_blob(&image.manifest)?;
     let Document::Manifest(manifest) = Document::parse(bytes, None)? else {
         return Err(invalid("has an index for a manifest".to_owned()));
     };
-    let push = client.push(&reference)?;
+    let push = client.push(&name)?;
     let sources = sources(store, &image, &name)?;
     let mut parts: Vec<&Descriptor> = Vec::new();
     for layer in &manifest.layers {
@@ -46,9 +45,8 @@ pub fn push(store: &Store, client: &Client, wanted: &str, watch: &Watch<'_>) -> 
         }
     }
     let send = |part: &Descriptor| {
-        let digest = Digest::parse(&part.digest.to_string())?;
         let open = |offset| {
-            let mut file = store.open_blob(&digest).map_err(std::io::Error::other)?;
+            let mut file = store.open_blob(&part.digest).map_err(std::io::Error::other)?;
             file.seek(SeekFrom::Start(offset))?;
             let counted = Counted { inner: file, part: part.clone(), watch, count: offset };
             Ok(Box::new(counted) as Box<dyn Read + Send + '_>)
@@ -67,14 +65,14 @@ pub fn push(store: &Store, client: &Client, wanted: &str, watch: &Watch<'_>) -> 
 }
 
 /// Other repositories of the same registry that have a layer of the image.
-fn sources(store: &Store, image: &Image, name: &Name) -> Result<Vec<Reference>> {
-    let mut found: Vec<Reference> = Vec::new();
+fn sources(store: &Store, image: &Image, name: &Name) -> Result<Vec<Name>> {
+    let mut found: Vec<Name> = Vec::new();
     for other in store.images()? {
         let shares = other.layers.iter().any(|layer| image.layers.iter().any(|own| own.blob == layer.blob));
         for known in other.names.iter().filter(|_| shares) {
             let is_elsewhere = known.domain() == name.domain() && known.path() != name.path();
-            if is_elsewhere && !found.iter().any(|reference| reference.repository() == known.path()) {
-                found.push(Reference::parse(&known.repository())?);
+            if is_elsewhere && !found.iter().any(|found| found.path() == known.path()) {
+                found.push(known.clone());
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
-use bulkhead_engine::transfer::registry::{Client, Configuration, Descriptor, Digest, Reference, media_type};
+use bulkhead_engine::transfer::registry::{Client, Configuration, Descriptor, Digest, Name, media_type};
 use bulkhead_engine::transfer::{Error, Pull, Pulled, Stage, push};
 use bulkhead_store::{Depth, Mend, Places, Store};
 use bulkhead_testkit::registry::{Guard, Registry};
@@ -40,7 +40,7 @@ impl Ground {
 
     /// Puts an image of layers with a file each into the registry.
     fn image(&self, name: &str, files: &[(&str, &str)]) -> Vec<Vec<u8>> {
-        let reference = Reference::parse(&self.name(name)).unwrap();
+        let reference = Name::parse(&self.name(name)).unwrap();
         let push = self.client.push(&reference).unwrap();
         let send = |kind: &str, bytes: &[u8]| {
             let owned = bytes.to_vec();
@@ -150,7 +150,7 @@ fn what_arrived_stays_when_the_rest_fails() {
     let ground = ground!();
     let layers = ground.image("half:1", &[("a", "one"), ("b", "two")]);
     let store = ground.store("store");
-    let second = ground.registry.blob(Digest::of(&layers[1]).hex());
+    let second = ground.registry.blob(&Digest::of(&layers[1]).hex());
     let bytes = std::fs::read(&second).unwrap();
     std::fs::write(&second, b"x").unwrap();
     let (pulled, _) = ground.pull(&store, "half:1");
@@ -172,7 +172,7 @@ fn a_blob_that_went_bad_is_fetched_again() {
     let layers = ground.image("bad:1", &[("a", "one"), ("b", "two")]);
     let store = ground.store("store");
     ground.pull(&store, "bad:1").0.unwrap();
-    let digest = bulkhead_store::Digest::parse(&Digest::of(&layers[0]).to_string()).unwrap();
+    let digest = Digest::of(&layers[0]);
     let blob = store.places().blob(&digest);
     std::fs::write(&blob, b"spoiled").unwrap();
     let found = store.check(Depth::Contents, Mend::Yes, &|_| false).unwrap();
@@ -187,7 +187,7 @@ fn a_blob_that_went_bad_is_fetched_again() {
 #[test]
 fn what_is_no_image_is_not_taken_for_one() {
     let ground = ground!();
-    let reference = Reference::parse(&ground.name("chart:1")).unwrap();
+    let reference = Name::parse(&ground.name("chart:1")).unwrap();
     let to = ground.client.push(&reference).unwrap();
     let open = |_| Ok(Box::new(&b"{}"[..]) as Box<dyn Read + Send>);
     to.blob(&descriptor("", b"{}"), &[], &open).unwrap();

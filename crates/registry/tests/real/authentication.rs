@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bulkhead_registry::{Client, Configuration, Credentials, Error, Keeper, Login, Reference, media_type};
+use bulkhead_registry::{Client, Configuration, Credentials, Error, Keeper, Login, Name, media_type};
 use bulkhead_testkit::registry::{Guard, Registry};
 use bulkhead_testkit::{Scratch, find_program, requires};
 
@@ -30,7 +30,7 @@ fn a_password_is_asked_for_checked_and_kept() {
     let scratch = Scratch::new();
     let registry = Registry::start(&scratch.path().join("registry"), &Guard::Password, None);
     let host = registry.host();
-    let reference = Reference::parse(&format!("{host}/private/x:1")).unwrap();
+    let reference = Name::parse(&format!("{host}/private/x:1")).unwrap();
     let image = Image::of(vec![noise(50, 1000)], "amd64");
 
     let error = client(scratch.path()).resolve(&reference, &here()).unwrap_err();
@@ -119,7 +119,7 @@ fn tokens_are_got_for_what_is_done_and_used_again() {
     let registry =
         Registry::start(&scratch.path().join("registry"), &Guard::Token { realm, certificate }, None);
     let host = registry.host();
-    let reference = Reference::parse(&format!("{host}/team/x:1")).unwrap();
+    let reference = Name::parse(&format!("{host}/team/x:1")).unwrap();
     let image = Image::of(vec![noise(51, 1000), noise(52, 1000)], "amd64");
 
     // As nobody one may pull, and nothing is there.
@@ -142,7 +142,7 @@ fn tokens_are_got_for_what_is_done_and_used_again() {
         "{}",
         asked.line
     );
-    let other = Reference::parse(&format!("{host}/team/y:1")).unwrap();
+    let other = Name::parse(&format!("{host}/team/y:1")).unwrap();
     let layer = crate::descriptor("", &image.layers[0]);
     let pushed = own.push(&other).unwrap().blob(
         &layer,
@@ -170,7 +170,7 @@ fn an_identity_token_gets_tokens_by_a_form() {
     let scratch = Scratch::new();
     let host = registry.host();
     client(scratch.path()).login(&host, &Login::Identity("long lived".to_owned())).unwrap();
-    let reference = Reference::parse(&format!("{host}/x:1")).unwrap();
+    let reference = Name::parse(&format!("{host}/x:1")).unwrap();
     client(scratch.path()).resolve(&reference, &here()).unwrap();
     let asked = service.asked().pop().unwrap();
     assert!(asked.body.contains("grant_type=refresh_token&service=s"), "{}", asked.body);
@@ -194,7 +194,7 @@ fn nobody_whom_the_registry_sends_us_to_learns_who_we_are() {
             let scratch = Scratch::new();
             let own = client(scratch.path());
             own.login(&registry.host(), &login).unwrap();
-            let reference = Reference::parse(&format!("{}/x:1", registry.host())).unwrap();
+            let reference = Name::parse(&format!("{}/x:1", registry.host())).unwrap();
             let error = own.resolve(&reference, &here()).unwrap_err();
             let said = format!("it sends us to {}, which wants to know who asks", elsewhere.host());
             assert!(error.to_string().contains(&said), "{error}");

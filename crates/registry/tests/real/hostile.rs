@@ -1,16 +1,16 @@
 //! Registries that lie.
 
-use bulkhead_registry::{Digest, Error, Reference, media_type};
+use bulkhead_registry::{Digest, Error, Name, media_type};
 
 use crate::stand_in::{Asked, StandIn, answer};
 use crate::{Image, client, descriptor, here, noise, read};
 
 /// A stand-in that is asked as a registry, and answers with this but for the question whether it is one.
-fn lying(answer_of: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> (StandIn, Reference) {
+fn lying(answer_of: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> (StandIn, Name) {
     let server = StandIn::new(move |asked| {
         if asked.line.contains(" /v2/ ") { answer("200 OK", &[], b"{}") } else { answer_of(asked) }
     });
-    let reference = Reference::parse(&format!("{}/x:1", server.host())).unwrap();
+    let reference = Name::parse(&format!("{}/x:1", server.host())).unwrap();
     (server, reference)
 }
 

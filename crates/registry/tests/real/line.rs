@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkhead_registry::{Error, Reference, media_type};
+use bulkhead_registry::{Error, Name, media_type};
 
 use crate::{Image, client, ground, here, noise, read};
 
@@ -59,8 +59,8 @@ impl Line {
         Self { port: own, faults, ended }
     }
 
-    fn reference(&self, rest: &str) -> Reference {
-        Reference::parse(&format!("127.0.0.1:{}/{rest}", self.port)).unwrap()
+    fn reference(&self, rest: &str) -> Name {
+        Name::parse(&format!("127.0.0.1:{}/{rest}", self.port)).unwrap()
     }
 }
 

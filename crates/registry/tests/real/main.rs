@@ -16,7 +16,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use bulkhead_registry::{
-    Client, Configuration, Descriptor, Digest, Patience, Platform, Pushed, Reference, Registries, Resolved,
+    Client, Configuration, Descriptor, Digest, Name, Patience, Platform, Pushed, Registries, Resolved,
     media_type,
 };
 use bulkhead_testkit::Scratch;
@@ -45,8 +45,8 @@ impl Ground {
         Self { registry, scratch }
     }
 
-    fn reference(&self, rest: &str) -> Reference {
-        Reference::parse(&format!("{}/{rest}", self.registry.host())).unwrap()
+    fn reference(&self, rest: &str) -> Name {
+        Name::parse(&format!("{}/{rest}", self.registry.host())).unwrap()
     }
 }
 
@@ -115,7 +115,7 @@ impl Image {
     }
 
     /// Pushes it by our client.
-    fn push(&self, client: &Client, reference: &Reference, kind: &str) -> Digest {
+    fn push(&self, client: &Client, reference: &Name, kind: &str) -> Digest {
         let push = client.push(reference).unwrap();
         for bytes in self.layers.iter().chain([&self.configuration]) {
             let pushed = push.blob(&descriptor("", bytes), &[], &opener(bytes)).unwrap();

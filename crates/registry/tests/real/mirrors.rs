@@ -1,6 +1,6 @@
 //! registries.conf at work: mirrors, blocked registries, short names.
 
-use bulkhead_registry::{Error, Reference, Registries, media_type};
+use bulkhead_registry::{Error, Name, Registries, media_type};
 
 use crate::stand_in::{StandIn, answer};
 use crate::{Image, client, client_with, descriptor, ground, here, noise, read};
@@ -44,7 +44,7 @@ fn a_layer_that_the_mirror_lost_comes_from_the_registry() {
         image.push(&client(), &ground.reference("x:1"), media_type::MANIFEST);
     }
     let hex = bulkhead_registry::Digest::of(&image.layers[0]);
-    std::fs::remove_file(mirror.registry.blob(hex.hex())).unwrap();
+    std::fs::remove_file(mirror.registry.blob(&hex.hex())).unwrap();
     let client = client_with(registries(&format!(
         "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
         own.registry.host(),
@@ -69,7 +69,7 @@ fn a_manifest_that_the_mirror_lost_comes_from_the_registry() {
         client().push(&reference).unwrap().manifest(&index.bytes, &index.media_type).unwrap();
     }
     let manifest = bulkhead_registry::Digest::of(&image.manifest(media_type::MANIFEST));
-    std::fs::remove_file(mirror.registry.blob(manifest.hex())).unwrap();
+    std::fs::remove_file(mirror.registry.blob(&manifest.hex())).unwrap();
     let client = client_with(registries(&format!(
         "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
         own.registry.host(),
@@ -103,7 +103,7 @@ fn a_short_name_is_found_in_the_registry_that_has_it() {
     let client = client_with(registries(&format!(
         "unqualified-search-registries = [\"{first}\", \"{second}\"]\n[aliases]\nnick = \"{second}/tool\"\n"
     )));
-    let expected = Reference::parse(&format!("{second}/tool:1")).unwrap();
+    let expected = Name::parse(&format!("{second}/tool:1")).unwrap();
     assert_eq!(client.find("tool:1", &here()).unwrap().reference, expected);
     assert_eq!(client.find("nick:1", &here()).unwrap().reference, expected);
     let error = client.find("nothing:1", &here()).unwrap_err().to_string();

@@ -86,7 +86,7 @@ fn a_spoiled_blob_is_found_while_it_is_read() {
     image.push(&client, &reference, media_type::MANIFEST);
     let found = client.resolve(&reference, &here()).unwrap();
     let layer = &found.manifest.layers[0];
-    let file = ground.registry.blob(layer.digest.hex());
+    let file = ground.registry.blob(&layer.digest.hex());
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[1000] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
@@ -111,7 +111,7 @@ fn nobody_there_is_said_at_once_and_by_name() {
         if *named == host && source.kind() == std::io::ErrorKind::ConnectionRefused),
         "{error:?}"
     );
-    let nowhere = bulkhead_registry::Reference::parse("no-such-host.invalid/x:1").unwrap();
+    let nowhere = bulkhead_registry::Name::parse("no-such-host.invalid/x:1").unwrap();
     let error = client().resolve(&nowhere, &here()).unwrap_err();
     assert!(matches!(&error, Error::Address { host, .. } if host == "no-such-host.invalid"), "{error:?}");
 }

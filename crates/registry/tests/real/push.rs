@@ -20,7 +20,7 @@ fn what_is_there_is_not_sent_again_and_what_is_elsewhere_is_mounted() {
     let push = client.push(&one).unwrap();
     assert_eq!(push.blob(&layer, &[], &nobody_reads).unwrap(), Pushed::Present);
     let push = client.push(&ground.reference("other/two:1")).unwrap();
-    let elsewhere = bulkhead_registry::Reference::parse("other.example/x").unwrap();
+    let elsewhere = bulkhead_registry::Name::parse("other.example/x").unwrap();
     let sources = [elsewhere, ground.reference("has/nothing"), one];
     assert_eq!(push.blob(&layer, &sources, &nobody_reads).unwrap(), Pushed::Mounted);
     let error = push.blob(&descriptor("", b"new"), &[], &nobody_reads).unwrap_err();

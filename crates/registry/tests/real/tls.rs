@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bulkhead_registry::{Client, Configuration, Error, Reference, Registries, media_type};
+use bulkhead_registry::{Client, Configuration, Error, Name, Registries, media_type};
 use bulkhead_testkit::registry::{Guard, Papers, Registry};
 use bulkhead_testkit::{Scratch, find_program, requires};
 
@@ -116,8 +116,8 @@ impl Grounds {
         })
     }
 
-    fn reference(&self) -> Reference {
-        Reference::parse(&format!("{}/x:1", self.registry.host())).unwrap()
+    fn reference(&self) -> Name {
+        Name::parse(&format!("{}/x:1", self.registry.host())).unwrap()
     }
 }
 

@@ -9,12 +9,13 @@
 //! understood: `alpine:3.22`.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use crate::Digest;
 
 /// The registry that is meant when none is named.
-const DEFAULT_DOMAIN: &str = "docker.io";
+pub const DOCKER: &str = "docker.io";
 /// What docker called it once.
 const LEGACY_DOMAIN: &str = "index.docker.io";
 /// Where that registry keeps images without an owner.
@@ -61,18 +62,10 @@ impl Name {
             None => (text, None),
             Some((rest, digest)) => match Digest::parse(digest) {
                 Ok(digest) => (rest, Some(digest)),
-                Err(crate::Error::Digest { reason, .. }) => {
-                    return Err(fault(format!("digest {digest:?}"), reason));
-                }
-                Err(_) => return Err(fault(format!("digest {digest:?}"), "cannot be read")),
+                Err(error) => return Err(fault(format!("digest {digest:?}"), error.reason)),
             },
         };
-        // A colon before the last slash belongs to a port.
-        let path_begins = rest.rfind('/').map_or(0, |slash| slash + 1);
-        let (repository, tag) = match rest[path_begins..].split_once(':') {
-            None => (rest, None),
-            Some((last, tag)) => (&rest[..path_begins + last.len()], Some(tag)),
-        };
+        let (repository, tag) = split_tag(rest);
         if let Some((tag, reason)) = tag.and_then(|tag| Some((tag, tag_fault(tag)?))) {
             return Err(fault(format!("tag {tag:?}"), reason));
         }
@@ -124,7 +117,7 @@ impl Name {
 
     /// Returns registry and path as people write them: `alpine`, `user/app`, `quay.io/user/app`.
     pub fn familiar_repository(&self) -> String {
-        if self.domain != DEFAULT_DOMAIN {
+        if self.domain != DOCKER {
             return self.repository();
         }
         match (self.path.strip_prefix(OFFICIAL), self.path.split_once('/')) {
@@ -145,6 +138,12 @@ impl Name {
     #[must_use]
     pub fn at(&self, digest: Digest) -> Self {
         Self { domain: self.domain.clone(), path: self.path.clone(), tag: None, digest: Some(digest) }
+    }
+
+    /// Returns the name with this digest besides its tag.
+    #[must_use]
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
     }
 
     /// Returns the name without its digest; one that had no tag gets `latest`.
@@ -181,14 +180,46 @@ impl FromStr for Name {
     }
 }
 
+/// Splits a tag off. A colon before the last slash belongs to a port.
+pub fn split_tag(text: &str) -> (&str, Option<&str>) {
+    let path_begins = text.rfind('/').map_or(0, |slash| slash + 1);
+    match text[path_begins..].split_once(':') {
+        None => (text, None),
+        Some((last, tag)) => (&text[..path_begins + last.len()], Some(tag)),
+    }
+}
+
+/// Splits off what stands before the first slash, if it could be no directory of docker's registry.
+pub fn split_host(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('/') {
+        Some((first, rest)) if is_registry(first) => (Some(first), rest),
+        _ => (None, text),
+    }
+}
+
+/// Tells whether it is a host's name or address, with or without a port.
+pub fn is_host(text: &str) -> bool {
+    domain_fault(text).is_none()
+}
+
+/// Tells whether it is a path in a registry.
+pub fn is_path(text: &str) -> bool {
+    path_fault(text).is_none()
+}
+
+/// Tells whether it is a tag.
+pub fn is_tag(text: &str) -> bool {
+    tag_fault(text).is_none()
+}
+
 /// Splits a registry off; the official path is completed.
 fn split_domain(repository: &str) -> (&str, String) {
-    let (domain, path) = match repository.split_once('/') {
-        Some((first, path)) if is_registry(first) => (first, path),
-        _ => (DEFAULT_DOMAIN, repository),
+    let (domain, path) = split_host(repository);
+    let domain = match domain {
+        None | Some(LEGACY_DOMAIN) => DOCKER,
+        Some(domain) => domain,
     };
-    let domain = if domain == LEGACY_DOMAIN { DEFAULT_DOMAIN } else { domain };
-    let official = domain == DEFAULT_DOMAIN && !path.contains('/');
+    let official = domain == DOCKER && !path.contains('/');
     (domain, if official { format!("{OFFICIAL}{path}") } else { path.to_owned() })
 }
 
@@ -214,35 +245,29 @@ fn tag_fault(tag: &str) -> Option<&'static str> {
 }
 
 fn domain_fault(domain: &str) -> Option<&'static str> {
-    let (host, port) = match domain.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            None => return Some("has no `]`"),
-            Some((address, port)) => {
-                // Zones are not for names.
-                if address.is_empty()
-                    || !address.chars().all(|letter| letter.is_ascii_hexdigit() || letter == ':')
-                {
-                    return Some("has no IPv6 address between its brackets");
-                }
-                ("", port.strip_prefix(':').or(if port.is_empty() { None } else { Some("") }))
+    let (host, port) = match domain.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(None) => return Some("has no `]`"),
+        Some(Some((address, rest))) => {
+            // Zones are not for names.
+            if address.parse::<Ipv6Addr>().is_err() {
+                return Some("has no IPv6 address between its brackets");
             }
-        },
+            (None, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').unwrap_or_default()) })
+        }
         None => match domain.split_once(':') {
-            None => (domain, None),
-            Some((host, port)) => (host, Some(port)),
+            None => (Some(domain), None),
+            Some((host, port)) => (Some(host), Some(port)),
         },
     };
-    if port.is_some_and(|port| port.is_empty() || !port.bytes().all(|digit| digit.is_ascii_digit())) {
-        return Some("has a port that is no number");
-    }
-    if domain.starts_with('[') {
-        return None;
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if !port.is_none_or(is_port) {
+        return Some("has a port that is none");
     }
     let is_part = |part: &str| {
         let inside = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
         !part.is_empty() && part.chars().all(inside) && !part.starts_with('-') && !part.ends_with('-')
     };
-    (!host.split('.').all(is_part)).then_some("is no host's name")
+    (!host.is_none_or(|host| host.split('.').all(is_part))).then_some("is no host's name")
 }
 
 fn path_fault(path: &str) -> Option<&'static str> {
@@ -350,12 +375,15 @@ mod tests {
             ("a\u{1b}[2j", "has other letters"),
             ("-x.y/a", "registry \"-x.y\" is no host's name"),
             ("x..y/a", "registry \"x..y\" is no host's name"),
-            ("x.y:z/a", "registry \"x.y:z\" has a port that is no number"),
-            ("x.y:/a", "registry \"x.y:\" has a port that is no number"),
+            ("x.y:z/a", "registry \"x.y:z\" has a port that is none"),
+            ("x.y:/a", "registry \"x.y:\" has a port that is none"),
             ("[::1/a", "registry \"[::1\" has no `]`"),
             ("[::1%eth0]/a", "has no IPv6 address"),
-            ("[::1]5000/a", "has a port that is no number"),
-            ("https://x.y/a", "registry \"https:\" has a port that is no number"),
+            ("[::1]5000/a", "has a port that is none"),
+            ("[:::]/a", "has no IPv6 address"),
+            ("x.y:99999/a", "has a port that is none"),
+            ("x.y:+5/a", "has a port that is none"),
+            ("https://x.y/a", "registry \"https:\" has a port that is none"),
         ] {
             let error = Name::parse(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text:?} is refused with {error:?}, not {part:?}");

@@ -3,22 +3,28 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-
-use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// An operating system, a processor and its variant, by the names of Go: `linux/arm64/v8`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// The operating system, such as `linux`.
-    #[serde(default)]
-    pub os: String,
     /// The processor, such as `amd64`.
     #[serde(default)]
     pub architecture: String,
-    /// The variant of the processor, such as `v7`.
+    /// The operating system, such as `linux`.
     #[serde(default)]
+    pub os: String,
+    /// The variant of the processor, such as `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+}
+
+/// A text that is no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("platform {text:?} is not of the form linux/arm64/v8")]
+pub struct PlatformError {
+    /// The text.
+    pub text: String,
 }
 
 impl Platform {
@@ -34,8 +40,8 @@ impl Platform {
             other => (other, None),
         };
         Self {
-            os: "linux".to_owned(),
             architecture: architecture.to_owned(),
+            os: "linux".to_owned(),
             variant: variant.map(str::to_owned),
         }
     }
@@ -47,7 +53,8 @@ impl Platform {
     }
 
     /// How well an image of `offered` runs where this is wanted: the less the better, nothing when it does not.
-    pub(crate) fn distance(&self, offered: &Self) -> Option<usize> {
+    #[must_use]
+    pub fn distance(&self, offered: &Self) -> Option<usize> {
         if self.os != offered.os || self.architecture != offered.architecture {
             return None;
         }
@@ -68,11 +75,11 @@ impl Platform {
 }
 
 impl FromStr for Platform {
-    type Err = Error;
+    type Err = PlatformError;
 
     /// Reads `os/architecture[/variant]`, or an architecture alone.
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::Platform { text: text.to_owned() };
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let wrong = || PlatformError { text: text.to_owned() };
         let is_word = |word: &&str| {
             !word.is_empty()
                 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))

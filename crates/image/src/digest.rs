@@ -6,8 +6,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result};
-
 /// The only algorithm that registries and archives use.
 const ALGORITHM: &str = "sha256";
 
@@ -15,18 +13,33 @@ const ALGORITHM: &str = "sha256";
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
+/// A text that is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("digest {text:?} {reason}")]
+pub struct DigestError {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
 impl Digest {
     /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Tells whether it is that of the bytes.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        Self::of(bytes) == *self
+    }
+
     /// Reads `sha256:HEX`, and nothing but that.
     ///
     /// # Errors
-    /// [`Error::Digest`], which tells what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self> {
-        let fault = |reason| Error::Digest { text: text.to_owned(), reason };
+    /// [`DigestError`], which tells what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, DigestError> {
+        let fault = |reason| DigestError { text: text.to_owned(), reason };
         match text.split_once(':') {
             Some((ALGORITHM, hex)) => {
                 Self::from_hex(hex).ok_or_else(|| fault("wants 64 digits of 0-9 and a-f"))
@@ -91,21 +104,21 @@ impl fmt::Debug for Digest {
 }
 
 impl FromStr for Digest {
-    type Err = Error;
+    type Err = DigestError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, DigestError> {
         Self::parse(text)
     }
 }
 
 impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
     }
