@@ -43,6 +43,9 @@ enum Verb {
     Report {
         /// The directory of the run, whose journal may be compressed (journal.jsonl.gz)
         dir: PathBuf,
+        /// Other runs of the same machine, whose journals answer the published claims that this one leaves open
+        #[arg(value_name = "DIR")]
+        others: Vec<PathBuf>,
         /// Write the pages into this directory instead
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
@@ -156,7 +159,9 @@ fn run(verb: Verb) -> Result<ExitCode, Error> {
     match verb {
         Verb::Run(options) => run::run(&options),
         Verb::One(options) => one::run(&options),
-        Verb::Report { dir, out, kernel_source } => report::run(&dir, out.as_ref(), kernel_source.as_deref()),
+        Verb::Report { dir, others, out, kernel_source } => {
+            report::run(&dir, &others, out.as_ref(), kernel_source.as_deref())
+        }
         Verb::Compare { earlier, later, out, format } => {
             report::compare(&earlier, &later, out.as_ref(), format)
         }

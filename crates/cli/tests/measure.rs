@@ -282,8 +282,9 @@ fn neighbours_and_probes_are_measured() {
     let workload = place.workload();
     // One task at a time, so that each is certain to have its turn.
     let measure = |task: &str| one(&place, &workload, task, "bare");
+    let kept = |task: &str| measure(task).into_iter().filter(|finding| finding["found"] != "readings");
     for task in ["fork beside cpu, with limits", "timer beside memory, without limits"] {
-        for finding in measure(task) {
+        for finding in kept(task) {
             assert_eq!(
                 (&finding["found"], finding["value"].as_f64()),
                 (&"amount".into(), Some(1.0)),
@@ -292,7 +293,7 @@ fn neighbours_and_probes_are_measured() {
         }
     }
     // The stand-in's fork bomb says that it used no processor.
-    for finding in measure("cpu beside fork, with limits") {
+    for finding in kept("cpu beside fork, with limits") {
         let reason = finding["reason"].as_str().unwrap();
         assert!(reason.starts_with("the antagonist did not press: 0.00 CPUs"), "{finding}");
     }
@@ -515,7 +516,11 @@ fn a_runtime_is_measured_beside_the_bare_process() {
         let reason = finding["reason"].as_str().unwrap_or_default();
         finding["found"] == "amount" || reason.starts_with("the antagonist did not press")
     };
-    assert!(neighbours.len() == 2 && neighbours.iter().all(is_told), "{neighbours:?}");
+    let (readings, kept): (Vec<_>, Vec<_>) =
+        neighbours.iter().partition(|finding| finding["found"] == "readings");
+    assert!(kept.len() == 2 && kept.into_iter().all(is_told), "{neighbours:?}");
+    // Whatever came of it: what the victim did is kept as it was.
+    assert!(readings.len() == 1 && readings[0]["beside"]["rate"] == 300.0, "{neighbours:?}");
     place.nothing_is_left();
 }
 
@@ -566,11 +571,15 @@ fn tells_peaks() -> bool {
 }
 
 /// docker's daemon, in namespaces of its own; it and all that it started end with this.
-struct Daemon(std::process::Child);
+struct Daemon {
+    process: std::process::Child,
+    cgroup: Option<PathBuf>,
+}
 
 impl Daemon {
     /// Starts the one that is unpacked beside `docker`, which keeps everything in `place`, and waits until it listens at `socket` there.
-    fn start(docker: &Path, place: &Path) -> Self {
+    /// It is alone in `cgroup`, or where this test is.
+    fn start(docker: &Path, place: &Path, cgroup: Option<PathBuf>) -> Self {
         let package = docker.parent().and_then(Path::parent).unwrap();
         let path = ["bin", "sbin"].map(|name| package.join(name));
         let usual = std::env::var_os("PATH").unwrap();
@@ -585,7 +594,10 @@ impl Daemon {
             "--kill-child=KILL",
             "--mount-proc",
         ]);
-        command.args(["--net", "dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"]);
+        cgroup.iter().for_each(|cgroup| fs::create_dir(cgroup).unwrap());
+        let joins = cgroup.as_ref().map(|cgroup| format!("echo 0 > {}/cgroup.procs; ", cgroup.display()));
+        command.args(["--net", "sh", "-ec"]).arg(joins.unwrap_or_default() + "exec \"$@\"").arg("sh");
+        command.args(["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"]);
         command.args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
         for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
             command.arg(option).arg(place.join(name));
@@ -593,11 +605,11 @@ impl Daemon {
         command.arg("--host").arg(format!("unix://{}", place.join("socket").display()));
         command.env("PATH", std::env::join_paths(path).unwrap());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut daemon = Self(command.spawn().unwrap());
+        let mut daemon = Self { process: command.spawn().unwrap(), cgroup };
         let end = Instant::now() + Duration::from_secs(60);
         while std::os::unix::net::UnixStream::connect(place.join("socket")).is_err() {
             assert!(
-                daemon.0.try_wait().unwrap().is_none() && Instant::now() < end,
+                daemon.process.try_wait().unwrap().is_none() && Instant::now() < end,
                 "dockerd does not listen"
             );
             std::thread::sleep(Duration::from_millis(50));
@@ -608,19 +620,117 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let end = Instant::now() + Duration::from_secs(30);
+        // What it has started ends a moment after it.
+        while self.cgroup.as_ref().is_some_and(|cgroup| fs::remove_dir(cgroup).is_err()) {
+            assert!(Instant::now() < end, "the daemon's cgroup is not left");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
+}
+
+/// A cgroup that counts CPU time, which is not there yet.
+fn cgroup_of_daemon() -> PathBuf {
+    let v1 = Path::new("/sys/fs/cgroup/cpuacct");
+    let top = if v1.exists() { v1 } else { Path::new("/sys/fs/cgroup") };
+    top.join(format!("bh-cli-daemon-{}", std::process::id()))
+}
+
+#[test]
+fn an_engine_is_measured_like_a_runtime() {
+    requires!(is_root(), "makes containers with limits");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let own = Path::new(env!("CARGO_BIN_EXE_bulkhead"));
+    requires!(
+        ["bulkrun", "bulkmon"].iter().all(|name| own.with_file_name(name).exists()),
+        "needs bulkrun and bulkmon beside bulkhead"
+    );
+    let place = Place::new("engine");
+    let workload = place.workload();
+    for (task, quantities) in [
+        ("boot", &["first byte", "CPU"][..]),
+        ("run", &["to exit", "CPU"]),
+        ("exec", &["to exit", "CPU"]),
+        ("steps", &["create", "start", "kill", "delete"]),
+        ("pause", &["pause", "resume"]),
+        ("starts, 2 at a time", &["rate"]),
+        ("cpu", &["rate", "p90"]),
+        ("memory left, with limits", &["left"]),
+        ("calls let through", &["calls let through"]),
+    ] {
+        let findings = one(&place, &workload, task, "bulkhead");
+        for quantity in quantities {
+            let found = findings.iter().find(|finding| finding["quantity"] == *quantity);
+            let is_amount = found.is_some_and(|finding| finding["found"] == "amount");
+            assert!(is_amount, "{task} gives no {quantity}: {findings:?}");
+        }
+    }
+    if instances_of(&place, 0).is_some() {
+        let found = footprints(&place, "bulkhead");
+        assert!(found.iter().any(|(part, ..)| part == "monitor bulkmon"), "{found:?}");
+        assert!(makes(&calls_of(&found, "set-up"), "pivot_root"), "{found:?}");
+    }
+    let listed = text(&place.command(&["platforms"]).output().unwrap().stdout);
+    assert!(listed.lines().any(|line| line.starts_with("bulkhead ")), "{listed}");
+    place.nothing_is_left();
+}
+
+#[test]
+fn what_a_daemon_takes_is_counted_or_told() {
+    requires!(is_root(), "starts docker's daemon");
+    requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
+    let Some(docker) = docker() else {
+        skip!("needs docker with its daemon in the cache, where `cargo xtask peers` puts them")
+    };
+    let place = Place::new("counted");
+    let workload = place.workload();
+    let kept = place.0.join("docker");
+    let boot = |cgroup: Option<PathBuf>| {
+        fs::create_dir(&kept).unwrap();
+        let daemon = Daemon::start(&docker, &kept, cgroup);
+        let host = format!("unix://{}", kept.join("socket").display());
+        let mut command = place.command(&["one", "boot", "--platform"]);
+        command.arg(format!("docker={}", docker.display())).args(["--blocks", "1", "--format", "json"]);
+        let output = command.arg("--workload").arg(&workload).env("DOCKER_HOST", host).output().unwrap();
+        drop(daemon);
+        // Its own namespaces go a moment after it, with what is mounted there.
+        let end = Instant::now() + Duration::from_secs(30);
+        while fs::remove_dir_all(&kept).is_err() {
+            assert!(Instant::now() < end, "the daemon's files are not left");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let lines = text(&output.stdout);
+        let findings = Vec::from_iter(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        assert_eq!(findings.len(), 2, "{}", text(&output.stderr));
+        let of =
+            |quantity: &str| findings.iter().find(|found| found["quantity"] == quantity).unwrap().clone();
+        [of("first byte"), of("CPU")]
+    };
+    let [first, cpu] = boot(None);
+    assert_eq!(first["found"], "amount", "{first}");
+    let reason = cpu["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("docker's daemon takes is not told from others' work"), "{cpu}");
+    let [_, cpu] = boot(Some(cgroup_of_daemon()));
+    // The client alone takes a part of that.
+    assert_eq!(cpu["found"], "amount", "{cpu}");
+    place.nothing_is_left();
+}
+
+/// docker's client, where its daemon is, too.
+fn docker() -> Option<PathBuf> {
+    let peers = cached("peers").and_then(|peers| peers.read_dir().ok()).into_iter().flatten().flatten();
+    let packages = peers.map(|entry| entry.path().join("usr"));
+    let mut whole = packages.filter(|package| package.join("sbin/dockerd").exists());
+    whole.next().map(|package| package.join("bin/docker"))
 }
 
 #[test]
 fn a_daemon_is_followed_with_the_sandboxes_that_it_makes() {
     requires!(is_root(), "starts docker's daemon");
     requires!(find_program("gcc").is_some(), "needs gcc for the stand-in of the workload");
-    let peers = cached("peers").and_then(|peers| peers.read_dir().ok()).into_iter().flatten().flatten();
-    let packages = peers.map(|entry| entry.path().join("usr"));
-    let mut whole = packages.filter(|package| package.join("sbin/dockerd").exists());
-    let Some(docker) = whole.next().map(|package| package.join("bin/docker")) else {
+    let Some(docker) = docker() else {
         skip!("needs docker with its daemon in the cache, where `cargo xtask peers` puts them")
     };
     let place = Place::new("daemon");
@@ -630,7 +740,7 @@ fn a_daemon_is_followed_with_the_sandboxes_that_it_makes() {
     );
     let kept = place.0.join("docker");
     fs::create_dir(&kept).unwrap();
-    let daemon = Daemon::start(&docker, &kept);
+    let daemon = Daemon::start(&docker, &kept, None);
     let host = format!("unix://{}", kept.join("socket").display());
     let bare = footprints(&place, "bare");
     let contained = footprints_of(&place, &format!("docker={}", docker.display()), &[("DOCKER_HOST", &host)]);

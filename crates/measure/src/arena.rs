@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use crate::bundle::Limits;
 use crate::cgroups::{self, Heavy, Weight};
 use crate::claim::{self, Claim};
+use crate::daemons::Daemons;
+use crate::disk::Disk;
 use crate::error::{Doing as _, Error};
 use crate::guard::Guard;
 use crate::machine::Ours;
@@ -50,6 +52,7 @@ pub struct Arena {
     claim: Claim,
     /// What the heavy profile needs; None when nobody asked for that.
     brought: Option<Brought>,
+    daemons: Daemons,
     /// When the run's time is over, if it is firm.
     end: Option<Instant>,
     /// Goes last: it waits for the claim.
@@ -72,7 +75,8 @@ impl Arena {
         let claim = Claim::make(&place, PREFIX)?;
         // It must not be in the cgroup that it is to remove.
         let guard = guard.map(|program| Guard::post(program, claim.path())).transpose()?;
-        let mut arena = Self { heavy: None, claim, brought: None, end: None, _guard: guard };
+        let mut arena =
+            Self { heavy: None, claim, brought: None, daemons: Daemons::default(), end: None, _guard: guard };
         for directory in DIRECTORIES {
             let path = arena.root().join(directory);
             fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
@@ -100,6 +104,16 @@ impl Arena {
         }
         let brought = programs::bring(tree, &self.root(), &self.claim.path().join("complaints"))?;
         Ok(self.brought.insert(brought))
+    }
+
+    /// Finds the daemons that work for these platforms outside.
+    pub(crate) fn beside(&mut self, platforms: &[Platform]) {
+        self.daemons = Daemons::find(platforms, self.heavy.as_ref());
+    }
+
+    /// What works outside for platforms.
+    pub(crate) fn daemons(&self) -> &Daemons {
+        &self.daemons
     }
 
     /// Fails with the reason when one of these programs is not in the root.
@@ -143,18 +157,29 @@ impl Arena {
         self.heavy.as_ref().and_then(Heavy::usage)
     }
 
-    /// What everything measured here had of the machine so far, with this process.
+    /// What everything measured here had of the machine so far, with this process and daemons.
     pub(crate) fn ours(&self) -> Ours {
         let stalls = self.heavy.as_ref().map_or([None; 2], Heavy::stalls);
-        Ours { cpu: self.usage(), stalls }
+        Ours { cpu: self.usage().map(|cpu| cpu + self.daemons.used()), stalls }
+    }
+
+    /// The CPU time that everything had so far that works for the platform, with this process.
+    pub(crate) fn cpu(&self, platform: &Platform) -> Result<Duration, Failure> {
+        let usage = self
+            .usage()
+            .ok_or_else(|| Failure("CPU time is counted by a cgroup, which takes root".to_owned()))?;
+        Ok(usage + self.daemons.usage(platform)?)
     }
 
     /// The CPU time since `before`, milliseconds.
-    pub(crate) fn cpu_since(&self, before: Option<Duration>) -> Outcome {
-        match self.usage().zip(before) {
-            Some((now, before)) => Amount::new(now.saturating_sub(before).as_secs_f64() * 1000.0),
-            None => Err(Failure("CPU time is counted by a cgroup, which takes root".to_owned())),
-        }
+    pub(crate) fn cpu_since(&self, platform: &Platform, before: Result<Duration, Failure>) -> Outcome {
+        let used = self.cpu(platform)?.saturating_sub(before?);
+        Amount::new(used.as_secs_f64() * 1000.0)
+    }
+
+    /// Begins to look at the disk to which the platform's sandboxes write their files: a daemon has a place of its own for them.
+    pub(crate) fn disk(&self, platform: &Platform) -> Result<Disk, Failure> {
+        Disk::of(self.daemons.files(platform).unwrap_or_else(|| Ok(self.root()))?)
     }
 
     /// The place of one of the platform's sandboxes; `number` tells those apart that are there at the same time.

@@ -58,7 +58,9 @@ impl Weight {
     pub(crate) fn says(self) -> &'static str {
         match self {
             Self::Greatest => "the greatest",
-            Self::Usual => "the usual, since a daemon works for a platform",
+            Self::Usual => {
+                "the usual, since a daemon works for a platform and would starve beside the greatest"
+            }
         }
     }
 }
@@ -152,15 +154,13 @@ impl Heavy {
         Some(self.number("", &files)?.saturating_sub(self.number(HARNESS, &files).unwrap_or(0)))
     }
 
-    /// The cgroups of these processes that have the CPU time counted of them alone, and of what works with them: neither a
-    /// hierarchy's top nor one in which whoever started this program is, too.
-    pub(crate) fn elsewhere(&self, processes: &[u32]) -> BTreeSet<PathBuf> {
-        let memberships =
-            processes.iter().filter_map(|process| fs::read_to_string(format!("/proc/{process}/cgroup")).ok());
+    /// The cgroup of this process that has CPU time counted: neither a hierarchy's top nor one in which whoever started this
+    /// program is, too. Who else is in it is for the caller to see.
+    pub(crate) fn elsewhere(&self, process: u32) -> Option<PathBuf> {
+        let memberships = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
         let before = Vec::from_iter(self.before.iter().filter_map(|file| file.parent()));
         let hierarchies = Vec::from_iter(self.places.iter().filter_map(|place| place.parent()));
-        let found = memberships.flat_map(|text| counted(&text, &hierarchies, &before));
-        found.collect()
+        counted(&memberships, &hierarchies, &before)
     }
 
     /// Time in which some task in it waited, for memory and for the disk; only v2 counts that.
@@ -257,7 +257,7 @@ pub(crate) fn usage(cgroup: &Path) -> Option<Duration> {
     microseconds.trim().parse().ok().map(Duration::from_micros)
 }
 
-/// Where a process of these `memberships` has its CPU time counted apart from everybody's, and from who is in `before`.
+/// Where a process of these `memberships` has its CPU time counted, but for where everybody has, and who is in `before`.
 fn counted(memberships: &str, hierarchies: &[&Path], before: &[&Path]) -> Option<PathBuf> {
     let mut places = hierarchies.iter().filter_map(|hierarchy| {
         let path = membership(memberships, hierarchy)?.trim_start_matches('/');
@@ -397,6 +397,13 @@ fn inherit_cpuset(parent: &Path, child: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The processes in a cgroup and below it.
+pub(crate) fn processes(cgroup: &Path) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    collect_processes(cgroup, &mut found);
+    found
 }
 
 fn collect_processes(cgroup: &Path, found: &mut BTreeSet<u32>) {

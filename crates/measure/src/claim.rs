@@ -90,7 +90,16 @@ pub(crate) fn is_gone(process: u32) -> bool {
     };
     // The state comes behind the name, which may hold anything, in parentheses.
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_none_or(|state| matches!(state, 'Z' | 'X'))
+    match state {
+        Some('Z') => !has_threads(process),
+        state => state.is_none_or(|state| state == 'X'),
+    }
+}
+
+/// Whether more than the first thread is there: that may end before the others, and looks then as if all had.
+fn has_threads(process: u32) -> bool {
+    let threads = Path::new("/proc").join(process.to_string()).join("task").read_dir();
+    threads.into_iter().flatten().flatten().count() > 1
 }
 
 fn is_ours(found: &Metadata) -> bool {
@@ -180,6 +189,27 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         assert!(Path::new("/proc").join(child.id().to_string()).exists(), "somebody waited for it");
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn who_goes_on_in_another_thread_is_not_gone() {
+        bulkhead_testkit::requires!(Path::new("/usr/bin/python3").exists(), "needs python3");
+        let exit = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
+        let script = format!(
+            "import ctypes, sys, threading\nthreading.Thread(target=sys.stdin.read).start()\n\
+             ctypes.CDLL(None).syscall({exit}, 0)\n"
+        );
+        let mut command = std::process::Command::new("/usr/bin/python3");
+        let mut child = command.args(["-c", &script]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let stat = || fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !stat().contains(") Z ") {
+            assert!(std::time::Instant::now() < end, "its first thread does not end");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(!is_gone(child.id()), "the other thread still waits for its input");
+        child.kill().unwrap();
         child.wait().unwrap();
     }
 

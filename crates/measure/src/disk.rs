@@ -23,7 +23,7 @@ pub(crate) const SEEN: f64 = 0.5;
 
 /// What the disk of `directory` has done so far: the whole disk alone, since its partitions, and what lies on them, count the same
 /// once more.
-pub(crate) fn moved(directory: &Path) -> Result<Moved, Failure> {
+fn moved(directory: &Path) -> Result<Moved, Failure> {
     let device = device(directory).ok_or_else(|| {
         Failure(format!(
             "files are on no disk here ({}), so that nobody sees whether they reach one; TMPDIR names another directory",
@@ -35,14 +35,29 @@ pub(crate) fn moved(directory: &Path) -> Result<Moved, Failure> {
     moved.ok_or_else(|| Failure("/proc/diskstats tells nothing of the disk that files are on".to_owned()))
 }
 
-/// What a disk did since `before`.
-pub(crate) fn since(before: Moved, directory: &Path) -> Result<Moved, Failure> {
-    let now = moved(directory)?;
-    Ok(Moved {
-        read: now.read - before.read,
-        written: now.written - before.written,
-        writes: now.writes - before.writes,
-    })
+/// The disk of a directory, looked at from one moment on.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    directory: PathBuf,
+    before: Moved,
+}
+
+impl Disk {
+    /// Begins to look at the disk that `directory` is on.
+    pub(crate) fn of(directory: PathBuf) -> Result<Self, Failure> {
+        let before = moved(&directory)?;
+        Ok(Self { directory, before })
+    }
+
+    /// What it did since.
+    pub(crate) fn since(&self) -> Result<Moved, Failure> {
+        let now = moved(&self.directory)?;
+        Ok(Moved {
+            read: now.read - self.before.read,
+            written: now.written - self.before.written,
+            writes: now.writes - self.before.writes,
+        })
+    }
 }
 
 impl Moved {

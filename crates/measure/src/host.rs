@@ -1,7 +1,7 @@
 //! The machine as the one who does a plan's tasks.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::arena::{self, Arena};
@@ -9,11 +9,11 @@ use crate::cgroups::Weight;
 use crate::error::Error;
 use crate::interference;
 use crate::isolation::{self, Watcher};
-use crate::machine::{self, Ours, Watchman};
+use crate::machine::{self, Watchman};
 use crate::performance;
 use crate::plan::{AGAIN, Axis, BARE, Plan, Size, Task};
 use crate::platform::{Platform, find};
-use crate::record::{Finding, Noise, Run, VERSION, WEIGHT};
+use crate::record::{Finding, GUEST, Noise, Run, VERSION, WEIGHT};
 use crate::session::Executor;
 use crate::stats::Failure;
 use crate::{cgroups, guest, interrupt, provenance};
@@ -25,8 +25,6 @@ pub struct Host {
     platforms: Vec<Platform>,
     began: Instant,
     watchman: Watchman,
-    /// The cgroups of daemons that make sandboxes here.
-    daemons: BTreeSet<PathBuf>,
     alone: interference::Alone,
     /// Made when it is first asked for: most runs need none.
     watcher: Option<Watcher>,
@@ -62,12 +60,11 @@ impl Host {
         if arena::is_root() {
             cgroups::settle()?;
         }
-        let makers = makers(&platforms);
-        let arena = Arena::make(workload, guard, weight(&makers))?;
-        let daemons = arena.heavy().map(|heavy| heavy.elsewhere(&makers)).unwrap_or_default();
-        let watchman = Watchman::new(ours(&arena, &daemons));
+        let mut arena = Arena::make(workload, guard, weight(&platforms))?;
+        arena.beside(&platforms);
+        let watchman = Watchman::new(arena.ours());
         let alone = interference::Alone::default();
-        Ok(Self { arena, platforms, began: Instant::now(), watchman, daemons, alone, watcher: None })
+        Ok(Self { arena, platforms, began: Instant::now(), watchman, alone, watcher: None })
     }
 
     /// Has the programs of the heavy profile in every sandbox, from the directory `tree` or where there are most of them.
@@ -83,6 +80,7 @@ impl Host {
     pub fn complete(&mut self, mut run: Run) -> Run {
         run.plan.tasks.iter_mut().for_each(|task| self.pace(task));
         run.environment.extend(self.arena.brought());
+        run.environment.extend(self.arena.daemons().facts());
         if run.plan.tasks.iter().any(|task| task.axis == Axis::Isolation) {
             let watcher = self.watcher.get_or_insert_with(Watcher::new);
             run.environment.insert("kernel watched".to_owned(), watcher.says());
@@ -96,21 +94,9 @@ impl Host {
     }
 }
 
-/// The daemons that make sandboxes for these platforms. One that is not found is another program on this machine.
-fn makers(platforms: &[Platform]) -> Vec<u32> {
-    platforms.iter().filter_map(|platform| platform.makers().ok()).flatten().collect()
-}
-
-/// What is measured has as much of the CPUs as can be had, unless these work for it elsewhere.
-fn weight(makers: &[u32]) -> Weight {
-    if makers.is_empty() { Weight::Greatest } else { Weight::Usual }
-}
-
-/// What everything measured in `arena` had of the machine, with the daemons in these cgroups.
-fn ours(arena: &Arena, daemons: &BTreeSet<PathBuf>) -> Ours {
-    let ours = arena.ours();
-    let theirs: Duration = daemons.iter().filter_map(|daemon| cgroups::usage(daemon)).sum();
-    Ours { cpu: ours.cpu.map(|cpu| cpu + theirs), ..ours }
+/// What is measured has as much of the CPUs as can be had, unless a daemon works for it elsewhere.
+fn weight(platforms: &[Platform]) -> Weight {
+    if platforms.iter().any(Platform::has_daemon) { Weight::Usual } else { Weight::Greatest }
 }
 
 /// A run that does `plan` here, as far as it is known before anything is made for it. Rates of open loops are those of
@@ -125,7 +111,7 @@ pub fn run(mut plan: Plan, earlier: Option<&Plan>, platforms: &[Platform], workl
     let mut environment = environment(workload);
     // An ordinary user makes no cgroup that could have one.
     if arena::is_root() {
-        environment.insert(WEIGHT.to_owned(), weight(&makers(platforms)).says().to_owned());
+        environment.insert(WEIGHT.to_owned(), weight(platforms).says().to_owned());
     }
     Run { version: VERSION, plan, environment, platforms: measured }
 }
@@ -184,7 +170,7 @@ fn environment(workload: &Path) -> BTreeMap<String, String> {
     let user = if arena::is_root() { "root" } else { arena::ORDINARY };
     facts.insert("user".to_owned(), user.to_owned());
     if guest::is_inside() {
-        facts.insert("guest".to_owned(), guest::MACHINE.to_owned());
+        facts.insert(GUEST.to_owned(), guest::MACHINE.to_owned());
     }
     facts
 }
@@ -205,7 +191,7 @@ impl Executor for Host {
     }
 
     fn noise(&mut self) -> Option<Noise> {
-        self.watchman.noise(ours(&self.arena, &self.daemons))
+        self.watchman.noise(self.arena.ours())
     }
 
     fn clock(&self) -> u64 {

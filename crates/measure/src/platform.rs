@@ -7,7 +7,7 @@
 //! 2. [`Platform::run`] is the command that makes the sandbox, runs the program in it to its end, and removes it; its
 //!    standard streams are the program's.
 //! 3. While it runs, [`Platform::exec`] starts another program in it, and [`Platform::step`] pauses and resumes it.
-//!    `create`, `start`, `kill` and `delete` do what `run` does in pieces.
+//!    [`Platform::create`] and then the steps start, kill and delete do what `run` does in pieces.
 //! 4. [`Step::Purge`] ends a sandbox and removes what is left of it, whatever happened.
 
 use std::ffi::OsStr;
@@ -25,6 +25,7 @@ use crate::stats::Failure;
 
 mod bare;
 mod bubblewrap;
+mod bulkhead;
 mod charliecloud;
 mod daemon;
 mod docker;
@@ -34,6 +35,7 @@ mod nspawn;
 mod oci;
 mod podman;
 
+pub(crate) use daemon::are_all_made_by;
 pub use find::version;
 
 /// Where programs begin: a directory that they may write to, on the same file system everywhere. Some platforms have a
@@ -71,9 +73,19 @@ trait Adapter: std::fmt::Debug + Sync {
         true
     }
 
+    /// Whether a daemon makes its sandboxes.
+    fn has_daemon(&self) -> bool {
+        false
+    }
+
     /// The processes that make its sandboxes and are there already; none where its program does that.
     fn makers(&self, _program: &Path) -> Result<Vec<u32>, Failure> {
         Ok(Vec::new())
+    }
+
+    /// Where a daemon keeps the files of sandboxes.
+    fn files(&self, _program: &Path) -> Result<PathBuf, Failure> {
+        Err(Failure("it has no daemon that keeps files".to_owned()))
     }
 
     /// Why it cannot be measured now, although its program is there.
@@ -89,6 +101,16 @@ trait Adapter: std::fmt::Debug + Sync {
         None
     }
 
+    /// Makes a sandbox for `arguments`, which wait for [`Step::Start`].
+    fn create(&self, _program: &Path, _seat: &Seat, _arguments: &[String]) -> Option<Command> {
+        None
+    }
+
+    /// Tells what a created sandbox has printed, where that does not come from who created it.
+    fn printed(&self, _program: &Path, _seat: &Seat) -> Option<Command> {
+        None
+    }
+
     /// One step in the life of a sandbox.
     fn step(&self, _program: &Path, _seat: &Seat, _step: Step) -> Option<Command> {
         None
@@ -98,8 +120,6 @@ trait Adapter: std::fmt::Debug + Sync {
 /// What can be done to a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Make it; its program waits.
-    Create,
     /// Let its program begin.
     Start,
     /// Let no process of it run.
@@ -148,6 +168,9 @@ pub struct Platform {
 
 /// gVisor's runtime, of which one more thing is to be known: how it catches system calls.
 const RUNSC: &str = "runsc";
+
+/// The engine of this project, which brings more programs along.
+const BULKHEAD: &str = "bulkhead";
 
 /// Every kind, in the order of the report.
 pub const KINDS: &[Kind] = &[
@@ -229,6 +252,15 @@ pub const KINDS: &[Kind] = &[
         adapter: &nspawn::Nspawn,
     },
     Kind {
+        name: BULKHEAD,
+        program: Some("bulkhead"),
+        get: "it is this program; bulkrun and bulkmon must be beside it, as cargo xtask build puts them",
+        differences: &[
+            "an engine: a runtime and a monitor work for it, on an image of the root under an overlay",
+        ],
+        adapter: &bulkhead::Bulkhead,
+    },
+    Kind {
         name: "podman",
         program: Some("podman"),
         get: "cargo xtask peers, or the package podman",
@@ -243,8 +275,9 @@ pub const KINDS: &[Kind] = &[
         program: Some("docker"),
         get: "the package docker.io; its daemon must run, DOCKER_HOST says where",
         differences: &[
-            "an engine: its daemon, containerd and a monitor work elsewhere, which is in neither its CPU times nor its memory; what the \
-             kernel does for the first two meanwhile, whomever they serve, is in its footprints",
+            "an engine: its daemon, containerd and a monitor work elsewhere; what these take meanwhile, whomever they serve, is in its \
+             CPU times, its memory and its footprints",
+            "where it takes part, no platform weighs more than the machine's other work",
             "its own filter, and an image of the root under an overlay",
         ],
         adapter: &docker::Docker,
@@ -285,6 +318,7 @@ impl Platform {
                 format!("it catches system calls by its platform {way}, the default of this version")
             }));
         }
+        differences.extend((self.kind.name == BULKHEAD).then(|| bulkhead::brings(&self.program)).flatten());
         let Self { name, version, sha256, .. } = self.clone();
         Measured { name, version, sha256, differences }
     }
@@ -302,6 +336,16 @@ impl Platform {
     /// Whether nothing of a sandbox is left when its processes, its cgroup and the state directory are gone.
     pub(crate) fn is_local(&self) -> bool {
         self.kind.adapter.is_local()
+    }
+
+    /// Whether a daemon makes its sandboxes, which works elsewhere.
+    pub(crate) fn has_daemon(&self) -> bool {
+        self.kind.adapter.has_daemon()
+    }
+
+    /// Where its daemon keeps what sandboxes write.
+    pub(crate) fn files(&self) -> Result<PathBuf, Failure> {
+        self.kind.adapter.files(&self.program)
     }
 
     /// The processes that make its sandboxes and are there already, an engine's daemons; none where its program does that.
@@ -330,6 +374,17 @@ impl Platform {
     /// The command that runs `arguments` in the sandbox that is on `seat`; None where the platform has none.
     pub fn exec(&self, seat: &Seat, arguments: &[String]) -> Option<Command> {
         self.kind.adapter.exec(&self.program, seat, arguments)
+    }
+
+    /// The command that makes a sandbox for `arguments` on `seat`, for which it was prepared; None where the platform has only
+    /// whole runs.
+    pub fn create(&self, seat: &Seat, arguments: &[String]) -> Option<Command> {
+        self.kind.adapter.create(&self.program, seat, arguments)
+    }
+
+    /// The command that tells what a created sandbox has printed; None where its output is that of who created it.
+    pub fn printed(&self, seat: &Seat) -> Option<Command> {
+        self.kind.adapter.printed(&self.program, seat)
     }
 
     /// The command that takes one step; None where the platform has none.

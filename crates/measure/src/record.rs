@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Plan, Quantity, Task};
+use crate::plan::{Plan, Quantity, RATE_KEPT, TAIL_KEPT, Task};
+use crate::printed;
 use crate::provenance;
 use crate::stats::{Amount, Failure, Outcome};
 
@@ -112,6 +113,23 @@ pub struct Turn {
     pub findings: Vec<Finding>,
 }
 
+impl Turn {
+    /// The outcome of one quantity; None when nothing is told of it. What a victim kept is made of what it did, where the journal has that.
+    pub(crate) fn outcome(&self, wanted: &str) -> Option<Outcome> {
+        let told = self.findings.iter().find_map(|finding| finding.outcome(wanted))?;
+        let readings = self.findings.iter().find_map(|finding| match finding {
+            Finding::Readings(readings) => Some(readings),
+            _ => None,
+        });
+        // A victim that nobody disturbed kept nothing, whatever it did.
+        Some(match (readings, wanted) {
+            (Some(readings), RATE_KEPT) => told.and_then(|_| readings.rate_kept()),
+            (Some(readings), TAIL_KEPT) => told.and_then(|_| readings.tail_kept()),
+            _ => told,
+        })
+    }
+}
+
 /// What else the machine did during a turn, and for a moment before a short one. Shares are of 1; None where nobody counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Noise {
@@ -160,6 +178,8 @@ pub enum Finding {
         /// What its witness on the host saw.
         evidence: String,
     },
+    /// What a victim and an antagonist came to, of which T and Q are made.
+    Readings(Readings),
     /// Which code of the kernel ran.
     Footprint(Footprint),
     /// What is known of functions that footprints name, told once for each; what is told later counts.
@@ -183,6 +203,30 @@ pub enum Reach {
     Breach,
     /// Nothing follows: the attempt does not even succeed without a wall, or it was not made.
     Moot,
+}
+
+/// What a victim did alone, and beside an antagonist.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Readings {
+    /// Alone; victims that meet several antagonists in a block share it.
+    pub alone: Reading,
+    /// When that had been taken, milliseconds since 1970.
+    pub alone_at: u64,
+    /// Beside the antagonist.
+    pub beside: Reading,
+}
+
+/// What a victim said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Units a second of the closed loop, and of the open one for a victim that has no other.
+    pub rate: f64,
+    /// Of the open loop, microseconds; None where there was no loop with intended times.
+    pub p90: Option<f64>,
+    /// The share of the open loop's turns that never began.
+    pub late: f64,
+    /// Turns that it did.
+    pub turns: u64,
 }
 
 /// How often each piece of the kernel ran on behalf of one process tree.
@@ -224,6 +268,26 @@ pub enum Level {
     Functions,
 }
 
+impl Readings {
+    /// T: the rate beside, divided by the rate alone.
+    pub(crate) fn rate_kept(&self) -> Outcome {
+        Amount::new(self.beside.rate / self.alone.rate)
+    }
+
+    /// Q: p90 alone, divided by p90 beside.
+    pub(crate) fn tail_kept(&self) -> Outcome {
+        if !printed::keeps_up(self.alone.late) {
+            let share = self.alone.late * 100.0;
+            return Err(Failure(format!(
+                "alone it does not keep up either: {share:.0} % of its turns never began"
+            )));
+        }
+        let both = self.alone.p90.zip(self.beside.p90);
+        let (alone, beside) = both.ok_or_else(|| Failure("the victim told no latencies".to_owned()))?;
+        Amount::new(alone / beside)
+    }
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "reason")]
@@ -235,6 +299,12 @@ pub enum End {
     /// A signal came.
     Interrupted,
 }
+
+/// The fact that a run was in a guest.
+pub(crate) const GUEST: &str = "guest";
+
+/// Facts that make a machine.
+const MACHINE: [&str; 3] = ["kernel", "processor", "memory"];
 
 /// Facts that two runs must have in common to belong into one journal, and what is another one where they have not. Versions
 /// that do not note one of them say nothing of it.
@@ -249,9 +319,16 @@ const IN_COMMON: &[(&str, &str)] = &[
 ];
 
 impl Run {
+    /// Whether this and another run were on one machine. A guest tells nothing of the machine that it is in.
+    pub fn shares_machine_with(&self, other: &Self) -> bool {
+        let is_guest = |run: &Self| run.environment.contains_key(GUEST);
+        let same = |fact: &&str| self.environment.get(*fact) == other.environment.get(*fact);
+        is_guest(self) != is_guest(other) || MACHINE.iter().all(same)
+    }
+
     /// Why numbers of this run and of an earlier one do not belong into one journal; None when they do.
     pub fn differs_from(&self, earlier: &Self) -> Option<String> {
-        let mut facts = ["kernel", "processor", "memory"].iter();
+        let mut facts = MACHINE.iter();
         if facts.any(|fact| self.environment.get(*fact) != earlier.environment.get(*fact)) {
             return Some("another machine or kernel".to_owned());
         }
@@ -326,10 +403,50 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_made_of_what_was_read() {
+        let reading = |rate, p90| Reading { rate, p90: Some(p90), late: 0.0, turns: 9 };
+        let readings = Readings {
+            alone: reading(100.0, 20.0),
+            alone_at: 1_764_000_000_000,
+            beside: reading(50.0, 80.0),
+        };
+        let line = serde_json::to_string(&Finding::Readings(readings)).unwrap();
+        assert_eq!(serde_json::from_str::<Finding>(&line).unwrap(), Finding::Readings(readings), "{line}");
+        assert!(line.len() < 250, "each of many turns has one of {} bytes", line.len());
+        let of = |kept: [Outcome; 2]| {
+            let [rate, tail] = kept;
+            let findings =
+                vec![Finding::Readings(readings), Finding::of(RATE_KEPT, rate), Finding::of(TAIL_KEPT, tail)];
+            let (task, platform) = (String::new(), String::new());
+            Turn {
+                task,
+                platform,
+                block: 0,
+                began: None,
+                seconds: 1.0,
+                disturbance: None,
+                noise: None,
+                findings,
+            }
+        };
+        let turn = of([Amount::new(0.9), Amount::new(0.9)]);
+        let kept = [RATE_KEPT, TAIL_KEPT].map(|name| turn.outcome(name).unwrap().unwrap().value());
+        assert_eq!(kept, [0.5, 0.25]);
+        let refused = || Err(Failure(UNPRESSED.to_owned()));
+        assert_eq!(of([refused(), refused()]).outcome(RATE_KEPT), Some(refused()));
+        assert_eq!(turn.outcome("rate"), None);
+    }
+
+    #[test]
     fn only_what_belongs_together_is_resumed() {
         let differs = |kernel: &str, sha256: &str| run(kernel, sha256).differs_from(&run("6.1", "aa"));
         assert_eq!(differs("6.1", "aa"), None);
         assert_eq!(differs("6.2", "aa").unwrap(), "another machine or kernel");
+        assert!(run("6.1", "aa").shares_machine_with(&run("6.1", "bb")));
+        assert!(!run("6.1", "aa").shares_machine_with(&run("6.2", "aa")));
+        let mut guest = run("6.2", "aa");
+        guest.environment.insert(GUEST.to_owned(), "QEMU".to_owned());
+        assert!(guest.shares_machine_with(&run("6.1", "aa")), "it is in that machine, for all that is known");
         assert_eq!(differs("6.1", "bb").unwrap(), "another program called runc");
         for (fact, expected) in IN_COMMON {
             let with = |value: &str| {

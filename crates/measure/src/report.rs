@@ -24,7 +24,7 @@ mod verdict;
 mod words;
 
 pub use contrast::{Changed, Contrast, Entries, Kept, compare};
-pub use findings::Findings;
+pub use findings::{Findings, Joined};
 pub use left_out::time;
 
 use document::Document;
@@ -51,7 +51,19 @@ pub enum ReportError {
 /// # Errors
 /// [`ReportError::File`]
 pub fn write(results: &Results, directory: &Path) -> Result<Vec<PathBuf>, ReportError> {
-    let findings = Findings::of(results);
+    write_joined(results, &[], directory)
+}
+
+/// The same, with published claims that `results` leave open answered by `others`.
+///
+/// # Errors
+/// [`ReportError::File`]
+pub fn write_joined(
+    results: &Results,
+    others: &[Joined],
+    directory: &Path,
+) -> Result<Vec<PathBuf>, ReportError> {
+    let findings = Findings::joined(results, others);
     publish(&sections::document(&findings), serde_json::to_string_pretty(&findings), directory, "report")
 }
 

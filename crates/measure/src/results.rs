@@ -92,8 +92,7 @@ impl Results {
                 let Some(platform) = platforms.iter().position(|name| *name == turn.platform) else {
                     continue;
                 };
-                let outcome = turn.findings.iter().find_map(|finding| finding.outcome(&quantity.name));
-                if let Some(outcome) = outcome {
+                if let Some(outcome) = turn.outcome(&quantity.name) {
                     entry.record(platform, outcome);
                 }
                 if let Some(disturbance) = &turn.disturbance {

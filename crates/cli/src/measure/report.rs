@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use bulkhead_measure::error::Error;
 use bulkhead_measure::record;
-use bulkhead_measure::report;
+use bulkhead_measure::report::{self, Joined};
 use bulkhead_measure::results::Results;
 use bulkhead_measure::sources::Tree;
 
@@ -14,9 +14,11 @@ use super::Format;
 /// The exit code of a comparison in which verdicts contradict each other, so that a script can tell it from an error.
 const CONTRADICTED: u8 = 3;
 
-/// Makes the pages of the run in `directory` again: there, or in `out`.
+/// Makes the pages of the run in `directory` again: there, or in `out`. Published claims that it leaves open are answered by the
+/// `others`.
 pub(super) fn run(
     directory: &Path,
+    others: &[PathBuf],
     out: Option<&PathBuf>,
     sources: Option<&Path>,
 ) -> Result<ExitCode, Error> {
@@ -24,11 +26,25 @@ pub(super) fn run(
         place(&Tree::open(sources)?, directory)?;
     }
     let results = of(directory)?;
+    let others = others.iter().map(|other| joined(&results, other)).collect::<Result<Vec<_>, _>>()?;
     if let Some(out) = out {
         make(out)?;
     }
-    say(&report::write(&results, out.map_or(directory, PathBuf::as_path))?);
+    say(&report::write_joined(&results, &others, out.map_or(directory, PathBuf::as_path))?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The run in `directory`, which must be of the same machine.
+fn joined(results: &Results, directory: &Path) -> Result<Joined, Error> {
+    let other = of(directory)?;
+    if !results.run.shares_machine_with(&other.run) {
+        return Err(Error::Unusable(format!(
+            "{} holds a run of another machine or kernel, which answers nothing about this one; bulkhead measure compare sets \
+             two machines against each other",
+            directory.display()
+        )));
+    }
+    Ok(Joined { place: directory.display().to_string(), results: other })
 }
 
 /// Notes in the journal of `directory` where the functions that it names are defined.

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use crate::plan::{RATE_KEPT, TAIL_KEPT};
 use crate::printed::{self, Open, last_line};
-use crate::record::{ENDED, Finding, UNPRESSED};
-use crate::stats::{Amount, Failure, Outcome};
+use crate::record::{ENDED, Finding, Reading, Readings, UNPRESSED};
+use crate::stats::Failure;
 
 /// Of the CPUs that are a fair share of the machine, half, an antagonist must have used this part to have pressed.
 const FAIR_PART: f64 = 0.5;
@@ -28,19 +28,6 @@ pub(super) enum Proof {
     Memory,
     /// What it wrote.
     Written,
-}
-
-/// What a victim said of itself.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Reading {
-    /// Units a second of the closed loop, and of the open one for a victim that has no other.
-    pub(super) rate: f64,
-    /// Of the open loop, microseconds; None where there was no loop with intended times.
-    pub(super) p90: Option<f64>,
-    /// The share of the open loop's turns that never began.
-    pub(super) late: f64,
-    /// Turns that it did.
-    pub(super) turns: u64,
 }
 
 /// What an antagonist said of itself.
@@ -70,15 +57,13 @@ pub(super) struct Seen {
     pub(super) wanted: f64,
 }
 
-impl Reading {
-    /// Reads the victim's line, the last that was printed.
-    pub(super) fn of(printed: &[u8]) -> Result<Self, Failure> {
-        let line: printed::Work = last_line(printed, "the victim")?;
-        let open = line.open();
-        let late = open.as_ref().map_or(0.0, Open::late);
-        let p90 = open.and_then(|open| open.latency_us.p90);
-        Ok(Self { rate: line.rate, p90, late, turns: line.turns() })
-    }
+/// Reads the victim's line, the last that was printed.
+pub(super) fn reading(printed: &[u8]) -> Result<Reading, Failure> {
+    let line: printed::Work = last_line(printed, "the victim")?;
+    let open = line.open();
+    let late = open.as_ref().map_or(0.0, Open::late);
+    let p90 = open.and_then(|open| open.latency_us.p90);
+    Ok(Reading { rate: line.rate, p90, late, turns: line.turns() })
 }
 
 impl Pressure {
@@ -128,12 +113,15 @@ pub(super) fn ended(Failure(reason): &Failure) -> Failure {
     Failure(format!("{ENDED}: {reason}"))
 }
 
-/// T and Q of a victim that was measured alone and beside an antagonist that pressed, or did not.
-pub(super) fn findings(alone: &Reading, beside: &Reading, pressed: &Result<(), String>) -> Vec<Finding> {
-    if let Err(why) = pressed {
-        return failures(&Failure(format!("{UNPRESSED}: {why}")));
-    }
-    vec![Finding::of(RATE_KEPT, rate_kept(alone, beside)), Finding::of(TAIL_KEPT, tail_kept(alone, beside))]
+/// What a victim did, and T and Q of it, if its antagonist pressed.
+pub(super) fn findings(readings: &Readings, pressed: &Result<(), String>) -> Vec<Finding> {
+    let kept = match pressed {
+        Err(why) => failures(&Failure(format!("{UNPRESSED}: {why}"))),
+        Ok(()) => {
+            vec![Finding::of(RATE_KEPT, readings.rate_kept()), Finding::of(TAIL_KEPT, readings.tail_kept())]
+        }
+    };
+    kept.into_iter().chain([Finding::Readings(*readings)]).collect()
 }
 
 /// No number, for this reason.
@@ -141,33 +129,22 @@ pub(super) fn failures(failure: &Failure) -> Vec<Finding> {
     [RATE_KEPT, TAIL_KEPT].map(|name| Finding::of(name, Err(failure.clone()))).to_vec()
 }
 
-/// T: the rate beside, divided by the rate alone.
-fn rate_kept(alone: &Reading, beside: &Reading) -> Outcome {
-    Amount::new(beside.rate / alone.rate)
-}
-
-/// Q: p90 alone, divided by p90 beside.
-fn tail_kept(alone: &Reading, beside: &Reading) -> Outcome {
-    if !printed::keeps_up(alone.late) {
-        let share = alone.late * 100.0;
-        return Err(Failure(format!(
-            "alone it does not keep up either: {share:.0} % of its turns never began"
-        )));
-    }
-    let both = alone.p90.zip(beside.p90);
-    let (alone, beside) = both.ok_or_else(|| Failure("the victim told no latencies".to_owned()))?;
-    Amount::new(alone / beside)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Outcome;
+
+    /// Beside whatever it is, after [`QUIET`].
+    fn quiet_and(beside: Reading) -> Readings {
+        Readings { alone: QUIET, alone_at: 7, beside }
+    }
 
     const QUIET: Reading = Reading { rate: 1000.0, p90: Some(200.0), late: 0.0, turns: 200 };
 
     fn outcomes(beside: Reading, pressed: &Result<(), String>) -> [Outcome; 2] {
-        let found = findings(&QUIET, &beside, pressed);
-        assert_eq!(found.len(), 2);
+        let readings = quiet_and(beside);
+        let found = findings(&readings, pressed);
+        assert_eq!((found.len(), &found[2]), (3, &Finding::Readings(readings)), "the raw data are kept");
         [RATE_KEPT, TAIL_KEPT].map(|name| found.iter().find_map(|finding| finding.outcome(name)).unwrap())
     }
 
@@ -197,12 +174,12 @@ mod tests {
     #[test]
     fn who_is_late_alone_has_no_tail_to_keep() {
         let alone = Reading { late: 0.25, ..QUIET };
-        let found = findings(&alone, &QUIET, &Ok(()));
+        let found = findings(&Readings { alone, ..quiet_and(QUIET) }, &Ok(()));
         assert!(found[0].outcome(RATE_KEPT).unwrap().is_ok());
         let Failure(reason) = found[1].outcome(TAIL_KEPT).unwrap().unwrap_err();
         assert!(reason.contains("25 % of its turns never began"), "{reason}");
         // Late beside the antagonist is what is to be found out.
-        assert!(findings(&QUIET, &alone, &Ok(()))[1].outcome(TAIL_KEPT).unwrap().is_ok());
+        assert!(findings(&quiet_and(alone), &Ok(()))[1].outcome(TAIL_KEPT).unwrap().is_ok());
     }
 
     #[test]
@@ -236,13 +213,13 @@ mod tests {
             r#"{"seconds":0.3,"rate":30.5,"loop":"closed","missed":0,"latency_us":{"p90":2.5,"samples":9}}"#;
         let more = r#","open":{"missed":3,"latency_us":{"p90":7.5,"samples":12}}}"#;
         let line = closed.strip_suffix('}').unwrap().to_owned() + more;
-        let reading = Reading::of(line.as_bytes()).unwrap();
-        assert_eq!(reading, Reading { rate: 30.5, p90: Some(7.5), late: 0.25, turns: 18 });
+        let read = reading(line.as_bytes()).unwrap();
+        assert_eq!(read, Reading { rate: 30.5, p90: Some(7.5), late: 0.25, turns: 18 });
         assert_eq!(
-            Reading::of(closed.as_bytes()).unwrap(),
+            reading(closed.as_bytes()).unwrap(),
             Reading { rate: 30.5, p90: None, late: 0.0, turns: 9 }
         );
-        assert!(Reading::of(b"nonsense").unwrap_err().0.contains("the victim printed \"nonsense\""));
+        assert!(reading(b"nonsense").unwrap_err().0.contains("the victim printed \"nonsense\""));
         let hog = br#"{"hog":"cpu","count":5,"seconds":1.5,"cpu_seconds":1.25,"most":8,"refused":0}"#;
         let expected =
             Pressure { count: 5.0, seconds: 1.5, cpu_seconds: 1.25, most: 8.0, refused: 0.0, killed: 0.0 };

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::arena::{self, Arena, LIMIT};
-use crate::disk;
+use crate::host;
 use crate::plan::Limits;
 use crate::platform::{Platform, Seat};
-use crate::record::{DIED, Finding};
+use crate::record::{DIED, Finding, Reading, Readings};
 use crate::stage::Stage;
 use crate::started::{Input, NOT_STARTED, Started, TOO_LONG};
 use crate::stats::Failure;
 
-use super::kept::{self, Pressure, Reading, Seen};
+use super::kept::{self, Pressure, Seen};
 use super::matrix::Meeting;
 
 /// The seats of the two.
@@ -34,7 +34,8 @@ struct Taken {
     key: Key,
     /// As [`now`] tells it.
     at: Duration,
-    reading: Result<Reading, Failure>,
+    /// The reading, and when it was taken, milliseconds since 1970.
+    reading: Result<(Reading, u64), Failure>,
 }
 
 /// In which block whose reading it is.
@@ -68,13 +69,15 @@ pub(super) fn meet(
         place.beside().and_then(|beside| Ok((alone.reading(block, &place)?, beside)))
     };
     match found {
-        Ok((alone, (beside, pressed))) => kept::findings(&alone, &beside, &pressed),
+        Ok(((alone, alone_at), (beside, pressed))) => {
+            kept::findings(&Readings { alone, alone_at, beside }, &pressed)
+        }
         Err(failure) => kept::failures(&failure),
     }
 }
 
 impl Alone {
-    fn reading(&mut self, block: usize, place: &Place<'_>) -> Result<Reading, Failure> {
+    fn reading(&mut self, block: usize, place: &Place<'_>) -> Result<(Reading, u64), Failure> {
         let key = place.key(block);
         // The victims of a block come one after the other.
         let is_of_now = |key: &Key, other: &Key| {
@@ -84,13 +87,14 @@ impl Alone {
         if let Some(reading) = self.known(&key, now()) {
             return reading.clone();
         }
-        let reading = place.alone().map_err(|Failure(reason)| Failure(format!("the victim alone: {reason}")));
+        let reading = place.alone().map(|reading| (reading, host::clock()));
+        let reading = reading.map_err(|Failure(reason)| Failure(format!("the victim alone: {reason}")));
         self.0.retain(|taken| taken.key != key);
         self.0.push(Taken { key, at: now(), reading: reading.clone() });
         reading
     }
 
-    fn known(&self, key: &Key, now: Duration) -> Option<&Result<Reading, Failure>> {
+    fn known(&self, key: &Key, now: Duration) -> Option<&Result<(Reading, u64), Failure>> {
         let fresh = self.0.iter().filter(|taken| now.saturating_sub(taken.at) <= FRESH);
         fresh
             .map(|taken| (&taken.key, &taken.reading))
@@ -124,15 +128,15 @@ impl Place<'_> {
         let ran = arena::start(self.platform.run(&seat, &words), &seat, Input::Nothing)
             .and_then(|started| started.finish(LIMIT));
         let ran = ran.inspect_err(|_| self.arena.clear(self.platform, &seat))?;
-        Reading::of(&ran.output)
+        kept::reading(&ran.output)
     }
 
     /// The victim without an antagonist. What is to wait for the disk and does not says nothing of who shares a disk.
     fn alone(&self) -> Result<Reading, Failure> {
-        let root = self.arena.root();
-        let before = self.meeting.victim.is_synced().then(|| disk::moved(&root)).transpose()?;
+        let is_synced = self.meeting.victim.is_synced();
+        let disk = is_synced.then(|| self.arena.disk(self.platform)).transpose()?;
         let reading = self.victim()?;
-        before.map_or(Ok(()), |before| disk::since(before, &root)?.witness(reading.turns as f64))?;
+        disk.map_or(Ok(()), |disk| disk.since()?.witness(reading.turns as f64))?;
         Ok(reading)
     }
 

@@ -6,7 +6,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::claim::{self, Claim};
@@ -15,6 +17,10 @@ use crate::error::{Doing as _, Error};
 /// The function by which the function tracer is tried: it alone is patched, since patching all of them stops some
 /// virtual machines for good.
 const TRIED: &str = "do_sys_openat2";
+
+/// How often, and how soon again, it is tried to remove what somebody still holds.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The tracepoint at the beginning of every system call.
 pub(super) const CALL: &str = "raw_syscalls/sys_enter";
@@ -97,6 +103,20 @@ impl Instance {
         Ok(())
     }
 
+    /// Lets it follow these tasks, too.
+    pub(super) fn follow_also(&self, tasks: &[u32], functions: bool) -> io::Result<()> {
+        let files = [Some("set_event_pid"), functions.then_some("set_ftrace_pid")];
+        for file in files.into_iter().flatten() {
+            // Who is opened to be added to keeps those whom it has; a task that has ended meanwhile does nothing more.
+            let mut file = OpenOptions::new().append(true).open(self.file(file))?;
+            tasks.iter().try_for_each(|task| match file.write_all(task.to_string().as_bytes()) {
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => Ok(()),
+                written => written,
+            })?;
+        }
+        Ok(())
+    }
+
     /// The tasks that are followed now.
     pub(super) fn followed(&self) -> Vec<u32> {
         let text = fs::read_to_string(self.file("set_event_pid")).unwrap_or_default();
@@ -165,7 +185,11 @@ fn remove_abandoned(instances: &Path, prefix: &str) {
     let entries = instances.read_dir().into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     for name in names.filter(|name| maker(name, prefix).is_some_and(claim::is_gone)) {
-        let _ = fs::remove_dir(instances.join(name));
+        let place = instances.join(name);
+        // Who has just been killed lets go of it a moment later than it is gone.
+        let busy =
+            |_: &u32| fs::remove_dir(&place).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
+        (0..TRIES).take_while(busy).for_each(|_| std::thread::sleep(PAUSE));
     }
 }
 

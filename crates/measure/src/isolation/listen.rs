@@ -1,5 +1,6 @@
 //! What the kernel's tracer records, counted while it records it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,11 +10,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_sys::sample::Sampler;
+use rustix::io::Errno;
 
 use super::instance::{BIRTH, CALL, Instance};
 use super::ring::{self, Event, Format};
 use super::seen::Seen;
 use super::stacks::{self, Record};
+use crate::open_files::OpenFiles;
 use crate::stats::Failure;
 
 /// The largest page that a kernel's buffers are made of; a read of one takes at most one.
@@ -29,6 +32,15 @@ const SHARE: u64 = 4;
 /// Pages of each processor's buffer for samples: of what the platform's program does, and of each thread of a daemon's, which are many.
 const PAGES: usize = 256;
 const PAGES_OF_MAKERS: usize = 16;
+
+/// How often it is looked for threads that were born meanwhile.
+const LOOKS: usize = 50;
+
+/// Files that are open besides.
+const SPARE: u64 = 200;
+
+/// Of which there are not enough where too many threads on too many processors are to be sampled.
+const SCARCE: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
 
 /// System calls are few, so that this is enough for each processor.
 const CALLS_KIB: u64 = 16 << 10;
@@ -60,6 +72,7 @@ pub(super) struct Listening<'a> {
     told: Receiver<io::Result<Seen>>,
     thread: Option<JoinHandle<()>>,
     lost: u64,
+    _open: Option<OpenFiles>,
 }
 
 impl Tracer {
@@ -96,9 +109,13 @@ impl Tracer {
         let Self { instance, functions, .. } = &*self;
         instance.record(false)?;
         // Who is born to a task that is followed is followed, too.
-        let makers = Vec::from_iter(makers.iter().flat_map(|maker| threads(*maker)));
-        let followed = Vec::from_iter([pid].into_iter().chain(makers.iter().copied()));
-        instance.follow(&followed, *functions)?;
+        instance.follow(&[pid], *functions)?;
+        let threads_of = || BTreeSet::from_iter(makers.iter().flat_map(|maker| threads(*maker)));
+        until_none_is_new(
+            threads_of,
+            || instance.followed().into_iter().collect(),
+            |new| instance.follow_also(&Vec::from_iter(new.iter().copied()), *functions),
+        )?;
         if *functions && !self.is_on {
             // It takes seconds to patch all functions, so it stays on until the instance goes.
             instance.write("current_tracer", "function")?;
@@ -110,15 +127,13 @@ impl Tracer {
         let (tells, told) = mpsc::channel();
         let buffers = instance.buffers()?;
         let files = buffers.iter().map(|place| open(place)).collect::<io::Result<Vec<_>>>()?;
-        let samplers = match samples {
-            true => samplers(pid, &makers, &buffers).map_err(io::Error::other)?,
-            false => Vec::new(),
-        };
-        let sources = Sources { files, samplers };
+        let sampled = samples.then(|| Sampled::begin(pid, threads_of, &buffers)).transpose();
+        let Sampled { samplers, left_out, _open } = sampled.map_err(io::Error::other)?.unwrap_or_default();
+        let sources = Sources { files, samplers, left_out };
         let formats = *formats;
         let thread = std::thread::spawn(move || count(sources, formats, &asks, &tells));
         instance.record(true)?;
-        Ok(Listening { tracer: self, asked, told, thread: Some(thread), lost: 0 })
+        Ok(Listening { tracer: self, asked, told, thread: Some(thread), lost: 0, _open })
     }
 }
 
@@ -180,14 +195,76 @@ fn threads(process: u32) -> Vec<u32> {
     names.filter_map(|name| name.to_str()?.parse().ok()).collect()
 }
 
-fn samplers(pid: u32, makers: &[u32], buffers: &[PathBuf]) -> Result<Vec<Sampler>, bulkhead_sys::Error> {
-    let mut samplers = stacks::open(pid.cast_signed(), buffers, PAGES)?;
-    for maker in makers {
-        match stacks::open(maker.cast_signed(), buffers, PAGES_OF_MAKERS) {
-            // A thread that has ended meanwhile does nothing more.
-            Err(error) if error.errno() == rustix::io::Errno::SRCH => {}
-            opened => samplers.extend(opened?),
+/// Follows all of `wanted` that are not among the `followed`, until there is none: some are born while the others are told.
+fn until_none_is_new(
+    wanted: impl Fn() -> BTreeSet<u32>,
+    followed: impl Fn() -> BTreeSet<u32>,
+    mut follow: impl FnMut(&BTreeSet<u32>) -> io::Result<()>,
+) -> io::Result<()> {
+    // Who ended before it was told is wanted no more, so that there is an end; a daemon that never stops making threads has none.
+    for _ in 0..LOOKS {
+        let new = &wanted() - &followed();
+        if new.is_empty() {
+            return Ok(());
         }
+        follow(&new)?;
+    }
+    Err(io::Error::other("its daemon makes threads faster than they can be followed"))
+}
+
+/// Whose stacks are sampled.
+#[derive(Debug, Default)]
+struct Sampled {
+    samplers: Vec<Sampler>,
+    /// Threads that do without: there are too many.
+    left_out: u64,
+    _open: Option<OpenFiles>,
+}
+
+impl Sampled {
+    /// Samples `pid` and, where there can be so many events, the threads of makers, each on every processor.
+    fn begin(
+        pid: u32,
+        threads: impl Fn() -> BTreeSet<u32>,
+        buffers: &[PathBuf],
+    ) -> Result<Self, bulkhead_sys::Error> {
+        let own = stacks::open(pid.cast_signed(), buffers, PAGES)?;
+        let wanted = threads().len() + 1;
+        let files = OpenFiles::allow((wanted * 2 * buffers.len()) as u64 + SPARE).ok();
+        match of_makers(&threads, buffers) {
+            Ok(samplers) => {
+                Ok(Self { samplers: own.into_iter().chain(samplers).collect(), left_out: 0, _open: files })
+            }
+            // They are a lower bound without these, too; system calls of all are counted.
+            Err(error) if SCARCE.contains(&error.errno()) => {
+                Ok(Self { samplers: own, left_out: wanted as u64 - 1, _open: files })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A thread that is born to one that is sampled is sampled with it: one that is seen only later may be among those, and its stacks count
+/// twice then, which is less than to miss it.
+fn of_makers(
+    threads: impl Fn() -> BTreeSet<u32>,
+    buffers: &[PathBuf],
+) -> Result<Vec<Sampler>, bulkhead_sys::Error> {
+    let mut samplers = Vec::new();
+    let mut sampled = BTreeSet::new();
+    for _ in 0..LOOKS {
+        let new = &threads() - &sampled;
+        if new.is_empty() {
+            break;
+        }
+        for thread in &new {
+            match stacks::open(thread.cast_signed(), buffers, PAGES_OF_MAKERS) {
+                // One that has ended meanwhile does nothing more.
+                Err(error) if error.errno() == Errno::SRCH => {}
+                opened => samplers.extend(opened?),
+            }
+        }
+        sampled.extend(new);
     }
     Ok(samplers)
 }
@@ -201,6 +278,8 @@ fn open(buffer: &Path) -> io::Result<File> {
 struct Sources {
     files: Vec<File>,
     samplers: Vec<Sampler>,
+    /// Threads whose stacks are not sampled.
+    left_out: u64,
 }
 
 /// The life of the thread that counts: reads what there is, and hands it over when it is asked.
@@ -223,6 +302,7 @@ fn count(mut sources: Sources, formats: Formats, asks: &Receiver<()>, tells: &Se
                 return;
             }
             (true, Ok(_)) => {
+                seen.unsampled += sources.left_out;
                 if tells.send(Ok(std::mem::take(&mut seen))).is_err() {
                     return;
                 }
@@ -277,5 +357,47 @@ fn note(event: Event<'_>, formats: Formats, seen: &mut Seen) {
         }
     } else if event.id == formats.birth.id {
         seen.births.extend(event.u32_at(formats.birth.field).map(|child| (event.task, child)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn who_is_born_while_others_are_followed_is_followed() {
+        // While the first are told, 3 is born, and then 4.
+        let (wanted, followed) = (RefCell::new(BTreeSet::from([1, 2])), RefCell::new(BTreeSet::from([1])));
+        let went = until_none_is_new(
+            || wanted.borrow().clone(),
+            || followed.borrow().clone(),
+            |new| {
+                followed.borrow_mut().extend(new);
+                let next = wanted.borrow().len() as u32 + 1;
+                wanted.borrow_mut().extend((next <= 4).then_some(next));
+                Ok(())
+            },
+        );
+        went.unwrap();
+        assert_eq!(*followed.borrow(), [1, 2, 3, 4].into());
+        let endless = until_none_is_new(|| [1].into(), BTreeSet::new, |_| Ok(()));
+        assert!(endless.unwrap_err().to_string().contains("faster"));
+    }
+
+    #[test]
+    fn threads_of_makers_are_found_and_sampled_where_the_kernel_allows_it() {
+        let own = std::process::id();
+        assert!(threads(own).contains(&own) && threads(u32::MAX).is_empty());
+        let processors = Path::new("/sys/devices/system/cpu").read_dir().unwrap().flatten();
+        let processors = Vec::from_iter(processors.map(|entry| entry.path()));
+        let none = || BTreeSet::new();
+        let alone = match Sampled::begin(own, none, &processors) {
+            Err(error) => bulkhead_testkit::skip!("stacks cannot be sampled: {error}"),
+            Ok(sampled) => sampled.samplers.len(),
+        };
+        let one = Sampled::begin(own, || BTreeSet::from([own]), &processors).unwrap();
+        assert_eq!((one.samplers.len(), one.left_out), (2 * alone, 0));
     }
 }

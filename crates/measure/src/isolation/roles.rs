@@ -1,6 +1,6 @@
 //! Who is who among the tasks that are followed, at the moment when the application is about to begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,26 @@ use crate::arena::WORKLOAD;
 use crate::platform::Seat;
 
 /// The role of each of `tasks` that is still there.
-pub(super) fn of(tasks: impl IntoIterator<Item = u32>, seat: &Seat, workload: &Path) -> BTreeMap<u32, Role> {
+pub(super) fn of(
+    tasks: impl IntoIterator<Item = u32>,
+    seat: &Seat,
+    workload: &Path,
+    makers: &[u32],
+) -> BTreeMap<u32, Role> {
     let workload = fs::metadata(workload).ok();
-    tasks.into_iter().filter_map(|task| Some((task, role(task, seat, workload.as_ref())?))).collect()
+    // This program's, the machine's own, and those of daemons that make sandboxes.
+    let outside = [std::process::id(), 1].into_iter().chain(makers.iter().copied());
+    let outside = outside.filter_map(|process| mounts(&place(process))).collect();
+    let role = |task| role(task, seat, workload.as_ref(), &outside);
+    tasks.into_iter().filter_map(|task| Some((task, role(task)?))).collect()
 }
 
-fn role(task: u32, seat: &Seat, workload: Option<&Metadata>) -> Option<Role> {
-    let place = Path::new("/proc").join(task.to_string());
+fn place(task: u32) -> PathBuf {
+    Path::new("/proc").join(task.to_string())
+}
+
+fn role(task: u32, seat: &Seat, workload: Option<&Metadata>, outside: &BTreeSet<PathBuf>) -> Option<Role> {
+    let place = place(task);
     // The link leads to the file itself, whatever the task's own root and mounts are.
     let program = fs::metadata(place.join(ITSELF)).ok();
     let both = program.as_ref().zip(workload);
@@ -30,17 +43,22 @@ fn role(task: u32, seat: &Seat, workload: Option<&Metadata>) -> Option<Role> {
     };
     Some(if is_file || is_within && is_copy() {
         Role::Application
-    } else if is_within && !sees_what_we_see(&place) {
+    } else if is_within && !is_outside(&place, outside) {
         Role::Sandbox(name(&place))
     } else {
         Role::Monitor(name(&place))
     })
 }
 
-/// Whether a process has this one's mounts: what watches over a sandbox may be in its cgroup, and is not in the sandbox.
-fn sees_what_we_see(place: &Path) -> bool {
-    let mounts = |place: &Path| fs::read_link(place.join("ns/mnt")).ok();
-    mounts(place).is_some_and(|own| Some(own) == mounts(Path::new("/proc/self")))
+/// Whether a process has mounts of those that are outside, and sees all of them: what watches over a sandbox may be in its cgroup, and is
+/// not in the sandbox. Who has changed its root is.
+fn is_outside(place: &Path, outside: &BTreeSet<PathBuf>) -> bool {
+    let has_whole_root = fs::read_link(place.join("root")).is_ok_and(|root| root == Path::new("/"));
+    has_whole_root && mounts(place).is_some_and(|own| outside.contains(&own))
+}
+
+fn mounts(place: &Path) -> Option<PathBuf> {
+    fs::read_link(place.join("ns/mnt")).ok()
 }
 
 /// Whether one of the lines of a /proc/PID/cgroup names this cgroup, or one below it.
@@ -111,11 +129,25 @@ mod tests {
         };
         let own = std::process::id();
         let exe = std::env::current_exe().unwrap();
-        assert_eq!(of([own, u32::MAX], &seat, &exe), [(own, Role::Application)].into());
+        assert_eq!(of([own, u32::MAX], &seat, &exe, &[]), [(own, Role::Application)].into());
         let monitor = Role::Monitor(exe.file_name().unwrap().to_string_lossy().into_owned());
-        assert_eq!(of([own], &seat, Path::new("/bin/sh")), [(own, monitor.clone())].into());
+        assert_eq!(of([own], &seat, Path::new("/bin/sh"), &[]), [(own, monitor.clone())].into());
         // Whoever has our mounts is outside, in whichever cgroup.
         let everywhere = Seat { cgroup: Some("/".to_owned()), ..seat };
-        assert_eq!(of([own], &everywhere, Path::new("/bin/sh")), [(own, monitor)].into());
+        assert_eq!(of([own], &everywhere, Path::new("/bin/sh"), &[]), [(own, monitor)].into());
+    }
+
+    #[test]
+    fn who_has_a_daemon_s_mounts_is_outside_but_not_who_has_another_root() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let looks = |mounts: &str, root: &str| {
+            let place = scratch.path().join(format!("{mounts}{}", root.len()));
+            fs::create_dir_all(place.join("ns")).unwrap();
+            std::os::unix::fs::symlink(mounts, place.join("ns/mnt")).unwrap();
+            std::os::unix::fs::symlink(root, place.join("root")).unwrap();
+            is_outside(&place, &["own", "daemon"].map(PathBuf::from).into())
+        };
+        assert!(looks("own", "/") && looks("daemon", "/"));
+        assert!(!looks("sandbox", "/") && !looks("own", "/some/root") && !looks("daemon", "/some/root"));
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn rehearse(arena: &Arena, platform: &Platform) -> Result<(), Failure
 
 /// The whole life once, watched.
 pub(super) fn watch(eye: &mut Eye, arena: &Arena, platform: &Platform) -> Result<Watched, Failure> {
-    let makers = platform.makers()?;
+    let makers = arena.daemons().makers(platform)?;
     Stage { arena, platform }.on_seat(&["mix"], |seat, words| {
         let command = held(&arena.workload(), &platform.run(seat, words));
         let mut started = arena::start(command, seat, Input::Held)?;
@@ -72,10 +72,12 @@ pub(super) fn beside<T>(
 ) -> Result<T, Failure> {
     let heavy = arena.heavy();
     let heavy = heavy.ok_or_else(|| Failure("finding a sandbox's processes takes root".to_owned()))?;
+    // Whoever is not known has no mounts that are known.
+    let makers = arena.daemons().makers(platform).unwrap_or_default();
     Stage { arena, platform }.on_seat(&["ready"], |seat, words| {
         let mut started = arena::start(platform.run(seat, words), seat, Input::Held)?;
         hear(&mut started, b'R')?;
-        let roles = roles::of(heavy.processes(), seat, &arena.workload());
+        let roles = roles::of(heavy.processes(), seat, &arena.workload(), &makers);
         let of = |wanted: &dyn Fn(&Role) -> bool| {
             Vec::from_iter(roles.iter().filter(|(_, role)| wanted(role)).map(|(task, _)| *task))
         };
@@ -107,7 +109,7 @@ fn follow(
     let going = rustix::process::kill_process(pid, Signal::CONT);
     going.map_err(|error| Failure(format!("let it go on: {error}")))?;
     hear(started, b'R')?;
-    let roles = roles::of(look.followed(), seat, &arena.workload());
+    let roles = roles::of(look.followed(), seat, &arena.workload(), makers);
     let set_up = look.take()?;
     started.say(b'g')?;
     hear(started, b'D')?;

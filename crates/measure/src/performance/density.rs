@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::{Amounts, Stage};
 use crate::arena::{self, LIMIT};
 use crate::cgroups::Heavy;
 use crate::interrupt;
+use crate::open_files::OpenFiles;
 use crate::platform::Seat;
 use crate::started::{Input, Started};
 use crate::stats::{Amount, Failure, Outcome};
@@ -44,7 +43,9 @@ struct Memory {
 /// With up to `most` of them.
 pub(super) fn slope(stage: Stage<'_>, most: usize) -> Result<Amounts, Failure> {
     let heavy = stage.arena.heavy().ok_or_else(|| Failure("finding all processes takes root".to_owned()))?;
-    let _files = Files::allow(FILES * most as u64 + 100)?;
+    // Monitors that are not here are told apart, or nothing is told.
+    stage.arena.daemons().processes(stage.platform)?;
+    let _files = OpenFiles::allow(FILES * most as u64 + 100)?;
     let mut there: Vec<(Seat, Started)> = Vec::new();
     let (seen, stopped) = fill(stage, heavy, most, &mut there);
     empty(stage, there, stopped.is_some());
@@ -124,7 +125,8 @@ fn fill_up(
             there.push((seat, started));
             first?;
         }
-        let processes = heavy.processes();
+        let mut processes = heavy.processes();
+        processes.extend(stage.arena.daemons().processes(stage.platform)?);
         let own = std::process::id();
         let processes = processes.into_iter().filter(|pid| *pid != own).filter_map(proportional).sum();
         let meminfo = meminfo();
@@ -133,34 +135,6 @@ fn fill_up(
         seen.push(Memory { count: *count as f64, processes, kernel, charged });
     }
     Ok(())
-}
-
-/// More open files than a process may usually have, for as long as this lives.
-struct Files(Rlimit);
-
-impl Files {
-    fn allow(number: u64) -> Result<Self, Failure> {
-        let before = getrlimit(Resource::Nofile);
-        if before.maximum.is_some_and(|most| most < number) {
-            return Err(Failure(format!(
-                "it takes {number} open files, and this process may have no more than {}",
-                before.maximum.unwrap_or_default()
-            )));
-        }
-        if before.current.is_some_and(|now| now < number) {
-            let more = Rlimit { current: Some(number), ..before };
-            setrlimit(Resource::Nofile, more)
-                .map_err(|error| Failure(format!("allow {number} open files: {error}")))?;
-        }
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        // Back to what was allowed before is always allowed.
-        let _ = setrlimit(Resource::Nofile, self.0);
-    }
 }
 
 /// Its pages, those that it shares divided among all that have them.

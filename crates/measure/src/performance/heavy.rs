@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Amounts, Stage};
 use crate::arena;
-use crate::disk::{self, Moved, SEEN};
+use crate::disk::{Moved, SEEN};
 use crate::plan::Quantity;
 use crate::printed::last_line;
 use crate::programs::POSTGRESQL;
@@ -143,11 +143,10 @@ impl Load {
     pub(super) fn take(self, stage: Stage<'_>) -> Result<Amounts, Failure> {
         stage.arena.need(self.programs)?;
         stage.on_seat(&["heavy", self.name, "--seconds", &SECONDS.to_string()], |seat, words| {
-            let root = stage.arena.root();
-            let before = self.disk.map(|_| disk::moved(&root)).transpose()?;
+            let disk = self.disk.map(|_| stage.arena.disk(stage.platform)).transpose()?;
             let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
             let line = last_line(&started.finish(LIMIT)?.output, "the workload")?;
-            before.map_or(Ok(()), |before| self.witness(&line, disk::since(before, &root)?))?;
+            disk.map_or(Ok(()), |disk| self.witness(&line, disk.since()?))?;
             Ok(self.amounts(&line))
         })
     }

@@ -18,6 +18,15 @@ const GAP: Duration = Duration::from_millis(50);
 /// What `bulkload hello` writes.
 const HELLO: &[u8] = b"H";
 
+/// What `bulkload ready` writes.
+const READY: &[u8] = b"R";
+
+/// What a program that was started has to say that it runs.
+const BEGUN: Duration = Duration::from_millis(200);
+
+/// How often it is asked what a program has printed.
+const LOGS: u32 = 40;
+
 /// How often it is tried to delete what was killed.
 const DELETES: u32 = 20;
 
@@ -27,10 +36,10 @@ const LOOKS: usize = 100_000;
 pub(super) fn boot(stage: Stage<'_>) -> Result<Amounts, Failure> {
     stage.on_seat(&["ready"], |seat, words| {
         std::thread::sleep(GAP);
-        let before = stage.arena.usage();
+        let before = stage.arena.cpu(stage.platform);
         let mut started = arena::start(stage.platform.run(seat, words), seat, Input::Held)?;
         let first = started.first_byte(LIMIT)?;
-        let cpu = stage.arena.cpu_since(before);
+        let cpu = stage.arena.cpu_since(stage.platform, before);
         started.let_go();
         started.finish(LIMIT)?;
         Ok(vec![(FIRST_BYTE, milliseconds(first)), ("CPU", cpu)])
@@ -40,10 +49,10 @@ pub(super) fn boot(stage: Stage<'_>) -> Result<Amounts, Failure> {
 pub(super) fn run(stage: Stage<'_>) -> Result<Amounts, Failure> {
     stage.on_seat(&["hello"], |seat, words| {
         std::thread::sleep(GAP);
-        let before = stage.arena.usage();
+        let before = stage.arena.cpu(stage.platform);
         let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
         let took = ended(started)?;
-        Ok(vec![("to exit", milliseconds(took)), ("CPU", stage.arena.cpu_since(before))])
+        Ok(vec![("to exit", milliseconds(took)), ("CPU", stage.arena.cpu_since(stage.platform, before))])
     })
 }
 
@@ -63,15 +72,15 @@ pub(super) fn exec(stage: Stage<'_>) -> Result<Amounts, Failure> {
         let command = stage.platform.exec(seat, &words);
         let command = command.ok_or_else(|| Failure("it runs one program in a sandbox".to_owned()))?;
         std::thread::sleep(GAP);
-        let before = stage.arena.usage();
+        let before = stage.arena.cpu(stage.platform);
         let took = ended(arena::start(command, seat, Input::Nothing)?)?;
-        Ok(vec![("to exit", milliseconds(took)), ("CPU", stage.arena.cpu_since(before))])
+        Ok(vec![("to exit", milliseconds(took)), ("CPU", stage.arena.cpu_since(stage.platform, before))])
     })
 }
 
 pub(super) fn steps(stage: Stage<'_>) -> Result<Amounts, Failure> {
-    stage.on_seat(&["ready"], |seat, _| {
-        let create = stage.platform.step(seat, Step::Create);
+    stage.on_seat(&["ready"], |seat, words| {
+        let create = stage.platform.create(seat, words);
         let create = create.ok_or_else(|| Failure("it has no steps, only a whole run".to_owned()))?;
         std::thread::sleep(GAP);
         // A runtime may take a process for alive until somebody has waited for it, which not every first process does.
@@ -79,14 +88,37 @@ pub(super) fn steps(stage: Stage<'_>) -> Result<Amounts, Failure> {
         let mut created = arena::start(create, seat, Input::Held)?;
         let create = created.exit(LIMIT)?;
         let start = arena::step(stage.platform, seat, Step::Start)?;
-        created.first_byte(LIMIT)?;
+        let is_logged = stage.platform.printed(seat).is_some();
+        if is_logged {
+            std::thread::sleep(BEGUN);
+        } else {
+            created.first_byte(LIMIT)?;
+        }
         let kill = arena::step(stage.platform, seat, Step::Kill)?;
-        // Its output closes when it is gone.
+        // Its output closes when it is gone; an engine's command has ended long ago.
         created.finish(LIMIT)?;
+        if is_logged {
+            has_run(stage, seat)?;
+        }
         let delete = delete(stage, seat)?;
         let times = [("create", create), ("start", start), ("kill", kill), ("delete", delete)];
         Ok(times.into_iter().map(|(name, time)| (name, milliseconds(time))).collect())
     })
+}
+
+/// Looks whether an engine's container said something: that a command to start it ended well is no proof that its program ran. A line
+/// that has no end is in the log when nobody can write to it any more.
+fn has_run(stage: Stage<'_>, seat: &Seat) -> Result<(), Failure> {
+    for _ in 0..LOGS {
+        let printed = stage.platform.printed(seat);
+        let printed = printed.map(|command| arena::start(command, seat, Input::Nothing)).transpose()?;
+        let printed = printed.map(|started| started.finish(LIMIT)).transpose()?;
+        if printed.is_some_and(|ended| ended.output.starts_with(READY)) {
+            return Ok(());
+        }
+        std::thread::sleep(GAP);
+    }
+    Err(Failure("it was started, but the program in the sandbox did not run".to_owned()))
 }
 
 /// A process is not quite gone when its files are: a runtime that looks at once may find it alive. That of a kernel of

@@ -5,7 +5,6 @@
 
 use super::{Amounts, Stage};
 use crate::arena::{self, LIMIT};
-use crate::disk;
 use crate::plan::{Quantity, Size, Task};
 use crate::printed::{self, Latency, Open};
 use crate::started::Input;
@@ -123,12 +122,11 @@ impl Work {
         let words = ["work", self.name, "--seconds", SECONDS].into_iter().chain(stays);
         let words = Vec::from_iter(words.chain(paced));
         stage.on_seat(&words, |seat, words| {
-            let root = stage.arena.root();
             let is_synced = SYNCED.contains(&self.name);
-            let before = is_synced.then(|| disk::moved(&root)).transpose()?;
+            let disk = is_synced.then(|| stage.arena.disk(stage.platform)).transpose()?;
             let started = arena::start(stage.platform.run(seat, words), seat, Input::Nothing)?;
             let line: printed::Work = printed::last_line(&started.finish(LIMIT)?.output, "the workload")?;
-            before.map_or(Ok(()), |before| disk::since(before, &root)?.witness(line.turns() as f64))?;
+            disk.map_or(Ok(()), |disk| disk.since()?.witness(line.turns() as f64))?;
             Ok(line)
         })
     }

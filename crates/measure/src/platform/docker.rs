@@ -1,15 +1,12 @@
 //! docker: an engine with a daemon, the one that the program reaches.
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::{Adapter, Seat, Step, daemon, engine};
-use crate::error::{Doing as _, Error};
+use crate::error::Error;
 use crate::stats::Failure;
-
-/// Makes an image of the root `$3` under the name `$2`.
-const IMPORT: &str = "tar --create --directory \"$3\" . | \"$1\" import - \"$2\"";
 
 #[derive(Debug)]
 pub(super) struct Docker;
@@ -21,10 +18,24 @@ impl Docker {
         format!("{}:root", arena.to_string_lossy())
     }
 
-    fn command(program: &Path, words: Vec<OsString>) -> Command {
+    fn command<Word: AsRef<OsStr>>(program: &Path, words: &[Word]) -> Command {
         let mut command = Command::new(program);
         command.args(words);
         command
+    }
+}
+
+/// What docker answers in ten seconds, or why it does not.
+fn asked(program: &Path, words: &[&str]) -> Result<String, String> {
+    let mut asking = Command::new("timeout");
+    asking.arg("10").arg(program).args(words).stdin(Stdio::null());
+    let answer = asking.output().map_err(|error| error.to_string())?;
+    let [said, complaint] =
+        [&answer.stdout, &answer.stderr].map(|text| String::from_utf8_lossy(text).trim().to_owned());
+    match answer.status.code() {
+        Some(124) => Err("docker does not answer".to_owned()),
+        Some(0) if !said.is_empty() => Ok(said),
+        _ => Err(complaint),
     }
 }
 
@@ -35,8 +46,8 @@ impl Adapter for Docker {
         if !seat.leave(&[program.as_os_str(), "rmi".as_ref(), "--force".as_ref(), image.as_ref()])? {
             return Ok(());
         }
-        let driver = Command::new(program).args(["info", "--format", "{{.CgroupDriver}}"]).output();
-        if driver.is_ok_and(|output| output.stdout.trim_ascii() == b"systemd") {
+        if asked(program, &["info", "--format", "{{.CgroupDriver}}"]).is_ok_and(|driver| driver == "systemd")
+        {
             seat.stay()?;
             return Err(Error::Unusable(
                 "docker's daemon has its cgroups made by systemd, beside everything that is measured; start one with \
@@ -44,18 +55,14 @@ impl Adapter for Docker {
                     .to_owned(),
             ));
         }
-        let mut import = Command::new("sh");
-        import.args(["-euc", IMPORT, "sh"]).arg(program).arg(&image).arg(&seat.root);
-        let output = import.output().doing(|| "start sh".to_owned())?;
-        // tar's success would hide docker's failure, and the other way round.
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        if output.status.success() && output.stdout.starts_with(b"sha256:") {
-            return Ok(());
-        }
-        seat.stay()?;
-        Err(Error::Unusable(format!(
-            "docker makes no image ({said}); its daemon must run, DOCKER_HOST says where"
-        )))
+        let import = Self::command(program, &["import", "-", &image]);
+        let made = engine::import(&import, &seat.root)?;
+        made.or_else(|said| {
+            seat.stay()?;
+            Err(Error::Unusable(format!(
+                "docker makes no image ({said}); its daemon must run, DOCKER_HOST says where"
+            )))
+        })
     }
 
     fn has_limits(&self) -> bool {
@@ -67,41 +74,53 @@ impl Adapter for Docker {
         false
     }
 
+    fn has_daemon(&self) -> bool {
+        true
+    }
+
     fn makers(&self, program: &Path) -> Result<Vec<u32>, Failure> {
-        let failed = |why: String| Failure(format!("find docker's daemon: {why}"));
-        let mut asked = Command::new(program);
         // Whether DOCKER_HOST says where that is, or a context.
-        asked.args(["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]).stdin(Stdio::null());
-        let answer = asked.output().map_err(|error| failed(error.to_string()))?;
-        let host = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
-        let socket = host.strip_prefix("unix://").ok_or_else(|| {
-            let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
-            let why = if host.is_empty() { said } else { format!("{host} is no socket of this machine") };
-            failed(why)
-        })?;
+        let host = asked(program, &["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"])
+            .map_err(|why| Failure(format!("find docker's daemon: {why}")))?;
+        let socket = host.strip_prefix("unix://");
+        let socket = socket
+            .ok_or_else(|| Failure(format!("find docker's daemon: {host} is no socket of this machine")))?;
         daemon::behind(Path::new(socket), "dockerd", "containerd")
     }
 
+    fn files(&self, program: &Path) -> Result<PathBuf, Failure> {
+        let failed = |why: String| Failure(format!("find docker's files: {why}"));
+        let place = asked(program, &["info", "--format", "{{.DockerRootDir}}"]).map_err(failed)?;
+        // As the daemon sees it, which may have mounts of its own.
+        let root = self.makers(program)?.first().map(|maker| format!("/proc/{maker}/root"));
+        Ok(Path::new(&root.unwrap_or_default()).join(place.trim_start_matches('/')))
+    }
+
     fn obstacle(&self, program: &Path) -> Option<String> {
-        let mut asked = Command::new("timeout");
-        asked.arg("10").arg(program).args(["info", "--format", "{{.ServerVersion}}"]).stdin(Stdio::null());
-        let answer = asked.output().ok()?;
-        let answers = answer.status.success() && !answer.stdout.trim_ascii().is_empty();
-        (!answers).then(|| "its daemon does not answer; DOCKER_HOST says where that is".to_owned())
+        let answer = asked(program, &["info", "--format", "{{.ServerVersion}}"]);
+        answer.err().map(|_| "its daemon does not answer; DOCKER_HOST says where that is".to_owned())
     }
 
     fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command {
         let mut words = engine::run(seat);
         words.push(Self::image(seat).into());
         words.extend(arguments.iter().map(Into::into));
-        Self::command(program, words)
+        Self::command(program, &words)
     }
 
     fn exec(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Option<Command> {
-        Some(Self::command(program, engine::exec(seat, arguments)))
+        Some(Self::command(program, &engine::exec(seat, arguments)))
+    }
+
+    fn create(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Option<Command> {
+        Some(Self::command(program, &engine::create(seat, &[Self::image(seat).into()], arguments)))
+    }
+
+    fn printed(&self, program: &Path, seat: &Seat) -> Option<Command> {
+        Some(Self::command(program, &engine::logs(seat)))
     }
 
     fn step(&self, program: &Path, seat: &Seat, step: Step) -> Option<Command> {
-        engine::step(seat, step).map(|words| Self::command(program, words))
+        Some(Self::command(program, &engine::step(seat, step)))
     }
 }

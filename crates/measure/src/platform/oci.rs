@@ -64,10 +64,14 @@ impl Adapter for Oci {
         ))
     }
 
+    fn create(&self, program: &Path, seat: &Seat, _: &[String]) -> Option<Command> {
+        let words = ["create".into(), "--bundle".into(), seat.bundle.clone().into(), (&seat.id).into()];
+        Some(self.command(program, seat, &words))
+    }
+
     fn step(&self, program: &Path, seat: &Seat, step: Step) -> Option<Command> {
         let id = || OsString::from(&seat.id);
         let words = match step {
-            Step::Create => vec!["create".into(), "--bundle".into(), seat.bundle.clone().into(), id()],
             Step::Start => vec!["start".into(), id()],
             Step::Pause => vec!["pause".into(), id()],
             Step::Resume => vec!["resume".into(), id()],

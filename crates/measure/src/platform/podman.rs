@@ -38,6 +38,12 @@ impl Podman {
         command
     }
 
+    /// The words for what is run in: its own default of open files is more than an administrator may allow.
+    fn root(seat: &Seat) -> Vec<OsString> {
+        let words = ["--quiet", "--ulimit", "host", "--rootfs"].into_iter().map(OsString::from);
+        words.chain([seat.root.clone().into()]).collect()
+    }
+
     /// Helpers that are called by no name in PATH.
     fn configuration(program: &Path) -> String {
         let up = program.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
@@ -73,9 +79,7 @@ impl Adapter for Podman {
 
     fn run(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Command {
         let mut words = engine::run(seat);
-        // Its own default of open files is more than an administrator may allow.
-        words.extend(["--quiet", "--ulimit", "host", "--rootfs"].map(Into::into));
-        words.push(seat.root.clone().into());
+        words.extend(Self::root(seat));
         words.extend(arguments.iter().map(Into::into));
         Self::command(program, seat, &words)
     }
@@ -84,7 +88,15 @@ impl Adapter for Podman {
         Some(Self::command(program, seat, &engine::exec(seat, arguments)))
     }
 
+    fn create(&self, program: &Path, seat: &Seat, arguments: &[String]) -> Option<Command> {
+        Some(Self::command(program, seat, &engine::create(seat, &Self::root(seat), arguments)))
+    }
+
+    fn printed(&self, program: &Path, seat: &Seat) -> Option<Command> {
+        Some(Self::command(program, seat, &engine::logs(seat)))
+    }
+
     fn step(&self, program: &Path, seat: &Seat, step: Step) -> Option<Command> {
-        engine::step(seat, step).map(|words| Self::command(program, seat, &words))
+        Some(Self::command(program, seat, &engine::step(seat, step)))
     }
 }

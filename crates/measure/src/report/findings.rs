@@ -32,10 +32,13 @@ pub use row::{Against, Cell, Row, Standing};
 pub use trial::{Trial, TrialEnd};
 
 /// The version of the JSON's form.
-const FORM: u32 = 4;
+const FORM: u32 = 5;
 
 /// The fact that tells where the places of the kernel's functions are from.
 pub(super) const PLACES: &str = "functions placed by";
+
+/// The fact that tells which other journals answer claims.
+const JOINED: &str = "claims answered by the journals of";
 
 /// Everything that a report says.
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +78,15 @@ pub struct Findings {
     pub footprints: Vec<Footprints>,
     /// What others found, set beside this.
     pub literature: Vec<Claim>,
+}
+
+/// Another journal of the same machine, which answers what the report's own leaves open.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Where it is, in words.
+    pub place: String,
+    /// What it holds.
+    pub results: Results,
 }
 
 /// Something that was told more than once.
@@ -124,6 +136,19 @@ impl Findings {
             literature: Vec::new(),
         };
         findings.literature = literature::of(&findings, results);
+        findings
+    }
+
+    /// The same, where published claims that this journal leaves open are answered by the others, in their order.
+    pub fn joined(results: &Results, others: &[Joined]) -> Self {
+        let mut findings = Self::of(results);
+        for Joined { place, results: other } in others {
+            let measured = other.run.environment.get("measured at");
+            let from = measured.map_or(place.clone(), |at| format!("{place}, measured {at}"));
+            literature::join(&mut findings.literature, Self::of(other).literature, &from);
+            let told = findings.environment.entry(JOINED.to_owned()).or_default();
+            *told = if told.is_empty() { from } else { format!("{told}; {from}") };
+        }
         findings
     }
 

@@ -292,7 +292,7 @@ pub(super) fn literature(findings: &Findings) -> Table {
         vec![
             format!("{} ({})", claim.claim, claim.source),
             platform,
-            test.here.clone(),
+            test.from.as_ref().map_or(test.here.clone(), |from| format!("{} (journal of {from})", test.here)),
             accord(test.accord).to_owned(),
         ]
     });

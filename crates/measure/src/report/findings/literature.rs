@@ -35,6 +35,9 @@ pub struct Test {
     pub here: String,
     /// Whether both agree.
     pub accord: Accord,
+    /// The journal that says so, where that is another one than the page's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// Whether a claim holds here.
@@ -61,7 +64,7 @@ const MAPPING: &str = "IEICE Transactions on Information and Systems E107.D(2), 
 const GVISOR_SAYS: &str = "The gVisor authors: README of gVisor, 2018";
 
 /// Platforms whose containers run on the host's kernel.
-const CONTAINERS: &[&str] = &["bulkrun", "crun", "runc", "youki", "podman", "docker"];
+const CONTAINERS: &[&str] = &["bulkrun", "crun", "runc", "youki", "bulkhead", "podman", "docker"];
 
 /// gVisor.
 const GVISOR: &str = "runsc";
@@ -102,6 +105,19 @@ pub(super) fn of(findings: &Findings, results: &Results) -> Vec<Claim> {
         claims.extend(isolation(findings));
     }
     claims
+}
+
+/// Has a journal from elsewhere, called `from`, decide what `claims` leaves open, and add what that has no word of. What was decided
+/// stays.
+pub(super) fn join(claims: &mut Vec<Claim>, other: Vec<Claim>, from: &str) {
+    for mut claim in other {
+        claim.tests.iter_mut().for_each(|test| test.from = Some(from.to_owned()));
+        match claims.iter_mut().find(|known| known.claim == claim.claim) {
+            Some(known) if known.accord == Accord::Open && claim.accord != Accord::Open => *known = claim,
+            Some(_) => {}
+            None => claims.push(claim),
+        }
+    }
 }
 
 fn performance(findings: &Findings, results: &Results) -> Vec<Claim> {
@@ -205,7 +221,7 @@ impl Claim {
         order: [Accord; 3],
     ) -> Self {
         if tests.is_empty() {
-            tests.push(Test { platform: String::new(), here: open(), accord: Accord::Open });
+            tests.push(Test { platform: String::new(), here: open(), accord: Accord::Open, from: None });
         }
         let any = |wanted: &Accord| tests.iter().any(|test| test.accord == *wanted);
         let accord = order.into_iter().find(any).unwrap_or(Accord::Open);
@@ -243,6 +259,7 @@ fn free_of_cost(findings: &Findings) -> Vec<Test> {
             platform: name.to_owned(),
             here: format!("{WORK}{task} was not compared with bare, which --full does"),
             accord: Accord::Open,
+            from: None,
         })
     });
     tests.collect()
@@ -258,13 +275,23 @@ fn costs(findings: &Findings, platform: &str, task: &str) -> Option<Test> {
         Standing::Worse => (format!("{cost} the cost of bare"), Accord::Differs),
         Standing::NotDecided => ("not decided".to_owned(), Accord::Open),
     };
-    Some(Test { platform: platform.to_owned(), here: format!("{}: {words}", row.title()), accord })
+    Some(Test {
+        platform: platform.to_owned(),
+        here: format!("{}: {words}", row.title()),
+        accord,
+        from: None,
+    })
 }
 
 fn slow_start(findings: &Findings) -> Option<Test> {
     let Against { ratio, pairs, .. } = findings.row(BOOT, FIRST_BYTE)?.cell(DOCKER)?.against_bare?;
     let here = format!("first byte: {}× that of a bare process", spread(&ratio, pairs));
-    Some(Test { platform: DOCKER.to_owned(), here, accord: Accord::at_least(HUNDRED, &ratio, pairs) })
+    Some(Test {
+        platform: DOCKER.to_owned(),
+        here,
+        accord: Accord::at_least(HUNDRED, &ratio, pairs),
+        from: None,
+    })
 }
 
 /// `crun 21.1×, runc 54.0× bare`
@@ -298,7 +325,7 @@ fn as_dense(findings: &Findings, platform: &str) -> Option<Test> {
         ratio if ratio.low > COMPARABLE => Accord::Differs,
         _ => Accord::Open,
     };
-    Some(Test { platform: platform.to_owned(), here, accord })
+    Some(Test { platform: platform.to_owned(), here, accord, from: None })
 }
 
 /// Of what cost so much in runc, block by block.
@@ -323,7 +350,7 @@ fn costs_more_than_runc(results: &Results, row: &Row, claimed: f64) -> Option<Te
     let ratio = row.cost(ratio);
     let here = format!("{}: {}× the cost in runc", row.title(), spread(&ratio, pairs));
     let accord = Accord::at_least(claimed, &ratio, pairs);
-    Some(Test { platform: GVISOR.to_owned(), here, accord })
+    Some(Test { platform: GVISOR.to_owned(), here, accord, from: None })
 }
 
 fn against_runc(results: &Results, row: &Row) -> Option<Comparison> {
@@ -362,7 +389,7 @@ fn more_code(findings: &Findings) -> Option<Test> {
         times(gvisor.calls / bare.calls)
     );
     let accord = Accord::is(gvisor.names as f64 >= MORE * bare.names as f64);
-    Some(Test { platform: GVISOR.to_owned(), here, accord })
+    Some(Test { platform: GVISOR.to_owned(), here, accord, from: None })
 }
 
 /// Both footprints are known only by their overlap with bare's: the most that they can have in common decides.
@@ -383,14 +410,14 @@ fn same_code(findings: &Findings) -> Option<Test> {
         times(often)
     );
     let accord = Accord::is(share >= SAME && !(1.0 / MORE..MORE).contains(&often));
-    Some(Test { platform: GVISOR.to_owned(), here, accord })
+    Some(Test { platform: GVISOR.to_owned(), here, accord, from: None })
 }
 
 fn smaller_surface(findings: &Findings) -> Option<Test> {
     let row = findings.row(SURFACE, SURFACE)?;
     let (bare, gvisor) = (row.cell(BARE)?.median?.estimate, row.cell(GVISOR)?.median?.estimate);
     let here = format!("its filters let {} system calls through, bare has {}", count(gvisor), count(bare));
-    Some(Test { platform: GVISOR.to_owned(), here, accord: Accord::is(gvisor < bare) })
+    Some(Test { platform: GVISOR.to_owned(), here, accord: Accord::is(gvisor < bare), from: None })
 }
 
 fn more_calls(findings: &Findings) -> Option<Test> {
@@ -399,7 +426,7 @@ fn more_calls(findings: &Findings) -> Option<Test> {
         .find(|level| entered(findings, GVISOR, *level).is_some())?;
     let often = entered(findings, GVISOR, level)?.calls / entered(findings, BARE, level)?.calls;
     let here = format!("over the whole mix of work that is watched, {} as many as bare", times(often));
-    Some(Test { platform: GVISOR.to_owned(), here, accord: Accord::is(often >= SEVERAL) })
+    Some(Test { platform: GVISOR.to_owned(), here, accord: Accord::is(often >= SEVERAL), from: None })
 }
 
 fn entered<'a>(findings: &'a Findings, platform: &str, level: Level) -> Option<&'a Entered> {

@@ -2,17 +2,22 @@
 
 use super::machine::*;
 use crate::record::Line;
-use crate::report::findings::{Accord, Findings};
+use crate::report::findings::{Accord, Findings, Joined};
+use crate::report::markdown;
 use crate::results::Results;
 
 /// The findings of a journal in which some words stand for others.
 fn findings_with(words: &[(&str, &str)]) -> Findings {
+    Findings::of(&results_with(words))
+}
+
+fn results_with(words: &[(&str, &str)]) -> Results {
     let lines = Machine::new(3).journal(12).into_iter().map(|line| {
         let mut text = serde_json::to_string(&line).unwrap();
         words.iter().for_each(|(one, other)| text = text.replace(one, other));
         serde_json::from_str(&text).unwrap()
     });
-    Findings::of(&Results::of(Vec::<Line>::from_iter(lines)).unwrap())
+    Results::of(Vec::<Line>::from_iter(lines)).unwrap()
 }
 
 /// The claim that begins so: its accord, and what its tests say.
@@ -84,4 +89,27 @@ fn code_is_not_told_by_system_calls() {
     // 110 names, 60 times each, beside 200 names, ten times each.
     let (accord, _, here) = claim(&calls, "gVisor makes several");
     assert!(accord == Accord::Agrees && here.contains("3.30×"), "{here}");
+}
+
+#[test]
+fn another_journal_answers_what_this_one_leaves_open() {
+    let own = results_with(&[]);
+    let other = |place: &str, words: &[(&str, &str)]| Joined {
+        place: place.to_owned(),
+        results: results_with(words),
+    };
+    let full = other("full", &[("work fork", "work mmap"), ("crun", "runc")]);
+    let heavy = other("heavy", &[("work fork", "work mmap"), ("crun", "runc")]);
+    let joined = Findings::joined(&own, &[full, heavy]);
+    let (accord, tests, _) = claim(&joined, "in gVisor allocating");
+    assert_eq!((accord, tests.len()), (Accord::Agrees, 1), "the second says the same, and is not asked");
+    // What is decided here is not decided otherwise by a journal that was measured at another time.
+    assert_eq!(claim(&joined, "gVisor executes").0, claim(&Findings::of(&own), "gVisor executes").0);
+    let from = joined.literature.iter().flat_map(|claim| &claim.tests).filter_map(|test| test.from.clone());
+    assert!(Vec::from_iter(from).iter().all(|from| from.starts_with("full")));
+    let text = markdown(&joined);
+    assert!(
+        text.contains("(journal of full") && text.contains("claims answered by the journals of"),
+        "{text}"
+    );
 }
