@@ -37,6 +37,8 @@ pub struct Container {
     pub finished: Option<u64>,
     /// The code of its last end; 255 when nobody saw it.
     pub exit_code: Option<u8>,
+    /// Whether nobody saw that end: then `finished` is when it was noticed, if it was.
+    pub lost: bool,
     /// Whether the kernel killed one of its processes for want of memory.
     pub oom_killed: bool,
     /// Why its last start failed, or why nobody saw its end.
@@ -111,6 +113,7 @@ impl Container {
             started: status.and_then(|status| status.started),
             finished: status.and_then(|status| status.finished),
             exit_code: life.exit_code,
+            lost: life.lost.is_some(),
             oom_killed: status.is_some_and(|status| status.oom_killed),
             error: life.error,
             restarts: status.map_or(0, |status| status.restarts),

@@ -1,9 +1,11 @@
 //! The OCI runtime of a container: ours or another one, by the same command line.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use bulkhead_shim::limited;
 
 use crate::configure;
 use crate::engine::Engine;
@@ -175,9 +177,18 @@ impl Runtime {
     /// for that: it has nothing if there is no state.
     ///
     /// # Errors
-    /// [`Error::Runtime`] when it cannot: then something of the container may be left.
+    /// [`Error::Runtime`] when it cannot, or does not within [`limited::REMOVAL`]: then something of the container may be left.
     pub(crate) fn delete_by_force(&self, name: &str, id: &str) -> Result<()> {
-        match self.run("delete", name, &["--force", id]) {
+        let verb = "delete";
+        let mut command = self.command();
+        command.arg(verb).args(["--force", id]);
+        let deleted = match limited::output(&mut command, limited::REMOVAL) {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                Err(Error::Runtime { verb, name: name.to_owned(), reason: error.to_string() })
+            }
+            output => checked(verb, name, output.doing(|| format!("run {}", self.program.display()))?),
+        };
+        match deleted {
             Err(Error::Runtime { .. }) if state(&self.states, id).is_none() => Ok(()),
             deleted => deleted.map(drop),
         }

@@ -9,6 +9,7 @@ mod clock;
 mod hold;
 mod identity;
 mod init;
+pub mod limited;
 mod log;
 mod monitor;
 pub mod order;

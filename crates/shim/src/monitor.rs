@@ -182,7 +182,8 @@ impl Monitor {
         let stopping = self.stopping.as_ref().and_then(|stopping| stopping.deadline);
         let first =
             [life, stopping, self.rest, self.unwritten, self.clients.deadline(), self.checks.deadline()];
-        first.into_iter().flatten().chain(outputs.filter_map(Output::again)).min()
+        let calls = self.calls.iter().filter_map(|call| call.limit);
+        first.into_iter().flatten().chain(outputs.filter_map(Output::again)).chain(calls).min()
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -207,6 +208,7 @@ impl Monitor {
         if matches!(self.life, Life::Waiting { until } if until <= now) {
             self.start();
         }
+        self.end_calls(now);
         self.check_on_time(now);
     }
 

@@ -209,12 +209,8 @@ pub(crate) fn status(container: &Container, now: u64) -> String {
         (State::Running, None, _) => up(),
         (State::Paused, ..) => format!("{} (Paused)", up()),
         (State::Restarting, ..) => format!("Restarting {}", ended()),
-        // Nobody saw when it ended: the last end that was seen is that of another start.
-        (State::Exited, _, Some(error))
-            if container.exit_code == Some(255) && container.finished <= container.started =>
-        {
-            format!("Exited (255) ({error})")
-        }
+        // Nobody saw when it ended: what is known is the end of another start, or when it was noticed.
+        (State::Exited, _, Some(error)) if container.lost => format!("Exited (255) ({error})"),
         (State::Exited, ..) => format!("Exited {}", ended()),
         (State::Removing, ..) => "Removal In Progress".to_owned(),
     }

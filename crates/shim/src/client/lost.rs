@@ -2,14 +2,14 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::fs::FlockOperation;
 
 use super::{Error, Lock, Result, lock};
 use crate::order::Order;
-use crate::place;
 use crate::status::{Phase, Status};
+use crate::{clock, limited, place};
 
 /// Ends a container whose monitor has died, by the runtime's `delete --force`, and writes so into its status, which it
 /// returns; `None` when the monitor had not yet written one, or nobody can read it.
@@ -38,6 +38,10 @@ pub fn lost(run_directory: &Path) -> Result<Option<Status>> {
     };
     let Some(mut status) = status else { return Ok(None) };
     if status.phase != Phase::Exited {
+        // Nobody saw its end, which was between then and now. Of what never ran, or waited, the last one is known.
+        if status.phase == Phase::Running {
+            status.finished = Some(clock::now());
+        }
         status.phase = Phase::Exited;
         status.process = None;
         status.lost = true;
@@ -56,8 +60,8 @@ fn delete(order: &Order) -> Result<()> {
         order.runtime.split_first().ok_or_else(|| failed("the order names no runtime".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).args(["delete", "--force"]).arg(&order.id);
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|error| failed(format!("start {program}: {error}")))?;
+    let output = limited::output(&mut command, limited::REMOVAL)
+        .map_err(|error| failed(format!("run {program}: {error}")))?;
     if output.status.success() {
         return Ok(());
     }

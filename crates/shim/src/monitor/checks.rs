@@ -121,7 +121,7 @@ impl Monitor {
         let (begin, timeout) = (clock::now(), Duration::from_nanos(checkup.rules().timeout));
         match self.runtime.check(&checkup.rules().command) {
             Ok((pid, pipe)) => {
-                self.calls.push(Call { pid, purpose: Purpose::Check });
+                self.calls.push(Call::new(pid, Purpose::Check));
                 let deadline = Some(Instant::now() + timeout);
                 // A pipe that cannot be waited for is read when the check has ended.
                 let _ = self.poll.add(&pipe, Token::Check, EventFlags::IN);

@@ -14,6 +14,7 @@ use super::runtime::{Wanted, kill};
 use super::setup::{self, ENDING};
 use super::shared;
 use crate::clock;
+use crate::limited;
 use crate::log::{Log, Stream};
 use crate::order::Stdin;
 use crate::protocol::{Exit, Grace, Stop, Then, ToClient};
@@ -56,6 +57,20 @@ pub(super) enum Life {
 pub(super) struct Call {
     pub(super) pid: i32,
     pub(super) purpose: Purpose,
+    /// When it is killed, unless something else has an eye on it.
+    pub(super) limit: Option<Instant>,
+}
+
+impl Call {
+    pub(super) fn new(pid: i32, purpose: Purpose) -> Self {
+        let limit = match purpose {
+            Purpose::Start | Purpose::Check => None,
+            Purpose::Signal { .. } | Purpose::Delete | Purpose::DeleteByForce => {
+                Some(Instant::now() + limited::REMOVAL)
+            }
+        };
+        Self { pid, purpose, limit }
+    }
 }
 
 /// What a call is for.
@@ -103,7 +118,7 @@ impl Monitor {
         }
         let Some(lock) = &self.lock else { return };
         let started = self.runtime.run(wanted, lock).and_then(|(pid, streams)| {
-            self.calls.push(Call { pid, purpose: Purpose::Start });
+            self.calls.push(Call::new(pid, Purpose::Start));
             self.take_streams(streams)
         });
         if let Err(error) = started {
@@ -236,7 +251,7 @@ impl Monitor {
                 self.clients.tell_and_leave(client, ToClient::Done);
             }
             Purpose::Signal { client: Some(client) } => {
-                let said = self.runtime.said();
+                let said = self.complaint(status);
                 self.clients.tell_and_leave(client, ToClient::Refused(&said));
             }
             Purpose::Signal { client: None } => {}
@@ -245,10 +260,28 @@ impl Monitor {
             Purpose::Delete => self.settle(),
             Purpose::DeleteByForce => {
                 if !well {
-                    self.status.error =
-                        Some(format!("the runtime cannot delete the container: {}", self.runtime.said()));
+                    let said = self.complaint(status);
+                    self.status.error = Some(format!("the runtime cannot delete the container: {said}"));
                 }
                 self.settle();
+            }
+        }
+    }
+
+    /// Says why a call came to nothing.
+    fn complaint(&self, status: WaitStatus) -> String {
+        match status.terminating_signal() {
+            Some(signal::KILL) => limited::killed(limited::REMOVAL),
+            _ => self.runtime.said(),
+        }
+    }
+
+    /// Kills calls that take too long; what follows when they have ended.
+    pub(super) fn end_calls(&mut self, now: Instant) {
+        for call in &mut self.calls {
+            if call.limit.is_some_and(|limit| limit <= now) {
+                call.limit = None;
+                kill(call.pid);
             }
         }
     }
@@ -275,7 +308,7 @@ impl Monitor {
     fn take_away(&mut self, purpose: Purpose) {
         let verb: &[&str] = if purpose == Purpose::Delete { &["delete"] } else { &["delete", "--force"] };
         match self.runtime.call(verb, &[]) {
-            Ok(pid) => self.calls.push(Call { pid, purpose }),
+            Ok(pid) => self.calls.push(Call::new(pid, purpose)),
             Err(error) => {
                 self.status.error.get_or_insert(chain(&error));
                 self.settle();
@@ -427,7 +460,7 @@ impl Monitor {
     /// Has the runtime send a signal.
     pub(super) fn ask_to_end(&mut self, signal: i32, client: Option<u32>) {
         match self.runtime.call(&["kill"], &[&signal.to_string()]) {
-            Ok(pid) => self.calls.push(Call { pid, purpose: Purpose::Signal { client } }),
+            Ok(pid) => self.calls.push(Call::new(pid, Purpose::Signal { client })),
             Err(error) => {
                 if let Some(client) = client {
                     self.clients.tell_and_leave(client, ToClient::Refused(&chain(&error)));

@@ -94,7 +94,8 @@ fn process(other: &Other) -> Result<Process> {
     let status = Status::read(&other.status).doing(|| format!("read what container {} does", other.name))?;
     let status = status.filter(|status| status.phase == Phase::Running && status.is_of_this_boot());
     let process = status.and_then(|status| status.process).filter(Process::runs);
-    process.ok_or_else(|| does_not_run(other))
+    let is_gone = || other.status.parent().is_some_and(|directory| !directory.exists());
+    process.ok_or_else(|| if is_gone() { is_no_more(other) } else { does_not_run(other) })
 }
 
 fn namespace(kind: NamespaceKind, other: &Other, process: &Process) -> Result<OwnedFd> {
@@ -111,6 +112,14 @@ fn does_not_run(other: &Other) -> Error {
     let name = &other.name;
     Error::Usage(format!(
         "container {name}, whose namespaces are to be shared, does not run: start {name} first"
+    ))
+}
+
+/// It was removed. One that was made under its name meanwhile is another.
+fn is_no_more(other: &Other) -> Error {
+    let name = &other.name;
+    Error::Usage(format!(
+        "the container {name} whose namespaces are to be shared is gone, and no other takes its place: make this one anew"
     ))
 }
 

@@ -4,11 +4,12 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bulkhead_shim::Order;
 use bulkhead_shim::client::{self, Event};
 use bulkhead_shim::order::{Log, Stdin};
 use bulkhead_shim::protocol::ToMonitor;
 use bulkhead_shim::status::Phase;
-use bulkhead_testkit::{find_program, in_fresh_namespaces, is_root, requires, wait_until};
+use bulkhead_testkit::{Sandbox, find_program, in_fresh_namespaces, is_root, requires, wait_until};
 
 use crate::stand::{BULKMON, HEAR, SPEAK, Stand, hear, hear_until, next, sandbox};
 
@@ -40,6 +41,7 @@ fn a_monitor_that_is_killed_leaves_a_container_that_can_be_ended() {
     let status = client::lost(&stand.run).unwrap().unwrap();
     assert_eq!((status.phase, status.lost, status.process, status.code), (Phase::Exited, true, None, None));
     assert_eq!(stand.status(), status, "it is written down");
+    assert!(status.finished >= status.started && status.finished.is_some(), "it ended: {status:?}");
     wait_until("the container has ended", || !started.process.runs());
     assert!(sandbox.cgroups(bundle.cgroups_path()).is_empty());
     assert_eq!(stand.logged(), [("up\n".to_owned(), "stdout".to_owned())], "what it said is on disk");
@@ -48,6 +50,43 @@ fn a_monitor_that_is_killed_leaves_a_container_that_can_be_ended() {
     stand.start();
     stand.ask(&ToMonitor::Signal(9)).unwrap();
     assert!(!stand.last_status().lost, "a new life");
+}
+
+/// Has a runtime hang in its `delete`.
+fn hang_in_delete(sandbox: &Sandbox, order: &mut Order) {
+    let script = sandbox.directory().join("hanging");
+    let real = sandbox.runtime_program().display();
+    let text = format!(
+        "#!/bin/sh\nfor word; do [ \"$word\" != delete ] || exec sleep 1000; done\nexec {real} \"$@\"\n"
+    );
+    // By another process: what this one has open for writing could be busy.
+    let write = "cat >\"$0\" && chmod 755 \"$0\"";
+    sandbox.command("sh").args(["-c", write]).arg(&script).input(text).output().succeeds();
+    order.runtime[0] = script.to_str().unwrap().to_owned();
+}
+
+#[test]
+fn a_runtime_that_hangs_in_delete_keeps_no_monitor() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("hangs").script("echo up");
+    let stand = Stand::new(&sandbox, &bundle, |order| hang_in_delete(&sandbox, order));
+    drop(stand.start_alone());
+    let end = Instant::now() + Duration::from_secs(60);
+    while client::alive(&stand.run).unwrap() {
+        assert!(Instant::now() < end, "the monitor waits for ever");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let status = stand.last_status();
+    assert_eq!(status.code, Some(0), "how it ended is known: {status:?}");
+    let says = "the runtime cannot delete the container: it had not ended after 15 seconds, and was killed";
+    assert_eq!(status.error.as_deref(), Some(says));
+    // Whoever looks next takes it away, unless that hangs, too.
+    let error = client::lost(&stand.run).unwrap_err().to_string();
+    assert!(error.contains("it had not ended after 15 seconds, and was killed"), "{error}");
+    let mut order = stand.order.clone();
+    order.runtime[0] = sandbox.runtime_program().to_str().unwrap().to_owned();
+    order.write(&stand.run.join("order.json")).unwrap();
+    client::lost(&stand.run).unwrap();
 }
 
 /// How many system calls of a monitor are made its last, of all that it makes.
