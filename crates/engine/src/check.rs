@@ -18,10 +18,8 @@ impl Engine {
         let found = self.leftovers()?;
         let mut findings = Vec::from_iter(found.iter().filter_map(|leftover| self.finding(leftover, mend)));
         // One of which nobody can tell may run.
-        let is_running = |record: &ContainerRecord| {
-            self.look(record.clone()).map_or(true, |known| known.life.state.is_active())
-        };
-        findings.extend(self.store.check(depth, mend, &is_running)?);
+        let hold = |record: &ContainerRecord| self.hold_idle(record).ok().flatten();
+        findings.extend(self.store.check(depth, mend, &hold)?);
         Ok(findings)
     }
 

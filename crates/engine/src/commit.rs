@@ -87,7 +87,11 @@ impl Engine {
             }
         }
         let made = made?;
-        self.tell_with(&known, "commit", ("imageID", &made.id.to_string()));
+        let reference = commit.name.as_ref().map(Name::familiar).unwrap_or_default();
+        let told = known.event("commit").with("comment", commit.message.as_deref().unwrap_or_default());
+        let told = told.with("imageID", &made.id.to_string()).with("imageRef", &reference);
+        // It is there, whether that can be recorded or not.
+        let _ = self.store.record_event(&told);
         Ok(made)
     }
 
@@ -98,9 +102,8 @@ impl Engine {
         defaults: Defaults,
         commit: &Commit,
     ) -> Result<NewImage> {
-        let Known { record, document, life, .. } = known;
-        // One that does not run is not started or removed meanwhile.
-        let _held = if life.state.is_active() { None } else { self.hold(&record.id)? };
+        let Known { record, document, .. } = known;
+        let _held = self.hold_layers(known)?;
         let lease = self.store.lease(&format!("commit container {}", record.name))?;
         let mut layers = image.layers.clone();
         for layer in &layers {

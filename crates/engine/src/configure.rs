@@ -127,6 +127,8 @@ pub enum Runtime {
 /// A running container whose namespaces are shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
+    /// What people call it.
+    pub name: String,
     /// The directory of its files on the host.
     pub files: PathBuf,
     /// What is bound at `/dev/shm` where its IPC namespace is shared; without it there is none.

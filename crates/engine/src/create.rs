@@ -79,6 +79,7 @@ impl Engine {
             request.runtime = Some(path.to_string_lossy().into_owned());
         }
         self.add_volumes_of_others(&mut request)?;
+        self.identify_others(&mut request)?;
         let pod = self.join_pod(&mut request)?;
         let made = self.make_joined(request, maker, image, pod.as_ref());
         if let (Err(_), Some(joined)) = (&made, &pod) {

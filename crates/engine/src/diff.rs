@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::hold::Held;
 use crate::host;
 use crate::known::Known;
 use crate::rootfs::{RootFs, UPPER};
@@ -36,6 +37,7 @@ impl Engine {
     /// [`Error::Invalid`] for a container whose root has no layers.
     pub fn diff(&self, wanted: &str) -> Result<Vec<Change>> {
         let known = self.find(wanted)?;
+        let _held = self.hold_layers(&known)?;
         let root = self.root(&known)?;
         let upper = self.places().container(&known.record.id).join(UPPER);
         if root.above.is_none() {
@@ -62,6 +64,7 @@ impl Engine {
     /// As for reading the root; of the writer.
     pub fn export(&self, wanted: &str, to: &mut dyn Write) -> Result<()> {
         let known = self.find(wanted)?;
+        let _held = self.hold_layers(&known)?;
         let root = self.root(&known)?.open()?;
         layer::pack(root.as_fd(), to, &Pack::plain())?;
         self.tell(&known, "export");
@@ -78,6 +81,12 @@ impl Engine {
         let writable = room(&upper, Measure::Sizes)?;
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         Ok(Size { writable, whole: writable + image.map_or(0, |image| image.size) })
+    }
+
+    /// Holds a container that does not run while its layers are read: nobody starts it, removes it, or exchanges a layer that is
+    /// damaged.
+    pub(crate) fn hold_layers(&self, known: &Known) -> Result<Option<Held>> {
+        if known.life.state.is_active() { Ok(None) } else { self.hold(&known.record.id) }
     }
 
     /// Says what the root of a container is made of.

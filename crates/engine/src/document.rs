@@ -41,6 +41,9 @@ pub(crate) struct Document {
     /// The last end that was recorded as an event, by its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<u64>,
+    /// The last start that was recorded as an event, by its time; 0 before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) told_start: Option<u64>,
     /// The start, by its time, after which somebody stopped the container while it had no monitor that could have noted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) given_up: Option<u64>,
@@ -74,6 +77,7 @@ impl Document {
             users: None,
             paused: None,
             told: None,
+            told_start: Some(0),
             given_up: None,
             takes_volumes: false,
             maker: None,

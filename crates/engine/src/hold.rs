@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use bulkhead_shim::client;
 use bulkhead_shim::status::Process;
+use bulkhead_store::ContainerRecord;
 use bulkhead_sys::process;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat};
 use rustix::io::{Errno, retry_on_intr};
@@ -91,6 +93,20 @@ impl Engine {
             queue.end()?;
         }
         Ok(Some(lock.held()))
+    }
+
+    /// Holds a container whose layers nobody uses; `None` for one that runs, or may, and for one that somebody else holds, or is
+    /// about to.
+    pub(crate) fn hold_idle(&self, record: &ContainerRecord) -> Result<Option<Held>> {
+        let Some(lock) = Lock::open(&self.places().container(&record.id))? else { return Ok(None) };
+        if !lock.take_at_once()? {
+            return Ok(None);
+        }
+        let known = self.look(record.clone())?;
+        let may_run = known.life.state.is_active()
+            || known.is_to_be_ended(self)
+            || client::alive(&self.places().container_run(&record.id))?;
+        Ok((!may_run).then(|| lock.held()))
     }
 
     /// Ends what a container's holder waits for.

@@ -10,7 +10,7 @@ use bulkhead_store::{ContainerRecord, Durability, Event, Kind, Stage, Subject};
 use crate::container::State;
 use crate::create::Created;
 use crate::document::Document;
-use crate::engine::Engine;
+use crate::engine::{Engine, now};
 use crate::error::{Doing, Error, Result};
 use crate::life::{Life, Lost, Monitor, Recorded, fold, unread};
 use crate::name;
@@ -154,16 +154,21 @@ impl Engine {
         self.store.containers()?.into_iter().try_for_each(|record| self.know(record).map(drop))
     }
 
-    /// Records the last end that the monitor saw, unless somebody has.
+    /// Records the last start and end that the monitor saw, unless somebody has.
     fn tell_end(&self, known: &Known) -> Result<()> {
-        let told = known.document.told;
-        let Some(end) = known.last_end().filter(|end| told != Some(end.time)) else { return Ok(()) };
+        let seen = known.seen();
+        let Document { told, told_start, .. } = known.document;
+        if !seen.is_news(&known.document) {
+            return Ok(());
+        }
         let told = self.store.update_container(&known.record.id, Durability::Process, |record| {
+            let stored = Document::read_stored(record)?;
             // Who was slower than another has seen an older end.
-            if Document::read_stored(record)?.told != told {
-                return Ok(None);
+            if stored.told != told {
+                return Ok(Vec::new());
             }
-            known.note(record, Some(end))
+            let started = seen.started.filter(|_| stored.told_start == told_start);
+            known.note(record, Seen { started, ..seen })
         });
         match told {
             // Removed meanwhile: there it was told. Or the disk is full: it is told when there is room again.
@@ -172,11 +177,27 @@ impl Engine {
         }
     }
 
-    /// Returns the last end that the monitor of a container saw that has none any more: later than it was known, maybe.
-    pub(crate) fn end_of(&self, known: &Known) -> Result<Option<End>> {
-        let Ok(Some(status)) = self.written(&known.record.id)? else { return Ok(known.last_end()) };
-        let known_end = known.last_end().filter(|end| Some(end.time) == status.finished);
-        Ok(known_end.or(status.finished.map(|time| End { time, code: status.code })))
+    /// Records that a container was started, with the time at which it was, unless whoever saw its end already was faster.
+    pub(crate) fn tell_start(&self, known: &Known) {
+        let status = self.written(&known.record.id).ok().and_then(std::result::Result::ok).flatten();
+        let started = status.and_then(|status| status.started).or_else(|| Some(now()));
+        // What happened has happened, whether that can be recorded or not.
+        let _ = self.store.update_container(&known.record.id, Durability::Process, |record| {
+            let mut document = Document::read_stored(record)?;
+            if document.told_start.is_none() {
+                document.told_start = Some(0);
+                record.document = document.write_stored(record)?;
+            }
+            known.note(record, Seen { started, end: None })
+        });
+    }
+
+    /// Returns what the monitor of a container saw that has none any more: later than it was known, maybe.
+    pub(crate) fn seen_of(&self, known: &Known) -> Result<Seen> {
+        let Ok(Some(status)) = self.written(&known.record.id)? else { return Ok(known.seen()) };
+        let known_end = known.seen().end.filter(|end| Some(end.time) == status.finished);
+        let end = known_end.or(status.finished.map(|time| End { time, code: status.code }));
+        Ok(Seen { started: status.started, end })
     }
 
     /// Records that something happened to a container. What happened has happened, whether that can be recorded or not.
@@ -197,9 +218,27 @@ pub(crate) fn event(record: &ContainerRecord, document: &Document, action: &str)
     event.with("name", &record.name).with("image", &document.image())
 }
 
+/// What a monitor saw of a container's first process.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    /// Its last start, in nanoseconds since 1970.
+    started: Option<u64>,
+    /// Its last end, which may have been before that.
+    end: Option<End>,
+}
+
+impl Seen {
+    /// Tells whether nobody has recorded it.
+    fn is_news(self, document: &Document) -> bool {
+        // Programs before 2026-11-29 did not note which start they had told.
+        self.started.is_some_and(|time| document.told_start.is_some_and(|told| told != time))
+            || self.end.is_some_and(|end| document.told != Some(end.time))
+    }
+}
+
 /// An end of a container's first process.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct End {
+struct End {
     /// When, in nanoseconds since 1970.
     time: u64,
     /// Its code, if somebody knows it.
@@ -225,31 +264,46 @@ impl Known {
         event(&self.record, &self.document, action)
     }
 
-    /// Returns the last end that the monitor saw.
-    fn last_end(&self) -> Option<End> {
-        let time = self.status.as_ref()?.finished?;
-        Some(End { time, code: self.life.exit_code })
+    /// Returns what the monitor saw last.
+    fn seen(&self) -> Seen {
+        let Some(status) = &self.status else { return Seen::default() };
+        // One that runs again has no code any more.
+        let end = |time| End { time, code: self.life.exit_code.or(status.code) };
+        Seen { started: status.started, end: status.finished.map(end) }
     }
 
-    /// Notes in its record that an end is told, and returns what there is to be told of it, unless somebody has.
+    /// Notes in its record what is told of its life, and returns what there is to be told that nobody has told.
     pub(crate) fn note(
         &self,
         record: &mut ContainerRecord,
-        end: Option<End>,
-    ) -> bulkhead_store::Result<Option<Event>> {
-        let Some(End { time, code }) = end else { return Ok(None) };
+        seen: Seen,
+    ) -> bulkhead_store::Result<Vec<Event>> {
         let mut document = Document::read_stored(record)?;
-        if document.told == Some(time) {
-            return Ok(None);
+        if !seen.is_news(&document) {
+            return Ok(Vec::new());
         }
-        document.told = Some(time);
+        let at = |action: &str, time: u64| Event { time: time.cast_signed(), ..self.event(action) };
+        let mut events = Vec::new();
+        if let (Some(time), Some(told)) = (seen.started, document.told_start)
+            && time != told
+        {
+            document.told_start = Some(time);
+            events.push(at("start", time));
+        }
+        if let Some(End { time, code }) = seen.end
+            && document.told != Some(time)
+        {
+            document.told = Some(time);
+            let event = at("die", time);
+            events.push(match code {
+                Some(code) => event.with("exitCode", &code.to_string()),
+                None => event,
+            });
+        }
+        // A policy may have started it again.
+        events.sort_by_key(|event| event.time);
         record.document = document.write_stored(record)?;
-        let mut event = self.event("die");
-        event.time = time.cast_signed();
-        Ok(Some(match code {
-            Some(code) => event.with("exitCode", &code.to_string()),
-            None => event,
-        }))
+        Ok(events)
     }
 
     /// Returns what is told of a new container.

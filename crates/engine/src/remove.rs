@@ -119,10 +119,10 @@ impl Engine {
         // After a power loss one that `run --rm` has made is removed in any case.
         let goes = known.document.request.remove && known.document.maker.is_some();
         let durability = if goes { Durability::Process } else { Durability::PowerLoss };
-        let end = self.end_of(known)?;
+        let seen = self.seen_of(known)?;
         let begin = || {
             self.store.begin_removal(id, durability, |record| {
-                let told = known.note(record, end)?;
+                let told = known.note(record, seen)?;
                 if volumes == Volumes::Remove && !known.document.anonymous.is_empty() {
                     let mut document = Document::read_stored(record)?;
                     document.takes_volumes = true;

@@ -193,7 +193,7 @@ impl Engine {
             }
             other => other.into(),
         })?;
-        self.tell(known, "start");
+        self.tell_start(known);
         let has_terminal = document.request.process.terminal;
         let session = |attachment| Session::new(self, &record.id, has_terminal, end, attachment);
         Ok((started.attachment.map(session), configured.warnings))

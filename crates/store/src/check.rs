@@ -60,28 +60,28 @@ pub enum Outcome {
 }
 
 /// Collects findings.
-struct Check<'s> {
+struct Check<'s, H> {
     store: &'s Store,
     depth: Depth,
     mend: Mend,
-    /// Tells whether a container runs now: its layers must stay where they are.
-    is_running: &'s dyn Fn(&ContainerRecord) -> bool,
+    /// Holds a container, while its layers are exchanged.
+    hold: &'s dyn Fn(&ContainerRecord) -> Option<H>,
     findings: Vec<Finding>,
 }
 
 impl Store {
-    /// Checks the whole store. `is_running` tells whether the root of a container is mounted at that moment, and must not
-    /// ask the store, which may be locked.
+    /// Checks the whole store. `hold` sees to it that nobody uses the layers of a container as long as what it returns is
+    /// there; it returns nothing for one whose layers somebody uses now.
     ///
     /// # Errors
     /// What keeps it from looking: the database, or the disk. What is found is no error.
-    pub fn check(
+    pub fn check<H>(
         &self,
         depth: Depth,
         mend: Mend,
-        is_running: &dyn Fn(&ContainerRecord) -> bool,
+        hold: &dyn Fn(&ContainerRecord) -> Option<H>,
     ) -> Result<Vec<Finding>> {
-        let mut check = Check { store: self, depth, mend, is_running, findings: Vec::new() };
+        let mut check = Check { store: self, depth, mend, hold, findings: Vec::new() };
         check.database()?;
         check.volumes()?;
         check.blobs()?;
@@ -91,7 +91,7 @@ impl Store {
     }
 }
 
-impl Check<'_> {
+impl<H> Check<'_, H> {
     fn found(&mut self, subject: impl Into<String>, problem: impl Into<String>, outcome: Outcome) {
         self.findings.push(Finding { subject: subject.into(), problem: problem.into(), outcome });
     }
@@ -342,10 +342,10 @@ impl Check<'_> {
             ));
         }
         let in_use = |names: &[String]| {
-            Outcome::Left(format!("containers run on it: stop {} and check again", names.join(", ")))
+            Outcome::Left(format!("containers use it: stop {} and check again", names.join(", ")))
         };
-        let busy = self.store.database.read(|db| self.containers_on(db, diff_id))?;
-        if !busy.is_empty() {
+        // To unpack it takes long, and may be for nothing.
+        if let Err(busy) = self.hold_all(&self.store.database.read(|db| containers_on(db, diff_id))?) {
             return Ok(in_use(&busy));
         }
         let lease = self.store.lease("check")?;
@@ -360,11 +360,17 @@ impl Check<'_> {
         };
         let summary = tree::summary(fresh.open()?.as_fd())?;
         rustix::fs::syncfs(fresh.open()?).doing(|| "sync a layer")?;
+        let users = self.store.database.read(|db| containers_on(db, diff_id))?;
+        // Whoever mounts it finds either tree whole: before they are held the old one, and afterwards the new one.
+        let held = match self.hold_all(&users) {
+            Ok(held) => held,
+            Err(busy) => return Ok(in_use(&busy)),
+        };
         let exchanged = self.store.database.write(Durability::PowerLoss, |db| {
-            // Some may have been started while it was unpacked.
-            let busy = self.containers_on(db, diff_id)?;
-            if !busy.is_empty() {
-                return Ok(Err(busy));
+            let is_held = |user: &ContainerRecord| users.iter().any(|held| held.id == user.id);
+            let new = Vec::from_iter(containers_on(db, diff_id)?.into_iter().filter(|user| !is_held(user)));
+            if !new.is_empty() {
+                return Ok(Err(Vec::from_iter(new.into_iter().map(|user| user.name))));
             }
             let before = lease::publish(self.store, db, &fresh.path, &self.store.places.layer(diff_id))?;
             db.execute(
@@ -374,6 +380,7 @@ impl Check<'_> {
             .doing(|| format!("record layer {diff_id}"))?;
             Ok(Ok(before))
         })?;
+        drop(held);
         match exchanged {
             Ok(before) => before.map_or(Ok(()), |before| trash::empty(&before))?,
             Err(busy) => return Ok(in_use(&busy)),
@@ -381,11 +388,17 @@ impl Check<'_> {
         Ok(Outcome::Mended("unpacked again from its blob".to_owned()))
     }
 
-    /// Names the running containers whose roots have a layer.
-    fn containers_on(&self, db: &rusqlite::Connection, diff_id: &Digest) -> Result<Vec<String>> {
-        let sql = "WHERE image IN (SELECT image FROM image_layers WHERE diff_id = ?) ORDER BY name";
-        let users = container::all(db, sql, [diff_id.to_string()])?;
-        Ok(users.into_iter().filter(|user| (self.is_running)(user)).map(|user| user.name).collect())
+    /// Holds all of some containers; else names those whose layers somebody uses.
+    fn hold_all(&self, users: &[ContainerRecord]) -> std::result::Result<Vec<H>, Vec<String>> {
+        let mut held = Vec::new();
+        let mut busy = Vec::new();
+        for user in users {
+            match (self.hold)(user) {
+                Some(hold) => held.push(hold),
+                None => busy.push(user.name.clone()),
+            }
+        }
+        if busy.is_empty() { Ok(held) } else { Err(busy) }
     }
 
     /// Names images as people do.
@@ -439,6 +452,12 @@ impl Check<'_> {
             Mend::No => Outcome::Left(left.to_owned()),
         }
     }
+}
+
+/// Lists the containers whose roots have a layer.
+fn containers_on(db: &rusqlite::Connection, diff_id: &Digest) -> Result<Vec<ContainerRecord>> {
+    let sql = "WHERE image IN (SELECT image FROM image_layers WHERE diff_id = ?) ORDER BY name";
+    container::all(db, sql, [diff_id.to_string()])
 }
 
 fn names(directory: &std::path::Path) -> Result<Vec<String>> {

@@ -5,12 +5,12 @@ use std::io::Read as _;
 use rusqlite::{Transaction, params};
 
 use crate::error::{Doing as _, Error, Result};
-use crate::event;
+use crate::event::Told;
 use crate::image::name_image;
 use crate::layer::Compression;
 use crate::manifest::{self, Document, Manifest};
 use crate::store::now;
-use crate::{Digest, Event, Layer, Lease, Name, Subject};
+use crate::{Digest, Layer, Lease, Name, Store};
 
 /// An image whose parts have all arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum Origin {
     Archive,
     /// The files of a root: `import`.
     Files,
-    /// A container, of which its own event tells.
+    /// A container: `create`, and its own event tells of it, too.
     Container,
 }
 
@@ -85,7 +85,7 @@ impl Lease<'_> {
     /// # Errors
     /// As [`settle`](Self::settle).
     pub fn commit(&self, images: &[NewImage], origin: Origin) -> Result<Vec<Committed>> {
-        self.settle_with(|db| images.iter().map(|image| commit(db, image, origin)).collect())
+        self.settle_with(|db| images.iter().map(|image| commit(self.store, db, image, origin)).collect())
     }
 
     /// Writes a manifest of our own.
@@ -128,7 +128,7 @@ fn keeps(id: &Digest, manifest: &[u8], layers: &[Layer]) -> Result<bool> {
     Ok(parsed.layers.iter().zip(layers).all(|(descriptor, layer)| descriptor.digest == layer.blob))
 }
 
-fn commit(db: &Transaction<'_>, image: &NewImage, origin: Origin) -> Result<Committed> {
+fn commit(store: &Store, db: &Transaction<'_>, image: &NewImage, origin: Origin) -> Result<Committed> {
     let NewImage { id, manifest, layers, names } = image;
     let doing = || format!("record image {id}");
     let key = id.to_string();
@@ -153,24 +153,37 @@ fn commit(db: &Transaction<'_>, image: &NewImage, origin: Origin) -> Result<Comm
             taken.push((name.clone(), before));
         }
     }
-    tell(db, image, origin)?;
+    tell(store, db, image, origin)?;
     Ok(Committed { id: *id, names: names.clone(), taken, existed })
 }
 
-/// Records what docker tells of an image that comes into being, and of its names: to pull one has names in it already.
-fn tell(db: &Transaction<'_>, NewImage { id, names, .. }: &NewImage, origin: Origin) -> Result<()> {
+/// Records what docker tells of an image that comes into being, and of its names: to pull or to load one has names in it
+/// already.
+fn tell(
+    store: &Store,
+    db: &Transaction<'_>,
+    NewImage { id, names, .. }: &NewImage,
+    origin: Origin,
+) -> Result<()> {
+    let itself = |action| store.record_of_image(db, action, id, Told::Itself);
     let tags = names.iter().filter(|name| name.digest().is_none());
+    let tag = |name| store.record_of_image(db, "tag", id, Told::Named(name));
     match origin {
-        // Docker knows what was pulled by its name alone.
         Origin::Registry => {
-            let name = names.first().map_or_else(|| id.to_string(), Name::familiar);
-            return event::record(db, &Event::new(Subject::Image, "pull", &name).with("name", &name));
+            // Docker knows what was pulled by its name alone.
+            let told = names.first().map_or(Told::Itself, Told::Repository);
+            store.record_of_image(db, "pull", id, told)
         }
-        Origin::Archive => event::record_of_image(db, "load", id, None)?,
-        Origin::Files => event::record_of_image(db, "import", id, None)?,
-        Origin::Container => {}
+        Origin::Archive => itself("load"),
+        Origin::Files => {
+            tags.into_iter().try_for_each(tag)?;
+            itself("import")
+        }
+        Origin::Container => {
+            itself("create")?;
+            tags.into_iter().try_for_each(tag)
+        }
     }
-    tags.into_iter().try_for_each(|name| event::record_of_image(db, "tag", id, Some(name)))
 }
 
 fn is_whole(db: &Transaction<'_>, image: &str) -> rusqlite::Result<bool> {

@@ -165,22 +165,22 @@ impl Store {
         select(self, "WHERE image = ? ORDER BY created DESC, id", [image.to_string()])
     }
 
-    /// Changes a container's document and its pod, while nobody else changes it, and records the event that `change`
+    /// Changes a container's document and its pod, while nobody else changes it, and records the events that `change`
     /// returns. What `change` does to other fields is lost: a name has [`rename_container`](Self::rename_container).
     ///
     /// # Errors
     /// [`Error::NotFound`] when the id is no container's any more; what `change` returns, and then nothing is changed.
-    pub fn update_container(
+    pub fn update_container<T: IntoIterator<Item = Event>>(
         &self,
         id: &str,
         durability: Durability,
-        change: impl FnOnce(&mut ContainerRecord) -> Result<Option<Event>>,
+        change: impl FnOnce(&mut ContainerRecord) -> Result<T>,
     ) -> Result<()> {
         self.database.write(durability, |db| {
             let mut record = one(db, id)?;
             let told = change(&mut record)?;
             update(db, &record)?;
-            told.map_or(Ok(()), |event| event::record(db, &event))
+            told.into_iter().try_for_each(|event| event::record(db, &event))
         })
     }
 
@@ -201,16 +201,16 @@ impl Store {
     }
 
     /// Says that a container goes, before anything of it does. Name, image and volumes stay taken until
-    /// [`delete_container`](Self::delete_container). `change` changes its document for the last time, and returns the event
-    /// that is left to be told of its life. With [`Durability::PowerLoss`] no file goes before that is on the disk.
+    /// [`delete_container`](Self::delete_container). `change` changes its document for the last time, and returns the events
+    /// that are left to be told of its life. With [`Durability::PowerLoss`] no file goes before that is on the disk.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the id is no container's any more; what `change` returns, and then nothing is changed.
-    pub fn begin_removal(
+    pub fn begin_removal<T: IntoIterator<Item = Event>>(
         &self,
         id: &str,
         durability: Durability,
-        mut change: impl FnMut(&mut ContainerRecord) -> Result<Option<Event>>,
+        mut change: impl FnMut(&mut ContainerRecord) -> Result<T>,
     ) -> Result<Removal> {
         self.database.write_removal(durability, |db| {
             let mut record = one(db, id)?;
@@ -219,7 +219,7 @@ impl Store {
             if record.document != known {
                 update(db, &record)?;
             }
-            told.map_or(Ok(()), |event| event::record(db, &event))?;
+            told.into_iter().try_for_each(|event| event::record(db, &event))?;
             let before = record.stage;
             if before == Stage::Kept {
                 db.prepare_cached("UPDATE containers SET stage = 'removing' WHERE id = ?")

@@ -66,6 +66,22 @@ impl Store {
         self.database.write(Durability::Process, |db| record(db, event))
     }
 
+    /// Records that an image was pushed by one of its names.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn record_push(&self, image: &Digest, name: &Name) -> Result<()> {
+        self.database
+            .write(Durability::Process, |db| self.record_of_image(db, "push", image, Told::Repository(name)))
+    }
+
+    /// Records that images were saved. They are, whether that can be recorded or not.
+    pub(crate) fn record_save(&self, images: &[Digest]) {
+        let _ = self.database.write(Durability::Process, |db| {
+            images.iter().try_for_each(|image| self.record_of_image(db, "save", image, Told::Itself))
+        });
+    }
+
     /// Lists the events from `since` to `until`, in nanoseconds since 1970, the oldest first.
     ///
     /// # Errors
@@ -94,6 +110,29 @@ impl Store {
         })
     }
 
+    /// Records that something happened to an image, in the transaction in which it does. Its labels are attributes, as docker has
+    /// it; those that cannot be read are left out.
+    pub(crate) fn record_of_image(
+        &self,
+        db: &Connection,
+        action: &str,
+        image: &Digest,
+        told: Told<'_>,
+    ) -> Result<()> {
+        let (id, name) = match told {
+            Told::Itself | Told::Gone => (image.to_string(), image.to_string()),
+            Told::Named(name) => (image.to_string(), name.familiar()),
+            Told::Repository(name) => (name.familiar(), name.familiar_repository()),
+        };
+        let labels = match told {
+            Told::Gone => None,
+            _ => self.configuration(image).ok().map(|configuration| configuration.config.labels),
+        };
+        let event = Event::new(Subject::Image, action, &id);
+        let labelled = labels.iter().flatten().fold(event, |event, (key, value)| event.with(key, value));
+        record(db, &labelled.with("name", &name))
+    }
+
     fn select_events(&self, rest: &str, parameters: impl rusqlite::Params) -> Result<Vec<Event>> {
         self.database.read(|db| {
             db.prepare_cached(&format!(
@@ -105,16 +144,17 @@ impl Store {
     }
 }
 
-/// Records that something happened to an image by which it is called, or is not any more.
-pub(crate) fn record_of_image(
-    db: &Connection,
-    action: &str,
-    image: &Digest,
-    name: Option<&Name>,
-) -> Result<()> {
-    let event = Event::new(Subject::Image, action, &image.to_string());
-    let name = name.map_or_else(|| image.to_string(), Name::familiar);
-    record(db, &event.with("name", &name))
+/// By what an event tells of an image: docker has another way for each action.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Told<'a> {
+    /// By its id, which is its name, too.
+    Itself,
+    /// As that, without its labels.
+    Gone,
+    /// By its id, and this name.
+    Named(&'a Name),
+    /// By this name, and what that is without a tag or a digest.
+    Repository(&'a Name),
 }
 
 /// Records an event in the transaction of what it tells of: both are there, or neither.

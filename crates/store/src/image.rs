@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Doing as _, Error, Noun, Result};
-use crate::event;
+use crate::event::Told;
 use crate::{Configuration, Digest, Durability, Name, Store};
 
 /// An image, whole: its blobs and its unpacked layers are there.
@@ -101,7 +101,7 @@ impl Store {
                 return Err(Error::NotFound { noun: Noun::Image, wanted: image.to_string() });
             }
             let before = name_image(db, image, name)?;
-            event::record_of_image(db, "tag", image, Some(name))?;
+            self.record_of_image(db, "tag", image, Told::Named(name))?;
             Ok(before)
         })
     }
@@ -121,7 +121,7 @@ impl Store {
         lower
     }
 
-    fn configuration(&self, id: &Digest) -> Result<Configuration> {
+    pub(crate) fn configuration(&self, id: &Digest) -> Result<Configuration> {
         let damaged = |error: serde_json::Error| Error::Damaged {
             subject: format!("configuration {id}"),
             reason: error.to_string(),

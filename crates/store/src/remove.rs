@@ -11,7 +11,7 @@
 use rusqlite::{Connection, Transaction};
 
 use crate::error::{Doing as _, Error, Noun, Result};
-use crate::event;
+use crate::event::Told;
 use crate::image::find;
 use crate::{Collected, Digest, Durability, Name, Store};
 
@@ -44,7 +44,7 @@ impl Store {
     /// [`Error::NotFound`], [`Error::Ambiguous`]; [`Error::InUse`] and [`Error::SeveralNames`], which force overcomes.
     pub fn remove_image(&self, wanted: &str, force: Force) -> Result<Removed> {
         let (id, untagged, is_deleted) =
-            self.database.write_removal(Durability::PowerLoss, |db| remove(db, wanted, force))?;
+            self.database.write_removal(Durability::PowerLoss, |db| remove(self, db, wanted, force))?;
         let collected = if is_deleted { self.collect()? } else { Collected::default() };
         Ok(Removed { id, untagged, is_deleted, collected })
     }
@@ -63,7 +63,7 @@ impl Store {
             match image {
                 Some(image) => {
                     let image = Digest::parse(&image)?;
-                    event::record_of_image(db, "untag", &image, Some(name))?;
+                    self.record_of_image(db, "untag", &image, Told::Itself)?;
                     Ok(image)
                 }
                 None => Err(Error::NotFound { noun: Noun::Image, wanted: key }),
@@ -72,7 +72,12 @@ impl Store {
     }
 }
 
-fn remove(db: &Transaction<'_>, wanted: &str, force: Force) -> Result<(Digest, Vec<Name>, bool)> {
+fn remove(
+    store: &Store,
+    db: &Transaction<'_>,
+    wanted: &str,
+    force: Force,
+) -> Result<(Digest, Vec<Name>, bool)> {
     let id = find(db, wanted)?;
     let names = names(db, &id)?;
     let users = users(db, &id)?;
@@ -102,13 +107,16 @@ fn remove(db: &Transaction<'_>, wanted: &str, force: Force) -> Result<(Digest, V
     for name in &leaving {
         db.execute("DELETE FROM names WHERE name = ?", [name.to_string()])
             .doing(|| format!("take the name {name} away"))?;
-        event::record_of_image(db, "untag", &id, Some(name))?;
+        // Those with digests that go with a tag are told by nobody.
+        if by_name.is_none_or(|by_name| by_name == name) {
+            store.record_of_image(db, "untag", &id, Told::Itself)?;
+        }
     }
     let is_deleted = leaving.len() == names.len() && users.is_empty();
     if is_deleted {
         db.execute("DELETE FROM images WHERE id = ?", [id.to_string()])
             .doing(|| format!("delete image {id}"))?;
-        event::record_of_image(db, "delete", &id, None)?;
+        store.record_of_image(db, "delete", &id, Told::Gone)?;
     }
     Ok((id, leaving, is_deleted))
 }

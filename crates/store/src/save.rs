@@ -48,6 +48,7 @@ impl Store {
         }
         archive.file("oci-layout", LAYOUT).doing(doing)?;
         archive.writer.finish().doing(doing)?;
+        self.record_save(&layout.images);
         Ok(())
     }
 
@@ -84,6 +85,7 @@ impl Store {
             let path = directory.join(name);
             create(&path)?.write_all(bytes).doing(|| format!("write {}", path.display()))?;
         }
+        self.record_save(&layout.images);
         Ok(())
     }
 
@@ -99,7 +101,8 @@ impl Store {
                 images.entry(id).or_insert((image, BTreeSet::new())).1.extend(name);
             }
         }
-        let mut layout = Layout { blobs: BTreeSet::new(), index: Vec::new(), packed: Vec::new() };
+        let blobs = BTreeSet::new();
+        let mut layout = Layout { images: order.clone(), blobs, index: Vec::new(), packed: Vec::new() };
         let (mut manifests, mut packed) = (Vec::new(), Vec::new());
         for (image, names) in order.iter().filter_map(|id| images.get(id)) {
             let bytes = self.small_blob(&image.manifest)?;
@@ -169,6 +172,7 @@ const LAYOUT: &[u8] = br#"{"imageLayoutVersion": "1.0.0"}"#;
 
 /// What an OCI layout and docker's document have.
 struct Layout {
+    images: Vec<Digest>,
     blobs: BTreeSet<Digest>,
     index: Vec<u8>,
     packed: Vec<u8>,

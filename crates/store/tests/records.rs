@@ -110,7 +110,7 @@ fn a_change_is_whole_or_not_at_all() {
     assert_eq!(before, "{}");
     let refused = store.update_container(&id(1), Durability::Process, |record| {
         record.document.clear();
-        Err(Error::Invalid { subject: "it".into(), reason: "is refused".into() })
+        Err::<Vec<_>, _>(Error::Invalid { subject: "it".into(), reason: "is refused".into() })
     });
     assert_eq!(refused.unwrap_err().to_string(), "it is refused");
     assert_eq!(store.container("web").unwrap().document, r#"{"b":2}"#);

@@ -112,6 +112,21 @@ pub(crate) fn to_stdout() -> Result<io::BufWriter<io::StdoutLock<'static>>, Fail
     Ok(io::BufWriter::with_capacity(128 * 1024, io::stdout().lock()))
 }
 
+/// Follows the links that a path ends with, also to what is not there yet.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    /// As many as the kernel does (path_resolution(7)).
+    const LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        // A pipe of `/proc/self/fd` leads to a name that is nowhere, and is there.
+        match path.read_link().ok().filter(|_| !path.exists()) {
+            Some(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            None => return Ok(path),
+        }
+    }
+    Err(rustix::io::Errno::LOOP.into())
+}
+
 /// Writes a file that has its name only when it is whole. It is its maker's alone, as docker has it: what containers and images
 /// hold may be secret.
 pub(crate) fn whole(
@@ -120,7 +135,8 @@ pub(crate) fn whole(
 ) -> Result<(), Failure> {
     let told = path.display().to_string();
     // What a link leads to is written, and not the link.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path =
+        &path.canonicalize().or_else(|_| followed(path)).map_err(Failure::doing(format!("follow {told}")))?;
     // What is no ordinary file, such as a pipe, is written as it is.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let mut file =

@@ -257,6 +257,20 @@ fn changes_and_files_of_a_container_are_told() {
     shop.said(&["export", "--output", link.to_str().unwrap(), "job"]);
     assert!(link.is_symlink());
     assert_eq!(fs::metadata(&target).unwrap().len(), fs::metadata(&archive).unwrap().len());
+    // Also one whose end is not there yet; one that leads nowhere is refused.
+    fs::remove_file(&target).unwrap();
+    let further = shop.path("further.tar");
+    std::os::unix::fs::symlink("link.tar", &further).unwrap();
+    shop.said(&["export", "--output", further.to_str().unwrap(), "job"]);
+    assert!(link.is_symlink() && further.is_symlink() && !target.is_symlink());
+    assert_eq!(fs::metadata(&target).unwrap().len(), fs::metadata(&archive).unwrap().len());
+    let circle = shop.path("circle");
+    std::os::unix::fs::symlink("circle", &circle).unwrap();
+    shop.bulkhead(&["export", "-o", circle.to_str().unwrap(), "job"])
+        .output()
+        .exits_with(1)
+        .complains("circle");
+    assert!(circle.is_symlink());
     let listed = shop.sandbox.command("tar").arg("-tf").arg(&archive).output().succeeds().stdout;
     assert!(listed.lines().any(|name| name.trim_start_matches("./") == "made"), "{listed}");
     assert!(!listed.lines().any(|name| name.ends_with("bin/cat")), "{listed}");

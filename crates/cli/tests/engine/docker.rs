@@ -3,9 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
-use bulkhead_testkit::{Docker, Init, cached, skip, slowness};
+use bulkhead_testkit::registry::{Guard, Registry};
+use bulkhead_testkit::{Docker, Init, cached, requires, skip, slowness};
+use serde_json::Value;
 
-use crate::shop::shop;
+use crate::shop::{Shop, shop};
 
 /// Copies into a container, by source and target.
 const INTO: &[(&str, &str)] = &[
@@ -130,17 +132,7 @@ fn copies_are_docker_s() {
     let archive = shop.path("root.tar");
     shop.said(&["import", archive.to_str().unwrap(), "img"]);
     let ours = shop.sandbox.command("sh").args(["-c", SCRIPT]).input(&cases).env("W", shop.path("ours"));
-    let engine = |program: &str| {
-        format!(
-            "{program} --root {} --run {}",
-            shop.path("engine").display(),
-            shop.path("engine-run").display()
-        )
-    };
-    let ours = ours
-        .env("E", engine(env!("CARGO_BIN_EXE_bulkhead")))
-        .timeout(Duration::from_secs(120) * slowness())
-        .output();
+    let ours = ours.env("E", engine(&shop)).timeout(Duration::from_secs(120) * slowness()).output();
     let ours = ours.succeeds().stdout;
 
     let machine = shop.sandbox.boot(&tree, Init::Own);
@@ -195,4 +187,108 @@ fn compare(ours: &str, theirs: &str) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What happens to images and containers; `$E` is the engine, `$HOST` a registry.
+const HAPPENING: &str = r#"
+set -eu
+mkdir -p "$W"; cd "$W"; exec 3>&1 > /dev/null
+$E import -c 'LABEL a=1' -c 'LABEL name=mine' "$ROOT" img:1
+$E tag img:1 other/img:2
+$E rmi other/img:2
+$E create --name web --label b=2 img:1 true
+$E rename web new
+$E commit new made:1
+$E rm new
+$E rmi made:1
+$E save -o saved.tar img:1
+$E rmi img:1
+$E load -i saved.tar
+$E tag img:1 "$HOST/team/img:1"
+$E push "$HOST/team/img:1"
+$E rmi img:1 "$HOST/team/img:1"
+$E pull "$HOST/team/img:1"
+$E rmi "$HOST/team/img:1"
+# The end of docker's time is the last whole second.
+sleep 1.1
+$E events --since 1h --until 0s --format '{{json .}}' >&3
+"#;
+
+/// What a daemon of docker's is to serve itself with.
+const REGISTRY: &str = r#"
+cat > /tmp/registry.yml <<END
+version: 0.1
+log: { accesslog: { disabled: true } }
+storage: { filesystem: { rootdirectory: /tmp/registry } }
+http: { addr: "127.0.0.1:5000" }
+END
+# Its own loader is where it came from.
+exec "$(ls /lib64/ld-linux-* /lib/ld-linux-* 2> /dev/null | head -n 1)" /run/shared/docker-registry serve /tmp/registry.yml
+"#;
+
+/// Who sees its events, line by line, without what differs each time.
+fn events(said: &str, host: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in said.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        if !["image", "container"].contains(&event["Type"].as_str().unwrap()) {
+            continue;
+        }
+        let shown = format!(
+            "{} {} {} {}",
+            event["Type"], event["Action"], event["Actor"]["ID"], event["Actor"]["Attributes"]
+        );
+        let mut shown = shown.replace(host, "HOST");
+        // Ids, of images and of containers.
+        while let Some(at) =
+            shown.as_bytes().windows(64).position(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        {
+            shown.replace_range(at..at + 64, "ID");
+        }
+        lines.push(shown);
+    }
+    lines
+}
+
+#[test]
+fn events_are_docker_s() {
+    let shop = shop!();
+    let Some(tree) = cached("engines/newest") else {
+        skip!("no engines in the cache: `cargo xtask engines` brings them");
+    };
+    requires!(Registry::program().is_some(), "docker-registry is missing: cargo xtask images");
+    let root = "mkdir -p root/etc; echo g > root/etc/group; tar -C root -cf root.tar .";
+    shop.sandbox.command("sh").args(["-c", root]).current_dir(shop.sandbox.directory()).output().succeeds();
+    let archive = shop.path("root.tar");
+    // One that has seen nothing yet.
+    let fresh = Shop::empty();
+    let registry = Registry::start(&shop.path("registry"), &Guard::Nobody, None);
+    let run = fresh.sandbox.command("sh").args(["-c", HAPPENING]).env("W", fresh.path("ours"));
+    let ours = run.env("E", engine(&fresh)).env("ROOT", &archive).env("HOST", registry.host());
+    let ours = ours.timeout(Duration::from_secs(120) * slowness()).output().succeeds().stdout;
+
+    let machine = shop.sandbox.boot(&tree, Init::Own);
+    let docker = Docker::start(&machine);
+    fs::copy(&archive, machine.shared().join("root.tar")).unwrap();
+    let program = machine.shared().join("docker-registry");
+    shop.sandbox.command("cp").arg(Registry::program().unwrap()).arg(program).output().succeeds();
+    let other = machine.script(REGISTRY).spawn();
+    let host = "127.0.0.1:5000";
+    let script = format!(
+        "for second in $(seq 20); do bash -c 'exec 9<>/dev/tcp/127.0.0.1/5000' 2> /dev/null && break; sleep 1; done\n\
+         export E=docker W=/tmp/theirs ROOT=/run/shared/root.tar HOST={host}\n{HAPPENING}"
+    );
+    let theirs = machine.script(&script).timeout(Duration::from_secs(240) * slowness()).output();
+    assert!(theirs.code() == 0, "{theirs}\n{}", other.stderr());
+    drop(docker);
+    drop(machine);
+    let (ours, theirs) = (events(&ours, &registry.host()), events(&theirs.stdout, host));
+    assert!(theirs.len() > 12, "docker has told of what happened: {theirs:?}");
+    assert_eq!(ours.join("\n"), theirs.join("\n"));
+}
+
+/// What is typed before the verb.
+fn engine(shop: &Shop) -> String {
+    let program = env!("CARGO_BIN_EXE_bulkhead");
+    format!("{program} --root {} --run {}", shop.path("engine").display(), shop.path("engine-run").display())
 }

@@ -151,6 +151,33 @@ fn a_stop_is_told_after_the_end() {
     assert_eq!(shop.said(&image), "create\n");
 }
 
+/// Fails when a start is told by whoever waited for it alone, when that comes to it.
+#[test]
+fn a_start_is_told_with_its_time_whoever_saw_it() {
+    let shop = shop!();
+    let told = |name: &str| {
+        let filter = format!("container={name}");
+        let words =
+            ["events", "--since", "1h", "--until", "0s", "--filter", &filter, "--format", "{{.Action}}"];
+        Vec::from_iter(shop.said(&words).lines().map(str::to_owned))
+    };
+    for name in ["one", "two", "three", "four"] {
+        shop.with("run", &["-d", "--name", name], &["true"]).output().succeeds();
+        shop.said(&["wait", name]);
+        assert_eq!(told(name), ["create", "start", "die"], "{name}");
+    }
+    shop.with("run", &["-d", "--name", "web", "--restart", "always"], &["sleep", "1000"]).output().succeeds();
+    let pid = || shop.inspect("web")["State"]["Pid"].as_i64().unwrap();
+    let before = pid();
+    shop.sandbox.command("kill").args(["-9", &before.to_string()]).output().succeeds();
+    wait_until("its policy has started it again", || ![0, before].contains(&pid()));
+    assert_eq!(told("web"), ["create", "start", "die", "start"]);
+    let words =
+        ["events", "--since", "1h", "--until", "0s", "--filter", "event=die", "--filter", "container=web"];
+    let code = shop.said(&[&words[..], &["--format", "{{.Actor.Attributes.exitCode}}"]].concat());
+    assert_eq!(code, "137\n");
+}
+
 #[test]
 fn events_are_told() {
     let shop = shop!();
@@ -181,5 +208,10 @@ fn what_happens_to_images_is_told() {
     shop.said(&["rmi", "busybox:again"]);
     let words = ["events", "--since", "1h", "--until", "0s", "--filter", "image=busybox:again", "--format"];
     let told = shop.said(&[&words[..], &["{{.Type}} {{.Action}}"]].concat());
-    assert_eq!(told, "image tag\nimage untag\n");
+    // Docker does not tell which name was taken away.
+    assert_eq!(told, "image tag\n");
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "event=untag", "--format"];
+    let told = shop.said(&[&words[..], &["{{.Type}} {{.Action}} {{.Actor.Attributes.name}}"]].concat());
+    let id = shop.said(&["images", "--quiet", "--no-trunc", IMAGE]);
+    assert_eq!(told, format!("image untag {id}"));
 }

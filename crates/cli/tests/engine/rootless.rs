@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Run, find_program, fresh, requires};
+use bulkhead_testkit::{Run, find_program, fresh, requires, wait_until};
 use serde_json::{Value, json};
 
 use crate::shop::{IMAGE, Shop, shop};
@@ -323,4 +323,44 @@ fn ids_that_the_user_has_not_are_named() {
     let refused = person.bulkhead(&["load", "-q", "-i", archive.to_str().unwrap()]).output().exits_with(1);
     refused.complains("belongs to 70000:0").complains("/etc/subuid and /etc/subgid must give more ids");
     assert_eq!((person.listed("layers"), person.listed("ingest")), (vec![], vec![]), "nothing is left of it");
+}
+
+#[test]
+fn namespaces_of_another_container_are_shared_and_had_anew() {
+    let person = person!(RANGE).with_image();
+    let service = |name: &str, options: &[&str]| {
+        let options = [&["-d", "--name", name], options].concat();
+        person.run(&options, "echo up; exec sleep 1000").output().succeeds();
+    };
+    let namespace =
+        |name: &str, kind: &str| fs::read_link(format!("/proc/{}/ns/{kind}", person.pid(name))).unwrap();
+    service("db", &["--ipc", "shareable"]);
+    let shared = ["--network", "container:db", "--uts", "container:db"];
+    service("web", &[&["--restart", "always"], &shared[..]].concat());
+    for _ in 0..2 {
+        for kind in ["net", "uts", "user"] {
+            assert_eq!(namespace("web", kind), namespace("db", kind), "{kind}");
+        }
+        person.said(&["restart", "-t", "0", "db"]);
+        // Its policy starts it again, after an end of its own.
+        let before = person.pid("web");
+        person.shop.sandbox.command("kill").args(["-9", &before.to_string()]).output().succeeds();
+        wait_until("it is started again", || ![0, before].contains(&person.pid("web")));
+    }
+    for (options, says) in [
+        (
+            &["--ipc", "container:db"][..],
+            "--ipc container:db: only root can share the /dev/shm of another container",
+        ),
+        (
+            &["--network", "container:db", "--uts", "container:web"],
+            "--uts container:web: an ordinary user's container can share namespaces of one other alone",
+        ),
+    ] {
+        let refused = person.run(options, "true").output().exits_with(125);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+    let pid = person.run(&["--rm", "--pid", "container:db"], "ps").output().succeeds().stdout;
+    assert!(pid.contains("sleep 1000"), "{pid}");
+    person.said(&["rm", "-f", "web", "db"]);
 }

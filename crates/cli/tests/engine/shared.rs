@@ -119,6 +119,39 @@ fn a_policy_waits_for_the_other_container_and_says_so() {
     assert!(refused.stderr.contains("does not run; start it first"), "{}", refused.stderr);
 }
 
+/// Fails when a container is known to those that share its namespaces by a name alone, which another one may have later.
+#[test]
+fn one_that_is_made_anew_under_the_name_is_another() {
+    let shop = shop!();
+    shop.db();
+    let id = shop.inspect("db")["Id"].as_str().unwrap().to_owned();
+    shop.beside_db("web", &["--network"]);
+    assert_eq!(
+        shop.inspect("web")["HostConfig"]["NetworkMode"],
+        format!("container:{id}"),
+        "as docker has it"
+    );
+    shop.said(&["rename", "db", "old"]);
+    shop.said(&["restart", "-t", "0", "web"]);
+    assert_eq!(shop.namespace_of("web", "net"), shop.namespace_of("old", "net"));
+    let refused =
+        shop.script(&["--network", "container:old", "--dns", "1.1.1.1"], "true").output().exits_with(125);
+    assert!(refused.stderr.contains("those of container old: give it there"), "{}", refused.stderr);
+    shop.said(&["rename", "old", "db"]);
+    shop.said(&["restart", "-t", "0", "web"]);
+
+    shop.said(&["rm", "-f", "db"]);
+    shop.db();
+    shop.crash("web");
+    let says = "the container db whose namespaces are to be shared is gone, and no other takes its place: make this one anew";
+    wait_until("it says why it does not run", || shop.why_not("web") == says);
+    assert!(!shop.is_up("web"));
+    let refused = shop.bulkhead(&["restart", "-t", "0", "web"]).output().exits_with(1);
+    let says =
+        format!("--network container:{}: that container is gone, and no other takes its place", &id[..12]);
+    assert!(refused.stderr.contains(&says), "{}", refused.stderr);
+}
+
 /// The number of the other container's process is another process's by now, of the host's in the worst case. Fails when a
 /// number alone is believed.
 #[test]

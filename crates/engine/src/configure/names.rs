@@ -49,7 +49,10 @@ pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
 pub(super) fn files(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<Vec<(&'static str, String)>> {
     let request = scene.request;
     let of_another = match &request.namespaces.network {
-        Network::Container(peer) => Some(format!("container {peer}: give it there")),
+        Network::Container(peer) => {
+            let name = scene.peers.get(peer).map_or(peer, |peer| &peer.name);
+            Some(format!("container {name}: give it there"))
+        }
         Network::Pod => Some("the pod: give it to `bulkhead pod create`".to_owned()),
         Network::None | Network::Host => None,
     };

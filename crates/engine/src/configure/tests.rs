@@ -72,7 +72,8 @@ impl Stage {
             env: vec!["A=1".to_owned()],
             ..Defaults::default()
         };
-        let peer = Peer { files: "/db/files".into(), shm: Some("/db/shm".into()), users: None };
+        let peer =
+            Peer { name: "db".into(), files: "/db/files".into(), shm: Some("/db/shm".into()), users: None };
         let peers = BTreeMap::from([("db".to_owned(), peer)]);
         Self { request, defaults, facts: facts(), users: None, peers, runtime: Runtime::Ours }
     }

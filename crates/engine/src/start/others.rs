@@ -4,33 +4,83 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::order::{JoinedNamespace, NamespaceKind, Other, Part, Whole};
+use bulkhead_store::Kind;
 
 use super::{Moment, PARTS};
-use crate::configure::Peer;
+use crate::configure::{Caller, Peer};
 use crate::create::FILES;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::known::{Known, STATUS};
-use crate::request::{self, Ipc, Namespaces, Network, Pid, UserNamespace, Uts, Volume};
+use crate::request::{self, Ipc, Namespaces, Network, Pid, Request, UserNamespace, Uts, Volume};
+use crate::{host, id};
 
 /// What is shared with another container, among the parts.
 const SHM: &str = "shm";
 
 impl Engine {
+    /// Has a request name by their ids the containers whose namespaces it shares, as docker does: one that is made later under
+    /// the same name is another one. An ordinary user's namespaces belong to the container's users, which are shared with them.
+    ///
+    /// # Errors
+    /// When one is not there; for an ordinary user, what only root can share.
+    pub(crate) fn identify_others(&self, request: &mut Request) -> Result<()> {
+        let is_root = host::caller() == Caller::Root;
+        let refuse = |what: String, reason: &str| Err(Error::Invalid { what, reason: reason.into() });
+        let mut owner: Option<String> = None;
+        for (kind, wanted) in of_containers(&mut request.namespaces) {
+            let peer = self.find(wanted)?;
+            let what = format!("{} container:{}", flag(kind), peer.record.name);
+            if !is_root && kind == NamespaceKind::Ipc && shares_memory(&peer) {
+                return refuse(what, "only root can share the /dev/shm of another container; leave it out");
+            }
+            if !is_root && owner.as_ref().is_some_and(|owner| *owner != peer.record.id) {
+                let reason = "an ordinary user's container can share namespaces of one other alone";
+                return refuse(what, reason);
+            }
+            wanted.clone_from(&peer.record.id);
+            owner = Some(peer.record.id);
+        }
+        let user = &mut request.namespaces.user;
+        if let (false, Some(owner), None) = (is_root, owner, &user) {
+            *user = Some(UserNamespace::Container(owner));
+        }
+        Ok(())
+    }
+
+    /// Finds a container whose namespace of this kind is shared.
+    fn peer(&self, kind: NamespaceKind, wanted: &str) -> Result<Known> {
+        match self.find(wanted) {
+            Err(error) if error.kind() == Kind::NotFound => Err(Error::Invalid {
+                what: format!("{} container:{}", flag(kind), id::short(wanted)),
+                reason: "that container is gone, and no other takes its place: make this one anew".into(),
+            }),
+            found => found,
+        }
+    }
+
     /// Finds the containers whose namespaces a request shares: those that run. One that is to be created only may be made
     /// before the others run, and is configured as if they did.
     pub(super) fn peers(&self, known: &Known, moment: Moment) -> Result<BTreeMap<String, Peer>> {
-        let shared = &known.document.request.namespaces;
+        let mut shared = known.document.request.namespaces.clone();
+        let of_memory = match &shared.ipc {
+            Ipc::Container(name) => Some(name.clone()),
+            _ => None,
+        };
         let place = self.places().container_run(&known.record.id).join(PARTS).join(SHM);
         let mut peers = BTreeMap::new();
-        for (_, name) in of_containers(shared) {
-            let peer = self.find(name)?;
-            if peer.life.process.is_some() || moment == Moment::Creation {
-                let is_its_memory = matches!(&shared.ipc, Ipc::Container(other) if other == name);
-                let shm = (is_its_memory && shares_memory(&peer)).then(|| place.clone());
-                let files = self.places().container(&peer.record.id).join(FILES);
-                peers.insert(name.to_owned(), Peer { files, shm, users: peer.document.users });
+        for (kind, wanted) in of_containers(&mut shared) {
+            let peer = self.peer(kind, wanted)?;
+            let name = peer.record.name.clone();
+            if peer.life.process.is_none() && moment == Moment::Start {
+                let what = format!("{} container:{name}", flag(kind));
+                let reason = "that container does not run; start it first".into();
+                return Err(Error::Invalid { what, reason });
             }
+            let is_its_memory = of_memory.as_ref() == Some(wanted);
+            let shm = (is_its_memory && shares_memory(&peer)).then(|| place.clone());
+            let files = self.places().container(&peer.record.id).join(FILES);
+            peers.insert(wanted.clone(), Peer { name, files, shm, users: peer.document.users });
         }
         Ok(peers)
     }
@@ -38,8 +88,9 @@ impl Engine {
     /// Lists the namespaces of others that the monitor is to open for each start.
     pub(super) fn joined(&self, known: &Known) -> Result<Vec<JoinedNamespace>> {
         let mut joined = Vec::new();
-        for (kind, name) in of_containers(&known.document.request.namespaces) {
-            let peer = self.find(name)?;
+        let mut shared = known.document.request.namespaces.clone();
+        for (kind, wanted) in of_containers(&mut shared) {
+            let peer = self.peer(kind, wanted)?;
             // With the host's users it has no namespace of its own for them.
             if kind != NamespaceKind::User || peer.document.users.is_some() {
                 joined.push(JoinedNamespace { kind, of: self.other(&peer) });
@@ -76,7 +127,7 @@ impl Engine {
             }
         }
         if let Ipc::Container(name) = &document.request.namespaces.ipc {
-            let peer = self.find(name)?;
+            let peer = self.peer(NamespaceKind::Ipc, name)?;
             if shares_memory(&peer) {
                 let of = Whole::Container(self.other(&peer));
                 parts.push(Part { of, path: Path::new("/dev/shm").to_owned(), at: places.join(SHM) });
@@ -92,25 +143,36 @@ impl Engine {
 }
 
 /// Lists the containers whose namespaces are to be shared.
-fn of_containers(shared: &Namespaces) -> Vec<(NamespaceKind, &str)> {
+fn of_containers(shared: &mut Namespaces) -> Vec<(NamespaceKind, &mut String)> {
     let Namespaces { network, ipc, pid, uts, cgroup: _, user } = shared;
     let mut all = Vec::new();
     if let Network::Container(name) = network {
-        all.push((NamespaceKind::Network, name.as_str()));
+        all.push((NamespaceKind::Network, name));
     }
     if let Ipc::Container(name) = ipc {
-        all.push((NamespaceKind::Ipc, name.as_str()));
+        all.push((NamespaceKind::Ipc, name));
     }
     if let Pid::Container(name) = pid {
-        all.push((NamespaceKind::Pid, name.as_str()));
+        all.push((NamespaceKind::Pid, name));
     }
     if let Uts::Container(name) = uts {
-        all.push((NamespaceKind::Uts, name.as_str()));
+        all.push((NamespaceKind::Uts, name));
     }
     if let Some(UserNamespace::Container(name)) = user {
-        all.push((NamespaceKind::User, name.as_str()));
+        all.push((NamespaceKind::User, name));
     }
     all
+}
+
+/// The flag by which a namespace is shared.
+fn flag(kind: NamespaceKind) -> &'static str {
+    match kind {
+        NamespaceKind::Network => "--network",
+        NamespaceKind::Ipc => "--ipc",
+        NamespaceKind::Pid => "--pid",
+        NamespaceKind::Uts => "--uts",
+        NamespaceKind::User => "--userns",
+    }
 }
 
 fn shares_memory(peer: &Known) -> bool {

@@ -3,7 +3,7 @@
 use std::io::{Read, Seek as _, SeekFrom};
 
 use bulkhead_registry::{Client, Descriptor, Document, Pushed, in_parallel};
-use bulkhead_store::{Event, Image, Name, Store, Subject};
+use bulkhead_store::{Image, Name, Store};
 
 use super::error::{Error, Result};
 use super::{AT_ONCE, Move, Stage, Watch};
@@ -58,9 +58,8 @@ pub fn push(store: &Store, client: &Client, wanted: &str, watch: &Watch<'_>) -> 
     in_parallel(&parts, AT_ONCE, |part| send(part))?;
     send(&manifest.configuration)?;
     let digest = push.manifest(&manifest.bytes, &manifest.media_type)?;
-    let pushed = Event::new(Subject::Image, "push", &name.familiar()).with("name", &name.familiar());
     // It is there, whether that can be recorded or not.
-    drop(store.record_event(&pushed));
+    drop(store.record_push(&image.id, &name));
     Ok(PushedImage { name, digest: digest.to_string(), size: manifest.bytes.len() as u64 })
 }
 

@@ -1,6 +1,8 @@
 //! What went wrong behind the store's back is found and named, and mended where there is a way.
 
+use std::cell::Cell;
 use std::fs;
+use std::rc::Rc;
 
 use bulkhead_store::{
     ContainerRecord, Depth, Digest, Durability, Finding, Kind, Mend, Name, Outcome, VolumeRecord,
@@ -17,7 +19,7 @@ fn loaded() -> Ground {
 }
 
 fn check(ground: &Ground, depth: Depth, mend: Mend) -> Vec<Finding> {
-    ground.store.check(depth, mend, &|_| false).unwrap()
+    ground.store.check(depth, mend, &|_| Some(())).unwrap()
 }
 
 #[track_caller]
@@ -76,19 +78,47 @@ fn a_layer_under_a_running_container_is_left_where_it_is() {
     ground.store.insert_container(&record, &[], Durability::Process, None).unwrap();
     let directory = ground.store.places().layer(&image.layers[0].diff_id);
     fs::write(directory.join("new"), "").unwrap();
-    let asked = std::cell::Cell::new(0);
-    let started_meanwhile = |_: &ContainerRecord| asked.replace(asked.get() + 1) > 0;
-    let checks: [&dyn Fn(&ContainerRecord) -> bool; 2] = [&|found| found.id == record.id, &started_meanwhile];
-    for is_running in checks {
-        let findings = ground.store.check(Depth::Metadata, Mend::Yes, is_running).unwrap();
+    let asked = Cell::new(0);
+    let held = Rc::new(Cell::new(0));
+    let is_in_use = |_: &ContainerRecord| None;
+    let started_meanwhile =
+        |_: &ContainerRecord| (asked.replace(asked.get() + 1) == 0).then(|| Hold::of(&held));
+    let another_made_meanwhile = |_: &ContainerRecord| {
+        if asked.replace(asked.get() + 1) == 3 {
+            let late = ContainerRecord::new(&"2".repeat(64), "late", Some(image.id));
+            ground.store.insert_container(&late, &[], Durability::Process, None).unwrap();
+        }
+        Some(Hold::of(&held))
+    };
+    let checks: [(&Holding<'_>, &str); 3] =
+        [(&is_in_use, "web"), (&started_meanwhile, "web"), (&another_made_meanwhile, "late")];
+    for (hold, name) in checks {
+        let findings = ground.store.check(Depth::Metadata, Mend::Yes, hold).unwrap();
         let (_, _, outcome) = only(&findings);
-        assert_eq!(*outcome, Outcome::Left("containers run on it: stop web and check again".into()));
+        assert_eq!(*outcome, Outcome::Left(format!("containers use it: stop {name} and check again")));
         assert!(directory.join("new").exists());
+        assert_eq!(held.get(), 0, "what was held is given back");
     }
-    assert!(
-        matches!(only(&check(&ground, Depth::Metadata, Mend::Yes)).2, Outcome::Mended(_)),
-        "stopped, it is mended"
-    );
+    let findings = ground.store.check(Depth::Metadata, Mend::Yes, &|_| Some(Hold::of(&held))).unwrap();
+    assert!(matches!(only(&findings).2, Outcome::Mended(_)), "stopped, it is mended");
+}
+
+type Holding<'a> = dyn Fn(&ContainerRecord) -> Option<Hold> + 'a;
+
+/// A container that is held, which is counted.
+struct Hold(Rc<Cell<u32>>);
+
+impl Hold {
+    fn of(count: &Rc<Cell<u32>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::fs;
 
 use bulkhead_testkit::registry::{Guard, Registry};
-use bulkhead_testkit::requires;
+use bulkhead_testkit::{requires, wait_until};
 use serde_json::json;
 
 use super::{WELL, is_whole};
-use crate::shop::{Shop, shop};
+use crate::shop::{IMAGE, Shop, shop};
 
 /// Exchanges a byte of a file and leaves everything else as it was.
 fn spoil(path: &std::path::Path) {
@@ -81,4 +81,37 @@ fn a_damaged_image_is_found_named_and_pulled_again() {
     assert_eq!(deep().succeeds().stdout, WELL);
     assert_eq!(said(), whole);
     is_whole(&shop, "all that");
+}
+
+/// Fails when a layer is exchanged, and the old one emptied, while somebody reads it or is about to start on it.
+#[test]
+fn a_damaged_layer_stays_as_long_as_somebody_has_it() {
+    let shop = shop!();
+    shop.with("create", &["--name", "web"], &["true"]).output().succeeds();
+    let document: serde_json::Value = serde_json::from_str(&shop.said(&["image", "inspect", IMAGE])).unwrap();
+    let diff_id = document[0]["RootFS"]["Layers"][0].as_str().unwrap().to_owned();
+    let layer = shop.path("engine/layers").join(diff_id.replace(':', "-"));
+    fs::write(layer.join("stray"), "").unwrap();
+    let left = || {
+        let told = shop.bulkhead(&["system", "check"]).output().exits_with(1);
+        assert!(told.stdout.contains("containers use it: stop web and check again"), "{told}");
+        assert!(layer.join("stray").exists());
+    };
+    // Whoever starts it holds it, before there is anything that runs.
+    let id = shop.inspect("web")["Id"].as_str().unwrap().to_owned();
+    let directory = fs::File::open(shop.path("engine/containers").join(id)).unwrap();
+    rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    left();
+    drop(directory);
+    // Longer than a pipe is: it goes on once it is read.
+    let (archive, to) = std::io::pipe().unwrap();
+    let export = shop.bulkhead(&["export", "web"]).stdout(to).spawn();
+    wait_until("it writes", || rustix::io::ioctl_fionread(&archive).is_ok_and(|length| length > 0));
+    left();
+    let list = shop.sandbox.command("tar").arg("-t").stdin(std::os::fd::OwnedFd::from(archive)).output();
+    assert!(list.succeeds().stdout.contains("bin/busybox"));
+    export.wait().succeeds();
+    assert!(shop.said(&["system", "check"]).contains("(mended: unpacked again from its blob)"));
+    assert!(!layer.join("stray").exists());
+    is_whole(&shop, "a layer that somebody had");
 }

@@ -16,6 +16,9 @@ fn a_container_without_a_monitor_is_ended_by_the_next_command_and_its_log_is_kep
     let state = shop.inspect("web")["State"].clone();
     assert_eq!((&state["Status"], &state["ExitCode"]), (&"exited".into(), &255.into()));
     assert_eq!(state["Error"], "monitor lost");
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "event=die", "--format"];
+    let ends = shop.said(&[&words[..], &["{{.Actor.Attributes.exitCode}}"]].concat());
+    assert_eq!(ends, "255\n", "its end is told once");
     wait_until("its process has ended", || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.is_empty() || stat.contains(") Z ")
