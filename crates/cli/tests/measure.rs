@@ -1122,6 +1122,24 @@ fn platforms_and_doctor_say_what_is_here() {
     place.nothing_is_left();
 }
 
+#[test]
+fn who_guards_a_killed_doctor_takes_everything_away() {
+    let place = Place::new("doctor");
+    let mut command = place.command(&["doctor"]);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = running.id();
+    let end = Instant::now() + Duration::from_secs(60);
+    let is_begun = || place.0.join("tmp").read_dir().unwrap().count() > 0;
+    while !is_begun() || is_root() && instances_of(&place, pid).is_some_and(|there| there.is_empty()) {
+        assert!(Instant::now() < end && running.try_wait().unwrap().is_none(), "nothing is looked at");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    soon_nothing_is_left(&place, pid);
+    assert!(instances_of(&place, pid).is_none_or(|left| left.is_empty()), "the tracer has an instance");
+}
+
 /// Lets a run go on until there are so many turns of a task, and interrupts it.
 #[track_caller]
 fn until(place: &Place, mut command: Command, task: &str, turns: usize) -> Vec<Value> {

@@ -44,6 +44,9 @@ const TASKS: &str = "pids.max";
 /// Where this process is, below the heavy cgroup: on v2 a cgroup with children holds no process.
 const HARNESS: &str = "harness";
 
+/// How the journal begins to tell of [`Weight::Usual`].
+pub(crate) const USUAL: &str = "the usual";
+
 /// How much of the CPUs what is measured has where other work wants them, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {

@@ -1,6 +1,7 @@
 //! What can be measured on this machine, and why not more.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,16 +10,19 @@ use serde::Serialize;
 
 use crate::arena;
 use crate::cgroups;
+use crate::claim::{self, Claim};
 use crate::error::{Doing as _, Error};
+use crate::guard::Guard;
 use crate::interference;
+use crate::isolation;
 use crate::isolation::eye;
 use crate::isolation::instance::Instance;
 use crate::machine::{Busy, Ours, Watch};
 use crate::programs::{self, Supply};
 use crate::stats::Failure;
 
-/// Begins the name of the directory on which the tracer is mounted, and of the instance.
-const PREFIX: &str = "bh-doctor-";
+/// Begins the name of the directory that a guard waits for.
+pub(crate) const PREFIX: &str = "bh-doctor-";
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,13 +66,15 @@ const QUIET: f64 = 1.25;
 
 /// Looks at everything. `is_root` and cgroups that cannot be had are findings, not errors.
 ///
-/// As root, this process has mounts of its own afterwards.
+/// As root, this process has mounts of its own afterwards. `guard` is a program that calls [`guard::keep`](crate::guard::keep) when it
+/// is told `measure guard DIRECTORY`, so that nothing is left when this process is killed.
 ///
 /// # Errors
 /// When not even a directory can be made.
-pub fn examine() -> Result<Vec<Check>, Error> {
+pub fn examine(guard: Option<&Path>) -> Result<Vec<Check>, Error> {
     let mut checks = vec![user(), hierarchy()];
-    let instance = cgroups::settle().and_then(|()| Instance::make(PREFIX));
+    let room = Room::make(guard)?;
+    let instance = cgroups::settle().and_then(|()| Instance::make(eye::PREFIX));
     checks.extend(match &instance {
         Ok(instance) => [functions(instance), tracepoints(instance), stacks(instance)],
         Err(error) => LEVELS.map(|name| {
@@ -77,7 +83,39 @@ pub fn examine() -> Result<Vec<Check>, Error> {
         }),
     });
     checks.extend([calls(), limits(), neighbours(), witnesses(), real_programs(), noise()]);
+    drop((instance, room));
     Ok(checks)
+}
+
+/// A directory that stands for a look while it lasts; it is removed in the end.
+struct Room {
+    claim: Claim,
+    /// Goes last: it waits for the claim.
+    _guard: Option<Guard>,
+}
+
+impl Room {
+    /// Makes it, and takes away what looks left that were killed with their guards.
+    fn make(guard: Option<&Path>) -> Result<Self, Error> {
+        let place = std::env::temp_dir();
+        claim::abandoned(&place, PREFIX)?.iter().try_for_each(clear_away)?;
+        let claim = Claim::make(&place, PREFIX)?;
+        let guard = guard.map(|program| Guard::post(program, claim.path())).transpose()?;
+        Ok(Self { claim, _guard: guard })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // One that cannot be removed is the next one's.
+        let _ = self.claim.remove();
+    }
+}
+
+/// Takes away what a look left that was killed: its instance of the tracer is called like those of runs.
+pub(crate) fn clear_away(abandoned: &Claim) -> Result<(), Error> {
+    isolation::sweep(&abandoned.path().join("tracer"));
+    abandoned.remove()
 }
 
 fn user() -> Check {
@@ -298,13 +336,13 @@ mod tests {
 
     #[test]
     fn everything_is_looked_at_and_nothing_is_left() {
-        let checks = std::thread::scope(|scope| scope.spawn(examine).join().unwrap()).unwrap();
+        let checks = std::thread::scope(|scope| scope.spawn(|| examine(None)).join().unwrap()).unwrap();
         let names = Vec::from_iter(checks.iter().map(|check| check.name));
         assert_eq!(names.len(), 11, "{names:?}");
         assert!(checks.iter().all(|check| !check.says.is_empty()), "{checks:?}");
-        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let prefixes = [PREFIX, eye::PREFIX].map(|prefix| format!("{prefix}{}-", std::process::id()));
         let entries = std::env::temp_dir().read_dir().unwrap().flatten();
         let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        assert!(!names.any(|name| name.starts_with(&prefix)));
+        assert!(!names.any(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))));
     }
 }

@@ -10,6 +10,7 @@ use bulkhead_sys::{process, signal};
 
 use crate::arena;
 use crate::claim::Claim;
+use crate::doctor;
 use crate::error::{Doing as _, Error};
 use crate::guest;
 
@@ -50,6 +51,9 @@ pub fn keep(directory: &Path) -> Result<(), Error> {
     let _ = process::new_session();
     if let Some(room) = Claim::inherit(directory, guest::PREFIX) {
         return room.remove();
+    }
+    if let Some(abandoned) = Claim::inherit(directory, doctor::PREFIX) {
+        return doctor::clear_away(&abandoned);
     }
     Claim::inherit(directory, arena::PREFIX).map_or(Ok(()), |abandoned| arena::clear_away(&abandoned))
 }

@@ -120,7 +120,11 @@ pub(crate) struct Line {
 
 /// Lets a hog loose.
 pub(crate) fn run(order: &Order) -> Result<Line> {
-    offspring::end_with_parent()?;
+    // Who is the first of a pid namespace sees no parent: that is a runtime, which may leave it to another one and end any time. Such a
+    // hog ends with its sandbox.
+    if rustix::process::getppid().is_some() {
+        offspring::end_with_parent()?;
+    }
     // Children of a process of ours that was killed come to us then. Without it they go to the first process.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let Order { kind, limit, .. } = order;

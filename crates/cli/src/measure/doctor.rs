@@ -9,7 +9,7 @@ use bulkhead_measure::error::Error;
 use super::Format;
 
 pub(super) fn run(format: Format) -> Result<ExitCode, Error> {
-    let checks = doctor::examine()?;
+    let checks = doctor::examine(super::guard_program().as_deref())?;
     if format == Format::Json {
         super::print_json(&checks)?;
         return Ok(ExitCode::SUCCESS);

@@ -9,7 +9,7 @@ use crate::record::Level;
 use crate::stats::Failure;
 
 /// Begins the names of what watching makes.
-pub(super) const PREFIX: &str = "bh-watch-";
+pub(crate) const PREFIX: &str = "bh-watch-";
 
 /// What watches.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::plan::{AGAIN, Axis, BARE, Better, Limits, Quantity, SURFACE, Task};
-use crate::record::Reach;
+use crate::record::{Reach, WEIGHT};
 use crate::results::Results;
 use crate::stats::{Comparison, Estimate, Experiment, contrast};
 
@@ -452,6 +452,12 @@ fn opening(contrast: &Contrast) -> Vec<Sentence> {
         Some(format!("{name} ({} then, {} now)", then.word(), now.word()))
     });
     let contradictions = Vec::from_iter(contradictions);
+    if contrast.machines.get(WEIGHT).is_some_and(|(then, now)| then.is_some() && now.is_some()) {
+        sentences.push(Sentence::plain(
+            "In one of both a daemon works for a platform, and no platform had precedence over the machine's other work: what differs may \
+             be that alone.",
+        ));
+    }
     sentences.push(if contradictions.is_empty() {
         Sentence::good("No verdict against bare of one run contradicts one of the other.")
     } else {

@@ -1,7 +1,8 @@
 //! The verdict in words.
 
+use crate::cgroups::USUAL;
 use crate::plan::{AGAIN, Axis, BARE, HEAVY, Limits, SURFACE, WORK};
-use crate::record::Level;
+use crate::record::{Level, WEIGHT};
 use crate::stats::{FEWEST_PAIRS, MARGIN};
 
 use super::document::{Sentence, Table};
@@ -471,6 +472,13 @@ fn quality(findings: &Findings) -> Vec<Sentence> {
             "Something else on the machine disturbed {disturbed} of {}; what is disturbed is kept and counted.",
             counted(findings.turns, "turn")
         )));
+    }
+    // Versions before had another ending.
+    if findings.environment.get(WEIGHT).is_some_and(|weight| weight.starts_with(USUAL)) {
+        sentences.push(Sentence::plain(
+            "A daemon works for a platform, so that no platform had precedence over the machine's other work, which takes more from all \
+             of them than it does in a run without: their times are not those of such a run.",
+        ));
     }
     let cells = findings.rows.iter().flat_map(|row| &row.cells);
     let failed = cells.filter(|cell| !cell.failures.is_empty()).count();

@@ -2,13 +2,32 @@
 
 use super::machine::*;
 use super::place::{Place, sound};
+use crate::cgroups::Weight;
 use crate::plan::{BARE, BOOT};
-use crate::record::{Finding, Line, Reach};
+use crate::record::{Finding, Line, Reach, WEIGHT};
 use crate::report::contrast::document;
 use crate::report::document::Mood;
 use crate::report::findings::Standing;
-use crate::report::{compare, write_contrast};
+use crate::report::{Findings, compare, markdown, write_contrast};
 use crate::results::Results;
+
+#[test]
+fn a_run_beside_a_daemon_is_told_from_one_without() {
+    let weighed = |weight: &str| {
+        let mut results = results(&mut Machine::new(3));
+        results.run.environment.insert(WEIGHT.to_owned(), weight.to_owned());
+        results
+    };
+    let (greatest, usual) = (weighed(Weight::Greatest.says()), weighed(Weight::Usual.says()));
+    let warns = |text: &str| text.contains("had precedence over the machine's other work");
+    assert!(warns(&compare(&greatest, &usual).markdown()));
+    assert!(
+        !warns(&compare(&usual, &usual).markdown())
+            && !warns(&compare(&results(&mut Machine::new(3)), &usual).markdown())
+    );
+    let page = |results: &Results| markdown(&Findings::of(results));
+    assert!(warns(&page(&usual)) && !warns(&page(&greatest)));
+}
 
 #[test]
 fn two_runs_agree_and_a_slower_machine_cancels_out() {
