@@ -359,6 +359,11 @@ pub(crate) fn check(plan: &Plan) -> Result<()> {
         let reason = "criu cannot keep a container without a namespace of type \"mount\"";
         return Err(Error::invalid("/linux/namespaces", reason));
     }
+    let is_shared = |mount: &Mount| matches!(mount.source, Source::Namespace { .. });
+    if let Some(index) = plan.mounts.iter().position(is_shared) {
+        let reason = "criu cannot keep what is mounted in another mount namespace";
+        return Err(Error::invalid(format!("/mounts/{index}"), reason));
+    }
     let is_lost = |mount: &Mount| matches!(mount.source, Source::Inside { idmap: Some(_), .. });
     plan.mounts.iter().position(is_lost).map_or(Ok(()), |index| {
         let reason = "criu cannot keep the id mapping of a mount whose source is in the container";
@@ -387,6 +392,8 @@ pub(crate) fn external_mounts(
             Source::Cgroup => found.extend(parts(place, views)),
             // What is bound inside the container is in the images.
             Source::Inside { .. } | Source::Filesystem { .. } | Source::Existing { .. } => {}
+            // Refused by `check`.
+            Source::Namespace { .. } => {}
         }
     }
     // In a user namespace nodes are bind mounts of the host's.

@@ -18,7 +18,7 @@ use crate::plan::mounts::{Mount, Source};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::{MountLabel, Plan};
 use crate::spent::Spent;
-use crate::{copy_up, handshake, target};
+use crate::{copy_up, handshake, sources, target};
 
 /// Longest value that fsconfig(2) takes.
 pub(crate) const LONGEST_VALUE: usize = 255;
@@ -59,7 +59,7 @@ pub(crate) fn perform(context: &Context<'_>, index: usize, mount: &Mount) -> Res
 /// What the configuration calls the source of a mount, as far as it has one.
 fn source_of(mount: &Mount) -> &Path {
     match &mount.source {
-        Source::Bind { path, .. } | Source::Inside { path, .. } => path,
+        Source::Bind { path, .. } | Source::Inside { path, .. } | Source::Namespace { path } => path,
         Source::Filesystem { source, .. } => Path::new(source),
         Source::Cgroup => Path::new("cgroup"),
         Source::Existing { .. } => Path::new(""),
@@ -85,6 +85,14 @@ fn attempt(context: &Context<'_>, index: usize, mount: &Mount) -> Result<Option<
                 (Some(_), None) => context.socket.unmapped(index as u32, tree.as_fd())?,
             }
             let done = bind(context, mount, path, *reach, Some(tree.as_fd())).map(|()| None);
+            context.spent.take(tree);
+            done
+        }
+        Source::Namespace { path } => {
+            let namespace = context.prepared.get(index).and_then(Option::as_ref).ok_or(Errno::NOENT);
+            let namespace = namespace.doing(|| format!("open the mount namespace {}", path.display()))?;
+            let tree = sources::open_root_of(namespace.as_fd())?;
+            let done = bind(context, mount, path, Reach::Mount, Some(tree.as_fd())).map(|()| None);
             context.spent.take(tree);
             done
         }

@@ -509,7 +509,9 @@ fn furnish(plan: &Plan) -> Result<Vec<PathBuf>> {
             Some(source) => point_for(&root, &mount.destination, source.as_fd()).map(drop),
             None => Ok(()),
         },
-        Source::Filesystem { .. } => target::directory(root.as_fd(), &mount.destination).map(drop),
+        Source::Filesystem { .. } | Source::Namespace { .. } => {
+            target::directory(root.as_fd(), &mount.destination).map(drop)
+        }
         // Those of v1 are in a tmpfs, that of v2 in a sysfs.
         Source::Cgroup | Source::Existing { .. } => Ok(()),
     })?;

@@ -6,10 +6,10 @@
 //! container cannot make writable what is read-only on the host, nor take a submount off to see what it hides
 //! (mount_namespaces(7), "Restrictions on mount namespaces"). A tree from the parent's own namespace has no such locks.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bulkhead_sys::mount::{Reach, is_by_remount, set_attributes};
+use bulkhead_sys::mount::{Reach, clone_tree, is_by_remount, set_attributes};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
@@ -71,6 +71,10 @@ pub(crate) fn prepare(plan: &Plan, opened: Opened) -> Result<Vec<Option<OwnedFd>
         Source::Inside { idmap: Some(idmap), .. } if !plan.namespaces.has(Kind::User) => {
             idmap::namespace_of(&idmap.by).map(Some)
         }
+        // Only here it is certain that the path can be walked; the container's process goes there.
+        Source::Namespace { path } => path::open_host(path, OFlags::RDONLY)
+            .map(Some)
+            .doing(|| format!("open the mount namespace {}", path.display())),
         _ => Ok(None),
     };
     let mounts = plan.mounts.iter().enumerate();
@@ -217,31 +221,62 @@ pub(crate) fn map_for_child(plan: &Plan, tree: &OwnedFd, number: u32) -> Result<
     }
 }
 
-/// A stay in the mount namespace of another process.
-struct Visit {
-    /// The root there.
-    there: OwnedFd,
+/// Opens the root of another mount namespace as a tree that is attached nowhere.
+///
+/// # Errors
+/// EPERM without rights over that namespace, or over the caller's own. The caller may be there then, and has to end.
+pub(crate) fn open_root_of(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let home = Home::of_caller()?;
+    // Who has no way back does not go.
+    home.enter()?;
+    namespace::join(namespace, Kind::Mount).doing(|| "enter another mount namespace")?;
+    let tree = clone_tree(&open_directory("/")?, Path::new(""), Reach::Mount);
+    home.enter()?;
+    tree.doing(|| "bind the root of another mount namespace")
+}
+
+fn open_directory(path: &str) -> Result<OwnedFd> {
+    path::open_host(Path::new(path), OFlags::PATH | OFlags::DIRECTORY).doing(|| format!("open {path}"))
+}
+
+/// The way back from another mount namespace.
+struct Home {
     namespace: OwnedFd,
     root: OwnedFd,
     directory: OwnedFd,
 }
 
+impl Home {
+    fn of_caller() -> Result<Self> {
+        Ok(Self {
+            namespace: own_namespace(Kind::Mount)?,
+            root: open_directory("/")?,
+            directory: open_directory(".")?,
+        })
+    }
+
+    fn enter(&self) -> Result<()> {
+        namespace::join(self.namespace.as_fd(), Kind::Mount)
+            .doing(|| "return to the runtime's mount namespace")?;
+        enter(&self.root, &self.directory)
+    }
+}
+
+/// A stay in the mount namespace of another process.
+struct Visit {
+    /// The root there.
+    there: OwnedFd,
+    home: Home,
+}
+
 impl Visit {
     /// Begins it. After an error the runtime is where it was.
     fn pay(child: &Child) -> Result<Self> {
-        let open = |path: &str| {
-            path::open_host(Path::new(path), OFlags::PATH | OFlags::DIRECTORY)
-                .doing(|| format!("open {path}"))
-        };
-        let visit = Self {
-            there: open(&format!("/proc/{}/root", child.pid))?,
-            namespace: own_namespace(Kind::Mount)?,
-            root: open("/")?,
-            directory: open(".")?,
-        };
+        let there = open_directory(&format!("/proc/{}/root", child.pid))?;
+        let visit = Self { there, home: Home::of_caller()? };
         if !host::is_real_root()? {
             // Whoever is root of a user namespace only may have no way back.
-            visit.return_home()?;
+            visit.home.enter()?;
         }
         namespace::join_process(&child.pidfd, &[Kind::Mount])
             .doing(|| "enter the container's mount namespace")?;
@@ -254,13 +289,7 @@ impl Visit {
     }
 
     fn end(self) -> Result<()> {
-        self.return_home()
-    }
-
-    fn return_home(&self) -> Result<()> {
-        namespace::join(self.namespace.as_fd(), Kind::Mount)
-            .doing(|| "return to the runtime's mount namespace")?;
-        enter(&self.root, &self.directory)
+        self.home.enter()
     }
 }
 

@@ -34,6 +34,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("exec", "noexec", "-noexec"),
     ("idmap", "", "+idmapped"),
     ("lazytime", "", "+lazytime"),
+    ("mount-namespace", "", "+/"),
     ("noatime", "", "+noatime"),
     ("nodev", "", "+nodev"),
     ("nodiratime", "", "+nodiratime"),
@@ -118,6 +119,9 @@ fn every_mount_option_does_what_its_name_says() {
             "idmap" | "ridmap" => json!([{
                 "destination": destination, "source": source, "options": ["bind", word],
                 "uidMappings": map, "gidMappings": map,
+            }]),
+            "mount-namespace" => json!([{
+                "destination": destination, "source": "/proc/self/ns/mnt", "options": ["bind", word],
             }]),
             "remount" => json!([
                 { "destination": destination, "type": "tmpfs", "options": ["ro"] },

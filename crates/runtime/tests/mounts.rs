@@ -141,6 +141,37 @@ fn a_link_is_copied_where_that_is_asked_for() {
 }
 
 #[test]
+fn the_root_of_another_mount_namespace_is_bound_and_nothing_else() {
+    requires!(is_root(), "needs root");
+    let sandbox = Sandbox::new(BULKRUN);
+    let bound = |name: &str, source: &str, options: &[&str]| {
+        let options = [&["bind", "mount-namespace"], options].concat();
+        sandbox.bundle(name).script("ls -A /a").mount("bind", source, "/a", &options)
+    };
+    sandbox
+        .run(&bound("net", "/proc/self/ns/net", &[]))
+        .output()
+        .exits_with(1)
+        .complains("enter another mount namespace");
+    sandbox
+        .run(&bound("none", "/no/such", &[]))
+        .output()
+        .exits_with(1)
+        .complains("open the mount namespace /no/such");
+    for option in ["copy-symlink", "remount"] {
+        let refused = sandbox.run(&bound(option, "/proc/self/ns/mnt", &[option])).output().exits_with(1);
+        refused.complains("mount-namespace is for bind mounts");
+    }
+    let tmpfs = sandbox.bundle("tmpfs").mount("tmpfs", "tmpfs", "/t", &["mount-namespace"]);
+    sandbox.run(&tmpfs).output().exits_with(1).complains("mount-namespace is for bind mounts");
+    // A container without the rights over it does not get it, also where the runtime has them.
+    let maps = [(0, 100_000, 65536)];
+    let mapped =
+        bound("mapped", "/proc/self/ns/mnt", &[]).user_namespace(&maps, &maps).owned_by(100_000, 100_000);
+    sandbox.run(&mapped).output().exits_with(1).complains("enter another mount namespace");
+}
+
+#[test]
 fn a_read_only_bind_mount_leaves_its_submounts_and_the_source_alone() {
     requires!(is_root(), "needs root");
     let sandbox = prepared(Sandbox::new(BULKRUN), SHARED_TREE);

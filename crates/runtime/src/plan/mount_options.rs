@@ -25,6 +25,8 @@ pub struct Options {
     pub copy_up: bool,
     /// `copy-symlink`: a source that is a link is not followed, and made again.
     pub copy_link: bool,
+    /// `mount-namespace`: the source is a mount namespace, of which the root is bound.
+    pub of_namespace: bool,
     /// `idmap` or `ridmap`.
     pub idmap: Option<Reach>,
     /// Everything else, for the file system: key and value.
@@ -143,6 +145,7 @@ fn apply(parsed: &mut Options, option: &str) {
         "remount" => parsed.remount = true,
         "tmpcopyup" => parsed.copy_up = true,
         "copy-symlink" => parsed.copy_link = true,
+        "mount-namespace" => parsed.of_namespace = true,
         "idmap" => parsed.idmap = Some(Reach::Mount),
         "ridmap" => parsed.idmap = Some(Reach::Tree),
         _ => {
@@ -259,6 +262,7 @@ pub fn known() -> Vec<String> {
         "lazytime",
         "loud",
         "mand",
+        "mount-namespace",
         "noacl",
         "noatime",
         "nodev",

@@ -51,6 +51,11 @@ pub enum Source {
         /// How its ids are mapped.
         idmap: Option<IdMap>,
     },
+    /// The root of another mount namespace, which shows nothing but what is mounted there.
+    Namespace {
+        /// Absolute host path of the namespace.
+        path: PathBuf,
+    },
     /// A new file system.
     Filesystem {
         /// Its type.
@@ -216,6 +221,10 @@ fn one(
         return Err(Error::invalid(format!("{pointer}/options"), "copy-symlink is for bind mounts"));
     }
     let is_bound = kind == "bind" || options.bind.is_some();
+    if options.of_namespace && (options.remount || !is_bound || options.copy_link || idmap.is_some()) {
+        let reason = "mount-namespace is for bind mounts, without idmap and copy-symlink";
+        return Err(Error::invalid(format!("{pointer}/options"), reason));
+    }
     let (attributes, yielding) =
         if is_bound && !options.remount { options.bound() } else { (options.attributes, 0) };
     let (recursive, propagation) = (options.recursive, options.propagation.clone());
@@ -234,6 +243,7 @@ fn one(
         let path = if source.starts_with('/') { source.into() } else { normal(&bundle.join(source)) };
         let reach = options.bind.unwrap_or(Reach::Mount);
         match inside(root, &path) {
+            _ if options.of_namespace => Source::Namespace { path },
             Some(path) => Source::Inside { path, reach, idmap },
             None => {
                 let link = if options.copy_link { Link::Copied } else { Link::Followed };
