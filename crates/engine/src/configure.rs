@@ -34,7 +34,7 @@ mod users;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bulkhead_spec::{Config, IdMapping, Linux, OCI_VERSION};
+use bulkhead_spec::{Config, Linux, OCI_VERSION};
 use bulkhead_store::Defaults;
 
 pub use exec::exec;
@@ -46,8 +46,12 @@ pub use identity::Identity;
 pub use merged::merged;
 pub use mount_points::mount_points;
 pub use process::{command_line, console_size, labels};
+pub(crate) use resources::NO_CGROUPS;
 pub use security::FileLabels;
 pub use users::users;
+
+/// The users of a container in a user namespace of its own, or of its pod's.
+pub use bulkhead_shim::users::Users;
 
 use crate::error::{Error, Result};
 use crate::request::{Mount, Request, UserNamespace};
@@ -185,37 +189,6 @@ pub struct ImageFiles<'a> {
     pub group: &'a [u8],
 }
 
-/// The users of a container in a user namespace of its own.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Users {
-    /// The user ids.
-    pub uids: Vec<IdMapping>,
-    /// The group ids.
-    pub gids: Vec<IdMapping>,
-}
-
-impl Users {
-    /// Returns what a user and a group of the container are on the host.
-    pub fn on_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
-        Some((on_host(&self.uids, uid)?, on_host(&self.gids, gid)?))
-    }
-}
-
-impl Users {
-    /// Tells whether there is nobody but one user, who then has no supplementary groups: the price of a map that needs no
-    /// rights (user_namespaces(7), "setgroups").
-    pub(crate) fn is_one(&self) -> bool {
-        matches!(self.gids[..], [IdMapping { size: 1, .. }])
-    }
-}
-
-fn on_host(maps: &[IdMapping], id: u32) -> Option<u32> {
-    maps.iter().find_map(|map| {
-        let offset = id.checked_sub(map.container_id).filter(|&offset| offset < map.size)?;
-        map.host_id.checked_add(offset)
-    })
-}
-
 /// What a container is started with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configured {
@@ -262,7 +235,7 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     }
     annotations.extend(annotation.map(|value| (OVERLAY_ANNOTATION.to_owned(), value)));
     // A user namespace that is joined has its maps already.
-    let is_shared = matches!(request.namespaces.user, Some(UserNamespace::Container(_)));
+    let is_shared = matches!(request.namespaces.user, Some(UserNamespace::Container(_) | UserNamespace::Pod));
     let users = scene.users.filter(|_| !is_shared).cloned();
     let linux = Linux {
         uid_mappings: users.as_ref().map(|users| users.uids.clone()).unwrap_or_default(),

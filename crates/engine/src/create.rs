@@ -14,7 +14,7 @@ use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::{self, Known};
 use crate::pod::member::Joined;
-use crate::request::{Copy, Mount, MountKind, Request, Root, Volume, VolumesFrom};
+use crate::request::{Copy, Mount, MountKind, Request, Root, UserNamespace, Volume, VolumesFrom};
 use crate::rootfs::{UPPER, WORK};
 use crate::start::Moment;
 use crate::volume::VolumeDocument;
@@ -104,6 +104,9 @@ impl Engine {
         document.labels = configure::labels(&document.request, &defaults);
         document.mounts = configure::mount_points(&document.request, &defaults)?;
         let volumes = name_volumes(&id, &mut document)?;
+        if document.request.namespaces.user == Some(UserNamespace::Pod) {
+            document.users = pod.and_then(|joined| joined.users.clone());
+        }
         let pod = pod.map(|joined| joined.record.id.as_str());
         let record = self.record(&id, &mut document, image.as_ref(), &volumes, pod)?;
         let known = Known::new(record, document);

@@ -41,6 +41,10 @@ impl Engine {
         if caller == Caller::Root && matches!(asked, None | Some(UserNamespace::Host)) {
             return Ok(None);
         }
+        // They were decided with the pod.
+        if asked == Some(&UserNamespace::Pod) {
+            return Ok(None);
+        }
         let own = host::subordinate(caller)?;
         if !(caller == Caller::Root && matches!(asked, Some(UserNamespace::Auto { .. }))) {
             document.users = configure::users(&document.request, (caller, &own), ImageFiles::default(), &[])?;

@@ -27,6 +27,12 @@ impl Process {
         self.stat().is_some_and(|stat| stat.alive)
     }
 
+    /// Tells whether this very process runs and has not begun to end: who has is done, and may be there for long, as the first
+    /// of a namespace of processes is until somebody has waited for all others.
+    pub fn goes_on(&self) -> bool {
+        self.stat().is_some_and(|stat| stat.alive && !stat.exiting)
+    }
+
     fn stat(&self) -> Option<Stat> {
         identity::stat(self.pid).ok()?.filter(|stat| stat.start == self.start)
     }

@@ -21,6 +21,7 @@ mod reaper;
 mod replace;
 pub mod socket;
 pub mod status;
+pub mod users;
 
 pub use order::Order;
 pub use program::run;

@@ -23,6 +23,7 @@ mod mounts;
 mod others;
 mod output;
 mod overlay;
+mod owned;
 mod policy;
 mod poll;
 mod runtime;

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::status::Process;
+use crate::users::Users;
 
 /// The newest version of this document that is known here. A monitor refuses one that is newer than it knows, so what one
 /// would do wrong that does not know a field raises the version of those orders that have it, and of no others: a monitor of
 /// yesterday goes on to start what it can.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// `order.json`: all that a monitor knows of its container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,10 @@ impl Order {
     /// Returns the oldest version whose readers do all that is said here.
     #[must_use]
     pub fn oldest_version(&self) -> u32 {
+        // The second knows no pod with users of its own.
+        if self.shared.as_ref().is_some_and(|shared| shared.users.is_some()) {
+            return 3;
+        }
         // The first joins nothing of others anew, and believes a file whoever holds it.
         let names_other = |part: &Part| matches!(part.of, Whole::Container(_));
         let names_holder = |shared: &Shared| shared.namespaces.iter().any(|of| of.holder.is_some());
@@ -168,6 +173,10 @@ pub struct JoinedNamespace {
 pub struct Shared {
     /// The namespaces.
     pub namespaces: Vec<SharedNamespace>,
+    /// The ids of the pod's own user namespace, to which its other namespaces belong. Without it they belong to the host's
+    /// users, which takes root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<Users>,
     /// The host name that a new UTS namespace gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
@@ -204,11 +213,14 @@ pub enum NamespaceKind {
     Uts,
     /// Processes. It is never made by a monitor, since it lives no longer than its first process.
     Pid,
-    /// Users. It is made with its container, and no pod has one.
+    /// Users. One that is made with a container has no other; a pod has one if it has users of its own.
     User,
+    /// What is mounted in a namespace of its own, and nothing else: the `/dev/shm` of a pod with users of its own.
+    Memory,
 }
 
-/// A file system in memory that is mounted in the monitors' own mount namespaces and nowhere else.
+/// A file system in memory that is mounted in the monitors' own mount namespaces and nowhere else; that of a pod with users
+/// of its own in a [`NamespaceKind::Memory`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedMemory {
     /// Its bytes at most.
@@ -351,11 +363,14 @@ mod tests {
         let part = Part { of: Whole::Container(db()), ..order().parts.remove(0) };
         let mut held = order();
         held.shared.as_mut().unwrap().namespaces[0].holder = Some(Process { pid: 4711, start: 815 });
+        let mut of_users = held.clone();
+        of_users.shared.as_mut().unwrap().users = Some(Users { uids: Vec::new(), gids: Vec::new() });
         for (order, version) in [
             (order(), 1),
             (Order { joined, ..order() }, 2),
             (Order { parts: vec![part], ..order() }, 2),
             (held, 2),
+            (of_users, 3),
         ] {
             assert_eq!(order.oldest_version(), version, "{order:?}");
         }
@@ -365,8 +380,8 @@ mod tests {
     fn an_order_of_tomorrow_is_refused() {
         let scratch = Scratch::new();
         let path = scratch.path().join("order.json");
-        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":3")).unwrap();
+        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":4")).unwrap();
         let error = Order::read(&path).unwrap_err().to_string();
-        assert_eq!(error, "it is of version 3, and this program knows none after 2");
+        assert_eq!(error, "it is of version 4, and this program knows none after 3");
     }
 }

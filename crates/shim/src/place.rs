@@ -35,6 +35,7 @@ fn name(kind: NamespaceKind) -> &'static str {
         NamespaceKind::Uts => "uts",
         NamespaceKind::Pid => "pid",
         NamespaceKind::User => "user",
+        NamespaceKind::Memory => "memory",
     }
 }
 

@@ -121,15 +121,22 @@ pub fn unshare(kind: Kind) -> Result<()> {
 /// # Errors
 /// ENOTTY when it is none.
 pub fn is_within(namespace: BorrowedFd<'_>) -> Result<bool> {
+    owner(namespace).map(|owner| owner.is_some())
+}
+
+/// Opens the user namespace that another namespace belongs to, if that is the caller's or one within it, ioctl_ns(2).
+///
+/// # Errors
+/// ENOTTY when it is none.
+pub fn owner(namespace: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     // SAFETY: the call takes no argument besides the descriptor, which is open as long as it is borrowed.
     let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
     match check(owner.into()) {
         Ok(owner) => {
             // SAFETY: the kernel has just made this descriptor for the caller, and nobody else knows of it.
-            drop(unsafe { OwnedFd::from_raw_fd(owner as RawFd) });
-            Ok(true)
+            Ok(Some(unsafe { OwnedFd::from_raw_fd(owner as RawFd) }))
         }
-        Err(Errno::PERM) => Ok(false),
+        Err(Errno::PERM) => Ok(None),
         Err(error) => Err(error).call(|| format!("ioctl({}, NS_GET_USERNS)", namespace.as_raw_fd())),
     }
 }

@@ -303,6 +303,7 @@ fn users(users: Option<&UserNamespace>) -> String {
         Some(UserNamespace::NoMap) => "nomap".to_owned(),
         Some(UserNamespace::Map { .. }) => "private".to_owned(),
         Some(UserNamespace::Container(name)) => format!("container:{name}"),
+        Some(UserNamespace::Pod) => "pod".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bulkhead_engine::pod::Share;
-use bulkhead_engine::request::{HostEntry, Hosts, KeyValue, Network, Size};
+use bulkhead_engine::request::{HostEntry, Hosts, KeyValue, Network, Size, UserNamespace};
 use bulkhead_engine::store::Kind;
 use bulkhead_engine::{Force, PodRequest};
 use clap::Args;
@@ -56,6 +56,9 @@ pub(crate) struct Create {
     /// Size of the /dev/shm that is shared
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<Size>,
+    /// Users of its containers: host, or for ordinary users keep-id
+    #[arg(long, value_name = "MODE")]
+    userns: Option<UserNamespace>,
     /// The cgroup below which the pod's is
     #[arg(long, value_name = "CGROUP")]
     cgroup_parent: Option<String>,
@@ -84,6 +87,7 @@ impl Operation for Create {
             dns_option,
             sysctl,
             shm_size,
+            userns,
             cgroup_parent,
             pod_id_file,
             replace,
@@ -98,6 +102,7 @@ impl Operation for Create {
             hosts: Hosts { servers: dns, search: dns_search, options: dns_option, entries: add_host },
             sysctls: sysctl.into_iter().map(pair).collect(),
             shm_size,
+            user: userns,
             cgroup_parent,
         };
         let not_started = |error: bulkhead_engine::Error| Failure::from(error).code(NOT_STARTED);

@@ -2,152 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bulkhead_testkit::{Run, find_program, fresh, requires, wait_until};
-use serde_json::{Value, json};
+use bulkhead_testkit::{requires, wait_until};
+use serde_json::json;
 
-use crate::shop::{IMAGE, Shop, shop};
-
-/// An ordinary user that no host has.
-const USER: u32 = 54_321;
-/// The first of that user's further ids.
-const FIRST: u32 = 300_000;
-
-/// A user of this machine with a home, and with these further ids, if any.
-struct Person {
-    shop: Shop,
-    ranges: String,
-}
-
-/// Makes a person in a shop without anything in it, or ends the test where that cannot be.
-macro_rules! person {
-    ($ranges:expr) => {{
-        let shop = shop!();
-        let has = |program: &&str| find_program(program).is_some();
-        requires!(
-            ["newuidmap", "newgidmap", "setpriv", "unshare"].iter().all(has),
-            "needs newuidmap and setpriv"
-        );
-        let files = ["/etc/subuid", "/etc/subgid"];
-        requires!(files.iter().all(|file| Path::new(file).exists()), "needs /etc/subuid and /etc/subgid");
-        requires!(fresh::is_possible(&[fresh::Kind::User]), "needs user namespaces");
-        Person::new(shop, $ranges)
-    }};
-}
-
-const RANGE: &str = "54321:300000:65536\n";
-
-impl Person {
-    fn new(shop: Shop, ranges: &str) -> Person {
-        for name in ["home", "xdg"] {
-            let path = shop.path(name);
-            fs::create_dir(&path).unwrap();
-            chown(&path, Some(USER), Some(USER)).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        }
-        fs::create_dir(shop.path("programs")).unwrap();
-        for name in ["bulkhead", "bulkmon", "bulkrun"] {
-            let program = Path::new(env!("CARGO_BIN_EXE_bulkhead")).with_file_name(name);
-            shop.sandbox.command("cp").arg(program).arg(shop.path("programs")).output().succeeds();
-        }
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let own = format!("{passwd}bh-user:x:{USER}:{USER}::/:/bin/sh\n");
-        for (name, text) in [("passwd", own.as_str()), ("subuid", ranges), ("subgid", ranges)] {
-            fs::write(shop.path(name), text).unwrap();
-        }
-        Person { shop, ranges: ranges.to_owned() }
-    }
-
-    /// Gives the user an image.
-    fn with_image(self) -> Person {
-        self.load(IMAGE, &json!({}), |root| {
-            fs::create_dir(root.join("srv")).unwrap();
-            fs::write(root.join("srv/file"), "of 33\n").unwrap();
-            for (path, mode) in [(root.join("srv/file"), 0o600), (root.join("srv"), 0o700)] {
-                chown(&path, Some(33), Some(34)).unwrap();
-                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            }
-        });
-        self
-    }
-
-    fn load(&self, name: &str, changes: &Value, prepare: impl FnOnce(&Path)) {
-        let archive = self.shop.path("image.tar");
-        self.shop.archive_of(&archive, name, changes, prepare);
-        fs::set_permissions(&archive, fs::Permissions::from_mode(0o644)).unwrap();
-        self.said(&["load", "--quiet", "-i", archive.to_str().unwrap()]);
-    }
-
-    /// Puts a command of the user's together, with nothing but the user's own places.
-    fn bulkhead(&self, words: &[&str]) -> Run {
-        let script = "for f in subuid subgid passwd; do mount --bind $0/$f /etc/$f || exit 9; done; \
-                      export HOME=$0/home XDG_RUNTIME_DIR=$0/xdg; cd $0/home; u=$1; shift; \
-                      exec setpriv --reuid $u --regid $u --clear-groups $0/programs/bulkhead \"$@\"";
-        let run = self.shop.sandbox.command("unshare");
-        let run = run.args(["-m", "--propagation", "private", "sh", "-c", script]);
-        run.arg(self.shop.sandbox.directory()).arg(USER.to_string()).args(words)
-    }
-
-    #[track_caller]
-    fn said(&self, words: &[&str]) -> String {
-        self.bulkhead(words).output().succeeds().stdout
-    }
-
-    fn run(&self, options: &[&str], script: &str) -> Run {
-        let words = [&["run", "--stop-timeout", "1"], options, &[IMAGE, "sh", "-c", script]];
-        self.bulkhead(&words.concat())
-    }
-
-    fn root(&self) -> PathBuf {
-        self.shop.path("home/.local/share/bulkhead")
-    }
-
-    fn pid(&self, name: &str) -> u64 {
-        let document: Value = serde_json::from_str(&self.said(&["inspect", name])).unwrap();
-        document[0]["State"]["Pid"].as_u64().unwrap()
-    }
-
-    /// Lists what is in a directory of the engine's.
-    fn listed(&self, directory: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.root().join(directory)).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    /// Finds a file of the layers by its end.
-    fn in_layers(&self, end: &str) -> PathBuf {
-        let layers = self.listed("layers");
-        layers
-            .iter()
-            .map(|layer| self.root().join("layers").join(layer).join(end))
-            .find(|path| path.exists())
-            .unwrap()
-    }
-}
-
-impl Drop for Person {
-    fn drop(&mut self) {
-        let left = self.bulkhead(&["ps", "--all", "--quiet", "--no-trunc"]).output();
-        for id in left.stdout.lines() {
-            let removed = self.bulkhead(&["rm", "--force", "--volumes", id]).output();
-            if removed.code() != 0 {
-                eprintln!("container {id} of {:?} is not removed: {}", self.ranges, removed.stderr);
-            }
-        }
-    }
-}
+use crate::person::{FIRST, RANGE, USER, person, until};
+use crate::shop::IMAGE;
 
 fn owner(path: &Path) -> (u32, u32) {
     let metadata = fs::symlink_metadata(path).unwrap();
     (metadata.uid(), metadata.gid())
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while !is_so() {
-        assert!(std::time::Instant::now() < end, "{what}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
 }
 
 #[test]

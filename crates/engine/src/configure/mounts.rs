@@ -1,6 +1,6 @@
 //! The mounts of a container, and its root.
 
-use bulkhead_shim::order::OnUnhealthy;
+use bulkhead_shim::order::{NamespaceKind, OnUnhealthy};
 use bulkhead_shim::place;
 use bulkhead_spec::{IdMapping, Mount, Root, RootfsPropagation};
 
@@ -138,7 +138,7 @@ fn own(scene: &Scene<'_>) -> Result<Vec<Mount>> {
     ];
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     // The group tty, if there is one.
-    if scene.users.is_none_or(|users| super::on_host(&users.gids, 5).is_some()) {
+    if scene.users.is_none_or(|users| users.group_on_host(5).is_some()) {
         pts.push("gid=5");
     }
     list.push(mount("/dev/pts", "devpts", "devpts", &pts));
@@ -192,6 +192,14 @@ fn shm(scene: &Scene<'_>) -> Result<Option<Mount>> {
         }
         Ipc::Pod => {
             shared("the pod's: give it to `bulkhead pod create`, or")?;
+            if scene.request.namespaces.user == Some(UserNamespace::Pod) {
+                if scene.runtime != Runtime::Ours {
+                    let reason = "only bulkrun mounts the /dev/shm of an ordinary user's pod: leave it out, or choose --ipc private";
+                    return Err(invalid("--runtime", reason));
+                }
+                let source = text(&place::namespace(scene.links, NamespaceKind::Memory))?;
+                return Ok(Some(mount("/dev/shm", "bind", &source, &["bind", "mount-namespace", "private"])));
+            }
             let source = scene.pod.map(|_| text(&scene.links.join(place::SHARED_MEMORY))).transpose()?;
             source.map(|source| mount("/dev/shm", "bind", &source, &["rbind", "rprivate"]))
         }

@@ -82,6 +82,9 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
             // One that has the host's users shares these: nobody can join what he is in.
             list.extend(users.map(|_| joined));
         }
+        (Some(UserNamespace::Pod), Some(_)) => {
+            list.push(of_pod(NamespaceType::User, NamespaceKind::User)?);
+        }
         (_, Some(_)) => list.push(own(NamespaceType::User)),
         // Never root of the host who asked not to be.
         (Some(asked), None) if *asked != UserNamespace::Host => {

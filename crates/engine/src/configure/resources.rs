@@ -61,7 +61,8 @@ pub(super) fn cgroups_path(scene: &Scene<'_>) -> Result<Option<String>> {
     Ok(Some(format!("{slash}{parent}/{id}")))
 }
 
-const NO_CGROUPS: &str =
+/// Why there are none.
+pub(crate) const NO_CGROUPS: &str =
     "an ordinary user may have no cgroups here; have systemd delegate them to users, or run as root";
 
 /// Refuses a limit for which there is no controller.

@@ -27,7 +27,7 @@ pub fn users(
 ) -> Result<Option<Users>> {
     let asked = request.namespaces.user.as_ref();
     match (asked, caller) {
-        (Some(UserNamespace::Container(_)), _) => Ok(None),
+        (Some(UserNamespace::Container(_) | UserNamespace::Pod), _) => Ok(None),
         (None | Some(UserNamespace::Host), Caller::Root) => Ok(None),
         (None | Some(UserNamespace::Host), Caller::User { uid, gid }) => {
             Ok(Some(Users { uids: around(&own.uids, 0, uid), gids: around(&own.gids, 0, gid) }))

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use super::Pod;
 use super::document::PodDocument;
 use super::request::PodRequest;
-use crate::configure::sysctl;
+use crate::configure::{self, Caller, Facts, ImageFiles, NO_CGROUPS, Users, sysctl};
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::request::{Network, Request};
-use crate::{id, name};
+use crate::request::{Namespaces, Network, Request, UserNamespace};
+use crate::{host, id, name};
 
 /// How often a name is made that is taken.
 const ATTEMPTS: u32 = 16;
@@ -35,26 +35,20 @@ impl Engine {
     }
 
     fn record_pod(&self, request: &PodRequest) -> Result<PodRecord> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Error::Invalid {
-                what: "pod".into(),
-                reason: "pods of ordinary users are not there yet: namespaces that are shared take root"
-                    .into(),
-            });
-        }
         if let Some(name) = &request.name {
             name::check(name)?;
         }
         check(request)?;
         let id = id::generate()?;
         let cgroup = self.cgroup_of_pod(&id, request)?;
+        let users = users(request)?;
         for attempt in 0.. {
             let name = match &request.name {
                 Some(name) => name.clone(),
                 None => name::generate(attempt)?,
             };
             let mut record = PodRecord::new(&id, &name);
-            record.document = PodDocument::new(request.clone(), cgroup.clone()).write()?;
+            record.document = PodDocument::new(request.clone(), cgroup.clone(), users.clone()).write()?;
             match self.store.insert_pod(&record) {
                 Err(bulkhead_store::Error::NameTaken { .. })
                     if request.name.is_none() && attempt < ATTEMPTS => {}
@@ -66,18 +60,22 @@ impl Engine {
 
     /// Decides the cgroup below which those of the pod's containers are.
     fn cgroup_of_pod(&self, id: &str, request: &PodRequest) -> Result<Option<String>> {
-        let cgroups = self.facts(&Request::default(), &[], &BTreeMap::new())?.cgroups;
+        let Facts { cgroups, caller, .. } = self.facts(&Request::default(), &[], &BTreeMap::new())?;
         let parent = request.cgroup_parent.as_deref();
         let wrong = |reason: &str| Error::Invalid {
             what: format!("--cgroup-parent {}", parent.unwrap_or_default()),
             reason: reason.into(),
         };
         if !cgroups.writable {
-            return Ok(None);
+            return match parent {
+                Some(_) => Err(wrong(NO_CGROUPS)),
+                None => Ok(None),
+            };
         }
         if cgroups.systemd {
             // systemd makes a slice when a scope is put into it, and its name says what it lies in.
-            let parent = parent.unwrap_or("system.slice");
+            let default = if caller == Caller::Root { "system.slice" } else { "user.slice" };
+            let parent = parent.unwrap_or(default);
             let parent = parent.strip_suffix(".slice").filter(|name| !name.contains(['/', ':']));
             let parent = parent.ok_or_else(|| {
                 wrong("systemd makes the cgroups here; expected the name of a slice, such as my.slice")
@@ -97,6 +95,29 @@ impl Engine {
         let event = bulkhead_store::Event::new(Subject::Pod, action, &record.id).with("name", &record.name);
         let _ = self.store.record_event(&event);
     }
+}
+
+/// Decides the users of the pod's containers; nothing where they are the host's.
+fn users(request: &PodRequest) -> Result<Option<Users>> {
+    let caller = host::caller();
+    let asked = request.user.as_ref();
+    match asked {
+        None | Some(UserNamespace::Host) => {}
+        Some(UserNamespace::KeepId { .. } | UserNamespace::Map { .. }) if caller != Caller::Root => {}
+        Some(UserNamespace::NoMap | UserNamespace::Auto { .. }) if caller != Caller::Root => {}
+        Some(UserNamespace::Container(_) | UserNamespace::Pod) => {
+            let reason = "its containers share the pod's: it is host, or for ordinary users keep-id";
+            return Err(Error::Invalid { what: "--userns of a pod".into(), reason: reason.into() });
+        }
+        Some(_) => {
+            let reason = "the namespaces of root's pods belong to the host's users: leave it out";
+            return Err(Error::Invalid { what: "--userns of a pod".into(), reason: reason.into() });
+        }
+    }
+    let namespaces = Namespaces { user: request.user.clone(), ..Namespaces::default() };
+    let asked = Request { namespaces, ..Request::default() };
+    let own = host::subordinate(caller)?;
+    configure::users(&asked, (caller, &own), ImageFiles::default(), &[])
 }
 
 /// Refuses what cannot be had.

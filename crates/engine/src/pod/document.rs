@@ -4,6 +4,7 @@ use bulkhead_store::PodRecord;
 use serde::{Deserialize, Serialize};
 
 use super::request::PodRequest;
+use crate::configure::Users;
 use crate::error::{Error, Result};
 
 /// The version of this document. One that is newer is refused, since what is not understood of it could be lost.
@@ -19,11 +20,14 @@ pub(crate) struct PodDocument {
     /// The cgroup below which those of its containers are, as `--cgroup-parent` names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<String>,
+    /// The users that its containers share, if they are not the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) users: Option<Users>,
 }
 
 impl PodDocument {
-    pub(crate) fn new(request: PodRequest, cgroup: Option<String>) -> Self {
-        Self { version: VERSION, request, cgroup }
+    pub(crate) fn new(request: PodRequest, cgroup: Option<String>, users: Option<Users>) -> Self {
+        Self { version: VERSION, request, cgroup, users }
     }
 
     /// Reads the document of a record.
@@ -65,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_document_is_read_as_it_was_written_and_a_newer_one_is_refused() {
-        let document = PodDocument::new(PodRequest::default(), Some("/bulkhead/pod-1".to_owned()));
+        let document = PodDocument::new(PodRequest::default(), Some("/bulkhead/pod-1".to_owned()), None);
         let mut record = PodRecord::new("0123", "web");
         record.document = document.write().unwrap();
         assert_eq!(PodDocument::read(&record).unwrap(), document);

@@ -29,18 +29,18 @@ const PROGRAM: &str = "/bulkmon";
 const NOBODY: u32 = 65534;
 
 impl Engine {
-    /// Returns the file by which the pod's namespace of processes is opened, of which there is one after this, and whose it
-    /// is.
-    pub(super) fn processes_of_pod(
+    /// Returns the first process of the pod, which runs after this; `users` is the file by which the pod's user namespace is
+    /// opened, if somebody holds it.
+    pub(super) fn first_of_pod(
         &self,
         record: &PodRecord,
         document: &PodDocument,
-    ) -> Result<(PathBuf, Process)> {
-        let process = match self.first_process(&record.id)? {
-            Some(process) => process,
-            None => self.start_first(record, document)?,
-        };
-        Ok((PathBuf::from(format!("/proc/{}/ns/pid", process.pid)), process))
+        users: Option<PathBuf>,
+    ) -> Result<Process> {
+        match self.first_process(&record.id)? {
+            Some(process) => Ok(process),
+            None => self.start_first(record, document, users),
+        }
     }
 
     /// Finds the first process of a pod, if it runs.
@@ -54,10 +54,15 @@ impl Engine {
             what: path.display().to_string(),
             reason: error.to_string(),
         })?;
-        Ok(Some(process).filter(Process::runs))
+        Ok(Some(process).filter(Process::goes_on))
     }
 
-    fn start_first(&self, record: &PodRecord, document: &PodDocument) -> Result<Process> {
+    fn start_first(
+        &self,
+        record: &PodRecord,
+        document: &PodDocument,
+        users: Option<PathBuf>,
+    ) -> Result<Process> {
         self.end_first(record)?;
         let run = self.places().pod_run(&record.id);
         let bundle = run.join(BUNDLE);
@@ -68,7 +73,7 @@ impl Engine {
         // Nobody is to enter its root.
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(bundle.join("rootfs"), open).doing(doing)?;
-        let config = self.first_config(record, document)?;
+        let config = self.first_config(record, document, users)?;
         let text = serde_json::to_vec(&config).map_err(std::io::Error::from).doing(doing)?;
         fs::write(bundle.join("config.json"), text).doing(doing)?;
         let pid_file = run.join("pid");
@@ -76,6 +81,8 @@ impl Engine {
         command.args(["run", "--detach", "--bundle"]).arg(&bundle).arg("--pid-file").arg(&pid_file);
         // Its streams are the runtime's, whose complaints go into a file: a pipe would be open as long as it lives.
         let complaints = run.join("complaints");
+        // That of an earlier one was given to its user.
+        remove_file(&complaints).doing(doing)?;
         let to = fs::File::create(&complaints).doing(doing)?;
         command.arg(&record.id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(to);
         let mut output = command.output().doing(doing)?;
@@ -91,7 +98,12 @@ impl Engine {
         Ok(process)
     }
 
-    fn first_config(&self, record: &PodRecord, document: &PodDocument) -> Result<Config> {
+    fn first_config(
+        &self,
+        record: &PodRecord,
+        document: &PodDocument,
+        users: Option<PathBuf>,
+    ) -> Result<Config> {
         let kinds = [
             NamespaceType::Pid,
             NamespaceType::Mount,
@@ -100,8 +112,18 @@ impl Engine {
             NamespaceType::Uts,
             NamespaceType::Cgroup,
         ];
+        let mut namespaces = kinds.map(|kind| Namespace { kind, path: None }).to_vec();
+        let path = users.map(|users| users.to_string_lossy().into_owned());
+        // A namespace that is there has its ids.
+        let ids = document.users.as_ref().filter(|_| path.is_none());
+        if document.users.is_some() {
+            namespaces.push(Namespace { kind: NamespaceType::User, path });
+        }
+        // Where there is nobody but the pod's root, that has no rights either.
+        let has_nobody = document.users.as_ref().is_none_or(|users| users.on_host(NOBODY, NOBODY).is_some());
+        let nobody = if has_nobody { NOBODY } else { 0 };
         let process = bulkhead_spec::Process {
-            user: User { uid: NOBODY, gid: NOBODY, ..User::default() },
+            user: User { uid: nobody, gid: nobody, ..User::default() },
             args: vec![PROGRAM.to_owned(), "pod".to_owned()],
             cwd: "/".to_owned(),
             no_new_privileges: true,
@@ -121,7 +143,9 @@ impl Engine {
             hostname: Some(document.hostname(record).to_owned()),
             mounts: vec![program],
             linux: Some(Linux {
-                namespaces: kinds.map(|kind| Namespace { kind, path: None }).to_vec(),
+                namespaces,
+                uid_mappings: ids.map(|users| users.uids.clone()).unwrap_or_default(),
+                gid_mappings: ids.map(|users| users.gids.clone()).unwrap_or_default(),
                 cgroups_path: document.cgroup.as_deref().map(|cgroup| cgroup_of_first(cgroup, &record.id)),
                 ..Linux::default()
             }),
@@ -137,12 +161,17 @@ impl Engine {
         }
         self.runtime(None)?.delete_by_force(&record.name, &record.id)?;
         for file in [FIRST, "pid"] {
-            match fs::remove_file(run.join(file)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                removed => removed.doing(|| format!("remove {} of pod {}", file, record.name))?,
-            }
+            remove_file(&run.join(file)).doing(|| format!("remove {} of pod {}", file, record.name))?;
         }
         Ok(())
+    }
+}
+
+/// Removes a file, which need not be there.
+fn remove_file(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -5,6 +5,7 @@ use bulkhead_store::PodRecord;
 
 use super::document::PodDocument;
 use super::request::PodRequest;
+use crate::configure::Users;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::request::{InPod, Ipc, Network, Pid, Request, UserNamespace, Uts};
@@ -16,6 +17,8 @@ pub(crate) struct Joined {
     pub(crate) record: PodRecord,
     /// Whether it is as new as the container.
     pub(crate) origin: Origin,
+    /// The users that its containers share, if they are not the host's.
+    pub(crate) users: Option<Users>,
 }
 
 /// Where the pod of a new container comes from.
@@ -34,20 +37,19 @@ impl Engine {
     /// # Errors
     /// When the pod is not there, or the request asks for something else than what the pod's containers share.
     pub(crate) fn join_pod(&self, request: &mut Request) -> Result<Option<Joined>> {
-        let joined = match request.pod.clone() {
+        let (record, origin) = match request.pod.clone() {
             None => {
                 share_nothing(request);
                 return Ok(None);
             }
-            Some(InPod::Existing(wanted)) => {
-                Joined { record: self.find_pod(&wanted)?, origin: Origin::Found }
-            }
+            Some(InPod::Existing(wanted)) => (self.find_pod(&wanted)?, Origin::Found),
             Some(InPod::New(name)) => {
                 let made = self.create_pod(&take_over(request, name))?;
-                Joined { record: self.store.pod(&made.id)?, origin: Origin::Made }
+                (self.store.pod(&made.id)?, Origin::Made)
             }
         };
-        let document = PodDocument::read(&joined.record)?;
+        let document = PodDocument::read(&record)?;
+        let joined = Joined { record, origin, users: document.users.clone() };
         if let Err(error) = share(request, &joined.record, &document) {
             self.leave_pod(&joined);
             return Err(error);
@@ -80,6 +82,7 @@ fn take_over(request: &mut Request, name: String) -> PodRequest {
         hostname: request.hostname.take(),
         hosts: std::mem::take(&mut request.hosts),
         shm_size: request.resources.shm_size.take(),
+        user: request.namespaces.user.take(),
         cgroup_parent: request.resources.cgroup_parent.take(),
         ..PodRequest::default()
     }
@@ -111,7 +114,10 @@ fn share(request: &mut Request, record: &PodRecord, document: &PodDocument) -> R
     let namespaces = &mut request.namespaces;
     let shares_any = pod.share.names().next().is_some();
     if shares_any && matches!(&namespaces.user, Some(user) if *user != UserNamespace::Host) {
-        return refuse("--userns", "the pod's namespaces belong to the host's users: leave it out");
+        return refuse("--userns", "its containers share their users: give it to `bulkhead pod create`");
+    }
+    if shares_any && document.users.is_some() {
+        namespaces.user = Some(UserNamespace::Pod);
     }
     if pod.share.has(NamespaceKind::Network) {
         match (&namespaces.network, &pod.network) {
@@ -161,7 +167,7 @@ mod tests {
 
     fn shared(share_text: &str, network: Network, mut request: Request) -> Result<Request> {
         let pod = PodRequest { share: share_text.parse().unwrap(), network, ..PodRequest::default() };
-        let document = PodDocument::new(pod, Some("/bulkhead/pod-x".to_owned()));
+        let document = PodDocument::new(pod, Some("/bulkhead/pod-x".to_owned()), None);
         share(&mut request, &PodRecord::new("x", "web"), &document)?;
         Ok(request)
     }
@@ -175,6 +181,25 @@ mod tests {
         assert_eq!(none.namespaces, Request::default().namespaces);
         let host = shared("net", Network::Host, asked()).unwrap();
         assert_eq!((host.namespaces.network, host.namespaces.ipc), (Network::Host, Ipc::Private));
+    }
+
+    #[test]
+    fn a_container_has_the_users_of_a_pod_that_has_some_and_shares_anything() {
+        let map = vec![bulkhead_spec::IdMapping { container_id: 0, host_id: 1000, size: 1 }];
+        let users = Users { uids: map.clone(), gids: map };
+        let shared = |share_text: &str, user: Option<UserNamespace>| {
+            let pod = PodRequest { share: share_text.parse().unwrap(), ..PodRequest::default() };
+            let document = PodDocument::new(pod, None, Some(users.clone()));
+            let mut request = asked();
+            request.namespaces.user = user;
+            share(&mut request, &PodRecord::new("x", "web"), &document).map(|()| request.namespaces.user)
+        };
+        assert_eq!(shared("uts", None).unwrap(), Some(UserNamespace::Pod));
+        assert_eq!(shared("none", None).unwrap(), None);
+        let own = UserNamespace::KeepId { uid: None, gid: None };
+        assert_eq!(shared("none", Some(own.clone())).unwrap(), Some(own.clone()));
+        let error = shared("uts", Some(own)).unwrap_err().to_string();
+        assert!(error.contains("give it to `bulkhead pod create`"), "{error}");
     }
 
     #[test]

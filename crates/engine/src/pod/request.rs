@@ -7,7 +7,7 @@ use std::str::FromStr;
 use bulkhead_shim::order::NamespaceKind;
 use serde::{Deserialize, Serialize};
 
-use crate::request::{Hosts, Malformed, Network, Size};
+use crate::request::{Hosts, Malformed, Network, Size, UserNamespace};
 
 /// All that can be asked of a new pod.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct PodRequest {
     pub sysctls: BTreeMap<String, String>,
     /// `--shm-size`; without it 64 MiB.
     pub shm_size: Option<Size>,
+    /// `--userns`: the users of its containers, as far as these share anything; without it the host's, or for an ordinary
+    /// user the usual ones.
+    pub user: Option<UserNamespace>,
     /// `--cgroup-parent`: the cgroup below which the pod's is.
     pub cgroup_parent: Option<String>,
 }

@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::{Known, STATUS};
-use crate::request::{Ipc, Network, Pid, Request, Uts};
+use crate::request::{Ipc, Network, Pid, Request, UserNamespace, Uts};
 
 /// The size of `/dev/shm` unless somebody says otherwise, as for a container.
 const SHM_SIZE: u64 = 64 << 20;
@@ -71,9 +71,21 @@ impl Engine {
             holders.iter().find_map(|holder| Some((holder.namespace(kind)?, holder.monitor)))
         };
         let mut namespaces = Vec::new();
+        let first = match kinds.contains(&NamespaceKind::Pid) {
+            true => {
+                let users = find(NamespaceKind::User).map(|(link, _)| link);
+                Some(self.first_of_pod(record, document, users)?)
+            }
+            false => self.first_process(&record.id)?,
+        };
+        let of_first = |kind: &str| {
+            first.map(|process| (PathBuf::from(format!("/proc/{}/ns/{kind}", process.pid)), process))
+        };
         for kind in kinds {
             let found = match kind {
-                NamespaceKind::Pid => Some(self.processes_of_pod(record, document)?),
+                NamespaceKind::Pid => of_first("pid"),
+                // With nobody else there, the pod's users are those of its first process.
+                NamespaceKind::User => find(kind).or_else(|| of_first("user")),
                 kind => find(kind),
             };
             if kind == NamespaceKind::Network && found.is_none() {
@@ -82,18 +94,20 @@ impl Engine {
             let (from, holder) = found.unzip();
             namespaces.push(SharedNamespace { kind, from, holder });
         }
-        let memory = match request.namespaces.ipc == Ipc::Pod {
-            false => None,
-            true => {
+        let size = document.request.shm_size.map_or(SHM_SIZE, |size| size.0);
+        let memory = match (request.namespaces.ipc == Ipc::Pod, &document.users) {
+            (false, _) => None,
+            (true, Some(_)) => Some(SharedMemory { size, from: None }),
+            (true, None) => {
                 let at = self.places().container_run(&known.record.id).join(place::SHARED_MEMORY);
                 make_directory(&at)?;
                 let holder = holders.iter().find(|holder| holder.namespace(NamespaceKind::Ipc).is_some());
-                let size = document.request.shm_size.map_or(SHM_SIZE, |size| size.0);
                 Some(SharedMemory { size, from: holder.map(|holder| (holder.monitor, holder.run.clone())) })
             }
         };
         Ok(Some(Shared {
             namespaces,
+            users: document.users.clone(),
             hostname: Some(document.hostname(record).to_owned()),
             sysctls: sysctls(document),
             memory,
@@ -141,11 +155,14 @@ impl Engine {
 /// The kinds of namespaces that a container has of its pod.
 fn kinds(request: &Request) -> Vec<NamespaceKind> {
     let namespaces = &request.namespaces;
+    let of_users = namespaces.user == Some(UserNamespace::Pod);
     let shared = [
+        (NamespaceKind::User, of_users),
         (NamespaceKind::Network, namespaces.network == Network::Pod),
         (NamespaceKind::Ipc, namespaces.ipc == Ipc::Pod),
         (NamespaceKind::Uts, namespaces.uts == Uts::Pod),
         (NamespaceKind::Pid, namespaces.pid == Pid::Pod),
+        (NamespaceKind::Memory, of_users && namespaces.ipc == Ipc::Pod),
     ];
     shared.into_iter().filter(|(_, is_shared)| *is_shared).map(|(kind, _)| kind).collect()
 }
@@ -153,11 +170,12 @@ fn kinds(request: &Request) -> Vec<NamespaceKind> {
 /// The parameters of new namespaces: docker's two of a container's network, and those that were asked for.
 fn sysctls(document: &PodDocument) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
+    let mut usual = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
     if document.request.share.has(NamespaceKind::Network) {
-        for (name, value) in
-            [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
-        {
-            all.push((name.to_owned(), value.to_owned()));
+        usual("net.ipv4.ip_unprivileged_port_start", "0");
+        if document.users.is_none() {
+            // The range is one of the host's ids, which a user namespace may not have.
+            usual("net.ipv4.ping_group_range", "0 2147483647");
         }
     }
     all.extend(document.request.sysctls.iter().map(|(name, value)| (name.replace('/', "."), value.clone())));

@@ -205,6 +205,8 @@ pub enum UserNamespace {
     },
     /// They are those of a container, by name or id.
     Container(String),
+    /// They are those of its pod, which has users of its own.
+    Pod,
 }
 
 impl FromStr for UserNamespace {

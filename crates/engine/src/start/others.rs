@@ -168,7 +168,7 @@ fn of_containers(shared: &mut Namespaces) -> Vec<(NamespaceKind, &mut String)> {
 fn flag(kind: NamespaceKind) -> &'static str {
     match kind {
         NamespaceKind::Network => "--network",
-        NamespaceKind::Ipc => "--ipc",
+        NamespaceKind::Ipc | NamespaceKind::Memory => "--ipc",
         NamespaceKind::Pid => "--pid",
         NamespaceKind::Uts => "--uts",
         NamespaceKind::User => "--userns",

@@ -9,11 +9,10 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bulkhead_spec::IdMapping;
+use bulkhead_shim::users::{self, NotMapped};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{offspring, path};
 use rustix::fs::OFlags;
-use rustix::process::Pid;
 
 use crate::configure::{self, Caller, ImageFiles, Users};
 use crate::engine::Engine;
@@ -54,8 +53,13 @@ pub fn enter_users() -> Result<()> {
         what: "user namespace".into(),
         reason: "the kernel gives an ordinary user none; see user.max_user_namespaces of sysctl(8)".into(),
     })?;
-    map(holder.pid(), "newuidmap", &users.uids)?;
-    map(holder.pid(), "newgidmap", &users.gids)?;
+    match users::map(holder.pid(), &users) {
+        Err(NotMapped::System { doing, source }) => Err(source).doing(|| doing)?,
+        Err(refused @ NotMapped::Refused { .. }) => {
+            return Err(Error::Invalid { what: "user namespace".into(), reason: refused.to_string() });
+        }
+        Ok(()) => {}
+    }
     let link = format!("/proc/{}/ns/user", holder.pid().as_raw_nonzero());
     let namespace = path::open_host(Path::new(&link), OFlags::RDONLY).doing(doing)?;
     namespace::join(namespace.as_fd(), Kind::User).doing(doing)?;
@@ -75,27 +79,6 @@ fn users_of_caller() -> Result<Option<Users>> {
         return Ok(None);
     }
     configure::users(&Request::default(), (caller, &own), ImageFiles::default(), &[])
-}
-
-/// Maps the ids of a child in a new user namespace by newuidmap(1) or newgidmap(1).
-fn map(child: Pid, program: &str, maps: &[IdMapping]) -> Result<()> {
-    let mut command = Command::new(program);
-    command.arg(child.as_raw_nonzero().to_string());
-    for map in maps {
-        command.args([map.container_id, map.host_id, map.size].map(|number| number.to_string()));
-    }
-    let output = command.stdin(Stdio::null()).output().doing(|| format!("run {program}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Error::Invalid {
-        what: program.to_owned(),
-        reason: format!(
-            "{said}: it must be set-user-id root or have its file capability, \
-             and /etc/subuid and /etc/subgid must not give an id twice"
-        ),
-    })
 }
 
 /// Tells whether files of containers may belong to ids that the caller has only in a user namespace.

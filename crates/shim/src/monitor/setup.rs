@@ -88,8 +88,8 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
     poll.add(&listener, Token::Listener, EventFlags::IN)?;
     let log = Log::open(order.log).doing(|| "open the log")?;
     let held = order.shared.as_ref().map(|shared| shared::hold(shared, run_directory)).transpose()?;
-    let memory = order.shared.as_ref().and_then(|shared| shared.memory.as_ref());
-    let memory = memory.map(|memory| shared::memory(memory, run_directory)).transpose()?;
+    let memory =
+        order.shared.as_ref().map(|shared| shared::memory(shared, run_directory)).transpose()?.flatten();
     let home = mounts::make(order.overlay.as_ref(), &order.parts, memory)?;
     let mut clients = Clients::default();
     if let Some(client) = first_client {
