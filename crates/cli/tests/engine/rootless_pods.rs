@@ -328,6 +328,12 @@ fn a_users_pod_has_the_ids_that_are_asked_for_or_are_there() {
         let output = person.bulkhead(&["pod", "create", "--userns", userns, "no"]).output().exits_with(125);
         output.complains(words);
     }
+    // Where systemd runs, it makes cgroups for users, too.
+    if !Path::new("/run/systemd/system").exists() {
+        let words = ["pod", "create", "--cgroup-parent", "/mine", "no"];
+        let output = person.bulkhead(&words).output().exits_with(125);
+        output.complains("--cgroup-parent /mine: an ordinary user may have no cgroups here");
+    }
     assert_eq!(person.said(&["pod", "ps", "-q"]), "");
 }
 
