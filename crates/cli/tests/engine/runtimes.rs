@@ -289,6 +289,38 @@ fn nothing_is_left(case: &Case<'_>) {
     }
 }
 
+/// Fails when it is decided by time whose the first words on the standard error are.
+#[test]
+fn what_a_slow_runtime_complains_of_is_said_once_and_a_process_is_heard_at_once() {
+    let shop = shop!();
+    let program = shop.path("slow");
+    let real = env!("CARGO_BIN_EXE_bulkhead").replace("/bulkhead", "/bulkrun");
+    let script = format!(
+        "#!/bin/sh\nfor word; do [ \"$word\" = exec ] && slow=1; done\n\
+         [ \"$slow\" ] || exec {real} \"$@\"\n{real} \"$@\"; code=$?; sleep 0.5; exit $code\n"
+    );
+    shop.script_file(&program, &script);
+    let program = program.to_str().unwrap();
+    let run = shop.with("run", &["-d", "--name", "web", "--runtime", program], &["sleep", "1000"]);
+    run.output().succeeds();
+    let missing = shop.bulkhead(&["exec", "web", "no-such-program"]).output().exits_with(127);
+    assert!(
+        missing.stderr.starts_with("error: run a process in container web: ")
+            && missing.stderr.matches('\n').count() == 1,
+        "{missing}"
+    );
+    // It goes on for as long as nobody has heard it.
+    let script = "echo first >&2; until [ -e /heard ]; do sleep 0.01; done; echo second >&2; exit 4";
+    let exec = shop.bulkhead(&["exec", "web", "sh", "-c", script]).spawn();
+    wait_until("it is heard while it runs", || exec.stderr() == "first\n");
+    shop.said(&["exec", "web", "touch", "/heard"]);
+    let exec = exec.wait().exits_with(4);
+    assert_eq!(exec.stderr, "first\nsecond\n");
+    let id = shop.inspect("web")["Id"].as_str().unwrap().to_owned();
+    let left = fs::read_dir(shop.run_directory.join("containers").join(id)).unwrap().flatten();
+    assert!(left.map(|entry| entry.file_name()).all(|name| !name.to_string_lossy().starts_with("exec-")));
+}
+
 #[test]
 fn a_runtime_that_is_not_there_is_told() {
     let shop = shop!();

@@ -2,11 +2,14 @@
 //!
 //! A terminal of the caller's is never given into a container: its process could read what is typed there after it has
 //! ended here, and make the terminal obey it. What is a terminal is therefore relayed by a pipe; a file or a pipe of the
-//! caller's is handed over as it is.
+//! caller's is handed over as it is. But the standard error of a process that the runtime of somebody else starts is relayed in
+//! any case: such a runtime says there, too, why it has not started one, which is for the caller to tell.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use bulkhead_sys::process as sys_process;
@@ -17,6 +20,7 @@ use rustix::io::retry_on_intr;
 use super::{Complaints, Prepared};
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
+use crate::known::Known;
 use crate::request::Exec;
 use crate::runtime::Family;
 
@@ -40,8 +44,8 @@ pub struct Piped<'engine> {
     pub stderr: Option<OwnedFd>,
     engine: &'engine Engine,
     id: String,
-    /// Whether the runtime may say on the standard error why the process was not started.
-    complains: bool,
+    /// Where a runtime that may say on the standard error why the process was not started leaves the number of one that was.
+    pid_file: Option<PidFile>,
     call: Child,
     process: OwnedFd,
     log: Complaints,
@@ -67,6 +71,10 @@ impl Engine {
         let complains = known.runtime(self)?.family() != Family::Ours;
         command.stdout(lent(io::stdout().is_terminal()));
         command.stderr(lent(complains || io::stderr().is_terminal()));
+        let pid_file = complains.then(|| PidFile::of(self, &known));
+        if let Some(PidFile(path)) = &pid_file {
+            command.arg("--pid-file").arg(path);
+        }
         apart(&mut command);
         self.tell(&known, "exec_start");
         let mut call = command.arg(&known.record.id).spawn().doing(doing)?;
@@ -83,7 +91,7 @@ impl Engine {
             fcntl_setfl(end, OFlags::NONBLOCK).doing(doing)?;
         }
         let (engine, id) = (self, known.record.id);
-        Ok(Piped { stdin, stdout, stderr, engine, id, complains, call, process, log, _document: document })
+        Ok(Piped { stdin, stdout, stderr, engine, id, pid_file, call, process, log, _document: document })
     }
 
     /// Runs a process in a container that has no streams and is not waited for (`--detach`).
@@ -95,15 +103,13 @@ impl Engine {
         let doing = || format!("run a process in container {}", known.record.name);
         let Prepared { mut command, mut log, document: _document } = Prepared::new(self, &known, exec)?;
         command.arg("--detach").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let own = std::process::id();
-        let pid_file = self.places().container_run(&known.record.id).join(format!("exec-{own}.pid"));
+        let pid_file = PidFile::of(self, &known);
         if known.runtime(self)?.family() == Family::Gvisor {
             // Without a file for the pid it starts itself anew with one in the wrong place.
-            command.arg("--pid-file").arg(&pid_file);
+            command.arg("--pid-file").arg(&pid_file.0);
         }
         self.tell(&known, "exec_start");
         let status = command.arg(&known.record.id).status().doing(doing)?;
-        drop(std::fs::remove_file(pid_file));
         match log.failure(status).doing(doing)? {
             None => Ok(()),
             Some(refusal) => Err(self.not_joined(&known.record.id, refusal)),
@@ -120,6 +126,43 @@ fn lent(is_relayed: bool) -> Stdio {
 fn apart(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
     command.process_group(0);
+}
+
+/// A file in which a runtime leaves the number of a process that it has started; it goes with this.
+#[derive(Debug)]
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn of(engine: &Engine, known: &Known) -> Self {
+        let name = format!("exec-{}.pid", std::process::id());
+        Self(engine.places().container_run(&known.record.id).join(name))
+    }
+
+    /// Tells whether the process that the runtime `call` has started runs its program, and not the runtime's any more.
+    fn tells_of_a_program(&self, call: i32) -> bool {
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        let Ok(process) = text.trim().parse::<i32>() else { return false };
+        // gVisor's processes are not the host's: it tells of itself once they run.
+        let program = |pid: i32| {
+            let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        let own = program(process);
+        process == call || own.is_some() && own != program(call) && own != parent(process).and_then(program)
+    }
+}
+
+/// The process that has started another (proc_pid_stat(5)).
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may have anything in it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Piped<'_> {
@@ -143,17 +186,21 @@ impl Piped<'_> {
         }
     }
 
-    /// Tells whose the first words on the standard error are: no error if they are the process's. A runtime that says there
-    /// why it has not started one ends at once.
+    /// Tells whose the first words on the standard error are: no error if they are the process's. It waits until it is clear: the
+    /// process runs its program, or the runtime has ended and logged why it does not.
     ///
     /// # Errors
     /// As [`Piped::code`].
     pub fn settle(&mut self) -> Result<()> {
-        const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        if std::mem::take(&mut self.complains) {
+        /// A process that begins to run its program is no event.
+        const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let Some(pid_file) = self.pid_file.take() else { return Ok(()) };
+        while !pid_file.tells_of_a_program(self.call.id().cast_signed()) {
             let mut process = [PollFd::new(&self.process, PollFlags::IN)];
-            retry_on_intr(|| poll(&mut process, Some(&MOMENT))).doing(|| "wait for the runtime")?;
-            self.code()?;
+            if retry_on_intr(|| poll(&mut process, Some(&PAUSE))).doing(|| "wait for the runtime")? > 0 {
+                self.code()?;
+                break;
+            }
         }
         Ok(())
     }
