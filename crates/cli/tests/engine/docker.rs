@@ -29,6 +29,9 @@ const INTO: &[(&str, &str)] = &[
     ("link", "/l"),
     ("-L link", "/l"),
     ("-L link", "/etc"),
+    ("-a file", "/new"),
+    ("-a dir", "/etc"),
+    ("-a dir/.", "/new"),
     ("link/.", "/l"),
     ("to-dir", "/l"),
     ("to-dir/.", "/l"),
@@ -62,6 +65,9 @@ const OUT: &[(&str, &str)] = &[
     ("/etc/group", "link"),
     ("/etc/group", "to-dir"),
     ("/etc/group", "."),
+    ("-a /etc/group", "new"),
+    ("-a /deep", "new"),
+    ("-a /deep/.", "dir"),
     ("/etc/group/", "new"),
     ("etc/../etc/group", "new"),
     ("/to-etc", "new"),
@@ -90,24 +96,33 @@ const OUT: &[(&str, &str)] = &[
 /// Prints what comes of each; `$E` is the engine, `$W` a directory that nothing is in yet. Docker's containers have files in
 /// their `/etc` before they run, which are left out.
 const SCRIPT: &str = r#"
-set -u
+set -u; umask 022
 lay() {
     rm -rf "$W/here"; mkdir -p "$W/here/dir/sub" "$W/here/clash/group"; cd "$W/here"
     printf one > file; printf x > dir/sub/x; ln -s file link; ln -s dir to-dir
+    chmod 4750 file; chmod 1770 dir/sub; chown 1234:2345 file dir/sub/x; chown -h 7:8 link
+}
+# Kind, mode, name, target, contents and owner of all that is in the working directory.
+list() {
+    find . -printf '%y %m %p %l\n' | sort -k 3
+    find . -printf 'owner %U:%G %p\n' | sort -k 3
+    find . -type f -exec cksum {} + | sort -k 3
 }
 while read -r way options source target; do
     [ "$options" = none ] && options=
     lay
     $E create --name web img true > /dev/null
     if [ "$way" = in ]; then
-        if $E cp $options "$source" "web:$target" > /dev/null 2>&1 < /dev/null; then result=done; else result=refused; fi
-        echo "in $options $source $target: $result"
-        $E export web < /dev/null | tar -tv | sed 's#^\(.\)[^ ]* .* [0-9-]* [0-9:]* #\1 #; s#/$##; s# \./# #' |
-            grep -Ev ' (\.dockerenv|dev.*|proc.*|sys.*|etc/(hosts|hostname|resolv.conf|mtab.*))$' | sort
+        code=0; $E cp $options "$source" "web:$target" > /dev/null 2>&1 < /dev/null || code=$?
+        echo "in $options $source $target: $code"
+        rm -rf "$W/root"; mkdir "$W/root"; cd "$W/root"
+        $E export web < /dev/null | tar -x -p --numeric-owner --exclude=./dev --exclude=dev
+        rm -rf .dockerenv dev proc sys etc/hosts etc/hostname etc/resolv.conf etc/mtab
+        list
     else
-        if $E cp $options "web:$source" "$target" > /dev/null 2>&1 < /dev/null; then result=done; else result=refused; fi
-        echo "out $options $source $target: $result"
-        find . -printf '%y %p %l\n' | grep -Ev '/(hosts|hostname|resolv.conf) $|/mtab ' | sort
+        code=0; $E cp $options "web:$source" "$target" > /dev/null 2>&1 < /dev/null || code=$?
+        echo "out $options $source $target: $code"
+        list | grep -Ev '/(hosts|hostname|resolv.conf) *$|/mtab '
     fi
     cd /; $E rm web > /dev/null < /dev/null
 done
@@ -119,7 +134,8 @@ fn copies_are_docker_s() {
     let Some(tree) = cached("engines/newest") else {
         skip!("no engines in the cache: `cargo xtask engines` brings them");
     };
-    let root = "mkdir -p root/etc root/deep/sub; echo g > root/etc/group; echo x > root/deep/sub/x; ln -s etc root/to-etc; \
+    let root = "mkdir -p root/etc root/deep/sub; echo g > root/etc/group; echo x > root/deep/sub/x; chmod 2711 root/deep/sub; \
+                chown 4321:5432 root/deep/sub/x root/etc/group; chmod 640 root/etc/group; ln -s etc root/to-etc; \
                 ln -s etc/group root/to-file; ln -s nowhere root/dangling; tar -C root -cf root.tar .";
     shop.sandbox.command("sh").args(["-c", root]).current_dir(shop.sandbox.directory()).output().succeeds();
     let mut cases = String::new();
@@ -175,6 +191,17 @@ fn compare(ours: &str, theirs: &str) {
         if case != other {
             wrong.push(format!("ours: {case}; docker's: {other}"));
         }
+        // Docker's documentation and ours: owners are kept with `-a` alone. Its programs keep them always on the way in, and never
+        // on the way out.
+        let is_owner = |line: &&String| line.starts_with("owner ");
+        let of_others = ["owner 1234:2345 ", "owner 4321:5432 "][usize::from(case.starts_with("out "))];
+        let keeps = ours.iter().any(|line| line.starts_with(of_others));
+        if case.contains(" -a ") && !keeps || case.starts_with("in ") && !case.contains(" -a ") && keeps {
+            wrong.push(format!("{case}: owners {:?}", Vec::from_iter(ours.iter().filter(is_owner))));
+        }
+        let without_owners =
+            |lines: &[String]| Vec::from_iter(lines.iter().filter(|line| !is_owner(line)).cloned());
+        let (ours, theirs) = (&without_owners(ours), &without_owners(theirs));
         let only = |some: &[String], others: &[String]| {
             Vec::from_iter(some.iter().filter(|line| !others.contains(line)).cloned()).join(", ")
         };
