@@ -174,7 +174,7 @@ impl Contestant {
 
     /// Creates the container and deletes it; tells whether that worked.
     pub(super) fn creates(&self) -> bool {
-        let Some(create) = self.platform.step(&self.seat, Step::Create) else { return false };
+        let Some(create) = self.platform.create(&self.seat, &[PROGRAM.to_owned()]) else { return false };
         // The container inherits these: with a pipe, waiting for its end would never end.
         let null = Stdio::null;
         let mut patient = Command::new("timeout");
