@@ -12,17 +12,5 @@ fn main() {
         println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,--no-eh-frame-hdr");
         // The program has its own `_Unwind_Backtrace` (`bulkhead_sys::program`), and the compiler's library another.
         println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-z,muldefs");
-        if c_library().is_some_and(|version| version >= (2, 36)) {
-            // A thirtieth of the size. Earlier C libraries do not read relocations in this form.
-            println!("cargo::rustc-link-arg-bin=bulkrun=-Wl,-z,pack-relative-relocs");
-        }
     }
-}
-
-/// The version of the C library that is linked: `ldd (Debian GLIBC 2.36-9+deb12u14) 2.36`.
-fn c_library() -> Option<(u32, u32)> {
-    let output = std::process::Command::new("ldd").arg("--version").output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let (major, minor) = text.lines().next()?.rsplit(' ').next()?.split_once('.')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
 }

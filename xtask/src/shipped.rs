@@ -79,7 +79,7 @@ pub(crate) fn build(Shipped { name, package }: &Shipped) -> Result<PathBuf> {
     let mut command = workspace::cargo()?;
     command.args(["build", "--release", "--locked", "--package", package, "--bin", name]);
     command.arg("--target").arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
-    command.arg("--message-format=json-render-diagnostics").env("RUSTFLAGS", "-C target-feature=+crt-static");
+    command.arg("--message-format=json-render-diagnostics").env("RUSTFLAGS", flags());
     match commit() {
         Some(commit) => command.env(COMMIT, commit),
         None => command.env_remove(COMMIT),
@@ -90,6 +90,24 @@ pub(crate) fn build(Shipped { name, package }: &Shipped) -> Result<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
     let artifacts = messages.filter(|message| message.reason == "compiler-artifact");
     artifacts.filter_map(|artifact| artifact.executable).next_back().context("cargo built no program")
+}
+
+/// How all of them are compiled and linked.
+fn flags() -> String {
+    let mut flags = "-C target-feature=+crt-static".to_owned();
+    if c_library().is_some_and(|version| version >= (2, 36)) {
+        // A thirtieth of the size, and of the pages that are read for it. Earlier C libraries do not know this form.
+        flags += " -C link-arg=-Wl,-z,pack-relative-relocs";
+    }
+    flags
+}
+
+/// The version of the C library that is linked: `ldd (Debian GLIBC 2.36-9+deb12u14) 2.36`.
+fn c_library() -> Option<(u32, u32)> {
+    let output = Command::new("ldd").arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (major, minor) = text.lines().next()?.rsplit(' ').next()?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// What the sources are: the commit, and whether something in them is not committed. None where they are no checkout. It
