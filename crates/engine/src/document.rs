@@ -53,6 +53,10 @@ pub(crate) struct Document {
     /// Who makes the container, until it was started: when that process is gone, nobody will start it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) maker: Option<Maker>,
+    /// It is made to run once and to be removed then, so nothing of it outlives the machine: after a power loss it is removed
+    /// in any case. What its monitor saw lies below `run`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) goes_with_machine: bool,
 }
 
 /// The process that makes a container and means to start it.
@@ -81,7 +85,13 @@ impl Document {
             given_up: None,
             takes_volumes: false,
             maker: None,
+            goes_with_machine: false,
         }
+    }
+
+    /// Tells whether the machine has gone with which the container does.
+    pub(crate) fn has_gone_with_machine(&self, boot: &str) -> bool {
+        self.goes_with_machine && self.maker.as_ref().is_some_and(|maker| maker.boot != boot)
     }
 
     /// Reads the document of a record.

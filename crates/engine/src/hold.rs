@@ -64,6 +64,15 @@ impl Engine {
         self.hold_directory(&self.places().container(id), || self.called(id))
     }
 
+    /// As [`Engine::hold`], and `None` as well when somebody else holds it.
+    ///
+    /// # Errors
+    /// As that.
+    pub(crate) fn try_hold(&self, id: &str) -> Result<Option<Held>> {
+        let Some(lock) = Lock::open(&self.places().container(id))? else { return Ok(None) };
+        Ok(lock.take_at_once()?.then(|| lock.held()))
+    }
+
     /// As [`Engine::hold`], for the directory of a container or a pod that people know by a name.
     pub(crate) fn hold_directory(&self, path: &Path, what: impl FnOnce() -> String) -> Result<Option<Held>> {
         let Some(lock) = Lock::open(path)? else { return Ok(None) };

@@ -1,8 +1,10 @@
 //! A container as the engine knows it: its record, what its monitor wrote, and what follows from both.
 
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use bulkhead_shim::order::Restart;
+use bulkhead_shim::protocol::Ending;
 use bulkhead_shim::status::Phase;
 use bulkhead_shim::{Status, client};
 use bulkhead_store::{ContainerRecord, Durability, Event, Kind, Stage, Subject};
@@ -103,17 +105,22 @@ impl Engine {
     /// As [`Engine::know`].
     pub(crate) fn look(&self, record: ContainerRecord) -> Result<Known> {
         let document = Document::read(&record)?;
-        let mut written = self.written(&record.id)?;
+        let path = self.status_of(&record.id, &document);
+        let mut written = written(&path)?;
         let mut monitor = Monitor::Gone;
         if written.as_ref().map_or(true, |status| status.as_ref().is_some_and(is_open)) {
             if client::alive(&self.places().container_run(&record.id))? {
                 monitor = Monitor::Alive;
             } else {
                 // What it wrote before it went may be newer than what was read before that.
-                written = self.written(&record.id)?;
+                written = self::written(&path)?;
             }
         }
-        let recorded = Recorded { removing: record.stage == Stage::Removing, paused: document.paused };
+        let recorded = Recorded {
+            removing: record.stage == Stage::Removing,
+            paused: document.paused,
+            gone: document.has_gone_with_machine(self.boot()?),
+        };
         let (status, life) = match written {
             Ok(status) => {
                 let life = fold(recorded, status.as_ref(), self.boot()?, monitor);
@@ -124,13 +131,12 @@ impl Engine {
         Ok(Known { record, document, status, life })
     }
 
-    /// Reads what the monitor of a container wrote; the inner error says why nobody can.
-    fn written(&self, id: &str) -> Result<std::result::Result<Option<Status>, String>> {
-        let path = self.places().container(id).join(STATUS);
-        match Status::read(&path) {
-            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(Err(error.to_string())),
-            read => Ok(Ok(read.doing(|| format!("read {}", path.display()))?)),
-        }
+    /// Returns the file in which the monitor of a container says what it saw. It costs the start and the end of one that
+    /// goes with the machine no block of a disk.
+    pub(crate) fn status_of(&self, id: &str, document: &Document) -> PathBuf {
+        let places = self.places();
+        let of = if document.goes_with_machine { places.container_run(id) } else { places.container(id) };
+        of.join(STATUS)
     }
 
     /// Changes a container's document while nobody else does.
@@ -179,7 +185,8 @@ impl Engine {
 
     /// Records that a container was started, with the time at which it was, unless whoever saw its end already was faster.
     pub(crate) fn tell_start(&self, known: &Known) {
-        let status = self.written(&known.record.id).ok().and_then(std::result::Result::ok).flatten();
+        let status = written(&self.status_of(&known.record.id, &known.document));
+        let status = status.ok().and_then(std::result::Result::ok).flatten();
         let started = status.and_then(|status| status.started).or_else(|| Some(now()));
         // What happened has happened, whether that can be recorded or not.
         let _ = self.store.update_container(&known.record.id, Durability::Process, |record| {
@@ -194,7 +201,8 @@ impl Engine {
 
     /// Returns what the monitor of a container saw that has none any more: later than it was known, maybe.
     pub(crate) fn seen_of(&self, known: &Known) -> Result<Seen> {
-        let Ok(Some(status)) = self.written(&known.record.id)? else { return Ok(known.seen()) };
+        let path = self.status_of(&known.record.id, &known.document);
+        let Ok(Some(status)) = written(&path)? else { return Ok(known.seen()) };
         let known_end = known.seen().end.filter(|end| Some(end.time) == status.finished);
         let end = known_end.or(status.finished.map(|time| End { time, code: status.code }));
         Ok(Seen { started: status.started, end })
@@ -208,6 +216,14 @@ impl Engine {
     /// As [`Engine::tell`], with one more thing that is known of it.
     pub(crate) fn tell_with(&self, known: &Known, action: &str, (key, value): (&str, &str)) {
         let _ = self.store.record_event(&known.event(action).with(key, value));
+    }
+}
+
+/// Reads what the monitor of a container wrote; the inner error says why nobody can.
+fn written(path: &Path) -> Result<std::result::Result<Option<Status>, String>> {
+    match Status::read(path) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(Err(error.to_string())),
+        read => Ok(Ok(read.doing(|| format!("read {}", path.display()))?)),
     }
 }
 
@@ -228,6 +244,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// What is seen when its process has ended.
+    pub(crate) fn and_then(self, Ending { code, time }: Ending) -> Self {
+        Self { end: Some(End { time, code: Some(code) }), ..self }
+    }
+
     /// Tells whether nobody has recorded it.
     fn is_news(self, document: &Document) -> bool {
         // Programs before 2026-11-29 did not note which start they had told.
@@ -250,8 +271,8 @@ fn is_open(status: &Status) -> bool {
     status.phase != Phase::Exited
 }
 
-/// The file of what the monitor saw, in the container's directory.
-pub(crate) const STATUS: &str = "status.json";
+/// The name of the file in which the monitor says what it saw ([`Engine::status_of`]).
+const STATUS: &str = "status.json";
 
 impl Known {
     /// Knows a container that was just recorded.

@@ -47,6 +47,8 @@ pub(crate) struct Recorded {
     pub(crate) removing: bool,
     /// The first process that was frozen. It counts for no other: a container that ended is not paused.
     pub(crate) paused: Option<Process>,
+    /// It was made in an earlier boot, and what was seen of it went with the machine.
+    pub(crate) gone: bool,
 }
 
 /// What a container does, and what became of its last process.
@@ -76,6 +78,9 @@ impl Life {
 /// gone, means that nobody saw the end.
 pub(crate) fn fold(recorded: Recorded, status: Option<&Status>, boot: &str, monitor: Monitor) -> Life {
     let Some(status) = status else {
+        if recorded.gone {
+            return ended(recorded, Lost::Machine, Lost::Machine.to_string());
+        }
         let state = if recorded.removing { State::Removing } else { State::Created };
         return Life { state, ..Life::NEW };
     };
@@ -114,12 +119,20 @@ pub(crate) fn fold(recorded: Recorded, status: Option<&Status>, boot: &str, moni
 /// As long as the monitor is there, so is the container, and can be stopped. A power loss may leave half of a file, and a
 /// later version of this program one that only that understands.
 pub(crate) fn unread(recorded: Recorded, monitor: Monitor, reason: &str) -> Life {
-    let (state, exit_code, lost) = match monitor {
-        Monitor::Alive => (State::Running, None, None),
-        Monitor::Gone => (State::Exited, Some(UNKNOWN_CODE), Some(Lost::Status)),
-    };
-    let state = if recorded.removing { State::Removing } else { state };
-    Life { state, process: None, exit_code, lost, error: Some(format!("status lost: {reason}")) }
+    let error = format!("status lost: {reason}");
+    match monitor {
+        Monitor::Alive if !recorded.removing => {
+            Life { state: State::Running, error: Some(error), ..Life::NEW }
+        }
+        Monitor::Alive => Life { state: State::Removing, error: Some(error), ..Life::NEW },
+        Monitor::Gone => ended(recorded, Lost::Status, error),
+    }
+}
+
+/// The life of a container of whose end nobody knows.
+fn ended(recorded: Recorded, lost: Lost, error: String) -> Life {
+    let state = if recorded.removing { State::Removing } else { State::Exited };
+    Life { state, process: None, exit_code: Some(UNKNOWN_CODE), lost: Some(lost), error: Some(error) }
 }
 
 #[cfg(test)]
@@ -205,7 +218,7 @@ mod tests {
         let ended = unread(Recorded::default(), Monitor::Gone, "cut");
         let expected = (State::Exited, Some(UNKNOWN_CODE), Some(Lost::Status));
         assert_eq!((ended.state, ended.exit_code, ended.lost), expected);
-        let goes = unread(Recorded { removing: true, paused: None }, Monitor::Gone, "cut");
+        let goes = unread(Recorded { removing: true, ..Recorded::default() }, Monitor::Gone, "cut");
         assert_eq!(goes.state, State::Removing);
     }
 
@@ -222,10 +235,19 @@ mod tests {
     #[test]
     fn a_pause_holds_for_the_process_that_was_paused() {
         let running = status(Phase::Running);
-        let paused = |process| Recorded { paused: Some(process), removing: false };
+        let paused = |process| Recorded { paused: Some(process), ..Recorded::default() };
         let folded = |recorded| fold(recorded, Some(&running), HERE, Monitor::Alive).state;
         assert_eq!(folded(paused(process(11))), State::Paused);
         assert_eq!(folded(paused(process(12))), State::Running, "that was another one");
-        assert_eq!(folded(Recorded { removing: true, paused: None }), State::Removing);
+        assert_eq!(folded(Recorded { removing: true, ..Recorded::default() }), State::Removing);
+    }
+
+    #[test]
+    fn what_went_with_the_machine_has_ended_there() {
+        let gone = Recorded { gone: true, ..Recorded::default() };
+        let life = fold(gone, None, HERE, Monitor::Gone);
+        assert_eq!((life.state, life.exit_code, life.lost), (State::Exited, Some(255), Some(Lost::Machine)));
+        let removing = fold(Recorded { removing: true, ..gone }, None, HERE, Monitor::Gone);
+        assert_eq!(removing.state, State::Removing);
     }
 }

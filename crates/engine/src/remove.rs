@@ -7,16 +7,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bulkhead_shim::client::{self, Claim};
+use bulkhead_shim::protocol::Ending;
 use bulkhead_store::{Durability, Kind, layer};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::configure;
+use crate::create::FILES;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::known::Known;
+use crate::hold::Held;
+use crate::known::{Known, Seen};
 use crate::logs;
+use crate::rootfs::{UPPER, WORK};
 use crate::stop::AT_ONCE;
 use crate::users::are_elsewhere;
 use crate::volume::VolumeDocument;
@@ -48,6 +53,13 @@ pub enum Volumes {
     Keep,
     /// They go, unless others use them.
     Remove,
+}
+
+/// A removal that has begun before the monitor was gone.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    known: Known,
+    _held: Held,
 }
 
 /// How long a monitor may have begun without having said so, and what is waited before the next look.
@@ -113,13 +125,55 @@ impl Engine {
         }
     }
 
+    /// Begins to remove a container that was to remove itself, and whose process has ended: all that the runtime and the
+    /// monitor do not need for what they have yet to do. `None` when somebody holds it, who may have other plans.
+    ///
+    /// # Errors
+    /// As [`Engine::remove`]. Whoever begins anew does what is left.
+    pub(crate) fn begin_to_remove(&self, id: &str, ending: Ending) -> Result<Option<Begun>> {
+        let Some(held) = self.try_hold(id)? else { return Ok(None) };
+        let record = self.store.container(id)?;
+        let document = Document::read(&record)?;
+        let known = Known::new(record, document);
+        // Others than ours may have the root mounted until they are done.
+        if known.runtime(self)?.kind() != configure::Runtime::Ours {
+            return Ok(None);
+        }
+        let seen = self.seen_of(&known)?.and_then(ending);
+        self.begin_removal(&known, Removal::OF_ITSELF.volumes, seen)?;
+        let directory = self.places().container(id);
+        [UPPER, WORK, FILES].iter().try_for_each(|part| self.clear(&directory.join(part)))?;
+        Ok(Some(Begun { known, _held: held }))
+    }
+
+    /// Removes what is left of a container whose removal has begun, once its monitor has said its last word.
+    ///
+    /// # Errors
+    /// As [`Engine::remove`].
+    pub(crate) fn remove_begun(&self, Begun { known, .. }: &Begun) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(claim) = self.claim(known)? {
+                return self.finish_removal(known, Removal::OF_ITSELF.volumes, &claim);
+            }
+            if Instant::now() > end {
+                return Err(known.refuses("remove"));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
     /// Removes the parts of a container that has no processes, and its record last.
-    pub(crate) fn take_apart(&self, known: &Known, volumes: Volumes, _claim: &Claim) -> Result<()> {
+    pub(crate) fn take_apart(&self, known: &Known, volumes: Volumes, claim: &Claim) -> Result<()> {
+        self.begin_removal(known, volumes, self.seen_of(known)?)?;
+        self.finish_removal(known, volumes, claim)
+    }
+
+    /// Records that a container is removed, and what was seen of it and not told.
+    fn begin_removal(&self, known: &Known, volumes: Volumes, seen: Seen) -> Result<()> {
         let id = &known.record.id;
-        // After a power loss one that `run --rm` has made is removed in any case.
-        let goes = known.document.request.remove && known.document.maker.is_some();
+        let goes = known.document.goes_with_machine;
         let durability = if goes { Durability::Process } else { Durability::PowerLoss };
-        let seen = self.seen_of(known)?;
         let begin = || {
             self.store.begin_removal(id, durability, |record| {
                 let told = known.note(record, seen)?;
@@ -139,6 +193,12 @@ impl Engine {
             }
             begun => drop(begun?),
         }
+        Ok(())
+    }
+
+    /// Removes what belongs to a container that is being removed, and its record last.
+    fn finish_removal(&self, known: &Known, volumes: Volumes, _claim: &Claim) -> Result<()> {
+        let id = &known.record.id;
         if known.has_state(self) {
             // What a monitor left that died. If that cannot be ended, its record stays: nothing else would name it.
             known.runtime(self)?.delete_by_force(&known.record.name, id)?;

@@ -1,12 +1,12 @@
 //! A client of a container: it hears what the container says, and may speak to it.
 
-use bulkhead_shim::client::{self, Attachment};
+use bulkhead_shim::client::{self, Attachment, Event};
 use bulkhead_shim::protocol::{self, Size, ToMonitor};
 use bulkhead_store::Kind;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::remove::Removal;
+use crate::remove::{Begun, Removal};
 
 /// What a client wants of a container's streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Session<'engine> {
     terminal: bool,
     end: End,
     attachment: Attachment,
+    /// The removal that has begun while the runtime takes away what is left of the processes.
+    begun: Option<Begun>,
 }
 
 /// Who does what follows the container's end.
@@ -58,7 +60,7 @@ impl<'engine> Session<'engine> {
         end: End,
         attachment: Attachment,
     ) -> Self {
-        Self { engine, id: id.to_owned(), terminal, end, attachment }
+        Self { engine, id: id.to_owned(), terminal, end, attachment, begun: None }
     }
 
     /// Returns the container's id.
@@ -74,6 +76,20 @@ impl<'engine> Session<'engine> {
     /// Returns the connection, to be waited for.
     pub fn connection(&self) -> &Attachment {
         &self.attachment
+    }
+
+    /// Waits for the next event, as [`Attachment::next`] does.
+    ///
+    /// # Errors
+    /// As that.
+    #[expect(clippy::should_implement_trait, reason = "an iterator's item would be a result in an option")]
+    pub fn next(&mut self) -> client::Result<Option<Event>> {
+        let event = self.attachment.next()?;
+        if let (End::Ours, Some(Event::Ending(ending))) = (self.end, &event) {
+            // What cannot be done now is done, and told of, after the end.
+            self.begun = self.engine.begin_to_remove(&self.id, *ending).unwrap_or_default();
+        }
+        Ok(event)
     }
 
     /// Returns the connection.
@@ -96,12 +112,16 @@ impl<'engine> Session<'engine> {
     /// As [`Engine::remove`], when the container was to be removed.
     pub fn finish(self) -> Result<()> {
         if self.end == End::Ours {
-            match self.engine.remove(&self.id, Removal::OF_ITSELF) {
+            let removed = match self.begun {
+                Some(begun) => self.engine.remove_begun(&begun),
+                None => self.engine.remove(&self.id, Removal::OF_ITSELF).map(drop),
+            };
+            match removed {
                 // Somebody else was faster.
                 Err(error) if error.kind() == Kind::NotFound => {}
                 // Or has started it again: then its new monitor does that.
                 Err(Error::State { .. }) => {}
-                removed => drop(removed?),
+                removed => removed?,
             }
             // The monitor is gone when it lost patience: then it has done the same.
             let _ = self.attachment.taken();

@@ -24,7 +24,7 @@ use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::hold::Held;
-use crate::known::{Known, STATUS};
+use crate::known::Known;
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
@@ -323,7 +323,7 @@ impl Engine {
             terminal: request.process.terminal,
             stdin: stdin(request, attach),
             log: log(known, environment, directory.join(logs::FILE))?,
-            status: directory.join(STATUS),
+            status: self.status_of(&record.id, document),
             restart: request.restart.0,
             health: configure::health(request, &defaults)?,
             stop: configure::stop(request, &defaults)?,

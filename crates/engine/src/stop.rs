@@ -12,7 +12,7 @@ use bulkhead_store::Durability;
 use crate::container::State;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::known::{Known, STATUS};
+use crate::known::Known;
 
 pub use bulkhead_shim::protocol::{Grace, Stop};
 
@@ -27,10 +27,7 @@ impl Engine {
         match known.life.state {
             State::Removing => Err(known.refuses("stop")),
             // Nobody is there to note that it is not to be started again, as it would be after a reboot.
-            State::Exited if known.starts_again() => {
-                let started = known.status.as_ref().and_then(|status| status.started);
-                self.change(&known.record.id, Durability::PowerLoss, |document| document.given_up = started)
-            }
+            State::Exited if known.starts_again() => self.give_up(&known),
             State::Created => Ok(()),
             // Whoever stopped it may have been killed before that was on the disk.
             State::Exited => self.keep_status(&known),
@@ -39,7 +36,13 @@ impl Engine {
                 self.end(&known, *stop)?;
                 self.keep_status(&known)?;
                 // Its end comes before its having been stopped.
-                drop(self.know_again(&known.record.id)?);
+                if let Some(known) = self.know_again(&known.record.id)?
+                    && known.life.state == State::Exited
+                    && known.starts_again()
+                {
+                    // Its monitor died over it, and has not noted that.
+                    self.give_up(&known)?;
+                }
                 self.tell(&known, "stop");
                 Ok(())
             }
@@ -125,6 +128,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Notes that a container which nobody watches is not to be started again.
+    fn give_up(&self, known: &Known) -> Result<()> {
+        let started = known.status.as_ref().and_then(|status| status.started);
+        self.change(&known.record.id, Durability::PowerLoss, |document| document.given_up = started)
+    }
+
     /// Has what a monitor wrote outlive a power loss, so that what was stopped is not started after it. What removes itself is
     /// removed after it, too.
     fn keep_status(&self, known: &Known) -> Result<()> {
@@ -132,9 +141,10 @@ impl Engine {
             return Ok(());
         }
         let directory = self.places().container(&known.record.id);
+        let path = self.status_of(&known.record.id, &known.document);
         let doing = || format!("sync the status of container {}", known.record.name);
         let sync = || {
-            File::open(directory.join(STATUS))?.sync_data()?;
+            File::open(&path)?.sync_data()?;
             // It took the place of an older one.
             File::open(&directory)?.sync_all()
         };

@@ -13,6 +13,7 @@
 //!     while let Some(event) = attachment.next()? {
 //!         match event {
 //!             Event::Stdout(bytes) | Event::Stderr(bytes) => println!("{}", bytes.escape_ascii()),
+//!             Event::Ending(_) => {} // only who takes the end hears it
 //!             Event::Exited(exit) => println!("ended with {}", exit.code),
 //!         }
 //!     }

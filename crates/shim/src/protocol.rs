@@ -9,6 +9,7 @@
 //!     │  Stdin(bytes) … CloseStdin, Resize ─────────────► │   only what the container takes: the rest waits
 //!     │ ◄──────────────────────── Stdout(bytes) … Stderr  │   as the container writes
 //!     │ ◄───────────────── Exited{code, then: Restarts}   │   the connection stays: a policy starts it again
+//!     │ ◄──────────────────────────────── Ending{code, …} │   only after Attach{takes_end}: `Exited` follows
 //!     │ ◄──────────────────────── Exited{code, then: Ends}│   the last word
 //!     │  Taken ─────────────────────────────────────────► │   only after Attach{takes_end}: `at_end` is not needed
 //!     ×                                                   ×   either may close at any time
@@ -110,6 +111,9 @@ pub enum ToClient<'a> {
     Stdout(&'a [u8]),
     /// What the container wrote to its standard error.
     Stderr(&'a [u8]),
+    /// The container's process has ended for good, and the runtime takes away what is left of it. Output may follow, and
+    /// [`ToClient::Exited`] does. Said to who takes the end, who may begin with that.
+    Ending(Ending),
     /// The container's process has ended.
     Exited(Exit),
     /// What was asked for is done.
@@ -127,6 +131,15 @@ pub struct Exit {
     pub then: Then,
     /// Whether the kernel had killed one of the container's processes for want of memory.
     pub oom_killed: bool,
+}
+
+/// An end of a container's process of which the container has yet to be cleaned up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// The process's code, or 128 and the signal.
+    pub code: u8,
+    /// When, in nanoseconds since 1970: what the status will have as `finished`.
+    pub time: u64,
 }
 
 /// What follows an end.
@@ -167,6 +180,7 @@ const POLICY: u8 = b'p';
 const TAKEN: u8 = b't';
 pub(crate) const STDOUT: u8 = b'o';
 pub(crate) const STDERR: u8 = b'e';
+const ENDING: u8 = b'w';
 const EXITED: u8 = b'x';
 const DONE: u8 = b'd';
 const REFUSED: u8 = b'n';
@@ -273,6 +287,7 @@ impl<'a> ToClient<'a> {
         match *self {
             Self::Stdout(bytes) => message(STDOUT, &[bytes]),
             Self::Stderr(bytes) => message(STDERR, &[bytes]),
+            Self::Ending(Ending { code, time }) => message(ENDING, &[&[code], &time.to_le_bytes()]),
             Self::Exited(Exit { code, then, oom_killed }) => {
                 message(EXITED, &[&[code, u8::from(then == Then::Restarts), u8::from(oom_killed)]])
             }
@@ -293,6 +308,10 @@ impl<'a> ToClient<'a> {
         Ok(match (kind, rest) {
             (STDOUT, bytes) => Self::Stdout(bytes),
             (STDERR, bytes) => Self::Stderr(bytes),
+            (ENDING, &[code, ref time @ ..]) if time.len() == size_of::<u64>() => {
+                let time = time.try_into().map(u64::from_le_bytes).unwrap_or_default();
+                Self::Ending(Ending { code, time })
+            }
             (EXITED, &[code, then @ (0 | 1), oom_killed]) => {
                 let then = if then == 1 { Then::Restarts } else { Then::Ends };
                 Self::Exited(Exit { code, then, oom_killed: oom_killed != 0 })
@@ -351,6 +370,7 @@ mod tests {
         for message in [
             ToClient::Stdout(b"out"),
             ToClient::Stderr(b"err"),
+            ToClient::Ending(Ending { code: 7, time: 1 << 60 }),
             ToClient::Exited(Exit { code: 137, then: Then::Ends, oom_killed: true }),
             ToClient::Exited(Exit { code: 0, then: Then::Restarts, oom_killed: false }),
             ToClient::Done,
@@ -374,7 +394,7 @@ mod tests {
         {
             assert!(ToMonitor::decode(bytes).is_err(), "{bytes:?} is no message");
         }
-        for bytes in [&b""[..], b"\x01", b"\x01x\x01", b"\x01dd"] {
+        for bytes in [&b""[..], b"\x01", b"\x01x\x01", b"\x01w\x01\0", b"\x01dd"] {
             assert!(ToClient::decode(bytes).is_err(), "{bytes:?} is no message");
         }
     }

@@ -54,9 +54,10 @@ impl Peer for Session<'_> {
     }
 
     fn hear(&mut self) -> Result<Heard, Failure> {
-        match self.attachment().next() {
+        match self.next() {
             Ok(Some(Event::Stdout(bytes))) => Ok(Heard::Stdout(bytes)),
             Ok(Some(Event::Stderr(bytes))) => Ok(Heard::Stderr(bytes)),
+            Ok(Some(Event::Ending(_))) => Ok(Heard::Nothing),
             Ok(Some(Event::Exited(exit))) => Ok(Heard::Exited(exit.code)),
             Ok(None) => {
                 let failure = Failure::new("the container's monitor went away without a word");

@@ -15,10 +15,11 @@ use super::create::FILES;
 use super::document::PodDocument;
 use crate::configure;
 use crate::create::make_directory;
+use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
-use crate::known::{Known, STATUS};
+use crate::known::Known;
 use crate::request::{Ipc, Network, Pid, Request, UserNamespace, Uts};
 
 /// The size of `/dev/shm` unless somebody says otherwise, as for a container.
@@ -122,7 +123,7 @@ impl Engine {
             if record.id == own || !client::alive(&run)? {
                 continue;
             }
-            let path = self.places().container(&record.id).join(STATUS);
+            let path = self.status_of(&record.id, &Document::read(&record)?);
             let status = Status::read(&path).doing(|| format!("read {}", path.display()))?;
             let monitor = status.map(|status| status.monitor).filter(Process::runs);
             holders.extend(monitor.map(|monitor| Holder { monitor, run }));

@@ -11,7 +11,7 @@ use crate::configure::{Caller, Peer};
 use crate::create::FILES;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::known::{Known, STATUS};
+use crate::known::Known;
 use crate::request::{self, Ipc, Namespaces, Network, Pid, Request, UserNamespace, Uts, Volume};
 use crate::{host, id};
 
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     fn other(&self, peer: &Known) -> Other {
-        let status = self.places().container(&peer.record.id).join(STATUS);
+        let status = self.status_of(&peer.record.id, &peer.document);
         Other { name: peer.record.name.clone(), status }
     }
 }

@@ -23,6 +23,7 @@ fn a_container_is_paused_stopped_and_started_again() {
     assert_eq!((container.state, container.exit_code), (State::Exited, Some(5)));
     ground.engine.start("web", None).unwrap();
     assert_eq!(state(), State::Running);
+    Ground::until("the first word of the second start", || ground.said("web").matches("up").count() == 2);
     ground.engine.kill("web", 9).unwrap();
     assert_eq!(ground.engine.wait("web", Default::default()).unwrap(), 137);
     assert_eq!(ground.said("web"), "up\nbye\nup\n");

@@ -86,9 +86,10 @@ impl Drop for Ground {
 pub(crate) fn hear(mut session: Session<'_>) -> (u8, String) {
     let mut said = Vec::new();
     let mut code = None;
-    while let Some(event) = session.attachment().next().unwrap() {
+    while let Some(event) = session.next().unwrap() {
         match event {
             Event::Stdout(bytes) | Event::Stderr(bytes) => said.extend(bytes),
+            Event::Ending(_) => {}
             Event::Exited(exit) => {
                 code = Some(exit.code);
                 break;

@@ -21,7 +21,10 @@ fn a_process_that_joins_has_a_code_of_its_own_and_changes_are_told() {
         let mut code = None;
         Ground::until("the end of the process", || {
             // What keeps it from starting has a code, too.
-            code = joined.code().unwrap_or_else(|error| Some(error.exit_code()));
+            code = joined.code().unwrap_or_else(|error| {
+                eprintln!("{words:?}: {error}");
+                Some(error.exit_code())
+            });
             code.is_some()
         });
         code.unwrap()

@@ -1,6 +1,10 @@
 //! Running containers: what they say, how they end, and what is told of them.
 
-use bulkhead_engine::{Filters, Force, Removal, State, Volumes};
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use bulkhead_engine::{Attach, Event, Events, Filters, Follow, Force, Removal, Session, State, Volumes};
 use bulkhead_testkit::{is_root, requires};
 
 use crate::ground::{Ground, HEAR, hear};
@@ -35,4 +39,59 @@ fn a_container_that_removes_itself_is_gone_when_its_client_has_heard_the_end() {
     request.remove = true;
     assert_eq!(ground.output(&request), (0, "hello\n".to_owned()));
     assert!(ground.engine.containers(&Filters::default()).unwrap().is_empty());
+}
+
+/// Runs a container that removes itself, until its client hears that its process has ended; returns its directory, too.
+fn ending(ground: &Ground, prepare: impl FnOnce(&PathBuf)) -> (Session<'_>, PathBuf) {
+    let mut request = ground.named("web", "read line");
+    request.remove = true;
+    request.process.stdin = true;
+    let running = ground.engine.run(&request, Some(Attach { stdin: true, ..HEAR })).unwrap();
+    let directory = ground.engine.container("web").unwrap().directory;
+    prepare(&directory);
+    let mut session = running.session.unwrap();
+    assert!(session.attachment().close_stdin().unwrap());
+    loop {
+        match session.next().unwrap() {
+            Some(Event::Ending(_)) => return (session, directory),
+            Some(Event::Stdout(_) | Event::Stderr(_)) => {}
+            other => panic!("{other:?} instead of the beginning of the end"),
+        }
+    }
+}
+
+#[test]
+fn removal_begins_while_the_runtime_cleans_up() {
+    requires!(is_root(), "needs root");
+    let ground = Ground::new();
+    let (session, directory) = ending(&ground, |_| {});
+    assert_eq!(ground.engine.container("web").unwrap().state, State::Removing);
+    assert!(directory.exists() && !directory.join("upper").exists(), "what the monitor writes stays");
+    let (code, _) = hear(session);
+    assert_eq!(code, 1, "there was no line");
+    assert!(!directory.exists());
+    let mut actions = Vec::new();
+    let wanted = Events { follow: Follow::No, ..Events::default() };
+    let note = &mut |event: &bulkhead_engine::store::Event| {
+        actions.push(event.action.clone());
+        ControlFlow::Continue(())
+    };
+    ground.engine.events(&wanted, note).unwrap();
+    assert_eq!(actions, ["create", "start", "die", "destroy"], "each is told once");
+}
+
+#[test]
+fn who_holds_a_container_that_ends_is_waited_for() {
+    requires!(is_root(), "needs root");
+    let ground = Ground::new();
+    let mut held = None;
+    let (session, directory) = ending(&ground, |directory| {
+        let file = File::open(directory).unwrap();
+        file.lock().unwrap();
+        held = Some(file);
+    });
+    assert!(directory.join("upper").exists(), "somebody else has plans with it");
+    drop(held);
+    assert_eq!(hear(session).0, 1);
+    assert!(!directory.exists());
 }

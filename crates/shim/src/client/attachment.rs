@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::{Error, Result};
-use crate::protocol::{CHUNK, Exit, LONGEST, Size, ToClient, ToMonitor};
+use crate::protocol::{CHUNK, Ending, Exit, LONGEST, Size, ToClient, ToMonitor};
 
 /// A client's end of a connection. Dropping it detaches: the container goes on.
 #[derive(Debug)]
@@ -22,6 +22,9 @@ pub enum Event {
     Stdout(Vec<u8>),
     /// What the container wrote to its standard error.
     Stderr(Vec<u8>),
+    /// The container's process has ended for good. What it had written may follow, and `Exited`. Only who takes the end
+    /// hears it.
+    Ending(Ending),
     /// The container's process has ended. All that it had written came before.
     Exited(Exit),
 }
@@ -46,6 +49,7 @@ impl Attachment {
         match ToClient::decode(&received)? {
             ToClient::Stdout(bytes) => Ok(Some(Event::Stdout(bytes.to_owned()))),
             ToClient::Stderr(bytes) => Ok(Some(Event::Stderr(bytes.to_owned()))),
+            ToClient::Ending(ending) => Ok(Some(Event::Ending(ending))),
             ToClient::Exited(exit) => Ok(Some(Event::Exited(exit))),
             ToClient::Refused(reason) => Err(Error::Refused { reason: reason.to_owned() }),
             ToClient::Done => self.next(),

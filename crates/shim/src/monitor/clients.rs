@@ -154,6 +154,13 @@ impl Clients {
         }
     }
 
+    /// Says something to those who take the end.
+    pub(super) fn tell_takers(&mut self, message: ToClient<'_>) {
+        for client in self.list.iter_mut().filter(|client| client.takes_end()) {
+            client.say(message);
+        }
+    }
+
     /// Says something to one, if it is still there.
     pub(super) fn tell(&mut self, number: u32, message: ToClient<'_>) {
         if let Some(client) = self.get(number) {
@@ -196,8 +203,7 @@ impl Clients {
     /// Has all go that are attached and do not take the end over, once they have heard everything.
     pub(super) fn dismiss(&mut self) {
         for client in &mut self.list {
-            let stays = matches!(client.role, Role::Attached(attach) if attach.takes_end);
-            if !stays {
+            if !client.takes_end() {
                 client.role = Role::Leaves;
             }
         }
@@ -224,6 +230,10 @@ impl Client {
     /// Tells whether its bytes go to the container's standard input.
     pub(super) fn speaks(&self) -> bool {
         matches!(self.role, Role::Attached(attach) if attach.stdin)
+    }
+
+    fn takes_end(&self) -> bool {
+        matches!(self.role, Role::Attached(attach) if attach.takes_end)
     }
 
     fn deadline(&self) -> Option<Instant> {

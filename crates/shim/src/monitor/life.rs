@@ -17,7 +17,7 @@ use crate::clock;
 use crate::limited;
 use crate::log::{Log, Stream};
 use crate::order::Stdin;
-use crate::protocol::{Exit, Grace, Stop, Then, ToClient};
+use crate::protocol::{Ending, Exit, Grace, Stop, Then, ToClient};
 use crate::ready::{Failure, FailureKind, Ready};
 use crate::status::{Phase, Process};
 
@@ -294,7 +294,12 @@ impl Monitor {
         self.life = Life::Ending { code, ran: since.elapsed() };
         self.status.oom_killed = self.memory.take().is_some_and(|memory| memory.killed() > 0);
         self.status.code = Some(code);
-        self.status.finished = Some(clock::now());
+        let time = clock::now();
+        self.status.finished = Some(time);
+        if !self.policy.restarts_any() && !self.stopping.is_some_and(|stopping| stopping.again) {
+            // They need not wait for the runtime.
+            self.clients.tell_takers(ToClient::Ending(Ending { code, time }));
+        }
         self.end_check();
         self.checks.end();
         // What was given last is kept for who has not taken it, so that the rest can be read.

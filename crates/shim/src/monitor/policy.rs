@@ -36,6 +36,11 @@ impl Policy {
         self.restarts
     }
 
+    /// Tells whether it may start a container again.
+    pub(super) fn restarts_any(&self) -> bool {
+        self.rule != Restart::No
+    }
+
     /// Says after which pause a container that nobody stopped is started again; `None` when it is not. It had run for
     /// `ran`.
     pub(super) fn after(&mut self, code: u8, ran: Duration) -> Option<Duration> {

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhead_shim::client::{self, Error};
+use bulkhead_shim::client::{self, Error, Event};
+use bulkhead_shim::order::Restart;
 use bulkhead_shim::protocol::{Grace, Stop, Then, ToMonitor};
 use bulkhead_shim::status::{Phase, Process};
 use bulkhead_testkit::wait_until;
@@ -171,11 +172,51 @@ fn what_follows_the_end_is_done_once() {
 }
 
 #[test]
+fn who_takes_the_end_hears_of_it_while_the_runtime_cleans_up() {
+    let sandbox = sandbox!();
+    let go = sandbox.directory().join("go");
+    let bundle = sandbox.bundle("early").script("echo last; exit 7");
+    let script = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+    let stand = Stand::new(&sandbox, &bundle.hook_script("poststop", &script), |_| {});
+    let mut started = stand.start_with(bulkhead_shim::protocol::Attach { takes_end: true, ..HEAR });
+    let client = started.attachment.as_mut().unwrap();
+    let ending = loop {
+        match next(client) {
+            Some(Event::Ending(ending)) => break ending,
+            Some(Event::Stdout(_)) => {}
+            other => panic!("{other:?} was heard before the runtime had cleaned up"),
+        }
+    };
+    assert!(client::alive(&stand.run).unwrap(), "the monitor waits for the runtime");
+    std::fs::write(&go, "").unwrap();
+    let (_, _, exit) = hear(client);
+    assert_eq!((ending.code, exit.code), (7, 7));
+    client.taken().unwrap();
+    assert_eq!(stand.last_status().finished, Some(ending.time));
+}
+
+#[test]
+fn an_end_that_is_none_is_not_told_early() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("again").script("exit 7");
+    let stand = Stand::new(&sandbox, &bundle, |order| order.restart = Restart::OnFailure { maximum: 1 });
+    let mut started = stand.start_with(bulkhead_shim::protocol::Attach { takes_end: true, ..HEAR });
+    let client = started.attachment.as_mut().unwrap();
+    let exits = [(); 2].map(|()| match next(client) {
+        Some(Event::Exited(exit)) => exit.then,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(exits, [Then::Restarts, Then::Ends]);
+    client.taken().unwrap();
+    stand.last_status();
+}
+
+#[test]
 fn a_monitor_that_is_asked_to_end_stops_its_container_for_now() {
     let sandbox = sandbox!();
     let bundle =
         sandbox.bundle("shutdown").script("trap 'exit 4' TERM; echo up; while :; do sleep 0.1; done");
-    let stand = Stand::new(&sandbox, &bundle, |order| order.restart = bulkhead_shim::order::Restart::Always);
+    let stand = Stand::new(&sandbox, &bundle, |order| order.restart = Restart::Always);
     let mut client = stand.start();
     crate::stand::hear_until(&mut client, "up");
     let monitor = bulkhead_sys::process::open_pidfd(stand.status().monitor.pid).unwrap();

@@ -167,6 +167,7 @@ pub(crate) fn hear(attachment: &mut Attachment) -> (String, String, Exit) {
         match next(attachment) {
             Some(Event::Stdout(bytes)) => stdout.extend(bytes),
             Some(Event::Stderr(bytes)) => stderr.extend(bytes),
+            Some(Event::Ending(_)) => {}
             Some(Event::Exited(exit)) => {
                 let text = |bytes| String::from_utf8(bytes).unwrap();
                 return (text(stdout), text(stderr), exit);
