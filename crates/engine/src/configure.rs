@@ -48,6 +48,7 @@ pub use mount_points::mount_points;
 pub use process::{command_line, console_size, labels};
 pub(crate) use resources::NO_CGROUPS;
 pub use security::FileLabels;
+pub(crate) use users::mappings;
 pub use users::users;
 
 /// The users of a container in a user namespace of its own, or of its pod's.
@@ -238,8 +239,8 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     let is_shared = matches!(request.namespaces.user, Some(UserNamespace::Container(_) | UserNamespace::Pod));
     let users = scene.users.filter(|_| !is_shared).cloned();
     let linux = Linux {
-        uid_mappings: users.as_ref().map(|users| users.uids.clone()).unwrap_or_default(),
-        gid_mappings: users.as_ref().map(|users| users.gids.clone()).unwrap_or_default(),
+        uid_mappings: users.as_ref().map(|users| mappings(&users.uids)).unwrap_or_default(),
+        gid_mappings: users.as_ref().map(|users| mappings(&users.gids)).unwrap_or_default(),
         sysctl,
         resources,
         cgroups_path: resources::cgroups_path(scene)?,

@@ -18,7 +18,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bulkhead_spec::IdMapping;
+use bulkhead_shim::users::IdMapping;
 use bulkhead_store::layer::archive::Whole;
 use bulkhead_store::layer::{self, Existing, Kernels, LeftOut, Owner, Owners, Pack, Packed, Unpack};
 

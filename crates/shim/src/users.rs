@@ -3,9 +3,23 @@
 use std::io;
 use std::process::{Command, Stdio};
 
-use bulkhead_spec::IdMapping;
 use rustix::process::{Pid, getegid, geteuid};
 use serde::{Deserialize, Serialize};
+
+/// Maps a range of ids.
+///
+/// Source: user_namespaces(7), "User and group ID mappings".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// The first id in the namespace.
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    /// The first id on the host.
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    /// The number of ids, at least 1.
+    pub size: u32,
+}
 
 /// The ids of a user namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Tables over whole configurations: what was asked for, and what becomes of it.
 
-use bulkhead_spec::IdMapping;
+use bulkhead_shim::users::IdMapping;
 use serde_json::{Value, json};
 
 use super::*;

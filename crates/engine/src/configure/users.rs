@@ -1,6 +1,6 @@
 //! Which ids a container has in a user namespace of its own.
 
-use bulkhead_spec::IdMapping;
+use bulkhead_shim::users::IdMapping;
 
 use super::{Caller, ImageFiles, Subordinate, Users, invalid};
 use crate::error::Result;
@@ -65,6 +65,13 @@ pub fn users(
         }
         (Some(UserNamespace::Auto { size }), Caller::Root) => auto(*size, own, image, taken).map(Some),
     }
+}
+
+/// Says them as the runtime's configuration does.
+pub(crate) fn mappings(maps: &[IdMapping]) -> Vec<bulkhead_spec::IdMapping> {
+    let said =
+        |&IdMapping { container_id, host_id, size }| bulkhead_spec::IdMapping { container_id, host_id, size };
+    maps.iter().map(said).collect()
 }
 
 /// Maps the caller to one id of the container, and the subordinate ids to the others.

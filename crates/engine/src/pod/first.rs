@@ -14,6 +14,7 @@ use bulkhead_spec::{Config, Linux, Mount, Namespace, NamespaceType, OCI_VERSION,
 use bulkhead_store::PodRecord;
 
 use super::document::PodDocument;
+use crate::configure;
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
@@ -144,8 +145,8 @@ impl Engine {
             mounts: vec![program],
             linux: Some(Linux {
                 namespaces,
-                uid_mappings: ids.map(|users| users.uids.clone()).unwrap_or_default(),
-                gid_mappings: ids.map(|users| users.gids.clone()).unwrap_or_default(),
+                uid_mappings: ids.map(|users| configure::mappings(&users.uids)).unwrap_or_default(),
+                gid_mappings: ids.map(|users| configure::mappings(&users.gids)).unwrap_or_default(),
                 cgroups_path: document.cgroup.as_deref().map(|cgroup| cgroup_of_first(cgroup, &record.id)),
                 ..Linux::default()
             }),

@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_container_has_the_users_of_a_pod_that_has_some_and_shares_anything() {
-        let map = vec![bulkhead_spec::IdMapping { container_id: 0, host_id: 1000, size: 1 }];
+        let map = vec![bulkhead_shim::users::IdMapping { container_id: 0, host_id: 1000, size: 1 }];
         let users = Users { uids: map.clone(), gids: map };
         let shared = |share_text: &str, user: Option<UserNamespace>| {
             let pod = PodRequest { share: share_text.parse().unwrap(), ..PodRequest::default() };

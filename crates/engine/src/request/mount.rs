@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use bulkhead_spec::IdMapping;
+use bulkhead_shim::users::IdMapping;
 pub use bulkhead_spec::RootfsPropagation as Propagation;
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +154,7 @@ pub enum Ownership {
 }
 
 /// A range of ids of a mount: on the disk, on the host, and how many.
-pub type IdRange = IdMapping;
+pub type IdRange = bulkhead_spec::IdMapping;
 
 /// A directory that the engine keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,7 +285,8 @@ impl Ownership {
             for range in list.split('#') {
                 let colons = range.replace('-', ":");
                 let range: super::IdMap = colons.parse().map_err(|_| wrong())?;
-                ranges.push(range.0);
+                let IdMapping { container_id, host_id, size } = range.0;
+                ranges.push(IdRange { container_id, host_id, size });
             }
         }
         if uids.is_empty() || gids.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use bulkhead_spec::IdMapping;
+use bulkhead_shim::users::IdMapping;
 use serde::{Deserialize, Serialize};
 
 use super::Malformed;
