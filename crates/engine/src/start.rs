@@ -321,6 +321,7 @@ impl Engine {
             joined: self.joined(known)?,
             cgroup: cgroup.map(PathBuf::from).filter(|path| path.is_absolute()),
             terminal: request.process.terminal,
+            size: attach.and_then(|attach| attach.size).or(request.process.size),
             stdin: stdin(request, attach),
             log: log(known, environment, directory.join(logs::FILE))?,
             status: self.status_of(&record.id, document),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Size;
 use crate::status::Process;
 use crate::users::Users;
 
@@ -44,6 +45,9 @@ pub struct Order {
     pub joined: Vec<JoinedNamespace>,
     /// Whether the process has a terminal, which `config.json` says too.
     pub terminal: bool,
+    /// The size of the terminal when it comes. `config.json` says it, too, but not every runtime reads that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
     /// What becomes of the standard input.
     pub stdin: Stdin,
     /// Where output is kept.

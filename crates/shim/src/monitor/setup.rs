@@ -148,7 +148,7 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
         stdin: Input::new(None),
         console: None,
         console_peer: None,
-        size: None,
+        size: order.size,
         life: Life::New,
         calls: Vec::new(),
         stopping: None,

@@ -59,6 +59,7 @@ impl Stand {
             shared: None,
             joined: Vec::new(),
             terminal: bundle.config()["process"]["terminal"] == true,
+            size: None,
             stdin: Stdin::Closed,
             log: Log::JsonFile {
                 path: log.clone(),

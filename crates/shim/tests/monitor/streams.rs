@@ -118,6 +118,16 @@ fn clients_come_and_go_and_hear_what_is_said_while_they_are_there() {
 }
 
 #[test]
+fn a_terminal_comes_to_have_the_size_of_the_order_whatever_the_runtime_reads() {
+    let sandbox = sandbox!();
+    let script = "until [ \"$(stty size)\" = '24 300' ]; do sleep 0.01; done";
+    let bundle = sandbox.bundle("sized").script(script).terminal();
+    let stand = Stand::new(&sandbox, &bundle, |order| order.size = Some(Size { rows: 24, columns: 300 }));
+    assert_eq!(hear(&mut stand.start()).2.code, 0);
+    stand.last_status();
+}
+
+#[test]
 fn a_terminal_has_a_size_and_can_be_left() {
     let sandbox = sandbox!();
     // A signal ends `read` without a line, in some shells and at some moments.
