@@ -99,7 +99,9 @@ impl Engine {
         let defaults = image.as_ref().map(|image| image.configuration.config.clone()).unwrap_or_default();
         let id = id::generate()?;
         let mut document = Document::new(request);
-        document.goes_with_machine = maker.is_some() && document.request.remove;
+        // What is below `run` goes with an ordinary user's last session, where that is earlier.
+        document.goes_with_machine =
+            maker.is_some() && document.request.remove && host::caller() == Caller::Root;
         document.maker = maker;
         document.command = configure::command_line(&document.request, &defaults)?;
         document.labels = configure::labels(&document.request, &defaults);

@@ -41,6 +41,9 @@ pub(crate) struct Document {
     /// The last end that was recorded as an event, by its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<u64>,
+    /// The code of that end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<u8>,
     /// The last start that was recorded as an event, by its time; 0 before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told_start: Option<u64>,
@@ -81,6 +84,7 @@ impl Document {
             users: None,
             paused: None,
             told: None,
+            code: None,
             told_start: Some(0),
             given_up: None,
             takes_volumes: false,

@@ -44,7 +44,9 @@ impl Engine {
         let mut ends = match wanted.follow {
             Follow::No => None,
             // Where nothing can be watched is looked now and then.
-            Follow::UntilEnd => Ends::new(&self.places().container("")).ok(),
+            Follow::UntilEnd => {
+                Ends::new([self.places().container(""), self.places().container_run("")]).ok()
+            }
         };
         self.tell_ends()?;
         let mut looked = Instant::now();

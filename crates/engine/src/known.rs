@@ -119,6 +119,7 @@ impl Engine {
         let recorded = Recorded {
             removing: record.stage == Stage::Removing,
             paused: document.paused,
+            code: document.code,
             gone: document.has_gone_with_machine(self.boot()?),
         };
         let (status, life) = match written {
@@ -300,7 +301,8 @@ impl Known {
         seen: Seen,
     ) -> bulkhead_store::Result<Vec<Event>> {
         let mut document = Document::read_stored(record)?;
-        if !seen.is_news(&document) {
+        // Whoever began to remove it has told its end, and what is written later is no other.
+        if record.stage == Stage::Removing || !seen.is_news(&document) {
             return Ok(Vec::new());
         }
         let at = |action: &str, time: u64| Event { time: time.cast_signed(), ..self.event(action) };
@@ -315,6 +317,7 @@ impl Known {
             && document.told != Some(time)
         {
             document.told = Some(time);
+            document.code = code;
             let event = at("die", time);
             events.push(match code {
                 Some(code) => event.with("exitCode", &code.to_string()),

@@ -181,6 +181,10 @@ impl Engine {
     /// Finds what is wrong with one container.
     fn leftovers_of(&self, known: Known) -> Result<Option<Leftover>> {
         if known.record.stage == Stage::Removing {
+            if client::alive(&self.places().container_run(&known.record.id))? {
+                // It is just ending, and its monitor has its removal finished.
+                return Ok(None);
+            }
             return Ok(Some(Leftover::HalfRemoved(known)));
         }
         let goes = known.document.request.remove;

@@ -47,6 +47,8 @@ pub(crate) struct Recorded {
     pub(crate) removing: bool,
     /// The first process that was frozen. It counts for no other: a container that ended is not paused.
     pub(crate) paused: Option<Process>,
+    /// The code of the last end that was told.
+    pub(crate) code: Option<u8>,
     /// It was made in an earlier boot, and what was seen of it went with the machine.
     pub(crate) gone: bool,
 }
@@ -81,8 +83,11 @@ pub(crate) fn fold(recorded: Recorded, status: Option<&Status>, boot: &str, moni
         if recorded.gone {
             return ended(recorded, Lost::Machine, Lost::Machine.to_string());
         }
-        let state = if recorded.removing { State::Removing } else { State::Created };
-        return Life { state, ..Life::NEW };
+        return if recorded.removing {
+            Life { state: State::Removing, exit_code: recorded.code, ..Life::NEW }
+        } else {
+            Life::NEW
+        };
     };
     let lost = match (status.phase, monitor) {
         _ if status.lost => Some(Lost::Monitor),
@@ -103,6 +108,8 @@ pub(crate) fn fold(recorded: Recorded, status: Option<&Status>, boot: &str, moni
     };
     let exit_code = match lost {
         Some(_) => Some(UNKNOWN_CODE),
+        // Its removal may begin before its monitor has written the end.
+        None if recorded.removing => recorded.code.or(status.code),
         None => status.code.filter(|_| !matches!(state, State::Running | State::Paused)),
     };
     Life {
@@ -249,5 +256,13 @@ mod tests {
         assert_eq!((life.state, life.exit_code, life.lost), (State::Exited, Some(255), Some(Lost::Machine)));
         let removing = fold(Recorded { removing: true, ..gone }, None, HERE, Monitor::Gone);
         assert_eq!(removing.state, State::Removing);
+    }
+
+    #[test]
+    fn what_is_removed_before_its_monitor_is_done_has_the_code_that_was_told() {
+        let removing = Recorded { removing: true, code: Some(7), ..Recorded::default() };
+        assert_eq!(fold(removing, None, HERE, Monitor::Alive).exit_code, Some(7));
+        let running = Status { code: None, ..status(Phase::Running) };
+        assert_eq!(fold(removing, Some(&running), HERE, Monitor::Alive).exit_code, Some(7));
     }
 }

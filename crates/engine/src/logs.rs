@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bulkhead_shim::client;
 use bulkhead_store::Kind;
 
 use crate::engine::Engine;
@@ -70,7 +71,9 @@ impl Engine {
         }
         let id = &known.record.id;
         let mut is_active = || match self.store.container(id) {
-            Ok(record) => Ok(self.know(record)?.life.state.is_active()),
+            // The removal of what removes itself begins before its monitor has written the last words.
+            Ok(record) => Ok(client::alive(&self.places().container_run(&record.id))?
+                || self.know(record)?.life.state.is_active()),
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error.into()),
         };

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::thread;
+use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bulkhead_shim::client::{self, Claim};
@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::configure;
+use crate::container::State;
 use crate::create::FILES;
 use crate::document::Document;
 use crate::engine::Engine;
@@ -60,6 +61,7 @@ pub enum Volumes {
 pub(crate) struct Begun {
     known: Known,
     _held: Held,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// How long a monitor may have begun without having said so, and what is waited before the next look.
@@ -133,24 +135,31 @@ impl Engine {
     pub(crate) fn begin_to_remove(&self, id: &str, ending: Ending) -> Result<Option<Begun>> {
         let Some(held) = self.try_hold(id)? else { return Ok(None) };
         let record = self.store.container(id)?;
-        let document = Document::read(&record)?;
-        let known = Known::new(record, document);
+        let known = self.look(record)?;
+        // Somebody may have started it again, and may have been faster than whoever hears of the end.
+        let is_over =
+            known.life.state == State::Running && !known.life.process.is_some_and(|process| process.runs());
         // Others than ours may have the root mounted until they are done.
-        if known.runtime(self)?.kind() != configure::Runtime::Ours {
+        if !is_over || known.runtime(self)?.kind() != configure::Runtime::Ours {
             return Ok(None);
         }
         let seen = self.seen_of(&known)?.and_then(ending);
         self.begin_removal(&known, Removal::OF_ITSELF.volumes, seen)?;
         let directory = self.places().container(id);
-        [UPPER, WORK, FILES].iter().try_for_each(|part| self.clear(&directory.join(part)))?;
-        Ok(Some(Begun { known, _held: held }))
+        // A large layer takes its time, in which the client is there for its user. What stays is removed, and told of, at last.
+        let remove = move || [UPPER, WORK, FILES].iter().try_for_each(|part| clear(&directory.join(part)));
+        let thread = Builder::new().name("remove".into()).spawn(move || drop(remove()));
+        Ok(Some(Begun { known, _held: held, thread: thread.ok() }))
     }
 
     /// Removes what is left of a container whose removal has begun, once its monitor has said its last word.
     ///
     /// # Errors
     /// As [`Engine::remove`].
-    pub(crate) fn remove_begun(&self, Begun { known, .. }: &Begun) -> Result<()> {
+    pub(crate) fn remove_begun(&self, Begun { known, _held, thread }: Begun) -> Result<()> {
+        // Should it have died: what it left is removed now.
+        drop(thread.map(JoinHandle::join));
+        let known = &known;
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(claim) = self.claim(known)? {
@@ -172,7 +181,8 @@ impl Engine {
     /// Records that a container is removed, and what was seen of it and not told.
     fn begin_removal(&self, known: &Known, volumes: Volumes, seen: Seen) -> Result<()> {
         let id = &known.record.id;
-        let goes = known.document.goes_with_machine;
+        // After a power loss one that `run --rm` has made is removed in any case.
+        let goes = known.document.request.remove && known.document.maker.is_some();
         let durability = if goes { Durability::Process } else { Durability::PowerLoss };
         let begin = || {
             self.store.begin_removal(id, durability, |record| {

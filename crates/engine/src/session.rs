@@ -27,7 +27,8 @@ impl Attach {
     /// Says it in the monitor's words.
     pub(crate) fn said(self, end: End) -> protocol::Attach {
         let Self { stdin, stdout, stderr, patience, size: _ } = self;
-        protocol::Attach { stdin, stdout, stderr, takes_end: end == End::Ours, patience }
+        let ours = end == End::Ours;
+        protocol::Attach { stdin, stdout, stderr, takes_end: ours, hears_ending: ours, patience }
     }
 }
 
@@ -113,7 +114,7 @@ impl<'engine> Session<'engine> {
     pub fn finish(self) -> Result<()> {
         if self.end == End::Ours {
             let removed = match self.begun {
-                Some(begun) => self.engine.remove_begun(&begun),
+                Some(begun) => self.engine.remove_begun(begun),
                 None => self.engine.remove(&self.id, Removal::OF_ITSELF).map(drop),
             };
             match removed {

@@ -25,6 +25,8 @@ impl Engine {
     pub fn stop(&self, wanted: &str, stop: &Stop) -> Result<()> {
         let known = self.find(wanted)?;
         match known.life.state {
+            // It is about to end, or has ended.
+            State::Removing if known.document.request.remove => self.end(&known, *stop),
             State::Removing => Err(known.refuses("stop")),
             // Nobody is there to note that it is not to be started again, as it would be after a reboot.
             State::Exited if known.starts_again() => self.give_up(&known),

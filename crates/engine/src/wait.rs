@@ -30,7 +30,10 @@ impl Engine {
         let known = self.find(wanted)?;
         let id = known.record.id.clone();
         // Watched before anything is asked, so that no change falls between.
-        let watch = match Watch::new(&self.places().container(&id)) {
+        let status = self.status_of(&id, &known.document);
+        let directory = self.places().container(&id);
+        let of_status = status.parent().filter(|_| until != Until::Removed).unwrap_or(&directory);
+        let watch = match Watch::new(of_status).or_else(|_| Watch::new(&directory)) {
             Ok(watch) => Some(watch),
             Err(_) if until == Until::Removed => None,
             Err(error) => return Err(error),
@@ -47,7 +50,8 @@ impl Engine {
                     }
                 }
             } else {
-                code = known.life.exit_code.unwrap_or(0);
+                // What removes itself may be gone but for its name.
+                code = known.life.exit_code.unwrap_or(code);
                 let has_ended = known.status.as_ref().and_then(|status| status.finished) != ended_before;
                 if until == Until::NotRunning || until == Until::NextExit && has_ended {
                     return Ok(code);

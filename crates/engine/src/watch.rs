@@ -2,7 +2,6 @@
 //! for something to happen to any container.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,22 +59,23 @@ impl Watch {
 #[derive(Debug)]
 pub(crate) struct Ends {
     events: OwnedFd,
-    parent: PathBuf,
-    watched: BTreeSet<OsString>,
+    parents: [PathBuf; 2],
+    watched: BTreeSet<PathBuf>,
 }
 
 impl Ends {
-    /// Begins to watch the directories of containers, which lie in one.
+    /// Begins to watch the directories of containers, which lie in these.
     ///
     /// # Errors
     /// As inotify(7), such as ENOSPC at the user's limit of watches.
-    pub(crate) fn new(parent: &Path) -> Result<Self> {
-        let doing = || format!("watch {}", parent.display());
-        let events =
-            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).doing(doing)?;
-        inotify::add_watch(&events, parent, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
-            .doing(doing)?;
-        let mut ends = Self { events, parent: parent.to_owned(), watched: BTreeSet::new() };
+    pub(crate) fn new(parents: [PathBuf; 2]) -> Result<Self> {
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let events = inotify::init(flags).doing(|| "watch containers")?;
+        for parent in &parents {
+            let flags = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+            inotify::add_watch(&events, parent, flags).doing(|| format!("watch {}", parent.display()))?;
+        }
+        let mut ends = Self { events, parents, watched: BTreeSet::new() };
         ends.watch_new()?;
         Ok(ends)
     }
@@ -95,21 +95,23 @@ impl Ends {
 
     /// Watches the directories that have come, and forgets those that have gone.
     fn watch_new(&mut self) -> Result<()> {
-        let doing = || format!("watch {}", self.parent.display());
         let mut there = BTreeSet::new();
-        for entry in std::fs::read_dir(&self.parent).doing(doing)? {
-            let name = entry.doing(doing)?.file_name();
-            // A status is renamed into its place; a log that grows is none.
-            let flags = inotify::WatchFlags::MOVED_TO;
-            match self.watched.contains(&name) {
-                true => drop(there.insert(name)),
-                false => match inotify::add_watch(&self.events, self.parent.join(&name), flags) {
-                    Err(Errno::NOENT) => {}
-                    added => {
-                        added.doing(doing)?;
-                        there.insert(name);
-                    }
-                },
+        for parent in &self.parents {
+            let doing = || format!("watch {}", parent.display());
+            for entry in std::fs::read_dir(parent).doing(doing)? {
+                let path = entry.doing(doing)?.path();
+                // A status is renamed into its place; a log that grows is none.
+                let flags = inotify::WatchFlags::MOVED_TO;
+                match self.watched.contains(&path) {
+                    true => drop(there.insert(path)),
+                    false => match inotify::add_watch(&self.events, &path, flags) {
+                        Err(Errno::NOENT) => {}
+                        added => {
+                            added.doing(doing)?;
+                            there.insert(path);
+                        }
+                    },
+                }
             }
         }
         self.watched = there;

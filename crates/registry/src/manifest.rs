@@ -1,7 +1,9 @@
 //! Manifests and indexes: what an image is made of, and which images stand behind one name.
 
 use bulkhead_image::{Digest, Platform};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 
@@ -94,7 +96,24 @@ struct Raw {
     media_type: Option<String>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
+    #[serde(default, deserialize_with = "readable")]
     manifests: Option<Vec<Descriptor>>,
+}
+
+/// Leaves out what an index has under digests of other algorithms, which is for others.
+fn readable<'de, D: Deserializer<'de>>(entries: D) -> std::result::Result<Option<Vec<Descriptor>>, D::Error> {
+    let is_other = |entry: &Value| {
+        let digest = entry.get("digest").and_then(Value::as_str).unwrap_or_default();
+        digest
+            .split_once(':')
+            .is_some_and(|(algorithm, _)| matches!(algorithm, "sha384" | "sha512" | "blake3"))
+    };
+    let entries: Option<Vec<Value>> = Deserialize::deserialize(entries)?;
+    let read = |entries: Vec<Value>| {
+        let ours = entries.into_iter().filter(|entry| !is_other(entry));
+        ours.map(Descriptor::deserialize).collect::<std::result::Result<_, _>>().map_err(D::Error::custom)
+    };
+    entries.map(read).transpose()
 }
 
 impl Document {
@@ -269,6 +288,23 @@ mod tests {
         let configuration = descriptor(media_type::CONFIGURATION, "");
         let layer = descriptor("application/vnd.oci.image.layer.v1.tar+gzip", "");
         format!(r#"{{"schemaVersion":2{kind},"config":{configuration},"layers":[{layer}]}}"#)
+    }
+
+    #[test]
+    fn an_index_is_read_though_it_has_digests_for_others() {
+        let other = format!(
+            r#"{{"mediaType":"{}","digest":"sha512:{}","size":3}}"#,
+            media_type::MANIFEST,
+            "0".repeat(128)
+        );
+        let ours = runs("linux", "amd64", "");
+        let index = |entries: &str| format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#).into_bytes();
+        let Ok(Document::Index(read)) = Document::parse(index(&format!("{other},{ours}")), None) else {
+            panic!("it is an index");
+        };
+        assert_eq!(read.manifests.len(), 1);
+        let wrong = ours.replace("sha256:", "sha256:x");
+        assert!(Document::parse(index(&wrong), None).is_err(), "what is ours and damaged is refused");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!     │  Stdin(bytes) … CloseStdin, Resize ─────────────► │   only what the container takes: the rest waits
 //!     │ ◄──────────────────────── Stdout(bytes) … Stderr  │   as the container writes
 //!     │ ◄───────────────── Exited{code, then: Restarts}   │   the connection stays: a policy starts it again
-//!     │ ◄──────────────────────────────── Ending{code, …} │   only after Attach{takes_end}: `Exited` follows
+//!     │ ◄──────────────────────────────── Ending{code, …} │   only after Attach{hears_ending}: `Exited` follows
 //!     │ ◄──────────────────────── Exited{code, then: Ends}│   the last word
 //!     │  Taken ─────────────────────────────────────────► │   only after Attach{takes_end}: `at_end` is not needed
 //!     ×                                                   ×   either may close at any time
@@ -72,6 +72,8 @@ pub struct Attach {
     pub stderr: bool,
     /// It does itself what the order has for the end, if it lives then.
     pub takes_end: bool,
+    /// It wants to hear [`ToClient::Ending`], too, which older programs do not know.
+    pub hears_ending: bool,
     /// For how many seconds the container waits for a client that does not read. 0 is for ever, as writers of a pipe wait;
     /// else the monitor closes the connection then, without `Exited`.
     pub patience: u32,
@@ -112,7 +114,7 @@ pub enum ToClient<'a> {
     /// What the container wrote to its standard error.
     Stderr(&'a [u8]),
     /// The container's process has ended for good, and the runtime takes away what is left of it. Output may follow, and
-    /// [`ToClient::Exited`] does. Said to who takes the end, who may begin with that.
+    /// [`ToClient::Exited`] does. Said to who asked for it with [`Attach::hears_ending`].
     Ending(Ending),
     /// The container's process has ended.
     Exited(Exit),
@@ -189,8 +191,8 @@ impl<'a> ToMonitor<'a> {
     /// Writes the message.
     pub fn encode(&self) -> Vec<u8> {
         match *self {
-            Self::Attach(Attach { stdin, stdout, stderr, takes_end, patience }) => {
-                let bits = [stdin, stdout, stderr, takes_end];
+            Self::Attach(Attach { stdin, stdout, stderr, takes_end, hears_ending, patience }) => {
+                let bits = [stdin, stdout, stderr, takes_end, hears_ending];
                 let bits = bits.iter().rev().fold(0_u8, |bits, &set| bits << 1 | u8::from(set));
                 message(ATTACH, &[&[bits], &patience.to_le_bytes()])
             }
@@ -241,6 +243,7 @@ impl<'a> ToMonitor<'a> {
                     stdout: has(1),
                     stderr: has(2),
                     takes_end: has(3),
+                    hears_ending: has(4),
                     patience: u32::from_le_bytes(patience.try_into().ok()?),
                 })
             }
@@ -343,10 +346,18 @@ mod tests {
 
     #[test]
     fn what_a_client_says_is_what_the_monitor_reads() {
-        let attach = Attach { stdin: true, stdout: false, stderr: true, takes_end: false, patience: 70_000 };
+        let attach = Attach {
+            stdin: true,
+            stdout: false,
+            stderr: true,
+            takes_end: false,
+            hears_ending: false,
+            patience: 70_000,
+        };
         for message in [
             ToMonitor::Attach(attach),
             ToMonitor::Attach(Attach { takes_end: true, ..Attach::default() }),
+            ToMonitor::Attach(Attach { hears_ending: true, ..Attach::default() }),
             ToMonitor::Stdin(b"bytes"),
             ToMonitor::Stdin(b""),
             ToMonitor::CloseStdin,

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bulkhead_sys::process as sys_process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -194,8 +195,12 @@ impl Piped<'_> {
     pub fn settle(&mut self) -> Result<()> {
         /// A process that begins to run its program is no event.
         const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        /// Where nobody can tell, which other users' processes and other numbers of processes keep from one, the words are
+        /// the process's.
+        const LIMIT: Duration = Duration::from_secs(1);
         let Some(pid_file) = self.pid_file.take() else { return Ok(()) };
-        while !pid_file.tells_of_a_program(self.call.id().cast_signed()) {
+        let end = Instant::now() + LIMIT;
+        while Instant::now() < end && !pid_file.tells_of_a_program(self.call.id().cast_signed()) {
             let mut process = [PollFd::new(&self.process, PollFlags::IN)];
             if retry_on_intr(|| poll(&mut process, Some(&PAUSE))).doing(|| "wait for the runtime")? > 0 {
                 self.code()?;

@@ -117,6 +117,12 @@ fn share(request: &mut Request, record: &PodRecord, document: &PodDocument) -> R
         return refuse("--userns", "its containers share their users: give it to `bulkhead pod create`");
     }
     if shares_any && document.users.is_some() {
+        if namespaces.user == Some(UserNamespace::Host) {
+            return refuse(
+                "--userns host",
+                "its containers have the users of the pod, which an ordinary user's needs",
+            );
+        }
         namespaces.user = Some(UserNamespace::Pod);
     }
     if pod.share.has(NamespaceKind::Network) {

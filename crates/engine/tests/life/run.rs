@@ -4,7 +4,9 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use bulkhead_engine::{Attach, Event, Events, Filters, Follow, Force, Removal, Session, State, Volumes};
+use bulkhead_engine::{
+    Attach, Event, Events, Filters, Follow, Force, Removal, Session, State, Until, Volumes,
+};
 use bulkhead_testkit::{is_root, requires};
 
 use crate::ground::{Ground, HEAR, hear};
@@ -66,7 +68,9 @@ fn removal_begins_while_the_runtime_cleans_up() {
     let ground = Ground::new();
     let (session, directory) = ending(&ground, |_| {});
     assert_eq!(ground.engine.container("web").unwrap().state, State::Removing);
-    assert!(directory.exists() && !directory.join("upper").exists(), "what the monitor writes stays");
+    assert_eq!(ground.engine.wait("web", Until::default()).unwrap(), 1, "its code is known");
+    Ground::until("the removal of the layer", || !directory.join("upper").exists());
+    assert!(directory.exists(), "what belongs to the container itself goes last");
     let (code, _) = hear(session);
     assert_eq!(code, 1, "there was no line");
     assert!(!directory.exists());
@@ -94,4 +98,22 @@ fn who_holds_a_container_that_ends_is_waited_for() {
     drop(held);
     assert_eq!(hear(session).0, 1);
     assert!(!directory.exists());
+}
+
+#[test]
+fn what_was_started_again_is_not_removed_by_who_hears_late_of_its_end() {
+    requires!(is_root(), "needs root");
+    let ground = Ground::new();
+    let mut request = ground.named("web", "[ -e /again ] && exec sleep 1000; touch /again; exit 7");
+    request.remove = true;
+    let mut session = ground.engine.run(&request, Some(HEAR)).unwrap().session.unwrap();
+    let container = || ground.engine.container("web").unwrap();
+    Ground::until("the end", || container().state == State::Exited);
+    ground.engine.start("web", None).unwrap();
+    while !matches!(session.next().unwrap(), Some(Event::Ending(_))) {}
+    let now = container();
+    assert_eq!(now.state, State::Running);
+    assert!(now.directory.join("upper/again").exists(), "its layer is in use");
+    assert_eq!(hear(session).0, 7);
+    assert_eq!(container().state, State::Running);
 }

@@ -15,7 +15,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, SocketFlags};
 
 use super::poll::{Poll, Token};
 use crate::log::Stream;
-use crate::protocol::{Attach, HEAD, STDERR, STDOUT, ToClient, VERSION};
+use crate::protocol::{Attach, Ending, HEAD, STDERR, STDOUT, ToClient, VERSION};
 
 /// What a client is here for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,9 +154,12 @@ impl Clients {
         }
     }
 
-    /// Says something to those who take the end.
-    pub(super) fn tell_takers(&mut self, message: ToClient<'_>) {
-        for client in self.list.iter_mut().filter(|client| client.takes_end()) {
+    /// Says to those who want to hear it that the end has begun.
+    pub(super) fn tell_ending(&mut self, ending: Ending) {
+        let message = ToClient::Ending(ending);
+        let hears =
+            |client: &&mut Client| matches!(client.role, Role::Attached(attach) if attach.hears_ending);
+        for client in self.list.iter_mut().filter(hears) {
             client.say(message);
         }
     }
@@ -203,7 +206,8 @@ impl Clients {
     /// Has all go that are attached and do not take the end over, once they have heard everything.
     pub(super) fn dismiss(&mut self) {
         for client in &mut self.list {
-            if !client.takes_end() {
+            let stays = matches!(client.role, Role::Attached(attach) if attach.takes_end);
+            if !stays {
                 client.role = Role::Leaves;
             }
         }
@@ -230,10 +234,6 @@ impl Client {
     /// Tells whether its bytes go to the container's standard input.
     pub(super) fn speaks(&self) -> bool {
         matches!(self.role, Role::Attached(attach) if attach.stdin)
-    }
-
-    fn takes_end(&self) -> bool {
-        matches!(self.role, Role::Attached(attach) if attach.takes_end)
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -251,7 +251,7 @@ impl Monitor {
                 self.clients.tell_and_leave(client, ToClient::Done);
             }
             Purpose::Signal { client: Some(client) } => {
-                let said = self.complaint(status);
+                let said = self.complaint(&call, status);
                 self.clients.tell_and_leave(client, ToClient::Refused(&said));
             }
             Purpose::Signal { client: None } => {}
@@ -260,7 +260,7 @@ impl Monitor {
             Purpose::Delete => self.settle(),
             Purpose::DeleteByForce => {
                 if !well {
-                    let said = self.complaint(status);
+                    let said = self.complaint(&call, status);
                     self.status.error = Some(format!("the runtime cannot delete the container: {said}"));
                 }
                 self.settle();
@@ -269,9 +269,10 @@ impl Monitor {
     }
 
     /// Says why a call came to nothing.
-    fn complaint(&self, status: WaitStatus) -> String {
+    fn complaint(&self, call: &Call, status: WaitStatus) -> String {
         match status.terminating_signal() {
-            Some(signal::KILL) => limited::killed(limited::REMOVAL),
+            // The limit of a call goes when it has struck.
+            Some(signal::KILL) if call.limit.is_none() => limited::killed(limited::REMOVAL),
             _ => self.runtime.said(),
         }
     }
@@ -298,7 +299,7 @@ impl Monitor {
         self.status.finished = Some(time);
         if !self.policy.restarts_any() && !self.stopping.is_some_and(|stopping| stopping.again) {
             // They need not wait for the runtime.
-            self.clients.tell_takers(ToClient::Ending(Ending { code, time }));
+            self.clients.tell_ending(Ending { code, time });
         }
         self.end_check();
         self.checks.end();

@@ -178,7 +178,8 @@ fn who_takes_the_end_hears_of_it_while_the_runtime_cleans_up() {
     let bundle = sandbox.bundle("early").script("echo last; exit 7");
     let script = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
     let stand = Stand::new(&sandbox, &bundle.hook_script("poststop", &script), |_| {});
-    let mut started = stand.start_with(bulkhead_shim::protocol::Attach { takes_end: true, ..HEAR });
+    let mut started =
+        stand.start_with(bulkhead_shim::protocol::Attach { takes_end: true, hears_ending: true, ..HEAR });
     let client = started.attachment.as_mut().unwrap();
     let ending = loop {
         match next(client) {
@@ -200,7 +201,8 @@ fn an_end_that_is_none_is_not_told_early() {
     let sandbox = sandbox!();
     let bundle = sandbox.bundle("again").script("exit 7");
     let stand = Stand::new(&sandbox, &bundle, |order| order.restart = Restart::OnFailure { maximum: 1 });
-    let mut started = stand.start_with(bulkhead_shim::protocol::Attach { takes_end: true, ..HEAR });
+    let mut started =
+        stand.start_with(bulkhead_shim::protocol::Attach { takes_end: true, hears_ending: true, ..HEAR });
     let client = started.attachment.as_mut().unwrap();
     let exits = [(); 2].map(|()| match next(client) {
         Some(Event::Exited(exit)) => exit.then,

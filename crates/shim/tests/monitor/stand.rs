@@ -143,7 +143,7 @@ impl Drop for Stand {
 
 /// A client that hears everything and says nothing.
 pub(crate) const HEAR: Attach =
-    Attach { stdin: false, stdout: true, stderr: true, takes_end: false, patience: 0 };
+    Attach { stdin: false, stdout: true, stderr: true, takes_end: false, hears_ending: false, patience: 0 };
 
 /// One that speaks, too.
 pub(crate) const SPEAK: Attach = Attach { stdin: true, ..HEAR };
