@@ -162,6 +162,9 @@ impl Error {
     /// Returns what to do next, when that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Store(error) if error.is_full() => Some(
+                "make some room on that disk: `bulkhead system df` tells what images, containers and volumes take".into(),
+            ),
             Self::Mistyped { similar, .. } | Self::MistypedPod { similar, .. } => {
                 Some(format!("did you mean {similar}?"))
             }

@@ -63,7 +63,12 @@ impl Database {
             return Err(Error::Future { path: file.to_owned(), found: version, known: newest });
         }
         if version < newest {
-            migrate(&mut connection, file)?;
+            migrate(&mut connection, file).map_err(|error| match error {
+                Error::Database { doing, source } if lacks_room(&source) => {
+                    Error::Database { doing, source: full() }
+                }
+                error => error,
+            })?;
             keep_reserve(&reserve);
         }
         Ok(Self { connection: Mutex::new(connection), reserve })

@@ -53,6 +53,37 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[test]
+fn the_first_command_of_all_on_a_full_disk_says_so_and_harms_no_later_one() {
+    requires!(is_root(), "needs root to mount");
+    in_fresh_namespaces!(Mount);
+    let shop = Shop::empty();
+    let disk = shop.path("engine");
+    fs::create_dir(&disk).unwrap();
+    shop.sandbox
+        .command("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"])
+        .arg(&disk)
+        .output()
+        .succeeds();
+    let filler = disk.join("filler");
+    // The database needs room for its file, its log, and the index of that, in this order.
+    for room in [0, 8, 24, 48, 96] {
+        fill(&filler);
+        let length = fs::metadata(&filler).unwrap().len();
+        File::options().write(true).open(&filler).unwrap().set_len(length - (room << 10)).unwrap();
+        let first = shop.bulkhead(&["ps"]).output().exits_with(1);
+        assert!(is_told(&first), "{room} KiB: {}", first.stderr);
+        fs::remove_file(&filler).unwrap();
+        shop.bulkhead(&["ps"]).output().succeeds();
+        for entry in fs::read_dir(&disk).unwrap() {
+            let path = entry.unwrap().path();
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+        }
+    }
+    give_back(&shop);
+}
+
+#[test]
 fn a_pull_that_does_not_fit_is_told_and_leaves_nothing() {
     requires!(is_root(), "needs root to mount");
     requires!(Registry::program().is_some(), "docker-registry is missing: cargo xtask images");
