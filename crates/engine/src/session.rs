@@ -93,9 +93,28 @@ impl<'engine> Session<'engine> {
         Ok(event)
     }
 
-    /// Returns the connection.
-    pub fn attachment(&mut self) -> &mut Attachment {
-        &mut self.attachment
+    /// Offers bytes to the container's standard input, as [`Attachment::offer`] does.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn offer(&self, bytes: &[u8]) -> client::Result<usize> {
+        self.attachment.offer(bytes)
+    }
+
+    /// Says that the standard input has ended, as [`Attachment::close_stdin`] does.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn close_stdin(&self) -> client::Result<bool> {
+        self.attachment.close_stdin()
+    }
+
+    /// Says which size the client's terminal has, as [`Attachment::resize`] does.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn resize(&self, size: Size) -> client::Result<bool> {
+        self.attachment.resize(size)
     }
 
     /// Sends the container's first process a signal.

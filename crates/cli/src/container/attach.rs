@@ -37,14 +37,14 @@ impl Operation for Attach {
         let stdin = process.stdin && !no_stdin;
         let keys = if process.terminal { Keys::or_configured(detach_keys)? } else { Keys::default() };
         let streams = Streams { stdin, stdout: true, stderr: true, patience: PATIENCE, ..Streams::default() };
-        let mut session = engine.attach(&container, streams)?;
+        let session = engine.attach(&container, streams)?;
         if process.terminal
             && let Some(Size { rows, columns }) = terminal::size()
         {
             // A program draws its screen again only when the size changes: first to another, then to this one. What is not
             // taken is said again with the next change.
             let other = Size { rows: rows.saturating_add(1), columns };
-            session.attachment().resize(other).map_err(|error| Failure::new(chain(&error)))?;
+            session.resize(other).map_err(|error| Failure::new(chain(&error)))?;
         }
         let signals = if sig_proxy { Signals::Proxied } else { Signals::Own };
         follow(session, &Following { stdin, keys, signals })

@@ -68,16 +68,16 @@ impl Peer for Session<'_> {
     }
 
     fn offer(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
-        self.attachment().offer(bytes).map_err(|error| Failure::new(chain(&error)))
+        Session::offer(self, bytes).map_err(|error| Failure::new(chain(&error)))
     }
 
     fn close_stdin(&mut self) -> Result<bool, Failure> {
-        self.attachment().close_stdin().map_err(|error| Failure::new(chain(&error)))
+        Session::close_stdin(self).map_err(|error| Failure::new(chain(&error)))
     }
 
     fn resize(&mut self, size: Size) -> Result<(), Failure> {
         // A size that is not taken is no reason to end: the next change of the window says it again.
-        self.attachment().resize(size).map(drop).map_err(|error| Failure::new(chain(&error)))
+        Session::resize(self, size).map(drop).map_err(|error| Failure::new(chain(&error)))
     }
 
     fn signal(&mut self, number: i32) {

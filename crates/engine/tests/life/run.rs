@@ -52,7 +52,7 @@ fn ending(ground: &Ground, prepare: impl FnOnce(&PathBuf)) -> (Session<'_>, Path
     let directory = ground.engine.container("web").unwrap().directory;
     prepare(&directory);
     let mut session = running.session.unwrap();
-    assert!(session.attachment().close_stdin().unwrap());
+    assert!(session.close_stdin().unwrap());
     loop {
         match session.next().unwrap() {
             Some(Event::Ending(_)) => return (session, directory),
