@@ -62,7 +62,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for a container without an image, a change that cannot be; as for reading its writable layer.
     pub fn commit(&self, wanted: &str, commit: &Commit) -> Result<NewImage> {
-        let known = self.find(wanted)?;
+        let (known, _held) = self.hold_layers(self.find(wanted)?)?;
         let id = known.record.id.clone();
         let Some(image) = known.record.image else {
             let reason = "its root is a directory of the host: `bulkhead export` and `bulkhead import` make an image of that";
@@ -103,7 +103,6 @@ impl Engine {
         commit: &Commit,
     ) -> Result<NewImage> {
         let Known { record, document, .. } = known;
-        let _held = self.hold_layers(known)?;
         let lease = self.store.lease(&format!("commit container {}", record.name))?;
         let mut layers = image.layers.clone();
         for layer in &layers {

@@ -36,8 +36,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for a container whose root has no layers.
     pub fn diff(&self, wanted: &str) -> Result<Vec<Change>> {
-        let known = self.find(wanted)?;
-        let _held = self.hold_layers(&known)?;
+        let (known, _held) = self.hold_layers(self.find(wanted)?)?;
         let root = self.root(&known)?;
         let upper = self.places().container(&known.record.id).join(UPPER);
         if root.above.is_none() {
@@ -63,8 +62,7 @@ impl Engine {
     /// # Errors
     /// As for reading the root; of the writer.
     pub fn export(&self, wanted: &str, to: &mut dyn Write) -> Result<()> {
-        let known = self.find(wanted)?;
-        let _held = self.hold_layers(&known)?;
+        let (known, _held) = self.hold_layers(self.find(wanted)?)?;
         let root = self.root(&known)?.open()?;
         layer::pack(root.as_fd(), to, &Pack::plain())?;
         self.tell(&known, "export");
@@ -84,9 +82,16 @@ impl Engine {
     }
 
     /// Holds a container that does not run while its layers are read: nobody starts it, removes it, or exchanges a layer that is
-    /// damaged.
-    pub(crate) fn hold_layers(&self, known: &Known) -> Result<Option<Held>> {
-        if known.life.state.is_active() { Ok(None) } else { self.hold(&known.record.id) }
+    /// damaged. What is known of it may be another thing by then.
+    pub(crate) fn hold_layers(&self, known: Known) -> Result<(Known, Option<Held>)> {
+        if known.life.state.is_active() {
+            return Ok((known, None));
+        }
+        let held = self.hold(&known.record.id)?;
+        let known = self.find(&known.record.id)?;
+        // It was started while it was waited for, and need not wait itself.
+        let held = held.filter(|_| !known.life.state.is_active());
+        Ok((known, held))
     }
 
     /// Says what the root of a container is made of.

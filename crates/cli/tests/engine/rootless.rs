@@ -221,6 +221,14 @@ fn namespaces_of_another_container_are_shared_and_had_anew() {
             &["--network", "container:db", "--uts", "container:web"],
             "--uts container:web: an ordinary user's container can share namespaces of one other alone",
         ),
+        (
+            &["--network", "container:db", "--userns", "keep-id"],
+            "--userns with a namespace of another container: an ordinary user's namespaces belong to the users",
+        ),
+        (
+            &["--network", "container:db", "--pod", "new:p"],
+            "--network container:db with --pod: an ordinary user's container shares namespaces with the containers of its pod",
+        ),
     ] {
         let refused = person.run(options, "true").output().exits_with(125);
         assert!(refused.stderr.contains(says), "{}", refused.stderr);

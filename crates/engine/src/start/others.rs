@@ -38,12 +38,23 @@ impl Engine {
                 let reason = "an ordinary user's container can share namespaces of one other alone";
                 return refuse(what, reason);
             }
+            if !is_root && request.pod.is_some() {
+                let reason =
+                    "an ordinary user's container shares namespaces with the containers of its pod alone";
+                return refuse(format!("{what} with --pod"), reason);
+            }
             wanted.clone_from(&peer.record.id);
             owner = Some(peer.record.id);
         }
-        let user = &mut request.namespaces.user;
-        if let (false, Some(owner), None) = (is_root, owner, &user) {
-            *user = Some(UserNamespace::Container(owner));
+        let (false, Some(owner)) = (is_root, owner) else { return Ok(()) };
+        match &request.namespaces.user {
+            None => request.namespaces.user = Some(UserNamespace::Container(owner)),
+            Some(UserNamespace::Container(_)) => {}
+            Some(_) => {
+                let reason = "an ordinary user's namespaces belong to the users of the container that has them, \
+                              which are shared with them; leave it out";
+                return refuse("--userns with a namespace of another container".into(), reason);
+            }
         }
         Ok(())
     }
