@@ -1129,7 +1129,12 @@ fn who_guards_a_killed_doctor_takes_everything_away() {
     let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let pid = running.id();
     let end = Instant::now() + Duration::from_secs(60);
-    let is_begun = || place.0.join("tmp").read_dir().unwrap().count() > 0;
+    // The guard is its first child, and nobody guards what is killed before.
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let is_begun = || {
+        let is_guarded = fs::read_to_string(&children).is_ok_and(|children| !children.is_empty());
+        is_guarded && place.0.join("tmp").read_dir().unwrap().count() > 0
+    };
     while !is_begun() || is_root() && instances_of(&place, pid).is_some_and(|there| there.is_empty()) {
         assert!(Instant::now() < end && running.try_wait().unwrap().is_none(), "nothing is looked at");
         std::thread::sleep(Duration::from_millis(5));

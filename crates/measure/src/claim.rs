@@ -3,6 +3,7 @@
 use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bulkhead_sys::mountinfo;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -70,6 +71,10 @@ impl Claim {
     }
 }
 
+/// How often, and how long apart, is looked whether who was killed has let everything go.
+const TRIES: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(2);
+
 impl Claim {
     /// Waits until the maker of `directory` is gone, and takes the directory over; None when it is gone, too.
     pub fn inherit(directory: &Path, prefix: &str) -> Option<Self> {
@@ -77,6 +82,10 @@ impl Claim {
         let own = name.starts_with(prefix)
             && directory.symlink_metadata().is_ok_and(|found| found.is_dir() && is_ours(&found));
         let lock = own.then(|| lock(directory, FlockOperation::LockExclusive)).and_then(Result::ok)?;
+        // Of who is killed the locks go one after the other, and what it had locked besides is to be found, too.
+        let maker = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()?.parse().ok());
+        let goes = |_: &u32| directory.exists() && maker.is_some_and(|maker| !is_gone(maker));
+        (0..TRIES).take_while(goes).for_each(|_| std::thread::sleep(PAUSE));
         Some(Self { name, path: directory.to_owned(), _lock: lock })
     }
 }
