@@ -120,7 +120,7 @@ fn what_cannot_be_pulled_is_said_with_a_reason() {
     let host = registry.host();
     let run = |arguments: &[&str]| bulkhead(directory, arguments, "");
     complains(&run(&["pull", &format!("{host}/nothing:1")]), "is unknown to its registry");
-    complains(&run(&["pull", &format!("{host}/Nothing")]), "capital letters");
+    complains(&run(&["pull", &format!("{host}/Nothing")]), "must be in lower case");
     complains(&run(&["pull", "--platform", "a b", &format!("{host}/x")]), "not of the form linux/arm64/v8");
     complains(&run(&["pull", "no-such-host.invalid/x"]), "find the address of no-such-host.invalid");
     complains(&run(&["push", &format!("{host}/x:1")]), "x:1");
