@@ -192,10 +192,10 @@ mod tests {
             std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         assert!(!is_gone(child.id()) && !is_gone(std::process::id()) && is_gone(NOBODY));
         drop(child.stdin.take());
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let end = std::time::Instant::now() + Duration::from_secs(20);
         while !is_gone(child.id()) {
             assert!(std::time::Instant::now() < end, "it does not end");
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         assert!(Path::new("/proc").join(child.id().to_string()).exists(), "somebody waited for it");
         child.wait().unwrap();
@@ -212,10 +212,10 @@ mod tests {
         let mut command = std::process::Command::new("/usr/bin/python3");
         let mut child = command.args(["-c", &script]).stdin(std::process::Stdio::piped()).spawn().unwrap();
         let stat = || fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let end = std::time::Instant::now() + Duration::from_secs(20);
         while !stat().contains(") Z ") {
             assert!(std::time::Instant::now() < end, "its first thread does not end");
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         assert!(!is_gone(child.id()), "the other thread still waits for its input");
         child.kill().unwrap();
@@ -229,7 +229,7 @@ mod tests {
         let path = claim.path().to_owned();
         std::thread::scope(|scope| {
             let heir = scope.spawn(|| Claim::inherit(&path, "x-"));
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
             assert!(!heir.is_finished(), "it has what is another's");
             drop(claim);
             assert_eq!(heir.join().unwrap().unwrap().path(), path);
