@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bulkhead_shim::client;
 use bulkhead_store::Kind;
 
+use crate::container::State;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::request::Log as Driver;
@@ -71,9 +72,12 @@ impl Engine {
         }
         let id = &known.record.id;
         let mut is_active = || match self.store.container(id) {
-            // The removal of what removes itself begins before its monitor has written the last words.
-            Ok(record) => Ok(client::alive(&self.places().container_run(&record.id))?
-                || self.know(record)?.life.state.is_active()),
+            Ok(record) => {
+                let state = self.know(record)?.life.state;
+                // The removal of what removes itself begins before its monitor has written the last words.
+                let is_ending = || client::alive(&self.places().container_run(id));
+                Ok(state.is_active() || state == State::Removing && is_ending()?)
+            }
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error.into()),
         };
