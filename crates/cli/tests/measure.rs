@@ -486,6 +486,16 @@ fn gives(place: &Place, workload: &Path, runtime: &Path, task: &str, quantities:
     }
 }
 
+/// The tasks of a sandbox's life, and what each tells.
+const LIFE: [(&str, &[&str]); 6] = [
+    ("boot", &["first byte", "CPU"]),
+    ("run", &["to exit", "CPU"]),
+    ("exec", &["to exit", "CPU"]),
+    ("steps", &["create", "start", "kill", "delete"]),
+    ("pause", &["pause", "resume"]),
+    ("starts, 2 at a time", &["rate"]),
+];
+
 #[test]
 fn a_runtime_is_measured_beside_the_bare_process() {
     requires!(is_root(), "makes containers with limits");
@@ -493,20 +503,15 @@ fn a_runtime_is_measured_beside_the_bare_process() {
     let Some(runtime) = runtime() else { skip!("needs bulkrun beside bulkhead, or crun in the cache") };
     let place = Place::new("runtime");
     let workload = place.workload();
-    for (task, quantities) in [
-        ("boot", &["first byte", "CPU"][..]),
-        ("run", &["to exit", "CPU"]),
-        ("exec", &["to exit", "CPU"]),
-        ("steps", &["create", "start", "kill", "delete"]),
-        ("pause", &["pause", "resume"]),
-        ("starts, 2 at a time", &["rate"]),
-        ("density, to 100", &["processes", "charged"]),
+    let further = [
+        ("density, to 100", &["processes", "charged"][..]),
         ("cpu", &["rate", "p90"]),
         ("timer", &["p90", "rate"]),
         ("memory left, with limits", &["left"]),
         ("kernel entered", &["footprint", "frequency", "footprint of the set-up"]),
         ("calls let through", &["calls let through"]),
-    ] {
+    ];
+    for (task, quantities) in LIFE.into_iter().chain(further) {
         gives(&place, &workload, &runtime, task, quantities);
     }
     // What an antagonist gets of a machine that is busy may be too little to say anything; that is said.
@@ -649,17 +654,12 @@ fn an_engine_is_measured_like_a_runtime() {
     );
     let place = Place::new("engine");
     let workload = place.workload();
-    for (task, quantities) in [
-        ("boot", &["first byte", "CPU"][..]),
-        ("run", &["to exit", "CPU"]),
-        ("exec", &["to exit", "CPU"]),
-        ("steps", &["create", "start", "kill", "delete"]),
-        ("pause", &["pause", "resume"]),
-        ("starts, 2 at a time", &["rate"]),
-        ("cpu", &["rate", "p90"]),
+    let further = [
+        ("cpu", &["rate", "p90"][..]),
         ("memory left, with limits", &["left"]),
         ("calls let through", &["calls let through"]),
-    ] {
+    ];
+    for (task, quantities) in LIFE.into_iter().chain(further) {
         let findings = one(&place, &workload, task, "bulkhead");
         for quantity in quantities {
             let found = findings.iter().find(|finding| finding["quantity"] == *quantity);
