@@ -173,8 +173,7 @@ impl Arena {
 
     /// The CPU time since `before`, milliseconds.
     pub(crate) fn cpu_since(&self, platform: &Platform, before: Result<Duration, Failure>) -> Outcome {
-        let used = self.cpu(platform)?.saturating_sub(before?);
-        Amount::new(used.as_secs_f64() * 1000.0)
+        taken(before?, self.cpu(platform)?)
     }
 
     /// Begins to look at the disk to which the platform's sandboxes write their files: a daemon has a place of its own for them.
@@ -277,6 +276,13 @@ impl Drop for Arena {
         let gone = all_is_gone(&self.claim).and_then(|()| self.claim.remove());
         gone.unwrap_or_else(|error| complain(&error));
     }
+}
+
+/// What was taken between these, milliseconds. A counter that went back is another one.
+fn taken(before: Duration, now: Duration) -> Outcome {
+    let taken = now.checked_sub(before);
+    let taken = taken.ok_or_else(|| Failure("what counts CPU time began anew meanwhile".to_owned()))?;
+    Amount::new(taken.as_secs_f64() * 1000.0)
 }
 
 /// What a platform is called in names of directories, cgroups and containers.
@@ -404,6 +410,14 @@ pub const ORDINARY: &str = "an ordinary user, or root of a user namespace: of pl
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_counter_that_went_back_tells_nothing() {
+        let milliseconds = Duration::from_millis;
+        assert_eq!(taken(milliseconds(5), milliseconds(12)), Amount::new(7.0));
+        let Failure(why) = taken(milliseconds(12), milliseconds(5)).unwrap_err();
+        assert_eq!(why, "what counts CPU time began anew meanwhile");
+    }
 
     #[test]
     fn platforms_that_would_share_names_are_found() {

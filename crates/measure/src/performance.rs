@@ -175,7 +175,8 @@ impl Act {
                 vec![less("to exit", "ms"), less("CPU", "ms").beside()],
             ),
             Self::Steps => (
-                "The four steps of a sandbox's life, each from the call to its end. A bare process has no such steps.",
+                "The four steps of a sandbox's life, each from the call to its end; after start and kill it is let alone for \
+                 a fifth of a second. A bare process has no such steps.",
                 ["create", "start", "kill", "delete"].map(|name| less(name, "ms").beside()).into(),
             ),
             Self::Pause => (

@@ -21,8 +21,9 @@ const HELLO: &[u8] = b"H";
 /// What `bulkload ready` writes.
 const READY: &[u8] = b"R";
 
-/// What a program that was started has to say that it runs.
-const BEGUN: Duration = Duration::from_millis(200);
+/// How long a sandbox that was started or killed is let alone, on every platform: a program has that time to say that it runs, the
+/// log of an engine's is read in it, and what a platform still does when its command has ended is not in the next step.
+const REST: Duration = Duration::from_millis(200);
 
 /// How often it is asked what a program has printed.
 const LOGS: u32 = 40;
@@ -88,22 +89,29 @@ pub(super) fn steps(stage: Stage<'_>) -> Result<Amounts, Failure> {
         let mut created = arena::start(create, seat, Input::Held)?;
         let create = created.exit(LIMIT)?;
         let start = arena::step(stage.platform, seat, Step::Start)?;
+        let started = Instant::now();
         let is_logged = stage.platform.printed(seat).is_some();
-        if is_logged {
-            std::thread::sleep(BEGUN);
-        } else {
+        if !is_logged {
             created.first_byte(LIMIT)?;
         }
+        rest(started);
         let kill = arena::step(stage.platform, seat, Step::Kill)?;
+        let killed = Instant::now();
         // Its output closes when it is gone; an engine's command has ended long ago.
         created.finish(LIMIT)?;
         if is_logged {
             has_run(stage, seat)?;
         }
+        rest(killed);
         let delete = delete(stage, seat)?;
         let times = [("create", create), ("start", start), ("kill", kill), ("delete", delete)];
         Ok(times.into_iter().map(|(name, time)| (name, milliseconds(time))).collect())
     })
+}
+
+/// Waits for what is left of the rest since then.
+fn rest(since: Instant) {
+    std::thread::sleep(REST.saturating_sub(since.elapsed()));
 }
 
 /// Looks whether an engine's container said something: that a command to start it ended well is no proof that its program ran. A line
