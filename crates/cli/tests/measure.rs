@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_testkit::built::{self, Profile};
+use bulkhead_testkit::daemon::Dockerd;
 use bulkhead_testkit::skip::{cached, find_program, is_root};
 use bulkhead_testkit::{heed_interruptions, requires, skip, slowness};
 use serde_json::Value;
@@ -575,58 +576,24 @@ fn tells_peaks() -> bool {
     Path::new("/sys/fs/cgroup/memory").exists() || (numbers.next(), numbers.next()) >= (Some(5), Some(19))
 }
 
-/// docker's daemon, in namespaces of its own; it and all that it started end with this.
+/// docker's daemon, alone in `cgroup`, or where this test is; it and all that it started end with this.
 struct Daemon {
-    process: std::process::Child,
+    dockerd: Option<Dockerd>,
     cgroup: Option<PathBuf>,
 }
 
 impl Daemon {
-    /// Starts the one that is unpacked beside `docker`, which keeps everything in `place`, and waits until it listens at `socket` there.
-    /// It is alone in `cgroup`, or where this test is.
+    /// Starts the one that is unpacked beside `docker`, which keeps everything in `place`.
     fn start(docker: &Path, place: &Path, cgroup: Option<PathBuf>) -> Self {
-        let package = docker.parent().and_then(Path::parent).unwrap();
-        let path = ["bin", "sbin"].map(|name| package.join(name));
-        let usual = std::env::var_os("PATH").unwrap();
-        let path = path.into_iter().chain(std::env::split_paths(&usual));
-        let mut command = Command::new("setpriv");
-        command.args([
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child=KILL",
-            "--mount-proc",
-        ]);
         cgroup.iter().for_each(|cgroup| fs::create_dir(cgroup).unwrap());
-        let joins = cgroup.as_ref().map(|cgroup| format!("echo 0 > {}/cgroup.procs; ", cgroup.display()));
-        command.args(["--net", "sh", "-ec"]).arg(joins.unwrap_or_default() + "exec \"$@\"").arg("sh");
-        command.args(["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"]);
-        command.args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
-        for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
-            command.arg(option).arg(place.join(name));
-        }
-        command.arg("--host").arg(format!("unix://{}", place.join("socket").display()));
-        command.env("PATH", std::env::join_paths(path).unwrap());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut daemon = Self { process: command.spawn().unwrap(), cgroup };
-        let end = Instant::now() + Duration::from_secs(60);
-        while std::os::unix::net::UnixStream::connect(place.join("socket")).is_err() {
-            assert!(
-                daemon.process.try_wait().unwrap().is_none() && Instant::now() < end,
-                "dockerd does not listen"
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        daemon
+        let dockerd = Dockerd::start(docker, [place; 2], cgroup.as_deref(), &[]).unwrap();
+        Self { dockerd: Some(dockerd), cgroup }
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        drop(self.dockerd.take());
         let end = Instant::now() + Duration::from_secs(30);
         // What it has started ends a moment after it.
         while self.cgroup.as_ref().is_some_and(|cgroup| fs::remove_dir(cgroup).is_err()) {

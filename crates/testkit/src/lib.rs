@@ -42,6 +42,7 @@
 //! | what CRIU is asked | [`Recorder`] |
 //! | a user with a systemd of its own | [`Session`] |
 //! | daemons, on a machine of their own | [`Sandbox::boot`], and docker's: [`Docker`] |
+//! | daemons of a package, that end with the test | [`daemon`] |
 //! | a program of another package, also as it is shipped | [`built`] |
 //! | a socket that takes descriptors | [`Desk`] |
 //! | another network namespace, a disk | [`Network`], [`Disk`] |
@@ -69,6 +70,7 @@ pub mod built;
 pub mod bundle;
 mod calls;
 pub mod cgroups;
+pub mod daemon;
 mod desk;
 mod disk;
 mod docker;

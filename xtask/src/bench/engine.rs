@@ -26,7 +26,7 @@ use super::table::{Shown, notes, ratio, table};
 use crate::{marked, workspace};
 
 mod contestant;
-pub(super) mod daemon;
+mod daemon;
 
 pub(super) use contestant::{Contestant, Ground, Podman, bulkhead, docker, ours, podman};
 

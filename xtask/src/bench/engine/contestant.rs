@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result};
 use bulkhead_measure::platform::{self, Platform};
 use bulkhead_measure::record::Measured;
 use bulkhead_measure::stats::Failure;
+use bulkhead_testkit::daemon::beside;
 
-use super::daemon::{self, Daemon};
+use super::daemon::Daemon;
 use crate::bench::platform::Contestants;
 use crate::{invoke, shipped};
 
@@ -114,7 +115,7 @@ pub(super) fn engines(made: &Contestants, run: &Path, only: &[String]) -> Result
 pub(in crate::bench) fn docker() -> Result<Platform> {
     let all = platform::find::all()?;
     let mut found = all.into_iter().filter(|entry| entry.kind.name == "docker").flat_map(|entry| entry.found);
-    let whole = found.find(|docker| daemon::beside(&docker.program, "dockerd").is_some());
+    let whole = found.find(|docker| beside(&docker.program, "dockerd").is_some());
     whole.context("docker is not here with its daemon: cargo xtask peers fetches it")
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use bulkhead_measure::platform::{self, Platform};
 use bulkhead_measure::record::Measured;
+use bulkhead_testkit::daemon::{self, Guarded, Within};
 
 use super::{tool, words};
-use crate::bench::engine::daemon::{self, Guarded};
 use crate::bench::engine::{Ground, Podman, bulkhead, docker, ours, podman};
 use crate::invoke;
 
@@ -114,7 +114,8 @@ fn with_daemon(containerd: &Path, ctr: &Path, ground: Ground<'_>, reference: &st
     {
         arguments.extend([option.into(), place.into()]);
     }
-    let mut daemon = Guarded::start(containerd, &arguments, &[], &root.join("log"))?;
+    let mut daemon = Guarded::start(containerd, &arguments, Within::default(), &root.join("log"))
+        .context("start containerd")?;
     let call = |words: &[&str]| {
         let begin = [ctr.into(), "--address".into(), socket.clone().into()];
         Vec::from_iter(begin.into_iter().chain(words.iter().map(OsString::from)))
