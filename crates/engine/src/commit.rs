@@ -18,6 +18,7 @@ use crate::diff::OF_RUNTIME;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::hold::Reading;
 use crate::known::Known;
 use crate::request::{Health, HealthCommand, Limit, MountKind, Nanoseconds};
 use crate::rootfs::UPPER;
@@ -62,7 +63,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for a container without an image, a change that cannot be; as for reading its writable layer.
     pub fn commit(&self, wanted: &str, commit: &Commit) -> Result<NewImage> {
-        let (known, _held) = self.hold_layers(self.find(wanted)?)?;
+        let (known, reading) = self.hold_layers(wanted)?;
         let id = known.record.id.clone();
         let Some(image) = known.record.image else {
             let reason = "its root is a directory of the host: `bulkhead export` and `bulkhead import` make an image of that";
@@ -78,7 +79,7 @@ impl Engine {
         if is_paused {
             self.pause(&id)?;
         }
-        let made = self.image_of(&known, &image, defaults, commit);
+        let made = self.image_of(&known, &reading, (&image, defaults), commit);
         if is_paused {
             match self.unpause(&id) {
                 // Somebody else was faster, or has ended it.
@@ -98,8 +99,8 @@ impl Engine {
     fn image_of(
         &self,
         known: &Known,
-        image: &Image,
-        defaults: Defaults,
+        reading: &Reading,
+        (image, defaults): (&Image, Defaults),
         commit: &Commit,
     ) -> Result<NewImage> {
         let Known { record, document, .. } = known;
@@ -109,6 +110,7 @@ impl Engine {
             claim(&lease, layer)?;
         }
         let (layer, left_out) = self.layer_of(known, &lease)?;
+        self.expect_kept(known, reading)?;
         let created = jiff::Timestamp::now().to_string();
         let step = History {
             created: Some(created.clone()),

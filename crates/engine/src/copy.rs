@@ -26,7 +26,7 @@ use crate::configure::Users;
 use crate::container::State;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::hold::Held;
+use crate::hold::Reading;
 use crate::known::Known;
 use crate::request::{Access, MountKind};
 use crate::root::{self, Assembled, Attached};
@@ -39,7 +39,7 @@ pub struct Files<'engine> {
     engine: &'engine Engine,
     known: Known,
     view: View,
-    _held: Option<Held>,
+    reading: Reading,
 }
 
 #[derive(Debug)]
@@ -76,25 +76,19 @@ impl Engine {
     /// # Errors
     /// [`Error::State`] for one that is between two states; as mounting its layers for one that does not run.
     pub fn files(&self, wanted: &str) -> Result<Files<'_>> {
-        let mut known = self.find(wanted)?;
+        let (mut known, mut reading) = self.hold_layers(wanted)?;
         for _ in 0..ATTEMPTS {
-            match (known.life.state, known.life.process) {
+            let view = match (known.life.state, known.life.process) {
                 (State::Running | State::Paused, Some(process)) => {
-                    if let Some(root) = root::of_process(process)? {
-                        return Ok(Files { engine: self, known, view: View::Running(root), _held: None });
-                    }
+                    root::of_process(process)?.map(View::Running)
                 }
-                (State::Created | State::Exited, _) => {
-                    let held = self.hold(&known.record.id)?;
-                    known = self.find(&known.record.id)?;
-                    if matches!(known.life.state, State::Created | State::Exited) {
-                        let view = View::Assembled(self.assemble(&known)?);
-                        return Ok(Files { engine: self, known, view, _held: held });
-                    }
-                }
+                (State::Created | State::Exited, _) => Some(View::Assembled(self.assemble(&known)?)),
                 _ => break,
+            };
+            if let Some(view) = view {
+                return Ok(Files { engine: self, known, view, reading });
             }
-            known = self.find(&known.record.id)?;
+            (known, reading) = self.hold_layers(&known.record.id)?;
         }
         Err(known.refuses("copy files of"))
     }
@@ -170,6 +164,7 @@ impl Files<'_> {
         let owners = if users.is_some() { Owners::Mapped(&inside) } else { Owners::Kept };
         let how = Pack { owners, kernels: Kernels::Empty, ..Pack::plain() };
         let packed = layer::pack_one(parent, name, stored, into, &how)?;
+        self.engine.expect_kept(&self.known, &self.reading)?;
         self.engine.tell(&self.known, "archive-path");
         Ok(Copied { bytes: packed.length, left_out: packed.left_out.examples })
     }

@@ -12,7 +12,6 @@ use rustix::fs::OFlags;
 
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::hold::Held;
 use crate::host;
 use crate::known::Known;
 use crate::rootfs::{RootFs, UPPER};
@@ -36,7 +35,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for a container whose root has no layers.
     pub fn diff(&self, wanted: &str) -> Result<Vec<Change>> {
-        let (known, _held) = self.hold_layers(self.find(wanted)?)?;
+        let (known, reading) = self.hold_layers(wanted)?;
         let root = self.root(&known)?;
         let upper = self.places().container(&known.record.id).join(UPPER);
         if root.above.is_none() {
@@ -54,17 +53,21 @@ impl Engine {
         let lower: Vec<BorrowedFd<'_>> = lower.iter().map(|layer| layer.as_fd()).collect();
         let skip: Vec<PathBuf> = OF_RUNTIME.iter().map(PathBuf::from).collect();
         let marks = if host::is_real_root()? { Marks::Trusted } else { Marks::User };
-        Ok(layer::changes(upper.as_fd(), &lower, &Compare { marks, owners: Owners::Kept, skip: &skip })?)
+        let compare = Compare { marks, owners: Owners::Kept, skip: &skip };
+        let changes = layer::changes(upper.as_fd(), &lower, &compare)?;
+        self.expect_kept(&known, &reading)?;
+        Ok(changes)
     }
 
     /// Writes a container's root as an archive.
     ///
     /// # Errors
-    /// As for reading the root; of the writer.
+    /// As for reading the root; of the writer; [`Error::State`] for one that was removed meanwhile.
     pub fn export(&self, wanted: &str, to: &mut dyn Write) -> Result<()> {
-        let (known, _held) = self.hold_layers(self.find(wanted)?)?;
+        let (known, reading) = self.hold_layers(wanted)?;
         let root = self.root(&known)?.open()?;
         layer::pack(root.as_fd(), to, &Pack::plain())?;
+        self.expect_kept(&known, &reading)?;
         self.tell(&known, "export");
         Ok(())
     }
@@ -79,19 +82,6 @@ impl Engine {
         let writable = room(&upper, Measure::Sizes)?;
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         Ok(Size { writable, whole: writable + image.map_or(0, |image| image.size) })
-    }
-
-    /// Holds a container that does not run while its layers are read: nobody starts it, removes it, or exchanges a layer that is
-    /// damaged. What is known of it may be another thing by then.
-    pub(crate) fn hold_layers(&self, known: Known) -> Result<(Known, Option<Held>)> {
-        if known.life.state.is_active() {
-            return Ok((known, None));
-        }
-        let held = self.hold(&known.record.id)?;
-        let known = self.find(&known.record.id)?;
-        // It was started while it was waited for, and need not wait itself.
-        let held = held.filter(|_| !known.life.state.is_active());
-        Ok((known, held))
     }
 
     /// Says what the root of a container is made of.

@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use bulkhead_shim::client;
 use bulkhead_shim::status::Process;
-use bulkhead_store::ContainerRecord;
+use bulkhead_store::{ContainerRecord, Kind, Stage};
 use bulkhead_sys::process;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::container::State;
+use crate::create::FILES;
 use crate::engine::Engine;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::stop::{AT_ONCE, KILL};
@@ -26,6 +28,23 @@ use crate::stop::{AT_ONCE, KILL};
 #[derive(Debug)]
 pub(crate) struct Held {
     _directory: Arc<OwnedFd>,
+    /// Of whom nobody may read the layers either.
+    _layers: Option<Lock>,
+}
+
+/// A container whose layers are read, and none of which is exchanged while this is there.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// It does not run, and nobody else has it.
+    Alone {
+        /// Nothing where it has no directory.
+        _held: Option<Held>,
+    },
+    /// It runs, or is about to, and is started, frozen and removed as ever.
+    Beside {
+        /// Nothing where it has no layers.
+        _layers: Option<Lock>,
+    },
 }
 
 /// An operation waits because somebody else changes the same container or pod, for longer than that usually takes.
@@ -50,6 +69,8 @@ impl fmt::Display for Waiting {
 
 /// How long is waited without a word.
 const QUIET: Duration = Duration::from_secs(1);
+/// How often a container that is another thing each time is looked at.
+const ATTEMPTS: usize = 8;
 /// How long whoever is removed by force may be held by somebody else.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -104,10 +125,11 @@ impl Engine {
         Ok(Some(lock.held()))
     }
 
-    /// Holds a container whose layers nobody uses; `None` for one that runs, or may, and for one that somebody else holds, or is
-    /// about to.
+    /// Holds a container whose layers nobody uses; `None` for one that runs, or may, for one that somebody else holds, or is
+    /// about to, and for one that somebody began to read while it ran.
     pub(crate) fn hold_idle(&self, record: &ContainerRecord) -> Result<Option<Held>> {
-        let Some(lock) = Lock::open(&self.places().container(&record.id))? else { return Ok(None) };
+        let directory = self.places().container(&record.id);
+        let Some(lock) = Lock::open(&directory)? else { return Ok(None) };
         if !lock.take_at_once()? {
             return Ok(None);
         }
@@ -115,7 +137,68 @@ impl Engine {
         let may_run = known.life.state.is_active()
             || known.is_to_be_ended(self)
             || client::alive(&self.places().container_run(&record.id))?;
-        Ok((!may_run).then(|| lock.held()))
+        if may_run {
+            return Ok(None);
+        }
+        // After the look: whoever finds that it runs has locked this before.
+        let layers = Lock::open(&directory.join(FILES))?;
+        match &layers {
+            Some(layers) if !layers.take_at_once()? => Ok(None),
+            _ => Ok(Some(Held { _layers: layers, ..lock.held() })),
+        }
+    }
+
+    /// Finds a container whose layers are to be read, and sees to it that none of them is exchanged meanwhile. What is known of it
+    /// holds from then on for one that does not run.
+    ///
+    /// # Errors
+    /// As [`Engine::find`]; [`Error::State`] for one that is another thing whenever it is looked at.
+    pub(crate) fn hold_layers(&self, wanted: &str) -> Result<(Known, Reading)> {
+        let mut known = self.find(wanted)?;
+        for _ in 0..ATTEMPTS {
+            let id = known.record.id.clone();
+            let was_active = known.life.state.is_active();
+            let reading = if was_active {
+                let layers = Lock::open(&self.places().container(&id).join(FILES))?;
+                // Who exchanges them has found that it does not run. This directory is never a container's.
+                let is_free = layers.as_ref().map_or(Ok(true), Lock::share_at_once)?;
+                is_free.then_some(Reading::Beside { _layers: layers })
+            } else {
+                None
+            };
+            let reading = match reading {
+                Some(reading) => reading,
+                None => Reading::Alone { _held: self.hold(&id)? },
+            };
+            known = self.find(&id)?;
+            match (&reading, known.life.state.is_active()) {
+                (Reading::Alone { .. }, false) | (Reading::Beside { .. }, true) => {
+                    return Ok((known, reading));
+                }
+                _ => {}
+            }
+        }
+        Err(known.refuses("read the files of"))
+    }
+
+    /// Makes sure that a container whose layers were read while it ran was not removed meanwhile: then not all was read.
+    ///
+    /// # Errors
+    /// [`Error::State`] for one that was.
+    pub(crate) fn expect_kept(&self, known: &Known, reading: &Reading) -> Result<()> {
+        if matches!(reading, Reading::Alone { .. }) {
+            return Ok(());
+        }
+        let is_kept = match self.store.container(&known.record.id) {
+            Ok(record) => record.stage != Stage::Removing,
+            Err(error) if error.kind() == Kind::NotFound => false,
+            Err(error) => return Err(error.into()),
+        };
+        if is_kept {
+            return Ok(());
+        }
+        let name = known.record.name.clone();
+        Err(Error::State { operation: "read all of", name, state: State::Removing })
     }
 
     /// Ends what a container's holder waits for.
@@ -156,7 +239,8 @@ impl Engine {
 }
 
 /// A directory that is to be locked.
-struct Lock {
+#[derive(Debug)]
+pub(crate) struct Lock {
     directory: Arc<OwnedFd>,
     name: String,
 }
@@ -185,7 +269,16 @@ impl Lock {
 
     /// Locks it, unless somebody else has.
     fn take_at_once(&self) -> Result<bool> {
-        match retry_on_intr(|| flock(&self.directory, FlockOperation::NonBlockingLockExclusive)) {
+        self.try_to(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Locks it together with others who do that, unless somebody has it alone.
+    fn share_at_once(&self) -> Result<bool> {
+        self.try_to(FlockOperation::NonBlockingLockShared)
+    }
+
+    fn try_to(&self, lock: FlockOperation) -> Result<bool> {
+        match retry_on_intr(|| flock(&self.directory, lock)) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(errno) => Err(errno).doing(|| format!("lock {}", self.name)),
@@ -207,7 +300,7 @@ impl Lock {
     }
 
     fn held(self) -> Held {
-        Held { _directory: self.directory }
+        Held { _directory: self.directory, _layers: None }
     }
 
     /// Finds the process that has it locked (proc_locks(5)); nothing where the kernel does not show it, as with other pid
@@ -311,6 +404,18 @@ mod tests {
         assert!(!opened().take_at_once().unwrap());
         drop(held);
         assert!(opened().take_at_once().unwrap(), "nobody else has it open");
+    }
+
+    #[test]
+    fn readers_share_and_who_exchanges_what_they_read_waits_for_all() {
+        let scratch = Scratch::new();
+        let opened = || Lock::open(scratch.path()).unwrap().unwrap();
+        let (first, second, other) = (opened(), opened(), opened());
+        assert!(first.share_at_once().unwrap() && second.share_at_once().unwrap());
+        drop(first);
+        assert!(!other.take_at_once().unwrap());
+        drop(second);
+        assert!(other.take_at_once().unwrap() && !opened().share_at_once().unwrap());
     }
 
     #[test]

@@ -342,7 +342,10 @@ impl<H> Check<'_, H> {
             ));
         }
         let in_use = |names: &[String]| {
-            Outcome::Left(format!("containers use it: stop {} and check again", names.join(", ")))
+            let names = names.join(", ");
+            Outcome::Left(format!(
+                "containers use it: {names}; check again when these do not run and nobody reads, changes or starts them"
+            ))
         };
         // To unpack it takes long, and may be for nothing.
         if let Err(busy) = self.hold_all(&self.store.database.read(|db| containers_on(db, diff_id))?) {

@@ -95,7 +95,12 @@ fn a_layer_under_a_running_container_is_left_where_it_is() {
     for (hold, name) in checks {
         let findings = ground.store.check(Depth::Metadata, Mend::Yes, hold).unwrap();
         let (_, _, outcome) = only(&findings);
-        assert_eq!(*outcome, Outcome::Left(format!("containers use it: stop {name} and check again")));
+        assert_eq!(
+            *outcome,
+            Outcome::Left(format!(
+                "containers use it: {name}; check again when these do not run and nobody reads, changes or starts them"
+            ))
+        );
         assert!(directory.join("new").exists());
         assert_eq!(held.get(), 0, "what was held is given back");
     }
