@@ -33,7 +33,7 @@ impl Engine {
             Leftover::Unmade(known) => self.make_again(known),
             Leftover::Remains(known) => self.while_idle(known, |known, _| {
                 let id = &known.record.id;
-                known.runtime(self)?.delete_by_force(&known.record.name, id)
+                known.runtime(self)?.delete_by_force((&known.record.name, id), &self.bundle_of(id))
             }),
             Leftover::Cgroups(known, paths) => {
                 self.while_idle(known, |_, _| paths.iter().try_for_each(|path| cgroups::remove(path)))
@@ -41,7 +41,7 @@ impl Engine {
             Leftover::Directory(path) => remove_directory(path),
             Leftover::State(states, id) => {
                 let name = states.file_name().and_then(OsStr::to_str).unwrap_or_default();
-                self.runtime_of(name)?.delete_by_force(id::short(id), id)
+                self.runtime_of(name)?.delete_by_force((id::short(id), id), &self.bundle_of(id))
             }
             Leftover::Volume(name) => match self.store.delete_volume(name) {
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),

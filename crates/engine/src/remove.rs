@@ -211,7 +211,7 @@ impl Engine {
         let id = &known.record.id;
         if known.has_state(self) {
             // What a monitor left that died. If that cannot be ended, its record stays: nothing else would name it.
-            known.runtime(self)?.delete_by_force(&known.record.name, id)?;
+            known.runtime(self)?.delete_by_force((&known.record.name, id), &self.bundle_of(id))?;
         }
         // Somebody may have begun with more than is wanted now, and have been killed.
         let volumes = if self.has_bound_volumes(known)? { Volumes::Remove } else { volumes };

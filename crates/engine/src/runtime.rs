@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::program;
 use crate::request::{Ipc, Namespaces, Network, Pid, Request, UserNamespace, Uts};
+use crate::start::BUNDLE;
 
 /// The name of our own.
 pub(crate) const OURS: &str = "bulkrun";
@@ -60,6 +61,11 @@ impl Engine {
     pub(crate) fn states_of(&self, wanted: Option<&str>) -> PathBuf {
         let name = wanted.and_then(|wanted| Path::new(wanted).file_name()?.to_str());
         self.places().runtime(name.unwrap_or(OURS))
+    }
+
+    /// Returns the bundle of a container, which is there once it was started.
+    pub(crate) fn bundle_of(&self, id: &str) -> PathBuf {
+        self.places().container_run(id).join(BUNDLE)
     }
 
     /// Finds the runtime that a request names, by a name or a path; without one ours.
@@ -173,16 +179,16 @@ impl Runtime {
         checked(verb, name, output)
     }
 
-    /// Ends what the runtime has of a container, and takes that away. That it has nothing is no error, whatever words it has
+    /// Ends what the runtime has of a container with this bundle, and takes that away. That it has nothing is no error, whatever words it has
     /// for that: it has nothing if there is no state.
     ///
     /// # Errors
-    /// [`Error::Runtime`] when it cannot, or does not within [`limited::REMOVAL`]: then something of the container may be left.
-    pub(crate) fn delete_by_force(&self, name: &str, id: &str) -> Result<()> {
+    /// [`Error::Runtime`] when it cannot, or does not within [`limited::REMOVAL`] and the timeouts of its hooks: then something of the container may be left.
+    pub(crate) fn delete_by_force(&self, (name, id): (&str, &str), bundle: &Path) -> Result<()> {
         let verb = "delete";
         let mut command = self.command();
         command.arg(verb).args(["--force", id]);
-        let deleted = match limited::output(&mut command, limited::REMOVAL) {
+        let deleted = match limited::removal(&mut command, bundle) {
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 Err(Error::Runtime { verb, name: name.to_owned(), reason: error.to_string() })
             }
@@ -298,12 +304,28 @@ mod tests {
         let scratch = bulkhead_testkit::Scratch::new();
         let states = scratch.path().to_owned();
         let runtime = Runtime { program: "false".into(), states: states.clone(), family: Family::Other };
-        runtime.delete_by_force("web", "0123").unwrap();
+        runtime.delete_by_force(("web", "0123"), &states).unwrap();
         std::fs::create_dir(states.join("0123")).unwrap();
-        let error = runtime.delete_by_force("web", "0123").unwrap_err();
+        let error = runtime.delete_by_force(("web", "0123"), &states).unwrap_err();
         assert!(matches!(error, Error::Runtime { verb: "delete", .. }), "{error:?}");
         let absent = Runtime { program: "/no/such/runtime".into(), ..runtime };
-        absent.delete_by_force("web", "4567").unwrap_err();
+        absent.delete_by_force(("web", "4567"), &states).unwrap_err();
+    }
+
+    #[test]
+    fn a_runtime_that_hangs_holds_no_command_for_ever() {
+        let scratch = bulkhead_testkit::Scratch::new();
+        let states = scratch.path().join("states");
+        std::fs::create_dir_all(states.join("0123")).unwrap();
+        let program = scratch.path().join("hanging");
+        // By another process: what this one has open for writing could be busy.
+        let write = "printf '#!/bin/sh\\nexec sleep 1000\\n' >\"$0\" && chmod 755 \"$0\"";
+        assert!(Command::new("sh").args(["-c", write]).arg(&program).status().unwrap().success());
+        let runtime = Runtime { program, states, family: Family::Other };
+        let begin = std::time::Instant::now();
+        let error = runtime.delete_by_force(("web", "0123"), scratch.path()).unwrap_err().to_string();
+        assert!(error.contains("it had not ended after 15 seconds, and was killed"), "{error}");
+        assert!(begin.elapsed() < limited::REMOVAL * 2);
     }
 
     #[test]

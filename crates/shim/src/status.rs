@@ -40,7 +40,7 @@ pub struct Status {
     /// Whether somebody stopped it, so that no policy starts it again.
     #[serde(default)]
     pub stopped: bool,
-    /// Why it could not be started, in the runtime's words.
+    /// Why it could not be started, or what its runtime did not do at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Whether its monitor died before it: when it ended, and with which code, nobody knows.

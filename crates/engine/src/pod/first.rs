@@ -160,7 +160,7 @@ impl Engine {
         if !Path::new(&run.join("pid")).exists() {
             return Ok(());
         }
-        self.runtime(None)?.delete_by_force(&record.name, &record.id)?;
+        self.runtime(None)?.delete_by_force((&record.name, &record.id), &run.join(BUNDLE))?;
         for file in [FIRST, "pid"] {
             remove_file(&run.join(file)).doing(|| format!("remove {} of pod {}", file, record.name))?;
         }

@@ -60,7 +60,7 @@ fn delete(order: &Order) -> Result<()> {
         order.runtime.split_first().ok_or_else(|| failed("the order names no runtime".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).args(["delete", "--force"]).arg(&order.id);
-    let output = limited::output(&mut command, limited::REMOVAL)
+    let output = limited::removal(&mut command, &order.bundle)
         .map_err(|error| failed(format!("run {program}: {error}")))?;
     if output.status.success() {
         return Ok(());

@@ -1,5 +1,6 @@
 //! From one start to the next, and to the last end.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bulkhead_sys::{process, signal};
@@ -14,7 +15,7 @@ use super::runtime::{Wanted, kill};
 use super::setup::{self, ENDING};
 use super::shared;
 use crate::clock;
-use crate::limited;
+use crate::limited::{self, Hooks};
 use crate::log::{Log, Stream};
 use crate::order::Stdin;
 use crate::protocol::{Ending, Exit, Grace, Stop, Then, ToClient};
@@ -57,19 +58,53 @@ pub(super) enum Life {
 pub(super) struct Call {
     pub(super) pid: i32,
     pub(super) purpose: Purpose,
+    begin: Instant,
     /// When it is killed, unless something else has an eye on it.
     pub(super) limit: Option<Instant>,
+    /// Whether the time of the hooks is yet to be counted. They are looked for only when the time without them is over.
+    counts_hooks: bool,
+    /// What it had taken when it was killed because of the limit.
+    struck: Option<Duration>,
 }
 
 impl Call {
     pub(super) fn new(pid: i32, purpose: Purpose) -> Self {
-        let limit = match purpose {
-            Purpose::Start | Purpose::Check => None,
-            Purpose::Signal { .. } | Purpose::Delete | Purpose::DeleteByForce => {
-                Some(Instant::now() + limited::REMOVAL)
-            }
+        let begin = Instant::now();
+        let (limit, counts_hooks) = match purpose {
+            Purpose::Start | Purpose::Check => (None, false),
+            Purpose::Signal { .. } => (Some(begin + limited::REMOVAL), false),
+            Purpose::Delete | Purpose::DeleteByForce => (Some(begin + limited::REMOVAL), true),
         };
-        Self { pid, purpose, limit }
+        Self { pid, purpose, begin, limit, counts_hooks, struck: None }
+    }
+
+    /// Kills it if its time is over.
+    fn end(&mut self, now: Instant, bundle: &Path) {
+        let Some(limit) = self.limit.filter(|&limit| limit <= now) else { return };
+        if std::mem::take(&mut self.counts_hooks) {
+            let hooks = Hooks::of(bundle);
+            if hooks.unlimited {
+                self.limit = None;
+                return;
+            }
+            if hooks.limited > Duration::ZERO {
+                self.limit = limit.checked_add(hooks.limited);
+                return;
+            }
+        }
+        self.limit = None;
+        self.struck = Some(limit.saturating_duration_since(self.begin));
+        kill(self.pid);
+    }
+
+    /// Gives a removal no more time than one without hooks, from now on.
+    fn hurry(&mut self) {
+        let is_removal = matches!(self.purpose, Purpose::Delete | Purpose::DeleteByForce);
+        if is_removal && self.struck.is_none() {
+            let limit = Instant::now() + limited::REMOVAL;
+            self.limit = Some(self.limit.map_or(limit, |before| before.min(limit)));
+            self.counts_hooks = false;
+        }
     }
 }
 
@@ -254,10 +289,28 @@ impl Monitor {
                 let said = self.complaint(&call, status);
                 self.clients.tell_and_leave(client, ToClient::Refused(&said));
             }
-            Purpose::Signal { client: None } => {}
+            Purpose::Signal { client: None } => {
+                if let Some(time) = call.struck {
+                    self.note(format!("the runtime's kill: {}", limited::killed(time)));
+                    self.write_status();
+                }
+            }
             Purpose::Delete if well => self.settle(),
-            Purpose::Delete if self.status.started.is_some() => self.take_away(Purpose::DeleteByForce),
-            Purpose::Delete => self.settle(),
+            Purpose::Delete => {
+                if let Some(time) = call.struck {
+                    self.note(format!("the runtime's delete: {}", limited::killed(time)));
+                }
+                match self.status.started {
+                    Some(_) => {
+                        self.take_away(Purpose::DeleteByForce);
+                        // The hooks have had their time.
+                        if call.struck.is_some() {
+                            self.calls.iter_mut().for_each(Call::hurry);
+                        }
+                    }
+                    None => self.settle(),
+                }
+            }
             Purpose::DeleteByForce => {
                 if !well {
                     let said = self.complaint(&call, status);
@@ -270,20 +323,28 @@ impl Monitor {
 
     /// Says why a call came to nothing.
     fn complaint(&self, call: &Call, status: WaitStatus) -> String {
-        match status.terminating_signal() {
-            // The limit of a call goes when it has struck.
-            Some(signal::KILL) if call.limit.is_none() => limited::killed(limited::REMOVAL),
-            _ => self.runtime.said(),
+        match (call.struck, status.terminating_signal()) {
+            (Some(time), _) => limited::killed(time),
+            (None, Some(signal)) => format!("signal {signal} has ended it"),
+            (None, None) => self.runtime.said(),
+        }
+    }
+
+    /// Notes something of the runtime that nobody waits for, in the status that is written next.
+    fn note(&mut self, what: String) {
+        match &mut self.status.error {
+            Some(error) => {
+                error.push_str("; ");
+                error.push_str(&what);
+            }
+            none => *none = Some(what),
         }
     }
 
     /// Kills calls that take too long; what follows when they have ended.
     pub(super) fn end_calls(&mut self, now: Instant) {
         for call in &mut self.calls {
-            if call.limit.is_some_and(|limit| limit <= now) {
-                call.limit = None;
-                kill(call.pid);
-            }
+            call.end(now, &self.runtime.bundle);
         }
     }
 
@@ -451,6 +512,10 @@ impl Monitor {
                 self.life = Life::Ending { code: self.status.code.unwrap_or(0), ran: Duration::ZERO };
                 self.settle();
             }
+            // By force: hooks that have no limit get one.
+            Life::Ending { .. } if grace == Some(Duration::ZERO) => {
+                self.calls.iter_mut().for_each(Call::hurry);
+            }
             Life::New | Life::Starting | Life::Ending { .. } | Life::Over { .. } => {}
         }
     }
@@ -482,7 +547,17 @@ impl Monitor {
         let by_runtime = !std::mem::replace(&mut stopping.insisted, true);
         match self.life {
             Life::Running { .. } if by_runtime => self.ask_to_end(signal::KILL, None),
-            Life::Running { process, .. } => kill(process.pid),
+            Life::Running { process, .. } => {
+                let hangs = |call: &Call| matches!(call.purpose, Purpose::Signal { .. });
+                let hanging = self.calls.iter().find(|&call| hangs(call)).map(|call| call.begin.elapsed());
+                if let Some(time) = hanging {
+                    let seconds = time.as_secs();
+                    self.note(format!(
+                        "the runtime's kill: it had not ended after {seconds} seconds, and the container was ended without it"
+                    ));
+                }
+                kill(process.pid);
+            }
             // A runtime that hangs over the start.
             Life::Starting if !by_runtime => {
                 let start = self.calls.iter().find(|call| call.purpose == Purpose::Start);

@@ -4,11 +4,11 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bulkhead_shim::Order;
 use bulkhead_shim::client::{self, Event};
 use bulkhead_shim::order::{Log, Stdin};
-use bulkhead_shim::protocol::ToMonitor;
+use bulkhead_shim::protocol::{Grace, Stop, ToMonitor};
 use bulkhead_shim::status::Phase;
+use bulkhead_shim::{Order, Status};
 use bulkhead_testkit::{Sandbox, find_program, in_fresh_namespaces, is_root, requires, wait_until};
 
 use crate::stand::{BULKMON, HEAR, SPEAK, Stand, hear, hear_until, next, sandbox};
@@ -52,12 +52,13 @@ fn a_monitor_that_is_killed_leaves_a_container_that_can_be_ended() {
     assert!(!stand.last_status().lost, "a new life");
 }
 
-/// Has a runtime hang in its `delete`.
-fn hang_in_delete(sandbox: &Sandbox, order: &mut Order) {
-    let script = sandbox.directory().join("hanging");
+/// Has a runtime hang where one of its words is this, and none is that.
+fn hang_at(sandbox: &Sandbox, order: &mut Order, (word, but_not): (&str, &str)) {
+    let script = sandbox.directory().join(format!("hanging-{word}-{but_not}"));
     let real = sandbox.runtime_program().display();
     let text = format!(
-        "#!/bin/sh\nfor word; do [ \"$word\" != delete ] || exec sleep 1000; done\nexec {real} \"$@\"\n"
+        "#!/bin/sh\nfor word; do [ \"$word\" != \"{but_not}\" ] || exec {real} \"$@\"; done\n\
+         for word; do [ \"$word\" != {word} ] || exec sleep 1000; done\nexec {real} \"$@\"\n"
     );
     // By another process: what this one has open for writing could be busy.
     let write = "cat >\"$0\" && chmod 755 \"$0\"";
@@ -65,18 +66,24 @@ fn hang_in_delete(sandbox: &Sandbox, order: &mut Order) {
     order.runtime[0] = script.to_str().unwrap().to_owned();
 }
 
-#[test]
-fn a_runtime_that_hangs_in_delete_keeps_no_monitor() {
-    let sandbox = sandbox!();
-    let bundle = sandbox.bundle("hangs").script("echo up");
-    let stand = Stand::new(&sandbox, &bundle, |order| hang_in_delete(&sandbox, order));
-    drop(stand.start_alone());
+/// Waits until a monitor has gone that waits for what hangs, and returns what it wrote last.
+#[track_caller]
+fn patient_status(stand: &Stand) -> Status {
     let end = Instant::now() + Duration::from_secs(60);
     while client::alive(&stand.run).unwrap() {
         assert!(Instant::now() < end, "the monitor waits for ever");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let status = stand.last_status();
+    stand.last_status()
+}
+
+#[test]
+fn a_runtime_that_hangs_in_delete_keeps_no_monitor() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("hangs").script("echo up");
+    let stand = Stand::new(&sandbox, &bundle, |order| hang_at(&sandbox, order, ("delete", "")));
+    drop(stand.start_alone());
+    let status = patient_status(&stand);
     assert_eq!(status.code, Some(0), "how it ended is known: {status:?}");
     let says = "the runtime cannot delete the container: it had not ended after 15 seconds, and was killed";
     assert_eq!(status.error.as_deref(), Some(says));
@@ -87,6 +94,98 @@ fn a_runtime_that_hangs_in_delete_keeps_no_monitor() {
     order.runtime[0] = sandbox.runtime_program().to_str().unwrap().to_owned();
     order.write(&stand.run.join("order.json")).unwrap();
     client::lost(&stand.run).unwrap();
+}
+
+#[test]
+fn a_delete_that_hangs_is_told_also_where_force_does_it() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("forced").script("exit 3");
+    let stand = Stand::new(&sandbox, &bundle, |order| hang_at(&sandbox, order, ("delete", "--force")));
+    drop(stand.start_alone());
+    let status = patient_status(&stand);
+    let says = "the runtime's delete: it had not ended after 15 seconds, and was killed";
+    assert_eq!((status.code, status.error.as_deref()), (Some(3), Some(says)));
+    assert_eq!(fs::read_dir(sandbox.state_directory()).unwrap().count(), 0, "it was taken away");
+}
+
+#[test]
+fn that_somebody_else_killed_a_runtime_is_not_said_to_be_its_time() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("killed").script("exec sleep 1000");
+    let stand = Stand::new(&sandbox, &bundle, |order| {
+        let real = sandbox.runtime_program().display().to_string();
+        let script = sandbox.directory().join("killed");
+        let text = format!(
+            "#!/bin/sh\nfor word; do [ \"$word\" != delete ] && [ \"$word\" != 12 ] || kill -9 $$; done\nexec {real} \"$@\"\n"
+        );
+        let write = "cat >\"$0\" && chmod 755 \"$0\"";
+        sandbox.command("sh").args(["-c", write]).arg(&script).input(text).output().succeeds();
+        order.runtime[0] = script.to_str().unwrap().to_owned();
+    });
+    drop(stand.start_alone());
+    let refused = stand.ask(&ToMonitor::Signal(12)).unwrap_err().to_string();
+    assert!(refused.contains("signal 9 has ended it"), "{refused}");
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    let status = stand.last_status();
+    let says = "the runtime cannot delete the container: signal 9 has ended it";
+    assert_eq!(status.error.as_deref(), Some(says));
+    let mut order = stand.order.clone();
+    order.runtime[0] = sandbox.runtime_program().to_str().unwrap().to_owned();
+    order.write(&stand.run.join("order.json")).unwrap();
+    client::lost(&stand.run).unwrap();
+}
+
+#[test]
+fn a_runtime_that_hangs_over_a_signal_is_told() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("deaf").script("exec sleep 1000");
+    let stand = Stand::new(&sandbox, &bundle, |order| hang_at(&sandbox, order, ("kill", "")));
+    drop(stand.start_alone());
+    // By a client that waits.
+    let refused = stand.ask(&ToMonitor::Signal(12)).unwrap_err().to_string();
+    assert!(refused.contains("it had not ended after 15 seconds, and was killed"), "{refused}");
+    // By a stop: SIGTERM, then SIGKILL, then the kernel.
+    let stop = Stop { signal: None, grace: Some(Grace::Seconds(1)) };
+    stand.ask(&ToMonitor::Stop(stop)).unwrap();
+    let status = patient_status(&stand);
+    assert_eq!(status.code, Some(137));
+    let error = status.error.unwrap();
+    assert!(error.starts_with("the runtime's kill: it had not ended after "), "{error}");
+    assert!(error.ends_with("seconds, and the container was ended without it"), "{error}");
+}
+
+#[test]
+fn a_hook_after_the_end_has_its_time() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("hook");
+    let mark = sandbox.directory().join("mark");
+    let hook = format!("sleep 17; echo done >{}", mark.display());
+    let bundle = bundle.script("exit 4").hook_script("poststop", &hook);
+    let stand = Stand::new(&sandbox, &bundle, |_| {});
+    drop(stand.start_alone());
+    let status = patient_status(&stand);
+    assert_eq!((status.code, status.error), (Some(4), None));
+    assert_eq!(fs::read_to_string(&mark).unwrap(), "done\n");
+}
+
+#[test]
+fn a_hook_that_never_ends_goes_by_force() {
+    let sandbox = sandbox!();
+    let mark = sandbox.directory().join("mark");
+    let hook = format!("[ ! -e {0} ] || exit 0; echo $$ >{0}; exec sleep 1000", mark.display());
+    let bundle = sandbox.bundle("endless");
+    let bundle = bundle.script("exit 4").hook_script("poststop", &hook);
+    let stand = Stand::new(&sandbox, &bundle, |_| {});
+    drop(stand.start_alone());
+    wait_until("the hook runs", || fs::read_to_string(&mark).is_ok_and(|text| text.ends_with('\n')));
+    let stop = Stop { signal: Some(9), grace: Some(Grace::Seconds(0)) };
+    stand.ask(&ToMonitor::Stop(stop)).unwrap();
+    let status = patient_status(&stand);
+    let hook = fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
+    bulkhead_sys::process::signal(bulkhead_sys::process::open_pidfd(hook).unwrap(), 9).unwrap();
+    assert_eq!(status.code, Some(4));
+    let error = status.error.unwrap();
+    assert!(error.starts_with("the runtime's delete: it had not ended after 1"), "{error}");
 }
 
 /// How many system calls of a monitor are made its last, of all that it makes.
