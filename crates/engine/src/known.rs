@@ -165,7 +165,7 @@ impl Engine {
     fn tell_end(&self, known: &Known) -> Result<()> {
         let seen = known.seen();
         let Document { told, told_start, .. } = known.document;
-        if !seen.is_news(&known.document) {
+        if seen.untold(&known.document).is_empty() {
             return Ok(());
         }
         let told = self.store.update_container(&known.record.id, Durability::Process, |record| {
@@ -174,8 +174,11 @@ impl Engine {
             if stored.told != told {
                 return Ok(Vec::new());
             }
-            let started = seen.started.filter(|_| stored.told_start == told_start);
-            known.note(record, Seen { started, ..seen })
+            let is_newest = stored.told_start == told_start;
+            known.note(
+                record,
+                &if is_newest { seen.clone() } else { Seen { starts: Vec::new(), ..seen.clone() } },
+            )
         });
         match told {
             // Removed meanwhile: there it was told. Or the disk is full: it is told when there is room again.
@@ -188,7 +191,9 @@ impl Engine {
     pub(crate) fn tell_start(&self, known: &Known) {
         let status = written(&self.status_of(&known.record.id, &known.document));
         let status = status.ok().and_then(std::result::Result::ok).flatten();
-        let started = status.and_then(|status| status.started).or_else(|| Some(now()));
+        // Its policy may have started it many times by now.
+        let seen = status.filter(|status| status.started.is_some()).map(|status| Seen::of(&status));
+        let seen = seen.unwrap_or_else(|| Seen { starts: vec![now()], ends: Vec::new() });
         // What happened has happened, whether that can be recorded or not.
         let _ = self.store.update_container(&known.record.id, Durability::Process, |record| {
             let mut document = Document::read_stored(record)?;
@@ -196,7 +201,7 @@ impl Engine {
                 document.told_start = Some(0);
                 record.document = document.write_stored(record)?;
             }
-            known.note(record, Seen { started, end: None })
+            known.note(record, &seen)
         });
     }
 
@@ -204,9 +209,14 @@ impl Engine {
     pub(crate) fn seen_of(&self, known: &Known) -> Result<Seen> {
         let path = self.status_of(&known.record.id, &known.document);
         let Ok(Some(status)) = written(&path)? else { return Ok(known.seen()) };
-        let known_end = known.seen().end.filter(|end| Some(end.time) == status.finished);
-        let end = known_end.or(status.finished.map(|time| End { time, code: status.code }));
-        Ok(Seen { started: status.started, end })
+        let mut seen = Seen::of(&status);
+        let known_end = known.seen().ends.pop();
+        if let (Some(end), Some(known_end)) = (seen.ends.last_mut(), known_end)
+            && end.time == known_end.time
+        {
+            *end = known_end;
+        }
+        Ok(seen)
     }
 
     /// Records that something happened to a container. What happened has happened, whether that can be recorded or not.
@@ -235,31 +245,62 @@ pub(crate) fn event(record: &ContainerRecord, document: &Document, action: &str)
     event.with("name", &record.name).with("image", &document.image())
 }
 
-/// What a monitor saw of a container's first process.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a monitor saw of a container's first process, the oldest first.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
-    /// Its last start, in nanoseconds since 1970.
-    started: Option<u64>,
-    /// Its last end, which may have been before that.
-    end: Option<End>,
+    /// Its starts, in nanoseconds since 1970.
+    starts: Vec<u64>,
+    /// Its ends.
+    ends: Vec<End>,
+}
+
+/// Something that nobody has told yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Untold {
+    Start(u64),
+    Die(End),
 }
 
 impl Seen {
-    /// What is seen when its process has ended.
-    pub(crate) fn and_then(self, Ending { code, time }: Ending) -> Self {
-        Self { end: Some(End { time, code: Some(code) }), ..self }
+    /// What a status says.
+    fn of(status: &Status) -> Self {
+        let mut starts = Vec::from_iter(status.runs.iter().map(|run| run.started));
+        let ends = status.runs.iter().map(|run| End { time: run.finished, code: Some(run.code) });
+        let mut ends = Vec::from_iter(ends);
+        // The last run may be among those that another was to follow.
+        starts.extend(status.started.filter(|started| starts.last() != Some(started)));
+        let is_new = |time: &u64| ends.last().is_none_or(|end| end.time != *time);
+        let last = status.finished.filter(is_new);
+        ends.extend(last.map(|time| End { time, code: status.code }));
+        Self { starts, ends }
     }
 
-    /// Tells whether nobody has recorded it.
-    fn is_news(self, document: &Document) -> bool {
+    /// What is seen when its process has ended.
+    pub(crate) fn and_then(mut self, Ending { code, time }: Ending) -> Self {
+        self.ends.push(End { time, code: Some(code) });
+        self
+    }
+
+    /// Returns what nobody has recorded, in its order.
+    fn untold(&self, document: &Document) -> Vec<Untold> {
+        // What comes after what was told last. If that is not there, so much has happened that it was dropped, or it is of an
+        // earlier monitor.
+        fn after<T>(list: &[T], is_told: impl Fn(&T) -> bool) -> &[T] {
+            list.iter().rposition(is_told).map_or(list, |place| &list[place + 1..])
+        }
         // Programs before 2026-11-29 did not note which start they had told.
-        self.started.is_some_and(|time| document.told_start.is_some_and(|told| told != time))
-            || self.end.is_some_and(|end| document.told != Some(end.time))
+        let starts = document.told_start.map_or(&[][..], |told| after(&self.starts, |&time| time == told));
+        let ends = after(&self.ends, |end| Some(end.time) == document.told);
+        let starts = starts.iter().map(|&time| (time, Untold::Start(time)));
+        let ends = ends.iter().map(|&end| (end.time, Untold::Die(end)));
+        let mut untold = Vec::from_iter(starts.chain(ends));
+        untold.sort_by_key(|&(time, _)| time);
+        Vec::from_iter(untold.into_iter().map(|(_, what)| what))
     }
 }
 
 /// An end of a container's first process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
     /// When, in nanoseconds since 1970.
     time: u64,
@@ -286,46 +327,50 @@ impl Known {
         event(&self.record, &self.document, action)
     }
 
-    /// Returns what the monitor saw last.
+    /// Returns what the monitor saw.
     fn seen(&self) -> Seen {
         let Some(status) = &self.status else { return Seen::default() };
-        // One that runs again has no code any more.
-        let end = |time| End { time, code: self.life.exit_code.or(status.code) };
-        Seen { started: status.started, end: status.finished.map(end) }
+        let mut seen = Seen::of(status);
+        // Of a last end that nobody saw, the code is docker's for that. One that runs again has none any more.
+        if let (Some(end), Some(code)) = (seen.ends.last_mut(), self.life.exit_code)
+            && status.runs.last().is_none_or(|run| run.finished != end.time)
+        {
+            end.code = Some(code);
+        }
+        seen
     }
 
     /// Notes in its record what is told of its life, and returns what there is to be told that nobody has told.
     pub(crate) fn note(
         &self,
         record: &mut ContainerRecord,
-        seen: Seen,
+        seen: &Seen,
     ) -> bulkhead_store::Result<Vec<Event>> {
         let mut document = Document::read_stored(record)?;
+        let untold = seen.untold(&document);
         // Whoever began to remove it has told its end, and what is written later is no other.
-        if record.stage == Stage::Removing || !seen.is_news(&document) {
+        if record.stage == Stage::Removing || untold.is_empty() {
             return Ok(Vec::new());
         }
         let at = |action: &str, time: u64| Event { time: time.cast_signed(), ..self.event(action) };
         let mut events = Vec::new();
-        if let (Some(time), Some(told)) = (seen.started, document.told_start)
-            && time != told
-        {
-            document.told_start = Some(time);
-            events.push(at("start", time));
-        }
-        if let Some(End { time, code }) = seen.end
-            && document.told != Some(time)
-        {
-            document.told = Some(time);
-            document.code = code;
-            let event = at("die", time);
-            events.push(match code {
-                Some(code) => event.with("exitCode", &code.to_string()),
-                None => event,
+        for what in untold {
+            events.push(match what {
+                Untold::Start(time) => {
+                    document.told_start = Some(time);
+                    at("start", time)
+                }
+                Untold::Die(End { time, code }) => {
+                    document.told = Some(time);
+                    document.code = code;
+                    let event = at("die", time);
+                    match code {
+                        Some(code) => event.with("exitCode", &code.to_string()),
+                        None => event,
+                    }
+                }
             });
         }
-        // A policy may have started it again.
-        events.sort_by_key(|event| event.time);
         record.document = document.write_stored(record)?;
         Ok(events)
     }

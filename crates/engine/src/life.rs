@@ -162,6 +162,7 @@ mod tests {
             started: Some(1),
             finished: None,
             code: Some(3),
+            runs: Vec::new(),
             oom_killed: false,
             restarts: 0,
             stopped: false,

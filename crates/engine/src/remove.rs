@@ -144,7 +144,7 @@ impl Engine {
             return Ok(None);
         }
         let seen = self.seen_of(&known)?.and_then(ending);
-        self.begin_removal(&known, Removal::OF_ITSELF.volumes, seen)?;
+        self.begin_removal(&known, Removal::OF_ITSELF.volumes, &seen)?;
         let directory = self.places().container(id);
         // A large layer takes its time, in which the client is there for its user. What stays is removed, and told of, at last.
         let remove = move || [UPPER, WORK, FILES].iter().try_for_each(|part| clear(&directory.join(part)));
@@ -174,12 +174,12 @@ impl Engine {
 
     /// Removes the parts of a container that has no processes, and its record last.
     pub(crate) fn take_apart(&self, known: &Known, volumes: Volumes, claim: &Claim) -> Result<()> {
-        self.begin_removal(known, volumes, self.seen_of(known)?)?;
+        self.begin_removal(known, volumes, &self.seen_of(known)?)?;
         self.finish_removal(known, volumes, claim)
     }
 
     /// Records that a container is removed, and what was seen of it and not told.
-    fn begin_removal(&self, known: &Known, volumes: Volumes, seen: Seen) -> Result<()> {
+    fn begin_removal(&self, known: &Known, volumes: Volumes, seen: &Seen) -> Result<()> {
         let id = &known.record.id;
         // After a power loss one that `run --rm` has made is removed in any case.
         let goes = known.document.request.remove && known.document.maker.is_some();

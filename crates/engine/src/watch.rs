@@ -2,7 +2,9 @@
 //! for something to happen to any container.
 
 use std::collections::BTreeSet;
+use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,6 +74,9 @@ impl Ends {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let events = inotify::init(flags).doing(|| "watch containers")?;
         for parent in &parents {
+            // Those below `run` come with the first start.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.doing(|| format!("make {}", parent.display()))?;
             let flags = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
             inotify::add_watch(&events, parent, flags).doing(|| format!("watch {}", parent.display()))?;
         }

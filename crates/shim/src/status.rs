@@ -31,6 +31,9 @@ pub struct Status {
     /// The last code: the process's own, or 128 and its signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u8>,
+    /// The runs that its policy, or an unhealthy state, had another follow, the oldest first: the last [`RUNS`] of this monitor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Run>,
     /// Whether the kernel killed one of its processes for want of memory since its last start, as docker's `OOMKilled`.
     #[serde(default)]
     pub oom_killed: bool,
@@ -85,10 +88,58 @@ impl Status {
         crate::replace::with_json(path, self)
     }
 
+    /// What a monitor writes first.
+    pub(crate) fn of_new(monitor: Process) -> Self {
+        Self {
+            version: VERSION,
+            boot: crate::identity::boot(),
+            monitor,
+            phase: Phase::Starting,
+            process: None,
+            started: None,
+            finished: None,
+            code: None,
+            runs: Vec::new(),
+            oom_killed: false,
+            restarts: 0,
+            stopped: false,
+            error: None,
+            lost: false,
+            unkept: None,
+            health: None,
+        }
+    }
+
+    /// Keeps the run that is over, as another follows. One that was never started is none.
+    pub(crate) fn keep_run(&mut self, code: u8) {
+        let (Some(started), Some(finished)) = (self.started, self.finished) else { return };
+        if self.runs.last().is_some_and(|last| last.started == started) {
+            return;
+        }
+        if self.runs.len() >= RUNS {
+            self.runs.remove(0);
+        }
+        self.runs.push(Run { started, finished, code });
+    }
+
     /// Tells whether it is of this boot of the machine, and not of one that has ended meanwhile.
     pub fn is_of_this_boot(&self) -> bool {
         self.boot == crate::identity::boot()
     }
+}
+
+/// How many runs that are over a status has at most.
+pub const RUNS: usize = 64;
+
+/// A run that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its start, in nanoseconds since 1970 (UTC).
+    pub started: u64,
+    /// Its end.
+    pub finished: u64,
+    /// Its code.
+    pub code: u8,
 }
 
 fn is_not(truth: &bool) -> bool {
@@ -187,5 +238,22 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidData, "{text}");
             assert!(error.to_string().contains(expected), "{error}, not {expected}");
         }
+    }
+
+    #[test]
+    fn the_last_runs_are_kept_each_once() {
+        let mut status = Status::of_new(Process { pid: 1, start: 2 });
+        status.keep_run(127);
+        assert_eq!(status.runs, [], "it was never started");
+        for time in 0..100_u64 {
+            status.started = Some(2 * time);
+            status.finished = Some(2 * time + 1);
+            status.keep_run(3);
+            // What was tried in vain is no run.
+            status.keep_run(127);
+        }
+        assert_eq!(status.runs.len(), RUNS);
+        assert_eq!(status.runs.last(), Some(&Run { started: 198, finished: 199, code: 3 }));
+        assert_eq!(status.runs[0].started, 2 * (100 - RUNS as u64));
     }
 }

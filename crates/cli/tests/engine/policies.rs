@@ -41,6 +41,33 @@ fn on_failure_starts_again_so_often_with_longer_and_longer_pauses() {
     assert_eq!((shop.restarts("good"), shop.said(&["logs", "good"])), (0, "once\n".to_owned()));
 }
 
+/// Fails when of what a policy started many times, while nobody looked, only the last run is told.
+#[test]
+fn every_run_that_a_policy_had_another_follow_is_told_once() {
+    let shop = shop!();
+    let id = shop.with("run", &["-d", "--name", "job", "--restart", "on-failure:3"], &["sh", "-c", "exit 5"]);
+    let id = id.output().succeeds().stdout;
+    let status = shop.path("engine/containers").join(id.trim()).join("status.json");
+    // No command looks meanwhile.
+    let is_over = || std::fs::read_to_string(&status).is_ok_and(|text| text.contains("\"exited\""));
+    wait_until("it has ended for good", is_over);
+    let format = "{{.Action}} {{.Actor.Attributes.exitCode}}";
+    let told = || {
+        let words =
+            ["events", "--since", "1h", "--until", "0s", "--filter", "container=job", "--format", format];
+        let said = shop.said(&words);
+        let lines =
+            said.lines().map(str::trim).filter(|line| line.starts_with("start") || line.starts_with("die"));
+        lines.map(|line| line.replace(" <no value>", "")).collect::<Vec<_>>()
+    };
+    assert_eq!(told(), ["start", "die 5"].repeat(4));
+    assert_eq!(told().len(), 8, "and not once more");
+    shop.said(&["start", "job"]);
+    wait_until("it is told of", || told().len() == 16);
+    shop.said(&["rm", "-f", "job"]);
+    assert_eq!(told(), ["start", "die 5"].repeat(8));
+}
+
 #[test]
 fn always_starts_again_until_it_is_stopped() {
     let shop = shop!();

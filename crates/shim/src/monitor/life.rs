@@ -394,6 +394,9 @@ impl Monitor {
             Some(_) => None,
             None => self.policy.after(code, ran),
         };
+        if pause.is_some() {
+            self.status.keep_run(code);
+        }
         self.status.phase = if pause.is_some() { Phase::Restarting } else { Phase::Exited };
         self.status.process = None;
         self.status.restarts = self.policy.restarts();

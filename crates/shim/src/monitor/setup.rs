@@ -23,11 +23,10 @@ use super::policy::Policy;
 use super::poll::{Poll, Token};
 use super::runtime::{Runtime, lower_score};
 use super::shared;
-use crate::identity::boot;
 use crate::log::{Log, Stream};
 use crate::order::Order;
 use crate::ready::Ready;
-use crate::status::{Phase, Process, Status, VERSION};
+use crate::status::{Process, Status};
 use crate::{place, socket};
 
 /// How long the lock may be held by others, who look whether somebody lives or who clean up.
@@ -97,23 +96,7 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
         clients.add(client, &poll);
     }
     let own = std::process::id().cast_signed();
-    let status = Status {
-        version: VERSION,
-        boot: boot(),
-        monitor: Process::find(own).ok_or(Errno::NOENT).doing(|| format!("read /proc/{own}/stat"))?,
-        phase: Phase::Starting,
-        process: None,
-        started: None,
-        finished: None,
-        code: None,
-        oom_killed: false,
-        restarts: 0,
-        stopped: false,
-        error: None,
-        lost: false,
-        unkept: None,
-        health: None,
-    };
+    let process = Process::find(own).ok_or(Errno::NOENT).doing(|| format!("read /proc/{own}/stat"))?;
     Ok(Monitor {
         poll,
         signals,
@@ -137,7 +120,7 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
         stop: order.stop,
         at_end: order.at_end,
         status_path: order.status,
-        status,
+        status: Status::of_new(process),
         unwritten: None,
         policy: Policy::new(order.restart),
         log,
