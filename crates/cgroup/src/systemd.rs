@@ -27,6 +27,7 @@ pub mod message;
 #[cfg(test)]
 mod peer;
 pub mod property;
+mod slice;
 mod unit;
 pub mod wire;
 
@@ -39,6 +40,7 @@ pub use self::annotation::PREFIX as ANNOTATION_PREFIX;
 pub use self::bus::Wait;
 use self::bus::{Bus, Patience};
 use self::property::{Property, Value};
+pub use self::slice::Slice;
 pub use self::unit::Location;
 use self::wire::Writer;
 use crate::cgroup::{self, Cgroup, Need, Record};

@@ -70,7 +70,7 @@ impl Location {
 }
 
 /// Turns the name of a slice into its directories: `a-b.slice` lies in `a.slice`.
-fn expand(slice: &str) -> std::result::Result<String, &'static str> {
+pub(super) fn expand(slice: &str) -> std::result::Result<String, &'static str> {
     let Some(name) = slice.strip_suffix(SLICE) else {
         return Err("names a slice that does not end with \".slice\"");
     };
