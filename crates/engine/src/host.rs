@@ -138,7 +138,13 @@ fn cgroups(caller: Caller) -> Result<Cgroups> {
     let systemd = Path::new("/run/systemd/system").is_dir();
     let place = match caller {
         Caller::Root => PathBuf::from(CGROUPS),
-        Caller::User { .. } => Path::new(CGROUPS).join(own.trim_start_matches('/')),
+        Caller::User { uid, .. } => {
+            // The user's systemd makes them below its own, which has other controllers than where the user is now.
+            let of_systemd = format!("user.slice/user-{uid}.slice/user@{uid}.service");
+            let of_systemd =
+                Some(Path::new(CGROUPS).join(of_systemd)).filter(|path| systemd && path.is_dir());
+            of_systemd.unwrap_or_else(|| Path::new(CGROUPS).join(own.trim_start_matches('/')))
+        }
     };
     let controllers = fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
     let mut controllers: Vec<String> = controllers.split_whitespace().map(str::to_owned).collect();
@@ -149,7 +155,7 @@ fn cgroups(caller: Caller) -> Result<Cgroups> {
     let writable = match caller {
         Caller::Root => access(&place, Access::WRITE_OK).is_ok(),
         // A user's systemd makes them, wherever the user is now.
-        Caller::User { .. } => systemd && std::env::var_os("XDG_RUNTIME_DIR").is_some(),
+        Caller::User { .. } => systemd && has_systemd_of_own(),
     };
     let swap = fs::exists(Path::new(CGROUPS).join(own.trim_start_matches('/')).join("memory.swap.max"));
     Ok(Cgroups {
@@ -160,6 +166,14 @@ fn cgroups(caller: Caller) -> Result<Cgroups> {
         // The root's cgroup has no such file: there the kernel's list of swaps tells.
         swap: swap.unwrap_or(false) || own == "/",
     })
+}
+
+/// Tells whether the user has a systemd that can be asked, which who came by su(1) or has no session need not have.
+fn has_systemd_of_own() -> bool {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let has_socket =
+        |runtime: PathBuf| ["systemd/private", "bus"].iter().any(|name| runtime.join(name).exists());
+    runtime.is_some_and(has_socket) || std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some()
 }
 
 fn cgroups_v1(caller: Caller) -> Cgroups {

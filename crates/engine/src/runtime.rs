@@ -121,13 +121,14 @@ impl Runtime {
         })
     }
 
-    /// Returns the words by which a container of this request is run: those of [`Runtime::words`], and what the runtime
-    /// must know before all else.
+    /// Returns the words by which a container of this request is run in a cgroup: those of [`Runtime::words`], and what the
+    /// runtime must know before all else.
     ///
     /// # Errors
     /// When the runtime does not tell its version.
-    pub(crate) fn words_of(&self, request: &Request) -> Result<Vec<String>> {
+    pub(crate) fn words_of(&self, request: &Request, cgroups_path: Option<&str>) -> Result<Vec<String>> {
         let mut words = self.words();
+        words.extend(by_systemd(cgroups_path).map(str::to_owned));
         if self.family == Family::Gvisor {
             // Its own network stack would take the addresses of the interfaces away from those that it finds: on the
             // host's network from the host.
@@ -220,6 +221,13 @@ impl Runtime {
     }
 }
 
+/// The option by which any runtime has systemd make a container's cgroup, if its `cgroupsPath` is that of a scope. Without it
+/// `SLICE:PREFIX:NAME` is a directory of that name, which ordinary users may not make.
+pub(crate) fn by_systemd(cgroups_path: Option<&str>) -> Option<&'static str> {
+    let is_scope = |path: &str| !path.starts_with('/') && path.matches(':').count() == 2;
+    cgroups_path.is_some_and(is_scope).then_some("--systemd-cgroup")
+}
+
 /// Finds the state that a runtime has of a container, if there is one.
 pub(crate) fn state(states: &Path, id: &str) -> Option<PathBuf> {
     [id.to_owned(), gvisor_state(id)].map(|name| states.join(name)).into_iter().find(|path| path.exists())
@@ -278,6 +286,14 @@ fn message(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_scopes_are_made_by_systemd() {
+        assert_eq!(by_systemd(Some("user.slice:bulkhead:0123")), Some("--systemd-cgroup"));
+        for path in [None, Some("/bulkhead/0123"), Some("/a:b:c")] {
+            assert_eq!(by_systemd(path), None, "{path:?}");
+        }
+    }
 
     #[test]
     fn a_family_is_known_by_its_program() {

@@ -310,7 +310,7 @@ impl Engine {
         Ok(Order {
             version: order::VERSION,
             id: record.id.clone(),
-            runtime: runtime.words_of(request)?,
+            runtime: runtime.words_of(request, cgroup.map(String::as_str))?,
             overlay: match runtime.kind() {
                 Runtime::Ours => None,
                 Runtime::Foreign | Runtime::Guest => root.overlay(bundle.join(ROOTFS), configured.volatile),

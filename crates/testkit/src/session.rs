@@ -20,8 +20,22 @@ impl Session {
     /// When either fails.
     #[track_caller]
     pub fn begin(sandbox: &Sandbox) -> Session {
+        Self::of(sandbox, &[])
+    }
+
+    /// The same for a user with this number, which nobody has.
+    ///
+    /// # Panics
+    /// As [`Session::begin`].
+    #[track_caller]
+    pub fn begin_as(sandbox: &Sandbox, uid: u32) -> Session {
+        Self::of(sandbox, &["--uid", &uid.to_string()])
+    }
+
+    #[track_caller]
+    fn of(sandbox: &Sandbox, options: &[&str]) -> Session {
         let name = sandbox.name().to_owned();
-        sandbox.command("useradd").args(["--create-home", &name]).output().succeeds();
+        sandbox.command("useradd").arg("--create-home").args(options).arg(&name).output().succeeds();
         let uid = sandbox.command("id").args(["-u", &name]).output().succeeds().stdout;
         let session = Session { name, uid: uid.trim().parse().or_fail("read a user's number") };
         sandbox.command("systemctl").args(["start", &session.service()]).output().succeeds();

@@ -18,7 +18,7 @@ use crate::configure;
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::runtime::checked;
+use crate::runtime::{by_systemd, checked};
 
 /// The file that says which process it is, in the pod's directory below `run`.
 const FIRST: &str = "first.json";
@@ -79,7 +79,13 @@ impl Engine {
         fs::write(bundle.join("config.json"), text).doing(doing)?;
         let pid_file = run.join("pid");
         let mut command = self.runtime(None)?.command();
-        command.args(["run", "--detach", "--bundle"]).arg(&bundle).arg("--pid-file").arg(&pid_file);
+        let cgroup = config.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+        command
+            .args(by_systemd(cgroup))
+            .args(["run", "--detach", "--bundle"])
+            .arg(&bundle)
+            .arg("--pid-file")
+            .arg(&pid_file);
         // Its streams are the runtime's, whose complaints go into a file: a pipe would be open as long as it lives.
         let complaints = run.join("complaints");
         // That of an earlier one was given to its user.
