@@ -3,8 +3,12 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use bulkhead_shim::status::Process;
+
+use crate::configure::Caller;
 use crate::engine::{Engine, now};
 use crate::error::{Doing, Error, Result};
+use crate::host;
 use crate::runtime::{Family, Runtime};
 
 /// A table of processes.
@@ -24,21 +28,66 @@ impl Engine {
     /// [`Error::State`] when it does not run, [`Error::Invalid`] when `ps` does not take the arguments.
     pub fn top(&self, wanted: &str, arguments: &[String]) -> Result<Table> {
         let known = self.find(wanted)?;
-        if known.life.process.is_none() {
+        let Some(process) = known.life.process else {
             return Err(known.refuses("list the processes of"));
-        }
+        };
         let id = known.record.id.as_str();
         let runtime = known.runtime(self)?;
         if runtime.family() == Family::Gvisor {
             return of_guest(&runtime, &known.record.name, id, arguments);
         }
-        let printed = runtime.run("ps", &known.record.name, &["--format", "json", id])?;
-        let pids: Vec<i32> = serde_json::from_slice(&printed).map_err(|error| Error::Damaged {
-            what: format!("processes of container {}", known.record.name),
-            reason: error.to_string(),
-        })?;
+        let counted = counted(&runtime, &known.record.name, id);
+        let pids = match (counted, host::caller()) {
+            (Ok(pids), _) if !pids.is_empty() => pids,
+            // Runtimes know processes by the cgroup, which an ordinary user's container need not have.
+            (_, Caller::User { .. }) => inside(process)?,
+            (counted, Caller::Root) => counted?,
+        };
         show(&pids, arguments)
     }
+}
+
+/// Has a runtime tell which processes are in the container's cgroup.
+fn counted(runtime: &Runtime, name: &str, id: &str) -> Result<Vec<i32>> {
+    let printed = runtime.run("ps", name, &["--format", "json", id])?;
+    serde_json::from_slice(&printed).map_err(|error| Error::Damaged {
+        what: format!("processes of container {name}"),
+        reason: error.to_string(),
+    })
+}
+
+/// Lists the processes that have a container's mounts, which are its own whatever else it shares, and what descends from
+/// them; `first` is its first process.
+fn inside(first: Process) -> Result<Vec<i32>> {
+    let mounts = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let own = mounts(first.pid);
+    if own.is_none() || !first.runs() {
+        return Ok(Vec::new());
+    }
+    let doing = || "list the processes of the host";
+    let mut pids: Vec<i32> = Vec::new();
+    for entry in fs::read_dir("/proc").doing(doing)? {
+        pids.extend(entry.doing(doing)?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    let (mut found, mut others): (Vec<i32>, Vec<i32>) = pids.into_iter().partition(|pid| mounts(*pid) == own);
+    // One that has left for mounts of its own still has its parent.
+    loop {
+        let is_child = |pid: &i32| parent(*pid).is_some_and(|parent| found.contains(&parent));
+        let (children, rest): (Vec<i32>, Vec<i32>) = others.into_iter().partition(is_child);
+        if children.is_empty() {
+            break;
+        }
+        found.extend(children);
+        others = rest;
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The parent of a process (`PPid` of proc_pid_status(5)); `None` when it has ended.
+fn parent(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Has a runtime tell of processes that the host does not see.
