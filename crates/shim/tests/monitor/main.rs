@@ -5,6 +5,7 @@ mod deaths;
 mod ends;
 mod memory;
 mod others;
+mod owned;
 mod restarts;
 mod stand;
 mod streams;
