@@ -34,7 +34,7 @@ mod users;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bulkhead_spec::{Config, Linux, OCI_VERSION};
+use bulkhead_spec::{Config, Linux, OCI_VERSION, Resources};
 use bulkhead_store::Defaults;
 
 pub use exec::exec;
@@ -160,7 +160,20 @@ pub(crate) fn names_of_pod(
     hostname: &str,
     facts: &Facts,
 ) -> Result<Vec<(&'static str, String)>> {
-    let scene = Scene {
+    in_pod(request, facts, |scene| names::files(scene, hostname, facts))
+}
+
+/// Decides the limits of a pod's cgroup, which are those of a container's; nothing where the caller may have no cgroups.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::Error::Invalid) for a limit that cannot be, or for which there is no controller or no cgroup.
+pub(crate) fn limits_of_pod(request: &Request, facts: &Facts) -> Result<Option<Resources>> {
+    in_pod(request, facts, |scene| resources::decide(scene, Vec::new()))
+}
+
+/// Decides something for a pod, of which there is no more than a request and the host.
+fn in_pod<T>(request: &Request, facts: &Facts, decide: impl FnOnce(&Scene<'_>) -> T) -> T {
+    decide(&Scene {
         id: "",
         name: "",
         request,
@@ -177,8 +190,7 @@ pub(crate) fn names_of_pod(
         image: ImageFiles::default(),
         facts,
         runtime: Runtime::Ours,
-    };
-    names::files(&scene, hostname, facts)
+    })
 }
 
 /// What the image has of users: the bytes of its own files, read inside its root.

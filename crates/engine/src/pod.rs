@@ -11,6 +11,7 @@ mod create;
 mod document;
 mod first;
 mod life;
+mod limit;
 mod list;
 pub(crate) mod member;
 mod remove;

@@ -17,7 +17,7 @@ mod process;
 mod source;
 
 pub(crate) use files::{labels, pair};
-pub(super) use limits::Limits;
+pub(crate) use limits::Limits;
 pub(super) use process::environment;
 
 /// What `create` and `run` take.

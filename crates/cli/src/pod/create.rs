@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bulkhead_engine::pod::Share;
-use bulkhead_engine::request::{HostEntry, Hosts, KeyValue, Network, Size, UserNamespace};
+use bulkhead_engine::request::{HostEntry, Hosts, KeyValue, Network, Resources, Size, UserNamespace};
 use bulkhead_engine::store::Kind;
 use bulkhead_engine::{Force, PodRequest};
 use clap::Args;
 
-use crate::container::options::{labels, pair};
+use crate::container::options::{Limits, labels, pair};
 use crate::failure::{Failure, NOT_STARTED};
 use crate::home::Home;
 use crate::verbs::Operation;
@@ -62,6 +62,8 @@ pub(crate) struct Create {
     /// The cgroup below which the pod's is
     #[arg(long, value_name = "CGROUP")]
     cgroup_parent: Option<String>,
+    #[command(flatten)]
+    limits: Limits,
     /// Write the pod's id into this file, which must not be there
     #[arg(long, value_name = "FILE")]
     pod_id_file: Option<PathBuf>,
@@ -89,10 +91,13 @@ impl Operation for Create {
             shm_size,
             userns,
             cgroup_parent,
+            limits,
             pod_id_file,
             replace,
             name,
         } = self;
+        let mut resources = Resources::default();
+        limits.apply(&mut resources);
         let request = PodRequest {
             name: named.or(name),
             labels: labels(&label_file, label)?,
@@ -104,6 +109,7 @@ impl Operation for Create {
             shm_size,
             user: userns,
             cgroup_parent,
+            limits: resources,
         };
         let not_started = |error: bulkhead_engine::Error| Failure::from(error).code(NOT_STARTED);
         let engine = home.engine()?;

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::Run;
 use bulkhead_testkit::built::{self, Profile};
+use bulkhead_testkit::{Run, Session};
 use serde_json::{Value, json};
 
 use crate::shop::{IMAGE, Shop};
@@ -19,6 +19,10 @@ pub(crate) const FIRST: u32 = 300_000;
 pub(crate) struct Person {
     pub(crate) shop: Shop,
     ranges: String,
+    /// What is the user's until the end of the last session.
+    pub(crate) xdg: PathBuf,
+    /// Ends after all that the shop has.
+    _session: Option<Session>,
 }
 
 /// Makes a person in a shop without anything in it, or ends the test where that cannot be.
@@ -65,7 +69,15 @@ impl Person {
         for (name, text) in [("passwd", own.as_str()), ("subuid", ranges), ("subgid", ranges)] {
             fs::write(shop.path(name), text).unwrap();
         }
-        Person { shop, ranges: ranges.to_owned() }
+        Person { xdg: shop.path("xdg"), shop, ranges: ranges.to_owned(), _session: None }
+    }
+
+    /// Logs the user in: a systemd of the user's own makes cgroups, if a test may change this machine
+    /// ([`bulkhead_testkit::is_disposable`]).
+    pub(crate) fn with_session(mut self) -> Person {
+        self._session = Some(Session::begin_as(&self.shop.sandbox, USER));
+        self.xdg = format!("/run/user/{USER}").into();
+        self
     }
 
     /// Gives the user an image.
@@ -99,11 +111,11 @@ impl Person {
     /// Puts a command of the user's together, with nothing but the user's own places.
     pub(crate) fn bulkhead(&self, words: &[&str]) -> Run {
         let script = "for f in subuid subgid passwd; do mount --bind $0/$f /etc/$f || exit 9; done; \
-                      export HOME=$0/home XDG_RUNTIME_DIR=$0/xdg; cd $0/home; u=$1; shift; \
+                      export HOME=$0/home XDG_RUNTIME_DIR=$2; cd $0/home; u=$1; shift 2; \
                       exec setpriv --reuid $u --regid $u --clear-groups $0/programs/bulkhead \"$@\"";
         let run = self.shop.sandbox.command("unshare");
         let run = run.args(["-m", "--propagation", "private", "sh", "-c", script]);
-        run.arg(self.shop.sandbox.directory()).arg(USER.to_string()).args(words)
+        run.arg(self.shop.sandbox.directory()).arg(USER.to_string()).arg(&self.xdg).args(words)
     }
 
     #[track_caller]

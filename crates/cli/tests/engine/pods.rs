@@ -1,6 +1,7 @@
 //! Pods: what their containers share, how long it lives, and that nothing of it is left.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use bulkhead_testkit::wait_until;
@@ -23,6 +24,12 @@ impl Shop {
         let words =
             ["run", "-d", "--pod", pod, "--name", name, "--stop-timeout", "1", IMAGE, "sh", "-c", script];
         self.said(&words);
+    }
+
+    /// The cgroups of a pod, one in each hierarchy that has it.
+    fn pod_cgroups(&self, id: &str) -> Vec<PathBuf> {
+        let all = self.sandbox.cgroups(&format!("/{}/pod-{id}", self.sandbox.name()));
+        all.into_iter().filter(|path| path.exists()).collect()
     }
 
     fn namespace(&self, name: &str, kind: &str) -> String {
@@ -174,6 +181,111 @@ fn nothing_is_left_of_a_pod() {
     shop.bulkhead(&["pod", "exists", "web"]).output().exits_with(1);
     let missing = shop.bulkhead(&["pod", "inspect", "web"]).output().exits_with(1);
     assert!(missing.stderr.contains("web"), "{}", missing.stderr);
+}
+
+/// Reads what the kernel has in a file of a pod's cgroup, by its names in both versions, wherever that is.
+fn limit(cgroups: &[PathBuf], names: [&str; 2]) -> String {
+    let files = cgroups.iter().flat_map(|cgroup| names.map(|name| cgroup.join(name)));
+    let found = files.filter_map(|file| fs::read_to_string(file).ok()).next();
+    found.unwrap_or_else(|| panic!("{names:?} in {cgroups:?}")).trim().to_owned()
+}
+
+#[test]
+fn a_pod_has_limits_of_its_own_for_all_of_its_containers() {
+    let shop = shop!();
+    let limits = [
+        "--memory",
+        "48m",
+        "--memory-swap",
+        "48m",
+        "--pids-limit",
+        "12",
+        "--cpus",
+        "0.5",
+        "--cpu-shares",
+        "2048",
+        "--cpuset-cpus",
+        "0",
+    ];
+    let id = shop.pod("web", &limits);
+    let cgroups = shop.pod_cgroups(&id);
+    let check = |when: &str| {
+        let in_force = |names| limit(&cgroups, names);
+        assert_eq!(in_force(["memory.limit_in_bytes", "memory.max"]), (48 << 20).to_string(), "{when}");
+        assert_eq!(in_force(["pids.max", "pids.max"]), "12", "{when}");
+        assert_eq!(in_force(["cpuset.cpus", "cpuset.cpus"]), "0", "{when}");
+        let quota = in_force(["cpu.cfs_quota_us", "cpu.max"]);
+        assert!(["50000", "50000 100000"].contains(&quota.as_str()), "{when}: {quota}");
+    };
+    check("before any container is there");
+    let told: Value = serde_json::from_str(&shop.said(&["pod", "inspect", "web"])).unwrap();
+    assert_eq!((&told[0]["memory_limit"], &told[0]["cpu_shares"]), (&(48 << 20).into(), &2048.into()));
+    assert_eq!((&told[0]["cpu_quota"], &told[0]["pids_limit"]), (&50_000.into(), &12.into()));
+    shop.member("web", "one", "sleep 1000");
+    // Together they may have so many processes, and no more.
+    shop.member("web", "two", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 1000 & done; wait");
+    check("with containers");
+    wait_until("the pod is full", || shop.bulkhead(&["logs", "two"]).output().stderr.contains("can't fork"));
+    let shared: usize = limit(&cgroups, ["pids.current", "pids.current"]).parse().unwrap();
+    assert!(shared <= 12, "{shared}");
+    // One that needs more memory than all have is killed, and the other is not.
+    shop.said(&["stop", "-t", "0", "two"]);
+    let script = "head -c 100m /dev/zero | tail > /dev/null; exit 137";
+    let words = ["run", "--rm", "--pod", "web", IMAGE, "sh", "-c", script];
+    shop.bulkhead(&words).output().exits_with(137);
+    assert!(
+        limit(&cgroups, ["memory.max_usage_in_bytes", "memory.peak"]).parse::<u64>().unwrap() <= 48 << 20
+    );
+    assert_eq!(shop.inspect("one")["State"]["Status"], "running");
+    // Its limits come back with its cgroup, as after a boot.
+    shop.said(&["pod", "stop", "-t", "0", "web"]);
+    for cgroup in &cgroups {
+        fs::remove_dir(cgroup).unwrap();
+    }
+    shop.said(&["start", "one"]);
+    check("after its cgroup had gone");
+    let away = ["run", "--rm", "--pod", "web", "--cgroup-parent", "/elsewhere", IMAGE, "true"];
+    shop.bulkhead(&away).output().exits_with(125).complains("--cgroup-parent with --pod web: ");
+    shop.said(&["pod", "rm", "-f", "web"]);
+    assert!(cgroups.iter().all(|path| !path.exists()), "{cgroups:?}");
+}
+
+#[test]
+fn a_pod_whose_limits_cannot_be_is_not_made() {
+    let shop = shop!();
+    for (limit, words) in [
+        (["--memory", "1m"], "--memory 1m: nothing runs in less than 6m"),
+        (["--cpus", "4096"], "--cpus 4096: "),
+        (["--cpuset-cpus", "3-"], "--cpuset-cpus 3-: expected numbers and ranges"),
+        // Only the kernel knows that.
+        (["--cpuset-cpus", "8000"], "limits of pod web: "),
+    ] {
+        let parent = format!("/{}", shop.sandbox.name());
+        let words_typed = ["pod", "create", "--cgroup-parent", &parent, limit[0], limit[1], "web"];
+        shop.bulkhead(&words_typed).output().exits_with(125).complains(words);
+        assert_eq!(shop.said(&["pod", "ps", "-q"]), "", "{limit:?}");
+    }
+    let left = shop.sandbox.cgroups(&format!("/{}", shop.sandbox.name()));
+    let left = left.iter().filter_map(|path| fs::read_dir(path).ok()).flatten().flatten();
+    let left = Vec::from_iter(left.map(|entry| entry.path()).filter(|path| path.is_dir()));
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_cgroup_of_a_pod_that_was_half_removed_is_found() {
+    let shop = shop!();
+    let id = shop.pod("web", &["--pids-limit", "12"]);
+    let cgroups = shop.pod_cgroups(&id);
+    assert!(cgroups.iter().any(|path| path.exists()));
+    // The removal has begun, and whoever did that is dead.
+    let database = shop.path("engine/bulkhead.db");
+    let store = rusqlite::Connection::open(database).unwrap();
+    assert_eq!(store.execute("UPDATE pods SET stage = 'removing'", []).unwrap(), 1);
+    drop(store);
+    let told = shop.bulkhead(&["system", "check", "--dry-run"]).output().exits_with(1);
+    assert!(told.stdout.contains("pod web: its removal was begun"), "{}", told.stdout);
+    shop.said(&["system", "check"]);
+    assert!(cgroups.iter().all(|path| !path.exists()), "{cgroups:?}");
 }
 
 #[test]

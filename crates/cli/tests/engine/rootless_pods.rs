@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bulkhead_testkit::{is_disposable, requires};
 use serde_json::Value;
 
 use crate::person::{FIRST, Person, RANGE, USER, person, until};
@@ -54,7 +55,7 @@ impl Person {
     }
 
     fn xdg(&self, name: &str) -> PathBuf {
-        self.shop.path("xdg/bulkhead").join(name)
+        self.xdg.join("bulkhead").join(name)
     }
 
     /// Returns what a script says in a container; it may fail.
@@ -274,14 +275,30 @@ fn the_verbs_reach_all_members_of_a_users_pod() {
     let person = person!(RANGE).with_image();
     let id = person.said(&["pod", "create", "web"]);
     for name in ["one", "two"] {
-        let words = ["create", "--pod", "web", "--name", name, "--stop-timeout", "1", IMAGE, "sh", "-c"];
-        person.said(&[&words[..], &[&format!("echo {name}; sleep 1000")]].concat());
+        let options = ["--stop-timeout", "1", "--cap-add", "SYS_ADMIN", IMAGE, "sh", "-c"];
+        let script = format!("echo {name}; sleep 1000");
+        person.said(&[&["create", "--pod", "web", "--name", name], &options[..], &[&script]].concat());
     }
     let state = || person.said(&["pod", "ps", "--format", "{{.Status}}"]).trim().to_owned();
     assert_eq!(state(), "Created");
     assert_eq!(person.said(&["pod", "start", "web"]), id);
     assert_eq!(state(), "Running");
     until("both speak", || person.said(&["pod", "logs", "web"]).lines().count() == 2);
+    // Also where no cgroup tells whose a process is, and also what has mounts of its own.
+    person.said(&["exec", "-d", "two", "sh", "-c", "unshare -m sleep 77; true"]);
+    let shown = || person.said(&["pod", "top", "web", "-o", "pid,args"]);
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let shown = shown();
+        let has = |end: &str| shown.lines().filter(|line| line.trim_end().ends_with(end)).count();
+        if (has("sleep 1000"), has("sleep 77"), has("sleep 77; true"), shown.lines().count()) == (2, 1, 1, 5)
+        {
+            break;
+        }
+        assert!(Instant::now() < end, "processes of both are shown, and no others: {shown}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(person.said(&["top", "one"]).contains(&person.pid("one").to_string()));
     let before = person.pid("one");
     person.said(&["pod", "restart", "web"]);
     assert_ne!(person.pid("one"), before);
@@ -320,6 +337,8 @@ fn a_users_pod_has_the_ids_that_are_asked_for_or_are_there() {
     assert_eq!(person.hears("one", "id -u; stat -c %u /dev/shm; hostname"), "54321\n0\nweb\n");
     let refused = person.run(&["--pod", "web", "--userns", "keep-id"], "true").output().exits_with(125);
     refused.complains("--userns with --pod web: its containers share their users");
+    let refused = person.run(&["--pod", "web", "--userns", "host"], "true").output().exits_with(125);
+    refused.complains("--userns host with --pod web: its containers have the users of the pod");
     person.said(&["pod", "rm", "-f", "web"]);
     for (userns, words) in [
         ("auto", "only root can show them as another's"),
@@ -333,6 +352,8 @@ fn a_users_pod_has_the_ids_that_are_asked_for_or_are_there() {
         let words = ["pod", "create", "--cgroup-parent", "/mine", "no"];
         let output = person.bulkhead(&words).output().exits_with(125);
         output.complains("--cgroup-parent /mine: an ordinary user may have no cgroups here");
+        let output = person.bulkhead(&["pod", "create", "--memory", "64m", "no"]).output().exits_with(125);
+        output.complains("--memory: an ordinary user may have no cgroups here").complains("delegate");
     }
     assert_eq!(person.said(&["pod", "ps", "-q"]), "");
 }
@@ -391,4 +412,57 @@ fn processes_of_a_users_pod_can_be_shared() {
         person.said(&["pod", "rm", "-f", "web"]);
         person.has_nothing_of(&users);
     }
+}
+
+/// Reads a file of a cgroup.
+#[track_caller]
+fn file(cgroup: &Path, name: &str) -> String {
+    fs::read_to_string(cgroup.join(name)).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_users_pod_has_limits_by_a_systemd_of_the_users_own() {
+    requires!(Path::new("/run/systemd/system").exists(), "needs systemd");
+    requires!(is_disposable(), "needs a machine of its own, for it makes a user there");
+    let person = person!(RANGE).with_session().with_image();
+    let slices =
+        PathBuf::from(format!("/sys/fs/cgroup/user.slice/user-{USER}.slice/user@{USER}.service/user.slice"));
+    let slice = |id: &str| slices.join(format!("user-bulkhead_pod_{}.slice", &id[..12]));
+    let id = person.said(&["pod", "create", "--memory", "48m", "--pids-limit", "12", "web"]);
+    let cgroup = slice(&id);
+    let check = |when: &str| {
+        let limits = ["memory.max", "pids.max"].map(|name| file(&cgroup, name));
+        assert_eq!(limits, ["50331648", "12"], "{when}");
+    };
+    check("before any container is there");
+    person.member("web", "one", &["--memory", "32m"], "echo kept > /dev/shm/note; sleep 1000");
+    person.member("web", "two", &[], "sleep 1000");
+    check("with containers");
+    assert_eq!(person.shared("one"), person.shared("two"));
+    until("what one writes, the other reads", || person.hears("two", "cat /dev/shm/note") == "kept\n");
+    for name in ["one", "two"] {
+        let membership = fs::read_to_string(format!("/proc/{}/cgroup", person.pid(name))).unwrap();
+        let scope = Path::new("/sys/fs/cgroup").join(membership.trim().trim_start_matches("0::/"));
+        assert_eq!(scope.parent(), Some(&*cgroup), "{name} is below its pod");
+        assert_eq!(file(&scope, "memory.max") == "33554432", name == "one");
+    }
+    let forks = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 1000 & done; wait";
+    let full = person.bulkhead(&["exec", "two", "sh", "-c", forks]).output();
+    assert!(full.stderr.contains("can't fork"), "{full}");
+    person.said(&["pod", "restart", "web"]);
+    let shown = person.said(&["pod", "top", "web"]);
+    assert_eq!(shown.matches("sleep 1000").count(), 2, "{shown}");
+    person.said(&["pod", "pause", "web"]);
+    assert_eq!(person.state("one"), "paused");
+    person.said(&["pod", "unpause", "web"]);
+    let users = person.users("one");
+    person.said(&["pod", "rm", "-f", "web"]);
+    person.has_nothing_of(&users);
+    assert!(!cgroup.exists(), "the pod's slice goes with it");
+    // One without limits is made by the first scope in it, and goes all the same.
+    let id = person.said(&["pod", "create", "free"]);
+    person.member("free", "one", &[], "sleep 1000");
+    assert!(slice(&id).exists());
+    person.said(&["pod", "rm", "-f", "free"]);
+    assert!(!slice(&id).exists(), "the pod's slice goes with it");
 }

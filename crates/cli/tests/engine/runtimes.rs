@@ -321,6 +321,29 @@ fn what_a_slow_runtime_complains_of_is_said_once_and_a_process_is_heard_at_once(
     assert!(left.map(|entry| entry.file_name()).all(|name| !name.to_string_lossy().starts_with("exec-")));
 }
 
+/// Fails when a process whose runtime does not tell where it is stays mute as long as it runs.
+#[test]
+fn a_process_that_cannot_be_told_from_its_runtime_is_heard_all_the_same() {
+    let shop = shop!();
+    let program = shop.path("silent");
+    let real = env!("CARGO_BIN_EXE_bulkhead").replace("/bulkhead", "/bulkrun");
+    // As one whose numbers of processes are not the host's: what it would leave says nothing.
+    let script = format!(
+        "#!/bin/sh\nleft=$#\nwhile [ $left -gt 0 ]; do\n word=$1; shift; left=$((left-1))\n\
+         [ \"$word\" = exec ] && exec=1\n\
+         if [ \"$exec\" ] && [ \"$word\" = --pid-file ]; then shift; left=$((left-1)); else set -- \"$@\" \"$word\"; fi\n\
+         done\nexec {real} \"$@\"\n"
+    );
+    shop.script_file(&program, &script);
+    let run = ["-d", "--name", "web", "--runtime", program.to_str().unwrap()];
+    shop.with("run", &run, &["sleep", "1000"]).output().succeeds();
+    let script = "echo first >&2; until [ -e /heard ]; do sleep 0.01; done; echo second >&2; exit 4";
+    let exec = shop.bulkhead(&["exec", "web", "sh", "-c", script]).spawn();
+    wait_until("it is heard while it runs", || exec.stderr() == "first\n");
+    shop.said(&["exec", "web", "touch", "/heard"]);
+    assert_eq!(exec.wait().exits_with(4).stderr, "first\nsecond\n");
+}
+
 #[test]
 fn a_runtime_that_is_not_there_is_told() {
     let shop = shop!();

@@ -12,6 +12,7 @@ use crate::configure::{self, Caller, Facts, ImageFiles, NO_CGROUPS, Users, sysct
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::remove::Force;
 use crate::request::{Namespaces, Network, Request, UserNamespace};
 use crate::{host, id, name};
 
@@ -30,6 +31,11 @@ impl Engine {
         let record = self.record_pod(request)?;
         let parts = [self.places().pod(&record.id), self.places().pod(&record.id).join(FILES)];
         parts.iter().try_for_each(|part| make_directory(part))?;
+        if let Err(error) = self.limit_pod(&record.name, &PodDocument::read(&record)?) {
+            // The first error is the one to tell; a pod that stays has a name by which it can be removed.
+            drop(self.remove_pod(&record.id, Force::No));
+            return Err(error);
+        }
         self.tell_pod(&record, "create");
         self.pod(&record.id)
     }
@@ -39,6 +45,7 @@ impl Engine {
             name::check(name)?;
         }
         check(request)?;
+        self.limits_of_pod(&request.limits)?;
         let id = id::generate()?;
         let cgroup = self.cgroup_of_pod(&id, request)?;
         let users = users(request)?;

@@ -6,14 +6,17 @@ use serde::{Deserialize, Serialize};
 use super::request::PodRequest;
 use crate::configure::Users;
 use crate::error::{Error, Result};
+use crate::request::Resources;
 
-/// The version of this document. One that is newer is refused, since what is not understood of it could be lost.
-const VERSION: u32 = 1;
+/// The newest version of this document. One that is newer is refused, since what is not understood of it could be lost.
+const VERSION: u32 = 2;
+/// The version of one without limits, which older programs understand, too.
+const WITHOUT_LIMITS: u32 = 1;
 
 /// A pod's part of the record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PodDocument {
-    /// [`VERSION`] of the writer.
+    /// The oldest version that knows all that it has.
     version: u32,
     /// What was asked for.
     pub(crate) request: PodRequest,
@@ -27,7 +30,8 @@ pub(crate) struct PodDocument {
 
 impl PodDocument {
     pub(crate) fn new(request: PodRequest, cgroup: Option<String>, users: Option<Users>) -> Self {
-        Self { version: VERSION, request, cgroup, users }
+        let version = if request.limits == Resources::default() { WITHOUT_LIMITS } else { VERSION };
+        Self { version, request, cgroup, users }
     }
 
     /// Reads the document of a record.
@@ -74,8 +78,18 @@ mod tests {
         record.document = document.write().unwrap();
         assert_eq!(PodDocument::read(&record).unwrap(), document);
         assert_eq!(document.hostname(&record), "web");
-        record.document = record.document.replace("\"version\":1", "\"version\":2");
+        record.document = record.document.replace("\"version\":1", "\"version\":3");
         let error = PodDocument::read(&record).unwrap_err().to_string();
-        assert_eq!(error, "the record of pod web: it has version 2, and this program knows none after 1");
+        assert_eq!(error, "the record of pod web: it has version 3, and this program knows none after 2");
+    }
+
+    #[test]
+    fn only_who_knows_limits_reads_a_pod_that_has_some() {
+        let limits = Resources { cpu_shares: Some(5), ..Resources::default() };
+        let limited = PodRequest { limits, ..PodRequest::default() };
+        for (request, version) in [(PodRequest::default(), "\"version\":1,"), (limited, "\"version\":2,")] {
+            let document = PodDocument::new(request, None, None);
+            assert!(document.write().unwrap().contains(version), "{version}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::request::PodRequest;
 use crate::configure::Users;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::request::{InPod, Ipc, Network, Pid, Request, UserNamespace, Uts};
+use crate::request::{InPod, Ipc, Network, Pid, Request, Resources, UserNamespace, Uts};
 
 /// The pod of a container that is being made.
 #[derive(Debug)]
@@ -152,6 +152,9 @@ fn share(request: &mut Request, record: &PodRecord, document: &PodDocument) -> R
     if kept.pid == Pid::Pod && pod.share.has(NamespaceKind::Pid) {
         namespaces.pid = Pid::Pod;
     }
+    if request.resources.cgroup_parent.is_some() && pod.limits != Resources::default() {
+        return refuse("--cgroup-parent", "the pod's limits hold below its own cgroup alone; leave it out");
+    }
     if request.resources.cgroup_parent.is_none() {
         request.resources.cgroup_parent.clone_from(&document.cgroup);
     }
@@ -218,5 +221,19 @@ mod tests {
         let error = shared("net", Network::None, request.clone()).unwrap_err().to_string();
         assert!(error.starts_with("--network with --pod web: "), "{error}");
         assert_eq!(shared("ipc", Network::None, request).unwrap().namespaces.network, Network::Host);
+    }
+
+    #[test]
+    fn a_container_does_not_leave_the_limits_of_its_pod() {
+        let mut request = asked();
+        request.resources.cgroup_parent = Some("/elsewhere".to_owned());
+        let limited = Resources { cpu_shares: Some(5), ..Resources::default() };
+        for (limits, is_refused) in [(Resources::default(), false), (limited, true)] {
+            let pod = PodRequest { limits, ..PodRequest::default() };
+            let document = PodDocument::new(pod, Some("/bulkhead/pod-x".to_owned()), None);
+            let shared = share(&mut request.clone(), &PodRecord::new("x", "web"), &document);
+            let error = shared.err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(error.starts_with("--cgroup-parent with --pod web: "), is_refused, "{error}");
+        }
     }
 }

@@ -1,11 +1,9 @@
 //! Removing a pod with its containers and all that belongs to it.
 
-use std::path::Path;
-
 use bulkhead_store::{Kind, PodRecord, Stage};
 
 use super::document::PodDocument;
-use crate::cgroups;
+use super::limit;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::remove::{Force, Removal, Volumes, clear};
@@ -46,10 +44,7 @@ impl Engine {
         }
         let held = self.hold_directory(&self.places().pod(&record.id), || format!("pod {}", record.name))?;
         self.end_first(record)?;
-        // systemd takes a slice away by itself.
-        if let Some(cgroup) = PodDocument::read(record)?.cgroup.filter(|cgroup| cgroup.starts_with('/')) {
-            cgroups::find(Path::new(&cgroup))?.iter().try_for_each(|path| cgroups::remove(path))?;
-        }
+        limit::remove_cgroup(&record.name, &PodDocument::read(record)?)?;
         clear(&self.places().pod_run(&record.id))?;
         clear(&self.places().pod(&record.id))?;
         drop(held);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use bulkhead_shim::order::NamespaceKind;
 use serde::{Deserialize, Serialize};
 
-use crate::request::{Hosts, Malformed, Network, Size, UserNamespace};
+use crate::request::{Hosts, Malformed, Network, Resources, Size, UserNamespace};
 
 /// All that can be asked of a new pod.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct PodRequest {
     pub user: Option<UserNamespace>,
     /// `--cgroup-parent`: the cgroup below which the pod's is.
     pub cgroup_parent: Option<String>,
+    /// The limits of the pod's cgroup, for all of its containers together: those that a container's `update` can change.
+    pub limits: Resources,
 }
 
 /// What the containers of a pod share: `--share net,ipc,uts,pid`, or `none`. A `+` before it adds to what is shared without it.

@@ -56,6 +56,7 @@ impl Engine {
         let held = self.hold_directory(&self.places().pod(id), || format!("pod {}", name()))?;
         let record = self.store.pod(id)?;
         let document = PodDocument::read(&record)?;
+        self.limit_pod(&record.name, &document)?;
         Ok(Some(Starting { record, document, _held: held }))
     }
 
