@@ -1,10 +1,13 @@
 //! The ids of a user namespace, and how an ordinary user gives them to a child.
 
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Pid, getegid, geteuid};
 use serde::{Deserialize, Serialize};
+
+use crate::limited;
 
 /// Maps a range of ids.
 ///
@@ -79,23 +82,26 @@ pub enum NotMapped {
     },
 }
 
+/// How long a program may take to map ids. It may have to ask a directory service for the user's name.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Maps the ids of a child that is in a new user namespace. Further ids than the caller's own come by newuidmap(1) and
 /// newgidmap(1); with the own group alone nobody there has supplementary groups (user_namespaces(7)).
 ///
 /// # Errors
-/// Ids that are not the caller's.
+/// Ids that are not the caller's; a program that does not end within 15 seconds, and is killed.
 pub fn map(child: Pid, users: &Users) -> Result<(), NotMapped> {
     let Users { uids, gids } = users;
     if is_only(uids, geteuid().as_raw()) {
         write(child, "uid_map", &line(uids))?;
     } else {
-        ask("newuidmap", child, uids)?;
+        ask(("newuidmap", PATIENCE), child, uids)?;
     }
     if is_only(gids, getegid().as_raw()) {
         write(child, "setgroups", "deny")?;
         write(child, "gid_map", &line(gids))
     } else {
-        ask("newgidmap", child, gids)
+        ask(("newgidmap", PATIENCE), child, gids)
     }
 }
 
@@ -113,16 +119,43 @@ fn write(child: Pid, file: &str, text: &str) -> Result<(), NotMapped> {
     std::fs::write(&path, text).map_err(|source| NotMapped::System { doing: doing(), source })
 }
 
-fn ask(program: &'static str, child: Pid, maps: &[IdMapping]) -> Result<(), NotMapped> {
+fn ask(
+    (program, patience): (&'static str, Duration),
+    child: Pid,
+    maps: &[IdMapping],
+) -> Result<(), NotMapped> {
     let mut command = Command::new(program);
     command.arg(child.as_raw_nonzero().to_string());
     for map in maps {
         command.args([map.container_id, map.host_id, map.size].map(|number| number.to_string()));
     }
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|source| NotMapped::System { doing: format!("run {program}"), source })?;
+    // Whoever waits here holds a container, or a pod.
+    let output = limited::output(&mut command, patience)
+        .map_err(|source| NotMapped::System { doing: format!("run {program}"), source })?;
     if output.status.success() {
         return Ok(());
     }
     Err(NotMapped::Refused { program, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_not_waited_for() {
+        let begin = Instant::now();
+        // It is given a number as all programs that map are, and takes it for seconds.
+        let child = Pid::from_raw(1000).unwrap();
+        let error = ask(("sleep", Duration::from_secs(1)), child, &[]).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(error.to_string(), "run sleep");
+        assert_eq!(source, "it had not ended after 1 seconds, and was killed");
+        assert!(begin.elapsed() < Duration::from_secs(100));
+        ask(("true", PATIENCE), child, &[]).unwrap();
+        let refused = ask(("false", PATIENCE), child, &[]).unwrap_err();
+        assert!(matches!(refused, NotMapped::Refused { program: "false", .. }), "{refused}");
+    }
 }
