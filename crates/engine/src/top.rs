@@ -123,8 +123,17 @@ fn show(pids: &[i32], arguments: &[String]) -> Result<Table> {
         what: format!("arguments {:?} of ps", arguments.join(" ")),
         reason,
     };
-    let output =
-        Command::new("ps").args(arguments).stdin(Stdio::null()).output().doing(|| "run ps of the host")?;
+    let ps = |chosen: Option<String>| {
+        let mut command = Command::new("ps");
+        command.args(arguments).args(chosen).stdin(Stdio::null());
+        command.output().doing(|| "run ps of the host")
+    };
+    // Of itself it shows those of the caller, at the caller's terminal. What chooses otherwise cannot be combined with it.
+    let listed = Vec::from_iter(pids.iter().map(i32::to_string)).join(",");
+    let mut output = ps(Some(format!("-q{listed}")))?;
+    if !output.status.success() {
+        output = ps(None)?;
+    }
     if !output.status.success() {
         return Err(invalid(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }

@@ -125,6 +125,10 @@ fn processes_and_what_they_use_are_shown() {
     assert_eq!(lines[1][0], "root", "users have names");
     let chosen = shop.said(&["top", "web", "-o", "pid,comm"]);
     assert!(chosen.starts_with("PID") && chosen.contains("sleep"), "{chosen}");
+    shop.said(&["exec", "-d", "-u", "33", "web", "sleep", "77"]);
+    wait_until("other users' processes are shown, too", || {
+        shop.said(&["top", "web", "-o", "pid,args"]).contains("sleep 77")
+    });
     shop.bulkhead(&["top", "web", "-o", "comm"]).output().exits_with(1).complains("PID");
     let table = shop.said(&["stats", "--no-stream"]);
     assert!(table.starts_with("CONTAINER ID") && table.contains("web"), "{table}");
