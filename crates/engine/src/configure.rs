@@ -140,11 +140,15 @@ pub struct Peer {
     pub shm: Option<PathBuf>,
     /// Its users, if they are not the host's.
     pub users: Option<Users>,
+    /// The SELinux context of its processes, if it has one.
+    pub label: Option<String>,
 }
 
 /// What a container has of its pod. Which of it, its request says.
 #[derive(Debug, Clone, Copy)]
 pub struct OfPod<'a> {
+    /// The pod's id.
+    pub id: &'a str,
     /// The directory of the pod's files on the host.
     pub files: &'a Path,
     /// The pod's host name.

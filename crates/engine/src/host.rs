@@ -202,8 +202,13 @@ pub(crate) fn apparmor() -> AppArmor {
     AppArmor::Present { profile: profiles.into_iter().find(find).map(str::to_owned) }
 }
 
+/// Tells whether SELinux is on.
+pub(crate) fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
 fn selinux() -> Option<Selinux> {
-    if !Path::new("/sys/fs/selinux/enforce").exists() {
+    if !has_selinux() {
         return None;
     }
     let config = fs::read_to_string("/etc/selinux/config").ok()?;
@@ -214,7 +219,11 @@ fn selinux() -> Option<Selinux> {
         let line = contexts.lines().find(|line| line.split('=').next().map(str::trim) == Some(name))?;
         Some(line.split_once('=')?.1.trim().trim_matches('"').to_owned())
     };
-    Some(Selinux { process: context("process")?, file: context("file")? })
+    let (process, file) = (context("process")?, context("file")?);
+    // Not every policy knows all that its file names; writing there asks.
+    let is_known = |context: &String| fs::write("/sys/fs/selinux/context", context).is_ok();
+    let read = context("ro_file").filter(is_known).unwrap_or_else(|| file.clone());
+    Some(Selinux { process, file, read })
 }
 
 /// Finds the device node at a path, or those below a directory; none when nothing is there.

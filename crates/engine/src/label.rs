@@ -1,4 +1,4 @@
-//! SELinux labels of what is bound into containers, where the host has it: `:z` and `:Z` of `--volume`, and volumes.
+//! SELinux labels of what is bound into containers, where the host has it: `:z` and `:Z` of `--volume`, volumes, and the engine's files.
 
 use std::env;
 use std::ffi::OsStr;
@@ -6,14 +6,18 @@ use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bulkhead_store::{Below, Places, walk};
+use bulkhead_store::{Below, Image, Places, walk};
 use bulkhead_sys::path;
 use rustix::fs::{FileType, OFlags, XattrFlags, fstat, getxattr, lgetxattr, lsetxattr, setxattr, stat};
 use rustix::io::Errno;
 
 use crate::configure::FileLabels;
+use crate::create::FILES;
+use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::request::{Mount, MountKind, Relabel};
+use crate::known::Known;
+use crate::request::{Mount, MountKind, Network, Relabel};
+use crate::start::SECRETS;
 
 /// The attribute of a file that is its context.
 const ATTRIBUTE: &str = "security.selinux";
@@ -54,11 +58,35 @@ const OF_HOST: &[&str] = &[
     "/var/tmp",
 ];
 
-/// Labels what is bound into a container and was asked to be, and volumes, which all containers may use.
-///
-/// # Errors
-/// [`Error::Invalid`] for a directory of the host's own; as setxattr(2).
-pub(crate) fn mounts(mounts: &[Mount], places: &Places, labels: &FileLabels) -> Result<()> {
+impl Engine {
+    /// Labels what is bound into a container: its own files and secrets, for it alone; volumes and the files by which it finds
+    /// names with another's network, which all containers may use; and what was asked to be. Of its image it labels the layers: the
+    /// kernel looks at these, and not at the overlay, where a program changes the protection of its own memory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a directory of the host's own; as setxattr(2).
+    pub(crate) fn label(&self, known: &Known, image: Option<&Image>, labels: &FileLabels) -> Result<()> {
+        let Known { record, document, .. } = known;
+        let places = self.places();
+        for layer in image.map(|image| self.store.lower(image)).unwrap_or_default() {
+            if !has(&layer, &labels.layers) {
+                directory(&layer, &labels.layers)?;
+            }
+        }
+        directory(&places.container(&record.id).join(FILES), &labels.private)?;
+        directory(&places.container_run(&record.id).join(SECRETS), &labels.private)?;
+        match (&document.request.namespaces.network, &record.pod) {
+            (Network::Container(other), _) => {
+                directory(&places.container(&self.find(other)?.record.id).join(FILES), &labels.shared)?;
+            }
+            (Network::Pod, Some(pod)) => directory(&self.of_pod(pod)?.0, &labels.shared)?,
+            _ => {}
+        }
+        mounts(&document.mounts, places, labels)
+    }
+}
+
+fn mounts(mounts: &[Mount], places: &Places, labels: &FileLabels) -> Result<()> {
     for mount in mounts {
         match &mount.kind {
             MountKind::Bind(bind) => match bind.relabel {
@@ -69,15 +97,21 @@ pub(crate) fn mounts(mounts: &[Mount], places: &Places, labels: &FileLabels) -> 
             MountKind::Volume(volume) => {
                 let data = volume.name.as_deref().map(|name| places.volume(name).join("data"));
                 if let Some(data) = data.filter(|data| !has(data, &labels.shared)) {
-                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-                    let top = path::open_host(&data, flags).doing(|| format!("open {}", data.display()))?;
-                    tree(&top, &data, &labels.shared)?;
+                    directory(&data, &labels.shared)?;
                 }
             }
             MountKind::Tmpfs(_) => {}
         }
     }
     Ok(())
+}
+
+/// Labels a directory of the engine's, if it is there.
+fn directory(path: &Path, label: &str) -> Result<()> {
+    match path::open_host(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+        Err(error) if error.errno() == Errno::NOENT => Ok(()),
+        top => tree(&top.doing(|| format!("open {}", path.display()))?, path, label),
+    }
 }
 
 fn source(path: &Path, label: &str) -> Result<()> {

@@ -28,7 +28,7 @@ use crate::known::Known;
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
-use crate::{host, id, label, logs, program};
+use crate::{host, id, logs, program};
 
 /// A container that runs.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ const ROOTFS: &str = "rootfs";
 /// How often a container is started again because what it was to share went meanwhile.
 const ATTEMPTS: u32 = 8;
 /// The directory of secrets, in the container's directory below `run`: they never reach a disk, and go with it.
-const SECRETS: &str = "secrets";
+pub(crate) const SECRETS: &str = "secrets";
 /// The directory, there too, in which the monitor mounts parts of what other containers can change.
 const PARTS: &str = "parts";
 
@@ -234,7 +234,11 @@ impl Engine {
             users: document.users.as_ref().or(shared),
             peers: &peers,
             links: &links,
-            pod: pod.as_ref().map(|(files, hostname)| OfPod { files, hostname }),
+            pod: record.pod.as_deref().zip(pod.as_ref()).map(|(id, (files, hostname))| OfPod {
+                id,
+                files,
+                hostname,
+            }),
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),
@@ -295,7 +299,7 @@ impl Engine {
         }
         make_sources(&document.mounts, owner)?;
         if let Some(labels) = &configured.labels {
-            label::mounts(&document.mounts, self.places(), labels)?;
+            self.label(known, image, labels)?;
         }
         let config = serde_json::to_vec(&configured.config).map_err(io::Error::from).doing(doing)?;
         write(&bundle.join("config.json"), &config, 0o600).doing(doing)?;

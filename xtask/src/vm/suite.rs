@@ -43,7 +43,7 @@ const CORE_UNDER_SYSTEMD: &[&str] = &[
 ];
 
 /// What a security module makes different.
-const LABELS: &[&str] = &["runtime::labels"];
+const LABELS: &[&str] = &["cli::engine::labels", "runtime::labels"];
 
 /// What tests look for in the cache: the beginning of their names, a part of these, and a directory there. They skip
 /// themselves where it is missing.

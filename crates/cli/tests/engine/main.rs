@@ -10,6 +10,7 @@ mod identity;
 mod images;
 mod init;
 mod kept;
+mod labels;
 mod listings;
 mod make;
 mod parts;

@@ -108,7 +108,12 @@ impl Shop {
 
     /// The same with another image.
     pub(crate) fn of(&self, verb: &str, options: &[&str], image: &str, command: &[&str]) -> Run {
-        let parent = format!("/{}", self.sandbox.name());
+        let place = |name| Path::new(name).exists();
+        // Where systemd makes cgroups, in a slice that is there: the scopes go with their containers.
+        let parent = match place("/run/systemd/system") && place("/sys/fs/cgroup/cgroup.controllers") {
+            true => "system.slice".to_owned(),
+            false => format!("/{}", self.sandbox.name()),
+        };
         let verb = [verb, "--cgroup-parent", &parent, "--stop-timeout", "1"];
         self.bulkhead(&[&verb, options, &[image], command].concat())
     }

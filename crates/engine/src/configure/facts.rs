@@ -111,6 +111,8 @@ pub struct Selinux {
     pub process: String,
     /// Of files: `system_u:object_r:container_file_t:s0`.
     pub file: String,
+    /// Of files that all containers may read, and execute: `system_u:object_r:container_ro_file_t:s0`.
+    pub read: String,
 }
 
 /// A device node of the host.

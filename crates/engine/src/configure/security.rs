@@ -5,7 +5,7 @@ use bulkhead_spec::Seccomp;
 
 use super::{AppArmor, Scene, Selinux, capabilities, invalid};
 use crate::error::Result;
-use crate::request::{self, Label, SystemPaths};
+use crate::request::{self, Ipc, Label, Namespaces, Pid, SystemPaths};
 
 /// What was decided.
 #[derive(Debug)]
@@ -101,26 +101,44 @@ fn apparmor(scene: &Scene<'_>) -> Result<Option<String>> {
     }
 }
 
-/// Decides the contexts of processes and files: the policy's for containers, with categories that only this container has.
+/// Decides the contexts of processes and files: the policy's for containers, with categories that only this container has, or those
+/// of whom it shares processes or memory with. Who sees the host's is not confined, unless labels say how, as docker has it.
 fn labels(scene: &Scene<'_>) -> Result<(Option<String>, Option<String>)> {
     let asked = &scene.request.security;
-    let disabled = asked.labels.contains(&Label::Disable) || asked.privileged;
-    let Some(Selinux { process, file }) = &scene.facts.selinux else {
+    let Some(selinux) = &scene.facts.selinux else {
         return match asked.labels.iter().find(|label| **label != Label::Disable) {
             Some(_) => Err(invalid("--security-opt label", "this host has no SELinux; leave it out")),
             None => Ok((None, None)),
         };
     };
-    if disabled {
+    let namespaces = &scene.request.namespaces;
+    let sees_host = asked.privileged || namespaces.pid == Pid::Host || namespaces.ipc == Ipc::Host;
+    if asked.labels.contains(&Label::Disable) || sees_host && asked.labels.is_empty() {
         return Ok((None, None));
     }
+    let (process, file) = contexts(scene, selinux)?;
+    Ok((Some(process.text()), Some(file.text())))
+}
+
+/// The contexts of processes and files, whether they confine the container or not.
+fn contexts(scene: &Scene<'_>, Selinux { process, file, .. }: &Selinux) -> Result<(Context, Context)> {
+    let labels = &scene.request.security.labels;
     let (mut process, mut file) = (Context::read(process)?, Context::read(file)?);
-    let level = categories(scene.id);
-    (process.level, file.level) = (level.clone(), level);
-    for label in &asked.labels {
+    match shared(scene)?.filter(|_| labels.is_empty()) {
+        Some(label) => {
+            process = Context::read(label)?;
+            file.user.clone_from(&process.user);
+        }
+        None => process.level = categories(owner(scene)),
+    }
+    file.level.clone_from(&process.level);
+    for label in labels {
         match label {
             Label::Disable => {}
-            Label::User(user) => process.user.clone_from(user),
+            Label::User(user) => {
+                process.user.clone_from(user);
+                file.user.clone_from(user);
+            }
             Label::Role(role) => process.role.clone_from(role),
             Label::Type(kind) => process.kind.clone_from(kind),
             Label::FileType(kind) => file.kind.clone_from(kind),
@@ -130,7 +148,36 @@ fn labels(scene: &Scene<'_>) -> Result<(Option<String>, Option<String>)> {
             }
         }
     }
-    Ok((Some(process.text()), Some(file.text())))
+    Ok((process, file))
+}
+
+/// The context of the container whose processes or memory are shared, if it has one.
+fn shared<'a>(scene: &Scene<'a>) -> Result<Option<&'a str>> {
+    let Namespaces { ipc, pid, .. } = &scene.request.namespaces;
+    let of = |name: &String| scene.peers.get(name)?.label.as_deref();
+    let of_memory = match ipc {
+        Ipc::Container(name) => of(name),
+        _ => None,
+    };
+    let of_processes = match pid {
+        Pid::Container(name) => of(name),
+        _ => None,
+    };
+    match (of_memory, of_processes) {
+        (Some(one), Some(other)) if one != other => {
+            let reason =
+                "these containers have different SELinux labels; --security-opt label says which to have";
+            Err(invalid("--ipc and --pid", reason))
+        }
+        (of_memory, of_processes) => Ok(of_memory.or(of_processes)),
+    }
+}
+
+/// By whose id the categories are chosen: containers of a pod that share processes or memory have the same.
+fn owner<'a>(scene: &Scene<'a>) -> &'a str {
+    let Namespaces { ipc, pid, .. } = &scene.request.namespaces;
+    let of_pod = scene.pod.filter(|_| *ipc == Ipc::Pod || *pid == Pid::Pod);
+    of_pod.map_or(scene.id, |pod| pod.id)
 }
 
 /// The SELinux contexts that files of the host get for a container.
@@ -140,24 +187,18 @@ pub struct FileLabels {
     pub shared: String,
     /// That of this container alone.
     pub private: String,
+    /// That of images, which all containers may read.
+    pub layers: String,
 }
 
 /// Decides the contexts of what is bound into the container, where the host has SELinux. They are the files', whatever the
 /// container's processes are confined by.
 pub(super) fn file_labels(scene: &Scene<'_>) -> Result<Option<FileLabels>> {
-    let Some(Selinux { file, .. }) = &scene.facts.selinux else { return Ok(None) };
-    let mut file = Context::read(file)?;
-    file.level = categories(scene.id);
-    for label in &scene.request.security.labels {
-        match label {
-            Label::FileType(kind) => file.kind.clone_from(kind),
-            Label::Level(level) => file.level.clone_from(level),
-            Label::Disable | Label::User(_) | Label::Role(_) | Label::Type(_) => {}
-        }
-    }
+    let Some(selinux) = &scene.facts.selinux else { return Ok(None) };
+    let (_, mut file) = contexts(scene, selinux)?;
     let private = file.text();
     file.level = "s0".to_owned();
-    Ok(Some(FileLabels { shared: file.text(), private }))
+    Ok(Some(FileLabels { shared: file.text(), private, layers: selinux.read.clone() }))
 }
 
 struct Context {

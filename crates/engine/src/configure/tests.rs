@@ -4,7 +4,7 @@ use bulkhead_shim::users::IdMapping;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::request::{Capability, Limit, Network, Process, Resources, Security, SecurityOption};
+use crate::request::{Capability, Ipc, Limit, Network, Pid, Process, Resources, Security, SecurityOption};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PASSWD: &[u8] = b"root:x:0:0::/root:/bin/sh\nwww:x:33:34::/var/www:/bin/sh\n";
@@ -73,8 +73,13 @@ impl Stage {
             env: vec!["A=1".to_owned()],
             ..Defaults::default()
         };
-        let peer =
-            Peer { name: "db".into(), files: "/db/files".into(), shm: Some("/db/shm".into()), users: None };
+        let peer = Peer {
+            name: "db".into(),
+            files: "/db/files".into(),
+            shm: Some("/db/shm".into()),
+            users: None,
+            label: None,
+        };
         let peers = BTreeMap::from([("db".to_owned(), peer)]);
         Self { request, defaults, facts: facts(), users: None, peers, runtime: Runtime::Ours }
     }
@@ -321,6 +326,7 @@ fn security_options_take_effect() {
     labelled.facts.selinux = Some(Selinux {
         process: "system_u:system_r:container_t:s0".to_owned(),
         file: "system_u:object_r:container_file_t:s0".to_owned(),
+        read: "system_u:object_r:container_ro_file_t:s0".to_owned(),
     });
     labelled.facts.apparmor = AppArmor::Present { profile: Some("default".to_owned()) };
     let config = labelled.json();
@@ -331,6 +337,56 @@ fn security_options_take_effect() {
     let labels = labelled.configured().unwrap().labels.unwrap();
     assert_eq!(labels.private, format!("system_u:object_r:container_file_t:{level}"));
     assert_eq!(labels.shared, "system_u:object_r:container_file_t:s0", "all containers may use it");
+    assert_eq!(labels.layers, "system_u:object_r:container_ro_file_t:s0");
+}
+
+#[test]
+fn labels_are_those_of_whom_a_container_shares_with_and_the_host_s_have_none() {
+    let label = |edit: &dyn Fn(&mut Stage)| {
+        let mut stage = with(|_| {});
+        stage.facts.selinux = Some(Selinux {
+            process: "system_u:system_r:container_t:s0".to_owned(),
+            file: "system_u:object_r:container_file_t:s0".to_owned(),
+            read: "system_u:object_r:container_ro_file_t:s0".to_owned(),
+        });
+        edit(&mut stage);
+        let config = stage.json();
+        let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+        let labels = stage.configured().unwrap().labels.unwrap();
+        [text(&config["process"]["selinuxLabel"]), text(&config["linux"]["mountLabel"]), labels.private]
+    };
+    let none = label(&|stage| stage.request.namespaces.pid = Pid::Host);
+    assert_eq!(&none[..2], ["none", "none"]);
+    assert!(none[2].starts_with("system_u:object_r:container_file_t:s0:c"), "files have one: {none:?}");
+    assert_eq!(label(&|stage| stage.request.namespaces.ipc = Ipc::Host)[0], "none");
+    assert_eq!(label(&|stage| stage.request.security.privileged = true)[0], "none");
+    let chosen = |stage: &mut Stage| {
+        stage.request.security.privileged = true;
+        for text in ["label=user:me_u", "label=level:s0:c1,c2"] {
+            stage.request.security.apply(text.parse().unwrap()).unwrap();
+        }
+    };
+    let file = "me_u:object_r:container_file_t:s0:c1,c2";
+    assert_eq!(label(&chosen), ["me_u:system_r:container_t:s0:c1,c2", file, file], "who names one has it");
+
+    let shares = |stage: &mut Stage| {
+        stage.peers.get_mut("db").unwrap().label = Some("you_u:system_r:x_t:s0:c3,c4".to_owned());
+        stage.request.namespaces.ipc = Ipc::Container("db".to_owned());
+    };
+    let file = "you_u:object_r:container_file_t:s0:c3,c4";
+    assert_eq!(label(&shares), ["you_u:system_r:x_t:s0:c3,c4", file, file]);
+    let differ = |stage: &mut Stage| {
+        shares(stage);
+        let other =
+            Peer { label: Some("you_u:system_r:x_t:s0:c5,c6".to_owned()), ..stage.peers["db"].clone() };
+        stage.peers.insert("other".to_owned(), other);
+        stage.request.namespaces.pid = Pid::Container("other".to_owned());
+    };
+    let mut stage = with(|_| {});
+    let context = || "a:b:c".to_owned();
+    stage.facts.selinux = Some(Selinux { process: context(), file: context(), read: context() });
+    differ(&mut stage);
+    assert!(stage.error().contains("different SELinux labels"));
 }
 
 #[test]

@@ -43,18 +43,31 @@ pub(crate) fn mount(lower: &[impl AsRef<Path>], upper: Upper<'_>) -> Result<Owne
     }
     let mut held = Vec::new();
     let filesystem = open().doing(doing)?;
-    let filesystem = match add_each(&filesystem, &lower, &mut held)? {
-        OneByOne::Taken => filesystem,
-        OneByOne::Unknown => joined(&lower, &mut held)?,
-    };
+    if let OneByOne::Taken = add_each(&filesystem, &lower, &mut held)? {
+        match finished(&filesystem, upper, &mut held)? {
+            // Before Linux 6.5 options are looked at only here.
+            Err(error) if error.errno() == Errno::INVAL => {}
+            mounted => return mounted.doing(doing),
+        }
+    }
+    finished(&joined(&lower, &mut held)?, upper, &mut held)?.doing(doing)
+}
+
+/// Says what lies above the layers, and mounts all of it.
+fn finished(
+    filesystem: &Filesystem,
+    upper: Upper<'_>,
+    held: &mut Vec<OwnedFd>,
+) -> Result<bulkhead_sys::Result<OwnedFd>> {
+    let doing = || "mount the layers of the container";
     if let Upper::Write(upper, work) = upper {
-        filesystem.set("upperdir", &descriptor(upper, &mut held)?).doing(doing)?;
-        filesystem.set("workdir", &descriptor(work, &mut held)?).doing(doing)?;
+        filesystem.set("upperdir", &descriptor(upper, held)?).doing(doing)?;
+        filesystem.set("workdir", &descriptor(work, held)?).doing(doing)?;
     }
     if !host::is_real_root()? {
         filesystem.set_flag("userxattr").doing(doing)?;
     }
-    filesystem.mount(attribute::NOSUID | attribute::NODEV | attribute::NOEXEC).doing(doing)
+    Ok(filesystem.mount(attribute::NOSUID | attribute::NODEV | attribute::NOEXEC))
 }
 
 fn open() -> bulkhead_sys::Result<Filesystem> {

@@ -1,12 +1,14 @@
 //! What a container has of others that run, and what of that is made anew for each of its starts.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::order::{JoinedNamespace, NamespaceKind, Other, Part, Whole};
+use bulkhead_spec::Config;
 use bulkhead_store::Kind;
 
-use super::{Moment, PARTS};
+use super::{BUNDLE, Moment, PARTS};
 use crate::configure::{Caller, Peer};
 use crate::create::FILES;
 use crate::engine::Engine;
@@ -91,9 +93,17 @@ impl Engine {
             let is_its_memory = of_memory.as_ref() == Some(wanted);
             let shm = (is_its_memory && shares_memory(&peer)).then(|| place.clone());
             let files = self.places().container(&peer.record.id).join(FILES);
-            peers.insert(wanted.clone(), Peer { name, files, shm, users: peer.document.users });
+            let label = self.process_label(&peer);
+            peers.insert(wanted.clone(), Peer { name, files, shm, users: peer.document.users, label });
         }
         Ok(peers)
+    }
+
+    /// Returns the SELinux context of a container's processes, as it was started.
+    fn process_label(&self, peer: &Known) -> Option<String> {
+        let file = self.places().container_run(&peer.record.id).join(BUNDLE).join("config.json");
+        let text = host::has_selinux().then(|| fs::read_to_string(file).ok()).flatten()?;
+        Config::from_json(&text).ok()?.process?.selinux_label
     }
 
     /// Lists the namespaces of others that the monitor is to open for each start.
