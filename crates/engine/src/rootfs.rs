@@ -46,7 +46,9 @@ impl Engine {
                 RootFs { lower: vec![root.path.clone()], above: root.overlay.then_some(directory) }
             }
             (Root::Image(_), Some(image)) => {
-                RootFs { lower: self.store.lower(image), above: Some(directory) }
+                let mut lower = self.store.lower(image);
+                lower.push(self.places().mountpoints());
+                RootFs { lower, above: Some(directory) }
             }
             (Root::Image(_), None) => RootFs { lower: Vec::new(), above: Some(directory) },
         }

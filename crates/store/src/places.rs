@@ -1,5 +1,7 @@
 //! Where everything lies. `docs/engine.md` draws the tree.
 
+mod mountpoints;
+
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -77,7 +79,7 @@ impl Places {
         for name in ["containers", "pods", "runtime"] {
             make_within(&self.run.join(name))?;
         }
-        Ok(())
+        mountpoints::make(&self.mountpoints())
     }
 
     /// Returns the database's file.
@@ -103,6 +105,12 @@ impl Places {
     /// Returns the directory of an unpacked layer.
     pub fn layer(&self, diff_id: &Digest) -> PathBuf {
         self.layers().join(format!("sha256-{}", diff_id.hex()))
+    }
+
+    /// Returns the directory of what runtimes mount on in every container, the lowest layer of all: so nobody makes that anew,
+    /// and takes it away, for each container.
+    pub fn mountpoints(&self) -> PathBuf {
+        self.root.join("mountpoints")
     }
 
     /// Returns the directory of what is half made.

@@ -242,6 +242,19 @@ fn a_command_joins_a_container() {
     shop.bulkhead(&["exec", "web", "true"]).output().exits_with(1).complains("web");
 }
 
+/// What runtimes mount on lies below all layers, once for all containers.
+#[test]
+fn a_start_writes_nothing_into_the_container_s_layer() {
+    let shop = shop!();
+    let id = shop.service("web", "sleep 1000");
+    let upper = shop.path("engine/containers").join(&id).join("upper");
+    assert_eq!(fs::read_dir(&upper).unwrap().count(), 0);
+    shop.said(&["exec", "web", "sh", "-c", "echo x > /etc/mine; ls /etc/hosts"]);
+    shop.said(&["restart", "--time", "0", "web"]);
+    assert_eq!(shop.said(&["diff", "web"]), "C /etc\nA /etc/mine\n");
+    assert_eq!(shop.said(&["exec", "web", "cat", "/etc/mine"]), "x\n");
+}
+
 #[test]
 fn changes_and_files_of_a_container_are_told() {
     let shop = shop!();

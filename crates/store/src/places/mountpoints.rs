@@ -1,0 +1,56 @@
+//! Empty directories and files on which runtimes mount.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::error::{Doing as _, Result};
+
+const FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
+const DIRECTORIES: [&str; 4] = ["", "etc", "dev", "proc"];
+/// The last: where it is, all of them are.
+const LAST: &str = "sys";
+
+/// Makes them, with the rights that a runtime would give them whatever the caller's umask is.
+pub(super) fn make(at: &Path) -> Result<()> {
+    if at.join(LAST).symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let made = DIRECTORIES
+        .iter()
+        .try_for_each(|name| directory(&at.join(name)))
+        .and_then(|()| FILES.iter().try_for_each(|name| file(&at.join(name))))
+        .and_then(|()| directory(&at.join(LAST)));
+    made.doing(|| format!("make {}", at.display()))
+}
+
+fn directory(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => fs::set_permissions(path, Permissions::from_mode(0o755)),
+    }
+}
+
+fn file(path: &Path) -> io::Result<()> {
+    File::create(path)?.set_permissions(Permissions::from_mode(0o644))
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+
+    #[test]
+    fn what_is_half_made_is_made_whole() {
+        let scratch = Scratch::new();
+        let at = scratch.path().join("mountpoints");
+        fs::create_dir_all(at.join("etc")).unwrap();
+        fs::set_permissions(at.join("etc"), Permissions::from_mode(0o700)).unwrap();
+        make(&at).unwrap();
+        let mode = |name: &str| fs::metadata(at.join(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(["", "etc", "dev", "proc", "sys"].map(mode), [0o755; 5]);
+        assert_eq!(FILES.map(mode), [0o644; 3]);
+    }
+}
