@@ -42,7 +42,7 @@ pub use crate::ready::{Failure, FailureKind};
 pub use attachment::{Attachment, Event};
 pub use claim::{Claim, claim};
 pub use lost::lost;
-pub use spawn::{Started, hold, spawn};
+pub use spawn::{Started, Told, Waiting, hold, spawn};
 
 /// The result of a talk with a monitor.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -120,7 +120,8 @@ pub(crate) fn run(run_directory: &Path) -> u8 {
         }
     };
     match monitor {
-        Ok(monitor) => {
+        Ok(None) => 0,
+        Ok(Some(monitor)) => {
             // The monitor has its own; whoever reads from it waits for the last one to close it.
             drop(ready);
             monitor.live()

@@ -1,7 +1,7 @@
 //! What is said on a monitor's socket.
 //!
 //! A connection is a SOCK_SEQPACKET socket of AF_UNIX: one message each time. The first client gets its end with its birth
-//! (a socketpair), others connect to `sock`. The client speaks first:
+//! (a socketpair), and its first message lets the monitor begin; others connect to `sock`. The client speaks first:
 //!
 //! ```text
 //!   client                                             monitor
@@ -38,6 +38,9 @@ pub const CHUNK: usize = 8192;
 
 /// Version and kind.
 pub const HEAD: usize = 2;
+
+/// What a monitor hears instead of a first client: nobody attaches. Shorter than any message.
+pub const NO_CLIENT: &[u8] = b".";
 
 /// What a client says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

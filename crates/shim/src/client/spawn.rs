@@ -1,18 +1,19 @@
 //! Starting a monitor.
 //!
 //! It gets three descriptors as its standard streams, so that nothing between fork(2) and execve(2) needs code of ours and
-//! the standard library can start it as cheaply as vfork(2) does: the end of a socketpair as standard input, for the first
-//! client; a pipe as standard output, for what became of the start; the null device as standard error.
+//! the standard library can start it as cheaply as vfork(2) does: the end of a socketpair as standard input, on which the
+//! first message lets it go on; a pipe as standard output, for what became of the start; the null device as standard error.
 
-use std::io::Read;
+use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 use bulkhead_sys::message;
 
 use super::{Attachment, Error, Result};
-use crate::protocol::{Attach, ToMonitor};
+use crate::protocol::{Attach, NO_CLIENT, ToMonitor};
 use crate::ready::Ready;
 use crate::status::Process;
 
@@ -35,6 +36,36 @@ pub struct Started {
     pub monitor: Child,
 }
 
+/// A monitor that began before there was anything in its directory: it waits for a word. Dropped without it, it ends.
+#[derive(Debug)]
+pub struct Waiting {
+    attach: Option<Attach>,
+    /// The end on which it waits, and what has begun.
+    parts: Option<(OwnedFd, Begun)>,
+}
+
+/// A monitor that goes on: it starts the container.
+#[derive(Debug)]
+pub struct Told {
+    attachment: Option<Attachment>,
+    begun: Begun,
+}
+
+#[derive(Debug)]
+struct Begun {
+    program: PathBuf,
+    run_directory: PathBuf,
+    ready: PipeReader,
+    monitor: Starting,
+}
+
+#[derive(Debug)]
+enum Starting {
+    Started(Child),
+    /// A thread starts it, since that takes until the program is loaded.
+    Aside(JoinHandle<io::Result<Child>>),
+}
+
 /// Starts the monitor of a directory with an `order.json`, and returns when its container's process runs. A client that
 /// attaches by `attach` hears all, from the first byte on.
 ///
@@ -42,36 +73,93 @@ pub struct Started {
 /// [`Error::NotStarted`] when the container could not be started, [`Error::Program`] without the monitor's program,
 /// [`Error::Died`].
 pub fn spawn(bulkmon: &Path, run_directory: &Path, attach: Option<Attach>) -> Result<Started> {
-    let failed = |source| Error::Program { program: bulkmon.to_owned(), source };
-    let (mut ready, tell) = std::io::pipe().map_err(failed)?;
-    let mut command = Command::new(bulkmon);
-    command.arg(run_directory).stdout(tell).stderr(Stdio::null());
-    clean(&mut command);
-    let attachment = match attach {
-        Some(attach) => {
-            let (ours, theirs) = first_client(attach)?;
-            command.stdin(theirs);
-            Some(Attachment::of(ours))
+    let here = |mut command: Command| command.spawn().map(Starting::Started);
+    Waiting::start(bulkmon, run_directory, attach, here)?.tell().started()
+}
+
+impl Waiting {
+    /// Starts the monitor of a directory that is still to be made, beside what the caller does meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when there is no room for it. Whether it could be started, [`Told::started`] tells.
+    pub fn begin(bulkmon: &Path, run_directory: &Path, attach: Option<Attach>) -> Result<Self> {
+        let aside = |mut command: Command| {
+            let thread = std::thread::Builder::new().name("monitor".to_owned());
+            thread.spawn(move || command.spawn()).map(Starting::Aside)
+        };
+        Self::start(bulkmon, run_directory, attach, aside)
+    }
+
+    fn start(
+        bulkmon: &Path,
+        run_directory: &Path,
+        attach: Option<Attach>,
+        start: impl FnOnce(Command) -> io::Result<Starting>,
+    ) -> Result<Self> {
+        let failed = |source| Error::Program { program: bulkmon.to_owned(), source };
+        let (ready, tell) = io::pipe().map_err(failed)?;
+        let (ours, theirs) = message::pair()?;
+        let mut command = Command::new(bulkmon);
+        command.arg(run_directory).stdin(theirs).stdout(tell).stderr(Stdio::null());
+        clean(&mut command);
+        let monitor = start(command).map_err(failed)?;
+        let begun =
+            Begun { program: bulkmon.to_owned(), run_directory: run_directory.to_owned(), ready, monitor };
+        Ok(Self { attach, parts: Some((ours, begun)) })
+    }
+
+    /// Lets it go on, once `order.json` is in its directory. What its caller does next is done beside the start.
+    pub fn tell(mut self) -> Told {
+        let Some((socket, begun)) = self.parts.take() else { unreachable!("it is told once") };
+        let word = self.attach.map(|attach| ToMonitor::Attach(attach).encode());
+        // Whether it lives shows later.
+        drop(message::send(&socket, word.as_deref().unwrap_or(NO_CLIENT), &[]));
+        Told { attachment: self.attach.map(|_| Attachment::of(socket)), begun }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some((word, begun)) = self.parts.take() else { return };
+        drop(word);
+        if let Ok(mut child) = begun.monitor.child() {
+            // It ends at once, and would be a corpse for as long as this process lives.
+            drop(child.wait());
         }
-        None => {
-            command.stdin(Stdio::null());
-            None
+    }
+}
+
+impl Told {
+    /// Waits until the container's process runs.
+    ///
+    /// # Errors
+    /// As [`spawn`].
+    pub fn started(self) -> Result<Started> {
+        let Self { attachment, begun: Begun { program, run_directory, mut ready, monitor } } = self;
+        let failed = |source| Error::Program { program: program.clone(), source };
+        // What starts it holds the other end of the pipe.
+        let mut monitor = monitor.child().map_err(failed)?;
+        let mut text = Vec::new();
+        ready.read_to_end(&mut text).map_err(failed)?;
+        let failure = match serde_json::from_slice(&text) {
+            Ok(Ready::Running(process)) => return Ok(Started { process, attachment, monitor }),
+            Ok(Ready::Failed(failure)) => Error::NotStarted { failure },
+            Err(_) => Error::Died { run_directory },
+        };
+        // Its last word is spoken: it ends now, and waits for no client.
+        drop(attachment);
+        drop(monitor.wait());
+        Err(failure)
+    }
+}
+
+impl Starting {
+    fn child(self) -> io::Result<Child> {
+        match self {
+            Self::Started(child) => Ok(child),
+            Self::Aside(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
         }
-    };
-    let mut monitor = command.spawn().map_err(failed)?;
-    // The command holds the other end of the pipe.
-    drop(command);
-    let mut text = Vec::new();
-    ready.read_to_end(&mut text).map_err(failed)?;
-    let failure = match serde_json::from_slice(&text) {
-        Ok(Ready::Running(process)) => return Ok(Started { process, attachment, monitor }),
-        Ok(Ready::Failed(failure)) => Error::NotStarted { failure },
-        Err(_) => Error::Died { run_directory: run_directory.to_owned() },
-    };
-    // Its last word is spoken: it ends now, and waits for no client.
-    drop(attachment);
-    drop(monitor.wait());
-    Err(failure)
+    }
 }
 
 /// Has a terminal kept open that its owner leaves, until nobody in the container has it: what runs in it goes on.
@@ -80,7 +168,7 @@ pub fn spawn(bulkmon: &Path, run_directory: &Path, attach: Option<Attach>) -> Re
 /// [`Error::Program`] when the program cannot be started.
 pub fn hold(bulkmon: &Path, terminal: OwnedFd) -> Result<()> {
     let failed = |source| Error::Program { program: bulkmon.to_owned(), source };
-    let (mut ready, tell) = std::io::pipe().map_err(failed)?;
+    let (mut ready, tell) = io::pipe().map_err(failed)?;
     let mut command = Command::new(bulkmon);
     command.arg("hold").stdin(terminal).stdout(tell).stderr(Stdio::null()).current_dir("/");
     clean(&mut command);
@@ -98,11 +186,4 @@ fn clean(command: &mut Command) {
         ours || ENVIRONMENT.iter().any(|kept| name == kept)
     });
     command.env_clear().envs(environment);
-}
-
-/// Makes the ends of the first client's connection, on which its first message waits already.
-fn first_client(attach: Attach) -> Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = message::pair()?;
-    message::send(&ours, &ToMonitor::Attach(attach).encode(), &[])?;
-    Ok((ours, theirs))
 }

@@ -358,10 +358,7 @@ impl Monitor {
         self.status.code = Some(code);
         let time = clock::now();
         self.status.finished = Some(time);
-        if !self.policy.restarts_any() && !self.stopping.is_some_and(|stopping| stopping.again) {
-            // They need not wait for the runtime.
-            self.clients.tell_ending(Ending { code, time });
-        }
+        let is_last = !self.policy.restarts_any() && !self.stopping.is_some_and(|stopping| stopping.again);
         self.end_check();
         self.checks.end();
         // What was given last is kept for who has not taken it, so that the rest can be read.
@@ -369,6 +366,10 @@ impl Monitor {
             self.clients.keep(stream, bytes);
         }
         self.take_away(Purpose::Delete);
+        if is_last && matches!(self.life, Life::Ending { .. }) {
+            // They need not wait for the runtime, nor it for them: whoever is told first takes this processor.
+            self.clients.tell_ending(Ending { code, time });
+        }
     }
 
     /// Calls the runtime to take away what is left.

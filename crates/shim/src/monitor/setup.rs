@@ -9,7 +9,7 @@ use bulkhead_sys::{process, signal};
 use rustix::event::epoll::EventFlags;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::SocketType;
+use rustix::net::{RecvFlags, SocketType};
 
 use super::Monitor;
 use super::checks::Checks;
@@ -25,6 +25,7 @@ use super::runtime::{Runtime, lower_score};
 use super::shared;
 use crate::log::{Log, Stream};
 use crate::order::Order;
+use crate::protocol::NO_CLIENT;
 use crate::ready::Ready;
 use crate::status::{Process, Status};
 use crate::{place, socket};
@@ -63,8 +64,8 @@ pub(super) fn tell(pipe: OwnedFd, what: &Ready) {
     }
 }
 
-/// Makes this process a monitor. The pipe to the caller comes back when that fails.
-pub(super) fn begin(run_directory: &Path, inherited: Inherited) -> (OwnedFd, Result<Monitor>) {
+/// Makes this process a monitor, or nothing if the caller decides otherwise. The pipe to the caller comes back when that fails.
+pub(super) fn begin(run_directory: &Path, inherited: Inherited) -> (OwnedFd, Result<Option<Monitor>>) {
     let Inherited { first_client, ready } = inherited;
     let pipe = match ready.try_clone() {
         Ok(pipe) => pipe,
@@ -76,8 +77,13 @@ pub(super) fn begin(run_directory: &Path, inherited: Inherited) -> (OwnedFd, Res
     (pipe, monitor(run_directory, first_client, ready))
 }
 
-fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) -> Result<Monitor> {
+fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) -> Result<Option<Monitor>> {
     let signals = detach()?;
+    let first_client = match first_client.map(hear).transpose()? {
+        Some(Word::GoneBefore) => return Ok(None),
+        Some(Word::Client(client)) => Some(client),
+        Some(Word::NoClient) | None => None,
+    };
     let lock = lock(run_directory)?;
     let path = run_directory.join(place::ORDER);
     let order = Order::read(&path).doing(|| format!("read {}", path.display()))?;
@@ -97,7 +103,7 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
     }
     let own = std::process::id().cast_signed();
     let process = Process::find(own).ok_or(Errno::NOENT).doing(|| format!("read /proc/{own}/stat"))?;
-    Ok(Monitor {
+    Ok(Some(Monitor {
         poll,
         signals,
         lock: Some(lock),
@@ -140,6 +146,28 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
         rest: None,
         end_is_taken: false,
         heeded: signal::Set::EMPTY,
+    }))
+}
+
+/// What a caller lets a monitor go on with.
+enum Word {
+    /// Its first client, whose message is still to be read.
+    Client(OwnedFd),
+    NoClient,
+    /// The caller ended, or could not make the directory.
+    GoneBefore,
+}
+
+/// Waits for the caller's word.
+fn hear(socket: OwnedFd) -> Result<Word> {
+    let mut start = [0; NO_CLIENT.len() + 1];
+    let (_, length) =
+        rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut start[..], RecvFlags::PEEK))
+            .doing(|| "wait for the caller's word")?;
+    Ok(match length {
+        0 => Word::GoneBefore,
+        _ if start[..length] == *NO_CLIENT => Word::NoClient,
+        _ => Word::Client(socket),
     })
 }
 

@@ -90,6 +90,8 @@ impl Monitor {
             }
             // Its words and the end of its input go nowhere.
             (Role::Attached(_), ToMonitor::Stdin(_) | ToMonitor::CloseStdin) => {}
+            // It was let go just before this was read, and asks again whoever comes next.
+            (Role::Leaves, _) => {}
             _ => self.refuse(number, "this cannot be asked for here"),
         }
     }

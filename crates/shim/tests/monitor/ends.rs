@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhead_shim::client::{self, Error, Event};
+use bulkhead_shim::client::{self, Error, Event, Waiting};
 use bulkhead_shim::order::Restart;
 use bulkhead_shim::protocol::{Grace, Stop, Then, ToMonitor};
 use bulkhead_shim::status::{Phase, Process};
@@ -72,6 +72,36 @@ fn who_could_not_be_started_is_told_by_docker_s_codes() {
         "start the runtime /no/such/runtime: No such file or directory (os error 2)"
     );
     stand.last_status();
+}
+
+#[test]
+fn a_monitor_begins_before_its_directory_and_goes_on_when_it_is_told() {
+    let sandbox = sandbox!();
+    for (short, attach) in [("heard", Some(HEAR)), ("alone", None)] {
+        let bundle = sandbox.bundle(short).script("echo here; exit 7");
+        let waiting = Waiting::begin(Path::new(BULKMON), &Stand::place(&sandbox, &bundle), attach).unwrap();
+        let stand = Stand::new(&sandbox, &bundle, |_| {});
+        let started = waiting.tell().started().unwrap();
+        assert_eq!(started.attachment.is_some(), attach.is_some());
+        assert_eq!(stand.last_status().code, Some(7));
+        let log = std::fs::read_to_string(&stand.log).unwrap();
+        assert!(log.contains("here"), "{log}");
+    }
+}
+
+#[test]
+fn a_monitor_that_is_never_told_ends_and_touches_nothing() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("never").args(["true"]);
+    for attach in [Some(HEAR), None] {
+        let stand = Stand::place(&sandbox, &bundle);
+        // It waits for the process to end.
+        drop(Waiting::begin(Path::new(BULKMON), &stand, attach).unwrap());
+        assert!(!stand.exists());
+        let waiting = Waiting::begin(Path::new("/no/bulkmon"), &stand, attach).unwrap();
+        let error = waiting.tell().started().unwrap_err();
+        assert!(matches!(error, Error::Program { .. }), "{error}");
+    }
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Stand {
 impl Stand {
     /// Prepares a container; `change` edits its order.
     pub(crate) fn new(sandbox: &Sandbox, bundle: &Bundle, change: impl FnOnce(&mut Order)) -> Self {
-        let run = sandbox.directory().join(format!("run-{}", bundle.id()));
+        let run = Self::place(sandbox, bundle);
         fs::create_dir(&run).unwrap();
         let log = run.join("log.json");
         let runtime = [sandbox.runtime_program(), Path::new("--root"), &sandbox.state_directory()];
@@ -76,6 +76,11 @@ impl Stand {
         change(&mut order);
         order.write(&run.join("order.json")).unwrap();
         Self { run, log, order }
+    }
+
+    /// Where [`new`](Self::new) will make its directory.
+    pub(crate) fn place(sandbox: &Sandbox, bundle: &Bundle) -> PathBuf {
+        sandbox.directory().join(format!("run-{}", bundle.id()))
     }
 
     /// Starts it with a client that hears everything.
