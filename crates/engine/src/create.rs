@@ -34,6 +34,25 @@ pub struct Created {
     pub warnings: Vec<String>,
 }
 
+/// How a container is made.
+#[derive(Debug)]
+pub(crate) struct Making {
+    pub(crate) id: String,
+    /// Who means to start it at once.
+    pub(crate) maker: Option<Maker>,
+    /// What its record outlives when it is made.
+    pub(crate) durability: Durability,
+}
+
+impl Making {
+    /// For somebody who makes a container and does nothing more.
+    pub(crate) fn of(request: &Request) -> Result<Self> {
+        // What removes itself is not worth waiting for a disk: after a power loss it would be removed.
+        let durability = if request.remove { Durability::Process } else { Durability::PowerLoss };
+        Ok(Self { id: id::generate()?, maker: None, durability })
+    }
+}
+
 /// A container that was just made, and that nobody else touches yet.
 #[derive(Debug)]
 pub(crate) struct New {
@@ -52,7 +71,7 @@ impl Engine {
     /// # Errors
     /// When the image is not there, the name is taken, or what was asked for cannot be.
     pub fn create(&self, request: &Request) -> Result<Created> {
-        let New { known, image, held: _held } = self.make(request, None)?;
+        let New { known, image, held: _held } = self.make(request, Making::of(request)?)?;
         // What cannot be is told now and not when it is started.
         match self.configured(&known, image.as_ref(), Moment::Creation) {
             Ok(configured) => Ok(known.created(configured.warnings)),
@@ -64,7 +83,7 @@ impl Engine {
     }
 
     /// Records a container and makes its parts.
-    pub(crate) fn make(&self, request: &Request, maker: Option<Maker>) -> Result<New> {
+    pub(crate) fn make(&self, request: &Request, making: Making) -> Result<New> {
         if let Some(name) = &request.name {
             name::check(name)?;
         }
@@ -81,7 +100,7 @@ impl Engine {
         self.add_volumes_of_others(&mut request)?;
         self.identify_others(&mut request)?;
         let pod = self.join_pod(&mut request)?;
-        let made = self.make_joined(request, maker, image, pod.as_ref());
+        let made = self.make_joined(request, making, image, pod.as_ref());
         if let (Err(_), Some(joined)) = (&made, &pod) {
             self.leave_pod(joined);
         }
@@ -92,12 +111,11 @@ impl Engine {
     fn make_joined(
         &self,
         request: Request,
-        maker: Option<Maker>,
+        Making { id, maker, durability }: Making,
         image: Option<Image>,
         pod: Option<&Joined>,
     ) -> Result<New> {
         let defaults = image.as_ref().map(|image| image.configuration.config.clone()).unwrap_or_default();
-        let id = id::generate()?;
         let mut document = Document::new(request);
         // What is below `run` goes with an ordinary user's last session, where that is earlier.
         document.goes_with_machine =
@@ -111,7 +129,7 @@ impl Engine {
             document.users = pod.and_then(|joined| joined.users.clone());
         }
         let pod = pod.map(|joined| joined.record.id.as_str());
-        let record = self.record(&id, &mut document, image.as_ref(), &volumes, pod)?;
+        let record = self.record((&id, durability), &mut document, image.as_ref(), &volumes, pod)?;
         let known = Known::new(record, document);
         match self.make_parts(&known, image.as_ref()) {
             Ok(held) => Ok(New { known, image, held }),
@@ -126,15 +144,13 @@ impl Engine {
     /// Records a container under its name, or under one that nobody has.
     fn record(
         &self,
-        id: &str,
+        (id, durability): (&str, Durability),
         document: &mut Document,
         image: Option<&Image>,
         volumes: &[VolumeRecord],
         pod: Option<&str>,
     ) -> Result<ContainerRecord> {
         let choice = self.decide_users(document, image)?;
-        // What removes itself is not worth waiting for a disk: after a power loss it would be removed.
-        let durability = if document.request.remove { Durability::Process } else { Durability::PowerLoss };
         let name = document.request.name.clone();
         let mut record = ContainerRecord::new(id, "", image.map(|image| image.id));
         record.document = document.write()?;

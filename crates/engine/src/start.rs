@@ -8,18 +8,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use bulkhead_shim::client;
+use bulkhead_shim::client::{self, Waiting};
 use bulkhead_shim::order::{self, Order, Shared};
 use bulkhead_shim::place;
 use bulkhead_shim::status::Process;
-use bulkhead_store::Image;
+use bulkhead_store::{Durability, Image};
 use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, fstat, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::configure::{self, Caller, Configured, ImageFiles, OfPod, Runtime, Scene, Users};
 use crate::container::State;
-use crate::create::{Created, FILES, New, make_directory};
+use crate::create::{Created, FILES, Making, New, make_directory};
 use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
@@ -84,12 +84,18 @@ impl Engine {
     ) -> Result<Running<'_>> {
         let process = Process::find(std::process::id().cast_signed());
         let maker = process.map(|process| self.boot().map(|boot| Maker { boot: boot.to_owned(), process }));
-        let New { known, image, held: _held } = self.make(request, maker.transpose()?)?;
+        let mut making = Making { maker: maker.transpose()?, ..Making::of(request)? };
+        let waiting = self.begin_monitor(&making.id, request, attach)?;
+        if waiting.is_some() {
+            // It is synced while the monitor starts the container.
+            making.durability = Durability::Process;
+        }
+        let New { known, image, held: _held } = self.make(request, making)?;
         if let Err(error) = made(&known.created(Vec::new())) {
             self.take_back(&known)?;
             return Err(error).doing(|| format!("tell of container {}", known.record.name));
         }
-        match self.launch(&known, image.as_ref(), attach) {
+        match self.launch(&known, image.as_ref(), attach, waiting) {
             Ok((session, warnings)) => Ok(Running { created: known.created(warnings), session }),
             Err(error) => {
                 if known.document.request.remove {
@@ -132,7 +138,7 @@ impl Engine {
         self.complete(&known)?;
         let root = self.root_of(&known.record, &known.document, image.as_ref());
         self.fill_volumes(id, &known.document, &root.lower)?;
-        let (session, warnings) = self.launch(&known, image.as_ref(), attach)?;
+        let (session, warnings) = self.launch(&known, image.as_ref(), attach, None)?;
         Ok(Started { session, warnings })
     }
 
@@ -151,13 +157,25 @@ impl Engine {
         Ok(Session::new(self, &known.record.id, has_terminal, End::Theirs, attachment))
     }
 
-    /// Writes what the monitor and the runtime read, and starts the monitor; returns what the user should be told, too. The
-    /// container is held, or nobody knows it yet.
+    /// Starts the monitor of a container that is still to be made: its program is loaded meanwhile.
+    fn begin_monitor(&self, id: &str, request: &Request, attach: Option<Attach>) -> Result<Option<Waiting>> {
+        let has_host_users = matches!(request.namespaces.user, None | Some(UserNamespace::Host));
+        if host::caller() != Caller::Root || !has_host_users {
+            // Who works in a user namespace has no thread beside (`users::namespace`).
+            return Ok(None);
+        }
+        let said = attach.map(|attach| attach.said(end_of(request, Some(attach))));
+        Ok(Some(Waiting::begin(&self.monitor()?, &self.places().container_run(id), said)?))
+    }
+
+    /// Writes what the monitor and the runtime read, and starts the monitor, if none is `waiting`; returns what the user should
+    /// be told, too. The container is held, or nobody knows it yet.
     fn launch(
         &self,
         known: &Known,
         image: Option<&Image>,
         attach: Option<Attach>,
+        mut waiting: Option<Waiting>,
     ) -> Result<(Option<Session<'_>>, Vec<String>)> {
         let Known { record, document, .. } = known;
         let run = self.places().container_run(&record.id);
@@ -167,7 +185,7 @@ impl Engine {
         {
             process.console_size = process.terminal.then(|| configure::console_size(size));
         }
-        let end = if document.request.remove && attach.is_some() { End::Ours } else { End::Theirs };
+        let end = end_of(&document.request, attach);
         let pod = self.starting_in_pod(known)?;
         let mut order = self.prepare(known, image, &configured, attach)?;
         let attach = attach.map(|attach| attach.said(end));
@@ -179,7 +197,17 @@ impl Engine {
             order
                 .write(&run.join(place::ORDER))
                 .doing(|| format!("write the order of container {}", record.name))?;
-            match client::spawn(&monitor, &run, attach) {
+            let started = match waiting.take() {
+                Some(waiting) => {
+                    let told = waiting.tell();
+                    let synced = if document.request.remove { Ok(()) } else { self.store.sync() };
+                    let started = told.started();
+                    synced?;
+                    started
+                }
+                None => client::spawn(&monitor, &run, attach),
+            };
+            match started {
                 // The monitor that it was to take over from died meanwhile.
                 Err(client::Error::NotStarted { .. })
                     if order.shared.as_ref().is_some_and(has_gone) && attempts.next().is_some() => {}
@@ -366,6 +394,11 @@ pub(crate) enum Moment {
     Creation,
     /// For the runtime.
     Start,
+}
+
+/// Who does what follows the container's end: a client that stays for it, if the container is to be removed then.
+fn end_of(request: &Request, attach: Option<Attach>) -> End {
+    if request.remove && attach.is_some() { End::Ours } else { End::Theirs }
 }
 
 /// What becomes of the standard input: a terminal outlives its clients, a stream ends with the one that is attached.

@@ -98,6 +98,14 @@ impl Store {
         self.insert(record, volumes, durability, |db, record| decide(&all(db, "", [])?, record))
     }
 
+    /// Has what was recorded with [`Durability::Process`] outlive the machine's power going away, too.
+    ///
+    /// # Errors
+    /// As fdatasync(2) of the database's log.
+    pub fn sync(&self) -> Result<()> {
+        self.database.sync()
+    }
+
     fn insert(
         &self,
         record: &mut ContainerRecord,

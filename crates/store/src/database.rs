@@ -36,6 +36,8 @@ pub(crate) struct Database {
     connection: Mutex<Connection>,
     /// A file that is there to be given up: on a full disk it makes room for saying what goes.
     reserve: PathBuf,
+    /// The log, in which what was written stands first.
+    log: PathBuf,
 }
 
 /// More than the log grows by the removal of anything.
@@ -46,6 +48,8 @@ impl Database {
     pub(crate) fn open(file: &Path) -> Result<Self> {
         let named = || format!("open {}", file.display());
         let reserve = file.with_file_name("reserve");
+        let mut log = file.as_os_str().to_owned();
+        log.push("-wal");
         let (mut connection, version) = match first_look(file, &reserve) {
             Ok(looked) => looked,
             Err(rusqlite::Error::SqliteFailure(error, _))
@@ -71,7 +75,7 @@ impl Database {
             })?;
             keep_reserve(&reserve);
         }
-        Ok(Self { connection: Mutex::new(connection), reserve })
+        Ok(Self { connection: Mutex::new(connection), reserve, log: log.into() })
     }
 
     /// Reads: `body` sees one state of the database if it makes one statement.
@@ -125,6 +129,11 @@ impl Database {
             }
             written => written,
         }
+    }
+
+    /// Has what was written with [`Durability::Process`] outlive the machine's power going away, too.
+    pub(crate) fn sync(&self) -> Result<()> {
+        File::open(&self.log).and_then(|log| log.sync_data()).doing(|| format!("sync {}", self.log.display()))
     }
 
     /// Keeps room for the next time that the disk is full, if it is there.

@@ -98,7 +98,7 @@ fn an_old_monitor_refuses_an_order_that_it_does_not_understand() {
     }
     // What a later bulkhead would have written for it.
     let script = format!(
-        "#!/bin/sh\nsed -i 's/\"version\":1,/\"version\":7,/' \"$1/order.json\"\nexec {} \"$@\"\n",
+        "#!/bin/sh\nuntil [ -e \"$1/order.json\" ]; do sleep 0.01; done\nsed -i 's/\"version\":1,/\"version\":7,/' \"$1/order.json\"\nexec {} \"$@\"\n",
         built.join("bulkmon").display()
     );
     shop.script_file(&programs.join("bulkmon"), &script);
