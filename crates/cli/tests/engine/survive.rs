@@ -17,7 +17,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use bulkhead_testkit::Output;
+use bulkhead_testkit::{Output, wait_until};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::shop::Shop;
 
@@ -104,4 +105,7 @@ pub(crate) fn monitor(shop: &Shop, id: &str) -> i32 {
 fn kill_monitor(shop: &Shop, id: &str) {
     let pid = rustix::process::Pid::from_raw(monitor(shop, id)).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    // It lets its lock go when it gets to run once more.
+    let lock = fs::File::open(shop.path("engine-run/containers").join(id).join("lock")).unwrap();
+    wait_until("the monitor is gone", || flock(&lock, FlockOperation::NonBlockingLockShared).is_ok());
 }
