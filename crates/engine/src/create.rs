@@ -190,9 +190,9 @@ impl Engine {
             self.clear(&directory)?;
             return Err(error.into());
         }
-        let lower = self.root_of(record, document, image).lower;
-        make_within(&directory, &lower)?;
-        self.fill_volumes(&record.id, document, &lower)?;
+        let root = self.root_of(record, document, image);
+        make_within(&directory, &root.layers())?;
+        self.fill_volumes(&record.id, document, &root.lower)?;
         Ok(held)
     }
 
@@ -205,7 +205,7 @@ impl Engine {
         }
         let image = record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         make_directory(&directory)?;
-        make_within(&directory, &self.root_of(record, document, image.as_ref()).lower)
+        make_within(&directory, &self.root_of(record, document, image.as_ref()).layers())
     }
 
     /// Fills the container's volumes that are empty with what is at their places in the root.

@@ -49,7 +49,7 @@ impl Engine {
                 .doing(|| format!("open layer {}", path.display()))
         };
         let upper = open(&upper)?;
-        let lower = root.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
+        let lower = root.layers().iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
         let lower: Vec<BorrowedFd<'_>> = lower.iter().map(|layer| layer.as_fd()).collect();
         let skip: Vec<PathBuf> = OF_RUNTIME.iter().map(PathBuf::from).collect();
         let marks = if host::is_real_root()? { Marks::Trusted } else { Marks::User };

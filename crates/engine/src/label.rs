@@ -11,10 +11,11 @@ use bulkhead_sys::path;
 use rustix::fs::{FileType, OFlags, XattrFlags, fstat, getxattr, lgetxattr, lsetxattr, setxattr, stat};
 use rustix::io::Errno;
 
-use crate::configure::FileLabels;
+use crate::configure::{Caller, FileLabels};
 use crate::create::FILES;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::host;
 use crate::known::Known;
 use crate::request::{Mount, MountKind, Network, Relabel};
 use crate::start::SECRETS;
@@ -68,9 +69,14 @@ impl Engine {
     pub(crate) fn label(&self, known: &Known, image: Option<&Image>, labels: &FileLabels) -> Result<()> {
         let Known { record, document, .. } = known;
         let places = self.places();
-        for layer in image.map(|image| self.store.lower(image)).unwrap_or_default() {
+        let layers = image.map(|image| self.store.lower(image)).unwrap_or_default();
+        for layer in layers.into_iter().chain(places.mountpoints()) {
             if !has(&layer, &labels.layers) {
-                directory(&layer, &labels.layers)?;
+                match directory(&layer, &labels.layers) {
+                    // Files of further ids are out of an ordinary user's reach here. Where SELinux enforces, the start tells.
+                    Err(_) if host::caller() != Caller::Root => {}
+                    labelled => labelled?,
+                }
             }
         }
         directory(&places.container(&record.id).join(FILES), &labels.private)?;

@@ -23,11 +23,17 @@ pub(crate) const WORK: &str = "work";
 /// How much of `/etc/passwd` or `/etc/group` is read. An image may say anything.
 pub(crate) const LONGEST: u64 = 4 << 20;
 
+/// From how many layers on there is nothing below them: kernels before Linux 6.8 can be told of 15, in all, where the root is
+/// mounted by descriptors.
+const MANY: usize = 13;
+
 /// What a container's root is made of.
 #[derive(Debug)]
 pub(crate) struct RootFs {
-    /// The lower directories, the topmost first; or a directory alone.
+    /// The layers of the image, the topmost first; or a directory alone.
     pub(crate) lower: Vec<PathBuf>,
+    /// What lies below all of them, for runtimes to mount on.
+    pub(crate) below: Option<PathBuf>,
     /// The container's directory, whose writable layer lies above; nothing for a directory alone.
     pub(crate) above: Option<PathBuf>,
 }
@@ -43,14 +49,15 @@ impl Engine {
         let directory = self.places().container(&record.id);
         match (&document.request.root, image) {
             (Root::Directory(root), _) => {
-                RootFs { lower: vec![root.path.clone()], above: root.overlay.then_some(directory) }
+                let above = root.overlay.then_some(directory);
+                RootFs { lower: vec![root.path.clone()], below: None, above }
             }
             (Root::Image(_), Some(image)) => {
-                let mut lower = self.store.lower(image);
-                lower.push(self.places().mountpoints());
-                RootFs { lower, above: Some(directory) }
+                let lower = self.store.lower(image);
+                let below = self.places().mountpoints().filter(|_| lower.len() < MANY);
+                RootFs { lower, below, above: Some(directory) }
             }
-            (Root::Image(_), None) => RootFs { lower: Vec::new(), above: Some(directory) },
+            (Root::Image(_), None) => RootFs { lower: Vec::new(), below: None, above: Some(directory) },
         }
     }
 }
@@ -104,6 +111,11 @@ fn is_marked(above: &Path) -> bool {
 }
 
 impl RootFs {
+    /// Returns the lower directories of an overlay, the topmost first.
+    pub(crate) fn layers(&self) -> Vec<PathBuf> {
+        self.lower.iter().chain(&self.below).cloned().collect()
+    }
+
     /// Says it as the runtime's configuration does.
     ///
     /// # Errors
@@ -111,7 +123,7 @@ impl RootFs {
     pub(crate) fn place(&self) -> Result<RootPlace> {
         match (&self.above, self.lower.first()) {
             (Some(above), _) => Ok(RootPlace::Overlay {
-                lower: self.lower.clone(),
+                lower: self.layers(),
                 upper: above.join(UPPER),
                 work: above.join(WORK),
             }),
@@ -127,7 +139,7 @@ impl RootFs {
     pub(crate) fn overlay(&self, at: PathBuf, volatile: bool) -> Option<Overlay> {
         let above = self.above.as_ref()?;
         let (upper, work) = (above.join(UPPER), above.join(WORK));
-        Some(Overlay { lower: self.lower.clone(), upper, work, at, volatile })
+        Some(Overlay { lower: self.layers(), upper, work, at, volatile })
     }
 
     /// Opens the root to read it, while nobody runs in it.
@@ -136,7 +148,7 @@ impl RootFs {
     /// As [`root::mount`].
     pub(crate) fn open(&self) -> Result<std::os::fd::OwnedFd> {
         match &self.above {
-            Some(above) => root::mount(&self.lower, Upper::Read(&above.join(UPPER))),
+            Some(above) => root::mount(&self.layers(), Upper::Read(&above.join(UPPER))),
             None => root::mount(&self.lower, Upper::None),
         }
     }

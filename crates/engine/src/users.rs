@@ -55,7 +55,8 @@ impl Engine {
             (Root::Image(_), Some(image)) => self.store.lower(image),
             (Root::Image(_), None) => Vec::new(),
         };
-        let [passwd, group] = RootFs { lower, above: None }.read(["/etc/passwd", "/etc/group"])?;
+        let [passwd, group] =
+            RootFs { lower, below: None, above: None }.read(["/etc/passwd", "/etc/group"])?;
         let (passwd, group) = (passwd.unwrap_or_default(), group.unwrap_or_default());
         Ok(Some(Choice { caller, own, passwd, group }))
     }

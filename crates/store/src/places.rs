@@ -19,6 +19,9 @@ pub struct Places {
     pub run: PathBuf,
 }
 
+/// The directory of what runtimes mount on.
+const MOUNTPOINTS: &str = "mountpoints";
+
 impl Places {
     /// Finds the places of whoever calls: `BULKHEAD_ROOT` and `BULKHEAD_RUN`, else `/var/lib/bulkhead` and
     /// `/run/bulkhead` for root, else the XDG directories. Nothing is made.
@@ -79,7 +82,9 @@ impl Places {
         for name in ["containers", "pods", "runtime"] {
             make_within(&self.run.join(name))?;
         }
-        mountpoints::make(&self.mountpoints())
+        // On a full disk all else goes on without them.
+        let _ = mountpoints::make(&self.root.join(MOUNTPOINTS));
+        Ok(())
     }
 
     /// Returns the database's file.
@@ -108,9 +113,9 @@ impl Places {
     }
 
     /// Returns the directory of what runtimes mount on in every container, the lowest layer of all: so nobody makes that anew,
-    /// and takes it away, for each container.
-    pub fn mountpoints(&self) -> PathBuf {
-        self.root.join("mountpoints")
+    /// and takes it away, for each container. Nothing where there was no room for it yet.
+    pub fn mountpoints(&self) -> Option<PathBuf> {
+        Some(self.root.join(MOUNTPOINTS)).filter(|at| mountpoints::are_there(at))
     }
 
     /// Returns the directory of what is half made.

@@ -231,7 +231,7 @@ fn files_are_their_owners_alone_whatever_the_umask() {
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
         let expected = match entry.path() {
             // Part of every container's root, and closed to others by the directory above.
-            path if path == places.mountpoints() => 0o755,
+            path if Some(&path) == places.mountpoints().as_ref() => 0o755,
             path if path.is_dir() => 0o700,
             _ => 0o600,
         };

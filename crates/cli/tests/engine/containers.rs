@@ -255,6 +255,24 @@ fn a_start_writes_nothing_into_the_container_s_layer() {
     assert_eq!(shop.said(&["exec", "web", "cat", "/etc/mine"]), "x\n");
 }
 
+/// Fails when a store in which there is no room for it can do nothing else.
+#[test]
+fn containers_do_without_what_lies_below_their_layers() {
+    let shop = shop!();
+    let mountpoints = shop.path("engine/mountpoints");
+    fs::remove_dir_all(&mountpoints).unwrap();
+    fs::write(&mountpoints, "").unwrap();
+    let id = shop.service("web", "sleep 1000");
+    assert!(
+        shop.path("engine/containers").join(&id).join("upper/etc/hosts").exists(),
+        "its runtime makes it"
+    );
+    shop.said(&["rm", "-f", "web"]);
+    fs::remove_file(&mountpoints).unwrap();
+    shop.script(&[], "true").output().succeeds();
+    assert!(mountpoints.join("sys").exists());
+}
+
 #[test]
 fn changes_and_files_of_a_container_are_told() {
     let shop = shop!();

@@ -124,6 +124,7 @@ fn without_further_ids_the_user_is_everybody() {
         person.run(&["--rm"], "id -u; stat -c %u:%g /srv/file; tr -s ' ' < /proc/self/uid_map").output();
     let output = output.succeeds().prints("0\n0:0\n 0 54321 1\n");
     output.complains("warning: you are the only user of this container").complains("/etc/subuid");
+    person.run(&["--rm", "-v", "data:/srv"], "ls /srv").output().succeeds().prints("file\n");
     let other = person.run(&["--rm", "--user", "33"], "true").output().exits_with(125);
     other.complains("are not among those of the container's user namespace");
     person.run(&["-d", "--name", "job"], "exec sleep 1000").output().succeeds();

@@ -82,7 +82,7 @@ fn lay(rootfs: &RootFs) -> Result<OwnedFd> {
     let (tree, at) = match (&rootfs.above, rootfs.lower.first()) {
         (Some(above), _) => {
             let (upper, work) = (above.join(UPPER), above.join(WORK));
-            (overlay::mount(&rootfs.lower, Upper::Write(&upper, &work))?, above)
+            (overlay::mount(&rootfs.layers(), Upper::Write(&upper, &work))?, above)
         }
         (None, Some(directory)) => {
             (mount::clone_tree(host(directory)?, Path::new(""), Reach::Tree).doing(doing)?, directory)

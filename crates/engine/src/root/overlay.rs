@@ -43,14 +43,18 @@ pub(crate) fn mount(lower: &[impl AsRef<Path>], upper: Upper<'_>) -> Result<Owne
     }
     let mut held = Vec::new();
     let filesystem = open().doing(doing)?;
+    let mut refused = None;
     if let OneByOne::Taken = add_each(&filesystem, &lower, &mut held)? {
         match finished(&filesystem, upper, &mut held)? {
-            // Before Linux 6.5 options are looked at only here.
-            Err(error) if error.errno() == Errno::INVAL => {}
+            // Before Linux 6.5 options are looked at only here. But it may have another reason.
+            Err(error) if error.errno() == Errno::INVAL => refused = Some(error),
             mounted => return mounted.doing(doing),
         }
     }
-    finished(&joined(&lower, &mut held)?, upper, &mut held)?.doing(doing)
+    match (joined(&lower, &mut held), refused) {
+        (Err(Error::Invalid { .. }), Some(error)) => Err(error).doing(doing),
+        (joined, _) => finished(&joined?, upper, &mut held)?.doing(doing),
+    }
 }
 
 /// Says what lies above the layers, and mounts all of it.

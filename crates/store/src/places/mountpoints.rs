@@ -5,24 +5,24 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::error::{Doing as _, Result};
-
 const FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
 const DIRECTORIES: [&str; 4] = ["", "etc", "dev", "proc"];
 /// The last: where it is, all of them are.
 const LAST: &str = "sys";
 
+/// Tells whether all of them are there.
+pub(super) fn are_there(at: &Path) -> bool {
+    at.join(LAST).symlink_metadata().is_ok()
+}
+
 /// Makes them, with the rights that a runtime would give them whatever the caller's umask is.
-pub(super) fn make(at: &Path) -> Result<()> {
-    if at.join(LAST).symlink_metadata().is_ok() {
+pub(super) fn make(at: &Path) -> io::Result<()> {
+    if are_there(at) {
         return Ok(());
     }
-    let made = DIRECTORIES
-        .iter()
-        .try_for_each(|name| directory(&at.join(name)))
-        .and_then(|()| FILES.iter().try_for_each(|name| file(&at.join(name))))
-        .and_then(|()| directory(&at.join(LAST)));
-    made.doing(|| format!("make {}", at.display()))
+    DIRECTORIES.iter().try_for_each(|name| directory(&at.join(name)))?;
+    FILES.iter().try_for_each(|name| file(&at.join(name)))?;
+    directory(&at.join(LAST))
 }
 
 fn directory(path: &Path) -> io::Result<()> {
@@ -48,7 +48,9 @@ mod tests {
         let at = scratch.path().join("mountpoints");
         fs::create_dir_all(at.join("etc")).unwrap();
         fs::set_permissions(at.join("etc"), Permissions::from_mode(0o700)).unwrap();
+        assert!(!are_there(&at));
         make(&at).unwrap();
+        assert!(are_there(&at));
         let mode = |name: &str| fs::metadata(at.join(name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!(["", "etc", "dev", "proc", "sys"].map(mode), [0o755; 5]);
         assert_eq!(FILES.map(mode), [0o644; 3]);
