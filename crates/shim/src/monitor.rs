@@ -109,11 +109,19 @@ struct Monitor {
     heeded: Set,
 }
 
+/// When a monitor looks into its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    AtOnce,
+    /// Its caller is still making it.
+    WhenTold,
+}
+
 /// Stays with the container of a run directory until it has ended for good. Returns the program's exit status.
-pub(crate) fn run(run_directory: &Path) -> u8 {
+pub(crate) fn run(run_directory: &Path, begin: Begin) -> u8 {
     let inherited = setup::Inherited::take();
     let (ready, monitor) = match inherited {
-        Ok(inherited) => setup::begin(run_directory, inherited),
+        Ok(inherited) => setup::begin(run_directory, begin, inherited),
         Err(error) => {
             eprintln!("bulkmon: {}", error::chain(&error));
             return FailureKind::Runtime.code();

@@ -1,9 +1,11 @@
 //! Starting a monitor.
 //!
 //! It gets three descriptors as its standard streams, so that nothing between fork(2) and execve(2) needs code of ours and
-//! the standard library can start it as cheaply as vfork(2) does: the end of a socketpair as standard input, on which the
-//! first message lets it go on; a pipe as standard output, for what became of the start; the null device as standard error.
+//! the standard library can start it as cheaply as vfork(2) does: the end of a socketpair as standard input, for the first
+//! client, or for the word on which it waits; a pipe as standard output, for what became of the start; the null device as
+//! standard error.
 
+use std::ffi::OsStr;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::thread::JoinHandle;
 use bulkhead_sys::message;
 
 use super::{Attachment, Error, Result};
+use crate::program::{MISUSED, WAIT};
 use crate::protocol::{Attach, NO_CLIENT, ToMonitor};
 use crate::ready::Ready;
 use crate::status::Process;
@@ -36,36 +39,6 @@ pub struct Started {
     pub monitor: Child,
 }
 
-/// A monitor that began before there was anything in its directory: it waits for a word. Dropped without it, it ends.
-#[derive(Debug)]
-pub struct Waiting {
-    attach: Option<Attach>,
-    /// The end on which it waits, and what has begun.
-    parts: Option<(OwnedFd, Begun)>,
-}
-
-/// A monitor that goes on: it starts the container.
-#[derive(Debug)]
-pub struct Told {
-    attachment: Option<Attachment>,
-    begun: Begun,
-}
-
-#[derive(Debug)]
-struct Begun {
-    program: PathBuf,
-    run_directory: PathBuf,
-    ready: PipeReader,
-    monitor: Starting,
-}
-
-#[derive(Debug)]
-enum Starting {
-    Started(Child),
-    /// A thread starts it, since that takes until the program is loaded.
-    Aside(JoinHandle<io::Result<Child>>),
-}
-
 /// Starts the monitor of a directory with an `order.json`, and returns when its container's process runs. A client that
 /// attaches by `attach` hears all, from the first byte on.
 ///
@@ -73,8 +46,47 @@ enum Starting {
 /// [`Error::NotStarted`] when the container could not be started, [`Error::Program`] without the monitor's program,
 /// [`Error::Died`].
 pub fn spawn(bulkmon: &Path, run_directory: &Path, attach: Option<Attach>) -> Result<Started> {
-    let here = |mut command: Command| command.spawn().map(Starting::Started);
-    Waiting::start(bulkmon, run_directory, attach, here)?.tell().started()
+    let (stdin, client) = match attach {
+        Some(attach) => {
+            let (ours, theirs) = message::pair()?;
+            message::send(&ours, &ToMonitor::Attach(attach).encode(), &[])?;
+            (theirs.into(), Some(ours))
+        }
+        None => (Stdio::null(), None),
+    };
+    let (mut command, ready) = command(bulkmon, &[run_directory.as_os_str()], stdin)?;
+    let monitor = command.spawn().map_err(|source| Error::Program { program: bulkmon.to_owned(), source })?;
+    // It holds the other end of the pipe.
+    drop(command);
+    let begun = Begun { program: bulkmon.to_owned(), run_directory: run_directory.to_owned(), ready };
+    match begun.hear(monitor, client)? {
+        Heard::Started(started) => Ok(started),
+        // It says that it was called wrongly, which it was not.
+        Heard::Misused => Err(Error::Died { run_directory: run_directory.to_owned() }),
+    }
+}
+
+/// A monitor that begins before its directory is made: it waits for a word. Dropped without it, it ends.
+#[derive(Debug)]
+pub struct Waiting {
+    attach: Option<Attach>,
+    parts: Option<Parts>,
+}
+
+/// A monitor that goes on: it starts the container.
+#[derive(Debug)]
+pub struct Told {
+    attach: Option<Attach>,
+    parts: Parts,
+}
+
+#[derive(Debug)]
+struct Parts {
+    /// The end at whose other the monitor waits.
+    word: OwnedFd,
+    begun: Begun,
+    /// Starts it, which takes until its program is loaded.
+    thread: JoinHandle<io::Result<Child>>,
 }
 
 impl Waiting {
@@ -83,46 +95,32 @@ impl Waiting {
     /// # Errors
     /// [`Error::Program`] when there is no room for it. Whether it could be started, [`Told::started`] tells.
     pub fn begin(bulkmon: &Path, run_directory: &Path, attach: Option<Attach>) -> Result<Self> {
-        let aside = |mut command: Command| {
-            let thread = std::thread::Builder::new().name("monitor".to_owned());
-            thread.spawn(move || command.spawn()).map(Starting::Aside)
-        };
-        Self::start(bulkmon, run_directory, attach, aside)
-    }
-
-    fn start(
-        bulkmon: &Path,
-        run_directory: &Path,
-        attach: Option<Attach>,
-        start: impl FnOnce(Command) -> io::Result<Starting>,
-    ) -> Result<Self> {
-        let failed = |source| Error::Program { program: bulkmon.to_owned(), source };
-        let (ready, tell) = io::pipe().map_err(failed)?;
-        let (ours, theirs) = message::pair()?;
-        let mut command = Command::new(bulkmon);
-        command.arg(run_directory).stdin(theirs).stdout(tell).stderr(Stdio::null());
-        clean(&mut command);
-        let monitor = start(command).map_err(failed)?;
-        let begun =
-            Begun { program: bulkmon.to_owned(), run_directory: run_directory.to_owned(), ready, monitor };
-        Ok(Self { attach, parts: Some((ours, begun)) })
+        let (word, theirs) = message::pair()?;
+        let words = [OsStr::new(WAIT), run_directory.as_os_str()];
+        let (mut command, ready) = command(bulkmon, &words, theirs.into())?;
+        let thread = std::thread::Builder::new().name("monitor".to_owned());
+        let thread = thread
+            .spawn(move || command.spawn())
+            .map_err(|source| Error::Program { program: bulkmon.to_owned(), source })?;
+        let begun = Begun { program: bulkmon.to_owned(), run_directory: run_directory.to_owned(), ready };
+        Ok(Self { attach, parts: Some(Parts { word, begun, thread }) })
     }
 
     /// Lets it go on, once `order.json` is in its directory. What its caller does next is done beside the start.
     pub fn tell(mut self) -> Told {
-        let Some((socket, begun)) = self.parts.take() else { unreachable!("it is told once") };
+        let Some(parts) = self.parts.take() else { unreachable!("it is told once") };
         let word = self.attach.map(|attach| ToMonitor::Attach(attach).encode());
         // Whether it lives shows later.
-        drop(message::send(&socket, word.as_deref().unwrap_or(NO_CLIENT), &[]));
-        Told { attachment: self.attach.map(|_| Attachment::of(socket)), begun }
+        drop(message::send(&parts.word, word.as_deref().unwrap_or(NO_CLIENT), &[]));
+        Told { attach: self.attach, parts }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let Some((word, begun)) = self.parts.take() else { return };
+        let Some(Parts { word, begun: _, thread }) = self.parts.take() else { return };
         drop(word);
-        if let Ok(mut child) = begun.monitor.child() {
+        if let Ok(mut child) = joined(thread) {
             // It ends at once, and would be a corpse for as long as this process lives.
             drop(child.wait());
         }
@@ -135,31 +133,69 @@ impl Told {
     /// # Errors
     /// As [`spawn`].
     pub fn started(self) -> Result<Started> {
-        let Self { attachment, begun: Begun { program, run_directory, mut ready, monitor } } = self;
-        let failed = |source| Error::Program { program: program.clone(), source };
-        // What starts it holds the other end of the pipe.
-        let mut monitor = monitor.child().map_err(failed)?;
-        let mut text = Vec::new();
-        ready.read_to_end(&mut text).map_err(failed)?;
-        let failure = match serde_json::from_slice(&text) {
-            Ok(Ready::Running(process)) => return Ok(Started { process, attachment, monitor }),
-            Ok(Ready::Failed(failure)) => Error::NotStarted { failure },
-            Err(_) => Error::Died { run_directory },
-        };
-        // Its last word is spoken: it ends now, and waits for no client.
-        drop(attachment);
-        drop(monitor.wait());
-        Err(failure)
+        let Self { attach, parts: Parts { word, begun, thread } } = self;
+        let (program, run_directory) = (begun.program.clone(), begun.run_directory.clone());
+        let monitor = joined(thread).map_err(|source| Error::Program { program: program.clone(), source })?;
+        match begun.hear(monitor, attach.map(|_| word))? {
+            Heard::Started(started) => Ok(started),
+            // An older one, which waits for nothing.
+            Heard::Misused => spawn(&program, &run_directory, attach),
+        }
     }
 }
 
-impl Starting {
-    fn child(self) -> io::Result<Child> {
-        match self {
-            Self::Started(child) => Ok(child),
-            Self::Aside(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+fn joined<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A monitor that was started, and has yet to tell what came of it.
+#[derive(Debug)]
+struct Begun {
+    program: PathBuf,
+    run_directory: PathBuf,
+    ready: PipeReader,
+}
+
+/// What came of it.
+#[derive(Debug)]
+enum Heard {
+    Started(Started),
+    /// It does not know the words that it was called with.
+    Misused,
+}
+
+impl Begun {
+    fn hear(mut self, mut monitor: Child, client: Option<OwnedFd>) -> Result<Heard> {
+        let mut text = Vec::new();
+        let read = self.ready.read_to_end(&mut text);
+        read.map_err(|source| Error::Program { program: self.program, source })?;
+        let failure = match serde_json::from_slice(&text) {
+            Ok(Ready::Running(process)) => {
+                let attachment = client.map(Attachment::of);
+                return Ok(Heard::Started(Started { process, attachment, monitor }));
+            }
+            Ok(Ready::Failed(failure)) => Some(failure),
+            Err(_) => None,
+        };
+        // Its last word is spoken: it ends now, and waits for no client.
+        drop(client);
+        let ended = monitor.wait();
+        match failure {
+            Some(failure) => Err(Error::NotStarted { failure }),
+            None if ended.is_ok_and(|status| status.code() == Some(MISUSED.into())) => Ok(Heard::Misused),
+            None => Err(Error::Died { run_directory: self.run_directory }),
         }
     }
+}
+
+/// Returns the command of a monitor, and the pipe by which it tells what became of the start.
+fn command(bulkmon: &Path, words: &[&OsStr], stdin: Stdio) -> Result<(Command, PipeReader)> {
+    let pipe = io::pipe().map_err(|source| Error::Program { program: bulkmon.to_owned(), source });
+    let (ready, tell) = pipe?;
+    let mut command = Command::new(bulkmon);
+    command.args(words).stdin(stdin).stdout(tell).stderr(Stdio::null());
+    clean(&mut command);
+    Ok((command, ready))
 }
 
 /// Has a terminal kept open that its owner leaves, until nobody in the container has it: what runs in it goes on.

@@ -314,7 +314,7 @@ impl Monitor {
             Purpose::DeleteByForce => {
                 if !well {
                     let said = self.complaint(&call, status);
-                    self.status.error = Some(format!("the runtime cannot delete the container: {said}"));
+                    self.note(format!("the runtime cannot delete the container: {said}"));
                 }
                 self.settle();
             }
@@ -378,7 +378,7 @@ impl Monitor {
         match self.runtime.call(verb, &[]) {
             Ok(pid) => self.calls.push(Call::new(pid, purpose)),
             Err(error) => {
-                self.status.error.get_or_insert(chain(&error));
+                self.note(chain(&error));
                 self.settle();
             }
         }

@@ -11,7 +11,6 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketType};
 
-use super::Monitor;
 use super::checks::Checks;
 use super::clients::Clients;
 use super::error::{Doing, Error, Result};
@@ -23,6 +22,7 @@ use super::policy::Policy;
 use super::poll::{Poll, Token};
 use super::runtime::{Runtime, lower_score};
 use super::shared;
+use super::{Begin, Monitor};
 use crate::log::{Log, Stream};
 use crate::order::Order;
 use crate::protocol::NO_CLIENT;
@@ -65,7 +65,11 @@ pub(super) fn tell(pipe: OwnedFd, what: &Ready) {
 }
 
 /// Makes this process a monitor, or nothing if the caller decides otherwise. The pipe to the caller comes back when that fails.
-pub(super) fn begin(run_directory: &Path, inherited: Inherited) -> (OwnedFd, Result<Option<Monitor>>) {
+pub(super) fn begin(
+    run_directory: &Path,
+    begin: Begin,
+    inherited: Inherited,
+) -> (OwnedFd, Result<Option<Monitor>>) {
     let Inherited { first_client, ready } = inherited;
     let pipe = match ready.try_clone() {
         Ok(pipe) => pipe,
@@ -74,16 +78,22 @@ pub(super) fn begin(run_directory: &Path, inherited: Inherited) -> (OwnedFd, Res
             return (ready, failed);
         }
     };
-    (pipe, monitor(run_directory, first_client, ready))
+    (pipe, monitor((run_directory, begin), first_client, ready))
 }
 
-fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) -> Result<Option<Monitor>> {
+fn monitor(
+    (run_directory, begin): (&Path, Begin),
+    mut first_client: Option<OwnedFd>,
+    ready: OwnedFd,
+) -> Result<Option<Monitor>> {
     let signals = detach()?;
-    let first_client = match first_client.map(hear).transpose()? {
-        Some(Word::GoneBefore) => return Ok(None),
-        Some(Word::Client(client)) => Some(client),
-        Some(Word::NoClient) | None => None,
-    };
+    if let (Begin::WhenTold, Some(socket)) = (begin, &first_client) {
+        match hear(socket)? {
+            Word::GoneBefore => return Ok(None),
+            Word::NoClient => first_client = None,
+            Word::Client => {}
+        }
+    }
     let lock = lock(run_directory)?;
     let path = run_directory.join(place::ORDER);
     let order = Order::read(&path).doing(|| format!("read {}", path.display()))?;
@@ -151,23 +161,23 @@ fn monitor(run_directory: &Path, first_client: Option<OwnedFd>, ready: OwnedFd) 
 
 /// What a caller lets a monitor go on with.
 enum Word {
-    /// Its first client, whose message is still to be read.
-    Client(OwnedFd),
+    /// Its first client's message, which is still to be read.
+    Client,
     NoClient,
     /// The caller ended, or could not make the directory.
     GoneBefore,
 }
 
 /// Waits for the caller's word.
-fn hear(socket: OwnedFd) -> Result<Word> {
+fn hear(socket: &OwnedFd) -> Result<Word> {
     let mut start = [0; NO_CLIENT.len() + 1];
     let (_, length) =
-        rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut start[..], RecvFlags::PEEK))
+        rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut start[..], RecvFlags::PEEK))
             .doing(|| "wait for the caller's word")?;
     Ok(match length {
         0 => Word::GoneBefore,
         _ if start[..length] == *NO_CLIENT => Word::NoClient,
-        _ => Word::Client(socket),
+        _ => Word::Client,
     })
 }
 

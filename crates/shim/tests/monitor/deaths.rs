@@ -85,7 +85,8 @@ fn a_runtime_that_hangs_in_delete_keeps_no_monitor() {
     drop(stand.start_alone());
     let status = patient_status(&stand);
     assert_eq!(status.code, Some(0), "how it ended is known: {status:?}");
-    let says = "the runtime cannot delete the container: it had not ended after 15 seconds, and was killed";
+    let says = "the runtime's delete: it had not ended after 15 seconds, and was killed; \
+                the runtime cannot delete the container: it had not ended after 15 seconds, and was killed";
     assert_eq!(status.error.as_deref(), Some(says));
     // Whoever looks next takes it away, unless that hangs, too.
     let error = client::lost(&stand.run).unwrap_err().to_string();

@@ -87,6 +87,27 @@ fn half_a_status_is_no_obstacle() {
     assert_eq!(shop.inspect("web")["State"]["Status"], "running");
 }
 
+/// Fails when a monitor that knows no word for waiting, as none did before, is taken for one that could not start anything.
+#[test]
+fn a_monitor_that_waits_for_nothing_starts_containers() {
+    let shop = shop!();
+    let programs = shop.path("programs");
+    fs::create_dir(&programs).unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_bulkhead")).parent().unwrap();
+    for name in ["bulkhead", "bulkrun"] {
+        shop.sandbox.command("cp").arg(built.join(name)).arg(programs.join(name)).output().succeeds();
+    }
+    let script =
+        format!("#!/bin/sh\n[ $# = 1 ] || exit 2\nexec {} \"$1\"\n", built.join("bulkmon").display());
+    shop.script_file(&programs.join("bulkmon"), &script);
+    let parent = format!("/{}", shop.sandbox.name());
+    let words = ["run", "-d", "--name", "web", "--cgroup-parent", &parent, IMAGE, "sleep", "1000"];
+    shop.bulkhead_from(&programs, &words).output().succeeds();
+    assert_eq!(shop.inspect("web")["State"]["Running"], true);
+    let words = ["run", "--rm", "--cgroup-parent", &parent, IMAGE, "echo", "here"];
+    shop.bulkhead_from(&programs, &words).output().succeeds().prints("here\n");
+}
+
 #[test]
 fn an_old_monitor_refuses_an_order_that_it_does_not_understand() {
     let shop = shop!();
@@ -98,7 +119,7 @@ fn an_old_monitor_refuses_an_order_that_it_does_not_understand() {
     }
     // What a later bulkhead would have written for it.
     let script = format!(
-        "#!/bin/sh\nuntil [ -e \"$1/order.json\" ]; do sleep 0.01; done\nsed -i 's/\"version\":1,/\"version\":7,/' \"$1/order.json\"\nexec {} \"$@\"\n",
+        "#!/bin/sh\n[ $# = 1 ] || exit 2\nsed -i 's/\"version\":1,/\"version\":7,/' \"$1/order.json\"\nexec {} \"$@\"\n",
         built.join("bulkmon").display()
     );
     shop.script_file(&programs.join("bulkmon"), &script);
