@@ -234,3 +234,14 @@ impl<T> Doing<T> for std::result::Result<T, Errno> {
         self.map_err(|errno| Error::System { doing: doing().into(), source: errno.into() })
     }
 }
+
+/// Writes an error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

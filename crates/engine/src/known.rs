@@ -197,11 +197,14 @@ impl Engine {
         // What happened has happened, whether that can be recorded or not.
         let _ = self.store.update_container(&known.record.id, Durability::Process, |record| {
             let mut document = Document::read_stored(record)?;
+            let told = document.told_start.unwrap_or(0);
             if document.told_start.is_none() {
-                document.told_start = Some(0);
+                document.told_start = Some(told);
                 record.document = document.write_stored(record)?;
             }
-            known.note(record, &seen)
+            // Who saw more of them, later, may have been faster.
+            let starts = seen.starts.iter().copied().filter(|&start| start > told).collect();
+            known.note(record, &Seen { starts, ends: seen.ends.clone() })
         });
     }
 
@@ -277,6 +280,8 @@ impl Seen {
 
     /// What is seen when its process has ended.
     pub(crate) fn and_then(mut self, Ending { code, time }: Ending) -> Self {
+        // What the monitor has written by now may tell of it, too.
+        self.ends.pop_if(|end| end.time == time);
         self.ends.push(End { time, code: Some(code) });
         self
     }
@@ -428,5 +433,19 @@ impl Known {
             reason: error.to_string(),
         })?;
         Ok(state["status"] == "paused")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails when a client hears of an end that the monitor has written meanwhile, and tells it twice.
+    #[test]
+    fn an_end_that_is_written_already_is_the_same_end() {
+        let end = |time, code| End { time, code: Some(code) };
+        let seen = Seen { starts: vec![1, 3], ends: vec![end(2, 1), end(4, 0)] };
+        let seen = seen.and_then(Ending { code: 7, time: 4 }).and_then(Ending { code: 8, time: 6 });
+        assert_eq!(seen.ends, [end(2, 1), end(4, 7), end(6, 8)]);
     }
 }

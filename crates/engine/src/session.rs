@@ -1,7 +1,7 @@
 //! A client of a container: it hears what the container says, and may speak to it.
 
 use bulkhead_shim::client::{self, Attachment, Event};
-use bulkhead_shim::protocol::{self, Size, ToMonitor};
+use bulkhead_shim::protocol::{self, Ending, Exit, Size, Then, ToMonitor};
 use bulkhead_store::Kind;
 
 use crate::engine::Engine;
@@ -42,6 +42,8 @@ pub struct Session<'engine> {
     attachment: Attachment,
     /// The removal that has begun while the runtime takes away what is left of the processes.
     begun: Option<Begun>,
+    /// The end that was told before its time.
+    ending: Option<Ending>,
 }
 
 /// Who does what follows the container's end.
@@ -61,7 +63,7 @@ impl<'engine> Session<'engine> {
         end: End,
         attachment: Attachment,
     ) -> Self {
-        Self { engine, id: id.to_owned(), terminal, end, attachment, begun: None }
+        Self { engine, id: id.to_owned(), terminal, end, attachment, begun: None, ending: None }
     }
 
     /// Returns the container's id.
@@ -79,18 +81,29 @@ impl<'engine> Session<'engine> {
         &self.attachment
     }
 
-    /// Waits for the next event, as [`Attachment::next`] does.
+    /// Waits for the next event, as [`Attachment::next`] does. A monitor that dies once it has told the end, and not yet that
+    /// all is done, has told enough.
     ///
     /// # Errors
     /// As that.
     #[expect(clippy::should_implement_trait, reason = "an iterator's item would be a result in an option")]
     pub fn next(&mut self) -> client::Result<Option<Event>> {
-        let event = self.attachment.next()?;
-        if let (End::Ours, Some(Event::Ending(ending))) = (self.end, &event) {
-            // What cannot be done now is done, and told of, after the end.
-            self.begun = self.engine.begin_to_remove(&self.id, *ending).unwrap_or_default();
+        let event = self.attachment.next();
+        match &event {
+            Ok(Some(Event::Ending(ending))) if self.end == End::Ours => {
+                // What cannot be done now is done, and told of, after the end.
+                self.begun = self.engine.begin_to_remove(&self.id, *ending).unwrap_or_default();
+                self.ending = Some(*ending);
+            }
+            Ok(Some(Event::Exited(_))) => self.ending = None,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => {
+                if let Some(Ending { code, time: _ }) = self.ending.take() {
+                    return Ok(Some(Event::Exited(Exit { code, then: Then::Ends, oom_killed: false })));
+                }
+            }
         }
-        Ok(event)
+        event
     }
 
     /// Offers bytes to the container's standard input, as [`Attachment::offer`] does.

@@ -22,7 +22,7 @@ use crate::container::State;
 use crate::create::{Created, FILES, Making, New, make_directory};
 use crate::document::Maker;
 use crate::engine::Engine;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, chain};
 use crate::hold::Held;
 use crate::known::Known;
 use crate::remove::clear;
@@ -84,22 +84,23 @@ impl Engine {
     ) -> Result<Running<'_>> {
         let process = Process::find(std::process::id().cast_signed());
         let maker = process.map(|process| self.boot().map(|boot| Maker { boot: boot.to_owned(), process }));
-        let mut making = Making { maker: maker.transpose()?, ..Making::of(request)? };
+        // Its record is synced while the monitor starts the container.
+        let durability = Durability::Process;
+        let making = Making { maker: maker.transpose()?, durability, ..Making::of(request)? };
         let waiting = self.begin_monitor(&making.id, request, attach)?;
-        if waiting.is_some() {
-            // It is synced while the monitor starts the container.
-            making.durability = Durability::Process;
-        }
         let New { known, image, held: _held } = self.make(request, making)?;
         if let Err(error) = made(&known.created(Vec::new())) {
             self.take_back(&known)?;
             return Err(error).doing(|| format!("tell of container {}", known.record.name));
         }
-        match self.launch(&known, image.as_ref(), attach, waiting) {
+        match self.launch(&known, image.as_ref(), attach, Some(waiting)) {
             Ok((session, warnings)) => Ok(Running { created: known.created(warnings), session }),
             Err(error) => {
                 if known.document.request.remove {
                     self.take_back(&known)?;
+                } else {
+                    // It stays, and was not synced if it was not even tried to start it.
+                    drop(self.store.sync());
                 }
                 Err(error)
             }
@@ -158,14 +159,9 @@ impl Engine {
     }
 
     /// Starts the monitor of a container that is still to be made: its program is loaded meanwhile.
-    fn begin_monitor(&self, id: &str, request: &Request, attach: Option<Attach>) -> Result<Option<Waiting>> {
-        let has_host_users = matches!(request.namespaces.user, None | Some(UserNamespace::Host));
-        if host::caller() != Caller::Root || !has_host_users {
-            // Who works in a user namespace has no thread beside (`users::namespace`).
-            return Ok(None);
-        }
+    fn begin_monitor(&self, id: &str, request: &Request, attach: Option<Attach>) -> Result<Waiting> {
         let said = attach.map(|attach| attach.said(end_of(request, Some(attach))));
-        Ok(Some(Waiting::begin(&self.monitor()?, &self.places().container_run(id), said)?))
+        Ok(Waiting::begin(&self.monitor()?, &self.places().container_run(id), said)?)
     }
 
     /// Writes what the monitor and the runtime read, and starts the monitor, if none is `waiting`; returns what the user should
@@ -197,13 +193,14 @@ impl Engine {
             order
                 .write(&run.join(place::ORDER))
                 .doing(|| format!("write the order of container {}", record.name))?;
-            let started = match waiting.take() {
-                Some(waiting) => {
-                    let told = waiting.tell();
+            let started = match waiting.take().map(Waiting::tell) {
+                Some(told) => {
                     let synced = if document.request.remove { Ok(()) } else { self.store.sync() };
-                    let started = told.started();
-                    synced?;
-                    started
+                    if let Err(error) = synced {
+                        let lost = format!("a power loss may take the container's record: {}", chain(&error));
+                        configured.warnings.push(lost);
+                    }
+                    told.started()
                 }
                 None => client::spawn(&monitor, &run, attach),
             };

@@ -12,7 +12,7 @@ use super::document::PodDocument;
 use crate::cgroups;
 use crate::configure::{self, Caller};
 use crate::engine::Engine;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, chain};
 use crate::host;
 use crate::request::{self, Request};
 
@@ -65,6 +65,8 @@ pub(super) fn remove_cgroup(name: &str, document: &PodDocument) -> Result<()> {
     match Slice::new(cgroup, manager()).and_then(|slice| slice.stop()) {
         // What it had made went with it.
         Err(bulkhead_cgroup::Error::NoSystemd { .. }) => Ok(()),
+        // Without limits there is nothing of ours in it, and systemd takes it away when it is empty.
+        Err(_) if document.request.limits == request::Resources::default() => Ok(()),
         stopped => stopped.map_err(|error| Error::Invalid {
             what: format!("cgroup {cgroup} of pod {name}"),
             reason: chain(&error),
@@ -99,15 +101,4 @@ fn count_below(path: &str) -> Result<()> {
 /// Whose systemd makes cgroups.
 fn manager() -> Manager {
     if host::caller() == Caller::Root { Manager::System } else { Manager::User }
-}
-
-/// Writes an error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

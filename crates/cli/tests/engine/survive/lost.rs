@@ -1,9 +1,13 @@
 //! A monitor that dies while its container runs.
 
+use std::fs;
+use std::path::Path;
+
 use bulkhead_testkit::wait_until;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{is_whole, kill_monitor, monitor};
-use crate::shop::shop;
+use crate::shop::{IMAGE, shop};
 
 #[test]
 fn a_container_without_a_monitor_is_ended_by_the_next_command_and_its_log_is_kept() {
@@ -20,7 +24,7 @@ fn a_container_without_a_monitor_is_ended_by_the_next_command_and_its_log_is_kep
     let ends = shop.said(&[&words[..], &["{{.Actor.Attributes.exitCode}}"]].concat());
     assert_eq!(ends, "255\n", "its end is told once");
     wait_until("its process has ended", || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.is_empty() || stat.contains(") Z ")
     });
     let said = shop.said(&["logs", "web"]);
@@ -87,4 +91,37 @@ fn a_container_that_removes_itself_goes_without_its_monitor() {
     is_whole(&shop, "the monitor's death");
     assert_eq!(shop.said(&["ps", "-aq"]), "");
     assert_eq!(shop.said(&["volume", "ls", "-q"]), "");
+}
+
+/// Fails when a client that has heard of the end takes the monitor's silence for a failure, and leaves half of the container.
+#[test]
+fn a_monitor_that_dies_when_it_has_told_the_end_leaves_the_rest_to_the_client() {
+    let shop = shop!();
+    let programs = shop.path("programs");
+    fs::create_dir(&programs).unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_bulkhead")).parent().unwrap();
+    for name in ["bulkhead", "bulkmon"] {
+        shop.sandbox.command("cp").arg(built.join(name)).arg(programs.join(name)).output().succeeds();
+    }
+    // A runtime whose `delete` waits.
+    let hold = shop.path("hold");
+    fs::write(&hold, "").unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" delete \"*) while [ -e {} ]; do sleep 0.05; done;; esac\nexec {} \"$@\"\n",
+        hold.display(),
+        built.join("bulkrun").display()
+    );
+    shop.script_file(&programs.join("bulkrun"), &script);
+    let parent = format!("/{}", shop.sandbox.name());
+    let words = ["run", "--rm", "--name", "web", "--cgroup-parent", &parent, IMAGE, "sh", "-c", "exit 7"];
+    let run = shop.bulkhead_from(&programs, &words).spawn();
+    wait_until("the removal has begun", || shop.said(&["ps", "-a"]).contains("Removal"));
+    let id = shop.said(&["ps", "-aq", "--no-trunc"]).trim().to_owned();
+    // Its client takes its place at once.
+    let pid = Pid::from_raw(monitor(&shop, &id)).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    fs::remove_file(&hold).unwrap();
+    run.wait().exits_with(7);
+    assert_eq!(shop.said(&["ps", "-aq"]), "");
+    is_whole(&shop, "the client's removal");
 }
