@@ -47,10 +47,16 @@ pub(crate) struct Making {
 impl Making {
     /// For somebody who makes a container and does nothing more.
     pub(crate) fn of(request: &Request) -> Result<Self> {
-        // What removes itself is not worth waiting for a disk: after a power loss it would be removed.
-        let durability = if request.remove { Durability::Process } else { Durability::PowerLoss };
+        let durability = if is_fleeting(request) { Durability::Process } else { Durability::PowerLoss };
         Ok(Self { id: id::generate()?, maker: None, durability })
     }
+}
+
+/// Tells whether what is recorded of a container is not worth waiting for a disk: it removes itself, and after a power loss it
+/// would be removed. A volume with a name outlives it.
+pub(crate) fn is_fleeting(request: &Request) -> bool {
+    let is_named = |mount: &Mount| matches!(&mount.kind, MountKind::Volume(volume) if volume.name.is_some());
+    request.remove && !request.mounts.iter().any(is_named)
 }
 
 /// A container that was just made, and that nobody else touches yet.

@@ -55,7 +55,7 @@ impl Engine {
         let all_devices =
             if request.security.privileged { devices_below(Path::new("/dev"))? } else { Vec::new() };
         Ok(Facts {
-            kernel: version(&uname.release().to_string_lossy()),
+            kernel: kernel(),
             caller,
             capabilities: given(&status),
             cgroups: cgroups(caller)?,
@@ -108,6 +108,11 @@ fn read(path: &str) -> Result<String> {
 }
 
 /// The first two numbers of a release such as `6.12.0-rc1`.
+/// Returns the version of Linux.
+pub(crate) fn kernel() -> (u32, u32) {
+    version(&rustix::system::uname().release().to_string_lossy())
+}
+
 fn version(release: &str) -> (u32, u32) {
     let mut numbers =
         release.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));

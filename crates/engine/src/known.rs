@@ -203,8 +203,10 @@ impl Engine {
                 record.document = document.write_stored(record)?;
             }
             // Who saw more of them, later, may have been faster.
-            let starts = seen.starts.iter().copied().filter(|&start| start > told).collect();
-            known.note(record, &Seen { starts, ends: seen.ends.clone() })
+            let mut seen = seen.clone();
+            seen.starts.retain(|&start| start > told);
+            seen.ends.retain(|end| document.told.is_none_or(|told| end.time > told));
+            known.note(record, &seen)
         });
     }
 

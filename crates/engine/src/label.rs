@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::host;
 use crate::known::Known;
+use crate::remove::is_closed;
 use crate::request::{Mount, MountKind, Network, Relabel};
 use crate::start::SECRETS;
 
@@ -73,8 +75,11 @@ impl Engine {
         for layer in layers.into_iter().chain(places.mountpoints()) {
             if !has(&layer, &labels.layers) {
                 match directory(&layer, &labels.layers) {
-                    // Files of further ids are out of an ordinary user's reach here. Where SELinux enforces, the start tells.
-                    Err(_) if host::caller() != Caller::Root => {}
+                    // Files of further ids are out of an ordinary user's reach here, and keep the labels that they have.
+                    Err(Error::System { source, .. })
+                        if host::caller() != Caller::Root && source.kind() == ErrorKind::PermissionDenied => {
+                    }
+                    Err(Error::Layer(error)) if host::caller() != Caller::Root && is_closed(&error) => {}
                     labelled => labelled?,
                 }
             }

@@ -323,6 +323,6 @@ pub(crate) fn clear(directory: &Path) -> Result<()> {
 }
 
 /// Tells whether something stays because it belongs to another.
-fn is_closed(error: &layer::Error) -> bool {
+pub(crate) fn is_closed(error: &layer::Error) -> bool {
     matches!(error, layer::Error::Machine { source, .. } if matches!(source.errno(), Errno::ACCESS | Errno::PERM))
 }

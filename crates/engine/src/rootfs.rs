@@ -23,9 +23,9 @@ pub(crate) const WORK: &str = "work";
 /// How much of `/etc/passwd` or `/etc/group` is read. An image may say anything.
 pub(crate) const LONGEST: u64 = 4 << 20;
 
-/// From how many layers on there is nothing below them: kernels before Linux 6.8 can be told of 15, in all, where the root is
-/// mounted by descriptors.
-const MANY: usize = 13;
+/// From how many layers on there is nothing below them: kernels before Linux 6.8 can be told of 15 where a root is mounted by
+/// descriptors, and one of these is the writable layer where it is only read.
+const MANY: usize = 14;
 
 /// What a container's root is made of.
 #[derive(Debug)]

@@ -44,6 +44,7 @@ pub struct Session<'engine> {
     begun: Option<Begun>,
     /// The end that was told before its time.
     ending: Option<Ending>,
+    is_cut_short: bool,
 }
 
 /// Who does what follows the container's end.
@@ -63,7 +64,16 @@ impl<'engine> Session<'engine> {
         end: End,
         attachment: Attachment,
     ) -> Self {
-        Self { engine, id: id.to_owned(), terminal, end, attachment, begun: None, ending: None }
+        Self {
+            engine,
+            id: id.to_owned(),
+            terminal,
+            end,
+            attachment,
+            begun: None,
+            ending: None,
+            is_cut_short: false,
+        }
     }
 
     /// Returns the container's id.
@@ -97,13 +107,20 @@ impl<'engine> Session<'engine> {
             }
             Ok(Some(Event::Exited(_))) => self.ending = None,
             Ok(Some(_)) => {}
-            Ok(None) | Err(_) => {
+            Ok(None) | Err(client::Error::System(_)) => {
                 if let Some(Ending { code, time: _ }) = self.ending.take() {
+                    self.is_cut_short = true;
                     return Ok(Some(Event::Exited(Exit { code, then: Then::Ends, oom_killed: false })));
                 }
             }
+            Err(_) => {}
         }
         event
+    }
+
+    /// Tells whether the monitor died between both words, so that the last of the output may be missing.
+    pub fn is_cut_short(&self) -> bool {
+        self.is_cut_short
     }
 
     /// Offers bytes to the container's standard input, as [`Attachment::offer`] does.

@@ -19,7 +19,7 @@ use rustix::process::geteuid;
 
 use crate::configure::{self, Caller, Configured, ImageFiles, OfPod, Runtime, Scene, Users};
 use crate::container::State;
-use crate::create::{Created, FILES, Making, New, make_directory};
+use crate::create::{Created, FILES, Making, New, is_fleeting, make_directory};
 use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result, chain};
@@ -195,7 +195,7 @@ impl Engine {
                 .doing(|| format!("write the order of container {}", record.name))?;
             let started = match waiting.take().map(Waiting::tell) {
                 Some(told) => {
-                    let synced = if document.request.remove { Ok(()) } else { self.store.sync() };
+                    let synced = if is_fleeting(&document.request) { Ok(()) } else { self.store.sync() };
                     if let Err(error) = synced {
                         let lost = format!("a power loss may take the container's record: {}", chain(&error));
                         configured.warnings.push(lost);

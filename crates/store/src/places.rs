@@ -112,7 +112,7 @@ impl Places {
         self.layers().join(format!("sha256-{}", diff_id.hex()))
     }
 
-    /// Returns the directory of what runtimes mount on in every container, the lowest layer of all: so nobody makes that anew,
+    /// Returns the directory of what runtimes mount on in every container, the lowest layer: so nobody makes that anew,
     /// and takes it away, for each container. Nothing where there was no room for it yet.
     pub fn mountpoints(&self) -> Option<PathBuf> {
         Some(self.root.join(MOUNTPOINTS)).filter(|at| mountpoints::are_there(at))

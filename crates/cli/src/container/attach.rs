@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use bulkhead_engine::{Attach as Streams, Session, Size};
 use clap::Args;
 
-use crate::failure::{Failure, chain};
+use crate::failure::{Failure, chain, warn};
 use crate::home::Home;
 use crate::terminal::{self, Ended, Keys, Signals, Stdin};
 use crate::verbs::Operation;
@@ -65,6 +65,9 @@ pub(super) fn follow(mut session: Session<'_>, following: &Following) -> Result<
     let stdin = if *stdin { Stdin::Attached } else { Stdin::Left };
     match terminal::relay(&mut session, stdin, keys.clone(), *signals)? {
         Ended::Exited(code) => {
+            if session.is_cut_short() {
+                warn("the container's monitor died just after the container: its last output may be missing");
+            }
             // What follows the end may fail, and the code is the process's all the same.
             if let Err(error) = session.finish() {
                 Failure::from(error).report();

@@ -65,7 +65,7 @@ pub(super) fn remove_cgroup(name: &str, document: &PodDocument) -> Result<()> {
     match Slice::new(cgroup, manager()).and_then(|slice| slice.stop()) {
         // What it had made went with it.
         Err(bulkhead_cgroup::Error::NoSystemd { .. }) => Ok(()),
-        // Without limits there is nothing of ours in it, and systemd takes it away when it is empty.
+        // Without limits there is nothing of ours in it.
         Err(_) if document.request.limits == request::Resources::default() => Ok(()),
         stopped => stopped.map_err(|error| Error::Invalid {
             what: format!("cgroup {cgroup} of pod {name}"),

@@ -12,6 +12,9 @@ use rustix::io::Errno;
 use crate::error::{Doing, Error, Result};
 use crate::host;
 
+/// The version of Linux since which layers are taken one by one.
+const ONE_BY_ONE: (u32, u32) = (6, 8);
+
 /// What lies above the layers of the image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Upper<'a> {
@@ -52,7 +55,7 @@ pub(crate) fn mount(lower: &[impl AsRef<Path>], upper: Upper<'_>) -> Result<Owne
         }
     }
     match (joined(&lower, &mut held), refused) {
-        (Err(Error::Invalid { .. }), Some(error)) => Err(error).doing(doing),
+        (Err(Error::Invalid { .. }), Some(error)) if host::kernel() >= ONE_BY_ONE => Err(error).doing(doing),
         (joined, _) => finished(&joined?, upper, &mut held)?.doing(doing),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It gets three descriptors as its standard streams, so that nothing between fork(2) and execve(2) needs code of ours and
 //! the standard library can start it as cheaply as vfork(2) does: the end of a socketpair as standard input, for the first
-//! client, or for the word on which it waits; a pipe as standard output, for what became of the start; the null device as
+//! client, or for the word on which it waits, else the null device; a pipe as standard output, for what became of the start; the null device as
 //! standard error.
 
 use std::ffi::OsStr;

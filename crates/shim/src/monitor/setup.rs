@@ -78,11 +78,12 @@ pub(super) fn begin(
             return (ready, failed);
         }
     };
-    (pipe, monitor((run_directory, begin), first_client, ready))
+    (pipe, monitor(run_directory, begin, first_client, ready))
 }
 
 fn monitor(
-    (run_directory, begin): (&Path, Begin),
+    run_directory: &Path,
+    begin: Begin,
     mut first_client: Option<OwnedFd>,
     ready: OwnedFd,
 ) -> Result<Option<Monitor>> {
