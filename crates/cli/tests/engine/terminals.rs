@@ -65,6 +65,8 @@ fn keys_leave_a_container_that_goes_on() {
     let shop = shop!();
     let seat = Seat::new(24, 80);
     let running = seat.spawn(shop.with("run", &["-it", "--name", "job"], &["cat"]));
+    // Before that it would say everything once more.
+    wait_until("the terminal is the container's", || seat.is_raw());
     seat.screen.type_in("hello\r");
     seat.screen.shows("hello\r\nhello\r\n");
     // What only begins like the keys is the container's.
