@@ -98,8 +98,9 @@ impl Engine {
             Err(error) => {
                 if known.document.request.remove {
                     self.take_back(&known)?;
-                } else {
-                    // It stays, and was not synced if it was not even tried to start it.
+                }
+                if !is_fleeting(request) {
+                    // It stays, or its volumes do, and that was not synced if it was not even tried to start it.
                     drop(self.store.sync());
                 }
                 Err(error)
