@@ -50,7 +50,9 @@ fn example(bulkhead: &Path) -> Result<Option<Vec<OsString>>> {
     let is_had = is_here || {
         // It says itself how far it is, and what keeps it.
         let mut pull = Command::new(bulkhead);
-        let status = pull.args(["pull", IMAGE]).stdin(Stdio::null()).stdout(stderr()).status();
+        pull.args(["pull", IMAGE]);
+        eprintln!("$ {}", invoke::line(&pull));
+        let status = pull.stdin(Stdio::null()).stdout(stderr()).status();
         status.with_context(|| format!("start {}", bulkhead.display()))?.success()
     };
     let mut words = vec!["--rm"];
