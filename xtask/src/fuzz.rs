@@ -3,7 +3,7 @@
 //! ```text
 //! CACHE/fuzz/TARGET/corpus      what the fuzzer found worth keeping; a later run goes on from there
 //! CACHE/fuzz/TARGET/findings    inputs that broke a promise
-//! CACHE/fuzz/TARGET/total.json  executions and seconds of all runs
+//! CACHE/fuzz/TARGET/total.json  executions and seconds of all runs, those that docs/fuzzing.md tells of included
 //! fuzz/seeds/TARGET             the small part of the corpus that tests replay
 //! ```
 
@@ -20,7 +20,8 @@ use crate::{cache, invoke, marked, value, workspace};
 
 const USAGE: &str = "usage: cargo xtask fuzz [--minutes N] [--write] [TARGET]…";
 
-/// The line of docs/fuzzing.md after which the totals stand.
+/// The page that tells the totals, and its line after which they stand.
+const PAGE: &str = "docs/fuzzing.md";
 const BEGIN: &str = "<!-- begin: cargo xtask fuzz --write -->";
 
 /// An input that is kept has at most this many bytes, and a target at most this many of them.
@@ -88,7 +89,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
     let table = table(&totals.collect::<Result<Vec<_>>>()?);
     println!("\n{table}");
     if arguments.write {
-        marked::insert(&workspace::root()?.join("docs/fuzzing.md"), BEGIN, &table)?;
+        marked::insert(&workspace::root()?.join(PAGE), BEGIN, &table)?;
     }
     if broken.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -139,11 +140,18 @@ impl Target {
         Ok(target)
     }
 
+    /// All runs that the cache or the page knows of: a cache is cleared, or another machine's, and what was told stays.
     fn total(&self) -> Result<Total> {
-        match fs::read_to_string(&self.total) {
-            Ok(text) => serde_json::from_str(&text).with_context(|| format!("read {}", self.total.display())),
-            Err(_) => Ok(Total::default()),
-        }
+        let page = workspace::root()?.join(PAGE);
+        let page = fs::read_to_string(&page).with_context(|| format!("read {}", page.display()))?;
+        let told = told(&page, &self.name).unwrap_or_default();
+        let counted: Total = match fs::read_to_string(&self.total) {
+            Ok(text) => {
+                serde_json::from_str(&text).with_context(|| format!("read {}", self.total.display()))?
+            }
+            Err(_) => Total::default(),
+        };
+        Ok(if counted.executions < told.executions { told } else { counted })
     }
 
     /// Runs the fuzzer, and adds to the total; true when it found nothing.
@@ -249,6 +257,16 @@ fn table(totals: &[(&str, Total)]) -> String {
     text
 }
 
+/// Finds the total of a target on the page, by its row.
+fn told(page: &str, name: &str) -> Option<Total> {
+    let (_, table) = page.split_once(BEGIN)?;
+    let row =
+        table.lines().find_map(|line| line.strip_prefix("| ")?.strip_prefix(name)?.strip_prefix(" | "))?;
+    let mut numbers = row.trim_end_matches(" |").split(" | ").map(|number| number.parse::<u64>().ok());
+    let mut number = || numbers.next().flatten();
+    Some(Total { executions: number()?, seconds: number()? * 60, findings: number()? })
+}
+
 /// Finds what libFuzzer counted in its closing lines.
 fn executions(said: &str) -> Option<u64> {
     let counted = said.lines().rev().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
@@ -273,6 +291,18 @@ mod tests {
         let said = "INFO: Running\nstat::number_of_executed_units: 1234\nstat::peak_rss_mb: 30\n";
         assert_eq!(executions(said), Some(1234));
         assert_eq!(executions("error: no such target"), None);
+    }
+
+    #[test]
+    fn what_was_told_is_found_again() {
+        let total = Total { executions: 451_208, seconds: 660, findings: 1 };
+        let page = format!(
+            "| cli | a command line |\n{BEGIN}\n{}",
+            table(&[("cli2", Total::default()), ("cli", total)])
+        );
+        assert_eq!(told(&page, "cli"), Some(total));
+        assert_eq!(told(&page, "cli2"), Some(Total::default()));
+        assert_eq!((told(&page, "state"), told("no table", "cli")), (None, None));
     }
 
     #[test]
