@@ -121,6 +121,8 @@ impl Operation for Remove {
         let Remove { force, volumes } = self;
         let force = if force { Force::Yes } else { Force::No };
         let engine = home.engine()?;
+        // What is as good as gone uses nothing.
+        engine.finish_removals()?;
         each(&volumes, |name| {
             engine.remove_volume(name, force)?;
             Ok(name.to_owned())

@@ -26,6 +26,7 @@ mod events;
 mod exec;
 mod fill;
 mod filter;
+mod finish;
 mod hold;
 mod host;
 mod import;

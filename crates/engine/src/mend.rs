@@ -116,7 +116,8 @@ impl Engine {
     }
 }
 
-fn volumes_of(known: &Known) -> Volumes {
+/// What becomes of the anonymous volumes of one whose removal is finished.
+pub(crate) fn volumes_of(known: &Known) -> Volumes {
     let takes = known.document.request.remove || known.document.takes_volumes;
     if takes { Volumes::Remove } else { Volumes::Keep }
 }

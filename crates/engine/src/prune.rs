@@ -33,6 +33,7 @@ impl Engine {
     /// [`Error::Invalid`](crate::Error::Invalid) for a filter that cannot be.
     pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned> {
         let mut pruned = Pruned::default();
+        self.finish_removals()?;
         for container in self.containers(filters)? {
             if !matches!(container.state, State::Created | State::Exited) {
                 continue;

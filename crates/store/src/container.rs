@@ -157,6 +157,14 @@ impl Store {
         select(self, "ORDER BY created DESC, id", [])
     }
 
+    /// Lists the containers whose removal has begun.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn leaving_containers(&self) -> Result<Vec<ContainerRecord>> {
+        select(self, "WHERE stage = 'removing'", [])
+    }
+
     /// Lists the containers of a pod, the oldest first.
     ///
     /// # Errors

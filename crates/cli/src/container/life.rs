@@ -217,7 +217,13 @@ impl Operation for Remove {
             force: if force { Force::Yes } else { Force::No },
             volumes: if volumes { Volumes::Remove } else { Volumes::Keep },
         };
-        on_each(home, &containers, |engine, name| Ok(engine.remove(name, removal).map(drop)?))
+        let engine = home.engine()?;
+        let code = each(&containers, |name| {
+            engine.remove(name, removal)?;
+            Ok(name.to_owned())
+        })?;
+        engine.finish_removals()?;
+        Ok(code)
     }
 }
 

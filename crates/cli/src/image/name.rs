@@ -49,6 +49,8 @@ impl Operation for Remove {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let force = if self.force { Force::Yes } else { Force::No };
         let engine = home.engine()?;
+        // What is as good as gone uses nothing.
+        engine.finish_removals()?;
         each(&self.images, |name| {
             let store = engine.store();
             store

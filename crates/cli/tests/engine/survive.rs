@@ -3,6 +3,7 @@
 //! Each test ends as people would: `bulkhead system check` mends what there is to mend, finds nothing the second time, and
 //! nothing is left that belongs to no container.
 
+mod begun;
 mod boot;
 mod crowd;
 mod damage;

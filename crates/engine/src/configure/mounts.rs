@@ -65,6 +65,7 @@ pub(super) fn root(scene: &Scene<'_>) -> Result<(Root, Option<String>)> {
             Ok((Root { path: text(path)?, readonly }, None))
         }
         RootPlace::Overlay { lower, upper, work } => {
+            can_mount_layers(scene)?;
             let idmap = is_mapped(scene);
             if idmap {
                 can_map_layers(scene)?;
@@ -91,6 +92,16 @@ pub(super) fn is_volatile(scene: &Scene<'_>) -> bool {
     // A monitor that starts it again makes no new work directory.
     let on_failure = scene.request.health.on_failure.as_ref();
     scene.request.remove && !on_failure.is_some_and(|action| action.0 == OnUnhealthy::Restart)
+}
+
+/// Refuses layers that nobody can mount: a runtime of somebody else has its monitor do it, outside of the container's users.
+fn can_mount_layers(scene: &Scene<'_>) -> Result<()> {
+    if scene.runtime == Runtime::Ours || scene.facts.caller == Caller::Root {
+        return Ok(());
+    }
+    let reason = "only bulkrun mounts the layers of an ordinary user's container, since the monitor, which does it for \
+                  other runtimes, has no right to: leave --runtime out, give a directory by --rootfs, or be root";
+    Err(invalid("--runtime", reason))
 }
 
 /// Refuses layers that nobody can show to users of their own.
@@ -194,7 +205,9 @@ fn shm(scene: &Scene<'_>) -> Result<Option<Mount>> {
             shared("the pod's: give it to `bulkhead pod create`, or")?;
             if scene.request.namespaces.user == Some(UserNamespace::Pod) {
                 if scene.runtime != Runtime::Ours {
-                    let reason = "only bulkrun mounts the /dev/shm of an ordinary user's pod: leave it out, or choose --ipc private";
+                    let reason = "only bulkrun mounts the /dev/shm of a pod with users of its own, which is in a mount \
+                                  namespace that the OCI command line has no word for: leave --runtime out, or choose \
+                                  --ipc private";
                     return Err(invalid("--runtime", reason));
                 }
                 let source = text(&place::namespace(scene.links, NamespaceKind::Memory))?;

@@ -105,11 +105,19 @@ impl Stage {
             users: self.users.as_ref(),
             peers: &self.peers,
             links: Path::new("/run/c"),
-            pod: None,
+            pod: self.is_in_pod().then_some(OfPod {
+                id: ID,
+                files: Path::new("/pod/files"),
+                hostname: "pod",
+            }),
             image: ImageFiles { passwd: PASSWD, group: GROUP },
             facts: &self.facts,
             runtime: self.runtime,
         })
+    }
+
+    fn is_in_pod(&self) -> bool {
+        self.request.namespaces.ipc == Ipc::Pod
     }
 
     fn json(&self) -> Value {
@@ -817,6 +825,30 @@ fn another_runtime_gets_a_mounted_root() {
     let config = stage.json();
     assert!(config.get("annotations").is_none());
     assert_eq!(config["root"]["path"], "rootfs");
+    // For which its monitor must have the right to mount.
+    stage.facts.caller = Caller::User { uid: 1000, gid: 100 };
+    for runtime in [Runtime::Foreign, Runtime::Guest] {
+        stage.runtime = runtime;
+        let error = stage.error();
+        assert!(error.contains("only bulkrun mounts the layers") && error.contains("--rootfs"), "{error}");
+    }
+    stage.runtime = Runtime::Ours;
+    stage.configured().unwrap();
+}
+
+#[test]
+fn another_runtime_does_not_mount_the_memory_of_a_pod_with_users() {
+    let map = vec![IdMapping { container_id: 0, host_id: 100_000, size: 65_536 }];
+    let mut stage = with(|request| {
+        request.namespaces.user = Some(UserNamespace::Pod);
+        request.namespaces.ipc = Ipc::Pod;
+    });
+    stage.users = Some(Users { uids: map.clone(), gids: map });
+    let found = mounts(&stage.json());
+    assert!(found.iter().any(|mount| mount.contains("mount-namespace")), "{found:?}");
+    stage.runtime = Runtime::Guest;
+    let error = stage.error();
+    assert!(error.contains("only bulkrun mounts the /dev/shm") && error.contains("--ipc private"), "{error}");
 }
 
 #[test]
