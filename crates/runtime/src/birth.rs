@@ -10,6 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::clone::{self, Child, LAST_BREATH};
+use crate::custody::{self, Custody, Keeper};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
 use crate::host::Rights;
@@ -35,6 +36,7 @@ pub(crate) struct Birth {
     user: Option<OwnedFd>,
     /// A new time namespace with offsets.
     time: Time,
+    custody: Custody,
 }
 
 /// What the runtime does when the process is born.
@@ -132,6 +134,11 @@ impl Birth {
         Self { pid, user, afterwards: Afterwards::MakesNone, ..Self::default() }
     }
 
+    /// Says who is to be the process's parent when its program is executed.
+    pub(crate) fn in_custody_of(self, custody: Custody) -> Self {
+        Self { custody, ..self }
+    }
+
     /// Tells whether the child makes its time namespace itself, and sets the offsets.
     pub(crate) fn child_sets_time(&self) -> bool {
         matches!(self.time, Time::Child)
@@ -165,7 +172,7 @@ impl Birth {
     }
 
     fn spawn_now<T>(self, work: Work<'_, T>, parents: &[BorrowedFd<'_>]) -> Result<Child> {
-        if self.user.is_some() || !self.first.is_empty() {
+        if self.custody == Custody::Adopter || self.user.is_some() || !self.first.is_empty() {
             return self.clone_inside(work, parents);
         }
         let own_pid = match (&self.pid, self.afterwards) {
@@ -255,10 +262,15 @@ impl Birth {
         }
     }
 
-    /// Joins namespaces in a process in between, some of which the runtime could not leave again itself.
+    /// Makes the child in a process in between, which joins namespaces, some of which the runtime could not leave again itself,
+    /// and stays as the keeper of a child that is to be adopted.
     fn clone_inside<T>(&self, work: Work<'_, T>, parents: &[BorrowedFd<'_>]) -> Result<Child> {
         let (parent, socket) = handshake::pair()?;
         let mut slot = Some(work);
+        let relation = match self.custody {
+            Custody::Runtime => Relation::ChildOfParent,
+            Custody::Adopter => Relation::Child,
+        };
         let foreign = [parents, &[parent.as_fd(), socket.as_fd()]].concat();
         let between = clone::spawn(&clone::Request::default(), || {
             let born = self
@@ -269,12 +281,17 @@ impl Birth {
                 .and_then(|()| self.make_time_between())
                 .and_then(|()| self.enter_pid_namespace())
                 .and_then(|()| match slot.take() {
-                    Some(work) => self.clone(work, &foreign, Relation::ChildOfParent),
+                    Some(work) => self.clone(work, &foreign, relation),
                     None => Err(Error::Usage("nothing to start".into())),
                 })
                 .and_then(|child| socket.born(child.pid, child.pidfd.as_fd()));
             match born {
-                Ok(()) => 0,
+                Ok(()) => {
+                    if relation == Relation::Child {
+                        custody::keep(&socket);
+                    }
+                    0
+                }
                 Err(error) => {
                     socket.failed(&crate::error::chain(&error));
                     1
@@ -284,10 +301,16 @@ impl Birth {
         .doing(|| "make the process that joins namespaces")?;
         drop((socket, slot));
         let said = parent.hear(None);
-        // It has nothing left to do. One that cannot be waited for is reaped when the runtime ends.
-        let _ = retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED));
+        let keeper = match (self.custody, &said) {
+            (Custody::Adopter, Ok(Said::Born(..))) => Some(Keeper::new(parent, between.pidfd)),
+            _ => {
+                // It has nothing left to do. One that cannot be waited for is reaped when the runtime ends.
+                let _ = retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED));
+                None
+            }
+        };
         match said? {
-            Said::Born(pid, pidfd) => Ok(Child { pid, pidfd }),
+            Said::Born(pid, pidfd) => Ok(Child::new(pid, pidfd, keeper)),
             Said::Failed(chain) => Err(Error::Init { chain }),
             _ => Err(Error::InitDied { how: "it could not join namespaces".into(), hint: "" }),
         }

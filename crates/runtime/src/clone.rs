@@ -10,9 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bulkhead_sys as sys;
+use bulkhead_sys::identity;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
+use crate::custody::Keeper;
 use crate::watch::until_readable;
 
 /// CLONE_PIDFD.
@@ -43,6 +45,8 @@ pub struct Child {
     pub pid: i32,
     /// A descriptor that refers to it for good.
     pub pidfd: OwnedFd,
+    /// Its parent, if that is not the maker.
+    keeper: Option<Keeper>,
 }
 
 /// How a process ended.
@@ -70,17 +74,29 @@ impl fmt::Display for End {
 }
 
 impl Child {
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd, keeper: Option<Keeper>) -> Self {
+        Self { pid, pidfd, keeper }
+    }
+
+    /// Has it adopted, if it is to outlive its maker: from now on its number says nothing.
+    pub(crate) fn leave_alone(&mut self) {
+        self.keeper = None;
+    }
+
     /// Waits a while for the end of the process and tells how it was; it can still be waited for.
     pub(crate) fn end(&self) -> End {
         if !self.ends_within(LAST_BREATH) {
             return End::NotYet;
         }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options).ok().flatten();
         let ended = |status: WaitIdStatus| {
             status.terminating_signal().map(End::Signal).or(status.exit_status().map(End::Status))
         };
-        status.and_then(ended).unwrap_or(End::Unknown)
+        let end = match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(status) => status.and_then(ended),
+            Err(_) => self.keeper.as_ref().and_then(|_| identity::wait_status(self.pid)).and_then(of_status),
+        };
+        end.unwrap_or(End::Unknown)
     }
 
     /// Tells whether the process ends before that.
@@ -155,8 +171,17 @@ pub fn spawn(request: &Request<'_>, child: impl FnOnce() -> i32) -> sys::Result<
         pid => {
             // SAFETY: with CLONE_PIDFD the kernel has stored a fresh close-on-exec descriptor that nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Child { pid: pid as i32, pidfd })
+            Ok(Child::new(pid as i32, pidfd, None))
         }
+    }
+}
+
+/// Reads a status as wait(2) returns it.
+fn of_status(status: i32) -> Option<End> {
+    match (libc::WIFEXITED(status), libc::WIFSIGNALED(status)) {
+        (true, _) => Some(End::Status(libc::WEXITSTATUS(status))),
+        (_, true) => Some(End::Signal(libc::WTERMSIG(status))),
+        _ => None,
     }
 }
 

@@ -103,7 +103,7 @@ impl Criu {
         let pid = child.id().cast_signed();
         // It has not been waited for, so that the number is its own.
         let pidfd = process::open_pidfd(pid).doing(|| "open criu")?;
-        Ok(Self { child: Child { pid, pidfd }, socket })
+        Ok(Self { child: Child::new(pid, pidfd, None), socket })
     }
 
     /// Returns the pid of CRIU itself.

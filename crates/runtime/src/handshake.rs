@@ -6,7 +6,7 @@
 //! ```text
 //!   parent                                          child (clone3)
 //!     |                                               |
-//!     |<------------------ Born + descriptor -----|      [foreign namespaces: said by a process in between]
+//!     |<------------------ Born + descriptor -----|      [foreign namespaces, --detach: said by a process in between]
 //!     |-- Continue ---------------------------------->|  [systemd: the process is in its scope]
 //!     |-- Continue ---------------------------------->|  [user namespace, network devices: the maps are written, the devices there]
 //!     |-- Trees + descriptors ------------------------>|  [user namespace: what only the host can open, in parts]

@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::birth::{self, Birth, Birthplace, Cradle};
 use crate::clone::Child;
 use crate::container::Container;
+use crate::custody::Custody;
 use crate::error::{Doing, Error, Result, chain};
 use crate::handshake::{self, Said};
 use crate::host::{self, Rights};
@@ -50,7 +51,7 @@ pub struct Request<'a> {
     pub pid_file: Option<&'a Path>,
     /// How many descriptors from 3 on it gets.
     pub passed: u32,
-    /// Signals that may interrupt it.
+    /// Signals that may interrupt it; `None` where nobody stays with it.
     pub watch: Option<&'a Watch>,
 }
 
@@ -124,7 +125,8 @@ fn clone_child(
     };
     // With the host's rights the child joins the user namespace itself, together with the others.
     let user = if rights == Rights::Unprivileged { open(Kind::User)? } else { None };
-    let birth = Birth::into_container(open(Kind::Pid)?, user);
+    let custody = if request.watch.is_none() { Custody::Adopter } else { Custody::Runtime };
+    let birth = Birth::into_container(open(Kind::Pid)?, user).in_custody_of(custody);
     let root = namespaces.shares_mounts().then(|| top_of(pid)).transpose()?;
     if container.pidfd()?.is_none() {
         return Err(Error::Usage("container not running".into()));
@@ -313,6 +315,7 @@ impl Attempt<'_> {
         if let Some(path) = self.request.pidfd_socket {
             deliver::descriptor(path, self.child.pidfd.as_fd(), &self.request.container.state.id)?;
         }
+        self.child.leave_alone();
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
         match self.hear(parent)? {
             Said::Failed(chain) => Err(Error::Joining { chain }),

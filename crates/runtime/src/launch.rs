@@ -15,6 +15,7 @@ use crate::birth::{Birth, Cradle};
 use crate::bundle::{Bundle, CONFIG};
 use crate::cgroup_plan::{self, CgroupPlan};
 use crate::clone::{Child, End, LAST_BREATH};
+use crate::custody::Custody;
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, Said};
 use crate::hooks::{Document, Runner};
@@ -420,7 +421,9 @@ impl Attempt<'_> {
         let gate = (self.request.start == Start::AtGate).then(|| gate::build(&self.dir)).transpose()?;
         let with_host_rights = in_user_namespace && rights == Rights::Privileged;
         let opened = Opened::of(plan, rights == Rights::Privileged);
-        let mut birth = Birth::of_container(plan, rights)?;
+        let is_left_alone = self.request.start == Start::AtOnce && self.request.watch.is_none();
+        let custody = if is_left_alone { Custody::Adopter } else { Custody::Runtime };
+        let mut birth = Birth::of_container(plan, rights)?.in_custody_of(custody);
         let cgroup_views = cgroup_plan::views(plan, cgroup, self.cgroup.as_ref());
         let inheritance = Inheritance {
             plan,
@@ -502,6 +505,7 @@ impl Attempt<'_> {
         self.log.debug("it is in its root, with its identity, and has found its program");
         self.after_setup(pid, state)?;
         self.devices = None;
+        self.child.iter_mut().for_each(Child::leave_alone);
         parent.proceed().map_err(|error| if handshake::is_over(&error) { self.died() } else { error })?;
         Ok(master)
     }

@@ -14,6 +14,7 @@ pub mod container;
 mod copy_up;
 mod credentials;
 pub mod criu;
+mod custody;
 mod deliver;
 mod device;
 pub mod error;

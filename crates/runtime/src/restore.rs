@@ -351,7 +351,7 @@ fn at_notification(
         ("setup-namespaces", _) => {
             // From here on the container's processes can be ended, whatever becomes of CRIU.
             let pidfd = process::open_pidfd(response.pid).doing(|| "open the restored process")?;
-            attempt.child = Some(Child { pid: response.pid, pidfd });
+            attempt.child = Some(Child::new(response.pid, pidfd, None));
             attempt.document = Some(Document::new(state, Some(response.pid)));
             if attempt.plan.namespaces.is_new(Kind::Network) {
                 bring_loopback_up(response.pid)?;

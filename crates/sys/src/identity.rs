@@ -38,6 +38,18 @@ pub fn stat(pid: i32) -> Result<Option<Stat>> {
     parse(&text).map(Some).ok_or_else(|| Error::new(format!("read({path:?})"), Errno::BADMSG))
 }
 
+/// Reads how a process has ended that was not waited for, as the status of wait(2): for who is not its parent. `None` when
+/// there is none of this number, or it lives.
+///
+/// It is 0 for who may not trace that process (proc_pid_stat(5), `exit_code`).
+pub fn wait_status(pid: i32) -> Option<i32> {
+    let text = read_record(&format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.trim_end().split(' ');
+    (fields.next()? == "Z").then_some(())?;
+    fields.nth(48)?.parse().ok()
+}
+
 /// Reads a file of procfs that is one record, which the kernel gives out whole: one read, where a file of unknown length
 /// takes several.
 ///
@@ -86,11 +98,13 @@ mod tests {
 
     #[test]
     fn who_has_ended_is_there_until_somebody_waits_and_lives_no_more() {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
         let pid = child.id().cast_signed();
+        assert_eq!(wait_status(std::process::id().cast_signed()), None, "it lives");
         while stat(pid).unwrap().unwrap().alive {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
+        assert_eq!(wait_status(pid), Some(3 << 8), "it is told who is not told how it ended");
         child.wait().unwrap();
         assert_eq!(stat(pid).unwrap(), None);
     }
