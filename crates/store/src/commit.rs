@@ -5,12 +5,12 @@ use std::io::Read as _;
 use rusqlite::{Transaction, params};
 
 use crate::error::{Doing as _, Error, Result};
-use crate::event::Told;
+use crate::event::{Labels, Told};
 use crate::image::name_image;
 use crate::layer::Compression;
 use crate::manifest::{self, Document, Manifest};
 use crate::store::now;
-use crate::{Digest, Layer, Lease, Name, Store};
+use crate::{Digest, Layer, Lease, Name};
 
 /// An image whose parts have all arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,7 @@ pub struct NewImage {
     pub(crate) id: Digest,
     pub(crate) manifest: Digest,
     pub(crate) layers: Vec<Layer>,
+    labels: Labels,
     /// The names that it is to have.
     pub names: Vec<Name>,
 }
@@ -76,7 +77,8 @@ impl Lease<'_> {
             Some(Some(bytes)) => self.document(bytes)?,
             None | Some(None) => self.document(&self.manifest(&id, configuration.len() as u64, layers)?)?,
         };
-        Ok(NewImage { id, manifest, layers: layers.to_vec(), names })
+        let labels = Labels::from_iter([(id, parsed.config.labels)]);
+        Ok(NewImage { id, manifest, layers: layers.to_vec(), labels, names })
     }
 
     /// Settles what has arrived and makes images known: all of them and their names, or none. From then on they need no
@@ -85,7 +87,7 @@ impl Lease<'_> {
     /// # Errors
     /// As [`settle`](Self::settle).
     pub fn commit(&self, images: &[NewImage], origin: Origin) -> Result<Vec<Committed>> {
-        self.settle_with(|db| images.iter().map(|image| commit(self.store, db, image, origin)).collect())
+        self.settle_with(|db| images.iter().map(|image| commit(db, image, origin)).collect())
     }
 
     /// Writes a manifest of our own.
@@ -128,8 +130,8 @@ fn keeps(id: &Digest, manifest: &[u8], layers: &[Layer]) -> Result<bool> {
     Ok(parsed.layers.iter().zip(layers).all(|(descriptor, layer)| descriptor.digest == layer.blob))
 }
 
-fn commit(store: &Store, db: &Transaction<'_>, image: &NewImage, origin: Origin) -> Result<Committed> {
-    let NewImage { id, manifest, layers, names } = image;
+fn commit(db: &Transaction<'_>, image: &NewImage, origin: Origin) -> Result<Committed> {
+    let NewImage { id, manifest, layers, labels: _, names } = image;
     let doing = || format!("record image {id}");
     let key = id.to_string();
     let existed = db
@@ -153,26 +155,21 @@ fn commit(store: &Store, db: &Transaction<'_>, image: &NewImage, origin: Origin)
             taken.push((name.clone(), before));
         }
     }
-    tell(store, db, image, origin)?;
+    tell(db, image, origin)?;
     Ok(Committed { id: *id, names: names.clone(), taken, existed })
 }
 
 /// Records what docker tells of an image that comes into being, and of its names: to pull or to load one has names in it
 /// already.
-fn tell(
-    store: &Store,
-    db: &Transaction<'_>,
-    NewImage { id, names, .. }: &NewImage,
-    origin: Origin,
-) -> Result<()> {
-    let itself = |action| store.record_of_image(db, action, id, Told::Itself);
+fn tell(db: &Transaction<'_>, NewImage { id, labels, names, .. }: &NewImage, origin: Origin) -> Result<()> {
+    let itself = |action| labels.record(db, action, id, Told::Itself);
     let tags = names.iter().filter(|name| name.digest().is_none());
-    let tag = |name| store.record_of_image(db, "tag", id, Told::Named(name));
+    let tag = |name| labels.record(db, "tag", id, Told::Named(name));
     match origin {
         Origin::Registry => {
             // Docker knows what was pulled by its name alone.
             let told = names.first().map_or(Told::Itself, Told::Repository);
-            store.record_of_image(db, "pull", id, told)
+            labels.record(db, "pull", id, told)
         }
         Origin::Archive => itself("load"),
         Origin::Files => {

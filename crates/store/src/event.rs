@@ -71,14 +71,16 @@ impl Store {
     /// # Errors
     /// As the database.
     pub fn record_push(&self, image: &Digest, name: &Name) -> Result<()> {
+        let labels = self.labels([*image]);
         self.database
-            .write(Durability::Process, |db| self.record_of_image(db, "push", image, Told::Repository(name)))
+            .write(Durability::Process, |db| labels.record(db, "push", image, Told::Repository(name)))
     }
 
     /// Records that images were saved. They are, whether that can be recorded or not.
     pub(crate) fn record_save(&self, images: &[Digest]) {
+        let labels = self.labels(images.iter().copied());
         let _ = self.database.write(Durability::Process, |db| {
-            images.iter().try_for_each(|image| self.record_of_image(db, "save", image, Told::Itself))
+            images.iter().try_for_each(|image| labels.record(db, "save", image, Told::Itself))
         });
     }
 
@@ -110,27 +112,11 @@ impl Store {
         })
     }
 
-    /// Records that something happened to an image, in the transaction in which it does. Its labels are attributes, as docker has
-    /// it; those that cannot be read are left out.
-    pub(crate) fn record_of_image(
-        &self,
-        db: &Connection,
-        action: &str,
-        image: &Digest,
-        told: Told<'_>,
-    ) -> Result<()> {
-        let (id, name) = match told {
-            Told::Itself | Told::Gone => (image.to_string(), image.to_string()),
-            Told::Named(name) => (image.to_string(), name.familiar()),
-            Told::Repository(name) => (name.familiar(), name.familiar_repository()),
-        };
-        let labels = match told {
-            Told::Gone => None,
-            _ => self.configuration(image).ok().map(|configuration| configuration.config.labels),
-        };
-        let event = Event::new(Subject::Image, action, &id);
-        let labelled = labels.iter().flatten().fold(event, |event, (key, value)| event.with(key, value));
-        record(db, &labelled.with("name", &name))
+    /// Reads what events tell of images besides, which must not be done in a transaction: it reads files, and others wait for the
+    /// transaction.
+    pub(crate) fn labels(&self, images: impl IntoIterator<Item = Digest>) -> Labels {
+        let of = |image| Some((image, self.configuration(&image).ok()?.config.labels));
+        images.into_iter().filter_map(of).collect()
     }
 
     fn select_events(&self, rest: &str, parameters: impl rusqlite::Params) -> Result<Vec<Event>> {
@@ -141,6 +127,35 @@ impl Store {
             .and_then(|mut statement| statement.query_map(parameters, read)?.collect())
             .doing(|| "list the events")
         })
+    }
+}
+
+/// The labels of some images, but for those that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Labels(BTreeMap<Digest, BTreeMap<String, String>>);
+
+impl Labels {
+    /// Records that something happened to one of the images, in the transaction in which it does. Its labels are attributes, as
+    /// docker has it.
+    pub(crate) fn record(&self, db: &Connection, action: &str, image: &Digest, told: Told<'_>) -> Result<()> {
+        let (id, name) = match told {
+            Told::Itself | Told::Gone => (image.to_string(), image.to_string()),
+            Told::Named(name) => (image.to_string(), name.familiar()),
+            Told::Repository(name) => (name.familiar(), name.familiar_repository()),
+        };
+        let labels = match told {
+            Told::Gone => None,
+            _ => self.0.get(image),
+        };
+        let event = Event::new(Subject::Image, action, &id);
+        let labelled = labels.into_iter().flatten().fold(event, |event, (key, value)| event.with(key, value));
+        record(db, &labelled.with("name", &name))
+    }
+}
+
+impl FromIterator<(Digest, BTreeMap<String, String>)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (Digest, BTreeMap<String, String>)>>(of: I) -> Self {
+        Self(of.into_iter().collect())
     }
 }
 

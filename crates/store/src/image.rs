@@ -92,6 +92,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] when the image is not there.
     pub fn tag(&self, image: &Digest, name: &Name) -> Result<Option<Digest>> {
+        let labels = self.labels([*image]);
         self.database.write(Durability::PowerLoss, |db| {
             let found = db
                 .prepare_cached("SELECT 1 FROM images WHERE id = ?")
@@ -101,7 +102,7 @@ impl Store {
                 return Err(Error::NotFound { noun: Noun::Image, wanted: image.to_string() });
             }
             let before = name_image(db, image, name)?;
-            self.record_of_image(db, "tag", image, Told::Named(name))?;
+            labels.record(db, "tag", image, Told::Named(name))?;
             Ok(before)
         })
     }

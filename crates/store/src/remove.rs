@@ -11,7 +11,7 @@
 use rusqlite::{Connection, Transaction};
 
 use crate::error::{Doing as _, Error, Noun, Result};
-use crate::event::Told;
+use crate::event::{Labels, Told};
 use crate::image::find;
 use crate::{Collected, Digest, Durability, Name, Store};
 
@@ -43,8 +43,8 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`]; [`Error::InUse`] and [`Error::SeveralNames`], which force overcomes.
     pub fn remove_image(&self, wanted: &str, force: Force) -> Result<Removed> {
-        let (id, untagged, is_deleted) =
-            self.database.write_removal(Durability::PowerLoss, |db| remove(self, db, wanted, force))?;
+        let (id, untagged, is_deleted) = self
+            .change_found(|db| find(db, wanted), |db, id, labels| remove(db, (id, labels), wanted, force))?;
         let collected = if is_deleted { self.collect()? } else { Collected::default() };
         Ok(Removed { id, untagged, is_deleted, collected })
     }
@@ -54,31 +54,50 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn untag(&self, name: &Name) -> Result<Digest> {
-        self.database.write_removal(Durability::PowerLoss, |db| {
-            let key = name.to_string();
+        let doing = || format!("take the name {name} away");
+        let key = name.to_string();
+        let holder = |db: &Connection| -> Result<Digest> {
             let image: Option<String> = db
-                .prepare_cached("DELETE FROM names WHERE name = ? RETURNING image")
+                .prepare_cached("SELECT image FROM names WHERE name = ?")
                 .and_then(|mut statement| statement.query_map([&key], |row| row.get(0))?.next().transpose())
-                .doing(|| format!("take the name {name} away"))?;
-            match image {
-                Some(image) => {
-                    let image = Digest::parse(&image)?;
-                    self.record_of_image(db, "untag", &image, Told::Itself)?;
-                    Ok(image)
-                }
-                None => Err(Error::NotFound { noun: Noun::Image, wanted: key }),
-            }
+                .doing(doing)?;
+            let missing = || Error::NotFound { noun: Noun::Image, wanted: key.clone() };
+            Ok(Digest::parse(&image.ok_or_else(missing)?)?)
+        };
+        self.change_found(holder, |db, image, labels| {
+            db.execute("DELETE FROM names WHERE name = ?", [&key]).doing(doing)?;
+            labels.record(db, "untag", &image, Told::Itself)?;
+            Ok(image)
         })
+    }
+
+    /// Changes what is recorded of an image that is to be found, and whose labels are read before the transaction: should
+    /// another one be found in that, once more.
+    fn change_found<T>(
+        &self,
+        find: impl Fn(&Connection) -> Result<Digest>,
+        change: impl Fn(&Transaction<'_>, Digest, &Labels) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let expected = self.database.read(&find)?;
+            let labels = self.labels([expected]);
+            let changed = self.database.write_removal(Durability::PowerLoss, |db| {
+                let found = find(db)?;
+                (found == expected).then(|| change(db, found, &labels)).transpose()
+            })?;
+            if let Some(changed) = changed {
+                return Ok(changed);
+            }
+        }
     }
 }
 
 fn remove(
-    store: &Store,
     db: &Transaction<'_>,
+    (id, labels): (Digest, &Labels),
     wanted: &str,
     force: Force,
 ) -> Result<(Digest, Vec<Name>, bool)> {
-    let id = find(db, wanted)?;
     let names = names(db, &id)?;
     let users = users(db, &id)?;
     let by_name = named(wanted, &names);
@@ -109,14 +128,14 @@ fn remove(
             .doing(|| format!("take the name {name} away"))?;
         // Those with digests that go with a tag are told by nobody.
         if by_name.is_none_or(|by_name| by_name == name) {
-            store.record_of_image(db, "untag", &id, Told::Itself)?;
+            labels.record(db, "untag", &id, Told::Itself)?;
         }
     }
     let is_deleted = leaving.len() == names.len() && users.is_empty();
     if is_deleted {
         db.execute("DELETE FROM images WHERE id = ?", [id.to_string()])
             .doing(|| format!("delete image {id}"))?;
-        store.record_of_image(db, "delete", &id, Told::Gone)?;
+        labels.record(db, "delete", &id, Told::Gone)?;
     }
     Ok((id, leaving, is_deleted))
 }

@@ -1,6 +1,9 @@
 //! Names and images that go.
 
-use bulkhead_store::{ContainerRecord, Digest, Durability, Error, Force, Kind, Name};
+use std::fs;
+
+use bulkhead_store::{ContainerRecord, Digest, Durability, Error, Event, Force, Kind, Name, Store, Subject};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::json;
 
 use crate::archive::{layer, old_docker};
@@ -125,4 +128,33 @@ fn a_name_alone_goes_and_the_image_stays() {
     assert_eq!(ground.store.untag(&name).unwrap(), id);
     assert_eq!(ground.store.untag(&name).unwrap_err().kind(), Kind::NotFound);
     assert!(ground.store.image(&id.hex()).unwrap().names.is_empty());
+}
+
+#[test]
+fn nobody_waits_while_the_labels_of_an_image_are_read() {
+    let ground = Ground::new();
+    let id = load(&ground, &["a:1", "a:2", "a:3"], "1");
+    let name = |text: &str| Name::parse(text).unwrap();
+    let blob = ground.store.places().root.join("blobs/sha256").join(id.hex());
+    let configuration = fs::read(&blob).unwrap();
+    fs::remove_file(&blob).unwrap();
+    mknodat(CWD, &blob, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let changes: [&(dyn Fn(&Store) + Sync); 4] = [
+        &|store| drop(store.tag(&id, &name("a:4")).unwrap()),
+        &|store| drop(store.untag(&name("a:4")).unwrap()),
+        &|store| drop(store.remove_image("a:3", Force::No).unwrap()),
+        &|store| store.record_push(&id, &name("a:2")).unwrap(),
+    ];
+    for change in changes {
+        std::thread::scope(|scope| {
+            scope.spawn(|| change(&Store::open(ground.store.places()).unwrap()));
+            // It is opened when somebody opens it to read, who then waits for what it says.
+            let slow = fs::OpenOptions::new().write(true).open(&blob).unwrap();
+            ground.store.record_event(&Event::new(Subject::Container, "start", "0123")).unwrap();
+            std::io::Write::write_all(&mut &slow, &configuration).unwrap();
+        });
+    }
+    let told = ground.store.events(None, None).unwrap();
+    let actions = Vec::from_iter(told.iter().map(|event| event.action.as_str()));
+    assert_eq!(actions, ["load", "start", "tag", "start", "untag", "start", "untag", "start", "push"]);
 }
