@@ -77,7 +77,8 @@ impl Engine {
     /// # Errors
     /// When the image is not there, the name is taken, or what was asked for cannot be.
     pub fn create(&self, request: &Request) -> Result<Created> {
-        let New { known, image, held: _held } = self.make(request, Making::of(request)?)?;
+        let image = self.wanted_image(request)?;
+        let New { known, image, held: _held } = self.make(request, Making::of(request)?, image)?;
         // What cannot be is told now and not when it is started.
         match self.configured(&known, image.as_ref(), Moment::Creation) {
             Ok(configured) => Ok(known.created(configured.warnings)),
@@ -88,15 +89,20 @@ impl Engine {
         }
     }
 
-    /// Records a container and makes its parts.
-    pub(crate) fn make(&self, request: &Request, making: Making) -> Result<New> {
+    /// Looks at what a request is most often wrong in, before anything is made: the form of the name, and the image, if it is of
+    /// one.
+    pub(crate) fn wanted_image(&self, request: &Request) -> Result<Option<Image>> {
         if let Some(name) = &request.name {
             name::check(name)?;
         }
-        let image = match &request.root {
-            Root::Image(wanted) => Some(self.store.image(wanted)?),
-            Root::Directory(_) => None,
-        };
+        match &request.root {
+            Root::Image(wanted) => Ok(Some(self.store.image(wanted)?)),
+            Root::Directory(_) => Ok(None),
+        }
+    }
+
+    /// Records a container of this image and makes its parts.
+    pub(crate) fn make(&self, request: &Request, making: Making, image: Option<Image>) -> Result<New> {
         let mut request = request.clone();
         if let Some(path) = request.runtime.as_ref().filter(|name| name.contains('/')) {
             // Later commands may be typed elsewhere.

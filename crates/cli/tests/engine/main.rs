@@ -11,6 +11,7 @@ mod images;
 mod init;
 mod kept;
 mod labels;
+mod left_alone;
 mod listings;
 mod make;
 mod parts;
