@@ -18,7 +18,8 @@ impl Engine {
         let found = self.leftovers()?;
         let mut findings = Vec::from_iter(found.iter().filter_map(|leftover| self.finding(leftover, mend)));
         // One of which nobody can tell may run.
-        let hold = |record: &ContainerRecord| self.hold_idle(record).ok().flatten();
+        let hold =
+            |record: &ContainerRecord| self.hold_idle(record).unwrap_or_else(|error| Err(reason(&error)));
         findings.extend(self.store.check(depth, mend, &hold)?);
         Ok(findings)
     }

@@ -58,13 +58,12 @@ pub struct Waiting {
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.holder {
-            Some((pid, program)) => {
-                write!(f, "waiting for {}, which process {pid} ({program}) holds", self.what)
-            }
-            None => write!(f, "waiting for {}, which somebody else holds", self.what),
-        }
+        write!(f, "waiting for {}, which {} holds", self.what, somebody(self.holder.as_ref()))
     }
+}
+
+fn somebody(holder: Option<&(i32, String)>) -> String {
+    holder.map_or("somebody else".to_owned(), |(pid, program)| format!("process {pid} ({program})"))
 }
 
 /// How long is waited without a word.
@@ -125,26 +124,28 @@ impl Engine {
         Ok(Some(lock.held()))
     }
 
-    /// Holds a container whose layers nobody uses; `None` for one that runs, or may, for one that somebody else holds, or is
-    /// about to, and for one that somebody began to read while it ran.
-    pub(crate) fn hold_idle(&self, record: &ContainerRecord) -> Result<Option<Held>> {
+    /// Holds a container whose layers nobody uses. Else says in the way of whom that would be: one that runs, or may, one that
+    /// somebody else holds, or is about to, and one that somebody began to read while it ran.
+    pub(crate) fn hold_idle(&self, record: &ContainerRecord) -> Result<std::result::Result<Held, String>> {
         let directory = self.places().container(&record.id);
-        let Some(lock) = Lock::open(&directory)? else { return Ok(None) };
+        let Some(lock) = Lock::open(&directory)? else { return Ok(Err("it is being made".to_owned())) };
         if !lock.take_at_once()? {
-            return Ok(None);
+            return Ok(Err(format!("{} holds it", somebody(lock.named_holder().as_ref()))));
         }
         let known = self.look(record.clone())?;
         let may_run = known.life.state.is_active()
             || known.is_to_be_ended(self)
             || client::alive(&self.places().container_run(&record.id))?;
         if may_run {
-            return Ok(None);
+            return Ok(Err("it runs".to_owned()));
         }
         // After the look: whoever finds that it runs has locked this before.
         let layers = Lock::open(&directory.join(FILES))?;
         match &layers {
-            Some(layers) if !layers.take_at_once()? => Ok(None),
-            _ => Ok(Some(Held { _layers: layers, ..lock.held() })),
+            Some(layers) if !layers.take_at_once()? => {
+                Ok(Err(format!("{} reads it", somebody(layers.named_holder().as_ref()))))
+            }
+            _ => Ok(Ok(Held { _layers: layers, ..lock.held() })),
         }
     }
 
@@ -228,13 +229,7 @@ impl Engine {
     }
 
     fn tell_waiting(&self, lock: &Lock, what: String) {
-        let program = |pid: i32| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            (pid, name.trim_end().to_owned())
-        };
-        // That nobody can tell who it is, is no reason not to wait.
-        let holder = lock.holder().ok().flatten().map(program);
-        self.notice(&Waiting { what, holder });
+        self.notice(&Waiting { what, holder: lock.named_holder() });
     }
 }
 
@@ -301,6 +296,13 @@ impl Lock {
 
     fn held(self) -> Held {
         Held { _directory: self.directory, _layers: None }
+    }
+
+    /// As [`Lock::holder`], with the name of its program. That nobody can tell who it is, is no reason not to wait.
+    fn named_holder(&self) -> Option<(i32, String)> {
+        let pid = self.holder().ok().flatten()?;
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Some((pid, name.trim_end().to_owned()))
     }
 
     /// Finds the process that has it locked (proc_locks(5)); nothing where the kernel does not show it, as with other pid

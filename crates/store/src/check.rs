@@ -59,19 +59,22 @@ pub enum Outcome {
     Left(String),
 }
 
+/// A container whose layers nobody uses; else who uses them, such as `it runs` or `process 7 (bulkhead) holds it`.
+type Held<H> = std::result::Result<H, String>;
+
 /// Collects findings.
 struct Check<'s, H> {
     store: &'s Store,
     depth: Depth,
     mend: Mend,
     /// Holds a container, while its layers are exchanged.
-    hold: &'s dyn Fn(&ContainerRecord) -> Option<H>,
+    hold: &'s dyn Fn(&ContainerRecord) -> Held<H>,
     findings: Vec<Finding>,
 }
 
 impl Store {
     /// Checks the whole store. `hold` sees to it that nobody uses the layers of a container as long as what it returns is
-    /// there; it returns nothing for one whose layers somebody uses now.
+    /// there.
     ///
     /// # Errors
     /// What keeps it from looking: the database, or the disk. What is found is no error.
@@ -79,7 +82,7 @@ impl Store {
         &self,
         depth: Depth,
         mend: Mend,
-        hold: &dyn Fn(&ContainerRecord) -> Option<H>,
+        hold: &dyn Fn(&ContainerRecord) -> Held<H>,
     ) -> Result<Vec<Finding>> {
         let mut check = Check { store: self, depth, mend, hold, findings: Vec::new() };
         check.database()?;
@@ -373,7 +376,9 @@ impl<H> Check<'_, H> {
             let is_held = |user: &ContainerRecord| users.iter().any(|held| held.id == user.id);
             let new = Vec::from_iter(containers_on(db, diff_id)?.into_iter().filter(|user| !is_held(user)));
             if !new.is_empty() {
-                return Ok(Err(Vec::from_iter(new.into_iter().map(|user| user.name))));
+                return Ok(Err(Vec::from_iter(
+                    new.into_iter().map(|user| format!("{} (it is new)", user.name)),
+                )));
             }
             let before = lease::publish(self.store, db, &fresh.path, &self.store.places.layer(diff_id))?;
             db.execute(
@@ -391,14 +396,14 @@ impl<H> Check<'_, H> {
         Ok(Outcome::Mended("unpacked again from its blob".to_owned()))
     }
 
-    /// Holds all of some containers; else names those whose layers somebody uses.
+    /// Holds all of some containers; else names those whose layers somebody uses, with who does.
     fn hold_all(&self, users: &[ContainerRecord]) -> std::result::Result<Vec<H>, Vec<String>> {
         let mut held = Vec::new();
         let mut busy = Vec::new();
         for user in users {
             match (self.hold)(user) {
-                Some(hold) => held.push(hold),
-                None => busy.push(user.name.clone()),
+                Ok(hold) => held.push(hold),
+                Err(by) => busy.push(format!("{} ({by})", user.name)),
             }
         }
         if busy.is_empty() { Ok(held) } else { Err(busy) }

@@ -175,13 +175,13 @@ fn a_blob_that_went_bad_is_fetched_again() {
     let digest = Digest::of(&layers[0]);
     let blob = store.places().blob(&digest);
     std::fs::write(&blob, b"spoiled").unwrap();
-    let found = store.check(Depth::Contents, Mend::Yes, &|_| Some(())).unwrap();
+    let found = store.check(Depth::Contents, Mend::Yes, &|_| Ok(())).unwrap();
     assert!(!found.is_empty(), "the check does not see it");
     let (pulled, stages) = ground.pull(&store, "bad:1");
     pulled.unwrap();
     assert!(stages.contains(&Stage::Complete), "{stages:?}");
     assert_eq!(std::fs::read(&blob).unwrap(), layers[0]);
-    assert_eq!(store.check(Depth::Contents, Mend::No, &|_| Some(())).unwrap(), []);
+    assert_eq!(store.check(Depth::Contents, Mend::No, &|_| Ok(())).unwrap(), []);
 }
 
 #[test]

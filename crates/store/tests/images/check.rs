@@ -19,7 +19,7 @@ fn loaded() -> Ground {
 }
 
 fn check(ground: &Ground, depth: Depth, mend: Mend) -> Vec<Finding> {
-    ground.store.check(depth, mend, &|_| Some(())).unwrap()
+    ground.store.check(depth, mend, &|_| Ok(())).unwrap()
 }
 
 #[track_caller]
@@ -80,18 +80,22 @@ fn a_layer_under_a_running_container_is_left_where_it_is() {
     fs::write(directory.join("new"), "").unwrap();
     let asked = Cell::new(0);
     let held = Rc::new(Cell::new(0));
-    let is_in_use = |_: &ContainerRecord| None;
+    let runs = || Err("it runs".to_owned());
+    let is_in_use = |_: &ContainerRecord| runs();
     let started_meanwhile =
-        |_: &ContainerRecord| (asked.replace(asked.get() + 1) == 0).then(|| Hold::of(&held));
+        |_: &ContainerRecord| if asked.replace(asked.get() + 1) == 0 { Ok(Hold::of(&held)) } else { runs() };
     let another_made_meanwhile = |_: &ContainerRecord| {
         if asked.replace(asked.get() + 1) == 3 {
             let late = ContainerRecord::new(&"2".repeat(64), "late", Some(image.id));
             ground.store.insert_container(&late, &[], Durability::Process, None).unwrap();
         }
-        Some(Hold::of(&held))
+        Ok(Hold::of(&held))
     };
-    let checks: [(&Holding<'_>, &str); 3] =
-        [(&is_in_use, "web"), (&started_meanwhile, "web"), (&another_made_meanwhile, "late")];
+    let checks: [(&Holding<'_>, &str); 3] = [
+        (&is_in_use, "web (it runs)"),
+        (&started_meanwhile, "web (it runs)"),
+        (&another_made_meanwhile, "late (it is new)"),
+    ];
     for (hold, name) in checks {
         let findings = ground.store.check(Depth::Metadata, Mend::Yes, hold).unwrap();
         let (_, _, outcome) = only(&findings);
@@ -104,11 +108,11 @@ fn a_layer_under_a_running_container_is_left_where_it_is() {
         assert!(directory.join("new").exists());
         assert_eq!(held.get(), 0, "what was held is given back");
     }
-    let findings = ground.store.check(Depth::Metadata, Mend::Yes, &|_| Some(Hold::of(&held))).unwrap();
+    let findings = ground.store.check(Depth::Metadata, Mend::Yes, &|_| Ok(Hold::of(&held))).unwrap();
     assert!(matches!(only(&findings).2, Outcome::Mended(_)), "stopped, it is mended");
 }
 
-type Holding<'a> = dyn Fn(&ContainerRecord) -> Option<Hold> + 'a;
+type Holding<'a> = dyn Fn(&ContainerRecord) -> Result<Hold, String> + 'a;
 
 /// A container that is held, which is counted.
 struct Hold(Rc<Cell<u32>>);

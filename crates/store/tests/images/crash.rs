@@ -59,11 +59,11 @@ fn sweep(test: &str, prepare: impl Fn(&Store), judge: impl Fn(&Store, bool)) {
         killed += usize::from(!output.status.success());
         let acknowledged = String::from_utf8_lossy(&output.stdout).contains(DONE);
         let store = Store::open(&places(&directory)).unwrap();
-        let findings = store.check(Depth::Contents, Mend::Yes, &|_| Some(())).unwrap();
+        let findings = store.check(Depth::Contents, Mend::Yes, &|_| Ok(())).unwrap();
         for finding in &findings {
             assert!(matches!(finding.outcome, Outcome::Mended(_)), "killed at change {moment}: {finding:?}");
         }
-        let left = store.check(Depth::Contents, Mend::Yes, &|_| Some(())).unwrap();
+        let left = store.check(Depth::Contents, Mend::Yes, &|_| Ok(())).unwrap();
         assert_eq!(left, [], "killed at change {moment}, a second check finds something");
         assert_eq!(
             names(&store.places().ingest()),
@@ -224,10 +224,10 @@ fn loads_and_removals_by_many_processes_at_once_leave_a_whole_store() {
         assert!(status.success() || number % 4 == 3, "actor {number} failed: {status}");
     }
     let store = Store::open(&places(scratch.path())).unwrap();
-    for finding in store.check(Depth::Contents, Mend::Yes, &|_| Some(())).unwrap() {
+    for finding in store.check(Depth::Contents, Mend::Yes, &|_| Ok(())).unwrap() {
         assert!(matches!(finding.outcome, Outcome::Mended(_)), "{finding:?}");
     }
-    assert_eq!(store.check(Depth::Contents, Mend::Yes, &|_| Some(())).unwrap(), []);
+    assert_eq!(store.check(Depth::Contents, Mend::Yes, &|_| Ok(())).unwrap(), []);
     is_whole(&store, "first", "first");
 }
 

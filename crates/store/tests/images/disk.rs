@@ -75,5 +75,5 @@ fn act(disk: &Path) {
     assert_eq!(names(&store.places().layers()), [""; 0]);
     let small = old_docker(&json!(["small"]), &[&layer("./a", "1")]);
     store.load(&mut &small[..], &mut |_| ()).unwrap();
-    assert_eq!(store.check(Depth::Contents, Mend::Yes, &|_| Some(())).unwrap(), []);
+    assert_eq!(store.check(Depth::Contents, Mend::Yes, &|_| Ok(())).unwrap(), []);
 }

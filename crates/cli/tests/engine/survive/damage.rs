@@ -92,24 +92,28 @@ fn a_damaged_layer_stays_as_long_as_somebody_has_it() {
     let diff_id = document[0]["RootFS"]["Layers"][0].as_str().unwrap().to_owned();
     let layer = shop.path("engine/layers").join(diff_id.replace(':', "-"));
     fs::write(layer.join("stray"), "").unwrap();
-    let left = || {
+    let left = |by: u32| {
         let told = shop.bulkhead(&["system", "check"]).output().exits_with(1);
-        assert!(told.stdout.contains("containers use it: web; check again when"), "{told}");
+        assert!(told.stdout.contains(&format!("containers use it: web (process {by} (")), "{told}");
+        assert!(told.stdout.contains(") holds it); check again when"), "{told}");
         assert!(layer.join("stray").exists());
     };
     // Whoever starts it holds it, before there is anything that runs.
     let id = shop.inspect("web")["Id"].as_str().unwrap().to_owned();
     let directory = fs::File::open(shop.path("engine/containers").join(id)).unwrap();
     rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    left();
+    left(std::process::id());
     drop(directory);
     export_and_end(&shop, "web", &left, || {});
     // One that runs when that begins, and ends: it is held as long, and by nobody who would keep it from anything.
     shop.with("run", &["--detach", "--name", "run"], &["sleep", "1000"]).output().succeeds();
     shop.said(&["rm", "web"]);
-    let left = || {
+    let told = shop.bulkhead(&["system", "check"]).output().exits_with(1);
+    assert!(told.stdout.contains("containers use it: run (it runs); check again when"), "{told}");
+    let left = |by: u32| {
         let told = shop.bulkhead(&["system", "check"]).output().exits_with(1);
-        assert!(told.stdout.contains("containers use it: run; check again when"), "{told}");
+        let whom = format!("containers use it: run (process {by} (bulkhead) reads it); check again when");
+        assert!(told.stdout.contains(&whom), "{told}");
         assert!(layer.join("stray").exists());
     };
     export_and_end(&shop, "run", &left, || {
@@ -127,13 +131,13 @@ fn a_damaged_layer_stays_as_long_as_somebody_has_it() {
 }
 
 /// Exports a container, and does something else before that is read; a damaged layer is left alone as long.
-fn export_and_end(shop: &Shop, name: &str, left: &dyn Fn(), between: impl FnOnce()) {
+fn export_and_end(shop: &Shop, name: &str, left: &dyn Fn(u32), between: impl FnOnce()) {
     // Longer than a pipe is: it goes on once it is read.
     let (archive, to) = std::io::pipe().unwrap();
     let export = shop.bulkhead(&["export", name]).stdout(to).spawn();
     wait_until("it writes", || rustix::io::ioctl_fionread(&archive).is_ok_and(|length| length > 0));
     between();
-    left();
+    left(export.pid());
     let list = shop.sandbox.command("tar").arg("-t").stdin(std::os::fd::OwnedFd::from(archive)).output();
     assert!(list.succeeds().stdout.contains("bin/busybox"));
     export.wait().succeeds();
