@@ -45,6 +45,7 @@ pub use health::{health, stop};
 pub use identity::Identity;
 pub use merged::merged;
 pub use mount_points::mount_points;
+pub use mounts::INIT_COPY;
 pub use process::{command_line, console_size, labels};
 pub(crate) use resources::NO_CGROUPS;
 pub use security::FileLabels;

@@ -39,11 +39,14 @@ struct Prepared {
     log: Complaints,
     /// The runtime opens it by this process.
     document: File,
+    /// SELinux has a label for the process.
+    is_labelled: bool,
 }
 
 impl Prepared {
     fn new(engine: &Engine, known: &Known, exec: &Exec) -> Result<Self> {
         let process = engine.joining(known, exec)?;
+        let is_labelled = process.selinux_label.is_some();
         let doing = || format!("run a process in container {}", known.record.name);
         let text = serde_json::to_vec(&process).map_err(std::io::Error::from).doing(doing)?;
         let mut document = memory("process.json").doing(doing)?;
@@ -59,7 +62,7 @@ impl Prepared {
             command.arg("--log-only");
         }
         command.args(["exec", "--process", &name(&document)]);
-        Ok(Self { command, log: Complaints(log), document })
+        Ok(Self { command, log: Complaints(log), document, is_labelled })
     }
 }
 

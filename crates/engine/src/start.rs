@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, fstat, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::configure::{self, Caller, Configured, ImageFiles, OfPod, Runtime, Scene, Users};
+use crate::configure::{self, Caller, Configured, INIT_COPY, ImageFiles, OfPod, Runtime, Scene, Users};
 use crate::container::State;
 use crate::create::{Created, FILES, Making, New, is_fleeting, make_directory};
 use crate::document::Maker;
@@ -205,7 +205,8 @@ impl Engine {
         let monitor = self.monitor()?;
         let mut attempts = 0..ATTEMPTS;
         let started = loop {
-            order.shared = pod.as_ref().map(|pod| self.shared(known, pod)).transpose()?.flatten();
+            let labels = configured.labels.as_ref();
+            order.shared = pod.as_ref().map(|pod| self.shared(known, pod, labels)).transpose()?.flatten();
             order.version = order.oldest_version();
             order
                 .write(&run.join(place::ORDER))
@@ -306,6 +307,18 @@ impl Engine {
         Err(Error::Invalid { what: "--init".into(), reason })
     }
 
+    /// Copies the program of `--init`. One that still runs keeps its own.
+    fn copy_init(&self, to: &Path) -> Result<()> {
+        let program = self.monitor()?;
+        let doing = || format!("copy {} to {}", program.display(), to.display());
+        match fs::remove_file(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).doing(doing),
+            _ => {}
+        }
+        fs::copy(&program, to).doing(doing)?;
+        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).doing(doing)
+    }
+
     /// Writes the bundle and the files that are bound into the container, and says what the monitor is to do.
     fn prepare(
         &self,
@@ -341,6 +354,9 @@ impl Engine {
         }
         make_sources(&document.mounts, owner)?;
         if let Some(labels) = &configured.labels {
+            if request.process.init {
+                self.copy_init(&directory.join(FILES).join(INIT_COPY))?;
+            }
             self.label(known, image, labels)?;
         }
         let config = serde_json::to_vec(&configured.config).map_err(io::Error::from).doing(doing)?;

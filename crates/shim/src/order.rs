@@ -13,7 +13,7 @@ use crate::users::Users;
 /// The newest version of this document that is known here. A monitor refuses one that is newer than it knows, so what one
 /// would do wrong that does not know a field raises the version of those orders that have it, and of no others: a monitor of
 /// yesterday goes on to start what it can.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// `order.json`: all that a monitor knows of its container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,15 @@ impl Order {
     /// Returns the oldest version whose readers do all that is said here.
     #[must_use]
     pub fn oldest_version(&self) -> u32 {
+        // The third makes memory that nobody may use where SELinux is.
+        if self
+            .shared
+            .as_ref()
+            .and_then(|shared| shared.memory.as_ref())
+            .is_some_and(|memory| memory.label.is_some())
+        {
+            return 4;
+        }
         // The second knows no pod with users of its own.
         if self.shared.as_ref().is_some_and(|shared| shared.users.is_some()) {
             return 3;
@@ -232,6 +241,9 @@ pub struct SharedMemory {
     /// The process and its run directory that has it; without one it is made anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<(Process, PathBuf)>,
+    /// The SELinux context of all files in it, when it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
 
 /// What becomes of a container's standard input.
@@ -369,12 +381,16 @@ mod tests {
         held.shared.as_mut().unwrap().namespaces[0].holder = Some(Process { pid: 4711, start: 815 });
         let mut of_users = held.clone();
         of_users.shared.as_mut().unwrap().users = Some(Users { uids: Vec::new(), gids: Vec::new() });
+        let mut labelled = held.clone();
+        labelled.shared.as_mut().unwrap().memory =
+            Some(SharedMemory { size: 1, from: None, label: Some("label".into()) });
         for (order, version) in [
             (order(), 1),
             (Order { joined, ..order() }, 2),
             (Order { parts: vec![part], ..order() }, 2),
             (held, 2),
             (of_users, 3),
+            (labelled, 4),
         ] {
             assert_eq!(order.oldest_version(), version, "{order:?}");
         }
@@ -384,8 +400,8 @@ mod tests {
     fn an_order_of_tomorrow_is_refused() {
         let scratch = Scratch::new();
         let path = scratch.path().join("order.json");
-        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":4")).unwrap();
+        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":5")).unwrap();
         let error = Order::read(&path).unwrap_err().to_string();
-        assert_eq!(error, "it is of version 4, and this program knows none after 3");
+        assert_eq!(error, "it is of version 5, and this program knows none after 4");
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::fail::OrFail;
+use crate::skip::is_disposable;
 
 /// How a program is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,15 @@ pub enum Profile {
     Dev,
     /// Optimised, as it is shipped.
     Release,
+}
+
+impl Profile {
+    fn directory(self) -> &'static str {
+        match self {
+            Profile::Dev => "debug",
+            Profile::Release => "release",
+        }
+    }
 }
 
 /// Finds a program beside those of this build, and builds it when it is not there. One that is there may be older than its
@@ -38,16 +48,17 @@ pub fn standalone(package: &str, name: &str, profile: Profile) -> PathBuf {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     // Beside `debug`: cargo keeps `tmp` for files of tests, and lets them stay.
     let place = directory().with_file_name("tmp").join("static");
+    let program = place.join(&target).join(profile.directory()).join(name);
+    // A guest has no cargo, and what its host has built for it.
+    if is_disposable() && program.exists() {
+        return program;
+    }
     cargo(package, name, &mut |build| {
         build.args(["--target", &target]).arg("--target-dir").arg(&place);
         build.env("RUSTFLAGS", "-C target-feature=+crt-static");
         build.args(if profile == Profile::Release { &["--release"][..] } else { &[] });
     });
-    let profile = match profile {
-        Profile::Dev => "debug",
-        Profile::Release => "release",
-    };
-    place.join(target).join(profile).join(name)
+    program
 }
 
 /// Where this build puts programs: those of tests lie in a directory of it.

@@ -52,7 +52,22 @@ pub(super) fn runtime() -> Result<Built> {
 
 /// Builds the tests of all packages, as `cargo xtask test` does, so that nothing is built twice.
 pub(super) fn tests() -> Result<Built> {
-    build(&["test", "--workspace", "--no-run"])
+    let mut built = build(&["test", "--workspace", "--no-run"])?;
+    built.plain.push(standalone_monitor()?);
+    Ok(built)
+}
+
+/// Builds the monitor as it is shipped, and as tests find it that have it run in containers (testkit's `built::standalone`).
+fn standalone_monitor() -> Result<PathBuf> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let place = workspace::target_directory()?.join("tmp").join("static");
+    let mut command = workspace::cargo()?;
+    command.args(["build", "--quiet", "--locked", "--package", "bulkhead-shim", "--bin", "bulkmon"]);
+    command.args(["--target", &target]).arg("--target-dir").arg(&place).arg("--release");
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let status = command.status().context("start cargo")?;
+    ensure!(status.success(), "{}: {status}", invoke::line(&command));
+    Ok(place.join(target).join("release").join("bulkmon"))
 }
 
 fn build(arguments: &[&str]) -> Result<Built> {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use bulkhead_testkit::{is_root, requires};
+use bulkhead_testkit::{is_root, requires, wait_until};
 
-use crate::shop::Shop;
+use crate::shop::{IMAGE, Shop};
 
 const NEEDED: &str = "needs root, and SELinux that enforces a policy for containers (container_t)";
 
@@ -229,4 +229,55 @@ fn containers_that_share_processes_or_memory_share_a_label() {
         label_of_process(&shop, name)
     };
     assert_eq!(of_pod("first"), of_pod("second"));
+}
+
+#[test]
+fn what_is_said_and_typed_goes_by_files_of_the_caller() {
+    requires!(has_selinux(), "{NEEDED}");
+    let shop = Shop::new();
+    shop.service("web", "sleep 1000");
+    fs::write(shop.path("typed"), "typed\n").unwrap();
+    let parent = shop.parent();
+    for words in [&["run", "--rm", "-i", "--cgroup-parent", &parent, IMAGE][..], &["exec", "-i", "web"]] {
+        let words = [words, &["sh", "-c", "cat; echo said; echo told >&2"]].concat();
+        let by_files = ["-c", "exec \"$@\" <typed >said 2>told", "sh"];
+        let shell = shop.sandbox.command("sh").current_dir(shop.sandbox.directory()).args(by_files);
+        shop.bulkhead_by(shell, &words).output().succeeds();
+        let texts = ["said", "told"].map(|name| fs::read_to_string(shop.path(name)).unwrap());
+        assert_eq!(texts, ["typed\nsaid\n", "told\n"], "{words:?}");
+    }
+}
+
+#[test]
+fn containers_of_a_pod_use_its_memory() {
+    requires!(has_selinux(), "{NEEDED}");
+    let shop = Shop::new();
+    shop.said(&["pod", "create", "--name", "pod"]);
+    let script = "echo told > /dev/shm/file; sleep 1000";
+    shop.with("run", &["-d", "--name", "one", "--pod", "pod"], &["sh", "-c", script]).output().succeeds();
+    let own = level(&label_of_process(&shop, "one")).to_owned();
+    let pid = shop.inspect("one")["State"]["Pid"].as_u64().unwrap();
+    let file = format!("/proc/{pid}/root/dev/shm/file");
+    wait_until("it is written", || fs::read_to_string(&file).is_ok_and(|text| text == "told\n"));
+    assert_eq!(label_of(&shop, Path::new(&file)), format!("{FILE}{own}"));
+    tell(&shop, None, &["--pod", "pod"], "cat /dev/shm/file; echo more > /dev/shm/file && echo written")
+        .is("told\nwritten");
+}
+
+#[test]
+fn an_init_runs_with_the_label_of_its_container() {
+    requires!(has_selinux(), "{NEEDED}");
+    let shop = Shop::new().with_shipped_monitor();
+    let out = outbox(&shop);
+    let options = ["-d", "--init", "--name", "web", "-v", &out];
+    let run = shop.with("run", &options, &["sh", "-c", "exec sleep 1000"]);
+    run.output().succeeds();
+    let line = "tr '\\0' ' ' < /proc/1/cmdline";
+    let told = tell(&shop, Some("web"), &[], line).text;
+    assert!(told.starts_with("/sbin/docker-init init -- sh -c "), "{told}");
+    let label = label_of_process(&shop, "web");
+    assert!(label.starts_with(PROCESS), "{label}");
+    // It is copied anew, whatever the program is by then.
+    shop.said(&["restart", "web"]);
+    assert_eq!(label_of_process(&shop, "web"), label);
 }

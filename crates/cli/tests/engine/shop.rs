@@ -19,6 +19,11 @@ pub(crate) use shop;
 /// The name of the image that is there: busybox, whose command says `from the image`.
 pub(crate) const IMAGE: &str = "busybox:test";
 
+/// Tells whether the engine has systemd make its cgroups.
+pub(crate) fn systemd_makes_cgroups() -> bool {
+    ["/run/systemd/system", "/sys/fs/cgroup/cgroup.controllers"].iter().all(|name| Path::new(name).exists())
+}
+
 /// Places for one test. What is left of its containers is removed when it is dropped; what then is left fails the test.
 pub(crate) struct Shop {
     pub(crate) sandbox: Sandbox,
@@ -101,6 +106,15 @@ impl Shop {
         self.bulkhead(words).output().succeeds().stdout
     }
 
+    /// What is given as `--cgroup-parent`: a cgroup of the shop's; where systemd makes cgroups, a slice that is there, since
+    /// scopes go with their containers.
+    pub(crate) fn parent(&self) -> String {
+        match systemd_makes_cgroups() {
+            true => "system.slice".to_owned(),
+            false => format!("/{}", self.sandbox.name()),
+        }
+    }
+
     /// `run` or `create` with options and a command, in a cgroup of the shop's.
     pub(crate) fn with(&self, verb: &str, options: &[&str], command: &[&str]) -> Run {
         self.of(verb, options, IMAGE, command)
@@ -108,12 +122,7 @@ impl Shop {
 
     /// The same with another image.
     pub(crate) fn of(&self, verb: &str, options: &[&str], image: &str, command: &[&str]) -> Run {
-        let place = |name| Path::new(name).exists();
-        // Where systemd makes cgroups, in a slice that is there: the scopes go with their containers.
-        let parent = match place("/run/systemd/system") && place("/sys/fs/cgroup/cgroup.controllers") {
-            true => "system.slice".to_owned(),
-            false => format!("/{}", self.sandbox.name()),
-        };
+        let parent = self.parent();
         let verb = [verb, "--cgroup-parent", &parent, "--stop-timeout", "1"];
         self.bulkhead(&[&verb, options, &[image], command].concat())
     }

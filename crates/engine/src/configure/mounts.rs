@@ -21,6 +21,8 @@ pub(super) struct Decided {
     pub(super) propagation: Option<RootfsPropagation>,
 }
 
+/// The program of `--init` among a container's own files, where SELinux labels these.
+pub const INIT_COPY: &str = "init";
 /// The version of Linux since which overlays join layers that are mapped.
 const MAPPED_LAYERS: (u32, u32) = (5, 19);
 /// The size of `/dev/shm` unless somebody says otherwise.
@@ -251,7 +253,11 @@ fn init(scene: &Scene<'_>) -> Result<Option<Mount>> {
     if !scene.request.process.init {
         return Ok(None);
     }
-    let program = text(&scene.facts.init)?;
+    // With the host's label no container might execute it: it has a copy of its own.
+    let program = match &scene.facts.selinux {
+        Some(_) => text(&scene.files.join(INIT_COPY))?,
+        None => text(&scene.facts.init)?,
+    };
     Ok(Some(mount(INIT, "bind", &program, &["bind", "ro", "rprivate"])))
 }
 

@@ -337,7 +337,10 @@ fn security_options_take_effect() {
         read: "system_u:object_r:container_ro_file_t:s0".to_owned(),
     });
     labelled.facts.apparmor = AppArmor::Present { profile: Some("default".to_owned()) };
+    labelled.request.process.init = true;
     let config = labelled.json();
+    let init = "/sbin/docker-init bind /c/files/init bind,ro,rprivate".to_owned();
+    assert!(mounts(&config).contains(&init), "the program is the container's own");
     let label = config["process"]["selinuxLabel"].as_str().unwrap();
     let level = label.strip_prefix("system_u:system_r:x_t:").unwrap();
     assert_eq!(config["linux"]["mountLabel"], format!("system_u:object_r:container_file_t:{level}"));

@@ -2,7 +2,8 @@
 //!
 //! A terminal of the caller's is never given into a container: its process could read what is typed there after it has
 //! ended here, and make the terminal obey it. What is a terminal is therefore relayed by a pipe; a file or a pipe of the
-//! caller's is handed over as it is. But the standard error of a process that the runtime of somebody else starts is relayed in
+//! caller's is handed over as it is, unless SELinux labels the process: its policy need not let a container use the caller's
+//! files, and the kernel would put /dev/null in the place of what it does not. But the standard error of a process that the runtime of somebody else starts is relayed in
 //! any case: such a runtime says there, too, why it has not started one, which is for the caller to tell.
 
 use std::fs::{self, File};
@@ -63,15 +64,15 @@ impl Engine {
     pub fn exec(&self, wanted: &str, exec: &Exec, streams: Streams) -> Result<Piped<'_>> {
         let known = self.running(wanted)?;
         let doing = || format!("run a process in container {}", known.record.name);
-        let Prepared { mut command, log, document } = Prepared::new(self, &known, exec)?;
+        let Prepared { mut command, log, document, is_labelled } = Prepared::new(self, &known, exec)?;
         command.stdin(match streams {
             Streams::Output => Stdio::null(),
-            Streams::All => lent(io::stdin().is_terminal()),
+            Streams::All => lent(is_labelled || io::stdin().is_terminal()),
         });
         // Only ours leaves the standard error to the process alone.
         let complains = known.runtime(self)?.family() != Family::Ours;
-        command.stdout(lent(io::stdout().is_terminal()));
-        command.stderr(lent(complains || io::stderr().is_terminal()));
+        command.stdout(lent(is_labelled || io::stdout().is_terminal()));
+        command.stderr(lent(complains || is_labelled || io::stderr().is_terminal()));
         let pid_file = complains.then(|| PidFile::of(self, &known));
         if let Some(PidFile(path)) = &pid_file {
             command.arg("--pid-file").arg(path);
@@ -102,7 +103,7 @@ impl Engine {
     pub fn exec_detached(&self, wanted: &str, exec: &Exec) -> Result<()> {
         let known = self.running(wanted)?;
         let doing = || format!("run a process in container {}", known.record.name);
-        let Prepared { mut command, mut log, document: _document } = Prepared::new(self, &known, exec)?;
+        let Prepared { mut command, mut log, document: _document, .. } = Prepared::new(self, &known, exec)?;
         command.arg("--detach").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let pid_file = PidFile::of(self, &known);
         if known.runtime(self)?.family() == Family::Gvisor {

@@ -44,7 +44,7 @@ impl Engine {
         let doing = || format!("run a process in container {}", known.record.name);
         let monitor = self.monitor()?;
         let exec = Exec { terminal: true, ..exec.clone() };
-        let Prepared { mut command, mut log, document: _document } = Prepared::new(self, &known, &exec)?;
+        let Prepared { mut command, mut log, document: _document, .. } = Prepared::new(self, &known, &exec)?;
         let desk = Desk::new(&self.places().container_run(&known.record.id)).doing(doing)?;
         // The runtime goes, and its caller is to hear the end.
         set_child_subreaper(Some(rustix::process::getpid())).doing(doing)?;

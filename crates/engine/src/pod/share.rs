@@ -13,7 +13,7 @@ use bulkhead_store::PodRecord;
 
 use super::create::FILES;
 use super::document::PodDocument;
-use crate::configure;
+use crate::configure::{self, FileLabels};
 use crate::create::make_directory;
 use crate::document::Document;
 use crate::engine::Engine;
@@ -60,8 +60,14 @@ impl Engine {
         Ok(Some(Starting { record, document, _held: held }))
     }
 
-    /// Says what the monitor of a container is to hold for its pod.
-    pub(crate) fn shared(&self, known: &Known, starting: &Starting) -> Result<Option<Shared>> {
+    /// Says what the monitor of a container is to hold for its pod. What is in memory that it makes has the labels of the
+    /// container's own files.
+    pub(crate) fn shared(
+        &self,
+        known: &Known,
+        starting: &Starting,
+        labels: Option<&FileLabels>,
+    ) -> Result<Option<Shared>> {
         let request = &known.document.request;
         let kinds = kinds(request);
         if kinds.is_empty() {
@@ -97,14 +103,16 @@ impl Engine {
             namespaces.push(SharedNamespace { kind, from, holder });
         }
         let size = document.request.shm_size.map_or(SHM_SIZE, |size| size.0);
+        let label = labels.map(|labels| labels.private.clone());
         let memory = match (request.namespaces.ipc == Ipc::Pod, &document.users) {
             (false, _) => None,
-            (true, Some(_)) => Some(SharedMemory { size, from: None }),
+            (true, Some(_)) => Some(SharedMemory { size, from: None, label }),
             (true, None) => {
                 let at = self.places().container_run(&known.record.id).join(place::SHARED_MEMORY);
                 make_directory(&at)?;
                 let holder = holders.iter().find(|holder| holder.namespace(NamespaceKind::Ipc).is_some());
-                Some(SharedMemory { size, from: holder.map(|holder| (holder.monitor, holder.run.clone())) })
+                let from = holder.map(|holder| (holder.monitor, holder.run.clone()));
+                Some(SharedMemory { size, from, label })
             }
         };
         Ok(Some(Shared {

@@ -135,8 +135,10 @@ fn memory(shared: &Shared) -> Result<OwnedFd> {
     let doing = || "make the pod's /dev/shm";
     namespace::unshare(Kind::Mount).doing(doing)?;
     let made = opened(NamespaceKind::Memory).doing(doing)?;
-    let size = shared.memory.as_ref().map_or(0, |memory| memory.size);
-    let tree = new_memory(size)?;
+    let Some(memory) = &shared.memory else {
+        return Err(Error::Usage("the order does not say how large the pod's /dev/shm is".into()));
+    };
+    let tree = new_memory(memory)?;
     let root =
         bulkhead_sys::path::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
     mount::attach(&tree, &root).doing(doing)?;

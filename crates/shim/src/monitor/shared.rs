@@ -191,23 +191,27 @@ pub(super) fn of_kernel(kind: NamespaceKind) -> Kind {
 /// Gets the pod's file system in memory, as a tree that is attached nowhere, for a place in the run directory; nothing where
 /// a namespace has it.
 pub(super) fn memory(shared: &Shared, run_directory: &Path) -> Result<Option<Detached>> {
-    let Some(SharedMemory { size, from }) = shared.memory.as_ref().filter(|_| shared.users.is_none()) else {
+    let Some(memory) = shared.memory.as_ref().filter(|_| shared.users.is_none()) else {
         return Ok(None);
     };
     let at = run_directory.join(place::SHARED_MEMORY);
-    let tree = match from {
+    let tree = match &memory.from {
         Some((process, other)) => mounts::copy_from(process, &other.join(place::SHARED_MEMORY))?,
-        None => new_memory(*size)?,
+        None => new_memory(memory)?,
     };
     Ok(Some(Detached { tree, at }))
 }
 
 /// Makes the pod's file system in memory, as a tree that is attached nowhere.
-pub(super) fn new_memory(size: u64) -> Result<OwnedFd> {
+pub(super) fn new_memory(memory: &SharedMemory) -> Result<OwnedFd> {
+    let SharedMemory { size, from: _, label } = memory;
     let doing = || "make the pod's /dev/shm";
     let filesystem = Filesystem::open("tmpfs").doing(doing)?;
     for (key, value) in [("source", "shm"), ("mode", "1777"), ("size", &size.to_string())] {
         filesystem.set(key, value).doing(doing)?;
+    }
+    if let Some(label) = label {
+        filesystem.set("context", label).doing(|| format!("label the pod's /dev/shm as {label}"))?;
     }
     let attributes = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
     filesystem.mount(attributes).doing(doing)
