@@ -15,7 +15,7 @@ const ROUNDS: u32 = 10;
 
 impl Cgroup {
     /// Removes the container's directories with all sub-cgroups, then the parents that were made for it and serve
-    /// nobody else; systemd removes what it made. What does not exist counts as removed; a directory that was there
+    /// nobody else; systemd removes what it made, if it can be asked. What does not exist counts as removed; a directory that was there
     /// before keeps its place.
     ///
     /// # Errors
@@ -50,8 +50,11 @@ impl Cgroup {
         }
         let directory = self.v2().map_or("", |member| member.path.as_str());
         match self.scope.as_ref().map_or(Ok(()), |scope| scope.remove(directory)) {
-            // A user's systemd ends with the last session, and all its cgroups with it.
-            Err(Error::NoSystemd { .. }) if !self.exists() => Ok(()),
+            // Who made it cannot be asked. A user's systemd ends with the last session, and all its cgroups with it; what
+            // another has left goes without it.
+            Err(error @ (Error::NoSystemd { .. } | Error::Bus { .. })) => {
+                remove_tree(directory, true).map_err(|_| error)
+            }
             removed => removed,
         }
     }

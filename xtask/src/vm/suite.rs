@@ -35,8 +35,20 @@ const CORE: &[&str] = &[
     "runtime::systemd",
 ];
 
-/// Of engines, where systemd makes the cgroups: one test of each proves that its scopes hold their limits.
+/// Where systemd makes the cgroups: what of our own engine has to do with these, and of others' one test each which proves that its
+/// scopes hold their limits.
 const CORE_UNDER_SYSTEMD: &[&str] = &[
+    "cli::engine::containers::a_frozen_",
+    "cli::engine::containers::nothing_joins_a_paused_",
+    "cli::engine::listings::processes_and_what_they_use_",
+    "cli::engine::pods::a_pod_has_limits_",
+    "cli::engine::pods::a_pod_whose_limits_cannot_be_",
+    "cli::engine::pods::a_slice_",
+    "cli::engine::pods::the_cgroup_of_a_pod_",
+    "cli::engine::pods::the_verbs_",
+    "cli::engine::policies::on_failure_",
+    "cli::engine::survive::reboot::what_the_unit_",
+    "cli::engine::update",
     "runtime::engines::containerd::systemd::newest::limits_",
     "runtime::engines::docker::systemd::newest::limits_",
     "runtime::engines::podman::systemd::newest::limits_",

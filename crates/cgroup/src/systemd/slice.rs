@@ -30,6 +30,11 @@ impl Slice {
         Ok(Self { manager, unit: name.to_owned(), path })
     }
 
+    /// Returns its directories below the manager's own cgroup, such as `a.slice/a-b.slice`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Makes it with these limits. One that is there keeps the properties that it has. Returns, in sentences for the log,
     /// what this systemd does not know of them.
     ///

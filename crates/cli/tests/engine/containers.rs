@@ -180,7 +180,7 @@ fn a_directory_can_be_the_root() {
     let root = shop.path("root");
     bulkhead_testkit::rootfs::create(&root);
     let root = format!("{}:O", root.display());
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let words = [
         "run",
         "--rm",

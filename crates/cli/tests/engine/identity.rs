@@ -17,7 +17,7 @@ fn image(shop: &Shop, name: &str, changes: &Value, prepare: impl FnOnce(&Path)) 
 }
 
 fn run(shop: &Shop, name: &str, options: &[&str], command: &[&str]) -> bulkhead_testkit::Run {
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let words = [&["run", "--rm", "--cgroup-parent", &parent], options, &[name], command];
     shop.bulkhead(&words.concat())
 }

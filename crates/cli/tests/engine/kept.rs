@@ -166,7 +166,7 @@ fn what_a_container_changed_is_told_as_docker_tells_it() {
         "a file with two names is two changes"
     );
     shop.said(&["commit", "first", "second"]);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let run = |name: &str, script: &str| {
         let words = ["run", "--name", name, "--cgroup-parent", &parent, "second", "sh", "-c", script];
         shop.bulkhead(&words).output().succeeds();

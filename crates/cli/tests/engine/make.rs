@@ -13,7 +13,7 @@ fn image(shop: &Shop, name: &str) -> Value {
 }
 
 fn run(shop: &Shop, image: &str, words: &[&str]) -> String {
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     shop.said(&[&["run", "--rm", "--cgroup-parent", &parent, image], words].concat())
 }
 

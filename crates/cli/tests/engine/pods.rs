@@ -4,16 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use bulkhead_testkit::wait_until;
+use bulkhead_testkit::{requires, wait_until};
 use serde_json::Value;
 
-use crate::shop::{IMAGE, Shop, shop};
+use crate::shop::{IMAGE, Shop, shop, systemd_makes_cgroups};
 
 impl Shop {
     /// Makes a pod below the shop's cgroup.
     #[track_caller]
     fn pod(&self, name: &str, options: &[&str]) -> String {
-        let parent = format!("/{}", self.sandbox.name());
+        let parent = self.parent();
         let words = [&["pod", "create", "--cgroup-parent", &parent], options, &[name]].concat();
         self.said(&words).trim().to_owned()
     }
@@ -28,8 +28,10 @@ impl Shop {
 
     /// The cgroups of a pod, one in each hierarchy that has it.
     fn pod_cgroups(&self, id: &str) -> Vec<PathBuf> {
-        let all = self.sandbox.cgroups(&format!("/{}/pod-{id}", self.sandbox.name()));
-        all.into_iter().filter(|path| path.exists()).collect()
+        self.sandbox.cgroups(&match systemd_makes_cgroups() {
+            true => format!("/system.slice/system-bulkhead_pod_{}.slice", &id[..12]),
+            false => format!("/{}/pod-{id}", self.sandbox.name()),
+        })
     }
 
     fn namespace(&self, name: &str, kind: &str) -> String {
@@ -176,8 +178,7 @@ fn nothing_is_left_of_a_pod() {
     ] {
         assert_eq!(fs::read_dir(shop.path(directory)).unwrap().count(), 0, "{directory} is empty");
     }
-    let cgroups = shop.sandbox.cgroups(&format!("/{}/pod-{id}", shop.sandbox.name()));
-    assert!(cgroups.iter().all(|path| !path.exists()), "{cgroups:?}");
+    assert_eq!(shop.pod_cgroups(&id), Vec::<PathBuf>::new());
     shop.bulkhead(&["pod", "exists", "web"]).output().exits_with(1);
     let missing = shop.bulkhead(&["pod", "inspect", "web"]).output().exits_with(1);
     assert!(missing.stderr.contains("web"), "{}", missing.stderr);
@@ -240,7 +241,13 @@ fn a_pod_has_limits_of_its_own_for_all_of_its_containers() {
     // Its limits come back with its cgroup, as after a boot.
     shop.said(&["pod", "stop", "-t", "0", "web"]);
     for cgroup in &cgroups {
-        fs::remove_dir(cgroup).unwrap();
+        match systemd_makes_cgroups() {
+            true => {
+                let slice = cgroup.file_name().unwrap();
+                drop(shop.sandbox.command("systemctl").arg("stop").arg(slice).output().succeeds());
+            }
+            false => fs::remove_dir(cgroup).unwrap(),
+        }
     }
     shop.said(&["start", "one"]);
     check("after its cgroup had gone");
@@ -260,7 +267,7 @@ fn a_pod_whose_limits_cannot_be_is_not_made() {
         // Only the kernel knows that.
         (["--cpuset-cpus", "8000"], "limits of pod web: "),
     ] {
-        let parent = format!("/{}", shop.sandbox.name());
+        let parent = shop.parent();
         let words_typed = ["pod", "create", "--cgroup-parent", &parent, limit[0], limit[1], "web"];
         shop.bulkhead(&words_typed).output().exits_with(125).complains(words);
         assert_eq!(shop.said(&["pod", "ps", "-q"]), "", "{limit:?}");
@@ -286,6 +293,25 @@ fn the_cgroup_of_a_pod_that_was_half_removed_is_found() {
     assert!(told.stdout.contains("pod web: its removal was begun"), "{}", told.stdout);
     shop.said(&["system", "check"]);
     assert!(cgroups.iter().all(|path| !path.exists()), "{cgroups:?}");
+}
+
+#[test]
+fn a_slice_goes_when_systemd_cannot_be_asked() {
+    let shop = shop!();
+    requires!(systemd_makes_cgroups(), "needs systemd, and cgroups that it makes");
+    let id = shop.pod("web", &["--pids-limit", "12"]);
+    let cgroups = shop.pod_cgroups(&id);
+    assert_eq!(limit(&cgroups, ["pids.max", "pids.max"]), "12");
+    shop.member("web", "one", "exec sleep 1000");
+    // Nobody listens any more where it and its bus do.
+    let hide =
+        "for place in /run/systemd /run/dbus; do mount -t tmpfs none $place || exit 9; done; exec \"$@\"";
+    let alone = shop.sandbox.command("unshare").args(["--mount", "sh", "-c", hide, "sh"]);
+    shop.bulkhead_by(alone, &["pod", "rm", "--force", "web"]).output().succeeds();
+    assert!(cgroups.iter().all(|path| !path.exists()), "{cgroups:?}");
+    // systemd still has the unit, without anything in it.
+    let unit = cgroups[0].file_name().unwrap();
+    shop.sandbox.command("systemctl").arg("stop").arg(unit).output().succeeds();
 }
 
 #[test]
@@ -342,7 +368,7 @@ fn the_verbs_reach_all_members() {
 #[test]
 fn a_pod_can_be_new_and_what_does_not_fit_is_refused() {
     let shop = shop!();
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let words = [
         "run",
         "-d",

@@ -362,7 +362,7 @@ fn a_runtime_by_its_path_is_found_from_anywhere() {
     let shop = shop!();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_bulkhead")).with_file_name("bulkrun");
     shop.said(&["version"]);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let words =
         ["create", "--name", "job", "--cgroup-parent", &parent, "--runtime", "./bulkrun", IMAGE, "echo", "x"];
     shop.bulkhead(&words).current_dir(program.parent().unwrap()).output().succeeds();

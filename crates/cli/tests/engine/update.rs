@@ -113,3 +113,16 @@ fn a_policy_changes_while_it_runs() {
     let refused = shop.bulkhead(&["update", "--restart", "always", "brief"]).output();
     refused.exits_with(1).complains("it removes itself");
 }
+
+#[test]
+fn what_outgrows_its_memory_is_killed_and_its_processes_are_counted() {
+    let shop = shop!();
+    let options = ["--name", "web", "--memory", "24m", "--memory-swap", "24m"];
+    let ended =
+        shop.with("run", &options, &["tail", "-c", "200000000", "/dev/zero"]).output().exits_with(137);
+    assert_eq!(ended.stdout, "", "it was ended before it wrote");
+    assert_eq!(shop.inspect("web")["State"]["OOMKilled"], true);
+    let script = "for i in $(seq 60); do sleep 5 & done; echo all";
+    let full = shop.script(&["--pids-limit", "40"], script).output();
+    assert!(full.stderr.contains("fork") && !full.stdout.contains("all"), "{full}");
+}

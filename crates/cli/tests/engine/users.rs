@@ -180,7 +180,7 @@ fn has_ranges() -> bool {
 fn ids_are_those_that_the_host_sets_aside() {
     let shop = mapping_shop!();
     requires!(has_ranges(), "needs /etc/subuid and /etc/subgid");
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let words = ["run", "--rm", "--cgroup-parent", &parent, "--userns", "auto", IMAGE];
     let script = "tr -s ' ' < /proc/self/uid_map; tr -s ' ' < /proc/self/gid_map";
     let run = |ranges: &str| with_ranges(&shop, ranges, &[&words[..], &["sh", "-c", script]].concat());
@@ -273,7 +273,7 @@ fn what_cannot_be_mapped_is_told() {
     let shop = mapping_shop!();
     let root = shop.path("rootfs");
     bulkhead_testkit::rootfs::create(&root);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let directory = root.to_str().unwrap();
     let over = format!("{directory}:O");
     let run = |root: &str, options: &[&str]| {

@@ -25,7 +25,7 @@ impl Shop {
     }
 
     fn made_by(&self, runtime: &std::path::Path) {
-        let parent = format!("/{}", self.sandbox.name());
+        let parent = self.parent();
         let words = ["create", "--name", "job", "--cgroup-parent", &parent, "--runtime"];
         let command = [runtime.to_str().unwrap(), IMAGE, "sleep", "1000"];
         self.said(&[&words[..], &command].concat());

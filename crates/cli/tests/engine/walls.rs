@@ -30,7 +30,7 @@ fn nothing_that_an_image_or_a_container_says_of_itself_takes_over_a_terminal() {
     });
     shop.archive(&path, IMAGE, &changes);
     shop.said(&["load", "-q", "-i", path.to_str().unwrap()]);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let label = format!("more={EVIL}");
     let id = shop.said(&["run", "-d", "--cgroup-parent", &parent, "--name", "web", "--label", &label, IMAGE]);
     let id = id.trim();
@@ -77,7 +77,7 @@ fn files_of_an_image_that_are_links_lead_nowhere() {
         let path = shop.path("links.tar");
         shop.linked_archive(&path, "links:1", link);
         shop.said(&["load", "-q", "-i", path.to_str().unwrap()]);
-        let parent = format!("/{}", shop.sandbox.name());
+        let parent = shop.parent();
         let run = |options: &[&str], command: &[&str]| {
             let words =
                 [&["run", "--rm", "--cgroup-parent", &parent], options, &["links:1"], command].concat();
@@ -117,7 +117,7 @@ fn a_layer_that_leaves_its_directory_is_refused_by_load() {
 #[test]
 fn what_containers_share_with_their_users_is_open_whatever_the_umask_is() {
     let shop = shop!();
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let made = shop.path("made/below");
     let bound = format!("{}:/bound", made.display());
     let script =
@@ -151,7 +151,7 @@ fn sockets_and_state_are_their_owner_s_alone() {
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     // Whatever the caller's umask is.
     let launcher = shop.sandbox.command("sh").args(["-c", "umask 0; exec \"$@\"", "sh"]);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let words = [
         "run",
         "-d",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bulkhead_cgroup::systemd::{Manager, Slice};
 use bulkhead_cgroup::{Cgroup, CgroupPath, Devices, Host, Need, Places, Plan};
@@ -53,7 +53,8 @@ impl Engine {
     }
 }
 
-/// Removes the cgroup of a pod, in which no container has one any more.
+/// Removes the cgroup of a pod, in which no container has one any more. What systemd has made and does not remove, or cannot be
+/// asked to, is removed without it.
 ///
 /// # Errors
 /// When it cannot be removed.
@@ -62,16 +63,42 @@ pub(super) fn remove_cgroup(name: &str, document: &PodDocument) -> Result<()> {
     if cgroup.starts_with('/') {
         return cgroups::find(Path::new(cgroup))?.iter().try_for_each(|path| cgroups::remove(path));
     }
-    match Slice::new(cgroup, manager()).and_then(|slice| slice.stop()) {
-        // What it had made went with it.
-        Err(bulkhead_cgroup::Error::NoSystemd { .. }) => Ok(()),
+    let failed = |reason| Error::Invalid { what: format!("cgroup {cgroup} of pod {name}"), reason };
+    let slice = Slice::new(cgroup, manager()).map_err(|error| failed(chain(&error)))?;
+    let Err(refusal) = slice.stop() else { return Ok(()) };
+    let removed =
+        cgroups_of(&slice).and_then(|found| found.iter().try_for_each(|path| cgroups::remove(path)));
+    match removed {
         // Without limits there is nothing of ours in it.
-        Err(_) if document.request.limits == request::Resources::default() => Ok(()),
-        stopped => stopped.map_err(|error| Error::Invalid {
-            what: format!("cgroup {cgroup} of pod {name}"),
-            reason: chain(&error),
-        }),
+        Err(error) if document.request.limits != request::Resources::default() => {
+            Err(failed(format!("{}; and without systemd: {}", chain(&refusal), chain(&error))))
+        }
+        _ => Ok(()),
     }
+}
+
+/// Finds the cgroup of a slice without asking who manages it.
+fn cgroups_of(slice: &Slice) -> Result<Vec<PathBuf>> {
+    let above = match manager() {
+        Manager::System => PathBuf::from("/"),
+        Manager::User => {
+            let own = fs::read_to_string("/proc/self/cgroup").doing(|| "read /proc/self/cgroup")?;
+            let Some(above) = cgroup_of_session(&own) else { return Ok(Vec::new()) };
+            above
+        }
+    };
+    cgroups::find(&above.join(slice.path()))
+}
+
+/// Returns the cgroup of the user's own systemd, among whose processes this one is, by what the kernel says of it.
+fn cgroup_of_session(own: &str) -> Option<PathBuf> {
+    let path = Path::new(own.lines().find_map(|line| line.strip_prefix("0::"))?);
+    let is_manager = |path: &&Path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("user@") && name.ends_with(".service"))
+    };
+    path.ancestors().find(is_manager).map(Path::to_owned)
 }
 
 /// Makes the cgroup with its limits, or sets them anew where there are processes in it.
@@ -101,4 +128,22 @@ fn count_below(path: &str) -> Result<()> {
 /// Whose systemd makes cgroups.
 fn manager() -> Manager {
     if host::caller() == Caller::Root { Manager::System } else { Manager::User }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_of_a_user_s_systemd_is_above_its_own_processes() {
+        let session = "/user.slice/user-1000.slice/user@1000.service";
+        for (own, expected) in [
+            (format!("0::{session}/app.slice/run-1.scope\n"), Some(session)),
+            (format!("1:name=systemd:/x\n0::{session}\n"), Some(session)),
+            ("0::/user.slice/user-1000.slice/session-3.scope\n".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(cgroup_of_session(&own), expected.map(PathBuf::from), "{own}");
+        }
+    }
 }

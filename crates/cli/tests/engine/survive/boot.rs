@@ -71,7 +71,7 @@ impl<'s> Boot<'s> {
 
     /// `run` with options and a script, in a cgroup of the shop's.
     pub(super) fn run(&self, options: &[&str], script: &str) -> Output {
-        let parent = format!("/{}", self.shop.sandbox.name());
+        let parent = self.shop.parent();
         let verb = ["run", "--cgroup-parent", &parent, "--stop-timeout", "1"];
         self.bulkhead(&[&verb, options, &[IMAGE, "sh", "-c", script]].concat()).output()
     }

@@ -14,7 +14,7 @@ fn two_hundred_commands_at_once_on_the_same_names() {
     let shop = shop!();
     shop.service("bystander", "sleep 1000");
     let bystander = shop.inspect("bystander")["State"]["Pid"].clone();
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let run = ["run", "--cgroup-parent", &parent, "--stop-timeout", "1"];
     let mut running = Vec::new();
     for number in 0..COMMANDS {

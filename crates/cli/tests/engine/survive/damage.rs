@@ -41,7 +41,7 @@ fn a_damaged_image_is_found_named_and_pulled_again() {
         let blobs = fs::read_dir(shop.path("engine/blobs/sha256")).unwrap().flatten();
         blobs.max_by_key(|blob| blob.metadata().unwrap().len()).unwrap().path()
     };
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let said =
         || shop.said(&["run", "--rm", "--cgroup-parent", &parent, &image, "head", "-n1", "/etc/passwd"]);
     let (whole, blob) = (said(), largest());

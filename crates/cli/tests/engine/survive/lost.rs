@@ -112,7 +112,7 @@ fn a_monitor_that_dies_when_it_has_told_the_end_leaves_the_rest_to_the_client() 
         built.join("bulkrun").display()
     );
     shop.script_file(&programs.join("bulkrun"), &script);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let words = ["run", "--rm", "--name", "web", "--cgroup-parent", &parent, IMAGE, "sh", "-c", "exit 7"];
     let run = shop.bulkhead_from(&programs, &words).spawn();
     wait_until("the removal has begun", || shop.said(&["ps", "-a"]).contains("Removal"));

@@ -119,7 +119,7 @@ macro_rules! stage {
 #[test]
 fn run_in_the_background_is_killed() {
     let stage = stage!();
-    let parent = format!("/{}", stage.shop.sandbox.name());
+    let parent = stage.shop.parent();
     let words = [
         "run",
         "-d",
@@ -157,7 +157,7 @@ fn run_in_the_background_is_killed() {
 #[test]
 fn run_in_the_foreground_is_killed() {
     let stage = stage!();
-    let parent = format!("/{}", stage.shop.sandbox.name());
+    let parent = stage.shop.parent();
     let words = [
         "run",
         "--rm",
@@ -299,7 +299,7 @@ fn pull_is_killed() {
         stage.judge(&after);
         assert!(output.stdout.is_empty() || runs(), "after {after}: it was said to be here");
         stage.shop.said(&["pull", "--quiet", &image]);
-        let parent = format!("/{}", stage.shop.sandbox.name());
+        let parent = stage.shop.parent();
         let run = ["run", "--rm", "--cgroup-parent", &parent, &image, "echo", "pulled"];
         assert_eq!(stage.shop.said(&run), "pulled\n", "after {after}, the image is whole");
         let deep = stage.shop.bulkhead(&["system", "check", "--contents"]).output();
@@ -337,7 +337,7 @@ fn the_monitor_is_killed() {
     let stage = stage!();
     let shop = &stage.shop;
     let programs = programs(shop);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let run = [
         "run",
         "-d",

@@ -4,11 +4,11 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use bulkhead_testkit::{find_program, is_root, requires, skip};
+use bulkhead_testkit::{find_program, is_disposable, is_root, requires, skip, wait_until};
 
 use super::WELL;
 use super::boot::Boot;
-use crate::shop::{Shop, shop};
+use crate::shop::{Shop, shop, systemd_makes_cgroups};
 
 #[test]
 fn after_a_boot_containers_run_as_their_policies_have_it() {
@@ -81,7 +81,7 @@ fn a_machine_that_goes_down_in_the_middle_comes_up_whole() {
     let archive = shop.path("other.tar");
     shop.archive(&archive, "other:1", &serde_json::json!({ "Labels": { "other": "image" } }));
     let archive = archive.to_str().unwrap().to_owned();
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let run =
         ["run", "-d", "--name", "victim", "--cgroup-parent", &parent, crate::shop::IMAGE, "sleep", "1000"];
     let actions: [&[&str]; 4] =
@@ -137,4 +137,38 @@ fn the_unit_is_one_that_systemd_takes() {
     let verified = shop.sandbox.command(analyze).args(["verify", "--man=no"]).arg(&path).output();
     assert!(verified.code() == 0, "{verified}\n{unit}");
     assert!(!verified.stderr.contains("bulkhead"), "nothing is said of it\n{verified}");
+}
+
+#[test]
+fn what_the_unit_starts_is_in_a_scope_and_outlives_the_unit() {
+    let shop = shop!();
+    requires!(is_disposable() && systemd_makes_cgroups(), "needs a machine with systemd that is thrown away");
+    let run = shop.with("run", &["-d", "--name", "web", "--restart", "always"], &["sleep", "1000"]);
+    run.output().succeeds();
+    let name = format!("{}.service", shop.sandbox.name());
+    let path = std::path::Path::new("/run/systemd/system").join(&name);
+    fs::write(&path, shop.said(&["system", "restart-unit"])).unwrap();
+    let systemctl = |words: &[&str]| shop.sandbox.command("systemctl").args(words).output();
+    systemctl(&["daemon-reload"]).succeeds();
+    // As a boot has it: nobody is there any more.
+    let pid = |key: &str| shop.inspect("web")["State"][key].as_u64().unwrap().to_string();
+    let (first, id) = (pid("Pid"), shop.inspect("web")["Id"].as_str().unwrap().to_owned());
+    let status = fs::read_to_string(shop.path("engine/containers").join(&id).join("status.json")).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let monitor = status["monitor"]["pid"].as_u64().unwrap().to_string();
+    shop.sandbox.command("kill").args(["-9", &monitor, &first]).output().succeeds();
+    let is_there =
+        |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    wait_until("both have ended", || !is_there(&monitor) && !is_there(&first));
+
+    systemctl(&["start", &name]).succeeds();
+    let second = pid("Pid");
+    assert!(second != first && is_there(&second), "{second}");
+    let cgroup = fs::read_to_string(format!("/proc/{second}/cgroup")).unwrap();
+    assert_eq!(cgroup, format!("0::/system.slice/bulkhead-{id}.scope\n"));
+    systemctl(&["stop", &name]).succeeds();
+    assert_eq!(pid("Pid"), second, "it goes on without the unit");
+    assert_eq!(shop.said(&["exec", "web", "echo", "here"]), "here\n");
+    fs::remove_file(path).unwrap();
+    systemctl(&["daemon-reload"]).succeeds();
 }

@@ -100,7 +100,7 @@ fn a_monitor_that_waits_for_nothing_starts_containers() {
     let script =
         format!("#!/bin/sh\n[ $# = 1 ] || exit 2\nexec {} \"$1\"\n", built.join("bulkmon").display());
     shop.script_file(&programs.join("bulkmon"), &script);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let words = ["run", "-d", "--name", "web", "--cgroup-parent", &parent, IMAGE, "sleep", "1000"];
     shop.bulkhead_from(&programs, &words).output().succeeds();
     assert_eq!(shop.inspect("web")["State"]["Running"], true);
@@ -123,7 +123,7 @@ fn an_old_monitor_refuses_an_order_that_it_does_not_understand() {
         built.join("bulkmon").display()
     );
     shop.script_file(&programs.join("bulkmon"), &script);
-    let parent = format!("/{}", shop.sandbox.name());
+    let parent = shop.parent();
     let run = |options: &[&str]| -> Output {
         let words = [&["run"], options, &["--cgroup-parent", &parent, IMAGE, "sleep", "1000"]].concat();
         shop.bulkhead_from(&programs, &words).output()
