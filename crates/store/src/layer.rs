@@ -63,6 +63,7 @@ pub use compression::{Compression, Decoder};
 pub use error::{Error, Kind, Result};
 pub use limits::Limits;
 pub use overlay::Marks;
+pub(crate) use overlay::is_whiteout;
 pub use owner::{Owner, Owners};
 pub use pack::{Kernels, Pack, Packed, is_kernels, pack, pack_one};
 pub use remove::{empty, remove};

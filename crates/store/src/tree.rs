@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
 use crate::error::{Doing as _, Error, Result};
+use crate::layer;
 
 /// Computes the digest over the metadata of all entries of a tree.
 pub(crate) fn summary(root: BorrowedFd<'_>) -> Result<Digest> {
@@ -63,7 +64,7 @@ pub(crate) fn difference(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<Option<
         for name in described_a.2 {
             let entry = Entry::of(&in_a, &path, &name)?;
             let other = Entry::of(&in_b, &path, &name)?;
-            if (fields(&entry.stat), &entry.link) != (fields(&other.stat), &other.link) {
+            if (kept(&entry.stat), &entry.link) != (kept(&other.stat), &other.link) {
                 return Ok(Some(entry.path));
             }
             match entry.kind() {
@@ -306,6 +307,15 @@ fn fields(stat: &Stat) -> [i128; 8] {
         i128::from(stat.st_mtime),
         i128::from(stat.st_mtime_nsec),
     ]
+}
+
+/// What of an inode is the same whenever its archive is unpacked: a whiteout has no time of its own, and is made anew.
+fn kept(stat: &Stat) -> [i128; 8] {
+    if !layer::is_whiteout(stat) {
+        return fields(stat);
+    }
+    let [mode, uid, gid, device, size, links, ..] = fields(stat);
+    [mode, uid, gid, device, size, links, 0, 0]
 }
 
 fn add(hash: &mut Sha256, path: &[u8], stat: &Stat, link: &[u8]) {

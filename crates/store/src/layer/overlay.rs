@@ -86,7 +86,7 @@ pub(super) fn mark(name: &[u8]) -> Mark<'_> {
 }
 
 /// Says whether a file's type and device number are those of a whiteout.
-pub(super) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 

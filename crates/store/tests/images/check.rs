@@ -10,7 +10,7 @@ use bulkhead_store::{
 use serde_json::json;
 
 use crate::Ground;
-use crate::archive::{Oci, layer, old_docker};
+use crate::archive::{Oci, Tar, layer, old_docker};
 
 fn loaded() -> Ground {
     let ground = Ground::new();
@@ -34,6 +34,22 @@ fn a_store_that_is_as_it_should_be_has_no_findings() {
     for (depth, mend) in [(Depth::Metadata, Mend::No), (Depth::Contents, Mend::Yes)] {
         assert_eq!(check(&ground, depth, mend), []);
     }
+}
+
+/// Fails when what has no time in an archive is compared by the time at which it was unpacked.
+#[test]
+fn a_layer_that_deletes_files_is_as_it_was_unpacked() {
+    let ground = Ground::new();
+    let first = Tar::new().file("gone", b"1").file("deep/gone", b"2").file("emptied/file", b"3").end();
+    let second = Tar::new()
+        .directory("./")
+        .file(".wh.gone", b"")
+        .file("deep/.wh.gone", b"")
+        .file("emptied/.wh..wh..opq", b"")
+        .file("new/deep/file", b"4")
+        .end();
+    ground.load(&Oci::new(&[&first, &second]).archive("a:1")).unwrap();
+    assert_eq!(check(&ground, Depth::Contents, Mend::No), []);
 }
 
 #[test]
