@@ -140,8 +140,8 @@ fn nobody_waits_while_the_labels_of_an_image_are_read() {
     fs::remove_file(&blob).unwrap();
     mknodat(CWD, &blob, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     let changes: [&(dyn Fn(&Store) + Sync); 4] = [
-        &|store| drop(store.tag(&id, &name("a:4")).unwrap()),
-        &|store| drop(store.untag(&name("a:4")).unwrap()),
+        &|store| assert_eq!(store.tag(&id, &name("a:4")).unwrap(), None),
+        &|store| assert_eq!(store.untag(&name("a:4")).unwrap(), id),
         &|store| drop(store.remove_image("a:3", Force::No).unwrap()),
         &|store| store.record_push(&id, &name("a:2")).unwrap(),
     ];
