@@ -1,29 +1,20 @@
-//! A connection to the kernel's network devices and addresses, see rtnetlink(7): only what moving a device needs.
+//! The kernel's network devices, addresses and packet filters, see netlink(7) and rtnetlink(7).
 //!
-//! ```text
-//! request   | length 4 | type 2 | flags 2 | sequence 4 | port 4 | struct of the type | attributes …
-//! attribute | length 2 | type 2 | value, padded to 4 |
-//! answers   the same, one or more in a datagram, until NLMSG_DONE or NLMSG_ERROR (0 is success)
-//! ```
+//! `message` and `socket` know how to talk; what is said about devices that move is here.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+pub mod message;
+mod socket;
+
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType};
+
+use message::{ACKNOWLEDGE, DUMP, EXCLUSIVE, Message, Part, attribute, attributes, number, parts, text};
+use socket::{DONE, ERROR, INTERRUPTED, verdict};
+pub use socket::{Family, Refused, Socket};
 
 use crate::{Call, Result};
 
-const HEADER: usize = 16;
-const REQUEST: u16 = 1;
-const ACKNOWLEDGE: u16 = 4;
-const DUMP: u16 = 0x300;
-/// What the kernel lists has changed meanwhile.
-const INTERRUPTED: u16 = 0x10;
-/// Create, and fail if it exists.
-const EXCLUSIVE: u16 = 0x600;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
 const NEW_LINK: u16 = 16;
 const GONE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
@@ -32,8 +23,6 @@ const GET_ADDRESS: u16 = 22;
 const LINK_NAME: u16 = 3;
 const LINK_NAMESPACE: u16 = 28;
 const LINK_NEW_INDEX: u16 = 49;
-/// The group that hears of devices, RTMGRP_LINK.
-const LINKS: u32 = 1;
 const ADDRESS_LABEL: u16 = 3;
 const ADDRESS_LIFETIME: u16 = 6;
 const ADDRESS_FLAGS: u16 = 8;
@@ -46,14 +35,12 @@ const PERMANENT: u32 = 0x80;
 /// Flags of an address that somebody asked for; the others say what became of it: no duplicate detection, home
 /// address, made by privacy extensions, no route of its prefix, joined to a multicast group.
 const ASKED_FLAGS: u32 = 0x02 | 0x10 | 0x100 | 0x200 | 0x400;
-/// More than the kernel puts into one datagram of a dump.
-const BUFFER: usize = 64 * 1024;
 /// How often a list is asked for that changes while it is read.
 const ATTEMPTS: usize = 10;
 
 /// A connection to the network namespace in which it was opened.
 #[derive(Debug)]
-pub struct Connection(OwnedFd);
+pub struct Connection(Socket);
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +78,7 @@ impl Connection {
     /// # Errors
     /// As socket(2).
     pub fn open() -> Result<Self> {
-        // No protocol is NETLINK_ROUTE, whose number is 0.
-        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
-            .map(Self)
-            .call(|| "socket(AF_NETLINK, NETLINK_ROUTE)")
+        Socket::open(Family::Route).map(Self)
     }
 
     /// Lists the devices.
@@ -103,7 +87,7 @@ impl Connection {
     /// As recv(2), and EAGAIN for a list that never holds still.
     pub fn links(&self) -> Result<Vec<Link>> {
         let answers =
-            self.ask(Request::new(GET_LINK, DUMP, &[0; LINK_BODY])).call(|| "netlink(RTM_GETLINK)")?;
+            self.ask(Message::new(GET_LINK, DUMP, &[0; LINK_BODY])).call(|| "netlink(RTM_GETLINK)")?;
         Ok(answers.links())
     }
 
@@ -112,7 +96,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::links`].
     pub fn addresses(&self, index: u32) -> Result<Vec<Address>> {
-        let request = Request::new(GET_ADDRESS, DUMP, &[0; ADDRESS_BODY]);
+        let request = Message::new(GET_ADDRESS, DUMP, &[0; ADDRESS_BODY]);
         let answers = self.ask(request).call(|| "netlink(RTM_GETADDR)")?;
         Ok(answers.addresses(index))
     }
@@ -127,8 +111,8 @@ impl Connection {
     }
 
     fn request_move(&self, index: u32, name: &str, namespace: BorrowedFd<'_>) -> Result<Answers> {
-        let mut request = Request::new(NEW_LINK, ACKNOWLEDGE, &link_body(index, 0));
-        request.attribute(LINK_NAME, &[name.as_bytes(), b"\0"].concat());
+        let mut request = Message::new(NEW_LINK, ACKNOWLEDGE, &link_body(index, 0));
+        request.text(LINK_NAME, name);
         request.attribute(LINK_NAMESPACE, &namespace.as_raw_fd().to_ne_bytes());
         self.ask(request).call(|| format!("netlink(RTM_NEWLINK, {name:?}, NET_NS_FD)"))
     }
@@ -140,7 +124,7 @@ impl Connection {
     pub fn add_address(&self, index: u32, address: &Address) -> Result<()> {
         let mut body = [address.family, address.prefix, 0, address.scope, 0, 0, 0, 0];
         body[4..].copy_from_slice(&index.to_ne_bytes());
-        let mut request = Request::new(NEW_ADDRESS, ACKNOWLEDGE | EXCLUSIVE, &body);
+        let mut request = Message::new(NEW_ADDRESS, ACKNOWLEDGE | EXCLUSIVE, &body);
         request.attribute(ADDRESS_FLAGS, &(address.flags & ASKED_FLAGS).to_ne_bytes());
         for (kind, value) in &address.attributes {
             // The label has the device's old name in it, and what is permanent has no lifetime.
@@ -156,30 +140,17 @@ impl Connection {
     /// # Errors
     /// As its driver.
     pub fn bring_up(&self, index: u32) -> Result<()> {
-        let request = Request::new(NEW_LINK, ACKNOWLEDGE, &link_body(index, UP));
+        let request = Message::new(NEW_LINK, ACKNOWLEDGE, &link_body(index, UP));
         self.ask(request).map(drop).call(|| "netlink(RTM_NEWLINK, UP)")
     }
 
     /// Sends a request and collects the answers until there are no more.
-    fn ask(&self, request: Request) -> rustix::io::Result<Answers> {
-        let bytes = request.finished();
-        let mut buffer = vec![0; BUFFER];
+    fn ask(&self, request: Message) -> rustix::io::Result<Answers> {
+        let bytes = request.finished(0);
         for _ in 0..ATTEMPTS {
-            rustix::io::retry_on_intr(|| rustix::net::send(&self.0, &bytes, SendFlags::empty()))?;
             let mut answers = Answers::default();
-            while !answers.are_complete {
-                let (length, whole, sender) = rustix::io::retry_on_intr(|| {
-                    rustix::net::recvfrom(&self.0, &mut buffer[..], RecvFlags::TRUNC)
-                })?;
-                // Whoever administers the namespace may write to this socket, too: it would choose what is moved.
-                if !is_kernel(sender) {
-                    continue;
-                }
-                if whole > length {
-                    return Err(Errno::MSGSIZE);
-                }
-                answers.take(&buffer[..length])?;
-            }
+            self.0.send(&bytes)?;
+            self.0.receive(|datagram| answers.take(datagram).map(|()| answers.are_complete))?;
             if !answers.are_interrupted {
                 return Ok(answers);
             }
@@ -196,15 +167,9 @@ impl Connection {
 /// As [`Connection::move_link`], and EPROTO if the kernel does not tell.
 pub fn send_link(index: u32, name: &str, namespace: BorrowedFd<'_>) -> Result<u32> {
     let connection = Connection::open()?;
-    rustix::net::bind(&connection.0, &SocketAddrNetlink::new(0, LINKS))
-        .call(|| "bind(AF_NETLINK, RTMGRP_LINK)")?;
+    connection.0.listen_for_links().call(|| "bind(AF_NETLINK, RTMGRP_LINK)")?;
     let answers = connection.request_move(index, name, namespace)?;
     answers.number_of(index).ok_or(Errno::PROTO).call(|| format!("netlink(RTM_DELLINK, {index})"))
-}
-
-/// Tells whether a datagram is from the kernel, whose port is 0.
-fn is_kernel(sender: Option<SocketAddrAny>) -> bool {
-    sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok()).is_some_and(|sender| sender.pid() == 0)
 }
 
 /// What the kernel answers to one request, in one datagram or several.
@@ -225,7 +190,7 @@ impl Answers {
     /// # Errors
     /// The kernel's verdict.
     pub fn take(&mut self, datagram: &[u8]) -> rustix::io::Result<()> {
-        for Message { kind, flags, body } in messages(datagram) {
+        for Part { kind, flags, body, .. } in parts(datagram) {
             self.are_interrupted |= flags & INTERRUPTED != 0;
             self.are_complete = matches!(kind, DONE | ERROR);
             match kind {
@@ -241,10 +206,7 @@ impl Answers {
     /// Finds the number that a device has got in the namespace for which it has left.
     pub fn number_of(&self, index: u32) -> Option<u32> {
         let of_device = |body: &&Vec<u8>| number(body, 4) == Some(index);
-        let new = |body: &Vec<u8>| {
-            let (_, value) = attributes(body.get(LINK_BODY..)?).find(|(kind, _)| *kind == LINK_NEW_INDEX)?;
-            number(value, 0)
-        };
+        let new = |body: &Vec<u8>| number(attribute(body.get(LINK_BODY..)?, LINK_NEW_INDEX)?, 0);
         self.gone.iter().filter(of_device).find_map(new)
     }
 
@@ -260,35 +222,6 @@ impl Answers {
     }
 }
 
-/// A message to the kernel.
-struct Request(Vec<u8>);
-
-impl Request {
-    fn new(kind: u16, flags: u16, body: &[u8]) -> Self {
-        let mut bytes = vec![0; 4];
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
-        bytes.extend_from_slice(&[0; 8]);
-        bytes.extend_from_slice(body);
-        Self(bytes)
-    }
-
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
-        // Names, addresses and numbers: a few bytes.
-        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-        self.0.extend_from_slice(&length.to_ne_bytes());
-        self.0.extend_from_slice(&kind.to_ne_bytes());
-        self.0.extend_from_slice(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-
-    fn finished(mut self) -> Vec<u8> {
-        let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        self.0[..4].copy_from_slice(&length.to_ne_bytes());
-        self.0
-    }
-}
-
 fn link_body(index: u32, set: u32) -> [u8; LINK_BODY] {
     let mut body = [0; LINK_BODY];
     body[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -298,58 +231,10 @@ fn link_body(index: u32, set: u32) -> [u8; LINK_BODY] {
     body
 }
 
-/// One message of a datagram.
-struct Message<'a> {
-    kind: u16,
-    flags: u16,
-    /// What follows the header.
-    body: &'a [u8],
-}
-
-/// Takes a datagram apart.
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    std::iter::from_fn(move || {
-        let length = usize::try_from(number(datagram, 0)?).ok()?;
-        let (kind, flags) = (short(datagram, 4)?, short(datagram, 6)?);
-        let body = datagram.get(HEADER..length)?;
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message { kind, flags, body })
-    })
-}
-
-/// Takes attributes apart: type and value.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (length, kind) = (usize::from(short(rest, 0)?), short(rest, 2)? & 0x3fff);
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-fn short(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-/// Reads the verdict on a request: 0, or an error number below zero.
-fn verdict(body: &[u8]) -> rustix::io::Result<()> {
-    match number(body, 0).map(u32::cast_signed) {
-        Some(0) => Ok(()),
-        // The kernel has no others, and an [`Errno`] holds no others.
-        Some(code @ -4095..=-1) => Err(Errno::from_raw_os_error(-code)),
-        _ => Err(Errno::PROTO),
-    }
-}
-
 fn link(body: &[u8]) -> Option<Link> {
     let (index, flags) = (number(body, 4)?, number(body, 8)?);
-    let (_, name) = attributes(body.get(LINK_BODY..)?).find(|(kind, _)| *kind == LINK_NAME)?;
-    let name = name.split(|byte| *byte == 0).next()?;
-    Some(Link { index, name: String::from_utf8_lossy(name).into_owned(), is_up: flags & UP != 0 })
+    let name = text(attribute(body.get(LINK_BODY..)?, LINK_NAME)?);
+    Some(Link { index, name, is_up: flags & UP != 0 })
 }
 
 fn address(body: &[u8]) -> Option<(u32, Address)> {
@@ -363,6 +248,9 @@ fn address(body: &[u8]) -> Option<(u32, Address)> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::SendFlags;
+    use rustix::net::netlink::SocketAddrNetlink;
+
     use super::*;
 
     #[test]
@@ -386,7 +274,7 @@ mod tests {
     }
 
     fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-        let mut bytes = Request::new(kind, 0, body).finished();
+        let mut bytes = Message::new(kind, 0, body).finished(0);
         bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
         bytes
     }
@@ -396,9 +284,9 @@ mod tests {
         let victim = Connection::open().unwrap();
         let links = victim.links().unwrap();
         let port = SocketAddrNetlink::try_from(rustix::net::getsockname(&victim.0).unwrap()).unwrap();
-        let mut forged = Request::new(NEW_LINK, 0, &link_body(4711, UP));
+        let mut forged = Message::new(NEW_LINK, 0, &link_body(4711, UP));
         forged.attribute(LINK_NAME, b"forged\0");
-        let forged = [forged.finished(), message(DONE, 0, &[0; 4])].concat();
+        let forged = [forged.finished(0), message(DONE, 0, &[0; 4])].concat();
         let stranger = Connection::open().unwrap();
         match rustix::net::sendto(&stranger.0, &forged, SendFlags::empty(), &port) {
             // Takes CAP_NET_ADMIN.
@@ -433,10 +321,12 @@ mod tests {
     #[test]
     fn the_new_number_of_a_device_is_told_when_it_leaves() {
         let gone = |index: u32, new: Option<u32>| {
-            let mut request = Request::new(GONE_LINK, 0, &link_body(index, 0));
+            let mut request = Message::new(GONE_LINK, 0, &link_body(index, 0));
             request.attribute(LINK_NAME, b"eth0\0");
-            new.into_iter().for_each(|new| request.attribute(LINK_NEW_INDEX, &new.to_ne_bytes()));
-            request.finished()
+            if let Some(new) = new {
+                request.attribute(LINK_NEW_INDEX, &new.to_ne_bytes());
+            }
+            request.finished(0)
         };
         let mut answers = Answers::default();
         for datagram in [gone(6, Some(60)), gone(7, None), gone(7, Some(70)), message(ERROR, 0, &[0; 4])] {
@@ -448,32 +338,13 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_left_out() {
-        let mut request = Request::new(NEW_LINK, 0, &link_body(7, UP));
+        let mut request = Message::new(NEW_LINK, 0, &link_body(7, UP));
         request.attribute(LINK_NAME, b"eth0\0");
-        let bytes = request.finished();
-        let whole = messages(&bytes).next().unwrap().body;
+        let bytes = request.finished(0);
+        let whole = parts(&bytes).next().unwrap().body;
         assert_eq!(link(whole), Some(Link { index: 7, name: "eth0".into(), is_up: true }));
         for length in 0..bytes.len() - 3 {
-            assert_eq!(messages(&bytes[..length]).count(), 0, "{length}");
             assert_eq!(link(&whole[..length.min(whole.len() - 8)]), None, "{length}");
         }
-        assert_eq!(messages(&[0; 64]).count(), 0, "a message without a length");
-        assert_eq!(attributes(&[0; 64]).count(), 0, "an attribute without a length");
-    }
-
-    #[test]
-    fn a_verdict_is_an_error_number_or_nonsense() {
-        for (code, expected) in [
-            (0, Ok(())),
-            (-1, Err(Errno::PERM)),
-            (-4095, Err(Errno::from_raw_os_error(4095))),
-            (-4096, Err(Errno::PROTO)),
-            (1, Err(Errno::PROTO)),
-            (i32::MIN, Err(Errno::PROTO)),
-            (i32::MAX, Err(Errno::PROTO)),
-        ] {
-            assert_eq!(verdict(&code.to_ne_bytes()), expected, "{code}");
-        }
-        assert_eq!(verdict(&[0; 3]), Err(Errno::PROTO));
     }
 }
