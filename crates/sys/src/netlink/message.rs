@@ -85,8 +85,15 @@ impl Message {
         short(&self.0, 4).unwrap_or_default()
     }
 
+    /// Has success answered by a verdict, so that what is asked for and is one thing ends as a list does.
+    #[must_use]
+    pub fn acknowledged(mut self) -> Self {
+        self.set(ACKNOWLEDGE);
+        self
+    }
+
     /// Adds flags.
-    pub(super) fn set(&mut self, flags: u16) {
+    fn set(&mut self, flags: u16) {
         let all = short(&self.0, 6).unwrap_or_default() | flags;
         self.0[6..8].copy_from_slice(&all.to_ne_bytes());
     }

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType};
 
-use super::message::{ACKNOWLEDGE, Message, number, parts};
+use super::message::{Message, number, parts};
 use crate::{Call, Result};
 
 /// NLMSG_ERROR.
@@ -105,11 +105,9 @@ impl Socket {
         if self.family == Family::Netfilter {
             bytes.extend(bound(BATCH_BEGIN).finished(0));
         }
-        for (index, mut message) in messages.into_iter().enumerate() {
+        for (index, message) in messages.into_iter().enumerate() {
             // A refusal is answered anyway, and the last success tells that all were looked at.
-            if index == last {
-                message.set(ACKNOWLEDGE);
-            }
+            let message = if index == last { message.acknowledged() } else { message };
             bytes.extend(message.finished(u32::try_from(index + 1).unwrap_or(u32::MAX)));
         }
         if self.family == Family::Netfilter {

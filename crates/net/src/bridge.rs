@@ -1,0 +1,196 @@
+//! Bridges, and what connects containers with them.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use ipnet::IpNet;
+use rustix::io::Errno;
+
+use crate::device::{self, Change, Device, Devices, Mac, Setting, Veth};
+use crate::error::{Error, Result};
+use crate::pool;
+
+/// The bridge of a network on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// The device's name, at most 15 bytes.
+    pub name: String,
+    /// The network's id, by which the device is known as ours; `name` is made of it.
+    pub owner: String,
+    /// The host's addresses on it, with the lengths of its subnets; the first is what its hardware address is made of.
+    pub addresses: Vec<IpNet>,
+    /// Bytes in a packet at most.
+    pub mtu: Option<u32>,
+    /// Whether packets may go elsewhere.
+    pub is_internal: bool,
+}
+
+/// A container's connection with a bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plug {
+    /// The host's device, at most 15 bytes. It goes with the container's namespace.
+    pub outside: String,
+    /// The container's device, as `eth0`.
+    pub inside: String,
+    /// The container's hardware address.
+    pub mac: Mac,
+    /// The container's addresses with the lengths of their subnets.
+    pub addresses: Vec<IpNet>,
+    /// Where packets go that go nowhere else, at most one of each family.
+    pub gateways: Vec<IpAddr>,
+    /// Bytes in a packet at most.
+    pub mtu: Option<u32>,
+}
+
+impl Bridge {
+    /// Makes the bridge unless it is there, gives it what it lacks, and returns its number. Several may do so at once.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] when a device of its name is not ours; what the kernel refuses.
+    pub fn ensure(&self, host: &Devices) -> Result<u32> {
+        if let Some(found) = host.find(&self.name)? {
+            return self.complete(host, &found);
+        }
+        let first = self.addresses.first().map_or(IpAddr::from([0; 4]), IpNet::addr);
+        let bridge =
+            device::Bridge { name: &self.name, mac: Mac(pool::hardware_address(first)), mtu: self.mtu };
+        // A name for people takes a second change, which is part of the same call.
+        let changes = vec![Change::make_bridge(&bridge), Change::describe(&self.name, &self.alias())];
+        match host.change(changes) {
+            // Somebody else has made it meanwhile.
+            Err(error) if error.is(Errno::EXIST) => {}
+            made => made?,
+        }
+        let found = host.find(&self.name)?.ok_or_else(|| self.gone())?;
+        self.complete(host, &found)
+    }
+
+    /// Deletes the bridge if it is there and ours.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn remove(&self, host: &Devices) -> Result<()> {
+        let ours = host.find(&self.name)?.is_some_and(|found| self.is(&found));
+        if !ours {
+            return Ok(());
+        }
+        match host.change(vec![Change::delete(&self.name)]) {
+            Err(error) if error.is(Errno::NODEV) => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn complete(&self, host: &Devices, found: &Device) -> Result<u32> {
+        if !self.is(found) {
+            return Err(Error::Taken { name: self.name.clone() });
+        }
+        let present = host.addresses_of(found.index)?;
+        for address in self.addresses.iter().filter(|address| !present.contains(address)) {
+            match host.change(vec![Change::give_address(found.index, *address)]) {
+                Err(error) if error.is(Errno::EXIST) => {}
+                given => given?,
+            }
+        }
+        if found.alias.is_none() {
+            host.change(vec![Change::describe(&self.name, &self.alias())])?;
+        }
+        if !found.is_up {
+            host.change(vec![Change::bring_up(found.index)])?;
+        }
+        self.set()?;
+        Ok(found.index)
+    }
+
+    /// Has packets of containers go where they may, by this device alone.
+    fn set(&self) -> Result<()> {
+        let mut wanted = vec![(Setting::RouteLoopback, "1"), (Setting::Forwarding, "1")];
+        if self.addresses.iter().any(|address| address.addr().is_ipv6()) {
+            wanted.push((Setting::ForwardingV6, "1"));
+        }
+        if self.is_internal {
+            wanted.clear();
+        }
+        let name = &self.name;
+        let missing =
+            |(setting, value): &(Setting, &str)| device::get(name, *setting).is_some_and(|now| now != *value);
+        wanted.retain(missing);
+        wanted.into_iter().try_for_each(|(setting, value)| device::set(name, setting, value))
+    }
+
+    fn alias(&self) -> String {
+        format!("bulkhead network {}", self.owner)
+    }
+
+    fn is(&self, found: &Device) -> bool {
+        // One that somebody makes at this moment is not described yet.
+        let is_described = found.alias.as_ref().is_none_or(|alias| *alias == self.alias());
+        found.kind.as_deref() == Some("bridge") && is_described
+    }
+
+    fn gone(&self) -> Error {
+        let source = bulkhead_sys::Error::new("sendmsg(AF_NETLINK, NETLINK_ROUTE)", Errno::NODEV);
+        Error::System { doing: format!("find the bridge {} that was just made", self.name), source }
+    }
+}
+
+impl Plug {
+    /// Connects a container's namespace with a bridge. With a number the container's device gets that, which must be free
+    /// there; its name must be free, too.
+    ///
+    /// # Errors
+    /// What the kernel refuses; then the devices are gone again, or go with the namespace.
+    pub fn connect(
+        &self,
+        host: &Devices,
+        bridge: (&str, u32),
+        namespace: BorrowedFd<'_>,
+        inside: &Devices,
+        number: Option<u32>,
+    ) -> Result<()> {
+        let pair = Change::make_veth(&Veth {
+            name: &self.outside,
+            bridge: bridge.1,
+            inside: &self.inside,
+            mac: self.mac,
+            index: number,
+            namespace,
+            mtu: self.mtu,
+        });
+        host.change(vec![pair, Change::let_return(&self.outside)])?;
+        let settled = self.settle(inside, number).and_then(|()| {
+            // The port, then the bridge, which has a carrier when a port has, then the other end: who sends at once is heard.
+            let asked = host.has_carrier(&self.outside).and_then(|_| host.has_carrier(bridge.0));
+            asked.and_then(|_| inside.has_carrier(&self.inside)).map(drop)
+        });
+        if settled.is_err() {
+            // What is wrong is told; the pair would stay as long as the container.
+            drop(host.change(vec![Change::delete(&self.outside)]));
+        }
+        settled
+    }
+
+    fn settle(&self, inside: &Devices, number: Option<u32>) -> Result<()> {
+        let index = match number {
+            Some(index) => index,
+            None => inside.find(&self.inside)?.map(|found| found.index).ok_or_else(|| {
+                let source = bulkhead_sys::Error::new("sendmsg(AF_NETLINK, NETLINK_ROUTE)", Errno::NODEV);
+                Error::System { doing: format!("find {} in the container", self.inside), source }
+            })?,
+        };
+        let addresses = self.addresses.iter().map(|address| Change::give_address(index, *address));
+        let routes = self.gateways.iter().map(|gateway| Change::default_route(index, *gateway));
+        // A route takes a device that is up.
+        inside.change(addresses.chain([Change::bring_up(index)]).chain(routes).collect())
+    }
+
+    /// Takes the connection away.
+    ///
+    /// # Errors
+    /// What the kernel refuses, but not that it is not there.
+    pub fn disconnect(&self, host: &Devices) -> Result<()> {
+        match host.change(vec![Change::delete(&self.outside)]) {
+            Err(error) if error.is(Errno::NODEV) => Ok(()),
+            removed => removed,
+        }
+    }
+}

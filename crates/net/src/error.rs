@@ -1,0 +1,73 @@
+//! What can go wrong.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rustix::io::Errno;
+
+/// The result of something about networks.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused something.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was tried.
+        doing: String,
+        /// The call.
+        source: bulkhead_sys::Error,
+    },
+    /// A device of a name that we need is somebody else's.
+    #[error("there is a network device {name} that is no network of ours; rename it, or remove the network")]
+    Taken {
+        /// Its name.
+        name: String,
+    },
+    /// No pool has a subnet that nobody uses.
+    #[error(
+        "every subnet of the address pools is used by a network or by the host; choose one with `--subnet`"
+    )]
+    PoolsExhausted,
+    /// A subnet is used.
+    #[error("the subnet {wanted} overlaps {used}, which {by}; choose another")]
+    Overlap {
+        /// What was to be used.
+        wanted: IpNet,
+        /// What is used.
+        used: IpNet,
+        /// By whom, as `the host has a route to`.
+        by: String,
+    },
+    /// A subnet has no address left.
+    #[error("every address of {0} is used")]
+    SubnetExhausted(IpNet),
+    /// An address cannot be used.
+    #[error("the address {address} {reason}")]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Tells whether a call said this.
+    #[must_use]
+    pub fn is(&self, errno: Errno) -> bool {
+        matches!(self, Self::System { source, .. } if source.errno() == errno)
+    }
+}
+
+/// Says what was tried when a call failed.
+pub(crate) trait Doing<T> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Doing<T> for bulkhead_sys::Result<T> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|source| Error::System { doing: doing().into(), source })
+    }
+}

@@ -1,0 +1,20 @@
+//! Networks of containers.
+//!
+//! A container's network is a namespace of its own with devices that lead out of it. This crate makes those devices, chooses
+//! the addresses, and keeps the rules by which packets get from one side to the other, by netlink(7) alone: no program is
+//! started, and each change of the rules is one transaction.
+//!
+//! - [`pool`] chooses subnets and addresses; pure.
+//! - [`device`] lists, makes and joins network devices, addresses and routes of one namespace.
+//! - [`bridge`] is what containers are connected with.
+//! - [`nft`] writes transactions for the kernel's packet filter.
+//! - [`rules`] is the one table that a store of containers has there.
+
+pub mod bridge;
+pub mod device;
+mod error;
+pub mod nft;
+pub mod pool;
+pub mod rules;
+
+pub use error::{Error, Result};

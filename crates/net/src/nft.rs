@@ -1,0 +1,284 @@
+//! Transactions for the kernel's packet filter, nf_tables, see nft(8) and `linux/netfilter/nf_tables.h`.
+//!
+//! A transaction is done as a whole or not at all. What it consists of is written here as the kernel reads it: expressions
+//! over registers, where nft(8) has a language.
+
+mod expression;
+mod set;
+
+use bulkhead_sys::netlink::message::{APPEND, CREATE, DUMP, EXCLUSIVE, Message, attribute, text};
+use bulkhead_sys::netlink::{Family, Refused, Socket};
+use rustix::io::Errno;
+
+pub use expression::{Expression, Register, Verdict};
+pub use set::{Element, Set, SetKind, Value};
+
+use crate::error::{Doing, Result};
+
+/// NFNL_SUBSYS_NFTABLES in the upper byte of a type.
+const SUBSYSTEM: u16 = 10 << 8;
+const NEW_TABLE: u16 = SUBSYSTEM;
+const GET_TABLE: u16 = SUBSYSTEM | 1;
+const DELETE_TABLE: u16 = SUBSYSTEM | 2;
+const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const GET_CHAIN: u16 = SUBSYSTEM | 4;
+const NEW_RULE: u16 = SUBSYSTEM | 6;
+const NEW_SET: u16 = SUBSYSTEM | 9;
+const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
+const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
+const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
+
+/// NFPROTO_INET: a table for IPv4 and IPv6.
+const INET: u8 = 1;
+/// The length of struct nfgenmsg.
+const BODY: usize = 4;
+/// NFTA_LIST_ELEM.
+const ITEM: u16 = 1;
+
+/// Where a chain is in the way of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// As they come in.
+    Prerouting,
+    /// As they go through.
+    Forward,
+    /// As they go out that came from here.
+    Output,
+    /// As they go out.
+    Postrouting,
+}
+
+/// What a chain does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainKind {
+    /// It accepts and drops.
+    Filter,
+    /// It changes addresses, of the first packet of each connection.
+    Nat,
+}
+
+/// A chain that packets come through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it does.
+    pub kind: ChainKind,
+    /// Where it is.
+    pub hook: Hook,
+    /// Its place among others there, the least first.
+    pub priority: i32,
+}
+
+/// Changes that are made together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction {
+    messages: Vec<Message>,
+    /// What each does, as `make the chain forward`.
+    doing: Vec<String>,
+}
+
+impl Transaction {
+    /// Begins one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tells whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Makes a table unless it is there.
+    pub fn make_table(&mut self, name: &str) -> &mut Self {
+        let mut message = begin(NEW_TABLE, CREATE);
+        message.text(1, name);
+        self.push(message, || format!("make the table {name}"))
+    }
+
+    /// Deletes a table, which must be there, with all that is in it.
+    pub fn delete_table(&mut self, name: &str) -> &mut Self {
+        let mut message = begin(DELETE_TABLE, 0);
+        message.text(1, name);
+        self.push(message, || format!("delete the table {name}"))
+    }
+
+    /// Makes a chain, whose policy is to accept.
+    pub fn make_chain(&mut self, table: &str, chain: Chain<'_>) -> &mut Self {
+        let Chain { name, kind, hook, priority } = chain;
+        let (kind, hook): (_, u32) = match (kind, hook) {
+            (ChainKind::Filter, hook) => ("filter", number_of(hook)),
+            (ChainKind::Nat, hook) => ("nat", number_of(hook)),
+        };
+        let mut message = begin(NEW_CHAIN, EXCLUSIVE);
+        message.text(1, table).text(3, name).nest(4, |message| {
+            message.attribute(1, &hook.to_be_bytes()).attribute(2, &priority.to_be_bytes());
+        });
+        message.attribute(5, &1_u32.to_be_bytes()).text(7, kind);
+        self.push(message, || format!("make the chain {name}"))
+    }
+
+    /// Appends a rule to a chain.
+    pub fn add_rule(&mut self, table: &str, chain: &str, rule: &[Expression]) -> &mut Self {
+        let mut message = begin(NEW_RULE, APPEND);
+        message.text(1, table).text(2, chain).nest(4, |message| {
+            for expression in rule {
+                message.nest(ITEM, |message| expression.write(message));
+            }
+        });
+        self.push(message, || format!("add a rule to the chain {chain}: {rule:?}"))
+    }
+
+    /// Makes a set or a map.
+    pub fn make_set(&mut self, table: &str, set: &Set) -> &mut Self {
+        let mut message = begin(NEW_SET, EXCLUSIVE);
+        message.text(1, table).text(2, set.name);
+        // Within a transaction sets have numbers of the caller's.
+        let id = u32::try_from(self.messages.len() + 1).unwrap_or(u32::MAX);
+        message.attribute(10, &id.to_be_bytes());
+        set.write(&mut message);
+        self.push(message, || format!("make the set {}", set.name))
+    }
+
+    /// Puts elements into a set; those that are there already stay, if they lead to the same.
+    pub fn add_elements(&mut self, table: &str, set: &Set, elements: &[Element]) -> &mut Self {
+        self.elements(NEW_ELEMENTS, CREATE, table, set, elements)
+    }
+
+    /// Takes elements, which must be there, out of a set.
+    pub fn delete_elements(&mut self, table: &str, set: &Set, elements: &[Element]) -> &mut Self {
+        self.elements(DELETE_ELEMENTS, 0, table, set, elements)
+    }
+
+    fn elements(&mut self, kind: u16, flags: u16, table: &str, set: &Set, elements: &[Element]) -> &mut Self {
+        // One message holds an attribute of 64 KiB at most.
+        for some in elements.chunks(400) {
+            let mut message = begin(kind, flags);
+            message.text(1, table).text(2, set.name).nest(3, |message| {
+                for element in some {
+                    message.nest(ITEM, |message| element.write(message));
+                }
+            });
+            self.push(message, || format!("change the elements of the set {}", set.name));
+        }
+        self
+    }
+
+    fn push(&mut self, message: Message, doing: impl FnOnce() -> String) -> &mut Self {
+        self.messages.push(message);
+        self.doing.push(doing());
+        self
+    }
+}
+
+/// The packet filter of a network namespace.
+#[derive(Debug)]
+pub struct Filter(Socket);
+
+impl Filter {
+    /// Opens that of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// As socket(2), above all EPROTONOSUPPORT from a kernel without netfilter.
+    pub fn open() -> Result<Self> {
+        Socket::open(Family::Netfilter).map(Self).doing(|| "connect to the kernel's packet filter")
+    }
+
+    /// Makes changes, all or none.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn commit(&self, transaction: Transaction) -> Result<()> {
+        let Transaction { messages, doing } = transaction;
+        let Err(Refused { index, errno }) = self.0.tell(messages) else { return Ok(()) };
+        let doing = index.and_then(|index| doing.get(index)).cloned();
+        call(errno).doing(|| doing.unwrap_or_else(|| "change the packet filter".to_owned()))
+    }
+
+    /// Tells whether a table is there.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn has_table(&self, name: &str) -> Result<bool> {
+        let mut message = begin(GET_TABLE, 0);
+        message.text(1, name);
+        match self.0.ask(message.acknowledged()) {
+            Err(Errno::NOENT) => Ok(false),
+            Ok(_) => Ok(true),
+            Err(errno) => call(errno).doing(|| format!("look for the table {name}")),
+        }
+    }
+
+    /// Lists what all tables hook into the way of packets: family, table and name of each chain with its hook.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn chains(&self) -> Result<Vec<FoundChain>> {
+        // NFPROTO_UNSPEC: of every family.
+        let bodies = self.0.ask(Message::new(GET_CHAIN, DUMP, &[0; BODY]));
+        let bodies = bodies.or_else(call).doing(|| "list the chains of the packet filter")?;
+        Ok(bodies.iter().filter_map(|body| FoundChain::read(body)).collect())
+    }
+
+    /// Lists the elements of a set.
+    ///
+    /// # Errors
+    /// As recv(2); ENOENT when it or its table is not there.
+    pub fn elements(&self, table: &str, set: &Set) -> Result<Vec<Element>> {
+        let mut message = begin(GET_ELEMENTS, DUMP);
+        message.text(1, table).text(2, set.name);
+        let bodies = self.0.ask(message);
+        let bodies = bodies.or_else(call).doing(|| format!("list the elements of the set {}", set.name))?;
+        let lists = bodies.iter().filter_map(|body| attribute(body.get(BODY..)?, 3));
+        Ok(lists.flat_map(Element::read_all).collect())
+    }
+}
+
+/// A chain of somebody's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundChain {
+    /// The family of its table, NFPROTO_*: 1 both, 2 IPv4, 10 IPv6.
+    pub family: u8,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Where it is, for one that packets come to by themselves: NF_INET_* and whether its policy is to drop.
+    pub hook: Option<(u32, bool)>,
+}
+
+impl FoundChain {
+    fn read(body: &[u8]) -> Option<Self> {
+        let (family, rest) = (*body.first()?, body.get(BODY..)?);
+        let big = |value: &[u8]| Some(u32::from_be_bytes(value.try_into().ok()?));
+        let drops = attribute(rest, 5).and_then(big) == Some(0);
+        let hook = attribute(rest, 4).and_then(|hook| attribute(hook, 1)).and_then(big);
+        Some(Self {
+            family,
+            table: text(attribute(rest, 1)?),
+            name: text(attribute(rest, 3)?),
+            hook: hook.map(|hook| (hook, drops)),
+        })
+    }
+}
+
+fn call<T>(errno: Errno) -> bulkhead_sys::Result<T> {
+    Err(bulkhead_sys::Error::new("sendmsg(AF_NETLINK, NETLINK_NETFILTER)", errno))
+}
+
+/// Begins a message about an `inet` table.
+fn begin(kind: u16, flags: u16) -> Message {
+    Message::new(kind, flags, &[INET, 0, 0, 0])
+}
+
+/// NF_INET_*.
+fn number_of(hook: Hook) -> u32 {
+    match hook {
+        Hook::Prerouting => 0,
+        Hook::Forward => 2,
+        Hook::Output => 3,
+        Hook::Postrouting => 4,
+    }
+}

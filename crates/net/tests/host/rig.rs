@@ -1,0 +1,152 @@
+//! A host with two networks, one without a way out, and a host elsewhere.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::process::Command;
+use std::time::Duration;
+
+use bulkhead_net::bridge::{Bridge, Plug};
+use bulkhead_net::device::{self, Change, Devices, Mac, Setting, inside, make_namespace};
+use bulkhead_net::pool;
+use bulkhead_net::rules::{Network, Rules};
+use ipnet::IpNet;
+
+/// A network namespace with a name.
+pub(crate) struct Place {
+    pub(crate) name: String,
+    namespace: OwnedFd,
+}
+
+impl Place {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) devices: Devices,
+    pub(crate) rules: Rules,
+    pub(crate) networks: Vec<Network>,
+    pub(crate) host: Place,
+    pub(crate) outside: Place,
+    bridges: Vec<Bridge>,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let host = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+        let host = Place { name: "host".to_owned(), namespace: host.into() };
+        let outside = Place { name: "outside".to_owned(), namespace: make_namespace().unwrap() };
+        ip_command(&host, &["link", "set", "lo", "up"]);
+        let peer = format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            std::os::fd::AsRawFd::as_raw_fd(&outside.namespace)
+        );
+        ip_command(&host, &["link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", &peer]);
+        for (place, number) in [(&host, 1), (&outside, 2)] {
+            ip_command(place, &["addr", "add", &format!("10.1.0.{number}/24"), "dev", "up0"]);
+            ip_command(place, &["addr", "add", &format!("fd00:1::{number}/64"), "dev", "up0", "nodad"]);
+            ip_command(place, &["link", "set", "up0", "up"]);
+        }
+        ip_command(&outside, &["link", "set", "lo", "up"]);
+        // It tries to get in by the direct way, too.
+        ip_command(&outside, &["route", "add", "10.0.0.0/8", "via", "10.1.0.1"]);
+        ip_command(&outside, &["route", "add", "fd00::/16", "via", "fd00:1::1"]);
+        device::set("up0", Setting::Forwarding, "1").unwrap();
+        device::set("all", Setting::ForwardingV6, "1").unwrap();
+        let devices = Devices::open().unwrap();
+        let bridges = Vec::from([("one", 10), ("two", 20), ("inner", 30)].map(|(name, number)| {
+            Bridge {
+                name: format!("bh-{name}"),
+                owner: name.to_owned(),
+                addresses: [format!("10.{number}.0.1/16"), format!("fd00:{number}::1/64")]
+                    .map(|address| address.parse().unwrap())
+                    .to_vec(),
+                mtu: None,
+                is_internal: name == "inner",
+            }
+        }));
+        let networks = Vec::from_iter(bridges.iter().map(|bridge| Network {
+            bridge: bridge.name.clone(),
+            masqueraded: match bridge.is_internal {
+                true => Vec::new(),
+                false => bridge.addresses.iter().map(IpNet::trunc).collect(),
+            },
+            is_internal: bridge.is_internal,
+        }));
+        let rules = Rules::open("bulkhead").unwrap();
+        rules.replace(&networks, &[]).unwrap();
+        Self { devices, rules, networks, host, outside, bridges }
+    }
+
+    pub(crate) fn bridge(&self, name: &str) -> Bridge {
+        self.bridges.iter().find(|bridge| bridge.owner == name).unwrap().clone()
+    }
+
+    /// Makes a container: its addresses count from 2 in each network.
+    pub(crate) fn container(&self, network: &str, name: &str) -> Place {
+        let bridge = self.bridge(network);
+        let index = bridge.ensure(&self.devices).unwrap();
+        let namespace = make_namespace().unwrap();
+        let there = Devices::of(namespace.as_fd()).unwrap();
+        let ports = self.devices.list().unwrap().iter().filter(|device| device.master == Some(index)).count();
+        let number = u128::try_from(ports + 2).unwrap();
+        let addresses = Vec::from_iter(bridge.addresses.iter().map(|gateway| at(gateway, number)));
+        let plug = Plug {
+            outside: format!("bv-{name}"),
+            inside: "eth0".to_owned(),
+            mac: Mac(pool::hardware_address(addresses[0].addr())),
+            addresses,
+            gateways: bridge.addresses.iter().map(IpNet::addr).collect(),
+            mtu: None,
+        };
+        plug.connect(&self.devices, (&bridge.name, index), namespace.as_fd(), &there, Some(2)).unwrap();
+        there.change(vec![Change::bring_up(1)]).unwrap();
+        Place { name: name.to_owned(), namespace }
+    }
+}
+
+/// The address of a number in a subnet.
+fn at(subnet: &IpNet, number: u128) -> IpNet {
+    let address: IpAddr = match subnet.network() {
+        IpAddr::V4(first) => (u32::from(first) + u32::try_from(number).unwrap()).to_be_bytes().into(),
+        IpAddr::V6(first) => (u128::from(first) + number).to_be_bytes().into(),
+    };
+    IpNet::new(address, subnet.prefix_len()).unwrap()
+}
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Runs ip(8) in a place.
+pub(crate) fn ip_command(place: &Place, words: &[&str]) {
+    let output = inside(place.fd(), || Command::new("ip").args(words).output()).unwrap().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Tells whether one who listens at an address is reached by another at an address.
+pub(crate) fn answers(server: &Place, client: &Place, listen: SocketAddr, connect: SocketAddr) -> bool {
+    ping(server, client, listen, connect).is_some()
+}
+
+/// As [`answers`], and returns from which address the server thinks that it is asked.
+pub(crate) fn ping(
+    server: &Place,
+    client: &Place,
+    listen: SocketAddr,
+    connect: SocketAddr,
+) -> Option<IpAddr> {
+    let listener = inside(server.fd(), || TcpListener::bind(listen)).unwrap().unwrap();
+    let connected =
+        inside(client.fd(), || TcpStream::connect_timeout(&connect, Duration::from_millis(400))).unwrap();
+    let mut client = connected.ok()?;
+    let (mut stream, peer) = listener.accept().unwrap();
+    client.write_all(b"ping").unwrap();
+    let mut heard = [0; 4];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"ping");
+    Some(peer.ip())
+}
