@@ -29,9 +29,9 @@ impl From<registry::Error> for Failure {
             Refusal::Password { host, .. } => {
                 failure.hint(format!("`bulkhead login {host}` asks for both again"))
             }
-            Refusal::Network { .. } | Refusal::Silent { .. } => {
-                failure.hint("what has arrived whole is kept: the same command goes on from there")
-            }
+            Refusal::Network { .. } | Refusal::Silent { .. } => failure.hint(
+                "is the registry's name right, and the network there? What has arrived whole is kept: the same command goes on from there",
+            ),
             _ => failure,
         }
     }

@@ -162,7 +162,7 @@ impl Error {
     /// Returns what to do next, when that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) if error.is_full() => Some(
+            error if lacks_room(error) => Some(
                 "make some room on that disk: `bulkhead system df` tells what images, containers and volumes take".into(),
             ),
             Self::Mistyped { similar, .. } | Self::MistypedPod { similar, .. } => {
@@ -201,6 +201,20 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Tells whether something had no room on a disk.
+fn lacks_room(error: &Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let of_io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let of_call = error.downcast_ref::<bulkhead_sys::Error>().map(bulkhead_sys::Error::errno);
+        if of_io == Some(io::ErrorKind::StorageFull) || of_call == Some(Errno::NOSPC) {
+            return true;
+        }
+        cause = error.source();
+    }
+    matches!(error, Error::Store(error) if error.is_full())
 }
 
 fn listed(failed: &[pod::Failed]) -> String {

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::id;
 
 /// How a name may look: a letter or digit, then at least one more of those or `_`, `.`, `-` (docker's rule).
-const RULE: &str = "names begin with a letter or digit, and go on with letters, digits, '_', '.' and '-'";
+const RULE: &str =
+    "names begin with a letter or digit, and go on with at least one more letter, digit, '_', '.' or '-'";
 
 /// Checks a name that somebody gave.
 ///

@@ -328,6 +328,8 @@ fn refuse_taken(db: &Connection, name: &str) -> Result<()> {
 /// Returns the id of what `wanted` means.
 fn find(db: &Connection, wanted: &str) -> Result<String> {
     let doing = || format!("look for container {wanted}");
+    // Docker's own `inspect` tells names with a slash.
+    let wanted = wanted.strip_prefix('/').unwrap_or(wanted);
     // An id before a name, as docker has it.
     let sql = "SELECT id FROM containers WHERE id = ?1 OR name = ?1 ORDER BY id <> ?1 LIMIT 1";
     let exact = db

@@ -18,9 +18,13 @@ pub enum Compression {
     Zstd,
 }
 
-/// Bytes at the beginning, and whose they are.
-const FOREIGN: [(&[u8], &str); 4] =
-    [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip")];
+/// Bytes at the beginning, whose they are, and what decompresses the rest.
+const FOREIGN: [(&[u8], &str, &str); 4] = [
+    (b"BZh", "bzip2", "bzip2 -dc FILE"),
+    (b"\xfd7zXZ\0", "xz", "xz -dc FILE"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc FILE"),
+    (b"PK\x03\x04", "zip", "unzip -p FILE"),
+];
 
 impl Compression {
     /// Tells the format by the first bytes of a stream, of which six are enough.
@@ -37,8 +41,8 @@ impl Compression {
         {
             return Ok(Self::Zstd);
         }
-        match FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
-            Some((_, format)) => Err(Error::Format { format }),
+        match FOREIGN.iter().find(|(magic, ..)| start.starts_with(magic)) {
+            Some((_, format, by)) => Err(Error::Format { format, by }),
             None => Ok(Self::None),
         }
     }
@@ -157,7 +161,8 @@ mod tests {
             assert_eq!(Compression::of(bytes).ok(), expected, "of {bytes:?}");
         }
         let refused = Compression::of(b"\xfd7zXZ\0").unwrap_err().to_string();
-        assert!(refused.starts_with("the layer is compressed with xz; layers are"), "{refused}");
+        assert!(refused.starts_with("the archive is compressed with xz"), "{refused}");
+        assert!(refused.ends_with("`xz -dc FILE` does"), "{refused}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub enum Error {
         fault: &'static str,
     },
     /// An archive that stops in the middle, or before its end is marked.
-    #[error("the archive was cut: it ends at byte {position} {within}")]
+    #[error("{}", cut(*position, within))]
     Truncated {
         /// The length of the uncompressed archive.
         position: u64,
@@ -53,11 +53,13 @@ pub enum Error {
     },
     /// A stream of a format that layers do not have.
     #[error(
-        "the layer is compressed with {format}; layers are tar archives, plain or compressed with gzip or zstd"
+        "the archive is compressed with {format}, and only plain ones and those compressed with gzip or zstd are read: decompress it first, as `{by}` does"
     )]
     Format {
         /// The format's name.
         format: &'static str,
+        /// A command that decompresses it.
+        by: &'static str,
     },
     /// A stream that cannot be decompressed, or is cut.
     #[error("the {format} stream is damaged")]
@@ -129,6 +131,14 @@ pub enum Kind {
     Refused,
     /// The machine would not: the disk may be full, or a right may be missing.
     Failed,
+}
+
+/// Says that an archive stops where it should not.
+fn cut(position: u64, within: &str) -> String {
+    match position {
+        0 => "the archive is empty: it ends before it has begun".to_owned(),
+        _ => format!("the archive was cut: it ends at byte {position} {within}"),
+    }
 }
 
 impl Error {
