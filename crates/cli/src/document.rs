@@ -1,5 +1,6 @@
 //! Containers, images and volumes as docker's API describes them: what `inspect` prints and its templates see.
 
+mod asked;
 mod container;
 mod image;
 mod pod;

@@ -26,7 +26,7 @@ impl Operation for Options {
             None | Some("") => plain(),
             Some("json") => document().to_string(),
             Some(template) => {
-                Template::parse(template)?.render(Subject { value: &document(), labels: Labels::None })?
+                Template::parse(template)?.render(Subject { value: &fields(), labels: Labels::None })?
             }
         };
         writeln!(io::stdout(), "{}", text.trim_end_matches('\n'))?;
@@ -65,6 +65,7 @@ fn document() -> Value {
     let own = json!({
         "Platform": { "Name": "bulkhead" },
         "Version": env!("CARGO_PKG_VERSION"),
+        "ApiVersion": API,
         "GitCommit": commit(),
         "Os": "linux",
         "Arch": architecture(),
@@ -74,6 +75,18 @@ fn document() -> Value {
     server["Components"] = components;
     json!({ "Client": own, "Server": server })
 }
+
+/// What a template sees, which has another name for one of them.
+fn fields() -> Value {
+    let mut document = document();
+    for side in ["Client", "Server"] {
+        document[side]["APIVersion"] = json!(API);
+    }
+    document
+}
+
+/// The version of docker's API whose fields `inspect` and the lists have. No such API is served.
+const API: &str = "1.51";
 
 /// The monitor and the runtime with their versions, as far as they are installed.
 fn programs() -> Vec<(String, String)> {

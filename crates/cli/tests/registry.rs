@@ -97,6 +97,14 @@ fn who_logs_in_pulls_and_pushes_until_he_logs_out() {
     assert_eq!(succeeds(&run(&["pull", "-q", &image], "")), format!("{image}\n"));
     let pushed = succeeds(&run(&["push", &image], ""));
     assert!(pushed.starts_with(&format!("1: digest: {digest} size: ")), "{pushed}");
+    let run_new = |arguments: &[&str]| succeeds(&run(arguments, ""));
+    run_new(&["tag", &image, &format!("{host}/team/y:2")]);
+    run_new(&["push", "-q", &format!("{host}/team/y:2")]);
+    let digests = run_new(&["inspect", "--format", "{{json .RepoDigests}}", &image]);
+    assert!(
+        digests.contains(&format!("\"{host}/team/y@{digest}\"")),
+        "what was pushed is found again: {digests}"
+    );
     let all = succeeds(&run(&["push", "--all-tags", &format!("{host}/team/x")], ""));
     assert!(all.starts_with("1: digest: "), "{all}");
 

@@ -137,7 +137,7 @@ fn the_version_is_told_as_is_asked_for() {
     assert_eq!(json["Client"]["Version"], number);
     let (text, code) = refused(&["version", "--format", "{{.Client.Nope}}"]);
     assert!(
-        text.starts_with("error: template, character 10: there is no field Nope: there are Arch,"),
+        text.starts_with("error: template, character 10: there is no field Nope: there are APIVersion, "),
         "{text}"
     );
     assert_eq!(code, Some(125));

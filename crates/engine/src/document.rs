@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_shim::status::Process;
+use bulkhead_shim::status::{Process, Verdict};
 use bulkhead_store::ContainerRecord;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ pub(crate) struct Document {
     /// The last start that was recorded as an event, by its time; 0 before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told_start: Option<u64>,
+    /// How it was by the last check that was recorded as an event since that start, and when that check ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) told_health: Option<(u64, Verdict)>,
     /// The start, by its time, after which somebody stopped the container while it had no monitor that could have noted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) given_up: Option<u64>,
@@ -86,6 +89,7 @@ impl Document {
             told: None,
             code: None,
             told_start: Some(0),
+            told_health: None,
             given_up: None,
             takes_volumes: false,
             maker: None,

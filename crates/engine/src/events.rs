@@ -117,7 +117,10 @@ fn fits(filters: &Filters, event: &Event) -> bool {
             _ => event.attributes.get("image").is_some_and(|image| is_of(image, wanted)),
         }
     };
-    let is = |wanted: &str| wanted == event.action;
+    // As docker, for which `exec_start` and `health_status` stand for all that follow them after a colon.
+    let is = |wanted: &str| {
+        event.action.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
+    };
     names(Subject::Container)
         && names(Subject::Volume)
         && names(Subject::Pod)
@@ -157,6 +160,15 @@ mod tests {
             (&["label=name=web"], true),
         ] {
             assert_eq!(fits(texts, &event), expected, "{texts:?}");
+        }
+        let event = Event::new(Subject::Container, "health_status: healthy", "0123");
+        for (text, expected) in [
+            ("event=health_status", true),
+            ("event=health_status: healthy", true),
+            ("event=health_status: unhealthy", false),
+            ("event=health", false),
+        ] {
+            assert_eq!(fits(&[text], &event), expected, "{text}");
         }
     }
 }

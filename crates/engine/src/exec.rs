@@ -10,19 +10,20 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use bulkhead_spec::{Config, Process};
+use bulkhead_store::Event;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Deserialize;
 
 use crate::configure::{self, ImageFiles};
 use crate::container::State;
-use crate::engine::Engine;
+use crate::engine::{Engine, now};
 use crate::error::{Doing, Error, Result};
 use crate::known::Known;
 use crate::request::Exec;
 use crate::root;
 use crate::rootfs::LONGEST;
 use crate::runtime::Family;
-use crate::{host, start};
+use crate::{host, id, start};
 
 mod streams;
 mod terminal;
@@ -114,6 +115,25 @@ impl Engine {
         match known.life.state {
             State::Running => Ok(known),
             _ => Err(known.refuses(JOIN)),
+        }
+    }
+
+    /// Tells that a process is made in a container and started, and returns what is told of its end.
+    fn tell_exec(&self, known: &Known, exec: &Exec) -> Event {
+        let id = id::generate().unwrap_or_default();
+        let words = exec.command.join(" ");
+        let event = |action: &str| known.event(action).with("execID", &id);
+        let begin = ["exec_create", "exec_start"].map(|action| event(&format!("{action}: {words}")));
+        // What happened has happened, whether that can be recorded or not.
+        let _ = self.store.record_events(&begin);
+        event("exec_die")
+    }
+
+    /// Tells that such a process has ended, if nobody has.
+    fn tell_exec_end(&self, event: &mut Option<Event>, code: u8) {
+        if let Some(event) = event.take() {
+            let event = Event { time: now().cast_signed(), ..event.with("exitCode", &code.to_string()) };
+            let _ = self.store.record_event(&event);
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_shim::order::Restart;
 use bulkhead_shim::protocol::Ending;
-use bulkhead_shim::status::Phase;
+use bulkhead_shim::status::{Health, Phase, Verdict};
 use bulkhead_shim::{Status, client};
 use bulkhead_store::{ContainerRecord, Durability, Event, Kind, Stage, Subject};
 
@@ -16,7 +16,10 @@ use crate::engine::{Engine, now};
 use crate::error::{Doing, Error, Result};
 use crate::life::{Life, Lost, Monitor, Recorded, fold, unread};
 use crate::name;
+use crate::request::Volume;
 use crate::runtime::{self, Runtime};
+use crate::session::Attach;
+use crate::volume::DRIVER;
 
 /// What is known of a container.
 #[derive(Debug)]
@@ -187,13 +190,13 @@ impl Engine {
         }
     }
 
-    /// Records that a container was started, with the time at which it was, unless whoever saw its end already was faster.
-    pub(crate) fn tell_start(&self, known: &Known) {
+    /// Records that a container was started, and with a client attached before that, with the time at which it was, unless whoever saw its end already was faster.
+    pub(crate) fn tell_start(&self, known: &Known, attach: Option<Attach>) {
         let status = written(&self.status_of(&known.record.id, &known.document));
         let status = status.ok().and_then(std::result::Result::ok).flatten();
         // Its policy may have started it many times by now.
         let seen = status.filter(|status| status.started.is_some()).map(|status| Seen::of(&status));
-        let seen = seen.unwrap_or_else(|| Seen { starts: vec![now()], ends: Vec::new() });
+        let seen = seen.unwrap_or_else(|| Seen { starts: vec![now()], ..Seen::default() });
         // What happened has happened, whether that can be recorded or not.
         let _ = self.store.update_container(&known.record.id, Durability::Process, |record| {
             let mut document = Document::read_stored(record)?;
@@ -206,7 +209,12 @@ impl Engine {
             let mut seen = seen.clone();
             seen.starts.retain(|&start| start > told);
             seen.ends.retain(|end| document.told.is_none_or(|told| end.time > told));
-            known.note(record, &seen)
+            let mut events = known.note(record, &seen)?;
+            if attach.is_some() {
+                let time = events.first().map_or(known.event("attach").time, |first| first.time);
+                events.insert(0, Event { time, ..known.event("attach") });
+            }
+            Ok(events)
         });
     }
 
@@ -257,12 +265,17 @@ pub(crate) struct Seen {
     starts: Vec<u64>,
     /// Its ends.
     ends: Vec<End>,
+    /// Whether the last of them was for want of memory.
+    oom_killed: bool,
+    /// How it was by the last check, and when that ended.
+    health: Option<(u64, Verdict)>,
 }
 
 /// Something that nobody has told yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Untold {
     Start(u64),
+    Health(Verdict),
     Die(End),
 }
 
@@ -277,7 +290,10 @@ impl Seen {
         let is_new = |time: &u64| ends.last().is_none_or(|end| end.time != *time);
         let last = status.finished.filter(is_new);
         ends.extend(last.map(|time| End { time, code: status.code }));
-        Self { starts, ends }
+        let is_known = |health: &&Health| health.state != Verdict::Starting;
+        let health = status.health.as_ref().filter(is_known);
+        let health = health.and_then(|health| Some((health.log.last()?.end, health.state)));
+        Self { starts, ends, oom_killed: status.oom_killed && status.phase != Phase::Running, health }
     }
 
     /// What is seen when its process has ended.
@@ -300,7 +316,12 @@ impl Seen {
         let ends = after(&self.ends, |end| Some(end.time) == document.told);
         let starts = starts.iter().map(|&time| (time, Untold::Start(time)));
         let ends = ends.iter().map(|&end| (end.time, Untold::Die(end)));
-        let mut untold = Vec::from_iter(starts.chain(ends));
+        // What was between is not known: a verdict that came and went is not told.
+        let is_new = |(time, verdict): &(u64, Verdict)| {
+            document.told_health.is_none_or(|(before, told)| *time > before && *verdict != told)
+        };
+        let health = self.health.filter(is_new).map(|(time, verdict)| (time, Untold::Health(verdict)));
+        let mut untold = Vec::from_iter(starts.chain(ends).chain(health));
         untold.sort_by_key(|&(time, _)| time);
         Vec::from_iter(untold.into_iter().map(|(_, what)| what))
     }
@@ -315,8 +336,17 @@ struct End {
     code: Option<u8>,
 }
 
+/// Docker's word for how a container is.
+pub(crate) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Starting => "starting",
+        Verdict::Healthy => "healthy",
+        Verdict::Unhealthy => "unhealthy",
+    }
+}
+
 /// Tells whether more is to come of a container's life.
-fn is_open(status: &Status) -> bool {
+pub(crate) fn is_open(status: &Status) -> bool {
     status.phase != Phase::Exited
 }
 
@@ -362,24 +392,47 @@ impl Known {
         let at = |action: &str, time: u64| Event { time: time.cast_signed(), ..self.event(action) };
         let mut events = Vec::new();
         for what in untold {
-            events.push(match what {
+            match what {
                 Untold::Start(time) => {
                     document.told_start = Some(time);
-                    at("start", time)
+                    document.told_health = None;
+                    events.extend(self.of_volumes("mount", time));
+                    events.push(at("start", time));
                 }
-                Untold::Die(End { time, code }) => {
+                Untold::Health(verdict) => {
+                    let time = seen.health.map_or_else(now, |(time, _)| time);
+                    document.told_health = Some((time, verdict));
+                    events.push(at(&format!("health_status: {}", word(verdict)), time));
+                }
+                Untold::Die(end) => {
+                    let End { time, code } = end;
                     document.told = Some(time);
                     document.code = code;
+                    if seen.oom_killed && seen.ends.last() == Some(&end) {
+                        events.push(at("oom", time));
+                    }
                     let event = at("die", time);
-                    match code {
+                    events.push(match code {
                         Some(code) => event.with("exitCode", &code.to_string()),
                         None => event,
-                    }
+                    });
+                    events.extend(self.of_volumes("unmount", time));
                 }
-            });
+            }
         }
         record.document = document.write_stored(record)?;
         Ok(events)
+    }
+
+    /// Says of each volume that a start or an end of the container mounts or unmounts it.
+    fn of_volumes(&self, action: &str, time: u64) -> Vec<Event> {
+        let of_each = |(name, destination, _): (&str, &str, &Volume)| {
+            let event = Event::new(Subject::Volume, action, name);
+            let event = event.with("container", &self.record.id).with("driver", DRIVER);
+            let event = if action == "mount" { event.with("destination", destination) } else { event };
+            Event { time: time.cast_signed(), ..event }
+        };
+        Vec::from_iter(self.document.volumes().map(of_each))
     }
 
     /// Returns what is told of a new container.
@@ -446,7 +499,7 @@ mod tests {
     #[test]
     fn an_end_that_is_written_already_is_the_same_end() {
         let end = |time, code| End { time, code: Some(code) };
-        let seen = Seen { starts: vec![1, 3], ends: vec![end(2, 1), end(4, 0)] };
+        let seen = Seen { starts: vec![1, 3], ends: vec![end(2, 1), end(4, 0)], ..Seen::default() };
         let seen = seen.and_then(Ending { code: 7, time: 4 }).and_then(Ending { code: 8, time: 6 });
         assert_eq!(seen.ends, [end(2, 1), end(4, 7), end(6, 8)]);
     }

@@ -1,6 +1,5 @@
 //! Looking at containers.
 
-use bulkhead_shim::status::Verdict;
 use bulkhead_store::{Defaults, Digest, Kind};
 
 use crate::configure::{self, AppArmor};
@@ -9,6 +8,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filters, Patterns};
 use crate::host;
+use crate::known;
 use crate::request::{Network, Security};
 
 /// The keys by which containers are filtered (docker's).
@@ -164,12 +164,7 @@ fn code(text: &str) -> Result<u8> {
 
 /// Docker's word for how a container is.
 fn health(container: &Container) -> &'static str {
-    match container.health.as_ref().map(|health| health.state) {
-        None => "none",
-        Some(Verdict::Starting) => "starting",
-        Some(Verdict::Healthy) => "healthy",
-        Some(Verdict::Unhealthy) => "unhealthy",
-    }
+    container.health.as_ref().map_or("none", |health| known::word(health.state))
 }
 
 /// Docker's word for a container's network.

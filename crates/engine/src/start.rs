@@ -165,6 +165,7 @@ impl Engine {
         }
         let run = self.places().container_run(&known.record.id);
         let attachment = client::connect(&run, attach.said(End::Theirs))?;
+        self.tell(&known, "attach");
         let has_terminal = known.document.request.process.terminal;
         Ok(Session::new(self, &known.record.id, has_terminal, End::Theirs, attachment))
     }
@@ -201,6 +202,7 @@ impl Engine {
         let end = end_of(&document.request, attach);
         let pod = self.starting_in_pod(known)?;
         let mut order = self.prepare(known, image, &configured, attach)?;
+        let attached = attach;
         let attach = attach.map(|attach| attach.said(end));
         let monitor = self.monitor()?;
         let mut attempts = 0..ATTEMPTS;
@@ -236,7 +238,7 @@ impl Engine {
             }
             other => other.into(),
         })?;
-        self.tell_start(known);
+        self.tell_start(known, attached);
         let has_terminal = document.request.process.terminal;
         let session = |attachment| Session::new(self, &record.id, has_terminal, end, attachment);
         Ok((started.attachment.map(session), configured.warnings))

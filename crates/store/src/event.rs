@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::container::column;
 use crate::error::{Doing as _, Error, Result};
+use crate::image::name_image;
 use crate::store::now;
 use crate::{Digest, Durability, Name, Store};
 
@@ -66,14 +67,25 @@ impl Store {
         self.database.write(Durability::Process, |db| record(db, event))
     }
 
-    /// Records that an image was pushed by one of its names.
+    /// Records several events at once.
     ///
     /// # Errors
     /// As the database.
-    pub fn record_push(&self, image: &Digest, name: &Name) -> Result<()> {
+    pub fn record_events(&self, events: &[Event]) -> Result<()> {
+        self.database.write(Durability::Process, |db| events.iter().try_for_each(|event| record(db, event)))
+    }
+
+    /// Records that an image was pushed by one of its names, and gives it the name by which exactly this is found again: with the
+    /// digest of the manifest that the registry has.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn record_push(&self, image: &Digest, name: &Name, manifest: &Digest) -> Result<()> {
         let labels = self.labels([*image]);
-        self.database
-            .write(Durability::Process, |db| labels.record(db, "push", image, Told::Repository(name)))
+        self.database.write(Durability::PowerLoss, |db| {
+            name_image(db, image, &name.at(*manifest))?;
+            labels.record(db, "push", image, Told::Repository(name))
+        })
     }
 
     /// Records that images were saved. They are, whether that can be recorded or not.

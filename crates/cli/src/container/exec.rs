@@ -89,7 +89,7 @@ impl Operation for Exec {
 
 /// Stays with a process on its terminal. Whoever leaves it by his keys finds it going on; what else ends this program hangs
 /// up on it, as any terminal does.
-fn on_terminal(process: Joined, stdin: Stdin, keys: Keys) -> Result<ExitCode, Failure> {
+fn on_terminal(process: Joined<'_>, stdin: Stdin, keys: Keys) -> Result<ExitCode, Failure> {
     let mut peer = OnTerminal::new(process);
     match terminal::relay(&mut peer, stdin, keys, Signals::Own)? {
         Ended::Exited(code) => Ok(ExitCode::from(code)),

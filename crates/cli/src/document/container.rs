@@ -8,7 +8,7 @@ use bulkhead_engine::store::{Defaults, Healthcheck};
 use bulkhead_engine::{Check, Container, Health, MountKind, MountPoint, State, Verdict};
 use serde_json::{Value, json};
 
-use super::moment;
+use super::{asked, moment};
 
 /// What `inspect` prints of it.
 pub(crate) fn container(container: &Container, merged: &Defaults, apparmor: &str) -> Value {
@@ -31,6 +31,10 @@ pub(crate) fn container(container: &Container, merged: &Defaults, apparmor: &str
         "Driver": driver(&container.request.root),
         "Platform": "linux",
         "AppArmorProfile": apparmor,
+        "ProcessLabel": "",
+        "MountLabel": "",
+        "ExecIDs": null,
+        "GraphDriver": graph_driver(container),
         "HostConfig": host_config(&container.request),
         "Mounts": Vec::from_iter(container.mounts.iter().map(mount)),
         "Config": config(container, merged),
@@ -44,6 +48,18 @@ fn driver(root: &Root) -> &'static str {
         Root::Directory(directory) if !directory.overlay => "",
         Root::Directory(_) | Root::Image(_) => "overlay2",
     }
+}
+
+/// Where its own layer lies; the layers below are the image's.
+fn graph_driver(container: &Container) -> Value {
+    let driver = driver(&container.request.root);
+    let part = |name: &str| container.directory.join(name);
+    let data = if driver.is_empty() {
+        Value::Null
+    } else {
+        json!({ "UpperDir": part("upper"), "WorkDir": part("work") })
+    };
+    json!({ "Name": driver, "Data": data })
 }
 
 fn state(container: &Container) -> Value {
@@ -181,8 +197,34 @@ fn network_settings(container: &Container) -> Value {
         "IPAddress": "",
         "Gateway": "",
         "MacAddress": "",
-        "Networks": { network(&container.request.namespaces.network): {} },
+        "Networks": networks(&container.request.namespaces.network),
     })
+}
+
+/// Docker's networks of a container; there is none of one that shares another's.
+fn networks(of: &Network) -> Value {
+    match of {
+        Network::Container(_) | Network::Pod => json!({}),
+        Network::None | Network::Host => json!({
+            network(of): {
+                "IPAMConfig": null,
+                "Links": null,
+                "Aliases": null,
+                "MacAddress": "",
+                "DriverOpts": null,
+                "GwPriority": 0,
+                "NetworkID": "",
+                "EndpointID": "",
+                "Gateway": "",
+                "IPAddress": "",
+                "IPPrefixLen": 0,
+                "IPv6Gateway": "",
+                "GlobalIPv6Address": "",
+                "GlobalIPv6PrefixLen": 0,
+                "DNSNames": null,
+            },
+        }),
+    }
 }
 
 /// Docker's word for a network.
@@ -208,7 +250,8 @@ fn host_config(request: &Request) -> Value {
         "UTSMode": uts(&request.namespaces.uts),
         "UsernsMode": users(request.namespaces.user.as_ref()),
         "CgroupnsMode": match request.namespaces.cgroup {
-            None => "",
+            None if security.privileged => "host",
+            None => "private",
             Some(CgroupNamespace::Private) => "private",
             Some(CgroupNamespace::Host) => "host",
         },
@@ -231,6 +274,7 @@ fn host_config(request: &Request) -> Value {
     // One call of the macro could not hold all.
     if let (Value::Object(config), Value::Object(limits)) = (&mut config, limits(request)) {
         config.extend(limits);
+        config.extend(asked::asked(request));
         let size = request.process.size.unwrap_or_default();
         config.insert("ConsoleSize".to_owned(), json!([size.rows, size.columns]));
     }
@@ -246,7 +290,7 @@ fn limits(request: &Request) -> Value {
         "ShmSize": resources.shm_size.map_or(64 << 20, |size| size.0),
         "Memory": resources.memory.map_or(0, |size| size.0),
         "MemoryReservation": resources.memory_reservation.map_or(0, |size| size.0),
-        "MemorySwap": resources.memory_swap.map_or(0, Limit::signed),
+        "MemorySwap": swap(request),
         "MemorySwappiness": resources.memory_swappiness,
         "OomKillDisable": resources.oom_kill_disable,
         "NanoCpus": resources.cpus.map_or(0, |cpus| cpus.0),
@@ -263,6 +307,15 @@ fn limits(request: &Request) -> Value {
             json!({ "Name": limit.name, "Soft": limit.soft.cast_signed(), "Hard": limit.hard.cast_signed() })
         })),
     })
+}
+
+/// Memory and swap together: without a word of it as much again as the memory.
+fn swap(request: &Request) -> i64 {
+    let memory = request.resources.memory.map_or(0, |size| size.0);
+    match request.resources.memory_swap {
+        Some(limit) if limit != Limit::At(0) => limit.signed(),
+        _ => i64::try_from(memory.saturating_mul(2)).unwrap_or(i64::MAX),
+    }
 }
 
 fn ipc(ipc: &Ipc) -> String {

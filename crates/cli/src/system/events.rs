@@ -38,8 +38,8 @@ impl Operation for Options {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let Options { filter, format, since, until } = self;
         let template = match format.as_deref() {
-            None | Some("" | "json") => None,
-            Some(text) => Some(Template::parse(text)?),
+            Some(text) if !is_json(text) && !text.is_empty() => Some(Template::parse(text)?),
+            None | Some(_) => None,
         };
         let now = now();
         let until = until.map(|text| moment(&text, now)).transpose()?;
@@ -54,9 +54,9 @@ impl Operation for Options {
         let print = |event: &Event| -> Result<(), Failure> {
             let text = match (&template, format.as_deref()) {
                 (Some(template), _) => {
-                    template.render(Subject { value: &document(event), labels: Labels::None })?
+                    template.render(Subject { value: &fields(event), labels: Labels::None })?
                 }
-                (None, Some("json")) => document(event).to_string(),
+                (None, Some(text)) if is_json(text) => document(event).to_string(),
                 (None, _) => line(event),
             };
             let text = if io::stdout().is_terminal() { escape::lines(&text) } else { text };
@@ -81,9 +81,15 @@ fn line(event: &Event) -> String {
     format!("{time} {} {} {} ({attributes})", event.subject.text(), event.action, event.id)
 }
 
+/// Whether a format is that of docker's API, by its name or as a template.
+fn is_json(format: &str) -> bool {
+    matches!(format.replace(' ', "").as_str(), "json" | "{{json.}}")
+}
+
+/// What docker's API tells.
 fn document(event: &Event) -> Value {
     let Event { sequence: _, time, subject, action, id, attributes } = event;
-    json!({
+    let mut document = json!({
         "status": action,
         "id": id,
         "Type": subject.text(),
@@ -92,5 +98,31 @@ fn document(event: &Event) -> Value {
         "scope": "local",
         "time": time / 1_000_000_000,
         "timeNano": time,
+    });
+    // Docker leaves it out of what has no image.
+    if !origin(event).is_empty() {
+        document["from"] = json!(origin(event));
+    }
+    document
+}
+
+/// What a template sees: the fields of docker's type.
+fn fields(event: &Event) -> Value {
+    let Event { sequence: _, time, subject, action, id, attributes } = event;
+    json!({
+        "Status": action,
+        "ID": id,
+        "From": origin(event),
+        "Type": subject.text(),
+        "Action": action,
+        "Actor": { "ID": id, "Attributes": attributes },
+        "Scope": "local",
+        "Time": time / 1_000_000_000,
+        "TimeNano": time,
     })
+}
+
+/// The image of a container.
+fn origin(event: &Event) -> &str {
+    event.attributes.get("image").map_or("", String::as_str)
 }

@@ -129,20 +129,20 @@ fn write(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Failure> {
 
 /// A process in a container that has a terminal of its own.
 #[derive(Debug)]
-pub(crate) struct OnTerminal {
-    pub(crate) process: Joined,
+pub(crate) struct OnTerminal<'engine> {
+    pub(crate) process: Joined<'engine>,
     /// Nobody in the container has the terminal open.
     is_shut: bool,
     end: Option<End>,
 }
 
-impl OnTerminal {
-    pub(crate) fn new(process: Joined) -> OnTerminal {
+impl<'engine> OnTerminal<'engine> {
+    pub(crate) fn new(process: Joined<'engine>) -> OnTerminal<'engine> {
         OnTerminal { process, is_shut: false, end: None }
     }
 }
 
-impl Peer for OnTerminal {
+impl Peer for OnTerminal<'_> {
     fn sources(&self) -> Vec<BorrowedFd<'_>> {
         // A terminal that is shut would be ready at any time.
         let terminal = (!self.is_shut).then(|| self.process.terminal());

@@ -219,3 +219,127 @@ fn what_happens_to_images_is_told() {
     let id = shop.said(&["images", "--quiet", "--no-trunc", IMAGE]);
     assert_eq!(told, format!("image untag {id}"));
 }
+
+/// Fails where the fields of docker's manual have no value, or what docker tells is told by nobody.
+#[test]
+fn events_have_docker_s_fields_and_docker_s_actions() {
+    let shop = shop!();
+    shop.with("run", &["-d", "--name", "web", "-v", "data:/data"], &["sleep", "1000"]).output().succeeds();
+    shop.bulkhead(&["exec", "web", "sh", "-c", "exit 7"]).output().exits_with(7);
+    shop.said(&["kill", "web"]);
+    shop.with("run", &["--name", "job"], &["true"]).output().succeeds();
+    let events = |more: &[&str]| {
+        let words = ["events", "--since", "1h", "--until", "0s"];
+        shop.said(&[&words[..], more].concat())
+    };
+    let told = events(&["--filter", "container=web", "--format", "{{.Status}}"]);
+    let expected = [
+        "create",
+        "start",
+        "exec_create: sh -c exit 7",
+        "exec_start: sh -c exit 7",
+        "exec_die",
+        "kill",
+        "die",
+    ];
+    assert_eq!(Vec::from_iter(told.lines()), expected);
+    let line = "{{.Type}} {{.Action}} {{.From}} {{.Scope}} {{.Actor.Attributes.exitCode}}";
+    let told = events(&["--filter", "event=exec_die", "--format", line]);
+    assert_eq!(told, format!("container exec_die {IMAGE} local 7\n"));
+    assert_eq!(
+        events(&["--filter", "event=exec_start", "--format", "{{.Action}}"]),
+        "exec_start: sh -c exit 7\n"
+    );
+    let told = events(&["--filter", "volume=data", "--format", "{{.ID}} {{.Action}}"]);
+    assert_eq!(told, "data mount\ndata unmount\n");
+    let told = events(&["--filter", "container=job", "--format", "{{.Action}}"]);
+    assert_eq!(told, "create\nattach\nstart\ndie\n");
+    let json = events(&["--filter", "event=attach", "--format", "{{json .}}"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["status"], &json["from"], &json["Type"]),
+        (&"attach".into(), &IMAGE.into(), &"container".into())
+    );
+    assert!(json["timeNano"].as_i64().unwrap() / 1_000_000_000 == json["time"].as_i64().unwrap(), "{json}");
+    let words = ["events", "--since", "1h", "--until", "0s", "--format", "{{.Colour}}"];
+    shop.bulkhead(&words).output().exits_with(125).complains("Colour");
+}
+
+#[test]
+fn how_a_container_is_and_what_memory_it_wanted_is_told() {
+    let shop = shop!();
+    let options = [
+        "-d",
+        "--name",
+        "web",
+        "--health-cmd",
+        "test ! -e /ill",
+        "--health-interval",
+        "100ms",
+        "--health-retries",
+        "1",
+    ];
+    shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+    let told = || {
+        let words =
+            ["events", "--since", "1h", "--until", "0s", "--filter", "event=health_status", "--format"];
+        shop.said(&[&words[..], &["{{.Action}}"]].concat())
+    };
+    wait_until("it is well", || told() == "health_status: healthy\n");
+    shop.said(&["exec", "web", "touch", "/ill"]);
+    wait_until("it is ill", || told() == "health_status: healthy\nhealth_status: unhealthy\n");
+    shop.said(&["rm", "-f", "web"]);
+    let job = shop.with(
+        "run",
+        &["--name", "job", "-m", "16m", "--memory-swap", "16m"],
+        &["sh", "-c", "x=$(head -c 64m /dev/zero | tr '\\0' x)"],
+    );
+    job.output();
+    if !shop.inspect("job")["State"]["OOMKilled"].as_bool().unwrap() {
+        bulkhead_testkit::skip!("nothing was killed for want of memory here");
+    }
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "container=job", "--format"];
+    let told = shop.said(&[&words[..], &["{{.Action}}"]].concat());
+    assert_eq!(told, "create\nattach\nstart\noom\ndie\n");
+}
+
+/// Fails where a script's template has no field to read, or prints `<no value>` for an address.
+#[test]
+fn inspect_has_what_docker_s_has() {
+    let shop = shop!();
+    let options = [
+        "--name",
+        "web",
+        "-v",
+        "data:/data:ro",
+        "--tmpfs",
+        "/scratch:size=1m",
+        "--add-host",
+        "db:10.0.0.1",
+        "--device",
+        "/dev/null:/dev/void:r",
+        "-m",
+        "64m",
+    ];
+    shop.with("create", &options, &["true"]).output().succeeds();
+    let seen = |template: &str| shop.said(&["inspect", "--format", template, "web"]);
+    for (template, expected) in [
+        ("{{json .HostConfig.Binds}}", r#"["data:/data:ro"]"#),
+        ("{{index .HostConfig.Tmpfs \"/scratch\"}}", "size=1048576"),
+        ("{{.HostConfig.ExtraHosts}}", "[db:10.0.0.1]"),
+        (
+            "{{range .HostConfig.Devices}}{{.PathOnHost}} {{.PathInContainer}} {{.CgroupPermissions}}{{end}}",
+            "/dev/null /dev/void r",
+        ),
+        ("{{json .HostConfig.VolumesFrom}} {{json .HostConfig.PortBindings}}", "null {}"),
+        ("{{.HostConfig.MemorySwap}} {{.HostConfig.CgroupnsMode}}", "134217728 private"),
+        ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", ""),
+        ("{{.GraphDriver.Name}}", "overlay2"),
+    ] {
+        assert_eq!(seen(template), format!("{expected}\n"), "{template}");
+    }
+    assert_eq!(
+        shop.said(&["version", "--format", "{{.Server.APIVersion}} {{.Client.APIVersion}}"]),
+        "1.51 1.51\n"
+    );
+}

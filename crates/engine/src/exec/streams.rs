@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bulkhead_store::Event;
 use bulkhead_sys::process as sys_process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -46,6 +47,8 @@ pub struct Piped<'engine> {
     pub stderr: Option<OwnedFd>,
     engine: &'engine Engine,
     id: String,
+    /// What is to be told of its end.
+    told: Option<Event>,
     /// Where a runtime that may say on the standard error why the process was not started leaves the number of one that was.
     pid_file: Option<PidFile>,
     call: Child,
@@ -78,7 +81,7 @@ impl Engine {
             command.arg("--pid-file").arg(path);
         }
         apart(&mut command);
-        self.tell(&known, "exec_start");
+        let told = Some(self.tell_exec(&known, exec));
         let mut call = command.arg(&known.record.id).spawn().doing(doing)?;
         let process = sys_process::open_pidfd(call.id().cast_signed()).doing(doing)?;
         let stdin = call.stdin.take();
@@ -93,7 +96,19 @@ impl Engine {
             fcntl_setfl(end, OFlags::NONBLOCK).doing(doing)?;
         }
         let (engine, id) = (self, known.record.id);
-        Ok(Piped { stdin, stdout, stderr, engine, id, pid_file, call, process, log, _document: document })
+        Ok(Piped {
+            stdin,
+            stdout,
+            stderr,
+            engine,
+            id,
+            told,
+            pid_file,
+            call,
+            process,
+            log,
+            _document: document,
+        })
     }
 
     /// Runs a process in a container that has no streams and is not waited for (`--detach`).
@@ -110,7 +125,8 @@ impl Engine {
             // Without a file for the pid it starts itself anew with one in the wrong place.
             command.arg("--pid-file").arg(&pid_file.0);
         }
-        self.tell(&known, "exec_start");
+        // Nobody waits for its end.
+        self.tell_exec(&known, exec);
         let status = command.arg(&known.record.id).status().doing(doing)?;
         match log.failure(status).doing(doing)? {
             None => Ok(()),
@@ -183,7 +199,10 @@ impl Piped<'_> {
         let doing = || "wait for the process";
         let Some(status) = self.call.try_wait().doing(doing)? else { return Ok(None) };
         match self.log.code(status).doing(doing)? {
-            Ok(code) => Ok(Some(code)),
+            Ok(code) => {
+                self.engine.tell_exec_end(&mut self.told, code);
+                Ok(Some(code))
+            }
             Err(refusal) => Err(self.engine.not_joined(&self.id, refusal)),
         }
     }

@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use bulkhead_shim::protocol::Size;
 use bulkhead_shim::{client, socket};
+use bulkhead_store::Event;
 use bulkhead_sys::{message, process as sys_process};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
@@ -26,7 +27,10 @@ const LONGEST_NAME: usize = 4096;
 
 /// A process in a container, by its terminal. When this is dropped the process is hung up on, unless it was left.
 #[derive(Debug)]
-pub struct Joined {
+pub struct Joined<'engine> {
+    engine: &'engine Engine,
+    /// What is to be told of its end.
+    told: Option<Event>,
     terminal: OwnedFd,
     process: OwnedFd,
     pid: Pid,
@@ -39,7 +43,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::exec`]; [`Error::NotJoined`](crate::Error::NotJoined) when it cannot be started.
-    pub fn exec_on_terminal(&self, wanted: &str, exec: &Exec) -> Result<Joined> {
+    pub fn exec_on_terminal(&self, wanted: &str, exec: &Exec) -> Result<Joined<'_>> {
         let known = self.running(wanted)?;
         let doing = || format!("run a process in container {}", known.record.name);
         let monitor = self.monitor()?;
@@ -51,7 +55,7 @@ impl Engine {
         command.arg("--detach").arg("--console-socket").arg(&desk.listener.address);
         command.arg("--pid-file").arg(desk.pid_file());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.tell(&known, "exec_start");
+        let told = Some(self.tell_exec(&known, &exec));
         let status = command.arg(&known.record.id).status().doing(doing)?;
         if let Some(refusal) = log.failure(status).doing(doing)? {
             return Err(self.not_joined(&known.record.id, refusal));
@@ -59,11 +63,11 @@ impl Engine {
         let pid = desk.pid().doing(doing)?;
         let process = sys_process::open_pidfd(pid.as_raw_nonzero().get()).doing(doing)?;
         let terminal = desk.terminal().doing(doing)?;
-        Ok(Joined { terminal, process, pid, monitor })
+        Ok(Joined { engine: self, told, terminal, process, pid, monitor })
     }
 }
 
-impl Joined {
+impl Joined<'_> {
     /// Returns the terminal's other end, which does not wait.
     pub fn terminal(&self) -> BorrowedFd<'_> {
         self.terminal.as_fd()
@@ -78,9 +82,13 @@ impl Joined {
     ///
     /// # Errors
     /// As waitpid(2).
-    pub fn code(&self) -> Result<Option<u8>> {
+    pub fn code(&mut self) -> Result<Option<u8>> {
         let waited = retry_on_intr(|| waitpid(Some(self.pid), WaitOptions::NOHANG));
-        Ok(waited.doing(|| "wait for the process")?.map(|(_, status)| code(status)))
+        let code = waited.doing(|| "wait for the process")?.map(|(_, status)| code(status));
+        if let Some(code) = code {
+            self.engine.tell_exec_end(&mut self.told, code);
+        }
+        Ok(code)
     }
 
     /// Gives the terminal another size.

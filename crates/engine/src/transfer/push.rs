@@ -59,7 +59,7 @@ pub fn push(store: &Store, client: &Client, wanted: &str, watch: &Watch<'_>) -> 
     send(&manifest.configuration)?;
     let digest = push.manifest(&manifest.bytes, &manifest.media_type)?;
     // It is there, whether that can be recorded or not.
-    drop(store.record_push(&image.id, &name));
+    drop(store.record_push(&image.id, &name, &digest));
     Ok(PushedImage { name, digest: digest.to_string(), size: manifest.bytes.len() as u64 })
 }
 

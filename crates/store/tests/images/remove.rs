@@ -143,7 +143,7 @@ fn nobody_waits_while_the_labels_of_an_image_are_read() {
         &|store| assert_eq!(store.tag(&id, &name("a:4")).unwrap(), None),
         &|store| assert_eq!(store.untag(&name("a:4")).unwrap(), id),
         &|store| drop(store.remove_image("a:3", Force::No).unwrap()),
-        &|store| store.record_push(&id, &name("a:2")).unwrap(),
+        &|store| store.record_push(&id, &name("a:2"), &id).unwrap(),
     ];
     for change in changes {
         std::thread::scope(|scope| {
