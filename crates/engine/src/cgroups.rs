@@ -28,6 +28,23 @@ pub(crate) fn find(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Ends all processes in the cgroups of one path, and removes these. In each of them they are the same, and end only when none
+/// freezes them.
+pub(crate) fn remove_all(cgroups: &[PathBuf]) -> Result<()> {
+    cgroups.iter().for_each(|cgroup| thaw(cgroup));
+    cgroups.iter().try_for_each(|cgroup| remove(cgroup))
+}
+
+/// Lets processes go on, as far as that is a matter of this cgroup.
+pub(crate) fn thaw(cgroup: &Path) {
+    for (file, value) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+        if cgroup.join(file).exists() {
+            // That it is not so is told when it cannot be removed.
+            let _ = fs::write(cgroup.join(file), value);
+        }
+    }
+}
+
 /// Ends all processes in a cgroup and below, and removes it. One that is not there is removed.
 pub(crate) fn remove(cgroup: &Path) -> Result<()> {
     let end = Instant::now() + PATIENCE;

@@ -341,7 +341,7 @@ fn holder(table: &str, (major, minor): (u32, u32), inode: u64) -> Option<i32> {
 }
 
 /// Lists the children of a process.
-fn children(parent: i32) -> Vec<Process> {
+pub(crate) fn children(parent: i32) -> Vec<Process> {
     let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| Process::find(pid.parse().ok()?)).collect()
 }

@@ -9,6 +9,7 @@ use bulkhead_shim::status::{Health, Phase, Verdict};
 use bulkhead_shim::{Status, client};
 use bulkhead_store::{ContainerRecord, Durability, Event, Kind, Stage, Subject};
 
+use crate::astray::was_started;
 use crate::container::State;
 use crate::create::Created;
 use crate::document::Document;
@@ -111,12 +112,24 @@ impl Engine {
         let path = self.status_of(&record.id, &document);
         let mut written = written(&path)?;
         let mut monitor = Monitor::Gone;
-        if written.as_ref().map_or(true, |status| status.as_ref().is_some_and(is_open)) {
+        let mut strays = false;
+        let may_run = match &written {
+            Ok(Some(status)) => is_open(status),
+            // What its monitor saw may have gone with its directory.
+            Ok(None) => document.goes_with_machine && was_started(&document),
+            Err(_) => true,
+        };
+        if may_run {
             if client::alive(&self.places().container_run(&record.id))? {
                 monitor = Monitor::Alive;
             } else {
                 // What it wrote before it went may be newer than what was read before that.
                 written = self::written(&path)?;
+                if let Ok(status) = &written
+                    && self.has_lost_monitor(&record.id, &document, status.as_ref())
+                {
+                    (monitor, strays) = (Monitor::Alive, true);
+                }
             }
         }
         let recorded = Recorded {
@@ -126,6 +139,7 @@ impl Engine {
             gone: document.has_gone_with_machine(self.boot()?),
         };
         let (status, life) = match written {
+            Ok(None) if strays => (None, unread(recorded, monitor, "the directory of its monitor is gone")),
             Ok(status) => {
                 let life = fold(recorded, status.as_ref(), self.boot()?, monitor);
                 (status, life)

@@ -12,6 +12,7 @@ use bulkhead_shim::{Order, client, place};
 use bulkhead_store::{ContainerRecord, PodRecord, Stage};
 use bulkhead_sys::mountinfo;
 
+use crate::astray::usual_cgroups;
 use crate::cgroups;
 use crate::container::State;
 use crate::engine::Engine;
@@ -38,6 +39,8 @@ pub(crate) enum Leftover {
     Ended(Known),
     /// A container whose monitor died, and that nobody has ended yet.
     Unwatched(Known),
+    /// A container that runs, and whose directory below `run` is gone.
+    Astray(Known),
     /// A container whose policy starts it again, and whose monitor died.
     Lost(Known),
     /// A container whose maker died before its directories were there.
@@ -69,6 +72,7 @@ impl Leftover {
             | Self::Abandoned(known)
             | Self::Ended(known)
             | Self::Unwatched(known)
+            | Self::Astray(known)
             | Self::Lost(known)
             | Self::Unmade(known)
             | Self::Remains(known)
@@ -90,6 +94,9 @@ impl Leftover {
             Self::Abandoned(_) => "its maker died before it was started".into(),
             Self::Ended(_) => "it was to be removed at its end".into(),
             Self::Unwatched(_) => "its monitor died".into(),
+            Self::Astray(_) => {
+                "it runs, and its directory below `run` is gone, so that nobody reaches it".into()
+            }
             Self::Lost(_) => "its monitor died, it is to be started".into(),
             Self::Unmade(_) => "its directories are not there".into(),
             Self::Remains(_) => "its runtime has something left of it".into(),
@@ -110,7 +117,7 @@ impl Leftover {
         match self {
             Self::Mount(_) => Some("unmounted"),
             Self::Lost(_) => Some("started"),
-            Self::Unwatched(_) => Some("ended"),
+            Self::Unwatched(_) | Self::Astray(_) => Some("ended"),
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
             Self::Unread(..) | Self::Stranger(_) => None,
@@ -199,6 +206,7 @@ impl Engine {
             _ if known.is_to_be_ended(self) => return Ok(Some(Leftover::Unwatched(known))),
             State::Exited if goes => return Ok(Some(Leftover::Ended(known))),
             State::Created | State::Exited => {}
+            _ if self.is_astray(&known)? => return Ok(Some(Leftover::Astray(known))),
             _ => return Ok(None),
         }
         let directory = self.places().container(&known.record.id);
@@ -209,7 +217,7 @@ impl Engine {
         if known.has_state(self) && !self.has_begun(&known)? {
             return Ok(Some(Leftover::Remains(known)));
         }
-        let cgroups = self.cgroups_of(&known.record.id)?;
+        let cgroups = self.cgroups_of(&known)?;
         if !cgroups.is_empty() && !self.has_begun(&known)? {
             return Ok(Some(Leftover::Cgroups(known, cgroups)));
         }
@@ -248,11 +256,12 @@ impl Engine {
     }
 
     /// Finds the cgroups of a container by what its monitor was told.
-    fn cgroups_of(&self, id: &str) -> Result<Vec<PathBuf>> {
-        let order = Order::read(&self.places().container_run(id).join(place::ORDER));
-        match order.ok().and_then(|order| order.cgroup) {
-            Some(cgroup) => cgroups::find(&cgroup),
-            None => Ok(Vec::new()),
+    fn cgroups_of(&self, known: &Known) -> Result<Vec<PathBuf>> {
+        let path = self.places().container_run(&known.record.id).join(place::ORDER);
+        match Order::read(&path).ok().map(|order| order.cgroup) {
+            Some(Some(cgroup)) => cgroups::find(&cgroup),
+            Some(None) => Ok(Vec::new()),
+            None => usual_cgroups(known),
         }
     }
 

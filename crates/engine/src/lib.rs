@@ -13,6 +13,7 @@ pub mod pod;
 pub mod request;
 pub mod transfer;
 
+mod astray;
 mod cgroups;
 mod change;
 mod check;

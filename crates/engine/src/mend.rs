@@ -29,15 +29,14 @@ impl Engine {
                 self.while_idle(known, |known, claim| self.take_apart(known, volumes_of(known), claim))
             }
             Leftover::Unwatched(known) => self.end_unwatched(known),
+            Leftover::Astray(known) => self.mend_astray(known),
             Leftover::Lost(known) => self.start(&known.record.id, None).map(drop),
             Leftover::Unmade(known) => self.make_again(known),
             Leftover::Remains(known) => self.while_idle(known, |known, _| {
                 let id = &known.record.id;
                 known.runtime(self)?.delete_by_force((&known.record.name, id), &self.bundle_of(id))
             }),
-            Leftover::Cgroups(known, paths) => {
-                self.while_idle(known, |_, _| paths.iter().try_for_each(|path| cgroups::remove(path)))
-            }
+            Leftover::Cgroups(known, paths) => self.while_idle(known, |_, _| cgroups::remove_all(paths)),
             Leftover::Directory(path) => remove_directory(path),
             Leftover::State(states, id) => {
                 let name = states.file_name().and_then(OsStr::to_str).unwrap_or_default();

@@ -209,6 +209,8 @@ impl Engine {
     /// Removes what belongs to a container that is being removed, and its record last.
     fn finish_removal(&self, known: &Known, volumes: Volumes, _claim: &Claim) -> Result<()> {
         let id = &known.record.id;
+        // A monitor that died may have left processes, and then lost what tells of them.
+        self.end_astray(known, AT_ONCE)?;
         if known.has_state(self) {
             // What a monitor left that died. If that cannot be ended, its record stays: nothing else would name it.
             known.runtime(self)?.delete_by_force((&known.record.name, id), &self.bundle_of(id))?;

@@ -71,7 +71,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends a container's first process a signal. SIGKILL, and the signal that stops it, count as a stop.
+    /// Sends a container's first process a signal. SIGKILL, and the signal that stops it, count as a stop; after SIGKILL it has ended.
     ///
     /// # Errors
     /// [`Error::State`] when it does not run.
@@ -82,13 +82,17 @@ impl Engine {
         }
         if signal == KILL {
             self.thaw(&known)?;
+            self.tell_with(&known, "kill", ("signal", &signal.to_string()));
+            // As docker's, it returns when the container has ended: what comes next may remove it.
+            self.end(&known, AT_ONCE)?;
+        } else {
+            self.ask(&known, "kill", &ToMonitor::Signal(signal))?;
+            self.tell_with(&known, "kill", ("signal", &signal.to_string()));
         }
-        self.ask(&known, "kill", &ToMonitor::Signal(signal))?;
         // It may count as a stop, which matters to a policy after a boot.
         if known.document.request.restart.0 != Restart::No {
             self.keep_status(&known)?;
         }
-        self.tell_with(&known, "kill", ("signal", &signal.to_string()));
         Ok(())
     }
 
@@ -160,15 +164,16 @@ impl Engine {
     /// Ends a container that has processes, and returns when it has none.
     pub(crate) fn end(&self, known: &Known, stop: Stop) -> Result<()> {
         match client::request(&self.places().container_run(&known.record.id), &ToMonitor::Stop(stop)) {
-            // It has ended meanwhile by itself.
-            Err(client::Error::NoMonitor { .. }) => Ok(()),
+            // It has ended meanwhile by itself, or cannot be reached.
+            Err(client::Error::NoMonitor { .. }) => self.end_astray(known, stop),
             other => Ok(other?),
         }
     }
 
     /// Lets a container go on if it is frozen: a frozen process ends by no signal.
     pub(crate) fn thaw(&self, known: &Known) -> Result<()> {
-        if known.life.state != State::Paused {
+        // What cannot be reached is ended by its cgroups.
+        if known.life.state != State::Paused || self.is_astray(known)? {
             return Ok(());
         }
         let resumed = known.runtime(self)?.run("resume", &known.record.name, &[&known.record.id]);

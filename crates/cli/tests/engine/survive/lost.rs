@@ -125,3 +125,66 @@ fn a_monitor_that_dies_when_it_has_told_the_end_leaves_the_rest_to_the_client() 
     assert_eq!(shop.said(&["ps", "-aq"]), "");
     is_whole(&shop, "the client's removal");
 }
+
+/// Fails when what runs is told to be removed, or to be well, after its directory below `run` has gone as an ordinary user's does
+/// at the last log-out.
+#[test]
+fn a_container_whose_run_directory_is_gone_is_found_and_ended() {
+    let shop = shop!();
+    let ended = |pid: i64| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    };
+    let begin = |options: &[&str]| {
+        let run = shop.with("run", &[&["-d", "--name", "web"], options].concat(), &["sleep", "1000"]);
+        let id = run.output().succeeds().stdout.trim().to_owned();
+        let pid = shop.inspect("web")["State"]["Pid"].as_i64().unwrap();
+        let pids = [pid, monitor(&shop, &id).into()];
+        if options.contains(&"frozen") {
+            shop.said(&["pause", "web"]);
+        }
+        fs::remove_dir_all(&shop.run_directory).unwrap();
+        assert_eq!(shop.said(&["ps", "--format", "{{.Names}}"]), "web\n", "it runs, whatever was lost");
+        pids
+    };
+    for options in [&[][..], &["--rm"], &["--restart", "always"], &["--label", "frozen"]] {
+        let pids = begin(options);
+        let refused = shop.bulkhead(&["rm", "web"]).output();
+        let state = if options.contains(&"frozen") { "paused" } else { "running" };
+        assert!(refused.code() == 1 && refused.stderr.contains(state), "{refused}");
+        assert_eq!(shop.said(&["rm", "-f", "web"]), "web\n");
+        assert_eq!(pids.map(ended), [true, true], "{options:?}: both processes have ended");
+        is_whole(&shop, "the removal of what had lost its directory");
+    }
+    let pids = begin(&[]);
+    let told = shop.bulkhead(&["system", "check", "--dry-run"]).output();
+    assert!(told.code() == 1 && told.stdout.contains("nobody reaches it"), "{told}");
+    is_whole(&shop, "the loss of a run directory");
+    assert_eq!(pids.map(ended), [true, true], "both processes have ended");
+    assert_eq!(shop.inspect("web")["State"]["Status"], "exited");
+    shop.said(&["rm", "web"]);
+    let pids = begin(&["--restart", "always"]);
+    is_whole(&shop, "the loss of a run directory");
+    assert_eq!(pids.map(ended), [true, true], "both processes have ended");
+    assert_eq!(shop.inspect("web")["State"]["Status"], "running", "its policy has started it again");
+    shop.said(&["rm", "-f", "web"]);
+    // The monitor, too, may have gone by then.
+    let [pid, monitor] = begin(&[]);
+    let killed = Pid::from_raw(i32::try_from(monitor).unwrap()).unwrap();
+    kill_process(killed, Signal::KILL).unwrap();
+    wait_until("the monitor is gone", || ended(monitor));
+    assert_eq!(shop.said(&["rm", "-f", "web"]), "web\n");
+    assert!(ended(pid), "its process has ended");
+    is_whole(&shop, "the removal of what had lost all");
+}
+
+/// Fails when a command that follows SIGKILL finds the container running.
+#[test]
+fn what_was_killed_has_ended() {
+    let shop = shop!();
+    for _ in 0..10 {
+        shop.service("web", "sleep 1000");
+        shop.said(&["kill", "web"]);
+        shop.said(&["rm", "web"]);
+    }
+}

@@ -1,0 +1,262 @@
+//! Containers whose directory below `run` is gone while they run, as systemd removes `/run/user/UID` when its user has logged out.
+//! Nobody reaches their monitors any more, and their runtimes know nothing of them: they are found by their processes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bulkhead_shim::order::Restart;
+use bulkhead_shim::status::Process;
+use bulkhead_shim::{Status, client, place};
+use bulkhead_sys::process;
+use rustix::io::Errno;
+
+use crate::cgroups;
+use crate::document::Document;
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::hold::children;
+use crate::known::{Known, is_open};
+use crate::leftover::Leftover;
+use crate::stop::{Grace, KILL, Stop};
+
+/// SIGTERM.
+const TERM: i32 = 15;
+/// How long a container that is asked to end may take where nobody says so: docker's time.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long processes may take that were killed, and a monitor whose container has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What runs of a container.
+#[derive(Debug, Default)]
+struct Found {
+    monitor: Option<Process>,
+    processes: Vec<Process>,
+    cgroups: Vec<PathBuf>,
+}
+
+impl Engine {
+    /// Tells whether the monitor of a container lives, though its directory below `run` is not there.
+    pub(crate) fn has_lost_monitor(&self, id: &str, document: &Document, status: Option<&Status>) -> bool {
+        let run = self.places().container_run(id);
+        if run.join(place::ORDER).exists() {
+            return false;
+        }
+        match status {
+            Some(status) => is_open(status) && status.is_of_this_boot() && status.monitor.goes_on(),
+            // Its status went, too, if it was started once.
+            None => document.goes_with_machine && was_started(document) && monitor_in(&run).is_some(),
+        }
+    }
+
+    /// Tells whether a container runs, and nobody reaches it.
+    pub(crate) fn is_astray(&self, known: &Known) -> Result<bool> {
+        let run = self.places().container_run(&known.record.id);
+        Ok(known.life.state.is_active() && !run.join(place::ORDER).exists() && !client::alive(&run)?)
+    }
+
+    /// Ends what runs of a container whose directory below `run` is gone, its monitor too, and removes its cgroups. Where nothing
+    /// does, or the directory is there, nothing is done.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where its monitor has its directory elsewhere, and for processes that do not end.
+    pub(crate) fn end_astray(&self, known: &Known, stop: Stop) -> Result<()> {
+        let Known { record, document, status, .. } = known;
+        let run = self.places().container_run(&record.id);
+        let is_of_this_boot = status.as_ref().is_none_or(Status::is_of_this_boot);
+        if run.join(place::ORDER).exists() || !is_of_this_boot || !was_started(document) {
+            return Ok(());
+        }
+        let found = self.find_astray(known)?;
+        // What is frozen ends by no signal.
+        found.cgroups.iter().for_each(|cgroup| cgroups::thaw(cgroup));
+        // Its monitor does not start it again then, and keeps what it still says.
+        found.monitor.iter().try_for_each(|monitor| signal(monitor, TERM))?;
+        let grace = match stop.grace {
+            Some(Grace::Seconds(seconds)) => Some(Duration::from_secs(seconds.into())),
+            Some(Grace::Unlimited) => None,
+            None => Some(GRACE),
+        };
+        if grace != Some(Duration::ZERO) {
+            let wanted = stop.signal.unwrap_or(TERM);
+            found.processes.iter().try_for_each(|process| signal(process, wanted))?;
+            wait_for(&found.processes, grace);
+        }
+        found.processes.iter().try_for_each(|process| signal(process, KILL))?;
+        // There may be more of them by now.
+        cgroups::remove_all(&found.cgroups)?;
+        wait_for(&found.processes, Some(PATIENCE));
+        let monitor = Vec::from_iter(found.monitor);
+        // Where its status is gone, there is nothing that it could write.
+        wait_for(&monitor, Some(if status.is_some() { PATIENCE } else { Duration::ZERO }));
+        monitor.iter().try_for_each(|monitor| signal(monitor, KILL))?;
+        wait_for(&monitor, Some(PATIENCE));
+        match found.processes.iter().chain(&monitor).find(|process| process.goes_on()) {
+            Some(process) => Err(Error::Invalid {
+                what: format!("container {}", record.name),
+                reason: format!(
+                    "its directory {} is gone, and its process {} does not end",
+                    run.display(),
+                    process.pid
+                ),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a container that nobody reaches, and starts it again if its policy says so.
+    pub(crate) fn mend_astray(&self, known: &Known) -> Result<()> {
+        let Some(known) = self.know_again(&known.record.id)? else { return Ok(()) };
+        if !self.is_astray(&known)? {
+            return Ok(());
+        }
+        self.end_astray(&known, Stop::default())?;
+        let Some(known) = self.know_again(&known.record.id)? else { return Ok(()) };
+        if known.document.request.remove {
+            return self.mend(&Leftover::Ended(known));
+        }
+        if known.document.request.restart.0 != Restart::No && !known.is_stopped() {
+            self.start(&known.record.id, None)?;
+        }
+        Ok(())
+    }
+
+    fn find_astray(&self, known: &Known) -> Result<Found> {
+        let id = &known.record.id;
+        let status = known.status.as_ref();
+        let monitor = match status {
+            Some(status) => Some(status.monitor).filter(Process::goes_on),
+            None => monitor_in(&self.places().container_run(id)),
+        };
+        if let Some(monitor) = &monitor
+            && let Some(elsewhere) = directory_of(monitor, id)
+            && elsewhere.join(place::ORDER).exists()
+        {
+            let run = elsewhere.ancestors().nth(2).unwrap_or(&elsewhere);
+            return Err(Error::Invalid {
+                what: format!("container {}", known.record.name),
+                reason: format!("it was started with `--run {}`: say so, too", run.display()),
+            });
+        }
+        let mut processes = Vec::from_iter(status.and_then(|status| status.process));
+        processes.extend(monitor.iter().flat_map(|monitor| children(monitor.pid)));
+        processes.extend(all().filter(|process| cgroups_with(process, id).next().is_some()));
+        processes.retain(|process| process.goes_on() && Some(process.pid) != monitor.map(|it| it.pid));
+        let mut cgroups = usual_cgroups(known)?;
+        for process in &processes {
+            for path in cgroups_with(process, id) {
+                cgroups.extend(cgroups::find(&path)?);
+            }
+        }
+        cgroups.sort();
+        cgroups.dedup();
+        Ok(Found { monitor, processes, cgroups })
+    }
+}
+
+/// Finds the cgroups that a container has if it was made like most.
+pub(crate) fn usual_cgroups(known: &Known) -> Result<Vec<PathBuf>> {
+    let parent = known.document.request.resources.cgroup_parent.as_deref().unwrap_or("/bulkhead");
+    let parent = Path::new("/").join(parent.trim_start_matches('/'));
+    cgroups::find(&parent.join(&known.record.id))
+}
+
+/// Tells whether a container ran once.
+pub(crate) fn was_started(document: &Document) -> bool {
+    // Programs before 2026-11-29 did not note it.
+    document.told_start.is_none_or(|told| told > 0)
+}
+
+/// Finds the monitor that was started with a directory.
+fn monitor_in(run: &Path) -> Option<Process> {
+    all().find(|process| {
+        let mut words = arguments(process.pid);
+        let is_monitor = words.next().is_some_and(|program| program.ends_with("bulkmon"));
+        is_monitor && words.any(|word| word == run) && process.goes_on()
+    })
+}
+
+/// Returns the directory with which the monitor of a container was started.
+fn directory_of(monitor: &Process, id: &str) -> Option<PathBuf> {
+    arguments(monitor.pid).find(|word| word.is_absolute() && word.ends_with(id))
+}
+
+fn arguments(pid: i32) -> impl Iterator<Item = PathBuf> {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = Vec::from_iter(
+        words.split(|&byte| byte == 0).map(|word| PathBuf::from(String::from_utf8_lossy(word).into_owned())),
+    );
+    words.into_iter()
+}
+
+/// Finds the cgroups of a process that are called by an id, or below one that is.
+fn cgroups_with(process: &Process, id: &str) -> impl Iterator<Item = PathBuf> {
+    let table = fs::read_to_string(format!("/proc/{}/cgroup", process.pid)).unwrap_or_default();
+    let paths = table.lines().filter_map(|line| called(line.splitn(3, ':').nth(2)?, id));
+    let paths = Vec::from_iter(paths);
+    paths.into_iter()
+}
+
+/// Cuts the path of a cgroup after the name that has an id: all that is below is the container's.
+fn called(path: &str, id: &str) -> Option<PathBuf> {
+    let has_id =
+        |name: &str| name == id || name.strip_suffix(".scope").is_some_and(|name| name.ends_with(id));
+    let names = Vec::from_iter(path.split('/'));
+    let place = names.iter().position(|name| has_id(name))?;
+    Some(PathBuf::from(names[..=place].join("/")))
+}
+
+/// Lists all processes that this one sees.
+fn all() -> impl Iterator<Item = Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Process::find(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// Sends a process a signal. One that has ended, or is another user's in the container, is left to the first process, which all
+/// others end with, and to the monitor.
+fn signal(wanted: &Process, number: i32) -> Result<()> {
+    let doing = || format!("end process {}", wanted.pid);
+    let sent = match process::open_pidfd(wanted.pid) {
+        // It has had its number since before it was opened.
+        Ok(pidfd) if wanted.runs() => process::signal(pidfd, number),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match sent {
+        Err(error) if matches!(error.errno(), Errno::SRCH | Errno::PERM) => Ok(()),
+        sent => sent.doing(doing),
+    }
+}
+
+/// Waits until processes have ended, for so long at most.
+fn wait_for(processes: &[Process], limit: Option<Duration>) {
+    let end = limit.map(|limit| Instant::now() + limit);
+    while processes.iter().any(Process::goes_on) && end.is_none_or(|end| Instant::now() < end) {
+        thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_the_containers_from_its_id_on() {
+        let id = "0123456789abcdef";
+        for (path, expected) in [
+            ("/bulkhead/0123456789abcdef", Some("/bulkhead/0123456789abcdef")),
+            ("/bulkhead/0123456789abcdef/init.scope", Some("/bulkhead/0123456789abcdef")),
+            (
+                "/system.slice/bulkhead-0123456789abcdef.scope",
+                Some("/system.slice/bulkhead-0123456789abcdef.scope"),
+            ),
+            ("/user.slice", None),
+            ("/", None),
+            ("/bulkhead/0123456789abcdef0", None),
+        ] {
+            assert_eq!(called(path, id), expected.map(PathBuf::from), "{path}");
+        }
+    }
+}
