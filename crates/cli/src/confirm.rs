@@ -6,11 +6,13 @@ use bulkhead_engine::Filters;
 use clap::Args;
 
 use crate::failure::Failure;
+use crate::output::quantity::now;
+use crate::when::moment;
 
 /// What the verbs take that remove all that is not used.
 #[derive(Args, Debug)]
 pub(crate) struct Pruning {
-    /// Only those that fit, such as label=KEY
+    /// Only those that fit, such as label=KEY or, but for volumes, until=24h
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     #[command(flatten)]
@@ -23,9 +25,32 @@ impl Pruning {
     /// # Errors
     /// A filter that cannot be; where nobody can answer.
     pub(crate) fn agreed(&self, warning: &str, keys: &[&'static str]) -> Result<Option<Filters>, Failure> {
-        let filters = Filters::parse(&self.filter, keys)?;
-        Ok(self.asking.agrees(warning)?.then_some(filters))
+        Ok(self.agreed_until(warning, keys)?.map(|(filters, _)| filters))
     }
+
+    /// As [`Pruning::agreed`], and reads before when that must have been made which goes, if [`UNTIL`] is known and given.
+    pub(crate) fn agreed_until(
+        &self,
+        warning: &str,
+        keys: &[&'static str],
+    ) -> Result<Option<(Filters, Option<u64>)>, Failure> {
+        let filters = Filters::parse(&self.filter, keys)?;
+        let until = until(&filters)?;
+        Ok(self.asking.agrees(warning)?.then_some((filters, until)))
+    }
+}
+
+/// The key of a filter that names a moment, as docker's.
+pub(crate) const UNTIL: &str = "until";
+
+/// Reads the moment before which something must have been made, in nanoseconds since 1970.
+///
+/// # Errors
+/// What is no moment.
+pub(crate) fn until(filters: &Filters) -> Result<Option<u64>, Failure> {
+    let moments = filters.values(UNTIL).map(|text| moment(text, now()));
+    // Of several the earliest, which all fit.
+    Ok(moments.collect::<Result<Vec<_>, _>>()?.into_iter().min())
 }
 
 /// Whether a person is asked.
@@ -58,13 +83,13 @@ enum Answer {
 /// # Errors
 /// Where nobody can answer.
 fn ask(warning: &str) -> Result<Answer, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::new("nobody is there to be asked").hint("-f does it without a question"));
-    }
     let mut error = io::stderr();
     write!(error, "{warning}\nGo on? [y/N] ").and_then(|()| error.flush()).map_err(Failure::doing("ask"))?;
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).map_err(Failure::doing("read the answer"))?;
+    let length = io::stdin().lock().read_line(&mut line).map_err(Failure::doing("read the answer"))?;
+    if length == 0 && !io::stdin().is_terminal() {
+        return Err(Failure::new("nobody is there to be asked").hint("-f does it without a question"));
+    }
     let is_yes = matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes");
     Ok(if is_yes { Answer::Yes } else { Answer::No })
 }

@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args, Command};
 use crate::failure::Failure;
 use crate::home::Home;
 
+mod absent;
 mod family;
 mod flags;
 

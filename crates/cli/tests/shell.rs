@@ -120,6 +120,18 @@ fn mistyped_commands_are_met_with_what_was_meant() {
     assert_eq!(refused(&["vresion"]), (expected.to_owned(), Some(125)));
     let (text, _) = refused(&["frobnicate"]);
     assert!(text.ends_with("hint: `bulkhead --help` lists the commands\n"), "{text}");
+    // Of docker's own that are not there.
+    for (words, expected) in [
+        (&["build", "."][..], "error: bulkhead has no command build\nhint: another program builds images: "),
+        (
+            &["container", "port", "web"],
+            "error: bulkhead has no command container port\nhint: no port is published",
+        ),
+        (&["plugin", "ls"], "error: bulkhead has no command plugin\nhint: there are no plugins"),
+    ] {
+        let (text, code) = refused(words);
+        assert!(text.starts_with(expected) && code == Some(125), "{text}");
+    }
     let (text, code) = refused(&["version", "--frmat", "json"]);
     assert!(text.contains("'--frmat'") && text.contains("--format"), "{text}");
     assert_eq!(code, Some(125));

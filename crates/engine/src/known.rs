@@ -204,7 +204,8 @@ impl Engine {
         }
     }
 
-    /// Records that a container was started, and with a client attached before that, with the time at which it was, unless whoever saw its end already was faster.
+    /// Records that a container was started, and that a client was attached before that, with the time at which it was, unless
+    /// whoever saw its end already was faster.
     pub(crate) fn tell_start(&self, known: &Known, attach: Option<Attach>) {
         let status = written(&self.status_of(&known.record.id, &known.document));
         let status = status.ok().and_then(std::result::Result::ok).flatten();

@@ -27,15 +27,16 @@ pub enum Unused {
 }
 
 impl Engine {
-    /// Removes the containers that fit and have no processes.
+    /// Removes the containers that fit and have no processes, and that were made before a moment, if there is one.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for a filter that cannot be.
-    pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned> {
+    pub fn prune_containers(&self, filters: &Filters, until: Option<u64>) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         self.finish_removals()?;
         for container in self.containers(filters)? {
-            if !matches!(container.state, State::Created | State::Exited) {
+            let is_old = until.is_none_or(|until| container.created < until);
+            if !is_old || !matches!(container.state, State::Created | State::Exited) {
                 continue;
             }
             let bytes = room(&container.directory, Measure::Blocks)?;

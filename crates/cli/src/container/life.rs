@@ -4,12 +4,12 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use bulkhead_engine::request::Signal;
-use bulkhead_engine::{Attach, CONTAINER_FILTERS, Engine, Force, Grace, Removal, Stop, Until, Volumes};
+use bulkhead_engine::{Attach, CONTAINER_FILTERS, Engine, Force, Grace, Kind, Removal, Stop, Until, Volumes};
 use clap::Args;
 
 use super::attach::{Following, follow};
-use crate::confirm::Pruning;
-use crate::failure::{Failure, warn};
+use crate::confirm::{Pruning, UNTIL};
+use crate::failure::{Failure, chain, warn};
 use crate::home::Home;
 use crate::terminal::{self, Keys, Signals};
 use crate::verbs::Operation;
@@ -218,9 +218,13 @@ impl Operation for Remove {
             volumes: if volumes { Volumes::Remove } else { Volumes::Keep },
         };
         let engine = home.engine()?;
-        let code = each(&containers, |name| {
-            engine.remove(name, removal)?;
-            Ok(name.to_owned())
+        let code = each_that_is(&containers, |name| match engine.remove(name, removal) {
+            // As docker's: what is not there need not be removed.
+            Err(error) if force && error.kind() == Kind::NotFound => {
+                warn(&chain(&error));
+                Ok(None)
+            }
+            removed => Ok(removed.map(|_| Some(name.to_owned()))?),
         })?;
         engine.finish_removals()?;
         Ok(code)
@@ -237,10 +241,11 @@ pub(crate) struct Prune {
 impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let warning = "This removes all containers that do not run.";
-        let Some(filters) = self.pruning.agreed(warning, &CONTAINER_FILTERS)? else {
+        let keys = [&CONTAINER_FILTERS[..], &[UNTIL]].concat();
+        let Some((filters, until)) = self.pruning.agreed_until(warning, &keys)? else {
             return Ok(ExitCode::SUCCESS);
         };
-        let pruned = home.engine()?.prune_containers(&filters)?;
+        let pruned = home.engine()?.prune_containers(&filters, until)?;
         pruned_told("Containers", &pruned.names, pruned.bytes)
     }
 }
@@ -276,10 +281,19 @@ pub(crate) fn each(
     names: &[String],
     mut act: impl FnMut(&str) -> Result<String, Failure>,
 ) -> Result<ExitCode, Failure> {
+    each_that_is(names, |name| act(name).map(Some))
+}
+
+/// As [`each`], and prints nothing of what need not be there and is not.
+pub(crate) fn each_that_is(
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<Option<String>, Failure>,
+) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::SUCCESS;
     for name in names {
         match act(name) {
-            Ok(text) => writeln!(io::stdout(), "{text}")?,
+            Ok(Some(text)) => writeln!(io::stdout(), "{text}")?,
+            Ok(None) => {}
             Err(Failure::Unread) => return Err(Failure::Unread),
             Err(failure) => {
                 failure.report();

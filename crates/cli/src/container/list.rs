@@ -1,9 +1,11 @@
 //! `ps`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bulkhead_engine::store::{Digest, Store};
 use bulkhead_engine::{CONTAINER_FILTERS, Container, Engine, Filters, Kind, MountKind, State};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -100,6 +102,7 @@ impl Operation for List {
         let now = now();
         let pods = engine.store().pods()?;
         let mut rows = Vec::new();
+        let mut names = ImageNames::default();
         // As docker, which counts when a template asks for it, too.
         let is_size_wanted = size || format.as_deref().is_some_and(|format| format.contains(".Size"));
         for container in &containers {
@@ -107,6 +110,10 @@ impl Operation for List {
             // One that is being removed is gone.
             let Some(size) = size else { continue };
             let mut row = row_of(container, if no_trunc { Cut::No } else { Cut::Yes }, now);
+            if let Some(id) = names.moved(engine.store(), container)? {
+                row.fields
+                    .insert("Image".to_owned(), json!(if no_trunc { id.to_string() } else { id.short() }));
+            }
             row.fields.insert("Size".to_owned(), json!(size));
             let of_pod = pods.iter().find(|pod| container.pod.as_deref() == Some(&pod.id));
             let id =
@@ -121,6 +128,32 @@ impl Operation for List {
         usual.extend(size.then_some("Size"));
         Listing { titles: TITLES, usual: &usual }.print(&format, &rows)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Which images are called as containers have it, each looked up once.
+#[derive(Debug, Default)]
+struct ImageNames {
+    found: BTreeMap<String, Option<Digest>>,
+}
+
+impl ImageNames {
+    /// Returns the id of a container's image if what the container was made of is called otherwise by now, or nothing is.
+    fn moved(&mut self, store: &Store, container: &Container) -> Result<Option<Digest>, Failure> {
+        let Some(id) = container.image_id else { return Ok(None) };
+        let found = match self.found.get(&container.image) {
+            Some(found) => *found,
+            None => {
+                let found = match store.image(&container.image) {
+                    Ok(image) => Some(image.id),
+                    Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Ambiguous) => None,
+                    Err(error) => return Err(error.into()),
+                };
+                self.found.insert(container.image.clone(), found);
+                found
+            }
+        };
+        Ok((found != Some(id)).then_some(id))
     }
 }
 

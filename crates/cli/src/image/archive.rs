@@ -147,7 +147,7 @@ pub(crate) fn whole(
     name.push(format!(".{}.part", std::process::id()));
     let half = path.with_file_name(name);
     let file = File::options().write(true).create_new(true).mode(0o600).open(&half);
-    let file = file.map_err(Failure::doing(format!("make {}", half.display())))?;
+    let file = file.map_err(Failure::doing(format!("write {told}")))?;
     let mut writer = io::BufWriter::with_capacity(128 * 1024, file);
     let written = write(&mut writer).and_then(|()| {
         writer.flush().map_err(Failure::doing(format!("write {told}")))?;

@@ -8,6 +8,7 @@ use bulkhead_engine::store::{Image, Store};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use crate::confirm::{UNTIL, until};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::output::listing::{Column, Format, Listing, Row};
@@ -58,7 +59,7 @@ const USUAL: &[&str] = &["Repository", "Tag", "ID", "CreatedSince", "Size"];
 const WITH_DIGESTS: &[&str] = &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"];
 
 /// The keys by which images are filtered.
-const FILTERS: &[&str] = &["dangling", "label", "label!", "reference", "before", "since"];
+const FILTERS: &[&str] = &["dangling", "label", "label!", "reference", "before", "since", UNTIL];
 
 impl Operation for List {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
@@ -96,6 +97,7 @@ fn fitting(store: &Store, filters: &Filters) -> Result<Vec<Image>, Failure> {
         Ok(named.as_ref().map(created))
     };
     let (before, since) = (moment_of("before")?, moment_of("since")?);
+    let until = until(filters)?;
     let mut dangling = None;
     for value in filters.values("dangling") {
         dangling = Some(
@@ -109,6 +111,7 @@ fn fitting(store: &Store, filters: &Filters) -> Result<Vec<Image>, Failure> {
         dangling.is_none_or(|dangling| image.tags().is_empty() == dangling)
             && before.is_none_or(|before| created(image) < before)
             && since.is_none_or(|since| created(image) > since)
+            && until.is_none_or(|until| created(image) < until)
             && filters.fits_labels(&image.configuration.config.labels)
             && fits_reference(image, filters)
     });
@@ -199,7 +202,7 @@ pub(crate) fn rows(image: &Image, now: u64) -> Vec<Row> {
 }
 
 /// When an image was made, in nanoseconds since 1970.
-fn created(image: &Image) -> u64 {
+pub(crate) fn created(image: &Image) -> u64 {
     image.configuration.created.as_deref().and_then(parse_rfc3339).unwrap_or(0)
 }
 

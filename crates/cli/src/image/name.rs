@@ -6,10 +6,11 @@ use bulkhead_engine::Filters;
 use bulkhead_engine::store::{Force, Kind, Name, Removed, Store};
 use clap::Args;
 
-use crate::confirm::Pruning;
-use crate::container::life::each;
-use crate::failure::Failure;
+use crate::confirm::{Pruning, UNTIL};
+use crate::container::life::each_that_is;
+use crate::failure::{Failure, chain, warn};
 use crate::home::Home;
+use crate::image::list::created;
 use crate::image::not_had;
 use crate::verbs::Operation;
 use crate::volume::pruned_told;
@@ -51,12 +52,15 @@ impl Operation for Remove {
         let engine = home.engine()?;
         // What is as good as gone uses nothing.
         engine.finish_removals()?;
-        each(&self.images, |name| {
-            let store = engine.store();
-            store
-                .remove_image(name, force)
-                .map(|removed| told(&removed))
-                .map_err(|error| not_had(store, error))
+        let store = engine.store();
+        each_that_is(&self.images, |name| match store.remove_image(name, force) {
+            Ok(removed) => Ok(Some(told(&removed))),
+            // As docker's: what is not there need not be removed.
+            Err(error) if self.force && error.kind() == Kind::NotFound => {
+                warn(&chain(&error));
+                Ok(None)
+            }
+            Err(error) => Err(not_had(store, error)),
         })
     }
 }
@@ -85,22 +89,28 @@ impl Operation for Prune {
         let Prune { all, pruning } = self;
         let what = if all { "all images that no container uses" } else { "all images without names" };
         let warning = format!("This removes {what}.");
-        let Some(filters) = pruning.agreed(&warning, &["label", "label!"])? else {
+        let Some((filters, until)) = pruning.agreed_until(&warning, &["label", "label!", UNTIL])? else {
             return Ok(ExitCode::SUCCESS);
         };
         let engine = home.engine()?;
-        let (lines, freed) = prune(engine.store(), &filters, all)?;
+        let (lines, freed) = prune(engine.store(), &filters, until, all)?;
         pruned_told("Images", &lines, freed)
     }
 }
 
-/// Removes images that nobody uses; tells of each, and how much was freed.
-pub(crate) fn prune(store: &Store, filters: &Filters, all: bool) -> Result<(Vec<String>, u64), Failure> {
+/// Removes images that nobody uses and, if there is a moment, that were made before it; tells of each, and how much was freed.
+pub(crate) fn prune(
+    store: &Store,
+    filters: &Filters,
+    until: Option<u64>,
+    all: bool,
+) -> Result<(Vec<String>, u64), Failure> {
     let mut lines = Vec::new();
     let mut freed = 0;
     for image in store.images()? {
-        let is_meant =
-            (all || image.tags().is_empty()) && filters.fits_labels(&image.configuration.config.labels);
+        let is_meant = until.is_none_or(|until| created(&image) < until)
+            && (all || image.tags().is_empty())
+            && filters.fits_labels(&image.configuration.config.labels);
         if !is_meant || !store.containers_of_image(&image.id)?.is_empty() {
             continue;
         }

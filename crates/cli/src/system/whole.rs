@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use bulkhead_engine::{Mended, Unused};
 use clap::Args;
 
-use crate::confirm::Pruning;
+use crate::confirm::{Pruning, UNTIL};
 use crate::failure::{Failure, chain};
 use crate::home::Home;
 use crate::image::name;
@@ -30,11 +30,12 @@ impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let Prune { all, pruning, volumes } = self;
         // Those that all of them have: nothing is removed for a filter that one cannot have.
-        let Some(filters) = pruning.agreed(&warning(all, volumes), &["label", "label!"])? else {
+        let keys: &[&str] = if volumes { &["label", "label!"] } else { &["label", "label!", UNTIL] };
+        let Some((filters, until)) = pruning.agreed_until(&warning(all, volumes), keys)? else {
             return Ok(ExitCode::SUCCESS);
         };
         let engine = home.engine()?;
-        let containers = engine.prune_containers(&filters)?;
+        let containers = engine.prune_containers(&filters, until)?;
         let mut output = io::stdout().lock();
         told(&mut output, "Containers", &containers.names)?;
         let mut freed = containers.bytes;
@@ -43,7 +44,7 @@ impl Operation for Prune {
             told(&mut output, "Volumes", &pruned.names)?;
             freed += pruned.bytes;
         }
-        let (images, bytes) = name::prune(engine.store(), &filters, all)?;
+        let (images, bytes) = name::prune(engine.store(), &filters, until, all)?;
         told(&mut output, "Images", &images)?;
         freed += bytes + engine.store().collect()?.freed;
         writeln!(output, "Total reclaimed space: {}", decimal(freed))?;

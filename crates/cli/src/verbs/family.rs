@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::Verb;
+use super::{Verb, absent};
 use crate::failure::{Failure, NOT_STARTED};
 use crate::{container, help, image, inspect, manual, measure, pod, registry, system, version, volume};
 
@@ -134,6 +134,14 @@ pub(super) fn unknown(words: &[OsString]) -> Failure {
     let first = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let of_group = Vec::from_iter(names().filter_map(|name| name.strip_prefix(&format!("{first} "))));
     let failure = |text: String| Failure::new(text).code(NOT_STARTED);
+    let second = words.get(1).map(|word| word.to_string_lossy());
+    if let Some(next) = absent::instead_of(&first, second.as_deref()) {
+        let typed = match second.filter(|_| !of_group.is_empty()) {
+            Some(second) => format!("{first} {second}"),
+            None => first,
+        };
+        return failure(format!("bulkhead has no command {typed}")).hint(next);
+    }
     if of_group.is_empty() {
         let failure = failure(format!("bulkhead has no command {first}"));
         let near = nearest(&first, names().filter(|name| !name.contains(' ')));

@@ -203,12 +203,79 @@ fn prune_removes_what_has_ended() {
     shop.with("run", &["--name", "job"], &["true"]).output().succeeds();
     let asked = shop.bulkhead(&["container", "prune"]).output().exits_with(1);
     assert!(asked.stderr.contains("nobody is there to be asked"), "{}", asked.stderr);
-    let pruned = shop.said(&["container", "prune", "--force"]);
+    let no = shop.bulkhead(&["container", "prune"]).input("n\n").output().succeeds();
+    assert_eq!(no.stdout, "");
+    let kept = shop.said(&["container", "prune", "--force", "--filter", "until=1h"]);
+    assert!(!kept.contains("Deleted"), "what was made just now is no hour old: {kept}");
+    let pruned =
+        shop.bulkhead(&["container", "prune", "--filter", "until=0s"]).input("y\n").output().succeeds();
+    let pruned = pruned.stdout;
     assert!(
         pruned.starts_with("Deleted Containers:\n") && pruned.contains("Total reclaimed space: "),
         "{pruned}"
     );
     assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Names}}"]), "web\n");
+}
+
+/// Fails where a script's `rm -f` of what may be there ends it.
+#[test]
+fn by_force_nothing_need_be_there_to_be_removed() {
+    let shop = shop!();
+    shop.with("create", &["--name", "job"], &["true"]).output().succeeds();
+    let removed = shop.bulkhead(&["rm", "-f", "nobody", "job"]).output().succeeds();
+    assert_eq!(removed.stdout, "job\n");
+    assert!(removed.stderr.contains("nobody"), "{removed}");
+    let removed = shop.bulkhead(&["rmi", "-f", "nobody:1", IMAGE]).output().succeeds();
+    assert!(removed.stdout.starts_with("Untagged: busybox:test\n"), "{removed}");
+    assert!(removed.stderr.contains("nobody:1"), "{removed}");
+    shop.bulkhead(&["rm", "nobody"]).output().exits_with(1).complains("nobody");
+    shop.bulkhead(&["rmi", "nobody:1"]).output().exits_with(1).complains("nobody:1");
+}
+
+/// Fails where the name that docker's templates print is none.
+#[test]
+fn a_name_may_have_the_slash_that_inspect_prints() {
+    let shop = shop!();
+    shop.with("create", &["--name", "job"], &["true"]).output().succeeds();
+    assert_eq!(shop.said(&["inspect", "-f", "{{.Name}}", "job"]), "/job\n");
+    assert_eq!(shop.said(&["inspect", "-f", "{{.Name}}", "/job"]), "/job\n");
+    assert_eq!(shop.said(&["rm", "/job"]), "/job\n");
+}
+
+/// Fails where one cannot see which containers are of yesterday's image.
+#[test]
+fn ps_shows_the_id_of_an_image_whose_name_is_another_s() {
+    let shop = shop!();
+    shop.with("run", &["--name", "job"], &["touch", "/new"]).output().succeeds();
+    let images = || shop.said(&["ps", "-a", "--format", "{{.Image}}"]);
+    assert_eq!(images(), format!("{IMAGE}\n"));
+    let before = shop.said(&["images", "-q", "--no-trunc", IMAGE]);
+    shop.said(&["commit", "job", IMAGE]);
+    assert_eq!(images(), format!("{}\n", &before["sha256:".len()..][..12]));
+    assert_eq!(shop.said(&["ps", "-a", "--no-trunc", "--format", "{{.Image}}"]), before);
+    shop.said(&["tag", before.trim(), IMAGE]);
+    assert_eq!(images(), format!("{IMAGE}\n"));
+}
+
+#[test]
+fn old_images_alone_are_pruned_where_that_is_asked_for() {
+    let shop = shop!();
+    shop.with("run", &["--name", "job"], &["touch", "/new"]).output().succeeds();
+    shop.said(&["commit", "job", "new:1"]);
+    shop.said(&["rm", "job"]);
+    for verb in [&["image", "prune"], &["system", "prune"]] {
+        shop.said(&[&verb[..], &["-a", "-f", "--filter", "until=1h"]].concat());
+        assert_eq!(shop.said(&["images", "--format", "{{.Repository}}"]).matches("new").count(), 1);
+    }
+    assert_eq!(shop.said(&["images", "-q", "--filter", "until=2000-01-01"]), "");
+    let refused = shop.bulkhead(&["system", "prune", "-f", "--volumes", "--filter", "until=1h"]).output();
+    refused.exits_with(1).complains("until");
+    shop.bulkhead(&["image", "prune", "-f", "--filter", "until=soon"])
+        .output()
+        .exits_with(125)
+        .complains("soon");
+    shop.said(&["image", "prune", "-a", "-f", "--filter", "until=0s"]);
+    assert_eq!(shop.said(&["images", "-q"]), "");
 }
 
 #[test]
