@@ -476,7 +476,7 @@ mod tests {
         rustix::io::write(&file, b"deep").unwrap();
         assert_eq!(room(&deep, Measure::Sizes).unwrap(), 4);
         // The scratch directory's own removal knows paths only.
-        crate::layer::remove(File::open(scratch.path()).unwrap().as_fd(), "deep".as_ref()).unwrap();
+        layer::remove(File::open(scratch.path()).unwrap().as_fd(), "deep".as_ref()).unwrap();
     }
 
     /// Makes a chain of directories with a file in each: its names, and what is there then.
@@ -505,7 +505,7 @@ mod tests {
         // What is beside each directory comes after what is in it: the way goes back through all of them.
         let size = room(&deep, Measure::Sizes);
         let taken = before.elapsed();
-        crate::layer::remove(shm.as_fd(), name.as_ref()).unwrap();
+        layer::remove(shm.as_fd(), name.as_ref()).unwrap();
         assert_eq!(size.unwrap(), LEVELS as u64);
         assert!(taken < std::time::Duration::from_secs(20), "{taken:?}: it is no square of the depth");
     }
