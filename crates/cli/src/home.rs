@@ -10,13 +10,12 @@ use crate::failure::{Failure, NOT_STARTED, chain, warn};
 use crate::output::escape;
 
 /// The verbs that are about files, whoever owns them. The others are about processes, over which only who is outside has
-/// rights; where they have to do with files, they have another process do that.
-const OF_FILES: [&str; 18] = [
+/// rights; where they have to do with files, they have another process do that, or (`cp`) enter when they have found the process.
+const OF_FILES: [&str; 17] = [
     IN_USERS,
     "build",
     "commit",
     "container prune",
-    "cp",
     "diff",
     "export",
     "image prune",

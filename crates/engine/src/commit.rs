@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
-use bulkhead_store::layer::{self, LeftOut, Marks, Owner, Owners, Pack};
+use bulkhead_spec::Config;
+use bulkhead_store::layer::{self, LeftOut, Marks, Owners, Pack};
 use bulkhead_store::{
     Configuration, Defaults, Digest, Empty, Healthcheck, History, Image, Layer, Lease, Name, Origin,
 };
@@ -13,12 +14,12 @@ use rustix::fs::OFlags;
 
 use crate::change::{self, Change};
 use crate::container::State;
-use crate::copy::in_container;
 use crate::diff::OF_RUNTIME;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::hold::Reading;
+use crate::host;
 use crate::known::Known;
 use crate::request::{Health, HealthCommand, Limit, MountKind, Nanoseconds};
 use crate::rootfs::UPPER;
@@ -41,7 +42,8 @@ pub struct Commit {
 /// Whether processes stand still.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Pause {
-    /// They do, so that what is kept was there at one moment.
+    /// They do, so that what is kept was there at one moment; unless the container has no cgroup by which to freeze them, as an
+    /// ordinary user's may.
     #[default]
     Yes,
     /// They go on.
@@ -75,7 +77,8 @@ impl Engine {
         let image = self.store.image(&image.to_string())?;
         let mut defaults = Self::committed(&known.document, &image);
         change::apply(&commit.changes, &mut defaults)?;
-        let is_paused = known.life.state == State::Running && commit.pause == Pause::Yes;
+        let is_paused =
+            known.life.state == State::Running && commit.pause == Pause::Yes && self.has_cgroup(&id);
         if is_paused {
             self.pause(&id)?;
         }
@@ -132,23 +135,25 @@ impl Engine {
         Ok(NewImage { id, left_out: left_out.examples })
     }
 
+    /// Tells whether a container that runs has a cgroup.
+    fn has_cgroup(&self, id: &str) -> bool {
+        // What cannot be read is left to who freezes.
+        let path = |config: Config| config.linux.and_then(|linux| linux.cgroups_path);
+        self.configuration(id).map_or(true, |config| path(config).is_some())
+    }
+
     /// Makes a layer of what a container changed; none of nothing.
     fn layer_of(&self, known: &Known, lease: &Lease<'_>) -> Result<(Option<Layer>, LeftOut)> {
-        let Known { record, document, .. } = known;
+        let Known { record, .. } = known;
         self.expect_whole(known)?;
         let upper = self.places().container(&record.id).join(UPPER);
         let upper = path::open_host(&upper, OFlags::RDONLY | OFlags::DIRECTORY)
             .doing(|| format!("open {}", upper.display()))?;
         let skip: Vec<PathBuf> = OF_RUNTIME.iter().map(PathBuf::from).collect();
-        let is_root = rustix::process::geteuid().is_root();
-        let users = document.users.as_ref();
-        let inside = |owner: Owner| users.and_then(|users| in_container(users, owner));
-        let owners = match (users, is_root) {
-            (Some(_), true) => Owners::Mapped(&inside),
-            (None, true) => Owners::Kept,
-            (_, false) => Owners::Caller,
-        };
-        let marks = if is_root { Marks::Trusted } else { Marks::User };
+        // The layer has the numbers that the container saw, if its maker has more than one.
+        let is_one = !rustix::process::geteuid().is_root();
+        let owners = if is_one { Owners::Caller } else { Owners::Kept };
+        let marks = if host::is_real_root()? { Marks::Trusted } else { Marks::User };
         let how = Pack { owners, skip: &skip, ..Pack::layer(marks) };
         let subject = format!("the changes of container {}", record.name);
         // Packing goes on in another thread, which hands what it found over when it is done.

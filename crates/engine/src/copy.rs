@@ -11,6 +11,7 @@
 //! a container runs or is loaded (CVE-2019-14271). What shows the kernel, such as procfs, is no file of a container: it would be
 //! read and written with the rights of the host.
 
+mod numbers;
 mod spot;
 
 use std::ffi::OsStr;
@@ -18,9 +19,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bulkhead_shim::users::IdMapping;
 use bulkhead_store::layer::archive::Whole;
-use bulkhead_store::layer::{self, Existing, Kernels, LeftOut, Owner, Owners, Pack, Packed, Unpack};
+use bulkhead_store::layer::{self, Existing, Kernels, LeftOut, Owner, Pack, Packed, Unpack};
 
 use crate::configure::Users;
 use crate::container::State;
@@ -30,6 +30,8 @@ use crate::hold::Reading;
 use crate::known::Known;
 use crate::request::{Access, MountKind};
 use crate::root::{self, Assembled, Attached};
+use crate::users::enter_users_even_alone;
+use numbers::Numbers;
 
 pub use spot::{Links, Spot, normal as normal_path};
 
@@ -39,6 +41,7 @@ pub struct Files<'engine> {
     engine: &'engine Engine,
     known: Known,
     view: View,
+    numbers: Numbers,
     reading: Reading,
 }
 
@@ -71,22 +74,28 @@ pub struct Copied {
 const ATTEMPTS: usize = 8;
 
 impl Engine {
-    /// Opens the files of a container.
+    /// Opens the files of a container. An ordinary user's process enters the user namespace of containers with that
+    /// ([`enter_users`](crate::enter_users)): it must have one thread, and has no rights over processes of containers afterwards.
     ///
     /// # Errors
     /// [`Error::State`] for one that is between two states; as mounting its layers for one that does not run.
     pub fn files(&self, wanted: &str) -> Result<Files<'_>> {
         let (mut known, mut reading) = self.hold_layers(wanted)?;
         for _ in 0..ATTEMPTS {
-            let view = match (known.life.state, known.life.process) {
-                (State::Running | State::Paused, Some(process)) => {
-                    root::of_process(process)?.map(View::Running)
+            let found = match (known.life.state, known.life.process) {
+                (State::Running | State::Paused, Some(process)) => match root::of_process(process)? {
+                    // It was opened outside, and is looked into by who is root there.
+                    Some((root, users)) => Some((View::Running(root), numbers_of(Some(users))?)),
+                    None => None,
+                },
+                (State::Created | State::Exited, _) => {
+                    let numbers = numbers_of(None)?;
+                    Some((View::Assembled(self.assemble(&known)?), numbers))
                 }
-                (State::Created | State::Exited, _) => Some(View::Assembled(self.assemble(&known)?)),
                 _ => break,
             };
-            if let Some(view) = view {
-                return Ok(Files { engine: self, known, view, reading });
+            if let Some((view, numbers)) = found {
+                return Ok(Files { engine: self, known, view, numbers, reading });
             }
             (known, reading) = self.hold_layers(&known.record.id)?;
         }
@@ -96,16 +105,6 @@ impl Engine {
     /// Puts the root of a container together that does not run.
     fn assemble(&self, known: &Known) -> Result<Assembled> {
         let Known { record, document, .. } = known;
-        let subject = || format!("files of container {}", record.name);
-        if document.users.is_some() {
-            let reason =
-                "it has users of its own, as which its layers are seen only while it runs; start it first";
-            return Err(Error::Invalid { what: subject(), reason: reason.into() });
-        }
-        if !rustix::process::geteuid().is_root() {
-            let reason = "only root can join its layers while it does not run; start it first";
-            return Err(Error::Invalid { what: subject(), reason: reason.into() });
-        }
         let image = record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         let rootfs = self.root_of(record, document, image.as_ref());
         if document.request.remove {
@@ -159,9 +158,8 @@ impl Files<'_> {
     /// When nothing is there; as for reading it and of the writer.
     pub fn archive(&self, spot: &Spot, stored: &OsStr, into: &mut dyn Write) -> Result<Copied> {
         let (parent, name) = spot.there()?;
-        let users = self.known.document.users.as_ref();
-        let inside = |owner: Owner| Some(users.and_then(|users| in_container(users, owner)).unwrap_or(owner));
-        let owners = if users.is_some() { Owners::Mapped(&inside) } else { Owners::Kept };
+        let inside = |owner: Owner| Some(self.numbers.inside(owner));
+        let owners = self.numbers.chosen(CopyOwners::Source, &inside);
         let how = Pack { owners, kernels: Kernels::Empty, ..Pack::plain() };
         let packed = layer::pack_one(parent, name, stored, into, &how)?;
         self.engine.expect_kept(&self.known, &self.reading)?;
@@ -175,19 +173,9 @@ impl Files<'_> {
     /// As for reading the archive and writing the files.
     pub fn extract(&self, directory: &Spot, archive: impl Read + Send, owners: CopyOwners) -> Result<Copied> {
         let within = directory.directory()?;
-        let users = self.known.document.users.as_ref();
-        let mapped = |Owner { user, group }: Owner| {
-            let (user, group) = if owners == CopyOwners::Target { (0, 0) } else { (user, group) };
-            let (user, group) = users.map_or(Some((user, group)), |users| users.on_host(user, group))?;
-            Some(Owner { user, group })
-        };
-        let owners = match (owners, users) {
-            (_, Some(_)) => Owners::Mapped(&mapped),
-            (CopyOwners::Target, None) => Owners::Caller,
-            (CopyOwners::Source, None) => Owners::Kept,
-        };
-        let how = Unpack { within: &within, owners, ..copying() };
-        let unpacked = layer::unpack(archive, self.root(), &how)?;
+        let here = |owner: Owner| self.numbers.here(owner);
+        let how = Unpack { within: &within, owners: self.numbers.chosen(owners, &here), ..copying() };
+        let unpacked = self.numbers.making(|| Ok(layer::unpack(archive, self.root(), &how)?))?;
         self.engine.tell(&self.known, "extract-to-dir");
         Ok(Copied { bytes: unpacked.length, left_out: unpacked.left_out.examples })
     }
@@ -203,8 +191,8 @@ impl Files<'_> {
         into: BorrowedFd<'_>,
         owners: CopyOwners,
     ) -> Result<Copied> {
-        let owners = if owners == CopyOwners::Target { Owners::Caller } else { Owners::Kept };
-        let how = Unpack { owners, ..copying() };
+        let outside = |owner: Owner| self.numbers.outside(owner);
+        let how = Unpack { owners: self.numbers.chosen(owners, &outside), ..copying() };
         let write = |writer: io::PipeWriter| self.archive(spot, stored, &mut io::BufWriter::new(writer));
         let (copied, unpacked) = through_pipe(write, |reader| Ok(layer::unpack(reader, into, &how)?))?;
         Ok(Copied { bytes: unpacked.length, left_out: join(copied.left_out, unpacked.left_out) })
@@ -236,6 +224,14 @@ impl Files<'_> {
     }
 }
 
+/// Enters the user namespace of containers, if that is another, and says whose files are by the numbers there.
+fn numbers_of(container: Option<Users>) -> Result<Numbers> {
+    Ok(match enter_users_even_alone()? {
+        Some(own) => Numbers::of_user(container.as_ref(), own),
+        None => Numbers::of_root(container),
+    })
+}
+
 /// Runs what writes an archive and what reads it at once.
 ///
 /// # Errors
@@ -264,15 +260,4 @@ fn copying() -> Unpack<'static> {
 
 fn join(one: Vec<(PathBuf, String)>, other: LeftOut) -> Vec<(PathBuf, String)> {
     one.into_iter().chain(other.examples).collect()
-}
-
-/// Returns whose a file of the host is in a container with users of its own.
-pub(crate) fn in_container(users: &Users, owner: Owner) -> Option<Owner> {
-    let inside = |maps: &[IdMapping], id: u32| {
-        maps.iter().find_map(|map| {
-            let offset = id.checked_sub(map.host_id).filter(|&offset| offset < map.size)?;
-            map.container_id.checked_add(offset)
-        })
-    };
-    Some(Owner { user: inside(&users.uids, owner.user)?, group: inside(&users.gids, owner.group)? })
 }

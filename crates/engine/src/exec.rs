@@ -158,19 +158,23 @@ impl Engine {
         match known.runtime(self)?.family() {
             Family::Gvisor => self.root(known)?.open().map(Some),
             Family::Ours | Family::Other => {
-                Ok(known.life.process.map(root::of_process).transpose()?.flatten())
+                let found = known.life.process.map(root::of_process).transpose()?.flatten();
+                Ok(found.map(|(root, _)| root))
             }
         }
     }
 
+    /// Reads what the runtime was told of a container that runs.
+    pub(crate) fn configuration(&self, id: &str) -> Result<Config> {
+        let path = self.places().container_run(id).join(start::BUNDLE).join("config.json");
+        let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+        Config::from_json(&text)
+            .map_err(|error| Error::Damaged { what: path.display().to_string(), reason: error.to_string() })
+    }
+
     /// Decides what the process is, from what runs in the container.
     fn joining(&self, known: &Known, exec: &Exec) -> Result<Process> {
-        let path = self.places().container_run(&known.record.id).join(start::BUNDLE).join("config.json");
-        let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
-        let config = Config::from_json(&text).map_err(|error| Error::Damaged {
-            what: path.display().to_string(),
-            reason: error.to_string(),
-        })?;
+        let config = self.configuration(&known.record.id)?;
         let has_ended =
             || Error::State { operation: JOIN, name: known.record.name.clone(), state: State::Exited };
         let root = self.seen_root(known)?.ok_or_else(has_ended)?;

@@ -13,8 +13,8 @@ use crate::known;
 use crate::request::{Request, Root, UserNamespace};
 use crate::rootfs::RootFs;
 
-pub(crate) use namespace::are_elsewhere;
 pub use namespace::{IN_USERS, enter_users};
+pub(crate) use namespace::{are_elsewhere, enter_users_even_alone};
 
 /// What ids that no other container has are chosen by, while the container is recorded: nobody takes them meanwhile.
 #[derive(Debug)]

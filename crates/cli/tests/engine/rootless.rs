@@ -153,13 +153,18 @@ fn the_user_is_the_same_inside_who_asks_for_it() {
     let person = person!(RANGE).with_image();
     let directory = person.shop.path("home/work");
     let bind = format!("{}:/shared", directory.display());
-    let options = ["--rm", "--userns", "keep-id", "--user", "54321:54321", "-v", &bind];
-    person
-        .run(&options, "id -u; touch /shared/file; stat -c %u /shared")
-        .output()
-        .succeeds()
-        .prints("54321\n54321\n");
-    assert_eq!(owner(&directory.join("file")), (USER, USER));
+    for (userns, inside) in
+        [("keep-id", USER), ("keep-id:uid=1000,gid=1000", 1000), ("keep-id:uid=70000,gid=33", 70_000)]
+    {
+        let script = "id -u; rm -f /shared/file; touch /shared/file; stat -c %u /shared /shared/file; \
+                      stat -c %u:%g /srv; echo more >> /etc/passwd && echo written";
+        // Files of images are still whose they were, and what is root's the user's.
+        let said = format!("{inside}\n{inside}\n{inside}\n33:34\nwritten\n");
+        person.run(&["--rm", "--userns", userns, "-v", &bind], script).output().succeeds().prints(&said);
+        assert_eq!(owner(&directory.join("file")), (USER, USER), "{userns}");
+    }
+    let named = ["--rm", "--userns", "keep-id", "--user", "root"];
+    person.run(&named, "id -u").output().succeeds().prints("0\n");
     person
         .run(
             &["--rm", "-v", &bind],
@@ -237,4 +242,81 @@ fn namespaces_of_another_container_are_shared_and_had_anew() {
     let pid = person.run(&["--rm", "--pid", "container:db"], "ps").output().succeeds().stdout;
     assert!(pid.contains("sleep 1000"), "{pid}");
     person.said(&["rm", "-f", "web", "db"]);
+}
+
+#[test]
+fn an_image_of_an_ordinary_users_container_is_as_the_container_was() {
+    let person = person!(RANGE).with_image();
+    let script = "echo own > /own; chown 33:34 /own; rm /etc/group; rm -r /home; mkdir /home; echo ready; exec sleep 1000";
+    person.run(&["-d", "--name", "job"], script).output().succeeds();
+    wait_until("it is ready", || person.said(&["logs", "job"]) == "ready\n");
+    for (image, stop) in [("of-running:1", false), ("of-stopped:1", true)] {
+        if stop {
+            person.said(&["stop", "-t", "0", "job"]);
+        }
+        person.said(&["commit", "job", image]);
+        let script = "stat -c %u:%g /own /srv/file; ls /home; test -e /etc/group || echo gone";
+        let run = person.bulkhead(&["run", "--rm", image, "sh", "-c", script]);
+        run.output().succeeds().prints("33:34\n33:34\ngone\n");
+    }
+}
+
+#[test]
+fn an_ordinary_user_copies_files_in_and_out() {
+    for ranges in [RANGE, ""] {
+        let person = person!(ranges).with_image();
+        let is_alone = ranges.is_empty();
+        let home = person.shop.path("home");
+        fs::create_dir(home.join("dir")).unwrap();
+        for (name, mode) in [("file", 0o600), ("dir/x", 0o640)] {
+            fs::write(home.join(name), "mine").unwrap();
+            fs::set_permissions(home.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        for path in ["dir", "dir/x", "file"] {
+            chown(home.join(path), Some(USER), Some(USER)).unwrap();
+        }
+        let script =
+            "mkdir -m 700 -p /theirs; echo x > /theirs/file; chown -R 33:34 /theirs; exec sleep 1000";
+        let script = if is_alone { "exec sleep 1000" } else { script };
+        let create =
+            ["create", "--stop-timeout", "1", "--name", "job", "-v", "data:/data", IMAGE, "sh", "-c", script];
+        person.said(&create);
+        for round in ["stopped", "running", "stopped-again"] {
+            let at = |path: &str| format!("job:{path}{round}");
+            person.said(&["cp", "file", &at("/tmp/")]);
+            person.said(&["cp", "dir", &at("/data/")]);
+            person.said(&["cp", "dir", &at("/srv/")]);
+            person.said(&["cp", &at("/srv/"), &format!("of-{round}")]);
+            let back = home.join(format!("of-{round}")).join("x");
+            assert_eq!((owner(&back), fs::read_to_string(&back).unwrap().as_str()), ((USER, USER), "mine"));
+            person.said(&["cp", "job:/srv/file", "theirs"]);
+            assert_eq!(owner(&home.join("theirs")), (USER, USER), "{round}");
+            let archive = person.bulkhead(&["cp", "job:/srv/file", "-"]).output().succeeds().stdout;
+            assert!(archive.contains("of 33\n"));
+            match round {
+                "stopped" => {
+                    person.said(&["start", "job"]);
+                    if !is_alone {
+                        wait_until("it is theirs", || {
+                            person.bulkhead(&["exec", "job", "cat", "/theirs/file"]).output().stdout == "x\n"
+                        });
+                    }
+                }
+                "running" => {
+                    person.bulkhead(&["cp", "file", "job:/proc/x"]).output().exits_with(1);
+                    let script = "stat -c '%u:%g %a' /tmp/* /data/*/x /srv/*/x";
+                    let seen = person.said(&["exec", "job", "sh", "-c", script]);
+                    let [file, x] = ["0:0 600\n", "0:0 640\n"].map(|line| line.repeat(2));
+                    assert_eq!(seen, format!("{file}{x}{x}"));
+                    if !is_alone {
+                        person.said(&["cp", "job:/theirs", "their-directory"]);
+                        person.said(&["cp", "-a", "their-directory", "job:/srv/kept"]);
+                    }
+                    person.said(&["stop", "-t", "0", "job"]);
+                }
+                _ => {}
+            }
+        }
+        person.said(&["rm", "-v", "job"]);
+    }
 }

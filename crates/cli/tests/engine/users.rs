@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use bulkhead_testkit::{Run, idmap, requires};
+use bulkhead_testkit::{Run, idmap, requires, wait_until};
 
 use crate::shop::{IMAGE, Shop, shop};
 
@@ -303,4 +303,69 @@ fn what_cannot_be_mapped_is_told() {
         .output()
         .succeeds()
         .prints(" 0 0 4294967295\n");
+}
+
+#[test]
+fn an_image_of_a_container_has_the_owners_that_it_saw() {
+    let shop = mapping_shop!();
+    let script = "echo own > /own; chown 1000:33 /own; chmod 4750 /own; rm /etc/group; rm -r /home; mkdir /home; \
+                  echo ready; exec sleep 1000";
+    own_users(&shop, "job", &[], script);
+    wait_until("it is ready", || shop.said(&["logs", "job"]) == "ready\n");
+    for (image, stop) in [("of-running:1", false), ("of-stopped:1", true)] {
+        if stop {
+            shop.said(&["stop", "-t", "0", "job"]);
+        }
+        shop.said(&["commit", "job", image]);
+        let script = "stat -c '%u:%g %a' /own; ls /home; test -e /etc/group || echo gone; stat -c %u / /etc";
+        for options in [&["--rm"][..], &["--rm", "--userns", "auto"]] {
+            let run = shop.of("run", options, image, &["sh", "-c", script]);
+            run.output().succeeds().prints("1000:33 4750\ngone\n0\n0\n");
+        }
+    }
+}
+
+#[test]
+fn files_are_copied_as_the_users_of_the_container_see_them() {
+    let shop = mapping_shop!();
+    let here = shop.path("here");
+    fs::create_dir_all(here.join("dir/sub")).unwrap();
+    fs::write(here.join("file"), "one").unwrap();
+    fs::write(here.join("dir/sub/x"), "x").unwrap();
+    chown(here.join("file"), Some(7), Some(8)).unwrap();
+    fs::set_permissions(here.join("file"), fs::Permissions::from_mode(0o4640)).unwrap();
+    let tar = shop.sandbox.command("tar").args(["--owner=5", "--group=6", "-cf", "a.tar", "dir"]);
+    tar.current_dir(&here).output().succeeds();
+    own_users(&shop, "holds-the-first-ids", &[], "exec sleep 1000");
+    let copy = |words: &[&str]| {
+        let archive = fs::read(here.join("a.tar")).unwrap();
+        shop.bulkhead(&[&["cp"], words].concat()).current_dir(&here).input(archive).output()
+    };
+    for (name, users) in [("auto", ["--userns", "auto"]), ("mapped", ["--uidmap", "0:70000:100"])] {
+        let options = ["--name", name, users[0], users[1], "-v", &format!("{name}:/data")];
+        shop.with("create", &options, &["sleep", "1000"]).output().succeeds();
+        let target = |path: &str| format!("{name}:{path}");
+        for round in ["stopped", "running"] {
+            let at = |directory: &str| target(&format!("{directory}/{round}"));
+            copy(&["file", &at("/tmp")]).succeeds();
+            copy(&["-a", "file", &at("/data")]).succeeds();
+            copy(&["dir", &at("")]).succeeds();
+            copy(&["-", &target("/data")]).succeeds();
+            copy(&["-a", &at("/data"), "back"]).succeeds();
+            assert_eq!(owner(&here.join("back")), (7, 8), "{name} {round}");
+            copy(&[&at("/data"), "mine"]).succeeds();
+            assert_eq!(owner(&here.join("mine")), (0, 0), "{name} {round}");
+            copy(&["/etc/hostname", &target("/none/")]).exits_with(1).complains("there is no such directory");
+            if round == "stopped" {
+                shop.said(&["start", name]);
+            }
+            let script = format!(
+                "cd /; stat -c '%u:%g %a' tmp/{round} data/{round}; stat -c %u:%g {round}/sub/x data/dir/sub/x; cat {round}/sub/x"
+            );
+            let seen = shop.said(&["exec", name, "sh", "-c", &script]);
+            assert_eq!(seen, "0:0 640\n7:8 4640\n0:0\n5:6\nx", "{name} {round}");
+        }
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(shop.sandbox.name()), "nothing is mounted on the host: {mounts}");
 }

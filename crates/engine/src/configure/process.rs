@@ -9,7 +9,7 @@ use bulkhead_store::Defaults;
 use super::security::Decided;
 use super::{Caller, Identity, Scene, Users, identity, invalid};
 use crate::error::Result;
-use crate::request::{Request, UserSpec, Variable};
+use crate::request::{Request, UserNamespace, UserSpec, Variable};
 
 /// What is in `PATH` unless somebody says otherwise.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -57,9 +57,10 @@ pub fn console_size(size: Size) -> ConsoleSize {
 
 /// Decides as whom it runs.
 pub(super) fn identity(scene: &Scene<'_>) -> Result<Identity> {
-    let spec = match &scene.request.process.user {
-        Some(user) => user.clone(),
-        None => {
+    let spec = match (&scene.request.process.user, kept(scene)) {
+        (Some(user), _) => user.clone(),
+        (None, Some(user)) => user,
+        (None, None) => {
             scene.defaults.user.parse::<UserSpec>().map_err(|error| invalid("image", error.to_string()))?
         }
     };
@@ -74,6 +75,16 @@ pub(super) fn identity(scene: &Scene<'_>) -> Result<Identity> {
         return Err(invalid(format!("user {spec}"), reason));
     }
     Ok(identity)
+}
+
+/// Returns who an ordinary user is that stays the same inside: as that user all runs, whatever the image says.
+fn kept(scene: &Scene<'_>) -> Option<UserSpec> {
+    let Some(UserNamespace::KeepId { uid: inside, gid: group }) = scene.request.namespaces.user else {
+        return None;
+    };
+    let Caller::User { uid, gid } = scene.facts.caller else { return None };
+    let (uid, gid) = (inside.unwrap_or(uid), group.unwrap_or(gid));
+    Some(UserSpec { user: uid.to_string(), group: Some(gid.to_string()) })
 }
 
 /// Decides the whole process.

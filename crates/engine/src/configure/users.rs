@@ -74,25 +74,39 @@ pub(crate) fn mappings(maps: &[IdMapping]) -> Vec<bulkhead_spec::IdMapping> {
     maps.iter().map(said).collect()
 }
 
-/// Maps the caller to one id of the container, and the subordinate ids to the others.
+/// Maps the caller to one id of the container, and the subordinate ids to the others: in the order that they have where the
+/// caller is root, since an image's files keep the ids by which they were unpacked so. Root is then whoever would be the caller
+/// inside, or the last.
 fn around(ranges: &[(u32, u32)], inside: u32, caller: u32) -> Vec<IdMapping> {
-    let mut maps = Vec::new();
-    let mut next = 0_u32;
-    for &(first, count) in ranges {
-        let (mut first, mut count) = (first, count);
-        if next <= inside && inside - next < count {
-            let before = inside - next;
-            if before > 0 {
-                maps.push(IdMapping { container_id: next, host_id: first, size: before });
+    let ranges: Vec<_> = ranges.iter().filter(|(_, count)| *count > 0).collect();
+    let mut maps = vec![IdMapping { container_id: inside, host_id: caller, size: 1 }];
+    let mut root = None;
+    let mut next = 1_u32;
+    for (index, &&(first, count)) in ranges.iter().enumerate() {
+        let end = next.saturating_add(count);
+        let is_last = index + 1 == ranges.len();
+        let place = match inside {
+            0 => None,
+            _ if (next..end).contains(&inside) => Some(inside),
+            _ if is_last && root.is_none() => end.checked_sub(1),
+            _ => None,
+        };
+        let map = |from: u32, to: u32| IdMapping {
+            container_id: from,
+            host_id: first + (from - next),
+            size: to - from,
+        };
+        match place {
+            Some(place) => {
+                root = Some(first + (place - next));
+                maps.extend([map(next, place), map(place + 1, end)]);
             }
-            (first, count, next) = (first + before, count - before, inside + 1);
+            None => maps.push(map(next, end)),
         }
-        if count > 0 {
-            maps.push(IdMapping { container_id: next, host_id: first, size: count });
-            next = next.saturating_add(count);
-        }
+        next = end;
     }
-    maps.push(IdMapping { container_id: inside, host_id: caller, size: 1 });
+    maps.extend(root.map(|host_id| IdMapping { container_id: 0, host_id, size: 1 }));
+    maps.retain(|map| map.size > 0);
     maps.sort_by_key(|map| map.container_id);
     maps
 }
@@ -223,19 +237,25 @@ mod tests {
             ("container:db", ME, sub, "none"),
             ("", ME, sub, "0:1000:1,1:100000:65536 0:100:1,1:100000:65536"),
             ("", ME, &[][..], "0:1000:1 0:100:1"),
-            ("keep-id:uid=5,gid=0", ME, sub, "0:100000:5,5:1000:1,6:100005:65531 0:100:1,1:100000:65536"),
+            (
+                "keep-id:uid=5,gid=0",
+                ME,
+                sub,
+                "0:100004:1,1:100000:4,5:1000:1,6:100005:65531 0:100:1,1:100000:65536",
+            ),
             (
                 "keep-id:uid=12,gid=10",
                 ME,
                 two,
-                "0:100000:10,10:200000:2,12:1000:1,13:200002:8 0:100000:10,10:100:1,11:200000:10",
+                "0:200001:1,1:100000:10,11:200000:1,12:1000:1,13:200002:8 0:100009:1,1:100000:9,10:100:1,11:200000:10",
             ),
             (
-                "keep-id:uid=50,gid=50",
+                "keep-id:uid=50,gid=1",
                 ME,
                 two,
-                "0:100000:10,10:200000:10,50:1000:1 0:100000:10,10:200000:10,50:100:1",
+                "0:200009:1,1:100000:10,11:200000:9,50:1000:1 0:100000:1,1:100:1,2:100001:9,11:200000:10",
             ),
+            ("keep-id:uid=7,gid=7", ME, &[][..], "7:1000:1 7:100:1"),
             ("0:5000:10 ", Caller::Root, sub, "0:5000:10 0:5000:10"),
             ("0:5000:10 0:6000:10,10:7000:1", ME, sub, "0:5000:10 0:6000:10,10:7000:1"),
             ("auto", Caller::Root, &[], "0:1073741824:65536 0:1073741824:65536"),

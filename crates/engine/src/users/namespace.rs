@@ -9,7 +9,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bulkhead_shim::users::{self, NotMapped};
+use bulkhead_shim::users::{self, IdMapping, NotMapped};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::{offspring, path};
 use rustix::fs::OFlags;
@@ -31,7 +31,20 @@ pub const IN_USERS: &str = "in-users";
 /// # Errors
 /// [`Error::Invalid`] when the ids cannot be mapped; then nothing has changed.
 pub fn enter_users() -> Result<()> {
-    let Some(users) = users_of_caller()? else { return Ok(()) };
+    users_of_caller()?.filter(|users| !is_alone(users)).map_or(Ok(()), |users| enter(&users))
+}
+
+/// As [`enter_users`], but a user who has no further ids enters, too. Returns the users there, unless nothing changes.
+///
+/// # Errors
+/// As that.
+pub(crate) fn enter_users_even_alone() -> Result<Option<Users>> {
+    let users = users_of_caller()?;
+    users.iter().try_for_each(enter)?;
+    Ok(users)
+}
+
+fn enter(users: &Users) -> Result<()> {
     let doing = || "enter the user namespace of containers";
     let (mut ready, mut tell) = std::io::pipe().doing(doing)?;
     let (mut hold, release) = std::io::pipe().doing(doing)?;
@@ -53,7 +66,7 @@ pub fn enter_users() -> Result<()> {
         what: "user namespace".into(),
         reason: "the kernel gives an ordinary user none; see user.max_user_namespaces of sysctl(8)".into(),
     })?;
-    match users::map(holder.pid(), &users) {
+    match users::map(holder.pid(), users) {
         Err(NotMapped::System { doing, source }) => Err(source).doing(|| doing)?,
         Err(refused @ NotMapped::Refused { .. }) => {
             return Err(Error::Invalid { what: "user namespace".into(), reason: refused.to_string() });
@@ -68,22 +81,24 @@ pub fn enter_users() -> Result<()> {
     namespace::unshare(Kind::Mount).doing(doing)
 }
 
-/// Returns the users of an ordinary caller's containers, unless there is nobody but the caller.
+/// Returns the users of an ordinary caller's containers.
 fn users_of_caller() -> Result<Option<Users>> {
     let caller = host::caller();
     if caller == Caller::Root {
         return Ok(None);
     }
     let own = host::subordinate(caller)?;
-    if own.uids.is_empty() {
-        return Ok(None);
-    }
     configure::users(&Request::default(), (caller, &own), ImageFiles::default(), &[])
+}
+
+/// Tells whether there is nobody but the caller.
+fn is_alone(users: &Users) -> bool {
+    matches!(users.uids[..], [IdMapping { size: 1, .. }])
 }
 
 /// Tells whether files of containers may belong to ids that the caller has only in a user namespace.
 pub(crate) fn are_elsewhere() -> Result<bool> {
-    Ok(users_of_caller()?.is_some())
+    Ok(users_of_caller()?.is_some_and(|users| !is_alone(&users)))
 }
 
 impl Engine {
