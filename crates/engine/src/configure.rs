@@ -242,7 +242,8 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     let devices = devices::decide(scene)?;
     let resources = resources::decide(scene, devices.rules)?;
     let process = process::decide(scene, &identity, &hostname, &security, &mut warnings)?;
-    let mounts = mounts::decide(scene, &identity)?;
+    let mut mounts = mounts::decide(scene, &identity)?;
+    mounts.list.extend(devices.binds);
     let (root, annotation) = mounts::root(scene)?;
     let mut annotations = request.annotations.clone();
     if let Some(reserved) = annotations.keys().find(|key| key.starts_with("org.bulkhead.")) {

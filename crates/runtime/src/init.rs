@@ -344,7 +344,7 @@ fn set_sysctl(init: &mut Init<'_>) -> Result<()> {
     if parameters.is_empty() {
         return Ok(());
     }
-    let procfs = Procfs::mount()?;
+    let procfs = Procfs::mount_or_copy()?;
     for parameter in parameters {
         procfs.write(&PathBuf::from("sys").join(&parameter.path), &parameter.value)?;
     }

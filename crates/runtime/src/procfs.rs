@@ -6,9 +6,9 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use bulkhead_sys::mount::Filesystem;
+use bulkhead_sys::mount::{self, Filesystem, Reach};
 use bulkhead_sys::path;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, PROC_SUPER_MAGIC};
 
 use crate::error::{Doing, Result};
 
@@ -25,6 +25,22 @@ impl Procfs {
         let context = Filesystem::open("proc").doing(|| "mount a procfs for the runtime")?;
         let mount = context.mount(0).doing(|| "mount a procfs for the runtime")?;
         Ok(Self(mount))
+    }
+
+    /// Mounts one, or takes a copy of the host's where that cannot be: the container shares the host's processes, and a user
+    /// namespace may mount none of these. The caller must still be in the host's root.
+    ///
+    /// # Errors
+    /// As [`Procfs::mount`], when `/proc` is none.
+    pub(crate) fn mount_or_copy() -> Result<Self> {
+        Self::mount().or_else(|error| Self::copy_of_host().ok_or(error))
+    }
+
+    fn copy_of_host() -> Option<Self> {
+        let host = path::open_host(Path::new("/proc"), OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        let is_procfs = rustix::fs::fstatfs(&host).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC);
+        // With all that is mounted below, which a user namespace cannot leave behind; nothing is written to what that hides.
+        is_procfs.then(|| mount::clone_tree(&host, Path::new(""), Reach::Tree).ok()).flatten().map(Self)
     }
 
     /// Writes a file of the calling process, such as `attr/exec`.

@@ -320,3 +320,23 @@ fn an_ordinary_user_copies_files_in_and_out() {
         person.said(&["rm", "-v", "job"]);
     }
 }
+
+#[test]
+fn processes_and_devices_of_the_host_are_there_for_an_ordinary_user() {
+    let person = person!(RANGE).with_image();
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    let script = "readlink /proc/self/ns/pid; test -e /proc/$PPID/stat && cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let output = person.run(&["--rm", "--pid", "host"], script).output().succeeds();
+    output.prints(&format!("{}\n0\n", own.display()));
+    let options = [
+        "--rm",
+        "--device",
+        "/dev/zero:/dev/nothing/renamed",
+        "--device",
+        "/dev/null",
+        "--device",
+        "/dev/full:/dev/full",
+    ];
+    let script = "head -c 3 /dev/nothing/renamed | wc -c; echo x > /dev/null && echo written";
+    person.run(&options, script).output().succeeds().prints("3\nwritten\n");
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bulkhead_spec::{Device, DeviceRule, DeviceRuleType, DeviceType};
+use bulkhead_spec::{Device, DeviceRule, DeviceRuleType, DeviceType, Mount};
 
 use super::{DeviceKind, HostDevice, Scene, invalid};
 use crate::error::Result;
@@ -13,6 +13,8 @@ use crate::request::{self, Node};
 pub(super) struct Decided {
     /// Nodes besides those that every container has.
     pub(super) nodes: Vec<Device>,
+    /// Those that a user namespace, which makes no nodes, can only have as mounts of the host's.
+    pub(super) binds: Vec<Mount>,
     /// What may be used.
     pub(super) rules: Vec<DeviceRule>,
 }
@@ -27,7 +29,7 @@ const PTS: i64 = 136;
 /// # Errors
 /// A device that the host does not have.
 pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
-    let mut decided = Decided { nodes: Vec::new(), rules: Vec::new() };
+    let mut decided = Decided { nodes: Vec::new(), binds: Vec::new(), rules: Vec::new() };
     if scene.request.security.privileged {
         decided.rules.push(DeviceRule {
             allow: true,
@@ -78,7 +80,13 @@ fn add(scene: &Scene<'_>, asked: &Node, decided: &mut Decided) -> Result<()> {
             false => format!("{}/{}", asked.container, text(below)?),
         };
         decided.nodes.retain(|other| other.path != path);
-        decided.nodes.push(node(device, path));
+        decided.binds.retain(|other| other.destination != path);
+        // The runtime looks for the host's node at the same path.
+        if scene.users.is_some() && Path::new(&path) != device.path {
+            decided.binds.push(bind(device, path)?);
+        } else {
+            decided.nodes.push(node(device, path));
+        }
         decided.rules.push(DeviceRule {
             allow: true,
             kind: Some(match device.kind {
@@ -106,6 +114,12 @@ fn node(device: &HostDevice, path: String) -> Device {
         uid: Some(device.uid),
         gid: Some(device.gid),
     }
+}
+
+fn bind(device: &HostDevice, path: String) -> Result<Mount> {
+    let options = ["bind", "rprivate", "nosuid", "noexec"].map(str::to_owned).to_vec();
+    let source = Some(text(&device.path)?);
+    Ok(Mount { destination: path, kind: Some("bind".to_owned()), source, options, ..Mount::default() })
 }
 
 fn rule(rule: &request::DeviceRule) -> DeviceRule {
