@@ -11,6 +11,7 @@ mod disk;
 mod lost;
 mod moments;
 mod reboot;
+mod syncs;
 mod versions;
 mod whole;
 
