@@ -37,6 +37,8 @@ pub(crate) type Reason = std::io::Error;
 pub(crate) struct Log {
     kind: Kind,
     unkept: Option<Unkept>,
+    /// The length of what is said of that, which is in memory with the lines that follow.
+    said: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -59,12 +61,12 @@ impl Log {
             order::Log::Journald { fields } => Kind::Journal(journal::Journal::open(&fields)?),
             order::Log::None => Kind::None,
         };
-        Ok(Self { kind, unkept: None })
+        Ok(Self { kind, unkept: None, said: None })
     }
 
     /// A log that keeps nothing.
     pub(crate) fn none() -> Self {
-        Self { kind: Kind::None, unkept: None }
+        Self { kind: Kind::None, unkept: None, said: None }
     }
 
     /// Tells whether lines matter to it.
@@ -77,27 +79,53 @@ impl Log {
     /// What cannot be kept is counted: the container goes on. When there is room again, a line of the log says how much it
     /// was, where it is missing.
     pub(crate) fn take(&mut self, line: Line<'_>) {
-        if let Some(unkept) = &self.unkept {
+        // It is written together with what follows: where there is no room for that, it would be said in vain.
+        if let (Some(unkept), None) = (&self.unkept, self.said) {
             let sentence = unkept.sentence();
             let notice =
                 Line { stream: Stream::Stderr, bytes: sentence.as_bytes(), ends: true, time: clock::now() };
-            if self.kind.take(notice).and_then(|()| self.kind.flush()).is_err() {
+            self.said = Some(sentence.len());
+            if let Err(reason) = self.kind.take(notice) {
+                self.lose(&reason);
                 self.count(1, line.bytes.len(), None);
                 return;
             }
-            self.unkept = None;
         }
-        if let Err(reason) = self.kind.take(line) {
-            self.count(1, line.bytes.len(), Some(&reason));
+        match self.kind.take(line) {
+            Ok(()) => self.settle(),
+            Err(reason) => {
+                let before = self.unkept.as_ref().map_or(0, |unkept| unkept.lines);
+                self.lose(&reason);
+                // A line that did not come as far as the memory.
+                if self.unkept.as_ref().map_or(0, |unkept| unkept.lines) == before {
+                    self.count(1, line.bytes.len(), Some(&reason));
+                }
+            }
         }
     }
 
     /// Writes what it still has in memory.
     pub(crate) fn flush(&mut self) {
-        if let Err(reason) = self.kind.flush() {
-            let (lines, bytes) = self.kind.forget();
-            self.count(lines, bytes, Some(&reason));
+        match self.kind.flush() {
+            Ok(()) => self.settle(),
+            Err(reason) => self.lose(&reason),
         }
+    }
+
+    /// What was missing is said, once that is written.
+    fn settle(&mut self) {
+        if self.said.is_some() && self.kind.is_written() {
+            self.unkept = None;
+            self.said = None;
+        }
+    }
+
+    /// Counts what is in memory and cannot be written. What was to be said of a loss is said anew, with this.
+    fn lose(&mut self, reason: &Reason) {
+        let (lines, bytes) = self.kind.forget();
+        let said = self.said.take();
+        let lines = lines.saturating_sub(u64::from(said.is_some()));
+        self.count(lines, bytes.saturating_sub(said.unwrap_or(0)), Some(reason));
     }
 
     /// Gives memory back that only a burst of output needed.
@@ -147,6 +175,14 @@ impl Kind {
         }
     }
 
+    /// Tells whether nothing is in memory.
+    fn is_written(&self) -> bool {
+        match self {
+            Self::JsonFile(file) => file.is_written(),
+            Self::Journal(_) | Self::None => true,
+        }
+    }
+
     /// Drops what a flush could not write, and says how much it was.
     fn forget(&mut self) -> (u64, usize) {
         match self {
@@ -183,5 +219,33 @@ impl Burst {
     /// Gives the memory back; what was in it is gone.
     pub(crate) fn rest(&mut self) {
         self.region = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Fails when what is said of a loss stays in memory, to be written as often as it was tried.
+    #[test]
+    fn a_loss_is_counted_once_and_said_once() {
+        let order = order::Log::JsonFile {
+            path: "/dev/full".into(),
+            max_size: 0,
+            max_file: 1,
+            attributes: BTreeMap::new(),
+        };
+        let mut log = Log::open(order).unwrap();
+        for _ in 0..5 {
+            log.take(Line { stream: Stream::Stdout, bytes: b"four", ends: true, time: 0 });
+            log.flush();
+        }
+        let long = [b'x'; LONGEST];
+        log.take(Line { stream: Stream::Stdout, bytes: &long, ends: true, time: 0 });
+        let unkept = log.unkept().unwrap();
+        assert_eq!((unkept.lines, unkept.bytes), (6, 20 + LONGEST as u64));
+        assert_eq!(log.kind.forget(), (0, 0), "nothing is left that would be written later");
     }
 }

@@ -80,9 +80,12 @@ impl JsonFile {
 
     pub(super) fn take(&mut self, line: Line<'_>) -> Result<(), Reason> {
         let at = self.used;
-        if self.max_size > 0 && self.size + at as u64 >= self.max_size {
-            self.flush()?;
-            self.rotate()?;
+        let is_full = self.max_size > 0 && self.size + at as u64 >= self.max_size;
+        if is_full && let Err(reason) = self.flush().and_then(|()| self.rotate()) {
+            // It is lost with the others.
+            self.lines += 1;
+            self.bytes += line.bytes.len();
+            return Err(reason);
         }
         let at = self.used;
         let room = &mut self.gathered.bytes()?[at..];
@@ -108,6 +111,10 @@ impl JsonFile {
         self.size += self.used as u64;
         self.forget();
         Ok(())
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.used == 0
     }
 
     pub(super) fn forget(&mut self) -> (u64, usize) {
