@@ -51,12 +51,8 @@ impl Bridge {
         if let Some(found) = host.find(&self.name)? {
             return self.complete(host, &found);
         }
-        let first = self.addresses.first().map_or(IpAddr::from([0; 4]), IpNet::addr);
-        let bridge =
-            device::Bridge { name: &self.name, mac: Mac(pool::hardware_address(first)), mtu: self.mtu };
-        // A name for people takes a second change, which is part of the same call.
-        let changes = vec![Change::make_bridge(&bridge), Change::describe(&self.name, &self.alias())];
-        match host.change(changes) {
+        let bridge = device::Bridge { name: &self.name, mac: self.mac(), mtu: self.mtu };
+        match host.change(vec![Change::make_bridge(&bridge)]) {
             // Somebody else has made it meanwhile.
             Err(error) if error.is(Errno::EXIST) => {}
             made => made?,
@@ -94,21 +90,26 @@ impl Bridge {
         if found.alias.is_none() {
             host.change(vec![Change::describe(&self.name, &self.alias())])?;
         }
+        self.set()?;
         if !found.is_up {
             host.change(vec![Change::bring_up(found.index)])?;
         }
-        self.set()?;
         Ok(found.index)
     }
 
-    /// Has packets of containers go where they may, by this device alone.
+    /// Has the host believe nobody there, and packets go where they may. Their answers come in by other devices
+    /// ([`uplink`](crate::uplink)).
     fn set(&self) -> Result<()> {
-        let mut wanted = vec![(Setting::RouteLoopback, "1"), (Setting::Forwarding, "1")];
-        if self.addresses.iter().any(|address| address.addr().is_ipv6()) {
-            wanted.push((Setting::ForwardingV6, "1"));
-        }
-        if self.is_internal {
-            wanted.clear();
+        let has_v6 = self.addresses.iter().any(|address| address.addr().is_ipv6());
+        let [forward, no_v6] = [!self.is_internal, !has_v6].map(|is_so| if is_so { "1" } else { "0" });
+        let mut wanted = vec![
+            // A container must not become the host's router by saying that it is one.
+            (Setting::RouterAdvertisements, "0"),
+            (Setting::NoIpv6, no_v6),
+            (Setting::Forwarding, forward),
+        ];
+        if has_v6 {
+            wanted.push((Setting::ForwardingV6, forward));
         }
         let name = &self.name;
         let missing =
@@ -117,14 +118,35 @@ impl Bridge {
         wanted.into_iter().try_for_each(|(setting, value)| device::set(name, setting, value))
     }
 
+    /// Has packets with addresses of the loopback go by the bridge, which a port of the host takes that is asked for at
+    /// 127.0.0.1. Only while the table is there ([`rules`](crate::rules)): without it containers would reach the host's loopback.
+    ///
+    /// # Errors
+    /// As [`device::set`].
+    pub fn route_loopback(&self, is_published: bool) -> Result<()> {
+        let wanted = if is_published { "1" } else { "0" };
+        if device::get(&self.name, Setting::RouteLoopback).as_deref() == Some(wanted) {
+            return Ok(());
+        }
+        device::set(&self.name, Setting::RouteLoopback, wanted)
+    }
+
+    fn mac(&self) -> Mac {
+        let first = self.addresses.first().map_or(IpAddr::from([0; 4]), IpNet::addr);
+        Mac(pool::hardware_address(first))
+    }
+
     fn alias(&self) -> String {
         format!("bulkhead network {}", self.owner)
     }
 
     fn is(&self, found: &Device) -> bool {
-        // One that somebody makes at this moment is not described yet.
-        let is_described = found.alias.as_ref().is_none_or(|alias| *alias == self.alias());
-        found.kind.as_deref() == Some("bridge") && is_described
+        let is_ours = match &found.alias {
+            Some(alias) => *alias == self.alias(),
+            // It is made at this moment, or its maker was killed.
+            None => !found.is_up && found.mac == Some(self.mac()),
+        };
+        found.kind.as_deref() == Some("bridge") && is_ours
     }
 
     fn gone(&self) -> Error {
@@ -156,8 +178,10 @@ impl Plug {
             namespace,
             mtu: self.mtu,
         });
-        host.change(vec![pair, Change::let_return(&self.outside)])?;
-        let settled = self.settle(inside, number).and_then(|()| {
+        host.change(vec![pair])?;
+        // In a call of its own: behind a failure it would be another one's device.
+        let settled = host.change(vec![Change::let_return(&self.outside)]);
+        let settled = settled.and_then(|()| self.settle(inside, number)).and_then(|()| {
             // The port, then the bridge, which has a carrier when a port has, then the other end: who sends at once is heard.
             let asked = host.has_carrier(&self.outside).and_then(|_| host.has_carrier(bridge.0));
             asked.and_then(|_| inside.has_carrier(&self.inside)).map(drop)

@@ -30,15 +30,13 @@ pub enum Error {
         "every subnet of the address pools is used by a network or by the host; choose one with `--subnet`"
     )]
     PoolsExhausted,
-    /// A subnet is used.
-    #[error("the subnet {wanted} overlaps {used}, which {by}; choose another")]
-    Overlap {
-        /// What was to be used.
-        wanted: IpNet,
-        /// What is used.
-        used: IpNet,
-        /// By whom, as `the host has a route to`.
-        by: String,
+    /// A port of the host leads to another container.
+    #[error("port {port} of the host leads to container {owner} already; choose another, or remove that")]
+    PortTaken {
+        /// As `8080/tcp`, or `10.0.0.1:8080/tcp`.
+        port: String,
+        /// The container's id.
+        owner: String,
     },
     /// A subnet has no address left.
     #[error("every address of {0} is used")]

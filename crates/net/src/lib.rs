@@ -8,6 +8,7 @@
 //! - [`device`] lists, makes and joins network devices, addresses and routes of one namespace.
 //! - [`bridge`] is what containers are connected with.
 //! - [`nft`] writes transactions for the kernel's packet filter.
+//! - [`uplink`] has answers come back.
 //! - [`rules`] is the one table that a store of containers has there.
 
 pub mod bridge;
@@ -16,5 +17,6 @@ mod error;
 pub mod nft;
 pub mod pool;
 pub mod rules;
+pub mod uplink;
 
 pub use error::{Error, Result};

@@ -27,6 +27,7 @@ const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
 const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
+const GET_GENERATION: u16 = SUBSYSTEM | 16;
 
 /// NFPROTO_INET: a table for IPv4 and IPv6.
 const INET: u8 = 1;
@@ -153,8 +154,8 @@ impl Transaction {
     }
 
     fn elements(&mut self, kind: u16, flags: u16, table: &str, set: &Set, elements: &[Element]) -> &mut Self {
-        // One message holds an attribute of 64 KiB at most.
-        for some in elements.chunks(400) {
+        // The attribute that holds them has 64 KiB at most, and each of them less than 400 bytes.
+        for some in elements.chunks(150) {
             let mut message = begin(kind, flags);
             message.text(1, table).text(2, set.name).nest(3, |message| {
                 for element in some {
@@ -191,10 +192,31 @@ impl Filter {
     /// # Errors
     /// What the kernel refuses.
     pub fn commit(&self, transaction: Transaction) -> Result<()> {
+        self.commit_at(None, transaction)
+    }
+
+    /// As [`Filter::commit`], if nobody has changed anything since a generation.
+    ///
+    /// # Errors
+    /// ERESTART if somebody has.
+    pub fn commit_at(&self, generation: Option<u32>, transaction: Transaction) -> Result<()> {
         let Transaction { messages, doing } = transaction;
-        let Err(Refused { index, errno }) = self.0.tell(messages) else { return Ok(()) };
+        let Err(Refused { index, errno }) = self.0.tell_at(generation, messages) else { return Ok(()) };
         let doing = index.and_then(|index| doing.get(index)).cloned();
         call(errno).doing(|| doing.unwrap_or_else(|| "change the packet filter".to_owned()))
+    }
+
+    /// Returns the number of the filter's generation, which each change by whomever raises.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn generation(&self) -> Result<u32> {
+        let bodies = self.0.ask(begin(GET_GENERATION, 0).acknowledged());
+        let bodies = bodies.or_else(call).doing(|| "look at the packet filter's generation")?;
+        let number = bodies
+            .iter()
+            .find_map(|body| Some(u32::from_be_bytes(attribute(body.get(BODY..)?, 1)?.try_into().ok()?)));
+        number.map_or_else(|| call(Errno::PROTO).doing(|| "look at the packet filter's generation"), Ok)
     }
 
     /// Tells whether a table is there.
@@ -264,7 +286,8 @@ impl FoundChain {
     }
 }
 
-fn call<T>(errno: Errno) -> bulkhead_sys::Result<T> {
+/// Names the call of a failure.
+pub(crate) fn call<T>(errno: Errno) -> bulkhead_sys::Result<T> {
     Err(bulkhead_sys::Error::new("sendmsg(AF_NETLINK, NETLINK_NETFILTER)", errno))
 }
 

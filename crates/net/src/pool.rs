@@ -31,13 +31,18 @@ const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
 }
 
+/// Routes to more than this say where packets go, and not who is there: a default route, or the two halves of all addresses by
+/// which VPNs take its place.
+const WIDE: u8 = 8;
+
 /// Chooses the first subnet of the pools that overlaps nothing of what is used: routes and addresses of the host, subnets of
-/// other networks. A default route is no use of all addresses.
+/// other networks.
 ///
 /// # Errors
 /// [`Error::PoolsExhausted`].
 pub fn choose(pools: &[Pool], used: &[IpNet]) -> Result<IpNet> {
-    let is_free = |subnet: &IpNet| !used.iter().any(|used| used.prefix_len() > 0 && overlap(subnet, used));
+    let is_free =
+        |subnet: &IpNet| !used.iter().any(|used| used.prefix_len() >= WIDE && overlap(subnet, used));
     pools.iter().flat_map(subnets).find(is_free).ok_or(Error::PoolsExhausted)
 }
 
@@ -79,8 +84,7 @@ impl Range {
     /// Makes a range with the gateway that docker gives one without: the first address.
     ///
     /// # Errors
-    /// [`Error::Address`] for a subnet with less than two addresses for hosts, a gateway that is not in it, and
-    /// [`Error::Overlap`] never.
+    /// [`Error::Address`] for a subnet with less than two addresses for hosts, or a gateway that is not in it.
     pub fn new(subnet: IpNet, given: Option<IpNet>, gateway: Option<IpAddr>) -> Result<Self> {
         let subnet = subnet.trunc();
         let refuse = |address, reason: String| Err(Error::Address { address, reason });
@@ -180,14 +184,14 @@ fn from_number(number: u128, subnet: IpNet) -> IpAddr {
 }
 
 /// Returns the MAC address that goes with an address: docker's, locally administered. Who has an address has the same one
-/// again, so that what its neighbours remember stays true. IPv6 alone gives four of its bytes.
+/// again, so that what its neighbours remember stays true. Of IPv6 the lower half is folded into four bytes.
 #[must_use]
 pub fn hardware_address(address: IpAddr) -> [u8; 6] {
     let [a, b, c, d] = match address {
         IpAddr::V4(address) => address.octets(),
         IpAddr::V6(address) => {
-            let [.., a, b, c, d] = address.octets();
-            [a, b, c, d]
+            let [.., a, b, c, d, e, f, g, h] = address.octets();
+            [a ^ e, b ^ f, c ^ g, d ^ h]
         }
     };
     [0x02, 0x42, a, b, c, d]
@@ -209,7 +213,7 @@ mod tests {
     fn a_subnet_is_the_first_that_nobody_uses() {
         let cases: &[(&[&str], &str)] = &[
             (&[], "172.17.0.0/16"),
-            (&["0.0.0.0/0", "10.0.0.0/8"], "172.17.0.0/16"),
+            (&["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8"], "172.17.0.0/16"),
             (&["172.17.0.0/16"], "172.18.0.0/16"),
             (&["172.17.3.4/32", "172.18.128.0/17"], "172.19.0.0/16"),
             (&["172.16.0.0/12"], "192.168.0.0/20"),
@@ -307,5 +311,6 @@ mod tests {
     fn an_address_has_its_own_hardware_address() {
         assert_eq!(hardware_address(ip("172.17.0.2")), [0x02, 0x42, 172, 17, 0, 2]);
         assert_eq!(hardware_address(ip("fd00::1:2")), [0x02, 0x42, 0, 1, 0, 2]);
+        assert_ne!(hardware_address(ip("fd00::1:0:2")), hardware_address(ip("fd00::2")));
     }
 }

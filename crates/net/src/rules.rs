@@ -4,7 +4,7 @@
 //! the kernel nothing per packet and is one transaction. In the language of nft(8):
 //!
 //! ```text
-//! chain raw         { prerouting -300  iifname @bridges ip daddr 127.0.0.0/8 drop }
+//! chain raw         { prerouting -300  iifname != "lo" ip daddr 127.0.0.0/8 drop }
 //! chain prerouting  { prerouting -100  fib daddr type local dnat ip to meta l4proto . th dport map @ports …}
 //! chain output      { output -100      as prerouting }
 //! chain postrouting { postrouting 100  ip saddr @subnets4 oifname != @bridges masquerade … }
@@ -18,20 +18,25 @@
 //! }
 //! ```
 //!
-//! So a host elsewhere reaches what is published and nothing else of a container, and a network reaches another one only
+//! What comes from elsewhere for the loopback is dropped, whoever sends it: a port that is published there would be everybody's, and
+//! the kernel looks for that only behind `prerouting`. So a host elsewhere reaches what is published and nothing else of a container, and a network reaches another one only
 //! through what that publishes. To accept here decides nothing for the tables of others: what the host's own firewall drops
 //! stays dropped.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use rustix::io::Errno;
 
-use crate::error::Result;
+use crate::error::{Doing as _, Error, Result};
 use crate::nft::{
-    Chain, ChainKind, Element, Expression, Filter, Hook, Register, Set, SetKind, Transaction, Value, Verdict,
+    self, Chain, ChainKind, Element, Expression, Filter, Hook, Register, Set, SetKind, Transaction, Value,
+    Verdict,
 };
 
+/// How often a change is tried while others change the packet filter.
+const ATTEMPTS: u32 = 100;
 const V4: u8 = 2;
 const V6: u8 = 10;
 const BRIDGES: Set = Set { name: "bridges", kind: SetKind::Devices };
@@ -128,10 +133,9 @@ impl Rules {
         // What is deleted must be there.
         transaction.make_table(&self.table).delete_table(&self.table).make_table(&self.table);
         lay_out(&mut transaction, &self.table);
-        networks
-            .iter()
-            .for_each(|network| self.network(&mut transaction, network, Transaction::add_elements));
-        self.ports(&mut transaction, ports, Transaction::add_elements);
+        for (set, elements) in networks.iter().flat_map(of_network).chain(of_ports(ports)) {
+            transaction.add_elements(&self.table, set, &elements);
+        }
         self.filter.commit(transaction)
     }
 
@@ -141,28 +145,46 @@ impl Rules {
     /// ENOENT without the table.
     pub fn add_network(&self, network: &Network) -> Result<()> {
         let mut transaction = Transaction::new();
-        self.network(&mut transaction, network, Transaction::add_elements);
+        for (set, elements) in of_network(network) {
+            transaction.add_elements(&self.table, set, &elements);
+        }
         self.filter.commit(transaction)
     }
 
-    /// Takes a network out.
+    /// Takes a network out, as far as it is there.
     ///
     /// # Errors
-    /// What the kernel refuses, but not that the network or the table is not there.
+    /// What the kernel refuses, but not that the table is not there.
     pub fn remove_network(&self, network: &Network) -> Result<()> {
-        let mut transaction = Transaction::new();
-        self.network(&mut transaction, network, Transaction::delete_elements);
-        missing_is_gone(self.filter.commit(transaction))
+        let gone = of_network(network);
+        self.revise(|transaction| {
+            for (set, elements) in &gone {
+                let found = self.filter.elements(&self.table, set)?;
+                let found = found.into_iter().filter(|found| elements.iter().any(|gone| gone.is_at(found)));
+                transaction.delete_elements(&self.table, set, &Vec::from_iter(found));
+            }
+            Ok(())
+        })
     }
 
     /// Publishes ports.
     ///
     /// # Errors
-    /// EEXIST for one that leads elsewhere already, ENOENT without the table; then none is published.
+    /// [`Error::PortTaken`] for one that leads elsewhere already, of all addresses or of one; ENOENT without the table. Then
+    /// none is published.
     pub fn publish(&self, ports: &[Port]) -> Result<()> {
-        let mut transaction = Transaction::new();
-        self.ports(&mut transaction, ports, Transaction::add_elements);
-        self.filter.commit(transaction)
+        self.attempt(|transaction| {
+            let mut taken = Vec::new();
+            for set in PORTS.iter().chain(&ADDRESS_PORTS) {
+                let found = self.filter.elements(&self.table, set)?;
+                taken.extend(found.into_iter().map(|element| (set.name, element)));
+            }
+            ports.iter().try_for_each(|port| port.look_for_others(&taken))?;
+            for (set, elements) in of_ports(ports) {
+                transaction.add_elements(&self.table, set, &elements);
+            }
+            Ok(())
+        })
     }
 
     /// Takes back the ports whose owner this tells to be gone.
@@ -170,19 +192,14 @@ impl Rules {
     /// # Errors
     /// What the kernel refuses, but not that the table is not there.
     pub fn unpublish(&self, is_gone: impl Fn(&str) -> bool) -> Result<()> {
-        for set in PORTS.iter().chain(&ADDRESS_PORTS) {
-            let elements = match self.filter.elements(&self.table, set) {
-                Err(error) if error.is(Errno::NOENT) => return Ok(()),
-                elements => elements?,
-            };
-            for element in elements.into_iter().filter(|element| element.owner().is_none_or(&is_gone)) {
-                let mut transaction = Transaction::new();
-                transaction.delete_elements(&self.table, set, &[element]);
-                // Somebody else may do the same.
-                missing_is_gone(self.filter.commit(transaction))?;
+        self.revise(|transaction| {
+            for set in PORTS.iter().chain(&ADDRESS_PORTS) {
+                let found = self.filter.elements(&self.table, set)?;
+                let gone = found.into_iter().filter(|element| element.owner().is_none_or(&is_gone));
+                transaction.delete_elements(&self.table, set, &Vec::from_iter(gone));
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Deletes the table.
@@ -195,35 +212,105 @@ impl Rules {
         missing_is_gone(self.filter.commit(transaction))
     }
 
-    fn network(&self, transaction: &mut Transaction, network: &Network, change: Change) {
-        let bridge = Value::Device(&network.bridge);
-        change(transaction, &self.table, &BRIDGES, &[Element::new(&[bridge])]);
-        change(transaction, &self.table, &SAME, &[Element::new(&[bridge, bridge])]);
-        if network.is_internal {
-            change(transaction, &self.table, &INTERNAL, &[Element::new(&[bridge])]);
-        }
-        for subnet in &network.masqueraded {
-            change(transaction, &self.table, &SUBNETS[family(subnet.addr())], &Element::subnet(*subnet));
-        }
+    /// As [`Rules::attempt`], of what is done already when the table is not there.
+    fn revise(&self, change: impl Fn(&mut Transaction) -> Result<()>) -> Result<()> {
+        missing_is_gone(self.attempt(change))
     }
 
-    fn ports(&self, transaction: &mut Transaction, ports: &[Port], change: Change) {
-        for Port { owner, protocol, address, port, to } in ports {
-            let (protocol, port) = (Value::Protocol(protocol.number()), Value::Port(*port));
-            let data = [Value::Address(to.ip()), Value::Port(to.port())];
-            let (sets, element) = match address {
-                None => (&PORTS, Element::leading(&[protocol, port], &data)),
-                Some(address) => {
-                    (&ADDRESS_PORTS, Element::leading(&[protocol, Value::Address(*address), port], &data))
-                }
-            };
-            change(transaction, &self.table, &sets[family(to.ip())], &[element.of(owner)]);
+    /// Changes the table by what is in it, which is in it still when the change is made.
+    fn attempt(&self, change: impl Fn(&mut Transaction) -> Result<()>) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.filter.generation()?;
+            let mut transaction = Transaction::new();
+            change(&mut transaction)?;
+            if transaction.is_empty() {
+                return Ok(());
+            }
+            match self.filter.commit_at(Some(generation), transaction) {
+                Err(error) if error.is(Errno::RESTART) => {}
+                done => return done,
+            }
+        }
+        nft::call(Errno::AGAIN).doing(|| "change the packet filter, which others change without a pause")
+    }
+}
+
+impl Port {
+    /// Returns the element that this is, and the set in which it is.
+    fn element(&self) -> (&'static Set, Element) {
+        let (protocol, port) = (Value::Protocol(self.protocol.number()), Value::Port(self.port));
+        let data = [Value::Address(self.to.ip()), Value::Port(self.to.port())];
+        let (sets, element) = match self.address {
+            None => (&PORTS, Element::leading(&[protocol, port], &data)),
+            Some(address) => {
+                (&ADDRESS_PORTS, Element::leading(&[protocol, Value::Address(address), port], &data))
+            }
+        };
+        (&sets[family(self.to.ip())], element.of(&self.owner))
+    }
+
+    /// Fails if a port is another one's: the same one, that of all addresses, or if this is of all addresses that of one.
+    fn look_for_others(&self, taken: &[(&str, Element)]) -> Result<()> {
+        let (set, own) = self.element();
+        let index = family(self.to.ip());
+        // A key begins with the protocol, in four bytes, and ends with the port, in four.
+        let ends = |element: &Element| {
+            let key = element.key();
+            Some((key.first_chunk::<4>().copied()?, key.last_chunk::<4>().copied()?))
+        };
+        let is_others = |(name, found): &&(&str, Element)| {
+            let is_of_all = *name == PORTS[index].name || set.name == PORTS[index].name;
+            let is_family = [PORTS[index].name, ADDRESS_PORTS[index].name].contains(name);
+            is_family && (found.is_at(&own) || is_of_all && ends(found) == ends(&own))
+        };
+        match taken.iter().find(is_others) {
+            None => Ok(()),
+            Some((_, found)) => {
+                let owner = found.owner().unwrap_or("of nobody").to_owned();
+                Err(Error::PortTaken { port: self.to_string(), owner })
+            }
         }
     }
 }
 
-/// What is done with elements.
-type Change = for<'a> fn(&'a mut Transaction, &str, &Set, &[Element]) -> &'a mut Transaction;
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        };
+        match self.address {
+            None => write!(f, "{}/{protocol}", self.port),
+            Some(address) => write!(f, "{}/{protocol}", SocketAddr::new(address, self.port)),
+        }
+    }
+}
+
+/// Lists what a network is in the sets.
+fn of_network(network: &Network) -> Vec<(&'static Set, Vec<Element>)> {
+    let bridge = Value::Device(&network.bridge);
+    let mut all =
+        vec![(&BRIDGES, vec![Element::new(&[bridge])]), (&SAME, vec![Element::new(&[bridge, bridge])])];
+    if network.is_internal {
+        all.push((&INTERNAL, vec![Element::new(&[bridge])]));
+    }
+    let subnets = network.masqueraded.iter();
+    all.extend(subnets.map(|subnet| (&SUBNETS[family(subnet.addr())], Element::subnet(*subnet))));
+    all
+}
+
+/// Lists what ports are in the sets, by the sets.
+fn of_ports(ports: &[Port]) -> Vec<(&'static Set, Vec<Element>)> {
+    let mut all: Vec<(&'static Set, Vec<Element>)> = Vec::new();
+    for (set, element) in ports.iter().map(Port::element) {
+        match all.iter_mut().find(|(of, _)| of.name == set.name) {
+            Some((_, elements)) => elements.push(element),
+            None => all.push((set, vec![element])),
+        }
+    }
+    all
+}
 
 /// The place of an address's family in the pairs above.
 fn family(address: IpAddr) -> usize {
@@ -267,12 +354,13 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
     const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
     const DESTINATION_CHANGED: u32 = 0x20;
     const NOTHING: &[u8] = &[0; 4];
+    const LOOPBACK: &[u8] = b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let loopback =
         |offset| [Expression::LoadFamily(A), Is(A, &[V4]), LoadNetwork(A, offset, 1), Is(A, &[127])];
     let was_published = [LoadStatus(A), Mask(A, DESTINATION_CHANGED), IsNot(A, NOTHING)];
     let mut all = vec![(
         "raw",
-        [&[LoadInput(A), In(A, BRIDGES.name)][..], &loopback(16), &[End(Verdict::Drop)]].concat(),
+        [&[LoadInput(A), IsNot(A, LOOPBACK)][..], &loopback(16), &[End(Verdict::Drop)]].concat(),
     )];
     for chain in ["prerouting", "output"] {
         for is_v6 in [false, true] {

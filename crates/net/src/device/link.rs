@@ -71,6 +71,8 @@ pub struct Device {
     pub kind: Option<String>,
     /// What it is for, as [`Change::describe`] says.
     pub alias: Option<String>,
+    /// Its hardware address, if it has one of six bytes.
+    pub mac: Option<Mac>,
     /// The bridge that it is a port of.
     pub master: Option<u32>,
     /// Bytes in a packet at most.
@@ -185,10 +187,10 @@ impl Devices {
 }
 
 impl Change {
-    /// Makes a bridge, which is up at once.
+    /// Makes a bridge, which is down.
     #[must_use]
     pub fn make_bridge(bridge: &Bridge<'_>) -> Self {
-        let mut message = Message::new(NEW_LINK, EXCLUSIVE, &body(0, UP));
+        let mut message = Message::new(NEW_LINK, EXCLUSIVE, &body(0, 0));
         message.text(NAME, bridge.name).attribute(HARDWARE, &bridge.mac.0);
         with_mtu(&mut message, bridge.mtu);
         message.nest(INFO, |message| {
@@ -315,6 +317,7 @@ fn device(body: &[u8]) -> Option<Device> {
         name: text(attribute(rest, NAME)?),
         kind,
         alias: attribute(rest, ALIAS).map(text),
+        mac: attribute(rest, HARDWARE).and_then(|value| value.try_into().ok()).map(Mac),
         master: attribute(rest, MASTER).and_then(|value| number(value, 0)),
         mtu: attribute(rest, MTU).and_then(|value| number(value, 0)).unwrap_or_default(),
         is_up: flags & UP != 0,

@@ -15,8 +15,9 @@ const GET_ROUTE: u16 = 26;
 const DESTINATION: u16 = 1;
 const DEVICE: u16 = 4;
 const GATEWAY: u16 = 5;
-/// RT_TABLE_MAIN.
+/// RT_TABLE_MAIN, and RT_TABLE_LOCAL with the host's own addresses.
 const MAIN: u8 = 254;
+const LOCAL: u8 = 255;
 /// RTPROT_BOOT: set up by what configures a machine.
 const BOOT: u8 = 3;
 /// RTN_UNICAST.
@@ -38,7 +39,7 @@ pub struct Route {
 }
 
 impl Devices {
-    /// Lists the routes of the main table to hosts elsewhere, not those of single addresses of this one.
+    /// Lists the routes to hosts elsewhere, of all tables, not those to addresses of this one.
     ///
     /// # Errors
     /// As [`Devices::list`].
@@ -62,7 +63,7 @@ impl Change {
 
 fn route(body: &[u8]) -> Option<Route> {
     let &[family, prefix, _, _, table, _, _, kind, ..] = body else { return None };
-    if table != MAIN || kind != UNICAST || number(body, 8)? & CLONED != 0 {
+    if table == LOCAL || kind != UNICAST || number(body, 8)? & CLONED != 0 {
         return None;
     }
     let rest = body.get(BODY..)?;

@@ -181,6 +181,18 @@ impl Element {
         self
     }
 
+    /// Tells whether another element has the same key, and so its place in a set.
+    #[must_use]
+    pub fn is_at(&self, other: &Self) -> bool {
+        (&self.key, self.flags) == (&other.key, other.flags)
+    }
+
+    /// Returns the key as it stands in registers.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     /// Returns whose it is.
     #[must_use]
     pub fn owner(&self) -> Option<&str> {

@@ -4,18 +4,29 @@
 mod rig;
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 
-use bulkhead_net::device::{self, Setting};
+use bulkhead_net::bridge::Bridge;
+use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Setting};
+use bulkhead_net::nft::{Filter, Transaction};
 use bulkhead_net::rules::{Port, Protocol};
+use bulkhead_net::uplink::{self, Families};
+use bulkhead_testkit::requires;
 use rig::{Place, Rig, answers, ping};
+use rustix::io::Errno;
 
 fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
+fn tcp(address: Option<&str>, port: u16, to: &str) -> Port {
+    let owner = "web".to_owned();
+    Port { owner, protocol: Protocol::Tcp, address: address.map(rig::ip), port, to: at(to) }
+}
+
 fn published(rig: &Rig, port: u16, to: &str) {
-    let port = Port { owner: "web".to_owned(), protocol: Protocol::Tcp, address: None, port, to: at(to) };
-    rig.rules.publish(&[port]).unwrap();
+    rig.rules.publish(&[tcp(None, port, to)]).unwrap();
+    rig.bridge("one").route_loopback(true).unwrap();
 }
 
 #[test]
@@ -110,10 +121,13 @@ fn a_container_does_not_reach_the_host_s_loopback() {
     rig::ip_command(&a, &["route", "add", "127.0.0.0/8", "via", "10.10.0.1", "src", "10.10.0.2"]);
     let setting = |value| device::set("eth0", Setting::RouteLoopback, value).unwrap();
     device::inside(a.fd(), || setting("1")).unwrap();
+    rig.bridge("one").route_loopback(true).unwrap();
     let loopback = at("127.0.0.1:80");
     assert!(!answers(&rig.host, &a, loopback, loopback));
     rig.rules.remove().unwrap();
     assert!(answers(&rig.host, &a, loopback, loopback), "it is the rule that prevents it");
+    rig.bridge("one").route_loopback(false).unwrap();
+    assert!(!answers(&rig.host, &a, loopback, loopback), "where no port is published there is no way");
 }
 
 #[test]
@@ -121,19 +135,16 @@ fn a_port_of_one_address_is_that_address_s_only() {
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
     let rig = Rig::new();
     let a = rig.container("one", "a");
-    let port = Port {
-        owner: "web".to_owned(),
-        protocol: Protocol::Tcp,
-        address: Some(rig::ip("10.1.0.1")),
-        port: 8080,
-        to: at("10.10.0.2:80"),
-    };
+    let port = tcp(Some("10.1.0.1"), 8080, "10.10.0.2:80");
     rig.rules.publish(std::slice::from_ref(&port)).unwrap();
     assert!(answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:8080")));
     assert!(!answers(&a, &rig.host, at("10.10.0.2:80"), at("127.0.0.1:8080")));
-    let elsewhere = Port { to: at("10.10.0.9:80"), ..port.clone() };
-    let error = rig.rules.publish(&[Port { port: 9090, ..port }, elsewhere]).unwrap_err();
-    assert!(error.is(rustix::io::Errno::EXIST), "{error}");
+    for other in [tcp(Some("10.1.0.1"), 8080, "10.10.0.9:80"), tcp(None, 8080, "10.10.0.9:80")] {
+        let ports = [tcp(Some("10.1.0.1"), 9090, "10.10.0.2:80"), other];
+        let error = rig.rules.publish(&ports).unwrap_err().to_string();
+        assert!(error.contains("8080/tcp") && error.contains("container web already"), "{error}");
+    }
+    rig.rules.publish(&[tcp(Some("127.0.0.2"), 8080, "10.10.0.2:80")]).unwrap();
     assert!(!answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:9090")), "all or none");
 }
 
@@ -148,17 +159,179 @@ fn a_table_that_was_flushed_is_put_there_again() {
     rig.rules.remove().unwrap();
     assert!(!rig.rules.are_there().unwrap());
     assert!(!answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:8080")));
-    let port = Port {
-        owner: "web".into(),
-        protocol: Protocol::Tcp,
-        address: None,
-        port: 8080,
-        to: at("10.10.0.2:80"),
-    };
+    let port = tcp(None, 8080, "10.10.0.2:80");
     for _ in 0..2 {
         rig.rules.replace(&rig.networks, std::slice::from_ref(&port)).unwrap();
         assert!(answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:8080")));
     }
+}
+
+#[test]
+fn a_port_of_the_loopback_is_no_neighbour_s() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let a = rig.container("one", "a");
+    rig.rules.publish(&[tcp(Some("127.0.0.1"), 8080, "10.10.0.2:80")]).unwrap();
+    rig.bridge("one").route_loopback(true).unwrap();
+    let (inside, loopback) = (at("10.10.0.2:80"), at("127.0.0.1:8080"));
+    assert!(answers(&a, &rig.host, inside, loopback));
+    // It sends there what others keep to themselves.
+    rig::ip_command(&rig.outside, &["addr", "del", "127.0.0.1/8", "dev", "lo"]);
+    rig::ip_command(&rig.outside, &["route", "add", "127.0.0.0/8", "via", "10.1.0.1", "src", "10.1.0.2"]);
+    device::inside(rig.outside.fd(), || device::set("up0", Setting::RouteLoopback, "1")).unwrap().unwrap();
+    assert!(!answers(&a, &rig.outside, inside, loopback));
+}
+
+#[test]
+fn datagrams_find_their_way_as_well() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let a = rig.container("one", "a");
+    let port = Port { protocol: Protocol::Udp, ..tcp(None, 5353, "10.10.0.2:53") };
+    rig.rules.publish(&[port, tcp(None, 5353, "10.10.0.2:80")]).unwrap();
+    assert!(rig::is_echoed(&a, &rig.outside, at("10.10.0.2:53"), at("10.1.0.1:5353")));
+    assert!(answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:5353")));
+}
+
+#[test]
+fn five_thousand_ports_are_one_change() {
+    requires!(
+        rustix::process::geteuid().is_root(),
+        "needs root: it takes more room than a user's socket has"
+    );
+    bulkhead_testkit::in_fresh_namespaces!(Mount, Network);
+    let rig = Rig::new();
+    let a = rig.container("one", "a");
+    let long = "0123456789abcdef".repeat(15);
+    let ports = (10_000..15_000).map(|port| Port { owner: long.clone(), ..tcp(None, port, "10.10.0.2:80") });
+    let ports = Vec::from_iter(ports);
+    rig.rules.publish(&ports).unwrap();
+    assert!(answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:14999")));
+    rig.rules.replace(&rig.networks, &ports).unwrap();
+    assert!(answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:10000")));
+    rig.rules.unpublish(|owner| owner == long).unwrap();
+    assert!(!answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:10000")));
+}
+
+#[test]
+fn a_change_of_what_has_changed_is_made_anew() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let filter = Filter::open().unwrap();
+    let before = filter.generation().unwrap();
+    rig.rules.publish(&[tcp(None, 8080, "10.10.0.2:80")]).unwrap();
+    let mut transaction = Transaction::new();
+    transaction.make_table("other");
+    let error = filter.commit_at(Some(before), transaction.clone()).unwrap_err();
+    assert!(error.is(Errno::RESTART), "{error}");
+    filter.commit_at(Some(filter.generation().unwrap()), transaction).unwrap();
+    assert!(filter.has_table("other").unwrap());
+    let chains = filter.chains().unwrap();
+    let ours = chains.iter().filter(|chain| chain.table == "bulkhead" && chain.hook.is_some());
+    assert_eq!(ours.count(), 5, "{chains:?}");
+}
+
+#[test]
+fn a_network_goes_whole_though_something_of_it_is_missing() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let mut network = rig.networks[0].clone();
+    // Recorded otherwise by now.
+    network.is_internal = true;
+    rig.rules.remove_network(&network).unwrap();
+    rig.rules.remove_network(&network).unwrap();
+    let a = rig.container("one", "a");
+    let seen = || ping(&rig.outside, &a, at("10.1.0.2:80"), at("10.1.0.2:80"));
+    assert_eq!(seen(), Some(rig::ip("10.10.0.2")), "nobody masks its address");
+    rig.rules.add_network(&rig.networks[0]).unwrap();
+    assert_eq!(seen(), Some(rig::ip("10.1.0.1")));
+}
+
+#[test]
+fn the_host_believes_no_container_that_says_it_is_a_router() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let of = |bridge: &Bridge, setting| device::get(&bridge.name, setting).unwrap();
+    for name in ["one", "inner"] {
+        let bridge = rig.bridge(name);
+        bridge.ensure(&rig.devices).unwrap();
+        assert_eq!(of(&bridge, Setting::RouterAdvertisements), "0", "{name}");
+        assert_eq!(of(&bridge, Setting::NoIpv6), "0", "{name}");
+        assert_eq!(of(&bridge, Setting::RouteLoopback), "0", "{name}");
+        assert_eq!(of(&bridge, Setting::Forwarding), if name == "inner" { "0" } else { "1" });
+    }
+    let mut bridge = rig.bridge("two");
+    bridge.addresses.truncate(1);
+    bridge.ensure(&rig.devices).unwrap();
+    assert_eq!(of(&bridge, Setting::NoIpv6), "1", "a network without IPv6");
+}
+
+#[test]
+fn forwarding_is_switched_on_where_it_is_needed_and_taken_back() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let now = |device, setting| device::get(device, setting).unwrap();
+    device::set("up0", Setting::Forwarding, "0").unwrap();
+    device::set("all", Setting::ForwardingV6, "0").unwrap();
+    device::set("up0", Setting::RouterAdvertisements, "1").unwrap();
+    let changed = uplink::forward(&rig.devices, Families::Both).unwrap();
+    assert_eq!(uplink::forward(&rig.devices, Families::Both).unwrap(), []);
+    assert_eq!(now("up0", Setting::Forwarding), "1");
+    assert_eq!(now("lo", Setting::Forwarding), "0", "what does not lead out stays");
+    assert_eq!(now("up0", Setting::RouterAdvertisements), "2");
+    assert_eq!(now("all", Setting::ForwardingV6), "1");
+    uplink::take_back(&changed).unwrap();
+    assert_eq!(now("up0", Setting::Forwarding), "0");
+    assert_eq!(now("up0", Setting::RouterAdvertisements), "1");
+    assert_eq!(now("all", Setting::ForwardingV6), "0");
+}
+
+#[test]
+fn a_macvlan_is_on_its_parent_s_cable() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let parent = rig.devices.find("up0").unwrap().unwrap();
+    let namespace = device::make_namespace().unwrap();
+    rig.devices
+        .change(vec![Change::make_macvlan(&Macvlan {
+            parent: parent.index,
+            mode: MacvlanMode::Bridge,
+            inside: "eth0",
+            mac: Mac([2, 0x42, 10, 1, 0, 7]),
+            namespace: namespace.as_fd(),
+            mtu: Some(1400),
+        })])
+        .unwrap();
+    let there = Devices::of(namespace.as_fd()).unwrap();
+    let found = there.find("eth0").unwrap().unwrap();
+    assert_eq!((found.kind.as_deref(), found.mtu), (Some("macvlan"), 1400));
+    assert_eq!(found.mac, Some(Mac([2, 0x42, 10, 1, 0, 7])));
+    there
+        .change(vec![
+            Change::give_address(found.index, "10.1.0.7/24".parse().unwrap()),
+            Change::bring_up(found.index),
+        ])
+        .unwrap();
+    let place = Place::new("macvlan", namespace);
+    assert!(answers(&place, &rig.outside, at("10.1.0.7:80"), at("10.1.0.7:80")));
+}
+
+#[test]
+fn a_container_is_disconnected_while_it_is_there() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let a = rig.container("one", "a");
+    let plug = rig.plug("one", "a", 2);
+    plug.disconnect(&rig.devices).unwrap();
+    plug.disconnect(&rig.devices).unwrap();
+    assert_eq!(Devices::of(a.fd()).unwrap().find("eth0").unwrap(), None);
+    let index = rig.bridge("one").ensure(&rig.devices).unwrap();
+    let there = Devices::of(a.fd()).unwrap();
+    plug.connect(&rig.devices, ("bh-one", index), a.fd(), &there, None).unwrap();
+    assert!(answers(&a, &rig.host, at("10.10.0.2:80"), at("10.10.0.2:80")), "connected again");
+    let error = plug.connect(&rig.devices, ("bh-one", index), a.fd(), &there, None).unwrap_err();
+    assert!(error.is(Errno::EXIST), "{error}");
+    assert!(answers(&a, &rig.host, at("10.10.0.2:80"), at("10.10.0.2:80")), "as before");
 }
 
 #[test]
@@ -181,6 +354,12 @@ fn a_bridge_is_made_once_and_mended() {
     assert!(error.contains("bh-theirs") && error.contains("rename it"), "{error}");
     theirs.remove(&rig.devices).unwrap();
     assert!(rig.devices.find("bh-theirs").unwrap().is_some(), "it is not ours to delete");
+    rig::ip_command(&rig.host, &["link", "add", "bh-plain", "type", "bridge"]);
+    theirs.name = "bh-plain".to_owned();
+    theirs.ensure(&rig.devices).unwrap_err();
+    theirs.remove(&rig.devices).unwrap();
+    let found = rig.devices.find("bh-plain").unwrap().unwrap();
+    assert_eq!(found.alias, None, "one without a description is somebody's, too");
     bridge.remove(&rig.devices).unwrap();
     bridge.remove(&rig.devices).unwrap();
     assert_eq!(rig.devices.find(&bridge.name).unwrap(), None);

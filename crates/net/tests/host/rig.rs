@@ -1,7 +1,7 @@
 //! A host with two networks, one without a way out, and a host elsewhere.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use bulkhead_net::bridge::{Bridge, Plug};
 use bulkhead_net::device::{self, Change, Devices, Mac, Setting, inside, make_namespace};
 use bulkhead_net::pool;
 use bulkhead_net::rules::{Network, Rules};
+use bulkhead_net::uplink::{self, Families};
 use ipnet::IpNet;
 
 /// A network namespace with a name.
@@ -19,6 +20,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) fn new(name: &str, namespace: OwnedFd) -> Self {
+        Self { name: name.to_owned(), namespace }
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.namespace.as_fd()
     }
@@ -54,8 +59,12 @@ impl Rig {
         // It tries to get in by the direct way, too.
         ip_command(&outside, &["route", "add", "10.0.0.0/8", "via", "10.1.0.1"]);
         ip_command(&outside, &["route", "add", "fd00::/16", "via", "fd00:1::1"]);
-        device::set("up0", Setting::Forwarding, "1").unwrap();
-        device::set("all", Setting::ForwardingV6, "1").unwrap();
+        ip_command(&host, &["route", "add", "default", "via", "10.1.0.2"]);
+        ip_command(&host, &["route", "add", "default", "via", "fd00:1::2"]);
+        // As the kernel has it, and Debian.
+        for (device, setting) in [("all", Setting::Forwarding), ("all", Setting::ForwardingV6)] {
+            device::set(device, setting, "0").unwrap();
+        }
         let devices = Devices::open().unwrap();
         let bridges = Vec::from([("one", 10), ("two", 20), ("inner", 30)].map(|(name, number)| {
             Bridge {
@@ -78,6 +87,7 @@ impl Rig {
         }));
         let rules = Rules::open("bulkhead").unwrap();
         rules.replace(&networks, &[]).unwrap();
+        uplink::forward(&devices, Families::Both).unwrap();
         Self { devices, rules, networks, host, outside, bridges }
     }
 
@@ -92,19 +102,24 @@ impl Rig {
         let namespace = make_namespace().unwrap();
         let there = Devices::of(namespace.as_fd()).unwrap();
         let ports = self.devices.list().unwrap().iter().filter(|device| device.master == Some(index)).count();
-        let number = u128::try_from(ports + 2).unwrap();
+        let plug = self.plug(network, name, u128::try_from(ports + 2).unwrap());
+        plug.connect(&self.devices, (&bridge.name, index), namespace.as_fd(), &there, Some(2)).unwrap();
+        there.change(vec![Change::bring_up(1)]).unwrap();
+        Place::new(name, namespace)
+    }
+
+    /// The connection of a container with the addresses of this number.
+    pub(crate) fn plug(&self, network: &str, name: &str, number: u128) -> Plug {
+        let bridge = self.bridge(network);
         let addresses = Vec::from_iter(bridge.addresses.iter().map(|gateway| at(gateway, number)));
-        let plug = Plug {
+        Plug {
             outside: format!("bv-{name}"),
             inside: "eth0".to_owned(),
             mac: Mac(pool::hardware_address(addresses[0].addr())),
             addresses,
             gateways: bridge.addresses.iter().map(IpNet::addr).collect(),
             mtu: None,
-        };
-        plug.connect(&self.devices, (&bridge.name, index), namespace.as_fd(), &there, Some(2)).unwrap();
-        there.change(vec![Change::bring_up(1)]).unwrap();
-        Place { name: name.to_owned(), namespace }
+        }
     }
 }
 
@@ -149,4 +164,19 @@ pub(crate) fn ping(
     stream.read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"ping");
     Some(peer.ip())
+}
+
+/// Tells whether a datagram comes to one who listens at an address, and the answer back to who asks.
+pub(crate) fn is_echoed(server: &Place, client: &Place, listen: SocketAddr, ask: SocketAddr) -> bool {
+    let bind = |place: &Place, address: &str| {
+        let socket = inside(place.fd(), || UdpSocket::bind(address)).unwrap().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+        socket
+    };
+    let (server, client) = (bind(server, &listen.to_string()), bind(client, "0.0.0.0:0"));
+    client.send_to(b"ping", ask).unwrap();
+    let mut heard = [0; 4];
+    let Ok((4, peer)) = server.recv_from(&mut heard) else { return false };
+    server.send_to(b"pong", peer).unwrap();
+    client.recv_from(&mut heard).is_ok_and(|(_, from)| from == ask && &heard == b"pong")
 }

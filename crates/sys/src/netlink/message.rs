@@ -22,8 +22,6 @@ pub const DUMP: u16 = 0x300;
 pub const CREATE: u16 = 0x400;
 /// NLM_F_CREATE and NLM_F_EXCL: it is made, and must not be there.
 pub const EXCLUSIVE: u16 = 0x600;
-/// NLM_F_CREATE and NLM_F_REPLACE: it is made, or put in the place of what is there.
-pub const REPLACE: u16 = 0x500;
 /// NLM_F_CREATE and NLM_F_APPEND: it is made behind the others.
 pub const APPEND: u16 = 0xc00;
 

@@ -20,6 +20,10 @@ const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 /// NFNL_SUBSYS_NFTABLES, as struct nfgenmsg of a batch names it, in network order.
 const NFTABLES: [u8; 2] = [0, 10];
+/// NFNL_BATCH_GENID.
+const GENERATION: u16 = 1;
+/// What a socket sends at once without being asked for more: less than net.core.wmem_default is anywhere.
+const USUAL: usize = 100 * 1024;
 /// More than the kernel puts into one datagram of a dump.
 const BUFFER: usize = 64 * 1024;
 /// How often a list is asked for that changes while it is read.
@@ -99,11 +103,27 @@ impl Socket {
     /// # Errors
     /// The first that is refused.
     pub fn tell(&self, messages: Vec<Message>) -> std::result::Result<(), Refused> {
+        self.tell_at(None, messages)
+    }
+
+    /// As [`Socket::tell`], of netfilter, if its rules are still of a generation.
+    ///
+    /// # Errors
+    /// ERESTART if they are not, of the whole.
+    pub fn tell_at(
+        &self,
+        generation: Option<u32>,
+        messages: Vec<Message>,
+    ) -> std::result::Result<(), Refused> {
         let whole = |errno| Refused { index: None, errno };
         let Some(last) = messages.len().checked_sub(1) else { return Ok(()) };
         let mut bytes = Vec::new();
         if self.family == Family::Netfilter {
-            bytes.extend(bound(BATCH_BEGIN).finished(0));
+            let mut begin = bound(BATCH_BEGIN);
+            if let Some(generation) = generation {
+                begin.attribute(GENERATION, &generation.to_be_bytes());
+            }
+            bytes.extend(begin.finished(0));
         }
         for (index, message) in messages.into_iter().enumerate() {
             // A refusal is answered anyway, and the last success tells that all were looked at.
@@ -112,6 +132,12 @@ impl Socket {
         }
         if self.family == Family::Netfilter {
             bytes.extend(bound(BATCH_END).finished(0));
+        }
+        if bytes.len() > USUAL {
+            // More than net.core.wmem_max takes the host's CAP_NET_ADMIN; without it the send says EMSGSIZE.
+            let room = bytes.len().saturating_mul(2);
+            let forced = rustix::net::sockopt::set_socket_send_buffer_size_force(&self.fd, room);
+            let _ = forced.or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&self.fd, room));
         }
         self.send(&bytes).map_err(whole)?;
         let mut first: Option<Refused> = None;
