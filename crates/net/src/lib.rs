@@ -9,11 +9,13 @@
 //! - [`bridge`] is what containers are connected with.
 //! - [`nft`] writes transactions for the kernel's packet filter.
 //! - [`uplink`] has answers come back.
+//! - [`firewall`] finds who stands in the way.
 //! - [`rules`] is the one table that a store of containers has there.
 
 pub mod bridge;
 pub mod device;
 mod error;
+pub mod firewall;
 pub mod nft;
 pub mod pool;
 pub mod rules;

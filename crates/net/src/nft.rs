@@ -23,6 +23,8 @@ const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
+const GET_RULE: u16 = SUBSYSTEM | 7;
+const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
@@ -35,6 +37,11 @@ const INET: u8 = 1;
 const BODY: usize = 4;
 /// NFTA_LIST_ELEM.
 const ITEM: u16 = 1;
+/// NFTA_RULE_HANDLE and NFTA_RULE_USERDATA.
+const HANDLE: u16 = 3;
+const NOTE: u16 = 7;
+/// NFTNL_UDATA_RULE_COMMENT: what nft(8) shows as a rule's comment.
+const COMMENT: u8 = 0;
 
 /// Where a chain is in the way of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +137,25 @@ impl Transaction {
             }
         });
         self.push(message, || format!("add a rule to the chain {chain}: {rule:?}"))
+    }
+
+    /// Puts a rule with a note before all others of somebody's chain.
+    pub fn insert_rule(&mut self, chain: &FoundChain, rule: &[Expression], note: &str) -> &mut Self {
+        let mut message = Message::new(NEW_RULE, CREATE, &[chain.family, 0, 0, 0]);
+        message.text(1, &chain.table).text(2, &chain.name).nest(4, |message| {
+            for expression in rule {
+                message.nest(ITEM, |message| expression.write(message));
+            }
+        });
+        message.attribute(NOTE, &commented(note));
+        self.push(message, || format!("put a rule into the chain {} of {}", chain.name, chain.table))
+    }
+
+    /// Deletes a rule of somebody's chain.
+    pub fn delete_rule(&mut self, chain: &FoundChain, handle: u64) -> &mut Self {
+        let mut message = Message::new(DELETE_RULE, 0, &[chain.family, 0, 0, 0]);
+        message.text(1, &chain.table).text(2, &chain.name).attribute(HANDLE, &handle.to_be_bytes());
+        self.push(message, || format!("delete a rule of the chain {} of {}", chain.name, chain.table))
     }
 
     /// Makes a set or a map.
@@ -244,6 +270,19 @@ impl Filter {
         Ok(bodies.iter().filter_map(|body| FoundChain::read(body)).collect())
     }
 
+    /// Lists the rules of a chain that have a note: their handles and the notes.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn noted_rules(&self, chain: &FoundChain) -> Result<Vec<(u64, String)>> {
+        let mut message = Message::new(GET_RULE, DUMP, &[chain.family, 0, 0, 0]);
+        message.text(1, &chain.table).text(2, &chain.name);
+        let bodies = self.0.ask(message).or_else(call);
+        let bodies =
+            bodies.doing(|| format!("list the rules of the chain {} of {}", chain.name, chain.table))?;
+        Ok(bodies.iter().filter_map(|body| noted(body, chain)).collect())
+    }
+
     /// Lists the elements of a set.
     ///
     /// # Errors
@@ -289,6 +328,25 @@ impl FoundChain {
 /// Names the call of a failure.
 pub(crate) fn call<T>(errno: Errno) -> bulkhead_sys::Result<T> {
     Err(bulkhead_sys::Error::new("sendmsg(AF_NETLINK, NETLINK_NETFILTER)", errno))
+}
+
+/// Writes a note as nft(8) writes a comment: type, length, text, NUL. Beyond 253 bytes it is cut off.
+fn commented(note: &str) -> Vec<u8> {
+    let text = Vec::from_iter(note.bytes().take(253).chain([0]));
+    let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    [&[COMMENT, length][..], &text].concat()
+}
+
+/// Reads a rule's handle and note.
+fn noted(body: &[u8], chain: &FoundChain) -> Option<(u64, String)> {
+    let rest = body.get(BODY..)?;
+    // Before Linux 5.11 the rules of all chains are listed.
+    if text(attribute(rest, 1)?) != chain.table || text(attribute(rest, 2)?) != chain.name {
+        return None;
+    }
+    let handle = u64::from_be_bytes(attribute(rest, HANDLE)?.try_into().ok()?);
+    let [COMMENT, length, note @ ..] = attribute(rest, NOTE)? else { return None };
+    Some((handle, text(note.get(..usize::from(*length))?)))
 }
 
 /// Begins a message about an `inet` table.

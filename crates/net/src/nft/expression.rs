@@ -75,6 +75,8 @@ pub enum Expression {
     ChangeDestination(u8, Register, Register),
     /// Changes the source to an address of the device by which it goes.
     Masquerade,
+    /// Counts packets and bytes, as each rule of iptables(8) does.
+    Count,
     /// Ends.
     End(Verdict),
 }
@@ -116,6 +118,9 @@ impl Expression {
                 message.attribute(3, &address.number()).attribute(5, &port.number());
             }),
             Self::Masquerade => named(message, "masq", |_| {}),
+            Self::Count => named(message, "counter", |message| {
+                message.attribute(1, &[0; 8]).attribute(2, &[0; 8]);
+            }),
             Self::End(verdict) => named(message, "immediate", |message| {
                 // NFT_REG_VERDICT.
                 message.attribute(1, &0_u32.to_be_bytes()).nest(2, |message| {

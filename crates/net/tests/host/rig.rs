@@ -138,8 +138,14 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 
 /// Runs ip(8) in a place.
 pub(crate) fn ip_command(place: &Place, words: &[&str]) {
-    let output = inside(place.fd(), || Command::new("ip").args(words).output()).unwrap().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    run_in(place, "ip", words);
+}
+
+/// Runs a program in a place, and returns what it says.
+pub(crate) fn run_in(place: &Place, program: &str, words: &[&str]) -> String {
+    let output = inside(place.fd(), || Command::new(program).args(words).output()).unwrap().unwrap();
+    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Tells whether one who listens at an address is reached by another at an address.
