@@ -10,12 +10,14 @@
 //! - [`nft`] writes transactions for the kernel's packet filter.
 //! - [`uplink`] has answers come back.
 //! - [`firewall`] finds who stands in the way.
+//! - [`flow`] has the kernel forget connections.
 //! - [`rules`] is the one table that a store of containers has there.
 
 pub mod bridge;
 pub mod device;
 mod error;
 pub mod firewall;
+pub mod flow;
 pub mod nft;
 pub mod pool;
 pub mod rules;

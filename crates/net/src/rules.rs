@@ -91,7 +91,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn number(self) -> u8 {
+    /// Returns its number, as IANA assigns it.
+    pub(crate) fn number(self) -> u8 {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,

@@ -9,6 +9,7 @@ use std::os::fd::AsFd as _;
 use bulkhead_net::bridge::Bridge;
 use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Setting};
 use bulkhead_net::firewall::{self, Firewall};
+use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::nft::{Filter, Transaction};
 use bulkhead_net::rules::{Port, Protocol};
 use bulkhead_net::uplink::{self, Families};
@@ -190,8 +191,33 @@ fn datagrams_find_their_way_as_well() {
     let a = rig.container("one", "a");
     let port = Port { protocol: Protocol::Udp, ..tcp(None, 5353, "10.10.0.2:53") };
     rig.rules.publish(&[port, tcp(None, 5353, "10.10.0.2:80")]).unwrap();
-    assert!(rig::is_echoed(&a, &rig.outside, at("10.10.0.2:53"), at("10.1.0.1:5353")));
+    let (server, client) = (rig::socket(&a, "10.10.0.2:53"), rig::socket(&rig.outside, "0.0.0.0:0"));
+    assert!(rig::comes_back(&server, &client, at("10.1.0.1:5353")));
     assert!(answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:5353")));
+}
+
+#[test]
+fn who_gets_an_address_next_gets_nothing_of_the_one_before() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let a = rig.container("one", "a");
+    let port = Port { protocol: Protocol::Udp, ..tcp(None, 5353, "10.10.0.2:53") };
+    let (inside, outside) = (at("10.10.0.2:53"), at("10.1.0.1:5353"));
+    let client = rig::socket(&rig.outside, "0.0.0.0:0");
+    // Asked before it is published, by a client that keeps its port.
+    assert!(!rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside));
+    rig.rules.publish(std::slice::from_ref(&port)).unwrap();
+    assert!(
+        !rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside),
+        "the kernel remembers"
+    );
+    assert_eq!(flow::forget(Forgotten::To(Protocol::Udp, at("0.0.0.0:5353"))).unwrap(), 1);
+    assert!(rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside));
+    rig.rules.unpublish(|owner| owner == "web").unwrap();
+    assert!(rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside), "the kernel remembers");
+    assert_eq!(flow::forget(Forgotten::Of(inside.ip())).unwrap(), 1);
+    assert!(!rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside));
+    assert_eq!(flow::forget(Forgotten::Of(rig::ip("fd00:10::9"))).unwrap(), 0);
 }
 
 #[test]

@@ -56,6 +56,9 @@ impl Rig {
             ip_command(place, &["link", "set", "up0", "up"]);
         }
         ip_command(&outside, &["link", "set", "lo", "up"]);
+        for place in [&host, &outside] {
+            Devices::of(place.fd()).unwrap().has_carrier("up0").unwrap();
+        }
         // It tries to get in by the direct way, too.
         ip_command(&outside, &["route", "add", "10.0.0.0/8", "via", "10.1.0.1"]);
         ip_command(&outside, &["route", "add", "fd00::/16", "via", "fd00:1::1"]);
@@ -172,14 +175,17 @@ pub(crate) fn ping(
     Some(peer.ip())
 }
 
-/// Tells whether a datagram comes to one who listens at an address, and the answer back to who asks.
-pub(crate) fn is_echoed(server: &Place, client: &Place, listen: SocketAddr, ask: SocketAddr) -> bool {
-    let bind = |place: &Place, address: &str| {
-        let socket = inside(place.fd(), || UdpSocket::bind(address)).unwrap().unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
-        socket
-    };
-    let (server, client) = (bind(server, &listen.to_string()), bind(client, "0.0.0.0:0"));
+/// Opens a socket for datagrams in a place.
+pub(crate) fn socket(place: &Place, address: &str) -> UdpSocket {
+    let socket = inside(place.fd(), || UdpSocket::bind(address)).unwrap().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    socket
+}
+
+/// Tells whether a datagram comes to a server, and the answer back to who asks.
+pub(crate) fn comes_back(server: &UdpSocket, client: &UdpSocket, ask: SocketAddr) -> bool {
+    // What was refused is told to the next who sends.
+    while client.take_error().unwrap().is_some() {}
     client.send_to(b"ping", ask).unwrap();
     let mut heard = [0; 4];
     let Ok((4, peer)) = server.recv_from(&mut heard) else { return false };

@@ -70,6 +70,11 @@ impl Message {
         self
     }
 
+    /// Adds an attribute whose value is attributes that somebody wrote.
+    pub fn nested(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+        self.attribute(kind | NESTED, value)
+    }
+
     /// Adds bytes as they are, padded: a struct inside an attribute.
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
