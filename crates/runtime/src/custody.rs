@@ -56,7 +56,8 @@ impl Drop for Keeper {
     }
 }
 
-/// The keeper's side: it has nothing that others could want or wait for, and ends with the socket or the runtime.
+/// The keeper's side: it has nothing that others could want or wait for, and ends with the socket or the runtime. It waits for its
+/// child only then, if that is dead.
 ///
 /// As in the container's process, owners of closed descriptors must not be dropped afterwards.
 pub(crate) fn keep(socket: &handshake::Child) {
@@ -64,5 +65,8 @@ pub(crate) fn keep(socket: &handshake::Child) {
     let own = socket.as_fd().as_raw_fd().unsigned_abs();
     if process::close_all_but(0, vec![own]).is_ok() {
         while handshake::wait_on(socket, 1).is_ok_and(|message| !message.bytes.is_empty()) {}
+        // One that has died, since it could not begin, would be left to whoever adopts it, and its pid namespace could not end before
+        // that waits for it.
+        let _ = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
