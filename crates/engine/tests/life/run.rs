@@ -81,7 +81,7 @@ fn removal_begins_while_the_runtime_cleans_up() {
         ControlFlow::Continue(())
     };
     ground.engine.events(&wanted, note).unwrap();
-    assert_eq!(actions, ["create", "start", "die", "destroy"], "each is told once");
+    assert_eq!(actions, ["create", "attach", "start", "die", "destroy"], "each is told once");
 }
 
 #[test]
