@@ -1,7 +1,9 @@
 //! Containers whose directory below `run` is gone while they run, as systemd removes `/run/user/UID` when its user has logged out.
 //! Nobody reaches their monitors any more, and their runtimes know nothing of them: they are found by their processes.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use bulkhead_shim::status::Process;
 use bulkhead_shim::{Status, client, place};
 use bulkhead_sys::process;
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::cgroups;
 use crate::document::Document;
@@ -21,6 +24,8 @@ use crate::known::{Known, is_open};
 use crate::leftover::Leftover;
 use crate::stop::{Grace, KILL, Stop};
 
+/// The program that stays with a container.
+const MONITOR: &str = "bulkmon";
 /// SIGTERM.
 const TERM: i32 = 15;
 /// How long a container that is asked to end may take where nobody says so: docker's time.
@@ -47,7 +52,7 @@ impl Engine {
         match status {
             Some(status) => is_open(status) && status.is_of_this_boot() && status.monitor.goes_on(),
             // Its status went, too, if it was started once.
-            None => document.goes_with_machine && was_started(document) && monitor_in(&run).is_some(),
+            None => document.goes_with_machine && was_started(document) && self.monitor_in(&run).is_some(),
         }
     }
 
@@ -65,7 +70,10 @@ impl Engine {
     pub(crate) fn end_astray(&self, known: &Known, stop: Stop) -> Result<()> {
         let Known { record, document, status, .. } = known;
         let run = self.places().container_run(&record.id);
-        let is_of_this_boot = status.as_ref().is_none_or(Status::is_of_this_boot);
+        let is_of_this_boot = match status {
+            Some(status) => status.is_of_this_boot(),
+            None => !document.has_gone_with_machine(self.boot()?),
+        };
         if run.join(place::ORDER).exists() || !is_of_this_boot || !was_started(document) {
             return Ok(());
         }
@@ -108,6 +116,7 @@ impl Engine {
 
     /// Ends a container that nobody reaches, and starts it again if its policy says so.
     pub(crate) fn mend_astray(&self, known: &Known) -> Result<()> {
+        let held = self.hold(&known.record.id)?;
         let Some(known) = self.know_again(&known.record.id)? else { return Ok(()) };
         if !self.is_astray(&known)? {
             return Ok(());
@@ -115,10 +124,11 @@ impl Engine {
         self.end_astray(&known, Stop::default())?;
         let Some(known) = self.know_again(&known.record.id)? else { return Ok(()) };
         if known.document.request.remove {
+            drop(held);
             return self.mend(&Leftover::Ended(known));
         }
         if known.document.request.restart.0 != Restart::No && !known.is_stopped() {
-            self.start(&known.record.id, None)?;
+            self.start_held(&known.record.id, held, None)?;
         }
         Ok(())
     }
@@ -128,7 +138,7 @@ impl Engine {
         let status = known.status.as_ref();
         let monitor = match status {
             Some(status) => Some(status.monitor).filter(Process::goes_on),
-            None => monitor_in(&self.places().container_run(id)),
+            None => self.monitor_in(&self.places().container_run(id)),
         };
         if let Some(monitor) = &monitor
             && let Some(elsewhere) = directory_of(monitor, id)
@@ -141,7 +151,7 @@ impl Engine {
             });
         }
         let mut processes = Vec::from_iter(status.and_then(|status| status.process));
-        processes.extend(monitor.iter().flat_map(|monitor| children(monitor.pid)));
+        processes.extend(monitor.iter().flat_map(children_of));
         processes.extend(all().filter(|process| cgroups_with(process, id).next().is_some()));
         processes.retain(|process| process.goes_on() && Some(process.pid) != monitor.map(|it| it.pid));
         let mut cgroups = usual_cgroups(known)?;
@@ -153,6 +163,22 @@ impl Engine {
         cgroups.sort();
         cgroups.dedup();
         Ok(Found { monitor, processes, cgroups })
+    }
+
+    /// Finds the monitor that was started with a directory.
+    fn monitor_in(&self, run: &Path) -> Option<Process> {
+        // Words are anybody's. Who runs for whoever has the store, or for this user, could do more than that.
+        let owner = fs::metadata(&self.places().root).ok()?.uid();
+        let users = [owner, geteuid().as_raw()];
+        all().find(|process| {
+            let mut words = arguments(process.pid);
+            let has_words = words.next().is_some_and(|program| program.ends_with(MONITOR))
+                && words.any(|word| word == run);
+            has_words
+                && is_monitors_program(process.pid)
+                && user_of(process.pid).is_some_and(|user| users.contains(&user))
+                && process.goes_on()
+        })
     }
 }
 
@@ -169,13 +195,28 @@ pub(crate) fn was_started(document: &Document) -> bool {
     document.told_start.is_none_or(|told| told > 0)
 }
 
-/// Finds the monitor that was started with a directory.
-fn monitor_in(run: &Path) -> Option<Process> {
-    all().find(|process| {
-        let mut words = arguments(process.pid);
-        let is_monitor = words.next().is_some_and(|program| program.ends_with("bulkmon"));
-        is_monitor && words.any(|word| word == run) && process.goes_on()
-    })
+/// Tells whether a process runs the program of a monitor, which may have been replaced since.
+fn is_monitors_program(pid: i32) -> bool {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name.strip_suffix(" (deleted)").unwrap_or(name) == MONITOR
+}
+
+/// Finds for whom alone a process runs, if it is in no container with processes of its own.
+fn user_of(pid: i32) -> Option<u32> {
+    only_user(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+/// Reads a user in `/proc/PID/status` who is the real one, the effective one, and all others; none where the process has another
+/// number in a namespace below this one.
+fn only_user(status: &str) -> Option<u32> {
+    let fields = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().map(|field| field.parse::<u32>().ok()).collect::<Option<Vec<_>>>()
+    };
+    let (users, numbers) = (fields("Uid")?, fields("NSpid")?);
+    let first = *users.first()?;
+    (numbers.len() == 1 && users.iter().all(|&user| user == first)).then_some(first)
 }
 
 /// Returns the directory with which the monitor of a container was started.
@@ -208,14 +249,21 @@ fn called(path: &str, id: &str) -> Option<PathBuf> {
     Some(PathBuf::from(names[..=place].join("/")))
 }
 
+/// Lists the children of this very monitor.
+fn children_of(monitor: &Process) -> Vec<Process> {
+    let found = children(monitor.pid);
+    // Those of another, if it ended before they were listed.
+    if monitor.goes_on() { found } else { Vec::new() }
+}
+
 /// Lists all processes that this one sees.
 fn all() -> impl Iterator<Item = Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| Process::find(entry.file_name().to_str()?.parse().ok()?))
 }
 
-/// Sends a process a signal. One that has ended, or is another user's in the container, is left to the first process, which all
-/// others end with, and to the monitor.
+/// Sends a process a signal. One that has ended needs none; who waits for one that this user must not send any finds that it
+/// does not end.
 fn signal(wanted: &Process, number: i32) -> Result<()> {
     let doing = || format!("end process {}", wanted.pid);
     let sent = match process::open_pidfd(wanted.pid) {
@@ -241,6 +289,23 @@ fn wait_for(processes: &[Process], limit: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_a_users_who_is_its_only_one_and_in_no_container() {
+        for (status, expected) in [
+            ("Name:\tbulkmon\nUid:\t7\t7\t7\t7\nGid:\t8\t8\t8\t8\nNSpid:\t12\n", Some(7)),
+            // A user's, of a program that is root's and gives the rights (`set-user-ID`).
+            ("Uid:\t7\t0\t0\t0\nNSpid:\t12\n", None),
+            ("Uid:\t0\t0\t0\t7\nNSpid:\t12\n", None),
+            ("Uid:\t7\t7\t7\t7\nNSpid:\t12\t1\n", None),
+            ("Uid:\t7\t7\t7\t7\n", None),
+            ("", None),
+        ] {
+            assert_eq!(only_user(status), expected, "{status}");
+        }
+        assert_eq!(user_of(std::process::id().cast_signed()), Some(geteuid().as_raw()));
+        assert!(!is_monitors_program(std::process::id().cast_signed()));
+    }
 
     #[test]
     fn a_cgroup_is_the_containers_from_its_id_on() {

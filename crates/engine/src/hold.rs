@@ -342,8 +342,15 @@ fn holder(table: &str, (major, minor): (u32, u32), inode: u64) -> Option<i32> {
 
 /// Lists the children of a process.
 pub(crate) fn children(parent: i32) -> Vec<Process> {
-    let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| Process::find(pid.parse().ok()?)).collect()
+    let list = || -> Vec<i32> {
+        let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    };
+    let mut found = Vec::from_iter(list().into_iter().filter_map(Process::find));
+    // One may have ended before it was looked up, and another have its number, which is no child.
+    let still = list();
+    found.retain(|child| still.contains(&child.pid));
+    found
 }
 
 /// Tells whether a process was started with a path among its arguments.

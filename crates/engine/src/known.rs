@@ -109,6 +109,7 @@ impl Engine {
     /// As [`Engine::know`].
     pub(crate) fn look(&self, record: ContainerRecord) -> Result<Known> {
         let document = Document::read(&record)?;
+        let gone = document.has_gone_with_machine(self.boot()?);
         let path = self.status_of(&record.id, &document);
         let mut written = written(&path)?;
         let mut monitor = Monitor::Gone;
@@ -116,7 +117,7 @@ impl Engine {
         let may_run = match &written {
             Ok(Some(status)) => is_open(status),
             // What its monitor saw may have gone with its directory.
-            Ok(None) => document.goes_with_machine && was_started(&document),
+            Ok(None) => document.goes_with_machine && !gone && was_started(&document),
             Err(_) => true,
         };
         if may_run {
@@ -136,7 +137,7 @@ impl Engine {
             removing: record.stage == Stage::Removing,
             paused: document.paused,
             code: document.code,
-            gone: document.has_gone_with_machine(self.boot()?),
+            gone,
         };
         let (status, life) = match written {
             Ok(None) if strays => (None, unread(recorded, monitor, "the directory of its monitor is gone")),

@@ -12,6 +12,7 @@ use bulkhead_store::Durability;
 use crate::container::State;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::hold::Held;
 use crate::known::Known;
 
 pub use bulkhead_shim::protocol::{Grace, Stop};
@@ -23,10 +24,15 @@ impl Engine {
     /// # Errors
     /// [`Error::State`] for a container that is being removed.
     pub fn stop(&self, wanted: &str, stop: &Stop) -> Result<()> {
+        self.stop_held(wanted, stop, None)
+    }
+
+    /// As [`Engine::stop`], for who may hold it.
+    fn stop_held(&self, wanted: &str, stop: &Stop, held: Option<&Held>) -> Result<()> {
         let known = self.find(wanted)?;
         match known.life.state {
             // It is about to end, or has ended.
-            State::Removing if known.document.request.remove => self.end(&known, *stop),
+            State::Removing if known.document.request.remove => self.end_alone(&known, *stop, held),
             State::Removing => Err(known.refuses("stop")),
             // Nobody is there to note that it is not to be started again, as it would be after a reboot.
             State::Exited if known.starts_again() => self.give_up(&known),
@@ -35,7 +41,7 @@ impl Engine {
             State::Exited => self.keep_status(&known),
             State::Starting | State::Running | State::Paused | State::Restarting => {
                 self.thaw(&known)?;
-                self.end(&known, *stop)?;
+                self.end_alone(&known, *stop, held)?;
                 self.keep_status(&known)?;
                 // Its end comes before its having been stopped.
                 if let Some(known) = self.know_again(&known.record.id)?
@@ -61,7 +67,7 @@ impl Engine {
         // One that removes itself waits with that, and finds that it runs again.
         let held = if known.document.request.remove { self.hold(id)? } else { None };
         if known.life.state.is_active() {
-            self.stop(id, stop)?;
+            self.stop_held(id, stop, held.as_ref())?;
         }
         match held {
             Some(held) => self.start_held(id, Some(held), None)?,
@@ -84,7 +90,7 @@ impl Engine {
             self.thaw(&known)?;
             self.tell_with(&known, "kill", ("signal", &signal.to_string()));
             // As docker's, it returns when the container has ended: what comes next may remove it.
-            self.end(&known, AT_ONCE)?;
+            self.end_alone(&known, AT_ONCE, None)?;
         } else {
             self.ask(&known, "kill", &ToMonitor::Signal(signal))?;
             self.tell_with(&known, "kill", ("signal", &signal.to_string()));
@@ -158,6 +164,18 @@ impl Engine {
             // Removed meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             synced => synced.doing(doing),
+        }
+    }
+
+    /// As [`Engine::end`]. One whose monitor nobody reaches is held meanwhile, lest somebody starts it or removes it.
+    fn end_alone(&self, known: &Known, stop: Stop, held: Option<&Held>) -> Result<()> {
+        if held.is_some() || !self.is_astray(known)? {
+            return self.end(known, stop);
+        }
+        let _held = self.hold(&known.record.id)?;
+        match self.know_again(&known.record.id)? {
+            Some(known) if known.life.state.is_active() => self.end(&known, stop),
+            _ => Ok(()),
         }
     }
 

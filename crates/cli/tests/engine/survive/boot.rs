@@ -58,9 +58,12 @@ impl<'s> Boot<'s> {
 
     /// Puts a command of the machine together.
     pub(super) fn bulkhead(&self, words: &[&str]) -> Run {
-        let enter =
-            self.shop.sandbox.command("nsenter").args(["--target", &self.pid, "--mount", "--pid", "--"]);
-        self.shop.bulkhead_by(enter, words)
+        self.shop.bulkhead_by(self.enter(), words)
+    }
+
+    /// Puts any other command of the machine together, of which these are the first words.
+    pub(super) fn enter(&self) -> Run {
+        self.shop.sandbox.command("nsenter").args(["--target", &self.pid, "--mount", "--pid", "--"])
     }
 
     /// What a command prints, which succeeds.

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use bulkhead_testkit::wait_until;
+use bulkhead_testkit::{Running, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{is_whole, kill_monitor, monitor};
+use crate::person::USER;
 use crate::shop::{IMAGE, shop};
 
 #[test]
@@ -175,6 +176,46 @@ fn a_container_whose_run_directory_is_gone_is_found_and_ended() {
     wait_until("the monitor is gone", || ended(monitor));
     assert_eq!(shop.said(&["rm", "-f", "web"]), "web\n");
     assert!(ended(pid), "its process has ended");
+    is_whole(&shop, "the removal of what had lost all");
+}
+
+/// Fails when anybody's process passes for a monitor by its words, and is taken for what runs, or killed for it.
+#[test]
+fn who_has_the_words_of_a_monitor_is_none() {
+    let shop = shop!();
+    let run = shop.with("run", &["-d", "--rm", "--name", "web"], &["sleep", "1000"]);
+    let id = run.output().succeeds().stdout.trim().to_owned();
+    let pid = shop.inspect("web")["State"]["Pid"].as_i64().unwrap();
+    let killed = [monitor(&shop, &id), i32::try_from(pid).unwrap()];
+    fs::remove_dir_all(&shop.run_directory).unwrap();
+    for pid in killed {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+    let directory = shop.run_directory.join("containers").join(&id);
+    let never = shop.path("never");
+    shop.sandbox.command("mkfifo").arg(&never).output().succeeds();
+    let pretend = |user: u32, place: &str| {
+        let program = shop.path(place).join("bulkmon");
+        let words = ["--pdeathsig", "KILL", "--"];
+        let launcher = shop.sandbox.command("setpriv").args(words).arg(program).as_user(user, user);
+        launcher.args(["-c", "read -r word <\"$1\"; :"]).args([&directory, &never]).spawn()
+    };
+    for place in ["copy", "link"] {
+        fs::create_dir(shop.path(place)).unwrap();
+    }
+    shop.sandbox.command("cp").args(["/bin/sh"]).arg(shop.path("copy/bulkmon")).output().succeeds();
+    std::os::unix::fs::symlink("/bin/sh", shop.path("link/bulkmon")).unwrap();
+    // Another user's, of a program of that name; and root's, of another program.
+    let pretenders = [pretend(USER, "copy"), pretend(0, "link")];
+    wait_until("they have their words", || {
+        pretenders.iter().all(|pretender| {
+            let words = fs::read(format!("/proc/{}/cmdline", pretender.pid())).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains("bulkmon\0-c\0")
+        })
+    });
+    assert_eq!(shop.said(&["ps", "--format", "{{.Names}}"]), "", "nothing runs");
+    assert_eq!(shop.said(&["rm", "web"]), "web\n");
+    assert!(!pretenders.iter().any(Running::has_ended), "nobody ends them");
     is_whole(&shop, "the removal of what had lost all");
 }
 

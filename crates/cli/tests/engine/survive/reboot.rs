@@ -74,6 +74,27 @@ fn after_a_boot_containers_run_as_their_policies_have_it() {
     assert_eq!(boot.said(&["system", "check"]), WELL);
 }
 
+/// Fails when what went with the machine is looked for among the processes of the next one, at each look.
+#[test]
+fn nobody_looks_for_the_processes_of_an_earlier_boot() {
+    requires!(is_root(), "needs root");
+    let shop = Shop::new();
+    let boot = Boot::new(&shop, 1);
+    let id = boot.run(&["-d", "--rm", "--name", "passing"], "sleep 1000").succeeds().stdout.trim().to_owned();
+    drop(boot);
+    let boot = Boot::new(&shop, 2);
+    // It would be found.
+    let program = shop.path("bulkmon");
+    shop.sandbox.command("cp").arg("/bin/sh").arg(&program).output().succeeds();
+    let words = ["-c", "echo up; sleep 1000; :"];
+    let directory = shop.run_directory.join("containers").join(&id);
+    let pretender = boot.enter().arg(&program).args(words).arg(directory).spawn();
+    wait_until("it is there", || pretender.stdout() == "up\n");
+    assert_eq!(boot.states(), "passing exited");
+    assert_eq!(boot.said(&["rm", "passing"]), "passing\n");
+    assert!(!pretender.has_ended(), "nobody ends it");
+}
+
 #[test]
 fn a_machine_that_goes_down_in_the_middle_comes_up_whole() {
     requires!(is_root(), "needs root");
