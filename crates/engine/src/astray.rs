@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkhead_shim::order::Restart;
+use bulkhead_shim::order::{self, Restart};
 use bulkhead_shim::status::Process;
 use bulkhead_shim::{Status, client, place};
 use bulkhead_sys::process;
@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::cgroups;
+use crate::configure;
+use crate::container::State;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
@@ -28,8 +30,6 @@ use crate::stop::{Grace, KILL, Stop};
 const MONITOR: &str = "bulkmon";
 /// SIGTERM.
 const TERM: i32 = 15;
-/// How long a container that is asked to end may take where nobody says so: docker's time.
-const GRACE: Duration = Duration::from_secs(10);
 /// How long processes may take that were killed, and a monitor whose container has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -38,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 struct Found {
     monitor: Option<Process>,
+    /// The first process, as far as somebody can tell.
+    first: Option<Process>,
     processes: Vec<Process>,
     cgroups: Vec<PathBuf>,
 }
@@ -82,15 +84,16 @@ impl Engine {
         found.cgroups.iter().for_each(|cgroup| cgroups::thaw(cgroup));
         // Its monitor does not start it again then, and keeps what it still says.
         found.monitor.iter().try_for_each(|monitor| signal(monitor, TERM))?;
-        let grace = match stop.grace {
-            Some(Grace::Seconds(seconds)) => Some(Duration::from_secs(seconds.into())),
-            Some(Grace::Unlimited) => None,
-            None => Some(GRACE),
-        };
-        if grace != Some(Duration::ZERO) {
-            let wanted = stop.signal.unwrap_or(TERM);
-            found.processes.iter().try_for_each(|process| signal(process, wanted))?;
-            wait_for(&found.processes, grace);
+        // Without any time there is no use in asking.
+        if let (Some(first), true) = (found.first, stop.grace != Some(Grace::Seconds(0))) {
+            let own = self.stop_of(known)?;
+            let grace = match stop.grace {
+                Some(Grace::Seconds(seconds)) => Some(Duration::from_secs(seconds.into())),
+                Some(Grace::Unlimited) => None,
+                None => Some(Duration::from_secs(own.grace)),
+            };
+            signal(&first, stop.signal.unwrap_or(own.signal))?;
+            wait_for(&[first], grace);
         }
         found.processes.iter().try_for_each(|process| signal(process, KILL))?;
         // There may be more of them by now.
@@ -133,6 +136,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Sends the first process of a container that nobody reaches a signal. The one that stops it counts as a stop.
+    pub(crate) fn signal_astray(&self, known: &Known, number: i32) -> Result<()> {
+        let first = self.find_astray(known)?.first;
+        let first = first.ok_or_else(|| Error::State {
+            operation: "kill",
+            name: known.record.name.clone(),
+            state: State::Exited,
+        })?;
+        if number == self.stop_of(known)?.signal {
+            self.give_up(known)?;
+        }
+        signal(&first, number)
+    }
+
+    /// Decides how a container is stopped, as its monitor was told.
+    fn stop_of(&self, known: &Known) -> Result<order::Stop> {
+        let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        let defaults = image.map(|image| image.configuration.config).unwrap_or_default();
+        configure::stop(&known.document.request, &defaults)
+    }
+
     fn find_astray(&self, known: &Known) -> Result<Found> {
         let id = &known.record.id;
         let status = known.status.as_ref();
@@ -150,9 +174,18 @@ impl Engine {
                 reason: format!("it was started with `--run {}`: say so, too", run.display()),
             });
         }
-        let mut processes = Vec::from_iter(status.and_then(|status| status.process));
-        processes.extend(monitor.iter().flat_map(children_of));
-        processes.extend(all().filter(|process| cgroups_with(process, id).next().is_some()));
+        let children = Vec::from_iter(monitor.iter().flat_map(children_of));
+        let is_within = |process: &Process| cgroups_with(process, id).next().is_some();
+        // Runtimes that join it come after it.
+        let oldest = |within: bool| {
+            let children = children.iter().filter(|child| !within || is_within(child));
+            children.min_by_key(|child| child.start).copied()
+        };
+        let known_first = status.and_then(|status| status.process);
+        let first = known_first.or_else(|| oldest(true)).or_else(|| oldest(false)).filter(Process::goes_on);
+        let mut processes = Vec::from_iter(first);
+        processes.extend(&children);
+        processes.extend(all().filter(is_within));
         processes.retain(|process| process.goes_on() && Some(process.pid) != monitor.map(|it| it.pid));
         let mut cgroups = usual_cgroups(known)?;
         for process in &processes {
@@ -162,7 +195,7 @@ impl Engine {
         }
         cgroups.sort();
         cgroups.dedup();
-        Ok(Found { monitor, processes, cgroups })
+        Ok(Found { monitor, first, processes, cgroups })
     }
 
     /// Finds the monitor that was started with a directory.

@@ -92,7 +92,10 @@ impl Engine {
             // As docker's, it returns when the container has ended: what comes next may remove it.
             self.end_alone(&known, AT_ONCE, None)?;
         } else {
-            self.ask(&known, "kill", &ToMonitor::Signal(signal))?;
+            match self.is_astray(&known)? {
+                true => self.signal_astray(&known, signal)?,
+                false => self.ask(&known, "kill", &ToMonitor::Signal(signal))?,
+            }
             self.tell_with(&known, "kill", ("signal", &signal.to_string()));
         }
         // It may count as a stop, which matters to a policy after a boot.
@@ -141,7 +144,7 @@ impl Engine {
     }
 
     /// Notes that a container which nobody watches is not to be started again.
-    fn give_up(&self, known: &Known) -> Result<()> {
+    pub(crate) fn give_up(&self, known: &Known) -> Result<()> {
         let started = known.status.as_ref().and_then(|status| status.started);
         self.change(&known.record.id, Durability::PowerLoss, |document| document.given_up = started)
     }
@@ -167,13 +170,15 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::end`]. One whose monitor nobody reaches is held meanwhile, lest somebody starts it or removes it.
+    /// As [`Engine::end`]. One whose monitor nobody reaches is held meanwhile, lest somebody starts it or removes it; who wants its
+    /// end at once does not wait for who has been more patient.
     fn end_alone(&self, known: &Known, stop: Stop, held: Option<&Held>) -> Result<()> {
         if held.is_some() || !self.is_astray(known)? {
             return self.end(known, stop);
         }
-        let _held = self.hold(&known.record.id)?;
-        match self.know_again(&known.record.id)? {
+        let id = &known.record.id;
+        let _held = if stop == AT_ONCE { self.try_hold(id)? } else { self.hold(id)? };
+        match self.know_again(id)? {
             Some(known) if known.life.state.is_active() => self.end(&known, stop),
             _ => Ok(()),
         }

@@ -179,6 +179,25 @@ fn a_container_whose_run_directory_is_gone_is_found_and_ended() {
     is_whole(&shop, "the removal of what had lost all");
 }
 
+/// Fails when such a container is asked to end in another way than its monitor would ask it, or other processes than its first.
+#[test]
+fn a_container_whose_run_directory_is_gone_is_stopped_by_its_own_signal() {
+    let shop = shop!();
+    let script = "trap 'echo told' HUP; trap 'echo asked; exit 3' USR1; trap 'echo wrong; exit 4' TERM
+        sh -c \"trap 'echo worker' HUP USR1 TERM; echo ready; while :; do sleep 0.05; done\" &
+        while :; do sleep 0.05; done";
+    let run = shop.with("run", &["-d", "--name", "web", "--stop-signal", "USR1"], &["sh", "-c", script]);
+    run.output().succeeds();
+    wait_until("it speaks", || shop.said(&["logs", "web"]) == "ready\n");
+    fs::remove_dir_all(&shop.run_directory).unwrap();
+    assert_eq!(shop.said(&["kill", "-s", "HUP", "web"]), "web\n");
+    wait_until("it has heard that", || shop.said(&["logs", "web"]) != "ready\n");
+    assert_eq!(shop.said(&["stop", "-t", "30", "web"]), "web\n");
+    assert_eq!(shop.said(&["logs", "web"]), "ready\ntold\nasked\n");
+    assert_eq!(shop.inspect("web")["State"]["ExitCode"], 3);
+    is_whole(&shop, "the stop of what had lost its directory");
+}
+
 /// Fails when anybody's process passes for a monitor by its words, and is taken for what runs, or killed for it.
 #[test]
 fn who_has_the_words_of_a_monitor_is_none() {
