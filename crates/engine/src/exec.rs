@@ -133,7 +133,8 @@ impl Engine {
     fn tell_exec_end(&self, event: &mut Option<Event>, code: u8) {
         if let Some(event) = event.take() {
             let event = Event { time: now().cast_signed(), ..event.with("exitCode", &code.to_string()) };
-            let _ = self.store.record_event(&event);
+            // Its caller waits for the code.
+            let _ = self.store.record_event_soon(&event);
         }
     }
 

@@ -102,17 +102,20 @@ impl Database {
         if durability == Durability::PowerLoss {
             synchronous(&connection, "FULL")?;
         }
-        let result = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .doing(|| "begin to write to the database")
-            .and_then(|transaction| {
-                let value = body(&transaction)?;
-                transaction.commit().doing(|| "write to the database")?;
-                Ok(value)
-            });
+        let result = transact(&mut connection, body);
         if durability == Durability::PowerLoss {
             synchronous(&connection, "NORMAL")?;
         }
+        result
+    }
+
+    /// Writes what the machine's power may take away, unless others write for longer than [`wait_briefly`] has it.
+    pub(crate) fn write_soon<T>(&self, body: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let mut connection = self.connection();
+        let doing = || "choose how long others are waited for";
+        connection.busy_handler(Some(wait_briefly)).doing(doing)?;
+        let result = transact(&mut connection, body);
+        connection.busy_handler(Some(wait)).doing(doing)?;
         result
     }
 
@@ -227,6 +230,21 @@ fn wait(attempts: i32) -> bool {
     };
     std::thread::sleep(Duration::from_micros(microseconds));
     attempts < LIMIT
+}
+
+/// As [`wait`], for a fifth of a second at most: for what somebody waits for who asked for something else.
+fn wait_briefly(attempts: i32) -> bool {
+    const LIMIT: i32 = 100;
+    attempts < LIMIT && wait(attempts)
+}
+
+fn transact<T>(connection: &mut Connection, body: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .doing(|| "begin to write to the database")?;
+    let value = body(&transaction)?;
+    transaction.commit().doing(|| "write to the database")?;
+    Ok(value)
 }
 
 fn synchronous(connection: &Connection, level: &str) -> Result<()> {

@@ -67,6 +67,15 @@ impl Store {
         self.database.write(Durability::Process, |db| record(db, event))
     }
 
+    /// As [`Store::record_event`], and gives up after a fifth of a second in which others write: for an event that must not keep
+    /// people waiting.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn record_event_soon(&self, event: &Event) -> Result<()> {
+        self.database.write_soon(|db| record(db, event))
+    }
+
     /// Records several events at once.
     ///
     /// # Errors

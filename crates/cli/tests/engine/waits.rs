@@ -35,6 +35,25 @@ impl Shop {
 /// Longer than the grace of a removal by force and what it takes besides, and shorter than a test's patience.
 const SOON: Duration = Duration::from_secs(25);
 
+/// Fails when who waits for the code of a process waits for who writes to the store, too.
+#[test]
+fn the_code_of_an_exec_comes_while_somebody_else_writes() {
+    let shop = shop!();
+    shop.service("web", "sleep 1000");
+    let call =
+        shop.bulkhead(&["exec", "web", "sh", "-c", "echo up; until [ -e /go ]; do sleep 0.05; done; exit 7"]);
+    let call = call.spawn();
+    wait_until("it runs", || call.stdout() == "up\n");
+    let pid = shop.inspect("web")["State"]["Pid"].as_i64().unwrap();
+    let mut store = rusqlite::Connection::open(shop.path("engine/bulkhead.db")).unwrap();
+    let writing = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    std::fs::write(format!("/proc/{pid}/root/go"), "").unwrap();
+    let began = Instant::now();
+    call.wait().exits_with(7);
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    drop(writing);
+}
+
 #[test]
 fn a_removal_by_force_ends_a_runtime_that_hangs_over_the_start() {
     let shop = shop!();
