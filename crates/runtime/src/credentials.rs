@@ -91,10 +91,7 @@ fn load(program: &Program, hand_over: HandOver<'_>) -> Result<()> {
 pub(crate) fn label(procfs: &Procfs, process: &Process) -> Result<()> {
     if let Some(profile) = &process.apparmor_profile {
         // Since Linux 5.8 AppArmor has files of its own, beside those that it shares with SELinux.
-        let own = std::path::PathBuf::from(format!(
-            "{}/attr/apparmor/exec",
-            rustix::process::getpid().as_raw_nonzero()
-        ));
+        let own = procfs.own("attr/apparmor/exec")?;
         let name = if procfs.has(&own) { "attr/apparmor/exec" } else { "attr/exec" };
         procfs.write_own(name, &format!("exec {profile}")).map_err(|source| Error::Label {
             module: "AppArmor",
@@ -110,11 +107,8 @@ pub(crate) fn label(procfs: &Procfs, process: &Process) -> Result<()> {
 ///
 /// # Errors
 /// As [`label`].
-pub(crate) fn label_keys(process: &Process) -> Result<()> {
-    match &process.selinux_label {
-        Some(label) => selinux(&Procfs::mount()?, "attr/keycreate", label),
-        None => Ok(()),
-    }
+pub(crate) fn label_keys(procfs: &Procfs, process: &Process) -> Result<()> {
+    process.selinux_label.as_ref().map_or(Ok(()), |label| selinux(procfs, "attr/keycreate", label))
 }
 
 fn selinux(procfs: &Procfs, file: &str, label: &str) -> Result<()> {

@@ -79,6 +79,8 @@ struct Init<'a> {
     birthplace: Birthplace,
     root: Option<OwnedFd>,
     program: Option<std::ffi::CString>,
+    /// Where labels are written, if there are any.
+    procfs: Option<Procfs>,
     /// Mounts that become read-only once everything in them is made.
     unsealed: Vec<OwnedFd>,
     spent: Spent,
@@ -106,6 +108,7 @@ const STEPS: &[(&str, Step)] = &[
     ("open the terminal", open_terminal),
     ("set kernel parameters", set_sysctl),
     ("hide paths", hide_paths),
+    ("prepare the labels", prepare_labels),
     ("enter the root", enter_root),
     ("become the user", assume_persona),
     ("become ready", become_ready),
@@ -115,8 +118,15 @@ const STEPS: &[(&str, Step)] = &[
 ///
 /// It never returns: descriptors that were closed all at once still have owners here, which must not be dropped.
 pub(crate) fn run(given: Inheritance<'_>, birthplace: Birthplace) -> i32 {
-    let mut init =
-        Init { given, birthplace, root: None, program: None, unsealed: Vec::new(), spent: Spent::default() };
+    let mut init = Init {
+        given,
+        birthplace,
+        root: None,
+        program: None,
+        procfs: None,
+        unsealed: Vec::new(),
+        spent: Spent::default(),
+    };
     for (_, step) in STEPS {
         if let Err(error) = step(&mut init) {
             init.given.socket.failed(&chain(&error));
@@ -368,6 +378,13 @@ fn hide_paths(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
+fn prepare_labels(init: &mut Init<'_>) -> Result<()> {
+    if init.given.process.is_labelled() {
+        init.procfs = Some(Procfs::mount_or_copy()?);
+    }
+    Ok(())
+}
+
 fn enter_root(init: &mut Init<'_>) -> Result<()> {
     let (root, plan) = (init.root()?, &init.given.plan.root);
     let Some(home) = &init.given.home else { return rootfs::enter(root, plan, init.given.entry) };
@@ -376,6 +393,7 @@ fn enter_root(init: &mut Init<'_>) -> Result<()> {
 }
 
 fn assume_persona(init: &mut Init<'_>) -> Result<()> {
+    let procfs = init.procfs.take();
     let given = &mut init.given;
     for (name, value) in given.passed.variables() {
         given.process.set_variable(name, &value);
@@ -389,6 +407,7 @@ fn assume_persona(init: &mut Init<'_>) -> Result<()> {
         ignored: given.ignored,
         socket: &given.socket,
         gate: given.gate.as_ref().map(AsFd::as_fd),
+        procfs,
         kept: given.document.descriptors().collect(),
     };
     init.program = Some(persona.assume(&mut given.process)?);

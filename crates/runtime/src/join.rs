@@ -27,6 +27,7 @@ use crate::persona::Persona;
 use crate::plan::Plan;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
+use crate::procfs::Procfs;
 use crate::resctrl::Tree;
 use crate::watch::Watch;
 use crate::{console, credentials, deliver, program, relay, rootfs};
@@ -226,6 +227,8 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
         Some(mask) => schedule::set_affinity(mask).doing(|| "set /process/execCPUAffinity/final")?,
         None => limits::forget_affinity(),
     }
+    // What may not be mounted here, as by an ordinary user, may be in the container's user namespace.
+    let procfs = if given.process.is_labelled() { Procfs::mount_or_copy().ok() } else { None };
     namespace::join_process(&given.container, &given.kinds).doing(|| "join the container's namespaces")?;
     given.root.iter().try_for_each(rootfs::change_to)?;
     if given.plan.namespaces.has(Kind::User) {
@@ -245,6 +248,7 @@ fn become_member(given: &mut Inheritance<'_>, birthplace: Birthplace) -> Result<
         ignored: given.ignored,
         socket: &given.socket,
         gate: None,
+        procfs,
         kept: Vec::new(),
     };
     let found = persona.assume(&mut given.process)?;

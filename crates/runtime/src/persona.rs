@@ -34,6 +34,8 @@ pub(crate) struct Persona<'a> {
     pub socket: &'a handshake::Child,
     /// The gate at which the process waits for `start`.
     pub gate: Option<BorrowedFd<'a>>,
+    /// Where labels are written, opened before the host's root was left; without it the process mounts one.
+    pub procfs: Option<Procfs>,
     /// What else it needs until it becomes the program: where hooks write.
     pub kept: Vec<BorrowedFd<'a>>,
 }
@@ -43,21 +45,27 @@ impl Persona<'_> {
     ///
     /// # Errors
     /// The first thing that the kernel refuses, and a program that is not there.
-    pub(crate) fn assume(&self, process: &mut Process) -> Result<CString> {
+    pub(crate) fn assume(mut self, process: &mut Process) -> Result<CString> {
         limits::apply(process)?;
+        if self.procfs.is_none() && process.is_labelled() {
+            self.procfs = Some(Procfs::mount()?);
+        }
         self.join_keyring(process)?;
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .doing(|| "open the container's root")?;
         program::complete_environment(&root, process);
         drop(root);
         let needed = std::iter::once(self.socket.as_fd()).chain(self.gate).chain(self.kept.iter().copied());
+        let needed = needed.chain(self.procfs.as_ref().map(AsFd::as_fd));
         let needed = Vec::from_iter(needed);
         fds::seal(self.passed, &needed)?;
         // Root can open its own streams again without owning them, but not those of an id outside its namespace.
         if process.user.uid != 0 || self.in_user_namespace {
             console::give_streams(process.user.uid, process.user.gid);
         }
-        label(process)?;
+        if let Some(procfs) = self.procfs.take() {
+            credentials::label(&procfs, process)?;
+        }
         rustix::process::umask(Mode::from_raw_mode(process.user.umask));
         signal::reset_all(self.ignored).doing(|| "reset signals")?;
         if self.gate.is_some() {
@@ -80,20 +88,13 @@ impl Persona<'_> {
 
     fn join_keyring(&self, process: &Process) -> Result<()> {
         let Some(name) = self.keyring else { return Ok(()) };
-        credentials::label_keys(process)?;
+        if let Some(procfs) = &self.procfs {
+            credentials::label_keys(procfs, process)?;
+        }
         match sys_credentials::join_session_keyring(name) {
             // A kernel without keyrings has none to leak.
             Err(error) if error.errno() == rustix::io::Errno::NOSYS => Ok(()),
             other => other.doing(|| "join a session keyring"),
         }
     }
-}
-
-/// Asks the security modules for the labels that execve(2) will set.
-fn label(process: &Process) -> Result<()> {
-    if process.apparmor_profile.is_none() && process.selinux_label.is_none() {
-        return Ok(());
-    }
-    let procfs = Procfs::mount()?;
-    credentials::label(&procfs, process)
 }

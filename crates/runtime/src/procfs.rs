@@ -3,14 +3,17 @@
 //! Labels, kernel parameters and the like are written through it. Whatever an image or a container has at `/proc`, a
 //! write that succeeds has reached the kernel (ARCHITECTURE.md, invariant 4).
 
-use std::os::fd::OwnedFd;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use bulkhead_sys::mount::{self, Filesystem, Reach};
 use bulkhead_sys::path;
 use rustix::fs::{OFlags, PROC_SUPER_MAGIC};
+use rustix::io::Errno;
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 
 /// A detached procfs of the caller's pid namespace.
 #[derive(Debug)]
@@ -27,13 +30,16 @@ impl Procfs {
         Ok(Self(mount))
     }
 
-    /// Mounts one, or takes a copy of the host's where that cannot be: the container shares the host's processes, and a user
-    /// namespace may mount none of these. The caller must still be in the host's root.
+    /// Mounts one, or takes a copy of the host's where the caller may not: a container in a user namespace has processes that
+    /// are not its own, and may mount none of these. The caller must still be in the host's root.
     ///
     /// # Errors
     /// As [`Procfs::mount`], when `/proc` is none.
     pub(crate) fn mount_or_copy() -> Result<Self> {
-        Self::mount().or_else(|error| Self::copy_of_host().ok_or(error))
+        match Self::mount() {
+            Err(error) if is_forbidden(&error) => Self::copy_of_host().ok_or(error),
+            mounted => mounted,
+        }
     }
 
     fn copy_of_host() -> Option<Self> {
@@ -48,8 +54,16 @@ impl Procfs {
     /// # Errors
     /// As open(2) and write(2); EXDEV when something is mounted over it.
     pub(crate) fn write_own(&self, name: &str, value: &str) -> Result<()> {
-        let own = rustix::process::getpid().as_raw_nonzero();
-        self.write(&PathBuf::from(format!("{own}/{name}")), value)
+        self.write(&self.own(name)?, value)
+    }
+
+    /// Returns the name here of a file of the calling process, whose number in a copy of the host's is the host's.
+    ///
+    /// # Errors
+    /// As readlink(2).
+    pub(crate) fn own(&self, name: &str) -> Result<PathBuf> {
+        let own = rustix::fs::readlinkat(&self.0, "self", Vec::new()).doing(|| "read /proc/self")?;
+        Ok(Path::new(OsStr::from_bytes(own.as_bytes())).join(name))
     }
 
     /// Writes a file.
@@ -70,11 +84,11 @@ impl Procfs {
     /// # Errors
     /// As open(2) and read(2); EXDEV when something is mounted over it.
     pub(crate) fn read_own(&self, name: &str) -> Result<Vec<u8>> {
-        let own = rustix::process::getpid().as_raw_nonzero();
-        let file = path::open_on_mount(&self.0, &PathBuf::from(format!("{own}/{name}")), OFlags::RDONLY)
-            .doing(|| format!("open /proc/{own}/{name}"))?;
+        let own = self.own(name)?;
+        let file = path::open_on_mount(&self.0, &own, OFlags::RDONLY)
+            .doing(|| format!("open /proc/{}", own.display()))?;
         let mut text = vec![0; 64];
-        let length = rustix::io::read(&file, &mut text).doing(|| format!("read /proc/{own}/{name}"))?;
+        let length = rustix::io::read(&file, &mut text).doing(|| format!("read /proc/{}", own.display()))?;
         text.truncate(length);
         Ok(text)
     }
@@ -82,5 +96,15 @@ impl Procfs {
     /// Tells whether a file is there.
     pub(crate) fn has(&self, name: &Path) -> bool {
         path::open_on_mount(&self.0, name, OFlags::PATH).is_ok()
+    }
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    matches!(error, Error::System { source, .. } if source.errno() == Errno::PERM)
+}
+
+impl AsFd for Procfs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

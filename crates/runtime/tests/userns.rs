@@ -174,6 +174,25 @@ fn the_hosts_proc_stands_in_where_the_processes_are_the_hosts() {
     sandbox.run(&bundle).output().succeeds().prints(&format!("{}\n", own.display()));
 }
 
+/// Fails when a label is to go through a procfs that the user namespace may not mount. A kernel without security modules has the
+/// file refuse it, or has none.
+#[test]
+fn a_label_reaches_the_kernel_where_the_processes_are_the_hosts() {
+    requires!(is_root(), "needs root");
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    requires!(!modules.contains("apparmor") && !modules.contains("selinux"), "needs a kernel without them");
+    let sandbox = Sandbox::new(BULKRUN);
+    let of_host = |name: &str| mapped(sandbox.bundle(name)).without_namespace("pid");
+    let bundle = of_host("first")
+        .script("true")
+        .edit(|config| config["process"]["apparmorProfile"] = "x-label".into());
+    sandbox.run(&bundle).output().exits_with(1).complains("x-label").complains("attr/exec");
+    let bundle = of_host("further").script("exec sleep 1000");
+    sandbox.launch(&bundle);
+    let run = sandbox.runtime().args(["exec", "--apparmor=x-label", bundle.id(), "true"]);
+    run.output().exits_with(255).complains("x-label").complains("attr/exec");
+}
+
 /// Calls the runtime for a bundle where `/etc/subuid` and `/etc/subgid` hold this text.
 fn where_ranges_are(ranges: &str, sandbox: &Sandbox, verb: &str, bundle: &Bundle) -> Run {
     for file in ["subuid", "subgid"] {

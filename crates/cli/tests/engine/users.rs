@@ -20,6 +20,19 @@ macro_rules! mapping_shop {
     }};
 }
 
+#[test]
+fn the_hosts_processes_are_there_for_users_of_its_own() {
+    let shop = mapping_shop!();
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    let options = ["--userns", "auto", "--pid", "host", "--sysctl", "net.ipv4.ip_unprivileged_port_start=7"];
+    let script = "readlink /proc/self/ns/pid; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; \
+                  tr -s ' ' </proc/self/uid_map | grep -c ' 0 0 4294967295'";
+    shop.script(&options, script).output().exits_with(1).prints(&format!("{}\n7\n0\n", own.display()));
+    let options = ["-d", "--name", "web", "--userns", "auto", "--pid", "host"];
+    shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+    assert_eq!(shop.said(&["exec", "web", "readlink", "/proc/self/ns/pid"]), format!("{}\n", own.display()));
+}
+
 /// Starts a container with users of its own, and returns its process.
 fn own_users(shop: &Shop, name: &str, options: &[&str], script: &str) -> u64 {
     let options = [&["-d", "--name", name, "--userns", "auto"], options].concat();

@@ -187,6 +187,11 @@ pub(super) fn label(text: Option<&str>) -> Option<String> {
 }
 
 impl Process {
+    /// Tells whether a security module has a label for it.
+    pub fn is_labelled(&self) -> bool {
+        self.apparmor_profile.is_some() || self.selinux_label.is_some()
+    }
+
     /// Sets a variable of its environment, in place of the one of that name; a value with a NUL byte is left out.
     pub fn set_variable(&mut self, name: &str, value: &str) {
         let prefix = format!("{name}=");
