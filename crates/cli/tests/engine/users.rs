@@ -92,6 +92,19 @@ fn root_inside_is_not_root_outside() {
     shop.said(&["exec", "job", "sh", "-c", "echo more >> /new && test $(id -u) = 0"]);
 }
 
+/// Fails where it is the host's own node, whose owner nobody is inside.
+#[test]
+fn a_device_of_root_is_of_root_inside_under_any_name() {
+    let shop = mapping_shop!();
+    let node = shop.path("node");
+    let place = node.to_str().unwrap();
+    shop.sandbox.command("mknod").args(["-m", "600", place, "c", "1", "5"]).output().succeeds();
+    let device = format!("{place}:/dev/renamed");
+    let script = "stat -c '%u:%g %a' /dev/renamed; head -c 3 /dev/renamed | wc -c";
+    let output = shop.script(&["--userns", "auto", "--device", &device], script).output().succeeds();
+    assert_eq!(output.stdout, "0:0 600\n3\n");
+}
+
 #[test]
 fn containers_at_once_have_different_users() {
     let shop = mapping_shop!();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bulkhead_spec::{Device, DeviceRule, DeviceRuleType, DeviceType, Mount};
 
-use super::{DeviceKind, HostDevice, Scene, invalid};
+use super::{Caller, DeviceKind, HostDevice, Runtime, Scene, invalid};
 use crate::error::Result;
 use crate::request::{self, Node};
 
@@ -13,7 +13,7 @@ use crate::request::{self, Node};
 pub(super) struct Decided {
     /// Nodes besides those that every container has.
     pub(super) nodes: Vec<Device>,
-    /// Those that a user namespace, which makes no nodes, can only have as mounts of the host's.
+    /// Those that nobody makes for a user namespace: mounts of the host's.
     pub(super) binds: Vec<Mount>,
     /// What may be used.
     pub(super) rules: Vec<DeviceRule>,
@@ -81,8 +81,8 @@ fn add(scene: &Scene<'_>, asked: &Node, decided: &mut Decided) -> Result<()> {
         };
         decided.nodes.retain(|other| other.path != path);
         decided.binds.retain(|other| other.destination != path);
-        // The runtime looks for the host's node at the same path.
-        if scene.users.is_some() && Path::new(&path) != device.path {
+        // A runtime that makes no nodes looks for the host's at the same path.
+        if !are_made(scene) && Path::new(&path) != device.path {
             decided.binds.push(bind(device, path)?);
         } else {
             decided.nodes.push(node(device, path));
@@ -99,6 +99,12 @@ fn add(scene: &Scene<'_>, asked: &Node, decided: &mut Decided) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Tells whether nodes are made for the container, with an owner that its users have: `bulkrun` makes those of a user namespace,
+/// too, where it has the host's rights.
+fn are_made(scene: &Scene<'_>) -> bool {
+    scene.users.is_none() || (scene.runtime == Runtime::Ours && scene.facts.caller == Caller::Root)
 }
 
 fn node(device: &HostDevice, path: String) -> Device {

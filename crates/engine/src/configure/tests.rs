@@ -726,6 +726,25 @@ fn devices_have_nodes_and_rules() {
 }
 
 #[test]
+fn renamed_devices_are_the_hosts_only_where_nobody_makes_them() {
+    let map = vec![IdMapping { container_id: 0, host_id: 100_000, size: 65_536 }];
+    let ordinary = Caller::User { uid: 1000, gid: 100 };
+    for (caller, has_users, is_mount) in
+        [(Caller::Root, false, false), (Caller::Root, true, false), (ordinary, true, true)]
+    {
+        let mut stage = with(|request| request.devices.add("/dev/zero:/dev/zzz".parse().unwrap()));
+        stage.facts.caller = caller;
+        stage.users = has_users.then(|| Users { uids: map.clone(), gids: map.clone() });
+        let config = stage.json();
+        let has = |list: &Value, key: &str| {
+            list.as_array().is_some_and(|list| list.iter().any(|each| each[key] == "/dev/zzz"))
+        };
+        let found = (has(&config["mounts"], "destination"), has(&config["linux"]["devices"], "path"));
+        assert_eq!(found, (is_mount, !is_mount), "{caller:?} {has_users}");
+    }
+}
+
+#[test]
 fn users_of_its_own_change_what_is_mapped() {
     let map = |size| vec![IdMapping { container_id: 0, host_id: 100_000, size }];
     let mut stage = with(|request| {
