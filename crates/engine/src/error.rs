@@ -72,6 +72,12 @@ pub enum Error {
         /// What it is.
         state: State,
     },
+    /// It was sent SIGKILL, and goes on (docker's words).
+    #[error("cannot kill container {name}: tried to kill container, but did not receive an exit event")]
+    Survives {
+        /// The container's name.
+        name: String,
+    },
     /// What was asked for cannot be.
     #[error("{what}: {reason}")]
     Invalid {
@@ -145,6 +151,7 @@ impl Error {
             | Self::NotJoined { .. }
             | Self::Pod { .. }
             | Self::Runtime { .. }
+            | Self::Survives { .. }
             | Self::System { .. }
             | Self::Monitor(_) => Kind::Failed,
         }
@@ -188,6 +195,9 @@ impl Error {
             }
             Self::Store(store::Error::NameTaken { noun: Noun::Container, name, .. }) => Some(format!(
                 "`bulkhead rm {name}` removes it, `bulkhead rename {name} …` gives it another name"
+            )),
+            Self::Survives { name } => Some(format!(
+                "a process that waits for a disk, a file server or a device ends when that answers: `bulkhead top {name} -o pid,stat,comm` shows it as D"
             )),
             Self::State { operation: "remove", name, .. } => {
                 Some(format!("`bulkhead stop {name}` first, or `bulkhead rm -f {name}`"))

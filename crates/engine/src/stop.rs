@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use bulkhead_shim::client;
 use bulkhead_shim::order::Restart;
@@ -80,7 +81,7 @@ impl Engine {
     /// Sends a container's first process a signal. SIGKILL, and the signal that stops it, count as a stop; after SIGKILL it has ended.
     ///
     /// # Errors
-    /// [`Error::State`] when it does not run.
+    /// [`Error::State`] when it does not run, [`Error::Survives`] when it has not ended 10 seconds after SIGKILL.
     pub fn kill(&self, wanted: &str, signal: i32) -> Result<()> {
         let known = self.find(wanted)?;
         if !matches!(known.life.state, State::Running | State::Paused | State::Restarting) {
@@ -88,15 +89,13 @@ impl Engine {
         }
         if signal == KILL {
             self.thaw(&known)?;
-            self.tell_with(&known, "kill", ("signal", &signal.to_string()));
-            // As docker's, it returns when the container has ended: what comes next may remove it.
-            self.end_alone(&known, AT_ONCE, None)?;
+            self.end_in_time(&known)?;
         } else {
             match self.is_astray(&known)? {
                 true => self.signal_astray(&known, signal)?,
                 false => self.ask(&known, "kill", &ToMonitor::Signal(signal))?,
             }
-            self.tell_with(&known, "kill", ("signal", &signal.to_string()));
+            self.tell_kill(&known, signal);
         }
         // It may count as a stop, which matters to a policy after a boot.
         if known.document.request.restart.0 != Restart::No {
@@ -193,6 +192,35 @@ impl Engine {
         }
     }
 
+    /// Sends SIGKILL and returns when the container has ended, as docker's: what comes next may remove it.
+    fn end_in_time(&self, known: &Known) -> Result<()> {
+        let sent = client::ask(&self.places().container_run(&known.record.id), &ToMonitor::Stop(AT_ONCE));
+        let asked = match sent {
+            Err(client::Error::NoMonitor { .. }) => {
+                self.end_alone(known, AT_ONCE, None)?;
+                self.tell_kill(known, KILL);
+                return Ok(());
+            }
+            sent => sent?,
+        };
+        self.tell_kill(known, KILL);
+        match asked.wait(Some(PATIENCE)) {
+            // What follows its end, such as hooks, has limits of its own.
+            Err(client::Error::Unanswered { .. })
+                if known.life.process.is_some_and(|first| !first.runs()) =>
+            {
+                self.end(known, AT_ONCE)
+            }
+            Err(client::Error::Unanswered { .. }) => Err(Error::Survives { name: known.record.name.clone() }),
+            Err(client::Error::NoMonitor { .. }) => self.end_astray(known, AT_ONCE),
+            other => Ok(other?),
+        }
+    }
+
+    fn tell_kill(&self, known: &Known, signal: i32) {
+        self.tell_with(known, "kill", ("signal", &signal.to_string()));
+    }
+
     /// Lets a container go on if it is frozen: a frozen process ends by no signal.
     pub(crate) fn thaw(&self, known: &Known) -> Result<()> {
         // What cannot be reached is ended by its cgroups.
@@ -218,6 +246,9 @@ impl Engine {
         }
     }
 }
+
+/// How long a container that was killed may take to end (docker's).
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// SIGKILL.
 pub(crate) const KILL: i32 = 9;

@@ -29,11 +29,13 @@ mod spawn;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bulkhead_sys::message;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketType;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::protocol::{Attach, LONGEST, Malformed, ToClient, ToMonitor};
 use crate::{place, socket};
@@ -74,6 +76,12 @@ pub enum Error {
     /// Nobody listens: the container has ended, or its monitor has died.
     #[error("no monitor is in {}", run_directory.display())]
     NoMonitor {
+        /// The directory.
+        run_directory: PathBuf,
+    },
+    /// It did not answer in time: what was asked for goes on.
+    #[error("the monitor of {} does not answer", run_directory.display())]
+    Unanswered {
         /// The directory.
         run_directory: PathBuf,
     },
@@ -140,21 +148,56 @@ pub fn connect(run_directory: &Path, attach: Attach) -> Result<Attachment> {
 /// Asks a monitor for something and waits until it is done; a stop is done when the container has ended for good.
 ///
 /// # Errors
-/// [`Error::NoMonitor`] when none listens, or it ended meanwhile without an answer; [`Error::Refused`].
+/// As [`ask`] and [`Asked::wait`].
 pub fn request(run_directory: &Path, request: &ToMonitor<'_>) -> Result<()> {
-    let gone = || Error::NoMonitor { run_directory: run_directory.to_owned() };
-    let socket = open(run_directory)?;
-    match message::send(&socket, &request.encode(), &[]) {
-        Err(error) if matches!(error.errno(), Errno::PIPE | Errno::CONNRESET) => return Err(gone()),
-        sent => sent?,
+    ask(run_directory, request)?.wait(None)
+}
+
+/// Asks a monitor for something.
+///
+/// # Errors
+/// [`Error::NoMonitor`] when none listens.
+pub fn ask(run_directory: &Path, request: &ToMonitor<'_>) -> Result<Asked> {
+    let asked = Asked { socket: open(run_directory)?, run_directory: run_directory.to_owned() };
+    match message::send(&asked.socket, &request.encode(), &[]) {
+        Err(error) if matches!(error.errno(), Errno::PIPE | Errno::CONNRESET) => Err(asked.gone()),
+        sent => Ok(sent.map(|()| asked)?),
     }
-    let answer = message::receive(&socket, LONGEST)?.bytes;
-    if answer.is_empty() {
-        return Err(gone());
+}
+
+/// What a monitor was asked for, and has not answered yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Asked {
+    socket: OwnedFd,
+    run_directory: PathBuf,
+}
+
+impl Asked {
+    /// Waits until it is done, for so long at most.
+    ///
+    /// # Errors
+    /// [`Error::NoMonitor`] when the monitor ended without an answer; [`Error::Refused`]; [`Error::Unanswered`] after the limit.
+    pub fn wait(self, limit: Option<Duration>) -> Result<()> {
+        set_socket_timeout(&self.socket, Timeout::Recv, limit)
+            .map_err(|errno| file("wait at", &self.run_directory, errno))?;
+        let answer = match message::receive(&self.socket, LONGEST) {
+            Err(error) if error.errno() == Errno::AGAIN => {
+                return Err(Error::Unanswered { run_directory: self.run_directory });
+            }
+            received => received?.bytes,
+        };
+        if answer.is_empty() {
+            return Err(self.gone());
+        }
+        match ToClient::decode(&answer)? {
+            ToClient::Refused(reason) => Err(Error::Refused { reason: reason.to_owned() }),
+            _ => Ok(()),
+        }
     }
-    match ToClient::decode(&answer)? {
-        ToClient::Refused(reason) => Err(Error::Refused { reason: reason.to_owned() }),
-        _ => Ok(()),
+
+    fn gone(&self) -> Error {
+        Error::NoMonitor { run_directory: self.run_directory.clone() }
     }
 }
 
@@ -218,6 +261,17 @@ mod tests {
         let error = request(&run, &ToMonitor::Stop(Stop::default())).unwrap_err();
         assert!(matches!(error, Error::NoMonitor { .. }), "{error}");
         assert!(matches!(connect(&run, Attach::default()), Err(Error::NoMonitor { .. })));
+    }
+
+    #[test]
+    fn a_monitor_that_does_not_answer_is_not_waited_for_for_ever() {
+        let scratch = Scratch::new();
+        let run = run_directory(&scratch);
+        let silent = socket::listen(&run.join(place::SOCKET), SocketType::SEQPACKET, 1).unwrap();
+        let asked = ask(&run, &ToMonitor::Stop(Stop::default())).unwrap();
+        let error = asked.wait(Some(Duration::from_millis(50))).unwrap_err();
+        assert!(matches!(error, Error::Unanswered { .. }), "{error}");
+        drop(silent);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use bulkhead_testkit::{Output, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::shop::{IMAGE, shop};
 
@@ -114,6 +116,59 @@ fn a_signal_ends_what_listens_to_it() {
     assert_eq!(shop.said(&["wait", "job"]), "4\n");
     let stopped = shop.bulkhead(&["kill", "job"]).output().exits_with(1);
     assert!(stopped.stderr.contains("exited"), "{}", stopped.stderr);
+}
+
+/// A process that stands still until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: i32) -> Self {
+        let pid = Pid::from_raw(pid).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// Fails where what cannot end, as a process that waits for a file server cannot, holds `kill` for ever.
+#[test]
+fn a_kill_that_ends_nothing_is_given_up() {
+    let shop = shop!();
+    shop.with("run", &["-d", "--name", "web"], &["sleep", "1000"]).output().succeeds();
+    let id = shop.inspect("web")["Id"].as_str().unwrap().to_owned();
+    let stopped = Stopped::new(crate::survive::monitor(&shop, &id));
+    let began = Instant::now();
+    let given_up = shop.bulkhead(&["kill", "web"]).timeout(Duration::from_secs(60)).output();
+    let waited = began.elapsed();
+    drop(stopped);
+    given_up.exits_with(1).complains("tried to kill container, but did not receive an exit event");
+    assert!(waited >= Duration::from_secs(10), "{waited:?}");
+    // It was sent.
+    wait_until("it has ended", || shop.inspect("web")["State"]["Status"] == "exited");
+    let told =
+        ["events", "--since", "1h", "--until", "0s", "--filter", "container=web", "--format", "{{.Action}}"];
+    assert_eq!(shop.said(&told), "create\nstart\nkill\ndie\n");
+}
+
+/// Fails where an event tells of a signal that nobody was sent.
+#[test]
+fn a_kill_that_reaches_nobody_is_no_event() {
+    let shop = shop!();
+    shop.with("run", &["-d", "--name", "web"], &["sleep", "1000"]).output().succeeds();
+    let elsewhere = |words: &[&str]| {
+        let mut run = shop.sandbox.command(env!("CARGO_BIN_EXE_bulkhead"));
+        run = run.arg("--root").arg(shop.path("engine")).arg("--run").arg(shop.path("elsewhere"));
+        run.args(words).output()
+    };
+    elsewhere(&["kill", "web"]).exits_with(1).complains("--run");
+    let told =
+        ["events", "--since", "1h", "--until", "0s", "--filter", "event=kill", "--format", "{{.Action}}"];
+    assert_eq!(shop.said(&told), "");
 }
 
 #[test]
