@@ -183,7 +183,7 @@ impl Engine {
             match inserted {
                 Err(bulkhead_store::Error::NameTaken { .. }) if name.is_none() && attempt < ATTEMPTS => {}
                 Err(bulkhead_store::Error::NameTaken { by, .. })
-                    if name.is_some() && attempt == 0 && self.frees_name(&by)? => {}
+                    if name.is_some() && attempt == 0 && self.frees_name(&by) => {}
                 inserted => {
                     inserted?;
                     break;

@@ -22,13 +22,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Finishes the removal of whoever has the name that somebody else wants; tells whether the name is free now.
-    pub(crate) fn frees_name(&self, by: &str) -> Result<bool> {
-        match self.store.container(by) {
-            Ok(record) => self.finish_removal_of(&record),
-            Err(error) if error.kind() == Kind::NotFound => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+    /// Finishes the removal of whoever has the name that somebody else wants; tells whether the name is free now. Why it is not
+    /// is nothing that the caller asked for: the name is taken.
+    pub(crate) fn frees_name(&self, by: &str) -> bool {
+        let finished = || self.finish_removal_of(&self.store.container(by)?);
+        finished().unwrap_or_else(|error| error.kind() == Kind::NotFound)
     }
 
     /// Finishes a removal if it was begun and nobody is at it; tells whether the container is gone.

@@ -61,3 +61,23 @@ fn the_name_of_what_is_as_good_as_gone_is_free() {
     assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Names}}"]), "web\n");
     is_whole(&shop, "two removals");
 }
+
+/// Fails where who asks for a name hears what is wrong with the container that has it.
+#[test]
+fn a_name_is_taken_whatever_keeps_it_from_being_freed() {
+    let shop = shop!();
+    let id = half_removed(&shop, "web", &[]);
+    let store = rusqlite::Connection::open(shop.path("engine/bulkhead.db")).unwrap();
+    let document = |text: &str| {
+        store.execute("UPDATE containers SET document = ? WHERE id = ?", [text, &id]).unwrap();
+    };
+    let text: String =
+        store.query_row("SELECT document FROM containers WHERE id = ?", [&id], |row| row.get(0)).unwrap();
+    document("{");
+    let taken = shop.with("create", &["--name", "web"], &["true"]).output().exits_with(1);
+    assert!(taken.stderr.contains("is in use by") && !taken.stderr.contains("document"), "{}", taken.stderr);
+    document(&text);
+    shop.with("create", &["--name", "web"], &["true"]).output().succeeds();
+    assert_ne!(shop.inspect("web")["Id"], id.as_str());
+    is_whole(&shop, "a removal");
+}
