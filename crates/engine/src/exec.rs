@@ -118,10 +118,10 @@ impl Engine {
         }
     }
 
-    /// Tells that a process is made in a container and started, and returns what is told of its end.
+    /// Tells that a process was made in a container and started, and returns what is told of its end.
     fn tell_exec(&self, known: &Known, exec: &Exec) -> Event {
         let id = id::generate().unwrap_or_default();
-        let words = exec.command.join(" ");
+        let words = beginning(exec.command.join(" "));
         let event = |action: &str| known.event(action).with("execID", &id);
         let begin = ["exec_create", "exec_start"].map(|action| event(&format!("{action}: {words}")));
         // What happened has happened, whether that can be recorded or not.
@@ -189,6 +189,19 @@ impl Engine {
     }
 }
 
+/// The longest command line that an event keeps, in bytes: arguments may have megabytes, and events are kept by the thousand.
+const LONGEST_LINE: usize = 1024;
+
+/// Cuts a command line that is longer than events keep.
+fn beginning(mut line: String) -> String {
+    if line.len() > LONGEST_LINE {
+        let end = (0..=LONGEST_LINE).rev().find(|&end| line.is_char_boundary(end));
+        line.truncate(end.unwrap_or_default());
+        line.push('…');
+    }
+    line
+}
+
 /// Makes a file in memory.
 fn memory(name: &str) -> std::io::Result<File> {
     Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
@@ -214,6 +227,17 @@ fn of_failure(log: &str) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_have_the_beginning_of_a_long_line() {
+        let line = |length: usize| "x".repeat(length);
+        assert_eq!(beginning(line(LONGEST_LINE)), line(LONGEST_LINE));
+        assert_eq!(beginning(line(LONGEST_LINE + 1)), format!("{}…", line(LONGEST_LINE)));
+        assert_eq!(
+            beginning(format!("{}ää", line(LONGEST_LINE - 1))),
+            format!("{}…", line(LONGEST_LINE - 1))
+        );
+    }
 
     #[test]
     fn what_the_runtime_complains_of_has_dockers_codes() {

@@ -220,6 +220,25 @@ fn what_happens_to_images_is_told() {
     assert_eq!(told, format!("image untag {id}"));
 }
 
+/// Fails where events keep whole scripts, or tell of what was never started.
+#[test]
+fn events_of_exec_are_short_and_of_what_was_started() {
+    let shop = shop!();
+    shop.with("run", &["-d", "--name", "web"], &["sleep", "1000"]).output().succeeds();
+    let script = format!("echo ran # {}", "x".repeat(100_000));
+    shop.bulkhead(&["exec", "web", "sh", "-c", &script]).output().succeeds().prints("ran\n");
+    shop.bulkhead(&["exec", "-d", "web", "/absent"]).output().exits_with(127);
+    shop.bulkhead(&["exec", "web", "/absent"]).output().exits_with(127);
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "container=web", "--format"];
+    let told = shop.said(&[&words[..], &["{{.Action}} {{.Actor.Attributes.exitCode}}"]].concat());
+    let (long, others): (Vec<&str>, Vec<&str>) = told.lines().partition(|line| line.contains("xxx"));
+    assert!(long.len() == 2 && long.iter().all(|line| line.len() < 1100), "{told}");
+    let others = Vec::from_iter(others.iter().map(|line| line.trim_end().trim_end_matches(" <no value>")));
+    let expected =
+        ["create", "start", "exec_die 0", "exec_create: /absent", "exec_start: /absent", "exec_die 127"];
+    assert_eq!(others, expected);
+}
+
 /// Fails where the fields of docker's manual have no value, or what docker tells is told by nobody.
 #[test]
 fn events_have_docker_s_fields_and_docker_s_actions() {

@@ -81,8 +81,8 @@ impl Engine {
             command.arg("--pid-file").arg(path);
         }
         apart(&mut command);
-        let told = Some(self.tell_exec(&known, exec));
         let mut call = command.arg(&known.record.id).spawn().doing(doing)?;
+        let told = Some(self.tell_exec(&known, exec));
         let process = sys_process::open_pidfd(call.id().cast_signed()).doing(doing)?;
         let stdin = call.stdin.take();
         let stdout = call.stdout.take().map(OwnedFd::from);
@@ -125,13 +125,13 @@ impl Engine {
             // Without a file for the pid it starts itself anew with one in the wrong place.
             command.arg("--pid-file").arg(&pid_file.0);
         }
+        let status = command.arg(&known.record.id).status().doing(doing)?;
+        if let Some(refusal) = log.failure(status).doing(doing)? {
+            return Err(self.not_joined(&known.record.id, refusal));
+        }
         // Nobody waits for its end.
         self.tell_exec(&known, exec);
-        let status = command.arg(&known.record.id).status().doing(doing)?;
-        match log.failure(status).doing(doing)? {
-            None => Ok(()),
-            Some(refusal) => Err(self.not_joined(&known.record.id, refusal)),
-        }
+        Ok(())
     }
 }
 
@@ -203,7 +203,11 @@ impl Piped<'_> {
                 self.engine.tell_exec_end(&mut self.told, code);
                 Ok(Some(code))
             }
-            Err(refusal) => Err(self.engine.not_joined(&self.id, refusal)),
+            Err(refusal) => {
+                // That it was started is told before anybody knows.
+                self.engine.tell_exec_end(&mut self.told, refusal.code);
+                Err(self.engine.not_joined(&self.id, refusal))
+            }
         }
     }
 

@@ -55,11 +55,11 @@ impl Engine {
         command.arg("--detach").arg("--console-socket").arg(&desk.listener.address);
         command.arg("--pid-file").arg(desk.pid_file());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let told = Some(self.tell_exec(&known, &exec));
         let status = command.arg(&known.record.id).status().doing(doing)?;
         if let Some(refusal) = log.failure(status).doing(doing)? {
             return Err(self.not_joined(&known.record.id, refusal));
         }
+        let told = Some(self.tell_exec(&known, &exec));
         let pid = desk.pid().doing(doing)?;
         let process = sys_process::open_pidfd(pid.as_raw_nonzero().get()).doing(doing)?;
         let terminal = desk.terminal().doing(doing)?;
