@@ -150,7 +150,7 @@ impl Engine {
         let upper = path::open_host(&upper, OFlags::RDONLY | OFlags::DIRECTORY)
             .doing(|| format!("open {}", upper.display()))?;
         let skip: Vec<PathBuf> = OF_RUNTIME.iter().map(PathBuf::from).collect();
-        // The layer has the numbers that the container saw, if its maker has more than one.
+        // The numbers of the disk: those that the container saw, but for an ordinary user's maps, by which the image's are shown, too.
         let is_one = !rustix::process::geteuid().is_root();
         let owners = if is_one { Owners::Caller } else { Owners::Kept };
         let marks = if host::is_real_root()? { Marks::Trusted } else { Marks::User };
