@@ -131,22 +131,14 @@ impl Transaction {
     /// Appends a rule to a chain.
     pub fn add_rule(&mut self, table: &str, chain: &str, rule: &[Expression]) -> &mut Self {
         let mut message = begin(NEW_RULE, APPEND);
-        message.text(1, table).text(2, chain).nest(4, |message| {
-            for expression in rule {
-                message.nest(ITEM, |message| expression.write(message));
-            }
-        });
+        message.text(1, table).text(2, chain).nest(4, |message| write_all(rule, message));
         self.push(message, || format!("add a rule to the chain {chain}: {rule:?}"))
     }
 
     /// Puts a rule with a note before all others of somebody's chain.
     pub fn insert_rule(&mut self, chain: &FoundChain, rule: &[Expression], note: &str) -> &mut Self {
         let mut message = Message::new(NEW_RULE, CREATE, &[chain.family, 0, 0, 0]);
-        message.text(1, &chain.table).text(2, &chain.name).nest(4, |message| {
-            for expression in rule {
-                message.nest(ITEM, |message| expression.write(message));
-            }
-        });
+        message.text(1, &chain.table).text(2, &chain.name).nest(4, |message| write_all(rule, message));
         message.attribute(NOTE, &commented(note));
         self.push(message, || format!("put a rule into the chain {} of {}", chain.name, chain.table))
     }
@@ -328,6 +320,13 @@ impl FoundChain {
 /// Names the call of a failure.
 pub(crate) fn call<T>(errno: Errno) -> bulkhead_sys::Result<T> {
     Err(bulkhead_sys::Error::new("sendmsg(AF_NETLINK, NETLINK_NETFILTER)", errno))
+}
+
+/// Writes the expressions of a rule.
+fn write_all(rule: &[Expression], message: &mut Message) {
+    for expression in rule {
+        message.nest(ITEM, |message| expression.write(message));
+    }
 }
 
 /// Writes a note as nft(8) writes a comment: type, length, text, NUL. Beyond 253 bytes it is cut off.
