@@ -52,6 +52,11 @@ impl Making {
     }
 }
 
+/// Refuses a name that nobody can have.
+pub(crate) fn check_name(request: &Request) -> Result<()> {
+    request.name.as_deref().map_or(Ok(()), name::check)
+}
+
 /// Tells whether what is recorded of a container is not worth waiting for a disk: it removes itself, and after a power loss it
 /// would be removed. A volume with a name outlives it.
 pub(crate) fn is_fleeting(request: &Request) -> bool {
@@ -77,6 +82,7 @@ impl Engine {
     /// # Errors
     /// When the image is not there, the name is taken, or what was asked for cannot be.
     pub fn create(&self, request: &Request) -> Result<Created> {
+        check_name(request)?;
         let image = self.wanted_image(request)?;
         let New { known, image, held: _held } = self.make(request, Making::of(request)?, image)?;
         // What cannot be is told now and not when it is started.
@@ -89,12 +95,8 @@ impl Engine {
         }
     }
 
-    /// Looks at what a request is most often wrong in, before anything is made: the form of the name, and the image, if it is of
-    /// one.
+    /// Finds the image of a request, if it is of one.
     pub(crate) fn wanted_image(&self, request: &Request) -> Result<Option<Image>> {
-        if let Some(name) = &request.name {
-            name::check(name)?;
-        }
         match &request.root {
             Root::Image(wanted) => Ok(Some(self.store.image(wanted)?)),
             Root::Directory(_) => Ok(None),

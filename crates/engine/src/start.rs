@@ -19,7 +19,7 @@ use rustix::process::geteuid;
 
 use crate::configure::{self, Caller, Configured, INIT_COPY, ImageFiles, OfPod, Runtime, Scene, Users};
 use crate::container::State;
-use crate::create::{Created, FILES, Making, New, is_fleeting, make_directory};
+use crate::create::{Created, FILES, Making, New, check_name, is_fleeting, make_directory};
 use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result, chain};
@@ -87,18 +87,11 @@ impl Engine {
         // Its record is synced while the monitor starts the container.
         let durability = Durability::Process;
         let making = Making { maker: maker.transpose()?, durability, ..Making::of(request)? };
+        check_name(request)?;
+        // For an image that is not there or a name that is taken it is loaded in vain, and ends.
+        let waiting = self.begin_monitor(&making.id, request, attach)?;
         let image = self.wanted_image(request)?;
-        let begin_monitor = |id: &str| self.begin_monitor(id, request, attach);
-        // Only where it will most probably be needed.
-        let waiting = (!self.is_name_taken(request)).then(|| begin_monitor(&making.id)).transpose()?;
         let New { known, image, held: _held } = self.make(request, making, image)?;
-        let waiting = match waiting.map_or_else(|| begin_monitor(&known.record.id), Ok) {
-            Ok(waiting) => waiting,
-            Err(error) => {
-                self.take_back(&known)?;
-                return Err(error);
-            }
-        };
         if let Err(error) = made(&known.created(Vec::new())) {
             self.take_back(&known)?;
             return Err(error).doing(|| format!("tell of container {}", known.record.name));
@@ -168,12 +161,6 @@ impl Engine {
         self.tell(&known, "attach");
         let has_terminal = known.document.request.process.terminal;
         Ok(Session::new(self, &known.record.id, has_terminal, End::Theirs, attachment))
-    }
-
-    /// Tells whether another container has the name that is asked for, as far as can be seen. Who makes the record makes sure.
-    fn is_name_taken(&self, request: &Request) -> bool {
-        let has = |name: &String| self.store.container(name).is_ok_and(|other| other.name == *name);
-        request.name.as_ref().is_some_and(has)
     }
 
     /// Starts the monitor of a container that is still to be made: its program is loaded meanwhile.

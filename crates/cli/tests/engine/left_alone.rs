@@ -35,22 +35,24 @@ fn what_is_detached_outlives_the_runtime_that_started_it() {
 }
 
 #[test]
-fn a_run_that_cannot_be_loads_no_monitor() {
+fn a_run_that_cannot_be_leaves_no_monitor() {
     requires!(find_program("strace").is_some(), "needs strace");
     let shop = shop!();
     shop.with("create", &["--name", "web"], &["true"]).output().succeeds();
     let trace = shop.path("trace");
-    let loads = |words: &[&str], code: i32| {
-        let strace = shop.sandbox.command("strace").args(["-f", "--trace=execve", "-o"]).arg(&trace);
+    let traced = |words: &[&str], code: i32| {
+        let strace = shop.sandbox.command("strace").args(["-f", "--trace=execve,exit_group", "-o"]).arg(&trace);
         shop.bulkhead_by(strace, words).output().exits_with(code);
-        fs::read_to_string(&trace).unwrap().contains("/bulkmon\"")
+        fs::read_to_string(&trace).unwrap()
     };
-    assert!(loads(&["run", "--rm", IMAGE, "true"], 0), "one that can be does");
-    for words in [
-        &["run", "--pull", "never", "no-such-image"][..],
-        &["run", "--name", "web", IMAGE],
-        &["run", "--name", "no name", IMAGE],
-    ] {
-        assert!(!loads(words, 125), "{words:?}");
+    for words in [&["run", "--pull", "never", "no-such-image"][..], &["run", "--name", "web", IMAGE]] {
+        let trace = traced(words, 125);
+        let loaded = trace.lines().find(|line| line.contains("/bulkmon\"")).expect("it is loaded meanwhile");
+        let (monitor, _) = loaded.split_once(' ').unwrap();
+        let ended = trace.lines().position(|line| line.starts_with(monitor) && line.contains("+++ exited"));
+        let last = trace.lines().count() - 1;
+        assert!(ended.is_some_and(|ended| ended < last), "it ends before the command does: {words:?}\n{trace}");
     }
+    let trace = traced(&["run", "--name", "no name", IMAGE], 125);
+    assert!(!trace.contains("/bulkmon\""), "none is for a name that nobody can have");
 }
