@@ -168,6 +168,22 @@ fn read(text: &str) -> std::result::Result<Document, String> {
 mod tests {
     use super::*;
 
+    /// Longer ones spill over to pages of their own, which each change of the record writes, too.
+    #[test]
+    fn a_usual_document_fits_the_page_of_its_row() {
+        let mut request = Request { name: Some("web".to_owned()), remove: true, ..Request::default() };
+        request.process.command = ["sh", "-c", "exec sleep 1000"].map(str::to_owned).into();
+        request.root = Root::Image("docker.io/library/busybox:1.37".to_owned());
+        let mut document = Document::new(request);
+        document.command = document.request.process.command.clone();
+        document.told = Some(u64::MAX);
+        document.told_start = Some(u64::MAX);
+        document.maker =
+            Some(Maker { boot: "0".repeat(36), process: Process { pid: i32::MAX, start: u64::MAX } });
+        // Of a page of 4096 bytes a row of a table without row numbers has 1002, of which id, name and image take 170.
+        assert!(document.write().unwrap().len() < 800, "{}", document.write().unwrap());
+    }
+
     #[test]
     fn a_document_is_read_as_it_was_written_and_a_newer_one_is_refused() {
         let mut document = Document::new(Request::default());

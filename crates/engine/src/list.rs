@@ -90,9 +90,9 @@ impl Wanted {
             let found = wanted.map(|wanted| engine.store.container(wanted)).transpose()?;
             Ok(found.map(|record| u64::try_from(record.created).unwrap_or(0)))
         };
-        let ancestor = |wanted: &str| match engine.store.image(wanted) {
+        let ancestor = |wanted: &str| match engine.store.image_id(wanted) {
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            found => Ok(Some(found?.id)),
+            found => Ok(Some(found?)),
         };
         let images: Result<Vec<Option<Digest>>> = filters.values("ancestor").map(ancestor).collect();
         Ok(Self {

@@ -61,61 +61,91 @@ pub use signal::Signal;
 pub use ulimit::Ulimit;
 pub use user::UserSpec;
 
+/// Tells whether nothing was asked for, which need not be written: a record that fits the page of its row costs half of what a
+/// longer one does. What nothing means may change for networks alone, which are written in any case.
+fn is_default<T: Default + PartialEq>(asked: &T) -> bool {
+    *asked == T::default()
+}
+
 /// All that can be asked of a new container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Request {
     /// `--name`; without it one is made up.
+    #[serde(skip_serializing_if = "is_default")]
     pub name: Option<String>,
     /// What its root file system is made of.
     pub root: Root,
     /// The container cannot write to its root (`--read-only`).
+    #[serde(skip_serializing_if = "is_default")]
     pub read_only: bool,
     /// What runs, and as whom.
+    #[serde(skip_serializing_if = "is_default")]
     pub process: Process,
     /// `--hostname`; without it the first twelve characters of the id.
+    #[serde(skip_serializing_if = "is_default")]
     pub hostname: Option<String>,
     /// `--domainname`.
+    #[serde(skip_serializing_if = "is_default")]
     pub domainname: Option<String>,
     /// `--label`, and lines of `--label-file`.
+    #[serde(skip_serializing_if = "is_default")]
     pub labels: BTreeMap<String, String>,
     /// `--annotation`, which the runtime sees too.
+    #[serde(skip_serializing_if = "is_default")]
     pub annotations: BTreeMap<String, String>,
     /// What its processes may do.
+    #[serde(skip_serializing_if = "is_default")]
     pub security: Security,
     /// Which devices it has.
+    #[serde(skip_serializing_if = "is_default")]
     pub devices: Devices,
     /// How much it may use.
+    #[serde(skip_serializing_if = "is_default")]
     pub resources: Resources,
     /// Which namespaces it has of its own.
     pub namespaces: Namespaces,
     /// `--sysctl`.
+    #[serde(skip_serializing_if = "is_default")]
     pub sysctls: BTreeMap<String, String>,
     /// `--volume`, `--mount` and `--tmpfs`, in the order of the command line.
+    #[serde(skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
     /// `--volumes-from`.
+    #[serde(skip_serializing_if = "is_default")]
     pub volumes_from: Vec<VolumesFrom>,
     /// `--secret`.
+    #[serde(skip_serializing_if = "is_default")]
     pub secrets: Vec<Secret>,
     /// What is written to its `/etc/hosts` and `/etc/resolv.conf`.
+    #[serde(skip_serializing_if = "is_default")]
     pub hosts: Hosts,
     /// `--stop-signal`; without it the image's, or SIGTERM.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_signal: Option<Signal>,
     /// `--stop-timeout` in seconds; without it 10. -1 waits for ever.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_timeout: Option<Limit>,
     /// `--restart`.
+    #[serde(skip_serializing_if = "is_default")]
     pub restart: Restart,
     /// It is removed when it has ended (`--rm`).
+    #[serde(skip_serializing_if = "is_default")]
     pub remove: bool,
     /// To which of its streams its maker is attached: it is told, and changes nothing.
+    #[serde(skip_serializing_if = "is_default")]
     pub attached: Attached,
     /// What tells whether it is well.
+    #[serde(skip_serializing_if = "is_default")]
     pub health: Health,
     /// Where its output is kept.
+    #[serde(skip_serializing_if = "is_default")]
     pub log: Log,
     /// `--runtime`: a name or a path; without it `bulkrun`.
+    #[serde(skip_serializing_if = "is_default")]
     pub runtime: Option<String>,
     /// `--pod`; it goes together with the `Pod` of [`Namespaces`].
+    #[serde(skip_serializing_if = "is_default")]
     pub pod: Option<InPod>,
 }
 
@@ -124,30 +154,43 @@ pub struct Request {
 #[serde(default)]
 pub struct Process {
     /// The words behind the image; empty means the image's `CMD`.
+    #[serde(skip_serializing_if = "is_default")]
     pub command: Vec<String>,
     /// `--entrypoint`: nothing leaves the image's, an empty list takes it away.
+    #[serde(skip_serializing_if = "is_default")]
     pub entrypoint: Option<Vec<String>>,
     /// `--env` and lines of `--env-file`, in that order of precedence: a later one wins.
+    #[serde(skip_serializing_if = "is_default")]
     pub environment: Vec<Variable>,
     /// `--user`.
+    #[serde(skip_serializing_if = "is_default")]
     pub user: Option<UserSpec>,
     /// `--group-add`: names or numbers.
+    #[serde(skip_serializing_if = "is_default")]
     pub groups: Vec<String>,
     /// `--umask`, octal on the command line; without it 0022.
+    #[serde(skip_serializing_if = "is_default")]
     pub umask: Option<u32>,
     /// `--workdir`.
+    #[serde(skip_serializing_if = "is_default")]
     pub directory: Option<String>,
     /// Its standard streams are a terminal (`--tty`).
+    #[serde(skip_serializing_if = "is_default")]
     pub terminal: bool,
     /// The size of that terminal at first, unless a client that is attached from the start has another.
+    #[serde(skip_serializing_if = "is_default")]
     pub size: Option<TerminalSize>,
     /// Its standard input is open (`--interactive`).
+    #[serde(skip_serializing_if = "is_default")]
     pub stdin: bool,
     /// A small init is process 1 and reaps orphans (`--init`).
+    #[serde(skip_serializing_if = "is_default")]
     pub init: bool,
     /// `--ulimit`.
+    #[serde(skip_serializing_if = "is_default")]
     pub ulimits: Vec<Ulimit>,
     /// `--oom-score-adj`, -1000 to 1000.
+    #[serde(skip_serializing_if = "is_default")]
     pub oom_score_adjust: Option<i32>,
 }
 
@@ -156,10 +199,13 @@ pub struct Process {
 #[serde(default)]
 pub struct Attached {
     /// The standard input.
+    #[serde(skip_serializing_if = "is_default")]
     pub stdin: bool,
     /// The standard output.
+    #[serde(skip_serializing_if = "is_default")]
     pub stdout: bool,
     /// The standard error.
+    #[serde(skip_serializing_if = "is_default")]
     pub stderr: bool,
 }
 
@@ -168,10 +214,13 @@ pub struct Attached {
 #[serde(default)]
 pub struct Devices {
     /// `--device` with a path.
+    #[serde(skip_serializing_if = "is_default")]
     pub nodes: Vec<Node>,
     /// `--device-cgroup-rule`.
+    #[serde(skip_serializing_if = "is_default")]
     pub rules: Vec<DeviceRule>,
     /// `--device` with a name of CDI, and `--gpus`.
+    #[serde(skip_serializing_if = "is_default")]
     pub cdi: Vec<CdiName>,
 }
 
@@ -236,5 +285,13 @@ mod tests {
         };
         let text = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request, "{text}");
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_written_but_for_networks() {
+        let text = serde_json::to_string(&Request::default()).unwrap();
+        let namespaces = serde_json::to_string(&Namespaces::default()).unwrap();
+        assert_eq!(text, format!("{{\"root\":{{\"image\":\"\"}},\"namespaces\":{namespaces}}}"));
+        assert!(namespaces.contains("\"network\":"));
     }
 }

@@ -71,6 +71,14 @@ impl Store {
         })
     }
 
+    /// Finds which image is meant, as [`image`](Self::image) does, and reads nothing else of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`].
+    pub fn image_id(&self, wanted: &str) -> Result<Digest> {
+        self.database.snapshot(|db| find(db, wanted))
+    }
+
     /// Lists all images, the newest configuration first.
     ///
     /// # Errors

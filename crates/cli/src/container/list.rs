@@ -144,8 +144,8 @@ impl ImageNames {
         let found = match self.found.get(&container.image) {
             Some(found) => *found,
             None => {
-                let found = match store.image(&container.image) {
-                    Ok(image) => Some(image.id),
+                let found = match store.image_id(&container.image) {
+                    Ok(id) => Some(id),
                     Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Ambiguous) => None,
                     Err(error) => return Err(error.into()),
                 };

@@ -41,7 +41,8 @@ fn a_run_that_cannot_be_leaves_no_monitor() {
     shop.with("create", &["--name", "web"], &["true"]).output().succeeds();
     let trace = shop.path("trace");
     let traced = |words: &[&str], code: i32| {
-        let strace = shop.sandbox.command("strace").args(["-f", "--trace=execve,exit_group", "-o"]).arg(&trace);
+        let strace =
+            shop.sandbox.command("strace").args(["-f", "--trace=execve,exit_group", "-o"]).arg(&trace);
         shop.bulkhead_by(strace, words).output().exits_with(code);
         fs::read_to_string(&trace).unwrap()
     };
@@ -51,7 +52,10 @@ fn a_run_that_cannot_be_leaves_no_monitor() {
         let (monitor, _) = loaded.split_once(' ').unwrap();
         let ended = trace.lines().position(|line| line.starts_with(monitor) && line.contains("+++ exited"));
         let last = trace.lines().count() - 1;
-        assert!(ended.is_some_and(|ended| ended < last), "it ends before the command does: {words:?}\n{trace}");
+        assert!(
+            ended.is_some_and(|ended| ended < last),
+            "it ends before the command does: {words:?}\n{trace}"
+        );
     }
     let trace = traced(&["run", "--name", "no name", IMAGE], 125);
     assert!(!trace.contains("/bulkmon\""), "none is for a name that nobody can have");

@@ -1,6 +1,8 @@
 //! What is listed, and how.
 
-use bulkhead_testkit::wait_until;
+use std::fs;
+
+use bulkhead_testkit::{find_program, requires, wait_until};
 use serde_json::Value;
 
 use crate::shop::{IMAGE, shop};
@@ -28,6 +30,21 @@ fn containers_are_listed_as_docker_lists_them() {
     }
     assert!(json["Status"].as_str().unwrap().starts_with("Up "), "{json}");
     assert_eq!(shop.said(&["ps", "--no-trunc", "-q"]).trim(), id);
+}
+
+#[test]
+fn listing_containers_reads_no_images() {
+    requires!(find_program("strace").is_some(), "needs strace");
+    let shop = shop!();
+    shop.with("create", &["--name", "web"], &["true"]).output().succeeds();
+    let trace = shop.path("trace");
+    for words in [&["ps", "--all"][..], &["ps", "--all", "--filter", "ancestor=busybox:test"]] {
+        let strace = shop.sandbox.command("strace").args(["--trace=openat", "-o"]).arg(&trace);
+        let output = shop.bulkhead_by(strace, words).output().succeeds();
+        assert!(output.stdout.contains(IMAGE), "{}", output.stdout);
+        let trace = fs::read_to_string(&trace).unwrap();
+        assert!(trace.contains("bulkhead.db") && !trace.contains("blobs/sha256/"), "{trace}");
+    }
 }
 
 #[test]

@@ -13,18 +13,25 @@ use super::{Malformed, Nanoseconds};
 #[serde(default)]
 pub struct Health {
     /// What is run.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub command: HealthCommand,
     /// `--health-interval`; 30 s.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub interval: Option<Nanoseconds>,
     /// `--health-timeout`; 30 s.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub timeout: Option<Nanoseconds>,
     /// `--health-start-period`; none.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub start_period: Option<Nanoseconds>,
     /// `--health-start-interval`; 5 s.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub start_interval: Option<Nanoseconds>,
     /// `--health-retries`; 3.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub retries: Option<u32>,
     /// `--health-on-failure`; nothing is done.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub on_failure: Option<OnFailure>,
 }
 

@@ -12,12 +12,16 @@ use super::Malformed;
 #[serde(default)]
 pub struct Hosts {
     /// `--dns`; without it the host's servers.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub servers: Vec<IpAddr>,
     /// `--dns-search`; without it the host's; `.` alone is none.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub search: Vec<String>,
     /// `--dns-option`; without it the host's.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub options: Vec<String>,
     /// `--add-host`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub entries: Vec<HostEntry>,
 }
 

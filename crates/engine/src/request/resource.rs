@@ -12,38 +12,55 @@ use super::{Cpus, Limit, Malformed, Size};
 #[serde(default)]
 pub struct Resources {
     /// `--cpus`: processors' worth of time; excludes quota and period.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub cpus: Option<Cpus>,
     /// `--cpu-shares`: the weight among siblings, 2 to 262144; 0 is the default, 1024.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub cpu_shares: Option<u64>,
     /// `--cpu-period` in microseconds, 1000 to 1000000.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub cpu_period: Option<u64>,
     /// `--cpu-quota` in microseconds of each period, at least 1000; -1 is none.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub cpu_quota: Option<i64>,
     /// `--cpu-rt-period` in microseconds; cgroup v1 only.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub realtime_period: Option<u64>,
     /// `--cpu-rt-runtime` in microseconds; cgroup v1 only.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub realtime_runtime: Option<i64>,
     /// `--cpuset-cpus`: a list such as `0-3,7`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub cpuset_cpus: Option<String>,
     /// `--cpuset-mems`: a list such as `0-3,7`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub cpuset_mems: Option<String>,
     /// `--memory`; 0 is no limit.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub memory: Option<Size>,
     /// `--memory-reservation`; 0 is none.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub memory_reservation: Option<Size>,
     /// `--memory-swap`: memory and swap together, in bytes; without it twice the memory.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub memory_swap: Option<Limit>,
     /// `--memory-swappiness`, 0 to 100; cgroup v1 only.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub memory_swappiness: Option<u8>,
     /// `--oom-kill-disable`; cgroup v1 only.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub oom_kill_disable: bool,
     /// `--pids-limit`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub pids: Option<Limit>,
     /// Rates and weights at block devices.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub block: BlockIo,
     /// `--shm-size`; without it 64 MiB.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub shm_size: Option<Size>,
     /// `--cgroup-parent`: the cgroup in which the container's is made.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub cgroup_parent: Option<String>,
 }
 
@@ -52,16 +69,22 @@ pub struct Resources {
 #[serde(default)]
 pub struct BlockIo {
     /// `--blkio-weight` among siblings, 10 to 1000; 0 is the default.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub weight: Option<u16>,
     /// `--blkio-weight-device`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub weight_devices: Vec<Weight>,
     /// `--device-read-bps`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub read_bytes: Vec<Throttle>,
     /// `--device-write-bps`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub write_bytes: Vec<Throttle>,
     /// `--device-read-iops`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub read_operations: Vec<Throttle>,
     /// `--device-write-iops`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub write_operations: Vec<Throttle>,
 }
 

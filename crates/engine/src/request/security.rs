@@ -15,26 +15,37 @@ use super::malformed::{container_path, truth};
 #[serde(default)]
 pub struct Security {
     /// Everything that the host's root may, on all devices (`--privileged`).
+    #[serde(skip_serializing_if = "super::is_default")]
     pub privileged: bool,
     /// `--cap-add`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub add: Vec<Capability>,
     /// `--cap-drop`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub drop: Vec<Capability>,
     /// `--security-opt seccomp=…`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub seccomp: Seccomp,
     /// `--security-opt apparmor=…`: a profile's name, or `unconfined`; without it the default profile where there is one.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub apparmor: Option<String>,
     /// `--security-opt label=…`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub labels: Vec<Label>,
     /// `--security-opt no-new-privileges`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub no_new_privileges: bool,
     /// `--security-opt systempaths=…`.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub system_paths: SystemPaths,
     /// `--security-opt mask=…`: further paths that cannot be read.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub mask: Vec<String>,
     /// `--security-opt unmask=…`: paths that are neither hidden nor read-only.
+    #[serde(skip_serializing_if = "super::is_default")]
     pub unmask: Vec<String>,
     /// The container may change its own cgroups (`--security-opt writable-cgroups`).
+    #[serde(skip_serializing_if = "super::is_default")]
     pub writable_cgroups: bool,
 }
 
