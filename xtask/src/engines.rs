@@ -39,7 +39,7 @@ const PACKAGES_OF_NEWEST: &[&str] = &["docker-cli", "passt"];
 const MERGED: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
 
 /// What the scripts of packages would link.
-const ALTERNATIVES: &[(&str, &str)] = &[
+pub(crate) const ALTERNATIVES: &[(&str, &str)] = &[
     ("iptables", "xtables-nft-multi"),
     ("iptables-save", "xtables-nft-multi"),
     ("iptables-restore", "xtables-nft-multi"),
@@ -104,7 +104,7 @@ fn suite(name: &str, archive: &apt::Archive, packages: &[&str]) -> Result<PathBu
 }
 
 /// Makes `root` a tree in which `/bin` is `/usr/bin`, whichever of both a package knows.
-fn merge(root: &Path) -> Result<()> {
+pub(crate) fn merge(root: &Path) -> Result<()> {
     for name in MERGED {
         let (old, new) = (root.join(name), root.join("usr").join(name));
         if old.is_dir() && !old.is_symlink() {
@@ -116,7 +116,8 @@ fn merge(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn link(root: &Path) -> Result<()> {
+/// Links what the scripts of packages would link.
+pub(crate) fn link(root: &Path) -> Result<()> {
     for (name, program) in ALTERNATIVES {
         let place = root.join("usr/sbin").join(name);
         if !place.exists() {

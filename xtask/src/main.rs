@@ -20,6 +20,7 @@ mod heavy;
 mod images;
 mod invoke;
 mod marked;
+mod networks;
 mod packages;
 mod peers;
 mod run;
@@ -46,6 +47,7 @@ cargo xtask COMMAND
   fuzz [TARGET]…    give fuzzers more time, and count all that they had
   heavy             unpack the programs of `bulkhead measure --heavy` into the cache
   images            unpack a registry, skopeo, umoci and a real image, which tests use, into the cache
+  networks          unpack CNI plugins and firewalls, which tests use, into the cache
   run [-- WORDS]    build Bulkhead, and be `bulkhead run`
   survive           kill commands of the engine, and monitors, at a hundred moments of their lives each
   test [--yes]      install what tests need, then format, lint, tidy and all tests
@@ -92,6 +94,7 @@ fn dispatch(command: &OsString, parser: Parser) -> Result<ExitCode> {
         Some("fuzz") => fuzz::run(parser),
         Some("heavy") => heavy::run(parser),
         Some("images") => images::run(parser),
+        Some("networks") => networks::run(parser),
         Some("peers") => peers::run(parser),
         Some("run") => run::run(parser),
         Some("survive") => survive::run(parser),

@@ -15,7 +15,7 @@ use self::count::{Count, Runner};
 use self::summary::{Ending, Finished};
 use crate::packages::{self, Consent};
 use crate::vm::Outcome;
-use crate::{cache, debian, engines, heavy, images, invoke, peers, vm, workspace};
+use crate::{cache, debian, engines, heavy, images, invoke, networks, peers, vm, workspace};
 
 mod count;
 mod skips;
@@ -80,6 +80,9 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
     }
     if let Err(error) = images::ensure_python() {
         println!("no real image to run: {error:#}");
+    }
+    if let Err(error) = networks::ensure() {
+        println!("no CNI plugins and no firewalls: {error:#}");
     }
     let guests = vm::ensure();
     if let Err(error) = &guests {

@@ -52,6 +52,7 @@
 //! | files, and no containers | [`Scratch`] |
 //! | a test that cannot run everywhere | [`requires!`], [`skip!`] |
 //! | a terminal and a person before it | [`terminal::Seat`] |
+//! | packages that are not installed, where they look for their files | [`tree::lay`] |
 //! | what is left, without failing | [`Sandbox::leaks`] |
 //! | every system call of a command going wrong | [`sweep::Sweep`] |
 //!
@@ -96,6 +97,7 @@ mod session;
 pub mod skip;
 pub mod sweep;
 pub mod terminal;
+pub mod tree;
 
 pub use bundle::Bundle;
 pub use desk::{Arrival, Desk};
