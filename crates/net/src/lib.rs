@@ -2,7 +2,7 @@
 //!
 //! A container's network is a namespace of its own with devices that lead out of it. This crate makes those devices, chooses
 //! the addresses, and keeps the rules by which packets get from one side to the other, by netlink(7) alone: no program is
-//! started, and each change of the rules is one transaction.
+//! started but those of networks from elsewhere, and each change of the rules is one transaction.
 //!
 //! - [`pool`] chooses subnets and addresses; pure.
 //! - [`device`] lists, makes and joins network devices, addresses and routes of one namespace.
@@ -11,9 +11,11 @@
 //! - [`uplink`] has answers come back.
 //! - [`firewall`] finds who stands in the way.
 //! - [`flow`] has the kernel forget connections.
+//! - [`cni`] has programs of others attach containers to networks of theirs.
 //! - [`rules`] is the one table that a store of containers has there.
 
 pub mod bridge;
+pub mod cni;
 pub mod device;
 mod error;
 pub mod firewall;

@@ -7,6 +7,7 @@ pub mod annotations;
 pub mod archive;
 pub mod challenge;
 pub mod cli;
+pub mod cni;
 pub mod config;
 pub mod criu_response;
 pub mod dbus;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("archive", archive::run),
     ("challenge", challenge::run),
     ("cli", cli::run),
+    ("cni", cni::run),
     ("config", config::run),
     ("criu_response", criu_response::run),
     ("dbus", dbus::run),

@@ -25,7 +25,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     (
         "targets",
         &[
-            "engine", "registry", "store", "image", "shim", "runtime", "measure", "seccomp", "cgroup",
+            "engine", "registry", "store", "image", "net", "shim", "runtime", "measure", "seccomp", "cgroup",
             "spec", "sys",
         ],
     ),

@@ -1,6 +1,7 @@
 //! Hosts made of network namespaces: what gets through, and what does not.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in the functions that it shares too")]
 
+mod cni;
 mod rig;
 
 use std::net::SocketAddr;
