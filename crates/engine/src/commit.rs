@@ -1,5 +1,7 @@
 //! An image of what a container has become: its image's layers, and one of what it changed.
 
+mod owners;
+
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use crate::host;
 use crate::known::Known;
 use crate::request::{Health, HealthCommand, Limit, MountKind, Nanoseconds};
 use crate::rootfs::UPPER;
+use owners::Numbers;
 
 /// How a container becomes an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,7 +115,7 @@ impl Engine {
         for layer in &layers {
             claim(&lease, layer)?;
         }
-        let (layer, left_out) = self.layer_of(known, &lease)?;
+        let (layer, left_out) = self.layer_of(known, image, &lease)?;
         self.expect_kept(known, reading)?;
         let created = jiff::Timestamp::now().to_string();
         let step = History {
@@ -143,17 +146,25 @@ impl Engine {
     }
 
     /// Makes a layer of what a container changed; none of nothing.
-    fn layer_of(&self, known: &Known, lease: &Lease<'_>) -> Result<(Option<Layer>, LeftOut)> {
+    fn layer_of(&self, known: &Known, image: &Image, lease: &Lease<'_>) -> Result<(Option<Layer>, LeftOut)> {
         let Known { record, .. } = known;
         self.expect_whole(known)?;
         let upper = self.places().container(&record.id).join(UPPER);
         let upper = path::open_host(&upper, OFlags::RDONLY | OFlags::DIRECTORY)
             .doing(|| format!("open {}", upper.display()))?;
         let skip: Vec<PathBuf> = OF_RUNTIME.iter().map(PathBuf::from).collect();
-        // The numbers of the disk: those that the container saw, but for an ordinary user's maps, by which the image's are shown, too.
         let is_one = !rustix::process::geteuid().is_root();
-        let owners = if is_one { Owners::Caller } else { Owners::Kept };
-        let marks = if host::is_real_root()? { Marks::Trusted } else { Marks::User };
+        let is_real_root = host::is_real_root()?;
+        // Root's containers see the numbers of the disk.
+        let users = if is_one || is_real_root { None } else { self.users_inside(known)? };
+        let numbers = users.map(|users| Numbers::new(users, &self.store.lower(image))).transpose()?;
+        let seen = |path: &[u8], owner| numbers.as_ref().map(|numbers| numbers.of(path, owner));
+        let owners = match &numbers {
+            Some(_) => Owners::Placed(&seen),
+            None if is_one => Owners::Caller,
+            None => Owners::Kept,
+        };
+        let marks = if is_real_root { Marks::Trusted } else { Marks::User };
         let how = Pack { owners, skip: &skip, ..Pack::layer(marks) };
         let subject = format!("the changes of container {}", record.name);
         // Packing goes on in another thread, which hands what it found over when it is done.

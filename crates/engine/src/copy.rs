@@ -19,17 +19,19 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use bulkhead_store::Kind;
 use bulkhead_store::layer::archive::Whole;
 use bulkhead_store::layer::{self, Existing, Kernels, LeftOut, Owner, Pack, Packed, Unpack};
 
 use crate::configure::Users;
 use crate::container::State;
+use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::hold::Reading;
 use crate::known::Known;
-use crate::request::{Access, MountKind};
-use crate::root::{self, Assembled, Attached};
+use crate::request::{Access, MountKind, Ownership, UserNamespace};
+use crate::root::{self, Assembled, Attached, Shown};
 use crate::users::enter_users_even_alone;
 use numbers::Numbers;
 
@@ -42,6 +44,8 @@ pub struct Files<'engine> {
     known: Known,
     view: View,
     numbers: Numbers,
+    /// The numbers where a root that is put together shows files as they are on the host, if those are others.
+    on_host: Option<Numbers>,
     reading: Reading,
 }
 
@@ -85,21 +89,44 @@ impl Engine {
             let found = match (known.life.state, known.life.process) {
                 (State::Running | State::Paused, Some(process)) => match root::of_process(process)? {
                     // It was opened outside, and is looked into by who is root there.
-                    Some((root, users)) => Some((View::Running(root), numbers_of(Some(users))?)),
+                    Some((root, users)) => {
+                        let numbers = match enter_users_even_alone()? {
+                            Some(own) => Numbers::of_user(Some(&users), own),
+                            None => Numbers::of_root(Some(users)),
+                        };
+                        Some((View::Running(root), numbers, None))
+                    }
                     None => None,
                 },
                 (State::Created | State::Exited, _) => {
-                    let numbers = numbers_of(None)?;
-                    Some((View::Assembled(self.assemble(&known)?), numbers))
+                    let users = self.users_inside(&known)?;
+                    let (numbers, on_host) = match enter_users_even_alone()? {
+                        Some(own) => (Numbers::of_user(users.as_ref(), own), None),
+                        None => (Numbers::of_root(None), users.map(|users| Numbers::of_root(Some(users)))),
+                    };
+                    Some((View::Assembled(self.assemble(&known)?), numbers, on_host))
                 }
                 _ => break,
             };
-            if let Some((view, numbers)) = found {
-                return Ok(Files { engine: self, known, view, numbers, reading });
+            if let Some((view, numbers, on_host)) = found {
+                return Ok(Files { engine: self, known, view, numbers, on_host, reading });
             }
             (known, reading) = self.hold_layers(&known.record.id)?;
         }
         Err(known.refuses("copy files of"))
+    }
+
+    /// Returns the users of a container, its own or those of another, if they are not the host's.
+    pub(crate) fn users_inside(&self, known: &Known) -> Result<Option<Users>> {
+        match &known.document.request.namespaces.user {
+            Some(UserNamespace::Container(other)) => match self.store.container(other) {
+                Ok(record) => Ok(Document::read(&record)?.users),
+                // It cannot be started without it either.
+                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+            _ => Ok(known.document.users.clone()),
+        }
     }
 
     /// Puts the root of a container together that does not run.
@@ -112,17 +139,21 @@ impl Engine {
         }
         let mut attached: Vec<Attached> = Vec::new();
         for mount in &document.mounts {
-            let (source, subpath) = match &mount.kind {
-                MountKind::Bind(bind) => (bind.source.clone(), None),
+            let (source, subpath, shown) = match &mount.kind {
+                MountKind::Bind(bind) => {
+                    (bind.source.clone(), None, shown(bind.ownership.as_ref(), Shown::AsOnHost))
+                }
                 MountKind::Volume(volume) => {
                     let Some(name) = &volume.name else { continue };
-                    (self.places().volume(name).join("data"), volume.subpath.as_ref().map(PathBuf::from))
+                    let source = self.places().volume(name).join("data");
+                    let subpath = volume.subpath.as_ref().map(PathBuf::from);
+                    (source, subpath, shown(volume.ownership.as_ref(), Shown::ByMaps))
                 }
                 // A file system in memory is there while the container runs.
                 MountKind::Tmpfs(_) => continue,
             };
             let destination = PathBuf::from(&mount.destination);
-            attached.push(Attached { source, subpath, destination, access: mount.access });
+            attached.push(Attached { source, subpath, destination, access: mount.access, shown });
         }
         attached.sort_by_key(|part| part.destination.components().count());
         let access = if document.request.read_only { Access::ReadOnlyAlone } else { Access::ReadWrite };
@@ -158,8 +189,9 @@ impl Files<'_> {
     /// When nothing is there; as for reading it and of the writer.
     pub fn archive(&self, spot: &Spot, stored: &OsStr, into: &mut dyn Write) -> Result<Copied> {
         let (parent, name) = spot.there()?;
-        let inside = |owner: Owner| Some(self.numbers.inside(owner));
-        let owners = self.numbers.chosen(CopyOwners::Source, &inside);
+        let (numbers, _) = self.numbers_at(parent, name)?;
+        let inside = |owner: Owner| Some(numbers.inside(owner));
+        let owners = numbers.chosen(CopyOwners::Source, &inside);
         let how = Pack { owners, kernels: Kernels::Empty, ..Pack::plain() };
         let packed = layer::pack_one(parent, name, stored, into, &how)?;
         self.engine.expect_kept(&self.known, &self.reading)?;
@@ -170,12 +202,24 @@ impl Files<'_> {
     /// Unpacks an archive into a directory of the container. A directory that is there stays one, and nothing else becomes one.
     ///
     /// # Errors
-    /// As for reading the archive and writing the files.
+    /// [`Error::Invalid`] where files are shown as another's while the container runs, and it does not; as for reading the archive
+    /// and writing the files.
     pub fn extract(&self, directory: &Spot, archive: impl Read + Send, owners: CopyOwners) -> Result<Copied> {
         let within = directory.directory()?;
-        let here = |owner: Owner| self.numbers.here(owner);
-        let how = Unpack { within: &within, owners: self.numbers.chosen(owners, &here), ..copying() };
-        let unpacked = self.numbers.making(|| Ok(layer::unpack(archive, self.root(), &how)?))?;
+        let (parent, name) = directory.there()?;
+        let (numbers, shown) = self.numbers_at(parent, name)?;
+        if shown == Shown::Exchanged {
+            let name = self.container();
+            return Err(Error::Invalid {
+                what: format!("copy to {name}:/{}", within.display()),
+                reason: format!(
+                    "its mount shows files as another user's while the container runs: `bulkhead start {name}` first"
+                ),
+            });
+        }
+        let here = |owner: Owner| numbers.here(owner);
+        let how = Unpack { within: &within, owners: numbers.chosen(owners, &here), ..copying() };
+        let unpacked = numbers.making(|| Ok(layer::unpack(archive, self.root(), &how)?))?;
         self.engine.tell(&self.known, "extract-to-dir");
         Ok(Copied { bytes: unpacked.length, left_out: unpacked.left_out.examples })
     }
@@ -217,6 +261,16 @@ impl Files<'_> {
         Ok(Copied { bytes: packed.length, left_out })
     }
 
+    /// Says by which numbers owners go where something lies, and how its mount shows them.
+    fn numbers_at(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(&Numbers, Shown)> {
+        let shown = match &self.view {
+            View::Running(_) => return Ok((&self.numbers, Shown::ByMaps)),
+            View::Assembled(assembled) => assembled.shown(directory, name)?,
+        };
+        let on_host = self.on_host.as_ref().filter(|_| shown == Shown::AsOnHost);
+        Ok((on_host.unwrap_or(&self.numbers), shown))
+    }
+
     fn root(&self) -> BorrowedFd<'_> {
         match &self.view {
             View::Running(root) | View::Assembled(Assembled { root, .. }) => root.as_fd(),
@@ -224,12 +278,13 @@ impl Files<'_> {
     }
 }
 
-/// Enters the user namespace of containers, if that is another, and says whose files are by the numbers there.
-fn numbers_of(container: Option<Users>) -> Result<Numbers> {
-    Ok(match enter_users_even_alone()? {
-        Some(own) => Numbers::of_user(container.as_ref(), own),
-        None => Numbers::of_root(container),
-    })
+/// Tells how a mount shows whose files are: as was asked for, or as one for which nothing was.
+fn shown(asked: Option<&Ownership>, usual: Shown) -> Shown {
+    match asked {
+        None => usual,
+        Some(Ownership::Container) => Shown::ByMaps,
+        Some(_) => Shown::Exchanged,
+    }
 }
 
 /// Runs what writes an archive and what reads it at once.

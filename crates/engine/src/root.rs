@@ -10,8 +10,8 @@ mod layers;
 mod overlay;
 mod running;
 
-pub(crate) use assembled::{Assembled, Attached, assemble};
+pub(crate) use assembled::{Assembled, Attached, Shown, assemble};
 pub(crate) use file::read;
 pub(crate) use layers::Layers;
 pub(crate) use overlay::{Upper, mount};
-pub(crate) use running::of_process;
+pub(crate) use running::{of_process, own_users};

@@ -262,6 +262,42 @@ fn an_image_of_an_ordinary_users_container_is_as_the_container_was() {
 }
 
 #[test]
+fn an_image_of_a_container_with_a_kept_user_has_the_owners_that_it_saw() {
+    let person = person!(RANGE).with_image();
+    let script = "echo own > /own; chmod 4755 /own; mkdir /dir; echo more >> /etc/passwd; rm /etc/group; \
+                  stat -c %u:%g /own /etc/passwd; echo ready; exec sleep 1000";
+    person.run(&["-d", "--name", "job", "--userns", "keep-id"], script).output().succeeds();
+    wait_until("it is ready", || person.said(&["logs", "job"]).ends_with("ready\n"));
+    let user = format!("{USER}:{USER}\n");
+    assert_eq!(
+        person.said(&["logs", "job"]),
+        format!("{user}{user}ready\n"),
+        "root's files are the user's there"
+    );
+    person.said(&["exec", "-u", "root", "job", "touch", "/tmp/of-root"]);
+    person.said(&["commit", "job", "kept:1"]);
+    let script = "stat -c %u:%g /own /dir /tmp/of-root /etc/passwd /etc /srv/file; stat -c %a /own; test -e /etc/group || echo gone";
+    let run = person.bulkhead(&["run", "--rm", "kept:1", "sh", "-c", script]).output().succeeds();
+    run.prints(&format!("{user}{user}0:0\n0:0\n0:0\n33:34\n4755\ngone\n"));
+}
+
+#[test]
+fn files_are_copied_into_a_container_with_an_ordinary_users_own_maps() {
+    let person = person!(RANGE).with_image();
+    let home = person.shop.path("home");
+    fs::write(home.join("file"), "mine").unwrap();
+    let (others, own) = (format!("0:{FIRST}:10"), format!("10:{USER}:1"));
+    let options = ["--name", "job", "--uidmap", &others, "--uidmap", &own, "-v", "data:/data"];
+    person.said(&[&["create"], &options[..], &[IMAGE, "sleep", "1000"]].concat());
+    person.said(&["cp", "file", "job:/data/stopped"]);
+    person.said(&["start", "job"]);
+    person.said(&["cp", "file", "job:/data/running"]);
+    let seen = person.said(&["exec", "job", "stat", "-c", "%u:%g", "/data/stopped", "/data/running"]);
+    assert_eq!(seen, "10:10\n10:10\n", "the user's, who is the tenth there");
+    person.said(&["rm", "-f", "-v", "job"]);
+}
+
+#[test]
 fn an_ordinary_user_copies_files_in_and_out() {
     for ranges in [RANGE, ""] {
         let person = person!(ranges).with_image();

@@ -395,3 +395,52 @@ fn files_are_copied_as_the_users_of_the_container_see_them() {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(shop.sandbox.name()), "nothing is mounted on the host: {mounts}");
 }
+
+#[test]
+fn files_are_copied_to_where_they_are_as_on_the_host_by_its_numbers() {
+    let shop = mapping_shop!();
+    let here = shop.path("here");
+    let layer = fs::read_dir(shop.path("engine/layers")).unwrap().next().unwrap().unwrap().path();
+    for part in ["bound", "mapped", "owned"] {
+        fs::create_dir_all(here.join(part)).unwrap();
+        chown(here.join(part), Some(70_000), Some(70_000)).unwrap();
+    }
+    shop.sandbox.command("cp").arg("-a").arg(&layer).arg(here.join("root")).output().succeeds();
+    shop.sandbox.command("chown").args(["-R", "70000:70000"]).arg(here.join("root")).output().succeeds();
+    chown(here.join("mapped"), Some(0), Some(0)).unwrap();
+    fs::write(here.join("file"), "one").unwrap();
+    chown(here.join("file"), Some(7), Some(8)).unwrap();
+    let at = |part: &str| here.join(part).display().to_string();
+    let volumes = [
+        format!("{}:/bound", at("bound")),
+        format!("{}:/mapped:idmap", at("mapped")),
+        format!("{}:/owned:owner=33", at("owned")),
+    ];
+    let users = ["--uidmap", "0:70000:100"];
+    let [bound, mapped, owned] = volumes.each_ref().map(String::as_str);
+    let options = [&["--name", "layers"], &users[..], &["-v", bound, "-v", mapped, "-v", owned]].concat();
+    shop.with("create", &options, &["sleep", "1000"]).output().succeeds();
+    let root = at("root");
+    let options =
+        [&["create", "--name", "rooted"], &users[..], &["--rootfs", &root, "sleep", "1000"]].concat();
+    shop.bulkhead(&options).output().succeeds();
+    let copy = |words: &[&str]| shop.bulkhead(&[&["cp"], words].concat()).current_dir(&here).output();
+    for (target, on_disk, first) in [
+        ("layers:/bound/", "bound/file", 70_000),
+        ("rooted:/tmp/", "root/tmp/file", 70_000),
+        ("layers:/mapped/", "mapped/file", 0),
+    ] {
+        copy(&["file", target]).succeeds();
+        assert_eq!(owner(&here.join(on_disk)), (first, first), "{target} by the container's root");
+        copy(&["-a", "file", target]).succeeds();
+        assert_eq!(owner(&here.join(on_disk)), (first + 7, first + 8), "{target} by numbers");
+        copy(&["-a", &format!("{target}file"), "back"]).succeeds();
+        assert_eq!(owner(&here.join("back")), (7, 8), "{target}");
+    }
+    copy(&["file", "layers:/owned/"]).exits_with(1).complains("`bulkhead start layers` first");
+    shop.said(&["start", "layers"]);
+    copy(&["file", "layers:/owned/"]).succeeds();
+    let seen =
+        shop.said(&["exec", "layers", "stat", "-c", "%u:%g", "/bound/file", "/mapped/file", "/owned/file"]);
+    assert_eq!(seen, "7:8\n7:8\n0:0\n");
+}

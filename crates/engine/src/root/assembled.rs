@@ -4,6 +4,7 @@
 //! as long as there is a descriptor of it, and nobody's table shows what is mounted there. So a crash leaves nothing, and the
 //! kernel alone walks from the root into volumes.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_sys::mount::{self, Attributes, Propagation, Reach, attribute};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::path;
-use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, fstat, mkdirat, openat, statx};
 use rustix::io::Errno;
 use rustix::process::umask;
 
@@ -24,7 +25,20 @@ use crate::rootfs::{RootFs, UPPER, WORK};
 #[derive(Debug)]
 pub(crate) struct Assembled {
     pub(crate) root: OwnedFd,
+    /// How the mounts show whose files are, by their numbers (statx(2)).
+    mounts: Vec<(u64, Shown)>,
     _namespace: File,
+}
+
+/// How a mount shows to a container with users of its own whose files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// By the container's maps: on the disk they have the container's numbers.
+    ByMaps,
+    /// As they are on the host.
+    AsOnHost,
+    /// Those of the owner of all of it as another's, and the other way round (`owner`).
+    Exchanged,
 }
 
 /// Something that is mounted in a root.
@@ -37,6 +51,19 @@ pub(crate) struct Attached {
     /// Where it is in the container.
     pub(crate) destination: PathBuf,
     pub(crate) access: Access,
+    pub(crate) shown: Shown,
+}
+
+impl Assembled {
+    /// Tells how the mount in which a file lies shows whose it is. What is mounted below a mount is as it is on the host.
+    ///
+    /// # Errors
+    /// As statx(2).
+    pub(crate) fn shown(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<Shown> {
+        let number = number(directory, name)?;
+        let found = self.mounts.iter().find(|(mount, _)| *mount == number);
+        Ok(found.map_or(Shown::AsOnHost, |(_, shown)| *shown))
+    }
 }
 
 /// Puts a root together. What is to be mounted on, and is not there, is made, as a start of the container would make it.
@@ -65,15 +92,26 @@ fn apart(rootfs: &RootFs, access: Access, attached: &[Attached]) -> Result<Assem
     // Before the root lies anywhere: a tree that is taken then may have it in it.
     let trees = attached.iter().map(tree).collect::<Result<Vec<_>>>()?;
     let root = lay(rootfs)?;
+    let of_root = if rootfs.above.is_some() { Shown::ByMaps } else { Shown::AsOnHost };
+    let mut mounts = vec![(number(root.as_fd(), OsStr::new(""))?, of_root)];
     for (attached, tree) in attached.iter().zip(trees) {
         if let Some(tree) = tree {
             attach(root.as_fd(), attached, &tree)?;
+            mounts.push((number(tree.as_fd(), OsStr::new(""))?, attached.shown));
         }
     }
     if access != Access::ReadWrite {
         close(root.as_fd(), Reach::Mount).doing(|| "make the root of the container read-only")?;
     }
-    Ok(Assembled { root, _namespace: namespace })
+    Ok(Assembled { root, mounts, _namespace: namespace })
+}
+
+/// Returns the number of the mount in which a file lies, or of the root of which there is a descriptor.
+fn number(directory: BorrowedFd<'_>, name: &OsStr) -> Result<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let found =
+        statx(directory, name, flags, StatxFlags::MNT_ID).doing(|| format!("look at {}", name.display()));
+    Ok(found?.stx_mnt_id)
 }
 
 /// Mounts the layers where nobody looks, or the directory that is the root over itself.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fgetxattr, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
@@ -71,6 +71,26 @@ impl Layers {
             return refused(&format!("it has more than {limit} bytes"));
         }
         Ok(Some(content))
+    }
+
+    /// Returns the numbers of whoever owns what lies at a path, without following a link; `None` when nothing does.
+    pub(crate) fn owner(&self, path: &Path) -> Option<(u32, u32)> {
+        let mut way: Option<Merged> = None;
+        let mut owner = None;
+        for component in path.components() {
+            let Component::Normal(name) = component else { return None };
+            let within = match owner {
+                None => &self.root,
+                // Below what is no directory there is nothing.
+                Some(_) => way.as_ref()?,
+            };
+            let (stat, merged) = match look(within, name).ok()?? {
+                Found::Directory(merged) => (fstat(merged.first()?).ok()?, Some(merged)),
+                Found::Other(_, stat) => (stat, None),
+            };
+            (owner, way) = (Some((stat.st_uid, stat.st_gid)), merged);
+        }
+        owner
     }
 
     /// Follows a path to its end.

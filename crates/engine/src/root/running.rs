@@ -28,10 +28,23 @@ pub(crate) fn of_process(process: Process) -> Result<Option<(OwnedFd, Users)>> {
     Ok(Some((root, users.doing(|| format!("read the users of process {}", process.pid))?)))
 }
 
+/// Returns the ids of this process's user namespace, as its parent calls them.
+///
+/// # Errors
+/// As for reading `/proc/self/uid_map`.
+pub(crate) fn own_users() -> Result<Users> {
+    let of = |file| of_file(&format!("/proc/self/{file}"));
+    let users = of("uid_map").and_then(|uids| Ok(Users { uids, gids: of("gid_map")? }));
+    users.doing(|| "read the own users")
+}
+
 /// Reads the ids of a process's user namespace as the reader calls them, see user_namespaces(7).
 fn maps(process: Process, file: &str) -> io::Result<Vec<IdMapping>> {
-    let text = std::fs::read_to_string(format!("/proc/{}/{file}", process.pid))?;
-    Ok(text.lines().filter_map(map).collect())
+    of_file(&format!("/proc/{}/{file}", process.pid))
+}
+
+fn of_file(path: &str) -> io::Result<Vec<IdMapping>> {
+    Ok(std::fs::read_to_string(path)?.lines().filter_map(map).collect())
 }
 
 fn map(line: &str) -> Option<IdMapping> {

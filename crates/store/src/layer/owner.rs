@@ -27,6 +27,9 @@ pub enum Owners<'a> {
     Caller,
     /// Whom the function names. A file whose owner it does not know is refused.
     Mapped(&'a (dyn Fn(Owner) -> Option<Owner> + Sync)),
+    /// Whom the function names for what lies at this path of the tree or the archive. It is asked with an empty one for an owner
+    /// that is no file's.
+    Placed(&'a (dyn Fn(&[u8], Owner) -> Option<Owner> + Sync)),
 }
 
 impl fmt::Debug for Owners<'_> {
@@ -35,6 +38,7 @@ impl fmt::Debug for Owners<'_> {
             Self::Kept => "Kept",
             Self::Caller => "Caller",
             Self::Mapped(_) => "Mapped",
+            Self::Placed(_) => "Placed",
         })
     }
 }
@@ -51,7 +55,7 @@ impl Owners<'_> {
         match self {
             Self::Kept => Ok(Some(owner)),
             Self::Caller => Ok(None),
-            Self::Mapped(map) => map(owner).map(Some).ok_or_else(|| {
+            Self::Mapped(_) | Self::Placed(_) => self.named(entry, owner).map(Some).ok_or_else(|| {
                 let fault = format!(
                     "belongs to {user}:{group}, for which the user namespace has no place: \
                      /etc/subuid and /etc/subgid must give more ids"
@@ -66,10 +70,19 @@ impl Owners<'_> {
         match self {
             Self::Kept => Ok(owner),
             Self::Caller => Ok(Owner { user: 0, group: 0 }),
-            Self::Mapped(map) => map(owner).ok_or(Error::Unpackable {
+            Self::Mapped(_) | Self::Placed(_) => self.named(path, owner).ok_or(Error::Unpackable {
                 path: path.to_vec(),
                 reason: "belongs to nobody of the container",
             }),
+        }
+    }
+
+    /// Asks the function, if there is one.
+    pub(super) fn named(&self, path: &[u8], owner: Owner) -> Option<Owner> {
+        match self {
+            Self::Kept | Self::Caller => Some(owner),
+            Self::Mapped(map) => map(owner),
+            Self::Placed(map) => map(path, owner),
         }
     }
 
@@ -148,6 +161,7 @@ mod tests {
             (owner.user < 10).then(|| Owner { user: owner.user + 100, group: owner.group + 200 })
         };
         let owner = |user, group| Some(Owner { user, group });
+        let at = |path: &[u8], known: Owner| owner(known.user, u32::try_from(path.len()).unwrap());
         for (owners, user, group, expected) in [
             (Owners::Kept, 0, 0, Ok(owner(0, 0))),
             (Owners::Kept, 4_294_967_294, 3_000_000_000, Ok(owner(4_294_967_294, 3_000_000_000))),
@@ -158,6 +172,7 @@ mod tests {
             (Owners::Caller, -5, 5, Err("no owner")),
             (Owners::Mapped(&map), 5, 6, Ok(owner(105, 206))),
             (Owners::Mapped(&map), 10, 0, Err("belongs to 10:0, for which the user namespace has no place")),
+            (Owners::Placed(&at), 5, 6, Ok(owner(5, 1))),
         ] {
             match (owners.of_entry(user, group, b"x"), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{owners:?} of {user}:{group}"),

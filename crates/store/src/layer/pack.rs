@@ -269,7 +269,7 @@ impl<'a, W: Write> Packer<'a, W> {
                 self.head(found, Kind::Directory, b"", &stat)?;
                 return Ok(Next::Below);
             }
-            _ if self.hard_link(stored, &stat)? => {}
+            _ if self.hard_link(path, stored, &stat)? => {}
             FileType::RegularFile => self.regular(found)?,
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(directory, name, Vec::new()).call(|| "readlinkat");
@@ -290,13 +290,13 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     /// Stores another name of a file that is stored already.
-    fn hard_link(&mut self, stored: &[u8], stat: &Stat) -> Result<bool> {
+    fn hard_link(&mut self, path: &[u8], stored: &[u8], stat: &Stat) -> Result<bool> {
         if stat.st_nlink < 2 {
             return Ok(false);
         }
         let Some(first) = self.linked.get(&(stat.st_dev, stat.st_ino)) else { return Ok(false) };
         let owner = Owner { user: stat.st_uid, group: stat.st_gid };
-        let Owner { user, group } = self.how.owners.of_file(owner, stored)?;
+        let Owner { user, group } = self.how.owners.of_file(owner, path)?;
         let head = Head {
             path: stored,
             kind: Kind::HardLink,
@@ -418,9 +418,13 @@ impl<'a, W: Write> Packer<'a, W> {
         };
         let root = Owner { user: u32::from_le_bytes(*root), group: 0 };
         match self.how.owners {
-            Owners::Mapped(map) if map(root).is_none_or(|owner| owner.user != 0) => return value,
+            owners @ (Owners::Mapped(_) | Owners::Placed(_))
+                if owners.named(b"", root).is_none_or(|owner| owner.user != 0) =>
+            {
+                return value;
+            }
             Owners::Kept => return value,
-            Owners::Mapped(_) | Owners::Caller => {}
+            Owners::Mapped(_) | Owners::Placed(_) | Owners::Caller => {}
         }
         let mut value = plain.to_vec();
         value[3] = 2;
