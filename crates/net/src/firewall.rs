@@ -7,11 +7,18 @@
 
 use crate::error::Result;
 use crate::nft::{Expression, Filter, FoundChain, Register, Transaction, Verdict};
+use crate::rules::Port;
 
 /// NF_INET_FORWARD.
 const FORWARD: u32 = 2;
 /// Docker's chain for rules of administrators.
 const USERS: &str = "DOCKER-USER";
+/// ufw's, of IPv4 and IPv6.
+const UFW_USERS: [&str; 2] = ["ufw-user-forward", "ufw6-user-forward"];
+
+/// The zone that firewalld is told to have, and its policy.
+const ZONE: &str = "bulkhead";
+const POLICY: &str = "bulkhead-out";
 
 /// Somebody who decides what is forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,24 +27,39 @@ pub enum Firewall {
     Docker(FoundChain),
     /// ufw(8), whose policy is to drop.
     Ufw,
-    /// firewalld(1).
-    Firewalld,
+    /// firewalld(1), which refuses what devices send out that are in none of its zones, unless what they send leaves by one that is in
+    /// the default zone.
+    Firewalld(Published),
     /// Another chain whose policy is to drop.
     Other(FoundChain),
 }
 
+/// What firewalld does with ports that others publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It lets in whatever was sent elsewhere, by whomever.
+    LetIn,
+    /// It refuses what it was not told of (`StrictForwardPorts`, since 2.3).
+    Refused,
+}
+
 impl Firewall {
     /// Returns the command by which an administrator lets packets of bridges through whose names begin so, for those where
-    /// [`let_through`] does nothing.
+    /// [`let_through`] does nothing. What an administrator has blocked stays blocked.
     #[must_use]
     pub fn command(&self, prefix: &str) -> Option<String> {
         match self {
             Self::Docker(_) => None,
             Self::Ufw => Some(format!("ufw route allow in on {prefix}+ && ufw route allow out on {prefix}+")),
-            Self::Firewalld => Some(
-                "firewall-cmd --permanent --zone=trusted --add-interface=BRIDGE && firewall-cmd --reload"
-                    .to_owned(),
-            ),
+            // A trusted zone would open the host itself to containers.
+            Self::Firewalld(_) => Some(of_firewalld(&[
+                format!("--new-zone={ZONE}"),
+                format!("--zone={ZONE} --add-interface={prefix}+"),
+                format!("--new-policy={POLICY}"),
+                format!("--policy={POLICY} --add-ingress-zone={ZONE}"),
+                format!("--policy={POLICY} --add-egress-zone=ANY"),
+                format!("--policy={POLICY} --set-target=ACCEPT"),
+            ])),
             Self::Other(chain) => {
                 let family = match chain.family {
                     1 => "inet",
@@ -52,6 +74,63 @@ impl Firewall {
             }
         }
     }
+
+    /// Says what it does, as a user notices it.
+    #[must_use]
+    pub fn effect(&self) -> &'static str {
+        match self {
+            Self::Docker(_) | Self::Ufw | Self::Other(_) => {
+                "drops what containers send to other hosts, and what comes to their ports"
+            }
+            Self::Firewalld(Published::LetIn) => {
+                "may refuse what containers send to other hosts, unless all devices that lead there are in its default zone"
+            }
+            Self::Firewalld(Published::Refused) => {
+                "refuses what comes to ports of containers that it was not told of, and may refuse what they send to other hosts"
+            }
+        }
+    }
+
+    /// Returns the command by which an administrator opens a port that is published, where [`Firewall::command`] does not do that.
+    #[must_use]
+    pub fn port_command(&self, port: &Port) -> Option<String> {
+        let Self::Firewalld(Published::Refused) = self else { return None };
+        let Port { owner: _, protocol, address: _, port, to } = port;
+        let (inside, container) = (to.port(), to.ip());
+        // The own table has sent it there before: only the port counts.
+        let forward = format!("port={port}:proto={protocol}:toport={inside}:toaddr={container}");
+        Some(of_firewalld(&[format!("--add-forward-port={forward}")]))
+    }
+}
+
+fn of_firewalld(wishes: &[String]) -> String {
+    let wishes = wishes.iter().map(|wish| format!("firewall-cmd --permanent {wish} && "));
+    wishes.collect::<String>() + "firewall-cmd --reload"
+}
+
+/// Finds who stands in the way of bridges whose names begin so, and was not yet told by [`Firewall::command`] to let them through.
+///
+/// # Errors
+/// As recv(2).
+pub fn in_the_way(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewall>> {
+    let chains = filter.chains()?;
+    let mut found = Vec::new();
+    for firewall in find(&chains, own) {
+        let was_told = match &firewall {
+            Firewall::Docker(_) | Firewall::Firewalld(Published::Refused) => false,
+            Firewall::Firewalld(Published::LetIn) => chains.iter().any(|chain| chain.name.contains(POLICY)),
+            Firewall::Other(chain) => filter.passing(chain, prefix)?.is_all(),
+            Firewall::Ufw => {
+                let users = chains.iter().filter(|chain| UFW_USERS.contains(&chain.name.as_str()));
+                let mut all = users.map(|chain| filter.passing(chain, prefix));
+                all.try_fold(true, |is_all, passing| Ok(is_all && passing?.is_all()))?
+            }
+        };
+        if !was_told {
+            found.push(firewall);
+        }
+    }
+    Ok(found)
 }
 
 /// Finds who stands in the way among all chains of the packet filter, but for our own table.
@@ -68,17 +147,20 @@ pub fn find(chains: &[FoundChain], own: &str) -> Vec<Firewall> {
         if let Some(users) = has(chain, USERS) {
             return Firewall::Docker(users);
         }
-        match has(chain, "ufw-user-forward").or_else(|| has(chain, "ufw6-user-forward")) {
+        match UFW_USERS.iter().find_map(|name| has(chain, name)) {
             Some(_) => Firewall::Ufw,
             None => Firewall::Other(chain.clone()),
         }
     }));
     // Its policy is to accept, and its last rule to refuse.
-    if chains
-        .iter()
-        .any(|chain| chain.table == "firewalld" && chain.hook.is_some_and(|(hook, _)| hook == FORWARD))
-    {
-        found.push(Firewall::Firewalld);
+    let firewalld = chains.iter().find(|chain| {
+        let is_forward = chain.hook.is_some_and(|(hook, _)| hook == FORWARD);
+        // The first is of its table, the second of what iptables(8) has.
+        is_forward && (chain.table == "firewalld" || has(chain, "FORWARD_direct").is_some())
+    });
+    if let Some(chain) = firewalld {
+        let is_strict = has(chain, "filter_FORWARD_dnat").or_else(|| has(chain, "FORWARD_dnat")).is_some();
+        found.push(Firewall::Firewalld(if is_strict { Published::Refused } else { Published::LetIn }));
     }
     found.dedup();
     found
@@ -143,7 +225,14 @@ mod tests {
         assert_eq!(found(&[&forward(true), &users]), [Firewall::Docker(users.clone())]);
         assert_eq!(found(&[&forward(true), &ufw]), [Firewall::Ufw]);
         assert_eq!(found(&[&forward(true)]), [Firewall::Other(forward(true))]);
-        assert_eq!(found(&[&firewalld, &other]), [Firewall::Other(other.clone()), Firewall::Firewalld]);
+        assert_eq!(
+            found(&[&firewalld, &other]),
+            [Firewall::Other(other.clone()), Firewall::Firewalld(Published::LetIn)]
+        );
+        let strict = chain(1, "firewalld", "filter_FORWARD_dnat", None);
+        assert_eq!(found(&[&firewalld, &strict]), [Firewall::Firewalld(Published::Refused)]);
+        let direct = chain(V4, "filter", "FORWARD_direct", None);
+        assert_eq!(found(&[&forward(false), &direct]), [Firewall::Firewalld(Published::LetIn)]);
         let v6 = chain(10, "filter", "FORWARD", Some((FORWARD, true)));
         assert_eq!(found(&[&v6, &users]), [Firewall::Other(v6.clone())], "another table of that name");
         assert_eq!(

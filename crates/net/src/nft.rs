@@ -4,6 +4,7 @@
 //! over registers, where nft(8) has a language.
 
 mod expression;
+mod reading;
 mod set;
 
 use bulkhead_sys::netlink::message::{APPEND, CREATE, DUMP, EXCLUSIVE, Message, attribute, text};
@@ -11,6 +12,7 @@ use bulkhead_sys::netlink::{Family, Refused, Socket};
 use rustix::io::Errno;
 
 pub use expression::{Expression, Register, Verdict};
+pub use reading::Passing;
 pub use set::{Element, Set, SetKind, Value};
 
 use crate::error::{Doing, Result};
@@ -37,8 +39,9 @@ const INET: u8 = 1;
 const BODY: usize = 4;
 /// NFTA_LIST_ELEM.
 const ITEM: u16 = 1;
-/// NFTA_RULE_HANDLE and NFTA_RULE_USERDATA.
+/// NFTA_RULE_HANDLE, NFTA_RULE_EXPRESSIONS and NFTA_RULE_USERDATA.
 const HANDLE: u16 = 3;
+const EXPRESSIONS: u16 = 4;
 const NOTE: u16 = 7;
 /// NFTNL_UDATA_RULE_COMMENT: what nft(8) shows as a rule's comment.
 const COMMENT: u8 = 0;
@@ -267,12 +270,28 @@ impl Filter {
     /// # Errors
     /// As recv(2).
     pub fn noted_rules(&self, chain: &FoundChain) -> Result<Vec<(u64, String)>> {
+        let bodies = self.rules(chain)?;
+        Ok(bodies.iter().filter_map(|body| noted(body, chain)).collect())
+    }
+
+    /// Looks which rules of a chain let everything pass of devices whose names begin so.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn passing(&self, chain: &FoundChain, prefix: &str) -> Result<Passing> {
+        let mut passing = Passing::default();
+        for body in self.rules(chain)?.iter().filter_map(|body| of_chain(body, chain)) {
+            passing.add(attribute(body, EXPRESSIONS).unwrap_or_default(), prefix);
+        }
+        Ok(passing)
+    }
+
+    /// Lists the rules of a chain, and under an old kernel those of others.
+    fn rules(&self, chain: &FoundChain) -> Result<Vec<Vec<u8>>> {
         let mut message = Message::new(GET_RULE, DUMP, &[chain.family, 0, 0, 0]);
         message.text(1, &chain.table).text(2, &chain.name);
         let bodies = self.0.ask(message).or_else(call);
-        let bodies =
-            bodies.doing(|| format!("list the rules of the chain {} of {}", chain.name, chain.table))?;
-        Ok(bodies.iter().filter_map(|body| noted(body, chain)).collect())
+        bodies.doing(|| format!("list the rules of the chain {} of {}", chain.name, chain.table))
     }
 
     /// Lists the elements of a set.
@@ -338,14 +357,17 @@ fn commented(note: &str) -> Vec<u8> {
 
 /// Reads a rule's handle and note.
 fn noted(body: &[u8], chain: &FoundChain) -> Option<(u64, String)> {
-    let rest = body.get(BODY..)?;
-    // Before Linux 5.11 the rules of all chains are listed.
-    if text(attribute(rest, 1)?) != chain.table || text(attribute(rest, 2)?) != chain.name {
-        return None;
-    }
+    let rest = of_chain(body, chain)?;
     let handle = u64::from_be_bytes(attribute(rest, HANDLE)?.try_into().ok()?);
     let [COMMENT, length, note @ ..] = attribute(rest, NOTE)? else { return None };
     Some((handle, text(note.get(..usize::from(*length))?)))
+}
+
+/// The attributes of a rule, if it is one of a chain: before Linux 5.11 the rules of all chains are listed.
+fn of_chain<'b>(body: &'b [u8], chain: &FoundChain) -> Option<&'b [u8]> {
+    let rest = body.get(BODY..)?;
+    let is_of_it = text(attribute(rest, 1)?) == chain.table && text(attribute(rest, 2)?) == chain.name;
+    is_of_it.then_some(rest)
 }
 
 /// Begins a message about an `inet` table.

@@ -276,15 +276,21 @@ impl Port {
 
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        };
-        match self.address {
-            None => write!(f, "{}/{protocol}", self.port),
-            Some(address) => write!(f, "{}/{protocol}", SocketAddr::new(address, self.port)),
+        let Self { protocol, address, port, .. } = self;
+        match address {
+            None => write!(f, "{port}/{protocol}"),
+            Some(address) => write!(f, "{}/{protocol}", SocketAddr::new(*address, *port)),
         }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
     }
 }
 

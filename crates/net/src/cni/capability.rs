@@ -78,7 +78,7 @@ impl Capabilities {
             let mut mapping = Map::from_iter([
                 ("hostPort".to_owned(), json!(port)),
                 ("containerPort".to_owned(), json!(inside)),
-                ("protocol".to_owned(), json!(name_of(*protocol))),
+                ("protocol".to_owned(), json!(protocol.to_string())),
             ]);
             if let Some(address) = address {
                 mapping.insert("hostIP".to_owned(), json!(address.to_string()));
@@ -141,14 +141,6 @@ impl Range {
             }
         }
         Value::Object(range)
-    }
-}
-
-fn name_of(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Sctp => "sctp",
     }
 }
 

@@ -6,8 +6,8 @@ use bulkhead_sys::netlink::message::Message;
 pub(super) const VALUE: u16 = 1;
 pub(super) const VERDICT: u16 = 2;
 /// NFTA_EXPR_NAME and NFTA_EXPR_DATA.
-const NAME: u16 = 1;
-const DATA: u16 = 2;
+pub(super) const NAME: u16 = 1;
+pub(super) const DATA: u16 = 2;
 
 /// A register of four bytes, of which there are 16; what is longer goes on in the next ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn code(self) -> u32 {
+    pub(super) fn code(self) -> u32 {
         match self {
             Self::Drop => 0,
             Self::Accept => 1,

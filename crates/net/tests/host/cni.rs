@@ -18,6 +18,7 @@ use bulkhead_testkit::{cached, requires, tree};
 use serde_json::{Value, json};
 
 use crate::rig::{self, Place, Rig, answers, ping, run_in};
+use crate::suites::{DOOMED, over_debian_s_packages};
 
 /// What is in the way of tests that are killed: all of it lies in a file system of their own.
 const RECORDS: &str = "/run/records";
@@ -27,26 +28,7 @@ const OWN: &str = "/run/plugins";
 const DEBIAN: &str = "/usr/lib/cni";
 const LEASES: &str = "/run/leases";
 
-/// Runs tests over the plugins of the machine's release, and over the newest.
-macro_rules! over_debian_s_plugins {
-    ($($suite:ident)+: $tests:tt) => { $(over_debian_s_plugins!(@ $suite $tests);)+ };
-    (@ $suite:ident { $($test:ident)+ }) => {
-        mod $suite {
-            $(#[test]
-            fn $test() {
-                let tree = super::cached(concat!("networks/", stringify!($suite)));
-                super::requires!(tree.is_some(), "needs CNI plugins; cargo xtask networks fetches them");
-                bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
-                if std::env::var_os(super::DOOMED).is_none() {
-                    super::tree::lay(&tree.unwrap());
-                }
-                super::$test();
-            })+
-        }
-    };
-}
-
-over_debian_s_plugins!(release newest: {
+over_debian_s_packages!(release newest: {
     a_container_has_an_address_and_reaches_its_gateway
     a_chain_publishes_a_port_until_all_of_it_is_deleted
     a_check_finds_that_a_device_is_gone
@@ -236,8 +218,6 @@ fn answers_of_all_versions_are_understood() {
     assert_eq!((leases(), records()), (vec![], vec![]));
 }
 
-/// In the environment of a process that is killed while it attaches a container.
-const DOOMED: &str = "BULKHEAD_DOOMED";
 /// A plugin that says so when it has begun to add, and ends when it may.
 const WAITS: &str = "\
 [ $CNI_COMMAND = ADD ] && echo $$ >/run/reached.new && mv /run/reached.new /run/reached

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in the functions that it shares too")]
 
 mod cni;
+mod firewalls;
 mod rig;
+mod suites;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;

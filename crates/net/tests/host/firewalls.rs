@@ -1,0 +1,246 @@
+//! Real firewalls of the host: what they keep closed stays closed, and what we name opens the rest.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bulkhead_net::firewall::{self, Firewall, Published};
+use bulkhead_net::nft::Filter;
+use bulkhead_testkit::daemon::{Guarded, Within};
+
+use crate::rig::{Place, Rig, answers, run_in};
+use crate::suites::over_debian_s_packages;
+use crate::{at, tcp};
+
+over_debian_s_packages!(release newest: {
+    ufw_closes_what_is_published_until_it_is_told
+    what_ufw_was_told_to_block_stays_blocked
+    firewalld_lets_in_what_is_published_and_nothing_out_until_it_is_told
+    firewalld_lets_out_by_a_device_of_the_default_zone
+    what_firewalld_was_told_to_block_stays_blocked
+    a_strict_firewalld_opens_ports_that_it_knows
+    a_firewalld_of_iptables_is_known
+});
+
+/// A host with a container, `one`'s first, whose ports 80 and 81 are published as 8080 and 8081.
+struct Stage {
+    rig: Rig,
+    container: Place,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let rig = Rig::new();
+        let container = rig.container("one", "a");
+        rig.rules.publish(&[tcp(None, 8080, "10.10.0.2:80"), tcp(None, 8081, "10.10.0.2:81")]).unwrap();
+        Self { rig, container }
+    }
+
+    /// Does what we name.
+    fn follow(&self, firewall: &Firewall) {
+        run_in(&self.rig.host, "sh", &["-euc", &firewall.command("bh-").unwrap()]);
+    }
+
+    /// Whether a host elsewhere reaches a port of the container by the host's.
+    fn lets_in(&self, port: u16) -> bool {
+        let inside = at(&format!("10.10.0.2:{}", port - 8000));
+        answers(&self.container, &self.rig.outside, inside, at(&format!("10.1.0.1:{port}")))
+    }
+
+    /// Whether the container reaches a port of a host elsewhere.
+    fn lets_out(&self, port: u16) -> bool {
+        let outside = at(&format!("10.1.0.2:{port}"));
+        answers(&self.rig.outside, &self.container, outside, outside)
+    }
+
+    /// Whether the own table still keeps others from what is not published.
+    fn keeps_the_rest(&self) -> bool {
+        let (here, next) = (at("10.10.0.2:82"), at("10.10.0.2:80"));
+        let other = self.rig.container("two", "b");
+        !answers(&self.container, &self.rig.outside, here, here)
+            && !answers(&self.container, &self.rig.outside, next, next)
+            && !answers(&self.container, &other, next, next)
+    }
+}
+
+/// Who stands in the way.
+fn found() -> Vec<Firewall> {
+    firewall::in_the_way(&Filter::open().unwrap(), "bulkhead", "bh-").unwrap()
+}
+
+/// Switches ufw on, as its package's scripts and an administrator do.
+fn start_ufw(stage: &Stage) {
+    for name in ["before", "before6", "after", "after6", "user", "user6"] {
+        let file = format!("{name}.rules");
+        fs::copy(Path::new("/usr/share/ufw/iptables").join(&file), Path::new("/etc/ufw").join(&file))
+            .unwrap();
+    }
+    fs::copy("/usr/share/ufw/ufw.conf", "/etc/ufw/ufw.conf").unwrap();
+    run_in(&stage.rig.host, "ufw", &["--force", "enable"]);
+}
+
+fn ufw_closes_what_is_published_until_it_is_told() {
+    let stage = Stage::new();
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert_eq!(found(), []);
+    start_ufw(&stage);
+    assert!(!stage.lets_in(8080) && !stage.lets_out(80), "a drop of anybody is final");
+    let [firewall] = &found()[..] else { panic!("{:?}", found()) };
+    assert_eq!(firewall, &Firewall::Ufw);
+    stage.follow(firewall);
+    assert!(stage.lets_in(8080) && stage.lets_in(8081) && stage.lets_out(80));
+    assert!(stage.keeps_the_rest());
+    assert_eq!(found(), [], "it was told");
+    run_in(&stage.rig.host, "ufw", &["reload"]);
+    assert!(stage.lets_in(8080) && stage.lets_out(80), "it remembers");
+}
+
+fn what_ufw_was_told_to_block_stays_blocked() {
+    let stage = Stage::new();
+    start_ufw(&stage);
+    let ufw = |words: &[&str]| run_in(&stage.rig.host, "ufw", words);
+    ufw(&["route", "deny", "proto", "tcp", "to", "any", "port", "80"]);
+    stage.follow(&Firewall::Ufw);
+    assert!(!stage.lets_in(8080), "what an administrator has blocked before, by the container's port");
+    assert!(stage.lets_in(8081));
+    ufw(&["route", "insert", "1", "deny", "proto", "tcp", "to", "10.10.0.2", "port", "81"]);
+    assert!(!stage.lets_in(8081), "and what is blocked later, before all others");
+}
+
+/// firewalld with the bus by which it is told what to do.
+struct Firewalld {
+    _bus: Guarded,
+    _daemon: Guarded,
+}
+
+/// A bus for root.
+const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="root"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/>
+  </policy>
+</busconfig>"#;
+
+impl Firewalld {
+    fn start() -> Self {
+        fs::create_dir("/run/dbus").unwrap();
+        fs::write("/run/dbus.conf", BUS).unwrap();
+        let start = |program: &str, arguments: &[&str]| {
+            let arguments = Vec::from_iter(arguments.iter().map(OsString::from));
+            let log = Path::new("/run").join(Path::new(program).file_name().unwrap()).with_extension("log");
+            Guarded::start(Path::new(program), &arguments, Within::default(), &log).unwrap()
+        };
+        let bus = start("/usr/bin/dbus-daemon", &["--nofork", "--config-file=/run/dbus.conf"]);
+        until("the bus is there", || Path::new("/run/dbus/system_bus_socket").exists());
+        let daemon = start("/usr/sbin/firewalld", &["--nofork", "--nopid"]);
+        until("firewalld runs", || {
+            let state = Command::new("firewall-cmd").arg("--state").output();
+            state.is_ok_and(|output| output.status.success())
+        });
+        Self { _bus: bus, _daemon: daemon }
+    }
+}
+
+/// Writes a setting of firewalld's.
+fn set(name: &str, value: &str) {
+    let file = "/etc/firewalld/firewalld.conf";
+    let text = fs::read_to_string(file).unwrap();
+    let begin = format!("{name}=");
+    let lines = text.lines().map(|line| match line.starts_with(&begin) {
+        true => format!("{begin}{value}\n"),
+        false => format!("{line}\n"),
+    });
+    fs::write(file, lines.collect::<String>()).unwrap();
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn firewalld_lets_in_what_is_published_and_nothing_out_until_it_is_told() {
+    let stage = Stage::new();
+    let _firewalld = Firewalld::start();
+    let [firewall] = &found()[..] else { panic!("{:?}", found()) };
+    assert_eq!(firewall, &Firewall::Firewalld(Published::LetIn));
+    assert!(stage.lets_in(8080), "it lets in what anybody publishes");
+    assert!(!stage.lets_out(80), "it refuses what a device sends out that is in no zone");
+    stage.follow(firewall);
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert!(stage.keeps_the_rest());
+    assert_eq!(found(), [], "it was told");
+    let listener = at("10.10.0.1:83");
+    assert!(!answers(&stage.rig.host, &stage.container, listener, listener), "the host itself stays closed");
+}
+
+fn firewalld_lets_out_by_a_device_of_the_default_zone() {
+    let stage = Stage::new();
+    let zone = r#"<zone><forward/><interface name="up0"/></zone>"#;
+    fs::write("/etc/firewalld/zones/public.xml", zone).unwrap();
+    let _firewalld = Firewalld::start();
+    assert!(stage.lets_in(8080) && stage.lets_out(80), "as NetworkManager has it");
+}
+
+fn what_firewalld_was_told_to_block_stays_blocked() {
+    let stage = Stage::new();
+    let policy = r#"<policy priority="-10" target="CONTINUE"><ingress-zone name="ANY"/><egress-zone name="ANY"/>
+        <rule><port port="80" protocol="tcp"/><reject/></rule></policy>"#;
+    fs::write("/etc/firewalld/policies/no-mail.xml", policy).unwrap();
+    let _firewalld = Firewalld::start();
+    stage.follow(&Firewall::Firewalld(Published::LetIn));
+    assert!(!stage.lets_out(80));
+    assert!(stage.lets_out(81));
+}
+
+fn a_strict_firewalld_opens_ports_that_it_knows() {
+    let knows = fs::read_to_string("/etc/firewalld/firewalld.conf").unwrap().contains("StrictForwardPorts");
+    bulkhead_testkit::requires!(knows, "needs firewalld 2.3 or later");
+    set("StrictForwardPorts", "yes");
+    let stage = Stage::new();
+    let _firewalld = Firewalld::start();
+    let [firewall] = &found()[..] else { panic!("{:?}", found()) };
+    assert_eq!(firewall, &Firewall::Firewalld(Published::Refused));
+    stage.follow(firewall);
+    assert!(!stage.lets_in(8080) && !stage.lets_in(8081));
+    let command = firewall.port_command(&tcp(None, 8080, "10.10.0.2:80")).unwrap();
+    run_in(&stage.rig.host, "sh", &["-euc", &command]);
+    assert!(stage.lets_in(8080));
+    assert!(!stage.lets_in(8081), "the other one stays blocked");
+}
+
+fn a_firewalld_of_iptables_is_known() {
+    set("FirewallBackend", "iptables");
+    let stage = Stage::new();
+    let _firewalld = Firewalld::start();
+    let [firewall] = &found()[..] else { panic!("{:?}", found()) };
+    assert_eq!(firewall, &Firewall::Firewalld(Published::LetIn));
+    assert!(stage.lets_in(8080) && !stage.lets_out(80));
+    stage.follow(firewall);
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert!(stage.keeps_the_rest());
+    assert_eq!(found(), [], "it was told");
+}
+
+#[test]
+fn a_chain_of_anybody_s_that_drops_is_told_to_let_through() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    bulkhead_testkit::requires!(bulkhead_testkit::find_program("nft").is_some(), "needs nft");
+    let stage = Stage::new();
+    let nft = |words: &str| run_in(&stage.rig.host, "nft", &[words]);
+    nft("table inet mine { chain gate { type filter hook forward priority 5; policy drop; }; }");
+    assert!(!stage.lets_in(8080) && !stage.lets_out(80));
+    let [firewall] = &found()[..] else { panic!("{:?}", found()) };
+    stage.follow(firewall);
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert!(stage.keeps_the_rest());
+    assert_eq!(found(), [], "it was told");
+    nft("insert rule inet mine gate tcp dport 80 drop");
+    assert!(!stage.lets_in(8080), "what is blocked before stays blocked");
+}
