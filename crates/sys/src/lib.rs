@@ -12,6 +12,7 @@
 //! | [`identity`] | none: who a process is, and which boot this is |
 //! | [`handle`] | name_to_handle_at(2), open_by_handle_at(2) |
 //! | [`keyring`] | add_key(2), keyctl(2) for the user keyring |
+//! | [`landlock`] | landlock_create_ruleset(2), landlock_add_rule(2), landlock_restrict_self(2) |
 //! | [`memory`] | mmap(2), munmap(2) of anonymous memory |
 //! | [`mount`] | the descriptor-based mount interface and mount_setattr(2), for which mount(2) stands in |
 //! | [`mountinfo`] | none: the table of mounts |
@@ -40,6 +41,7 @@ mod error;
 pub mod handle;
 pub mod identity;
 pub mod keyring;
+pub mod landlock;
 pub mod memory;
 pub mod message;
 pub mod mount;
