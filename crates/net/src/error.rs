@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use rustix::io::Errno;
@@ -41,6 +42,30 @@ pub enum Error {
     /// A subnet has no address left.
     #[error("every address of {0} is used")]
     SubnetExhausted(IpNet),
+    /// A file of ours cannot be read or written.
+    #[error("{doing} {}: {source}", path.display())]
+    File {
+        /// What was tried: `read`, `write`, `remove`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A program of ours cannot be started.
+    #[error("start {}: {source}", program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The helper that answers for names did not do something.
+    #[error("the helper for names: {reason}")]
+    Helper {
+        /// Why, in its words.
+        reason: String,
+    },
     /// An address cannot be used.
     #[error("the address {address} {reason}")]
     Address {

@@ -12,6 +12,7 @@
 //! - [`firewall`] finds who stands in the way.
 //! - [`flow`] has the kernel forget connections.
 //! - [`cni`] has programs of others attach containers to networks of theirs.
+//! - [`names`] answers for what containers are called.
 //! - [`rules`] is the one table that a store of containers has there.
 
 pub mod bridge;
@@ -20,6 +21,7 @@ pub mod device;
 mod error;
 pub mod firewall;
 pub mod flow;
+pub mod names;
 pub mod nft;
 pub mod pool;
 pub mod rules;

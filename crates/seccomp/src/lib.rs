@@ -62,7 +62,7 @@ mod tables;
 
 use std::ops::{BitOr, BitOrAssign};
 
-pub use bulkhead_spec::{Action, Arch, Operator, Seccomp, SeccompFlag};
+pub use bulkhead_spec::{Action, Arch, Operator, Seccomp, SeccompArg, SeccompFlag, SeccompSyscall};
 
 pub use abi::{ByteOrder, NATIVE, audit_arch};
 pub use bpf::Instruction;

@@ -14,7 +14,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("shim", &["sys"]),
     ("store", &["image", "sys"]),
     ("registry", &["image"]),
-    ("net", &["sys"]),
+    ("net", &["sys", "seccomp"]),
     ("engine", &["store", "registry", "net", "shim", "cgroup", "seccomp", "spec", "sys"]),
     ("cri", &["engine"]),
     ("docker", &["engine"]),

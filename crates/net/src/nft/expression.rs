@@ -63,6 +63,8 @@ pub enum Expression {
     Mask(Register, u32),
     /// Goes on if the register begins with these bytes.
     Is(Register, &'static [u8]),
+    /// Goes on if the register begins with a port.
+    IsPort(Register, u16),
     /// Goes on unless the register begins with these bytes.
     IsNot(Register, &'static [u8]),
     /// Goes on if the key is in a set.
@@ -71,6 +73,10 @@ pub enum Expression {
     NotIn(Register, &'static str),
     /// Goes on if the key is in a map, with what it leads to in the second register.
     Map(Register, &'static str, Register),
+    /// Puts bytes into a register.
+    Put(Register, [u8; 4]),
+    /// Writes bytes of the header above IP: offset, length, and where its checksum is, which follows.
+    StoreTransport(Register, u32, u32, u32),
     /// Changes the destination to the address and the port of these registers: of IPv4 or IPv6.
     ChangeDestination(u8, Register, Register),
     /// Changes the source to an address of the device by which it goes.
@@ -108,10 +114,22 @@ impl Expression {
                 });
             }),
             Self::Is(at, bytes) => compare(message, at, 0, bytes),
+            Self::IsPort(at, port) => compare(message, at, 0, &port.to_be_bytes()),
             Self::IsNot(at, bytes) => compare(message, at, 1, bytes),
             Self::In(key, set) => lookup(message, key, set, None, 0),
             Self::NotIn(key, set) => lookup(message, key, set, None, 1),
             Self::Map(key, set, to) => lookup(message, key, set, Some(to), 0),
+            Self::Put(to, bytes) => named(message, "immediate", |message| {
+                message.attribute(1, &to.number()).nest(2, |message| {
+                    message.attribute(VALUE, &bytes);
+                });
+            }),
+            Self::StoreTransport(from, offset, length, checksum) => named(message, "payload", |message| {
+                message.attribute(2, &2_u32.to_be_bytes()).attribute(3, &offset.to_be_bytes());
+                message.attribute(4, &length.to_be_bytes()).attribute(5, &from.number());
+                // NFT_PAYLOAD_CSUM_INET.
+                message.attribute(6, &1_u32.to_be_bytes()).attribute(7, &checksum.to_be_bytes());
+            }),
             Self::ChangeDestination(family, address, port) => named(message, "nat", |message| {
                 message.attribute(1, &1_u32.to_be_bytes());
                 message.attribute(2, &u32::from(family).to_be_bytes());

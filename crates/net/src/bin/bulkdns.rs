@@ -1,0 +1,4 @@
+//! The program `bulkdns`.
+#![no_main]
+
+bulkhead_sys::program!(bulkhead_net::names::run);

@@ -1,0 +1,192 @@
+//! Talking to a helper, which is started where there is none.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bulkhead_sys::{Call as _, message};
+use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
+
+use super::protocol::{Answer, MOST, Request};
+use super::socket::Place;
+use super::sockets::Sockets;
+use crate::error::{Doing as _, Error, Result};
+
+/// How often a helper is started that ends at once.
+const ATTEMPTS: usize = 3;
+
+/// How long an answer may take, which takes a moment.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The helper of a network.
+#[derive(Debug, Clone, Copy)]
+pub struct Helper<'a> {
+    /// The program `bulkdns`.
+    pub program: &'a Path,
+    /// The directory with the tables of all networks ([`Table`](super::Table)).
+    pub tables: &'a Path,
+    /// Where it listens. The directory is there, and belongs to the caller alone.
+    pub socket: &'a Path,
+    /// More words for it, as `--upstream` and an address; usually none.
+    pub words: &'a [&'a str],
+}
+
+/// A connection to a helper.
+#[derive(Debug)]
+pub struct Connection(OwnedFd);
+
+/// What keeps a container's sockets at a helper.
+#[derive(Debug, Clone, Copy)]
+pub enum Until<'a> {
+    /// Somebody who will say `stay` within the grace, as a monitor does.
+    SomebodyStays,
+    /// The end of this: of a process, by its pidfd, or of a pipe.
+    End(BorrowedFd<'a>),
+}
+
+/// Connects to a helper, and starts it first where nobody answers. Any number of callers may do so at once.
+///
+/// # Errors
+/// [`Error::Program`] when it cannot be started, [`Error::Helper`] with its reason when it does not begin.
+pub fn ensure(helper: &Helper<'_>) -> Result<Connection> {
+    let place = Place::open(helper.socket).doing(|| "find the helper for names")?;
+    for _ in 0..ATTEMPTS {
+        let connected = place.connect().doing(|| "connect to the helper for names")?;
+        if let Some(connected) = connected {
+            let connection = Connection::of(connected)?;
+            match connection.ask(&Request::Greet, &[]) {
+                Ok(_) => return Ok(connection),
+                // One that has just ended takes no more words.
+                Err(error) if error.is(Errno::PIPE) || error.is(Errno::CONNRESET) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        start(helper)?;
+    }
+    Err(Error::Helper { reason: "it ends whenever it is started".to_owned() })
+}
+
+/// Ends the helper of a network that is removed, and removes its socket, unless it serves somebody still; returns whether it
+/// is gone.
+///
+/// # Errors
+/// As connect(2) and unlink(2).
+pub fn end(socket: &Path) -> Result<bool> {
+    let doing = || "end the helper for names";
+    let place = Place::open(socket).doing(doing)?;
+    place.lock().doing(doing)?;
+    if let Some(connected) = place.connect().doing(doing)? {
+        let connection = Connection::of(connected)?;
+        if matches!(connection.ask(&Request::End, &[]), Err(Error::Helper { .. })) {
+            return Ok(false);
+        }
+        // It closes the connection when it ends.
+        while message::receive(&connection.0, MOST).is_ok_and(|message| !message.bytes.is_empty()) {}
+    }
+    place.remove().doing(doing)?;
+    Ok(true)
+}
+
+fn start(helper: &Helper<'_>) -> Result<()> {
+    let Helper { program, tables, socket, words } = helper;
+    let mut command = Command::new(program);
+    command.arg("start").arg("--tables").arg(tables).arg("--socket").arg(socket).args(*words);
+    command.stdin(Stdio::null()).env_clear();
+    let failed = |source| Error::Program { program: (*program).to_owned(), source };
+    let output = command.output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("bulkdns: ");
+    let reason = if said.is_empty() { output.status.to_string() } else { said.to_owned() };
+    Err(Error::Helper { reason })
+}
+
+impl Connection {
+    fn of(socket: OwnedFd) -> Result<Self> {
+        let set = rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE));
+        set.call(|| "setsockopt(SO_RCVTIMEO)").doing(|| "connect to the helper for names")?;
+        Ok(Self(socket))
+    }
+
+    /// Has a container's questions answered that arrive at its sockets, which take the place of earlier ones. What is no name of
+    /// its networks is asked of `resolvers`, or if there are none of those that the host asks.
+    ///
+    /// # Errors
+    /// [`Error::Helper`] with its reason; a connection that has ended, after which [`ensure`] helps.
+    pub fn serve(
+        &self,
+        container: &str,
+        sockets: &Sockets,
+        resolvers: &[IpAddr],
+        until: Until<'_>,
+    ) -> Result<()> {
+        let request = Request::Serve { container: container.to_owned(), resolvers: resolvers.to_vec() };
+        let mut descriptors = vec![sockets.udp.as_fd(), sockets.tcp.as_fd()];
+        if let Until::End(end) = until {
+            descriptors.push(end);
+        }
+        self.ask(&request, &descriptors).map(drop)
+    }
+
+    /// Keeps a container's sockets there as long as this connection lasts, which the caller holds from now on; those that come
+    /// along take the place of earlier ones.
+    ///
+    /// # Errors
+    /// As [`Connection::serve`].
+    pub fn stay(&self, container: &str, sockets: Option<&Sockets>) -> Result<()> {
+        let request = Request::Stay { container: container.to_owned(), resolvers: Vec::new() };
+        let descriptors = sockets.map(|sockets| [sockets.udp.as_fd(), sockets.tcp.as_fd()]);
+        self.ask(&request, descriptors.as_ref().map_or(&[], |both| both)).map(drop)
+    }
+
+    /// Has a container's sockets given up, if they are there.
+    ///
+    /// # Errors
+    /// As [`Connection::serve`].
+    pub fn leave(&self, container: &str) -> Result<()> {
+        self.ask(&Request::Leave { container: container.to_owned() }, &[]).map(drop)
+    }
+
+    /// Returns whose questions are answered.
+    ///
+    /// # Errors
+    /// As [`Connection::serve`].
+    pub fn look(&self) -> Result<Vec<String>> {
+        Ok(self.ask(&Request::Look, &[])?.containers.unwrap_or_default())
+    }
+
+    /// Returns the process that is asked.
+    ///
+    /// # Errors
+    /// As getsockopt(2).
+    pub fn process(&self) -> Result<i32> {
+        message::peer(&self.0).doing(|| "find the helper for names")
+    }
+
+    fn ask(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer> {
+        let doing = || "ask the helper for names";
+        message::send(&self.0, &request.encode(), descriptors).doing(doing)?;
+        let answer = message::receive(&self.0, MOST.max(1 << 20)).doing(doing)?;
+        if answer.bytes.is_empty() {
+            let ended = bulkhead_sys::Error::new("recvmsg()", Errno::PIPE);
+            return Err(ended).doing(|| "ask the helper for names, which has ended");
+        }
+        let answer = Answer::decode(&answer.bytes)
+            .map_err(|reason| Error::Helper { reason: format!("its answer cannot be read: {reason}") })?;
+        match answer.error {
+            Some(reason) => Err(Error::Helper { reason }),
+            None => Ok(answer),
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
