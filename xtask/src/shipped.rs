@@ -29,10 +29,13 @@ const BULKLOAD: Shipped = Shipped { name: "bulkload", package: "bulkhead-workloa
 /// What stays with one container.
 pub(crate) const BULKMON: Shipped = Shipped { name: "bulkmon", package: "bulkhead-shim" };
 
+/// What answers for the names of a network's containers.
+const BULKDNS: Shipped = Shipped { name: "bulkdns", package: "bulkhead-net" };
+
 /// The command line people type.
 pub(crate) const BULKHEAD: Shipped = Shipped { name: "bulkhead", package: "bulkhead-cli" };
 
-const ALL: &[Shipped] = &[BULKRUN, BULKMON, BULKLOAD, BULKHEAD];
+const ALL: &[Shipped] = &[BULKRUN, BULKMON, BULKDNS, BULKLOAD, BULKHEAD];
 
 /// One line of cargo's account of a build.
 #[derive(Deserialize)]
@@ -65,7 +68,7 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
 /// Builds `bulkhead` and the programs that it starts, and returns its path.
 pub(crate) fn build_engine() -> Result<PathBuf> {
     // It looks for them beside itself.
-    for program in [&BULKRUN, &BULKMON] {
+    for program in [&BULKRUN, &BULKMON, &BULKDNS] {
         build(program)?;
     }
     build(&BULKHEAD)

@@ -88,7 +88,7 @@ fn fields() -> Value {
 /// The version of docker's API whose fields `inspect` and the lists have. No such API is served.
 const API: &str = "1.51";
 
-/// The monitor and the runtime with their versions, as far as they are installed.
+/// The other programs with their versions, as far as they are installed.
 fn programs() -> Vec<(String, String)> {
     Programs::of_installation().map(|programs| programs.versions()).unwrap_or_default()
 }

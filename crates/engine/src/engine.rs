@@ -38,6 +38,8 @@ pub struct Programs {
     pub monitor: PathBuf,
     /// The runtime of containers that name none, `bulkrun`.
     pub runtime: PathBuf,
+    /// `bulkdns`, which answers for the names of a network's containers.
+    pub names: PathBuf,
     /// `bulkhead`, by which a monitor removes a container that nobody waits for.
     pub engine: PathBuf,
 }
@@ -51,6 +53,7 @@ impl Programs {
         Ok(Self {
             monitor: program::find("bulkmon")?,
             runtime: program::find("bulkrun")?,
+            names: program::find("bulkdns")?,
             engine: program::find("bulkhead")?,
         })
     }

@@ -83,9 +83,9 @@ impl Engine {
 }
 
 impl Programs {
-    /// Asks the monitor and the runtime for their versions; those that do not answer are left out.
+    /// Asks the monitor, the runtime and what answers for names for their versions; those that do not answer are left out.
     pub fn versions(&self) -> Vec<(String, String)> {
-        [("bulkmon", &self.monitor), (OURS, &self.runtime)]
+        [("bulkmon", &self.monitor), (OURS, &self.runtime), ("bulkdns", &self.names)]
             .into_iter()
             .filter_map(|(name, program)| Some((name.to_owned(), version(program)?)))
             .collect()

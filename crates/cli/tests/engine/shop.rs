@@ -62,7 +62,9 @@ impl Shop {
         let directory = self.path("programs");
         fs::create_dir(&directory).unwrap();
         let monitor = built::standalone("bulkhead-shim", "bulkmon", Profile::Release);
-        for program in [self.program.clone(), built::program("bulkhead-runtime", "bulkrun"), monitor] {
+        let (runtime, names) =
+            (built::program("bulkhead-runtime", "bulkrun"), built::program("bulkhead-net", "bulkdns"));
+        for program in [self.program.clone(), runtime, names, monitor] {
             // By another process: see `script_file`.
             self.sandbox.command("cp").arg(program).arg(&directory).output().succeeds();
         }
@@ -90,6 +92,7 @@ impl Shop {
 
     fn bulkhead_at(&self, run: Run, words: &[&str]) -> Run {
         built::program("bulkhead-shim", "bulkmon");
+        built::program("bulkhead-net", "bulkdns");
         run.arg("--root").arg(self.path("engine")).arg("--run").arg(&self.run_directory).args(words)
     }
 

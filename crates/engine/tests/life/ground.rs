@@ -109,6 +109,7 @@ pub(crate) fn programs() -> Programs {
     Programs {
         monitor: built::program("bulkhead-shim", "bulkmon"),
         runtime: built::program("bulkhead-runtime", "bulkrun"),
+        names: built::program("bulkhead-net", "bulkdns"),
         engine: PathBuf::from("/bin/false"),
     }
 }
