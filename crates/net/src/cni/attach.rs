@@ -212,6 +212,8 @@ impl Client {
     fn delete_one(&self, key: &Key, namespace: Option<&str>) -> Result<Deleted> {
         let held = Held::take(&self.records.lock_of(key), key, self.programs.limit)?;
         let Some(record) = self.records.find(key)? else {
+            // It may have been begun.
+            self.records.remove(key)?;
             held.remove()?;
             return Ok(Deleted::Never);
         };

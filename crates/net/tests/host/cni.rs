@@ -14,7 +14,7 @@ use bulkhead_net::cni::{
 };
 use bulkhead_net::device::{self, Devices, Mac};
 use bulkhead_net::rules::Protocol;
-use bulkhead_testkit::{cached, requires, tree};
+use bulkhead_testkit::{cached, find_program, requires, tree};
 use serde_json::{Value, json};
 
 use crate::rig::{self, Place, Rig, answers, ping, run_in};
@@ -258,6 +258,65 @@ fn what_a_killed_client_has_begun_is_deleted() {
     fs::write("/run/go", "").unwrap();
     assert_eq!(stage.client.delete(&known.key, None).unwrap(), Deleted::Now);
     assert_eq!((leases(), records()), (vec![], vec![]));
+}
+
+/// Calls by which the client makes progress, and nobody else in the test.
+const CALLS: [&str; 8] =
+    ["flock", "memfd_create", "ftruncate", "pidfd_open", "fsync", "rename", "unlink", "lseek"];
+
+#[test]
+fn at_whatever_moment_a_client_is_killed_nothing_is_left_when_it_is_deleted() {
+    if std::env::var_os(DOOMED).is_some() {
+        let networks = Networks::read(Path::new(CONFIGURATIONS)).unwrap();
+        let request = Request::new(Key::new("office", "one", "eth0").unwrap());
+        let namespace = device::make_namespace().unwrap();
+        client().add(networks.find("office").unwrap(), &request, namespace.as_fd()).unwrap();
+        client().delete(&request.key, Some(namespace.as_fd())).unwrap();
+        fs::write("/run/survived", "").unwrap();
+        return;
+    }
+    requires!(find_program("strace").is_some(), "needs strace");
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let client = scripted();
+    for name in ["first", "second"] {
+        let makes = format!(
+            "if [ $CNI_COMMAND = ADD ]; then touch /run/made.{name}; else rm -f /run/made.{name}; fi"
+        );
+        plugin(name, &format!("{makes}; echo '{{}}'"));
+    }
+    described("1.0.0", &json!([{"type": "first"}, {"type": "second"}]));
+    let made = || ["first", "second"].map(|name| Path::new("/run").join(format!("made.{name}")).exists());
+    let key = Key::new("office", "one", "eth0").unwrap();
+    let (mut known, mut unknown) = (0, 0);
+    // strace(1) counts each call for itself.
+    for call in CALLS {
+        for number in 1.. {
+            let mut doomed = Command::new("strace");
+            doomed.args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "signal=none",
+                "-e",
+                &format!("trace={call}"),
+            ]);
+            doomed.args(["-e", &format!("inject={call}:signal=KILL:when={number}")]);
+            doomed.arg(std::env::current_exe().unwrap()).args(std::env::args().skip(1));
+            doomed.env(DOOMED, "1").output().unwrap();
+            if fs::remove_file("/run/survived").is_ok() {
+                assert!(number > 1, "{call} is called");
+                break;
+            }
+            match client.delete(&key, None).unwrap() {
+                Deleted::Now => known += 1,
+                Deleted::Never => unknown += 1,
+            }
+            assert_eq!((made(), records()), ([false; 2], vec![]), "killed at {call} {number}");
+        }
+    }
+    assert!(known > 15 && unknown > 3, "{known} moments with a record, {unknown} without");
 }
 
 fn what_a_chain_has_made_goes_when_it_fails() {
