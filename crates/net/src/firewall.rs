@@ -5,6 +5,8 @@
 //! with a note by which they are found again; for the others the command is told by which an administrator lets containers'
 //! packets through, since they would forget a rule that is not in their own files.
 
+mod old;
+
 use crate::error::Result;
 use crate::nft::{Expression, Filter, FoundChain, Register, Transaction, Verdict};
 use crate::rules::Port;
@@ -32,6 +34,13 @@ pub enum Firewall {
     Firewalld(Published),
     /// Another chain whose policy is to drop.
     Other(FoundChain),
+    /// The old tables of iptables, whose policy is to drop.
+    Old {
+        /// The program for their family.
+        program: &'static str,
+        /// The chain for rules of administrators.
+        chain: &'static str,
+    },
 }
 
 /// What firewalld does with ports that others publish.
@@ -72,6 +81,10 @@ impl Firewall {
                     |word| format!("nft insert rule {family} {table} {name} {word} \"{prefix}*\" accept");
                 Some(format!("{} && {}", to("iifname"), to("oifname")))
             }
+            Self::Old { program, chain } => {
+                let to = |way| format!("{program} -I {chain} {way} {prefix}+ -j ACCEPT");
+                Some(format!("{} && {}", to("-i"), to("-o")))
+            }
         }
     }
 
@@ -79,7 +92,7 @@ impl Firewall {
     #[must_use]
     pub fn effect(&self) -> &'static str {
         match self {
-            Self::Docker(_) | Self::Ufw | Self::Other(_) => {
+            Self::Docker(_) | Self::Ufw | Self::Other(_) | Self::Old { .. } => {
                 "drops what containers send to other hosts, and what comes to their ports"
             }
             Self::Firewalld(Published::LetIn) => {
@@ -117,7 +130,7 @@ pub fn in_the_way(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewa
     let mut found = Vec::new();
     for firewall in find(&chains, own) {
         let was_told = match &firewall {
-            Firewall::Docker(_) | Firewall::Firewalld(Published::Refused) => false,
+            Firewall::Docker(_) | Firewall::Firewalld(Published::Refused) | Firewall::Old { .. } => false,
             Firewall::Firewalld(Published::LetIn) => chains.iter().any(|chain| chain.name.contains(POLICY)),
             Firewall::Other(chain) => filter.passing(chain, prefix)?.is_all(),
             Firewall::Ufw => {
@@ -130,10 +143,13 @@ pub fn in_the_way(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewa
             found.push(firewall);
         }
     }
+    found.extend(old::in_the_way(prefix)?);
+    found.dedup();
     Ok(found)
 }
 
-/// Finds who stands in the way among all chains of the packet filter, but for our own table.
+/// Finds who stands in the way among all chains of the packet filter, but for our own table. The old tables of iptables are not
+/// among these.
 #[must_use]
 pub fn find(chains: &[FoundChain], own: &str) -> Vec<Firewall> {
     let drops = |chain: &&FoundChain| chain.hook == Some((FORWARD, true)) && chain.table != own;

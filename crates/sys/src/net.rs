@@ -1,7 +1,9 @@
-//! Network devices by ioctl(2), see netdevice(7).
+//! Network devices by ioctl(2), see netdevice(7), and the old packet filter by getsockopt(2).
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::syscall::check;
@@ -70,6 +72,67 @@ fn ask_for_link(socket: &OwnedFd, device: &str) -> Result<bool> {
     let returned = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw const request) };
     check(returned.into()).call(|| format!("ioctl(SIOCETHTOOL, {device:?}, ETHTOOL_GLINK)"))?;
     Ok(question.answer != 0)
+}
+
+/// The table `filter` of the old packet filter, `x_tables`, as getsockopt(2) tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldFilter {
+    /// Its rules, as struct ipt_entry or ip6t_entry has them.
+    pub entries: Vec<u8>,
+    /// Where among these the rule is that ends what is forwarded.
+    pub forward_policy: usize,
+}
+
+/// Reads the table of one family of the calling thread's network namespace, where there is one: to ask for one that is not
+/// there makes it. See `linux/netfilter_ipv4/ip_tables.h`, and `linux/netfilter_ipv6/ip6_tables.h`.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN in the namespace, EAGAIN when it changes meanwhile.
+pub fn old_filter(family: AddressFamily) -> Result<Option<OldFilter>> {
+    let (level, names) = match family {
+        AddressFamily::INET6 => (libc::IPPROTO_IPV6, "ip6_tables_names"),
+        _ => (libc::IPPROTO_IP, "ip_tables_names"),
+    };
+    // A kernel without it has no such file.
+    let names = std::fs::read_to_string(Path::new("/proc/thread-self/net").join(names)).unwrap_or_default();
+    if !names.lines().any(|name| name == "filter") {
+        return Ok(None);
+    }
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .call(|| "socket(SOCK_DGRAM)")?;
+    let at = |bytes: &[u8], index: usize| {
+        bytes.get(index..index + 4).and_then(|number| Some(u32::from_ne_bytes(number.try_into().ok()?)))
+    };
+    // The table's name, five places where packets come to it, five of policies, the number of rules and their length.
+    let mut info = [0; INFO];
+    info[..6].copy_from_slice(b"filter");
+    option(&socket, level, GET_INFO, &mut info)?;
+    let [policy, length] =
+        [FORWARD_POLICY, LENGTH].map(|index| at(&info, index).unwrap_or_default() as usize);
+    // The name, and the length.
+    let mut text = vec![0; HEADER + length];
+    text[..6].copy_from_slice(b"filter");
+    text[32..36].copy_from_slice(&info[LENGTH..INFO]);
+    option(&socket, level, GET_INFO + 1, &mut text)?;
+    Ok(Some(OldFilter { entries: text.split_off(HEADER), forward_policy: policy }))
+}
+
+/// IPT_SO_GET_INFO, behind which is IPT_SO_GET_ENTRIES; both are the same for IPv6.
+const GET_INFO: i32 = 64;
+/// The length of struct ipt_getinfo, and where it has `underflow[NF_INET_FORWARD]` and `size`.
+const INFO: usize = 84;
+const FORWARD_POLICY: usize = 64;
+const LENGTH: usize = 80;
+/// Where struct ipt_get_entries has its entries.
+const HEADER: usize = 40;
+
+fn option(socket: &OwnedFd, level: i32, name: i32, value: &mut [u8]) -> Result<()> {
+    let call = || format!("getsockopt({}, {level}, {name})", socket.as_raw_fd());
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::NOMEM).call(call)?;
+    let (place, length) = (value.as_mut_ptr().cast(), &raw mut length);
+    // SAFETY: the kernel writes at most `length` bytes, which `value` has; both live through the call.
+    let returned = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, place, length) };
+    check(returned.into()).map(drop).call(call)
 }
 
 fn socket() -> Result<OwnedFd> {

@@ -22,6 +22,7 @@ over_debian_s_packages!(release newest: {
     what_firewalld_was_told_to_block_stays_blocked
     a_strict_firewalld_opens_ports_that_it_knows
     a_firewalld_of_iptables_is_known
+    the_old_tables_are_seen_without_making_them
 });
 
 /// A host with a container, `one`'s first, whose ports 80 and 81 are published as 8080 and 8081.
@@ -93,8 +94,13 @@ fn ufw_closes_what_is_published_until_it_is_told() {
     assert!(stage.lets_in(8080) && stage.lets_in(8081) && stage.lets_out(80));
     assert!(stage.keeps_the_rest());
     assert_eq!(found(), [], "it was told");
-    run_in(&stage.rig.host, "ufw", &["reload"]);
+    let ufw = |words: &[&str]| run_in(&stage.rig.host, "ufw", words);
+    ufw(&["reload"]);
     assert!(stage.lets_in(8080) && stage.lets_out(80), "it remembers");
+    ufw(&["route", "delete", "allow", "out", "on", "bh-+"]);
+    assert!(!stage.lets_in(8080) && stage.lets_out(80));
+    ufw(&["route", "delete", "allow", "in", "on", "bh-+"]);
+    assert!(!stage.lets_out(80), "as it was before");
 }
 
 fn what_ufw_was_told_to_block_stays_blocked() {
@@ -209,7 +215,8 @@ fn a_strict_firewalld_opens_ports_that_it_knows() {
     assert_eq!(firewall, &Firewall::Firewalld(Published::Refused));
     stage.follow(firewall);
     assert!(!stage.lets_in(8080) && !stage.lets_in(8081));
-    let command = firewall.port_command(&tcp(None, 8080, "10.10.0.2:80")).unwrap();
+    // The container has another address by now: only the port counts.
+    let command = firewall.port_command(&tcp(None, 8080, "10.10.0.9:88")).unwrap();
     run_in(&stage.rig.host, "sh", &["-euc", &command]);
     assert!(stage.lets_in(8080));
     assert!(!stage.lets_in(8081), "the other one stays blocked");
@@ -243,4 +250,36 @@ fn a_chain_of_anybody_s_that_drops_is_told_to_let_through() {
     assert_eq!(found(), [], "it was told");
     nft("insert rule inet mine gate tcp dport 80 drop");
     assert!(!stage.lets_in(8080), "what is blocked before stays blocked");
+}
+
+fn the_old_tables_are_seen_without_making_them() {
+    let stage = Stage::new();
+    let names = || fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+    assert_eq!(found(), []);
+    assert!(!names().contains("filter"), "to look is not to make");
+    let legacy = |words: &[&str]| {
+        for program in ["iptables-legacy", "ip6tables-legacy"] {
+            run_in(&stage.rig.host, program, words);
+        }
+    };
+    legacy(&["-P", "FORWARD", "ACCEPT"]);
+    bulkhead_testkit::requires!(names().contains("filter"), "needs a kernel with the old tables");
+    assert_eq!(found(), []);
+    legacy(&["-P", "FORWARD", "DROP"]);
+    assert!(!stage.lets_in(8080) && !stage.lets_out(80));
+    // Neither of these opens everything.
+    legacy(&["-A", "FORWARD", "-i", "bh-+", "-p", "tcp", "--dport", "9", "-j", "ACCEPT"]);
+    legacy(&["-A", "FORWARD", "-o", "bh-+", "-i", "up0", "-j", "ACCEPT"]);
+    legacy(&["-A", "FORWARD", "-o", "bh-one", "-j", "ACCEPT"]);
+    let two = found();
+    let [four @ Firewall::Old { .. }, six @ Firewall::Old { .. }] = &two[..] else { panic!("{two:?}") };
+    stage.follow(four);
+    assert_eq!(found(), std::slice::from_ref(six), "that of IPv4 was told");
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert!(stage.keeps_the_rest());
+    legacy(&["-N", "DOCKER-USER"]);
+    let command = found()[0].command("bh-").unwrap();
+    assert!(command.starts_with("ip6tables-legacy -I DOCKER-USER -i bh-+ -j ACCEPT && "), "{command}");
+    legacy(&["-N", "ufw6-user-forward"]);
+    assert_eq!(found(), [Firewall::Ufw]);
 }
