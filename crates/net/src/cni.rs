@@ -20,14 +20,14 @@
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use bulkhead_net::cni::{Capabilities, Client, Key, Mapping, Networks, Request};
+//! use bulkhead_net::cni::{Capabilities, Client, Key, Mapping, Networks, Request, config};
 //! use bulkhead_net::{device, rules::Protocol};
 //! # use std::os::fd::AsFd as _;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let networks = Networks::read(Path::new("/etc/cni/net.d"))?;
+//! let networks = Networks::read(Path::new(config::DIRECTORY))?;
 //! let network = networks.find("office")?;
-//! let client = Client::open(Path::new("/var/lib/bulkhead/cni"), &["/usr/lib/cni".into()])?;
+//! let client = Client::open(Path::new("/var/lib/bulkhead/cni"), &config::PLUGINS.map(Into::into))?;
 //!
 //! let namespace = device::make_namespace()?;
 //! let mut request = Request::new(Key::new("office", "4f2a", "eth0")?);

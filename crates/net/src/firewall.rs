@@ -182,8 +182,8 @@ pub fn find(chains: &[FoundChain], own: &str) -> Vec<Firewall> {
     found
 }
 
-/// Has docker's rules let packets of bridges through whose names begin so, unless they do. What networks keep from each other
-/// is decided by our own table.
+/// Has docker's rules let packets of bridges through whose names begin so, unless they do, behind all that an administrator has
+/// there. What networks keep from each other is decided by our own table.
 ///
 /// # Errors
 /// What the kernel refuses.
@@ -192,11 +192,13 @@ pub fn let_through(filter: &Filter, users: &FoundChain, prefix: &'static str, no
         return Ok(());
     }
     const NAME: Register = Register(0);
+    // Older docker ends the chain by a rule that sends all back.
+    let end = filter.last_return(users)?;
     let mut transaction = Transaction::new();
     for load in [Expression::LoadInput(NAME), Expression::LoadOutput(NAME)] {
         let name = Expression::Is(NAME, prefix.as_bytes());
         let rule = [load, name, Expression::Count, Expression::End(Verdict::Accept)];
-        transaction.insert_rule(users, &rule, note);
+        transaction.put_rule(users, &rule, note, end);
     }
     filter.commit(transaction)
 }

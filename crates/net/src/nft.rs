@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 pub use expression::{Expression, Register, Verdict};
 pub use reading::Passing;
+use reading::returns;
 pub use set::{Element, Set, SetKind, Value};
 
 use crate::error::{Doing, Result};
@@ -39,9 +40,10 @@ const INET: u8 = 1;
 const BODY: usize = 4;
 /// NFTA_LIST_ELEM.
 const ITEM: u16 = 1;
-/// NFTA_RULE_HANDLE, NFTA_RULE_EXPRESSIONS and NFTA_RULE_USERDATA.
+/// NFTA_RULE_HANDLE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_POSITION and NFTA_RULE_USERDATA.
 const HANDLE: u16 = 3;
 const EXPRESSIONS: u16 = 4;
+const POSITION: u16 = 6;
 const NOTE: u16 = 7;
 /// NFTNL_UDATA_RULE_COMMENT: what nft(8) shows as a rule's comment.
 const COMMENT: u8 = 0;
@@ -138,10 +140,20 @@ impl Transaction {
         self.push(message, || format!("add a rule to the chain {chain}: {rule:?}"))
     }
 
-    /// Puts a rule with a note before all others of somebody's chain.
-    pub fn insert_rule(&mut self, chain: &FoundChain, rule: &[Expression], note: &str) -> &mut Self {
-        let mut message = Message::new(NEW_RULE, CREATE, &[chain.family, 0, 0, 0]);
+    /// Puts a rule with a note behind all others of somebody's chain, or before the one that has this handle.
+    pub fn put_rule(
+        &mut self,
+        chain: &FoundChain,
+        rule: &[Expression],
+        note: &str,
+        before: Option<u64>,
+    ) -> &mut Self {
+        let flags = if before.is_some() { CREATE } else { APPEND };
+        let mut message = Message::new(NEW_RULE, flags, &[chain.family, 0, 0, 0]);
         message.text(1, &chain.table).text(2, &chain.name).nest(4, |message| write_all(rule, message));
+        if let Some(handle) = before {
+            message.attribute(POSITION, &handle.to_be_bytes());
+        }
         message.attribute(NOTE, &commented(note));
         self.push(message, || format!("put a rule into the chain {} of {}", chain.name, chain.table))
     }
@@ -284,6 +296,17 @@ impl Filter {
             passing.add(attribute(body, EXPRESSIONS).unwrap_or_default(), prefix);
         }
         Ok(passing)
+    }
+
+    /// Looks whether the last rule of a chain sends all back to where the chain was called, and returns its handle.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn last_return(&self, chain: &FoundChain) -> Result<Option<u64>> {
+        let bodies = self.rules(chain)?;
+        let last = bodies.iter().filter_map(|body| of_chain(body, chain)).next_back();
+        let handle = last.filter(|rest| returns(attribute(rest, EXPRESSIONS).unwrap_or_default()));
+        Ok(handle.and_then(|rest| Some(u64::from_be_bytes(attribute(rest, HANDLE)?.try_into().ok()?))))
     }
 
     /// Lists the rules of a chain, and under an old kernel those of others.

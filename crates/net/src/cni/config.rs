@@ -15,6 +15,11 @@ use super::error::{Doing as _, Error, Result};
 use super::key::check_name;
 use super::version::Version;
 
+/// Where networks are described, unless an administrator has them elsewhere.
+pub const DIRECTORY: &str = "/etc/cni/net.d";
+/// Where plugins are: as their authors, Debian and Fedora have them.
+pub const PLUGINS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+
 /// Bytes of a file at most.
 const LARGEST: u64 = 1 << 20;
 /// What files with networks end with.

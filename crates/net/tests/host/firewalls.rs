@@ -23,6 +23,7 @@ over_debian_s_packages!(release newest: {
     a_strict_firewalld_opens_ports_that_it_knows
     a_firewalld_of_iptables_is_known
     the_old_tables_are_seen_without_making_them
+    docker_s_rules_let_containers_through_and_stay_readable
 });
 
 /// A host with a container, `one`'s first, whose ports 80 and 81 are published as 8080 and 8081.
@@ -233,6 +234,47 @@ fn a_firewalld_of_iptables_is_known() {
     assert!(stage.lets_in(8080) && stage.lets_out(80));
     assert!(stage.keeps_the_rest());
     assert_eq!(found(), [], "it was told");
+}
+
+fn docker_s_rules_let_containers_through_and_stay_readable() {
+    let stage = Stage::new();
+    let iptables = |words: &[&str]| run_in(&stage.rig.host, "iptables-nft", words);
+    iptables(&["-P", "FORWARD", "DROP"]);
+    iptables(&["-N", "DOCKER-USER"]);
+    iptables(&["-A", "FORWARD", "-j", "DOCKER-USER"]);
+    assert!(!stage.lets_in(8080), "a drop of anybody is final");
+    let [Firewall::Docker(users)] = &found()[..] else { panic!("{:?}", found()) };
+    let filter = Filter::open().unwrap();
+    let let_through = || firewall::let_through(&filter, users, "bh-", "bulkhead").unwrap();
+    let take_back = || firewall::take_back(&filter, users, "bulkhead").unwrap();
+    for _ in 0..2 {
+        let_through();
+        assert!(stage.lets_in(8080) && stage.lets_out(80));
+    }
+    assert!(stage.keeps_the_rest());
+    let noted = "-m comment --comment bulkhead -j ACCEPT";
+    let rules = format!("-A DOCKER-USER -i bh-+ {noted}\n-A DOCKER-USER -o bh-+ {noted}\n");
+    assert_eq!(
+        iptables(&["-S", "DOCKER-USER"]),
+        format!("-N DOCKER-USER\n{rules}"),
+        "others read them as their own"
+    );
+    let block = ["DOCKER-USER", "-p", "tcp", "--dport", "80", "-j", "DROP"];
+    iptables(&[&["-I"], &block[..]].concat());
+    assert!(!stage.lets_in(8080) && stage.lets_in(8081), "what an administrator blocks by then");
+    for _ in 0..2 {
+        take_back();
+    }
+    assert_eq!(iptables(&["-S", "DOCKER-USER"]).lines().count(), 2);
+
+    // As older docker ends it.
+    iptables(&["-A", "DOCKER-USER", "-j", "RETURN"]);
+    let_through();
+    assert!(!stage.lets_in(8080) && stage.lets_in(8081), "what an administrator has blocked before");
+    let listed = iptables(&["-S", "DOCKER-USER"]);
+    assert!(listed.ends_with(&format!("{rules}-A DOCKER-USER -j RETURN\n")), "{listed}");
+    take_back();
+    assert!(!stage.lets_in(8081));
 }
 
 #[test]

@@ -11,12 +11,11 @@ use std::os::fd::AsFd as _;
 
 use bulkhead_net::bridge::Bridge;
 use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Setting};
-use bulkhead_net::firewall::{self, Firewall};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::nft::{Filter, Transaction};
 use bulkhead_net::rules::{Port, Protocol};
 use bulkhead_net::uplink::{self, Families};
-use bulkhead_testkit::{find_program, requires};
+use bulkhead_testkit::requires;
 use rig::{Place, Rig, answers, ping};
 use rustix::io::Errno;
 
@@ -314,43 +313,6 @@ fn forwarding_is_switched_on_where_it_is_needed_and_taken_back() {
     assert_eq!(now("up0", Setting::Forwarding), "0");
     assert_eq!(now("up0", Setting::RouterAdvertisements), "1");
     assert_eq!(now("all", Setting::ForwardingV6), "0");
-}
-
-#[test]
-fn docker_s_rules_let_containers_through_and_stay_readable() {
-    requires!(find_program("iptables-nft").is_some(), "needs iptables-nft");
-    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
-    let rig = Rig::new();
-    let iptables = |words: &[&str]| rig::run_in(&rig.host, "iptables-nft", words);
-    iptables(&["-P", "FORWARD", "DROP"]);
-    iptables(&["-N", "DOCKER-USER"]);
-    iptables(&["-A", "FORWARD", "-j", "DOCKER-USER"]);
-    let a = rig.container("one", "a");
-    let (inside, port) = (at("10.10.0.2:80"), at("10.1.0.1:8080"));
-    published(&rig, 8080, "10.10.0.2:80");
-    assert!(!answers(&a, &rig.outside, inside, port), "a drop of anybody is final");
-    let filter = Filter::open().unwrap();
-    let found = firewall::find(&filter.chains().unwrap(), "bulkhead");
-    let [Firewall::Docker(users)] = &found[..] else { panic!("{found:?}") };
-    for _ in 0..2 {
-        firewall::let_through(&filter, users, "bh-", "bulkhead").unwrap();
-        assert!(answers(&a, &rig.outside, inside, port));
-        let outside = at("10.1.0.2:80");
-        assert!(answers(&rig.outside, &a, outside, outside));
-        assert!(!answers(&a, &rig.outside, inside, inside), "what is not published");
-    }
-    let listed = iptables(&["-S", "DOCKER-USER"]);
-    let noted = "-m comment --comment bulkhead -j ACCEPT";
-    let rules = format!("-N DOCKER-USER\n-A DOCKER-USER -o bh-+ {noted}\n-A DOCKER-USER -i bh-+ {noted}\n");
-    assert_eq!(listed, rules, "others read them as their own");
-    iptables(&["-I", "DOCKER-USER", "-p", "tcp", "--dport", "80", "-j", "DROP"]);
-    assert!(
-        !answers(&a, &rig.outside, inside, port),
-        "an administrator's rule comes first, and stays in force"
-    );
-    firewall::take_back(&filter, users, "bulkhead").unwrap();
-    firewall::take_back(&filter, users, "bulkhead").unwrap();
-    assert_eq!(iptables(&["-S", "DOCKER-USER"]).lines().count(), 2);
 }
 
 #[test]
