@@ -1,4 +1,4 @@
 //! The program `bulkdns`.
 #![no_main]
 
-bulkhead_sys::program!(bulkhead_net::names::run);
+bulkhead_sys::entry!(bulkhead_net::names::run);

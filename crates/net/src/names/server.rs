@@ -54,7 +54,7 @@ pub(super) struct Server {
     /// When it ends, if nobody comes.
     alone: Option<Instant>,
     is_over: bool,
-    /// Room for one datagram.
+    /// Room for one datagram, of which as much is touched as the longest has had.
     room: Vec<u8>,
 }
 
@@ -114,6 +114,8 @@ struct Limits {
     asked: usize,
 }
 
+/// More than any datagram has, and so much that the C library maps it, instead of keeping it filled with zeroes.
+const ROOM: usize = 256 * 1024;
 /// The share of one container.
 const CLIENTS: usize = 16;
 const ASKED: usize = 256;
@@ -149,7 +151,7 @@ impl Server {
             grace,
             alone: None,
             is_over: false,
-            room: vec![0; message::MOST + 1],
+            room: vec![0; ROOM],
         })
     }
 

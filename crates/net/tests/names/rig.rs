@@ -11,7 +11,7 @@ use bulkhead_testkit::Scratch;
 
 use crate::packets::{Told, question};
 
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_bulkdns");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_bulkdns");
 /// Where containers ask.
 pub(crate) const ASKED: SocketAddr = SocketAddr::V4(names::ADDRESS);
 /// Long enough for a busy machine.
@@ -21,6 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Rig {
     scratch: Scratch,
     words: Vec<String>,
+    program: PathBuf,
 }
 
 pub(crate) struct Container {
@@ -38,9 +39,16 @@ impl Rig {
         // It may be another user's who reads here.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(scratch.path(), mode).unwrap();
-        let rig = Self { scratch, words: words.iter().copied().map(str::to_owned).collect() };
+        let words = words.iter().copied().map(str::to_owned).collect();
+        let rig = Self { scratch, words, program: PROGRAM.into() };
         Table::default().write(&rig.tables(), "empty").unwrap();
         rig
+    }
+
+    /// Has another program answer.
+    pub(crate) fn by(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
     }
 
     fn path(&self) -> &Path {
@@ -58,7 +66,7 @@ impl Rig {
     pub(crate) fn ensure(&self) -> Connection {
         let words = Vec::from_iter(self.words.iter().map(String::as_str));
         let (tables, socket) = (self.tables(), self.socket());
-        let helper = Helper { program: Path::new(PROGRAM), tables: &tables, socket: &socket, words: &words };
+        let helper = Helper { program: &self.program, tables: &tables, socket: &socket, words: &words };
         names::ensure(&helper).unwrap()
     }
 

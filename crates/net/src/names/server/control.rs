@@ -61,8 +61,10 @@ impl Server {
         let done = request.and_then(|request| self.carry_out(token, request, message.descriptors));
         let answer = done.unwrap_or_else(|error| Answer { error: Some(error), containers: None });
         let Some(Thing::Control(control)) = self.things.get(token) else { return };
-        // Who has no room for an answer reads none; who is gone is told by the next event.
-        let _ = carrier::send(&control.socket, &answer.encode(), &[]);
+        // Who stays and reads no answers has none; anybody else would wait for one that there is no room for.
+        if carrier::send(&control.socket, &answer.encode(), &[]).is_err() && control.stays.is_empty() {
+            self.close_control(token);
+        }
     }
 
     fn carry_out(&mut self, token: Token, request: Request, with: Vec<OwnedFd>) -> Result<Answer, String> {

@@ -22,7 +22,7 @@ use crate::names::message::{self, Code, Query, Transport};
 const PATIENCE: Duration = Duration::from_millis(4500);
 /// How often a lone resolver is asked.
 const LEAST: usize = 2;
-/// The longest answer that comes as a datagram.
+/// The longest answer.
 const LONGEST: usize = 65_535;
 
 /// Who is told.
@@ -148,7 +148,7 @@ impl Server {
         let news = match asked.exchange.take() {
             None => return,
             Some(Exchange::Datagram(socket)) => {
-                let news = asked.hear_datagram(&socket);
+                let news = asked.hear_datagram(&socket, &mut self.room);
                 asked.exchange = Some(Exchange::Datagram(socket));
                 news
             }
@@ -219,18 +219,15 @@ impl Asked {
         (self.first + self.attempt) % self.resolvers.len()
     }
 
-    fn hear_datagram(&self, socket: &OwnedFd) -> News {
-        let mut room = vec![0; LONGEST];
+    fn hear_datagram(&self, socket: &OwnedFd, room: &mut [u8]) -> News {
         loop {
-            match rustix::net::recv(socket, &mut room[..], RecvFlags::DONTWAIT) {
+            match rustix::net::recv(socket, &mut *room, RecvFlags::DONTWAIT) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return News::None,
                 // Nobody listens there.
                 Err(_) => return News::Useless,
                 Ok((length, _)) if self.is_answered_by(&room[..length]) => {
-                    room.truncate(length);
-                    room.shrink_to_fit();
-                    return News::Answer(room);
+                    return News::Answer(room[..length].to_vec());
                 }
                 // Somebody guesses; the true one may still come.
                 Ok(_) => {}
