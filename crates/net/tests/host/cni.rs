@@ -33,6 +33,7 @@ over_debian_s_packages!(release newest: {
     a_chain_publishes_a_port_until_all_of_it_is_deleted
     a_check_finds_that_a_device_is_gone
     a_container_is_deleted_by_the_description_of_then
+    devices_of_other_kinds_go_without_a_trace_as_well
     answers_of_all_versions_are_understood
     what_a_killed_client_has_begun_is_deleted
     what_a_chain_has_made_goes_when_it_fails
@@ -203,6 +204,26 @@ fn a_container_is_deleted_by_the_description_of_then() {
     assert_eq!((leases(), records()), (vec![], vec![]));
 }
 
+fn devices_of_other_kinds_go_without_a_trace_as_well() {
+    let stage = Stage::new();
+    let ipam = &bridge()["ipam"];
+    for plugin in [
+        json!({"type": "ptp", "ipMasq": true, "ipam": ipam}),
+        json!({"type": "macvlan", "master": "up0", "ipam": ipam}),
+        // Older ones do not know the word, and use iptables.
+        json!({"type": "bridge", "bridge": "cni1", "isGateway": true, "ipMasq": true, "ipMasqBackend": "nftables", "ipam": ipam}),
+    ] {
+        let (place, request, attached) = stage.container(&described("1.0.0", &json!([plugin])), "one");
+        assert_eq!(attached.addresses.len(), 1, "{plugin}");
+        assert_eq!(stage.client.check(&request.key, place.fd()).unwrap(), Done::Well, "{plugin}");
+        drop(place);
+        assert_eq!(stage.client.delete(&request.key, None).unwrap(), Deleted::Now);
+        let rules = run_in(&stage.rig.host, "nft", &["list", "ruleset"]);
+        assert!(!rules.contains("10.50.0"), "{plugin}: {rules}");
+        assert_eq!((leases(), records()), (vec![], vec![]), "{plugin}");
+    }
+}
+
 fn answers_of_all_versions_are_understood() {
     let stage = Stage::new();
     let spoken = stage.client.versions("office", "bridge").unwrap();
@@ -221,7 +242,7 @@ fn answers_of_all_versions_are_understood() {
 /// A plugin that says so when it has begun to add, and ends when it may.
 const WAITS: &str = "\
 [ $CNI_COMMAND = ADD ] && echo $$ >/run/reached.new && mv /run/reached.new /run/reached
-while [ ! -e /run/go ]; do sleep 0.02; done
+for turn in $(seq 3000); do [ -e /run/go ] && break; sleep 0.02; done
 [ $CNI_COMMAND != ADD ] || echo '{\"cniVersion\": \"1.0.0\"}'
 ";
 
@@ -437,7 +458,7 @@ fn a_plugin_that_misbehaves_is_named_with_what_it_says() {
         assert_eq!(records(), [] as [PathBuf; 0], "{script}");
     }
     // What it leaves behind holds up nobody.
-    plugin("odd", "[ $CNI_COMMAND = DEL ] || { setsid sleep 1000 & echo $! >/run/daemon; echo '{}'; }");
+    plugin("odd", "[ $CNI_COMMAND = DEL ] || { setsid sleep 60 & echo $! >/run/daemon; echo '{}'; }");
     attach(&client, &json!([{"type": "odd"}])).unwrap();
     let key = Key::new("office", "one", "eth0").unwrap();
     assert_eq!(client.delete(&key, None).unwrap(), Deleted::Now);
