@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bulkhead_net::firewall::{self, Firewall, Published};
 use bulkhead_net::nft::Filter;
 use bulkhead_testkit::daemon::{Guarded, Within};
+use bulkhead_testkit::{cached, tree};
 
 use crate::rig::{Place, Rig, answers, run_in};
 use crate::suites::over_debian_s_packages;
@@ -57,6 +58,12 @@ impl Stage {
         answers(&self.rig.outside, &self.container, outside, outside)
     }
 
+    /// Whether another container of the same network reaches it.
+    fn lets_neighbours(&self, name: &str) -> bool {
+        let (next, inside) = (self.rig.container("one", name), at("10.10.0.2:80"));
+        answers(&self.container, &next, inside, inside)
+    }
+
     /// Whether the own table still keeps others from what is not published.
     fn keeps_the_rest(&self) -> bool {
         let (here, next) = (at("10.10.0.2:82"), at("10.10.0.2:80"));
@@ -89,9 +96,14 @@ fn ufw_closes_what_is_published_until_it_is_told() {
     assert_eq!(found(), []);
     start_ufw(&stage);
     assert!(!stage.lets_in(8080) && !stage.lets_out(80), "a drop of anybody is final");
+    // Where frames that a bridge forwards are shown to the packet filter, these are dropped, too.
+    let shown = fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    let shown = shown.is_ok_and(|value| value.trim() == "1");
+    assert_eq!(stage.lets_neighbours("n1"), !shown);
     let [firewall] = &found()[..] else { panic!("{:?}", found()) };
     assert_eq!(firewall, &Firewall::Ufw);
     stage.follow(firewall);
+    assert!(stage.lets_neighbours("n2"));
     assert!(stage.lets_in(8080) && stage.lets_in(8081) && stage.lets_out(80));
     assert!(stage.keeps_the_rest());
     assert_eq!(found(), [], "it was told");
@@ -180,6 +192,7 @@ fn firewalld_lets_in_what_is_published_and_nothing_out_until_it_is_told() {
     assert!(stage.lets_in(8080), "it lets in what anybody publishes");
     assert!(!stage.lets_out(80), "it refuses what a device sends out that is in no zone");
     stage.follow(firewall);
+    assert!(stage.lets_neighbours("n"));
     assert!(stage.lets_in(8080) && stage.lets_out(80));
     assert!(stage.keeps_the_rest());
     assert_eq!(found(), [], "it was told");
@@ -275,6 +288,34 @@ fn docker_s_rules_let_containers_through_and_stay_readable() {
     assert!(listed.ends_with(&format!("{rules}-A DOCKER-USER -j RETURN\n")), "{listed}");
     take_back();
     assert!(!stage.lets_in(8081));
+}
+
+#[test]
+fn docker_s_daemon_closes_the_host_and_its_chain_opens_it() {
+    bulkhead_testkit::requires!(bulkhead_testkit::is_root(), "needs root, as docker's daemon does");
+    let daemon = ["sid", "devel"].iter().find_map(|suite| {
+        let program = cached(&format!("peers/docker.io-{suite}"))?.join("usr/sbin/dockerd");
+        program.is_file().then_some(program)
+    });
+    bulkhead_testkit::requires!(daemon.is_some(), "needs docker's daemon; cargo xtask peers fetches it");
+    let packages = cached("networks/newest");
+    bulkhead_testkit::requires!(packages.is_some(), "needs iptables; cargo xtask networks fetches it");
+    bulkhead_testkit::in_fresh_namespaces!(Mount, Network);
+    tree::lay(&packages.unwrap());
+    let stage = Stage::new();
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    let places =
+        ["--data-root=/run/data", "--exec-root=/run/exec", "--pidfile=/run/pid", "--host=unix:///run/socket"];
+    let places = places.map(OsString::from);
+    let _daemon =
+        Guarded::start(&daemon.unwrap(), &places, Within::default(), Path::new("/run/log")).unwrap();
+    // Who has switched forwarding on closes it for others.
+    until("docker drops what is forwarded", || !found().is_empty());
+    let [Firewall::Docker(users)] = &found()[..] else { panic!("{:?}", found()) };
+    assert!(!stage.lets_in(8080) && !stage.lets_out(80));
+    firewall::let_through(&Filter::open().unwrap(), users, "bh-", "bulkhead").unwrap();
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert!(stage.keeps_the_rest());
 }
 
 #[test]
