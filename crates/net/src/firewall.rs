@@ -6,9 +6,10 @@
 //! packets through, since they would forget a rule that is not in their own files.
 
 mod old;
+mod zones;
 
 use crate::error::Result;
-use crate::nft::{Expression, Filter, FoundChain, Register, Transaction, Verdict};
+use crate::nft::{Expression, Filter, FoundChain, Named, Register, Transaction, Verdict};
 use crate::rules::Port;
 
 /// NF_INET_FORWARD.
@@ -95,11 +96,9 @@ impl Firewall {
             Self::Docker(_) | Self::Ufw | Self::Other(_) | Self::Old { .. } => {
                 "drops what containers send to other hosts, and what comes to their ports"
             }
-            Self::Firewalld(Published::LetIn) => {
-                "may refuse what containers send to other hosts, unless all devices that lead there are in its default zone"
-            }
+            Self::Firewalld(Published::LetIn) => "refuses what containers send to other hosts",
             Self::Firewalld(Published::Refused) => {
-                "refuses what comes to ports of containers that it was not told of, and may refuse what they send to other hosts"
+                "refuses what containers send to other hosts, and what comes to ports of theirs that it was not told of"
             }
         }
     }
@@ -121,7 +120,8 @@ fn of_firewalld(wishes: &[String]) -> String {
     wishes.collect::<String>() + "firewall-cmd --reload"
 }
 
-/// Finds who stands in the way of bridges whose names begin so, and was not yet told by [`Firewall::command`] to let them through.
+/// Finds who stands in the way of bridges whose names begin so, and was not yet told by [`Firewall::command`] to let them through, or
+/// by its administrator.
 ///
 /// # Errors
 /// As recv(2).
@@ -131,11 +131,14 @@ pub fn in_the_way(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewa
     for firewall in find(&chains, own) {
         let was_told = match &firewall {
             Firewall::Docker(_) | Firewall::Firewalld(Published::Refused) | Firewall::Old { .. } => false,
-            Firewall::Firewalld(Published::LetIn) => chains.iter().any(|chain| chain.name.contains(POLICY)),
-            Firewall::Other(chain) => filter.passing(chain, prefix)?.is_all(),
+            Firewall::Firewalld(Published::LetIn) => {
+                chains.iter().any(|chain| chain.name.contains(POLICY))
+                    || zones::let_out(filter, &chains, prefix)?
+            }
+            Firewall::Other(chain) => filter.passing(chain, Named::Prefix(prefix))?.is_all(),
             Firewall::Ufw => {
                 let users = chains.iter().filter(|chain| UFW_USERS.contains(&chain.name.as_str()));
-                let mut all = users.map(|chain| filter.passing(chain, prefix));
+                let mut all = users.map(|chain| filter.passing(chain, Named::Prefix(prefix)));
                 all.try_fold(true, |is_all, passing| Ok(is_all && passing?.is_all()))?
             }
         };

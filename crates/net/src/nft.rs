@@ -12,8 +12,8 @@ use bulkhead_sys::netlink::{Family, Refused, Socket};
 use rustix::io::Errno;
 
 pub use expression::{Expression, Register, Verdict};
-pub use reading::Passing;
 use reading::returns;
+pub use reading::{Jump, Named, Passing};
 pub use set::{Element, Set, SetKind, Value};
 
 use crate::error::{Doing, Result};
@@ -286,16 +286,26 @@ impl Filter {
         Ok(bodies.iter().filter_map(|body| noted(body, chain)).collect())
     }
 
-    /// Looks which rules of a chain let everything pass of devices whose names begin so.
+    /// Looks which rules of a chain let everything pass of some devices.
     ///
     /// # Errors
     /// As recv(2).
-    pub fn passing(&self, chain: &FoundChain, prefix: &str) -> Result<Passing> {
+    pub fn passing(&self, chain: &FoundChain, named: Named<'_>) -> Result<Passing> {
         let mut passing = Passing::default();
         for body in self.rules(chain)?.iter().filter_map(|body| of_chain(body, chain)) {
-            passing.add(attribute(body, EXPRESSIONS).unwrap_or_default(), prefix);
+            passing.add(attribute(body, EXPRESSIONS).unwrap_or_default(), named);
         }
         Ok(passing)
+    }
+
+    /// Lists where rules of a chain send packets on to, of those that ask for nothing but a device.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn jumps(&self, chain: &FoundChain) -> Result<Vec<Jump>> {
+        let bodies = self.rules(chain)?;
+        let rules = bodies.iter().filter_map(|body| attribute(of_chain(body, chain)?, EXPRESSIONS));
+        Ok(rules.filter_map(Jump::read).collect())
     }
 
     /// Looks whether the last rule of a chain sends all back to where the chain was called, and returns its handle.

@@ -37,26 +37,32 @@ pub enum Families {
 /// A list of routes that cannot be read, and as [`device::set`].
 pub fn forward(host: &Devices, families: Families) -> Result<Vec<Changed>> {
     let mut changed = Vec::new();
-    let (devices, routes) = (host.list()?, host.routes()?);
-    let to_everywhere = |is_v6: bool| {
-        let routes =
-            routes.iter().filter(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv6() == is_v6);
-        let numbers = BTreeSet::from_iter(routes.filter_map(|route| route.device));
-        Vec::from_iter(devices.iter().filter(|device| numbers.contains(&device.index)))
-    };
-    for device in to_everywhere(false) {
-        change(&mut changed, &device.name, Setting::Forwarding, "1")?;
+    let [devices, devices_v6] = devices(host)?;
+    for device in devices {
+        change(&mut changed, &device, Setting::Forwarding, "1")?;
     }
     if families == Families::Both {
-        for device in to_everywhere(true) {
+        for device in devices_v6 {
             // 1 is to believe routers unless packets are forwarded, 2 is to believe them anyway.
-            if device::get(&device.name, Setting::RouterAdvertisements).as_deref() == Some("1") {
-                change(&mut changed, &device.name, Setting::RouterAdvertisements, "2")?;
+            if device::get(&device, Setting::RouterAdvertisements).as_deref() == Some("1") {
+                change(&mut changed, &device, Setting::RouterAdvertisements, "2")?;
             }
         }
         change(&mut changed, "all", Setting::ForwardingV6, "1")?;
     }
     Ok(changed)
+}
+
+/// Lists the devices by which the host sends to everywhere: what is IPv4, and what is IPv6.
+pub(crate) fn devices(host: &Devices) -> Result<[Vec<String>; 2]> {
+    let (devices, routes) = (host.list()?, host.routes()?);
+    Ok([false, true].map(|is_v6| {
+        let routes =
+            routes.iter().filter(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv6() == is_v6);
+        let numbers = BTreeSet::from_iter(routes.filter_map(|route| route.device));
+        let named = devices.iter().filter(|device| numbers.contains(&device.index));
+        named.map(|device| device.name.clone()).collect()
+    }))
 }
 
 /// Takes back what was changed, the last first. What somebody has changed again meanwhile stays, and so does what belongs to a

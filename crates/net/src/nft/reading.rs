@@ -16,10 +16,78 @@ const COMPARED: u16 = 3;
 /// NFTA_IMMEDIATE_DATA and NFTA_VERDICT_CODE.
 const IMMEDIATE: u16 = 2;
 const CODE: u16 = 1;
-/// NFT_RETURN, -5.
+/// NFTA_VERDICT_CHAIN.
+const TO: u16 = 2;
+/// NFT_JUMP, NFT_GOTO and NFT_RETURN: -3 to -5.
+const JUMP: u32 = 0xffff_fffd;
+const GOTO: u32 = 0xffff_fffc;
 const RETURN: u32 = 0xffff_fffb;
 
-/// What passes a chain, of devices whose names begin with something.
+/// Devices that a rule asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// The one of this name.
+    Exactly(&'a str),
+    /// All whose names begin so.
+    Prefix(&'a str),
+}
+
+/// Where a rule of a chain sends packets on to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jump {
+    /// By which device they come in; nothing where all are sent.
+    input: Option<Vec<u8>>,
+    /// The chain.
+    pub to: String,
+}
+
+impl Named<'_> {
+    /// Whether a rule compares with this: all of a name are 16 bytes, and of a beginning as many as that has.
+    fn is(self, compared: &[u8]) -> bool {
+        match self {
+            Self::Prefix(prefix) => compared == prefix.as_bytes(),
+            Self::Exactly(name) => {
+                let (begin, rest) = compared.split_at(name.len().min(compared.len()));
+                begin == name.as_bytes() && !rest.is_empty() && rest.iter().all(|byte| *byte == 0)
+            }
+        }
+    }
+}
+
+impl Jump {
+    /// Reads a rule that does nothing else, or asks for the device besides.
+    pub(super) fn read(rule: &[u8]) -> Option<Self> {
+        let expressions = expressions(rule);
+        let (last, rest) = expressions.split_last()?;
+        let input = match rest {
+            [] => None,
+            [(meta, device), (compared, with)]
+                if meta == "meta" && compared == "cmp" && number(device, KEY) == Some(INPUT) =>
+            {
+                Some(compared_with(with)?.to_vec())
+            }
+            _ => return None,
+        };
+        let (name, data) = last;
+        let verdict = attribute(attribute(data, IMMEDIATE)?, VERDICT)?;
+        let sends = name == "immediate" && matches!(number(verdict, CODE)?, JUMP | GOTO);
+        sends.then_some(Self { input, to: text(attribute(verdict, TO)?) })
+    }
+
+    /// Whether it sends what comes in by such devices.
+    #[must_use]
+    pub fn is_for(&self, named: Named<'_>) -> bool {
+        self.input.as_deref().is_some_and(|input| named.is(input))
+    }
+
+    /// Whether it sends whatever comes.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        self.input.is_none()
+    }
+}
+
+/// What passes a chain, of some devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passing {
     /// What comes in by them.
@@ -30,16 +98,14 @@ pub struct Passing {
 
 impl Passing {
     /// Adds what a rule lets pass, which has the attributes of a list of expressions.
-    pub(super) fn add(&mut self, rule: &[u8], prefix: &str) {
+    pub(super) fn add(&mut self, rule: &[u8], named: Named<'_>) {
         let expressions = expressions(rule);
         let [(meta, device), (compared, with), (ends, by)] = &expressions[..] else { return };
         if [meta.as_str(), compared, ends] != ["meta", "cmp", "immediate"] {
             return;
         }
-        let is_prefix = number(with, OPERATION) == Some(EQUAL)
-            && attribute(with, COMPARED).and_then(|data| attribute(data, VALUE)) == Some(prefix.as_bytes());
         let accepts = verdict(by) == Some(Verdict::Accept.code());
-        if is_prefix && accepts {
+        if compared_with(with).is_some_and(|name| named.is(name)) && accepts {
             self.is_let_in |= number(device, KEY) == Some(INPUT);
             self.is_let_out |= number(device, KEY) == Some(OUTPUT);
         }
@@ -65,6 +131,12 @@ fn expressions(rule: &[u8]) -> Vec<(String, &[u8])> {
         Some((text(attribute(item, NAME)?), attribute(item, DATA).unwrap_or_default()))
     });
     named.filter(|(name, _)| name != "counter").collect()
+}
+
+/// What a comparison wants to be equal.
+fn compared_with(comparison: &[u8]) -> Option<&[u8]> {
+    let data = attribute(attribute(comparison, COMPARED)?, VALUE)?;
+    (number(comparison, OPERATION)? == EQUAL).then_some(data)
 }
 
 fn verdict(immediate: &[u8]) -> Option<u32> {

@@ -206,6 +206,15 @@ fn firewalld_lets_out_by_a_device_of_the_default_zone() {
     fs::write("/etc/firewalld/zones/public.xml", zone).unwrap();
     let _firewalld = Firewalld::start();
     assert!(stage.lets_in(8080) && stage.lets_out(80), "as NetworkManager has it");
+    assert_eq!(found(), []);
+    // A device that leads out is in another zone.
+    run_in(&stage.rig.host, "firewall-cmd", &["--zone=work", "--change-interface=up0"]);
+    assert!(stage.lets_in(8080) && !stage.lets_out(80));
+    assert_eq!(found(), [Firewall::Firewalld(Published::LetIn)]);
+    // An administrator may have a zone for containers.
+    run_in(&stage.rig.host, "firewall-cmd", &["--zone=trusted", "--add-interface=bh-+"]);
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert_eq!(found(), []);
 }
 
 fn what_firewalld_was_told_to_block_stays_blocked() {
