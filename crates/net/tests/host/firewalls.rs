@@ -243,6 +243,9 @@ fn a_strict_firewalld_opens_ports_that_it_knows() {
     run_in(&stage.rig.host, "sh", &["-euc", &command]);
     assert!(stage.lets_in(8080));
     assert!(!stage.lets_in(8081), "the other one stays blocked");
+    let by_host = |to| answers(&stage.container, &stage.rig.host, at("10.10.0.2:80"), at(to));
+    assert!(!by_host("10.1.0.1:8080"), "what the host itself asks is not opened by that");
+    assert!(by_host("10.10.0.2:80"), "but at the container's own address");
 }
 
 fn a_firewalld_of_iptables_is_known() {
