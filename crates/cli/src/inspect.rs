@@ -181,8 +181,8 @@ impl Sizes {
 
 fn container(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, bulkhead_engine::Error> {
     let container = engine.container(name)?;
-    let mut document =
-        document::container(&container, &engine.merged(&container)?, &engine.apparmor(&container));
+    let (merged, lower) = (engine.merged(&container)?, engine.lower(&container)?);
+    let mut document = document::container(&container, &merged, &lower, &engine.apparmor(&container));
     if sizes == Sizes::Told {
         let size = engine.size(&container.id)?;
         document["SizeRw"] = size.writable.into();

@@ -12,6 +12,7 @@
 //! The rules are docker's where it has any; docs/engine.md lists the differences. What cannot be had is an
 //! [`Error::Invalid`](crate::Error::Invalid) that names the flag and the way out.
 
+mod accounts;
 mod capabilities;
 pub mod cdi;
 mod devices;
@@ -39,7 +40,8 @@ use bulkhead_store::Defaults;
 
 pub use exec::exec;
 pub use facts::{
-    AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, HostFile, Selinux, Subordinate,
+    AppArmor, Caller, CgroupVersion, Cgroups, Cpuset, DeviceKind, Facts, HostDevice, HostFile, Selinux,
+    Subordinate,
 };
 pub use health::{health, stop};
 pub use identity::Identity;
@@ -135,6 +137,8 @@ pub enum Runtime {
 pub struct Peer {
     /// What people call it.
     pub name: String,
+    /// Its host name.
+    pub hostname: String,
     /// The directory of its files on the host.
     pub files: PathBuf,
     /// What is bound at `/dev/shm` where its IPC namespace is shared; without it there is none.
@@ -286,7 +290,8 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         ..Config::default()
     };
     cdi::apply(request, facts, &mut config)?;
-    let files = names::files(scene, &hostname, facts)?;
+    let mut files = names::files(scene, &hostname, facts)?;
+    files.extend(accounts::files(scene, &identity));
     Ok(Configured {
         config,
         files,

@@ -5,20 +5,20 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use bulkhead_store::{ContainerRecord, Durability, Image, VolumeRecord};
+use bulkhead_store::{ContainerRecord, Digest, Durability, Image, Kind, MARKER, Name, VolumeRecord};
 
 use crate::configure::{self, Caller};
 use crate::document::{Document, Maker};
 use crate::engine::Engine;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::hold::Held;
 use crate::known::{self, Known};
 use crate::pod::member::Joined;
 use crate::request::{Copy, Mount, MountKind, Request, Root, UserNamespace, Volume, VolumesFrom};
-use crate::rootfs::{UPPER, WORK};
-use crate::start::Moment;
+use crate::rootfs::{RootFs, UPPER, WORK};
+use crate::start::{Moment, write};
 use crate::volume::VolumeDocument;
-use crate::{host, id, name, users};
+use crate::{host, id, name, root, users};
 
 /// What is bound into a container and written by the engine: hosts, hostname, resolv.conf, in its directory.
 pub(crate) const FILES: &str = "files";
@@ -55,6 +55,18 @@ impl Making {
 /// Refuses a name that nobody can have.
 pub(crate) fn check_name(request: &Request) -> Result<()> {
     request.name.as_deref().map_or(Ok(()), name::check)
+}
+
+/// Says of what is no image's name that it is none, and not that there is no such image.
+fn unfound(wanted: &str, error: bulkhead_store::Error) -> Error {
+    match Name::parse(wanted) {
+        Err(fault) if error.kind() == Kind::NotFound && Digest::from_hex(wanted).is_none() => {
+            let is_path = wanted.starts_with(['/', '.']);
+            let way_out = if is_path { "; a directory is a root by --rootfs" } else { "" };
+            Error::Invalid { what: "image".to_owned(), reason: format!("{fault}{way_out}") }
+        }
+        _ => error.into(),
+    }
 }
 
 /// Tells whether what is recorded of a container is not worth waiting for a disk: it removes itself, and after a power loss it
@@ -98,7 +110,9 @@ impl Engine {
     /// Finds the image of a request, if it is of one.
     pub(crate) fn wanted_image(&self, request: &Request) -> Result<Option<Image>> {
         match &request.root {
-            Root::Image(wanted) => Ok(Some(self.store.image(wanted)?)),
+            Root::Image(wanted) => {
+                Ok(Some(self.store.image(wanted).map_err(|error| unfound(wanted, error))?))
+            }
             Root::Directory(_) => Ok(None),
         }
     }
@@ -207,7 +221,7 @@ impl Engine {
             return Err(error.into());
         }
         let root = self.root_of(record, document, image);
-        make_within(&directory, &root.layers())?;
+        make_within(&directory, &root)?;
         self.fill_volumes(&record.id, document, &root.lower)?;
         Ok(held)
     }
@@ -221,7 +235,7 @@ impl Engine {
         }
         let image = record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         make_directory(&directory)?;
-        make_within(&directory, &self.root_of(record, document, image.as_ref()).layers())
+        make_within(&directory, &self.root_of(record, document, image.as_ref()))
     }
 
     /// Fills the container's volumes that are empty with what is at their places in the root.
@@ -295,13 +309,18 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
 }
 
 /// Makes what is in a container's directory.
-fn make_within(directory: &Path, lower: &[PathBuf]) -> Result<()> {
+fn make_within(directory: &Path, root: &RootFs) -> Result<()> {
     for part in [UPPER, WORK, FILES] {
         make_directory(&directory.join(part))?;
     }
-    match lower.first() {
+    let upper = directory.join(UPPER);
+    // It has the marker of what lies below all layers otherwise.
+    if root.above.is_some() && root.below.is_none() {
+        write(&upper.join(MARKER), b"", 0o644).doing(|| format!("mark {}", upper.display()))?;
+    }
+    match root.layers().first() {
         // The root of an overlay is its upper directory.
-        Some(top) => take_over(top, &directory.join(UPPER)),
+        Some(top) => take_over(top, &upper),
         None => Ok(()),
     }
 }
@@ -309,7 +328,7 @@ fn make_within(directory: &Path, lower: &[PathBuf]) -> Result<()> {
 /// Gives a directory the owner and the mode of another.
 fn take_over(from: &Path, to: &Path) -> Result<()> {
     let doing = || format!("give {} the owner and mode of {}", to.display(), from.display());
-    let stat = fs::metadata(from).doing(doing)?;
+    let stat = fs::metadata(from).map_err(|error| root::unopened(from, error))?;
     let own = fs::metadata(to).doing(doing)?;
     if (stat.uid(), stat.gid()) != (own.uid(), own.gid()) {
         match chown(to, Some(stat.uid()), Some(stat.gid())) {

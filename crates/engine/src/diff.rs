@@ -17,8 +17,17 @@ use crate::known::Known;
 use crate::rootfs::{RootFs, UPPER};
 
 /// What the runtime may make to mount on: it is no change of the container's.
-pub(crate) const OF_RUNTIME: [&str; 8] =
-    ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf", "run/secrets", "sbin/docker-init"];
+pub(crate) const OF_RUNTIME: [&str; 9] = [
+    "dev",
+    "proc",
+    "sys",
+    "etc/hosts",
+    "etc/hostname",
+    "etc/resolv.conf",
+    "run/secrets",
+    "sbin/docker-init",
+    bulkhead_store::MARKER,
+];
 
 /// How large a container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

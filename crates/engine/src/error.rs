@@ -199,6 +199,12 @@ impl Error {
             Self::Survives { name } => Some(format!(
                 "a process that waits for a disk, a file server or a device ends when that answers: `bulkhead top {name} -o pid,stat,comm` shows it as D"
             )),
+            Self::Damaged { what, .. } if what.starts_with("layer ") => {
+                Some("`bulkhead system check` unpacks it again where its archive is there, `bulkhead pull` or `load` bring it else".into())
+            }
+            Self::Store(store::Error::Damaged { .. }) => {
+                Some("`bulkhead system check --contents` tells what is damaged, and mends what can be".into())
+            }
             Self::State { operation: "remove", name, .. } => {
                 Some(format!("`bulkhead stop {name}` first, or `bulkhead rm -f {name}`"))
             }

@@ -11,13 +11,13 @@ use rustix::fs::{Access, access, statfs};
 use rustix::process::{Resource, getegid, geteuid, getrlimit};
 
 use crate::configure::{
-    AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, HostFile, Selinux, Subordinate,
-    cdi,
+    AppArmor, Caller, CgroupVersion, Cgroups, Cpuset, DeviceKind, Facts, HostDevice, HostFile, Selinux,
+    Subordinate, cdi,
 };
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::program;
-use crate::request::{self, Mount, MountKind, Request};
+use crate::request::{self, Mount, MountKind, Request, UserNamespace};
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -61,6 +61,8 @@ impl Engine {
             cgroups: cgroups(caller)?,
             cpus: std::thread::available_parallelism()
                 .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
+            cpuset: cpuset(&request.resources)?,
+            user: user(request, caller)?,
             apparmor: apparmor(),
             selinux: selinux(),
             oom_score_adjust: read("/proc/self/oom_score_adj")?.trim().parse().unwrap_or(0),
@@ -74,6 +76,25 @@ impl Engine {
             sources: sources(mounts, volumes)?,
             init: self.monitor()?,
         })
+    }
+}
+
+/// Reads which processors and memory nodes there are, if the request names some.
+fn cpuset(asked: &request::Resources) -> Result<Cpuset> {
+    let of = |asked: &Option<String>, kind: &str| -> Result<String> {
+        let list = asked.as_ref().map(|_| read(&format!("/sys/devices/system/{kind}/online"))).transpose()?;
+        Ok(list.map(|list| list.trim_end().to_owned()).unwrap_or_default())
+    };
+    Ok(Cpuset { cpus: of(&asked.cpuset_cpus, "cpu")?, mems: of(&asked.cpuset_mems, "node")? })
+}
+
+/// Finds the name of an ordinary caller who is to be the same inside.
+fn user(request: &Request, caller: Caller) -> Result<Option<String>> {
+    match (&request.namespaces.user, caller) {
+        (Some(UserNamespace::KeepId { .. }), Caller::User { uid, .. }) => {
+            Ok(name_of(&read("/etc/passwd")?, uid).map(str::to_owned))
+        }
+        _ => Ok(None),
     }
 }
 

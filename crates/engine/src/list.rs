@@ -1,9 +1,12 @@
 //! Looking at containers.
 
+use std::path::PathBuf;
+
 use bulkhead_store::{Defaults, Digest, Kind};
 
 use crate::configure::{self, AppArmor};
 use crate::container::{Container, State};
+use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filters, Patterns};
@@ -41,6 +44,19 @@ impl Engine {
     /// When it is not there, or more than one is meant.
     pub fn container(&self, wanted: &str) -> Result<Container> {
         Ok(Container::of(self.revive(self.find(wanted)?)?, self.places()))
+    }
+
+    /// Returns the layers of a container's root that it does not write to, the topmost first; nothing for a directory of the host
+    /// that is the root itself.
+    ///
+    /// # Errors
+    /// As [`Store::image`](bulkhead_store::Store::image).
+    pub fn lower(&self, container: &Container) -> Result<Vec<PathBuf>> {
+        let record = self.store.container(&container.id)?;
+        let document = Document::read(&record)?;
+        let image = record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        let root = self.root_of(&record, &document, image.as_ref());
+        Ok(if root.above.is_some() { root.layers() } else { Vec::new() })
     }
 
     /// Returns what a container does by default: what its image says, over which what was asked for goes.

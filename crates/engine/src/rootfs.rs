@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::order::Overlay;
-use bulkhead_store::{ContainerRecord, Image};
+use bulkhead_store::{ContainerRecord, Image, MARKER};
 
 use crate::configure::{Caller, RootPlace};
 use crate::create::make_directory;
@@ -159,7 +159,7 @@ impl RootFs {
     /// [`Error::Invalid`] for one that is no regular file, or is too long.
     pub(crate) fn read<const N: usize>(&self, paths: [&str; N]) -> Result<[Option<Vec<u8>>; N]> {
         let is_untouched = match &self.above {
-            Some(above) => is_empty(&above.join(UPPER)).doing(|| format!("read {}", above.display()))?,
+            Some(above) => is_untouched(&above.join(UPPER)).doing(|| format!("read {}", above.display()))?,
             None => true,
         };
         let mut contents = [const { None }; N];
@@ -179,6 +179,16 @@ impl RootFs {
         }
         Ok(contents)
     }
+}
+
+/// Tells whether a writable layer has nothing that its container made.
+fn is_untouched(upper: &Path) -> std::io::Result<bool> {
+    for entry in std::fs::read_dir(upper)? {
+        if entry?.file_name() != MARKER {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Tells whether there is nothing in a directory.

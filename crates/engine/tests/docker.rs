@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bulkhead_engine::configure::{
-    AppArmor, Caller, CgroupVersion, Cgroups, DeviceKind, Facts, HostDevice, ImageFiles, RootPlace, Runtime,
-    Scene, configure, merged, mount_points,
+    AppArmor, Caller, CgroupVersion, Cgroups, Cpuset, DeviceKind, Facts, HostDevice, ImageFiles, RootPlace,
+    Runtime, Scene, configure, merged, mount_points,
 };
 use bulkhead_engine::request::{HealthCommand, Limit, Mount, Request, SecurityOption, Size};
 use bulkhead_store::Defaults;
@@ -349,6 +349,8 @@ fn facts(hostname: &str) -> Facts {
             swap: true,
         },
         cpus: 2,
+        cpuset: Cpuset::default(),
+        user: None,
         apparmor: AppArmor::Absent,
         selinux: None,
         oom_score_adjust: 0,

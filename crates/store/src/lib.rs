@@ -74,7 +74,7 @@ pub use image::{Image, Layer};
 pub use intake::Expected;
 pub use lease::Lease;
 pub use load::{Progress, Watcher};
-pub use places::Places;
+pub use places::{MARKER, Places};
 pub use pod::PodRecord;
 pub use remove::{Force, Removed};
 pub use save::Format;

@@ -22,6 +22,9 @@ pub struct Places {
 /// The directory of what runtimes mount on.
 const MOUNTPOINTS: &str = "mountpoints";
 
+/// By this programs know that they are in a container, at its root: an empty file.
+pub const MARKER: &str = mountpoints::MARKER;
+
 impl Places {
     /// Finds the places of whoever calls: `BULKHEAD_ROOT` and `BULKHEAD_RUN`, else `/var/lib/bulkhead` and
     /// `/run/bulkhead` for root, else the XDG directories. Nothing is made.

@@ -1,5 +1,7 @@
 //! A container.
 
+use std::path::PathBuf;
+
 use bulkhead_engine::request::{
     Access, CgroupNamespace, Ipc, Limit, Log, LogDetails, Network, Pid, Request, Root, Seccomp,
     UserNamespace, Uts,
@@ -11,7 +13,12 @@ use serde_json::{Value, json};
 use super::{asked, moment};
 
 /// What `inspect` prints of it.
-pub(crate) fn container(container: &Container, merged: &Defaults, apparmor: &str) -> Value {
+pub(crate) fn container(
+    container: &Container,
+    merged: &Defaults,
+    lower: &[PathBuf],
+    apparmor: &str,
+) -> Value {
     let (path, arguments) =
         container.command.split_first().map_or(("", &[][..]), |(path, rest)| (path, rest));
     let file = |name: &str| container.directory.join("files").join(name);
@@ -34,7 +41,7 @@ pub(crate) fn container(container: &Container, merged: &Defaults, apparmor: &str
         "ProcessLabel": "",
         "MountLabel": "",
         "ExecIDs": null,
-        "GraphDriver": graph_driver(container),
+        "GraphDriver": graph_driver(container, lower),
         "HostConfig": host_config(&container.request),
         "Mounts": Vec::from_iter(container.mounts.iter().map(mount)),
         "Config": config(container, merged),
@@ -50,14 +57,20 @@ fn driver(root: &Root) -> &'static str {
     }
 }
 
-/// Where its own layer lies; the layers below are the image's.
-fn graph_driver(container: &Container) -> Value {
+/// Where its own layer lies, and those below. They are joined in the container's mount namespace alone, which its process leads to.
+fn graph_driver(container: &Container, lower: &[PathBuf]) -> Value {
     let driver = driver(&container.request.root);
     let part = |name: &str| container.directory.join(name);
     let data = if driver.is_empty() {
         Value::Null
     } else {
-        json!({ "UpperDir": part("upper"), "WorkDir": part("work") })
+        let merged = container.pid.map(|pid| format!("/proc/{pid}/root")).unwrap_or_default();
+        json!({
+            "LowerDir": super::image::joined(lower),
+            "MergedDir": merged,
+            "UpperDir": part("upper"),
+            "WorkDir": part("work"),
+        })
     };
     json!({ "Name": driver, "Data": data })
 }

@@ -34,11 +34,20 @@ pub(crate) fn image(image: &Image, lower: &[std::path::PathBuf]) -> Value {
             "Shell": config.shell,
             "OnBuild": config.on_build,
         },
-        "GraphDriver": { "Name": "overlay2", "Data": { "LowerDir": joined(lower) } },
+        "GraphDriver": { "Name": "overlay2", "Data": layers(lower) },
         "RootFS": { "Type": "layers", "Layers": rootfs.diff_ids },
         "Metadata": { "LastTagTime": super::moment(u64::try_from(image.added).ok()) },
         "Descriptor": { "digest": image.manifest.to_string() },
     })
+}
+
+/// The topmost, and those below it.
+fn layers(lower: &[std::path::PathBuf]) -> Value {
+    match lower {
+        [] => Value::Null,
+        [top] => json!({ "UpperDir": top }),
+        [top, below @ ..] => json!({ "LowerDir": joined(below), "UpperDir": top }),
+    }
 }
 
 /// Directories as overlayfs takes them, the topmost first.

@@ -372,6 +372,11 @@ fn a_start_writes_nothing_into_the_container_s_layer() {
     let upper = shop.path("engine/containers").join(&id).join("upper");
     assert_eq!(fs::read_dir(&upper).unwrap().count(), 0);
     shop.said(&["exec", "web", "sh", "-c", "echo x > /etc/mine; ls /etc/hosts"]);
+    assert_eq!(
+        shop.said(&["exec", "web", "stat", "-c", "%s %u", "/.dockerenv"]),
+        "0 0\n",
+        "it is in a container"
+    );
     shop.said(&["restart", "--time", "0", "web"]);
     assert_eq!(shop.said(&["diff", "web"]), "C /etc\nA /etc/mine\n");
     assert_eq!(shop.said(&["exec", "web", "cat", "/etc/mine"]), "x\n");
@@ -389,6 +394,8 @@ fn containers_do_without_what_lies_below_their_layers() {
         shop.path("engine/containers").join(&id).join("upper/etc/hosts").exists(),
         "its runtime makes it"
     );
+    shop.said(&["exec", "web", "ls", "/.dockerenv"]);
+    assert_eq!(shop.said(&["diff", "web"]), "", "that is nothing of the container's");
     shop.said(&["rm", "-f", "web"]);
     fs::remove_file(&mountpoints).unwrap();
     shop.script(&[], "true").output().succeeds();
@@ -579,4 +586,43 @@ fn what_was_copied_into_and_never_ran_is_started() {
     shop.said(&["start", "web"]);
     wait_until("it speaks", || shop.said(&["logs", "web"]) == "copied\n");
     shop.said(&["rm", "--force", "web"]);
+}
+
+#[test]
+fn what_is_no_image_is_told_apart_from_what_is_not_there() {
+    let shop = shop!();
+    for (image, words) in [
+        ("./x", "invalid name \"./x\": registry \".\" is no host's name; a directory is a root by --rootfs"),
+        ("/srv", "a directory is a root by --rootfs"),
+        ("Busybox", "must be in lower case"),
+    ] {
+        for (verb, code) in [("run", 125), ("create", 1)] {
+            shop.bulkhead(&[verb, image, "true"]).output().exits_with(code).complains(words);
+        }
+    }
+    let missing = shop.bulkhead(&["run", "--pull", "never", "busybux:test"]).output().exits_with(125);
+    missing.complains("no such image: busybux:test");
+}
+
+#[test]
+fn a_layer_that_is_gone_is_told_with_who_brings_it_back() {
+    let shop = shop!();
+    shop.with("create", &["--name", "web"], &["true"]).output().succeeds();
+    let layers = shop.path("engine/layers");
+    let layer = fs::read_dir(&layers).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir_all(&layer).unwrap();
+    let told = format!(
+        "layer {}: its directory is gone",
+        layer.file_name().unwrap().to_str().unwrap().replace('-', ":")
+    );
+    for words in [&["start", "web"][..], &["run", "--rm", IMAGE, "true"]] {
+        let refused = shop.bulkhead(words).output();
+        assert!(
+            refused.stderr.contains(&told) && refused.stderr.contains("bulkhead system check"),
+            "{}",
+            refused.stderr
+        );
+    }
+    shop.bulkhead(&["system", "check"]).output();
+    shop.said(&["start", "-a", "web"]);
 }

@@ -374,6 +374,20 @@ fn inspect_has_what_docker_s_has() {
     ] {
         assert_eq!(seen(template), format!("{expected}\n"), "{template}");
     }
+    assert_eq!(seen("{{index .Config.Labels \"org.example.made-by\"}}"), "a test\n", "the image's labels");
+    let part = |name: &str| seen(&format!("{{{{.GraphDriver.Data.{name}}}}}")).trim_end().to_owned();
+    let lower = part("LowerDir");
+    assert!(
+        lower.split(':').all(|layer| fs::exists(layer).unwrap()) && lower.contains("/layers/sha256-"),
+        "{lower}"
+    );
+    assert_eq!(part("MergedDir"), "", "it is joined nowhere");
+    assert!(fs::exists(part("UpperDir")).unwrap() && fs::exists(part("WorkDir")).unwrap());
+    let id = shop.service("runs", "sleep 1000");
+    let merged = shop.said(&["inspect", "--format", "{{.GraphDriver.Data.MergedDir}}", &id]);
+    assert!(fs::exists(format!("{}/bin/sh", merged.trim_end())).unwrap(), "{merged}");
+    let top = shop.said(&["image", "inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", IMAGE]);
+    assert!(fs::exists(top.trim_end()).unwrap(), "{top}");
     assert_eq!(
         shop.said(&["version", "--format", "{{.Server.APIVersion}} {{.Client.APIVersion}}"]),
         "1.51 1.51\n"

@@ -264,8 +264,7 @@ fn a_pod_whose_limits_cannot_be_is_not_made() {
         (["--memory", "1m"], "--memory 1m: nothing runs in less than 6m"),
         (["--cpus", "4096"], "--cpus 4096: "),
         (["--cpuset-cpus", "3-"], "--cpuset-cpus 3-: expected numbers and ranges"),
-        // Only the kernel knows that.
-        (["--cpuset-cpus", "8000"], "limits of pod web: "),
+        (["--cpuset-cpus", "8000"], "--cpuset-cpus 8000: not all of these are there; available: 0"),
     ] {
         let parent = shop.parent();
         let words_typed = ["pod", "create", "--cgroup-parent", &parent, limit[0], limit[1], "web"];

@@ -163,6 +163,9 @@ fn the_user_is_the_same_inside_who_asks_for_it() {
         person.run(&["--rm", "--userns", userns, "-v", &bind], script).output().succeeds().prints(&said);
         assert_eq!(owner(&directory.join("file")), (USER, USER), "{userns}");
     }
+    let script = "id -un; id -gn; grep -c . /etc/passwd > /dev/null && sed -n '$p' /etc/passwd";
+    let said = format!("bh-user\nbh-user\nbh-user:*:{USER}:{USER}::/:/bin/sh\n");
+    person.run(&["--rm", "--userns", "keep-id"], script).output().succeeds().prints(&said);
     let named = ["--rm", "--userns", "keep-id", "--user", "root"];
     person.run(&named, "id -u").output().succeeds().prints("0\n");
     person

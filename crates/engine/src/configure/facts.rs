@@ -20,6 +20,10 @@ pub struct Facts {
     pub cgroups: Cgroups,
     /// How many processors there are.
     pub cpus: u32,
+    /// The numbers of processors and of memory nodes, as cpuset(7) lists them; empty where nobody tells, or asks.
+    pub cpuset: Cpuset,
+    /// The caller's name, if it has one.
+    pub user: Option<String>,
     /// AppArmor.
     pub apparmor: AppArmor,
     /// The contexts of SELinux, where it is on.
@@ -90,6 +94,15 @@ impl Cgroups {
         let is = |name: &String| name == controller || controller == "io" && name == "blkio";
         self.controllers.iter().any(is)
     }
+}
+
+/// Lists of numbers, such as `0-3,7`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cpuset {
+    /// Of processors.
+    pub cpus: String,
+    /// Of memory nodes.
+    pub mems: String,
 }
 
 /// AppArmor on the host.

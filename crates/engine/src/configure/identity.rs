@@ -56,6 +56,17 @@ pub fn resolve(files: ImageFiles<'_>, user: &UserSpec, groups: &[String]) -> Res
     Ok(Identity { uid, gid, groups: distinct, home })
 }
 
+/// Tells whether there is a user of this name or number.
+pub(super) fn has_user(passwd: &[u8], wanted: &str) -> bool {
+    lines(passwd).any(|line| Entry::read(&line).is_some_and(|entry| entry.is(wanted)))
+}
+
+/// Tells whether there is a group of this name or number.
+pub(super) fn has_group(file: &[u8], wanted: &str) -> bool {
+    lines(file)
+        .any(|line| group(&line).is_some_and(|(name, gid, _)| name == wanted || number(wanted) == Some(gid)))
+}
+
 /// A line of `/etc/passwd`.
 struct Entry {
     name: String,

@@ -41,7 +41,12 @@ pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
             }
         }
         None if shares || request.namespaces.network == Network::Host => Ok(facts.hostname.clone()),
-        None => Ok(crate::id::short(id).to_owned()),
+        // By the files with names it is found under that of whose network it has.
+        None => Ok(match &request.namespaces.network {
+            Network::Container(peer) => scene.peers.get(peer).map(|peer| peer.hostname.clone()),
+            _ => None,
+        }
+        .unwrap_or_else(|| crate::id::short(id).to_owned())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How much a container may use, as its cgroup has it.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use bulkhead_spec::{
@@ -7,7 +8,7 @@ use bulkhead_spec::{
     WeightDevice,
 };
 
-use super::{Caller, CgroupVersion, Scene, invalid};
+use super::{Caller, CgroupVersion, Cpuset, Scene, invalid};
 use crate::error::Result;
 use crate::request::{self, BlockIo, Cpus, Limit, Size, Throttle};
 
@@ -218,37 +219,46 @@ fn cpu(scene: &Scene<'_>, asked: &request::Resources) -> Result<Option<CpuResour
             need(scene, "cpu", flag)?;
         }
     }
-    let set = |flag: &str, list: &Option<String>| match list.as_deref() {
-        None | Some("") => Ok(None),
-        Some(list) => {
-            let flag = format!("{flag} {list}");
-            need(scene, "cpuset", &flag)?;
-            match is_list(list) {
-                true => Ok(Some(list.to_owned())),
-                false => Err(invalid(flag, "expected numbers and ranges, such as 0-3,7")),
-            }
-        }
-    };
+    let Cpuset { cpus, mems } = &scene.facts.cpuset;
     let cpu = CpuResources {
         shares,
         quota,
         period,
         realtime_runtime: asked.realtime_runtime,
         realtime_period: asked.realtime_period,
-        cpus: set("--cpuset-cpus", &asked.cpuset_cpus)?,
-        mems: set("--cpuset-mems", &asked.cpuset_mems)?,
+        cpus: set(scene, "--cpuset-cpus", asked.cpuset_cpus.as_deref(), cpus)?,
+        mems: set(scene, "--cpuset-mems", asked.cpuset_mems.as_deref(), mems)?,
         ..CpuResources::default()
     };
     Ok((cpu != CpuResources::default()).then_some(cpu))
 }
 
-/// Tells whether a text is a list of numbers and ranges (cpuset(7), "List format").
-fn is_list(text: &str) -> bool {
-    text.split(',').all(|range| {
+/// Decides on which processors or memory nodes, of those that are there, as docker does.
+fn set(scene: &Scene<'_>, flag: &str, list: Option<&str>, available: &str) -> Result<Option<String>> {
+    let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(None) };
+    let flag = format!("{flag} {list}");
+    need(scene, "cpuset", &flag)?;
+    let Some(wanted) = ranges(list) else {
+        return Err(invalid(flag, "expected numbers and ranges, such as 0-3,7"));
+    };
+    if let Some(there) = ranges(available) {
+        let is_there = |number: u16| there.iter().any(|range| range.contains(&number));
+        if !wanted.into_iter().flatten().all(is_there) {
+            return Err(invalid(flag, format!("not all of these are there; available: {available}")));
+        }
+    }
+    Ok(Some(list.to_owned()))
+}
+
+/// Reads a list of numbers and ranges (cpuset(7), "List format").
+fn ranges(text: &str) -> Option<Vec<RangeInclusive<u16>>> {
+    let range = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let number = |text: &str| text.parse::<u16>().ok().filter(|_| !text.starts_with('+'));
-        matches!((number(first), number(last)), (Some(first), Some(last)) if first <= last)
-    })
+        let (first, last) = (number(first)?, number(last)?);
+        (first <= last).then_some(first..=last)
+    };
+    text.split(',').map(range).collect()
 }
 
 fn decimal(billionths: u64) -> String {

@@ -41,7 +41,7 @@ impl Layers {
     /// ENOENT for one that is not there.
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Self> {
         let open = |path: &PathBuf| {
-            openat(CWD, path, directory(), Mode::empty()).doing(|| format!("open layer {}", path.display()))
+            openat(CWD, path, directory(), Mode::empty()).map_err(|errno| super::unopened(path, errno.into()))
         };
         Ok(Self { root: paths.iter().map(open).collect::<Result<_>>()? })
     }

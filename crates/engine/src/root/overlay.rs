@@ -40,7 +40,7 @@ pub(crate) fn mount(lower: &[impl AsRef<Path>], upper: Upper<'_>) -> Result<Owne
         // An overlay without an upper directory wants two others; and one layer alone hides nothing.
         Upper::None if lower.len() == 1 => {
             return path::open_host(lower[0], OFlags::PATH | OFlags::DIRECTORY)
-                .doing(|| format!("open layer {}", lower[0].display()));
+                .map_err(|error| super::unopened(lower[0], error.into()));
         }
         Upper::None | Upper::Write(..) => {}
     }
@@ -116,7 +116,7 @@ fn joined(lower: &[&Path], held: &mut Vec<OwnedFd>) -> Result<Filesystem> {
 /// Names a directory by a descriptor: no length and no letter of its path matters then.
 fn descriptor(path: &Path, held: &mut Vec<OwnedFd>) -> Result<String> {
     let opened = path::open_host(path, OFlags::PATH | OFlags::DIRECTORY)
-        .doing(|| format!("open layer {}", path.display()))?;
+        .map_err(|error| super::unopened(path, error.into()))?;
     let name = format!("/proc/self/fd/{}", opened.as_raw_fd());
     held.push(opened);
     Ok(name)

@@ -94,7 +94,9 @@ impl Engine {
             let shm = (is_its_memory && shares_memory(&peer)).then(|| place.clone());
             let files = self.places().container(&peer.record.id).join(FILES);
             let label = self.process_label(&peer);
-            peers.insert(wanted.clone(), Peer { name, files, shm, users: peer.document.users, label });
+            let hostname = hostname(&peer, &files);
+            let users = peer.document.users;
+            peers.insert(wanted.clone(), Peer { name, hostname, files, shm, users, label });
         }
         Ok(peers)
     }
@@ -183,6 +185,14 @@ fn of_containers(shared: &mut Namespaces) -> Vec<(NamespaceKind, &mut String)> {
         all.push((NamespaceKind::User, name));
     }
     all
+}
+
+/// Returns the host name with which a container was started last, or will be.
+fn hostname(peer: &Known, files: &Path) -> String {
+    let written = fs::read_to_string(files.join("hostname")).ok();
+    let written = written.map(|text| text.trim_end().to_owned()).filter(|name| !name.is_empty());
+    let asked = || peer.document.request.hostname.clone();
+    written.or_else(asked).unwrap_or_else(|| id::short(&peer.record.id).to_owned())
 }
 
 /// The flag by which a namespace is shared.

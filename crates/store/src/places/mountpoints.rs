@@ -1,14 +1,17 @@
-//! Empty directories and files on which runtimes mount.
+//! Empty directories and files on which runtimes mount, and one by which programs know that they are in a container.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+/// By this programs know that they are in a container: docker's name for it, which more of them look for than for any other.
+pub(super) const MARKER: &str = ".dockerenv";
+
 const FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
-const DIRECTORIES: [&str; 4] = ["", "etc", "dev", "proc"];
+const DIRECTORIES: [&str; 5] = ["", "etc", "dev", "proc", "sys"];
 /// The last: where it is, all of them are.
-const LAST: &str = "sys";
+const LAST: &str = MARKER;
 
 /// Tells whether all of them are there.
 pub(super) fn are_there(at: &Path) -> bool {
@@ -22,7 +25,7 @@ pub(super) fn make(at: &Path) -> io::Result<()> {
     }
     DIRECTORIES.iter().try_for_each(|name| directory(&at.join(name)))?;
     FILES.iter().try_for_each(|name| file(&at.join(name)))?;
-    directory(&at.join(LAST))
+    file(&at.join(LAST))
 }
 
 fn directory(path: &Path) -> io::Result<()> {
@@ -53,6 +56,6 @@ mod tests {
         assert!(are_there(&at));
         let mode = |name: &str| fs::metadata(at.join(name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!(["", "etc", "dev", "proc", "sys"].map(mode), [0o755; 5]);
-        assert_eq!(FILES.map(mode), [0o644; 3]);
+        assert_eq!([FILES.map(mode).as_slice(), &[mode(MARKER)]].concat(), [0o644; 4]);
     }
 }
