@@ -24,6 +24,7 @@ pub mod names;
 pub mod netlink;
 pub mod passwd;
 pub mod programs;
+pub mod question;
 pub mod registries;
 pub mod resctrl;
 pub mod seccomp_profile;
@@ -58,6 +59,7 @@ pub const TARGETS: &[Target] = &[
     ("netlink", netlink::run),
     ("passwd", passwd::run),
     ("programs", programs::run),
+    ("question", question::run),
     ("registries", registries::run),
     ("resctrl", resctrl::run),
     ("seccomp_profile", seccomp_profile::run),
