@@ -21,6 +21,7 @@ pub mod book;
 mod client;
 mod confine;
 pub mod message;
+mod network;
 mod program;
 pub mod protocol;
 mod resolvers;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::message::{Answer, Code, Query, Transport, address_in, kind};
-use super::table::{Member, Table};
+use super::network::{Network, Own};
+use super::table::Table;
 
 /// For how many seconds a name is remembered, as docker has it.
 const SECONDS: u32 = 600;
@@ -15,20 +16,6 @@ pub struct Book {
     networks: BTreeMap<String, Network>,
     /// Which of several addresses comes first next time.
     turn: usize,
-}
-
-/// A network with what is looked up in it. The indices are sorted by what they lead from.
-#[derive(Debug, Clone)]
-struct Network {
-    /// In lower case.
-    name: String,
-    is_internal: bool,
-    members: Vec<Member>,
-    containers: Vec<u32>,
-    /// Member and name.
-    names: Vec<(u32, u32)>,
-    /// Member and address.
-    addresses: Vec<(u32, u32)>,
 }
 
 /// What becomes of a question.
@@ -59,7 +46,11 @@ enum Known {
 impl Book {
     /// Puts the table of a network in the place of an earlier one.
     pub fn put(&mut self, id: String, table: Table) {
-        self.networks.insert(id, Network::of(table));
+        self.put_network(id, table.into());
+    }
+
+    pub(super) fn put_network(&mut self, id: String, network: Network) {
+        self.networks.insert(id, network);
     }
 
     /// Forgets the networks that this tells to be gone.
@@ -73,7 +64,7 @@ impl Book {
         let known = query.name().filter(|_| query.is_of_internet());
         let known = known.and_then(|name| look_up(&networks, &name, query.kind));
         let Some(known) = known else {
-            let is_closed = networks.iter().all(|(network, _)| network.is_internal);
+            let is_closed = networks.iter().all(|own| own.network.is_internal);
             return Verdict::Forwarded(if is_closed { Reach::Members } else { Reach::Everywhere });
         };
         if let Some(code) = query.objection() {
@@ -94,15 +85,14 @@ impl Book {
     #[must_use]
     pub fn is_reached(&self, container: &str, address: IpAddr) -> bool {
         let networks = self.networks_of(container);
-        networks.iter().any(|(network, _)| network.member_at(address).is_some())
+        networks.iter().any(|own| own.network.name_of(address).is_some())
     }
 
-    /// Lists the networks of a container in its order, each with itself as its member.
-    fn networks_of(&self, container: &str) -> Vec<(&Network, &Member)> {
+    /// Lists the networks of a container in its order.
+    fn networks_of(&self, container: &str) -> Vec<Own<'_>> {
         let networks = self.networks.values();
-        let of = |network| Network::member(network, container).map(|member| (network, member));
-        let mut found = Vec::from_iter(networks.filter_map(of));
-        found.sort_by_key(|(_, member)| member.order);
+        let mut found = Vec::from_iter(networks.filter_map(|network| network.own(container)));
+        found.sort_by_key(Own::order);
         found
     }
 }
@@ -121,96 +111,31 @@ fn add(answer: &mut Answer, addresses: &[IpAddr], wanted: u16, turn: usize) {
 }
 
 /// Looks a name up in the networks of a container; nothing where none of them knows it.
-fn look_up(networks: &[(&Network, &Member)], name: &str, wanted: u16) -> Option<Known> {
+fn look_up(networks: &[Own<'_>], name: &str, wanted: u16) -> Option<Known> {
     if let Some(address) = address_in(name) {
-        return networks.iter().find_map(|(network, _)| {
-            let member = network.member_at(address)?;
-            let name = member.names.first()?;
+        return networks.iter().find_map(|own| {
+            let name = own.network.name_of(address)?;
             // An address has a name, and nothing else that could be asked for.
-            let name = if wanted == kind::PTR { format!("{name}.{}", network.name) } else { String::new() };
+            let name =
+                if wanted == kind::PTR { format!("{name}.{}", own.network.name()) } else { String::new() };
             Some(Known::Name(name))
         });
     }
-    let whole = networks.iter().find_map(|(network, own)| network.addresses(name, own));
+    let whole = networks.iter().find_map(|own| own.addresses(name));
     let found = whole.or_else(|| {
         // Names may have points, and those of networks, too.
         let mut places = name.match_indices('.');
         places.find_map(|(place, _)| {
             let (name, of) = (&name[..place], &name[place + 1..]);
-            let named = networks.iter().filter(|(network, _)| network.name == of);
-            named.into_iter().find_map(|(network, own)| network.addresses(name, own))
+            networks.iter().filter(|own| own.network.name() == of).find_map(|own| own.addresses(name))
         })
     });
     found.map(Known::Addresses)
 }
 
-impl Network {
-    fn of(table: Table) -> Self {
-        let Table { mut name, is_internal, mut members } = table;
-        name.make_ascii_lowercase();
-        for member in &mut members {
-            member.names.iter_mut().for_each(|name| name.make_ascii_lowercase());
-            member.links.iter_mut().for_each(|link| link.name.make_ascii_lowercase());
-        }
-        let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-        let of_each = |count: fn(&Member) -> usize| {
-            let of = |(place, member)| (0..count(member)).map(move |at| (number(place), number(at)));
-            Vec::from_iter(members.iter().enumerate().flat_map(of))
-        };
-        let (mut names, mut addresses) =
-            (of_each(|member| member.names.len()), of_each(|member| member.addresses.len()));
-        let mut containers = Vec::from_iter((0..members.len()).map(number));
-        containers.sort_by(|one, other| container(&members, *one).cmp(container(&members, *other)));
-        names.sort_by(|one, other| named(&members, *one).cmp(named(&members, *other)));
-        addresses.sort_by_key(|at| addressed(&members, *at));
-        Self { name, is_internal, members, containers, names, addresses }
-    }
-
-    fn member(&self, id: &str) -> Option<&Member> {
-        let found = self.containers.binary_search_by(|at| container(&self.members, *at).cmp(id)).ok()?;
-        self.members.get(self.containers[found] as usize)
-    }
-
-    fn member_at(&self, address: IpAddr) -> Option<&Member> {
-        let found =
-            self.addresses.binary_search_by_key(&Some(address), |at| addressed(&self.members, *at)).ok()?;
-        self.members.get(self.addresses[found].0 as usize)
-    }
-
-    /// Returns the addresses of all that have a name, for one of the members; nothing if nobody has it.
-    fn addresses(&self, name: &str, own: &Member) -> Option<Vec<IpAddr>> {
-        let linked = own.links.iter().filter(|link| link.name == name);
-        let linked = linked.filter_map(|link| self.member(&link.container));
-        let mut addresses: Vec<IpAddr> = linked.flat_map(|member| &member.addresses).copied().collect();
-        if !addresses.is_empty() {
-            return Some(addresses);
-        }
-        let first = self.names.partition_point(|at| named(&self.members, *at) < name);
-        let having = self.names[first..].iter().take_while(|at| named(&self.members, **at) == name);
-        let mut is_known = false;
-        for (member, _) in having {
-            is_known = true;
-            addresses.extend(&self.members[*member as usize].addresses);
-        }
-        is_known.then_some(addresses)
-    }
-}
-
-fn container(members: &[Member], at: u32) -> &str {
-    &members[at as usize].container
-}
-
-fn named(members: &[Member], (member, name): (u32, u32)) -> &str {
-    &members[member as usize].names[name as usize]
-}
-
-fn addressed(members: &[Member], (member, address): (u32, u32)) -> Option<IpAddr> {
-    members[member as usize].addresses.get(address as usize).copied()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::table::Link;
+    use super::super::table::{Link, Member};
     use super::*;
 
     fn member(container: &str, order: u32, addresses: &[&str], names: &[&str]) -> Member {

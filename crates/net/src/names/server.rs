@@ -62,12 +62,12 @@ pub(super) struct Server {
 #[derive(Debug)]
 enum Thing {
     Listener(OwnedFd),
-    Control(Control),
+    Control(Box<Control>),
     Datagrams(Token),
     Streams(Token),
     /// What keeps a container's sockets.
     Keeper(Token, OwnedFd),
-    Client(Client),
+    Client(Box<Client>),
     Asked(Box<Asked>),
 }
 

@@ -12,8 +12,9 @@ use bulkhead_sys::{Call as _, path};
 use rustix::fs::{Dir, Mode, OFlags};
 
 use super::book::Book;
+use super::network::Network;
 use super::stamp::Stamp;
-use super::table::{ENDING, Table};
+use super::table::ENDING;
 
 /// The directory and what was read of it.
 #[derive(Debug)]
@@ -58,8 +59,8 @@ impl Shelf {
             if self.files.get(name).is_some_and(|read| read.still_holds(&now)) {
                 continue;
             }
-            if let Some(table) = self.table(name) {
-                self.book.put(name.clone(), table);
+            if let Some(network) = self.network(name) {
+                self.book.put_network(name.clone(), network);
                 self.files.insert(name.clone(), now);
             }
         }
@@ -80,11 +81,11 @@ impl Shelf {
         Ok(names)
     }
 
-    fn table(&self, name: &str) -> Option<Table> {
+    fn network(&self, name: &str) -> Option<Network> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty()).ok()?;
         let mut text = Vec::new();
         std::fs::File::from(file).read_to_end(&mut text).ok()?;
-        Table::parse(&text).ok()
+        Network::parse(&text).ok()
     }
 }

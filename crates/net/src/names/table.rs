@@ -65,13 +65,28 @@ pub struct Link {
     pub container: String,
 }
 
-/// The file.
+/// The file, with its members as they are wanted.
 #[derive(Debug, Serialize, Deserialize)]
-struct Document {
-    version: u32,
-    name: String,
-    internal: bool,
-    members: Vec<Member>,
+pub(super) struct Document<Members> {
+    pub(super) version: u32,
+    pub(super) name: String,
+    pub(super) internal: bool,
+    pub(super) members: Members,
+}
+
+impl<'a, Members: Deserialize<'a>> Document<Members> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is not such a document, or one of a later version.
+    pub(super) fn parse(text: &'a [u8]) -> io::Result<Self> {
+        let document: Self = serde_json::from_slice(text)?;
+        if document.version != VERSION {
+            let reason = format!("it has version {}, and this program knows {VERSION}", document.version);
+            return Err(io::Error::new(ErrorKind::InvalidData, reason));
+        }
+        Ok(document)
+    }
 }
 
 impl Table {
@@ -131,11 +146,7 @@ impl Table {
     /// # Errors
     /// What is not such a document, or one of a later version.
     pub fn parse(text: &[u8]) -> io::Result<Self> {
-        let Document { version, name, internal: is_internal, members } = serde_json::from_slice(text)?;
-        if version != VERSION {
-            let reason = format!("it has version {version}, and this program knows {VERSION}");
-            return Err(io::Error::new(ErrorKind::InvalidData, reason));
-        }
+        let Document { version: _, name, internal: is_internal, members } = Document::parse(text)?;
         Ok(Self { name, is_internal, members })
     }
 }

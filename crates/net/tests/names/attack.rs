@@ -2,10 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 
-use bulkhead_testkit::requires;
+use std::process::Command;
+
+use bulkhead_testkit::{built, requires};
 
 use crate::packets::{A, Told, question};
-use crate::rig::{Rig, converse, lives, member};
+use crate::rig::{PROGRAM, Rig, converse, lives, member};
 
 #[test]
 fn a_helper_has_no_rights_that_it_could_lose() {
@@ -86,4 +88,27 @@ fn no_message_ends_it() {
     let mut stream = db.connect();
     assert_eq!(Told::read(&converse(&mut stream, &good).unwrap()).answers, ["10.1.0.2"]);
     assert_eq!(rig.ensure().process().unwrap(), process);
+}
+
+#[test]
+fn a_kernel_without_landlock_keeps_the_other_walls() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new(&[]);
+    let launcher = built::program("bulkhead-testkit", "fake-enosys");
+    let script = rig.tables().with_file_name("bulkdns");
+    let text =
+        format!("#!/bin/sh\nexec {} landlock_create_ruleset -- {PROGRAM} \"$@\"\n", launcher.display());
+    // By another process: what this one has written could be busy.
+    let mut write = Command::new("sh");
+    write.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(&script).arg(text);
+    assert!(write.status().unwrap().success());
+    let rig = rig.by(script);
+    rig.network("shop", &[member("db", &["10.1.0.2"])]);
+    let db = rig.container("db");
+    assert_eq!(db.ask("db", A).answers, ["10.1.0.2"]);
+    let process = rig.ensure().process().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{status}");
+    }
 }

@@ -191,11 +191,11 @@ fn two_hundred_containers_are_answered_fast_by_little_memory() {
     let process = containers[0].stay.as_ref().unwrap().process().unwrap();
     let memory = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
     let own = memory.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap().trim();
-    println!("200 containers: an answer in {median:?} (median), {own} of memory of its own");
-    // A twentieth of a millisecond on an idle machine.
+    // 15 to 35 µs on a machine that does little else.
     assert!(median < Duration::from_millis(2), "{median:?}");
+    // 372 KiB, of which 104 are there without any container.
     let kib: u32 = own.split(' ').next().unwrap().parse().unwrap();
-    assert!(kib <= 700, "{memory}");
+    assert!(kib <= 450, "{memory}");
 }
 
 /// How long an answer about an own name takes.

@@ -11,7 +11,7 @@ use bulkhead_testkit::Scratch;
 
 use crate::packets::{Told, question};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_bulkdns");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_bulkdns");
 /// Where containers ask.
 pub(crate) const ASKED: SocketAddr = SocketAddr::V4(names::ADDRESS);
 /// Long enough for a busy machine.

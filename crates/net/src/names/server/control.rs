@@ -39,8 +39,11 @@ impl Server {
             if count >= self.limits.controls {
                 continue;
             }
-            let token =
-                self.things.insert(Thing::Control(Control { socket, stays: Vec::new(), deadline: None }));
+            let token = self.things.insert(Thing::Control(Box::new(Control {
+                socket,
+                stays: Vec::new(),
+                deadline: None,
+            })));
             let Some(Thing::Control(control)) = self.things.get_mut(token) else { return };
             if self.poll.add(&control.socket, token, EventFlags::IN).is_err() {
                 self.things.remove(token);
@@ -213,7 +216,7 @@ impl Server {
 
     pub(super) fn close_control(&mut self, token: Token) {
         let Some(Thing::Control(control)) = self.things.remove(token) else { return };
-        let Control { socket: _, stays, deadline } = control;
+        let Control { socket: _, stays, deadline } = *control;
         if let Some(deadline) = deadline {
             self.timers.forget(Due::Thing(token), deadline);
         }

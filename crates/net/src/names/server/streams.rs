@@ -51,7 +51,7 @@ impl Server {
             self.make_room_for_client(key);
             let state = State::Asking(Vec::new());
             let client = Client { container: key, socket, state, deadline: Instant::now() };
-            let token = self.things.insert(Thing::Client(client));
+            let token = self.things.insert(Thing::Client(Box::new(client)));
             let Some(Thing::Client(client)) = self.things.get_mut(token) else { return };
             if self.poll.add(&client.socket, token, EventFlags::IN).is_err() {
                 self.things.remove(token);
