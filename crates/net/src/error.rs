@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel refused something.
-    #[error("{doing}: {source}")]
+    #[error("{doing}")]
     System {
         /// What was tried.
         doing: String,
@@ -43,7 +43,7 @@ pub enum Error {
     #[error("every address of {0} is used")]
     SubnetExhausted(IpNet),
     /// A file of ours cannot be read or written.
-    #[error("{doing} {}: {source}", path.display())]
+    #[error("{doing} {}", path.display())]
     File {
         /// What was tried: `read`, `write`, `remove`.
         doing: &'static str,
@@ -53,7 +53,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A program of ours cannot be started.
-    #[error("start {}: {source}", program.display())]
+    #[error("start {}", program.display())]
     Program {
         /// The program.
         program: PathBuf,

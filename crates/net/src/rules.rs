@@ -23,11 +23,14 @@
 //! through what that publishes. To accept here decides nothing for the tables of others: what the host's own firewall drops
 //! stays dropped.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
 use crate::nft::{
@@ -80,7 +83,8 @@ pub struct Port {
 }
 
 /// A protocol with ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// RFC 9293.
     Tcp,
@@ -88,6 +92,29 @@ pub enum Protocol {
     Udp,
     /// RFC 9260.
     Sctp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = ();
+
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            _ => Err(()),
+        }
+    }
 }
 
 impl Protocol {
@@ -203,6 +230,21 @@ impl Rules {
         })
     }
 
+    /// Lists whose ports are published, each owner once.
+    ///
+    /// # Errors
+    /// What the kernel refuses, but not that the table is not there.
+    pub fn owners(&self) -> Result<BTreeSet<String>> {
+        let mut owners = BTreeSet::new();
+        for set in PORTS.iter().chain(&ADDRESS_PORTS) {
+            match self.filter.elements(&self.table, set) {
+                Err(error) if error.is(Errno::NOENT) => {}
+                found => owners.extend(found?.iter().filter_map(Element::owner).map(str::to_owned)),
+            }
+        }
+        Ok(owners)
+    }
+
     /// Deletes the table.
     ///
     /// # Errors
@@ -281,16 +323,6 @@ impl fmt::Display for Port {
             None => write!(f, "{port}/{protocol}"),
             Some(address) => write!(f, "{}/{protocol}", SocketAddr::new(*address, *port)),
         }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        })
     }
 }
 
