@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_testkit::built::{self, Profile};
-use bulkhead_testkit::daemon::Dockerd;
+use bulkhead_testkit::daemon::{Dockerd, Networks};
 use bulkhead_testkit::skip::{cached, find_program, is_root};
 use bulkhead_testkit::{heed_interruptions, requires, skip, slowness};
 use serde_json::Value;
@@ -586,7 +586,7 @@ impl Daemon {
     /// Starts the one that is unpacked beside `docker`, which keeps everything in `place`.
     fn start(docker: &Path, place: &Path, cgroup: Option<PathBuf>) -> Self {
         cgroup.iter().for_each(|cgroup| fs::create_dir(cgroup).unwrap());
-        let dockerd = Dockerd::start(docker, [place; 2], cgroup.as_deref(), &[]).unwrap();
+        let dockerd = Dockerd::start(docker, [place; 2], cgroup.as_deref(), Networks::None, &[]).unwrap();
         Self { dockerd: Some(dockerd), cgroup }
     }
 }

@@ -20,6 +20,8 @@ pub struct Within<'a> {
     pub namespaces: &'a [&'a str],
     /// The directory of its cgroup; that of who starts it where there is none.
     pub cgroup: Option<&'a Path>,
+    /// Directories of programs that come first in its PATH, behind those of its package.
+    pub programs: &'a [PathBuf],
 }
 
 /// A program that is killed with all its children when this is dropped, or when this process ends.
@@ -38,7 +40,8 @@ impl Guarded {
         let place = program.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
         let usual = std::env::var_os("PATH").unwrap_or_default();
         let path =
-            ["bin", "sbin"].map(|name| place.join(name)).into_iter().chain(std::env::split_paths(&usual));
+            ["bin", "sbin"].map(|name| place.join(name)).into_iter().chain(within.programs.iter().cloned());
+        let path = path.chain(std::env::split_paths(&usual));
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL"]);
         command.arg("--mount-proc").args(within.namespaces);
@@ -73,7 +76,16 @@ impl Drop for Guarded {
 /// How long docker's may take to listen.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// docker's daemon, which makes cgroups itself and finds no network to change.
+/// What networks docker's daemon has, in a network namespace of its own.
+#[derive(Debug, Clone, Copy)]
+pub enum Networks<'a> {
+    /// It makes none, and changes no rules.
+    None,
+    /// Its own bridge and rules, which it makes by `iptables` and its like, found in these directories.
+    Bridge(&'a [PathBuf]),
+}
+
+/// docker's daemon, which makes cgroups itself.
 #[derive(Debug)]
 pub struct Dockerd {
     _guarded: Guarded,
@@ -90,21 +102,21 @@ impl Dockerd {
         docker: &Path,
         [root, run]: [&Path; 2],
         cgroup: Option<&Path>,
+        networks: Networks<'_>,
         more: &[OsString],
     ) -> Result<Self> {
         let dockerd = beside(docker, "dockerd");
         let dockerd = dockerd.ok_or_else(|| Error::other("dockerd is not beside docker"))?;
         let socket = run.join("socket");
-        let mut arguments = Vec::from(
-            [
-                "--bridge=none",
-                "--iptables=false",
-                "--ip6tables=false",
-                "--exec-opt",
-                "native.cgroupdriver=cgroupfs",
-            ]
-            .map(OsString::from),
-        );
+        let mut arguments = Vec::from(["--exec-opt", "native.cgroupdriver=cgroupfs"].map(OsString::from));
+        let programs = match networks {
+            Networks::None => {
+                let none = ["--bridge=none", "--iptables=false", "--ip6tables=false"];
+                arguments.extend(none.map(OsString::from));
+                &[]
+            }
+            Networks::Bridge(programs) => programs,
+        };
         let places = [
             ("--data-root", root.join("data")),
             ("--exec-root", run.join("exec")),
@@ -116,7 +128,7 @@ impl Dockerd {
         let host = host(&socket);
         arguments.extend(["--host".into(), host.clone()]);
         arguments.extend_from_slice(more);
-        let within = Within { namespaces: &["--net"], cgroup };
+        let within = Within { namespaces: &["--net"], cgroup, programs };
         let mut guarded = Guarded::start(&dockerd, &arguments, within, &root.join("log"))?;
         let end = Instant::now() + LIMIT * slowness();
         let mut asking = Command::new(docker);

@@ -85,7 +85,7 @@ mod leak;
 pub mod machine;
 pub mod mounts;
 mod name;
-mod network;
+pub mod network;
 mod process;
 mod recorder;
 pub mod registry;

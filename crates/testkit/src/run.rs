@@ -318,6 +318,15 @@ impl Output {
         self.exits_with(0)
     }
 
+    /// Checks that the command failed with this code, and said this among other things on its standard error.
+    ///
+    /// # Panics
+    /// When it did not, with what it printed.
+    #[track_caller]
+    pub fn fails(self, code: i32, expected: &str) -> Output {
+        self.exits_with(code).complains(expected)
+    }
+
     /// Checks the exit code.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! `cargo xtask bench engine`: what it costs to run containers of an image, beside podman and docker.
 //!
-//! All have the same image, no network, and storage of their own below one directory. The bare runtime takes part, too:
+//! All have the same image and storage of their own below one directory; no network, but where that is what is measured. The bare runtime takes part, too:
 //! what the engine adds to it is the engine's price.
 
 use std::collections::BTreeSet;
@@ -16,6 +16,7 @@ use bulkhead_measure::record::{Run, VERSION};
 use bulkhead_measure::results::Results;
 use bulkhead_measure::stats::Failure;
 use bulkhead_measure::{interrupt, stats::Amount};
+use bulkhead_testkit::network;
 
 use super::Arguments;
 use super::experiment::{self, Amounts, Turns, task};
@@ -40,6 +41,7 @@ const OURS: &str = "bulkhead";
 const BARE: &str = "bulkrun";
 
 const RUN: &str = "run";
+const NETWORK: &str = "network";
 const EXEC: &str = "exec";
 const HUNDRED: &str = "detached";
 
@@ -61,6 +63,8 @@ const LABEL: &str = "bench=many";
 /// Measures and shows.
 pub(super) fn run(Arguments { blocks, write, only, .. }: &Arguments) -> Result<()> {
     interrupt::watch()?;
+    // Bridges and rules of all go with it.
+    network::isolate();
     let mut made = Contestants::make(&[BARE.to_owned()])?;
     let bare = made.all.pop().context("bulkrun takes no part")?;
     let stopwatch = Stopwatch::make(made.directory(), 60)?;
@@ -113,6 +117,7 @@ fn tasks(blocks: usize, rounds: usize) -> Vec<Task> {
     let wall = || vec![Quantity::less(WALL, "ms")];
     vec![
         task(RUN, "`run --rm IMAGE true`, after a pause.", blocks, wall()),
+        task(NETWORK, "`run --rm IMAGE true` on the default bridge, after a pause.", blocks, wall()),
         task(EXEC, "`exec CONTAINER true`, after a pause.", blocks, wall()),
         task(HUNDRED, "`run --detach` a hundred times in a row, the mean.", rounds.max(1), wall()),
     ]
@@ -137,6 +142,10 @@ impl Turns for Bench {
         match task {
             RUN => {
                 let words = ["run", "--rm", "--network", "none", contestant::IMAGE, "true"];
+                self.isolated(&engine.environment, &engine.words(&words))
+            }
+            NETWORK => {
+                let words = ["run", "--rm", contestant::IMAGE, "true"];
                 self.isolated(&engine.environment, &engine.words(&words))
             }
             EXEC => {
@@ -173,9 +182,9 @@ fn wall(amounts: Amounts) -> Amounts {
 /// The times, and our ratios to the others'.
 fn markdown(results: &Results) -> String {
     let names = &results.plan().platforms;
-    let experiments = [RUN, EXEC, HUNDRED].map(|task| experiment::of(results, task, WALL));
+    let experiments = [RUN, NETWORK, EXEC, HUNDRED].map(|task| experiment::of(results, task, WALL));
     let mut rows = vec![Vec::from(
-        ["milliseconds", "`run --rm`, min", "median [95 %]", "`exec`", "each of 100 `run -d`"]
+        ["milliseconds", "`run --rm`, min", "median [95 %]", "on a bridge", "`exec`", "each of 100 `run -d`"]
             .map(str::to_owned),
     )];
     for (number, name) in names.iter().enumerate() {
@@ -187,7 +196,7 @@ fn markdown(results: &Results) -> String {
     let mut parts = vec![machine::describe(&results.run.environment) + "\n", table(&rows)];
     if let Some(ours) = names.iter().position(|name| name == OURS) {
         let mut rows = vec![Vec::from(
-            [&format!("{OURS} to"), "`run --rm`", "`exec`", "100 `run -d`"].map(str::to_owned),
+            [&format!("{OURS} to"), "`run --rm`", "on a bridge", "`exec`", "100 `run -d`"].map(str::to_owned),
         )];
         for (number, name) in names.iter().enumerate().filter(|(number, _)| *number != ours) {
             let mut row = vec![name.clone()];
@@ -196,15 +205,16 @@ fn markdown(results: &Results) -> String {
         }
         parts.push(table(&rows));
     }
-    let titles = ["`run --rm`", "`exec`", "of 100 `run -d`"];
+    let titles = ["`run --rm`", "on a bridge", "`exec`", "of 100 `run -d`"];
     let all = titles.iter().zip(&experiments);
     let said = all.flat_map(|(title, experiment)| notes(title, experiment, names.len()));
     let blocks = format!(
-        "{} blocks of `run --rm`, {} of `exec`, each after 100 ms of quiet, {} of 100 containers, in random order in each \
-         block.",
+        "{} blocks of `run --rm` without a network, {} on the default bridge, {} of `exec`, each after 100 ms of quiet, {} of \
+         100 containers, in random order in each block.",
         experiments[0].len(),
         experiments[1].len(),
-        experiments[2].len()
+        experiments[2].len(),
+        experiments[3].len()
     );
     parts.extend(std::iter::once(blocks).chain(said).map(|note| note + "\n"));
     parts.join("\n")

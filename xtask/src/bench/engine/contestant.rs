@@ -1,7 +1,7 @@
 //! Engines with docker's command line, each with storage of its own and the same image.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -12,7 +12,7 @@ use bulkhead_testkit::daemon::beside;
 
 use super::daemon::Daemon;
 use crate::bench::platform::Contestants;
-use crate::{invoke, shipped};
+use crate::{invoke, networks, shipped};
 
 /// The name of the image, which nobody would look for elsewhere.
 pub(super) const IMAGE: &str = "localhost/bench:1";
@@ -88,7 +88,8 @@ pub(super) fn engines(made: &Contestants, run: &Path, only: &[String]) -> Result
     let ground = Ground { root: directory, run };
     let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
     let docker = docker()?;
-    let daemon = Daemon::start(&docker.program, ground, &made.claimed())?;
+    let programs = programs()?;
+    let daemon = Daemon::start(&docker.program, ground, &made.claimed(), &programs)?;
     let docker = Contestant {
         begin: vec![docker.program.clone().into(), "--host".into(), daemon.host()],
         measured: docker.measured(),
@@ -99,7 +100,9 @@ pub(super) fn engines(made: &Contestants, run: &Path, only: &[String]) -> Result
     make_archive(&docker, &made.image(), &archive)?;
     let mut engines = vec![ours(&bulkhead()?, ground)];
     if wanted("podman") {
-        engines.push(podman(&Podman::find()?, ground)?);
+        let mut podman = podman(&Podman::find()?, ground)?;
+        podman.environment.push(("PATH", with_path(&programs)?));
+        engines.push(podman);
     }
     for engine in &engines {
         invoke::quietly(engine.command(&["load", "--quiet", "--input"]).arg(&archive))
@@ -109,6 +112,20 @@ pub(super) fn engines(made: &Contestants, run: &Path, only: &[String]) -> Result
         engines.push(docker);
     }
     Ok((engines, daemon))
+}
+
+/// The directories of the programs by which others make networks: `iptables`, `nft`.
+fn programs() -> Result<Vec<PathBuf>> {
+    let trees = networks::ensure()?;
+    let newest = trees.last().context("no programs for networks were unpacked")?;
+    Ok(["usr/sbin", "usr/bin"].map(|place| newest.join(place)).into())
+}
+
+/// PATH, with these directories first.
+fn with_path(programs: &[PathBuf]) -> Result<OsString> {
+    let usual = std::env::var_os("PATH").unwrap_or_default();
+    let all = programs.iter().cloned().chain(std::env::split_paths(&usual));
+    std::env::join_paths(all).context("put PATH together")
 }
 
 /// A docker that was installed or unpacked with its daemon, the newest first.

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use bulkhead_measure::cgroups;
-use bulkhead_testkit::daemon::Dockerd;
+use bulkhead_testkit::daemon::{Dockerd, Networks};
 
 use super::contestant::Ground;
 
@@ -18,15 +18,22 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the daemon that is installed with `docker`, which keeps everything in new directories.
-    pub(super) fn start(docker: &Path, Ground { root, run }: Ground<'_>, cgroup: &str) -> Result<Self> {
+    /// Starts the daemon that is installed with `docker`, which keeps everything in new directories, and has a bridge in a network
+    /// namespace of its own, made by `programs` of other packages.
+    pub(super) fn start(
+        docker: &Path,
+        Ground { root, run }: Ground<'_>,
+        cgroup: &str,
+        programs: &[PathBuf],
+    ) -> Result<Self> {
         let [root, run] = [root, run].map(|place| place.join("docker"));
         for place in [&root, &run] {
             fs::create_dir(place).with_context(|| format!("make {}", place.display()))?;
         }
         let cgroup = format!("{cgroup}-docker");
         let parent = format!("--cgroup-parent=/{cgroup}").into();
-        let dockerd = Dockerd::start(docker, [&root, &run], None, &[parent]).context("start dockerd")?;
+        let dockerd = Dockerd::start(docker, [&root, &run], None, Networks::Bridge(programs), &[parent])
+            .context("start dockerd")?;
         Ok(Self { host: dockerd.host(), dockerd: Some(dockerd), cgroup })
     }
 
