@@ -8,6 +8,7 @@ pub(crate) mod life;
 pub(crate) mod list;
 pub(crate) mod look;
 pub(crate) mod options;
+pub(crate) mod port;
 pub(crate) mod root;
 pub(crate) mod stats;
 pub(crate) mod update;

@@ -1,13 +1,17 @@
-//! Containers, images and volumes as docker's API describes them: what `inspect` prints and its templates see.
+//! Containers, images, networks and volumes as docker's API describes them: what `inspect` prints and its templates see.
 
 mod asked;
+mod connections;
 mod container;
 mod image;
+mod network;
 mod pod;
 mod volume;
 
+pub(crate) use connections::Connections;
 pub(crate) use container::{container, network, verdict};
 pub(crate) use image::image;
+pub(crate) use network::network as network_of;
 pub(crate) use pod::pod;
 pub(crate) use volume::volume;
 

@@ -1,4 +1,4 @@
-//! `inspect`: everything about containers, images and volumes.
+//! `inspect`: everything about containers, images, networks and volumes.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -17,13 +17,13 @@ use crate::output::escape;
 use crate::template::{Labels, Subject, Template};
 use crate::verbs::Operation;
 
-/// Tell everything about containers, images or volumes
+/// Tell everything about containers, images, networks or volumes
 #[derive(Args, Debug)]
 pub(crate) struct Any {
     /// Print as json, or by a template
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Look only for this: container, image or volume
+    /// Look only for this: container, image, network or volume
     #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]
     kind: Option<Noun>,
     /// Tell how much a container has written, too
@@ -70,11 +70,23 @@ pub(crate) struct Volumes {
     names: Vec<String>,
 }
 
+/// Tell everything about networks
+#[derive(Args, Debug)]
+pub(crate) struct Networks {
+    /// Print as json, or by a template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The networks
+    #[arg(required = true, value_name = "NETWORK")]
+    names: Vec<String>,
+}
+
 /// A kind of thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Noun {
     Container,
     Image,
+    Network,
     Volume,
 }
 
@@ -110,6 +122,13 @@ impl Operation for Volumes {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let engine = home.engine()?;
         show(&self.names, self.format.as_deref(), |name| of_kind(&engine, Noun::Volume, name, Sizes::Untold))
+    }
+}
+
+impl Operation for Networks {
+    fn run(self, home: &Home) -> Result<ExitCode, Failure> {
+        let engine = home.engine()?;
+        show(&self.names, self.format.as_deref(), |name| of_kind(&engine, Noun::Network, name, Sizes::Untold))
     }
 }
 
@@ -182,7 +201,12 @@ impl Sizes {
 fn container(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, bulkhead_engine::Error> {
     let container = engine.container(name)?;
     let (merged, lower) = (engine.merged(&container)?, engine.lower(&container)?);
-    let mut document = document::container(&container, &merged, &lower, &engine.apparmor(&container));
+    let connected = document::Connections {
+        connected: engine.connections_of(&container)?,
+        published: engine.ports_of(&container)?,
+    };
+    let apparmor = engine.apparmor(&container);
+    let mut document = document::container(&container, &merged, &lower, &apparmor, &connected);
     if sizes == Sizes::Told {
         let size = engine.size(&container.id)?;
         document["SizeRw"] = size.writable.into();
@@ -199,11 +223,12 @@ fn of_kind(engine: &Engine, kind: Noun, name: &str, sizes: Sizes) -> Result<Valu
             let image = store.image(name).map_err(|error| not_had(store, error))?;
             document::image(&image, &store.lower(&image))
         }
+        Noun::Network => document::network_of(&engine.network(name)?),
         Noun::Volume => document::volume(&engine.volume(name)?),
     })
 }
 
-/// What is called so: a container first, then an image, then a volume, as docker has it.
+/// What is called so: a container first, then an image, a network and a volume, as docker has it.
 fn of_any(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, Failure> {
     let is_missing = |kind: Kind| kind == Kind::NotFound;
     let similar = match container(engine, name, sizes) {
@@ -217,14 +242,19 @@ fn of_any(engine: &Engine, name: &str, sizes: Sizes) -> Result<Value, Failure> {
         Err(error) if !is_missing(error.kind()) => return Err(error.into()),
         Err(_) => {}
     }
+    match engine.network(name) {
+        Ok(network) => return Ok(document::network_of(&network)),
+        Err(error) if !is_missing(error.kind()) => return Err(error.into()),
+        Err(_) => {}
+    }
     match engine.volume(name) {
         Ok(volume) => Ok(document::volume(&volume)),
         Err(error) if is_missing(error.kind()) => {
-            let failure = Failure::new(format!("no container, image or volume is called {name:?}"));
+            let failure = Failure::new(format!("no container, image, network or volume is called {name:?}"));
             let near = similar.or_else(|| similar_image(engine.store(), name));
             Err(failure.hint(match near {
                 Some(near) => format!("did you mean {near}?"),
-                None => "`bulkhead ps -a`, `bulkhead images` and `bulkhead volume ls` list what is there"
+                None => "`bulkhead ps -a`, `bulkhead images`, `bulkhead network ls` and `bulkhead volume ls` list what is there"
                     .to_owned(),
             }))
         }

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use bulkhead_engine::IN_USERS;
+use bulkhead_engine::network::FOR_MONITOR;
 use failure::Failure;
 use home::Home;
 
@@ -20,6 +21,7 @@ mod image;
 mod inspect;
 mod manual;
 mod measure;
+mod network;
 mod output;
 mod pod;
 mod registry;
@@ -49,6 +51,11 @@ fn run(words: &[OsString]) -> Result<ExitCode, Failure> {
         Some(IN_USERS) => {
             let engine = home.entered_for(IN_USERS)?.engine()?;
             engine.in_users(&words[1..].iter().map(OsString::as_os_str).collect::<Vec<_>>())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(FOR_MONITOR) => {
+            let engine = home.engine()?;
+            engine.for_monitor(&words[1..].iter().map(OsString::as_os_str).collect::<Vec<_>>())?;
             Ok(ExitCode::SUCCESS)
         }
         _ => verbs::run(words, home),

@@ -123,10 +123,7 @@ fn mistyped_commands_are_met_with_what_was_meant() {
     // Of docker's own that are not there.
     for (words, expected) in [
         (&["build", "."][..], "error: bulkhead has no command build\nhint: another program builds images: "),
-        (
-            &["container", "port", "web"],
-            "error: bulkhead has no command container port\nhint: no port is published",
-        ),
+        (&["swarm", "init"], "error: bulkhead has no command swarm\nhint: this is one machine's engine"),
         (&["plugin", "ls"], "error: bulkhead has no command plugin\nhint: there are no plugins"),
     ] {
         let (text, code) = refused(words);

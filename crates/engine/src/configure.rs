@@ -33,6 +33,7 @@ pub(crate) mod sysctl;
 mod users;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bulkhead_spec::{Config, Linux, OCI_VERSION, Resources};
@@ -58,7 +59,7 @@ pub use users::users;
 pub use bulkhead_shim::users::Users;
 
 use crate::error::{Error, Result};
-use crate::request::{Mount, Request, UserNamespace};
+use crate::request::{Mount, Network, Request, UserNamespace};
 
 /// The annotation by which `bulkrun` mounts an overlay as the root.
 pub const OVERLAY_ANNOTATION: &str = "org.bulkhead.rootfs.overlay";
@@ -97,6 +98,8 @@ pub struct Scene<'a> {
     pub links: &'a Path,
     /// What it shares with its pod, if it is in one.
     pub pod: Option<OfPod<'a>>,
+    /// How it is connected with others.
+    pub wiring: &'a Wiring,
     /// What the image has of users.
     pub image: ImageFiles<'a>,
     /// What the host is.
@@ -168,8 +171,9 @@ pub(crate) fn names_of_pod(
     request: &Request,
     hostname: &str,
     facts: &Facts,
+    wiring: &Wiring,
 ) -> Result<Vec<(&'static str, String)>> {
-    in_pod(request, facts, |scene| names::files(scene, hostname, facts))
+    in_pod(request, facts, |scene| names::files(&Scene { wiring, ..*scene }, hostname, facts))
 }
 
 /// Decides the limits of a pod's cgroup, which are those of a container's; nothing where the caller may have no cgroups.
@@ -196,10 +200,22 @@ fn in_pod<T>(request: &Request, facts: &Facts, decide: impl FnOnce(&Scene<'_>) -
         peers: &BTreeMap::new(),
         links: Path::new(""),
         pod: None,
+        wiring: &Wiring::default(),
         image: ImageFiles::default(),
         facts,
         runtime: Runtime::Ours,
     })
+}
+
+/// How a container or a pod is connected with others, for the files by which it finds them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wiring {
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The host's address, as it is reached from there.
+    pub host: Option<IpAddr>,
+    /// Whether others have names there, which the name server of its networks knows.
+    pub has_names: bool,
 }
 
 /// What the image has of users: the bytes of its own files, read inside its root.
@@ -235,6 +251,11 @@ pub struct Configured {
 pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     let mut warnings = Vec::new();
     let Scene { request, facts, .. } = *scene;
+    let has_ports = request.publishing.all || !request.publishing.ports.is_empty();
+    if has_ports && matches!(request.namespaces.network, Network::Host | Network::None | Network::Default) {
+        let network = &request.namespaces.network;
+        warnings.push(format!("with --network {network} no port is published: --publish changes nothing"));
+    }
     let identity = process::identity(scene)?;
     let hostname = names::hostname(scene)?;
     let security = security::decide(scene)?;

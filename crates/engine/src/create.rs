@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::hold::Held;
 use crate::known::{self, Known};
+use crate::network::{self, joined, settle, stored};
 use crate::pod::member::Joined;
 use crate::request::{Copy, Mount, MountKind, Request, Root, UserNamespace, Volume, VolumesFrom};
 use crate::rootfs::{RootFs, UPPER, WORK};
@@ -128,6 +129,7 @@ impl Engine {
         self.add_volumes_of_others(&mut request)?;
         self.identify_others(&mut request)?;
         let pod = self.join_pod(&mut request)?;
+        network::choose_network(&mut request)?;
         let made = self.make_joined(request, making, image, pod.as_ref());
         if let (Err(_), Some(joined)) = (&made, &pod) {
             self.leave_pod(joined);
@@ -180,6 +182,8 @@ impl Engine {
     ) -> Result<ContainerRecord> {
         let choice = self.decide_users(document, image)?;
         let name = document.request.name.clone();
+        let connections = document.request.namespaces.network.connections().to_vec();
+        let networks = self.networks_of(&connections)?;
         let mut record = ContainerRecord::new(id, "", image.map(|image| image.id));
         record.document = document.write()?;
         record.pod = pod.map(str::to_owned);
@@ -189,13 +193,25 @@ impl Engine {
                 Some(name) => name.clone(),
                 None => name::generate(attempt)?,
             };
-            let inserted = match &choice {
-                None => {
-                    let told = known::event(&record, document, "create");
-                    self.store.insert_container(&record, volumes, durability, Some(&told)).map(drop)
-                }
-                Some(choice) => choice.insert(self, (&mut record, &mut *document), volumes, durability)?,
-            };
+            let mut refused = None;
+            let inserted =
+                self.store.insert_container_among(&mut record, volumes, durability, |among, record| {
+                    let mut decide = || -> Result<()> {
+                        if let Some(choice) = &choice {
+                            document.users = choice.among(&document.request, &among.containers()?)?;
+                            record.document = document.write()?;
+                        }
+                        let joints = joined(id, networks.clone(), &connections, &[]);
+                        joints
+                            .into_iter()
+                            .try_for_each(|(mut joint, _)| settle(&among.connected(), &mut joint))
+                    };
+                    decide().map_err(|error| stored(&mut refused, &record.name, error))?;
+                    Ok(Some(known::event(record, document, "create")))
+                });
+            if let Some(error) = refused {
+                return Err(error);
+            }
             match inserted {
                 Err(bulkhead_store::Error::NameTaken { .. }) if name.is_none() && attempt < ATTEMPTS => {}
                 Err(bulkhead_store::Error::NameTaken { by, .. })

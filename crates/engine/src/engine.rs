@@ -113,6 +113,11 @@ impl Engine {
         self.program("bulkrun", |programs| &programs.runtime)
     }
 
+    /// Finds `bulkdns`, which answers for the names of a network's containers.
+    pub(crate) fn names(&self) -> Result<PathBuf> {
+        self.program("bulkdns", |programs| &programs.names)
+    }
+
     /// Finds `bulkhead`, by which a monitor removes a container that nobody waits for.
     pub(crate) fn command(&self) -> Result<PathBuf> {
         self.program("bulkhead", |programs| &programs.engine)

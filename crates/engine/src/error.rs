@@ -39,6 +39,25 @@ pub enum Error {
         /// What was probably meant.
         similar: String,
     },
+    /// No network is called what was asked for, but one is called nearly that.
+    #[error("no such network: {wanted}")]
+    MistypedNetwork {
+        /// What was asked for.
+        wanted: String,
+        /// What was probably meant.
+        similar: String,
+    },
+    /// Something that runs is connected with a network.
+    #[error("cannot remove network {name}, with which {} connected", are(by))]
+    NetworkInUse {
+        /// The network's name.
+        name: String,
+        /// The names of what is connected with it.
+        by: Vec<String>,
+    },
+    /// The kernel or the address pools refuse something of a network.
+    #[error(transparent)]
+    Net(#[from] bulkhead_net::Error),
     /// Something was not done to all containers of a pod.
     #[error("cannot {operation} all containers of pod {name}: {}", listed(failed))]
     Pod {
@@ -142,11 +161,13 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::Mistyped { .. } | Self::MistypedPod { .. } => Kind::NotFound,
-            Self::State { .. } | Self::PodInUse { .. } => Kind::Conflict,
+            Self::Mistyped { .. } | Self::MistypedPod { .. } | Self::MistypedNetwork { .. } => Kind::NotFound,
+            Self::State { .. } | Self::PodInUse { .. } | Self::NetworkInUse { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Malformed(_) => Kind::Invalid,
             Self::Damaged { .. } => Kind::Damaged,
-            Self::Layer(_)
+            Self::Net(bulkhead_net::Error::Address { .. }) => Kind::Invalid,
+            Self::Net(_)
+            | Self::Layer(_)
             | Self::Start { .. }
             | Self::NotJoined { .. }
             | Self::Pod { .. }
@@ -174,6 +195,17 @@ impl Error {
             ),
             Self::Mistyped { similar, .. } | Self::MistypedPod { similar, .. } => {
                 Some(format!("did you mean {similar}?"))
+            }
+            Self::MistypedNetwork { similar, .. } => Some(format!("did you mean {similar}?")),
+            Self::NetworkInUse { by, .. } => Some(format!(
+                "`bulkhead stop {0}` first, or `bulkhead network disconnect NETWORK {0}`",
+                by.first().map_or("NAME", String::as_str)
+            )),
+            Self::Store(store::Error::NotFound { noun: Noun::Network, .. }) => {
+                Some("`bulkhead network ls` lists networks".into())
+            }
+            Self::Store(store::Error::NameTaken { noun: Noun::Network, name, .. }) => {
+                Some(format!("`bulkhead network rm {name}` removes it"))
             }
             Self::PodInUse { name, .. } => {
                 Some(format!("`bulkhead pod stop {name}` first, or `bulkhead pod rm -f {name}`"))
@@ -231,6 +263,11 @@ fn lacks_room(error: &Error) -> bool {
         cause = error.source();
     }
     matches!(error, Error::Store(error) if error.is_full())
+}
+
+fn are(names: &[String]) -> String {
+    let all = names.join(", ");
+    if names.len() == 1 { format!("container {all} is") } else { format!("containers {all} are") }
 }
 
 fn listed(failed: &[pod::Failed]) -> String {

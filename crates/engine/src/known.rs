@@ -199,6 +199,10 @@ impl Engine {
             )
         });
         match told {
+            Ok(()) if !known.life.state.is_active() => {
+                self.unplug_noticed(&known.record.id);
+                Ok(())
+            }
             // Removed meanwhile: there it was told. Or the disk is full: it is told when there is room again.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Failed) => Ok(()),
             told => Ok(told?),

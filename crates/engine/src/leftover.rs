@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::{Order, client, place};
-use bulkhead_store::{ContainerRecord, PodRecord, Stage};
+use bulkhead_store::{ContainerRecord, NetworkRecord, PodRecord, Stage};
 use bulkhead_sys::mountinfo;
 
 use crate::astray::usual_cgroups;
@@ -61,6 +61,12 @@ pub(crate) enum Leftover {
     HalfFilled(String),
     /// A pod whose removal was begun.
     HalfRemovedPod(PodRecord),
+    /// A network whose removal was begun.
+    HalfRemovedNetwork(NetworkRecord),
+    /// Ports of the host that lead to a container or pod which has ended: its id.
+    Ports(String),
+    /// The rules by which packets of networks find their way are not there.
+    Flushed,
 }
 
 impl Leftover {
@@ -82,6 +88,9 @@ impl Leftover {
             Self::Volume(name) => format!("volume {}", id::short(name)),
             Self::HalfFilled(name) => format!("volume {name}"),
             Self::HalfRemovedPod(record) => format!("pod {}", record.name),
+            Self::HalfRemovedNetwork(record) => format!("network {}", record.name),
+            Self::Ports(owner) => format!("ports of {}", id::short(owner)),
+            Self::Flushed => "packet filter".into(),
         }
     }
 
@@ -90,7 +99,11 @@ impl Leftover {
         match self {
             Self::Mount(_) => "something is mounted there".into(),
             Self::Unread(_, error) => error.to_string(),
-            Self::HalfRemoved(_) | Self::HalfRemovedPod(_) => "its removal was begun".into(),
+            Self::HalfRemoved(_) | Self::HalfRemovedPod(_) | Self::HalfRemovedNetwork(_) => {
+                "its removal was begun".into()
+            }
+            Self::Ports(_) => "they lead to what has ended".into(),
+            Self::Flushed => "the rules of the networks are not there".into(),
             Self::Abandoned(_) => "its maker died before it was started".into(),
             Self::Ended(_) => "it was to be removed at its end".into(),
             Self::Unwatched(_) => "its monitor died".into(),
@@ -120,6 +133,8 @@ impl Leftover {
             Self::Unwatched(_) | Self::Astray(_) => Some("ended"),
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
+            Self::Ports(_) => Some("taken back"),
+            Self::Flushed => Some("made anew"),
             Self::Unread(..) | Self::Stranger(_) => None,
             Self::HalfRemoved(_)
             | Self::Abandoned(_)
@@ -129,7 +144,8 @@ impl Leftover {
             | Self::Directory(_)
             | Self::State(..)
             | Self::Volume(_)
-            | Self::HalfRemovedPod(_) => Some("removed"),
+            | Self::HalfRemovedPod(_)
+            | Self::HalfRemovedNetwork(_) => Some("removed"),
         }
     }
 }
@@ -160,6 +176,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        found.extend(self.leftovers_of_networks()?);
         let leaving = pods.into_iter().filter(|record| record.stage == Stage::Removing);
         found.extend(leaving.map(Leftover::HalfRemovedPod));
         for path in directories {

@@ -39,6 +39,7 @@ mod life;
 mod list;
 mod logs;
 mod mend;
+pub mod network;
 mod program;
 mod prune;
 mod recover;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::filter::{Filters, Patterns};
 use crate::host;
 use crate::known;
-use crate::request::{Network, Security};
+use crate::request::Security;
 
 /// The keys by which containers are filtered (docker's).
 pub const FILTERS: [&str; 13] = [
@@ -185,12 +185,7 @@ fn health(container: &Container) -> &'static str {
 
 /// Docker's word for a container's network.
 fn network(container: &Container) -> String {
-    match &container.request.namespaces.network {
-        Network::None => "none".to_owned(),
-        Network::Host => "host".to_owned(),
-        Network::Container(other) => format!("container:{other}"),
-        Network::Pod => "pod".to_owned(),
-    }
+    container.request.namespaces.network.to_string()
 }
 
 #[cfg(test)]

@@ -48,6 +48,9 @@ impl Engine {
             },
             Leftover::HalfFilled(name) => self.empty_half_filled(name),
             Leftover::HalfRemovedPod(record) => self.take_pod_apart(record),
+            Leftover::HalfRemovedNetwork(record) => self.finish_network(record),
+            Leftover::Ports(owner) => self.withdraw_ports(owner),
+            Leftover::Flushed => self.restore_rules(),
             Leftover::Unread(record, _) => Err(Error::Invalid {
                 what: format!("container {}", record.name),
                 reason: "use the version of bulkhead that made it".into(),

@@ -221,6 +221,10 @@ impl Engine {
             // Should this process be killed before they are gone, whoever looks knows that they were to go.
             known.document.anonymous.iter().try_for_each(|name| self.bind_volume(name, Some(id)))?;
         }
+        self.unplug(id)?;
+        if let Some(pod) = known.record.pod.as_deref().filter(|_| self.is_pod_known(known).unwrap_or(false)) {
+            self.unplug_pod(pod)?;
+        }
         self.clear(&self.places().container_run(id))?;
         self.clear(&self.places().container(id))?;
         self.store.delete_container(id, Some(&known.event("destroy")))?;

@@ -17,6 +17,7 @@ mod malformed;
 mod mount;
 mod mount_flag;
 mod namespace;
+mod network;
 mod pod;
 mod quantity;
 mod refused;
@@ -48,7 +49,11 @@ pub use mount::{
     Access, Bind, Copy, IdRange, Missing, Mount, MountKind, Ownership, Propagation, Reach, Relabel, Tmpfs,
     Volume, VolumesFrom,
 };
-pub use namespace::{CgroupNamespace, IdMap, Ipc, Namespaces, Network, Pid, UserNamespace, Uts};
+pub use namespace::{CgroupNamespace, IdMap, Ipc, Namespaces, Pid, UserNamespace, Uts};
+pub use network::{
+    Carrier, Connection, ExposedPorts, MacAddress, Network, Protocol, PublishedPorts, Publishing,
+    name_of_host,
+};
 pub use pod::InPod;
 pub use quantity::{Cpus, Limit, Size};
 pub use refused::{REFUSED, Refusal, refusal};
@@ -105,6 +110,9 @@ pub struct Request {
     pub resources: Resources,
     /// Which namespaces it has of its own.
     pub namespaces: Namespaces,
+    /// Which of its ports are the host's.
+    #[serde(skip_serializing_if = "is_default")]
+    pub publishing: Publishing,
     /// `--sysctl`.
     #[serde(skip_serializing_if = "is_default")]
     pub sysctls: BTreeMap<String, String>,
@@ -265,7 +273,7 @@ mod tests {
                 ..Resources::default()
             },
             namespaces: Namespaces {
-                network: "container:db".parse().unwrap(),
+                network: "name=front,alias=db,mac-address=02:42:0a:00:00:07".parse().unwrap(),
                 user: Some("auto".parse().unwrap()),
                 ..Namespaces::default()
             },
@@ -277,6 +285,10 @@ mod tests {
             secrets: vec!["/etc/key".parse().unwrap()],
             stop_signal: Some("INT".parse().unwrap()),
             stop_timeout: Some(Limit::At(3)),
+            publishing: Publishing {
+                ports: vec!["127.0.0.1:8080:80/udp".parse().unwrap()],
+                ..Publishing::default()
+            },
             restart: "on-failure:3".parse().unwrap(),
             health: Health { command: "true".parse().unwrap(), retries: Some(1), ..Health::default() },
             log: "journald".parse().unwrap(),

@@ -134,6 +134,7 @@ impl Runtime {
             // host's network from the host.
             let network = match request.namespaces.network {
                 Network::Host => "host",
+                Network::Networks(_) => "sandbox",
                 _ => "none",
             };
             words.push(format!("--network={network}"));
@@ -260,7 +261,7 @@ pub(crate) fn checked(verb: &'static str, name: &str, output: Output) -> Result<
 fn shared_with_gvisor(namespaces: &Namespaces) -> Option<&'static str> {
     let Namespaces { network, ipc, pid, uts, cgroup: _, user } = namespaces;
     let shared = [
-        ("--network", !matches!(network, Network::None | Network::Host)),
+        ("--network", matches!(network, Network::Container(_) | Network::Pod)),
         ("--ipc", !matches!(ipc, Ipc::None | Ipc::Private)),
         ("--pid", *pid != Pid::Private),
         ("--uts", *uts != Uts::Private),

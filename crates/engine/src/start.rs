@@ -25,6 +25,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result, chain};
 use crate::hold::Held;
 use crate::known::Known;
+use crate::network::Plugged;
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
@@ -188,6 +189,8 @@ impl Engine {
         }
         let end = end_of(&document.request, attach);
         let pod = self.starting_in_pod(known)?;
+        let mut plugged = self.plug_container(known, image)?;
+        configured.config.hooks.create_runtime.extend(self.network_hook(known)?);
         let mut order = self.prepare(known, image, &configured, attach)?;
         let attached = attach;
         let attach = attach.map(|attach| attach.said(end));
@@ -195,7 +198,11 @@ impl Engine {
         let mut attempts = 0..ATTEMPTS;
         let started = loop {
             let labels = configured.labels.as_ref();
-            order.shared = pod.as_ref().map(|pod| self.shared(known, pod, labels)).transpose()?.flatten();
+            order.shared =
+                pod.as_ref().map(|pod| self.shared(known, pod, labels, &mut plugged)).transpose()?.flatten();
+            if let Some(plugged) = &plugged {
+                order.shared.get_or_insert_default().namespaces.push(plugged.handed()?);
+            }
             order.version = order.oldest_version();
             order
                 .write(&run.join(place::ORDER))
@@ -225,6 +232,7 @@ impl Engine {
             }
             other => other.into(),
         })?;
+        configured.warnings.extend(plugged.map(Plugged::taken_over).into_iter().flatten());
         self.tell_start(known, attached);
         let has_terminal = document.request.process.terminal;
         let session = |attachment| Session::new(self, &record.id, has_terminal, end, attachment);
@@ -271,6 +279,7 @@ impl Engine {
                 files,
                 hostname,
             }),
+            wiring: &self.wiring(known)?,
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),
@@ -379,7 +388,8 @@ impl Engine {
             restart: request.restart.0,
             health: configure::health(request, &defaults)?,
             stop: configure::stop(request, &defaults)?,
-            at_end: if request.remove { self.removal_of(&record.id)? } else { Vec::new() },
+            companion: self.name_server_for(known)?,
+            at_end: if request.remove { self.removal_of(&record.id)? } else { self.unplugging(known)? },
         })
     }
 

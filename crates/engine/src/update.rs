@@ -28,7 +28,7 @@ impl Engine {
         let old = std::mem::replace(&mut known.record.name, new.to_owned());
         let told = known.event("rename").with("oldName", &format!("/{old}"));
         self.store.rename_container(&known.record.id, new, Some(&told))?;
-        Ok(())
+        self.rename_in_networks(&known.record.id)
     }
 
     /// Changes how much a container may use, and what follows its end, also while it runs.

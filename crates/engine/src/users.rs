@@ -2,14 +2,13 @@
 
 mod namespace;
 
-use bulkhead_store::{ContainerRecord, Durability, Image, VolumeRecord};
+use bulkhead_store::{ContainerRecord, Image};
 
 use crate::configure::{self, Caller, ImageFiles, Subordinate, Users};
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::host;
-use crate::known;
 use crate::request::{Request, Root, UserNamespace};
 use crate::rootfs::RootFs;
 
@@ -63,36 +62,11 @@ impl Engine {
 }
 
 impl Choice {
-    /// Records a container with users that no other has. The outer error is why there are none.
+    /// Chooses users that no other has.
     ///
     /// # Errors
     /// No ids left, a record of another container that cannot be read.
-    pub(crate) fn insert(
-        &self,
-        engine: &Engine,
-        (record, document): (&mut ContainerRecord, &mut Document),
-        volumes: &[VolumeRecord],
-        durability: Durability,
-    ) -> Result<bulkhead_store::Result<()>> {
-        let mut refused = None;
-        let inserted = engine.store.insert_container_among(record, volumes, durability, |others, record| {
-            match self.among(&document.request, others) {
-                Ok(users) => {
-                    document.users = users;
-                    record.document = document.write_stored(record)?;
-                    Ok(Some(known::event(record, document, "create")))
-                }
-                Err(error) => {
-                    let (subject, reason) = (record.name.clone(), error.to_string());
-                    refused = Some(error);
-                    Err(bulkhead_store::Error::Invalid { subject, reason })
-                }
-            }
-        });
-        refused.map_or(Ok(inserted.map(drop)), Err)
-    }
-
-    fn among(&self, request: &Request, others: &[ContainerRecord]) -> Result<Option<Users>> {
+    pub(crate) fn among(&self, request: &Request, others: &[ContainerRecord]) -> Result<Option<Users>> {
         let users = |record: &ContainerRecord| Document::read(record).map(|document| document.users);
         let taken =
             others.iter().filter_map(|record| users(record).transpose()).collect::<Result<Vec<_>>>()?;

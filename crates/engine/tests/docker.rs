@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_engine::configure::{
     AppArmor, Caller, CgroupVersion, Cgroups, Cpuset, DeviceKind, Facts, HostDevice, ImageFiles, RootPlace,
-    Runtime, Scene, configure, merged, mount_points,
+    Runtime, Scene, Wiring, configure, merged, mount_points,
 };
 use bulkhead_engine::request::{HealthCommand, Limit, Mount, Request, SecurityOption, Size};
 use bulkhead_store::Defaults;
@@ -318,6 +318,7 @@ fn decided(request: &Request, env_of_docker: &[Value]) -> Value {
         peers: &BTreeMap::new(),
         links: Path::new(""),
         pod: None,
+        wiring: &Wiring::default(),
         image: ImageFiles { passwd: PASSWD.as_bytes(), group: GROUP.as_bytes() },
         facts: &facts,
         runtime: Runtime::Foreign,

@@ -18,7 +18,7 @@ mod program;
 pub mod protocol;
 mod ready;
 mod reaper;
-mod replace;
+pub mod replace;
 pub mod socket;
 pub mod status;
 pub mod users;

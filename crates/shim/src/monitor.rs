@@ -14,6 +14,7 @@
 mod checks;
 mod checkup;
 mod clients;
+mod companion;
 mod error;
 mod failure;
 mod input;
@@ -41,6 +42,7 @@ use rustix::event::epoll::EventFlags;
 
 use self::checks::Checks;
 use self::clients::Clients;
+use self::companion::Companion;
 use self::input::Input;
 use self::life::{Call, Life, Stopping};
 use self::memory::Memory;
@@ -102,6 +104,7 @@ struct Monitor {
     stopping: Option<Stopping>,
     memory: Option<Memory>,
     checks: Checks,
+    companion: Option<Companion>,
     /// When memory is given back.
     rest: Option<Instant>,
     end_is_taken: bool,
@@ -178,6 +181,11 @@ impl Monitor {
             Token::Stdout | Token::Stderr => self.relay(token),
             Token::Stdin => self.stdin.write(),
             Token::Check => self.checks.read(&self.poll),
+            Token::Companion => {
+                if let Some(companion) = &mut self.companion {
+                    companion.hear(&self.runtime);
+                }
+            }
             Token::Client(number) => self.serve(number, flags),
         }
     }
@@ -190,10 +198,11 @@ impl Monitor {
             _ => None,
         };
         let stopping = self.stopping.as_ref().and_then(|stopping| stopping.deadline);
-        let first =
-            [life, stopping, self.rest, self.unwritten, self.clients.deadline(), self.checks.deadline()];
+        let companion = self.companion.as_ref().and_then(Companion::deadline);
+        let own = [life, stopping, self.rest, self.unwritten, companion];
+        let first = own.into_iter().chain([self.clients.deadline(), self.checks.deadline()]);
         let calls = self.calls.iter().filter_map(|call| call.limit);
-        first.into_iter().flatten().chain(outputs.filter_map(Output::again)).chain(calls).min()
+        first.flatten().chain(outputs.filter_map(Output::again)).chain(calls).min()
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -217,6 +226,11 @@ impl Monitor {
         }
         if matches!(self.life, Life::Waiting { until } if until <= now) {
             self.start();
+        }
+        if let Some(companion) = &mut self.companion
+            && has_come(companion.deadline())
+        {
+            companion.look(&self.poll, &self.runtime);
         }
         self.end_calls(now);
         self.check_on_time(now);

@@ -13,7 +13,7 @@ use crate::users::Users;
 /// The newest version of this document that is known here. A monitor refuses one that is newer than it knows, so what one
 /// would do wrong that does not know a field raises the version of those orders that have it, and of no others: a monitor of
 /// yesterday goes on to start what it can.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// `order.json`: all that a monitor knows of its container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct Order {
     pub health: Option<Health>,
     /// How it is stopped.
     pub stop: Stop,
+    /// A process outside that serves the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub companion: Option<Companion>,
     /// What is executed when the container has ended for good and no client has taken its end over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub at_end: Vec<String>,
@@ -97,6 +100,10 @@ impl Order {
     /// Returns the oldest version whose readers do all that is said here.
     #[must_use]
     pub fn oldest_version(&self) -> u32 {
+        // The fourth stays with no companion.
+        if self.companion.is_some() {
+            return 5;
+        }
         // The third makes memory that nobody may use where SELinux is.
         if self
             .shared
@@ -118,6 +125,18 @@ impl Order {
             || self.shared.as_ref().is_some_and(names_holder);
         if is_second { 2 } else { 1 }
     }
+}
+
+/// A process outside that serves a container, such as one that answers for names. The monitor stays connected with it as long as
+/// the container lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companion {
+    /// Where it listens (`SOCK_SEQPACKET`).
+    pub socket: PathBuf,
+    /// The message that is sent to it.
+    pub greeting: String,
+    /// A program with its words that has it serve the container again, when it has died.
+    pub revive: Vec<String>,
 }
 
 /// An overlay for a runtime other than ours (overlayfs in the kernel's documentation).
@@ -182,7 +201,7 @@ pub struct JoinedNamespace {
 /// Namespaces that several containers are in. The monitor makes or opens each before the runtime is called, and holds it by
 /// a descriptor to which a link in its run directory leads ([`place::namespace`](crate::place::namespace)), so that it
 /// outlives the container's processes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// The namespaces.
     pub namespaces: Vec<SharedNamespace>,
@@ -384,6 +403,7 @@ mod tests {
         let mut labelled = held.clone();
         labelled.shared.as_mut().unwrap().memory =
             Some(SharedMemory { size: 1, from: None, label: Some("label".into()) });
+        let companion = Companion { socket: "/names".into(), greeting: "stay".into(), revive: Vec::new() };
         for (order, version) in [
             (order(), 1),
             (Order { joined, ..order() }, 2),
@@ -391,6 +411,7 @@ mod tests {
             (held, 2),
             (of_users, 3),
             (labelled, 4),
+            (Order { companion: Some(companion), ..order() }, 5),
         ] {
             assert_eq!(order.oldest_version(), version, "{order:?}");
         }
@@ -400,8 +421,8 @@ mod tests {
     fn an_order_of_tomorrow_is_refused() {
         let scratch = Scratch::new();
         let path = scratch.path().join("order.json");
-        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":5")).unwrap();
+        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":6")).unwrap();
         let error = Order::read(&path).unwrap_err().to_string();
-        assert_eq!(error, "it is of version 5, and this program knows none after 4");
+        assert_eq!(error, "it is of version 6, and this program knows none after 5");
     }
 }

@@ -10,7 +10,10 @@ use serde::Serialize;
 /// Puts a document in the place of the file at `path`, readable by its owner alone.
 ///
 /// On a full disk there is no room for a new file, and what the old one has is enough for most: it is written over then.
-pub(crate) fn with_json(path: &Path, document: &impl Serialize) -> Result<(), Error> {
+///
+/// # Errors
+/// As open(2), write(2) and rename(2); then the old file is there.
+pub fn with_json(path: &Path, document: &impl Serialize) -> Result<(), Error> {
     let mut text = serde_json::to_vec(document)?;
     text.push(b'\n');
     let new = beside(path);

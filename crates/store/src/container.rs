@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_param
 
 use crate::error::{Doing as _, Error, Noun, Result};
 use crate::event::{self, Event};
+use crate::network::Connected;
 use crate::pod;
 use crate::store::now;
 use crate::volume::{self, VolumeRecord};
@@ -51,6 +52,26 @@ pub struct Removal {
     pub before: Stage,
 }
 
+/// What is recorded while nobody else changes it.
+#[derive(Debug)]
+pub struct Among<'db>(&'db Connection);
+
+impl<'db> Among<'db> {
+    /// Lists all containers.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn containers(&self) -> Result<Vec<ContainerRecord>> {
+        all(self.0, "", [])
+    }
+
+    /// Returns the networks and endpoints.
+    #[must_use]
+    pub fn connected(&self) -> Connected<'db> {
+        Connected(self.0)
+    }
+}
+
 impl ContainerRecord {
     /// Makes a record of now, with an empty document.
     pub fn new(id: &str, name: &str, image: Option<Digest>) -> Self {
@@ -83,8 +104,8 @@ impl Store {
         self.insert(&mut record.clone(), volumes, durability, |_, _| Ok(told.cloned()))
     }
 
-    /// As [`insert_container`](Self::insert_container), but the record's document is decided last, from the records of all
-    /// others, while none of them changes and none is added; so is the event that tells of it.
+    /// As [`insert_container`](Self::insert_container), but the record's document is decided last, from all that is recorded of
+    /// others, while nobody changes it; so are its endpoints and the event that tells of it.
     ///
     /// # Errors
     /// Those of `decide`, too; then nothing is recorded.
@@ -93,9 +114,9 @@ impl Store {
         record: &mut ContainerRecord,
         volumes: &[VolumeRecord],
         durability: Durability,
-        decide: impl FnOnce(&[ContainerRecord], &mut ContainerRecord) -> Result<Option<Event>>,
+        decide: impl FnOnce(&Among<'_>, &mut ContainerRecord) -> Result<Option<Event>>,
     ) -> Result<Vec<String>> {
-        self.insert(record, volumes, durability, |db, record| decide(&all(db, "", [])?, record))
+        self.insert(record, volumes, durability, |db, record| decide(&Among(db), record))
     }
 
     /// Has what was recorded with [`Durability::Process`] outlive the machine's power going away, too.

@@ -18,8 +18,12 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use crate::error::{Doing as _, Error, Result};
 
 /// The versions of the database: `MIGRATIONS[n]` makes version n + 1 of version n. What has been released never changes.
-const MIGRATIONS: &[&str] =
-    &[include_str!("database/1.sql"), include_str!("database/2.sql"), include_str!("database/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("database/1.sql"),
+    include_str!("database/2.sql"),
+    include_str!("database/3.sql"),
+    include_str!("database/4.sql"),
+];
 
 /// What a change must outlive before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

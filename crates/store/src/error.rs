@@ -222,6 +222,8 @@ pub enum Noun {
     Volume,
     /// A pod.
     Pod,
+    /// A network.
+    Network,
 }
 
 impl fmt::Display for Noun {
@@ -231,6 +233,7 @@ impl fmt::Display for Noun {
             Self::Container => "container",
             Self::Volume => "volume",
             Self::Pod => "pod",
+            Self::Network => "network",
         })
     }
 }

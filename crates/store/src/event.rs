@@ -37,6 +37,8 @@ pub enum Subject {
     Container,
     /// An image.
     Image,
+    /// A network.
+    Network,
     /// A pod.
     Pod,
     /// A volume.
@@ -231,13 +233,14 @@ impl Subject {
         match self {
             Self::Container => "container",
             Self::Image => "image",
+            Self::Network => "network",
             Self::Pod => "pod",
             Self::Volume => "volume",
         }
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let all = [Self::Container, Self::Image, Self::Pod, Self::Volume];
+        let all = [Self::Container, Self::Image, Self::Network, Self::Pod, Self::Volume];
         let damaged = || Error::Damaged {
             subject: "an event".to_owned(),
             reason: format!("it has a subject {text:?}"),

@@ -146,6 +146,11 @@ impl Places {
         self.run.join("pods").join(id)
     }
 
+    /// Returns the directory of what is known of networks until the next reboot. Who writes there makes it.
+    pub fn networks_run(&self) -> PathBuf {
+        self.run.join("networks")
+    }
+
     /// Returns the directory of a volume; what is mounted is `data` in it.
     pub fn volume(&self, name: &str) -> PathBuf {
         self.root.join("volumes").join(name)

@@ -5,11 +5,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bulkhead_engine::request::Network;
 use bulkhead_engine::store::{Digest, Store};
 use bulkhead_engine::{CONTAINER_FILTERS, Container, Engine, Filters, Kind, MountKind, State};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::port;
 use crate::document;
 use crate::failure::Failure;
 use crate::home::Home;
@@ -115,6 +117,7 @@ impl Operation for List {
                     .insert("Image".to_owned(), json!(if no_trunc { id.to_string() } else { id.short() }));
             }
             row.fields.insert("Size".to_owned(), json!(size));
+            row.fields.insert("Ports".to_owned(), json!(ports(&engine, container)?));
             let of_pod = pods.iter().find(|pod| container.pod.as_deref() == Some(&pod.id));
             let id =
                 of_pod.map_or("", |pod| if no_trunc { &pod.id } else { &pod.id[..12.min(pod.id.len())] });
@@ -129,6 +132,15 @@ impl Operation for List {
         Listing { titles: TITLES, usual: &usual }.print(&format, &rows)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// By which ports a container is reached that runs, and at which its programs listen.
+fn ports(engine: &Engine, container: &Container) -> Result<String, Failure> {
+    if !container.state.is_active() {
+        return Ok(String::new());
+    }
+    let exposed = container.request.publishing.exposed.iter().flat_map(|ports| ports.each());
+    Ok(port::line(&engine.ports_of(container)?, &Vec::from_iter(exposed)))
 }
 
 /// Which images are called as containers have it, each looked up once.
@@ -210,11 +222,19 @@ fn fields(container: &Container, cut: Cut, now: u64) -> Map<String, Value> {
         "Labels": labels,
         "Mounts": Vec::from_iter(mounts).join(","),
         "LocalVolumes": volumes.to_string(),
-        "Networks": document::network(&container.request.namespaces.network),
+        "Networks": networks(&container.request.namespaces.network),
         "Platform": "linux",
     });
     let Value::Object(fields) = fields else { return Map::new() };
     fields
+}
+
+/// The names of a container's networks.
+fn networks(network: &Network) -> String {
+    match network {
+        Network::Networks(several) => Vec::from_iter(several.iter().map(|of| of.network.as_str())).join(","),
+        network => document::network(network),
+    }
 }
 
 /// At most so many characters, the last of which says that something is missing.

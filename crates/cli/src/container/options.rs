@@ -13,6 +13,7 @@ mod files;
 mod isolation;
 mod lifetime;
 mod limits;
+mod networks;
 mod process;
 mod source;
 
@@ -44,6 +45,8 @@ pub(crate) struct Options {
     process: process::Process,
     #[command(flatten, next_help_heading = "Files")]
     files: files::Files,
+    #[command(flatten, next_help_heading = "Network")]
+    networks: networks::Networks,
     #[command(flatten, next_help_heading = "Isolation")]
     isolation: isolation::Isolation,
     #[command(flatten, next_help_heading = "Limits")]
@@ -106,6 +109,7 @@ impl Options {
             pulling,
             process,
             files,
+            networks,
             isolation,
             limits,
             devices,
@@ -124,6 +128,7 @@ impl Options {
         request.process.command = words.collect();
         process.apply(&mut request)?;
         files.apply(&mut request)?;
+        networks.apply(&mut request)?;
         isolation.apply(&mut request)?;
         limits.apply(&mut request.resources);
         devices.apply(&mut request);

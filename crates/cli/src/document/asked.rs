@@ -6,6 +6,8 @@ use bulkhead_engine::request::{
 };
 use serde_json::{Map, Value, json};
 
+use super::connections::bindings;
+
 /// The members that tell of it.
 pub(super) fn asked(request: &Request) -> Map<String, Value> {
     let Request { mounts, volumes_from, hosts, devices, resources, .. } = request;
@@ -49,9 +51,8 @@ pub(super) fn asked(request: &Request) -> Map<String, Value> {
         "BlkioDeviceWriteBps": Vec::from_iter(block.write_bytes.iter().map(throttle)),
         "BlkioDeviceReadIOps": Vec::from_iter(block.read_operations.iter().map(throttle)),
         "BlkioDeviceWriteIOps": Vec::from_iter(block.write_operations.iter().map(throttle)),
-        // No port is published, and there are no links.
-        "PortBindings": {},
-        "PublishAllPorts": false,
+        "PortBindings": bindings(request),
+        "PublishAllPorts": request.publishing.all,
         "Links": null,
         "ContainerIDFile": "",
         "Isolation": "",

@@ -10,6 +10,7 @@ use bulkhead_engine::store::{Defaults, Healthcheck};
 use bulkhead_engine::{Check, Container, Health, MountKind, MountPoint, State, Verdict};
 use serde_json::{Value, json};
 
+use super::connections::{Connections, exposed, network_settings};
 use super::{asked, moment};
 
 /// What `inspect` prints of it.
@@ -18,6 +19,7 @@ pub(crate) fn container(
     merged: &Defaults,
     lower: &[PathBuf],
     apparmor: &str,
+    connections: &Connections,
 ) -> Value {
     let (path, arguments) =
         container.command.split_first().map_or(("", &[][..]), |(path, rest)| (path, rest));
@@ -45,7 +47,7 @@ pub(crate) fn container(
         "HostConfig": host_config(&container.request),
         "Mounts": Vec::from_iter(container.mounts.iter().map(mount)),
         "Config": config(container, merged),
-        "NetworkSettings": network_settings(container),
+        "NetworkSettings": network_settings(container, connections),
     })
 }
 
@@ -137,7 +139,7 @@ fn config(container: &Container, merged: &Defaults) -> Value {
     let process = &request.process;
     let Defaults {
         user,
-        exposed_ports,
+        exposed_ports: _,
         env,
         entrypoint,
         cmd,
@@ -154,7 +156,7 @@ fn config(container: &Container, merged: &Defaults) -> Value {
         "Hostname": hostname(container),
         "Domainname": request.domainname.as_deref().unwrap_or_default(),
         "User": user,
-        "ExposedPorts": (!exposed_ports.is_empty()).then_some(exposed_ports),
+        "ExposedPorts": exposed_as_docker(request, merged),
         "AttachStdin": request.attached.stdin,
         "AttachStdout": request.attached.stdout,
         "AttachStderr": request.attached.stderr,
@@ -174,6 +176,15 @@ fn config(container: &Container, merged: &Defaults) -> Value {
         "StopTimeout": stop_timeout,
         "Shell": shell,
     })
+}
+
+/// Docker's set: names with nothing behind them.
+fn exposed_as_docker(request: &Request, merged: &Defaults) -> Value {
+    let all = exposed(request, Some(merged));
+    match all.is_empty() {
+        true => Value::Null,
+        false => Value::Object(all.into_iter().map(|port| (port, json!({}))).collect()),
+    }
 }
 
 /// Its own name, or that of the host where it shares that.
@@ -204,49 +215,12 @@ fn healthcheck_of(check: &Healthcheck) -> Value {
     document
 }
 
-fn network_settings(container: &Container) -> Value {
-    json!({
-        "Ports": {},
-        "IPAddress": "",
-        "Gateway": "",
-        "MacAddress": "",
-        "Networks": networks(&container.request.namespaces.network),
-    })
-}
-
-/// Docker's networks of a container; there is none of one that shares another's.
-fn networks(of: &Network) -> Value {
-    match of {
-        Network::Container(_) | Network::Pod => json!({}),
-        Network::None | Network::Host => json!({
-            network(of): {
-                "IPAMConfig": null,
-                "Links": null,
-                "Aliases": null,
-                "MacAddress": "",
-                "DriverOpts": null,
-                "GwPriority": 0,
-                "NetworkID": "",
-                "EndpointID": "",
-                "Gateway": "",
-                "IPAddress": "",
-                "IPPrefixLen": 0,
-                "IPv6Gateway": "",
-                "GlobalIPv6Address": "",
-                "GlobalIPv6PrefixLen": 0,
-                "DNSNames": null,
-            },
-        }),
-    }
-}
-
 /// Docker's word for a network.
 pub(crate) fn network(network: &Network) -> String {
     match network {
-        Network::None => "none".to_owned(),
-        Network::Host => "host".to_owned(),
-        Network::Container(name) => format!("container:{name}"),
-        Network::Pod => "pod".to_owned(),
+        // Records of before there were others.
+        Network::Default => "none".to_owned(),
+        network => network.to_string(),
     }
 }
 

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bulkhead_engine::pod::Share;
-use bulkhead_engine::request::{HostEntry, Hosts, KeyValue, Network, Resources, Size, UserNamespace};
+use bulkhead_engine::request::{
+    HostEntry, Hosts, KeyValue, Network, PublishedPorts, Publishing, Resources, Size, UserNamespace,
+};
 use bulkhead_engine::store::Kind;
 use bulkhead_engine::{Force, PodRequest};
 use clap::Args;
@@ -32,9 +34,12 @@ pub(crate) struct Create {
     /// What its containers share: a list of net, ipc, uts and pid, or none; +pid adds to the usual
     #[arg(long, value_name = "LIST", default_value = "ipc,net,uts")]
     share: Share,
-    /// Network: none, or host
+    /// Network: its name, none, or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Option<Network>,
+    network: Vec<Network>,
+    /// Have a port of the host lead to its containers: [ADDRESS:][HOST:]PORT
+    #[arg(short, long, value_name = "PORTS")]
+    publish: Vec<PublishedPorts>,
     /// Name its containers have for themselves
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
@@ -82,6 +87,7 @@ impl Operation for Create {
             label_file,
             share,
             network,
+            publish,
             hostname,
             add_host,
             dns,
@@ -98,11 +104,16 @@ impl Operation for Create {
         } = self;
         let mut resources = Resources::default();
         limits.apply(&mut resources);
+        let mut chosen = Network::Default;
+        for more in network {
+            chosen.add(more).map_err(|error| Failure::new(error.to_string()).code(NOT_STARTED))?;
+        }
         let request = PodRequest {
             name: named.or(name),
             labels: labels(&label_file, label)?,
             share,
-            network: network.unwrap_or_default(),
+            network: chosen,
+            publishing: Publishing { ports: publish, ..Publishing::default() },
             hostname,
             hosts: Hosts { servers: dns, search: dns_search, options: dns_option, entries: add_host },
             sysctls: sysctl.into_iter().map(pair).collect(),

@@ -14,15 +14,6 @@ const WORDS: &[(&[&str], &str)] = &[
          `bulkhead load -i image.tar`; or change a container and `bulkhead commit` it",
     ),
     (
-        &["network"],
-        "there are no networks by name: containers have `--network none`, which is the default, `host` or `container:NAME`, and \
-         those of a pod share one (`bulkhead pod create`)",
-    ),
-    (
-        &["port", "container port"],
-        "no port is published: with `--network host` a container's programs listen at the host's own addresses",
-    ),
-    (
         &["compose", "docker-compose"],
         "`bulkhead pod create` keeps containers together, `--restart` and `bulkhead system restart-unit` start them with the \
          machine; files of compose are not read",
@@ -60,7 +51,7 @@ mod tests {
         for name in WORDS.iter().flat_map(|(names, _)| *names) {
             assert!(verbs().all(|verb| verb != name), "{name} is there by now");
         }
-        assert!(instead_of("container", Some("port")).unwrap().contains("--network host"));
+        assert!(instead_of("stack", Some("ls")).unwrap().contains("orchestrator"));
         assert!(instead_of("build", Some(".")).unwrap().contains("buildah"));
         assert_eq!(instead_of("frobnicate", None), None);
         assert_eq!(instead_of("container", Some("frobnicate")), None);

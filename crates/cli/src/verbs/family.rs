@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use super::{Verb, absent};
 use crate::failure::{Failure, NOT_STARTED};
-use crate::{container, help, image, inspect, manual, measure, pod, registry, system, version, volume};
+use crate::{
+    container, help, image, inspect, manual, measure, network, pod, registry, system, version, volume,
+};
 
 /// Verbs about one kind of things.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub(crate) static FAMILIES: &[Family] = &[
             Verb::of::<container::life::Rename>(&["rename", "container rename"]),
             Verb::of::<container::look::Top>(&["top", "container top"]),
             Verb::of::<container::stats::Stats>(&["stats", "container stats"]),
+            Verb::of::<container::port::Port>(&["port", "container port"]),
             Verb::of::<container::copy::Copy>(&["cp", "container cp"]),
             Verb::of::<container::root::Diff>(&["diff", "container diff"]),
             Verb::of::<container::root::Export>(&["export", "container export"]),
@@ -93,6 +96,18 @@ pub(crate) static FAMILIES: &[Family] = &[
         ],
     },
     Family {
+        title: "Networks",
+        verbs: &[
+            Verb::of::<network::Create>(&["network create"]),
+            Verb::of::<network::List>(&["network ls", "network list"]),
+            Verb::of::<inspect::Networks>(&["network inspect"]),
+            Verb::of::<network::Connect>(&["network connect"]),
+            Verb::of::<network::Disconnect>(&["network disconnect"]),
+            Verb::of::<network::Remove>(&["network rm", "network remove"]),
+            Verb::of::<network::Prune>(&["network prune"]),
+        ],
+    },
+    Family {
         title: "System",
         verbs: &[
             Verb::of::<inspect::Any>(&["inspect"]),
@@ -122,6 +137,7 @@ pub(super) fn of_group(group: &str) -> &'static str {
     match group {
         "container" => "Verbs of containers",
         "image" => "Verbs of images",
+        "network" => "Verbs of networks",
         "pod" => "Verbs of pods",
         "volume" => "Verbs of volumes",
         _ => "Verbs of the whole",

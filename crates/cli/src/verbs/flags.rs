@@ -96,6 +96,7 @@ const COMMON: &[&str] = &[
     "read_only",
     "label",
     "network",
+    "publish",
     "hostname",
     "privileged",
     "cap_add",

@@ -24,7 +24,7 @@ fn containers_are_listed_as_docker_lists_them() {
     );
     let json: Value = serde_json::from_str(&shop.said(&["ps", "--format", "json"])).unwrap();
     for (field, expected) in
-        [("ID", &id[..12]), ("Names", "web"), ("State", "running"), ("Image", IMAGE), ("Networks", "none")]
+        [("ID", &id[..12]), ("Names", "web"), ("State", "running"), ("Image", IMAGE), ("Networks", "bridge")]
     {
         assert_eq!(json[field], expected, "{field}");
     }
@@ -93,7 +93,7 @@ fn inspect_has_docker_s_fields() {
         ("/HostConfig/Memory", Value::from(64 << 20)),
         ("/HostConfig/RestartPolicy/Name", Value::from("on-failure")),
         ("/HostConfig/RestartPolicy/MaximumRetryCount", Value::from(3)),
-        ("/HostConfig/NetworkMode", Value::from("none")),
+        ("/HostConfig/NetworkMode", Value::from("bridge")),
         ("/Path", Value::from("true")),
     ] {
         assert_eq!(document.pointer(pointer), Some(&expected), "{pointer}");
@@ -123,7 +123,7 @@ fn inspect_finds_anything_and_tells_what_it_does_not_find() {
     let output = shop.bulkhead(&["inspect", "data", "nothing"]).output().exits_with(1);
     assert_eq!(serde_json::from_str::<Value>(&output.stdout).unwrap().as_array().unwrap().len(), 1);
     assert!(
-        output.stderr.contains("no container, image or volume is called \"nothing\""),
+        output.stderr.contains("no container, image, network or volume is called \"nothing\""),
         "{}",
         output.stderr
     );

@@ -14,6 +14,7 @@ mod labels;
 mod left_alone;
 mod listings;
 mod make;
+mod networks;
 mod parts;
 mod person;
 mod pods;

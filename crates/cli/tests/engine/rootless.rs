@@ -139,7 +139,7 @@ fn the_network_of_the_host_and_limits() {
     let person = person!(RANGE).with_image();
     let output =
         person.run(&["--rm", "--network", "host"], "readlink /proc/self/ns/net; ls -d /sys/class/net/lo");
-    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
     output.output().succeeds().prints(&format!("{}\n/sys/class/net/lo\n", own.display()));
     let own_cgroups = Path::new("/run/systemd/system").exists();
     requires!(!own_cgroups, "needs a machine on which nobody delegates cgroups to users");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bulkhead_testkit::built::{self, Profile};
-use bulkhead_testkit::{Output, Run, Sandbox, rootfs};
+use bulkhead_testkit::{Output, Run, Sandbox, network, rootfs};
 use serde_json::{Value, json};
 
 /// Makes a shop, or ends the test where it cannot run.
@@ -44,8 +44,9 @@ impl Shop {
         shop
     }
 
-    /// Makes places without anything in them.
+    /// Makes places without anything in them, and a network that is theirs alone.
     pub(crate) fn empty() -> Shop {
+        network::isolate();
         let sandbox = Sandbox::new(built::program("bulkhead-runtime", "bulkrun"));
         let run_directory = sandbox.directory().join("engine-run");
         Shop { sandbox, program: env!("CARGO_BIN_EXE_bulkhead").into(), run_directory }

@@ -213,7 +213,7 @@ fn collect(directory: &Path, modes: &mut BTreeMap<String, (u32, bool)>) {
         let is_a_tree = ["upper", "work", "data", "files"].contains(&name) || name.starts_with("sha256-");
         if metadata.is_dir() && !is_a_tree {
             collect(&path, modes);
-        } else if !metadata.is_dir() {
+        } else if !metadata.is_dir() && !metadata.is_symlink() {
             modes.insert(
                 path.display().to_string(),
                 (metadata.mode() & 0o777, metadata.file_type().is_socket()),

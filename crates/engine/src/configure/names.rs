@@ -1,10 +1,11 @@
 //! The name of a container, and the files by which it finds others.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Facts, Scene, invalid};
 use crate::error::Result;
-use crate::request::{HostAddress, Network, Uts};
+use crate::request::{HostAddress, Hosts, Network, Uts};
 
 /// Decides the host name that the container's programs see.
 pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
@@ -59,7 +60,7 @@ pub(super) fn files(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<
             Some(format!("container {name}: give it there"))
         }
         Network::Pod => Some("the pod: give it to `bulkhead pod create`".to_owned()),
-        Network::None | Network::Host => None,
+        Network::Default | Network::None | Network::Host | Network::Networks(_) | Network::Carried(_) => None,
     };
     if let Some(owner) = of_another {
         let hosts = &request.hosts;
@@ -93,24 +94,34 @@ fn hosts(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<String> {
         text.push('\n');
     }
     if !on_host {
-        // There is no address but the loopback's by which it could be found.
         let domain =
             request.domainname.as_deref().map(|domain| format!("{hostname}.{domain} ")).unwrap_or_default();
-        let _ = writeln!(text, "127.0.1.1\t{domain}{hostname}");
+        // Without others there is no address but the loopback's by which it could be found.
+        let alone = [IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1))];
+        let own = if scene.wiring.addresses.is_empty() { &alone[..] } else { &scene.wiring.addresses };
+        for address in own {
+            let _ = writeln!(text, "{address}\t{domain}{hostname}");
+        }
     }
     for entry in &request.hosts.entries {
         let address = match entry.address {
             HostAddress::Address(address) => address.to_string(),
             HostAddress::Gateway if on_host => "127.0.0.1".to_owned(),
-            HostAddress::Gateway => {
-                let reason = "without a network there is no way to the host; --network host has one";
-                return Err(invalid(format!("--add-host {}:host-gateway", entry.name), reason));
-            }
+            HostAddress::Gateway => match scene.wiring.host {
+                Some(address) => address.to_string(),
+                None => {
+                    let reason = "without a network there is no way to the host; --network host has one";
+                    return Err(invalid(format!("--add-host {}:host-gateway", entry.name), reason));
+                }
+            },
         };
         let _ = writeln!(text, "{address}\t{}", entry.name);
     }
     Ok(text)
 }
+
+/// Where the name server of a container's networks is asked: docker's address.
+const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// What every container finds itself by.
 const LOOPBACK: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
@@ -134,9 +145,12 @@ fn resolv_conf(scene: &Scene<'_>, facts: &Facts) -> String {
             _ => {}
         }
     }
+    if scene.wiring.has_names {
+        return of_name_server(asked, search, options);
+    }
     if !on_host {
         let is_loopback =
-            |server: &String| server.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+            |server: &String| server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         servers.retain(|server| !is_loopback(server));
     }
     if !asked.servers.is_empty() {
@@ -148,6 +162,25 @@ fn resolv_conf(scene: &Scene<'_>, facts: &Facts) -> String {
     if !asked.options.is_empty() {
         options.clone_from(&asked.options);
     }
+    text_of(&servers, &search, &options)
+}
+
+/// The file of a container whose questions the name server of its networks answers, or passes on. As docker it has every name
+/// asked as it is before a domain is put behind it.
+fn of_name_server(asked: &Hosts, mut search: Vec<String>, mut options: Vec<String>) -> String {
+    if !asked.search.is_empty() {
+        search = asked.search.iter().filter(|domain| *domain != ".").cloned().collect();
+    }
+    if !asked.options.is_empty() {
+        options.clone_from(&asked.options);
+    }
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0".to_owned());
+    }
+    text_of(&[NAME_SERVER.to_string()], &search, &options)
+}
+
+fn text_of(servers: &[String], search: &[String], options: &[String]) -> String {
     let mut text = String::new();
     for server in servers {
         let _ = writeln!(text, "nameserver {server}");

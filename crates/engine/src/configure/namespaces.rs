@@ -44,7 +44,14 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
         Result::Ok(Namespace { kind, path: Some(text(&place::namespace(scene.links, shared))?) })
     };
     match &asked.network {
-        Network::None => list.push(own(NamespaceType::Network)),
+        // Whose users are its own has a namespace of theirs, which is connected once it is there.
+        Network::Networks(_) if scene.users.is_none() => {
+            let path = text(&place::namespace(scene.links, NamespaceKind::Network))?;
+            list.push(Namespace { kind: NamespaceType::Network, path: Some(path) });
+        }
+        Network::Default | Network::None | Network::Networks(_) | Network::Carried(_) => {
+            list.push(own(NamespaceType::Network));
+        }
         Network::Host => {}
         Network::Container(name) => {
             list.push(join("--network", name, NamespaceType::Network, NamespaceKind::Network)?);

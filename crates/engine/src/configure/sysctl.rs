@@ -29,7 +29,9 @@ const IPC: [&str; 9] = [
 /// One that would change the host, or a container whose namespaces are shared.
 pub(super) fn decide(scene: &Scene<'_>, namespaces: &Decided) -> Result<BTreeMap<String, String>> {
     let mut parameters = BTreeMap::new();
-    if scene.request.namespaces.network == Network::None {
+    let is_own =
+        !matches!(scene.request.namespaces.network, Network::Host | Network::Container(_) | Network::Pod);
+    if is_own {
         parameters.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         if scene.users.is_none() {
             // The range is one of the host's ids, which a user namespace may not have.

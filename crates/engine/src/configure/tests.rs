@@ -117,6 +117,7 @@ impl Stage {
             users: self.users.as_ref(),
             peers: &self.peers,
             links: Path::new("/run/c"),
+            wiring: &Wiring::default(),
             pod: self.is_in_pod().then_some(OfPod {
                 id: ID,
                 files: Path::new("/pod/files"),

@@ -13,8 +13,8 @@ use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::remove::Force;
-use crate::request::{Namespaces, Network, Request, UserNamespace};
-use crate::{host, id, name};
+use crate::request::{Namespaces, Network, Publishing, Request, UserNamespace};
+use crate::{host, id, name, network};
 
 /// How often a name is made that is taken.
 const ATTEMPTS: u32 = 16;
@@ -44,7 +44,9 @@ impl Engine {
         if let Some(name) = &request.name {
             name::check(name)?;
         }
+        let request = &with_network(request)?;
         check(request)?;
+        self.networks_of(request.network.connections())?;
         self.limits_of_pod(&request.limits)?;
         let id = id::generate()?;
         let cgroup = self.cgroup_of_pod(&id, request)?;
@@ -104,6 +106,16 @@ impl Engine {
     }
 }
 
+/// Chooses the network of a pod for which nothing is said.
+fn with_network(request: &PodRequest) -> Result<PodRequest> {
+    let mut request = request.clone();
+    if request.network == Network::Default && !request.share.has(NamespaceKind::Network) {
+        request.network = Network::None;
+    }
+    network::choose(&mut request.network)?;
+    Ok(request)
+}
+
 /// Decides the users of the pod's containers; nothing where they are the host's.
 fn users(request: &PodRequest) -> Result<Option<Users>> {
     let caller = host::caller();
@@ -129,10 +141,29 @@ fn users(request: &PodRequest) -> Result<Option<Users>> {
 
 /// Refuses what cannot be had.
 fn check(request: &PodRequest) -> Result<()> {
-    let PodRequest { share, network, hostname, hosts: _, sysctls, shm_size, .. } = request;
+    let PodRequest { share, network, publishing, hostname, hosts: _, sysctls, shm_size, .. } = request;
     let invalid = |what: String, reason: &str| Err(Error::Invalid { what, reason: reason.into() });
-    if !matches!(network, Network::None | Network::Host) {
-        return invalid("--network of a pod".into(), "it is none or host");
+    match network {
+        Network::Default | Network::None | Network::Host | Network::Networks(_) => {}
+        Network::Container(_) | Network::Pod | Network::Carried(_) => {
+            return invalid(
+                format!("--network {network} of a pod"),
+                "it is none, host, or networks of the engine by their names",
+            );
+        }
+    }
+    let shares_network = share.has(NamespaceKind::Network);
+    if !network.connections().is_empty() && !shares_network {
+        return invalid(
+            format!("--network {network}"),
+            "--share does not have net: give it to the containers instead",
+        );
+    }
+    if *publishing != Publishing::default() && network.connections().is_empty() {
+        return invalid(
+            "--publish of a pod".into(),
+            "its containers share no network of the engine's that ports could lead to",
+        );
     }
     if *network == Network::Host && !share.has(NamespaceKind::Network) {
         return invalid(

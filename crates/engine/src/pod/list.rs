@@ -82,10 +82,10 @@ impl Engine {
 
 impl Pod {
     /// Returns podman's word for its network.
-    pub fn network(&self) -> &'static str {
-        match self.request.network {
-            Network::Host => "host",
-            _ => "none",
+    pub fn network(&self) -> String {
+        match &self.request.network {
+            Network::Default => "none".to_owned(),
+            network => network.to_string(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::request::PodRequest;
 use crate::configure::Users;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::request::{InPod, Ipc, Network, Pid, Request, Resources, UserNamespace, Uts};
+use crate::request::{InPod, Ipc, Network, Pid, Publishing, Request, Resources, UserNamespace, Uts};
 
 /// The pod of a container that is being made.
 #[derive(Debug)]
@@ -69,16 +69,18 @@ impl Engine {
 
 /// A new pod has what its first container would have had.
 fn take_over(request: &mut Request, name: String) -> PodRequest {
-    let network = match &request.namespaces.network {
-        Network::Host => Network::Host,
-        _ => Network::None,
+    let network = match &mut request.namespaces.network {
+        // It is in the pod's, and that has what a container would have.
+        Network::Pod => Network::Default,
+        network @ (Network::Host | Network::None | Network::Default | Network::Networks(_)) => {
+            std::mem::replace(network, Network::Pod)
+        }
+        Network::Container(_) | Network::Carried(_) => Network::None,
     };
-    if matches!(request.namespaces.network, Network::Host | Network::None) {
-        request.namespaces.network = Network::Pod;
-    }
     PodRequest {
         name: Some(name),
         network,
+        publishing: std::mem::take(&mut request.publishing),
         hostname: request.hostname.take(),
         hosts: std::mem::take(&mut request.hosts),
         shm_size: request.resources.shm_size.take(),
@@ -92,7 +94,7 @@ fn take_over(request: &mut Request, name: String) -> PodRequest {
 fn share_nothing(request: &mut Request) {
     let namespaces = &mut request.namespaces;
     if namespaces.network == Network::Pod {
-        namespaces.network = Network::None;
+        namespaces.network = Network::Default;
     }
     if namespaces.ipc == Ipc::Pod {
         namespaces.ipc = Ipc::Private;
@@ -138,6 +140,12 @@ fn share(request: &mut Request, record: &PodRecord, document: &PodDocument) -> R
         }
     }
     let kept = namespaces.clone();
+    if kept.network == Network::Pod && request.publishing != Publishing::default() {
+        return refuse(
+            "--publish",
+            "the ports are those of the network that its containers share: give them to `bulkhead pod create`",
+        );
+    }
     share_nothing(request);
     let namespaces = &mut request.namespaces;
     if kept.network == Network::Pod && pod.share.has(NamespaceKind::Network) {

@@ -45,6 +45,7 @@ impl Engine {
         let held = self.hold_directory(&self.places().pod(&record.id), || format!("pod {}", record.name))?;
         self.end_first(record)?;
         limit::remove_cgroup(&record.name, &PodDocument::read(record)?)?;
+        self.unplug(&record.id)?;
         clear(&self.places().pod_run(&record.id))?;
         clear(&self.places().pod(&record.id))?;
         drop(held);

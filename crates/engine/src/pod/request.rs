@@ -7,7 +7,7 @@ use std::str::FromStr;
 use bulkhead_shim::order::NamespaceKind;
 use serde::{Deserialize, Serialize};
 
-use crate::request::{Hosts, Malformed, Network, Resources, Size, UserNamespace};
+use crate::request::{Hosts, Malformed, Network, Publishing, Resources, Size, UserNamespace};
 
 /// All that can be asked of a new pod.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -19,8 +19,11 @@ pub struct PodRequest {
     pub labels: BTreeMap<String, String>,
     /// `--share`.
     pub share: Share,
-    /// `--network`: none, which is a loopback interface, or the host's.
+    /// `--network`: networks by their names, none, which is a loopback interface, or the host's; without it `bridge`, or for
+    /// an ordinary user none.
     pub network: Network,
+    /// `--publish`, and `--expose`.
+    pub publishing: Publishing,
     /// `--hostname`; without it the pod's name.
     pub hostname: Option<String>,
     /// What is written to `/etc/hosts` and `/etc/resolv.conf` of its containers.

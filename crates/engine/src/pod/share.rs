@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -13,14 +14,16 @@ use bulkhead_store::PodRecord;
 
 use super::create::FILES;
 use super::document::PodDocument;
-use crate::configure::{self, FileLabels};
+use super::request::PodRequest;
+use crate::configure::{self, FileLabels, Wiring};
 use crate::create::make_directory;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
-use crate::request::{Ipc, Network, Pid, Request, UserNamespace, Uts};
+use crate::network::{Plugged, Wish, is_given, wiring_of};
+use crate::request::{Connection, Ipc, Network, Pid, Request, UserNamespace, Uts};
 
 /// The size of `/dev/shm` unless somebody says otherwise, as for a container.
 const SHM_SIZE: u64 = 64 << 20;
@@ -62,11 +65,14 @@ impl Engine {
 
     /// Says what the monitor of a container is to hold for its pod. What is in memory that it makes has the labels of the
     /// container's own files.
-    pub(crate) fn shared(
-        &self,
+    ///
+    /// A network that nobody has yet, and that is to be connected with others, is made here and handed over by the caller.
+    pub(crate) fn shared<'engine>(
+        &'engine self,
         known: &Known,
         starting: &Starting,
         labels: Option<&FileLabels>,
+        plugged: &mut Option<Plugged<'engine>>,
     ) -> Result<Option<Shared>> {
         let request = &known.document.request;
         let kinds = kinds(request);
@@ -98,6 +104,12 @@ impl Engine {
             };
             if kind == NamespaceKind::Network && found.is_none() {
                 self.write_names(record, document)?;
+                if !document.request.network.connections().is_empty() {
+                    if plugged.is_none() {
+                        *plugged = Some(self.plug_pod(record, document)?);
+                    }
+                    continue;
+                }
             }
             let (from, holder) = found.unzip();
             namespaces.push(SharedNamespace { kind, from, holder });
@@ -140,12 +152,51 @@ impl Engine {
         Ok(holders)
     }
 
+    /// Makes the network namespace of a pod, and connects it.
+    fn plug_pod(&self, record: &PodRecord, document: &PodDocument) -> Result<Plugged<'_>> {
+        let joints = self.joints(&record.id, document.request.network.connections())?;
+        let PodRequest { publishing, hosts, .. } = &document.request;
+        // Others find it by its name, and by those of its containers, as far as they are there.
+        let members = self.store.containers_of_pod(&record.id)?.into_iter().map(|member| member.name);
+        let own = [record.name.clone(), document.hostname(record).to_owned()];
+        let called = Vec::from_iter(own.into_iter().chain(members));
+        let wish = Wish {
+            owner: &record.id,
+            joints: &joints,
+            publishing,
+            exposed: &publishing.exposed,
+            called: &called,
+            resolvers: &hosts.servers,
+        };
+        self.plug(&wish, &sysctls(document))
+    }
+
+    /// Tells whether the host knows of the pod of a container: ports of the host lead to it, or others find it by its names.
+    pub(crate) fn is_pod_known(&self, known: &Known) -> Result<bool> {
+        let Some(pod) = &known.record.pod else { return Ok(false) };
+        let request = PodDocument::read(&self.store.pod(pod)?)?.request;
+        let has_names = request.network.connections().iter().any(|of| !is_given(&of.network));
+        Ok(has_names || !request.publishing.ports.is_empty())
+    }
+
+    /// Returns by which networks the containers of a pod find names, and whom they ask for others.
+    pub(crate) fn names_of_pod(&self, pod: &str) -> Result<(String, Vec<Connection>, Vec<IpAddr>)> {
+        let record = self.store.pod(pod)?;
+        let request = PodDocument::read(&record)?.request;
+        Ok((record.id, request.network.connections().to_vec(), request.hosts.servers))
+    }
+
     /// Writes the files by which the pod's containers find names.
     fn write_names(&self, record: &PodRecord, document: &PodDocument) -> Result<()> {
         let request = Request { hosts: document.request.hosts.clone(), ..Request::default() };
         let facts = self.facts(&request, &[], &BTreeMap::new())?;
         let directory = self.places().pod(&record.id).join(FILES);
-        for (name, text) in configure::names_of_pod(&request, document.hostname(record), &facts)? {
+        let connections = document.request.network.connections();
+        let wiring = match connections {
+            [] => Wiring::default(),
+            _ => wiring_of(&self.joints(&record.id, connections)?),
+        };
+        for (name, text) in configure::names_of_pod(&request, document.hostname(record), &facts, &wiring)? {
             let path = directory.join(name);
             let doing = || format!("write {}", path.display());
             fs::write(&path, text).doing(doing)?;

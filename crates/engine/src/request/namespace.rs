@@ -5,9 +5,9 @@ use std::str::FromStr;
 use bulkhead_shim::users::IdMapping;
 use serde::{Deserialize, Serialize};
 
-use super::Malformed;
+use super::{Malformed, Network};
 
-/// The namespaces of a container. The defaults are docker's, but for the network: there is none.
+/// The namespaces of a container. The defaults are docker's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Namespaces {
@@ -23,40 +23,6 @@ pub struct Namespaces {
     pub cgroup: Option<CgroupNamespace>,
     /// `--userns`, `--uidmap` and `--gidmap`; without it the host's, or for an ordinary user one with the user's ids.
     pub user: Option<UserNamespace>,
-}
-
-/// The network of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Network {
-    /// Its own, with a loopback interface and nothing else.
-    #[default]
-    None,
-    /// The host's.
-    Host,
-    /// That of a container, by name or id.
-    Container(String),
-    /// Its pod's, if that has one for all its containers; else its own.
-    Pod,
-}
-
-impl FromStr for Network {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        match text {
-            "none" => Ok(Self::None),
-            "host" => Ok(Self::Host),
-            _ => match container("network", text)? {
-                Some(container) => Ok(Self::Container(container)),
-                None => Err(Malformed::new(
-                    "network",
-                    text,
-                    "networks other than none, host and container:NAME are not there yet",
-                )),
-            },
-        }
-    }
 }
 
 /// The System V IPC objects and message queues of a container, and its `/dev/shm`.
@@ -265,7 +231,7 @@ impl FromStr for IdMap {
 }
 
 /// Reads `container:NAME`; what begins otherwise is none.
-fn container(noun: &'static str, text: &str) -> Result<Option<String>, Malformed> {
+pub(super) fn container(noun: &'static str, text: &str) -> Result<Option<String>, Malformed> {
     match text.strip_prefix("container:") {
         Some("") => Err(Malformed::new(noun, text, "expected container:NAME with a container's name or id")),
         Some(name) => Ok(Some(name.to_owned())),
@@ -280,11 +246,6 @@ mod tests {
     #[test]
     fn namespaces_have_docker_s_words() {
         let named = || "db".to_owned();
-        assert_eq!("container:db".parse(), Ok(Network::Container(named())));
-        assert_eq!("none".parse(), Ok(Network::None));
-        for text in ["bridge", "default", "mynet", "", "container:", "slirp4netns"] {
-            assert!(text.parse::<Network>().is_err(), "{text}");
-        }
         assert_eq!("".parse(), Ok(Ipc::Private));
         assert_eq!("shareable".parse(), Ok(Ipc::Shareable));
         assert_eq!("container:db".parse(), Ok(Ipc::Container(named())));

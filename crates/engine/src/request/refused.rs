@@ -14,7 +14,6 @@ pub const REFUSED: &[Refusal] = &[
     Refusal { flag: "cpu-count", reason: "it is for Windows; use --cpus" },
     Refusal { flag: "cpu-percent", reason: "it is for Windows; use --cpus" },
     Refusal { flag: "disable-content-trust", reason: "docker's content trust has been retired" },
-    Refusal { flag: "expose", reason: "a network other than none and host is not there yet" },
     Refusal {
         flag: "io-maxbandwidth",
         reason: "it is for Windows; use --device-read-bps and --device-write-bps",
@@ -23,25 +22,16 @@ pub const REFUSED: &[Refusal] = &[
         flag: "io-maxiops",
         reason: "it is for Windows; use --device-read-iops and --device-write-iops",
     },
-    Refusal { flag: "ip", reason: "a network other than none and host is not there yet" },
-    Refusal { flag: "ip6", reason: "a network other than none and host is not there yet" },
     Refusal { flag: "isolation", reason: "it is for Windows; --runtime chooses another wall" },
     Refusal {
         flag: "kernel-memory",
         reason: "Linux has no limit of kernel memory since 5.4; --memory counts it in",
     },
-    Refusal { flag: "link", reason: "a network other than none and host is not there yet" },
-    Refusal { flag: "link-local-ip", reason: "a network other than none and host is not there yet" },
-    Refusal { flag: "mac-address", reason: "a network other than none and host is not there yet" },
-    Refusal { flag: "network-alias", reason: "a network other than none and host is not there yet" },
     Refusal {
-        flag: "publish",
-        reason: "a network other than none and host is not there yet; --network host has the host's ports",
+        flag: "link",
+        reason: "containers of one network find each other by their names: `bulkhead network create NAME`, and --network NAME for both",
     },
-    Refusal {
-        flag: "publish-all",
-        reason: "a network other than none and host is not there yet; --network host has the host's ports",
-    },
+    Refusal { flag: "link-local-ip", reason: "the kernel gives each device its own" },
     Refusal {
         flag: "storage-opt",
         reason: "a container's writable layer has no size of its own; use --read-only with --tmpfs DIR:size=N, or a volume",

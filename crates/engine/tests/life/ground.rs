@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bulkhead_engine::request::{Limit, Request, Root, RootDirectory};
 use bulkhead_engine::store::Places;
 use bulkhead_engine::{Attach, Engine, Event, Filters, Force, Logs, Programs, Removal, Session, Volumes};
-use bulkhead_testkit::{Sandbox, built, rootfs};
+use bulkhead_testkit::{Sandbox, built, network, rootfs};
 
 /// An engine with places of its own. Whatever containers are left at the end are removed, and leaks fail the test.
 pub(crate) struct Ground {
@@ -20,6 +20,7 @@ pub(crate) const HEAR: Attach = Attach { stdin: false, stdout: true, stderr: tru
 
 impl Ground {
     pub(crate) fn new() -> Self {
+        network::isolate();
         let programs = programs();
         let sandbox = Sandbox::new(&programs.runtime);
         let places = places(sandbox.directory());

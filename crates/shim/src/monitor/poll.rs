@@ -23,6 +23,8 @@ pub(super) enum Token {
     Stdin,
     /// The output of a health check.
     Check,
+    /// The process outside that serves the container.
+    Companion,
     Client(u32),
 }
 
@@ -30,7 +32,7 @@ pub(super) enum Token {
 const CLIENTS: u64 = 16;
 
 /// The tokens below that number, in its order.
-const SINGLE: [Token; 8] = [
+const SINGLE: [Token; 9] = [
     Token::Signals,
     Token::Listener,
     Token::Console,
@@ -39,6 +41,7 @@ const SINGLE: [Token; 8] = [
     Token::Stderr,
     Token::Stdin,
     Token::Check,
+    Token::Companion,
 ];
 
 /// How many events are taken at once.

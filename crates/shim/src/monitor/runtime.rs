@@ -153,6 +153,14 @@ impl Runtime {
             .to_owned()
     }
 
+    /// Executes a program and its words, of whose end nobody is told.
+    pub(super) fn execute(&self, words: &[String]) -> Result<()> {
+        let Some((program, words)) = words.split_first() else { return Ok(()) };
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.spawn(&mut command).doing(|| format!("start {program}")).map(drop)
+    }
+
     /// Calls `exec` for a health check, and returns the end of a pipe with its output.
     pub(super) fn check(&self, command_line: &[String]) -> Result<(i32, OwnedFd)> {
         let doing = || "start a health check";

@@ -13,6 +13,7 @@ use rustix::net::{RecvFlags, SocketType};
 
 use super::checks::Checks;
 use super::clients::Clients;
+use super::companion::Companion;
 use super::error::{Doing, Error, Result};
 use super::input::Input;
 use super::life::Life;
@@ -107,6 +108,7 @@ fn monitor(
     let memory =
         order.shared.as_ref().map(|shared| shared::memory(shared, run_directory)).transpose()?.flatten();
     let home = mounts::make(order.overlay.as_ref(), &order.parts, memory)?;
+    let companion = order.companion.map(|companion| Companion::stay(companion, &poll));
     let mut clients = Clients::default();
     if let Some(client) = first_client {
         rustix::fs::fcntl_setfl(&client, OFlags::NONBLOCK).doing(|| "attach the first client")?;
@@ -152,6 +154,7 @@ fn monitor(
         life: Life::New,
         calls: Vec::new(),
         stopping: None,
+        companion,
         memory: None,
         checks: Checks::new(order.health),
         rest: None,

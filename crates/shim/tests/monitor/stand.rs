@@ -71,6 +71,7 @@ impl Stand {
             restart: Restart::No,
             health: None,
             stop: Stop { signal: 15, grace: 10 },
+            companion: None,
             at_end: Vec::new(),
         };
         change(&mut order);

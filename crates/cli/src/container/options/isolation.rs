@@ -1,11 +1,10 @@
 //! What the container has of its own, and what it may do.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use bulkhead_engine::request::{
-    Capability, CgroupNamespace, HostEntry, IdMap, Ipc, KeyValue, Network, Pid, Request, Seccomp,
-    SecurityOption, UserNamespace, Uts, resolver_word,
+    Capability, CgroupNamespace, HostEntry, IdMap, Ipc, KeyValue, Pid, Request, Seccomp, SecurityOption,
+    UserNamespace, Uts, resolver_word,
 };
 use clap::Args;
 
@@ -14,9 +13,6 @@ use crate::failure::{Failure, NOT_STARTED};
 
 #[derive(Args, Debug)]
 pub(super) struct Isolation {
-    /// Network: none, host, or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Option<Network>,
     /// Name the container has for itself
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
@@ -26,9 +22,6 @@ pub(super) struct Isolation {
     /// Add a line to /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     add_host: Vec<HostEntry>,
-    /// Ask this server for names
-    #[arg(long, value_name = "ADDRESS")]
-    dns: Vec<IpAddr>,
     /// Look for names in this domain
     #[arg(long, value_name = "DOMAIN", value_parser = resolver_word)]
     dns_search: Vec<String>,
@@ -79,11 +72,9 @@ pub(super) struct Isolation {
 impl Isolation {
     pub(super) fn apply(self, request: &mut Request) -> Result<(), Failure> {
         let Isolation {
-            network,
             hostname,
             domainname,
             add_host,
-            dns,
             dns_search,
             dns_option,
             ipc,
@@ -103,13 +94,11 @@ impl Isolation {
         request.hostname = hostname;
         request.domainname = domainname;
         request.hosts.entries = add_host;
-        request.hosts.servers = dns;
         request.hosts.search = dns_search;
         request.hosts.options = dns_option;
         let namespaces = &mut request.namespaces;
         // What is not said is the pod's, as far as that has it.
         let in_pod = request.pod.is_some();
-        namespaces.network = network.unwrap_or(if in_pod { Network::Pod } else { Network::default() });
         namespaces.ipc = ipc.unwrap_or(if in_pod { Ipc::Pod } else { Ipc::default() });
         namespaces.pid = pid.unwrap_or(if in_pod { Pid::Pod } else { Pid::default() });
         namespaces.uts = uts.unwrap_or(if in_pod { Uts::Pod } else { Uts::default() });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bulkhead_testkit::registry::{Guard, Registry};
-use bulkhead_testkit::{Output, find_program, requires, wait_until};
+use bulkhead_testkit::{Output, requires, wait_until};
 
 use super::{WELL, is_whole, leaves_nothing};
 use crate::shop::{IMAGE, Shop};
@@ -20,7 +20,7 @@ fn wanted() -> usize {
 }
 
 /// Moments of so many calls, evenly apart, and others each time.
-fn moments(calls: usize) -> impl Iterator<Item = usize> {
+pub(super) fn moments(calls: usize) -> impl Iterator<Item = usize> {
     let wanted = wanted().min(calls);
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let offset = clock.subsec_micros() as usize % calls.max(1);
@@ -29,13 +29,13 @@ fn moments(calls: usize) -> impl Iterator<Item = usize> {
 }
 
 /// A shop with something in it that is to stay as it is.
-struct Stage {
-    shop: Shop,
+pub(super) struct Stage {
+    pub(super) shop: Shop,
 }
 
 /// Whose system calls are counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Threads {
+pub(super) enum Threads {
     /// The first thread's: children are not meant.
     First,
     /// Each thread's by themselves.
@@ -43,7 +43,7 @@ enum Threads {
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let shop = Shop::new();
         shop.with(
             "run",
@@ -56,7 +56,7 @@ impl Stage {
     }
 
     /// Runs a command whose call number `moment` is its last; without a moment to its end, and counts.
-    fn killed(&self, words: &[&str], threads: Threads, moment: Option<usize>) -> (Output, usize) {
+    pub(super) fn killed(&self, words: &[&str], threads: Threads, moment: Option<usize>) -> (Output, usize) {
         let trace = self.shop.path("trace");
         let run = self.shop.sandbox.command("strace").arg("-o").arg(&trace).args(["-e", "signal=none"]);
         let run = if threads == Threads::All { run.arg("-f") } else { run };
@@ -78,7 +78,7 @@ impl Stage {
 
     /// All is whole, and what was there before is as it was.
     #[track_caller]
-    fn judge(&self, after: &str) {
+    pub(super) fn judge(&self, after: &str) {
         is_whole(&self.shop, after);
         let file = self.shop.path("engine/volumes/kept/data/file");
         assert_eq!(fs::read_to_string(file).unwrap(), "kept\n", "after {after}, the volume");
@@ -91,7 +91,7 @@ impl Stage {
 
     /// Removes the victim, whatever it is, and sees that it is gone.
     #[track_caller]
-    fn clean(&self, after: &str) {
+    pub(super) fn clean(&self, after: &str) {
         let removed = self.shop.bulkhead(&["rm", "--force", "--volumes", "victim"]).output();
         let is_missing = removed.stderr.contains("no such container");
         assert!(removed.code() == 0 || is_missing, "after {after}, it cannot be removed\n{removed}");
@@ -99,22 +99,23 @@ impl Stage {
         leaves_nothing(&self.shop, after);
     }
 
-    fn exists(&self) -> bool {
+    pub(super) fn exists(&self) -> bool {
         self.shop.bulkhead(&["inspect", "victim"]).output().code() == 0
     }
 
-    fn state(&self) -> String {
+    pub(super) fn state(&self) -> String {
         self.shop.inspect("victim")["State"]["Status"].as_str().unwrap().to_owned()
     }
 }
 
 macro_rules! stage {
     () => {{
-        requires!(bulkhead_testkit::is_root(), "needs root");
-        requires!(find_program("strace").is_some(), "needs strace");
-        Stage::new()
+        bulkhead_testkit::requires!(bulkhead_testkit::is_root(), "needs root");
+        bulkhead_testkit::requires!(bulkhead_testkit::find_program("strace").is_some(), "needs strace");
+        $crate::survive::moments::Stage::new()
     }};
 }
+pub(super) use stage;
 
 #[test]
 fn run_in_the_background_is_killed() {

@@ -119,7 +119,7 @@ fn an_old_monitor_refuses_an_order_that_it_does_not_understand() {
     }
     // What a later bulkhead would have written for it.
     let script = format!(
-        "#!/bin/sh\n[ $# = 1 ] || exit 2\nsed -i 's/\"version\":1,/\"version\":7,/' \"$1/order.json\"\nexec {} \"$@\"\n",
+        "#!/bin/sh\n[ $# = 1 ] || exit 2\nsed -i 's/\"version\":[0-9],/\"version\":7,/' \"$1/order.json\"\nexec {} \"$@\"\n",
         built.join("bulkmon").display()
     );
     shop.script_file(&programs.join("bulkmon"), &script);
@@ -130,7 +130,7 @@ fn an_old_monitor_refuses_an_order_that_it_does_not_understand() {
     };
     let refused = run(&["--rm"]).exits_with(125);
     assert!(
-        refused.stderr.contains("it is of version 7, and this program knows none after 4"),
+        refused.stderr.contains("it is of version 7, and this program knows none after 5"),
         "{}",
         refused.stderr
     );

@@ -1,0 +1,497 @@
+//! Networks: containers that talk, and ports by which they are reached. The test is a host of its own.
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use bulkhead_testkit::wait_until;
+
+use crate::shop::{Shop, shop};
+
+/// A server that says `hello NAME` to whoever connects, one after the other: between two of them nobody answers.
+fn greeter(port: u16, name: &str) -> String {
+    format!("while :; do echo hello {name} | nc -l -p {port}; done")
+}
+
+/// What a port of the host says; nothing where nobody answers.
+fn heard(at: &str) -> Option<String> {
+    let at = at.parse().unwrap();
+    let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// The lines that `ip` prints of this host, but for the loopback.
+fn devices(shop: &Shop) -> Vec<String> {
+    let listed = shop.sandbox.command("ip").args(["-o", "link"]).output().succeeds().stdout;
+    let names = listed.lines().filter_map(|line| line.split(": ").nth(1));
+    names.filter(|name| *name != "lo").map(str::to_owned).collect()
+}
+
+#[test]
+fn a_container_is_on_the_bridge_network_unless_something_else_is_said() {
+    let shop = shop!();
+    let said =
+        shop.script(&[], "ip -o -4 addr show eth0; ip route; cat /etc/hosts").output().succeeds().stdout;
+    assert!(said.contains("172.17.0.2/16") && said.contains("default via 172.17.0.1 dev eth0"), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("172.17.0.2\t")), "it finds itself: {said}");
+    shop.script(&[], "ping -c 1 -w 5 172.17.0.1").output().succeeds();
+    let none = shop.script(&["--network", "none"], "ls /sys/class/net").output().succeeds();
+    assert_eq!(none.stdout.split_whitespace().collect::<Vec<_>>(), ["lo"]);
+    let bridges = devices(&shop);
+    assert!(matches!(&bridges[..], [bridge] if bridge.starts_with("bh-")), "{bridges:?}");
+    shop.said(&["network", "prune", "--force"]);
+    assert!(devices(&shop).is_empty());
+    let tables = shop.sandbox.command("ip").args(["-o", "addr"]).output().succeeds().stdout;
+    assert!(!tables.contains("172.17"), "{tables}");
+}
+
+#[test]
+fn a_published_port_leads_from_the_host_and_its_loopback_to_the_container() {
+    let shop = shop!();
+    shop.with("run", &["-d", "--name", "web", "-p", "8080:80"], &["sh", "-c", &greeter(80, "web")])
+        .output()
+        .succeeds();
+    wait_until("it answers", || heard("127.0.0.1:8080").as_deref() == Some("hello web"));
+    wait_until("at its own address, too", || heard("172.17.0.1:8080").as_deref() == Some("hello web"));
+    assert_eq!(shop.said(&["port", "web"]), "80/tcp -> 0.0.0.0:8080\n");
+    assert_eq!(shop.said(&["port", "web", "80"]), "0.0.0.0:8080\n");
+    shop.bulkhead(&["port", "web", "81"]).output().fails(1, "port 81/tcp of container web is not published");
+    let listed = shop.said(&["ps", "--format", "{{.Ports}}"]);
+    assert_eq!(listed.trim(), "0.0.0.0:8080->80/tcp");
+    let settings = &shop.inspect("web")["NetworkSettings"];
+    assert_eq!(settings["Ports"]["80/tcp"][0]["HostPort"], "8080");
+    assert_eq!(settings["Networks"]["bridge"]["IPAddress"], "172.17.0.2");
+    // When it ends, the port is free again, though it is still there.
+    shop.said(&["stop", "web"]);
+    wait_until("its port is free", || shop.said(&["system", "check"]).contains("as it should be"));
+    let again = shop.script(&["-p", "8080:80"], "true").output();
+    again.succeeds();
+    shop.said(&["start", "web"]);
+    wait_until("it answers again", || heard("127.0.0.1:8080").as_deref() == Some("hello web"));
+}
+
+#[test]
+fn a_port_that_somebody_has_is_found_before_anything_runs() {
+    let shop = shop!();
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let publish = format!("{port}:80");
+    let refused = shop.script(&["-p", &publish], "true").output();
+    refused.fails(125, "a program of the host listens there");
+    drop(taken);
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let of_udp = format!("127.0.0.1:{}:53/udp", datagrams.local_addr().unwrap().port());
+    shop.script(&["-p", &of_udp], "true").output().fails(125, "a program of the host listens there");
+
+    shop.with("run", &["-d", "--name", "first", "-p", &publish], &["sleep", "1000"]).output().succeeds();
+    let second = shop.with("run", &["-d", "--name", "second", "-p", &publish], &["sleep", "1000"]).output();
+    second.fails(125, "leads to container first already");
+    let at_one = shop.script(&["-p", &format!("127.0.0.1:{publish}")], "true").output();
+    at_one.fails(125, "leads to container first already");
+    shop.script(&["-p", "10.9.8.7:80:80"], "true").output().fails(125, "the host has no address 10.9.8.7");
+    shop.script(&["-p", "[::1]:80:80"], "true").output().fails(125, "publish at 127.0.0.1");
+    // A range has another one for it.
+    let last = port.saturating_add(3);
+    let range = format!("{port}-{last}:80");
+    let chosen = shop.with("run", &["-d", "--name", "third", "-p", &range], &["sleep", "1000"]).output();
+    chosen.succeeds();
+    assert_eq!(shop.said(&["port", "third", "80"]).trim(), format!("0.0.0.0:{}", port + 1));
+}
+
+#[test]
+fn ports_without_a_number_get_one_and_publish_all_takes_what_is_exposed() {
+    let shop = shop!();
+    let archive = shop.path("exposing.tar");
+    shop.archive(
+        &archive,
+        "exposing:test",
+        &serde_json::json!({ "ExposedPorts": { "80/tcp": {}, "53/udp": {} } }),
+    );
+    shop.said(&["load", "--quiet", "-i", archive.to_str().unwrap()]);
+    let options = ["-d", "--name", "all", "-P", "--expose", "7000-7001"];
+    shop.of("run", &options, "exposing:test", &["sleep", "1000"]).output().succeeds();
+    let ports = shop.said(&["port", "all"]);
+    for port in ["53/udp -> 0.0.0.0:", "80/tcp -> 0.0.0.0:", "7000/tcp -> 0.0.0.0:", "7001/tcp -> 0.0.0.0:"] {
+        assert!(ports.contains(port), "{ports}");
+    }
+    shop.with("run", &["-d", "--name", "one", "-p", "80"], &["sleep", "1000"]).output().succeeds();
+    let port: u16 = shop.said(&["port", "one", "80"]).trim().rsplit(':').next().unwrap().parse().unwrap();
+    assert!(port >= 49_152, "one that nobody is assigned: {port}");
+}
+
+#[test]
+fn a_network_of_one_s_own_keeps_to_itself() {
+    let shop = shop!();
+    for (name, more) in [("front", &[][..]), ("back", &["--subnet", "10.77.0.0/24", "--label", "tier=db"])] {
+        shop.said(&[&["network", "create", name], more].concat());
+    }
+    let listed = shop.said(&["network", "ls", "--format", "{{.Name}} {{.Driver}}"]);
+    assert_eq!(
+        Vec::from_iter(listed.lines()),
+        ["back bridge", "bridge bridge", "front bridge", "host host", "none null"]
+    );
+    assert_eq!(shop.said(&["network", "ls", "-q", "--filter", "label=tier=db"]).lines().count(), 1);
+    let serve = greeter(80, "db");
+    let options = ["-d", "--name", "db", "--network", "back", "--ip", "10.77.0.9"];
+    shop.with("run", &options, &["sh", "-c", &serve]).output().succeeds();
+    let ask =
+        "for i in 1 2 3 4 5 6 7 8 9; do nc -w 1 10.77.0.9 80 </dev/null && exit 0; sleep 0.1; done; exit 1";
+    let near = shop.script(&["--network", "back"], ask).output().succeeds();
+    assert!(near.stdout.contains("hello db"), "{}", near.stdout);
+    let far = shop.script(&["--network", "front"], "nc -w 1 10.77.0.9 80 </dev/null").output();
+    assert_ne!(far.code(), 0, "{}", far.stdout);
+    // With both it is reached.
+    let both = shop.script(&["--network", "front", "--network", "back"], ask).output().succeeds();
+    assert!(both.stdout.contains("hello db"), "{}", both.stdout);
+    let network = shop.said(&["network", "inspect", "back"]);
+    assert!(network.contains("10.77.0.9/24") && network.contains("\"Name\": \"db\""), "{network}");
+
+    shop.bulkhead(&["network", "rm", "back"]).output().fails(1, "with which container db is connected");
+    shop.said(&["rm", "-f", "db"]);
+    assert_eq!(shop.said(&["network", "rm", "back", "front"]), "back\nfront\n");
+    shop.bulkhead(&["network", "rm", "back"]).output().fails(1, "no such network: back");
+    shop.said(&["network", "rm", "--force", "back"]);
+    assert!(devices(&shop).is_empty(), "the last one takes all along");
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_way_out() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--subnet", "10.78.0.0/24", "taken"]);
+    for (words, expected) in [
+        (&["network", "create", "taken"][..], "network name \"taken\" is in use"),
+        (&["network", "create", "host"], "choose another"),
+        (
+            &["network", "create", "--subnet", "10.78.0.128/25", "x1"],
+            "is used by the host or by another network",
+        ),
+        (&["network", "create", "--subnet", "10.79.0.0/31", "x1"], "leaves no room"),
+        (&["network", "create", "--gateway", "10.79.0.1", "x1"], "it is in no subnet of the network"),
+        (&["network", "create", "--driver", "overlay", "x1"], "the drivers are bridge and macvlan"),
+        (&["network", "create", "--driver", "macvlan", "x1"], "`--opt parent=DEVICE`"),
+        (&["network", "create", "--opt", "what=ever", "x1"], "that driver has no such option"),
+        (&["network", "create", "--ipv4=false", "x1"], "without --ipv6"),
+        (&["network", "rm", "bridge"], "it is there from the beginning"),
+        (&["network", "inspect", "takn"], "takn"),
+        (&["network", "connect", "taken", "nobody"], "nobody"),
+    ] {
+        let output = shop.bulkhead(words).output();
+        assert_ne!(output.code(), 0, "{words:?}");
+        assert!(output.stderr.contains(expected), "{words:?}: {}", output.stderr);
+    }
+    for (options, expected) in [
+        (&["--network", "takn"][..], "did you mean taken?"),
+        (&["--network", "taken", "--ip", "10.79.0.1"], "is none for a host in the subnet"),
+        (&["--network", "taken", "--ip", "10.78.0.1"], "is the gateway's"),
+        (&["--network", "taken", "--ip6", "fd00::1"], "has no subnet of IPv6"),
+        (&["--network", "none", "--ip", "10.78.0.5"], "say nothing with --network none"),
+        (&["--network", "none", "--network", "taken"], "stand alone"),
+        (&["--network", "taken", "--network", "taken"], "connected with it already"),
+        (&["--mac-address", "01:00:00:00:00:01"], "the first byte is even"),
+    ] {
+        let output = shop.script(options, "true").output();
+        assert_eq!(output.code(), 125, "{options:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{options:?}: {}", output.stderr);
+    }
+    assert_eq!(shop.said(&["ps", "-aq"]), "", "nothing is left of what was refused");
+}
+
+#[test]
+fn a_container_is_connected_and_disconnected_while_it_runs_and_while_it_does_not() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--subnet", "10.80.0.0/24", "late"]);
+    shop.service("web", "sleep 1000");
+    let addresses = |shop: &Shop| shop.said(&["exec", "web", "ip", "-o", "-4", "addr"]);
+    shop.said(&["network", "connect", "--ip", "10.80.0.7", "--alias", "www", "late", "web"]);
+    assert!(addresses(&shop).contains("10.80.0.7/24"));
+    shop.bulkhead(&["network", "connect", "late", "web"]).output().fails(1, "is connected with it already");
+    let networks = shop.inspect("web")["NetworkSettings"]["Networks"].clone();
+    assert_eq!(networks["late"]["IPAddress"], "10.80.0.7");
+    assert_eq!(networks["late"]["Aliases"][0], "www");
+    // A restart finds the same.
+    shop.said(&["restart", "web"]);
+    assert!(addresses(&shop).contains("10.80.0.7/24") && addresses(&shop).contains("172.17.0.2/16"));
+    shop.said(&["network", "disconnect", "late", "web"]);
+    assert!(!addresses(&shop).contains("10.80.0.7"));
+    shop.bulkhead(&["network", "disconnect", "late", "web"]).output().fails(1, "is not connected with it");
+    shop.said(&["stop", "web"]);
+    shop.said(&["network", "connect", "late", "web"]);
+    shop.said(&["network", "disconnect", "bridge", "web"]);
+    shop.said(&["start", "web"]);
+    let now = addresses(&shop);
+    assert!(now.contains("10.80.0.2/24") && !now.contains("172.17."), "{now}");
+    let events = shop.said(&[
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "--filter",
+        "type=network",
+        "--format",
+        "{{.Action}}",
+    ]);
+    assert!(events.contains("connect") && events.contains("disconnect"), "{events}");
+    shop.with("run", &["-d", "--name", "alone", "--network", "none"], &["sleep", "1000"]).output().succeeds();
+    shop.bulkhead(&["network", "connect", "late", "alone"]).output().fails(1, "to be without a network");
+}
+
+#[test]
+fn an_address_is_a_container_s_own_until_it_is_removed() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--subnet", "10.81.0.0/29", "small"]);
+    let run = |name: &str| {
+        shop.with("run", &["-d", "--name", name, "--network", "small"], &["sleep", "1000"]).output()
+    };
+    let address =
+        |name: &str| shop.inspect(name)["NetworkSettings"]["Networks"]["small"]["IPAddress"].clone();
+    for number in 2..=6 {
+        run(&format!("c{number}")).succeeds();
+        assert_eq!(address(&format!("c{number}")), format!("10.81.0.{number}"));
+    }
+    run("c7").fails(125, "every address of 10.81.0.0/29 is used");
+    shop.said(&["restart", "c4"]);
+    assert_eq!(address("c4"), "10.81.0.4");
+    shop.said(&["rm", "-f", "c3"]);
+    run("c8").succeeds();
+    assert_eq!(address("c8"), "10.81.0.3");
+}
+
+#[test]
+fn an_internal_network_has_no_way_out_and_none_in() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--internal", "--subnet", "10.82.0.0/24", "closed"]);
+    let routes = shop.script(&["--network", "closed"], "ip route").output().succeeds().stdout;
+    assert!(!routes.contains("default"), "{routes}");
+    let publish = shop.script(&["--network", "closed", "-p", "80:80"], "true").output();
+    publish.fails(125, "an internal one publishes nothing");
+}
+
+#[test]
+fn a_network_has_ipv6_when_it_is_asked_for() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--ipv6", "both"]);
+    let options = ["-d", "--name", "web", "--network", "both", "-p", "8086:80"];
+    shop.with("run", &options, &["sh", "-c", "while :; do echo hello six | nc -l -p 80; done"])
+        .output()
+        .succeeds();
+    let of_web = shop.inspect("web")["NetworkSettings"]["Networks"]["both"].clone();
+    assert!(of_web["GlobalIPv6Address"].as_str().unwrap().starts_with("fd"), "{of_web}");
+    let own = of_web["GlobalIPv6Address"].as_str().unwrap().to_owned();
+    wait_until("it answers over IPv6", || heard(&format!("[{own}]:80")).as_deref() == Some("hello six"));
+    let gateway = of_web["IPv6Gateway"].as_str().unwrap().to_owned();
+    wait_until("its port does, too", || heard(&format!("[{gateway}]:8086")).as_deref() == Some("hello six"));
+}
+
+#[test]
+fn a_pod_s_containers_share_its_networks_and_ports() {
+    let shop = shop!();
+    let parent = shop.parent();
+    shop.said(&["pod", "create", "--cgroup-parent", &parent, "-p", "8090:80", "--network", "bridge", "web"]);
+    let serve = greeter(80, "pod");
+    let run = |name: &str, script: &str| {
+        let words = [
+            "run",
+            "-d",
+            "--pod",
+            "web",
+            "--name",
+            name,
+            "--stop-timeout",
+            "1",
+            crate::shop::IMAGE,
+            "sh",
+            "-c",
+            script,
+        ];
+        shop.bulkhead(&words).output().succeeds()
+    };
+    run("one", &serve);
+    run("two", "sleep 1000");
+    wait_until("it answers", || heard("127.0.0.1:8090").as_deref() == Some("hello pod"));
+    let of = |name: &str| shop.said(&["exec", name, "ip", "-o", "-4", "addr", "show", "eth0"]);
+    assert_eq!(of("one"), of("two"));
+    let refused =
+        shop.bulkhead(&["run", "--rm", "--pod", "web", "-p", "1:1", crate::shop::IMAGE, "true"]).output();
+    refused.fails(125, "give them to `bulkhead pod create`");
+    shop.said(&["pod", "stop", "web"]);
+    wait_until("its port is free", || {
+        TcpListener::bind("0.0.0.0:8090").is_ok() && heard("127.0.0.1:8090").is_none()
+    });
+    shop.said(&["pod", "start", "web"]);
+    wait_until("it answers again", || heard("127.0.0.1:8090").as_deref() == Some("hello pod"));
+    shop.said(&["pod", "rm", "-f", "web"]);
+    assert!(heard("127.0.0.1:8090").is_none());
+}
+
+#[test]
+fn a_container_with_users_of_its_own_is_connected_too() {
+    let shop = shop!();
+    let map = ["--uidmap", "0:100000:65536"];
+    let options = [&map[..], &["-d", "--name", "web", "-p", "8091:80"]].concat();
+    shop.with("run", &options, &["sh", "-c", &greeter(80, "users")]).output().succeeds();
+    wait_until("it answers", || heard("127.0.0.1:8091").as_deref() == Some("hello users"));
+    // Its network belongs to its users.
+    shop.script(&[&map[..], &["--cap-add", "NET_ADMIN"]].concat(), "ip link set lo down").output().succeeds();
+    shop.said(&["restart", "web"]);
+    wait_until("it answers again", || heard("127.0.0.1:8091").as_deref() == Some("hello users"));
+}
+
+#[test]
+fn rules_that_somebody_flushed_are_made_anew() {
+    let shop = shop!();
+    shop.with("run", &["-d", "--name", "web", "-p", "8092:80"], &["sh", "-c", &greeter(80, "web")])
+        .output()
+        .succeeds();
+    wait_until("it answers", || heard("127.0.0.1:8092").as_deref() == Some("hello web"));
+    assert!(flush(&shop), "there was a table");
+    let broken = shop.bulkhead(&["system", "check"]).output();
+    assert!(broken.stdout.contains("the rules of the networks are not there"), "{}", broken.stdout);
+    shop.script(&[], "true").output().succeeds();
+    wait_until("any start makes them anew", || heard("127.0.0.1:8092").as_deref() == Some("hello web"));
+}
+
+/// Deletes all tables of this host's packet filter; tells whether there was one.
+fn flush(shop: &Shop) -> bool {
+    let script = "import socket,struct\n\
+        s=socket.socket(16,3,12)\n\
+        def m(t,f,b,q): return struct.pack('=IHHII',16+len(b),t,f,q,0)+b\n\
+        g=struct.pack('>BBH',0,0,10)\n\
+        s.send(m(16,1,g,1)+m((10<<8)|2,1|4,struct.pack('>BBH',0,0,0),2)+m(17,1,g,3))\n\
+        r=s.recv(65536); print(struct.unpack('=i',r[16:20])[0])\n";
+    let output = shop.sandbox.command("python3").args(["-c", script]).output().succeeds();
+    output.stdout.trim() == "0"
+}
+
+#[test]
+fn a_neighbour_reaches_what_is_published_and_nothing_else() {
+    let shop = shop!();
+    let run = |words: &[&str]| drop(shop.sandbox.command(words[0]).args(&words[1..]).output().succeeds());
+    let neighbour = bulkhead_testkit::network::Network::new(&shop.sandbox);
+    let pid = neighbour.path().components().nth(2).unwrap().as_os_str().to_str().unwrap().to_owned();
+    run(&["ip", "link", "add", "wire", "type", "veth", "peer", "name", "far", "netns", &pid]);
+    run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "wire"]);
+    run(&["ip", "link", "set", "wire", "up"]);
+    let far = |words: &[&str]| neighbour.command(&shop.sandbox, words[0]).args(&words[1..]).output();
+    far(&["ip", "addr", "add", "192.0.2.2/24", "dev", "far"]).succeeds();
+    far(&["ip", "link", "set", "far", "up"]).succeeds();
+    far(&["ip", "route", "add", "default", "via", "192.0.2.1"]).succeeds();
+    run(&["ip", "route", "add", "default", "via", "192.0.2.2"]);
+    let options = ["-d", "--name", "web", "-p", "8093:80", "-p", "127.0.0.1:8094:81"];
+    let both = format!("({}) & {}", greeter(80, "open"), greeter(81, "closed"));
+    shop.with("run", &options, &["sh", "-c", &both]).output().succeeds();
+    wait_until("both answer here", || heard("127.0.0.1:8094").is_some() && heard("127.0.0.1:8093").is_some());
+    let ask = |at: &str, port: &str| {
+        let output = far(&["busybox", "nc", "-w", "2", at, port]);
+        output.stdout.trim().to_owned()
+    };
+    wait_until("the published one answers there", || ask("192.0.2.1", "8093") == "hello open");
+    assert_eq!(ask("192.0.2.1", "8094"), "", "one of the loopback alone");
+    assert_eq!(ask("172.17.0.2", "80"), "", "nor is it reached past the port");
+    let out = shop.script(&[], "nc -w 2 192.0.2.2 99 </dev/null || true; ip route").output().succeeds();
+    assert!(out.stdout.contains("default via 172.17.0.1"));
+    shop.said(&["rm", "-f", "web"]);
+    assert_eq!(ask("192.0.2.1", "8093"), "");
+}
+
+/// A host on the cable of another one.
+#[test]
+fn a_macvlan_is_a_host_on_the_cable() {
+    let shop = shop!();
+    let run = |words: &[&str]| drop(shop.sandbox.command(words[0]).args(&words[1..]).output().succeeds());
+    let neighbour = bulkhead_testkit::network::Network::new(&shop.sandbox);
+    let pid = neighbour.path().components().nth(2).unwrap().as_os_str().to_str().unwrap().to_owned();
+    run(&["ip", "link", "add", "cable", "type", "veth", "peer", "name", "far", "netns", &pid]);
+    run(&["ip", "link", "set", "cable", "up"]);
+    let far = |words: &[&str]| neighbour.command(&shop.sandbox, words[0]).args(&words[1..]).output();
+    far(&["ip", "addr", "add", "198.51.100.1/24", "dev", "far"]).succeeds();
+    far(&["ip", "link", "set", "far", "up"]).succeeds();
+    let create =
+        ["network", "create", "-d", "macvlan", "--subnet", "198.51.100.0/24", "-o", "parent=cable", "lan"];
+    shop.said(&create);
+    let pinged =
+        shop.script(&["--network", "lan", "--ip", "198.51.100.9"], "ping -c 1 -w 5 198.51.100.1").output();
+    pinged.succeeds();
+    shop.script(&["--network", "lan", "-p", "80:80"], "true").output().fails(125, "hosts of that cable");
+    shop.said(&["network", "rm", "lan"]);
+}
+
+/// The name servers of this host's networks.
+fn name_servers(shop: &Shop) -> Vec<i32> {
+    let socket = shop.path("engine-run/networks");
+    let listed =
+        shop.sandbox.command("pgrep").args(["-f", &format!("bulkdns.*{}", socket.display())]).output();
+    listed.stdout.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+#[test]
+fn containers_of_a_network_find_each_other_by_their_names() {
+    let shop = shop!();
+    shop.said(&["network", "create", "front"]);
+    shop.said(&["network", "create", "other"]);
+    let options = ["-d", "--name", "db", "--network", "front", "--network-alias", "database"];
+    shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+    let address = shop.inspect("db")["NetworkSettings"]["Networks"]["front"]["IPAddress"].clone();
+    let address = address.as_str().unwrap().to_owned();
+    for name in ["db", "database", "DB", "db.front"] {
+        let pinged =
+            shop.script(&["--network", "front"], &format!("ping -c 1 -w 5 {name}")).output().succeeds();
+        assert!(pinged.stdout.contains(&format!("({address})")), "{name}: {}", pinged.stdout);
+    }
+    let resolv = shop.script(&["--network", "front"], "cat /etc/resolv.conf").output().succeeds().stdout;
+    assert!(resolv.starts_with("nameserver 127.0.0.11\n") && resolv.contains("ndots:0"), "{resolv}");
+    // Nobody else finds it, and nobody finds what has ended.
+    for options in [&["--network", "other"][..], &[]] {
+        assert_ne!(shop.script(options, "ping -c 1 -w 5 db").output().code(), 0, "{options:?}");
+    }
+    let near = "until ping -c 1 -w 1 db; do sleep 0.1; done";
+    shop.said(&["rename", "db", "store"]);
+    shop.script(&["--network", "front"], "ping -c 1 -w 5 store").output().succeeds();
+    shop.said(&["rename", "store", "db"]);
+    shop.said(&["stop", "db"]);
+    wait_until("its name is gone", || {
+        shop.script(&["--network", "front"], "ping -c 1 -w 1 db").output().stderr.contains("bad address")
+    });
+    shop.said(&["start", "db"]);
+    shop.script(&["--network", "front"], near).output().succeeds();
+}
+
+#[test]
+fn a_name_server_that_dies_is_started_again_and_ends_with_the_last_container() {
+    let shop = shop!();
+    shop.said(&["network", "create", "front"]);
+    for name in ["one", "two"] {
+        shop.with("run", &["-d", "--name", name, "--network", "front"], &["sleep", "1000"])
+            .output()
+            .succeeds();
+    }
+    let servers = name_servers(&shop);
+    assert_eq!(servers.len(), 1, "one for the network");
+    let finds = || shop.bulkhead(&["exec", "one", "ping", "-c", "1", "-w", "1", "two"]).output().code() == 0;
+    assert!(finds());
+    let pid = rustix::process::Pid::from_raw(servers[0]).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    wait_until("another one answers", || name_servers(&shop).iter().any(|pid| *pid != servers[0]) && finds());
+    shop.said(&["rm", "-f", "one", "two"]);
+    wait_until("it has ended", || name_servers(&shop).is_empty());
+    shop.said(&["network", "rm", "front"]);
+}
+
+#[test]
+fn who_is_connected_later_finds_others_too() {
+    let shop = shop!();
+    shop.said(&["network", "create", "back"]);
+    shop.service("web", "sleep 1000");
+    shop.with("run", &["-d", "--name", "db", "--network", "back"], &["sleep", "1000"]).output().succeeds();
+    let asks = |of: &str, name: &str| {
+        shop.bulkhead(&["exec", of, "ping", "-c", "1", "-w", "2", name]).output().code()
+    };
+    assert_ne!(asks("web", "db"), 0);
+    shop.said(&["network", "connect", "--alias", "www", "back", "web"]);
+    assert_eq!((asks("web", "db"), asks("db", "web"), asks("db", "www")), (0, 0, 0));
+    shop.said(&["network", "disconnect", "back", "web"]);
+    assert_ne!(asks("db", "web"), 0);
+}

@@ -1,0 +1,122 @@
+//! kill -9 at moments of what connects containers with networks. Who wants each call in turn sets `BULKHEAD_MOMENTS=1000`.
+
+use std::net::TcpListener;
+
+use super::moments::{Stage, Threads, moments, stage};
+use crate::shop::IMAGE;
+
+/// The devices and published ports of this host.
+fn left(stage: &Stage) -> String {
+    let shop = &stage.shop;
+    shop.said(&["network", "prune", "--force"]);
+    let links = shop.sandbox.command("ip").args(["-o", "link"]).output().succeeds().stdout;
+    let ours = links.lines().filter(|line| line.contains(": bh-") || line.contains(": bv-"));
+    Vec::from_iter(ours).join("\n")
+}
+
+#[test]
+fn a_start_with_ports_is_killed() {
+    let stage = stage!();
+    stage.shop.said(&["network", "create", "front"]);
+    let parent = stage.shop.parent();
+    let words = [
+        "run",
+        "-d",
+        "--cgroup-parent",
+        &parent,
+        "--stop-timeout",
+        "1",
+        "--name",
+        "victim",
+        "--network",
+        "front",
+        "-p",
+        "8070:80",
+        IMAGE,
+        "sleep",
+        "1000",
+    ];
+    let (whole, calls) = stage.killed(&words, Threads::First, None);
+    whole.succeeds();
+    stage.clean("no fault at all");
+    for moment in moments(calls) {
+        drop(stage.killed(&words, Threads::First, Some(moment)));
+        let after = format!("call {moment} of run --publish");
+        stage.judge(&after);
+        // Whether the victim is there or not: its port is its own, or free.
+        if stage.exists() {
+            stage.shop.said(&["start", "victim"]);
+            assert_eq!(stage.shop.said(&["port", "victim", "80"]), "0.0.0.0:8070\n", "after {after}");
+        }
+        stage.clean(&after);
+        assert!(TcpListener::bind("0.0.0.0:8070").is_ok(), "after {after}, its port is free");
+        stage.shop.script(&["-p", "8070:80"], "true").output().succeeds();
+        assert_eq!(left(&stage), "", "after {after}");
+        stage.shop.said(&["network", "create", "front"]);
+    }
+}
+
+#[test]
+fn connect_and_disconnect_are_killed() {
+    let stage = stage!();
+    stage.shop.said(&["network", "create", "back"]);
+    let start = || {
+        stage.shop.with("run", &["-d", "--name", "victim"], &["sleep", "1000"]).output().succeeds();
+    };
+    let addresses = || stage.shop.said(&["exec", "victim", "ip", "-o", "-4", "addr"]).lines().count();
+    for words in [&["network", "connect", "back", "victim"], &["network", "disconnect", "back", "victim"]] {
+        let prepare = || {
+            start();
+            if words[1] == "disconnect" {
+                stage.shop.said(&["network", "connect", "back", "victim"]);
+            }
+        };
+        prepare();
+        let (whole, calls) = stage.killed(words, Threads::First, None);
+        whole.succeeds();
+        stage.clean("no fault at all");
+        for moment in moments(calls) {
+            prepare();
+            drop(stage.killed(words, Threads::First, Some(moment)));
+            let after = format!("call {moment} of {}", words.join(" "));
+            stage.judge(&after);
+            // Whatever it has come to, it can be had either way.
+            drop(stage.shop.bulkhead(words).output());
+            let expected = if words[1] == "connect" { 3 } else { 2 };
+            assert_eq!(addresses(), expected, "after {after}, and the same again");
+            stage.shop.said(&["restart", "victim"]);
+            assert_eq!(addresses(), expected, "after {after}, and a restart");
+            stage.clean(&after);
+        }
+    }
+    assert_eq!(left(&stage), "");
+}
+
+#[test]
+fn network_create_and_rm_are_killed() {
+    let stage = stage!();
+    let words = ["network", "create", "made"];
+    let (whole, calls) = stage.killed(&words, Threads::First, None);
+    whole.succeeds();
+    stage.shop.said(&["network", "rm", "made"]);
+    for moment in moments(calls) {
+        drop(stage.killed(&words, Threads::First, Some(moment)));
+        stage.judge(&format!("call {moment} of network create"));
+        stage.shop.said(&["network", "rm", "--force", "made"]);
+    }
+    let words = ["network", "rm", "made"];
+    let make = || {
+        stage.shop.said(&["network", "create", "made"]);
+        stage.shop.script(&["--network", "made"], "true").output().succeeds();
+    };
+    make();
+    let (whole, calls) = stage.killed(&words, Threads::First, None);
+    whole.succeeds();
+    for moment in moments(calls) {
+        make();
+        drop(stage.killed(&words, Threads::First, Some(moment)));
+        stage.judge(&format!("call {moment} of network rm"));
+        stage.shop.said(&["network", "rm", "--force", "made"]);
+        assert_eq!(left(&stage), "", "after call {moment} of network rm");
+    }
+}

@@ -1,0 +1,229 @@
+//! Networks: what containers are connected with, and by which ports they are reached.
+//!
+//! A network is a record with subnets. Its bridge and its place in the packet filter are made when a container that is
+//! connected with it starts, and anew after a reboot or when somebody took them away; they go with the network. A container
+//! keeps its addresses as long as it exists ([`bulkhead_store::Endpoint`]). Its network namespace is made by whoever starts
+//! it, and handed to its monitor ([`start`]).
+
+mod address;
+mod change;
+mod create;
+mod document;
+mod hook;
+mod host;
+mod leftover;
+mod list;
+mod live;
+mod names;
+mod ports;
+mod remove;
+mod start;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bulkhead_store::{Event, NetworkRecord, Subject};
+use ipnet::IpNet;
+
+pub(crate) use address::{joined, settle};
+pub(crate) use create::stored;
+pub use document::{Driver, Subnet};
+pub use hook::FOR_MONITOR;
+pub use list::FILTERS;
+pub use ports::PublishedPort;
+pub(crate) use start::{Plugged, Wish, wiring_of};
+
+use crate::configure::Caller;
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::host as machine;
+use crate::request::{self, Connection, MacAddress, Request};
+
+/// A new network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkRequest {
+    /// Its name.
+    pub name: String,
+    /// What carries its packets.
+    pub driver: Driver,
+    /// It has no way out, and none in.
+    pub internal: bool,
+    /// It has addresses of IPv4.
+    pub ipv4: bool,
+    /// It has addresses of IPv6, which a subnet of IPv6 asks for, too.
+    pub ipv6: bool,
+    /// Its subnets, at most one of each family; without one some that nobody uses.
+    pub subnets: Vec<IpNet>,
+    /// The parts of them from which containers get addresses.
+    pub ranges: Vec<IpNet>,
+    /// The host's addresses in them; without one the first.
+    pub gateways: Vec<IpAddr>,
+    /// Addresses in them that no container gets, with names for them.
+    pub reserved: BTreeMap<String, IpAddr>,
+    /// Options of the driver: docker's.
+    pub options: BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for NetworkRequest {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            driver: Driver::Bridge,
+            internal: false,
+            ipv4: true,
+            ipv6: false,
+            subnets: Vec::new(),
+            ranges: Vec::new(),
+            gateways: Vec::new(),
+            reserved: BTreeMap::new(),
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its id, 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made, in nanoseconds since 1970 (UTC).
+    pub created: u64,
+    /// What carries its packets.
+    pub driver: Driver,
+    /// It has no way out, and none in.
+    pub internal: bool,
+    /// It has addresses of IPv4.
+    pub ipv4: bool,
+    /// It has addresses of IPv6.
+    pub ipv6: bool,
+    /// Its subnets; of the network `bridge` none before that is used.
+    pub subnets: Vec<Subnet>,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What is connected with it, whether it runs or not.
+    pub members: Vec<Member>,
+}
+
+impl Network {
+    /// Returns the digits of the id that people are shown.
+    #[must_use]
+    pub fn short_id(&self) -> &str {
+        crate::id::short(&self.id)
+    }
+
+    /// Tells whether it is one of those that are there from the beginning.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        is_given(&self.name)
+    }
+}
+
+/// A container or pod in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    pub runs: bool,
+    /// Its hardware address there.
+    pub mac: MacAddress,
+    /// Its addresses there, with the lengths of their subnets.
+    pub addresses: Vec<IpNet>,
+}
+
+/// A container's place in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// The network's id.
+    pub id: String,
+    /// The network's name.
+    pub network: String,
+    /// Its device, as `eth0`.
+    pub device: String,
+    /// Its hardware address.
+    pub mac: MacAddress,
+    /// Its addresses, with the lengths of their subnets.
+    pub addresses: Vec<IpNet>,
+    /// The host's addresses there.
+    pub gateways: Vec<IpAddr>,
+    /// Further names that it has there.
+    pub aliases: Vec<String>,
+    /// The addresses that it asked for.
+    pub asked: Vec<IpAddr>,
+    /// By that of the highest one packets go that go nowhere else.
+    pub gateway_priority: i32,
+}
+
+/// Tells whether a network of this name is there from the beginning.
+pub(crate) fn is_given(name: &str) -> bool {
+    matches!(name, "bridge" | "host" | "none")
+}
+
+impl Engine {
+    /// Returns what a container has in its networks, whether it runs or not.
+    ///
+    /// # Errors
+    /// As the store.
+    pub fn connections_of(&self, container: &Container) -> Result<Vec<Connected>> {
+        self.connected(&container.id, &container.request)
+    }
+
+    /// Returns the ports of the host that lead to a container that runs.
+    ///
+    /// # Errors
+    /// A file of ours that cannot be read.
+    pub fn ports_of(&self, container: &Container) -> Result<Vec<PublishedPort>> {
+        let publishing = &container.request.publishing;
+        if !container.state.is_active() || (!publishing.all && publishing.ports.is_empty()) {
+            return Ok(Vec::new());
+        }
+        Ok(self.published(&container.id)?.unwrap_or_default())
+    }
+
+    /// Records that something happened to a network. What happened has happened, whether that can be recorded or not.
+    fn tell_network(&self, record: &NetworkRecord, action: &str, more: &[(&str, &str)]) {
+        let event = Event::new(Subject::Network, action, &record.id).with("name", &record.name);
+        let event = more.iter().fold(event, |event, (key, value)| event.with(key, value));
+        let _ = self.store.record_event(&event);
+    }
+}
+
+/// Chooses the network of a container for which nothing is said.
+///
+/// # Errors
+/// As [`Engine::create_network`], so that one that is not there is told of before anything is made.
+pub(crate) fn choose_network(request: &mut Request) -> Result<()> {
+    choose(&mut request.namespaces.network)?;
+    let is_shared = matches!(request.namespaces.network, request::Network::Container(_));
+    if is_shared && request.publishing != request::Publishing::default() {
+        let reason = "the ports are those of the container whose network is shared: publish them there";
+        return Err(Error::Invalid { what: "--publish".into(), reason: reason.into() });
+    }
+    Ok(())
+}
+
+/// As [`choose_network`], for whoever has a network.
+pub(crate) fn choose(network: &mut request::Network) -> Result<()> {
+    let is_root = machine::caller() == Caller::Root;
+    if *network == request::Network::Default {
+        *network = if is_root {
+            request::Network::Networks(vec![Connection { network: "bridge".into(), ..Connection::default() }])
+        } else {
+            request::Network::None
+        };
+    }
+    if let ([first, ..], false) = (network.connections(), is_root) {
+        return Err(create::not_for_users(&first.network));
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Which addresses a container or pod has in its networks: chosen once, and its own for as long as it exists.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use bulkhead_net::device::Mac;
+use bulkhead_net::pool;
+use bulkhead_store::{Endpoint, NetworkRecord, Noun};
+use serde::{Deserialize, Serialize};
+
+use super::Connected;
+use super::document::{Driver, NetworkDocument, Subnet};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::request::{Connection, MacAddress};
+
+/// What the engine keeps of an endpoint in the store's record: what was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointDocument {
+    pub(super) connection: Connection,
+}
+
+impl EndpointDocument {
+    pub(super) fn read(endpoint: &Endpoint) -> Result<Self> {
+        serde_json::from_str(&endpoint.document).map_err(|error| damaged(&endpoint.owner, &error))
+    }
+
+    fn write(&self, owner: &str) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| damaged(owner, &error))
+    }
+}
+
+fn damaged(owner: &str, error: &serde_json::Error) -> Error {
+    Error::Damaged { what: format!("what {owner} has in a network"), reason: error.to_string() }
+}
+
+/// A network with which something is connected.
+#[derive(Debug, Clone)]
+pub(crate) struct Joint {
+    pub(crate) record: NetworkRecord,
+    pub(super) document: NetworkDocument,
+    pub(crate) endpoint: Endpoint,
+    pub(super) connection: Connection,
+}
+
+impl Joint {
+    /// Returns the subnet in which an address is.
+    pub(super) fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
+        self.document.subnets.iter().find(|subnet| subnet.subnet.contains(&address))
+    }
+
+    pub(super) fn addresses(&self) -> Vec<ipnet::IpNet> {
+        let of = |address| Some(self.subnet_of(address)?.of(address));
+        self.endpoint.addresses().filter_map(of).collect()
+    }
+
+    pub(super) fn mac(&self) -> Mac {
+        let made = || Mac(pool::hardware_address(self.endpoint.addresses().next().unwrap_or([0; 4].into())));
+        self.connection.mac.map_or_else(made, |mac| mac.0)
+    }
+
+    pub(super) fn device(&self) -> String {
+        self.connection.device.clone().unwrap_or_else(|| format!("eth{}", self.endpoint.position))
+    }
+
+    /// Tells whether its containers find each other by their names: docker's default network has none.
+    pub(crate) fn has_names(&self) -> bool {
+        !super::is_given(&self.record.name)
+    }
+
+    /// Returns the host's addresses by which packets go elsewhere; none where they go nowhere.
+    pub(crate) fn gateways(&self) -> Vec<IpAddr> {
+        let is_open = !self.document.internal;
+        self.document.subnets.iter().filter(|_| is_open).map(|subnet| subnet.gateway).collect()
+    }
+
+    /// Describes it for who looks.
+    pub(crate) fn connected(&self) -> Connected {
+        let asked = [self.connection.ipv4.map(IpAddr::V4), self.connection.ipv6.map(IpAddr::V6)];
+        Connected {
+            id: self.record.id.clone(),
+            network: self.record.name.clone(),
+            device: self.device(),
+            mac: MacAddress(self.mac()),
+            addresses: self.addresses(),
+            gateways: self.gateways(),
+            aliases: self.connection.aliases.clone(),
+            asked: asked.into_iter().flatten().collect(),
+            gateway_priority: self.connection.gateway_priority,
+        }
+    }
+}
+
+impl Engine {
+    /// Finds the networks that are asked for, and settles the subnets of those that have none yet.
+    pub(crate) fn networks_of(
+        &self,
+        connections: &[Connection],
+    ) -> Result<Vec<(NetworkRecord, NetworkDocument)>> {
+        let find = |connection: &Connection| {
+            let record =
+                self.store.network(&connection.network).map_err(|error| self.mistyped_network(error))?;
+            let document = self.settle_subnets(&record)?;
+            match document.driver {
+                Driver::Bridge | Driver::Macvlan => Ok((record, document)),
+                Driver::Host | Driver::None => {
+                    let reason = "it stands alone: a container has it, or networks with names".to_owned();
+                    Err(Error::Invalid { what: format!("--network {}", record.name), reason })
+                }
+            }
+        };
+        connections.iter().map(find).collect()
+    }
+
+    /// Returns what a container or pod has in its networks, and records what it has not yet.
+    pub(crate) fn joints(&self, owner: &str, connections: &[Connection]) -> Result<Vec<Joint>> {
+        let networks = self.networks_of(connections)?;
+        let known = self.store.connected(|connected| connected.endpoints_of(owner))?;
+        let mut joints = joined(owner, networks, connections, &known);
+        if joints.iter().all(|(_, is_known)| *is_known) {
+            return Ok(joints.into_iter().map(|(joint, _)| joint).collect());
+        }
+        let mut refused = None;
+        let kept = self.store.connect(bulkhead_store::Durability::PowerLoss, |connected| {
+            for (joint, _) in joints.iter_mut().filter(|(_, is_known)| !is_known) {
+                settle(connected, joint)
+                    .map_err(|error| super::create::stored(&mut refused, owner, error))?;
+            }
+            Ok(())
+        });
+        match refused {
+            Some(error) => Err(error),
+            None => {
+                kept?;
+                Ok(joints.into_iter().map(|(joint, _)| joint).collect())
+            }
+        }
+    }
+
+    fn mistyped_network(&self, error: bulkhead_store::Error) -> Error {
+        let bulkhead_store::Error::NotFound { noun: Noun::Network, wanted } = &error else {
+            return error.into();
+        };
+        let records = self.store.networks().unwrap_or_default();
+        match crate::name::similar(wanted, records.iter().map(|record| record.name.as_str())) {
+            Some(similar) => Error::MistypedNetwork { wanted: wanted.clone(), similar: similar.to_owned() },
+            None => error.into(),
+        }
+    }
+}
+
+/// Puts networks and what an owner has in them together, and tells of each whether it is recorded; what is not has no address
+/// yet.
+pub(crate) fn joined(
+    owner: &str,
+    networks: Vec<(NetworkRecord, NetworkDocument)>,
+    connections: &[Connection],
+    known: &[Endpoint],
+) -> Vec<(Joint, bool)> {
+    let mut free = 0..;
+    let each = networks.into_iter().zip(connections).map(|((record, document), connection)| {
+        let found = known.iter().find(|endpoint| endpoint.network == record.id);
+        let endpoint = found.cloned().unwrap_or_else(|| Endpoint {
+            owner: owner.to_owned(),
+            network: record.id.clone(),
+            // The first number that no other has.
+            position: free
+                .find(|place| known.iter().all(|other| other.position != *place))
+                .unwrap_or_default(),
+            ipv4: None,
+            ipv6: None,
+            document: String::new(),
+        });
+        (Joint { record, document, endpoint, connection: connection.clone() }, found.is_some())
+    });
+    each.collect()
+}
+
+/// Chooses the addresses of an endpoint, and records it.
+pub(crate) fn settle(connected: &bulkhead_store::Connected<'_>, joint: &mut Joint) -> Result<()> {
+    let used = connected.endpoints_in(&joint.record.id)?;
+    let Joint { document, connection, .. } = &*joint;
+    let (mut ipv4, mut ipv6) = (None, None);
+    let lacks = |address: &str, family: &str| Error::Invalid {
+        what: format!("--ip{} {address}", if family == "IPv6" { "6" } else { "" }),
+        reason: format!("network {} has no subnet of {family}", joint.record.name),
+    };
+    if let Some(address) = connection.ipv4.filter(|_| !document.subnets.iter().any(|of| of.gateway.is_ipv4()))
+    {
+        return Err(lacks(&address.to_string(), "IPv4"));
+    }
+    if let Some(address) = connection.ipv6.filter(|_| !document.subnets.iter().any(|of| of.gateway.is_ipv6()))
+    {
+        return Err(lacks(&address.to_string(), "IPv6"));
+    }
+    for subnet in &document.subnets {
+        let taken: BTreeSet<IpAddr> = used
+            .iter()
+            .filter(|other| other.owner != joint.endpoint.owner)
+            .flat_map(Endpoint::addresses)
+            .chain(subnet.reserved.values().copied())
+            .collect();
+        let choices = subnet.choices()?;
+        let is_v4 = subnet.gateway.is_ipv4();
+        let asked = if is_v4 { connection.ipv4.map(IpAddr::V4) } else { connection.ipv6.map(IpAddr::V6) };
+        let address = match asked {
+            Some(address) => {
+                choices.check(address, &taken)?;
+                address
+            }
+            None => choices.next(&taken, last(&used, is_v4))?,
+        };
+        match address {
+            IpAddr::V4(address) => ipv4 = Some(address),
+            IpAddr::V6(address) => ipv6 = Some(address),
+        }
+    }
+    joint.endpoint.ipv4 = ipv4;
+    joint.endpoint.ipv6 = ipv6;
+    joint.endpoint.document =
+        EndpointDocument { connection: joint.connection.clone() }.write(&joint.endpoint.owner)?;
+    connected.keep(&joint.endpoint)?;
+    Ok(())
+}
+
+/// The highest address that is used: the next ones are given first, so that none is soon another's.
+fn last(used: &[Endpoint], is_v4: bool) -> Option<IpAddr> {
+    used.iter().flat_map(Endpoint::addresses).filter(|address| address.is_ipv4() == is_v4).max()
+}

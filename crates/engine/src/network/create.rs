@@ -1,0 +1,261 @@
+//! Making a network: a record with subnets that nobody has. Its bridge is made when something is connected with it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bulkhead_net::device::Devices;
+use bulkhead_net::pool::{self, POOLS, Range};
+use bulkhead_store::{Connected, NetworkRecord};
+use ipnet::IpNet;
+
+use super::document::{Driver, Mode, NetworkDocument, Subnet};
+use super::{Network, NetworkRequest};
+use crate::configure::Caller;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::{host, id, name};
+
+/// Names that mean something else behind `--network`.
+const RESERVED: [&str; 7] = ["bridge", "container", "default", "host", "none", "pasta", "slirp4netns"];
+
+impl Engine {
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what cannot be; a name or a subnet that is taken.
+    pub fn create_network(&self, request: &NetworkRequest) -> Result<Network> {
+        if host::caller() != Caller::Root {
+            return Err(not_for_users(&request.name));
+        }
+        check_name(&request.name)?;
+        let mut document = document(request)?;
+        let id = id::generate()?;
+        let used = used_by_host()?;
+        let mut refused = None;
+        let inserted = self.store.insert_network(|connected| {
+            let decided = subnets_of_others(connected).and_then(|others| {
+                document.subnets =
+                    decide_subnets(request, &document, &[&used[..], &others[..]].concat(), &others)?;
+                let mut record = NetworkRecord::new(&id, &request.name);
+                record.document = document.write()?;
+                Ok(record)
+            });
+            decided.map_err(|error| stored(&mut refused, &request.name, error))
+        });
+        match refused {
+            Some(error) => Err(error),
+            None => {
+                let record = inserted?;
+                self.tell_network(&record, "create", &[("type", &document.driver.to_string())]);
+                self.network(&record.id)
+            }
+        }
+    }
+
+    /// Chooses the subnet of a network that is there from the beginning, when it is used first.
+    pub(super) fn settle_subnets(&self, record: &NetworkRecord) -> Result<NetworkDocument> {
+        let document = NetworkDocument::read(record)?;
+        if !document.subnets.is_empty() || document.driver != Driver::Bridge {
+            return Ok(document);
+        }
+        let used = used_by_host()?;
+        let mut refused = None;
+        let settled = self.store.connect(bulkhead_store::Durability::PowerLoss, |connected| {
+            let mut record = connected.network(&record.id)?;
+            let decided = || {
+                let mut document = NetworkDocument::read(&record)?;
+                if document.subnets.is_empty() {
+                    let others = subnets_of_others(connected)?;
+                    let all = [&used[..], &others[..]].concat();
+                    document.subnets = decide_subnets(&NetworkRequest::default(), &document, &all, &others)?;
+                }
+                Ok((document.write()?, document))
+            };
+            let (text, document) = decided().map_err(|error| stored(&mut refused, &record.name, error))?;
+            record.document = text;
+            connected.change(&record)?;
+            Ok(document)
+        });
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(settled?),
+        }
+    }
+}
+
+/// Keeps an error of the engine's while the store takes back what it was about to do.
+pub(crate) fn stored(refused: &mut Option<Error>, subject: &str, error: Error) -> bulkhead_store::Error {
+    let reason = error.to_string();
+    *refused = Some(error);
+    bulkhead_store::Error::Invalid { subject: subject.to_owned(), reason }
+}
+
+pub(super) fn not_for_users(name: &str) -> Error {
+    let reason = "networks of the host take root; an ordinary user's containers have `--network pasta`, `none`, or \
+        share one in a pod";
+    Error::Invalid { what: format!("network {name}"), reason: reason.into() }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    name::check(name).map_err(|error| match error {
+        Error::Invalid { reason, .. } => Error::Invalid { what: format!("network name {name:?}"), reason },
+        other => other,
+    })?;
+    if RESERVED.contains(&name) {
+        let reason = "it means something else behind `--network`; choose another".into();
+        return Err(Error::Invalid { what: format!("network name {name:?}"), reason });
+    }
+    Ok(())
+}
+
+/// What was asked for, without its subnets.
+fn document(request: &NetworkRequest) -> Result<NetworkDocument> {
+    let invalid = |what: String, reason: &str| Err(Error::Invalid { what, reason: reason.into() });
+    let mut document = NetworkDocument {
+        driver: request.driver,
+        internal: request.internal,
+        ipv4: request.ipv4,
+        ipv6: request.ipv6 || request.subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))),
+        labels: request.labels.clone(),
+        options: request.options.clone(),
+        ..NetworkDocument::default()
+    };
+    if !document.ipv4 && !document.ipv6 {
+        return invalid("--ipv4=false".into(), "without --ipv6 a network has no addresses at all");
+    }
+    for (key, value) in &request.options {
+        let what = || format!("--opt {key}={value}");
+        let truth = || match value.as_str() {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(Error::Invalid { what: what(), reason: "expected true or false".into() }),
+        };
+        match (key.as_str(), request.driver) {
+            ("com.docker.network.driver.mtu" | "mtu", _) => match value.parse() {
+                // RFC 791; with IPv6 RFC 8200 wants 1280.
+                Ok(mtu @ 68..=65_535) => document.mtu = Some(mtu),
+                _ => return invalid(what(), "expected bytes, 68 to 65535, with IPv6 at least 1280"),
+            },
+            ("com.docker.network.bridge.enable_ip_masquerade", Driver::Bridge) => {
+                document.routed = !truth()?;
+            }
+            ("com.docker.network.bridge.host_binding_ipv4", Driver::Bridge) => match value.parse() {
+                Ok(address @ IpAddr::V4(_)) => document.published_at = Some(address),
+                _ => return invalid(what(), "expected an address of IPv4"),
+            },
+            ("org.bulkhead.firewall", Driver::Bridge) => document.firewall_untouched = !truth()?,
+            ("parent", Driver::Macvlan) => document.parent = Some(value.clone()),
+            ("macvlan_mode", Driver::Macvlan) => {
+                document.mode = match value.as_str() {
+                    "bridge" => Mode::Bridge,
+                    "private" => Mode::Private,
+                    "vepa" => Mode::Vepa,
+                    "passthru" => Mode::Passthru,
+                    _ => return invalid(what(), "the modes are bridge, private, vepa and passthru"),
+                }
+            }
+            ("com.docker.network.bridge.name", _) => {
+                return invalid(what(), "a bridge is named bh- and the first 12 digits of its network's id");
+            }
+            _ => {
+                return invalid(
+                    what(),
+                    "that driver has no such option; docs/networking.md lists those that are there",
+                );
+            }
+        }
+    }
+    if document.ipv6 && document.mtu.is_some_and(|mtu| mtu < 1280) {
+        return invalid("--opt mtu".into(), "IPv6 wants packets of at least 1280 bytes (RFC 8200)");
+    }
+    if document.driver == Driver::Macvlan && document.parent.is_none() && !document.internal {
+        return invalid(
+            "driver macvlan".into(),
+            "on whose cable are its containers? `--opt parent=DEVICE` names a device of the host's",
+        );
+    }
+    Ok(document)
+}
+
+/// Decides the subnets: those that were asked for, else some that nobody uses.
+fn decide_subnets(
+    request: &NetworkRequest,
+    document: &NetworkDocument,
+    used: &[IpNet],
+    others: &[IpNet],
+) -> Result<Vec<Subnet>> {
+    let invalid = |what: String, reason: String| Error::Invalid { what, reason };
+    let mut subnets = Vec::new();
+    for asked in &request.subnets {
+        let asked = asked.trunc();
+        // What a macvlan has is the cable's own.
+        let taken = if document.driver == Driver::Macvlan { others } else { used };
+        if let Some(other) =
+            taken.iter().find(|other| other.prefix_len() >= 8 && pool::overlap(&asked, other))
+        {
+            let reason = format!("{other} is used by the host or by another network already; choose another");
+            return Err(invalid(format!("--subnet {asked}"), reason));
+        }
+        if subnets.iter().any(|known: &Subnet| known.subnet.addr().is_ipv4() == asked.addr().is_ipv4()) {
+            let reason = "a network has one subnet of IPv4 and one of IPv6 at most".to_owned();
+            return Err(invalid(format!("--subnet {asked}"), reason));
+        }
+        subnets.push(Subnet { subnet: asked, range: None, gateway: asked.addr(), reserved: BTreeMap::new() });
+    }
+    let has = |subnets: &[Subnet], is_v4: bool| {
+        subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv4() == is_v4)
+    };
+    if document.ipv4 && !has(&subnets, true) {
+        if document.driver == Driver::Macvlan {
+            let reason =
+                "its containers are on a cable of the host's, so that cable's subnet has to be given"
+                    .to_owned();
+            return Err(invalid("driver macvlan without --subnet".into(), reason));
+        }
+        let subnet = pool::choose(&POOLS, used)?;
+        subnets.insert(0, Subnet { subnet, range: None, gateway: subnet.addr(), reserved: BTreeMap::new() });
+    }
+    if document.ipv6 && !has(&subnets, false) {
+        let subnet = pool::unique_local(id::random()?, 0);
+        subnets.push(Subnet { subnet, range: None, gateway: subnet.addr(), reserved: BTreeMap::new() });
+    }
+    for subnet in &mut subnets {
+        subnet.range = request.ranges.iter().copied().find(|range| subnet.subnet.contains(range));
+        let gateway = request.gateways.iter().copied().find(|gateway| subnet.subnet.contains(gateway));
+        subnet.gateway = Range::new(subnet.subnet, subnet.range, gateway)?.gateway;
+        let reserved = request.reserved.iter().filter(|(_, address)| subnet.subnet.contains(*address));
+        subnet.reserved = reserved.map(|(name, address)| (name.clone(), *address)).collect();
+    }
+    let outside = |flag: &str, text: String| {
+        invalid(format!("{flag} {text}"), "it is in no subnet of the network; give that by --subnet".into())
+    };
+    let is_in = |address: &IpAddr| subnets.iter().any(|subnet| subnet.subnet.contains(address));
+    if let Some(range) =
+        request.ranges.iter().find(|range| !subnets.iter().any(|of| of.subnet.contains(*range)))
+    {
+        return Err(outside("--ip-range", range.to_string()));
+    }
+    if let Some(gateway) = request.gateways.iter().find(|gateway| !is_in(gateway)) {
+        return Err(outside("--gateway", gateway.to_string()));
+    }
+    if let Some((name, address)) = request.reserved.iter().find(|(_, address)| !is_in(address)) {
+        return Err(outside("--aux-address", format!("{name}={address}")));
+    }
+    Ok(subnets)
+}
+
+/// Lists what the host has: its addresses, and where it has routes to.
+fn used_by_host() -> Result<Vec<IpNet>> {
+    let devices = Devices::open()?;
+    let addresses = devices.addresses()?.into_iter().map(|(_, address)| address.trunc());
+    let routes = devices.routes()?.into_iter().map(|route| route.to);
+    Ok(addresses.chain(routes).collect())
+}
+
+fn subnets_of_others(connected: &Connected<'_>) -> Result<Vec<IpNet>> {
+    let mut all = Vec::new();
+    for record in connected.networks()? {
+        all.extend(NetworkDocument::read(&record)?.subnets.into_iter().map(|subnet| subnet.subnet));
+    }
+    Ok(all)
+}

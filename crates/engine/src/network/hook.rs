@@ -1,0 +1,172 @@
+//! What is done with networks while a container lives, by a process that its monitor or its runtime starts.
+//!
+//! A container with users of its own has a network namespace that belongs to these, which its runtime makes; a hook connects it
+//! (`createRuntime`, config.md of the runtime specification). And once a container has ended, its ports are taken back.
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+
+use bulkhead_net::device::{Change, Devices};
+use bulkhead_net::names::Until;
+use bulkhead_spec::Hook;
+use bulkhead_sys::path;
+use rustix::fs::OFlags;
+use serde::Deserialize;
+
+use super::start::{LOOPBACK, Wish, called, exposed};
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::known::Known;
+use crate::request::Network;
+
+/// The word behind `bulkhead` by which a monitor or a runtime has something done: nothing that people type.
+pub const FOR_MONITOR: &str = "for-monitor";
+const PLUG: &str = "plug";
+const UNPLUG: &str = "unplug";
+pub(super) const NAMES: &str = "names";
+
+impl Engine {
+    /// Does what a monitor or a runtime asks for: the words behind [`FOR_MONITOR`].
+    ///
+    /// # Errors
+    /// Other words, and why it is not done.
+    pub fn for_monitor(&self, words: &[&OsStr]) -> Result<()> {
+        match words {
+            [word, id] if *word == PLUG => self.plug_running(&id.to_string_lossy()),
+            [word, id] if *word == NAMES => self.serve_names_again(&id.to_string_lossy()),
+            [word, id] if *word == UNPLUG => self.unplug_ended(&id.to_string_lossy()),
+            _ => Err(Error::Invalid {
+                what: format!("{FOR_MONITOR} {words:?}"),
+                reason: "only monitors and runtimes say this".into(),
+            }),
+        }
+    }
+
+    /// Returns the hook by which a container is connected once its namespace is there, if it is that late.
+    pub(crate) fn network_hook(&self, known: &Known) -> Result<Option<Hook>> {
+        let document = &known.document;
+        let is_hooked = match &document.request.namespaces.network {
+            Network::Networks(_) => document.users.is_some(),
+            Network::Carried(_) => true,
+            _ => false,
+        };
+        if !is_hooked {
+            return Ok(None);
+        }
+        let args = self.words_for_monitor(PLUG, &known.record.id)?;
+        let path = self.command()?.to_string_lossy().into_owned();
+        Ok(Some(Hook { path, args, ..Hook::default() }))
+    }
+
+    /// Returns the words by which a monitor takes back what its container had on the host; none where it has nothing.
+    pub(crate) fn unplugging(&self, known: &Known) -> Result<Vec<String>> {
+        let request = &known.document.request;
+        let publishes = request.publishing.all || !request.publishing.ports.is_empty();
+        let is_known =
+            request.namespaces.network.connections().iter().any(|of| !super::is_given(&of.network));
+        if (publishes || is_known || self.is_pod_known(known)?) && !request.remove {
+            self.words_for_monitor(UNPLUG, &known.record.id)
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
+    pub(super) fn words_for_monitor(&self, word: &str, id: &str) -> Result<Vec<String>> {
+        let places = self.places();
+        let words = [
+            self.command()?.to_string_lossy().into_owned(),
+            "--root".to_owned(),
+            places.root.to_string_lossy().into_owned(),
+            "--run".to_owned(),
+            places.run.to_string_lossy().into_owned(),
+        ];
+        Ok(words.into_iter().chain([FOR_MONITOR, word, id].map(str::to_owned)).collect())
+    }
+
+    /// Connects a container whose namespace is there and in which nothing runs yet: its state stands on the standard input.
+    fn plug_running(&self, id: &str) -> Result<()> {
+        #[derive(Deserialize)]
+        struct State {
+            pid: i32,
+        }
+        let known = self.look(self.store.container(id)?)?;
+        let doing = || format!("connect container {}", known.record.name);
+        let mut text = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut text).doing(doing)?;
+        let state: State = serde_json::from_slice(&text).map_err(std::io::Error::from).doing(doing)?;
+        let namespace = path::open_host(format!("/proc/{}/ns/net", state.pid).as_ref(), OFlags::RDONLY);
+        let namespace = namespace.doing(doing)?;
+        let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        let network = &known.document.request.namespaces.network;
+        let joints = self.joints(id, network.connections())?;
+        let inside = Devices::of(namespace.as_fd())?;
+        inside.change(vec![Change::bring_up(LOOPBACK)])?;
+        let exposed = exposed(&known.document.request, image.as_ref());
+        let called = called(&known.record, &known.document);
+        let wish = Wish::of(&known, &joints, &exposed, &called);
+        // Nobody hears of what stands in the way: `system check` tells of it.
+        self.wire(&wish, namespace.as_fd(), &inside).map(drop)
+    }
+
+    /// Has a name server answer a container again whose last one has died.
+    fn serve_names_again(&self, id: &str) -> Result<()> {
+        let Ok(record) = self.store.container(id) else { return Ok(()) };
+        let known = self.look(record)?;
+        let owner =
+            known.record.pod.as_deref().filter(|_| known.document.request.namespaces.network == Network::Pod);
+        let Some(namespace) = Self::namespace_of(&known)? else { return Ok(()) };
+        let (owner, connections, resolvers) = match owner {
+            Some(pod) => self.names_of_pod(pod)?,
+            None => {
+                let request = &known.document.request;
+                let connections = request.namespaces.network.connections().to_vec();
+                (id.to_owned(), connections, request.hosts.servers.clone())
+            }
+        };
+        let joints = self.joints(&owner, &connections)?;
+        self.serve_names(&owner, namespace.as_fd(), &joints, &resolvers, Until::SomebodyStays)
+    }
+
+    /// Takes back what a container had on the host that has ended, and its pod if nothing of that runs.
+    fn unplug_ended(&self, id: &str) -> Result<()> {
+        let Ok(record) = self.store.container(id) else { return Ok(()) };
+        let _held = self.hold(id)?;
+        // Somebody may have started it again.
+        let known = self.look(record)?;
+        if !known.life.state.is_active() {
+            self.unplug(id)?;
+        }
+        match &known.record.pod {
+            Some(pod) => self.unplug_pod(pod),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes back what a container had on the host whose end is just noticed, if its monitor was not told to have that done. Somebody
+    /// who holds it does so, or has other plans.
+    pub(crate) fn unplug_noticed(&self, id: &str) {
+        if matches!(self.published(id), Ok(None)) {
+            return;
+        }
+        if let Ok(Some(_held)) = self.try_hold(id)
+            && let Ok(record) = self.store.container(id)
+            && self.look(record).is_ok_and(|known| !known.life.state.is_active())
+        {
+            // What stays is found by `system check`.
+            let _ = self.unplug(id);
+        }
+    }
+
+    /// Takes back what a pod had on the host, of which nothing runs.
+    pub(crate) fn unplug_pod(&self, pod: &str) -> Result<()> {
+        let _held =
+            self.hold_directory(&self.places().pod(pod), || format!("pod {}", crate::id::short(pod)))?;
+        for member in self.store.containers_of_pod(pod)? {
+            if self.look(member)?.life.state.is_active() {
+                return Ok(());
+            }
+        }
+        self.unplug(pod)
+    }
+}

@@ -1,0 +1,263 @@
+//! What networks are on the host: bridges, the table of the packet filter, forwarding, and what the host's firewall is told.
+//! All of it is made when it is needed and found to be missing, and taken away with the last that needs it.
+
+use std::fs::File;
+use std::hash::{Hash as _, Hasher as _};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use bulkhead_net::device::{Devices, Setting};
+use bulkhead_net::firewall::{self, Firewall};
+use bulkhead_net::nft::Filter;
+use bulkhead_net::rules::{self, Rules};
+use bulkhead_net::uplink::{self, Changed, Families};
+use bulkhead_store::{Places, Stage};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::document::{Driver, NetworkDocument, PREFIX};
+use super::live::Live;
+use crate::create::make_directory;
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result, chain};
+
+/// The version of [`Changes`].
+const VERSION: u32 = 1;
+const CHANGES: &str = "changes.json";
+const LOCK: &str = "lock";
+
+/// The host's side of all networks, which nobody else changes meanwhile.
+#[derive(Debug)]
+pub(super) struct Host<'engine> {
+    engine: &'engine Engine,
+    pub(super) devices: Devices,
+    pub(super) rules: Rules,
+    _lock: File,
+}
+
+/// `changes.json`: what was changed of the host, to be taken back. It goes with the machine's run, as the changes do.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Changes {
+    version: u32,
+    #[serde(default)]
+    parameters: Vec<Parameter>,
+    /// Rules in docker's chain for others were made.
+    #[serde(default)]
+    docker: bool,
+}
+
+/// A kernel parameter of a device that was changed.
+#[derive(Debug, Serialize, Deserialize)]
+struct Parameter {
+    device: String,
+    setting: String,
+    was: String,
+}
+
+/// What stands in the way of a network, for its user.
+pub(super) type Warnings = Vec<String>;
+
+impl<'engine> Host<'engine> {
+    pub(super) fn engine(&self) -> &'engine Engine {
+        self.engine
+    }
+
+    /// Waits until nobody else changes it.
+    pub(super) fn hold(engine: &'engine Engine) -> Result<Self> {
+        let directory = engine.places().networks_run();
+        make_directory(&directory)?;
+        let path = directory.join(LOCK);
+        let doing = || format!("lock {}", path.display());
+        let lock = File::options().append(true).create(true).mode(0o600).open(&path).doing(doing)?;
+        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).doing(doing)?;
+        let rules = Rules::open(&table_of(engine.places()))?;
+        Ok(Self { engine, devices: Devices::open()?, rules, _lock: lock })
+    }
+
+    /// Sees to it that the bridge of a network is there, with all by which packets find their way; returns its number.
+    pub(super) fn ensure(
+        &self,
+        id: &str,
+        document: &NetworkDocument,
+        warnings: &mut Warnings,
+    ) -> Result<u32> {
+        let bridge = document.bridge(id);
+        let is_whole = self.rules.are_there()?;
+        if !is_whole {
+            // Of this boot's beginning, or somebody has flushed all rules.
+            self.restore()?;
+        }
+        let is_there = self.devices.find(&bridge.name)?.is_some();
+        if !is_there {
+            // By its name, before there is anything of that name.
+            self.rules.add_network(&document.rules(id))?;
+        }
+        let index = bridge.ensure(&self.devices)?;
+        if !document.internal {
+            self.open_ways(document, !is_there || !is_whole, warnings)?;
+        }
+        Ok(index)
+    }
+
+    /// Has packets of a network come out, and their answers in.
+    fn open_ways(&self, document: &NetworkDocument, is_new: bool, warnings: &mut Warnings) -> Result<()> {
+        let families = if document.ipv6 { Families::Both } else { Families::V4 };
+        match uplink::forward(&self.devices, families) {
+            Ok(changed) if changed.is_empty() => {}
+            Ok(changed) => {
+                self.note(|changes| changes.parameters.extend(changed.into_iter().map(parameter)))?;
+            }
+            // What is read-only is the business of whoever made it so.
+            Err(error) => warnings.push(format!("packets may not find their way out: {}", chain(&error))),
+        }
+        if is_new {
+            self.pass_firewall(document, warnings)?;
+        }
+        Ok(())
+    }
+
+    /// Has the host's firewall let packets through as far as that has a place for it, and tells of what is left to do.
+    fn pass_firewall(&self, document: &NetworkDocument, warnings: &mut Warnings) -> Result<()> {
+        let filter = Filter::open()?;
+        let table = table_of(self.engine.places());
+        for found in firewall::in_the_way(&filter, &table, PREFIX)? {
+            let effect = found.effect();
+            match &found {
+                Firewall::Docker(users) if !document.firewall_untouched => {
+                    firewall::let_through(&filter, users, PREFIX, &table)?;
+                    self.note(|changes| changes.docker = true)?;
+                }
+                found => warnings.extend(found.command(PREFIX).map(|command| {
+                    format!("the host's firewall {effect}; `{command}` opens it, see docs/networking.md")
+                })),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the table there anew, with all networks and with the ports of what runs.
+    pub(super) fn restore(&self) -> Result<()> {
+        let mut networks = Vec::new();
+        for record in self.engine.store.networks()? {
+            let document = NetworkDocument::read(&record)?;
+            if document.driver == Driver::Bridge
+                && record.stage == Stage::Kept
+                && !document.subnets.is_empty()
+            {
+                networks.push(document.rules(&record.id));
+            }
+        }
+        let mut ports: Vec<rules::Port> = Vec::new();
+        for live in Live::all(self.engine)? {
+            ports.extend(live.rules());
+        }
+        Ok(self.rules.replace(&networks, &ports)?)
+    }
+
+    /// Takes a network's bridge and its place in the rules away, and with the last of them all that was changed of the host.
+    pub(super) fn take_down(&self, id: &str, document: &NetworkDocument) -> Result<()> {
+        document.bridge(id).remove(&self.devices)?;
+        self.engine.end_name_server(id)?;
+        self.rules.remove_network(&document.rules(id))?;
+        let own = |name: &str| name.starts_with(PREFIX);
+        let is_last = !self.devices.list()?.iter().any(|device| own(&device.name));
+        if is_last { self.take_back() } else { Ok(()) }
+    }
+
+    /// Takes back what was changed of the host.
+    fn take_back(&self) -> Result<()> {
+        self.rules.remove()?;
+        let changes = self.changes()?;
+        let parameters = Vec::from_iter(changes.parameters.iter().filter_map(changed));
+        uplink::take_back(&parameters)?;
+        if changes.docker {
+            let filter = Filter::open()?;
+            let table = table_of(self.engine.places());
+            for found in firewall::find(&filter.chains()?, &table) {
+                if let Firewall::Docker(users) = found {
+                    firewall::take_back(&filter, &users, &table)?;
+                }
+            }
+        }
+        let path = self.engine.places().networks_run().join(CHANGES);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.doing(|| format!("remove {}", path.display())),
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Changes)) -> Result<()> {
+        let mut changes = self.changes()?;
+        change(&mut changes);
+        changes.version = VERSION;
+        let path = self.engine.places().networks_run().join(CHANGES);
+        bulkhead_shim::replace::with_json(&path, &changes).doing(|| format!("write {}", path.display()))
+    }
+
+    fn changes(&self) -> Result<Changes> {
+        read_json(&self.engine.places().networks_run().join(CHANGES), VERSION)
+    }
+}
+
+/// Reads a file of ours that goes with the machine's run; one that is not there says nothing.
+pub(super) fn read_json<T: Default + for<'de> Deserialize<'de>>(path: &Path, newest: u32) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let text = match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(T::default()),
+        read => read.doing(|| format!("read {}", path.display()))?,
+    };
+    let damaged = |reason| Error::Damaged { what: path.display().to_string(), reason };
+    let Version { version } = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    if version > newest {
+        return Err(damaged(format!("it has version {version}, and this program knows none after {newest}")));
+    }
+    serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))
+}
+
+/// The name of a store's own table in the packet filter.
+pub(super) fn table_of(places: &Places) -> String {
+    if places.root == Path::new("/var/lib/bulkhead") {
+        return "bulkhead".to_owned();
+    }
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    places.root.hash(&mut hasher);
+    format!("bulkhead-{:016x}", hasher.finish())
+}
+
+/// The hash FNV-1a, which is the same for every build of the program.
+struct Fnv(u64);
+
+impl std::hash::Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+const SETTINGS: [(Setting, &str); 5] = [
+    (Setting::Forwarding, "forwarding"),
+    (Setting::ForwardingV6, "forwarding-v6"),
+    (Setting::RouteLoopback, "route-loopback"),
+    (Setting::NoIpv6, "no-ipv6"),
+    (Setting::RouterAdvertisements, "router-advertisements"),
+];
+
+fn parameter(changed: Changed) -> Parameter {
+    let Changed { device, setting, was } = changed;
+    let name = SETTINGS.iter().find(|(known, _)| *known == setting).map_or("", |(_, name)| name);
+    Parameter { device, setting: name.to_owned(), was }
+}
+
+fn changed(parameter: &Parameter) -> Option<Changed> {
+    let (setting, _) = SETTINGS.iter().find(|(_, name)| *name == parameter.setting)?;
+    Some(Changed { device: parameter.device.clone(), setting: *setting, was: parameter.was.clone() })
+}

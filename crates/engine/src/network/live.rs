@@ -1,0 +1,109 @@
+//! What a container or pod has on the host while it runs, beyond its namespace: `network.json` in its directory below `run`,
+//! written before anything of it is made.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use bulkhead_net::rules;
+use bulkhead_shim::client;
+use serde::{Deserialize, Serialize};
+
+use super::host::read_json;
+use super::ports::PublishedPort;
+use crate::create::make_directory;
+use crate::engine::Engine;
+use crate::error::{Doing, Result};
+
+const VERSION: u32 = 1;
+const FILE: &str = "network.json";
+
+/// `network.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Live {
+    pub(super) version: u32,
+    /// The id of the container or pod.
+    pub(super) owner: String,
+    /// The ids of the networks in which others find it by its names.
+    #[serde(default)]
+    pub(super) named_in: Vec<String>,
+    /// The host's ports that lead to it.
+    #[serde(default)]
+    pub(super) ports: Vec<PublishedPort>,
+}
+
+impl Live {
+    pub(super) fn of(owner: &str) -> Self {
+        Self { version: VERSION, owner: owner.to_owned(), named_in: Vec::new(), ports: Vec::new() }
+    }
+
+    pub(super) fn write(&self, engine: &Engine) -> Result<()> {
+        let directory = engine.owner_run(&self.owner);
+        make_directory(&directory)?;
+        let path = directory.join(FILE);
+        bulkhead_shim::replace::with_json(&path, self).doing(|| format!("write {}", path.display()))
+    }
+
+    /// Reads that of an owner; nothing of one that has nothing.
+    pub(super) fn read(engine: &Engine, owner: &str) -> Result<Option<Self>> {
+        let live: Self = read_json(&engine.owner_run(owner).join(FILE), VERSION)?;
+        Ok(Some(live).filter(|live| !live.owner.is_empty()))
+    }
+
+    /// Forgets that of an owner, if there is one.
+    pub(super) fn forget(engine: &Engine, owner: &str) -> Result<()> {
+        let path = engine.owner_run(owner).join(FILE);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.doing(|| format!("remove {}", path.display())),
+        }
+    }
+
+    /// Lists those of all containers and pods that run.
+    pub(super) fn all(engine: &Engine) -> Result<Vec<Self>> {
+        let mut found = Vec::new();
+        for kind in ["containers", "pods"] {
+            let directory = engine.places().run.join(kind);
+            for entry in std::fs::read_dir(&directory).doing(|| format!("list {}", directory.display()))? {
+                let name = entry.doing(|| format!("list {}", directory.display()))?.file_name();
+                let owner = name.to_string_lossy();
+                if let Some(live) = Self::read(engine, &owner)?
+                    && engine.is_live(&owner)?
+                {
+                    found.push(live);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns its ports as the packet filter has them.
+    pub(super) fn rules(&self) -> impl Iterator<Item = rules::Port> {
+        self.ports.iter().map(|port| port.rule(&self.owner))
+    }
+}
+
+impl Engine {
+    /// Tells whether a container or pod of this id runs, or is just being started.
+    pub(super) fn is_live(&self, owner: &str) -> Result<bool> {
+        if self.store.container(owner).is_ok_and(|record| record.id == owner) {
+            return Ok(client::alive(&self.places().container_run(owner))? || self.is_held(owner)?);
+        }
+        for member in self.store.containers_of_pod(owner)? {
+            if client::alive(&self.places().container_run(&member.id))? || self.is_held(&member.id)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Tells whether somebody does something with a container at this moment.
+    fn is_held(&self, id: &str) -> Result<bool> {
+        Ok(self.places().container(id).exists() && self.try_hold(id)?.is_none())
+    }
+
+    /// The directory below `run` of a container, or of a pod.
+    fn owner_run(&self, owner: &str) -> PathBuf {
+        let of_pod = self.places().pod_run(owner);
+        if of_pod.exists() { of_pod } else { self.places().container_run(owner) }
+    }
+}

@@ -1,0 +1,118 @@
+//! Names by which containers find each other: who is in which network stands in tables that the name servers of the networks read
+//! (`bulkhead_net::names`), and each container has sockets at which one of these answers.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use bulkhead_net::names::protocol::Request;
+use bulkhead_net::names::{self, Helper, Member, Table, Until};
+use bulkhead_shim::order;
+
+use super::address::Joint;
+use super::host::Host;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::id;
+use crate::known::Known;
+use crate::request::Network;
+
+/// The directory of the tables.
+const TABLES: &str = "names";
+
+impl Engine {
+    fn tables(&self) -> PathBuf {
+        self.places().networks_run().join(TABLES)
+    }
+
+    /// Where the name server of a network listens.
+    fn name_server(&self, network: &str) -> PathBuf {
+        self.places().networks_run().join(format!("{}.sock", id::short(network)))
+    }
+
+    /// Has the questions answered that are asked in a namespace, for as long as somebody stays with the name server, or until
+    /// something ends; nothing without a network that has names.
+    pub(super) fn serve_names(
+        &self,
+        owner: &str,
+        namespace: BorrowedFd<'_>,
+        joints: &[Joint],
+        resolvers: &[IpAddr],
+        until: Until<'_>,
+    ) -> Result<()> {
+        let Some(first) = joints.iter().find(|joint| joint.has_names()) else { return Ok(()) };
+        let sockets = names::open(namespace)?;
+        let (program, tables) = (self.names()?, self.tables());
+        let socket = self.name_server(&first.record.id);
+        let helper = Helper { program: &program, tables: &tables, socket: &socket, words: &[] };
+        Ok(names::ensure(&helper)?.serve(owner, &sockets, resolvers, until)?)
+    }
+
+    /// Says with which name server the monitor of a container stays; none without a network that has names.
+    pub(crate) fn name_server_for(&self, known: &Known) -> Result<Option<order::Companion>> {
+        let Known { record, document, .. } = known;
+        let (owner, connections) = match (&document.request.namespaces.network, &record.pod) {
+            (Network::Networks(connections), _) => (record.id.clone(), connections.clone()),
+            (Network::Pod, Some(pod)) => {
+                let (owner, connections, _) = self.names_of_pod(pod)?;
+                (owner, connections)
+            }
+            _ => return Ok(None),
+        };
+        let Some(first) = connections.iter().find(|of| !super::is_given(&of.network)) else {
+            return Ok(None);
+        };
+        let network = self.store.network(&first.network)?;
+        let stay = Request::Stay { container: owner, resolvers: Vec::new() };
+        Ok(Some(order::Companion {
+            socket: self.name_server(&network.id),
+            greeting: String::from_utf8_lossy(&stay.encode()).into_owned(),
+            revive: self.words_for_monitor(super::hook::NAMES, &record.id)?,
+        }))
+    }
+
+    /// Ends the name server of a network that goes.
+    pub(super) fn end_name_server(&self, network: &str) -> Result<()> {
+        let socket = self.name_server(network);
+        if socket.exists() {
+            names::end(&socket)?;
+        }
+        Ok(Table::remove(&self.tables(), network)?)
+    }
+}
+
+impl Host<'_> {
+    /// Has others in a network find an owner by these names.
+    pub(super) fn enter_names(&self, joint: &Joint, called: &[String]) -> Result<()> {
+        let member = Member {
+            container: joint.endpoint.owner.clone(),
+            order: joint.endpoint.position,
+            addresses: joint.endpoint.addresses().collect(),
+            names: called.iter().chain(&joint.connection.aliases).cloned().collect(),
+            links: Vec::new(),
+        };
+        self.change_table(joint, |members| {
+            members.retain(|other| other.container != member.container);
+            members.push(member);
+        })
+    }
+
+    /// Has nobody in a network find an owner any more.
+    pub(super) fn leave_names(&self, network: &str, owner: &str) -> Result<()> {
+        let tables = self.engine().tables();
+        let Some(mut table) = Table::read(&tables, network)? else { return Ok(()) };
+        let before = table.members.len();
+        table.members.retain(|member| member.container != owner);
+        if table.members.len() == before { Ok(()) } else { Ok(table.write(&tables, network)?) }
+    }
+
+    fn change_table(&self, joint: &Joint, change: impl FnOnce(&mut Vec<Member>)) -> Result<()> {
+        let tables = self.engine().tables();
+        let id = &joint.record.id;
+        let mut table = Table::read(&tables, id)?.unwrap_or_default();
+        table.name.clone_from(&joint.record.name);
+        table.is_internal = joint.document.internal;
+        change(&mut table.members);
+        Ok(table.write(&tables, id)?)
+    }
+}

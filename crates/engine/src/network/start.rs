@@ -1,0 +1,332 @@
+//! What a container or pod gets when it starts: a network namespace with devices, addresses and routes, and ports of the host.
+//!
+//! All of it is made before its monitor is told to go on, which then holds the namespace; the devices go with that. Should
+//! the start fail, or whoever makes it be killed, the namespace goes, and ports are found by what was recorded of them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bulkhead_net::bridge::Plug;
+use bulkhead_net::device::{self, Change, Devices, Macvlan};
+use bulkhead_net::names::Until;
+use bulkhead_shim::order::{NamespaceKind, SharedNamespace};
+use bulkhead_shim::status::Process;
+use bulkhead_store::{ContainerRecord, Image};
+
+use super::address::Joint;
+use super::document::Driver;
+use super::host::{Host, Warnings};
+use super::live::Live;
+use crate::configure::Wiring;
+use crate::document::Document;
+use crate::engine::Engine;
+use crate::error::{Doing, Error, Result};
+use crate::known::Known;
+use crate::request::{ExposedPorts, Publishing, Request};
+
+/// The number of the loopback device, in every namespace (`LOOPBACK_IFINDEX`).
+pub(super) const LOOPBACK: u32 = 1;
+
+/// A network namespace that was made for a container or pod. Dropped before it is taken over, it goes, and so do the ports.
+#[derive(Debug)]
+pub(crate) struct Plugged<'engine> {
+    engine: &'engine Engine,
+    owner: String,
+    namespace: OwnedFd,
+    is_known: bool,
+    is_taken_over: bool,
+    /// What the user should be told.
+    pub(crate) warnings: Warnings,
+}
+
+impl Engine {
+    /// Makes the network namespace of a container or pod, with these parameters of the kernel, and connects it.
+    pub(crate) fn plug(&self, wish: &Wish<'_>, parameters: &[(String, String)]) -> Result<Plugged<'_>> {
+        let namespace = device::make_namespace()?;
+        let mut plugged = Plugged {
+            engine: self,
+            owner: wish.owner.to_owned(),
+            namespace,
+            is_known: false,
+            is_taken_over: false,
+            warnings: Vec::new(),
+        };
+        let inside = Devices::of(plugged.namespace.as_fd())?;
+        inside.change(vec![Change::bring_up(LOOPBACK)])?;
+        if !parameters.is_empty() {
+            device::inside(plugged.namespace.as_fd(), || set_all(parameters))??;
+        }
+        // From here on something of it may be known to the host.
+        plugged.is_known = true;
+        plugged.warnings = self.wire(wish, plugged.namespace.as_fd(), &inside)?;
+        Ok(plugged)
+    }
+
+    /// Connects a namespace with networks, and publishes ports.
+    pub(super) fn wire(
+        &self,
+        wish: &Wish<'_>,
+        namespace: BorrowedFd<'_>,
+        inside: &Devices,
+    ) -> Result<Warnings> {
+        let Wish { owner, joints, publishing, exposed, called, resolvers, .. } = *wish;
+        let mut warnings = Vec::new();
+        let host = Host::hold(self)?;
+        if Live::read(self, owner)?.is_some() {
+            // What an earlier start has left that was killed.
+            host.withdraw(owner)?;
+        }
+        for joint in joints {
+            host.connect(joint, namespace, inside, is_default(joint, joints), &mut warnings)?;
+        }
+        let named = Vec::from_iter(joints.iter().filter(|joint| joint.has_names()));
+        if !named.is_empty() {
+            let named_in = named.iter().map(|joint| joint.record.id.clone()).collect();
+            Live { named_in, ..Live::of(owner) }.write(self)?;
+            named.iter().try_for_each(|joint| host.enter_names(joint, called))?;
+            self.serve_names(owner, namespace, joints, resolvers, Until::SomebodyStays)?;
+        }
+        if publishing.all || !publishing.ports.is_empty() {
+            host.publish(owner, publishing, exposed, joints)?;
+        }
+        Ok(warnings)
+    }
+
+    /// Makes the network namespace of a container that is to start, and connects it; nothing for one that has none of the
+    /// engine's networks, or whose namespace belongs to users of its own.
+    pub(crate) fn plug_container(&self, known: &Known, image: Option<&Image>) -> Result<Option<Plugged<'_>>> {
+        let Known { record, document, .. } = known;
+        let connections = document.request.namespaces.network.connections();
+        if connections.is_empty() || document.users.is_some() {
+            return Ok(None);
+        }
+        let joints = self.joints(&record.id, connections)?;
+        let exposed = exposed(&document.request, image);
+        let called = called(record, document);
+        // Parameters of the kernel are the runtime's business, which knows the container's.
+        self.plug(&Wish::of(known, &joints, &exposed, &called), &[]).map(Some)
+    }
+
+    /// Tells how a container is connected, or will be.
+    pub(crate) fn wiring(&self, known: &Known) -> Result<Wiring> {
+        let connections = known.document.request.namespaces.network.connections();
+        if connections.is_empty() {
+            return Ok(Wiring::default());
+        }
+        Ok(wiring_of(&self.joints(&known.record.id, connections)?))
+    }
+
+    /// Takes back what a container or pod had on the host while it ran. Its devices have gone with its namespace.
+    pub(crate) fn unplug(&self, owner: &str) -> Result<()> {
+        match Live::read(self, owner)? {
+            Some(_) => Host::hold(self)?.withdraw(owner),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a container or pod is to have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// Its id.
+    pub(crate) owner: &'a str,
+    pub(crate) joints: &'a [Joint],
+    pub(crate) publishing: &'a Publishing,
+    /// The ports that are meant where all are published.
+    pub(crate) exposed: &'a [ExposedPorts],
+    /// How others find it, in networks that have names.
+    pub(crate) called: &'a [String],
+    /// Who is asked for other names, if its user has chosen some.
+    pub(crate) resolvers: &'a [IpAddr],
+}
+
+impl<'a> Wish<'a> {
+    pub(super) fn of(
+        known: &'a Known,
+        joints: &'a [Joint],
+        exposed: &'a [ExposedPorts],
+        called: &'a [String],
+    ) -> Self {
+        let request = &known.document.request;
+        Self {
+            owner: &known.record.id,
+            joints,
+            publishing: &request.publishing,
+            exposed,
+            called,
+            resolvers: &request.hosts.servers,
+        }
+    }
+}
+
+/// How a container is called: docker's names of one, without those that its networks give it.
+pub(super) fn called(record: &ContainerRecord, document: &Document) -> Vec<String> {
+    let own = [record.name.clone(), crate::id::short(&record.id).to_owned()];
+    own.into_iter().chain(document.request.hostname.clone()).collect()
+}
+
+impl Plugged<'_> {
+    /// Says how its monitor gets it: from this process, which waits for that.
+    pub(crate) fn handed(&self) -> Result<SharedNamespace> {
+        let own = std::process::id().cast_signed();
+        let holder = Process::find(own).ok_or(rustix::io::Errno::SRCH).doing(|| "find the own process")?;
+        Ok(SharedNamespace { kind: NamespaceKind::Network, from: Some(self.path()), holder: Some(holder) })
+    }
+
+    /// Returns the file by which others open it as long as this process has it.
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd()).into()
+    }
+
+    /// Leaves it to the monitor that has opened it.
+    pub(crate) fn taken_over(mut self) -> Warnings {
+        self.is_taken_over = true;
+        std::mem::take(&mut self.warnings)
+    }
+}
+
+impl Drop for Plugged<'_> {
+    fn drop(&mut self) {
+        if self.is_known && !self.is_taken_over {
+            // What it fails for is told already; what stays is found by what was recorded.
+            drop(self.engine.unplug(&self.owner));
+        }
+    }
+}
+
+/// Lists the ports that programs of a container listen at, as far as it is said.
+pub(super) fn exposed(request: &Request, image: Option<&Image>) -> Vec<ExposedPorts> {
+    let named = image.into_iter().flat_map(|image| image.configuration.config.exposed_ports.keys());
+    let named = named.filter_map(|port| port.parse().ok());
+    let all: BTreeSet<ExposedPorts> = request.publishing.exposed.iter().copied().chain(named).collect();
+    all.into_iter().collect()
+}
+
+/// Sets parameters of the kernel, in whose namespace this thread is.
+fn set_all(parameters: &[(String, String)]) -> Result<()> {
+    parameters.iter().filter(|(name, _)| name.starts_with("net.")).try_for_each(|(name, value)| {
+        let file = Path::new("/proc/sys").join(name.replace('.', "/"));
+        std::fs::write(file, value).doing(|| format!("set the kernel parameter {name} to {value}"))
+    })
+}
+
+/// Tells how what has these is connected.
+pub(crate) fn wiring_of(joints: &[Joint]) -> Wiring {
+    let host = joints.iter().find(|joint| joint.document.driver == Driver::Bridge);
+    Wiring {
+        addresses: joints.iter().flat_map(|joint| joint.endpoint.addresses()).collect(),
+        host: host.and_then(|joint| joint.document.subnets.first()).map(|subnet| subnet.gateway),
+        has_names: joints.iter().any(Joint::has_names),
+    }
+}
+
+/// Tells whether packets that go nowhere else go by this network: of those with a way out the one that is preferred, else the
+/// first.
+pub(super) fn is_default(joint: &Joint, joints: &[Joint]) -> bool {
+    let open = joints.iter().filter(|joint| !joint.document.internal);
+    let priority =
+        |joint: &Joint| (joint.connection.gateway_priority, std::cmp::Reverse(joint.endpoint.position));
+    open.max_by_key(|joint| priority(joint)).is_some_and(|best| best.record.id == joint.record.id)
+}
+
+impl Host<'_> {
+    /// Connects a namespace with a network.
+    pub(super) fn connect(
+        &self,
+        joint: &Joint,
+        namespace: BorrowedFd<'_>,
+        inside: &Devices,
+        is_default: bool,
+        warnings: &mut Warnings,
+    ) -> Result<()> {
+        match joint.document.driver {
+            Driver::Bridge => {
+                let index = self.ensure(&joint.record.id, &joint.document, warnings)?;
+                let bridge = joint.document.bridge(&joint.record.id);
+                let plug = joint.plug(is_default)?;
+                Ok(plug.connect(&self.devices, (&bridge.name, index), namespace, inside, None)?)
+            }
+            Driver::Macvlan => self.connect_macvlan(joint, namespace, inside, is_default),
+            Driver::Host | Driver::None => Ok(()),
+        }
+    }
+
+    fn connect_macvlan(
+        &self,
+        joint: &Joint,
+        namespace: BorrowedFd<'_>,
+        inside: &Devices,
+        is_default: bool,
+    ) -> Result<()> {
+        let name = joint.document.parent.as_deref().unwrap_or_default();
+        let parent = self.devices.find(name)?.ok_or_else(|| Error::Invalid {
+            what: format!("network {}", joint.record.name),
+            reason: format!("the host has no device {name} on whose cable its containers could be"),
+        })?;
+        let device = joint.device();
+        let macvlan = Macvlan {
+            parent: parent.index,
+            mode: joint.document.mode.into(),
+            inside: &device,
+            mac: joint.mac(),
+            namespace,
+            mtu: joint.document.mtu,
+        };
+        self.devices.change(vec![Change::make_macvlan(&macvlan)])?;
+        let found = inside.find(&device)?.ok_or(rustix::io::Errno::NODEV);
+        let index = found.doing(|| format!("find {device} in the container"))?.index;
+        let mut changes =
+            Vec::from_iter(joint.addresses().into_iter().map(|of| Change::give_address(index, of)));
+        changes.push(Change::bring_up(index));
+        let gateways = joint.gateways().into_iter().filter(|_| is_default);
+        changes.extend(gateways.map(|gateway| Change::default_route(index, gateway)));
+        Ok(inside.change(changes)?)
+    }
+
+    /// Takes back those of an owner's ports that lead to its addresses in a network.
+    pub(super) fn withdraw_in(&self, owner: &str, joint: &Joint) -> Result<()> {
+        let Some(mut live) = Live::read(self.engine(), owner)? else { return Ok(()) };
+        self.leave_names(&joint.record.id, owner)?;
+        live.named_in.retain(|network| *network != joint.record.id);
+        let before = live.ports.len();
+        live.ports.retain(|port| joint.endpoint.addresses().all(|own| own != port.to.ip()));
+        if live.ports.len() == before {
+            return live.write(self.engine());
+        }
+        self.rules.unpublish(|of| of == owner)?;
+        live.write(self.engine())?;
+        Ok(self.rules.publish(&Vec::from_iter(live.rules()))?)
+    }
+
+    /// Takes back an owner's ports, and its names.
+    pub(super) fn withdraw(&self, owner: &str) -> Result<()> {
+        self.rules.unpublish(|of| of == owner)?;
+        for network in Live::read(self.engine(), owner)?.into_iter().flat_map(|live| live.named_in) {
+            self.leave_names(&network, owner)?;
+        }
+        Live::forget(self.engine(), owner)
+    }
+}
+
+impl Joint {
+    /// Returns the connection with a bridge.
+    fn plug(&self, is_default: bool) -> Result<Plug> {
+        Ok(Plug {
+            outside: self.outside()?,
+            inside: self.device(),
+            mac: self.mac(),
+            addresses: self.addresses(),
+            gateways: if is_default { self.gateways() } else { Vec::new() },
+            mtu: self.document.mtu,
+        })
+    }
+
+    /// The host's device: it tells whose it is, and is never that of an earlier start, which goes when the kernel comes to it.
+    fn outside(&self) -> Result<String> {
+        let owner = self.endpoint.owner.get(..6).unwrap_or(&self.endpoint.owner);
+        let [a, b, c] = crate::id::random()?;
+        Ok(format!("bv-{owner}{a:02x}{b:02x}{c:02x}"))
+    }
+}

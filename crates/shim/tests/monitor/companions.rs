@@ -1,0 +1,62 @@
+//! A process outside that serves the container.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use bulkhead_shim::order::Companion;
+use bulkhead_shim::protocol::ToMonitor;
+use bulkhead_shim::socket::{self, Listener};
+use bulkhead_sys::message;
+use bulkhead_testkit::wait_until;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SocketFlags, SocketType, accept_with};
+
+use crate::stand::{Stand, sandbox};
+
+/// Waits for the monitor, and returns its connection and what it says.
+fn greeted(listener: &Listener) -> (OwnedFd, String) {
+    let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+    assert_eq!(
+        poll(&mut [PollFd::new(&listener.socket, PollFlags::IN)], Some(&limit)).unwrap(),
+        1,
+        "nobody connects"
+    );
+    let connection = accept_with(&listener.socket, SocketFlags::CLOEXEC).unwrap();
+    let said = message::receive(&connection, 4096).unwrap();
+    (connection, String::from_utf8(said.bytes).unwrap())
+}
+
+#[test]
+fn a_monitor_stays_with_a_helper_and_has_it_started_again_when_it_dies() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("served").script("sleep 100");
+    let place = sandbox.directory().join("companion");
+    let revived = sandbox.directory().join("revived");
+    let listener = socket::listen(&place, SocketType::SEQPACKET, 4).unwrap();
+    let stand = Stand::new(&sandbox, &bundle, |order| {
+        let script = format!("echo again >>{}", revived.display());
+        let revive = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        order.companion = Some(Companion { socket: place.clone(), greeting: "here I am".into(), revive });
+    });
+    stand.start_alone();
+    let (connection, said) = greeted(&listener);
+    assert_eq!(said, "here I am");
+    assert!(!revived.exists(), "it was there");
+
+    // It dies, and for a while nobody listens.
+    drop(listener);
+    drop(connection);
+    wait_until("it is started again, and again", || {
+        fs::read_to_string(&revived).is_ok_and(|text| text.lines().count() >= 2)
+    });
+    let listener = socket::listen(&place, SocketType::SEQPACKET, 4).unwrap();
+    let (connection, said) = greeted(&listener);
+    assert_eq!(said, "here I am");
+
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    stand.last_status();
+    assert!(
+        message::receive(&connection, 16).unwrap().bytes.is_empty(),
+        "it leaves when the container has ended"
+    );
+}
