@@ -1,9 +1,14 @@
 //! kill -9 at moments of what connects containers with networks. Who wants each call in turn sets `BULKHEAD_MOMENTS=1000`.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::time::Duration;
+
+use bulkhead_testkit::wait_until;
 
 use super::moments::{Stage, Threads, moments, stage};
-use crate::shop::IMAGE;
+use super::{WELL, leaves_nothing};
+use crate::shop::{IMAGE, shop};
 
 /// The devices and published ports of this host.
 fn left(stage: &Stage) -> String {
@@ -119,4 +124,56 @@ fn network_create_and_rm_are_killed() {
         stage.shop.said(&["network", "rm", "--force", "made"]);
         assert_eq!(left(&stage), "", "after call {moment} of network rm");
     }
+}
+
+#[test]
+fn two_hundred_containers_at_once_on_one_network() {
+    let shop = shop!();
+    const COUNT: usize = 200;
+    shop.said(&["network", "create", "crowd"]);
+    let parent = shop.parent();
+    let start = |number: usize| {
+        let name = format!("c{number}");
+        let words = [
+            "run",
+            "-d",
+            "--cgroup-parent",
+            &parent,
+            "--name",
+            &name,
+            "--network",
+            "crowd",
+            IMAGE,
+            "sleep",
+            "1000",
+        ];
+        shop.bulkhead(&words).timeout(Duration::from_secs(240)).spawn()
+    };
+    let all = Vec::from_iter((0..COUNT).map(start));
+    for command in all {
+        command.wait().succeeds();
+    }
+    let network: serde_json::Value =
+        serde_json::from_str(&shop.said(&["network", "inspect", "crowd"])).unwrap();
+    let members = network[0]["Containers"].as_object().unwrap().values();
+    let addresses =
+        BTreeSet::from_iter(members.map(|member| member["IPv4Address"].as_str().unwrap().to_owned()));
+    assert_eq!(addresses.len(), COUNT, "each has an address of its own");
+    // Everybody finds everybody.
+    for (from, to) in [(0, COUNT - 1), (COUNT / 2, 0), (COUNT - 1, COUNT / 2)] {
+        let (from, to) = (format!("c{from}"), format!("c{to}"));
+        shop.said(&["exec", &from, "ping", "-c", "1", "-w", "5", &to]);
+    }
+    let ids = shop.said(&["ps", "-aq"]);
+    let remove = Vec::from_iter(["rm", "-f"].into_iter().chain(ids.lines()));
+    shop.bulkhead(&remove).timeout(Duration::from_secs(240)).output().succeeds();
+    assert_eq!(shop.said(&["system", "check"]), WELL);
+    let rest = shop.sandbox.command("ip").args(["-o", "link"]).output().succeeds().stdout;
+    wait_until("the kernel has taken all devices away", || {
+        let links = shop.sandbox.command("ip").args(["-o", "link"]).output().succeeds().stdout;
+        !links.contains(": bv-")
+    });
+    assert!(rest.contains(": bh-"), "the bridge stays until its network goes: {rest}");
+    shop.said(&["network", "rm", "crowd"]);
+    leaves_nothing(&shop, "the crowd");
 }
