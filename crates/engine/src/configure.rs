@@ -234,6 +234,8 @@ pub struct Configured {
     pub config: Config,
     /// What is written below [`Scene::files`] before the start: names and texts.
     pub files: Vec<(&'static str, String)>,
+    /// What is written below `/etc` of its own layer, where it has not been yet: names and texts.
+    pub accounts: Vec<(&'static str, String)>,
     /// The container's users, see [`Scene::users`].
     pub users: Option<Users>,
     /// Whether an overlay that is its root is never synced: it goes with the container.
@@ -311,11 +313,11 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         ..Config::default()
     };
     cdi::apply(request, facts, &mut config)?;
-    let mut files = names::files(scene, &hostname, facts)?;
-    files.extend(accounts::files(scene, &identity));
+    let files = names::files(scene, &hostname, facts)?;
     Ok(Configured {
         config,
         files,
+        accounts: accounts::files(scene, &identity),
         users: scene.users.cloned(),
         volatile: mounts::is_volatile(scene),
         labels: security::file_labels(scene)?,

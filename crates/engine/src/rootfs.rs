@@ -1,9 +1,14 @@
 //! What a container's root is made of, and its files while nobody runs in it.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use bulkhead_shim::order::Overlay;
 use bulkhead_store::{ContainerRecord, Image, MARKER};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
 
 use crate::configure::{Caller, RootPlace};
 use crate::create::make_directory;
@@ -140,6 +145,38 @@ impl RootFs {
         let above = self.above.as_ref()?;
         let (upper, work) = (above.join(UPPER), above.join(WORK));
         Some(Overlay { lower: self.layers(), upper, work, at, volatile })
+    }
+
+    /// Writes files below `/etc` of a container's own layer, unless it has made them itself, or has no such directory. It may have
+    /// put links there: none is followed.
+    ///
+    /// # Errors
+    /// As for writing them.
+    pub(crate) fn add_accounts(&self, accounts: &[(&str, String)]) -> Result<()> {
+        const ETC: &str = "etc";
+        let (Some(above), false) = (&self.above, accounts.is_empty()) else { return Ok(()) };
+        let doing = || format!("write accounts to {}", above.display());
+        let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let upper = openat(CWD, above.join(UPPER), directory, Mode::empty()).doing(doing)?;
+        let etc = match openat(&upper, ETC, directory, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                // The topmost of the image's decides what is below.
+                let below = self.lower.iter().find_map(|layer| layer.join(ETC).symlink_metadata().ok());
+                let Some(below) = below.filter(std::fs::Metadata::is_dir) else { return Ok(()) };
+                mkdirat(&upper, ETC, Mode::from_raw_mode(below.mode() & 0o7777)).doing(doing)?;
+                openat(&upper, ETC, directory, Mode::empty()).doing(doing)?
+            }
+            Err(Errno::LOOP | Errno::NOTDIR) => return Ok(()),
+            opened => opened.doing(doing)?,
+        };
+        let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for (name, text) in accounts {
+            match openat(&etc, *name, new, Mode::from_raw_mode(0o644)) {
+                Err(Errno::EXIST) => {}
+                opened => File::from(opened.doing(doing)?).write_all(text.as_bytes()).doing(doing)?,
+            }
+        }
+        Ok(())
     }
 
     /// Opens the root to read it, while nobody runs in it.

@@ -343,6 +343,8 @@ impl Engine {
                 fchown(&file, Some(uid), Some(gid)).doing(doing)?;
             }
         }
+        let root = self.root_of(record, document, image);
+        root.add_accounts(&configured.accounts)?;
         copy_secrets(&request.secrets, users, &run.join(SECRETS))?;
         let parts = self.parts(known)?;
         // What an earlier start has made there may be of another kind.
@@ -362,7 +364,6 @@ impl Engine {
         let cgroup = configured.config.linux.as_ref().and_then(|linux| linux.cgroups_path.as_ref());
         let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
         let runtime = self.runtime(request.runtime.as_deref())?;
-        let root = self.root_of(record, document, image);
         if configured.volatile {
             self.renew(known, &root)?;
         }

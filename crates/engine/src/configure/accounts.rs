@@ -1,7 +1,7 @@
 //! Who a user is that stays the same inside, for an image that knows no such: a line of `/etc/passwd` and one of `/etc/group`.
 //!
-//! Programs that ask who they are, such as ssh, git and shells, fail or tell only a number otherwise. The files are the
-//! container's own, bound over the image's, whose lines they have, too.
+//! Programs that ask who they are, such as ssh, git and shells, fail or tell only a number otherwise. The files are in the
+//! container's own layer, as podman has it, so that programs which add users can change them; they have the image's lines, too.
 
 use super::{Identity, Scene, identity};
 use crate::request::UserNamespace;

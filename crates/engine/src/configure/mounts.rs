@@ -5,7 +5,7 @@ use bulkhead_shim::place;
 use bulkhead_spec::{IdMapping, Mount, Root, RootfsPropagation};
 
 use super::process::INIT;
-use super::{Caller, Identity, RootPlace, Runtime, Scene, accounts, identity, invalid};
+use super::{Caller, Identity, RootPlace, Runtime, Scene, identity, invalid};
 use crate::error::Result;
 use crate::request::{
     self, Access, Bind, Ipc, MountKind, Network, Ownership, Propagation, Reach, Tmpfs, UserNamespace,
@@ -40,7 +40,7 @@ pub(super) fn decide(scene: &Scene<'_>, identity: &Identity) -> Result<Decided> 
         let hidden = asked_at("/dev") && mount.destination.starts_with("/dev/");
         !asked_at(&mount.destination) && !hidden
     });
-    let mut further = files(scene, identity)?;
+    let mut further = files(scene)?;
     further.extend(secrets(scene)?);
     further.extend(init(scene)?);
     further.retain(|mount| !asked_at(&mount.destination));
@@ -221,9 +221,8 @@ fn shm(scene: &Scene<'_>) -> Result<Option<Mount>> {
     })
 }
 
-/// The files by which a container finds names: its own, or those of the container whose network it shares; and those by which
-/// it knows its user.
-fn files(scene: &Scene<'_>, identity: &Identity) -> Result<Vec<Mount>> {
+/// The files by which a container finds names: its own, or those of the container whose network it shares.
+fn files(scene: &Scene<'_>) -> Result<Vec<Mount>> {
     let directory = match &scene.request.namespaces.network {
         Network::Container(name) => scene.peers.get(name).map_or(scene.files, |peer| &peer.files),
         Network::Pod => scene.pod.map_or(scene.files, |pod| pod.files),
@@ -235,9 +234,6 @@ fn files(scene: &Scene<'_>, identity: &Identity) -> Result<Vec<Mount>> {
     let mut list = Vec::new();
     for name in ["resolv.conf", "hostname", "hosts"] {
         list.push(mount(&format!("/etc/{name}"), "bind", &text(&directory.join(name))?, &options));
-    }
-    for (name, _) in accounts::files(scene, identity) {
-        list.push(mount(&format!("/etc/{name}"), "bind", &text(&scene.files.join(name))?, &options));
     }
     Ok(list)
 }
