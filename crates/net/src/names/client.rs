@@ -1,5 +1,6 @@
 //! Talking to a helper, which is started where there is none.
 
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -91,11 +92,9 @@ pub fn end(socket: &Path) -> Result<bool> {
 }
 
 fn start(helper: &Helper<'_>) -> Result<()> {
-    let Helper { program, tables, socket, words } = helper;
-    let mut command = Command::new(program);
-    command.arg("start").arg("--tables").arg(tables).arg("--socket").arg(socket).args(*words);
-    command.stdin(Stdio::null()).env_clear();
-    let failed = |source| Error::Program { program: (*program).to_owned(), source };
+    let mut command = Command::new(helper.program);
+    command.args(helper.arguments()).stdin(Stdio::null()).env_clear();
+    let failed = |source| Error::Program { program: helper.program.to_owned(), source };
     let output = command.output().map_err(failed)?;
     if output.status.success() {
         return Ok(());
@@ -104,6 +103,18 @@ fn start(helper: &Helper<'_>) -> Result<()> {
     let said = said.trim().trim_start_matches("bulkdns: ");
     let reason = if said.is_empty() { output.status.to_string() } else { said.to_owned() };
     Err(Error::Helper { reason })
+}
+
+impl Helper<'_> {
+    /// Returns the words with which its program is run, by this crate or by somebody who sees it die: it returns when a helper
+    /// answers at the socket, whoever has started that.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<OsString> {
+        let Self { program: _, tables, socket, words } = self;
+        let own: [&OsStr; 5] =
+            ["start".as_ref(), "--tables".as_ref(), tables.as_ref(), "--socket".as_ref(), socket.as_ref()];
+        own.into_iter().chain(words.iter().map(AsRef::as_ref)).map(OsStr::to_owned).collect()
+    }
 }
 
 impl Connection {

@@ -19,8 +19,8 @@
 //! at once. `end` ends a helper that serves nobody, as the grace does.
 //!
 //! So a monitor does with one message: it connects and says `stay` with its container's sockets. When the connection ends though
-//! the container lives, the helper has died: the monitor runs `bulkdns start` again, with the words that it was given, and says
-//! the same once more.
+//! the container lives, the helper has died: the monitor runs `bulkdns start` again, with the words that it was given
+//! ([`Helper::arguments`](super::Helper::arguments)), and says the same once more.
 
 use std::net::IpAddr;
 

@@ -2,12 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 
-use std::process::Command;
-
 use bulkhead_testkit::{built, requires};
 
 use crate::packets::{A, Told, question};
-use crate::rig::{PROGRAM, Rig, converse, lives, member};
+use crate::rig::{Rig, converse, lives, member};
 
 #[test]
 fn a_helper_has_no_rights_that_it_could_lose() {
@@ -95,13 +93,7 @@ fn a_kernel_without_landlock_keeps_the_other_walls() {
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
     let rig = Rig::new(&[]);
     let launcher = built::program("bulkhead-testkit", "fake-enosys");
-    let script = rig.tables().with_file_name("bulkdns");
-    let text =
-        format!("#!/bin/sh\nexec {} landlock_create_ruleset -- {PROGRAM} \"$@\"\n", launcher.display());
-    // By another process: what this one has written could be busy.
-    let mut write = Command::new("sh");
-    write.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(&script).arg(text);
-    assert!(write.status().unwrap().success());
+    let script = rig.script(&format!("set -- {} landlock_create_ruleset -- \"$@\"", launcher.display()));
     let rig = rig.by(script);
     rig.network("shop", &[member("db", &["10.1.0.2"])]);
     let db = rig.container("db");

@@ -10,13 +10,7 @@ use bulkhead_testkit::built::{self, Profile};
 use bulkhead_testkit::requires;
 
 use crate::packets::{A, question};
-use crate::rig::{Container, Rig, exchange, lives, member, wait_until};
-
-fn kill(pid: i32) {
-    let pidfd = bulkhead_sys::process::open_pidfd(pid).unwrap();
-    bulkhead_sys::process::signal(&pidfd, 9).unwrap();
-    wait_until("it dies", || !lives(pid));
-}
+use crate::rig::{Container, Rig, exchange, kill, lives, member, wait_until};
 
 #[test]
 fn any_number_of_starts_make_one_helper() {
@@ -158,6 +152,21 @@ fn what_is_brought_is_looked_at() {
         assert!(answer.error.is_some(), "{}", String::from_utf8_lossy(words));
     }
     connection.serve("db", &sockets, &[], Until::SomebodyStays).unwrap();
+}
+
+#[test]
+fn more_containers_than_files_allow_are_refused_with_the_reason() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new(&[]);
+    let few = rig.script("ulimit -n 64");
+    let rig = rig.by(few);
+    rig.network("shop", &[member("c0", &["10.1.0.2"])]);
+    let containers = ["c0", "c1"].map(|id| rig.container(id));
+    let third = Container::new();
+    let error = rig.ensure().serve("c2", &third.open(), &[], Until::SomebodyStays).unwrap_err().to_string();
+    assert!(error.contains("there are 2 containers, as many as its limit of open files allows"), "{error}");
+    assert_eq!(containers[1].ask("c0", A).code, 2, "it is in no network");
+    assert_eq!(containers[0].ask("c0", A).answers, ["10.1.0.2"]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Programs as people use them.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use bulkhead_net::names::Sockets;
 use bulkhead_testkit::{find_program, requires};
 
 use crate::packets::answered;
-use crate::rig::{Container, Rig, member};
+use crate::rig::{Container, Rig, kill, member, wait_until};
 use crate::upstream::Upstream;
 
 /// Has programs of this test's mount namespace ask where containers do.
@@ -81,4 +83,52 @@ fn busybox_finds_names_and_addresses() {
         let said = run(&web, "busybox", &["nslookup", name]);
         assert!(said.contains(answer), "{name}: {said}");
     }
+}
+
+/// As a monitor does, which knows no more of this than the head of `names::protocol`.
+const MONITOR: &str = r#"
+import json, os, socket, subprocess, sys
+path, program, container = sys.argv[1], sys.argv[2:-1], sys.argv[-1]
+while True:
+    helper = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        helper.connect(path)
+        message = json.dumps({"version": 1, "do": "stay", "container": container}).encode()
+        socket.send_fds(helper, [message], [0, 1])
+        answer = json.loads(helper.recv(4096))
+        print("served" if "error" not in answer else answer["error"], file=sys.stderr, flush=True)
+        helper.recv(4096)
+    except OSError:
+        pass
+    subprocess.run(program, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+"#;
+
+#[test]
+fn a_monitor_that_keeps_the_sockets_has_them_served_whenever_a_helper_dies() {
+    requires!(find_program("python3").is_some(), "needs python3");
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = rig();
+    let db = Container::new();
+    let Sockets { udp, tcp } = db.open();
+    let helper = rig.helper_arguments();
+    let mut monitor = Command::new("python3");
+    monitor.args(["-c", MONITOR]).arg(rig.socket()).args(helper).arg("db").stdin(udp).stdout(tcp);
+    let mut running = monitor.stderr(Stdio::piped()).spawn().unwrap();
+    // What the command holds would keep the sockets.
+    drop(monitor);
+    let mut said = BufReader::new(running.stderr.take().unwrap()).lines();
+    for _ in 0..3 {
+        assert_eq!(said.next().unwrap().unwrap(), "served");
+        assert_eq!(db.ask("web", 1).answers, ["10.1.0.2"]);
+        let connection = rig.ensure();
+        let process = connection.process().unwrap();
+        // It is killed, and nobody but the monitor starts another.
+        kill(process);
+    }
+    assert_eq!(said.next().unwrap().unwrap(), "served");
+    let connection = rig.ensure();
+    assert_eq!(connection.look().unwrap(), ["db"]);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    wait_until("its sockets are given up", || connection.look().unwrap().is_empty());
 }

@@ -1,5 +1,6 @@
 //! A host with containers that are network namespaces, and a helper that answers them.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use bulkhead_testkit::Scratch;
 
 use crate::packets::{Told, question};
 
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_bulkdns");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_bulkdns");
 /// Where containers ask.
 pub(crate) const ASKED: SocketAddr = SocketAddr::V4(names::ADDRESS);
 /// Long enough for a busy machine.
@@ -45,6 +46,17 @@ impl Rig {
         rig
     }
 
+    /// Makes a script that runs the program after something else, which may change its words: `$@`, the program the first.
+    pub(crate) fn script(&self, before: &str) -> PathBuf {
+        let script = self.tables().with_file_name("bulkdns");
+        let text = format!("#!/bin/sh\nset -- {PROGRAM} \"$@\"\n{before}\nexec \"$@\"\n");
+        // By another process: what this one has written could be busy.
+        let mut write = std::process::Command::new("sh");
+        write.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(&script).arg(text);
+        assert!(write.status().unwrap().success());
+        script
+    }
+
     /// Has another program answer.
     pub(crate) fn by(mut self, program: PathBuf) -> Self {
         self.program = program;
@@ -64,10 +76,19 @@ impl Rig {
     }
 
     pub(crate) fn ensure(&self) -> Connection {
+        self.with_helper(|helper| names::ensure(helper).unwrap())
+    }
+
+    /// The program and the words that start a helper.
+    pub(crate) fn helper_arguments(&self) -> Vec<OsString> {
+        let program = self.program.clone().into_os_string();
+        [program].into_iter().chain(self.with_helper(|helper| helper.arguments())).collect()
+    }
+
+    fn with_helper<T>(&self, act: impl FnOnce(&Helper<'_>) -> T) -> T {
         let words = Vec::from_iter(self.words.iter().map(String::as_str));
         let (tables, socket) = (self.tables(), self.socket());
-        let helper = Helper { program: &self.program, tables: &tables, socket: &socket, words: &words };
-        names::ensure(&helper).unwrap()
+        act(&Helper { program: &self.program, tables: &tables, socket: &socket, words: &words })
     }
 
     /// Writes a network that is not internal.
@@ -184,6 +205,13 @@ pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Kills a process that is nobody's child here.
+pub(crate) fn kill(pid: i32) {
+    let pidfd = bulkhead_sys::process::open_pidfd(pid).unwrap();
+    bulkhead_sys::process::signal(&pidfd, 9).unwrap();
+    wait_until("it dies", || !lives(pid));
 }
 
 /// Tells whether a process lives.
