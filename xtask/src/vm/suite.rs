@@ -17,12 +17,14 @@ use super::{Machine, image};
 use crate::{cache, workspace};
 
 /// The packages whose tests depend on the machine.
-const PACKAGES: &[&str] = &["crates/cgroup", "crates/cli", "crates/runtime", "crates/sys", "crates/testkit"];
+const PACKAGES: &[&str] =
+    &["crates/cgroup", "crates/cli", "crates/net", "crates/runtime", "crates/sys", "crates/testkit"];
 
 /// What differs most on the machine that users have, by target or by target and beginning of a name.
 const CORE: &[&str] = &[
     "cgroup::real",
     "cli::measure::a_runtime_is_measured",
+    "net::names",
     "runtime::cgroups",
     "runtime::delegation",
     "runtime::exec::",
@@ -73,7 +75,8 @@ const ENGINES: &str = "runtime::engines::";
 const UNDER_SYSTEMD: &str = "::systemd::";
 
 /// Mostly pure code, which is the same everywhere and slow to emulate: only a filter reaches it.
-const PURE: &[&str] = &["cgroup::bulkhead_cgroup", "cgroup::plans", "runtime::bulkhead_runtime"];
+const PURE: &[&str] =
+    &["cgroup::bulkhead_cgroup", "cgroup::plans", "net::bulkhead_net", "runtime::bulkhead_runtime"];
 
 /// How long a test may take; the slowest takes a quarter of it where nothing else runs.
 const TEST_LIMIT: Duration = Duration::from_secs(180);

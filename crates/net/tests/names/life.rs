@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bulkhead_net::device::make_namespace;
 use bulkhead_net::names::{self, Until};
 use bulkhead_testkit::built::{self, Profile};
-use bulkhead_testkit::requires;
+use bulkhead_testkit::{is_disposable, requires};
 
 use crate::packets::{A, question};
 use crate::rig::{Container, Rig, exchange, kill, lives, member, wait_until};
@@ -181,6 +181,7 @@ fn who_says_too_much_is_not_heard_and_nothing_is_kept_of_it() {
 
 #[test]
 fn two_hundred_containers_are_answered_fast_by_little_memory() {
+    requires!(!is_disposable(), "an emulated machine tells nothing of speed");
     let shipped = built::standalone("bulkhead-net", "bulkdns", Profile::Release);
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
     let rig = Rig::new(&[]).by(shipped);
