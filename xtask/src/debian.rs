@@ -20,7 +20,7 @@ use crate::{cache, invoke};
 const PROGRAMS: &[&str] = &["procps", "python3", "sudo"];
 
 /// The services that tests run.
-const DAEMONS: &[&str] = &["postgresql", "redis-server"];
+const DAEMONS: &[&str] = &["nginx", "postgresql", "redis-server"];
 
 /// What tests install: small, with dependencies of its own and a script that runs when it is installed.
 const TO_INSTALL: &[&str] = &["gawk"];

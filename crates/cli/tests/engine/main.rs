@@ -24,6 +24,7 @@ mod real;
 mod rootless;
 mod rootless_pods;
 mod runtimes;
+mod served;
 mod shared;
 mod shop;
 mod streams;
