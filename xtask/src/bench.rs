@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: what it costs to start a container and to remove it again (`start`), and what an engine makes of
-//! that (`engine`); what it costs to pull an image (`pull`).
+//! that (`engine`); what it costs to pull an image (`pull`), and what a published port carries (`network`).
 //!
 //! Every platform has one turn in each block, in an order drawn anew for each block.
 //! A run counts only if it ended with code 0. All of it happens in one private mount namespace, so that every
@@ -17,6 +17,7 @@ use crate::cache;
 mod charge;
 mod engine;
 mod experiment;
+mod network;
 mod platform;
 mod pull;
 mod report;
@@ -27,7 +28,7 @@ mod trace;
 mod yardstick;
 
 const USAGE: &str =
-    "usage: cargo xtask bench start|engine|pull [--quick] [--blocks N] [--only NAME]… [--write]";
+    "usage: cargo xtask bench start|engine|pull|network [--quick] [--blocks N] [--only NAME]… [--write]";
 
 /// Blocks of isolated runs, and of batches back to back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ enum What {
     Start,
     Engine,
     Pull,
+    Network,
 }
 
 /// What was typed after `bench`.
@@ -69,6 +71,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode> {
         What::Start => start::run(&arguments)?,
         What::Engine => engine::run(&arguments)?,
         What::Pull => pull::run(&arguments)?,
+        What::Network => network::run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -77,6 +80,7 @@ fn parse(mut parser: Parser) -> Result<Arguments> {
         Some(lexopt::Arg::Value(word)) if word == "start" => What::Start,
         Some(lexopt::Arg::Value(word)) if word == "engine" => What::Engine,
         Some(lexopt::Arg::Value(word)) if word == "pull" => What::Pull,
+        Some(lexopt::Arg::Value(word)) if word == "network" => What::Network,
         Some(option @ (lexopt::Arg::Long(_) | lexopt::Arg::Short(_))) => {
             return Err(option.unexpected()).context(USAGE);
         }
@@ -109,8 +113,8 @@ mod tests {
         let quick = parse(&["start", "--quick", "--only", "crun"]).unwrap();
         assert_eq!((quick.blocks.isolated, quick.only), (12, vec!["crun".to_owned()]));
         assert_eq!(parse(&["start", "--blocks=7"]).unwrap().blocks, Blocks { isolated: 7, batches: 7 });
-        let whats = ["start", "engine", "pull"].map(|word| parse(&[word]).unwrap().what);
-        assert_eq!(whats, [What::Start, What::Engine, What::Pull]);
+        let whats = ["start", "engine", "pull", "network"].map(|word| parse(&[word]).unwrap().what);
+        assert_eq!(whats, [What::Start, What::Engine, What::Pull, What::Network]);
         assert!(parse(&["start", "--blocks", "many"]).is_err());
         assert!(parse(&["stop"]).is_err());
         assert!(parse(&[]).is_err());

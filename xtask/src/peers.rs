@@ -45,7 +45,7 @@ const WALLS: &[Wall] = &[
     Wall { packages: &["systemd-container"], programs: &["systemd-nspawn"], suites: Suites::Both },
     Wall {
         packages: &["podman", "conmon", "runc"],
-        programs: &["podman", "conmon", "runc"],
+        programs: &["podman", "conmon", "netavark", "runc"],
         suites: Suites::Newest,
     },
     Wall {
@@ -56,7 +56,7 @@ const WALLS: &[Wall] = &[
 ];
 
 /// Where programs lie in a package.
-const PROGRAM_DIRECTORIES: &[&str] = &["usr/bin", "usr/sbin"];
+const PROGRAM_DIRECTORIES: &[&str] = &["usr/bin", "usr/sbin", "usr/lib/podman"];
 
 /// Without these features youki refuses to start at all.
 const YOUKI_FEATURES: &str = "v1,v2,systemd,cgroupsv2_devices";

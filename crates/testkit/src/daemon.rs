@@ -49,8 +49,17 @@ impl Guarded {
             command.args(["sh", "-ec", JOIN]).arg(cgroup);
         }
         command.arg(program).args(arguments).env("PATH", std::env::join_paths(path).map_err(Error::other)?);
+        let extensions = Vec::from_iter(within.programs.iter().filter_map(|place| extensions(place)));
+        if !extensions.is_empty() {
+            command.env("XTABLES_LIBDIR", std::env::join_paths(extensions).map_err(Error::other)?);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
         Ok(Self { child: command.spawn()?, log: log.to_owned() })
+    }
+
+    /// The file in `/proc` of its network namespace.
+    pub fn network(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.child.id()).into()
     }
 
     /// Whether it has ended.
@@ -88,7 +97,7 @@ pub enum Networks<'a> {
 /// docker's daemon, which makes cgroups itself.
 #[derive(Debug)]
 pub struct Dockerd {
-    _guarded: Guarded,
+    guarded: Guarded,
     socket: PathBuf,
 }
 
@@ -140,13 +149,24 @@ impl Dockerd {
             }
             thread::sleep(Duration::from_millis(100));
         }
-        Ok(Self { _guarded: guarded, socket })
+        Ok(Self { guarded, socket })
     }
 
     /// By which a client reaches it.
     pub fn host(&self) -> OsString {
         host(&self.socket)
     }
+
+    /// The file in `/proc` of its network namespace, in which its ports are published.
+    pub fn network(&self) -> PathBuf {
+        self.guarded.network()
+    }
+}
+
+/// The extensions of the iptables(8) that lies in a directory of programs, if there are any: it looks for them below `/usr` only.
+fn extensions(programs: &Path) -> Option<PathBuf> {
+    let libraries = format!("lib/{}-linux-gnu/xtables", std::env::consts::ARCH);
+    Some(programs.parent()?.join(libraries)).filter(|place| place.is_dir())
 }
 
 /// Another program of the package that a program is of.

@@ -1,7 +1,7 @@
 //! Network namespaces beside that of the test.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use bulkhead_sys::namespace;
@@ -61,6 +61,22 @@ pub fn isolate() {
     }
     namespace::unshare(namespace::Kind::Network).or_fail("make a network namespace for the test");
     bulkhead_sys::net::bring_loopback_up().or_fail("bring its loopback device up");
+}
+
+/// Makes a network namespace with a loopback device that is up, which nobody is in. It goes with its file, and with the last process
+/// that was started in it.
+///
+/// # Panics
+/// Without the right to, which root has.
+#[track_caller]
+pub fn empty() -> File {
+    std::thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            isolate();
+            File::open("/proc/thread-self/ns/net").or_fail("open the network namespace")
+        });
+        maker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 impl Drop for Network {

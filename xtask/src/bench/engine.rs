@@ -29,7 +29,8 @@ use crate::{marked, workspace};
 mod contestant;
 mod daemon;
 
-pub(super) use contestant::{Contestant, Ground, Podman, bulkhead, docker, ours, podman};
+pub(super) use contestant::{Contestant, Ground, IMAGE, Podman, bulkhead, docker, engines, ours, podman};
+pub(super) use daemon::Daemon;
 
 /// The line of docs/performance.md after which the figures stand.
 const BEGIN: &str = "<!-- begin: cargo xtask bench engine --write -->";
@@ -69,7 +70,7 @@ pub(super) fn run(Arguments { blocks, write, only, .. }: &Arguments) -> Result<(
     let bare = made.all.pop().context("bulkrun takes no part")?;
     let stopwatch = Stopwatch::make(made.directory(), 60)?;
     let memory = Memory::make()?;
-    let (engines, daemon) = contestant::engines(&made, memory.path(), only)?;
+    let (engines, daemon) = engines(&made, memory.path(), only)?;
     let mut bench = Bench { bare: bare.run.clone(), engines, stopwatch, seated: BTreeSet::new() };
     let platforms = std::iter::once(bare.platform.measured());
     let platforms = Vec::from_iter(platforms.chain(bench.engines.iter().map(|one| one.measured.clone())));
@@ -141,23 +142,23 @@ impl Turns for Bench {
         };
         match task {
             RUN => {
-                let words = ["run", "--rm", "--network", "none", contestant::IMAGE, "true"];
+                let words = ["run", "--rm", "--network", "none", IMAGE, "true"];
                 self.isolated(&engine.environment, &engine.words(&words))
             }
             NETWORK => {
-                let words = ["run", "--rm", contestant::IMAGE, "true"];
+                let words = ["run", "--rm", IMAGE, "true"];
                 self.isolated(&engine.environment, &engine.words(&words))
             }
             EXEC => {
                 if !self.seated.contains(platform) {
-                    let sleep = ["run", "--detach", "--name", SEAT, "--network", "none", contestant::IMAGE];
+                    let sleep = ["run", "--detach", "--name", SEAT, "--network", "none", IMAGE];
                     engine.call(&[&sleep[..], contestant::SLEEP].concat())?;
                     self.seated.insert(platform.to_owned());
                 }
                 self.isolated(&engine.environment, &engine.words(&["exec", SEAT, "true"]))
             }
             _ => {
-                let sleep = ["run", "--detach", "--label", LABEL, "--network", "none", contestant::IMAGE];
+                let sleep = ["run", "--detach", "--label", LABEL, "--network", "none", IMAGE];
                 let words = engine.words(&[&sleep[..], contestant::SLEEP].concat());
                 let amounts = self.stopwatch.time_with(&engine.environment, &words, MANY);
                 engine.remove(LABEL);

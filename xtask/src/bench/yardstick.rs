@@ -1,4 +1,4 @@
-//! The two small C programs of the benchmark, compiled when it begins.
+//! The small C programs of the benchmarks, compiled when these begin.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -15,7 +15,7 @@ use crate::bench::platform::Contestants;
 use crate::{invoke, networks, shipped};
 
 /// The name of the image, which nobody would look for elsewhere.
-pub(super) const IMAGE: &str = "localhost/bench:1";
+pub(in crate::bench) const IMAGE: &str = "localhost/bench:1";
 
 /// What ends containers at once for docker and for us.
 const FORCED: &[&str] = &["rm", "--force"];
@@ -56,8 +56,15 @@ impl Contestant {
         command
     }
 
+    /// Has it do everything from now on in another network namespace, whose file this is.
+    pub(in crate::bench) fn enter(&mut self, network: &Path) {
+        let mut option = OsString::from("--net=");
+        option.push(network);
+        self.begin.splice(0..0, [OsString::from("nsenter"), option]);
+    }
+
     /// Calls it for the effect.
-    pub(super) fn call(&self, words: &[&str]) -> Result<(), Failure> {
+    pub(in crate::bench) fn call(&self, words: &[&str]) -> Result<(), Failure> {
         invoke::quietly(&mut self.command(words)).map_err(|error| Failure(format!("{error:#}")))
     }
 
@@ -68,7 +75,7 @@ impl Contestant {
     }
 
     /// Removes all containers.
-    pub(super) fn clear(&self) {
+    pub(in crate::bench) fn clear(&self) {
         self.remove_listed(&["ps", "--all", "--quiet"]);
     }
 
@@ -83,7 +90,11 @@ impl Contestant {
 
 /// Those that are there, ours first, with the image; and docker's daemon. `only` names those wanted beside ours, all when
 /// empty.
-pub(super) fn engines(made: &Contestants, run: &Path, only: &[String]) -> Result<(Vec<Contestant>, Daemon)> {
+pub(in crate::bench) fn engines(
+    made: &Contestants,
+    run: &Path,
+    only: &[String],
+) -> Result<(Vec<Contestant>, Daemon)> {
     let directory = made.directory();
     let ground = Ground { root: directory, run };
     let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
@@ -117,8 +128,9 @@ pub(super) fn engines(made: &Contestants, run: &Path, only: &[String]) -> Result
 /// The directories of the programs by which others make networks: `iptables`, `nft`.
 fn programs() -> Result<Vec<PathBuf>> {
     let trees = networks::ensure()?;
-    let newest = trees.last().context("no programs for networks were unpacked")?;
-    Ok(["usr/sbin", "usr/bin"].map(|place| newest.join(place)).into())
+    // The newest may need a newer C library than the machine has.
+    let own = trees.first().context("no programs for networks were unpacked")?;
+    Ok(["usr/sbin", "usr/bin"].map(|place| own.join(place)).into())
 }
 
 /// PATH, with these directories first.
@@ -210,8 +222,20 @@ pub(in crate::bench) fn podman(
         .with_context(|| format!("write {}", configuration.display()))?;
     let environment = vec![
         ("CONTAINERS_CONF_OVERRIDE", configuration.into_os_string()),
+        ("HOME", home_with_policy(root)?.into_os_string()),
         ("PODMAN_IGNORE_CGROUPSV1_WARNING", "yes".into()),
     ];
     let removal = &["rm", "--force", "--time", "0"];
     Ok(Contestant { measured: podman.measured(), begin, removal, environment })
+}
+
+/// A home in which podman finds what an installed one has below `/etc`: whose images it takes, which are everybody's.
+fn home_with_policy(root: &Path) -> Result<PathBuf> {
+    let home = root.join("home");
+    let place = home.join(".config/containers");
+    std::fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
+    let policy = place.join("policy.json");
+    std::fs::write(&policy, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)
+        .with_context(|| format!("write {}", policy.display()))?;
+    Ok(home)
 }

@@ -10,16 +10,17 @@ use bulkhead_testkit::daemon::{Dockerd, Networks};
 
 use super::contestant::Ground;
 
-pub(super) struct Daemon {
+pub(in crate::bench) struct Daemon {
     dockerd: Option<Dockerd>,
     host: OsString,
+    network: PathBuf,
     /// Above all containers.
     cgroup: String,
 }
 
 impl Daemon {
     /// Starts the daemon that is installed with `docker`, which keeps everything in new directories, and has a bridge in a network
-    /// namespace of its own, made by `programs` of other packages.
+    /// namespace of its own, made by `programs` of other packages. No program copies what comes to its ports.
     pub(super) fn start(
         docker: &Path,
         Ground { root, run }: Ground<'_>,
@@ -32,9 +33,16 @@ impl Daemon {
         }
         let cgroup = format!("{cgroup}-docker");
         let parent = format!("--cgroup-parent=/{cgroup}").into();
-        let dockerd = Dockerd::start(docker, [&root, &run], None, Networks::Bridge(programs), &[parent])
+        let without_proxy = "--userland-proxy=false".into();
+        let more = [parent, without_proxy];
+        let dockerd = Dockerd::start(docker, [&root, &run], None, Networks::Bridge(programs), &more)
             .context("start dockerd")?;
-        Ok(Self { host: dockerd.host(), dockerd: Some(dockerd), cgroup })
+        Ok(Self { host: dockerd.host(), network: dockerd.network(), dockerd: Some(dockerd), cgroup })
+    }
+
+    /// The file of the network namespace in which its ports are published.
+    pub(in crate::bench) fn network(&self) -> &Path {
+        &self.network
     }
 
     /// By which a client reaches it.
