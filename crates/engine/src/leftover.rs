@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bulkhead_net::firewall::Firewall;
 use bulkhead_shim::{Order, client, place};
 use bulkhead_store::{ContainerRecord, NetworkRecord, PodRecord, Stage};
 use bulkhead_sys::mountinfo;
@@ -67,6 +68,8 @@ pub(crate) enum Leftover {
     Ports(String),
     /// The rules by which packets of networks find their way are not there.
     Flushed,
+    /// A firewall of the host that drops what containers send, or what comes to their ports.
+    ShutIn(Firewall),
 }
 
 impl Leftover {
@@ -91,6 +94,7 @@ impl Leftover {
             Self::HalfRemovedNetwork(record) => format!("network {}", record.name),
             Self::Ports(owner) => format!("ports of {}", id::short(owner)),
             Self::Flushed => "packet filter".into(),
+            Self::ShutIn(_) => "the host's firewall".into(),
         }
     }
 
@@ -104,6 +108,7 @@ impl Leftover {
             }
             Self::Ports(_) => "they lead to what has ended".into(),
             Self::Flushed => "the rules of the networks are not there".into(),
+            Self::ShutIn(firewall) => format!("it {}", firewall.effect()),
             Self::Abandoned(_) => "its maker died before it was started".into(),
             Self::Ended(_) => "it was to be removed at its end".into(),
             Self::Unwatched(_) => "its monitor died".into(),
@@ -135,7 +140,8 @@ impl Leftover {
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
             Self::Ports(_) => Some("taken back"),
             Self::Flushed => Some("made anew"),
-            Self::Unread(..) | Self::Stranger(_) => None,
+            Self::ShutIn(Firewall::Docker(_)) => Some("told to let them through"),
+            Self::Unread(..) | Self::Stranger(_) | Self::ShutIn(_) => None,
             Self::HalfRemoved(_)
             | Self::Abandoned(_)
             | Self::Ended(_)

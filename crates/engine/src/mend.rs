@@ -51,6 +51,7 @@ impl Engine {
             Leftover::HalfRemovedNetwork(record) => self.finish_network(record),
             Leftover::Ports(owner) => self.withdraw_ports(owner),
             Leftover::Flushed => self.restore_rules(),
+            Leftover::ShutIn(firewall) => self.open_firewall(firewall),
             Leftover::Unread(record, _) => Err(Error::Invalid {
                 what: format!("container {}", record.name),
                 reason: "use the version of bulkhead that made it".into(),

@@ -151,6 +151,28 @@ pub fn in_the_way(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewa
     Ok(found)
 }
 
+/// As [`in_the_way`], without those that were told as far as that lasts: by [`let_through`] with our own table's name as its note, and
+/// firewalld with `StrictForwardPorts`, which is told of each port besides.
+///
+/// # Errors
+/// As recv(2).
+pub fn untold(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewall>> {
+    let mut found = Vec::new();
+    for firewall in in_the_way(filter, own, prefix)? {
+        let was_told = match &firewall {
+            Firewall::Docker(users) => filter.noted_rules(users)?.iter().any(|(_, note)| note == own),
+            Firewall::Firewalld(Published::Refused) => {
+                filter.chains()?.iter().any(|chain| chain.name.contains(POLICY))
+            }
+            _ => false,
+        };
+        if !was_told {
+            found.push(firewall);
+        }
+    }
+    Ok(found)
+}
+
 /// Finds who stands in the way among all chains of the packet filter, but for our own table. The old tables of iptables are not
 /// among these.
 #[must_use]

@@ -181,6 +181,37 @@ fn redis_is_reached_by_its_name_in_its_network_and_by_nobody_else() {
     assert!(!by_number.stdout.contains("PONG"), "{}", by_number.stdout);
 }
 
+#[test]
+fn a_check_tells_of_a_firewall_that_shuts_containers_in() {
+    requires!(is_root(), "needs root");
+    let Some(nft) = find_program("nft") else { skip!("nft is missing, by which the firewall is made") };
+    let shop = Shop::new();
+    let rules = |text: &str| {
+        shop.sandbox.command(&nft).args(["-f", "-"]).input(text).output().succeeds();
+    };
+    let check = |options: &[&str]| shop.bulkhead(&[&["system", "check"], options].concat()).output();
+    let drops = "add chain ip TABLE FORWARD { type filter hook forward priority 0; policy drop; }\n";
+    let table = |name: &str| format!("add table ip {name}\n{}", drops.replace("TABLE", name));
+    rules(&table("office"));
+    check(&[]).succeeds();
+    shop.service("web", "sleep 1000");
+    let told = check(&[]).exits_with(1).stdout;
+    let effect = "the host's firewall: it drops what containers send to other hosts";
+    assert!(told.contains(effect), "{told}");
+    let open = "insert rule ip office FORWARD iifname \"bh-*\" accept";
+    assert!(told.contains(&format!("`nft {open}")), "{told}");
+    rules(&format!("{open}\n{}\n", open.replace("iifname", "oifname")));
+    check(&[]).succeeds();
+    // Where docker is started afterwards, or again.
+    rules(&(table("filter") + "add chain ip filter DOCKER-USER\n"));
+    let told = check(&["--dry-run"]).exits_with(1).stdout;
+    assert!(told.contains(effect) && told.contains("told to let them through"), "{told}");
+    check(&[]).succeeds();
+    let listed = shop.sandbox.command(&nft).args(["list", "table", "ip", "filter"]).output().succeeds();
+    assert!(listed.stdout.contains("iifname \"bh-*\""), "{}", listed.stdout);
+    assert!(check(&["--dry-run"]).succeeds().stdout.contains("as it should be"));
+}
+
 /// Asks 127.0.0.11 as RFC 1035 has it, by a datagram and by a connection, and prints the answers.
 const RESOLVER: &str = r#"
 import ipaddress, socket, struct, sys

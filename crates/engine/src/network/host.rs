@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bulkhead_net::device::{Devices, Setting};
 use bulkhead_net::firewall::{self, Firewall};
-use bulkhead_net::nft::Filter;
+use bulkhead_net::nft::{Filter, FoundChain};
 use bulkhead_net::rules::{self, Rules};
 use bulkhead_net::uplink::{self, Changed, Families};
 use bulkhead_store::{Places, Stage};
@@ -124,16 +124,20 @@ impl<'engine> Host<'engine> {
         for found in firewall::in_the_way(&filter, &table, PREFIX)? {
             let effect = found.effect();
             match &found {
-                Firewall::Docker(users) if !document.firewall_untouched => {
-                    firewall::let_through(&filter, users, PREFIX, &table)?;
-                    self.note(|changes| changes.docker = true)?;
-                }
-                found => warnings.extend(found.command(PREFIX).map(|command| {
-                    format!("the host's firewall {effect}; `{command}` opens it, see docs/networking.md")
-                })),
+                Firewall::Docker(users) if !document.firewall_untouched => self.open_docker(users)?,
+                found => warnings.extend(
+                    opened_by(found).map(|command| format!("the host's firewall {effect}; {command}")),
+                ),
             }
         }
         Ok(())
+    }
+
+    /// Has docker's firewall let packets of networks through.
+    pub(super) fn open_docker(&self, users: &FoundChain) -> Result<()> {
+        // Noted first: what is taken back without being there is no error.
+        self.note(|changes| changes.docker = true)?;
+        Ok(firewall::let_through(&Filter::open()?, users, PREFIX, &table_of(self.engine.places()))?)
     }
 
     /// Puts the table there anew, with all networks and with the ports of what runs.
@@ -198,6 +202,12 @@ impl<'engine> Host<'engine> {
     fn changes(&self) -> Result<Changes> {
         read_json(&self.engine.places().networks_run().join(CHANGES), VERSION)
     }
+}
+
+/// Says by which command an administrator opens a firewall, for those that are not opened by us.
+pub(super) fn opened_by(firewall: &Firewall) -> Option<String> {
+    let command = firewall.command(PREFIX)?;
+    Some(format!("`{command}` opens it, see docs/networking.md"))
 }
 
 /// Reads a file of ours that goes with the machine's run; one that is not there says nothing.

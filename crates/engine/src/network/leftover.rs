@@ -1,11 +1,14 @@
-//! What crashes left of networks: removals that were begun, ports of what has ended, rules that somebody flushed.
+//! What crashes left of networks, and what others did to them: removals that were begun, ports of what has ended, rules that
+//! somebody flushed, a firewall that shuts containers in.
 
+use bulkhead_net::firewall::{self, Firewall};
+use bulkhead_net::nft::Filter;
 use bulkhead_store::{NetworkRecord, Stage};
 
-use super::document::PREFIX;
-use super::host::Host;
+use super::document::{NetworkDocument, PREFIX};
+use super::host::{Host, opened_by, table_of};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::leftover::Leftover;
 
 impl Engine {
@@ -22,9 +25,11 @@ impl Engine {
                 found.push(Leftover::Ports(owner));
             }
         }
-        if !host.rules.are_there()? && host.has_bridges()? {
+        let bridged = host.bridged()?;
+        if !bridged.is_empty() && !host.rules.are_there()? {
             found.push(Leftover::Flushed);
         }
+        found.extend(host.shut_in(&bridged)?.into_iter().map(Leftover::ShutIn));
         Ok(found)
     }
 
@@ -50,14 +55,38 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Opens a firewall that shuts containers in, if it has a place for that.
+    pub(crate) fn open_firewall(&self, firewall: &Firewall) -> Result<()> {
+        match firewall {
+            Firewall::Docker(users) => Host::hold(self)?.open_docker(users),
+            other => Err(Error::Invalid {
+                what: "this is an administrator's to change".into(),
+                reason: opened_by(other).unwrap_or_default(),
+            }),
+        }
+    }
+}
+
 impl Host<'_> {
-    /// Tells whether there are bridges of networks.
-    fn has_bridges(&self) -> Result<bool> {
-        let networks = self.engine().store.networks()?;
-        let is_ours = |name: &str| {
-            let owner = name.strip_prefix(PREFIX);
-            owner.is_some_and(|owner| networks.iter().any(|network| network.id.starts_with(owner)))
-        };
-        Ok(self.devices.list()?.iter().any(|device| is_ours(&device.name)))
+    /// Lists the networks whose bridges are there.
+    fn bridged(&self) -> Result<Vec<NetworkRecord>> {
+        let devices = self.devices.list()?;
+        let owners = Vec::from_iter(devices.iter().filter_map(|device| device.name.strip_prefix(PREFIX)));
+        let is_there = |network: &NetworkRecord| owners.iter().any(|owner| network.id.starts_with(owner));
+        Ok(self.engine().store.networks()?.into_iter().filter(is_there).collect())
+    }
+
+    /// Finds the firewalls that keep these networks shut and were not told otherwise; docker's only where it may be told.
+    fn shut_in(&self, bridged: &[NetworkRecord]) -> Result<Vec<Firewall>> {
+        let documents = bridged.iter().map(NetworkDocument::read).collect::<Result<Vec<_>>>()?;
+        let open = Vec::from_iter(documents.iter().filter(|document| !document.internal));
+        if open.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = firewall::untold(&Filter::open()?, &table_of(self.engine().places()), PREFIX)?;
+        let is_touched = open.iter().any(|document| !document.firewall_untouched);
+        found.retain(|firewall| is_touched || !matches!(firewall, Firewall::Docker(_)));
+        Ok(found)
     }
 }
