@@ -255,6 +255,7 @@ impl Operation for Connect {
         let Connect { alias, ip, ip6, mac_address, gw_priority, driver_opt, network, container } = self;
         let mut connection = Connection {
             network,
+            id: None,
             aliases: alias,
             ipv4: ip,
             ipv6: ip6,

@@ -130,6 +130,7 @@ impl Engine {
         self.identify_others(&mut request)?;
         let pod = self.join_pod(&mut request)?;
         network::choose_network(&mut request)?;
+        self.identify_networks(&mut request.namespaces.network)?;
         let made = self.make_joined(request, making, image, pod.as_ref());
         if let (Err(_), Some(joined)) = (&made, &pod) {
             self.leave_pod(joined);

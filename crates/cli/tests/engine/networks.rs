@@ -419,6 +419,82 @@ fn a_macvlan_is_a_host_on_the_cable() {
     shop.said(&["network", "rm", "lan"]);
 }
 
+#[test]
+fn a_network_that_is_removed_is_another_one_when_it_is_made_again() {
+    let shop = shop!();
+    shop.said(&["network", "create", "front"]);
+    let id = shop.said(&["network", "inspect", "--format", "{{.Id}}", "front"]);
+    shop.with("create", &["--name", "web", "--network", &id[..8]], &["sleep", "1000"]).output().succeeds();
+    assert_eq!(
+        shop.inspect("web")["HostConfig"]["NetworkMode"],
+        "front",
+        "by its name, however it was typed"
+    );
+    let both = shop.script(&["--network", "front", "--network", &id[..12]], "true").output();
+    both.fails(125, "connected with it already");
+    shop.said(&["network", "rm", "front"]);
+    shop.said(&["network", "create", "front"]);
+    shop.bulkhead(&["start", "web"]).output().fails(1, "it was removed");
+    shop.said(&["network", "disconnect", "front", "web"]);
+    shop.said(&["start", "web"]);
+    assert_eq!(shop.said(&["exec", "web", "ls", "/sys/class/net"]).trim(), "lo", "it has none, and runs");
+    shop.said(&["network", "connect", "front", "web"]);
+    shop.said(&["exec", "web", "ip", "addr", "show", "eth0"]);
+}
+
+#[test]
+fn packets_go_by_what_is_left_when_a_network_is_taken_away() {
+    let shop = shop!();
+    for name in ["one", "two"] {
+        shop.said(&["network", "create", name]);
+    }
+    let options = ["-d", "--name", "web", "--network", "one", "--network", "two"];
+    shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+    let route = || shop.said(&["exec", "web", "ip", "route", "show", "default"]);
+    assert!(route().contains("dev eth0"), "{}", route());
+    shop.said(&["network", "disconnect", "one", "web"]);
+    assert!(route().contains("dev eth1"), "{}", route());
+}
+
+#[test]
+fn nobody_in_a_container_believes_a_router_that_says_that_it_is_one() {
+    let shop = shop!();
+    let settings = |network: &str| {
+        let script = "cd /proc/sys/net/ipv6/conf/eth0; cat disable_ipv6 accept_ra";
+        shop.script(&["--network", network], script).output().succeeds().stdout
+    };
+    assert_eq!(settings("bridge").split_whitespace().next(), Some("1"), "it has no IPv6");
+    shop.said(&["network", "create", "--ipv6", "six"]);
+    assert_eq!(settings("six"), "0\n0\n");
+}
+
+#[test]
+fn who_has_an_address_next_hears_nothing_that_was_meant_for_another() {
+    let shop = shop!();
+    bulkhead_testkit::requires!(bulkhead_testkit::find_program("python3").is_some(), "needs python3");
+    // Says what comes to port 90 of a container within two seconds.
+    let heard = |name: &str| {
+        let network = format!("--net=/proc/{}/ns/net", shop.inspect(name)["State"]["Pid"]);
+        let listen = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 90))\n\
+            s.settimeout(2)\ntry:\n print(s.recv(99).decode())\nexcept TimeoutError:\n pass\n";
+        let listener = shop.sandbox.command("nsenter").args([&network, "python3", "-c", listen]).spawn();
+        let peer = UdpSocket::bind("172.17.0.1:9091").unwrap();
+        for _ in 0..200 {
+            // While nobody listens it is refused, which the next one is told.
+            let _ = peer.send_to(b"secret", "172.17.0.1:9090");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        listener.wait().succeeds().stdout
+    };
+    shop.with("run", &["-d", "--name", "one", "-p", "9090:90/udp"], &["sleep", "1000"]).output().succeeds();
+    assert_eq!(heard("one"), "secret\n");
+    let address = shop.inspect("one")["NetworkSettings"]["IPAddress"].clone();
+    shop.said(&["rm", "-f", "one"]);
+    shop.with("run", &["-d", "--name", "two"], &["sleep", "1000"]).output().succeeds();
+    assert_eq!(shop.inspect("two")["NetworkSettings"]["IPAddress"], address, "it has the same address");
+    assert_eq!(heard("two"), "");
+}
+
 /// The name servers of this host's networks.
 fn name_servers(shop: &Shop) -> Vec<i32> {
     let socket = shop.path("engine-run/networks");

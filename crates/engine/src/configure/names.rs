@@ -76,6 +76,11 @@ pub(super) fn files(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<
         }
         return Ok(Vec::new());
     }
+    let is_own = |server: &&IpAddr| server.is_loopback();
+    if let Some(server) = request.hosts.servers.iter().find(is_own).filter(|_| scene.wiring.has_names) {
+        let reason = "the name server of the container's networks asks it from the host, whose own loopback that is; give another address of it";
+        return Err(invalid(format!("--dns {server}"), reason));
+    }
     Ok(vec![
         ("hostname", format!("{hostname}\n")),
         ("hosts", hosts(scene, hostname, facts)?),

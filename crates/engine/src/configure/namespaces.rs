@@ -45,7 +45,7 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
     };
     match &asked.network {
         // Whose users are its own has a namespace of theirs, which is connected once it is there.
-        Network::Networks(_) if scene.users.is_none() => {
+        Network::Networks(some) if !some.is_empty() && scene.users.is_none() => {
             let path = text(&place::namespace(scene.links, NamespaceKind::Network))?;
             list.push(Namespace { kind: NamespaceType::Network, path: Some(path) });
         }

@@ -12,7 +12,7 @@ use super::Connected;
 use super::document::{Driver, NetworkDocument, Subnet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::request::{Connection, MacAddress};
+use crate::request::{Connection, MacAddress, Network};
 
 /// What the engine keeps of an endpoint in the store's record: what was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,8 +99,12 @@ impl Engine {
         connections: &[Connection],
     ) -> Result<Vec<(NetworkRecord, NetworkDocument)>> {
         let find = |connection: &Connection| {
-            let record =
-                self.store.network(&connection.network).map_err(|error| self.mistyped_network(error))?;
+            let record = match &connection.id {
+                Some(id) => self.store.network(id).map_err(|error| gone(connection, error))?,
+                None => {
+                    self.store.network(&connection.network).map_err(|error| self.mistyped_network(error))?
+                }
+            };
             let document = self.settle_subnets(&record)?;
             match document.driver {
                 Driver::Bridge | Driver::Macvlan => Ok((record, document)),
@@ -111,6 +115,22 @@ impl Engine {
             }
         };
         connections.iter().map(find).collect()
+    }
+
+    /// Has connections know their networks for good, whatever is called so later.
+    pub(crate) fn identify_networks(&self, network: &mut Network) -> Result<()> {
+        let Network::Networks(connections) = network else { return Ok(()) };
+        let mut seen = BTreeSet::new();
+        let found = self.networks_of(connections)?;
+        for (connection, (record, _)) in connections.iter_mut().zip(found) {
+            if !seen.insert(record.id.clone()) {
+                let reason = "the container is connected with it already".to_owned();
+                return Err(Error::Invalid { what: format!("--network {}", connection.network), reason });
+            }
+            connection.network = record.name;
+            connection.id = Some(record.id);
+        }
+        Ok(())
     }
 
     /// Returns what a container or pod has in its networks, and records what it has not yet.
@@ -175,6 +195,17 @@ pub(crate) fn joined(
         (Joint { record, document, endpoint, connection: connection.clone() }, found.is_some())
     });
     each.collect()
+}
+
+/// Says of a network that was found once that it is not there any more.
+fn gone(connection: &Connection, error: bulkhead_store::Error) -> Error {
+    match error {
+        bulkhead_store::Error::NotFound { .. } => Error::Invalid {
+            what: format!("network {}", connection.network),
+            reason: "it was removed; `bulkhead network disconnect` takes the container away from it, `network connect` gives it another".into(),
+        },
+        other => other.into(),
+    }
 }
 
 /// Chooses the addresses of an endpoint, and records it.

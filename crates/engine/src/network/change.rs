@@ -10,6 +10,7 @@ use bulkhead_sys::{path, process};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::address::Joint;
 use super::host::Host;
 use super::live::Live;
 use super::start::{called, is_default};
@@ -34,9 +35,10 @@ impl Engine {
         let _held = self.hold(&id)?;
         let known = self.find(&id)?;
         let record = self.store.network(&connection.network)?;
-        let connection = Connection { network: record.name.clone(), ..connection.clone() };
+        let connection =
+            Connection { network: record.name.clone(), id: Some(record.id.clone()), ..connection.clone() };
         let mut connections = known.connections_to_change()?.to_vec();
-        if self.connected(&id, &known.document.request)?.iter().any(|known| known.id == record.id) {
+        if connections.iter().any(|of| of.is(&record)) {
             let reason = format!("container {} is connected with it already", known.record.name);
             return Err(Error::Invalid { what: format!("network {}", record.name), reason });
         }
@@ -59,24 +61,22 @@ impl Engine {
                 return Err(error);
             }
             if joint.has_names() {
-                host.enter_names(joint, &called(&known.record, &known.document))?;
                 let mut live = Live::read(self, &id)?.unwrap_or_else(|| Live::of(&id));
                 live.named_in.push(record.id.clone());
                 live.write(self)?;
+                host.enter_names(joint, &called(&known.record, &known.document))?;
             }
         }
         let had_names = joints.iter().any(|joint| joint.has_names() && joint.record.id != record.id);
-        let files = self.files_of(&known)?;
-        self.change_connections(&id, connections)?;
-        let known = self.find(&id)?;
-        self.write_again(&known, &files)?;
-        if let (false, Some(namespace)) = (had_names, Self::namespace_of(&known)?) {
+        let has_names = joints.iter().any(Joint::has_names);
+        let known = self.reconnect(known, connections)?;
+        if let (false, true, Some(namespace)) = (had_names, has_names, Self::namespace_of(&known)?) {
             // Its monitor was told of no name server, so that one stays as long as that lives.
             let monitor = known.status.as_ref().map(|status| status.monitor.pid);
             let monitor = monitor.and_then(|pid| process::open_pidfd(pid).ok());
             let until = monitor.as_ref().map_or(Until::SomebodyStays, |monitor| Until::End(monitor.as_fd()));
             let resolvers = &known.document.request.hosts.servers;
-            self.serve_names(&id, namespace.as_fd(), &joints, resolvers, until)?;
+            self.serve_names(&id, namespace.as_fd(), &record.id, resolvers, until)?;
         }
         self.tell_network(&record, "connect", &[("container", &id)]);
         Ok(warnings)
@@ -87,7 +87,6 @@ impl Engine {
     /// # Errors
     /// For one that is not connected with it; one that is not there, unless that is forced.
     pub fn disconnect_network(&self, container: &str, network: &str, force: Force) -> Result<()> {
-        let record = self.store.network(network)?;
         let known = match self.find(container) {
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(()),
             found => found?,
@@ -96,25 +95,77 @@ impl Engine {
         let _held = self.hold(&id)?;
         let known = self.find(&id)?;
         let mut connections = known.connections_to_change()?.to_vec();
-        let joints = self.joints(&id, &connections)?;
-        let Some(joint) = joints.iter().find(|joint| joint.record.id == record.id) else {
+        // It may have been removed while the container did not run, and another one be called so.
+        let is_gone = |of: &&Connection| {
+            let is_called = of.network == network || of.id.as_deref() == Some(network);
+            let is_there =
+                |id: &String| !matches!(self.store.network(id), Err(error) if error.kind() == Kind::NotFound);
+            is_called && !of.id.as_ref().is_some_and(is_there)
+        };
+        if let Some(gone) = connections.iter().find(is_gone).cloned() {
+            connections.retain(|of| *of != gone);
+            return self.reconnect(known, connections).map(drop);
+        }
+        let record = self.store.network(network)?;
+        let connection = connections.iter().find(|of| of.is(&record)).cloned();
+        let is_recorded = |connected: &bulkhead_store::Connected<'_>| {
+            Ok(connected.endpoints_of(&id)?.iter().any(|endpoint| endpoint.network == record.id))
+        };
+        // Somebody who connected it may have been killed half way.
+        if connection.is_none() && !self.store.connected(is_recorded)? {
             let reason = format!("container {} is not connected with it", known.record.name);
             return Err(Error::Invalid { what: format!("network {}", record.name), reason });
+        }
+        let named = Connection {
+            network: record.name.clone(),
+            id: Some(record.id.clone()),
+            ..connection.unwrap_or_default()
         };
-        if let Some(namespace) = Self::namespace_of(&known)? {
+        let joints = self.joints(&id, &[named])?;
+        connections.retain(|of| !of.is(&record));
+        if let (Some(namespace), [joint]) = (Self::namespace_of(&known)?, &joints[..]) {
             let host = Host::hold(self)?;
-            unplug(&Devices::of(namespace.as_fd())?, &joint.device())?;
+            let inside = Devices::of(namespace.as_fd())?;
+            unplug(&inside, &joint.device())?;
             // Its ports lead nowhere any more, as far as they led to that network.
             host.withdraw_in(&id, joint)?;
             for address in joint.endpoint.addresses() {
                 flow::forget(Forgotten::Of(address))?;
             }
+            self.settle_default(&id, &connections, &inside)?;
         }
-        connections.retain(|of| of.network != record.name && of.network != record.id);
-        self.change_connections(&id, connections)?;
+        self.reconnect(known, connections)?;
         self.store.connect(Durability::Process, |connected| connected.forget(&id, &record.id))?;
         self.tell_network(&record, "disconnect", &[("container", &id)]);
         Ok(())
+    }
+
+    /// Has packets that go nowhere else go by the best of the networks that are left, unless they do.
+    fn settle_default(&self, id: &str, connections: &[Connection], inside: &Devices) -> Result<()> {
+        let joints = self.joints(id, connections)?;
+        let Some(best) = joints.iter().find(|joint| is_default(joint, &joints)) else { return Ok(()) };
+        let Some(device) = inside.find(&best.device())? else { return Ok(()) };
+        let routes = inside.routes()?;
+        let has_way = |gateway: &std::net::IpAddr| {
+            routes
+                .iter()
+                .any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4() == gateway.is_ipv4())
+        };
+        let missing = best.gateways().into_iter().filter(|gateway| !has_way(gateway));
+        let changes = Vec::from_iter(missing.map(|gateway| Change::default_route(device.index, gateway)));
+        if changes.is_empty() { Ok(()) } else { Ok(inside.change(changes)?) }
+    }
+
+    /// Records with which networks a container is connected, and writes the files by which it finds others.
+    fn reconnect(&self, known: Known, connections: Vec<Connection>) -> Result<Known> {
+        let id = known.record.id.clone();
+        // One that does not run gets its files when it starts.
+        let files = known.life.state.is_active().then(|| self.files_of(&known)).transpose()?;
+        drop(known);
+        self.change_connections(&id, connections)?;
+        let known = self.find(&id)?;
+        files.map_or(Ok(()), |files| self.write_again(&known, &files))?;
+        Ok(known)
     }
 
     /// Returns the files by which a container finds others, as they would be written now.
@@ -128,7 +179,13 @@ impl Engine {
         let directory = self.places().container(&known.record.id).join(FILES);
         for (name, text) in self.files_of(known)? {
             let path = directory.join(name);
-            let is_untouched = |before: &str| std::fs::read(&path).is_ok_and(|now| now == before.as_bytes());
+            // What a container has made of it may be of any length.
+            let has_length = |length: usize| {
+                std::fs::symlink_metadata(&path).is_ok_and(|found| found.len() == length as u64)
+            };
+            let is_untouched = |before: &str| {
+                has_length(before.len()) && std::fs::read(&path).is_ok_and(|now| now == before.as_bytes())
+            };
             let was = before.iter().find(|(of, _)| *of == name);
             if was.is_some_and(|(_, before)| *before != text && is_untouched(before)) {
                 // In place: it is bound into the container.
@@ -147,7 +204,7 @@ impl Engine {
         let joints = self.joints(id, known.document.request.namespaces.network.connections())?;
         let host = Host::hold(self)?;
         let called = called(&known.record, &known.document);
-        let is_named = |joint: &&super::address::Joint| live.named_in.contains(&joint.record.id);
+        let is_named = |joint: &&Joint| live.named_in.contains(&joint.record.id);
         joints.iter().filter(is_named).try_for_each(|joint| host.enter_names(joint, &called))
     }
 

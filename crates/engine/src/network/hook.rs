@@ -34,7 +34,9 @@ impl Engine {
     pub fn for_monitor(&self, words: &[&OsStr]) -> Result<()> {
         match words {
             [word, id] if *word == PLUG => self.plug_running(&id.to_string_lossy()),
-            [word, id] if *word == NAMES => self.serve_names_again(&id.to_string_lossy()),
+            [word, id, network] if *word == NAMES => {
+                self.serve_names_again(&id.to_string_lossy(), &network.to_string_lossy())
+            }
             [word, id] if *word == UNPLUG => self.unplug_ended(&id.to_string_lossy()),
             _ => Err(Error::Invalid {
                 what: format!("{FOR_MONITOR} {words:?}"),
@@ -110,22 +112,21 @@ impl Engine {
     }
 
     /// Has a name server answer a container again whose last one has died.
-    fn serve_names_again(&self, id: &str) -> Result<()> {
+    fn serve_names_again(&self, id: &str, network: &str) -> Result<()> {
         let Ok(record) = self.store.container(id) else { return Ok(()) };
         let known = self.look(record)?;
         let owner =
             known.record.pod.as_deref().filter(|_| known.document.request.namespaces.network == Network::Pod);
         let Some(namespace) = Self::namespace_of(&known)? else { return Ok(()) };
-        let (owner, connections, resolvers) = match owner {
-            Some(pod) => self.names_of_pod(pod)?,
-            None => {
-                let request = &known.document.request;
-                let connections = request.namespaces.network.connections().to_vec();
-                (id.to_owned(), connections, request.hosts.servers.clone())
+        let (owner, resolvers) = match owner {
+            Some(pod) => {
+                let (owner, _, resolvers) = self.names_of_pod(pod)?;
+                (owner, resolvers)
             }
+            None => (id.to_owned(), known.document.request.hosts.servers.clone()),
         };
-        let joints = self.joints(&owner, &connections)?;
-        self.serve_names(&owner, namespace.as_fd(), &joints, &resolvers, Until::SomebodyStays)
+        // That which the monitor was told of, whether the container is in that network still or not.
+        self.serve_names(&owner, namespace.as_fd(), network, &resolvers, Until::SomebodyStays)
     }
 
     /// Takes back what a container had on the host that has ended, and its pod if nothing of that runs.

@@ -100,7 +100,8 @@ impl Engine {
         let endpoints = self.store.connected(|connected| connected.endpoints_of(owner))?;
         for connection in connections {
             // One that is gone is told of when the container starts.
-            let Ok(record) = self.store.network(&connection.network) else { continue };
+            let wanted = connection.id.as_ref().unwrap_or(&connection.network);
+            let Ok(record) = self.store.network(wanted) else { continue };
             let document = NetworkDocument::read(&record)?;
             let joint = joined(owner, vec![(record, document)], std::slice::from_ref(connection), &endpoints);
             known.extend(

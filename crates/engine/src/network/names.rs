@@ -30,20 +30,19 @@ impl Engine {
         self.places().networks_run().join(format!("{}.sock", id::short(network)))
     }
 
-    /// Has the questions answered that are asked in a namespace, for as long as somebody stays with the name server, or until
-    /// something ends; nothing without a network that has names.
+    /// Has the name server of a network answer what is asked in a namespace, for as long as somebody stays with it, or until something
+    /// ends.
     pub(super) fn serve_names(
         &self,
         owner: &str,
         namespace: BorrowedFd<'_>,
-        joints: &[Joint],
+        network: &str,
         resolvers: &[IpAddr],
         until: Until<'_>,
     ) -> Result<()> {
-        let Some(first) = joints.iter().find(|joint| joint.has_names()) else { return Ok(()) };
         let sockets = names::open(namespace)?;
         let (program, tables) = (self.names()?, self.tables());
-        let socket = self.name_server(&first.record.id);
+        let socket = self.name_server(network);
         let helper = Helper { program: &program, tables: &tables, socket: &socket, words: &[] };
         Ok(names::ensure(&helper)?.serve(owner, &sockets, resolvers, until)?)
     }
@@ -62,12 +61,12 @@ impl Engine {
         let Some(first) = connections.iter().find(|of| !super::is_given(&of.network)) else {
             return Ok(None);
         };
-        let network = self.store.network(&first.network)?;
+        let network = first.id.clone().unwrap_or_default();
         let stay = Request::Stay { container: owner, resolvers: Vec::new() };
         Ok(Some(order::Companion {
-            socket: self.name_server(&network.id),
+            socket: self.name_server(&network),
             greeting: String::from_utf8_lossy(&stay.encode()).into_owned(),
-            revive: self.words_for_monitor(super::hook::NAMES, &record.id)?,
+            revive: [self.words_for_monitor(super::hook::NAMES, &record.id)?, vec![network]].concat(),
         }))
     }
 

@@ -4,27 +4,30 @@
 //! the start fail, or whoever makes it be killed, the namespace goes, and ports are found by what was recorded of them.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bulkhead_net::bridge::Plug;
-use bulkhead_net::device::{self, Change, Devices, Macvlan};
+use bulkhead_net::device::{self, Change, Devices, Macvlan, Setting};
+use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::names::Until;
 use bulkhead_shim::order::{NamespaceKind, SharedNamespace};
 use bulkhead_shim::status::Process;
-use bulkhead_store::{ContainerRecord, Image};
+use bulkhead_store::{ContainerRecord, Image, Noun, Stage};
+use bulkhead_sys::process;
 
 use super::address::Joint;
-use super::document::Driver;
+use super::document::{Driver, NetworkDocument};
 use super::host::{Host, Warnings};
 use super::live::Live;
+use super::ports::PublishedPort;
 use crate::configure::Wiring;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::Known;
-use crate::request::{ExposedPorts, Publishing, Request};
+use crate::request::{ExposedPorts, Protocol, Publishing, Request};
 
 /// The number of the loopback device, in every namespace (`LOOPBACK_IFINDEX`).
 pub(super) const LOOPBACK: u32 = 1;
@@ -86,10 +89,16 @@ impl Engine {
             let named_in = named.iter().map(|joint| joint.record.id.clone()).collect();
             Live { named_in, ..Live::of(owner) }.write(self)?;
             named.iter().try_for_each(|joint| host.enter_names(joint, called))?;
-            self.serve_names(owner, namespace, joints, resolvers, Until::SomebodyStays)?;
+            // The monitor stays with the name server once it has begun, however long that takes.
+            let own =
+                process::open_pidfd(std::process::id().cast_signed()).doing(|| "open the own process")?;
+            let first = &named[0].record.id;
+            self.serve_names(owner, namespace, first, resolvers, Until::End(own.as_fd()))?;
         }
         if publishing.all || !publishing.ports.is_empty() {
-            host.publish(owner, publishing, exposed, joints)?;
+            let ports = host.publish(owner, publishing, exposed, joints)?;
+            // Who asked before would go on where he went.
+            forget(&ports)?;
         }
         Ok(warnings)
     }
@@ -116,6 +125,16 @@ impl Engine {
             return Ok(Wiring::default());
         }
         Ok(wiring_of(&self.joints(&known.record.id, connections)?))
+    }
+
+    /// Has the kernel forget all connections of a container or pod that goes: its addresses are another's soon.
+    pub(crate) fn forget_flows(&self, owner: &str) -> Result<()> {
+        for endpoint in self.store.connected(|connected| connected.endpoints_of(owner))? {
+            for address in endpoint.addresses() {
+                flow::forget(Forgotten::Of(address))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes back what a container or pod had on the host while it ran. Its devices have gone with its namespace.
@@ -212,6 +231,14 @@ fn set_all(parameters: &[(String, String)]) -> Result<()> {
     })
 }
 
+/// Has the kernel forget by which ways datagrams came to ports of the host, which it remembers though nobody leads there any more.
+fn forget(ports: &[PublishedPort]) -> Result<()> {
+    for port in ports.iter().filter(|port| port.protocol == Protocol::Udp) {
+        flow::forget(Forgotten::To(port.protocol, SocketAddr::new(port.address, port.host)))?;
+    }
+    Ok(())
+}
+
 /// Tells how what has these is connected.
 pub(crate) fn wiring_of(joints: &[Joint]) -> Wiring {
     let host = joints.iter().find(|joint| joint.document.driver == Driver::Bridge);
@@ -241,6 +268,13 @@ impl Host<'_> {
         is_default: bool,
         warnings: &mut Warnings,
     ) -> Result<()> {
+        // Nobody removes it from here on.
+        let record = self.engine().store.network(&joint.record.id)?;
+        if record.stage != Stage::Kept {
+            let wanted = record.name;
+            return Err(bulkhead_store::Error::NotFound { noun: Noun::Network, wanted }.into());
+        }
+        device::inside(namespace, || joint.believe_nobody())??;
         match joint.document.driver {
             Driver::Bridge => {
                 let index = self.ensure(&joint.record.id, &joint.document, warnings)?;
@@ -300,11 +334,42 @@ impl Host<'_> {
         Ok(self.rules.publish(&Vec::from_iter(live.rules()))?)
     }
 
+    /// Has the loopback's addresses lead to no network any more of which nothing else is published there: should somebody flush the
+    /// rules, containers would reach the host's own loopback.
+    fn close_loopback(&self, gone: &Live) -> Result<()> {
+        let is_there = |port: &&PublishedPort| {
+            port.address.is_ipv4() && (port.address.is_unspecified() || port.address.is_loopback())
+        };
+        let ended = Vec::from_iter(gone.ports.iter().filter(is_there));
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let others = Live::all(self.engine())?.into_iter().filter(|live| live.owner != gone.owner);
+        let others = Vec::from_iter(others.flat_map(|live| live.ports));
+        for record in self.engine().store.networks()? {
+            let document = NetworkDocument::read(&record)?;
+            let is_in = |port: &PublishedPort| {
+                document.subnets.iter().any(|subnet| subnet.subnet.contains(&port.to.ip()))
+            };
+            let is_last = ended.iter().any(|port| is_in(port)) && !others.iter().filter(is_there).any(is_in);
+            let bridge = document.bridge(&record.id);
+            if is_last && device::get(&bridge.name, Setting::RouteLoopback).is_some() {
+                bridge.route_loopback(false)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes back an owner's ports, and its names.
     pub(super) fn withdraw(&self, owner: &str) -> Result<()> {
+        let live = Live::read(self.engine(), owner)?;
         self.rules.unpublish(|of| of == owner)?;
-        for network in Live::read(self.engine(), owner)?.into_iter().flat_map(|live| live.named_in) {
-            self.leave_names(&network, owner)?;
+        if let Some(live) = &live {
+            forget(&live.ports)?;
+            self.close_loopback(live)?;
+        }
+        for network in live.iter().flat_map(|live| &live.named_in) {
+            self.leave_names(network, owner)?;
         }
         Live::forget(self.engine(), owner)
     }
@@ -321,6 +386,20 @@ impl Joint {
             gateways: if is_default { self.gateways() } else { Vec::new() },
             mtu: self.document.mtu,
         })
+    }
+
+    /// Has the next device of the namespace in which this thread is believe nobody who says that he is a router: a container can say
+    /// so to its neighbours. Without a subnet of IPv6 it has no IPv6 at all.
+    fn believe_nobody(&self) -> Result<()> {
+        let has_v6 = self.document.subnets.iter().any(|subnet| subnet.gateway.is_ipv6());
+        for (setting, value) in
+            [(Setting::NoIpv6, if has_v6 { "0" } else { "1" }), (Setting::RouterAdvertisements, "0")]
+        {
+            if device::get("default", setting).is_some_and(|now| now != value) {
+                device::set("default", setting, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// The host's device: it tells whose it is, and is never that of an earlier start, which goes when the kernel comes to it.

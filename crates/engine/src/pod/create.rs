@@ -44,9 +44,10 @@ impl Engine {
         if let Some(name) = &request.name {
             name::check(name)?;
         }
-        let request = &with_network(request)?;
-        check(request)?;
-        self.networks_of(request.network.connections())?;
+        let mut request = with_network(request)?;
+        check(&request)?;
+        self.identify_networks(&mut request.network)?;
+        let request = &request;
         self.limits_of_pod(&request.limits)?;
         let id = id::generate()?;
         let cgroup = self.cgroup_of_pod(&id, request)?;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use bulkhead_net::device::Mac;
 pub use bulkhead_net::rules::Protocol;
+use bulkhead_store::NetworkRecord;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Malformed;
@@ -57,8 +58,11 @@ impl Carrier {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Connection {
-    /// The network's name or id.
+    /// The network's name; as it is typed, its name or the beginning of its id.
     pub network: String,
+    /// Its id, once it was found: another one of that name is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Further names of the container there (`--network-alias`).
     pub aliases: Vec<String>,
     /// `--ip`; without it one that is free.
@@ -72,6 +76,16 @@ pub struct Connection {
     pub device: Option<String>,
     /// By that of the highest one packets go that go nowhere else (docker's `gw-priority`).
     pub gateway_priority: i32,
+}
+
+impl Connection {
+    /// Tells whether it is one with this network.
+    pub(crate) fn is(&self, network: &NetworkRecord) -> bool {
+        match &self.id {
+            Some(id) => *id == network.id,
+            None => self.network == network.name || self.network == network.id,
+        }
+    }
 }
 
 impl Network {
