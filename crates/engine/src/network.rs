@@ -222,6 +222,11 @@ pub(crate) fn choose(network: &mut request::Network) -> Result<()> {
             request::Network::None
         };
     }
+    if let request::Network::Carried(carrier) = network {
+        let reason = "no program carries the packets of an ordinary user's containers yet: they have `none`, `host`, \
+            `container:NAME`, or share a network in a pod; root's have networks by their names";
+        return Err(Error::Invalid { what: format!("--network {}", carrier.name()), reason: reason.into() });
+    }
     if let ([first, ..], false) = (network.connections(), is_root) {
         return Err(create::not_for_users(&first.network));
     }

@@ -91,8 +91,8 @@ pub(crate) fn stored(refused: &mut Option<Error>, subject: &str, error: Error) -
 }
 
 pub(super) fn not_for_users(name: &str) -> Error {
-    let reason = "networks of the host take root; an ordinary user's containers have `--network pasta`, `none`, or \
-        share one in a pod";
+    let reason = "networks of the host take root; an ordinary user's containers have `--network none`, `host` or \
+        `container:NAME`, or share one in a pod";
     Error::Invalid { what: format!("network {name}"), reason: reason.into() }
 }
 

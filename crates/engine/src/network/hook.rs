@@ -49,8 +49,7 @@ impl Engine {
     pub(crate) fn network_hook(&self, known: &Known) -> Result<Option<Hook>> {
         let document = &known.document;
         let is_hooked = match &document.request.namespaces.network {
-            Network::Networks(_) => document.users.is_some(),
-            Network::Carried(_) => true,
+            Network::Networks(some) => document.users.is_some() && !some.is_empty(),
             _ => false,
         };
         if !is_hooked {
