@@ -43,12 +43,13 @@ pub struct Plug {
 }
 
 impl Bridge {
-    /// Makes the bridge unless it is there, gives it what it lacks, and returns its number. Several may do so at once.
+    /// Makes the bridge unless [`Devices::find`] has found it, gives it what it lacks, and returns its number. Several may do so
+    /// at once.
     ///
     /// # Errors
     /// [`Error::Taken`] when a device of its name is not ours; what the kernel refuses.
-    pub fn ensure(&self, host: &Devices) -> Result<u32> {
-        if let Some(found) = host.find(&self.name)? {
+    pub fn ensure(&self, host: &Devices, found: Option<Device>) -> Result<u32> {
+        if let Some(found) = found {
             return self.complete(host, &found);
         }
         let bridge = device::Bridge { name: &self.name, mac: self.mac(), mtu: self.mtu };
@@ -80,8 +81,8 @@ impl Bridge {
         if !self.is(found) {
             return Err(Error::Taken { name: self.name.clone() });
         }
-        let present = host.addresses_of(found.index)?;
-        for address in self.addresses.iter().filter(|address| !present.contains(address)) {
+        // To give one that is there costs less than to list those of all devices.
+        for address in &self.addresses {
             match host.change(vec![Change::give_address(found.index, *address)]) {
                 Err(error) if error.is(Errno::EXIST) => {}
                 given => given?,

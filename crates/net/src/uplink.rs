@@ -1,24 +1,26 @@
 //! The devices by which packets of containers go elsewhere, and their answers come.
 //!
 //! The kernel asks the device by which a packet comes in whether it may be forwarded. For what containers send, that is a
-//! bridge, which is ours; for what is answered, and for what comes to a published port, it is a device of the host's. There
-//! forwarding is switched on for those devices alone by which the host sends to everywhere, and what was changed is told, so
-//! that it can be taken back. IPv6 has one switch for all devices (before Linux 6.17), and a device that forwards believes no
-//! router any more unless it is told to: both are done.
+//! bridge, which is ours; for what is answered, and for what comes to a published port, it is a device of the host's: of its cables
+//! and tunnels any may be that one. So forwarding is switched on for those that have an address which others may send to, or by
+//! which a gateway is reached; what is changed is told before it is done, so that it can be recorded and taken back. IPv6 has one
+//! switch for all devices (before Linux 6.17), and a device that forwards believes no router any more unless it is told to: both
+//! are done.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::device::{self, Devices, Setting};
 use crate::error::Result;
 
-/// A kernel parameter that was changed.
+/// A kernel parameter that is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     /// The device.
     pub device: String,
     /// The parameter.
     pub setting: Setting,
-    /// What it was.
+    /// What it was before.
     pub was: String,
 }
 
@@ -31,26 +33,89 @@ pub enum Families {
     Both,
 }
 
-/// Has the host forward what comes in by its devices to everywhere, and returns what was changed for that, in order.
+/// Has the host forward what comes in by its devices, but for bridges whose names begin with `own`, and returns what was changed
+/// for that, in order.
 ///
 /// # Errors
-/// A list of routes that cannot be read, and as [`device::set`].
-pub fn forward(host: &Devices, families: Families) -> Result<Vec<Changed>> {
-    let mut changed = Vec::new();
-    let [devices, devices_v6] = devices(host)?;
+/// As [`plan`] and [`apply`].
+pub fn forward(host: &Devices, families: Families, own: &str) -> Result<Vec<Changed>> {
+    let planned = plan(host, families, own)?;
+    apply(&planned)?;
+    Ok(planned)
+}
+
+/// Tells what is to be changed so that the host forwards what comes in by its devices, in order, with what it is now. Whoever
+/// wants to take it back notes that before [`apply`] does it.
+///
+/// # Errors
+/// A list of devices, addresses or routes that cannot be read.
+pub fn plan(host: &Devices, families: Families, own: &str) -> Result<Vec<Changed>> {
+    let mut planned = Vec::new();
+    let [devices, devices_v6] = cables(host, own)?;
     for device in devices {
-        change(&mut changed, &device, Setting::Forwarding, "1")?;
+        add(&mut planned, &device, Setting::Forwarding);
     }
     if families == Families::Both {
         for device in devices_v6 {
             // 1 is to believe routers unless packets are forwarded, 2 is to believe them anyway.
             if device::get(&device, Setting::RouterAdvertisements).as_deref() == Some("1") {
-                change(&mut changed, &device, Setting::RouterAdvertisements, "2")?;
+                add(&mut planned, &device, Setting::RouterAdvertisements);
             }
         }
-        change(&mut changed, "all", Setting::ForwardingV6, "1")?;
+        add(&mut planned, "all", Setting::ForwardingV6);
     }
-    Ok(changed)
+    Ok(planned)
+}
+
+/// Does what was planned, but for devices that are gone meanwhile.
+///
+/// # Errors
+/// As [`device::set`]; what stands before the one that failed is done.
+pub fn apply(planned: &[Changed]) -> Result<()> {
+    for Changed { device, setting, was: _ } in planned {
+        match device::set(device, *setting, wanted(*setting)) {
+            Err(_) if device::get(device, *setting).is_none() => {}
+            set => set?,
+        }
+    }
+    Ok(())
+}
+
+/// Lists the devices by which something may come in from other hosts: what is IPv4, and what is IPv6.
+fn cables(host: &Devices, own: &str) -> Result<[Vec<String>; 2]> {
+    let (devices, routes, addresses) = (host.list()?, host.routes()?, host.addresses()?);
+    Ok([false, true].map(|is_v6| {
+        let has_address = |index: u32| {
+            addresses
+                .iter()
+                .any(|(of, net)| *of == index && net.addr().is_ipv6() == is_v6 && is_global(net.addr()))
+        };
+        let leads_on = |index: u32| {
+            let ways = routes.iter().filter(|route| route.device == Some(index));
+            let mut ways = ways.filter(|route| route.to.addr().is_ipv6() == is_v6);
+            ways.any(|route| route.gateway.is_some() || route.to.prefix_len() == 0)
+        };
+        let wanted = devices.iter().filter(|device| device.name != "lo" && !device.name.starts_with(own));
+        let wanted = wanted.filter(|device| {
+            leads_on(device.index) || (has_address(device.index) && !is_of_docker(&device.name))
+        });
+        wanted.map(|device| device.name.clone()).collect()
+    }))
+}
+
+/// Whether a device leads to containers of docker's, which no others come from. Its networks' bridges have twelve digits of an id.
+fn is_of_docker(name: &str) -> bool {
+    let id = name.strip_prefix("br-");
+    let is_id = id.is_some_and(|id| id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    is_id || name == "docker0" || name.starts_with("veth")
+}
+
+/// Whether others than neighbours may send to an address.
+fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
 }
 
 /// Lists the devices by which the host sends to everywhere: what is IPv4, and what is IPv6.
@@ -68,26 +133,31 @@ pub(crate) fn devices(host: &Devices) -> Result<[Vec<String>; 2]> {
 /// Takes back what was changed, the last first. What somebody has changed again meanwhile stays, and so does what belongs to a
 /// device that is gone.
 ///
+/// Somebody may have switched forwarding on for the whole host since, as docker and libvirt do: then its packets go by what was
+/// changed, too, and nothing is taken back. Of IPv6 the one switch is ours and theirs; who has switched IPv4 on has it, too.
+///
 /// # Errors
 /// As [`device::set`].
 pub fn take_back(changed: &[Changed]) -> Result<()> {
+    let was_closed = changed.iter().any(|changed| changed.setting == Setting::Forwarding);
+    if was_closed && device::get("all", Setting::Forwarding).as_deref() == Some("1") {
+        return Ok(());
+    }
     for Changed { device, setting, was } in changed.iter().rev() {
-        let ours = if *setting == Setting::RouterAdvertisements { "2" } else { "1" };
-        if device::get(device, *setting).as_deref() == Some(ours) {
+        if device::get(device, *setting).as_deref() == Some(wanted(*setting)) {
             device::set(device, *setting, was)?;
         }
     }
     Ok(())
 }
 
-fn change(changed: &mut Vec<Changed>, device: &str, setting: Setting, value: &str) -> Result<()> {
-    match device::get(device, setting) {
-        Some(was) if was != value => {
-            device::set(device, setting, value)?;
-            changed.push(Changed { device: device.to_owned(), setting, was });
-            Ok(())
-        }
-        // It is so, or the kernel has no such protocol.
-        _ => Ok(()),
-    }
+/// What a parameter is set to.
+fn wanted(setting: Setting) -> &'static str {
+    if setting == Setting::RouterAdvertisements { "2" } else { "1" }
+}
+
+fn add(planned: &mut Vec<Changed>, device: &str, setting: Setting) {
+    // It is so, or the kernel has no such protocol.
+    let is = device::get(device, setting).filter(|is| is != wanted(setting));
+    planned.extend(is.map(|was| Changed { device: device.to_owned(), setting, was }));
 }

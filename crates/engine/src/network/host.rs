@@ -36,7 +36,7 @@ pub(super) struct Host<'engine> {
     _lock: File,
 }
 
-/// `changes.json`: what was changed of the host, to be taken back. It goes with the machine's run, as the changes do.
+/// `changes.json`: what is changed of the host, noted before it is, to be taken back. It goes with the machine's run, as the changes do.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Changes {
     version: u32,
@@ -45,6 +45,17 @@ struct Changes {
     /// Rules in docker's chain for others were made.
     #[serde(default)]
     docker: bool,
+}
+
+impl Changes {
+    /// Adds a parameter, of which the first that was noted is what it was before us.
+    fn add(&mut self, parameter: Parameter) {
+        let Parameter { device, setting, was: _ } = &parameter;
+        let is_same = |other: &Parameter| other.device == *device && other.setting == *setting;
+        if !self.parameters.iter().any(is_same) {
+            self.parameters.push(parameter);
+        }
+    }
 }
 
 /// A kernel parameter of a device that was changed.
@@ -88,12 +99,13 @@ impl<'engine> Host<'engine> {
             // Of this boot's beginning, or somebody has flushed all rules.
             self.restore()?;
         }
-        let is_there = self.devices.find(&bridge.name)?.is_some();
+        let found = self.devices.find(&bridge.name)?;
+        let is_there = found.is_some();
         if !is_there {
             // By its name, before there is anything of that name.
             self.rules.add_network(&document.rules(id))?;
         }
-        let index = bridge.ensure(&self.devices)?;
+        let index = bridge.ensure(&self.devices, found)?;
         if !document.internal {
             self.open_ways(document, !is_there || !is_whole, warnings)?;
         }
@@ -103,13 +115,17 @@ impl<'engine> Host<'engine> {
     /// Has packets of a network come out, and their answers in.
     fn open_ways(&self, document: &NetworkDocument, is_new: bool, warnings: &mut Warnings) -> Result<()> {
         let families = if document.ipv6 { Families::Both } else { Families::V4 };
-        match uplink::forward(&self.devices, families) {
-            Ok(changed) if changed.is_empty() => {}
-            Ok(changed) => {
-                self.note(|changes| changes.parameters.extend(changed.into_iter().map(parameter)))?;
+        let done = match uplink::plan(&self.devices, families, PREFIX) {
+            Ok(planned) if planned.is_empty() => Ok(()),
+            Ok(planned) => {
+                self.note(|changes| planned.iter().cloned().map(parameter).for_each(|of| changes.add(of)))?;
+                uplink::apply(&planned)
             }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
             // What is read-only is the business of whoever made it so.
-            Err(error) => warnings.push(format!("packets may not find their way out: {}", chain(&error))),
+            warnings.push(format!("packets may not find their way out: {}", chain(&error)));
         }
         if is_new {
             self.pass_firewall(document, warnings)?;

@@ -14,7 +14,7 @@ use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Set
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::nft::{Filter, Transaction};
 use bulkhead_net::rules::{Port, Protocol};
-use bulkhead_net::uplink::{self, Families};
+use bulkhead_net::uplink::{self, Changed, Families};
 use bulkhead_testkit::requires;
 use rig::{Place, Rig, answers, ping};
 use rustix::io::Errno;
@@ -283,7 +283,7 @@ fn the_host_believes_no_container_that_says_it_is_a_router() {
     let of = |bridge: &Bridge, setting| device::get(&bridge.name, setting).unwrap();
     for name in ["one", "inner"] {
         let bridge = rig.bridge(name);
-        bridge.ensure(&rig.devices).unwrap();
+        rig.ensure(&bridge).unwrap();
         assert_eq!(of(&bridge, Setting::RouterAdvertisements), "0", "{name}");
         assert_eq!(of(&bridge, Setting::NoIpv6), "0", "{name}");
         assert_eq!(of(&bridge, Setting::RouteLoopback), "0", "{name}");
@@ -291,7 +291,7 @@ fn the_host_believes_no_container_that_says_it_is_a_router() {
     }
     let mut bridge = rig.bridge("two");
     bridge.addresses.truncate(1);
-    bridge.ensure(&rig.devices).unwrap();
+    rig.ensure(&bridge).unwrap();
     assert_eq!(of(&bridge, Setting::NoIpv6), "1", "a network without IPv6");
 }
 
@@ -303,8 +303,8 @@ fn forwarding_is_switched_on_where_it_is_needed_and_taken_back() {
     device::set("up0", Setting::Forwarding, "0").unwrap();
     device::set("all", Setting::ForwardingV6, "0").unwrap();
     device::set("up0", Setting::RouterAdvertisements, "1").unwrap();
-    let changed = uplink::forward(&rig.devices, Families::Both).unwrap();
-    assert_eq!(uplink::forward(&rig.devices, Families::Both).unwrap(), []);
+    let changed = uplink::forward(&rig.devices, Families::Both, "bh-").unwrap();
+    assert_eq!(uplink::forward(&rig.devices, Families::Both, "bh-").unwrap(), []);
     assert_eq!(now("up0", Setting::Forwarding), "1");
     assert_eq!(now("lo", Setting::Forwarding), "0", "what does not lead out stays");
     assert_eq!(now("up0", Setting::RouterAdvertisements), "2");
@@ -313,6 +313,92 @@ fn forwarding_is_switched_on_where_it_is_needed_and_taken_back() {
     assert_eq!(now("up0", Setting::Forwarding), "0");
     assert_eq!(now("up0", Setting::RouterAdvertisements), "1");
     assert_eq!(now("all", Setting::ForwardingV6), "0");
+}
+
+#[test]
+fn what_is_to_be_changed_is_told_before_anything_is() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let now = |device, setting| device::get(device, setting).unwrap();
+    device::set("up0", Setting::Forwarding, "0").unwrap();
+    device::set("all", Setting::ForwardingV6, "0").unwrap();
+    let planned = uplink::plan(&rig.devices, Families::Both, "bh-").unwrap();
+    let told = Vec::from_iter(planned.iter().map(|of| (of.device.as_str(), of.setting, of.was.as_str())));
+    assert!(told.contains(&("up0", Setting::Forwarding, "0")), "{told:?}");
+    assert!(told.contains(&("all", Setting::ForwardingV6, "0")), "{told:?}");
+    assert_eq!(now("up0", Setting::Forwarding), "0", "nothing is changed yet");
+    // Noted, and killed before it was done.
+    uplink::take_back(&planned).unwrap();
+    assert_eq!(now("up0", Setting::Forwarding), "0");
+    let gone = Changed { device: "gone0".to_owned(), setting: Setting::Forwarding, was: "0".to_owned() };
+    uplink::apply(&[&[gone][..], &planned].concat()).unwrap();
+    assert_eq!(now("up0", Setting::Forwarding), "1", "a device that is gone keeps no other from it");
+    assert_eq!(now("all", Setting::ForwardingV6), "1");
+    assert_eq!(uplink::plan(&rig.devices, Families::Both, "bh-").unwrap(), []);
+}
+
+#[test]
+fn nothing_is_taken_back_from_under_somebody_who_forwards_everything_since() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let now = |device, setting| device::get(device, setting).unwrap();
+    device::set("up0", Setting::Forwarding, "0").unwrap();
+    device::set("all", Setting::ForwardingV6, "0").unwrap();
+    let changed = uplink::forward(&rig.devices, Families::Both, "bh-").unwrap();
+    // As docker's daemon does when it starts.
+    device::set("all", Setting::Forwarding, "1").unwrap();
+    uplink::take_back(&changed).unwrap();
+    assert_eq!(now("up0", Setting::Forwarding), "1");
+    assert_eq!(now("all", Setting::ForwardingV6), "1");
+    device::set("all", Setting::Forwarding, "0").unwrap();
+    device::set("up0", Setting::Forwarding, "1").unwrap();
+    uplink::take_back(&changed).unwrap();
+    assert_eq!(now("up0", Setting::Forwarding), "0", "as long as it is so");
+    assert_eq!(now("all", Setting::ForwardingV6), "0");
+}
+
+#[test]
+fn every_cable_of_the_host_leads_to_containers_and_back() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let a = rig.container("one", "a");
+    // No route leads by it but that to its own subnet.
+    let second = rig.cable("up1", 2);
+    let (inside, outside) = (at("10.10.0.2:80"), at("10.2.0.2:80"));
+    published(&rig, 8080, "10.10.0.2:80");
+    device::set("up1", Setting::Forwarding, "0").unwrap();
+    assert!(!answers(&second, &a, outside, outside), "it is the device that forwards");
+    assert!(!answers(&a, &second, inside, at("10.2.0.1:8080")));
+    let host = |words: &[&str]| rig::ip_command(&rig.host, words);
+    for (name, address) in [("docker0", "172.17.0.1/16"), ("br-0123456789ab", "172.18.0.1/16")] {
+        host(&["link", "add", name, "type", "bridge"]);
+        host(&["addr", "add", address, "dev", name]);
+        host(&["link", "set", name, "up"]);
+    }
+    host(&["link", "add", "mute0", "type", "bridge"]);
+    host(&["link", "set", "mute0", "up"]);
+    let changed = uplink::forward(&rig.devices, Families::V4, "bh-").unwrap();
+    let devices = Vec::from_iter(changed.iter().map(|changed| changed.device.as_str()));
+    assert_eq!(devices, ["up1"], "neither docker's, nor ours, nor what has no address");
+    assert!(answers(&second, &a, outside, outside));
+    assert!(answers(&a, &second, inside, at("10.2.0.1:8080")));
+    assert!(!answers(&a, &second, inside, inside), "what nobody has published stays shut there, too");
+    uplink::take_back(&changed).unwrap();
+    assert_eq!(device::get("up1", Setting::Forwarding).as_deref(), Some("0"));
+    host(&[
+        "route",
+        "add",
+        "default",
+        "via",
+        "172.18.0.9",
+        "dev",
+        "br-0123456789ab",
+        "metric",
+        "9",
+        "onlink",
+    ]);
+    let planned = uplink::plan(&rig.devices, Families::V4, "bh-").unwrap();
+    assert_eq!(planned.len(), 2, "a gateway is reached by it, whatever it is called: {planned:?}");
 }
 
 #[test]
@@ -354,7 +440,7 @@ fn a_container_is_disconnected_while_it_is_there() {
     plug.disconnect(&rig.devices).unwrap();
     plug.disconnect(&rig.devices).unwrap();
     assert_eq!(Devices::of(a.fd()).unwrap().find("eth0").unwrap(), None);
-    let index = rig.bridge("one").ensure(&rig.devices).unwrap();
+    let index = rig.ensure(&rig.bridge("one")).unwrap();
     let there = Devices::of(a.fd()).unwrap();
     plug.connect(&rig.devices, ("bh-one", index), a.fd(), &there, None).unwrap();
     assert!(answers(&a, &rig.host, at("10.10.0.2:80"), at("10.10.0.2:80")), "connected again");
@@ -368,10 +454,10 @@ fn a_bridge_is_made_once_and_mended() {
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
     let rig = Rig::new();
     let bridge = rig.bridge("one");
-    let first = bridge.ensure(&rig.devices).unwrap();
+    let first = rig.ensure(&bridge).unwrap();
     rig::ip_command(&rig.host, &["addr", "flush", "dev", &bridge.name]);
     rig::ip_command(&rig.host, &["link", "set", &bridge.name, "down"]);
-    assert_eq!(bridge.ensure(&rig.devices).unwrap(), first);
+    assert_eq!(rig.ensure(&bridge).unwrap(), first);
     let found = rig.devices.find(&bridge.name).unwrap().unwrap();
     assert!(found.is_up);
     assert!(rig.devices.addresses_of(first).unwrap().contains(&bridge.addresses[0]));
@@ -379,13 +465,13 @@ fn a_bridge_is_made_once_and_mended() {
     rig::ip_command(&rig.host, &["link", "set", "bh-theirs", "alias", "of somebody"]);
     let mut theirs = bridge.clone();
     theirs.name = "bh-theirs".to_owned();
-    let error = theirs.ensure(&rig.devices).unwrap_err().to_string();
+    let error = rig.ensure(&theirs).unwrap_err().to_string();
     assert!(error.contains("bh-theirs") && error.contains("rename it"), "{error}");
     theirs.remove(&rig.devices).unwrap();
     assert!(rig.devices.find("bh-theirs").unwrap().is_some(), "it is not ours to delete");
     rig::ip_command(&rig.host, &["link", "add", "bh-plain", "type", "bridge"]);
     theirs.name = "bh-plain".to_owned();
-    theirs.ensure(&rig.devices).unwrap_err();
+    rig.ensure(&theirs).unwrap_err();
     theirs.remove(&rig.devices).unwrap();
     let found = rig.devices.find("bh-plain").unwrap().unwrap();
     assert_eq!(found.alias, None, "one without a description is somebody's, too");

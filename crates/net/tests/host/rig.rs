@@ -90,7 +90,7 @@ impl Rig {
         }));
         let rules = Rules::open("bulkhead").unwrap();
         rules.replace(&networks, &[]).unwrap();
-        uplink::forward(&devices, Families::Both).unwrap();
+        uplink::forward(&devices, Families::Both, "bh-").unwrap();
         Self { devices, rules, networks, host, outside, bridges }
     }
 
@@ -98,10 +98,40 @@ impl Rig {
         self.bridges.iter().find(|bridge| bridge.owner == name).unwrap().clone()
     }
 
+    pub(crate) fn ensure(&self, bridge: &Bridge) -> Result<u32, bulkhead_net::Error> {
+        bridge.ensure(&self.devices, self.devices.find(&bridge.name).unwrap())
+    }
+
+    /// Lays a cable to one more host elsewhere, which knows how to send to containers: 10.NUMBER.0.1 at the host's end.
+    pub(crate) fn cable(&self, device: &str, number: u8) -> Place {
+        let there = self.place_at(device);
+        for (place, end) in [(&self.host, 1), (&there, 2)] {
+            ip_command(place, &["addr", "add", &format!("10.{number}.0.{end}/24"), "dev", device]);
+            ip_command(place, &["link", "set", device, "up"]);
+        }
+        ip_command(&there, &["route", "add", "10.0.0.0/8", "via", &format!("10.{number}.0.1")]);
+        for place in [&self.host, &there] {
+            Devices::of(place.fd()).unwrap().has_carrier(device).unwrap();
+        }
+        there
+    }
+
+    /// Makes a place at the other end of a new pair, whose devices have the same name.
+    pub(crate) fn place_at(&self, device: &str) -> Place {
+        let there = Place::new(device, make_namespace().unwrap());
+        let raw = std::os::fd::AsRawFd::as_raw_fd(&there.namespace);
+        let peer = format!("/proc/{}/fd/{raw}", std::process::id());
+        ip_command(
+            &self.host,
+            &["link", "add", device, "type", "veth", "peer", "name", device, "netns", &peer],
+        );
+        there
+    }
+
     /// Makes a container: its addresses count from 2 in each network.
     pub(crate) fn container(&self, network: &str, name: &str) -> Place {
         let bridge = self.bridge(network);
-        let index = bridge.ensure(&self.devices).unwrap();
+        let index = self.ensure(&bridge).unwrap();
         let namespace = make_namespace().unwrap();
         let there = Devices::of(namespace.as_fd()).unwrap();
         let ports = self.devices.list().unwrap().iter().filter(|device| device.master == Some(index)).count();
