@@ -1,8 +1,9 @@
 //! The host's firewall, where it stands in the way.
 //!
 //! A drop is final, whichever table decides it: what another table drops that is to be forwarded, ours cannot let through. Such
-//! firewalls are told by their chains. One of them has a chain that is made for others' rules, `DOCKER-USER`, and gets two there,
-//! with a note by which they are found again; for the others the command is told by which an administrator lets containers'
+//! firewalls are told by their chains. One of them has a chain that is made for others' rules, `DOCKER-USER`, and gets four there,
+//! with a note by which they are found again: two that accept, and before them two that leave to docker what goes to its own
+//! networks, since whoever accepts there decides for all of docker's rules. For the others the command is told by which an administrator lets containers'
 //! packets through, since they would forget a rule that is not in their own files.
 
 mod old;
@@ -16,6 +17,8 @@ use crate::rules::Port;
 const FORWARD: u32 = 2;
 /// Docker's chain for rules of administrators.
 const USERS: &str = "DOCKER-USER";
+/// The names of docker's bridges, as a rule compares them: a whole one ends with a zero.
+const DOCKER: [&[u8]; 2] = [b"docker0\0", b"br-"];
 /// ufw's, of IPv4 and IPv6.
 const UFW_USERS: [&str; 2] = ["ufw-user-forward", "ufw6-user-forward"];
 
@@ -84,7 +87,15 @@ impl Firewall {
             }
             Self::Old { program, chain } => {
                 let to = |way| format!("{program} -I {chain} {way} {prefix}+ -j ACCEPT");
-                Some(format!("{} && {}", to("-i"), to("-o")))
+                let mut command = format!("{} && {}", to("-i"), to("-o"));
+                if *chain == USERS {
+                    // Docker's own networks are docker's business; what is put there last comes first.
+                    for bridges in ["docker0", "br-+"] {
+                        let rule = format!(" && {program} -I {chain} -i {prefix}+ -o {bridges} -j RETURN");
+                        command.push_str(&rule);
+                    }
+                }
+                Some(command)
             }
         }
     }
@@ -208,22 +219,35 @@ pub fn find(chains: &[FoundChain], own: &str) -> Vec<Firewall> {
 }
 
 /// Has docker's rules let packets of bridges through whose names begin so, unless they do, behind all that an administrator has
-/// there. What networks keep from each other is decided by our own table.
+/// there. What networks keep from each other is decided by our own table, and what comes to docker's networks by docker.
 ///
 /// # Errors
 /// What the kernel refuses.
 pub fn let_through(filter: &Filter, users: &FoundChain, prefix: &'static str, note: &str) -> Result<()> {
-    if filter.noted_rules(users)?.iter().any(|(_, found)| found == note) {
+    use Expression::{Count, End, Is, LoadInput, LoadOutput};
+    const NAME: Register = Register(0);
+    let from = [LoadInput(NAME), Is(NAME, prefix.as_bytes())];
+    let to = |name| [LoadOutput(NAME), Is(NAME, name)];
+    let ends = |verdict| [Count, End(verdict)];
+    let mut rules =
+        Vec::from(DOCKER.map(|bridges| [&from[..], &to(bridges), &ends(Verdict::Return)].concat()));
+    rules.push([&from[..], &ends(Verdict::Accept)].concat());
+    rules.push([&to(prefix.as_bytes())[..], &ends(Verdict::Accept)].concat());
+
+    let mut there = filter.noted_rules(users)?;
+    there.retain(|(_, found)| found == note);
+    if there.len() == rules.len() {
         return Ok(());
     }
-    const NAME: Register = Register(0);
     // Older docker ends the chain by a rule that sends all back.
     let end = filter.last_return(users)?;
     let mut transaction = Transaction::new();
-    for load in [Expression::LoadInput(NAME), Expression::LoadOutput(NAME)] {
-        let name = Expression::Is(NAME, prefix.as_bytes());
-        let rule = [load, name, Expression::Count, Expression::End(Verdict::Accept)];
-        transaction.put_rule(users, &rule, note, end);
+    for (handle, _) in there {
+        // One without the others opens what it must not.
+        transaction.delete_rule(users, handle);
+    }
+    for rule in &rules {
+        transaction.put_rule(users, rule, note, end);
     }
     filter.commit(transaction)
 }

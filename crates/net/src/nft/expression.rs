@@ -27,6 +27,8 @@ pub enum Verdict {
     Drop,
     /// The packet passes this chain.
     Accept,
+    /// The packet goes on where this chain was called.
+    Return,
 }
 
 impl Verdict {
@@ -34,6 +36,8 @@ impl Verdict {
         match self {
             Self::Drop => 0,
             Self::Accept => 1,
+            // NFT_RETURN: -5.
+            Self::Return => 0xffff_fffb,
         }
     }
 }

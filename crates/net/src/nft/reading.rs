@@ -18,10 +18,9 @@ const IMMEDIATE: u16 = 2;
 const CODE: u16 = 1;
 /// NFTA_VERDICT_CHAIN.
 const TO: u16 = 2;
-/// NFT_JUMP, NFT_GOTO and NFT_RETURN: -3 to -5.
+/// NFT_JUMP and NFT_GOTO: -3 and -4.
 const JUMP: u32 = 0xffff_fffd;
 const GOTO: u32 = 0xffff_fffc;
-const RETURN: u32 = 0xffff_fffb;
 
 /// Devices that a rule asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +120,7 @@ impl Passing {
 /// Tells whether a rule does nothing but to send everything back to where its chain was called.
 pub(super) fn returns(rule: &[u8]) -> bool {
     let expressions = expressions(rule);
-    matches!(&expressions[..], [(name, data)] if name == "immediate" && verdict(data) == Some(RETURN))
+    matches!(&expressions[..], [(name, data)] if name == "immediate" && verdict(data) == Some(Verdict::Return.code()))
 }
 
 /// The names of a rule's expressions, and what they have, but for those that count.

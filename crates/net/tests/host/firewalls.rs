@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bulkhead_net::device::{Devices, Setting, set as set_parameter};
 use bulkhead_net::firewall::{self, Firewall, Published};
 use bulkhead_net::nft::Filter;
 use bulkhead_testkit::daemon::{Guarded, Within};
 use bulkhead_testkit::{cached, tree};
 
-use crate::rig::{Place, Rig, answers, run_in};
+use crate::rig::{Place, Rig, answers, ip_command, run_in};
 use crate::suites::over_debian_s_packages;
 use crate::{at, tcp};
 
@@ -25,6 +26,7 @@ over_debian_s_packages!(release newest: {
     a_firewalld_of_iptables_is_known
     the_old_tables_are_seen_without_making_them
     docker_s_rules_let_containers_through_and_stay_readable
+    what_docker_keeps_to_itself_stays_shut_to_containers
 });
 
 /// A host with a container, `one`'s first, whose ports 80 and 81 are published as 8080 and 8081.
@@ -277,8 +279,13 @@ fn docker_s_rules_let_containers_through_and_stay_readable() {
         assert!(stage.lets_in(8080) && stage.lets_out(80));
     }
     assert!(stage.keeps_the_rest());
-    let noted = "-m comment --comment bulkhead -j ACCEPT";
-    let rules = format!("-A DOCKER-USER -i bh-+ {noted}\n-A DOCKER-USER -o bh-+ {noted}\n");
+    let rules = [
+        "-i bh-+ -o docker0 -m comment --comment bulkhead -j RETURN",
+        "-i bh-+ -o br-+ -m comment --comment bulkhead -j RETURN",
+        "-i bh-+ -m comment --comment bulkhead -j ACCEPT",
+        "-o bh-+ -m comment --comment bulkhead -j ACCEPT",
+    ];
+    let rules = rules.map(|rule| format!("-A DOCKER-USER {rule}\n")).concat();
     assert_eq!(
         iptables(&["-S", "DOCKER-USER"]),
         format!("-N DOCKER-USER\n{rules}"),
@@ -300,6 +307,63 @@ fn docker_s_rules_let_containers_through_and_stay_readable() {
     assert!(listed.ends_with(&format!("{rules}-A DOCKER-USER -j RETURN\n")), "{listed}");
     take_back();
     assert!(!stage.lets_in(8081));
+}
+
+fn what_docker_keeps_to_itself_stays_shut_to_containers() {
+    let stage = Stage::new();
+    let iptables = |words: &[&str]| run_in(&stage.rig.host, "iptables-nft", words);
+    let host = |words: &[&str]| ip_command(&stage.rig.host, words);
+    // As docker makes a network: a bridge, a container, and a port of that which is published.
+    let mut theirs = Vec::new();
+    for (bridge, number) in [("docker0", 17), ("br-0123456789ab", 18)] {
+        let device = format!("p{number}");
+        let place = stage.rig.place_at(&device);
+        host(&["link", "add", bridge, "type", "bridge"]);
+        host(&["addr", "add", &format!("172.{number}.0.1/16"), "dev", bridge]);
+        host(&["link", "set", &device, "master", bridge]);
+        host(&["link", "set", &device, "up"]);
+        host(&["link", "set", bridge, "up"]);
+        ip_command(&place, &["addr", "add", &format!("172.{number}.0.2/16"), "dev", &device]);
+        ip_command(&place, &["link", "set", &device, "up"]);
+        ip_command(&place, &["route", "add", "default", "via", &format!("172.{number}.0.1")]);
+        for of in [(&place, device.as_str()), (&stage.rig.host, device.as_str()), (&stage.rig.host, bridge)] {
+            Devices::of(of.0.fd()).unwrap().has_carrier(of.1).unwrap();
+        }
+        set_parameter(bridge, Setting::Forwarding, "1").unwrap();
+        theirs.push((place, bridge, format!("172.{number}.0.2")));
+    }
+    iptables(&["-P", "FORWARD", "DROP"]);
+    iptables(&["-N", "DOCKER-USER"]);
+    for words in ["-j DOCKER-USER", "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"] {
+        iptables(&Vec::from_iter(["-A", "FORWARD"].into_iter().chain(words.split(' '))));
+    }
+    for (_, bridge, address) in &theirs {
+        let published =
+            format!("-A FORWARD ! -i {bridge} -o {bridge} -d {address} -p tcp --dport 80 -j ACCEPT");
+        iptables(&Vec::from_iter(published.split(' ')));
+    }
+    let reaches = |place: &Place, address: &str, port: u16| {
+        let to = at(&format!("{address}:{port}"));
+        answers(place, &stage.container, to, to)
+    };
+    for (place, bridge, address) in &theirs {
+        assert!(!reaches(place, address, 81), "{bridge}, as docker has it");
+    }
+    let filter = Filter::open().unwrap();
+    let [Firewall::Docker(users)] = &found()[..] else { panic!("{:?}", found()) };
+    firewall::let_through(&filter, users, "bh-", "bulkhead").unwrap();
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    for (place, bridge, address) in &theirs {
+        assert!(!reaches(place, address, 81), "{bridge}: what docker has not published");
+        assert!(reaches(place, address, 80), "{bridge}: what docker has published");
+    }
+    // Somebody has taken a rule away, and what is left opens too much.
+    iptables(&["-D", "DOCKER-USER", "1"]);
+    let (place, _, address) = &theirs[0];
+    assert!(reaches(place, address, 81), "it is the rule that prevents it");
+    firewall::let_through(&filter, users, "bh-", "bulkhead").unwrap();
+    assert!(!reaches(place, address, 81), "all or none");
+    assert_eq!(iptables(&["-S", "DOCKER-USER"]).lines().count(), 5);
 }
 
 #[test]
@@ -375,6 +439,7 @@ fn the_old_tables_are_seen_without_making_them() {
     legacy(&["-N", "DOCKER-USER"]);
     let command = found()[0].command("bh-").unwrap();
     assert!(command.starts_with("ip6tables-legacy -I DOCKER-USER -i bh-+ -j ACCEPT && "), "{command}");
+    assert!(command.ends_with(" && ip6tables-legacy -I DOCKER-USER -i bh-+ -o br-+ -j RETURN"), "{command}");
     legacy(&["-N", "ufw6-user-forward"]);
     assert_eq!(found(), [Firewall::Ufw]);
 }
