@@ -5,22 +5,19 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_sys::{Call as _, message};
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 
 use super::protocol::{Answer, MOST, Request};
-use super::socket::Place;
+use super::socket::{PATIENCE, Place};
 use super::sockets::Sockets;
 use crate::error::{Doing as _, Error, Result};
 
 /// How often a helper is started that ends at once.
 const ATTEMPTS: usize = 3;
-
-/// How long an answer may take, which takes a moment.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The helper of a network.
 #[derive(Debug, Clone, Copy)]
@@ -55,9 +52,9 @@ pub enum Until<'a> {
 pub fn ensure(helper: &Helper<'_>) -> Result<Connection> {
     let place = Place::open(helper.socket).doing(|| "find the helper for names")?;
     for _ in 0..ATTEMPTS {
-        let connected = place.connect().doing(|| "connect to the helper for names")?;
+        let connected = place.connect(PATIENCE).doing(|| "connect to the helper for names")?;
         if let Some(connected) = connected {
-            let connection = Connection::of(connected)?;
+            let connection = Connection::waiting(connected, PATIENCE)?;
             match connection.ask(&Request::Greet, &[]) {
                 Ok(_) => return Ok(connection),
                 // One that has just ended takes no more words.
@@ -71,21 +68,39 @@ pub fn ensure(helper: &Helper<'_>) -> Result<Connection> {
 }
 
 /// Ends the helper of a network that is removed, and removes its socket, unless it serves somebody still; returns whether it
-/// is gone.
+/// is gone. One that does not end within ten seconds, as somebody else's who has taken it over may not, is left without a socket.
 ///
 /// # Errors
 /// As connect(2) and unlink(2).
 pub fn end(socket: &Path) -> Result<bool> {
+    end_within(socket, PATIENCE)
+}
+
+fn end_within(socket: &Path, patience: Duration) -> Result<bool> {
     let doing = || "end the helper for names";
+    let deadline = Instant::now() + patience;
+    // None would be to wait for ever.
+    let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let place = Place::open(socket).doing(doing)?;
-    place.lock().doing(doing)?;
-    if let Some(connected) = place.connect().doing(doing)? {
-        let connection = Connection::of(connected)?;
+    place.lock_until(deadline).doing(doing)?;
+    let connected = match place.connect(left()) {
+        // Nobody takes connections there.
+        Err(error) if error.errno() == Errno::AGAIN => None,
+        connected => connected.doing(doing)?,
+    };
+    if let Some(connected) = connected {
+        let connection = Connection::waiting(connected, left())?;
         if matches!(connection.ask(&Request::End, &[]), Err(Error::Helper { .. })) {
             return Ok(false);
         }
         // It closes the connection when it ends.
-        while message::receive(&connection.0, MOST).is_ok_and(|message| !message.bytes.is_empty()) {}
+        while Instant::now() < deadline {
+            connection.wait(left())?;
+            match message::receive(&connection.0, MOST) {
+                Ok(message) if !message.bytes.is_empty() => {}
+                _ => break,
+            }
+        }
     }
     place.remove().doing(doing)?;
     Ok(true)
@@ -118,10 +133,19 @@ impl Helper<'_> {
 }
 
 impl Connection {
-    fn of(socket: OwnedFd) -> Result<Self> {
-        let set = rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE));
-        set.call(|| "setsockopt(SO_RCVTIMEO)").doing(|| "connect to the helper for names")?;
-        Ok(Self(socket))
+    /// Makes one of which neither an answer nor room for a word is waited for any longer.
+    fn waiting(socket: OwnedFd, patience: Duration) -> Result<Self> {
+        let connection = Self(socket);
+        connection.wait(patience)?;
+        Ok(connection)
+    }
+
+    fn wait(&self, patience: Duration) -> Result<()> {
+        for (timeout, name) in [(Timeout::Recv, "SO_RCVTIMEO"), (Timeout::Send, "SO_SNDTIMEO")] {
+            let set = rustix::net::sockopt::set_socket_timeout(&self.0, timeout, Some(patience));
+            set.call(|| format!("setsockopt({name})")).doing(|| "connect to the helper for names")?;
+        }
+        Ok(())
     }
 
     /// Has a container's questions answered that arrive at its sockets, which take the place of earlier ones. What is no name of
@@ -199,5 +223,59 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+
+    #[test]
+    fn one_that_talks_and_does_not_end_is_not_waited_for_without_end() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("n1.socket");
+        let listener = Place::open(&path).unwrap().bind().unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let connected = rustix::net::accept(&listener).unwrap();
+                let answer = Answer::default().encode();
+                while message::send(&connected, &answer, &[]).is_ok() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            let begun = Instant::now();
+            assert!(end_within(&path, Duration::from_millis(300)).unwrap());
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        });
+        assert!(!path.exists(), "it is left without a socket");
+    }
+
+    #[test]
+    fn one_that_hears_nobody_is_not_waited_for_without_end() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("n1.socket");
+        let place = Place::open(&path).unwrap();
+        let listener = place.bind().unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let waiting = place.connect(Duration::from_secs(1)).unwrap();
+        let begun = Instant::now();
+        assert!(end_within(&path, Duration::from_millis(300)).unwrap());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        drop((waiting, listener));
+    }
+
+    #[test]
+    fn a_directory_that_somebody_else_has_locked_is_not_waited_for_without_end() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("n1.socket");
+        let other = Place::open(&path).unwrap();
+        other.lock().unwrap();
+        let error = end_within(&path, Duration::from_millis(100)).unwrap_err();
+        assert!(error.is(Errno::AGAIN), "{error}");
+        drop(other);
+        assert!(end_within(&path, Duration::from_millis(100)).unwrap());
     }
 }

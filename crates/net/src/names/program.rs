@@ -21,7 +21,7 @@ use super::confine::{Remaining, confine};
 use super::resolvers::{PORT, Resolvers};
 use super::server::Server;
 use super::shelf::Shelf;
-use super::socket::Place;
+use super::socket::{PATIENCE, Place};
 
 const USAGE: &str = "\
 usage: bulkdns start --tables DIRECTORY --socket PATH [OPTION…]
@@ -81,7 +81,7 @@ fn start(wanted: &Wanted, words: &[OsString]) -> Result<(), String> {
     let begun = || -> bulkhead_sys::Result<Option<(Place<'_>, OwnedFd)>> {
         let place = Place::open(&wanted.socket)?;
         place.lock()?;
-        if place.connect()?.is_some() {
+        if place.connect(PATIENCE)?.is_some() {
             return Ok(None);
         }
         let listener = place.bind()?;

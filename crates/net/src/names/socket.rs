@@ -3,11 +3,18 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bulkhead_sys::{Call as _, Result, path};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// How long anything of a helper may take, which takes a moment.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How soon a lock is looked at again.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The directory of a helper's socket, and its name there.
 #[derive(Debug)]
@@ -39,12 +46,30 @@ impl<'a> Place<'a> {
         rustix::io::retry_on_intr(lock).call(|| format!("flock({}, LOCK_EX)", self.directory.as_raw_fd()))
     }
 
+    /// As [`Place::lock`], at most until a moment.
+    ///
+    /// # Errors
+    /// EAGAIN when somebody else has it then, else as flock(2).
+    pub(super) fn lock_until(&self, deadline: Instant) -> Result<()> {
+        loop {
+            match rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(Errno::INTR) => {}
+                locked => {
+                    return locked.call(|| format!("flock({}, LOCK_EX)", self.directory.as_raw_fd()));
+                }
+            }
+        }
+    }
+
     /// Connects; nothing where nobody listens.
     ///
     /// # Errors
-    /// As connect(2).
-    pub(super) fn connect(&self) -> Result<Option<OwnedFd>> {
+    /// EAGAIN when who listens takes nobody for so long, else as connect(2).
+    pub(super) fn connect(&self, patience: Duration) -> Result<Option<OwnedFd>> {
         let socket = socket()?;
+        let set = rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience));
+        set.call(|| "setsockopt(SO_SNDTIMEO)")?;
         match rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &self.address()?)) {
             Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
             connected => connected.map(|()| Some(socket)).call(|| self.named("connect")),
