@@ -48,7 +48,8 @@ pub struct Member {
     pub order: u32,
     /// Its addresses there.
     pub addresses: Vec<IpAddr>,
-    /// By what others there know it; case does not matter. The first is what its addresses are called.
+    /// By what others there know it; case does not matter. The first is what its addresses are called. Without any it is found by
+    /// nobody, and the network counts as its way out alone, as docker's default network does, which has no names.
     pub names: Vec<String>,
     /// By what it alone knows others there (`--link`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

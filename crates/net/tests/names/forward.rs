@@ -237,3 +237,28 @@ fn an_order_of_networks_is_kept_when_one_is_internal() {
     assert_eq!(web.ask("example.org", A).code, 0, "it has one way out");
     assert_eq!(upstream.asked(), ["example.org"]);
 }
+
+#[test]
+fn a_network_without_names_is_a_way_out() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let upstream = Upstream::new(FIRST, good);
+    let rig = Rig::new(&["--upstream", "127.0.0.53"]);
+    let members = ["web", "db"].map(|name| member(name, &["10.2.0.2"]));
+    let mut back = Table { name: "back".to_owned(), is_internal: true, members: members.to_vec() };
+    back.write(&rig.tables(), "back").unwrap();
+    // As docker's default network, in which nobody is found by name.
+    let nameless = Member { order: 1, names: Vec::new(), ..member("web", &["10.1.0.2"]) };
+    rig.network("bridge", std::slice::from_ref(&nameless));
+    let (web, db) = (rig.container("web"), rig.container("db"));
+    assert_eq!(web.ask("a.example", A).code, 0);
+    assert_eq!(web.ask("web", A).answers, ["10.2.0.2"], "it is found in the other one alone");
+    assert_eq!(web.ask("web.bridge", A).answers, [ADDRESS.to_string()], "nobody is called so");
+    assert_eq!(db.ask("b.example", A).code, 2, "who is not in it has none");
+    // It leaves the one with names.
+    back.members.remove(0);
+    back.write(&rig.tables(), "back").unwrap();
+    assert_eq!(web.ask("c.example", A).code, 0);
+    rig.network("bridge", &[]);
+    assert_eq!(web.ask("d.example", A).code, 2, "who is in no network any more has nothing asked outside");
+    assert_eq!(upstream.asked(), ["a.example", "web.bridge", "c.example"]);
+}
