@@ -19,6 +19,8 @@ const FORWARD: u32 = 2;
 const USERS: &str = "DOCKER-USER";
 /// The names of docker's bridges, as a rule compares them: a whole one ends with a zero.
 const DOCKER: [&[u8]; 2] = [b"docker0\0", b"br-"];
+/// How many rules there are in docker's chain, of which one without the others opens too much or too little.
+const RULES: usize = DOCKER.len() + 2;
 /// ufw's, of IPv4 and IPv6.
 const UFW_USERS: [&str; 2] = ["ufw-user-forward", "ufw6-user-forward"];
 
@@ -171,7 +173,9 @@ pub fn untold(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewall>>
     let mut found = Vec::new();
     for firewall in in_the_way(filter, own, prefix)? {
         let was_told = match &firewall {
-            Firewall::Docker(users) => filter.noted_rules(users)?.iter().any(|(_, note)| note == own),
+            Firewall::Docker(users) => {
+                filter.noted_rules(users)?.iter().filter(|(_, note)| note == own).count() == RULES
+            }
             Firewall::Firewalld(Published::Refused) => {
                 filter.chains()?.iter().any(|chain| chain.name.contains(POLICY))
             }
@@ -236,14 +240,13 @@ pub fn let_through(filter: &Filter, users: &FoundChain, prefix: &'static str, no
 
     let mut there = filter.noted_rules(users)?;
     there.retain(|(_, found)| found == note);
-    if there.len() == rules.len() {
+    if there.len() == RULES {
         return Ok(());
     }
     // Older docker ends the chain by a rule that sends all back.
     let end = filter.last_return(users)?;
     let mut transaction = Transaction::new();
     for (handle, _) in there {
-        // One without the others opens what it must not.
         transaction.delete_rule(users, handle);
     }
     for rule in &rules {
