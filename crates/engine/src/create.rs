@@ -99,7 +99,10 @@ impl Engine {
         let image = self.wanted_image(request)?;
         let New { known, image, held: _held } = self.make(request, Making::of(request)?, image)?;
         // What cannot be is told now and not when it is started.
-        match self.configured(&known, image.as_ref(), Moment::Creation) {
+        let configured = self
+            .joints_of(&known)
+            .and_then(|joints| self.configured(&known, image.as_ref(), &joints, Moment::Creation));
+        match configured {
             Ok(configured) => Ok(known.created(configured.warnings)),
             Err(error) => {
                 self.take_back(&known)?;

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use bulkhead_store::{Event, NetworkRecord, Subject};
 use ipnet::IpNet;
 
-pub(crate) use address::{joined, settle};
+pub(crate) use address::{Joint, joined, settle};
 pub(crate) use create::stored;
 pub use document::{Driver, Subnet};
 pub use hook::FOR_MONITOR;

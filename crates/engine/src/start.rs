@@ -25,7 +25,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result, chain};
 use crate::hold::Held;
 use crate::known::Known;
-use crate::network::Plugged;
+use crate::network::{Joint, Plugged, wiring_of};
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
@@ -181,7 +181,8 @@ impl Engine {
     ) -> Result<(Option<Session<'_>>, Vec<String>)> {
         let Known { record, document, .. } = known;
         let run = self.places().container_run(&record.id);
-        let mut configured = self.configured(known, image, Moment::Start)?;
+        let joints = self.joints_of(known)?;
+        let mut configured = self.configured(known, image, &joints, Moment::Start)?;
         if let (Some(size), Some(process)) =
             (attach.and_then(|attach| attach.size), &mut configured.config.process)
         {
@@ -189,7 +190,7 @@ impl Engine {
         }
         let end = end_of(&document.request, attach);
         let pod = self.starting_in_pod(known)?;
-        let mut plugged = self.plug_container(known, image)?;
+        let mut plugged = self.plug_container(known, image, &joints)?;
         configured.config.hooks.create_runtime.extend(self.network_hook(known)?);
         let mut order = self.prepare(known, image, &configured, attach)?;
         let attached = attach;
@@ -244,6 +245,7 @@ impl Engine {
         &self,
         known: &Known,
         image: Option<&Image>,
+        joints: &[Joint],
         moment: Moment,
     ) -> Result<Configured> {
         let Known { record, document, .. } = known;
@@ -279,7 +281,7 @@ impl Engine {
                 files,
                 hostname,
             }),
-            wiring: &self.wiring(known)?,
+            wiring: &wiring_of(joints),
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),

@@ -81,7 +81,8 @@ impl Engine {
     /// Decides the limits of a container's cgroup, as a start of it would; nothing where it has none.
     fn limits(&self, known: &Known) -> Result<Option<spec::Resources>> {
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
-        let configured = self.configured(known, image.as_ref(), Moment::Creation)?;
+        let joints = self.joints_of(known)?;
+        let configured = self.configured(known, image.as_ref(), &joints, Moment::Creation)?;
         // Devices are no limit, and stay as they are.
         let limits = configured.config.linux.and_then(|linux| linux.resources);
         Ok(limits.map(|limits| spec::Resources { devices: Vec::new(), ..limits }))

@@ -444,6 +444,19 @@ fn a_network_that_is_removed_is_another_one_when_it_is_made_again() {
 }
 
 #[test]
+fn who_is_in_the_default_network_too_has_others_names_asked_outside() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--internal", "inner"]);
+    let options = ["-d", "--name", "web", "--network", "bridge", "--network", "inner"];
+    shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+    let id = shop.said(&["network", "inspect", "--format", "{{.Id}}", "bridge"]);
+    let table = shop.path(&format!("engine-run/networks/names/{}.json", id.trim()));
+    let table = std::fs::read_to_string(table).unwrap();
+    assert!(table.contains("\"internal\":false") && table.contains("\"names\":[]"), "{table}");
+    shop.said(&["rm", "-f", "web"]);
+}
+
+#[test]
 fn packets_go_by_what_is_left_when_a_network_is_taken_away() {
     let shop = shop!();
     for name in ["one", "two"] {

@@ -60,11 +60,14 @@ impl Engine {
                 self.store.connect(Durability::Process, |connected| connected.forget(&id, &record.id))?;
                 return Err(error);
             }
-            if joint.has_names() {
+            if joints.iter().any(Joint::has_names) {
                 let mut live = Live::read(self, &id)?.unwrap_or_else(|| Live::of(&id));
-                live.named_in.push(record.id.clone());
+                let is_new = |joint: &&Joint| !live.named_in.contains(&joint.record.id);
+                let new = Vec::from_iter(joints.iter().filter(is_new));
+                live.named_in.extend(new.iter().map(|joint| joint.record.id.clone()));
                 live.write(self)?;
-                host.enter_names(joint, &called(&known.record, &known.document))?;
+                let called = called(&known.record, &known.document);
+                new.iter().try_for_each(|joint| host.enter_names(joint, &called))?;
             }
         }
         let had_names = joints.iter().any(|joint| joint.has_names() && joint.record.id != record.id);
@@ -171,7 +174,8 @@ impl Engine {
     /// Returns the files by which a container finds others, as they would be written now.
     fn files_of(&self, known: &Known) -> Result<Vec<(&'static str, String)>> {
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
-        Ok(self.configured(known, image.as_ref(), Moment::Start)?.files)
+        let joints = self.joints_of(known)?;
+        Ok(self.configured(known, image.as_ref(), &joints, Moment::Start)?.files)
     }
 
     /// Writes them into the files that the container has, unless somebody in it has changed these.

@@ -81,13 +81,15 @@ impl Engine {
 }
 
 impl Host<'_> {
-    /// Has others in a network find an owner by these names.
+    /// Has others in a network find an owner by these names, unless nobody has names there.
     pub(super) fn enter_names(&self, joint: &Joint, called: &[String]) -> Result<()> {
+        let is_found = joint.has_names();
+        let names = called.iter().chain(&joint.connection.aliases).filter(|_| is_found);
         let member = Member {
             container: joint.endpoint.owner.clone(),
             order: joint.endpoint.position,
             addresses: joint.endpoint.addresses().collect(),
-            names: called.iter().chain(&joint.connection.aliases).cloned().collect(),
+            names: names.cloned().collect(),
             links: Vec::new(),
         };
         self.change_table(joint, |members| {

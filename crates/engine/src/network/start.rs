@@ -84,16 +84,16 @@ impl Engine {
         for joint in joints {
             host.connect(joint, namespace, inside, is_default(joint, joints), &mut warnings)?;
         }
-        let named = Vec::from_iter(joints.iter().filter(|joint| joint.has_names()));
-        if !named.is_empty() {
-            let named_in = named.iter().map(|joint| joint.record.id.clone()).collect();
+        if let Some(first) = joints.iter().find(|joint| joint.has_names()) {
+            // Those without names, too: who is in one of them has a way out.
+            let named_in = joints.iter().map(|joint| joint.record.id.clone()).collect();
             Live { named_in, ..Live::of(owner) }.write(self)?;
-            named.iter().try_for_each(|joint| host.enter_names(joint, called))?;
+            joints.iter().try_for_each(|joint| host.enter_names(joint, called))?;
             // The monitor stays with the name server once it has begun, however long that takes.
             let own =
                 process::open_pidfd(std::process::id().cast_signed()).doing(|| "open the own process")?;
-            let first = &named[0].record.id;
-            self.serve_names(owner, namespace, first, resolvers, Until::End(own.as_fd()))?;
+            let until = Until::End(own.as_fd());
+            self.serve_names(owner, namespace, &first.record.id, resolvers, until)?;
         }
         if publishing.all || !publishing.ports.is_empty() {
             let ports = host.publish(owner, publishing, exposed, joints)?;
@@ -105,26 +105,28 @@ impl Engine {
 
     /// Makes the network namespace of a container that is to start, and connects it; nothing for one that has none of the
     /// engine's networks, or whose namespace belongs to users of its own.
-    pub(crate) fn plug_container(&self, known: &Known, image: Option<&Image>) -> Result<Option<Plugged<'_>>> {
+    pub(crate) fn plug_container(
+        &self,
+        known: &Known,
+        image: Option<&Image>,
+        joints: &[Joint],
+    ) -> Result<Option<Plugged<'_>>> {
         let Known { record, document, .. } = known;
-        let connections = document.request.namespaces.network.connections();
-        if connections.is_empty() || document.users.is_some() {
+        if joints.is_empty() || document.users.is_some() {
             return Ok(None);
         }
-        let joints = self.joints(&record.id, connections)?;
         let exposed = exposed(&document.request, image);
         let called = called(record, document);
         // Parameters of the kernel are the runtime's business, which knows the container's.
-        self.plug(&Wish::of(known, &joints, &exposed, &called), &[]).map(Some)
+        self.plug(&Wish::of(known, joints, &exposed, &called), &[]).map(Some)
     }
 
-    /// Tells how a container is connected, or will be.
-    pub(crate) fn wiring(&self, known: &Known) -> Result<Wiring> {
-        let connections = known.document.request.namespaces.network.connections();
-        if connections.is_empty() {
-            return Ok(Wiring::default());
+    /// Returns what a container has in its networks; nothing of one without.
+    pub(crate) fn joints_of(&self, known: &Known) -> Result<Vec<Joint>> {
+        match known.document.request.namespaces.network.connections() {
+            [] => Ok(Vec::new()),
+            connections => self.joints(&known.record.id, connections),
         }
-        Ok(wiring_of(&self.joints(&known.record.id, connections)?))
     }
 
     /// Has the kernel forget all connections of a container or pod that goes: its addresses are another's soon.
