@@ -120,7 +120,7 @@ impl Connected<'_> {
         let values =
             (owner, network, position, text(ipv4.map(IpAddr::V4)), text(ipv6.map(IpAddr::V6)), document);
         self.0
-            .prepare_cached("INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, ?, ?, ?)")
+            .prepare_cached(KEEP)
             .and_then(|mut statement| statement.execute(values))
             .doing(|| format!("record what {owner} has in network {network}"))?;
         Ok(())
@@ -241,6 +241,10 @@ impl Store {
 }
 
 const COLUMNS: &str = "SELECT id, name, created, stage, document FROM networks ";
+/// An address that another one has is an error: `OR REPLACE` would take it from that.
+const KEEP: &str =
+    "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (owner, network) DO UPDATE SET
+    position = excluded.position, ipv4 = excluded.ipv4, ipv6 = excluded.ipv6, document = excluded.document";
 
 fn one(db: &Connection, id: &str) -> Result<NetworkRecord> {
     db.prepare_cached(&format!("{COLUMNS} WHERE id = ?"))

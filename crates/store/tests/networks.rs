@@ -82,3 +82,25 @@ fn an_address_is_one_endpoint_s_and_goes_with_its_owner_or_its_network() {
     store.delete_network(&network.id).unwrap();
     assert_eq!(of(&other), []);
 }
+
+#[test]
+fn an_address_that_is_taken_is_an_error_and_what_has_it_keeps_it() {
+    let scratch = Scratch::new();
+    let store = open(&scratch);
+    let network = NetworkRecord::new(&"a".repeat(64), "front");
+    store.insert_network(|_| Ok(network.clone())).unwrap();
+    let (one, other) = (endpoint(&"1".repeat(64), &network.id, 2), endpoint(&"2".repeat(64), &network.id, 3));
+    keep(&store, &one).unwrap();
+    keep(&store, &other).unwrap();
+    let of_v6 = |last: u16| Some([0xfd00, 0, 0, 0, 0, 0, 0, last].into());
+    for taking in [endpoint(&"3".repeat(64), &network.id, 2), Endpoint { ipv4: one.ipv4, ..other.clone() }] {
+        keep(&store, &taking).unwrap_err();
+    }
+    let all = || store.connected(|connected| connected.endpoints_in(&network.id)).unwrap();
+    assert_eq!(all(), [one.clone(), other.clone()]);
+    // The own one is changed.
+    let one = Endpoint { position: 4, ipv4: Some([10, 0, 0, 9].into()), ipv6: of_v6(9), ..one };
+    keep(&store, &one).unwrap();
+    keep(&store, &Endpoint { ipv6: of_v6(9), ..other.clone() }).unwrap_err();
+    assert_eq!(all(), [one, other]);
+}
