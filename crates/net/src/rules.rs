@@ -82,6 +82,21 @@ pub struct Port {
     pub to: SocketAddr,
 }
 
+/// A port of the host that leads somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Whose it is.
+    pub owner: String,
+    /// The protocol above IP.
+    pub protocol: Protocol,
+    /// Whether it is of IPv6.
+    pub is_v6: bool,
+    /// The address of the host; without one, all of its family.
+    pub address: Option<IpAddr>,
+    /// The port there.
+    pub port: u16,
+}
+
 /// A protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -245,6 +260,21 @@ impl Rules {
         Ok(owners)
     }
 
+    /// Lists the ports that lead somewhere.
+    ///
+    /// # Errors
+    /// What the kernel refuses, but not that the table is not there.
+    pub fn taken(&self) -> Result<Vec<Taken>> {
+        let mut taken = Vec::new();
+        for (index, set) in PORTS.iter().enumerate().chain(ADDRESS_PORTS.iter().enumerate()) {
+            match self.filter.elements(&self.table, set) {
+                Err(error) if error.is(Errno::NOENT) => {}
+                found => taken.extend(found?.iter().filter_map(|element| Taken::read(index == 1, element))),
+            }
+        }
+        Ok(taken)
+    }
+
     /// Deletes the table.
     ///
     /// # Errors
@@ -313,6 +343,27 @@ impl Port {
                 Err(Error::PortTaken { port: self.to_string(), owner })
             }
         }
+    }
+}
+
+impl Taken {
+    /// Reads the key of an element: the protocol, in four bytes, an address in some sets, and the port, in four.
+    fn read(is_v6: bool, element: &Element) -> Option<Self> {
+        let (&[protocol, ..], rest) = element.key().split_first_chunk::<4>()?;
+        let (address, &[high, low, ..]) = rest.split_last_chunk::<4>()?;
+        Some(Self {
+            owner: element.owner().unwrap_or_default().to_owned(),
+            protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+                .into_iter()
+                .find(|known| known.number() == protocol)?,
+            is_v6,
+            address: match address.len() {
+                4 => Some(<[u8; 4]>::try_from(address).ok()?.into()),
+                16 => Some(<[u8; 16]>::try_from(address).ok()?.into()),
+                _ => None,
+            },
+            port: u16::from_be_bytes([high, low]),
+        })
     }
 }
 
