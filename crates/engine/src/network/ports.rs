@@ -1,5 +1,6 @@
 //! Ports of the host that lead to a container.
 
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
@@ -14,8 +15,6 @@ use crate::error::{Error, Result};
 use crate::id;
 use crate::request::{ExposedPorts, Protocol, PublishedPorts, Publishing};
 
-/// How often a port of the host is chosen anew that somebody else has.
-const ATTEMPTS: u32 = 64;
 /// Ports that are chosen: those of RFC 6335, section 6, that nobody is assigned.
 const FREE: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
@@ -52,7 +51,7 @@ impl PublishedPort {
 }
 
 /// One port of a container that is to be published, at one address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Wanted {
     container: u16,
     protocol: Protocol,
@@ -117,6 +116,9 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
             }
         }
     }
+    // What is said twice is meant once, but for ports of which each is another one.
+    let mut said = HashSet::new();
+    list.retain(|wanted| wanted.first.is_none() || wanted.choices > 1 || said.insert(wanted.clone()));
     Ok(list)
 }
 
@@ -155,33 +157,30 @@ impl Host<'_> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let mut last = None;
-        for attempt in 0..ATTEMPTS {
-            let ports = wanted
-                .iter()
-                .map(|wanted| choose(wanted, attempt))
-                .collect::<Result<Vec<PublishedPort>>>()?;
-            let known = Live::read(self.engine(), owner)?.unwrap_or_else(|| Live::of(owner));
-            Live { ports: ports.clone(), ..known }.write(self.engine())?;
-            match self.rules.publish(&Vec::from_iter(ports.iter().map(|port| port.rule(owner)))) {
-                Ok(()) => {
-                    reach_by_loopback(joints, &ports)?;
-                    return Ok(ports);
-                }
-                Err(bulkhead_net::Error::PortTaken { port, owner: other }) => {
-                    if other == owner || !self.engine().is_live(&other)? {
-                        // It has ended, and whoever was to say so was killed.
-                        self.rules.unpublish(|of| of == other)?;
-                    } else if wanted.iter().all(|wanted| wanted.first.is_some() && wanted.choices == 1) {
-                        return Err(self.taken(&port, &other));
-                    }
-                    last = Some((port, other));
-                }
-                Err(error) => return Err(error.into()),
+        let ports = Choice::new(self, owner)?.make(&wanted)?;
+        let known = Live::read(self.engine(), owner)?.unwrap_or_else(|| Live::of(owner));
+        Live { ports: ports.clone(), ..known }.write(self.engine())?;
+        match self.rules.publish(&Vec::from_iter(ports.iter().map(|port| port.rule(owner)))) {
+            Err(bulkhead_net::Error::PortTaken { port, owner }) => Err(self.taken(&port, &owner)),
+            published => {
+                published?;
+                reach_by_loopback(joints, &ports)?;
+                Ok(ports)
             }
         }
-        let (port, other) = last.unwrap_or_default();
-        Err(self.taken(&port, &other))
+    }
+
+    fn refuse(&self, port: &PublishedPort, refused: Refused) -> Error {
+        let reason = match refused {
+            Refused::Taken(owner) => return self.taken(&port.rule("").to_string(), &owner),
+            Refused::NoAddress => {
+                let reason = format!("the host has no address {}", port.address);
+                return Error::Invalid { what: format!("--publish {}", port.told()), reason };
+            }
+            Refused::Chosen => "it is published for another port, too; choose another for one of them",
+            Refused::InUse => "a program of the host listens there; choose another, or end that",
+        };
+        Error::Invalid { what: format!("port {} of the host", port.told()), reason: reason.to_owned() }
     }
 
     fn taken(&self, port: &str, owner: &str) -> Error {
@@ -193,38 +192,156 @@ impl Host<'_> {
     }
 }
 
-/// Chooses the host's port for one of a container.
-fn choose(wanted: &Wanted, attempt: u32) -> Result<PublishedPort> {
-    let port = |host| PublishedPort {
-        container: wanted.container,
-        protocol: wanted.protocol,
-        address: wanted.address,
-        host,
-        to: wanted.to,
-    };
-    if let Some(first) = wanted.first {
-        let mut refused = None;
+/// The choice of the host's ports for those of a container, from what is free at this moment. Nobody else publishes meanwhile.
+struct Choice<'a> {
+    host: &'a Host<'a>,
+    /// What leads somewhere, by what all addresses of a family have in common.
+    taken: HashMap<Key, Vec<(Option<IpAddr>, String)>>,
+    /// Whether those are still there that have some.
+    live: HashMap<String, bool>,
+    /// What is chosen.
+    chosen: HashMap<Key, Vec<Option<IpAddr>>>,
+    /// Where the search for any port goes on, and how many are left of it.
+    searches: HashMap<(Protocol, IpAddr), (u16, u32)>,
+}
+
+/// A port of one family.
+type Key = (Protocol, bool, u16);
+
+/// Why a port cannot be had.
+enum Refused {
+    /// It leads to somebody already.
+    Taken(String),
+    /// It was chosen for another port of the same container.
+    Chosen,
+    /// A program of the host listens there.
+    InUse,
+    /// The host has no such address.
+    NoAddress,
+}
+
+impl<'a> Choice<'a> {
+    fn new(host: &'a Host<'a>, owner: &str) -> Result<Self> {
+        let mut taken: HashMap<Key, Vec<(Option<IpAddr>, String)>> = HashMap::new();
+        for found in host.rules.taken()? {
+            let key = (found.protocol, found.is_v6, found.port);
+            taken.entry(key).or_default().push((found.address, found.owner));
+        }
+        // What its own earlier start has left, which was killed, is nobody's.
+        let live = HashMap::from([(owner.to_owned(), false)]);
+        Ok(Self { host, taken, live, chosen: HashMap::new(), searches: HashMap::new() })
+    }
+
+    /// Chooses, for those with the fewest choices first; returns the ports in the order in which they are wanted.
+    fn make(mut self, wanted: &[Wanted]) -> Result<Vec<PublishedPort>> {
+        let mut order = Vec::from_iter(0..wanted.len());
+        order.sort_by_key(|index| {
+            let Wanted { first, choices, .. } = wanted[*index];
+            (first.is_none(), choices > 1, u32::from(first.unwrap_or_default()) + u32::from(choices))
+        });
+        let mut ports = Vec::new();
+        for index in order {
+            ports.push((index, self.one(&wanted[index])?));
+        }
+        ports.sort_by_key(|(index, _)| *index);
+        // A rule that leads nowhere is as good as none, but for those to whom it was to lead.
+        let gone = HashSet::<&str>::from_iter(
+            self.live.iter().filter(|(_, is_live)| !**is_live).map(|(owner, _)| owner.as_str()),
+        );
+        if self.taken.values().flatten().any(|(_, owner)| gone.contains(owner.as_str())) {
+            self.host.rules.unpublish(|of| gone.contains(of))?;
+        }
+        Ok(ports.into_iter().map(|(_, port)| port).collect())
+    }
+
+    fn one(&mut self, wanted: &Wanted) -> Result<PublishedPort> {
+        let Some(first) = wanted.first else { return self.any(wanted) };
         for place in 0..wanted.choices {
-            // Those that were tried before come last.
-            let skipped = u32::from(place) + attempt;
-            let place = u16::try_from(skipped % u32::from(wanted.choices)).unwrap_or(place);
-            let chosen = port(first + place);
-            match free(&chosen) {
-                Ok(()) => return Ok(chosen),
-                Err(error) => refused = Some(error),
+            let port = wanted.at(first + place);
+            match self.take(&port)? {
+                None => return Ok(port),
+                Some(refused) if wanted.choices == 1 => return Err(self.host.refuse(&port, refused)),
+                Some(refused @ Refused::NoAddress) => return Err(self.host.refuse(&port, refused)),
+                Some(_) => {}
             }
         }
-        return Err(refused.unwrap_or_else(|| in_use(&port(first))));
+        let last = first + (wanted.choices - 1);
+        Err(Error::Invalid {
+            what: format!("port {} of the container", wanted.container),
+            reason: format!(
+                "none of the host's ports {first}-{last}/{} is free for it; publish it at others",
+                wanted.protocol
+            ),
+        })
     }
-    let span = u32::from(FREE.end() - FREE.start()) + 1;
-    for _ in 0..ATTEMPTS {
-        let number = u32::from_le_bytes(id::random()?) % span;
-        let chosen = port(FREE.start() + u16::try_from(number).unwrap_or_default());
-        if free(&chosen).is_ok() {
-            return Ok(chosen);
+
+    /// Chooses any port that is free. The search goes on where it ended for another port, so that it is one for all.
+    fn any(&mut self, wanted: &Wanted) -> Result<PublishedPort> {
+        let span = u32::from(FREE.end() - FREE.start()) + 1;
+        let search = (wanted.protocol, wanted.address);
+        let (mut place, mut left) = match self.searches.get(&search) {
+            Some(found) => *found,
+            None => {
+                let number = u32::from_le_bytes(id::random()?) % span;
+                (u16::try_from(number).unwrap_or_default(), span)
+            }
+        };
+        while left > 0 {
+            let port = wanted.at(FREE.start() + place);
+            left -= 1;
+            place = if u32::from(place) + 1 == span { 0 } else { place + 1 };
+            match self.take(&port)? {
+                None => {
+                    self.searches.insert(search, (place, left));
+                    return Ok(port);
+                }
+                Some(refused @ Refused::NoAddress) => return Err(self.host.refuse(&port, refused)),
+                Some(_) => {}
+            }
         }
+        let (first, last) = (FREE.start(), FREE.end());
+        Err(Error::Invalid {
+            what: format!("port {}/{} of the container", wanted.container, wanted.protocol),
+            reason: format!(
+                "no port of the host from {first} to {last} is free for it; publish fewer, or say at which ports"
+            ),
+        })
     }
-    free(&port(*FREE.end())).map(|()| port(*FREE.end()))
+
+    /// Takes a port, or tells why it cannot be had.
+    fn take(&mut self, port: &PublishedPort) -> Result<Option<Refused>> {
+        let key = (port.protocol, port.address.is_ipv6(), port.host);
+        let own = Some(port.address).filter(|address| !address.is_unspecified());
+        let is_same = |other: Option<IpAddr>| other.is_none() || own.is_none() || other == own;
+        if self.chosen.get(&key).is_some_and(|chosen| chosen.iter().any(|other| is_same(*other))) {
+            return Ok(Some(Refused::Chosen));
+        }
+        for (address, owner) in self.taken.get(&key).into_iter().flatten() {
+            if !is_same(*address) {
+                continue;
+            }
+            let is_live = match self.live.get(owner) {
+                Some(is_live) => *is_live,
+                None => self.host.engine().is_live(owner)?,
+            };
+            self.live.insert(owner.clone(), is_live);
+            if is_live {
+                return Ok(Some(Refused::Taken(owner.clone())));
+            }
+        }
+        let refused = look_for_programs(port);
+        if refused.is_none() {
+            self.chosen.entry(key).or_default().push(own);
+        }
+        Ok(refused)
+    }
+}
+
+impl Wanted {
+    fn at(&self, host: u16) -> PublishedPort {
+        let Self { container, protocol, address, to, .. } = *self;
+        PublishedPort { container, protocol, address, host, to }
+    }
 }
 
 /// Has the loopback's addresses lead to containers, where a port is published there.
@@ -243,8 +360,8 @@ fn reach_by_loopback(joints: &[Joint], ports: &[PublishedPort]) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that no program of the host has a port.
-fn free(port: &PublishedPort) -> Result<()> {
+/// Looks whether a program of the host has a port.
+fn look_for_programs(port: &PublishedPort) -> Option<Refused> {
     let at = SocketAddr::new(port.address, port.host);
     let bound = match port.protocol {
         Protocol::Tcp => TcpListener::bind(at).map(drop),
@@ -252,20 +369,12 @@ fn free(port: &PublishedPort) -> Result<()> {
         // Nobody has it without the kernel's module, which asking for it would load.
         Protocol::Sctp => Ok(()),
     };
-    match bound {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(in_use(port)),
-        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Err(Error::Invalid {
-            what: format!("--publish {}", port.told()),
-            reason: format!("the host has no address {}", port.address),
-        }),
+    match bound.map_err(|error| error.kind()) {
+        Err(ErrorKind::AddrInUse) => Some(Refused::InUse),
+        Err(ErrorKind::AddrNotAvailable) => Some(Refused::NoAddress),
         // Whatever else keeps this process from it is no other program.
-        _ => Ok(()),
+        _ => None,
     }
-}
-
-fn in_use(port: &PublishedPort) -> Error {
-    let reason = "a program of the host listens there; choose another, or end that".to_owned();
-    Error::Invalid { what: format!("port {} of the host", port.told()), reason }
 }
 
 impl Engine {
