@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use bulkhead_net::rules;
 use bulkhead_shim::client;
+use bulkhead_store::Kind;
 use serde::{Deserialize, Serialize};
 
 use super::host::read_json;
@@ -85,8 +86,12 @@ impl Live {
 impl Engine {
     /// Tells whether a container or pod of this id runs, or is just being started.
     pub(super) fn is_live(&self, owner: &str) -> Result<bool> {
-        if self.store.container(owner).is_ok_and(|record| record.id == owner) {
-            return Ok(client::alive(&self.places().container_run(owner))? || self.is_held(owner)?);
+        match self.store.container(owner) {
+            Ok(record) if record.id == owner => {
+                return Ok(client::alive(&self.places().container_run(owner))? || self.is_held(owner)?);
+            }
+            Err(error) if error.kind() != Kind::NotFound => return Err(error.into()),
+            _ => {}
         }
         for member in self.store.containers_of_pod(owner)? {
             if client::alive(&self.places().container_run(&member.id))? || self.is_held(&member.id)? {
@@ -101,9 +106,9 @@ impl Engine {
         Ok(self.places().container(id).exists() && self.try_hold(id)?.is_none())
     }
 
-    /// The directory below `run` of a container, or of a pod.
+    /// The directory below `run` of a container, or of a pod: one that has a directory of pods.
     fn owner_run(&self, owner: &str) -> PathBuf {
-        let of_pod = self.places().pod_run(owner);
-        if of_pod.exists() { of_pod } else { self.places().container_run(owner) }
+        let places = self.places();
+        if places.pod(owner).exists() { places.pod_run(owner) } else { places.container_run(owner) }
     }
 }

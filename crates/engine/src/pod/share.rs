@@ -176,7 +176,7 @@ impl Engine {
         let Some(pod) = &known.record.pod else { return Ok(false) };
         let request = PodDocument::read(&self.store.pod(pod)?)?.request;
         let has_names = request.network.connections().iter().any(|of| !is_given(&of.network));
-        Ok(has_names || !request.publishing.ports.is_empty())
+        Ok(has_names || request.publishing.all || !request.publishing.ports.is_empty())
     }
 
     /// Returns by which networks the containers of a pod find names, and whom they ask for others.
