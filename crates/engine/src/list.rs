@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bulkhead_store::{Defaults, Digest, Kind};
+use bulkhead_store::{Defaults, Digest, Kind, NetworkRecord};
 
 use crate::configure::{self, AppArmor};
 use crate::container::{Container, State};
@@ -97,6 +97,8 @@ struct Wanted {
     before: Option<u64>,
     since: Option<u64>,
     pods: Vec<String>,
+    /// All networks, where some are asked for.
+    networks: Vec<NetworkRecord>,
 }
 
 impl Wanted {
@@ -123,11 +125,15 @@ impl Wanted {
                 .values("pod")
                 .map(|wanted| Ok(engine.find_pod(wanted)?.id))
                 .collect::<Result<_>>()?,
+            networks: match filters.values("network").next() {
+                Some(_) => engine.store.networks()?,
+                None => Vec::new(),
+            },
         })
     }
 
     fn fits(&self, filters: &Filters, container: &Container) -> bool {
-        let Self { ids, names, states, codes, images, before, since, pods } = self;
+        let Self { ids, names, states, codes, images, before, since, pods, networks } = self;
         let uses_volume = |wanted: &str| {
             container
                 .mounts
@@ -148,7 +154,7 @@ impl Wanted {
             && filters.fits_labels(&container.labels)
             && filters.any("volume", uses_volume)
             && filters.any("health", |wanted| health(container) == wanted)
-            && filters.any("network", |wanted| network(container) == wanted)
+            && filters.any("network", |wanted| has_network(container, networks, wanted))
     }
 }
 
@@ -183,9 +189,14 @@ fn health(container: &Container) -> &'static str {
     container.health.as_ref().map_or("none", |health| known::word(health.state))
 }
 
-/// Docker's word for a container's network.
-fn network(container: &Container) -> String {
-    container.request.namespaces.network.to_string()
+/// Tells whether a container has a network that is named, or the beginning of whose id is, or docker's word for what it has.
+fn has_network(container: &Container, networks: &[NetworkRecord], wanted: &str) -> bool {
+    let network = &container.request.namespaces.network;
+    // Connections, too, are by names or ids.
+    let is = |record: &NetworkRecord, said: &str| record.name == said || record.id.starts_with(said);
+    let asked = networks.iter().filter(|record| is(record, wanted));
+    let has = |record: &NetworkRecord| network.connections().iter().any(|of| is(record, &of.network));
+    network.to_string() == wanted || !wanted.is_empty() && asked.into_iter().any(has)
 }
 
 #[cfg(test)]
