@@ -314,6 +314,7 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     };
     cdi::apply(request, facts, &mut config)?;
     let files = names::files(scene, &hostname, facts)?;
+    warnings.extend(names::without_servers(scene, facts));
     Ok(Configured {
         config,
         files,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use crate::configure::{
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::program;
-use crate::request::{self, Mount, MountKind, Request, UserNamespace};
+use crate::request::{self, Mount, MountKind, Network, Request, UserNamespace};
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -69,7 +70,7 @@ impl Engine {
             open_files: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
             hostname: uname.nodename().to_string_lossy().into_owned(),
             hosts: read("/etc/hosts")?,
-            resolv_conf: read("/etc/resolv.conf")?,
+            resolv_conf: resolv_conf(request)?,
             devices,
             cdi,
             all_devices,
@@ -77,6 +78,31 @@ impl Engine {
             init: self.monitor()?,
         })
     }
+}
+
+/// Where systemd-resolved(8) writes whom it asks itself, while `/etc/resolv.conf` names it: on the loopback.
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+
+/// Reads whom the host asks for names: where all of them are on the loopback, and the container has another one, those whom
+/// systemd-resolved asks, if it is there.
+fn resolv_conf(request: &Request) -> Result<String> {
+    let text = read("/etc/resolv.conf")?;
+    if request.namespaces.network == Network::Host || !is_on_loopback(&text) {
+        return Ok(text);
+    }
+    let resolved = read(RESOLVED)?;
+    let has_server = resolved.lines().any(|line| line.starts_with("nameserver"));
+    Ok(if has_server { resolved } else { text })
+}
+
+/// Tells whether a `resolv.conf` names servers, and all of them on the loopback.
+pub(crate) fn is_on_loopback(text: &str) -> bool {
+    let mut servers = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())
+    });
+    let is_loopback = |server: &str| server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    servers.next().is_some_and(is_loopback) && servers.all(is_loopback)
 }
 
 /// Reads which processors and memory nodes there are, if the request names some.
@@ -411,6 +437,20 @@ mod tests {
         for (release, expected) in [("6.12.0-rc1", (6, 12)), ("5.10", (5, 10)), ("6", (6, 0)), ("x", (0, 0))]
         {
             assert_eq!(version(release), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn servers_are_on_the_loopback_if_all_of_them_are() {
+        for (text, expected) in [
+            ("# stub\nnameserver 127.0.0.53\noptions edns0\n", true),
+            ("nameserver ::1\n  nameserver 127.0.0.1\n", true),
+            ("nameserver 127.0.0.53\nnameserver 10.0.0.1\n", false),
+            ("nameserver fe80::1%eth0\n", false),
+            ("search example\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_on_loopback(text), expected, "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Facts, Scene, invalid};
 use crate::error::Result;
+use crate::host::is_on_loopback;
 use crate::request::{HostAddress, Hosts, Network, Uts};
 
 /// Decides the host name that the container's programs see.
@@ -168,6 +169,19 @@ fn resolv_conf(scene: &Scene<'_>, facts: &Facts) -> String {
         options.clone_from(&asked.options);
     }
     text_of(&servers, &search, &options)
+}
+
+/// Says that nobody answers a container's questions: those whom the host asks are on its loopback, and systemd-resolved(8)
+/// does not say whom they ask.
+pub(super) fn without_servers(scene: &Scene<'_>, facts: &Facts) -> Option<String> {
+    let is_connected = !scene.request.namespaces.network.connections().is_empty();
+    let is_without = is_connected
+        && !scene.wiring.has_names
+        && scene.request.hosts.servers.is_empty()
+        && is_on_loopback(&facts.resolv_conf);
+    is_without.then(|| {
+        "the container finds no names: the servers of the host's /etc/resolv.conf are on its loopback; name others by --dns".to_owned()
+    })
 }
 
 /// The file of a container whose questions the name server of its networks answers, or passes on. As docker it has every name
