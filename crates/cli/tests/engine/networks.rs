@@ -585,3 +585,95 @@ fn who_is_connected_later_finds_others_too() {
     shop.said(&["network", "disconnect", "back", "web"]);
     assert_ne!(asks("db", "web"), 0);
 }
+
+/// The host's ports of a container, in the order of its own.
+fn host_ports(shop: &Shop, name: &str) -> Vec<(u16, u16)> {
+    let said = shop.said(&["port", name]);
+    let mut ports = Vec::from_iter(said.lines().map(|line| {
+        let (own, host) = line.split_once("/tcp -> 0.0.0.0:").unwrap();
+        (own.parse().unwrap(), host.parse().unwrap())
+    }));
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn many_ports_get_different_ones_of_the_host() {
+    let shop = shop!();
+    shop.with("run", &["-d", "--name", "many", "-p", "1000-2499"], &["sleep", "1000"]).output().succeeds();
+    let mut chosen = Vec::from_iter(host_ports(&shop, "many").into_iter().map(|(_, host)| host));
+    chosen.sort_unstable();
+    chosen.dedup();
+    assert_eq!(chosen.len(), 1500);
+    let too_many = shop.script(&["-P", "--expose", "1-20000"], "true").output();
+    too_many.fails(125, "no port of the host from 49152 to 65535 is free for it; publish fewer");
+
+    // Ports of a container share a range, and one that must be its first leaves that to none of the others.
+    let options = [
+        "-d",
+        "--name",
+        "range",
+        "-p",
+        "8000-8002:80",
+        "-p",
+        "8000-8002:81",
+        "-p",
+        "8000:82",
+        "-p",
+        "8000:82",
+    ];
+    shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+    assert_eq!(host_ports(&shop, "range"), [(80, 8001), (81, 8002), (82, 8000)]);
+    let full = shop.script(&["-p", "8000-8002:80"], "true").output();
+    full.fails(125, "none of the host's ports 8000-8002/tcp is free for it");
+    let twice = shop.script(&["-p", "8010:80", "-p", "127.0.0.1:8010:81"], "true").output();
+    twice.fails(125, "it is published for another port, too");
+    shop.said(&["rm", "-f", "range"]);
+    shop.script(&["-p", "8000-8002:80"], "true").output().succeeds();
+}
+
+#[test]
+fn all_ports_of_a_pod_are_taken_back_with_its_last_container() {
+    let shop = shop!();
+    // The container makes its pod, and keeps it.
+    let run = shop.bulkhead(&["run", "--pod", "new:web", "--name", "one", "--expose", "80", "-P"]);
+    run.args([crate::shop::IMAGE, "true"]).output().succeeds();
+    let rules = || shop.sandbox.command("nft").args(["list", "ruleset"]).output().stdout;
+    wait_until("its port is free", || !rules().contains("172.17.0.2 . 80"));
+    shop.said(&["start", "one"]);
+    shop.said(&["pod", "rm", "-f", "web"]);
+    let checked = shop.said(&["system", "check"]);
+    assert!(checked.contains("as it should be"), "{checked}");
+}
+
+#[test]
+fn containers_are_listed_by_each_of_their_networks() {
+    let shop = shop!();
+    for name in ["front", "back"] {
+        shop.said(&["network", "create", name]);
+    }
+    let id = shop.said(&["network", "ls", "-q", "--no-trunc", "--filter", "name=back"]).trim().to_owned();
+    for (name, networks) in [
+        ("both", &["--network", "front", "--network", "back"][..]),
+        ("one", &["--network", "front"]),
+        ("by-id", &["--network", &id[..12]]),
+        ("none", &["--network", "none"]),
+        ("plain", &[]),
+    ] {
+        shop.with("create", &[&["--name", name][..], networks].concat(), &["true"]).output().succeeds();
+    }
+    for (filter, expected) in [
+        ("front", "both one"),
+        ("back", "both by-id"),
+        (&id[..10], "both by-id"),
+        ("bridge", "plain"),
+        ("none", "none"),
+        ("nobody", ""),
+    ] {
+        let filter = format!("network={filter}");
+        let listed = shop.said(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
+        let mut names = Vec::from_iter(listed.lines());
+        names.sort_unstable();
+        assert_eq!(names.join(" "), expected, "{filter}");
+    }
+}
