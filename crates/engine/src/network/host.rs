@@ -180,8 +180,13 @@ impl<'engine> Host<'engine> {
         document.bridge(id).remove(&self.devices)?;
         self.engine.end_name_server(id)?;
         self.rules.remove_network(&document.rules(id))?;
-        let own = |name: &str| name.starts_with(PREFIX);
-        let is_last = !self.devices.list()?.iter().any(|device| own(&device.name));
+        let networks = self.engine.store.networks()?;
+        // Others may have networks on this host, too, who look after what they have changed.
+        let is_own = |name: &str| {
+            let part = name.strip_prefix(PREFIX);
+            part.is_some_and(|part| networks.iter().any(|of| of.id != id && of.id.starts_with(part)))
+        };
+        let is_last = !self.devices.list()?.iter().any(|device| is_own(&device.name));
         if is_last { self.take_back() } else { Ok(()) }
     }
 
