@@ -222,9 +222,6 @@ impl Engine {
             known.document.anonymous.iter().try_for_each(|name| self.bind_volume(name, Some(id)))?;
         }
         self.unplug(id)?;
-        if !known.document.request.namespaces.network.connections().is_empty() {
-            self.forget_flows(id)?;
-        }
         if let Some(pod) = known.record.pod.as_deref().filter(|_| self.is_pod_known(known).unwrap_or(false)) {
             self.unplug_pod(pod)?;
         }

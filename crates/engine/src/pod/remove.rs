@@ -46,7 +46,6 @@ impl Engine {
         self.end_first(record)?;
         limit::remove_cgroup(&record.name, &PodDocument::read(record)?)?;
         self.unplug(&record.id)?;
-        self.forget_flows(&record.id)?;
         clear(&self.places().pod_run(&record.id))?;
         clear(&self.places().pod(&record.id))?;
         drop(held);
