@@ -23,9 +23,11 @@ fn heard(at: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// The lines that `ip` prints of this host, but for the loopback.
+/// The devices of this host but for the loopback, once the kernel has taken away what went with a namespace: no container runs.
 fn devices(shop: &Shop) -> Vec<String> {
-    let listed = shop.sandbox.command("ip").args(["-o", "link"]).output().succeeds().stdout;
+    let listed = || shop.sandbox.command("ip").args(["-o", "link"]).output().succeeds().stdout;
+    wait_until("the namespaces of what has ended are gone", || !listed().contains(": bv-"));
+    let listed = listed();
     let names = listed.lines().filter_map(|line| line.split(": ").nth(1));
     names.filter(|name| *name != "lo").map(str::to_owned).collect()
 }
