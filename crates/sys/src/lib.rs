@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`bpf`] | bpf(2) for device programs of cgroup v2 |
 //! | [`capability`] | none: the names of capabilities |
+//! | [`datagram`] | recvmsg(2), sendmsg(2) with the address of the host that was asked |
 //! | [`path`] | openat2(2) with the resolution rules that keep a lookup inside a root |
 //! | [`identity`] | none: who a process is, and which boot this is |
 //! | [`handle`] | name_to_handle_at(2), open_by_handle_at(2) |
@@ -37,6 +38,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod credentials;
+pub mod datagram;
 mod error;
 pub mod handle;
 pub mod identity;
