@@ -15,6 +15,7 @@
 //! - [`names`] answers for what containers are called.
 //! - [`rules`] is the one table that a store of containers has there.
 
+mod attendant;
 pub mod bridge;
 pub mod cni;
 pub mod device;

@@ -27,7 +27,6 @@ pub mod protocol;
 mod resolvers;
 mod server;
 mod shelf;
-mod socket;
 mod sockets;
 mod stamp;
 mod table;

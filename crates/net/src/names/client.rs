@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 
 use super::protocol::{Answer, MOST, Request};
-use super::socket::{PATIENCE, Place};
 use super::sockets::Sockets;
+use crate::attendant::{PATIENCE, Place};
 use crate::error::{Doing as _, Error, Result};
 
 /// How often a helper is started that ends at once.

@@ -1,28 +1,15 @@
 //! What the helper gives up before it reads what a container has sent: it parses messages of strangers, and answers for many.
-//!
-//! It becomes a user of its own, whom nobody else is and who owns nothing, without capabilities and without a way to get any
-//! (no_new_privs); it opens files for reading in two or three directories alone, and connects by TCP to resolvers alone
-//! (landlock(7), where the kernel has it); a filter of system calls ends it at the first that it does not need.
+//! [`crate::attendant`] says how.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bulkhead_seccomp::{Action, NATIVE, Operator, Seccomp, SeccompArg, SeccompSyscall, compile};
-use bulkhead_sys::credentials::{self, Capabilities};
-use bulkhead_sys::{Call as _, Result, landlock, namespace, path, seccomp};
+use bulkhead_seccomp::SeccompSyscall;
+use bulkhead_sys::{Result, path};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit};
 
 use super::table::GROUP;
-
-/// The first of the helpers' users; they are a million, of numbers that nobody hands out (systemd's `UIDS-GIDS`).
-const USERS: u32 = GROUP + 1;
-/// How much memory it can have, in bytes, which is more than its limits let it need.
-const MEMORY: u64 = 512 << 20;
-
-/// How many files it can have open.
-const FILES: u64 = 1 << 16;
+use crate::attendant::{self, Confinement, allow, equal, masked};
 
 /// What may still be reached.
 #[derive(Debug)]
@@ -43,14 +30,15 @@ pub(super) struct Remaining<'a> {
 /// What the kernel refuses; a kernel without landlock is none.
 pub(super) fn confine(remaining: &Remaining<'_>) -> Result<u64> {
     let readable = remaining.readable();
-    let files = limit()?;
-    become_nobody(user(remaining.seed))?;
-    credentials::set_no_new_privs()?;
     let readable =
         Vec::from_iter(readable.iter().map(|directory| directory.as_fd()).chain([remaining.tables]));
-    landlock::restrict(&readable, remaining.ports)?;
-    filter()?;
-    Ok(files)
+    attendant::confine(Confinement {
+        seed: remaining.seed,
+        group: Some(GROUP),
+        readable: &readable,
+        ports: remaining.ports,
+        calls: calls(),
+    })
 }
 
 impl Remaining<'_> {
@@ -67,69 +55,6 @@ impl Remaining<'_> {
     }
 }
 
-/// Returns the user of a helper: the same number for the same seed, FNV-1a.
-fn user(seed: &str) -> u32 {
-    let hash =
-        seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    USERS + hash % 1_000_000
-}
-
-fn limit() -> Result<u64> {
-    let most = |resource| rustix::process::getrlimit(resource).maximum;
-    let no_more = |limit: u64, most: Option<u64>| Some(most.map_or(limit, |most| limit.min(most)));
-    for (resource, limit) in [
-        (Resource::Core, Some(0)),
-        (Resource::Fsize, Some(0)),
-        (Resource::Nproc, Some(0)),
-        (Resource::As, no_more(MEMORY, most(Resource::As))),
-    ] {
-        let limit = Rlimit { current: limit, maximum: limit };
-        rustix::process::setrlimit(resource, limit).call(|| format!("setrlimit({resource:?}, {limit:?})"))?;
-    }
-    // As many files as it may have: each container is two, and each question another.
-    let files = most(Resource::Nofile).map_or(FILES, |most| most.min(FILES));
-    let limit = Rlimit { current: Some(files), maximum: Some(files) };
-    rustix::process::setrlimit(Resource::Nofile, limit)
-        .call(|| format!("setrlimit(RLIMIT_NOFILE, {files})"))?;
-    Ok(files)
-}
-
-/// Becomes a user without rights. Who is an ordinary user already, or root of a few users alone, stays who he is.
-fn become_nobody(user: u32) -> Result<()> {
-    for number in 0..64 {
-        match credentials::drop_from_bounding_set(number) {
-            // That was the last; or there is no right to drop any, and none to get one.
-            Err(error) if matches!(error.errno(), Errno::INVAL | Errno::PERM) => break,
-            dropped => dropped?,
-        }
-    }
-    let is_root = rustix::process::geteuid().is_root() && namespace::is_initial_user()?;
-    let changed = credentials::set_groups(&[])
-        .and_then(|()| credentials::set_gid(GROUP))
-        .and_then(|()| credentials::set_uid(user));
-    if is_root {
-        changed?;
-    }
-    credentials::clear_ambient()?;
-    let none = Capabilities::default();
-    credentials::set_capabilities(none, none, none)?;
-    credentials::set_dumpable(false)
-}
-
-/// Loads the filter of system calls: what is not listed ends the process.
-fn filter() -> Result<()> {
-    let failed =
-        |reason: String| bulkhead_sys::Error::new(format!("compile a filter: {reason}"), Errno::INVAL);
-    let program = compile(&profile(), NATIVE).map_err(|error| failed(error.to_string()))?;
-    let instructions = program.instructions.iter().map(|instruction| seccomp::Instruction {
-        code: instruction.code,
-        jt: instruction.jt,
-        jf: instruction.jf,
-        k: instruction.k,
-    });
-    seccomp::load(&Vec::from_iter(instructions), program.flags.bits()).map(drop)
-}
-
 /// What it needs.
 const CALLS: &str = "accept4 brk clock_gettime close connect epoll_ctl epoll_pwait epoll_pwait2 epoll_wait exit exit_group fcntl fstat futex \
     getdents64 getrandom getsockopt lseek madvise mremap munmap newfstatat read recvfrom recvmsg restart_syscall \
@@ -143,32 +68,16 @@ const FIND_DEVICE: u64 = 0x8933;
 /// AF_INET and AF_INET6.
 const INTERNET: [u64; 2] = [2, 10];
 
-fn profile() -> Seccomp {
-    let allow = |names: &str, args: Vec<SeccompArg>| SeccompSyscall {
-        names: names.split_ascii_whitespace().map(str::to_owned).collect(),
-        action: Action::Allow,
-        errno_ret: None,
-        args,
-    };
-    let without = |index, bits| SeccompArg { index, value: bits, value_two: 0, op: Operator::MaskedEq };
-    let equal = |index, value| SeccompArg { index, value, value_two: 0, op: Operator::Eq };
-    let mut syscalls = vec![
+fn calls() -> Vec<SeccompSyscall> {
+    let mut calls = vec![
         allow(CALLS, Vec::new()),
-        allow("openat", vec![without(2, WRITING)]),
-        allow("mmap", vec![without(2, EXECUTABLE)]),
-        allow("mprotect", vec![without(2, EXECUTABLE)]),
+        allow("openat", vec![masked(2, WRITING, 0)]),
+        allow("mmap", vec![masked(2, EXECUTABLE, 0)]),
+        allow("mprotect", vec![masked(2, EXECUTABLE, 0)]),
         allow("ioctl", vec![equal(1, FIND_DEVICE)]),
     ];
-    syscalls.extend(INTERNET.map(|family| allow("socket", vec![equal(0, family)])));
-    Seccomp {
-        default_action: Action::KillProcess,
-        default_errno_ret: None,
-        architectures: Vec::new(),
-        flags: None,
-        listener_path: None,
-        listener_metadata: None,
-        syscalls,
-    }
+    calls.extend(INTERNET.map(|family| allow("socket", vec![equal(0, family)])));
+    calls
 }
 
 #[cfg(test)]
@@ -176,8 +85,9 @@ mod tests {
     use std::fs::File;
     use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 
-    use bulkhead_sys::{offspring, process};
+    use bulkhead_sys::{credentials, landlock, namespace, offspring, process};
     use bulkhead_testkit::Scratch;
+    use rustix::io::Errno;
     use rustix::process::Signal;
 
     use super::*;
@@ -249,12 +159,5 @@ mod tests {
             let connect = |_: &Scratch| TcpStream::connect((Ipv4Addr::LOCALHOST, 54)).is_err_and(denied);
             assert_eq!(end(connect), Ok(0));
         }
-    }
-
-    #[test]
-    fn each_seed_has_a_user_that_nobody_else_is() {
-        assert_eq!(user("a"), user("a"));
-        assert_ne!(user("a"), user("b"));
-        assert!((USERS..USERS + 1_000_000).contains(&user("/run/bulkhead/names/0123.socket")));
     }
 }

@@ -21,7 +21,7 @@ use super::confine::{Remaining, confine};
 use super::resolvers::{PORT, Resolvers};
 use super::server::Server;
 use super::shelf::Shelf;
-use super::socket::{PATIENCE, Place};
+use crate::attendant::{PATIENCE, Place};
 
 const USAGE: &str = "\
 usage: bulkdns start --tables DIRECTORY --socket PATH [OPTION…]

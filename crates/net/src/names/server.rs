@@ -12,8 +12,6 @@
 mod control;
 mod datagrams;
 mod frame;
-mod poll;
-mod slab;
 mod streams;
 mod upstream;
 
@@ -30,9 +28,8 @@ use super::book::{Reach, Verdict};
 use super::message::{self, Code, Query, Transport, Unreadable};
 use super::resolvers::Resolvers;
 use super::shelf::Shelf;
+use crate::attendant::{Poll, Slab, Timers, Token};
 use control::Control;
-use poll::{Poll, Timers};
-use slab::{Slab, Token};
 use streams::Client;
 use upstream::Asked;
 

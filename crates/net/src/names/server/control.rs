@@ -11,8 +11,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::slab::Token;
 use super::{AT_ONCE, Container, Due, Server, Sockets, Thing};
+use crate::attendant::Token;
 use crate::names::protocol::{Answer, MOST, Request};
 use crate::names::resolvers::PORT;
 

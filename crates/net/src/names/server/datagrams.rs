@@ -5,9 +5,9 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny};
 
-use super::slab::Token;
 use super::upstream::ReplyTo;
 use super::{AT_ONCE, Outcome, Server};
+use crate::attendant::Token;
 use crate::names::message::Transport;
 
 impl Server {

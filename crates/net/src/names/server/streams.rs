@@ -9,9 +9,9 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use super::frame::{Progress, framed, read_message, write_rest};
-use super::slab::Token;
 use super::upstream::ReplyTo;
 use super::{AT_ONCE, CLIENTS, Due, Outcome, Server, Thing};
+use crate::attendant::Token;
 use crate::names::message::{MOST, Transport};
 
 /// How long a client may take for its question, or for reading its answer.

@@ -14,8 +14,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlag
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::frame::{Progress, framed, read_message, write_rest};
-use super::slab::Token;
 use super::{ASKED, Due, Server, Thing};
+use crate::attendant::Token;
 use crate::names::message::{self, Code, Query, Transport};
 
 /// How long all resolvers together may take: less than the five seconds after which clients ask again.

@@ -16,26 +16,26 @@ const AT_ONCE: usize = 32;
 
 /// The descriptors.
 #[derive(Debug)]
-pub(super) struct Poll(OwnedFd);
+pub(crate) struct Poll(OwnedFd);
 
 impl Poll {
-    pub(super) fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         epoll::create(CreateFlags::CLOEXEC).map(Self)
     }
 
     /// Waits for a descriptor from now on, until it is closed.
-    pub(super) fn add(&self, descriptor: impl AsFd, token: Token, flags: EventFlags) -> Result<(), Errno> {
+    pub(crate) fn add(&self, descriptor: impl AsFd, token: Token, flags: EventFlags) -> Result<(), Errno> {
         epoll::add(&self.0, descriptor, EventData::new_u64(token.number()), flags)
     }
 
     /// Waits for something else of a descriptor; without flags only for its failure.
-    pub(super) fn change(&self, descriptor: impl AsFd, token: Token, flags: EventFlags) {
+    pub(crate) fn change(&self, descriptor: impl AsFd, token: Token, flags: EventFlags) {
         // It cannot fail for one that was added.
         let _ = epoll::modify(&self.0, descriptor, EventData::new_u64(token.number()), flags);
     }
 
     /// Waits for the next events, at most until a moment.
-    pub(super) fn wait(&self, until: Option<Instant>, events: &mut Vec<(Token, EventFlags)>) {
+    pub(crate) fn wait(&self, until: Option<Instant>, events: &mut Vec<(Token, EventFlags)>) {
         let limit = until.map(|until| until.saturating_duration_since(Instant::now()));
         let limit = limit.map(|limit| Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
@@ -51,32 +51,32 @@ impl Poll {
 
 /// Moments at which something is due.
 #[derive(Debug)]
-pub(super) struct Timers<T>(BTreeSet<(Instant, T)>);
+pub(crate) struct Timers<T>(BTreeSet<(Instant, T)>);
 
 impl<T: Ord + Copy> Timers<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(BTreeSet::new())
     }
 
     /// Has something be due after a while, and returns when that is.
-    pub(super) fn set(&mut self, what: T, after: Duration) -> Instant {
+    pub(crate) fn set(&mut self, what: T, after: Duration) -> Instant {
         let moment = Instant::now() + after;
         self.0.insert((moment, what));
         moment
     }
 
     /// Forgets something that was to be due.
-    pub(super) fn forget(&mut self, what: T, moment: Instant) {
+    pub(crate) fn forget(&mut self, what: T, moment: Instant) {
         self.0.remove(&(moment, what));
     }
 
     /// Returns when the next is due.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.0.first().map(|(moment, _)| *moment)
     }
 
     /// Takes what is due.
-    pub(super) fn take_due(&mut self) -> Option<T> {
+    pub(crate) fn take_due(&mut self) -> Option<T> {
         let (moment, what) = *self.0.first()?;
         if moment > Instant::now() {
             return None;

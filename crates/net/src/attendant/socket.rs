@@ -12,13 +12,13 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// How long anything of a helper may take, which takes a moment.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How soon a lock is looked at again.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The directory of a helper's socket, and its name there.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     directory: OwnedFd,
     name: &'a Path,
     path: &'a Path,
@@ -29,7 +29,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// As open(2); EINVAL for a path that ends with no name.
-    pub(super) fn open(path: &'a Path) -> Result<Self> {
+    pub(crate) fn open(path: &'a Path) -> Result<Self> {
         let named = path.parent().zip(path.file_name()).ok_or(Errno::INVAL);
         let (parent, name) = named.call(|| format!("open({:?})", path.display().to_string()))?;
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -41,7 +41,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// As flock(2).
-    pub(super) fn lock(&self) -> Result<()> {
+    pub(crate) fn lock(&self) -> Result<()> {
         let lock = || rustix::fs::flock(&self.directory, FlockOperation::LockExclusive);
         rustix::io::retry_on_intr(lock).call(|| format!("flock({}, LOCK_EX)", self.directory.as_raw_fd()))
     }
@@ -50,7 +50,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// EAGAIN when somebody else has it then, else as flock(2).
-    pub(super) fn lock_until(&self, deadline: Instant) -> Result<()> {
+    pub(crate) fn lock_until(&self, deadline: Instant) -> Result<()> {
         loop {
             match rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(PAUSE),
@@ -66,7 +66,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// EAGAIN when who listens takes nobody for so long, else as connect(2).
-    pub(super) fn connect(&self, patience: Duration) -> Result<Option<OwnedFd>> {
+    pub(crate) fn connect(&self, patience: Duration) -> Result<Option<OwnedFd>> {
         let socket = socket()?;
         let set = rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience));
         set.call(|| "setsockopt(SO_SNDTIMEO)")?;
@@ -80,7 +80,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// As bind(2).
-    pub(super) fn bind(&self) -> Result<OwnedFd> {
+    pub(crate) fn bind(&self) -> Result<OwnedFd> {
         let socket = socket()?;
         // The socket's file gets the mode that the socket has when it is bound.
         rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600)).call(|| "fchmod(0600)")?;
@@ -94,7 +94,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// As unlink(2).
-    pub(super) fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         match rustix::fs::unlinkat(&self.directory, self.name, rustix::fs::AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
             other => other.call(|| self.named("unlink")),

@@ -1,41 +1,41 @@
 //! Things with numbers that are never used twice, so that news of what has gone reaches nobody else.
 
 /// The number of a thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::names) struct Token {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Token {
     place: u32,
     generation: u32,
 }
 
 impl Token {
     /// Returns it as one number.
-    pub(super) fn number(self) -> u64 {
+    pub(crate) fn number(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.place)
     }
 
     /// Reads it from one number.
-    pub(super) fn of_number(number: u64) -> Self {
+    pub(crate) fn of_number(number: u64) -> Self {
         Self { place: number as u32, generation: (number >> 32) as u32 }
     }
 }
 
 /// Things by their numbers.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
+pub(crate) struct Slab<T> {
     places: Vec<(u32, Option<T>)>,
     free: Vec<u32>,
 }
 
 impl<T> Slab<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { places: Vec::new(), free: Vec::new() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
-    pub(super) fn insert(&mut self, thing: T) -> Token {
+    pub(crate) fn insert(&mut self, thing: T) -> Token {
         if let Some(place) = self.free.pop()
             && let Some((generation, slot)) = self.places.get_mut(place as usize)
         {
@@ -48,15 +48,15 @@ impl<T> Slab<T> {
         Token { place, generation: 0 }
     }
 
-    pub(super) fn get(&self, token: Token) -> Option<&T> {
+    pub(crate) fn get(&self, token: Token) -> Option<&T> {
         self.places.get(token.place as usize).filter(|place| place.0 == token.generation)?.1.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         self.places.get_mut(token.place as usize).filter(|place| place.0 == token.generation)?.1.as_mut()
     }
 
-    pub(super) fn remove(&mut self, token: Token) -> Option<T> {
+    pub(crate) fn remove(&mut self, token: Token) -> Option<T> {
         let (generation, slot) =
             self.places.get_mut(token.place as usize).filter(|place| place.0 == token.generation)?;
         let thing = slot.take()?;
@@ -65,7 +65,7 @@ impl<T> Slab<T> {
         Some(thing)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, &T)> {
         self.places.iter().enumerate().filter_map(|(place, (generation, thing))| {
             Some((Token { place: place as u32, generation: *generation }, thing.as_ref()?))
         })
