@@ -32,10 +32,13 @@ pub(crate) const BULKMON: Shipped = Shipped { name: "bulkmon", package: "bulkhea
 /// What answers for the names of a network's containers.
 const BULKDNS: Shipped = Shipped { name: "bulkdns", package: "bulkhead-net" };
 
+/// What carries ports of the host to a container.
+const BULKPROXY: Shipped = Shipped { name: "bulkproxy", package: "bulkhead-net" };
+
 /// The command line people type.
 pub(crate) const BULKHEAD: Shipped = Shipped { name: "bulkhead", package: "bulkhead-cli" };
 
-const ALL: &[Shipped] = &[BULKRUN, BULKMON, BULKDNS, BULKLOAD, BULKHEAD];
+const ALL: &[Shipped] = &[BULKRUN, BULKMON, BULKDNS, BULKPROXY, BULKLOAD, BULKHEAD];
 
 /// One line of cargo's account of a build.
 #[derive(Deserialize)]
@@ -68,7 +71,7 @@ pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {
 /// Builds `bulkhead` and the programs that it starts, and returns its path.
 pub(crate) fn build_engine() -> Result<PathBuf> {
     // It looks for them beside itself.
-    for program in [&BULKRUN, &BULKMON, &BULKDNS] {
+    for program in [&BULKRUN, &BULKMON, &BULKDNS, &BULKPROXY] {
         build(program)?;
     }
     build(&BULKHEAD)

@@ -66,6 +66,12 @@ pub enum Error {
         /// Why, in its words.
         reason: String,
     },
+    /// The helper that carries what comes to ports of the host did not begin.
+    #[error("the helper for ports: {reason}")]
+    Proxy {
+        /// Why, in its words.
+        reason: String,
+    },
     /// An address cannot be used.
     #[error("the address {address} {reason}")]
     Address {

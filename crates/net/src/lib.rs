@@ -13,6 +13,7 @@
 //! - [`flow`] has the kernel forget connections.
 //! - [`cni`] has programs of others attach containers to networks of theirs.
 //! - [`names`] answers for what containers are called.
+//! - [`proxy`] carries to containers what comes to ports of the host, where that is not the packet filter's business.
 //! - [`rules`] is the one table that a store of containers has there.
 
 mod attendant;
@@ -25,6 +26,7 @@ pub mod flow;
 pub mod names;
 pub mod nft;
 pub mod pool;
+pub mod proxy;
 pub mod rules;
 pub mod uplink;
 

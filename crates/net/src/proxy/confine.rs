@@ -1,0 +1,127 @@
+//! What the helper gives up before it hears a stranger: [`crate::attendant`] says how. It opens no file at all, makes sockets
+//! that lead to its container alone, as far as the kernel can tell, and says so little of itself that it needs few system calls.
+
+use bulkhead_seccomp::SeccompSyscall;
+use bulkhead_sys::Result;
+
+use crate::attendant::{self, Confinement, allow, equal, masked};
+
+/// Gives all else up, for good, and returns how many files it may have open.
+///
+/// # Errors
+/// What the kernel refuses; a kernel without landlock is none.
+pub(super) fn confine(seed: &str, ports: &[u16]) -> Result<u64> {
+    attendant::confine(Confinement { seed, group: None, readable: &[], ports, calls: calls() })
+}
+
+/// What it needs.
+const CALLS: &str = "accept4 brk clock_gettime close connect epoll_ctl epoll_pwait epoll_pwait2 epoll_wait exit exit_group fcntl futex \
+    getrandom madvise mremap munmap pipe2 read recvfrom recvmsg restart_syscall rt_sigreturn sendmsg sendto shutdown splice write";
+/// PROT_EXEC.
+const EXECUTABLE: u64 = 4;
+/// AF_INET and AF_INET6.
+const INTERNET: [u64; 2] = [2, 10];
+/// SOCK_STREAM and SOCK_DGRAM, and the bits of a type that are no flags.
+const KINDS: [u64; 2] = [1, 2];
+const KIND: u64 = 0xf;
+/// SOL_SOCKET with SO_ERROR.
+const SOCKET_ERROR: (u64, u64) = (1, 4);
+/// SOL_SOCKET with SO_KEEPALIVE, SO_OOBINLINE and SO_LINGER; IPPROTO_TCP with TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
+const SET: [(u64, u64); 7] = [(1, 9), (1, 10), (1, 13), (6, 1), (6, 4), (6, 5), (6, 6)];
+
+fn calls() -> Vec<SeccompSyscall> {
+    let mut calls = vec![
+        allow(CALLS, Vec::new()),
+        allow("mmap", vec![masked(2, EXECUTABLE, 0)]),
+        allow("mprotect", vec![masked(2, EXECUTABLE, 0)]),
+        allow("getsockopt", vec![equal(1, SOCKET_ERROR.0), equal(2, SOCKET_ERROR.1)]),
+    ];
+    calls.extend(SET.map(|(level, name)| allow("setsockopt", vec![equal(1, level), equal(2, name)])));
+    for family in INTERNET {
+        calls.extend(KINDS.map(|kind| allow("socket", vec![equal(0, family), masked(1, KIND, kind)])));
+    }
+    calls
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsFd as _;
+
+    use bulkhead_sys::{credentials, landlock, namespace, offspring, process};
+    use rustix::io::Errno;
+    use rustix::net::{AddressFamily, SocketType};
+    use rustix::pipe::PipeFlags;
+    use rustix::process::Signal;
+
+    use super::*;
+
+    type Call = fn() -> bool;
+
+    /// How a process ends that is confined and does something: with its code, or by a signal.
+    fn end(act: impl FnOnce() -> bool) -> std::result::Result<i32, i32> {
+        let child = offspring::fork(|| {
+            // Its end must not wait for others of this test's process to let go of what they hold.
+            let confined = confine("a", &[53]).is_ok();
+            process::exit_now(if confined && act() { 0 } else { 1 })
+        });
+        let status = child.unwrap().wait().unwrap();
+        status.exit_status().ok_or_else(|| status.terminating_signal().unwrap())
+    }
+
+    #[test]
+    fn who_is_confined_makes_sockets_and_pipes() {
+        let done = end(|| {
+            let both = [SocketType::STREAM, SocketType::DGRAM];
+            let sockets =
+                both.into_iter().all(|kind| rustix::net::socket(AddressFamily::INET, kind, None).is_ok());
+            let (memory, pipe) =
+                (vec![1; 1 << 22].len() == 1 << 22, rustix::pipe::pipe_with(PipeFlags::CLOEXEC).is_ok());
+            sockets && memory && pipe
+        });
+        assert_eq!(done, Ok(0));
+    }
+
+    #[test]
+    fn a_call_that_is_not_needed_is_the_last() {
+        let calls: [(&str, Call); 12] = [
+            ("execve", || process::execute(c"/bin/true", &[], &[]).errno() == Errno::PERM),
+            ("fork", || offspring::fork(|| 0).is_ok()),
+            ("kill", || rustix::process::test_kill_process(rustix::process::getpid()).is_ok()),
+            ("open", || File::open("/etc/passwd").is_ok()),
+            ("bind", || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).is_ok()),
+            ("listen", || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok()),
+            ("socket(AF_UNIX)", || bulkhead_sys::message::pair().is_ok()),
+            ("socket(AF_NETLINK)", || {
+                rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None).is_ok()
+            }),
+            ("socket(SOCK_RAW)", || rustix::net::socket(AddressFamily::INET, SocketType::RAW, None).is_ok()),
+            ("setsockopt(SO_REUSEADDR)", || {
+                rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)
+                    .is_ok_and(|socket| rustix::net::sockopt::set_socket_reuseaddr(&socket, true).is_ok())
+            }),
+            ("unshare", || namespace::unshare(namespace::Kind::Network).is_ok()),
+            ("unlink", || std::fs::remove_file("/nothing/there").is_ok()),
+        ];
+        for (name, call) in calls {
+            assert_eq!(end(call), Err(Signal::SYS.as_raw()), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_ports_are_out_of_reach() {
+        let own = File::open("/proc/self").unwrap();
+        let child = offspring::fork(|| {
+            credentials::set_no_new_privs().unwrap();
+            u8::try_from(landlock::restrict(&[own.as_fd()], &[]).unwrap()).unwrap()
+        });
+        let version = child.unwrap().wait().unwrap().exit_status().unwrap();
+        if version >= 4 {
+            let denied = |error: std::io::Error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
+            assert_eq!(end(|| TcpStream::connect((Ipv4Addr::LOCALHOST, 54)).is_err_and(denied)), Ok(0));
+        } else {
+            eprintln!("this kernel's landlock knows no ports");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What the program `bulkproxy` was called for.
+//!
+//! Its standard input is a socket by which whoever starts it sends descriptors, and hears that all is well:
+//!
+//! ```text
+//! bulkhead                          bulkproxy
+//!   [socket of those who stay, ports in the order of the words] ──▶   32 at once
+//!                                            ◀── "ready", or why not
+//! ```
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use bulkhead_sys::{Call as _, credentials, message, path, process};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::confine::confine;
+use super::server::Server;
+use super::start::Route;
+use crate::rules::Protocol;
+
+const USAGE: &str = "\
+usage: bulkproxy serve --name ID [--tcp ADDRESS:PORT]… [--udp ADDRESS:PORT]…
+
+Carries what comes to ports of the host to a container. bulkhead calls it, and gives it the ports by its standard input.
+
+  --name ID            whose ports they are
+  --tcp ADDRESS:PORT   where connections of the next port lead
+  --udp ADDRESS:PORT   where datagrams of the next port lead
+";
+
+/// The code of a wrong command line.
+const MISUSED: u8 = 2;
+/// What it is called.
+pub(super) const NAME: &str = "bulkproxy";
+/// What is said when all is ready.
+pub(super) const READY: &[u8] = b"ready";
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    name: String,
+    ways: Vec<(Protocol, SocketAddr)>,
+}
+
+/// The main function of `bulkproxy`; returns its exit status.
+#[must_use]
+pub fn run() -> u8 {
+    let words = Vec::from_iter(std::env::args_os().skip(1));
+    let (verb, rest) = match words.split_first() {
+        Some((verb, rest)) => (verb.to_str().unwrap_or_default(), rest),
+        None => ("", &words[..]),
+    };
+    let done = match (verb, rest) {
+        ("serve", rest) => Wanted::read(rest).map(|wanted| serve(&wanted)),
+        ("--help" | "-h", []) => return print(USAGE),
+        ("--version" | "-V", []) => {
+            return print(concat!("bulkproxy version ", env!("CARGO_PKG_VERSION"), "\n"));
+        }
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(Ok(())) => 0,
+        Ok(Err(reason)) => complain(&reason, 1),
+        Err(misuse) => complain(&misuse, MISUSED),
+    }
+}
+
+/// Is the helper, until it is not needed any more.
+fn serve(wanted: &Wanted) -> Result<(), String> {
+    let starter = match prepare() {
+        Ok(starter) => starter,
+        Err(error) => return Err(error.to_string()),
+    };
+    match make(wanted, &starter) {
+        Ok(server) => {
+            // Who has started it may be gone, and somebody else keep it.
+            let _ = message::send(&starter, READY, &[]);
+            drop(starter);
+            server.run();
+            Ok(())
+        }
+        Err(error) => {
+            let _ = message::send(&starter, error.to_string().as_bytes(), &[]);
+            Err(error.to_string())
+        }
+    }
+}
+
+/// Leaves its caller, and returns the socket that leads there.
+fn prepare() -> bulkhead_sys::Result<OwnedFd> {
+    credentials::set_dumpable(false)?;
+    // Whatever the caller has left open; nothing of our own is, yet.
+    process::close_all_but(3, Vec::new())?;
+    process::new_session()?;
+    let starter = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).call(|| "fcntl(0, F_DUPFD)")?;
+    let null = path::open_host(Path::new("/dev/null"), OFlags::RDWR)?;
+    rustix::stdio::dup2_stdin(&null).call(|| "dup2(0)")?;
+    Ok(starter)
+}
+
+fn make(wanted: &Wanted, starter: &OwnedFd) -> bulkhead_sys::Result<Server> {
+    let mut sockets = Vec::new();
+    while sockets.len() < wanted.ways.len() + 1 {
+        let message = message::receive(starter, 64)?;
+        if message.descriptors.is_empty() {
+            return Err(Errno::PIPE).call(|| format!("recvmsg({} ports)", wanted.ways.len()));
+        }
+        sockets.extend(message.descriptors);
+    }
+    let mut sockets = sockets.into_iter();
+    let stays = sockets.next().ok_or(Errno::BADF).call(|| "recvmsg()")?;
+    // Whoever connects is told who has said this: the helper, not the process that made the socket.
+    rustix::net::listen(&stays, 128).call(|| "listen()")?;
+    let flags = rustix::fs::fcntl_getfl(&stays).call(|| "fcntl(F_GETFL)")?;
+    rustix::fs::fcntl_setfl(&stays, flags | OFlags::NONBLOCK).call(|| "fcntl(F_SETFL, O_NONBLOCK)")?;
+    let ways = wanted.ways.iter().copied();
+    let routes =
+        Vec::from_iter(sockets.zip(ways).map(|(socket, (protocol, to))| Route { protocol, socket, to }));
+    let ports = Vec::from_iter(
+        routes.iter().filter(|route| route.protocol == Protocol::Tcp).map(|route| route.to.port()),
+    );
+    let mut server = Server::new(stays, routes).call(|| "epoll_create1()")?;
+    let files = confine(&format!("ports of {}", wanted.name), &ports)?;
+    server.begin(files);
+    Ok(server)
+}
+
+impl Wanted {
+    fn read(words: &[OsString]) -> Result<Self, String> {
+        use lexopt::prelude::{Long, ValueExt as _};
+        let (mut name, mut ways) = (None, Vec::new());
+        let mut parser = lexopt::Parser::from_args(words);
+        let explained = |error: lexopt::Error| format!("{error}\n{USAGE}");
+        while let Some(argument) = parser.next().map_err(explained)? {
+            let protocol = match argument {
+                Long("name") => {
+                    let value = parser.value().and_then(|value| value.string());
+                    name = Some(value.map_err(explained)?);
+                    continue;
+                }
+                Long("tcp") => Protocol::Tcp,
+                Long("udp") => Protocol::Udp,
+                other => return Err(explained(other.unexpected())),
+            };
+            let to = parser.value().and_then(|value| value.parse_with(address)).map_err(explained)?;
+            ways.push((protocol, to));
+        }
+        Ok(Self { name: name.ok_or_else(|| format!("--name ID is missing\n{USAGE}"))?, ways })
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "it is no address with a port, as 10.0.0.1:80 or [fd00::1]:80".to_owned())
+}
+
+/// A reader that has seen enough is no failure.
+fn print(text: &str) -> u8 {
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    0
+}
+
+fn complain(reason: &str, code: u8) -> u8 {
+    // There may be nobody to hear it.
+    let _ = writeln!(std::io::stderr(), "{NAME}: {}", reason.trim_end());
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Wanted, String> {
+        Wanted::read(&Vec::from_iter(words.iter().map(OsString::from)))
+    }
+
+    #[test]
+    fn words_say_where_each_port_leads() {
+        let wanted = read(&["--name", "4f", "--tcp", "10.0.0.2:80", "--udp", "[fd00::2]:53"]).unwrap();
+        let ways = vec![
+            (Protocol::Tcp, "10.0.0.2:80".parse().unwrap()),
+            (Protocol::Udp, "[fd00::2]:53".parse().unwrap()),
+        ];
+        assert_eq!(wanted, Wanted { name: "4f".to_owned(), ways });
+        for (words, reason) in [
+            (&["--tcp", "10.0.0.2:80"][..], "--name ID is missing"),
+            (&["--name", "4f", "--tcp", "10.0.0.2"], "no address with a port"),
+            (&["--name", "4f", "--sctp", "10.0.0.2:80"], "--sctp"),
+            (&["--name"], "--name"),
+        ] {
+            let error = read(words).unwrap_err();
+            assert!(error.contains(reason) && error.contains("usage"), "{error}");
+        }
+    }
+}
