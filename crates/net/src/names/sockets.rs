@@ -10,15 +10,25 @@
 //!
 //! The ports are written into each packet, and no connection is remembered: address translation would have the kernel remember
 //! each question for half a minute, out of what all containers have together, and every other packet of the container, too.
+//!
+//! Linux 7 lets nobody write into the packets of a namespace that belongs to another user namespace than the first. There, addresses
+//! are translated after all:
+//!
+//! ```text
+//! chain output      { output -100      ip daddr 127.0.0.11 udp dport 53 dnat ip to 127.0.0.11:PORT … }
+//! ```
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use bulkhead_sys::Call as _;
+use rustix::io::Errno;
 
 use crate::device::inside;
 use crate::error::{Doing as _, Result};
+use crate::flow::{self, Forgotten};
 use crate::nft::{Chain, ChainKind, Expression, Filter, Hook, Register, Transaction};
+use crate::rules::Protocol;
 
 /// Where containers ask, as docker's do.
 pub const ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 11), 53);
@@ -27,6 +37,8 @@ const TABLE: &str = "bulkhead-names";
 /// Behind the first of these the kernel remembers connections, and before the second it has; so it sees one port both ways.
 const FIRST: i32 = -300;
 const LAST: i32 = 300;
+/// NF_IP_PRI_NAT_DST.
+const TRANSLATION: i32 = -100;
 /// NFPROTO_IPV4.
 const V4: &[u8] = &[2];
 const LOOPBACK: &[u8] = &ADDRESS.ip().octets();
@@ -35,6 +47,7 @@ const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
 const SOURCE_PORT: u32 = 0;
 const DESTINATION_PORT: u32 = 2;
+const WORD: Register = Register(0);
 /// The protocols, and where the header has its checksum.
 const UDP: (&[u8], u32) = (&[17], 6);
 const TCP: (&[u8], u32) = (&[6], 16);
@@ -71,36 +84,63 @@ fn open_here() -> Result<Sockets> {
     let [udp_port, tcp_port] = ports.map(|address| address.map(|address| address.port()));
     let udp_port = udp_port.call(|| "getsockname()").doing(doing)?;
     let tcp_port = tcp_port.call(|| "getsockname()").doing(doing)?;
-    Filter::open()?.commit(table(udp_port, tcp_port))?;
+    lead(udp_port, tcp_port)?;
     Ok(Sockets { udp: udp.into(), tcp: tcp.into() })
 }
 
-/// Puts the table there anew.
-fn table(udp: u16, tcp: u16) -> Transaction {
-    let mut transaction = Transaction::new();
-    // What is deleted must be there.
-    transaction.make_table(TABLE).delete_table(TABLE).make_table(TABLE);
+/// Has what asks come to these ports.
+fn lead(udp: u16, tcp: u16) -> Result<()> {
+    let filter = Filter::open()?;
+    match filter.commit(written(udp, tcp)) {
+        Err(error) if error.is(Errno::PERM) => filter.commit(translated(udp, tcp))?,
+        done => return done,
+    }
+    // Where earlier sockets were, the kernel remembers them.
+    flow::forget(Forgotten::To(Protocol::Udp, ADDRESS.into())).map(drop)
+}
+
+/// Puts the table there anew, with ports that are written into packets.
+fn written(udp: u16, tcp: u16) -> Transaction {
     let (kind, own) = (ChainKind::Filter, ADDRESS.port());
+    let mut transaction = anew();
     transaction.make_chain(TABLE, Chain { name: "output", kind, hook: Hook::Output, priority: FIRST });
     transaction
         .make_chain(TABLE, Chain { name: "postrouting", kind, hook: Hook::Postrouting, priority: LAST });
-    for (protocol, port) in [(UDP, udp), (TCP, tcp)] {
-        transaction.add_rule(TABLE, "output", &rule((DESTINATION, DESTINATION_PORT), protocol, own, port));
-        transaction.add_rule(TABLE, "postrouting", &rule((SOURCE, SOURCE_PORT), protocol, port, own));
+    for ((protocol, checksum_at), port) in [(UDP, udp), (TCP, tcp)] {
+        let write = |to, at| vec![put(WORD, to), Expression::StoreTransport(WORD, at, 2, checksum_at)];
+        let to = [passing(DESTINATION, DESTINATION_PORT, protocol, own), write(port, DESTINATION_PORT)];
+        let from = [passing(SOURCE, SOURCE_PORT, protocol, port), write(own, SOURCE_PORT)];
+        transaction.add_rule(TABLE, "output", &to.concat());
+        transaction.add_rule(TABLE, "postrouting", &from.concat());
     }
     transaction
 }
 
-/// Writes one port in the place of another.
-fn rule(
-    (address_at, port_at): (u32, u32),
-    (protocol, checksum_at): (&'static [u8], u32),
-    from: u16,
-    to: u16,
-) -> Vec<Expression> {
-    use Expression::{Is, IsPort, LoadFamily, LoadNetwork, LoadProtocol, LoadTransport, Put, StoreTransport};
-    const WORD: Register = Register(0);
-    let [first, second] = to.to_be_bytes();
+/// Puts the table there anew, with addresses that are translated.
+fn translated(udp: u16, tcp: u16) -> Transaction {
+    const PORT: Register = Register(1);
+    let mut transaction = anew();
+    let (kind, hook) = (ChainKind::Nat, Hook::Output);
+    transaction.make_chain(TABLE, Chain { name: "output", kind, hook, priority: TRANSLATION });
+    for ((protocol, _), port) in [(UDP, udp), (TCP, tcp)] {
+        let mut rule = passing(DESTINATION, DESTINATION_PORT, protocol, ADDRESS.port());
+        let address = Expression::Put(WORD, ADDRESS.ip().octets());
+        rule.extend([address, put(PORT, port), Expression::ChangeDestination(V4[0], WORD, PORT)]);
+        transaction.add_rule(TABLE, "output", &rule);
+    }
+    transaction
+}
+
+fn anew() -> Transaction {
+    let mut transaction = Transaction::new();
+    // What is deleted must be there.
+    transaction.make_table(TABLE).delete_table(TABLE).make_table(TABLE);
+    transaction
+}
+
+/// Goes on for packets of a protocol with our address and a port in these places.
+fn passing(address_at: u32, port_at: u32, protocol: &'static [u8], port: u16) -> Vec<Expression> {
+    use Expression::{Is, IsPort, LoadFamily, LoadNetwork, LoadProtocol, LoadTransport};
     vec![
         LoadFamily(WORD),
         Is(WORD, V4),
@@ -109,8 +149,11 @@ fn rule(
         LoadProtocol(WORD),
         Is(WORD, protocol),
         LoadTransport(WORD, port_at, 2),
-        IsPort(WORD, from),
-        Put(WORD, [first, second, 0, 0]),
-        StoreTransport(WORD, port_at, 2, checksum_at),
+        IsPort(WORD, port),
     ]
+}
+
+fn put(to: Register, port: u16) -> Expression {
+    let [first, second] = port.to_be_bytes();
+    Expression::Put(to, [first, second, 0, 0])
 }
