@@ -126,6 +126,32 @@ impl Connected<'_> {
         Ok(())
     }
 
+    /// Returns the address of a family that was handed out last in a network.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn last_handed_out(&self, network: &str, is_v4: bool) -> Result<Option<IpAddr>> {
+        let sql = format!("SELECT {} FROM networks WHERE id = ?", last_of(is_v4));
+        self.0
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_row([network], |row| address(row, 0)).optional())
+            .doing(|| format!("look for the last address of network {network}"))
+            .map(Option::flatten)
+    }
+
+    /// Remembers that an address was handed out in a network, so that none is soon another's.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn hand_out(&self, network: &str, address: IpAddr) -> Result<()> {
+        let sql = format!("UPDATE networks SET {} = ? WHERE id = ?", last_of(address.is_ipv4()));
+        self.0
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.execute([&address.to_string(), network]))
+            .doing(|| format!("remember the last address of network {network}"))?;
+        Ok(())
+    }
+
     /// Changes the document of a network.
     ///
     /// # Errors
@@ -170,7 +196,7 @@ impl Store {
                 return Err(Error::NameTaken { noun: Noun::Network, name: name.clone(), by });
             }
             db.execute(
-                "INSERT INTO networks VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO networks (id, name, created, stage, document) VALUES (?, ?, ?, ?, ?)",
                 (id, name, created, stage.text(), document),
             )
             .doing(|| format!("record network {name}"))?;
@@ -238,6 +264,10 @@ impl Store {
             Ok(())
         })
     }
+}
+
+fn last_of(is_v4: bool) -> &'static str {
+    if is_v4 { "last_ipv4" } else { "last_ipv6" }
 }
 
 const COLUMNS: &str = "SELECT id, name, created, stage, document FROM networks ";

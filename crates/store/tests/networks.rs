@@ -47,6 +47,21 @@ fn three_networks_are_always_there_and_others_have_names_of_their_own() {
 }
 
 #[test]
+fn a_network_knows_which_addresses_were_handed_out_last() {
+    let scratch = Scratch::new();
+    let store = open(&scratch);
+    let network = NetworkRecord::new(&"a".repeat(64), "front");
+    store.insert_network(|_| Ok(network.clone())).unwrap();
+    let last = |is_v4| store.connected(|connected| connected.last_handed_out(&network.id, is_v4)).unwrap();
+    assert_eq!((last(true), last(false)), (None, None));
+    for address in ["10.0.0.9", "fd00::9", "10.0.0.10"] {
+        let address = address.parse().unwrap();
+        store.connect(Durability::Process, |connected| connected.hand_out(&network.id, address)).unwrap();
+    }
+    assert_eq!((last(true), last(false)), ("10.0.0.10".parse().ok(), "fd00::9".parse().ok()));
+}
+
+#[test]
 fn an_address_is_one_endpoint_s_and_goes_with_its_owner_or_its_network() {
     let scratch = Scratch::new();
     let store = open(&scratch);

@@ -240,7 +240,12 @@ pub(crate) fn settle(connected: &bulkhead_store::Connected<'_>, joint: &mut Join
                 choices.check(address, &taken)?;
                 address
             }
-            None => choices.next(&taken, last(&used, is_v4))?,
+            None => {
+                // What its last owner was sent by datagrams comes for a while.
+                let address = choices.next(&taken, connected.last_handed_out(&joint.record.id, is_v4)?)?;
+                connected.hand_out(&joint.record.id, address)?;
+                address
+            }
         };
         match address {
             IpAddr::V4(address) => ipv4 = Some(address),
@@ -253,9 +258,4 @@ pub(crate) fn settle(connected: &bulkhead_store::Connected<'_>, joint: &mut Join
         EndpointDocument { connection: joint.connection.clone() }.write(&joint.endpoint.owner)?;
     connected.keep(&joint.endpoint)?;
     Ok(())
-}
-
-/// The highest address that is used: the next ones are given first, so that none is soon another's.
-fn last(used: &[Endpoint], is_v4: bool) -> Option<IpAddr> {
-    used.iter().flat_map(Endpoint::addresses).filter(|address| address.is_ipv4() == is_v4).max()
 }

@@ -6,10 +6,13 @@ CREATE TABLE networks (
     name TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     stage TEXT NOT NULL CHECK (stage IN ('kept', 'removing')),
-    document TEXT NOT NULL
+    document TEXT NOT NULL,
+    -- The addresses that were handed out last: the next ones are behind them.
+    last_ipv4 TEXT,
+    last_ipv6 TEXT
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO networks
+INSERT INTO networks (id, name, created, stage, document)
     SELECT lower(hex(randomblob(32))), driver, unixepoch() * 1000000000, 'kept', json_object('driver', driver)
     FROM (SELECT 'bridge' AS driver UNION SELECT 'host' UNION SELECT 'none');
 
