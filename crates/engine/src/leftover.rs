@@ -68,6 +68,12 @@ pub(crate) enum Leftover {
     Ports(String),
     /// The rules by which packets of networks find their way are not there.
     Flushed,
+    /// A network whose bridge was taken away under its containers.
+    Unplugged(NetworkRecord),
+    /// A bridge of a network that is not there, by its name.
+    Bridge(String),
+    /// A container or pod that runs, and of which nobody can read what it has on the host: its id.
+    UnreadPorts(String, Error),
     /// A firewall of the host that drops what containers send, or what comes to their ports.
     ShutIn(Firewall),
 }
@@ -91,8 +97,9 @@ impl Leftover {
             Self::Volume(name) => format!("volume {}", id::short(name)),
             Self::HalfFilled(name) => format!("volume {name}"),
             Self::HalfRemovedPod(record) => format!("pod {}", record.name),
-            Self::HalfRemovedNetwork(record) => format!("network {}", record.name),
-            Self::Ports(owner) => format!("ports of {}", id::short(owner)),
+            Self::HalfRemovedNetwork(record) | Self::Unplugged(record) => format!("network {}", record.name),
+            Self::Bridge(name) => format!("bridge {name}"),
+            Self::Ports(owner) | Self::UnreadPorts(owner, _) => format!("ports of {}", id::short(owner)),
             Self::Flushed => "packet filter".into(),
             Self::ShutIn(_) => "the host's firewall".into(),
         }
@@ -103,6 +110,11 @@ impl Leftover {
         match self {
             Self::Mount(_) => "something is mounted there".into(),
             Self::Unread(_, error) => error.to_string(),
+            Self::UnreadPorts(owner, error) => {
+                format!("{error}; `bulkhead restart {}` makes it anew", id::short(owner))
+            }
+            Self::Unplugged(_) => "its bridge was taken away, and its containers reach nobody".into(),
+            Self::Bridge(_) => "its network is gone".into(),
             Self::HalfRemoved(_) | Self::HalfRemovedPod(_) | Self::HalfRemovedNetwork(_) => {
                 "its removal was begun".into()
             }
@@ -139,9 +151,9 @@ impl Leftover {
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
             Self::Ports(_) => Some("taken back"),
-            Self::Flushed => Some("made anew"),
+            Self::Flushed | Self::Unplugged(_) => Some("made anew"),
             Self::ShutIn(Firewall::Docker(_)) => Some("told to let them through"),
-            Self::Unread(..) | Self::Stranger(_) | Self::ShutIn(_) => None,
+            Self::Unread(..) | Self::UnreadPorts(..) | Self::Stranger(_) | Self::ShutIn(_) => None,
             Self::HalfRemoved(_)
             | Self::Abandoned(_)
             | Self::Ended(_)
@@ -151,7 +163,8 @@ impl Leftover {
             | Self::State(..)
             | Self::Volume(_)
             | Self::HalfRemovedPod(_)
-            | Self::HalfRemovedNetwork(_) => Some("removed"),
+            | Self::HalfRemovedNetwork(_)
+            | Self::Bridge(_) => Some("removed"),
         }
     }
 }

@@ -51,6 +51,12 @@ impl Engine {
             Leftover::HalfRemovedNetwork(record) => self.finish_network(record),
             Leftover::Ports(owner) => self.withdraw_ports(owner),
             Leftover::Flushed => self.restore_rules(),
+            Leftover::Unplugged(record) => self.plug_again(record),
+            Leftover::Bridge(name) => self.remove_bridge(name),
+            Leftover::UnreadPorts(owner, _) => Err(Error::Invalid {
+                what: leftover.subject(),
+                reason: format!("`bulkhead restart {}` makes it anew", id::short(owner)),
+            }),
             Leftover::ShutIn(firewall) => self.open_firewall(firewall),
             Leftover::Unread(record, _) => Err(Error::Invalid {
                 what: format!("container {}", record.name),

@@ -10,6 +10,9 @@ use crate::device::{self, Change, Device, Devices, Mac, Setting, Veth};
 use crate::error::{Error, Result};
 use crate::pool;
 
+/// What devices of networks are described as, before the network's id.
+const ALIAS: &str = "bulkhead network ";
+
 /// The bridge of a network on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
@@ -59,7 +62,28 @@ impl Bridge {
             made => made?,
         }
         let found = host.find(&self.name)?.ok_or_else(|| self.gone())?;
-        self.complete(host, &found)
+        let index = self.complete(host, &found)?;
+        self.take_in(host, index)?;
+        Ok(index)
+    }
+
+    /// Makes the devices its ports that were those of an earlier bridge, which somebody has deleted under its containers.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn take_in(&self, host: &Devices, index: u32) -> Result<()> {
+        let alias = self.alias();
+        for device in host.list()?.iter().filter(|device| unplugged_from(device) == Some(&self.owner)) {
+            let changes = [Change::attach(&device.name, index), Change::let_return(&device.name, &alias)];
+            let changed = changes.into_iter().try_for_each(|change| host.change(vec![change]));
+            match changed.and_then(|()| host.has_carrier(&device.name)) {
+                // Its container has ended meanwhile.
+                Err(error) if error.is(Errno::NODEV) => {}
+                done => drop(done?),
+            }
+        }
+        // As when it is connected: who sends at once is heard.
+        host.has_carrier(&self.name).map(drop)
     }
 
     /// Deletes the bridge if it is there and ours.
@@ -138,7 +162,7 @@ impl Bridge {
     }
 
     fn alias(&self) -> String {
-        format!("bulkhead network {}", self.owner)
+        format!("{ALIAS}{}", self.owner)
     }
 
     fn is(&self, found: &Device) -> bool {
@@ -156,6 +180,20 @@ impl Bridge {
     }
 }
 
+/// Returns the id of the network whose bridge a device is.
+#[must_use]
+pub fn bridge_of(device: &Device) -> Option<&str> {
+    let is_bridge = device.kind.as_deref() == Some("bridge");
+    device.alias.as_deref().filter(|_| is_bridge)?.strip_prefix(ALIAS)
+}
+
+/// Returns the id of the network from whose bridge a container's device was taken.
+#[must_use]
+pub fn unplugged_from(device: &Device) -> Option<&str> {
+    let is_alone = device.kind.as_deref() == Some("veth") && device.master.is_none();
+    device.alias.as_deref().filter(|_| is_alone)?.strip_prefix(ALIAS)
+}
+
 impl Plug {
     /// Connects a container's namespace with a bridge. With a number the container's device gets that, which must be free
     /// there; its name must be free, too.
@@ -165,14 +203,14 @@ impl Plug {
     pub fn connect(
         &self,
         host: &Devices,
-        bridge: (&str, u32),
+        (bridge, index): (&Bridge, u32),
         namespace: BorrowedFd<'_>,
         inside: &Devices,
         number: Option<u32>,
     ) -> Result<()> {
         let pair = Change::make_veth(&Veth {
             name: &self.outside,
-            bridge: bridge.1,
+            bridge: index,
             inside: &self.inside,
             mac: self.mac,
             index: number,
@@ -181,10 +219,10 @@ impl Plug {
         });
         host.change(vec![pair])?;
         // In a call of its own: behind a failure it would be another one's device.
-        let settled = host.change(vec![Change::let_return(&self.outside)]);
+        let settled = host.change(vec![Change::let_return(&self.outside, &bridge.alias())]);
         let settled = settled.and_then(|()| self.settle(inside, number)).and_then(|()| {
             // The port, then the bridge, which has a carrier when a port has, then the other end: who sends at once is heard.
-            let asked = host.has_carrier(&self.outside).and_then(|_| host.has_carrier(bridge.0));
+            let asked = host.has_carrier(&self.outside).and_then(|_| host.has_carrier(&bridge.name));
             asked.and_then(|_| inside.has_carrier(&self.inside)).map(drop)
         });
         if settled.is_err() {

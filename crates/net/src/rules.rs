@@ -260,6 +260,21 @@ impl Rules {
         Ok(owners)
     }
 
+    /// Lists the bridges of networks that the table knows.
+    ///
+    /// # Errors
+    /// What the kernel refuses, but not that the table is not there.
+    pub fn bridges(&self) -> Result<BTreeSet<String>> {
+        let name = |element: &Element| {
+            let bytes = element.key().split(|byte| *byte == 0).next()?;
+            Some(std::str::from_utf8(bytes).ok()?.to_owned())
+        };
+        match self.filter.elements(&self.table, &BRIDGES) {
+            Err(error) if error.is(Errno::NOENT) => Ok(BTreeSet::new()),
+            found => Ok(found?.iter().filter_map(name).collect()),
+        }
+    }
+
     /// Lists the ports that lead somewhere.
     ///
     /// # Errors

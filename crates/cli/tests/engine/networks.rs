@@ -1,5 +1,6 @@
 //! Networks: containers that talk, and ports by which they are reached. The test is a host of its own.
 
+use std::fs;
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -264,6 +265,16 @@ fn an_address_is_a_container_s_own_until_it_is_removed() {
 }
 
 #[test]
+fn an_address_is_not_soon_another_container_s() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--subnet", "10.81.1.0/29", "small"]);
+    let seen = || shop.script(&["--network", "small"], "hostname -i").output().succeeds().stdout;
+    for number in [2, 3, 4, 5, 6, 2] {
+        assert_eq!(seen(), format!("10.81.1.{number}\n"));
+    }
+}
+
+#[test]
 fn an_internal_network_has_no_way_out_and_none_in() {
     let shop = shop!();
     shop.said(&["network", "create", "--internal", "--subnet", "10.82.0.0/24", "closed"]);
@@ -355,6 +366,52 @@ fn rules_that_somebody_flushed_are_made_anew() {
     assert!(broken.stdout.contains("the rules of the networks are not there"), "{}", broken.stdout);
     shop.script(&[], "true").output().succeeds();
     wait_until("any start makes them anew", || heard("127.0.0.1:8092").as_deref() == Some("hello web"));
+}
+
+#[test]
+fn a_bridge_that_somebody_took_away_is_made_anew_with_its_containers() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--subnet", "10.83.0.0/24", "front"]);
+    let ip = |words: &[&str]| shop.sandbox.command("ip").args(words).output().succeeds().stdout;
+    for name in ["one", "two"] {
+        shop.with("run", &["-d", "--name", name, "--network", "front"], &["sleep", "1000"])
+            .output()
+            .succeeds();
+    }
+    let bridge = format!("bh-{}", &shop.said(&["network", "inspect", "-f", "{{.Id}}", "front"])[..12]);
+    let reach = || shop.bulkhead(&["exec", "one", "ping", "-c", "1", "-w", "5", "two"]).output();
+    reach().succeeds();
+    ip(&["link", "delete", &bridge]);
+    assert_ne!(reach().code(), 0);
+    let broken = shop.bulkhead(&["system", "check", "--dry-run"]).output();
+    assert!(broken.stdout.contains("network front: its bridge was taken away"), "{}", broken.stdout);
+    shop.bulkhead(&["system", "check"]).output().succeeds();
+    reach().succeeds();
+    ip(&["link", "delete", &bridge]);
+    shop.script(&["--network", "front"], "ping -c 1 -w 5 two").output().succeeds();
+    reach().succeeds();
+}
+
+#[test]
+fn a_record_that_nobody_can_read_holds_nobody_up() {
+    let shop = shop!();
+    let serve = greeter(80, "web");
+    shop.with("run", &["-d", "--name", "web", "-p", "8095:80"], &["sh", "-c", &serve]).output().succeeds();
+    wait_until("it answers", || heard("127.0.0.1:8095").as_deref() == Some("hello web"));
+    let id = shop.inspect("web")["Id"].as_str().unwrap().to_owned();
+    let record = shop.path(&format!("engine-run/containers/{id}/network.json"));
+    assert!(record.exists(), "{}", record.display());
+    fs::write(&record, "{").unwrap();
+    assert!(flush(&shop), "there was a table");
+    shop.script(&[], "true").output().succeeds();
+    let broken = shop.bulkhead(&["system", "check"]).output();
+    assert!(broken.stdout.contains(&format!("bulkhead restart {}", &id[..12])), "{}", broken.stdout);
+    shop.said(&["restart", "-t", "0", "web"]);
+    wait_until("it answers again", || heard("127.0.0.1:8095").as_deref() == Some("hello web"));
+    shop.bulkhead(&["system", "check"]).output().succeeds();
+    fs::write(&record, "{").unwrap();
+    shop.said(&["rm", "-f", "web"]);
+    assert_eq!(heard("127.0.0.1:8095"), None);
 }
 
 /// Deletes all tables of this host's packet filter; tells whether there was one.
@@ -453,7 +510,7 @@ fn who_is_in_the_default_network_too_has_others_names_asked_outside() {
     shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
     let id = shop.said(&["network", "inspect", "--format", "{{.Id}}", "bridge"]);
     let table = shop.path(&format!("engine-run/networks/names/{}.json", id.trim()));
-    let table = std::fs::read_to_string(table).unwrap();
+    let table = fs::read_to_string(table).unwrap();
     assert!(table.contains("\"internal\":false") && table.contains("\"names\":[]"), "{table}");
     shop.said(&["rm", "-f", "web"]);
 }
@@ -494,20 +551,23 @@ fn who_has_an_address_next_hears_nothing_that_was_meant_for_another() {
         let listen = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 90))\n\
             s.settimeout(2)\ntry:\n print(s.recv(99).decode())\nexcept TimeoutError:\n pass\n";
         let listener = shop.sandbox.command("nsenter").args([&network, "python3", "-c", listen]).spawn();
-        let peer = UdpSocket::bind("172.17.0.1:9091").unwrap();
+        let peer = UdpSocket::bind("10.81.2.1:9091").unwrap();
         for _ in 0..200 {
             // While nobody listens it is refused, which the next one is told.
-            let _ = peer.send_to(b"secret", "172.17.0.1:9090");
+            let _ = peer.send_to(b"secret", "10.81.2.1:9090");
             std::thread::sleep(Duration::from_millis(10));
         }
         listener.wait().succeeds().stdout
     };
-    shop.with("run", &["-d", "--name", "one", "-p", "9090:90/udp"], &["sleep", "1000"]).output().succeeds();
+    shop.said(&["network", "create", "--subnet", "10.81.2.0/24", "same"]);
+    let run = |name: &str, more: &[&str]| {
+        let options = [&["-d", "--name", name, "--network", "same", "--ip", "10.81.2.7"], more].concat();
+        shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+    };
+    run("one", &["-p", "9090:90/udp"]);
     assert_eq!(heard("one"), "secret\n");
-    let address = shop.inspect("one")["NetworkSettings"]["IPAddress"].clone();
     shop.said(&["rm", "-f", "one"]);
-    shop.with("run", &["-d", "--name", "two"], &["sleep", "1000"]).output().succeeds();
-    assert_eq!(shop.inspect("two")["NetworkSettings"]["IPAddress"], address, "it has the same address");
+    run("two", &[]);
     assert_eq!(heard("two"), "");
 }
 

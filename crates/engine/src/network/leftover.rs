@@ -1,12 +1,17 @@
 //! What crashes left of networks, and what others did to them: removals that were begun, ports of what has ended, rules that
 //! somebody flushed, a firewall that shuts containers in.
 
+use std::collections::BTreeSet;
+
+use bulkhead_net::bridge::{bridge_of, unplugged_from};
+use bulkhead_net::device::Change;
 use bulkhead_net::firewall::{self, Firewall};
 use bulkhead_net::nft::Filter;
 use bulkhead_store::{NetworkRecord, Stage};
 
 use super::document::{NetworkDocument, PREFIX};
 use super::host::{Host, opened_by, table_of};
+use super::live::Live;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::leftover::Leftover;
@@ -29,6 +34,10 @@ impl Engine {
         if !bridged.is_empty() && !host.rules.are_there()? {
             found.push(Leftover::Flushed);
         }
+        found.extend(host.unplugged()?.into_iter().map(Leftover::Unplugged));
+        found.extend(host.without_network()?.into_iter().map(Leftover::Bridge));
+        let unread = Live::unread(self)?.into_iter();
+        found.extend(unread.map(|(owner, error)| Leftover::UnreadPorts(owner, error)));
         found.extend(host.shut_in(&bridged)?.into_iter().map(Leftover::ShutIn));
         Ok(found)
     }
@@ -56,6 +65,27 @@ impl Engine {
 }
 
 impl Engine {
+    /// Makes a bridge anew that somebody took away under its containers, and connects them with it.
+    pub(crate) fn plug_again(&self, record: &NetworkRecord) -> Result<()> {
+        let host = Host::hold(self)?;
+        let document = NetworkDocument::read(record)?;
+        // What stands in the way of its packets is found by itself.
+        let index = host.ensure(&record.id, &document, &mut Vec::new())?;
+        Ok(document.bridge(&record.id).take_in(&host.devices, index)?)
+    }
+
+    /// Removes a bridge that no network has, and what the rules know of it.
+    pub(crate) fn remove_bridge(&self, name: &str) -> Result<()> {
+        let host = Host::hold(self)?;
+        if !host.without_network()?.contains(name) {
+            return Ok(());
+        }
+        if host.devices.find(name)?.is_some_and(|found| bridge_of(&found).is_some()) {
+            host.devices.change(vec![Change::delete(name)])?;
+        }
+        host.restore()
+    }
+
     /// Opens a firewall that shuts containers in, if it has a place for that.
     pub(crate) fn open_firewall(&self, firewall: &Firewall) -> Result<()> {
         match firewall {
@@ -75,6 +105,23 @@ impl Host<'_> {
         let owners = Vec::from_iter(devices.iter().filter_map(|device| device.name.strip_prefix(PREFIX)));
         let is_there = |network: &NetworkRecord| owners.iter().any(|owner| network.id.starts_with(owner));
         Ok(self.engine().store.networks()?.into_iter().filter(is_there).collect())
+    }
+
+    /// Lists the networks whose containers have devices that are no bridge's.
+    fn unplugged(&self) -> Result<Vec<NetworkRecord>> {
+        let devices = self.devices.list()?;
+        let found: BTreeSet<&str> = devices.iter().filter_map(unplugged_from).collect();
+        let is_found = |network: &NetworkRecord| found.contains(network.id.as_str());
+        Ok(self.engine().store.networks()?.into_iter().filter(is_found).collect())
+    }
+
+    /// Lists the bridges that the rules know, and no network has.
+    fn without_network(&self) -> Result<BTreeSet<String>> {
+        let mut found = self.rules.bridges()?;
+        for record in self.engine().store.networks()? {
+            found.remove(&NetworkDocument::read(&record)?.bridge(&record.id).name);
+        }
+        Ok(found)
     }
 
     /// Finds the firewalls that keep these networks shut and were not told otherwise; docker's only where it may be told.

@@ -13,7 +13,7 @@ use super::host::read_json;
 use super::ports::PublishedPort;
 use crate::create::make_directory;
 use crate::engine::Engine;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 
 const VERSION: u32 = 1;
 const FILE: &str = "network.json";
@@ -31,6 +31,9 @@ pub(super) struct Live {
     #[serde(default)]
     pub(super) ports: Vec<PublishedPort>,
 }
+
+/// What was read of one that runs, or its id and why not.
+type Read = std::result::Result<Live, (String, Error)>;
 
 impl Live {
     pub(super) fn of(owner: &str) -> Self {
@@ -50,6 +53,18 @@ impl Live {
         Ok(Some(live).filter(|live| !live.owner.is_empty()))
     }
 
+    /// As [`Live::read`], and of one that nobody can read says that it may be found in each network: its ports are known to the rules.
+    pub(super) fn read_to_end(engine: &Engine, owner: &str) -> Result<Option<Self>> {
+        match Self::read(engine, owner) {
+            Err(Error::Damaged { .. }) => {
+                let networks = engine.store.networks()?;
+                let named_in = networks.into_iter().map(|record| record.id).collect();
+                Ok(Some(Self { named_in, ..Self::of(owner) }))
+            }
+            read => read,
+        }
+    }
+
     /// Forgets that of an owner, if there is one.
     pub(super) fn forget(engine: &Engine, owner: &str) -> Result<()> {
         let path = engine.owner_run(owner).join(FILE);
@@ -59,18 +74,31 @@ impl Live {
         }
     }
 
-    /// Lists those of all containers and pods that run.
+    /// Lists those of all containers and pods that run, but for those that nobody can read: they hold nobody up.
     pub(super) fn all(engine: &Engine) -> Result<Vec<Self>> {
-        let mut found = Vec::new();
+        Ok(Self::look(engine)?.into_iter().filter_map(Read::ok).collect())
+    }
+
+    /// Lists why those are not read that nobody can read, of what runs, by its id.
+    pub(super) fn unread(engine: &Engine) -> Result<Vec<(String, Error)>> {
+        Ok(Self::look(engine)?.into_iter().filter_map(Read::err).collect())
+    }
+
+    fn look(engine: &Engine) -> Result<Vec<Read>> {
+        let mut found: Vec<Read> = Vec::new();
         for kind in ["containers", "pods"] {
             let directory = engine.places().run.join(kind);
             for entry in std::fs::read_dir(&directory).doing(|| format!("list {}", directory.display()))? {
                 let name = entry.doing(|| format!("list {}", directory.display()))?.file_name();
                 let owner = name.to_string_lossy();
-                if let Some(live) = Self::read(engine, &owner)?
-                    && engine.is_live(&owner)?
-                {
-                    found.push(live);
+                let read = match Self::read(engine, &owner) {
+                    Ok(None) => continue,
+                    Ok(Some(live)) => Ok(live),
+                    Err(error @ Error::Damaged { .. }) => Err((owner.to_string(), error)),
+                    Err(error) => return Err(error),
+                };
+                if engine.is_live(&owner)? {
+                    found.push(read);
                 }
             }
         }

@@ -77,28 +77,33 @@ impl Engine {
         let Wish { owner, joints, publishing, exposed, called, resolvers, .. } = *wish;
         let mut warnings = Vec::new();
         let host = Host::hold(self)?;
-        if Live::read(self, owner)?.is_some() {
+        if Live::read_to_end(self, owner)?.is_some() {
             // What an earlier start has left that was killed.
             host.withdraw(owner)?;
         }
         for joint in joints {
             host.connect(joint, namespace, inside, is_default(joint, joints), &mut warnings)?;
         }
-        if let Some(first) = joints.iter().find(|joint| joint.has_names()) {
+        let first = joints.iter().find(|joint| joint.has_names());
+        if first.is_some() {
             // Those without names, too: who is in one of them has a way out.
             let named_in = joints.iter().map(|joint| joint.record.id.clone()).collect();
             Live { named_in, ..Live::of(owner) }.write(self)?;
             joints.iter().try_for_each(|joint| host.enter_names(joint, called))?;
-            // The monitor stays with the name server once it has begun, however long that takes.
-            let own =
-                process::open_pidfd(std::process::id().cast_signed()).doing(|| "open the own process")?;
-            let until = Until::End(own.as_fd());
-            self.serve_names(owner, namespace, &first.record.id, resolvers, until)?;
         }
         if publishing.all || !publishing.ports.is_empty() {
             let ports = host.publish(owner, publishing, exposed, joints)?;
             // Who asked before would go on where he went.
             forget(&ports)?;
+        }
+        // Others need not wait for a name server that is started.
+        drop(host);
+        if let Some(first) = first {
+            // The monitor stays with it once it has begun, however long that takes.
+            let own =
+                process::open_pidfd(std::process::id().cast_signed()).doing(|| "open the own process")?;
+            let until = Until::End(own.as_fd());
+            self.serve_names(owner, namespace, &first.record.id, resolvers, until)?;
         }
         Ok(warnings)
     }
@@ -131,7 +136,7 @@ impl Engine {
 
     /// Takes back what a container or pod had on the host while it ran. Its devices have gone with its namespace.
     pub(crate) fn unplug(&self, owner: &str) -> Result<()> {
-        match Live::read(self, owner)? {
+        match Live::read_to_end(self, owner)? {
             Some(_) => Host::hold(self)?.withdraw(owner),
             None => Ok(()),
         }
@@ -273,7 +278,7 @@ impl Host<'_> {
                 let index = self.ensure(&joint.record.id, &joint.document, warnings)?;
                 let bridge = joint.document.bridge(&joint.record.id);
                 let plug = joint.plug(is_default)?;
-                Ok(plug.connect(&self.devices, (&bridge.name, index), namespace, inside, None)?)
+                Ok(plug.connect(&self.devices, (&bridge, index), namespace, inside, None)?)
             }
             Driver::Macvlan => self.connect_macvlan(joint, namespace, inside, is_default),
             Driver::Host | Driver::None => Ok(()),
@@ -355,7 +360,7 @@ impl Host<'_> {
 
     /// Takes back an owner's ports, and its names.
     pub(super) fn withdraw(&self, owner: &str) -> Result<()> {
-        let live = Live::read(self.engine(), owner)?;
+        let live = Live::read_to_end(self.engine(), owner)?;
         self.rules.unpublish(|of| of == owner)?;
         if let Some(live) = &live {
             forget(&live.ports)?;

@@ -219,17 +219,26 @@ impl Change {
         Self { message, doing: format!("make the veth pair {} with {}", veth.name, veth.inside) }
     }
 
-    /// Lets a bridge send packets back by the port by which they came. Where it has netfilter look at packets (`br_netfilter`,
-    /// which docker and Kubernetes load), a container would not reach itself by a port of the host otherwise.
+    /// Says what a port of a bridge is for, in at most 255 bytes, and lets the bridge send packets back by the port by which they
+    /// came. Where it has netfilter look at packets (`br_netfilter`, which docker and Kubernetes load), a container would not reach
+    /// itself by a port of the host otherwise.
     #[must_use]
-    pub fn let_return(name: &str) -> Self {
+    pub fn let_return(name: &str, alias: &str) -> Self {
         let mut message = Message::new(NEW_LINK, 0, &body(0, 0));
-        message.text(NAME, name).nest(INFO, |message| {
+        message.text(NAME, name).attribute(ALIAS, alias.as_bytes()).nest(INFO, |message| {
             message.text(PORT_KIND, "bridge").nest(PORT_DATA, |message| {
                 message.attribute(HAIRPIN, &[1]);
             });
         });
         Self { message, doing: format!("set the hairpin mode of {name}") }
+    }
+
+    /// Makes a device a port of a bridge.
+    #[must_use]
+    pub fn attach(name: &str, bridge: u32) -> Self {
+        let mut message = Message::new(NEW_LINK, 0, &body(0, 0));
+        message.text(NAME, name).attribute(MASTER, &bridge.to_ne_bytes());
+        Self { message, doing: format!("make {name} a port of its bridge") }
     }
 
     /// Makes a macvlan in a container, which is up at once.

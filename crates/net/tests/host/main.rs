@@ -9,7 +9,7 @@ mod suites;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 
-use bulkhead_net::bridge::Bridge;
+use bulkhead_net::bridge::{self, Bridge};
 use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Setting};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::nft::{Filter, Transaction};
@@ -42,6 +42,26 @@ fn containers_of_a_network_talk_and_those_of_two_do_not() {
     assert!(answers(&b, &a, at("10.10.0.3:80"), at("10.10.0.3:80")), "of the same network");
     assert!(!answers(&c, &a, at("10.20.0.2:80"), at("10.20.0.2:80")), "of another");
     assert!(answers(&c, &rig.host, at("10.20.0.2:81"), at("10.20.0.2:81")), "the host itself");
+}
+
+#[test]
+fn a_bridge_that_is_made_anew_has_its_containers_again() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let (a, b) = (rig.container("one", "a"), rig.container("one", "b"));
+    let other = rig.container("two", "c");
+    for name in ["bh-one", "bh-two"] {
+        rig.devices.change(vec![Change::delete(name)]).unwrap();
+    }
+    // What a neighbour asks in vain it asks again a second later: so the host does.
+    assert!(!answers(&b, &rig.host, at("10.10.0.3:80"), at("10.10.0.3:80")), "nobody carries it");
+    rig.ensure(&rig.bridge("one")).unwrap();
+    assert!(answers(&b, &a, at("10.10.0.3:81"), at("10.10.0.3:81")), "of the same network");
+    assert!(answers(&a, &rig.host, at("10.10.0.2:82"), at("10.10.0.2:82")), "the host itself");
+    assert!(!answers(&other, &a, at("10.20.0.2:83"), at("10.20.0.2:83")), "of another, which is not there");
+    let unplugged = rig.devices.list().unwrap();
+    let unplugged = Vec::from_iter(unplugged.iter().filter_map(bridge::unplugged_from));
+    assert_eq!(unplugged, ["two"]);
 }
 
 #[test]
@@ -442,9 +462,9 @@ fn a_container_is_disconnected_while_it_is_there() {
     assert_eq!(Devices::of(a.fd()).unwrap().find("eth0").unwrap(), None);
     let index = rig.ensure(&rig.bridge("one")).unwrap();
     let there = Devices::of(a.fd()).unwrap();
-    plug.connect(&rig.devices, ("bh-one", index), a.fd(), &there, None).unwrap();
+    plug.connect(&rig.devices, (&rig.bridge("one"), index), a.fd(), &there, None).unwrap();
     assert!(answers(&a, &rig.host, at("10.10.0.2:80"), at("10.10.0.2:80")), "connected again");
-    let error = plug.connect(&rig.devices, ("bh-one", index), a.fd(), &there, None).unwrap_err();
+    let error = plug.connect(&rig.devices, (&rig.bridge("one"), index), a.fd(), &there, None).unwrap_err();
     assert!(error.is(Errno::EXIST), "{error}");
     assert!(answers(&a, &rig.host, at("10.10.0.2:80"), at("10.10.0.2:80")), "as before");
 }

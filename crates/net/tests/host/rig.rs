@@ -136,7 +136,7 @@ impl Rig {
         let there = Devices::of(namespace.as_fd()).unwrap();
         let ports = self.devices.list().unwrap().iter().filter(|device| device.master == Some(index)).count();
         let plug = self.plug(network, name, u128::try_from(ports + 2).unwrap());
-        plug.connect(&self.devices, (&bridge.name, index), namespace.as_fd(), &there, Some(2)).unwrap();
+        plug.connect(&self.devices, (&bridge, index), namespace.as_fd(), &there, Some(2)).unwrap();
         there.change(vec![Change::bring_up(1)]).unwrap();
         Place::new(name, namespace)
     }
