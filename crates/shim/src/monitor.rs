@@ -104,7 +104,7 @@ struct Monitor {
     stopping: Option<Stopping>,
     memory: Option<Memory>,
     checks: Checks,
-    companion: Option<Companion>,
+    companions: Vec<Companion>,
     /// When memory is given back.
     rest: Option<Instant>,
     end_is_taken: bool,
@@ -181,8 +181,8 @@ impl Monitor {
             Token::Stdout | Token::Stderr => self.relay(token),
             Token::Stdin => self.stdin.write(),
             Token::Check => self.checks.read(&self.poll),
-            Token::Companion => {
-                if let Some(companion) = &mut self.companion {
+            Token::Companion(number) => {
+                if let Some(companion) = self.companions.get_mut(usize::from(number)) {
                     companion.hear(&self.runtime);
                 }
             }
@@ -198,9 +198,10 @@ impl Monitor {
             _ => None,
         };
         let stopping = self.stopping.as_ref().and_then(|stopping| stopping.deadline);
-        let companion = self.companion.as_ref().and_then(Companion::deadline);
-        let own = [life, stopping, self.rest, self.unwritten, companion];
-        let first = own.into_iter().chain([self.clients.deadline(), self.checks.deadline()]);
+        let own = [life, stopping, self.rest, self.unwritten];
+        let companions = self.companions.iter().map(Companion::deadline);
+        let others = companions.chain([self.clients.deadline(), self.checks.deadline()]);
+        let first = own.into_iter().chain(others);
         let calls = self.calls.iter().filter_map(|call| call.limit);
         first.flatten().chain(outputs.filter_map(Output::again)).chain(calls).min()
     }
@@ -227,10 +228,10 @@ impl Monitor {
         if matches!(self.life, Life::Waiting { until } if until <= now) {
             self.start();
         }
-        if let Some(companion) = &mut self.companion
-            && has_come(companion.deadline())
-        {
-            companion.look(&self.poll, &self.runtime);
+        for companion in &mut self.companions {
+            if has_come(companion.deadline()) {
+                companion.look(&self.poll, &self.runtime);
+            }
         }
         self.end_calls(now);
         self.check_on_time(now);

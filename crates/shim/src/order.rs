@@ -13,7 +13,7 @@ use crate::users::Users;
 /// The newest version of this document that is known here. A monitor refuses one that is newer than it knows, so what one
 /// would do wrong that does not know a field raises the version of those orders that have it, and of no others: a monitor of
 /// yesterday goes on to start what it can.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// `order.json`: all that a monitor knows of its container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct Order {
     /// A process outside that serves the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub companion: Option<Companion>,
+    /// More of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<Companion>,
     /// What is executed when the container has ended for good and no client has taken its end over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub at_end: Vec<String>,
@@ -100,6 +103,10 @@ impl Order {
     /// Returns the oldest version whose readers do all that is said here.
     #[must_use]
     pub fn oldest_version(&self) -> u32 {
+        // The fifth stays with one companion.
+        if !self.companions.is_empty() {
+            return 6;
+        }
         // The fourth stays with no companion.
         if self.companion.is_some() {
             return 5;
@@ -127,7 +134,7 @@ impl Order {
     }
 }
 
-/// A process outside that serves a container, such as one that answers for names. The monitor stays connected with it as long as
+/// A process outside that serves a container, such as one that answers for names or carries its ports. The monitor stays connected with it as long as
 /// the container lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Companion {
@@ -411,7 +418,8 @@ mod tests {
             (held, 2),
             (of_users, 3),
             (labelled, 4),
-            (Order { companion: Some(companion), ..order() }, 5),
+            (Order { companion: Some(companion.clone()), ..order() }, 5),
+            (Order { companions: vec![companion], ..order() }, 6),
         ] {
             assert_eq!(order.oldest_version(), version, "{order:?}");
         }
@@ -421,8 +429,8 @@ mod tests {
     fn an_order_of_tomorrow_is_refused() {
         let scratch = Scratch::new();
         let path = scratch.path().join("order.json");
-        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":6")).unwrap();
+        std::fs::write(&path, OF_YESTERDAY.replace("\"version\":1", "\"version\":7")).unwrap();
         let error = Order::read(&path).unwrap_err().to_string();
-        assert_eq!(error, "it is of version 6, and this program knows none after 5");
+        assert_eq!(error, "it is of version 7, and this program knows none after 6");
     }
 }

@@ -1,4 +1,4 @@
-//! A process outside that serves the container for as long as it lives, such as one that answers for names. The monitor stays
+//! A process outside that serves the container for as long as it lives, such as one that answers for names or carries its ports. The monitor stays
 //! connected with it, which tells it that the container lives, and has it started again where it has died.
 
 use std::os::fd::OwnedFd;
@@ -20,6 +20,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 #[derive(Debug)]
 pub(super) struct Companion {
     order: order::Companion,
+    token: Token,
     connection: Option<OwnedFd>,
     /// When it is looked for again.
     again: Option<Instant>,
@@ -28,8 +29,8 @@ pub(super) struct Companion {
 
 impl Companion {
     /// Connects with the companion, which whoever wrote the order has started.
-    pub(super) fn stay(order: order::Companion, poll: &Poll) -> Self {
-        let mut companion = Self { order, connection: None, again: None, pause: PAUSE.0 };
+    pub(super) fn stay(order: order::Companion, token: Token, poll: &Poll) -> Self {
+        let mut companion = Self { order, token, connection: None, again: None, pause: PAUSE.0 };
         if !companion.connect(poll) {
             companion.again = Some(Instant::now() + companion.pause);
         }
@@ -75,7 +76,7 @@ impl Companion {
     fn connect(&mut self, poll: &Poll) -> bool {
         let Ok(connection) = socket::connect(&self.order.socket, SocketType::SEQPACKET) else { return false };
         let is_there = message::send(&connection, self.order.greeting.as_bytes(), &[]).is_ok()
-            && poll.add(&connection, Token::Companion, EventFlags::IN).is_ok();
+            && poll.add(&connection, self.token, EventFlags::IN).is_ok();
         if is_there {
             self.connection = Some(connection);
         }

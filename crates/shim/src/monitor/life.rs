@@ -455,7 +455,7 @@ impl Monitor {
             drop(std::fs::remove_file(self.runtime.file(crate::place::SOCKET)));
         }
         // It has nobody to serve any more.
-        self.companion = None;
+        self.companions.clear();
         // Whoever finds the directory locked takes the pod's namespaces from here.
         shared::forget(&self.runtime.run_directory);
         self.unwritten = None;

@@ -23,16 +23,19 @@ pub(super) enum Token {
     Stdin,
     /// The output of a health check.
     Check,
-    /// The process outside that serves the container.
-    Companion,
+    /// A process outside that serves the container.
+    Companion(u8),
     Client(u32),
 }
 
-/// The first number of a client.
-const CLIENTS: u64 = 16;
+/// The first number of a companion, of which there are a handful.
+const COMPANIONS: u64 = 16;
 
-/// The tokens below that number, in its order.
-const SINGLE: [Token; 9] = [
+/// The first number of a client.
+const CLIENTS: u64 = COMPANIONS + 256;
+
+/// The tokens below those, each at its number.
+const SINGLE: [Token; 8] = [
     Token::Signals,
     Token::Listener,
     Token::Console,
@@ -41,7 +44,6 @@ const SINGLE: [Token; 9] = [
     Token::Stderr,
     Token::Stdin,
     Token::Check,
-    Token::Companion,
 ];
 
 /// How many events are taken at once.
@@ -91,12 +93,16 @@ impl Poll {
 fn data(token: Token) -> EventData {
     EventData::new_u64(match token {
         Token::Client(number) => CLIENTS + u64::from(number),
+        Token::Companion(number) => COMPANIONS + u64::from(number),
         single => SINGLE.iter().position(|&other| other == single).unwrap_or(0) as u64,
     })
 }
 
 fn token(data: EventData) -> Token {
     let number = data.u64();
+    if let Some(companion) = number.checked_sub(COMPANIONS).and_then(|number| u8::try_from(number).ok()) {
+        return Token::Companion(companion);
+    }
     let single = usize::try_from(number).ok().and_then(|number| SINGLE.get(number));
     single.copied().unwrap_or(Token::Client(number.saturating_sub(CLIENTS) as u32))
 }
@@ -107,7 +113,12 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_known_by_its_token() {
-        for expected in SINGLE.into_iter().chain([Token::Client(0), Token::Client(u32::MAX)]) {
+        for expected in SINGLE.into_iter().chain([
+            Token::Companion(0),
+            Token::Companion(255),
+            Token::Client(0),
+            Token::Client(u32::MAX),
+        ]) {
             let (read, write) = rustix::pipe::pipe().unwrap();
             let poll = Poll::new().unwrap();
             poll.add(&read, expected, EventFlags::IN).unwrap();

@@ -108,7 +108,9 @@ fn monitor(
     let memory =
         order.shared.as_ref().map(|shared| shared::memory(shared, run_directory)).transpose()?.flatten();
     let home = mounts::make(order.overlay.as_ref(), &order.parts, memory)?;
-    let companion = order.companion.map(|companion| Companion::stay(companion, &poll));
+    let companions = order.companion.into_iter().chain(order.companions).zip(0..);
+    let stay = |(companion, number)| Companion::stay(companion, Token::Companion(number), &poll);
+    let companions = companions.map(stay).collect();
     let mut clients = Clients::default();
     if let Some(client) = first_client {
         rustix::fs::fcntl_setfl(&client, OFlags::NONBLOCK).doing(|| "attach the first client")?;
@@ -154,7 +156,7 @@ fn monitor(
         life: Life::New,
         calls: Vec::new(),
         stopping: None,
-        companion,
+        companions,
         memory: None,
         checks: Checks::new(order.health),
         rest: None,

@@ -60,3 +60,40 @@ fn a_monitor_stays_with_a_helper_and_has_it_started_again_when_it_dies() {
         "it leaves when the container has ended"
     );
 }
+
+#[test]
+fn a_monitor_stays_with_several_and_looks_for_each_by_itself() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("served").script("sleep 100");
+    let places = ["names", "ports", "more"].map(|name| sandbox.directory().join(name));
+    let listen = |number: usize| socket::listen(&places[number], SocketType::SEQPACKET, 4).unwrap();
+    let mut listeners = Vec::from_iter((0..3).map(listen));
+    let revived = sandbox.directory().join("revived");
+    let stand = Stand::new(&sandbox, &bundle, |order| {
+        let companion = |number: usize| {
+            let script = format!("echo {number} >>{}", revived.display());
+            let revive = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+            Companion { socket: places[number].clone(), greeting: format!("I am {number}"), revive }
+        };
+        order.companion = Some(companion(0));
+        order.companions = vec![companion(1), companion(2)];
+    });
+    stand.start_alone();
+    let mut connections = Vec::from_iter(listeners.iter().map(greeted));
+    for (number, (_, said)) in connections.iter().enumerate() {
+        assert_eq!(*said, format!("I am {number}"));
+    }
+    drop((listeners.remove(1), connections.remove(1)));
+    wait_until("the one that died is started again", || {
+        fs::read_to_string(&revived).is_ok_and(|text| text.starts_with('1'))
+    });
+    let again = listen(1);
+    assert_eq!(greeted(&again).1, "I am 1");
+    let revived = fs::read_to_string(&revived).unwrap();
+    assert!(revived.lines().all(|line| line == "1"), "the others were there: {revived}");
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    stand.last_status();
+    for (connection, _) in connections {
+        assert!(message::receive(&connection, 16).unwrap().bytes.is_empty(), "it leaves them all");
+    }
+}

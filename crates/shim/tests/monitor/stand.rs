@@ -72,6 +72,7 @@ impl Stand {
             health: None,
             stop: Stop { signal: 15, grace: 10 },
             companion: None,
+            companions: Vec::new(),
             at_end: Vec::new(),
         };
         change(&mut order);
