@@ -40,6 +40,8 @@ pub struct Programs {
     pub runtime: PathBuf,
     /// `bulkdns`, which answers for the names of a network's containers.
     pub names: PathBuf,
+    /// `bulkproxy`, which carries ports of the host to a container.
+    pub ports: PathBuf,
     /// `bulkhead`, by which a monitor removes a container that nobody waits for.
     pub engine: PathBuf,
 }
@@ -54,6 +56,7 @@ impl Programs {
             monitor: program::find("bulkmon")?,
             runtime: program::find("bulkrun")?,
             names: program::find("bulkdns")?,
+            ports: program::find("bulkproxy")?,
             engine: program::find("bulkhead")?,
         })
     }
@@ -116,6 +119,11 @@ impl Engine {
     /// Finds `bulkdns`, which answers for the names of a network's containers.
     pub(crate) fn names(&self) -> Result<PathBuf> {
         self.program("bulkdns", |programs| &programs.names)
+    }
+
+    /// Finds `bulkproxy`, which carries ports of the host to a container.
+    pub(crate) fn ports(&self) -> Result<PathBuf> {
+        self.program("bulkproxy", |programs| &programs.ports)
     }
 
     /// Finds `bulkhead`, by which a monitor removes a container that nobody waits for.

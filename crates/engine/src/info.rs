@@ -83,12 +83,17 @@ impl Engine {
 }
 
 impl Programs {
-    /// Asks the monitor, the runtime and what answers for names for their versions; those that do not answer are left out.
+    /// Asks the monitor, the runtime, and what answers for names and carries ports for their versions; those that do not answer are left out.
     pub fn versions(&self) -> Vec<(String, String)> {
-        [("bulkmon", &self.monitor), (OURS, &self.runtime), ("bulkdns", &self.names)]
-            .into_iter()
-            .filter_map(|(name, program)| Some((name.to_owned(), version(program)?)))
-            .collect()
+        [
+            ("bulkmon", &self.monitor),
+            (OURS, &self.runtime),
+            ("bulkdns", &self.names),
+            ("bulkproxy", &self.ports),
+        ]
+        .into_iter()
+        .filter_map(|(name, program)| Some((name.to_owned(), version(program)?)))
+        .collect()
     }
 }
 

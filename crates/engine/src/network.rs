@@ -16,6 +16,7 @@ mod list;
 mod live;
 mod names;
 mod ports;
+mod proxy;
 mod remove;
 mod start;
 
@@ -31,6 +32,7 @@ pub use document::{Driver, Subnet};
 pub use hook::FOR_MONITOR;
 pub use list::FILTERS;
 pub use ports::PublishedPort;
+pub(crate) use proxy::check as check_publishing;
 pub(crate) use start::{Plugged, Wish, wiring_of};
 
 use crate::configure::Caller;
@@ -204,6 +206,7 @@ impl Engine {
 /// As [`Engine::create_network`], so that one that is not there is told of before anything is made.
 pub(crate) fn choose_network(request: &mut Request) -> Result<()> {
     choose(&mut request.namespaces.network)?;
+    check_publishing(&request.publishing)?;
     let is_shared = matches!(request.namespaces.network, request::Network::Container(_));
     if is_shared && request.publishing != request::Publishing::default() {
         let reason = "the ports are those of the container whose network is shared: publish them there";

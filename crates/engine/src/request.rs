@@ -51,8 +51,8 @@ pub use mount::{
 };
 pub use namespace::{CgroupNamespace, IdMap, Ipc, Namespaces, Pid, UserNamespace, Uts};
 pub use network::{
-    Carrier, Connection, ExposedPorts, MacAddress, Network, Protocol, PublishedPorts, Publishing,
-    name_of_host,
+    Carrier, Connection, ExposedPorts, MacAddress, Network, Protocol, PublishMode, PublishedPorts,
+    Publishing, name_of_host,
 };
 pub use pod::InPod;
 pub use quantity::{Cpus, Limit, Size};

@@ -392,7 +392,7 @@ impl Engine {
             health: configure::health(request, &defaults)?,
             stop: configure::stop(request, &defaults)?,
             companion: self.name_server_for(known)?,
-            companions: Vec::new(),
+            companions: self.proxy_for(known, image)?.into_iter().collect(),
             at_end: if request.remove { self.removal_of(&record.id)? } else { self.unplugging(known)? },
         })
     }

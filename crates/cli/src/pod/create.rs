@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use bulkhead_engine::pod::Share;
 use bulkhead_engine::request::{
-    HostEntry, Hosts, KeyValue, Network, PublishedPorts, Publishing, Resources, Size, UserNamespace,
+    HostEntry, Hosts, KeyValue, Network, PublishMode, PublishedPorts, Publishing, Resources, Size,
+    UserNamespace,
 };
 use bulkhead_engine::store::Kind;
 use bulkhead_engine::{Force, PodRequest};
@@ -40,6 +41,9 @@ pub(crate) struct Create {
     /// Have a port of the host lead to its containers: [ADDRESS:][HOST:]PORT
     #[arg(short, long, value_name = "PORTS")]
     publish: Vec<PublishedPorts>,
+    /// How ports of the host lead to them: dnat, or proxy
+    #[arg(long, value_name = "MODE", default_value = "dnat")]
+    publish_mode: PublishMode,
     /// Name its containers have for themselves
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
@@ -88,6 +92,7 @@ impl Operation for Create {
             share,
             network,
             publish,
+            publish_mode,
             hostname,
             add_host,
             dns,
@@ -113,7 +118,7 @@ impl Operation for Create {
             labels: labels(&label_file, label)?,
             share,
             network: chosen,
-            publishing: Publishing { ports: publish, ..Publishing::default() },
+            publishing: Publishing { ports: publish, mode: publish_mode, ..Publishing::default() },
             hostname,
             hosts: Hosts { servers: dns, search: dns_search, options: dns_option, entries: add_host },
             sysctls: sysctl.into_iter().map(pair).collect(),

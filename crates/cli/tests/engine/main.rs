@@ -19,6 +19,7 @@ mod parts;
 mod person;
 mod pods;
 mod policies;
+mod proxied;
 mod pulling;
 mod real;
 mod rootless;

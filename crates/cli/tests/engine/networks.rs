@@ -5,17 +5,18 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use bulkhead_testkit::network::Network;
 use bulkhead_testkit::wait_until;
 
 use crate::shop::{Shop, shop};
 
 /// A server that says `hello NAME` to whoever connects, one after the other: between two of them nobody answers.
-fn greeter(port: u16, name: &str) -> String {
+pub(crate) fn greeter(port: u16, name: &str) -> String {
     format!("while :; do echo hello {name} | nc -l -p {port}; done")
 }
 
 /// What a port of the host says; nothing where nobody answers.
-fn heard(at: &str) -> Option<String> {
+pub(crate) fn heard(at: &str) -> Option<String> {
     let at = at.parse().unwrap();
     let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -426,11 +427,10 @@ fn flush(shop: &Shop) -> bool {
     output.stdout.trim() == "0"
 }
 
-#[test]
-fn a_neighbour_reaches_what_is_published_and_nothing_else() {
-    let shop = shop!();
+/// A host on a cable of this one, 192.0.2.2, and this one's address there is 192.0.2.1.
+pub(crate) fn neighbour(shop: &Shop) -> Network {
     let run = |words: &[&str]| drop(shop.sandbox.command(words[0]).args(&words[1..]).output().succeeds());
-    let neighbour = bulkhead_testkit::network::Network::new(&shop.sandbox);
+    let neighbour = Network::new(&shop.sandbox);
     let pid = neighbour.path().components().nth(2).unwrap().as_os_str().to_str().unwrap().to_owned();
     run(&["ip", "link", "add", "wire", "type", "veth", "peer", "name", "far", "netns", &pid]);
     run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "wire"]);
@@ -440,6 +440,14 @@ fn a_neighbour_reaches_what_is_published_and_nothing_else() {
     far(&["ip", "link", "set", "far", "up"]).succeeds();
     far(&["ip", "route", "add", "default", "via", "192.0.2.1"]).succeeds();
     run(&["ip", "route", "add", "default", "via", "192.0.2.2"]);
+    neighbour
+}
+
+#[test]
+fn a_neighbour_reaches_what_is_published_and_nothing_else() {
+    let shop = shop!();
+    let neighbour = neighbour(&shop);
+    let far = |words: &[&str]| neighbour.command(&shop.sandbox, words[0]).args(&words[1..]).output();
     let options = ["-d", "--name", "web", "-p", "8093:80", "-p", "127.0.0.1:8094:81"];
     let both = format!("({}) & {}", greeter(80, "open"), greeter(81, "closed"));
     shop.with("run", &options, &["sh", "-c", &both]).output().succeeds();
@@ -462,7 +470,7 @@ fn a_neighbour_reaches_what_is_published_and_nothing_else() {
 fn a_macvlan_is_a_host_on_the_cable() {
     let shop = shop!();
     let run = |words: &[&str]| drop(shop.sandbox.command(words[0]).args(&words[1..]).output().succeeds());
-    let neighbour = bulkhead_testkit::network::Network::new(&shop.sandbox);
+    let neighbour = Network::new(&shop.sandbox);
     let pid = neighbour.path().components().nth(2).unwrap().as_os_str().to_str().unwrap().to_owned();
     run(&["ip", "link", "add", "cable", "type", "veth", "peer", "name", "far", "netns", &pid]);
     run(&["ip", "link", "set", "cable", "up"]);

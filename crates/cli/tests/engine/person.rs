@@ -60,7 +60,7 @@ impl Person {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         }
         fs::create_dir(shop.path("programs")).unwrap();
-        for name in ["bulkhead", "bulkmon", "bulkrun", "bulkdns"] {
+        for name in ["bulkhead", "bulkmon", "bulkrun", "bulkdns", "bulkproxy"] {
             let program = Path::new(env!("CARGO_BIN_EXE_bulkhead")).with_file_name(name);
             shop.sandbox.command("cp").arg(program).arg(shop.path("programs")).output().succeeds();
         }

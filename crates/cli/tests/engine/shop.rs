@@ -63,9 +63,9 @@ impl Shop {
         let directory = self.path("programs");
         fs::create_dir(&directory).unwrap();
         let monitor = built::standalone("bulkhead-shim", "bulkmon", Profile::Release);
-        let (runtime, names) =
-            (built::program("bulkhead-runtime", "bulkrun"), built::program("bulkhead-net", "bulkdns"));
-        for program in [self.program.clone(), runtime, names, monitor] {
+        let runtime = built::program("bulkhead-runtime", "bulkrun");
+        let [names, ports] = ["bulkdns", "bulkproxy"].map(|name| built::program("bulkhead-net", name));
+        for program in [self.program.clone(), runtime, names, ports, monitor] {
             // By another process: see `script_file`.
             self.sandbox.command("cp").arg(program).arg(&directory).output().succeeds();
         }
@@ -93,7 +93,9 @@ impl Shop {
 
     fn bulkhead_at(&self, run: Run, words: &[&str]) -> Run {
         built::program("bulkhead-shim", "bulkmon");
-        built::program("bulkhead-net", "bulkdns");
+        for name in ["bulkdns", "bulkproxy"] {
+            built::program("bulkhead-net", name);
+        }
         run.arg("--root").arg(self.path("engine")).arg("--run").arg(&self.run_directory).args(words)
     }
 

@@ -14,6 +14,7 @@ use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
+use super::proxy::Kept;
 use super::start::{LOOPBACK, Wish, called, exposed};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
@@ -25,6 +26,7 @@ pub const FOR_MONITOR: &str = "for-monitor";
 const PLUG: &str = "plug";
 const UNPLUG: &str = "unplug";
 pub(super) const NAMES: &str = "names";
+pub(super) const PORTS: &str = "ports";
 
 impl Engine {
     /// Does what a monitor or a runtime asks for: the words behind [`FOR_MONITOR`].
@@ -37,6 +39,7 @@ impl Engine {
             [word, id, network] if *word == NAMES => {
                 self.serve_names_again(&id.to_string_lossy(), &network.to_string_lossy())
             }
+            [word, id] if *word == PORTS => self.carry_ports_again(&id.to_string_lossy()),
             [word, id] if *word == UNPLUG => self.unplug_ended(&id.to_string_lossy()),
             _ => Err(Error::Invalid {
                 what: format!("{FOR_MONITOR} {words:?}"),
@@ -107,7 +110,7 @@ impl Engine {
         let called = called(&known.record, &known.document);
         let wish = Wish::of(&known, &joints, &exposed, &called);
         // Nobody hears of what stands in the way: `system check` tells of it.
-        self.wire(&wish, namespace.as_fd(), &inside).map(drop)
+        self.wire(&wish, namespace.as_fd(), &inside, Kept::ByNobody).map(drop)
     }
 
     /// Has a name server answer a container again whose last one has died.

@@ -25,7 +25,8 @@ impl Engine {
             return Ok(found);
         }
         let host = Host::hold(self)?;
-        for owner in host.rules.owners()? {
+        let carried = Live::recorded(self)?.into_iter().filter(Live::is_carried).map(|live| live.owner);
+        for owner in host.rules.owners()?.into_iter().chain(carried) {
             if !self.is_live(&owner)? {
                 found.push(Leftover::Ports(owner));
             }

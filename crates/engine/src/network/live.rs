@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use bulkhead_net::rules;
 use bulkhead_shim::client;
+use bulkhead_shim::status::Process;
 use bulkhead_store::Kind;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,8 @@ use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 
-const VERSION: u32 = 1;
+/// The newest version: of a file with ports that a helper carries, which would else be taken for the packet filter's.
+const VERSION: u32 = 2;
 const FILE: &str = "network.json";
 
 /// `network.json`.
@@ -30,21 +32,33 @@ pub(super) struct Live {
     /// The host's ports that lead to it.
     #[serde(default)]
     pub(super) ports: Vec<PublishedPort>,
+    /// The helper that carries them, where it is not the packet filter that leads them there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) proxy: Option<Proxy>,
 }
 
-/// What was read of one that runs, or its id and why not.
+/// The helper that carries an owner's ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Proxy {
+    /// Its process, once it has begun.
+    pub(super) process: Option<Process>,
+}
+
+/// What was read of one, or its id and why not.
 type Read = std::result::Result<Live, (String, Error)>;
 
 impl Live {
     pub(super) fn of(owner: &str) -> Self {
-        Self { version: VERSION, owner: owner.to_owned(), named_in: Vec::new(), ports: Vec::new() }
+        Self { owner: owner.to_owned(), ..Self::default() }
     }
 
     pub(super) fn write(&self, engine: &Engine) -> Result<()> {
         let directory = engine.owner_run(&self.owner);
         make_directory(&directory)?;
         let path = directory.join(FILE);
-        bulkhead_shim::replace::with_json(&path, self).doing(|| format!("write {}", path.display()))
+        let version = if self.proxy.is_some() { VERSION } else { 1 };
+        let text = Self { version, ..self.clone() };
+        bulkhead_shim::replace::with_json(&path, &text).doing(|| format!("write {}", path.display()))
     }
 
     /// Reads that of an owner; nothing of one that has nothing.
@@ -76,12 +90,19 @@ impl Live {
 
     /// Lists those of all containers and pods that run, but for those that nobody can read: they hold nobody up.
     pub(super) fn all(engine: &Engine) -> Result<Vec<Self>> {
+        let read = Self::recorded(engine)?.into_iter();
+        keep(read, |live| engine.is_live(&live.owner))
+    }
+
+    /// Lists those of all, whether they run or not, but for those that nobody can read.
+    pub(super) fn recorded(engine: &Engine) -> Result<Vec<Self>> {
         Ok(Self::look(engine)?.into_iter().filter_map(Read::ok).collect())
     }
 
     /// Lists why those are not read that nobody can read, of what runs, by its id.
     pub(super) fn unread(engine: &Engine) -> Result<Vec<(String, Error)>> {
-        Ok(Self::look(engine)?.into_iter().filter_map(Read::err).collect())
+        let unread = Self::look(engine)?.into_iter().filter_map(Read::err);
+        keep(unread, |(owner, _)| engine.is_live(owner))
     }
 
     fn look(engine: &Engine) -> Result<Vec<Read>> {
@@ -91,24 +112,41 @@ impl Live {
             for entry in std::fs::read_dir(&directory).doing(|| format!("list {}", directory.display()))? {
                 let name = entry.doing(|| format!("list {}", directory.display()))?.file_name();
                 let owner = name.to_string_lossy();
-                let read = match Self::read(engine, &owner) {
-                    Ok(None) => continue,
-                    Ok(Some(live)) => Ok(live),
-                    Err(error @ Error::Damaged { .. }) => Err((owner.to_string(), error)),
+                match Self::read(engine, &owner) {
+                    Ok(live) => found.extend(live.map(Ok)),
+                    Err(error @ Error::Damaged { .. }) => found.push(Err((owner.to_string(), error))),
                     Err(error) => return Err(error),
-                };
-                if engine.is_live(&owner)? {
-                    found.push(read);
                 }
             }
         }
         Ok(found)
     }
 
-    /// Returns its ports as the packet filter has them.
-    pub(super) fn rules(&self) -> impl Iterator<Item = rules::Port> {
-        self.ports.iter().map(|port| port.rule(&self.owner))
+    /// Tells whether a helper carries its ports at this moment.
+    pub(super) fn is_carried(&self) -> bool {
+        self.proxy.and_then(|proxy| proxy.process).is_some_and(|process| process.runs())
     }
+
+    /// Returns those of its ports to which the packet filter leads.
+    pub(super) fn translated(&self) -> &[PublishedPort] {
+        if self.proxy.is_some() { &[] } else { &self.ports }
+    }
+
+    /// Returns these as the packet filter has them.
+    pub(super) fn rules(&self) -> impl Iterator<Item = rules::Port> {
+        self.translated().iter().map(|port| port.rule(&self.owner))
+    }
+}
+
+/// Keeps those of which something is so.
+fn keep<T>(of: impl Iterator<Item = T>, is_so: impl Fn(&T) -> Result<bool>) -> Result<Vec<T>> {
+    let mut kept = Vec::new();
+    for one in of {
+        if is_so(&one)? {
+            kept.push(one);
+        }
+    }
+    Ok(kept)
 }
 
 impl Engine {
@@ -135,7 +173,7 @@ impl Engine {
     }
 
     /// The directory below `run` of a container, or of a pod: one that has a directory of pods.
-    fn owner_run(&self, owner: &str) -> PathBuf {
+    pub(super) fn owner_run(&self, owner: &str) -> PathBuf {
         let places = self.places();
         if places.pod(owner).exists() { places.pod_run(owner) } else { places.container_run(owner) }
     }

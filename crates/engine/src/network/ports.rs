@@ -3,23 +3,28 @@
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 
 use bulkhead_net::rules;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::address::Joint;
 use super::host::Host;
 use super::live::Live;
+use super::proxy::{self, Kept};
+use super::start::forget;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::id;
-use crate::request::{ExposedPorts, Protocol, PublishedPorts, Publishing};
+use crate::request::{ExposedPorts, Protocol, PublishMode, PublishedPorts, Publishing};
 
 /// Ports that are chosen: those of RFC 6335, section 6, that nobody is assigned.
 const FREE: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 /// A port of the host that leads to a container.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// The container's port.
     pub container: u16,
@@ -45,7 +50,7 @@ impl PublishedPort {
         }
     }
 
-    fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         format!("{}/{}", SocketAddr::new(self.address, self.host), self.protocol)
     }
 }
@@ -94,9 +99,14 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
             );
             return Err(Error::Invalid { what: format!("--publish {}", ports.container), reason });
         }
-        for address in addresses(ports, joint)? {
+        if publishing.mode == PublishMode::Proxy && ports.protocol == Protocol::Sctp {
+            return Err(proxy::refuse_sctp(ports.container));
+        }
+        for address in addresses(ports, joint, publishing.mode)? {
             let of_family = joint.endpoint.addresses().find(|own| own.is_ipv4() == address.is_ipv4());
-            let Some(own) = of_family else {
+            // A helper reaches the container by any of its addresses.
+            let any = joint.endpoint.addresses().next().filter(|_| publishing.mode == PublishMode::Proxy);
+            let Some(own) = of_family.or(any) else {
                 let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
                 let reason =
                     format!("the container has no address of {family} in network {}", joint.record.name);
@@ -122,20 +132,34 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
     Ok(list)
 }
 
+/// Tells whether the host has addresses of a family.
+fn is_had(any: IpAddr) -> bool {
+    UdpSocket::bind(SocketAddr::new(any, 0)).is_ok()
+}
+
 /// The addresses of the host at which ports are published.
-fn addresses(ports: &PublishedPorts, joint: &Joint) -> Result<Vec<IpAddr>> {
+fn addresses(ports: &PublishedPorts, joint: &Joint, mode: PublishMode) -> Result<Vec<IpAddr>> {
     let none = |is_v4: bool| {
         if is_v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
     };
     match ports.address {
-        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
+        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) if mode == PublishMode::Dnat => {
             let reason =
-                "the kernel routes nothing from ::1 to another device; publish at 127.0.0.1".to_owned();
+                "the kernel routes nothing from ::1 to another device; publish at 127.0.0.1, or with \
+                --publish-mode proxy"
+                    .to_owned();
             Err(Error::Invalid { what: "--publish [::1]".to_owned(), reason })
         }
         Some(address) => Ok(vec![address]),
         None => {
-            let own = Vec::from_iter(joint.endpoint.addresses().map(|own| none(own.is_ipv4())));
+            let mut own = Vec::from_iter(joint.endpoint.addresses().map(|own| none(own.is_ipv4())));
+            if mode == PublishMode::Proxy {
+                own = [true, false]
+                    .into_iter()
+                    .map(none)
+                    .filter(|any| own.contains(any) || is_had(*any))
+                    .collect();
+            }
             Ok(match joint.document.published_at {
                 Some(chosen) => own.into_iter().map(|of| if of.is_ipv4() { chosen } else { of }).collect(),
                 None => own,
@@ -145,27 +169,35 @@ fn addresses(ports: &PublishedPorts, joint: &Joint) -> Result<Vec<IpAddr>> {
 }
 
 impl Host<'_> {
-    /// Publishes the ports of an owner, which are recorded before; `exposed` are those that `--publish-all` means.
+    /// Publishes the ports of an owner, which are recorded before; `exposed` are those that `--publish-all` means. Returns what keeps the
+    /// helper that carries them, if one does.
     pub(super) fn publish(
         &self,
         owner: &str,
         publishing: &Publishing,
         exposed: &[ExposedPorts],
-        joints: &[Joint],
-    ) -> Result<Vec<PublishedPort>> {
+        (joints, kept): (&[Joint], Kept),
+    ) -> Result<Option<OwnedFd>> {
         let wanted = wanted(publishing, exposed, joints)?;
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let ports = Choice::new(self, owner)?.make(&wanted)?;
+        let _roomy = (publishing.mode == PublishMode::Proxy).then(|| MoreFiles::for_all(wanted.len()));
+        let (ports, sockets) = Choice::new(self, owner, publishing.mode)?.make(&wanted)?;
         let known = Live::read(self.engine(), owner)?.unwrap_or_else(|| Live::of(owner));
-        Live { ports: ports.clone(), ..known }.write(self.engine())?;
-        match self.rules.publish(&Vec::from_iter(ports.iter().map(|port| port.rule(owner)))) {
+        let live = Live { ports, ..known };
+        if publishing.mode == PublishMode::Proxy {
+            return self.carry(&live, sockets, kept).map(Some);
+        }
+        live.write(self.engine())?;
+        match self.rules.publish(&Vec::from_iter(live.rules())) {
             Err(bulkhead_net::Error::PortTaken { port, owner }) => Err(self.taken(&port, &owner)),
             published => {
                 published?;
-                reach_by_loopback(joints, &ports)?;
-                Ok(ports)
+                reach_by_loopback(joints, &live.ports)?;
+                // Who asked before would go on where he went.
+                forget(&live.ports)?;
+                Ok(None)
             }
         }
     }
@@ -201,6 +233,9 @@ struct Choice<'a> {
     live: HashMap<String, bool>,
     /// What is chosen.
     chosen: HashMap<Key, Vec<Option<IpAddr>>>,
+    /// Of ports that a helper is to carry: they are bound when they are chosen.
+    mode: PublishMode,
+    sockets: HashMap<PublishedPort, OwnedFd>,
     /// Where the search for any port goes on, and how many are left of it.
     searches: HashMap<(Protocol, IpAddr), (u16, u32)>,
 }
@@ -221,7 +256,7 @@ enum Refused {
 }
 
 impl<'a> Choice<'a> {
-    fn new(host: &'a Host<'a>, owner: &str) -> Result<Self> {
+    fn new(host: &'a Host<'a>, owner: &str, mode: PublishMode) -> Result<Self> {
         let mut taken: HashMap<Key, Vec<(Option<IpAddr>, String)>> = HashMap::new();
         for found in host.rules.taken()? {
             let key = (found.protocol, found.is_v6, found.port);
@@ -229,19 +264,25 @@ impl<'a> Choice<'a> {
         }
         // What its own earlier start has left, which was killed, is nobody's.
         let live = HashMap::from([(owner.to_owned(), false)]);
-        Ok(Self { host, taken, live, chosen: HashMap::new(), searches: HashMap::new() })
+        let (chosen, sockets, searches) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Ok(Self { host, taken, live, chosen, mode, sockets, searches })
     }
 
-    /// Chooses, for those with the fewest choices first; returns the ports in the order in which they are wanted.
-    fn make(mut self, wanted: &[Wanted]) -> Result<Vec<PublishedPort>> {
+    /// Chooses, for those with the fewest choices first; returns the ports in the order in which they are wanted, and those that are bound.
+    fn make(mut self, wanted: &[Wanted]) -> Result<(Vec<PublishedPort>, Vec<OwnedFd>)> {
         let mut order = Vec::from_iter(0..wanted.len());
         order.sort_by_key(|index| {
             let Wanted { first, choices, .. } = wanted[*index];
             (first.is_none(), choices > 1, u32::from(first.unwrap_or_default()) + u32::from(choices))
         });
-        let mut ports = Vec::new();
+        let mut ports: Vec<(usize, PublishedPort)> = Vec::new();
         for index in order {
-            ports.push((index, self.one(&wanted[index])?));
+            let wanted = &wanted[index];
+            let port = match self.as_other_family(wanted, &ports)? {
+                Some(port) => port,
+                None => self.one(wanted)?,
+            };
+            ports.push((index, port));
         }
         ports.sort_by_key(|(index, _)| *index);
         // A rule that leads nowhere is as good as none, but for those to whom it was to lead.
@@ -251,7 +292,33 @@ impl<'a> Choice<'a> {
         if self.taken.values().flatten().any(|(_, owner)| gone.contains(owner.as_str())) {
             self.host.rules.unpublish(|of| gone.contains(of))?;
         }
-        Ok(ports.into_iter().map(|(_, port)| port).collect())
+        let ports = Vec::from_iter(ports.into_iter().map(|(_, port)| port));
+        let sockets = ports.iter().filter_map(|port| self.sockets.remove(port)).collect();
+        Ok((ports, sockets))
+    }
+
+    /// Takes for any port of one family that which was chosen for the same one of the other, if it is free: who is told of one number
+    /// would look for no other.
+    fn as_other_family(
+        &mut self,
+        wanted: &Wanted,
+        chosen: &[(usize, PublishedPort)],
+    ) -> Result<Option<PublishedPort>> {
+        if wanted.first.is_some() && wanted.choices == 1 {
+            return Ok(None);
+        }
+        let is_same = |port: &PublishedPort| {
+            (port.container, port.protocol) == (wanted.container, wanted.protocol)
+                && port.address.is_ipv4() != wanted.address.is_ipv4()
+                && wanted.first.is_none_or(|first| (first..first + wanted.choices).contains(&port.host))
+        };
+        for (_, other) in chosen.iter().filter(|(_, port)| is_same(port)) {
+            let port = wanted.at(other.host);
+            if self.take(&port)?.is_none() {
+                return Ok(Some(port));
+            }
+        }
+        Ok(None)
     }
 
     fn one(&mut self, wanted: &Wanted) -> Result<PublishedPort> {
@@ -329,11 +396,55 @@ impl<'a> Choice<'a> {
                 return Ok(Some(Refused::Taken(owner.clone())));
             }
         }
-        let refused = look_for_programs(port);
+        let refused = match self.bind(port)? {
+            Some(Refused::InUse) => self.whose(port)?,
+            refused => refused,
+        };
         if refused.is_none() {
             self.chosen.entry(key).or_default().push(own);
         }
         Ok(refused)
+    }
+
+    /// Looks whether a program of the host has a port, and keeps it where a helper is to carry it.
+    fn bind(&mut self, port: &PublishedPort) -> Result<Option<Refused>> {
+        if self.mode != PublishMode::Proxy {
+            return Ok(look_for_programs(port));
+        }
+        let at = SocketAddr::new(port.address, port.host);
+        match bulkhead_net::proxy::listen(port.protocol, at) {
+            Ok(socket) => {
+                self.sockets.insert(port.clone(), socket);
+                Ok(None)
+            }
+            Err(error) => match error.errno() {
+                Errno::ADDRINUSE => Ok(Some(Refused::InUse)),
+                Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT => Ok(Some(Refused::NoAddress)),
+                _ => Err(error).doing(|| format!("listen at port {} of the host", port.told())),
+            },
+        }
+    }
+
+    /// Finds who has a port that is in use: a container whose ports a helper carries, or a program of the host. A helper of what
+    /// has ended gives it up.
+    fn whose(&mut self, port: &PublishedPort) -> Result<Option<Refused>> {
+        let has = |other: &PublishedPort| {
+            (other.protocol, other.host) == (port.protocol, port.host)
+                && other.address.is_ipv4() == port.address.is_ipv4()
+                && (other.address == port.address
+                    || other.address.is_unspecified()
+                    || port.address.is_unspecified())
+        };
+        let engine = self.host.engine();
+        let carried = Live::recorded(engine)?.into_iter().filter(Live::is_carried);
+        let Some(live) = carried.into_iter().find(|live| live.ports.iter().any(has)) else {
+            return Ok(Some(Refused::InUse));
+        };
+        if engine.is_live(&live.owner)? {
+            return Ok(Some(Refused::Taken(live.owner)));
+        }
+        self.host.withdraw(&live.owner)?;
+        self.bind(port)
     }
 }
 
@@ -358,6 +469,30 @@ fn reach_by_loopback(joints: &[Joint], ports: &[PublishedPort]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// As many files as this process may have, as long as it holds the ports of a container: others are started with the usual number.
+#[derive(Debug)]
+struct MoreFiles(Option<Rlimit>);
+
+impl MoreFiles {
+    fn for_all(ports: usize) -> Self {
+        let usual = getrlimit(Resource::Nofile);
+        let is_enough = usual.current.is_none_or(|most| most > ports as u64 + 256);
+        let more = Rlimit { current: usual.maximum, ..usual };
+        // What is too many then is told by the call that meets it.
+        let is_raised = !is_enough && setrlimit(Resource::Nofile, more).is_ok();
+        Self(is_raised.then_some(usual))
+    }
+}
+
+impl Drop for MoreFiles {
+    fn drop(&mut self) {
+        if let Some(usual) = self.0.take() {
+            // It is no more than is allowed.
+            let _ = setrlimit(Resource::Nofile, usual);
+        }
+    }
 }
 
 /// Looks whether a program of the host has a port.

@@ -22,6 +22,7 @@ use super::document::{Driver, NetworkDocument};
 use super::host::{Host, Warnings};
 use super::live::Live;
 use super::ports::PublishedPort;
+use super::proxy::{self, Kept};
 use crate::configure::Wiring;
 use crate::document::Document;
 use crate::engine::Engine;
@@ -40,8 +41,19 @@ pub(crate) struct Plugged<'engine> {
     namespace: OwnedFd,
     is_known: bool,
     is_taken_over: bool,
+    /// What keeps the helper for its ports, until a monitor does.
+    keeper: Option<OwnedFd>,
     /// What the user should be told.
     pub(crate) warnings: Warnings,
+}
+
+/// What came of connecting a namespace.
+#[derive(Debug)]
+pub(super) struct Wired {
+    /// What the user should be told.
+    warnings: Warnings,
+    /// What keeps the helper for its ports.
+    keeper: Option<OwnedFd>,
 }
 
 impl Engine {
@@ -54,6 +66,7 @@ impl Engine {
             namespace,
             is_known: false,
             is_taken_over: false,
+            keeper: None,
             warnings: Vec::new(),
         };
         let inside = Devices::of(plugged.namespace.as_fd())?;
@@ -63,7 +76,8 @@ impl Engine {
         }
         // From here on something of it may be known to the host.
         plugged.is_known = true;
-        plugged.warnings = self.wire(wish, plugged.namespace.as_fd(), &inside)?;
+        let wired = self.wire(wish, plugged.namespace.as_fd(), &inside, Kept::ByStarter)?;
+        (plugged.warnings, plugged.keeper) = (wired.warnings, wired.keeper);
         Ok(plugged)
     }
 
@@ -73,7 +87,8 @@ impl Engine {
         wish: &Wish<'_>,
         namespace: BorrowedFd<'_>,
         inside: &Devices,
-    ) -> Result<Warnings> {
+        kept: Kept,
+    ) -> Result<Wired> {
         let Wish { owner, joints, publishing, exposed, called, resolvers, .. } = *wish;
         let mut warnings = Vec::new();
         let host = Host::hold(self)?;
@@ -91,11 +106,11 @@ impl Engine {
             Live { named_in, ..Live::of(owner) }.write(self)?;
             joints.iter().try_for_each(|joint| host.enter_names(joint, called))?;
         }
-        if publishing.all || !publishing.ports.is_empty() {
-            let ports = host.publish(owner, publishing, exposed, joints)?;
-            // Who asked before would go on where he went.
-            forget(&ports)?;
-        }
+        let keeper = if publishing.all || !publishing.ports.is_empty() {
+            host.publish(owner, publishing, exposed, (joints, kept))?
+        } else {
+            None
+        };
         // Others need not wait for a name server that is started.
         drop(host);
         if let Some(first) = first {
@@ -105,7 +120,7 @@ impl Engine {
             let until = Until::End(own.as_fd());
             self.serve_names(owner, namespace, &first.record.id, resolvers, until)?;
         }
-        Ok(warnings)
+        Ok(Wired { warnings, keeper })
     }
 
     /// Makes the network namespace of a container that is to start, and connects it; nothing for one that has none of the
@@ -230,7 +245,7 @@ fn set_all(parameters: &[(String, String)]) -> Result<()> {
 
 /// Has the kernel forget by which ways datagrams came to ports of the host, which it remembers though nobody leads there any more. To
 /// look through all that it remembers takes about 9 ms, so that who publishes no port for datagrams does not.
-fn forget(ports: &[PublishedPort]) -> Result<()> {
+pub(super) fn forget(ports: &[PublishedPort]) -> Result<()> {
     for port in ports.iter().filter(|port| port.protocol == Protocol::Udp) {
         flow::forget(Forgotten::To(port.protocol, SocketAddr::new(port.address, port.host)))?;
     }
@@ -327,6 +342,9 @@ impl Host<'_> {
         if live.ports.len() == before {
             return live.write(self.engine());
         }
+        if live.proxy.is_some() {
+            return self.carry_only(&live);
+        }
         self.rules.unpublish(|of| of == owner)?;
         live.write(self.engine())?;
         Ok(self.rules.publish(&Vec::from_iter(live.rules()))?)
@@ -338,12 +356,12 @@ impl Host<'_> {
         let is_there = |port: &&PublishedPort| {
             port.address.is_ipv4() && (port.address.is_unspecified() || port.address.is_loopback())
         };
-        let ended = Vec::from_iter(gone.ports.iter().filter(is_there));
+        let ended = Vec::from_iter(gone.translated().iter().filter(is_there));
         if ended.is_empty() {
             return Ok(());
         }
         let others = Live::all(self.engine())?.into_iter().filter(|live| live.owner != gone.owner);
-        let others = Vec::from_iter(others.flat_map(|live| live.ports));
+        let others = Vec::from_iter(others.flat_map(|live| live.translated().to_vec()));
         for record in self.engine().store.networks()? {
             let document = NetworkDocument::read(&record)?;
             let is_in = |port: &PublishedPort| {
@@ -363,7 +381,8 @@ impl Host<'_> {
         let live = Live::read_to_end(self.engine(), owner)?;
         self.rules.unpublish(|of| of == owner)?;
         if let Some(live) = &live {
-            forget(&live.ports)?;
+            proxy::end(live)?;
+            forget(live.translated())?;
             self.close_loopback(live)?;
         }
         for network in live.iter().flat_map(|live| &live.named_in) {

@@ -166,6 +166,7 @@ fn check(request: &PodRequest) -> Result<()> {
             "its containers share no network of the engine's that ports could lead to",
         );
     }
+    network::check_publishing(publishing)?;
     if *network == Network::Host && !share.has(NamespaceKind::Network) {
         return invalid(
             "--network host".into(),

@@ -23,7 +23,7 @@ use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
 use crate::network::{Plugged, Wish, is_given, wiring_of};
-use crate::request::{Connection, Ipc, Network, Pid, Request, UserNamespace, Uts};
+use crate::request::{Connection, Ipc, Network, Pid, Publishing, Request, UserNamespace, Uts};
 
 /// The size of `/dev/shm` unless somebody says otherwise, as for a container.
 const SHM_SIZE: u64 = 64 << 20;
@@ -177,6 +177,13 @@ impl Engine {
         let request = PodDocument::read(&self.store.pod(pod)?)?.request;
         let has_names = request.network.connections().iter().any(|of| !is_given(&of.network));
         Ok(has_names || request.publishing.all || !request.publishing.ports.is_empty())
+    }
+
+    /// Returns the id of a pod, and which ports of the host lead to it.
+    pub(crate) fn ports_of_pod(&self, pod: &str) -> Result<(String, Publishing)> {
+        let record = self.store.pod(pod)?;
+        let request = PodDocument::read(&record)?.request;
+        Ok((record.id, request.publishing))
     }
 
     /// Returns by which networks the containers of a pod find names, and whom they ask for others.

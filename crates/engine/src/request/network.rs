@@ -297,6 +297,39 @@ pub struct Publishing {
     pub all: bool,
     /// `--expose`: ports that programs listen at, besides those that the image names.
     pub exposed: Vec<ExposedPorts>,
+    /// `--publish-mode`.
+    #[serde(skip_serializing_if = "PublishMode::is_usual")]
+    pub mode: PublishMode,
+}
+
+/// In which way ports of the host lead to a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PublishMode {
+    /// The packet filter changes where packets go, and nothing else of them.
+    #[default]
+    Dnat,
+    /// A program listens at them, and carries what comes.
+    Proxy,
+}
+
+impl PublishMode {
+    /// Tells whether it is what is meant where nothing is said.
+    pub(crate) fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl FromStr for PublishMode {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        match text {
+            "dnat" => Ok(Self::Dnat),
+            "proxy" => Ok(Self::Proxy),
+            _ => Err(Malformed::new("publish mode", text, "the modes are dnat and proxy")),
+        }
+    }
 }
 
 /// Ports of a container that are ports of the host, too: `[ADDRESS:][HOST:]CONTAINER[/PROTOCOL]` with ranges.

@@ -111,6 +111,7 @@ pub(crate) fn programs() -> Programs {
         monitor: built::program("bulkhead-shim", "bulkmon"),
         runtime: built::program("bulkhead-runtime", "bulkrun"),
         names: built::program("bulkhead-net", "bulkdns"),
+        ports: built::program("bulkhead-net", "bulkproxy"),
         engine: PathBuf::from("/bin/false"),
     }
 }

@@ -13,22 +13,24 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 use bulkhead_sys::{Call as _, credentials, message, path, process};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::confine::confine;
-use super::server::Server;
+use super::server::{NEXT, Server};
 use super::start::Route;
 use crate::rules::Protocol;
 
 const USAGE: &str = "\
-usage: bulkproxy serve --name ID [--tcp ADDRESS:PORT]… [--udp ADDRESS:PORT]…
+usage: bulkproxy serve --name ID [--wait SECONDS] [--tcp ADDRESS:PORT]… [--udp ADDRESS:PORT]…
 
 Carries what comes to ports of the host to a container. bulkhead calls it, and gives it the ports by its standard input.
 
   --name ID            whose ports they are
+  --wait SECONDS       how long it stays for somebody to keep it, at first; 5 unless it is given
   --tcp ADDRESS:PORT   where connections of the next port lead
   --udp ADDRESS:PORT   where datagrams of the next port lead
 ";
@@ -44,6 +46,7 @@ pub(super) const READY: &[u8] = b"ready";
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     name: String,
+    wait: Duration,
     ways: Vec<(Protocol, SocketAddr)>,
 }
 
@@ -124,7 +127,7 @@ fn make(wanted: &Wanted, starter: &OwnedFd) -> bulkhead_sys::Result<Server> {
     let ports = Vec::from_iter(
         routes.iter().filter(|route| route.protocol == Protocol::Tcp).map(|route| route.to.port()),
     );
-    let mut server = Server::new(stays, routes).call(|| "epoll_create1()")?;
+    let mut server = Server::new(stays, routes, wanted.wait).call(|| "epoll_create1()")?;
     let files = confine(&format!("ports of {}", wanted.name), &ports)?;
     server.begin(files);
     Ok(server)
@@ -133,7 +136,7 @@ fn make(wanted: &Wanted, starter: &OwnedFd) -> bulkhead_sys::Result<Server> {
 impl Wanted {
     fn read(words: &[OsString]) -> Result<Self, String> {
         use lexopt::prelude::{Long, ValueExt as _};
-        let (mut name, mut ways) = (None, Vec::new());
+        let (mut name, mut wait, mut ways) = (None, NEXT, Vec::new());
         let mut parser = lexopt::Parser::from_args(words);
         let explained = |error: lexopt::Error| format!("{error}\n{USAGE}");
         while let Some(argument) = parser.next().map_err(explained)? {
@@ -143,6 +146,11 @@ impl Wanted {
                     name = Some(value.map_err(explained)?);
                     continue;
                 }
+                Long("wait") => {
+                    let value = parser.value().and_then(|value| value.parse());
+                    wait = Duration::from_secs(value.map(u32::into).map_err(explained)?);
+                    continue;
+                }
                 Long("tcp") => Protocol::Tcp,
                 Long("udp") => Protocol::Udp,
                 other => return Err(explained(other.unexpected())),
@@ -150,7 +158,7 @@ impl Wanted {
             let to = parser.value().and_then(|value| value.parse_with(address)).map_err(explained)?;
             ways.push((protocol, to));
         }
-        Ok(Self { name: name.ok_or_else(|| format!("--name ID is missing\n{USAGE}"))?, ways })
+        Ok(Self { name: name.ok_or_else(|| format!("--name ID is missing\n{USAGE}"))?, wait, ways })
     }
 }
 
@@ -181,17 +189,19 @@ mod tests {
 
     #[test]
     fn words_say_where_each_port_leads() {
-        let wanted = read(&["--name", "4f", "--tcp", "10.0.0.2:80", "--udp", "[fd00::2]:53"]).unwrap();
+        let wanted = read(&["--name", "4f", "--wait", "60", "--tcp", "10.0.0.2:80", "--udp", "[fd00::2]:53"]);
         let ways = vec![
             (Protocol::Tcp, "10.0.0.2:80".parse().unwrap()),
             (Protocol::Udp, "[fd00::2]:53".parse().unwrap()),
         ];
-        assert_eq!(wanted, Wanted { name: "4f".to_owned(), ways });
+        let wait = Duration::from_secs(60);
+        assert_eq!(wanted.unwrap(), Wanted { name: "4f".to_owned(), wait, ways });
         for (words, reason) in [
             (&["--tcp", "10.0.0.2:80"][..], "--name ID is missing"),
             (&["--name", "4f", "--tcp", "10.0.0.2"], "no address with a port"),
             (&["--name", "4f", "--sctp", "10.0.0.2:80"], "--sctp"),
             (&["--name"], "--name"),
+            (&["--name", "4f", "--wait", "-1"], "-1"),
         ] {
             let error = read(words).unwrap_err();
             assert!(error.contains(reason) && error.contains("usage"), "{error}");

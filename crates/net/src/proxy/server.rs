@@ -33,9 +33,9 @@ use crate::rules::Protocol;
 
 /// How many connections or datagrams of one source are taken before others have their turn.
 const AT_ONCE: usize = 32;
-/// How long it waits for the first to keep it, who may be slow to begin, and how long for another when the last has gone.
+/// How long it waits for anybody at all, and for another when the last who has kept it has gone.
 const FIRST: Duration = Duration::from_secs(60);
-const NEXT: Duration = Duration::from_secs(5);
+pub(super) const NEXT: Duration = Duration::from_secs(5);
 /// How many can keep it.
 const STAYS: usize = 1024;
 /// How long until it is looked whether there is room again, where another than itself has taken it.
@@ -62,8 +62,9 @@ pub(super) struct Server {
     /// Whether connections are waiting to be taken for whom there was no room.
     is_full: bool,
     stays: usize,
-    /// When it ends, if nobody keeps it.
+    /// When it ends, if nobody keeps it, and how long it waits for somebody.
     alone: Option<Instant>,
+    wait: Duration,
     is_over: bool,
     room: Vec<u8>,
 }
@@ -107,8 +108,9 @@ struct Limits {
 }
 
 impl Server {
-    /// Makes a helper with these ports, which those keep who connect here.
-    pub(super) fn new(stays: OwnedFd, routes: Vec<Route>) -> Result<Self, Errno> {
+    /// Makes a helper with these ports, which those keep who connect here, and which waits for so long for the first who says that he
+    /// does.
+    pub(super) fn new(stays: OwnedFd, routes: Vec<Route>, wait: Duration) -> Result<Self, Errno> {
         let (poll, mut things) = (Poll::new()?, Slab::new());
         let ports = routes
             .into_iter()
@@ -135,6 +137,7 @@ impl Server {
             is_full: false,
             stays: 0,
             alone: Some(Instant::now() + FIRST),
+            wait,
             is_over: false,
             room: vec![0; ROOM],
         })
@@ -215,16 +218,17 @@ impl Server {
         }
     }
 
-    /// Who keeps it has nothing to say but that he goes.
+    /// Who keeps it says so, whatever his words are; who has nothing to say is who has started it.
     fn hear_stay(&mut self, token: Token) {
         let Some(Thing::Stay(socket)) = self.things.get(token) else { return };
         match rustix::net::recv(socket, &mut [0; 64][..], RecvFlags::DONTWAIT) {
-            Ok((1.., _)) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok((1.., _)) => self.wait = NEXT,
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Ok((0, _)) | Err(_) => {
                 self.things.remove(token);
                 self.stays -= 1;
                 if self.stays == 0 {
-                    self.alone = Some(Instant::now() + NEXT);
+                    self.alone = Some(Instant::now() + self.wait);
                 }
             }
         }

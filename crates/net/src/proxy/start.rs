@@ -25,6 +25,8 @@ pub struct Helper<'a> {
     pub owner: &'a str,
     /// Where those connect that keep it. The directory is there, and belongs to the caller alone.
     pub socket: &'a Path,
+    /// How many seconds it stays for somebody who is to keep it, when the connection of who has started it has ended.
+    pub wait: u32,
 }
 
 /// A port of the host, bound ([`listen`](super::listen)), and where what comes there is carried.
@@ -43,7 +45,7 @@ pub struct Route {
 pub struct Begun {
     /// Its process.
     pub process: i32,
-    /// As long as this is open, it stays; and for a few seconds behind that.
+    /// As long as this is open, it stays.
     pub connection: OwnedFd,
 }
 
@@ -62,7 +64,7 @@ impl Helper<'_> {
         let connection = connected.ok_or(Errno::CONNREFUSED).call(|| "connect()").doing(doing)?;
         let (own, theirs) = message::pair().doing(doing)?;
         let mut command = Command::new(self.program);
-        command.args(["serve", "--name", self.owner]);
+        command.args(["serve", "--name", self.owner, "--wait", &self.wait.to_string()]);
         for Route { protocol, to, .. } in routes {
             command.arg(format!("--{protocol}")).arg(to.to_string());
         }

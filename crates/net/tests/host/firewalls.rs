@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use bulkhead_net::device::{Devices, Setting, set as set_parameter};
 use bulkhead_net::firewall::{self, Firewall, Published};
 use bulkhead_net::nft::Filter;
+use bulkhead_net::proxy::{self, Begun, Helper, Route};
+use bulkhead_net::rules::Protocol;
 use bulkhead_testkit::daemon::{Guarded, Within};
 use bulkhead_testkit::{cached, tree};
 
@@ -19,6 +21,8 @@ use crate::{at, tcp};
 over_debian_s_packages!(release newest: {
     ufw_closes_what_is_published_until_it_is_told
     what_ufw_was_told_to_block_stays_blocked
+    ufw_s_rules_for_input_are_about_ports_that_a_helper_carries
+    firewalld_s_zones_are_about_ports_that_a_helper_carries
     firewalld_lets_in_what_is_published_and_nothing_out_until_it_is_told
     firewalld_lets_out_by_a_device_of_the_default_zone
     what_firewalld_was_told_to_block_stays_blocked
@@ -128,6 +132,63 @@ fn what_ufw_was_told_to_block_stays_blocked() {
     assert!(stage.lets_in(8081));
     ufw(&["route", "insert", "1", "deny", "proto", "tcp", "to", "10.10.0.2", "port", "81"]);
     assert!(!stage.lets_in(8081), "and what is blocked later, before all others");
+}
+
+/// A helper that carries port 8082 of the host to port 82 of the container. It ends with what keeps it, or when it is killed.
+struct Carried {
+    _place: bulkhead_testkit::Scratch,
+    begun: Begun,
+}
+
+impl Carried {
+    fn start() -> Self {
+        let place = bulkhead_testkit::Scratch::new();
+        let socket = place.path().join("ports.sock");
+        let program = Path::new(env!("CARGO_BIN_EXE_bulkproxy"));
+        let route = Route {
+            protocol: Protocol::Tcp,
+            socket: proxy::listen(Protocol::Tcp, at("0.0.0.0:8082")).unwrap(),
+            to: at("10.10.0.2:82"),
+        };
+        let begun = Helper { program, owner: "4f", socket: &socket, wait: 5 }.start(&[route]).unwrap();
+        Self { _place: place, begun }
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        proxy::end(&bulkhead_sys::process::open_pidfd(self.begun.process).unwrap()).unwrap();
+    }
+}
+
+fn ufw_s_rules_for_input_are_about_ports_that_a_helper_carries() {
+    let stage = Stage::new();
+    let _carried = Carried::start();
+    assert!(stage.lets_in(8082));
+    start_ufw(&stage);
+    let ufw = |words: &[&str]| run_in(&stage.rig.host, "ufw", words);
+    assert!(!stage.lets_in(8082), "it denies what comes in");
+    ufw(&["allow", "8082/tcp"]);
+    assert!(stage.lets_in(8082) && !stage.lets_in(8080), "what is forwarded is another matter");
+    ufw(&["delete", "allow", "8082/tcp"]);
+    ufw(&["default", "allow", "incoming"]);
+    stage.follow(&Firewall::Ufw);
+    assert!(stage.lets_in(8082) && stage.lets_in(8080));
+    ufw(&["deny", "8082"]);
+    ufw(&["deny", "8080"]);
+    assert!(!stage.lets_in(8082) && stage.lets_in(8080), "a rule for input is about the carried one alone");
+}
+
+fn firewalld_s_zones_are_about_ports_that_a_helper_carries() {
+    let stage = Stage::new();
+    let _carried = Carried::start();
+    let _firewalld = Firewalld::start();
+    let firewalld = |word: &str| run_in(&stage.rig.host, "firewall-cmd", &[word]);
+    assert!(!stage.lets_in(8082), "the zone of the cable has no such port");
+    firewalld("--add-port=8082/tcp");
+    assert!(stage.lets_in(8082));
+    firewalld("--remove-port=8082/tcp");
+    assert!(!stage.lets_in(8082) && stage.lets_in(8080), "what is forwarded is another matter");
 }
 
 /// firewalld with the bus by which it is told what to do.

@@ -30,6 +30,23 @@ fn it_stays_as_long_as_somebody_is_connected_and_gives_the_port_up_when_nobody_i
 }
 
 #[test]
+fn who_starts_it_and_goes_leaves_time_for_who_keeps_it() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    bulkhead_sys::net::bring_loopback_up().unwrap();
+    let scratch = Scratch::new();
+    let socket = scratch.path().join("ports.sock");
+    let mut rig = Rig::new(&[(Tcp, "127.0.0.1:8080", "127.0.1.1:80")]);
+    let begun =
+        Helper { program: PROGRAM.as_ref(), owner: "4f", socket: &socket, wait: 60 }.start(&[]).unwrap();
+    let waiting = begun.process;
+    drop((rig.begun.take(), begun));
+    wait_until("the one that waits for nobody in particular ends", || !lives(rig.process));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(lives(waiting), "the other one stays for a minute");
+    proxy::end(&bulkhead_sys::process::open_pidfd(waiting).unwrap()).unwrap();
+}
+
+#[test]
 fn it_ends_at_once_when_it_is_ended() {
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
     let rig = Rig::new(&[(Tcp, "127.0.0.1:8080", "127.0.1.1:80")]);
@@ -88,10 +105,12 @@ fn what_keeps_it_from_beginning_is_told() {
         to: at("127.0.1.1:80"),
     };
     let missing = scratch.path().join("nothing");
-    let error = Helper { program: &missing, owner: "4f", socket: &socket }.start(&[route()]).unwrap_err();
-    assert!(error.to_string().contains("nothing"), "{error}");
     let error =
-        Helper { program: "/bin/true".as_ref(), owner: "4f", socket: &socket }.start(&[route()]).unwrap_err();
+        Helper { program: &missing, owner: "4f", socket: &socket, wait: 5 }.start(&[route()]).unwrap_err();
+    assert!(error.to_string().contains("nothing"), "{error}");
+    let error = Helper { program: "/bin/true".as_ref(), owner: "4f", socket: &socket, wait: 5 }
+        .start(&[route()])
+        .unwrap_err();
     assert!(error.to_string().contains("died before"), "{error}");
     // The port is free again.
     drop(route());

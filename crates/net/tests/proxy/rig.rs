@@ -48,7 +48,7 @@ impl Rig {
             to: at(to),
         }));
         let socket = scratch.path().join("ports.sock");
-        let begun = Helper { program, owner: "4f", socket: &socket }.start(&routes).unwrap();
+        let begun = Helper { program, owner: "4f", socket: &socket, wait: 5 }.start(&routes).unwrap();
         let process = begun.process;
         Self { scratch, begun: Some(begun), process }
     }

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bulkhead_engine::request::{ExposedPorts, MacAddress, Network, PublishedPorts, Publishing, Request};
+use bulkhead_engine::request::{
+    ExposedPorts, MacAddress, Network, PublishMode, PublishedPorts, Publishing, Request,
+};
 use clap::Args;
 
 use crate::failure::{Failure, NOT_STARTED};
@@ -31,6 +33,9 @@ pub(super) struct Networks {
     /// Have ports of the host lead to all that are exposed
     #[arg(short = 'P', long)]
     publish_all: bool,
+    /// How ports of the host lead to it: dnat, or proxy
+    #[arg(long, value_name = "MODE", default_value = "dnat")]
+    publish_mode: PublishMode,
     /// Tell of a port that it listens at
     #[arg(long, value_name = "PORT")]
     expose: Vec<ExposedPorts>,
@@ -41,8 +46,18 @@ pub(super) struct Networks {
 
 impl Networks {
     pub(super) fn apply(self, request: &mut Request) -> Result<(), Failure> {
-        let Networks { network, network_alias, ip, ip6, mac_address, publish, publish_all, expose, dns } =
-            self;
+        let Networks {
+            network,
+            network_alias,
+            ip,
+            ip6,
+            mac_address,
+            publish,
+            publish_all,
+            publish_mode,
+            expose,
+            dns,
+        } = self;
         request.hosts.servers = dns;
         let refuse = |text: String| Failure::new(text).code(NOT_STARTED);
         // What is not said is the pod's, as far as that has it.
@@ -74,7 +89,8 @@ impl Networks {
             first.ipv6 = ip6.or(first.ipv6);
             first.mac = mac_address.or(first.mac);
         }
-        request.publishing = Publishing { ports: publish, all: publish_all, exposed: expose };
+        request.publishing =
+            Publishing { ports: publish, all: publish_all, exposed: expose, mode: publish_mode };
         Ok(())
     }
 }

@@ -193,7 +193,7 @@ fn the_engine_and_its_host_are_told_in_docker_s_fields() {
     let components = Vec::from_iter(
         version["Server"]["Components"].as_array().unwrap().iter().map(|part| part["Name"].as_str().unwrap()),
     );
-    assert_eq!(components, ["Engine", "bulkmon", "bulkrun", "bulkdns"]);
+    assert_eq!(components, ["Engine", "bulkmon", "bulkrun", "bulkdns", "bulkproxy"]);
     assert_eq!(version["Server"]["Components"][2]["Version"], env!("CARGO_PKG_VERSION"));
     shop.said(&["unpause", "web"]);
 }
