@@ -1,4 +1,4 @@
-//! Questions before much is removed.
+//! Questions before much is removed, and what is said afterwards.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
@@ -6,7 +6,7 @@ use bulkhead_engine::Filters;
 use clap::Args;
 
 use crate::failure::Failure;
-use crate::output::quantity::now;
+use crate::output::quantity::{decimal, now};
 use crate::when::moment;
 
 /// What the verbs take that remove all that is not used.
@@ -51,6 +51,22 @@ pub(crate) fn until(filters: &Filters) -> Result<Option<u64>, Failure> {
     let moments = filters.values(UNTIL).map(|text| moment(text, now()));
     // Of several the earliest, which all fit.
     Ok(moments.collect::<Result<Vec<_>, _>>()?.into_iter().min())
+}
+
+/// Says what was removed, in docker's lines; nothing if nothing was.
+///
+/// # Errors
+/// An output that takes nothing.
+pub(crate) fn tell_removed(what: &str, names: &[String]) -> io::Result<()> {
+    if names.is_empty() { Ok(()) } else { writeln!(io::stdout(), "Deleted {what}:\n{}\n", names.join("\n")) }
+}
+
+/// Says how many bytes were freed by what was removed.
+///
+/// # Errors
+/// An output that takes nothing.
+pub(crate) fn tell_freed(bytes: u64) -> io::Result<()> {
+    writeln!(io::stdout(), "Total reclaimed space: {}", decimal(bytes))
 }
 
 /// Whether a person is asked.

@@ -12,11 +12,11 @@ use clap::Args;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use crate::confirm::{Pruning, UNTIL};
+use crate::confirm::{Pruning, UNTIL, tell_removed};
 use crate::container::life::each;
 use crate::failure::{Failure, warn};
 use crate::home::Home;
-use crate::output::listing::{Column, Format, Listing, Row};
+use crate::output::listing::{Column, Listing, Row, joined, listed};
 use crate::output::quantity::local;
 use crate::verbs::Operation;
 
@@ -125,25 +125,15 @@ impl Operation for List {
         let id =
             |network: &Network| if no_trunc { network.id.clone() } else { network.short_id().to_owned() };
         if quiet {
-            let mut output = io::stdout().lock();
-            for network in &networks {
-                writeln!(output, "{}", id(network))?;
-            }
-            return Ok(ExitCode::SUCCESS);
+            return listed(networks.iter().map(id));
         }
-        let rows = networks.iter().map(|network| Row {
-            fields: fields(network, &id(network)),
-            labels: network.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect(),
-        });
-        let format = Format::parse(format.as_deref().unwrap_or_default())?;
+        let row = |network: &Network| Row::new(fields(network, &id(network)), &network.labels);
         let usual = &["ID", "Name", "Driver", "Scope"];
-        Listing { titles: TITLES, usual }.print(&format, &Vec::from_iter(rows))?;
-        Ok(ExitCode::SUCCESS)
+        Listing { titles: TITLES, usual }.show(format.as_deref(), networks.iter().map(row))
     }
 }
 
 fn fields(network: &Network, id: &str) -> Map<String, Value> {
-    let labels = Vec::from_iter(network.labels.iter().map(|(key, value)| format!("{key}={value}"))).join(",");
     let fields = json!({
         "ID": id,
         "Name": network.name,
@@ -152,7 +142,7 @@ fn fields(network: &Network, id: &str) -> Map<String, Value> {
         "IPv4": network.ipv4.to_string(),
         "IPv6": network.ipv6.to_string(),
         "Internal": network.internal.to_string(),
-        "Labels": labels,
+        "Labels": joined(&network.labels),
         "CreatedAt": local(network.created),
     });
     let Value::Object(fields) = fields else { return Map::new() };
@@ -198,22 +188,9 @@ impl Operation for Prune {
         let Some((filters, until)) = self.pruning.agreed_until(warning, PRUNED)? else {
             return Ok(ExitCode::SUCCESS);
         };
-        let names = home.engine()?.prune_networks(&filters, until)?;
-        told(&names)
+        tell_removed("Networks", &home.engine()?.prune_networks(&filters, until)?)?;
+        Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Says which networks were removed, in docker's lines.
-pub(crate) fn told(names: &[String]) -> Result<ExitCode, Failure> {
-    let mut output = io::stdout().lock();
-    if !names.is_empty() {
-        writeln!(output, "Deleted Networks:")?;
-        for name in names {
-            writeln!(output, "{name}")?;
-        }
-        writeln!(output)?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Connect a container with a network

@@ -8,12 +8,11 @@ use bulkhead_engine::{Filters, Force, Unused, VOLUME_FILTERS, Volume, VolumeRequ
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::confirm::Pruning;
+use crate::confirm::{Pruning, tell_freed, tell_removed};
 use crate::container::life::each;
 use crate::failure::Failure;
 use crate::home::Home;
-use crate::output::listing::{Column, Format, Listing, Row};
-use crate::output::quantity::decimal;
+use crate::output::listing::{Column, Listing, Row, joined, listed};
 use crate::verbs::Operation;
 
 /// Create a volume
@@ -74,30 +73,20 @@ impl Operation for List {
         let mut volumes = home.engine()?.volumes(&Filters::parse(&filter, &VOLUME_FILTERS)?)?;
         volumes.sort_by(|one, other| one.name.cmp(&other.name));
         if quiet {
-            let mut output = io::stdout().lock();
-            for volume in &volumes {
-                writeln!(output, "{}", volume.name)?;
-            }
-            return Ok(ExitCode::SUCCESS);
+            return listed(volumes.iter().map(|volume| &volume.name));
         }
-        let rows = volumes.iter().map(|volume| Row {
-            fields: fields(volume),
-            labels: volume.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect(),
-        });
-        let format = Format::parse(format.as_deref().unwrap_or_default())?;
-        Listing { titles: TITLES, usual: &["Driver", "Name"] }.print(&format, &Vec::from_iter(rows))?;
-        Ok(ExitCode::SUCCESS)
+        let rows = volumes.iter().map(|volume| Row::new(fields(volume), &volume.labels));
+        Listing { titles: TITLES, usual: &["Driver", "Name"] }.show(format.as_deref(), rows)
     }
 }
 
 fn fields(volume: &Volume) -> Map<String, Value> {
-    let labels = Vec::from_iter(volume.labels.iter().map(|(key, value)| format!("{key}={value}"))).join(",");
     let fields = json!({
         "Driver": "local",
         "Name": volume.name,
         "Scope": "local",
         "Mountpoint": volume.mountpoint,
-        "Labels": labels,
+        "Labels": joined(&volume.labels),
         "Links": volume.used_by.len().to_string(),
         "Size": "N/A",
     });
@@ -148,20 +137,8 @@ impl Operation for Prune {
         let Some(filters) = pruning.agreed(&warning, &VOLUME_FILTERS)? else { return Ok(ExitCode::SUCCESS) };
         let pruned =
             home.engine()?.prune_volumes(&filters, if all { Unused::Any } else { Unused::Anonymous })?;
-        pruned_told("Volumes", &pruned.names, pruned.bytes)
+        tell_removed("Volumes", &pruned.names)?;
+        tell_freed(pruned.bytes)?;
+        Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Says what was removed, in docker's lines.
-pub(crate) fn pruned_told(what: &str, names: &[String], bytes: u64) -> Result<ExitCode, Failure> {
-    let mut output = io::stdout().lock();
-    if !names.is_empty() {
-        writeln!(output, "Deleted {what}:")?;
-        for name in names {
-            writeln!(output, "{name}")?;
-        }
-        writeln!(output)?;
-    }
-    writeln!(output, "Total reclaimed space: {}", decimal(bytes))?;
-    Ok(ExitCode::SUCCESS)
 }

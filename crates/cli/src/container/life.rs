@@ -8,12 +8,11 @@ use bulkhead_engine::{Attach, CONTAINER_FILTERS, Engine, Force, Grace, Kind, Rem
 use clap::Args;
 
 use super::attach::{Following, follow};
-use crate::confirm::{Pruning, UNTIL};
+use crate::confirm::{Pruning, UNTIL, tell_freed, tell_removed};
 use crate::failure::{Failure, chain, warn};
 use crate::home::Home;
 use crate::terminal::{self, Keys, Signals};
 use crate::verbs::Operation;
-use crate::volume::pruned_told;
 
 /// Start stopped containers
 #[derive(Args, Debug)]
@@ -246,7 +245,9 @@ impl Operation for Prune {
             return Ok(ExitCode::SUCCESS);
         };
         let pruned = home.engine()?.prune_containers(&filters, until)?;
-        pruned_told("Containers", &pruned.names, pruned.bytes)
+        tell_removed("Containers", &pruned.names)?;
+        tell_freed(pruned.bytes)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

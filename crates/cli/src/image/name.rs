@@ -6,14 +6,13 @@ use bulkhead_engine::Filters;
 use bulkhead_engine::store::{Force, Kind, Name, Removed, Store};
 use clap::Args;
 
-use crate::confirm::{Pruning, UNTIL};
+use crate::confirm::{Pruning, UNTIL, tell_freed, tell_removed};
 use crate::container::life::each_that_is;
 use crate::failure::{Failure, chain, warn};
 use crate::home::Home;
 use crate::image::list::created;
 use crate::image::not_had;
 use crate::verbs::Operation;
-use crate::volume::pruned_told;
 
 /// Give an image another name
 #[derive(Args, Debug)]
@@ -94,7 +93,9 @@ impl Operation for Prune {
         };
         let engine = home.engine()?;
         let (lines, freed) = prune(engine.store(), &filters, until, all)?;
-        pruned_told("Images", &lines, freed)
+        tell_removed("Images", &lines)?;
+        tell_freed(freed)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

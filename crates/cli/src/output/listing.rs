@@ -1,10 +1,14 @@
 //! Lists of containers, images and volumes: a table, JSON, or what `--format` says.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
 use super::{escape, table};
+use crate::failure::Failure;
 use crate::template::{self, Labels, Subject, Template};
 
 /// One of a list, with docker's names of its fields.
@@ -60,6 +64,19 @@ impl Format {
 }
 
 impl Listing<'_> {
+    /// Prints rows as `--format` says, which ends a verb.
+    ///
+    /// # Errors
+    /// As [`Format::parse`] and [`Listing::print`].
+    pub(crate) fn show(
+        &self,
+        format: Option<&str>,
+        rows: impl Iterator<Item = Row>,
+    ) -> Result<ExitCode, Failure> {
+        self.print(&Format::parse(format.unwrap_or_default())?, &Vec::from_iter(rows))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
     /// Prints rows.
     ///
     /// # Errors
@@ -116,7 +133,28 @@ impl Listing<'_> {
     }
 }
 
+/// Prints ids or names alone, one in a line, which ends a verb.
+///
+/// # Errors
+/// An output that takes nothing.
+pub(crate) fn listed<T: fmt::Display>(names: impl Iterator<Item = T>) -> Result<ExitCode, Failure> {
+    let mut output = io::stdout().lock();
+    for name in names {
+        writeln!(output, "{name}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes labels in one field, as docker does.
+pub(crate) fn joined(labels: &BTreeMap<String, String>) -> String {
+    Vec::from_iter(labels.iter().map(|(key, value)| format!("{key}={value}"))).join(",")
+}
+
 impl Row {
+    pub(crate) fn new(fields: Map<String, Value>, labels: &BTreeMap<String, String>) -> Self {
+        Self { fields, labels: labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect() }
+    }
+
     fn shown(&self, field: &str) -> String {
         match self.fields.get(field) {
             Some(Value::String(text)) => text.clone(),

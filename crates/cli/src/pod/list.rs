@@ -1,6 +1,5 @@
 //! `pod ps`.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use bulkhead_engine::{Filters, POD_FILTERS, Pod};
@@ -9,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::home::Home;
-use crate::output::listing::{Column, Format, Listing, Row};
+use crate::output::listing::{Column, Listing, Row, joined, listed};
 use crate::output::quantity::{ago, local, now};
 use crate::verbs::Operation;
 
@@ -54,26 +53,16 @@ impl Operation for List {
         let pods = home.engine()?.pods(&Filters::parse(&filter, &POD_FILTERS)?)?;
         let id = |pod: &Pod| if no_trunc { pod.id.clone() } else { pod.short_id().to_owned() };
         if quiet {
-            let mut output = io::stdout().lock();
-            for pod in &pods {
-                writeln!(output, "{}", id(pod))?;
-            }
-            return Ok(ExitCode::SUCCESS);
+            return listed(pods.iter().map(id));
         }
         let now = now();
-        let rows = pods.iter().map(|pod| Row {
-            fields: fields(pod, &id(pod), now),
-            labels: pod.labels().iter().map(|(key, value)| (key.clone(), json!(value))).collect(),
-        });
-        let format = Format::parse(format.as_deref().unwrap_or_default())?;
-        Listing { titles: TITLES, usual: USUAL }.print(&format, &Vec::from_iter(rows))?;
-        Ok(ExitCode::SUCCESS)
+        let rows = pods.iter().map(|pod| Row::new(fields(pod, &id(pod), now), pod.labels()));
+        Listing { titles: TITLES, usual: USUAL }.show(format.as_deref(), rows)
     }
 }
 
 fn fields(pod: &Pod, id: &str, now: u64) -> Map<String, Value> {
-    let labels = Vec::from_iter(pod.labels().iter().map(|(key, value)| format!("{key}={value}"))).join(",");
-    let joined = |field: &dyn Fn(&bulkhead_engine::pod::Member) -> String| {
+    let of_all = |field: &dyn Fn(&bulkhead_engine::pod::Member) -> String| {
         Vec::from_iter(pod.containers.iter().map(field)).join(",")
     };
     let fields = json!({
@@ -83,13 +72,13 @@ fn fields(pod: &Pod, id: &str, now: u64) -> Map<String, Value> {
         "Created": ago(pod.created, now),
         "CreatedAt": local(pod.created),
         "NumberOfContainers": pod.containers.len().to_string(),
-        "ContainerIds": joined(&|member| member.id.chars().take(12).collect()),
-        "ContainerNames": joined(&|member| member.name.clone()),
-        "ContainerStatuses": joined(&|member| member.state.to_string()),
+        "ContainerIds": of_all(&|member| member.id.chars().take(12).collect()),
+        "ContainerNames": of_all(&|member| member.name.clone()),
+        "ContainerStatuses": of_all(&|member| member.state.to_string()),
         "Cgroup": pod.cgroup.clone().unwrap_or_default(),
         "Share": pod.request.share.to_string(),
         "Networks": pod.network(),
-        "Labels": labels,
+        "Labels": joined(pod.labels()),
     });
     let Value::Object(fields) = fields else { return Map::new() };
     fields

@@ -6,11 +6,10 @@ use std::process::ExitCode;
 use bulkhead_engine::{Mended, Unused};
 use clap::Args;
 
-use crate::confirm::{Pruning, UNTIL};
+use crate::confirm::{Pruning, UNTIL, tell_freed, tell_removed};
 use crate::failure::{Failure, chain};
 use crate::home::Home;
 use crate::image::name;
-use crate::output::quantity::decimal;
 use crate::verbs::Operation;
 
 /// Remove containers that do not run, and images without names
@@ -36,31 +35,31 @@ impl Operation for Prune {
         };
         let engine = home.engine()?;
         let containers = engine.prune_containers(&filters, until)?;
-        let mut output = io::stdout().lock();
-        told(&mut output, "Containers", &containers.names)?;
+        tell_removed("Containers", &containers.names)?;
+        tell_removed("Networks", &engine.prune_networks(&filters, until)?)?;
         let mut freed = containers.bytes;
         if volumes {
             let pruned = engine.prune_volumes(&filters, Unused::Anonymous)?;
-            told(&mut output, "Volumes", &pruned.names)?;
+            tell_removed("Volumes", &pruned.names)?;
             freed += pruned.bytes;
         }
         let (images, bytes) = name::prune(engine.store(), &filters, until, all)?;
-        told(&mut output, "Images", &images)?;
+        tell_removed("Images", &images)?;
         freed += bytes + engine.store().collect()?.freed;
-        writeln!(output, "Total reclaimed space: {}", decimal(freed))?;
+        tell_freed(freed)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 fn warning(all: bool, volumes: bool) -> String {
-    let mut lines = vec!["This removes:", "  - all containers that do not run"];
+    let mut lines = vec![
+        "This removes:",
+        "  - all containers that do not run",
+        "  - all networks with which no container is connected",
+    ];
     lines.extend(volumes.then_some("  - all volumes without a name that no container uses"));
     lines.push(if all { "  - all images that no container uses" } else { "  - all images without names" });
     lines.join("\n")
-}
-
-fn told(output: &mut impl io::Write, what: &str, names: &[String]) -> io::Result<()> {
-    if names.is_empty() { Ok(()) } else { writeln!(output, "Deleted {what}:\n{}\n", names.join("\n")) }
 }
 
 /// Start containers after a boot, as their restart policies have it

@@ -87,7 +87,9 @@ fn prune_takes_what_has_no_name_and_with_all_what_has_no_container() {
     shop.said(&["image", "prune", "-a", "-f"]);
     assert_eq!(shop.said(&["images", "-q"]).lines().count(), 1, "a container keeps its image");
     shop.said(&["rm", "job"]);
-    shop.said(&["system", "prune", "-a", "-f"]);
+    shop.said(&["network", "create", "unused"]);
+    let said = shop.said(&["system", "prune", "-a", "-f"]);
+    assert!(said.starts_with("Deleted Networks:\nunused\n\nDeleted Images:\n"), "{said}");
     assert_eq!(shop.said(&["images", "-q"]), "");
 }
 

@@ -96,6 +96,7 @@ fn what_removes_itself_takes_the_files_of_all_its_users_along() {
     person.said(&["exec", "job", "true"]);
     person.said(&["rm", "-f", "job"]);
     assert_eq!(person.listed("containers"), Vec::<String>::new());
+    assert_eq!(person.said(&["system", "prune", "-f"]), "Total reclaimed space: 0B\n");
 }
 
 #[test]

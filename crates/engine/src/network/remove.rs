@@ -60,6 +60,9 @@ impl Engine {
                 names.push(network.name);
             }
         }
+        if !self.places().networks_run().exists() {
+            return Ok(names);
+        }
         let host = Host::hold(self)?;
         for record in self.store.networks()? {
             let document = NetworkDocument::read(&record)?;
