@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use link::{Bridge, Device, Mac, Macvlan, MacvlanMode, Veth};
-pub use route::Route;
+pub use route::{IpFamily, Route};
 pub use setting::{Setting, get, set};
 
 use crate::error::{Doing, Result};

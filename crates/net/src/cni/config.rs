@@ -7,8 +7,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use super::error::{Doing as _, Error, Result};
@@ -74,6 +76,8 @@ impl Networks {
 /// A network: its plugins, in the order in which they are added.
 #[derive(Debug, Clone, PartialEq)]
 pub struct List {
+    /// The file that describes it.
+    pub file: PathBuf,
     /// Its name.
     pub name: String,
     /// The versions of the specification that it is written for and that are known here, the oldest first; at least one.
@@ -113,6 +117,26 @@ impl List {
         self.plugins.iter().any(|plugin| plugin.capabilities.contains(capability))
     }
 
+    /// Returns the subnets from which its containers get addresses, as far as its file says so, each with its router's address if that
+    /// is said: what `host-local` and `static` are told, and others that take the same words.
+    #[must_use]
+    pub fn subnets(&self) -> Vec<(IpNet, Option<IpAddr>)> {
+        let managers = self.plugins.iter().filter_map(|plugin| plugin.settings.get("ipam")?.as_object());
+        let mut subnets = Vec::new();
+        for manager in managers {
+            let each = |name: &str| manager.get(name).and_then(Value::as_array).into_iter().flatten();
+            let ranges = each("ranges").filter_map(Value::as_array).flatten().filter_map(Value::as_object);
+            let addresses = each("addresses").filter_map(Value::as_object);
+            let all = std::iter::once(manager).chain(ranges).chain(addresses);
+            subnets.extend(all.filter_map(|said| {
+                let text = |name: &str| said.get(name).and_then(Value::as_str);
+                let subnet: IpNet = text("subnet").or_else(|| text("address"))?.parse().ok()?;
+                Some((subnet.trunc(), text("gateway").and_then(|gateway| gateway.parse().ok())))
+            }));
+        }
+        subnets
+    }
+
     fn read_file(file: &Path) -> Result<Self> {
         let (mut list, more) = Self::read_some(&contents(file)?, file)?;
         if more == More::Beside {
@@ -141,6 +165,7 @@ impl List {
             other => other,
         })?;
         let mut list = Self {
+            file: file.to_owned(),
             name: name.to_owned(),
             versions: versions(&document, top)?,
             has_no_check: top.flag(&document, "disableCheck")?,
@@ -172,7 +197,7 @@ impl List {
     /// Writes it down as a file that is read as the same.
     #[must_use]
     pub fn document(&self) -> Value {
-        let Self { name, versions, has_no_check, has_no_collection, plugins } = self;
+        let Self { file: _, name, versions, has_no_check, has_no_collection, plugins } = self;
         let plugins = Vec::from_iter(plugins.iter().map(|plugin| {
             let Plugin { kind: _, capabilities, settings } = plugin;
             let mut document = settings.clone();
@@ -387,6 +412,25 @@ mod tests {
         assert_eq!(Value::Object(list.plugins[1].settings.clone()), json!({"type": "portmap", "snat": true}));
         assert!(list.takes("portMappings") && !list.takes("mac"));
         assert_eq!(read(&list.document().to_string()).unwrap(), list, "written and read the same");
+    }
+
+    #[test]
+    fn subnets_are_those_of_which_the_file_tells() {
+        let said = |ipam: &str| {
+            let list = read(&format!(r#"{{"name": "a", "type": "bridge", "ipam": {ipam}}}"#)).unwrap();
+            Vec::from_iter(list.subnets().into_iter().map(|(subnet, gateway)| {
+                format!("{subnet} {}", gateway.map_or_else(String::new, |gateway| gateway.to_string()))
+            }))
+        };
+        let single = r#"{"type": "host-local", "subnet": "10.1.0.0/16", "gateway": "10.1.0.9"}"#;
+        assert_eq!(said(single), ["10.1.0.0/16 10.1.0.9"]);
+        let several = r#"{"type": "host-local", "ranges": [[{"subnet": "10.2.0.0/24"}], [{"subnet": "fd00::/64"}], 1]}"#;
+        assert_eq!(said(several), ["10.2.0.0/24 ", "fd00::/64 "]);
+        let fixed = r#"{"type": "static", "addresses": [{"address": "10.3.0.7/24", "gateway": "10.3.0.1"}]}"#;
+        assert_eq!(said(fixed), ["10.3.0.0/24 10.3.0.1"]);
+        for nothing in [r#"{"type": "dhcp"}"#, r#"{"subnet": "x", "ranges": {}}"#, "{}", "[]"] {
+            assert!(said(nothing).is_empty(), "{nothing}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! each, and removed when the last has taken back what it did. It outlives a loss of power, as what plugins keep does. Beside it
 //! lies a file `.lock` ([`super::lock`]).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -21,6 +22,7 @@ use super::result::Attached;
 const VERSION: u32 = 1;
 const RECORD: &str = ".json";
 const LOCK: &str = ".lock";
+const NEW: &str = ".new";
 
 /// The records of attachments.
 #[derive(Debug, Clone)]
@@ -76,6 +78,40 @@ impl Records {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.doing(|| format!("make {}", directory.display()))?;
         Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// Finds them where they are kept, if they are: nothing is made.
+    #[must_use]
+    pub fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// Lists the attachments of which there is anything, by the names of the files alone: also what was begun and interrupted before
+    /// anything was written. Without the directory there are none.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn keys(&self) -> Result<Vec<Key>> {
+        let doing = || format!("list {}", self.directory.display());
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.doing(doing)?,
+        };
+        let mut keys = BTreeSet::new();
+        for entry in entries {
+            let name = entry.doing(doing)?.file_name();
+            keys.extend(name.to_str().and_then(key_of));
+        }
+        Ok(keys.into_iter().collect())
+    }
+
+    /// Looks what is written down of one attachment.
+    ///
+    /// # Errors
+    /// [`Error::Record`] for what cannot be read.
+    pub fn look(&self, key: &Key) -> Result<Option<Known>> {
+        let file = self.file_of(key);
+        Record::read(&file)?.map(|record| record.known(&file)).transpose()
     }
 
     /// Lists all.
@@ -150,12 +186,21 @@ impl Records {
     }
 
     fn new_of(&self, key: &Key) -> PathBuf {
-        self.directory.join(key.stem() + ".new")
+        self.directory.join(key.stem() + NEW)
     }
 
-    fn file_of(&self, key: &Key) -> PathBuf {
+    /// Returns the file in which an attachment is written down.
+    #[must_use]
+    pub fn file_of(&self, key: &Key) -> PathBuf {
         self.directory.join(key.stem() + RECORD)
     }
+}
+
+/// Tells of which attachment a file of this name is.
+fn key_of(name: &str) -> Option<Key> {
+    let stem = [RECORD, LOCK, NEW].into_iter().find_map(|end| name.strip_suffix(end))?;
+    let mut parts = stem.splitn(3, '@');
+    Key::new(parts.next()?, parts.next()?, parts.next()?).ok()
 }
 
 impl Record {
@@ -219,5 +264,32 @@ impl Record {
             _ => None,
         };
         Ok(Known { key, attached: attached.transpose().map_err(wrong)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_testkit::Scratch;
+
+    use super::*;
+
+    #[test]
+    fn attachments_are_found_by_the_names_of_whatever_files_they_have() {
+        let scratch = Scratch::new();
+        assert!(Records::at(&scratch.path().join("nowhere")).keys().unwrap().is_empty());
+        for name in [
+            "a@1@eth0.json",
+            "a@1@eth0.lock",
+            "b@2@x@y.new",
+            "c@3@eth1.lock",
+            "notes.json",
+            "d@4",
+            "-@5@eth0.json",
+        ] {
+            fs::write(scratch.path().join(name), "").unwrap();
+        }
+        let keys =
+            Vec::from_iter(Records::at(scratch.path()).keys().unwrap().iter().map(ToString::to_string));
+        assert_eq!(keys, ["eth0 of 1 in a", "x@y of 2 in b", "eth1 of 3 in c"]);
     }
 }

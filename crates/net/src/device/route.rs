@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use bulkhead_sys::netlink::message::{DUMP, EXCLUSIVE, Message, attribute, number};
 use ipnet::IpNet;
+use rustix::io::Errno;
 
 use super::link::read;
 use super::{Change, Devices, family, octets};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const NEW_ROUTE: u16 = 24;
+const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
 /// Attributes of a route, RTA_*.
 const DESTINATION: u16 = 1;
@@ -20,12 +22,31 @@ const MAIN: u8 = 254;
 const LOCAL: u8 = 255;
 /// RTPROT_BOOT: set up by what configures a machine.
 const BOOT: u8 = 3;
+/// RT_SCOPE_NOWHERE: of a route of any scope.
+const NOWHERE: u8 = 255;
 /// RTN_UNICAST.
 const UNICAST: u8 = 1;
 /// RTM_F_CLONED: a cache's entry.
 const CLONED: u32 = 0x200;
 /// The length of struct rtmsg.
 const BODY: usize = 12;
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl IpFamily {
+    /// Returns that of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
 
 /// A way to a subnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +67,25 @@ impl Devices {
     pub fn routes(&self) -> Result<Vec<Route>> {
         let bodies = self.ask(Message::new(GET_ROUTE, DUMP, &[0; BODY]), "list the routes")?;
         Ok(bodies.iter().filter_map(|body| route(body)).collect())
+    }
+
+    /// Has nothing that goes nowhere else go by a device any more, in one family of addresses. Where none does, that is no error.
+    ///
+    /// # Errors
+    /// As [`Devices::change`].
+    pub fn end_default_routes(&self, device: u32, family: IpFamily) -> Result<()> {
+        // Each call deletes one, of which there may be several with other metrics.
+        for _ in 0..64 {
+            let family = if family == IpFamily::V4 { 2 } else { 10 };
+            let body = [family, 0, 0, 0, MAIN, 0, NOWHERE, 0, 0, 0, 0, 0];
+            let mut message = Message::new(DELETE_ROUTE, 0, &body);
+            message.attribute(DEVICE, &device.to_ne_bytes());
+            match self.change(vec![Change { message, doing: "delete a default route".to_owned() }]) {
+                Err(Error::System { source, .. }) if source.errno() == Errno::SRCH => break,
+                deleted => deleted?,
+            }
+        }
+        Ok(())
     }
 }
 
