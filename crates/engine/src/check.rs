@@ -17,6 +17,7 @@ impl Engine {
     pub fn check(&self, depth: Depth, mend: Mend) -> Result<Vec<Finding>> {
         let found = self.leftovers()?;
         let mut findings = Vec::from_iter(found.iter().filter_map(|leftover| self.finding(leftover, mend)));
+        findings.extend(self.check_attachments()?);
         // One of which nobody can tell may run.
         let hold =
             |record: &ContainerRecord| self.hold_idle(record).unwrap_or_else(|error| Err(reason(&error)));

@@ -216,6 +216,19 @@ pub struct Wiring {
     pub host: Option<IpAddr>,
     /// Whether others have names there, which the name server of its networks knows.
     pub has_names: bool,
+    /// Whom to ask for names, if a network from elsewhere tells that.
+    pub told: Option<Resolvers>,
+}
+
+/// Whom a container asks for names, and what is put behind those that are short.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolvers {
+    /// Addresses of servers, at least one.
+    pub servers: Vec<String>,
+    /// Domains.
+    pub search: Vec<String>,
+    /// As in resolv.conf(5).
+    pub options: Vec<String>,
 }
 
 /// What the image has of users: the bytes of its own files, read inside its root.

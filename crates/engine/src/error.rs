@@ -1,7 +1,9 @@
 //! What can go wrong, in words a user can act on.
 
 use std::io;
+use std::path::PathBuf;
 
+use bulkhead_net::cni;
 use bulkhead_shim::client;
 use bulkhead_store::{self as store, Kind, Noun};
 use rustix::io::Errno;
@@ -58,6 +60,21 @@ pub enum Error {
     /// The kernel or the address pools refuse something of a network.
     #[error(transparent)]
     Net(#[from] bulkhead_net::Error),
+    /// A network from elsewhere, or one of its plugins, refuses something.
+    #[error(transparent)]
+    Cni(Box<cni::Error>),
+    /// What plugins have made cannot be taken back.
+    #[error("take {what} away from network {network} (CNI)")]
+    Attached {
+        /// The device, and whose it is.
+        what: String,
+        /// The network's name.
+        network: String,
+        /// Where it is written down.
+        record: PathBuf,
+        /// Why it cannot.
+        source: Box<cni::Error>,
+    },
     /// Something was not done to all containers of a pod.
     #[error("cannot {operation} all containers of pod {name}: {}", listed(failed))]
     Pod {
@@ -166,7 +183,15 @@ impl Error {
             Self::Invalid { .. } | Self::Malformed(_) => Kind::Invalid,
             Self::Damaged { .. } => Kind::Damaged,
             Self::Net(bulkhead_net::Error::Address { .. }) => Kind::Invalid,
+            Self::Cni(error) => match **error {
+                cni::Error::NotFound { .. } => Kind::NotFound,
+                cni::Error::Config { .. } | cni::Error::Name { .. } | cni::Error::NoCapability { .. } => {
+                    Kind::Invalid
+                }
+                _ => Kind::Failed,
+            },
             Self::Net(_)
+            | Self::Attached { .. }
             | Self::Layer(_)
             | Self::Start { .. }
             | Self::NotJoined { .. }
@@ -200,6 +225,10 @@ impl Error {
             Self::NetworkInUse { by, .. } => Some(format!(
                 "`bulkhead stop {0}` first, or `bulkhead network disconnect NETWORK {0}`",
                 by.first().map_or("NAME", String::as_str)
+            )),
+            Self::Attached { record, .. } => Some(format!(
+                "once that is mended the same command goes on; without {} it is forgotten, and stays where it is",
+                record.display()
             )),
             Self::Store(store::Error::NotFound { noun: Noun::Network, .. }) => {
                 Some("`bulkhead network ls` lists networks".into())
@@ -248,6 +277,12 @@ impl Error {
             }
             _ => None,
         }
+    }
+}
+
+impl From<cni::Error> for Error {
+    fn from(error: cni::Error) -> Self {
+        Self::Cni(Box::new(error))
     }
 }
 

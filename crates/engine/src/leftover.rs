@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bulkhead_net::cni::Key;
 use bulkhead_net::firewall::Firewall;
 use bulkhead_shim::{Order, client, place};
 use bulkhead_store::{ContainerRecord, NetworkRecord, PodRecord, Stage};
@@ -66,6 +67,8 @@ pub(crate) enum Leftover {
     HalfRemovedNetwork(NetworkRecord),
     /// Ports of the host that lead to a container or pod which has ended: its id.
     Ports(String),
+    /// What plugins of a network from elsewhere have made for a container or pod which has ended.
+    Attachment(Key),
     /// The rules by which packets of networks find their way are not there.
     Flushed,
     /// A network whose bridge was taken away under its containers.
@@ -100,6 +103,9 @@ impl Leftover {
             Self::HalfRemovedNetwork(record) | Self::Unplugged(record) => format!("network {}", record.name),
             Self::Bridge(name) => format!("bridge {name}"),
             Self::Ports(owner) | Self::UnreadPorts(owner, _) => format!("ports of {}", id::short(owner)),
+            Self::Attachment(key) => {
+                format!("{} of {} in network {}", key.interface(), id::short(key.container()), key.network())
+            }
             Self::Flushed => "packet filter".into(),
             Self::ShutIn(_) => "the host's firewall".into(),
         }
@@ -119,6 +125,7 @@ impl Leftover {
                 "its removal was begun".into()
             }
             Self::Ports(_) => "they lead to what has ended".into(),
+            Self::Attachment(_) => "it was attached for what has ended".into(),
             Self::Flushed => "the rules of the networks are not there".into(),
             Self::ShutIn(firewall) => format!("it {}", firewall.effect()),
             Self::Abandoned(_) => "its maker died before it was started".into(),
@@ -150,7 +157,7 @@ impl Leftover {
             Self::Unwatched(_) | Self::Astray(_) => Some("ended"),
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
-            Self::Ports(_) => Some("taken back"),
+            Self::Ports(_) | Self::Attachment(_) => Some("taken back"),
             Self::Flushed | Self::Unplugged(_) => Some("made anew"),
             Self::ShutIn(Firewall::Docker(_)) => Some("told to let them through"),
             Self::Unread(..) | Self::UnreadPorts(..) | Self::Stranger(_) | Self::ShutIn(_) => None,

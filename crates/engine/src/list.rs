@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::filter::{Filters, Patterns};
 use crate::host;
 use crate::known;
+use crate::network::bare;
 use crate::request::Security;
 
 /// The keys by which containers are filtered (docker's).
@@ -193,7 +194,9 @@ fn health(container: &Container) -> &'static str {
 fn has_network(container: &Container, networks: &[NetworkRecord], wanted: &str) -> bool {
     let network = &container.request.namespaces.network;
     // Connections, too, are by names or ids.
-    let is = |record: &NetworkRecord, said: &str| record.name == said || record.id.starts_with(said);
+    let is = |record: &NetworkRecord, said: &str| {
+        record.name == said || bare(&record.name) == said || record.id.starts_with(said)
+    };
     let asked = networks.iter().filter(|record| is(record, wanted));
     let has = |record: &NetworkRecord| network.connections().iter().any(|of| is(record, &of.network));
     network.to_string() == wanted || !wanted.is_empty() && asked.into_iter().any(has)

@@ -50,6 +50,7 @@ impl Engine {
             Leftover::HalfRemovedPod(record) => self.take_pod_apart(record),
             Leftover::HalfRemovedNetwork(record) => self.finish_network(record),
             Leftover::Ports(owner) => self.withdraw_ports(owner),
+            Leftover::Attachment(key) => self.withdraw_attachment(key),
             Leftover::Flushed => self.restore_rules(),
             Leftover::Unplugged(record) => self.plug_again(record),
             Leftover::Bridge(name) => self.remove_bridge(name),

@@ -9,6 +9,7 @@ mod address;
 mod change;
 mod create;
 mod document;
+mod elsewhere;
 mod hook;
 mod host;
 mod leftover;
@@ -29,6 +30,7 @@ use ipnet::IpNet;
 pub(crate) use address::{Joint, joined, settle};
 pub(crate) use create::stored;
 pub use document::{Driver, Subnet};
+pub(crate) use elsewhere::{bare, is_elsewhere};
 pub use hook::FOR_MONITOR;
 pub use list::FILTERS;
 pub use ports::PublishedPort;
@@ -150,6 +152,8 @@ pub struct Connected {
     pub id: String,
     /// The network's name.
     pub network: String,
+    /// What carries its packets.
+    pub driver: Driver,
     /// Its device, as `eth0`.
     pub device: String,
     /// Its hardware address.
@@ -164,6 +168,12 @@ pub struct Connected {
     pub asked: Vec<IpAddr>,
     /// By that of the highest one packets go that go nowhere else.
     pub gateway_priority: i32,
+}
+
+/// Tells whether containers find each other by their names in a network: docker's default one has none, nor have those from elsewhere
+/// any that we know.
+pub(crate) fn has_names(name: &str) -> bool {
+    !is_given(name) && !is_elsewhere(name)
 }
 
 /// Tells whether a network of this name is there from the beginning.

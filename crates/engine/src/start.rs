@@ -191,6 +191,11 @@ impl Engine {
         let end = end_of(&document.request, attach);
         let pod = self.starting_in_pod(known)?;
         let mut plugged = self.plug_container(known, image, &joints)?;
+        if plugged.is_some() && joints.iter().any(Joint::is_elsewhere) {
+            // Only now it is known which addresses it has.
+            let again = self.configured(known, image, &self.joints_of(known)?, Moment::Start)?;
+            (configured.files, configured.warnings) = (again.files, again.warnings);
+        }
         configured.config.hooks.create_runtime.extend(self.network_hook(known)?);
         let mut order = self.prepare(known, image, &configured, attach)?;
         let attached = attach;

@@ -151,6 +151,11 @@ impl Places {
         self.run.join("networks")
     }
 
+    /// Returns the directory of what plugins have made in networks from elsewhere. Who writes there makes it.
+    pub fn attachments(&self) -> PathBuf {
+        self.root.join("cni")
+    }
+
     /// Returns the directory of a volume; what is mounted is `data` in it.
     pub fn volume(&self, name: &str) -> PathBuf {
         self.root.join("volumes").join(name)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bulkhead_engine::Container;
-use bulkhead_engine::network::{Connected, PublishedPort};
+use bulkhead_engine::network::{Connected, Driver, PublishedPort};
 use bulkhead_engine::request::{ExposedPorts, Network, Request};
 use bulkhead_engine::store::Defaults;
 use ipnet::IpNet;
@@ -78,7 +78,7 @@ fn endpoint(container: &Container, of: &Connected, runs: bool) -> Value {
     document["IPv6Gateway"] = json!(text(gateway(false)));
     document["GlobalIPv6Address"] = json!(bare(address(false)));
     document["GlobalIPv6PrefixLen"] = json!(length(address(false)));
-    if of.network != "bridge" {
+    if of.network != "bridge" && of.driver != Driver::Cni {
         let names = [container.name.clone(), container.short_id().to_owned()];
         document["DNSNames"] = json!(Vec::from_iter(names.into_iter().chain(of.aliases.iter().cloned())));
     }

@@ -6,6 +6,7 @@ mod containers;
 mod copy;
 mod devices;
 mod docker;
+mod elsewhere;
 mod identity;
 mod images;
 mod init;

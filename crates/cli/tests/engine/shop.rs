@@ -31,6 +31,8 @@ pub(crate) struct Shop {
     pub(crate) program: PathBuf,
     /// What is given as `--run`.
     pub(crate) run_directory: PathBuf,
+    /// What the environment of all commands has besides.
+    pub(crate) environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Shop {
@@ -49,7 +51,12 @@ impl Shop {
         network::isolate();
         let sandbox = Sandbox::new(built::program("bulkhead-runtime", "bulkrun"));
         let run_directory = sandbox.directory().join("engine-run");
-        Shop { sandbox, program: env!("CARGO_BIN_EXE_bulkhead").into(), run_directory }
+        Shop {
+            sandbox,
+            program: env!("CARGO_BIN_EXE_bulkhead").into(),
+            run_directory,
+            environment: Vec::new(),
+        }
     }
 
     /// Has another program do everything from now on, with the monitor and the runtime that lie beside it.
@@ -96,6 +103,7 @@ impl Shop {
         for name in ["bulkdns", "bulkproxy"] {
             built::program("bulkhead-net", name);
         }
+        let run = self.environment.iter().fold(run, |run, (name, value)| run.env(name, value));
         run.arg("--root").arg(self.path("engine")).arg("--run").arg(&self.run_directory).args(words)
     }
 

@@ -9,6 +9,7 @@ mod connections;
 mod crowd;
 mod damage;
 mod disk;
+mod elsewhere;
 mod lost;
 mod moments;
 mod reboot;

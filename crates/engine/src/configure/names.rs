@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Facts, Scene, invalid};
+use super::{Facts, Resolvers, Scene, invalid};
 use crate::error::Result;
 use crate::host::is_on_loopback;
 use crate::request::{HostAddress, Hosts, Network, Uts};
@@ -159,6 +159,9 @@ fn resolv_conf(scene: &Scene<'_>, facts: &Facts) -> String {
             |server: &String| server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         servers.retain(|server| !is_loopback(server));
     }
+    if let Some(Resolvers { servers: told, search: domains, options: more }) = &scene.wiring.told {
+        (servers, search, options) = (told.clone(), domains.clone(), more.clone());
+    }
     if !asked.servers.is_empty() {
         servers = asked.servers.iter().map(ToString::to_string).collect();
     }
@@ -177,6 +180,7 @@ pub(super) fn without_servers(scene: &Scene<'_>, facts: &Facts) -> Option<String
     let is_connected = !scene.request.namespaces.network.connections().is_empty();
     let is_without = is_connected
         && !scene.wiring.has_names
+        && scene.wiring.told.is_none()
         && scene.request.hosts.servers.is_empty()
         && is_on_loopback(&facts.resolv_conf);
     is_without.then(|| {

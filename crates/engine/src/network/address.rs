@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use bulkhead_net::cni::Attached;
 use bulkhead_net::device::Mac;
 use bulkhead_net::pool;
-use bulkhead_store::{Endpoint, NetworkRecord, Noun};
+use bulkhead_store::{Endpoint, NetworkRecord};
 use serde::{Deserialize, Serialize};
 
 use super::Connected;
 use super::document::{Driver, NetworkDocument, Subnet};
+use super::elsewhere;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::request::{Connection, MacAddress, Network};
@@ -42,6 +44,8 @@ pub(crate) struct Joint {
     pub(super) document: NetworkDocument,
     pub(crate) endpoint: Endpoint,
     pub(super) connection: Connection,
+    /// What plugins have made of it, if it is of a network from elsewhere and attached.
+    pub(super) attached: Option<Attached>,
 }
 
 impl Joint {
@@ -51,11 +55,22 @@ impl Joint {
     }
 
     pub(super) fn addresses(&self) -> Vec<ipnet::IpNet> {
+        if let Some(attached) = &self.attached {
+            return elsewhere::addresses_of(attached, &self.device());
+        }
         let of = |address| Some(self.subnet_of(address)?.of(address));
         self.endpoint.addresses().filter_map(of).collect()
     }
 
+    /// Returns its addresses without the lengths of their subnets.
+    pub(super) fn own_addresses(&self) -> Vec<IpAddr> {
+        self.addresses().iter().map(ipnet::IpNet::addr).collect()
+    }
+
     pub(super) fn mac(&self) -> Mac {
+        if let Some(attached) = &self.attached {
+            return elsewhere::mac_of(attached, &self.device());
+        }
         let made = || Mac(pool::hardware_address(self.endpoint.addresses().next().unwrap_or([0; 4].into())));
         self.connection.mac.map_or_else(made, |mac| mac.0)
     }
@@ -66,11 +81,20 @@ impl Joint {
 
     /// Tells whether its containers find each other by their names: docker's default network has none.
     pub(crate) fn has_names(&self) -> bool {
-        !super::is_given(&self.record.name)
+        super::has_names(&self.record.name)
+    }
+
+    /// Tells whether packets may leave by it. Of a network from elsewhere that is known when plugins have told it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.document.internal
+            && self.attached.as_ref().is_none_or(|of| !elsewhere::gateways_of(of).is_empty())
     }
 
     /// Returns the host's addresses by which packets go elsewhere; none where they go nowhere.
     pub(crate) fn gateways(&self) -> Vec<IpAddr> {
+        if self.is_elsewhere() {
+            return self.attached.as_ref().map(elsewhere::gateways_of).unwrap_or_default();
+        }
         let is_open = !self.document.internal;
         self.document.subnets.iter().filter(|_| is_open).map(|subnet| subnet.gateway).collect()
     }
@@ -81,6 +105,7 @@ impl Joint {
         Connected {
             id: self.record.id.clone(),
             network: self.record.name.clone(),
+            driver: self.document.driver,
             device: self.device(),
             mac: MacAddress(self.mac()),
             addresses: self.addresses(),
@@ -101,13 +126,11 @@ impl Engine {
         let find = |connection: &Connection| {
             let record = match &connection.id {
                 Some(id) => self.store.network(id).map_err(|error| gone(connection, error))?,
-                None => {
-                    self.store.network(&connection.network).map_err(|error| self.mistyped_network(error))?
-                }
+                None => self.network_to_join(&connection.network)?,
             };
             let document = self.settle_subnets(&record)?;
             match document.driver {
-                Driver::Bridge | Driver::Macvlan => Ok((record, document)),
+                Driver::Bridge | Driver::Macvlan | Driver::Cni => Ok((record, document)),
                 Driver::Host | Driver::None => {
                     let reason = "it stands alone: a container has it, or networks with names".to_owned();
                     Err(Error::Invalid { what: format!("--network {}", record.name), reason })
@@ -122,6 +145,7 @@ impl Engine {
         let Network::Networks(connections) = network else { return Ok(()) };
         let mut seen = BTreeSet::new();
         let found = self.networks_of(connections)?;
+        elsewhere::check_asked(&found, connections)?;
         for (connection, (record, _)) in connections.iter_mut().zip(found) {
             if !seen.insert(record.id.clone()) {
                 let reason = "the container is connected with it already".to_owned();
@@ -138,6 +162,7 @@ impl Engine {
         let networks = self.networks_of(connections)?;
         let known = self.store.connected(|connected| connected.endpoints_of(owner))?;
         let mut joints = joined(owner, networks, connections, &known);
+        joints.iter_mut().for_each(|(joint, _)| self.fill_attached(joint));
         if joints.iter().all(|(_, is_known)| *is_known) {
             return Ok(joints.into_iter().map(|(joint, _)| joint).collect());
         }
@@ -155,17 +180,6 @@ impl Engine {
                 kept?;
                 Ok(joints.into_iter().map(|(joint, _)| joint).collect())
             }
-        }
-    }
-
-    fn mistyped_network(&self, error: bulkhead_store::Error) -> Error {
-        let bulkhead_store::Error::NotFound { noun: Noun::Network, wanted } = &error else {
-            return error.into();
-        };
-        let records = self.store.networks().unwrap_or_default();
-        match crate::name::similar(wanted, records.iter().map(|record| record.name.as_str())) {
-            Some(similar) => Error::MistypedNetwork { wanted: wanted.clone(), similar: similar.to_owned() },
-            None => error.into(),
         }
     }
 }
@@ -192,7 +206,8 @@ pub(crate) fn joined(
             ipv6: None,
             document: String::new(),
         });
-        (Joint { record, document, endpoint, connection: connection.clone() }, found.is_some())
+        let connection = connection.clone();
+        (Joint { record, document, endpoint, connection, attached: None }, found.is_some())
     });
     each.collect()
 }
@@ -208,8 +223,18 @@ fn gone(connection: &Connection, error: bulkhead_store::Error) -> Error {
     }
 }
 
-/// Chooses the addresses of an endpoint, and records it.
+/// Chooses the addresses of an endpoint, and records it. Plugins choose those of a network from elsewhere, each time anew.
 pub(crate) fn settle(connected: &bulkhead_store::Connected<'_>, joint: &mut Joint) -> Result<()> {
+    if !joint.is_elsewhere() {
+        choose(connected, joint)?;
+    }
+    joint.endpoint.document =
+        EndpointDocument { connection: joint.connection.clone() }.write(&joint.endpoint.owner)?;
+    connected.keep(&joint.endpoint)?;
+    Ok(())
+}
+
+fn choose(connected: &bulkhead_store::Connected<'_>, joint: &mut Joint) -> Result<()> {
     let used = connected.endpoints_in(&joint.record.id)?;
     let Joint { document, connection, .. } = &*joint;
     let (mut ipv4, mut ipv6) = (None, None);
@@ -254,8 +279,5 @@ pub(crate) fn settle(connected: &bulkhead_store::Connected<'_>, joint: &mut Join
     }
     joint.endpoint.ipv4 = ipv4;
     joint.endpoint.ipv6 = ipv6;
-    joint.endpoint.document =
-        EndpointDocument { connection: joint.connection.clone() }.write(&joint.endpoint.owner)?;
-    connected.keep(&joint.endpoint)?;
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Connecting what is there with networks, and taking it away from them.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use bulkhead_net::device::{Change, Devices};
+use bulkhead_net::device::{self, Change, Devices, IpFamily, Route};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::names::Until;
 use bulkhead_store::{Durability, Kind};
@@ -11,9 +12,11 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::address::Joint;
-use super::host::Host;
+use super::document::NetworkDocument;
+use super::elsewhere::{believe_as_usual, check_asked};
+use super::host::{Host, Warnings};
 use super::live::Live;
-use super::start::{called, is_default};
+use super::start::{called, ranked};
 use crate::container::State;
 use crate::create::FILES;
 use crate::document::Document;
@@ -23,6 +26,9 @@ use crate::known::Known;
 use crate::remove::Force;
 use crate::request::{Connection, Network};
 use crate::start::Moment;
+
+/// The files by which a container finds others.
+type Files = Vec<(&'static str, String)>;
 
 impl Engine {
     /// Connects a container with a network, whether it runs or not; returns what the user should be told.
@@ -34,7 +40,7 @@ impl Engine {
         let id = known.record.id;
         let _held = self.hold(&id)?;
         let known = self.find(&id)?;
-        let record = self.store.network(&connection.network)?;
+        let record = self.network_to_join(&connection.network)?;
         let connection =
             Connection { network: record.name.clone(), id: Some(record.id.clone()), ..connection.clone() };
         let mut connections = known.connections_to_change()?.to_vec();
@@ -42,24 +48,23 @@ impl Engine {
             let reason = format!("container {} is connected with it already", known.record.name);
             return Err(Error::Invalid { what: format!("network {}", record.name), reason });
         }
+        check_asked(&[(record.clone(), NetworkDocument::read(&record)?)], std::slice::from_ref(&connection))?;
         connections.push(connection);
+        let files = self.files_before(&known)?;
         // The addresses first: whoever is killed before the next step has taken one too many, which goes with the container.
-        let joints = self.joints(&id, &connections)?;
+        let mut joints = self.joints(&id, &connections)?;
         let mut warnings = Vec::new();
         if let Some(namespace) = Self::namespace_of(&known)? {
             let joint = joints.iter().find(|joint| joint.record.id == record.id).ok_or(Errno::NOENT);
             let joint = joint.doing(|| format!("find network {}", record.name))?;
-            let inside = Devices::of(namespace.as_fd())?;
-            let host = Host::hold(self)?;
-            // Of somebody who was killed before it was recorded.
-            unplug(&inside, &joint.device())?;
-            let is_default = is_default(joint, &joints)
-                && joints.iter().filter(|of| !of.gateways().is_empty()).count() == 1;
-            let connected = host.connect(joint, namespace.as_fd(), &inside, is_default, &mut warnings);
-            if let Err(error) = connected {
+            if let Err(error) = self.plug_one(&known, joint, &joints, namespace.as_fd(), &mut warnings) {
                 self.store.connect(Durability::Process, |connected| connected.forget(&id, &record.id))?;
                 return Err(error);
             }
+            // Plugins tell only now which addresses it has.
+            joints = self.joints(&id, &connections)?;
+            settle_ways(&joints, &Devices::of(namespace.as_fd())?)?;
+            let host = Host::hold(self)?;
             if joints.iter().any(Joint::has_names) {
                 let mut live = Live::read(self, &id)?.unwrap_or_else(|| Live::of(&id));
                 let is_new = |joint: &&Joint| !live.named_in.contains(&joint.record.id);
@@ -72,7 +77,7 @@ impl Engine {
         }
         let had_names = joints.iter().any(|joint| joint.has_names() && joint.record.id != record.id);
         let has_names = joints.iter().any(Joint::has_names);
-        let known = self.reconnect(known, connections)?;
+        let known = self.reconnect(known, connections, files)?;
         if let (false, true, Some(namespace)) = (had_names, has_names, Self::namespace_of(&known)?) {
             // Its monitor was told of no name server, so that one stays as long as that lives.
             let monitor = known.status.as_ref().map(|status| status.monitor.pid);
@@ -83,6 +88,29 @@ impl Engine {
         }
         self.tell_network(&record, "connect", &[("container", &id)]);
         Ok(warnings)
+    }
+
+    /// Connects a namespace with one more network.
+    fn plug_one(
+        &self,
+        known: &Known,
+        joint: &Joint,
+        joints: &[Joint],
+        namespace: BorrowedFd<'_>,
+        warnings: &mut Warnings,
+    ) -> Result<()> {
+        let inside = Devices::of(namespace)?;
+        if joint.is_elsewhere() {
+            // Of somebody who was killed before it was recorded, as below.
+            self.detach_joint(joint, Some(namespace))?;
+            if joints.iter().any(|other| !other.is_elsewhere()) {
+                device::inside(namespace, believe_as_usual)??;
+            }
+            return self.attach_one(joint, &called(&known.record, &known.document), &[], namespace).map(drop);
+        }
+        let host = Host::hold(self)?;
+        unplug(&inside, &joint.device())?;
+        host.connect(joint, namespace, &inside, false, warnings)
     }
 
     /// Takes a container away from a network, whether it runs or not.
@@ -107,9 +135,10 @@ impl Engine {
         };
         if let Some(gone) = connections.iter().find(is_gone).cloned() {
             connections.retain(|of| *of != gone);
-            return self.reconnect(known, connections).map(drop);
+            let files = self.files_before(&known)?;
+            return self.reconnect(known, connections, files).map(drop);
         }
-        let record = self.store.network(network)?;
+        let record = self.network_of_any(network)?;
         let connection = connections.iter().find(|of| of.is(&record)).cloned();
         let is_recorded = |connected: &bulkhead_store::Connected<'_>| {
             Ok(connected.endpoints_of(&id)?.iter().any(|endpoint| endpoint.network == record.id))
@@ -126,44 +155,70 @@ impl Engine {
         };
         let joints = self.joints(&id, &[named])?;
         connections.retain(|of| !of.is(&record));
-        if let (Some(namespace), [joint]) = (Self::namespace_of(&known)?, &joints[..]) {
+        let files = self.files_before(&known)?;
+        let namespace = Self::namespace_of(&known)?;
+        for joint in joints.iter().filter(|joint| joint.is_elsewhere()) {
+            self.detach_joint(joint, namespace.as_ref().map(OwnedFd::as_fd))?;
+        }
+        if let (Some(namespace), [joint]) = (namespace, &joints[..]) {
             let host = Host::hold(self)?;
             let inside = Devices::of(namespace.as_fd())?;
             unplug(&inside, &joint.device())?;
             // Its ports lead nowhere any more, as far as they led to that network.
             host.withdraw_in(&id, joint)?;
-            for address in joint.endpoint.addresses() {
+            for address in joint.own_addresses() {
                 flow::forget(Forgotten::Of(address))?;
             }
             self.settle_default(&id, &connections, &inside)?;
         }
-        self.reconnect(known, connections)?;
+        self.reconnect(known, connections, files)?;
         self.store.connect(Durability::Process, |connected| connected.forget(&id, &record.id))?;
         self.tell_network(&record, "disconnect", &[("container", &id)]);
         Ok(())
     }
 
-    /// Has packets that go nowhere else go by the best of the networks that are left, unless they do.
+    /// Has packets that go nowhere else go by the best of the networks that are left.
     fn settle_default(&self, id: &str, connections: &[Connection], inside: &Devices) -> Result<()> {
-        let joints = self.joints(id, connections)?;
-        let Some(best) = joints.iter().find(|joint| is_default(joint, &joints)) else { return Ok(()) };
-        let Some(device) = inside.find(&best.device())? else { return Ok(()) };
-        let routes = inside.routes()?;
-        let has_way = |gateway: &std::net::IpAddr| {
-            routes
-                .iter()
-                .any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4() == gateway.is_ipv4())
-        };
-        let missing = best.gateways().into_iter().filter(|gateway| !has_way(gateway));
-        let changes = Vec::from_iter(missing.map(|gateway| Change::default_route(device.index, gateway)));
-        if changes.is_empty() { Ok(()) } else { Ok(inside.change(changes)?) }
+        settle_ways(&self.joints(id, connections)?, inside)
     }
+}
 
+/// Has packets that go nowhere else go by the best of some networks, unless somebody in the container has them go by another device.
+pub(super) fn settle_ways(joints: &[Joint], inside: &Devices) -> Result<()> {
+    let mut devices = Vec::new();
+    for joint in ranked(joints) {
+        devices.extend(inside.find(&joint.device())?.map(|device| (device.index, joint.gateways())));
+    }
+    for family in [IpFamily::V4, IpFamily::V6] {
+        let in_family = |gateways: &[IpAddr]| gateways.iter().copied().find(|of| IpFamily::of(*of) == family);
+        let best = devices.iter().find_map(|(index, gateways)| Some((*index, in_family(gateways)?)));
+        let Some((best, gateway)) = best else { continue };
+        let everywhere = || -> Result<Vec<_>> {
+            let is_everywhere =
+                |route: &Route| route.to.prefix_len() == 0 && IpFamily::of(route.to.addr()) == family;
+            Ok(inside.routes()?.into_iter().filter(is_everywhere).map(|route| route.device).collect())
+        };
+        let now = everywhere()?;
+        // Several in one have no device of their own.
+        let is_ours =
+            |device: &Option<u32>| device.is_none_or(|of| devices.iter().any(|(index, _)| *index == of));
+        if now == [Some(best)] || !now.iter().all(is_ours) {
+            continue;
+        }
+        for (index, _) in devices.iter().filter(|(index, _)| *index != best && !now.is_empty()) {
+            inside.end_default_routes(*index, family)?;
+        }
+        if everywhere()?.is_empty() {
+            inside.change(vec![Change::default_route(best, gateway)])?;
+        }
+    }
+    Ok(())
+}
+
+impl Engine {
     /// Records with which networks a container is connected, and writes the files by which it finds others.
-    fn reconnect(&self, known: Known, connections: Vec<Connection>) -> Result<Known> {
+    fn reconnect(&self, known: Known, connections: Vec<Connection>, files: Option<Files>) -> Result<Known> {
         let id = known.record.id.clone();
-        // One that does not run gets its files when it starts.
-        let files = known.life.state.is_active().then(|| self.files_of(&known)).transpose()?;
         drop(known);
         self.change_connections(&id, connections)?;
         let known = self.find(&id)?;
@@ -171,15 +226,20 @@ impl Engine {
         Ok(known)
     }
 
+    /// Returns the files of a container that runs, before anything is changed. One that does not gets its files when it starts.
+    fn files_before(&self, known: &Known) -> Result<Option<Files>> {
+        known.life.state.is_active().then(|| self.files_of(known)).transpose()
+    }
+
     /// Returns the files by which a container finds others, as they would be written now.
-    fn files_of(&self, known: &Known) -> Result<Vec<(&'static str, String)>> {
+    pub(super) fn files_of(&self, known: &Known) -> Result<Files> {
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         let joints = self.joints_of(known)?;
         Ok(self.configured(known, image.as_ref(), &joints, Moment::Start)?.files)
     }
 
     /// Writes them into the files that the container has, unless somebody in it has changed these.
-    fn write_again(&self, known: &Known, before: &[(&'static str, String)]) -> Result<()> {
+    pub(super) fn write_again(&self, known: &Known, before: &[(&'static str, String)]) -> Result<()> {
         let directory = self.places().container(&known.record.id).join(FILES);
         for (name, text) in self.files_of(known)? {
             let path = directory.join(name);

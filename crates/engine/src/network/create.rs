@@ -9,7 +9,7 @@ use bulkhead_store::{Connected, NetworkRecord};
 use ipnet::IpNet;
 
 use super::document::{Driver, Mode, NetworkDocument, Subnet};
-use super::{Network, NetworkRequest};
+use super::{Network, NetworkRequest, elsewhere};
 use crate::configure::Caller;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -29,8 +29,9 @@ impl Engine {
         }
         check_name(&request.name)?;
         let mut document = document(request)?;
+        elsewhere::check_free(&request.name)?;
         let id = id::generate()?;
-        let used = used_by_host()?;
+        let used = [used_by_host()?, elsewhere::subnets()?].concat();
         let mut refused = None;
         let inserted = self.store.insert_network(|connected| {
             let decided = subnets_of_others(connected).and_then(|others| {
@@ -91,9 +92,14 @@ pub(crate) fn stored(refused: &mut Option<Error>, subject: &str, error: Error) -
 }
 
 pub(super) fn not_for_users(name: &str) -> Error {
-    let reason = "networks of the host take root; an ordinary user's containers have `--network none`, `host` or \
-        `container:NAME`, or share one in a pod";
-    Error::Invalid { what: format!("network {name}"), reason: reason.into() }
+    let whose = match elsewhere::is_elsewhere(name) {
+        true => "plugins of CNI change the host, which takes root",
+        false => "networks of the host take root",
+    };
+    let reason = format!(
+        "{whose}; an ordinary user's containers have `--network none`, `host` or `container:NAME`, or share one in a pod"
+    );
+    Error::Invalid { what: format!("network {}", elsewhere::bare(name)), reason }
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -13,6 +13,7 @@ use bulkhead_store::NetworkRecord;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::elsewhere::Elsewhere;
 use crate::error::{Error, Result};
 use crate::request::Malformed;
 
@@ -35,6 +36,8 @@ pub enum Driver {
     Host,
     /// Nothing: `--network none` by another name.
     None,
+    /// Programs of others (CNI).
+    Cni,
 }
 
 impl fmt::Display for Driver {
@@ -44,6 +47,7 @@ impl fmt::Display for Driver {
             Self::Macvlan => "macvlan",
             Self::Host => "host",
             Self::None => "null",
+            Self::Cni => "cni",
         })
     }
 }
@@ -59,6 +63,11 @@ impl FromStr for Driver {
                 "driver",
                 text,
                 "there is one network of it, which is there: `--network host`, `--network none`",
+            )),
+            "cni" => Err(Malformed::new(
+                "driver",
+                text,
+                "networks of CNI are described in files, by convention below /etc/cni/net.d, and are there without being made",
             )),
             _ => Err(Malformed::new("driver", text, "the drivers are bridge and macvlan")),
         }
@@ -121,6 +130,9 @@ pub(crate) struct NetworkDocument {
     pub(crate) published_at: Option<IpAddr>,
     /// Nothing is put into the rules of the host's firewall for it.
     pub(crate) firewall_untouched: bool,
+    /// Where it is described, if plugins make it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 /// Which packets of a macvlan go where.
@@ -162,6 +174,7 @@ impl Default for NetworkDocument {
             routed: false,
             published_at: None,
             firewall_untouched: false,
+            elsewhere: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
+use super::address::Joint;
 use super::proxy::Kept;
 use super::start::{LOOPBACK, Wish, called, exposed};
 use crate::engine::Engine;
@@ -109,8 +110,12 @@ impl Engine {
         let exposed = exposed(&known.document.request, image.as_ref());
         let called = called(&known.record, &known.document);
         let wish = Wish::of(&known, &joints, &exposed, &called);
+        let is_elsewhere = joints.iter().any(Joint::is_elsewhere);
+        let files = is_elsewhere.then(|| self.files_of(&known)).transpose()?;
         // Nobody hears of what stands in the way: `system check` tells of it.
-        self.wire(&wish, namespace.as_fd(), &inside, Kept::ByNobody).map(drop)
+        self.wire(&wish, namespace.as_fd(), &inside, Kept::ByNobody)?;
+        // Only now it is known which addresses it has.
+        files.map_or(Ok(()), |files| self.write_again(&known, &files))
     }
 
     /// Has a name server answer a container again whose last one has died.
@@ -149,7 +154,7 @@ impl Engine {
     /// Takes back what a container had on the host whose end is just noticed, if its monitor was not told to have that done. Somebody
     /// who holds it does so, or has other plans.
     pub(crate) fn unplug_noticed(&self, id: &str) {
-        if matches!(self.published(id), Ok(None)) {
+        if matches!(self.published(id), Ok(None)) && !self.is_attached(id) {
             return;
         }
         if let Ok(Some(_held)) = self.try_hold(id)

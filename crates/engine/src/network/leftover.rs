@@ -21,6 +21,7 @@ impl Engine {
     pub(crate) fn leftovers_of_networks(&self) -> Result<Vec<Leftover>> {
         let leaving = self.store.networks()?.into_iter().filter(|record| record.stage == Stage::Removing);
         let mut found = Vec::from_iter(leaving.map(Leftover::HalfRemovedNetwork));
+        found.extend(self.attachments_left()?);
         if !self.places().networks_run().exists() {
             return Ok(found);
         }

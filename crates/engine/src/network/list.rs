@@ -22,7 +22,7 @@ impl Engine {
         let dangling: Vec<bool> =
             filters.values("dangling").map(|value| truth("dangling", value)).collect::<Result<_>>()?;
         let mut found = Vec::new();
-        for record in self.store.networks()? {
+        for record in self.networks_of_all()? {
             let network = self.describe_network(record)?;
             let kind = if network.is_given() { "builtin" } else { "custom" };
             let is_dangling = !network.is_given() && network.members.is_empty();
@@ -45,7 +45,7 @@ impl Engine {
     /// # Errors
     /// When it is not there.
     pub fn network(&self, wanted: &str) -> Result<Network> {
-        self.describe_network(self.store.network(wanted)?)
+        self.describe_network(self.network_of_any(wanted)?)
     }
 
     fn describe_network(&self, record: NetworkRecord) -> Result<Network> {
@@ -57,8 +57,8 @@ impl Engine {
         let NetworkDocument { driver, internal, ipv4, ipv6, subnets, labels, options, .. } = document;
         Ok(Network {
             created: u64::try_from(record.created).unwrap_or(0),
+            name: self.shown(&record),
             id: record.id,
-            name: record.name,
             driver,
             internal,
             ipv4,
@@ -78,7 +78,9 @@ impl Engine {
     ) -> Result<Member> {
         let EndpointDocument { connection } = EndpointDocument::read(&endpoint)?;
         let id = endpoint.owner.clone();
-        let joint = Joint { record: record.clone(), document: document.clone(), endpoint, connection };
+        let (record, document) = (record.clone(), document.clone());
+        let mut joint = Joint { record, document, endpoint, connection, attached: None };
+        self.fill_attached(&mut joint);
         let name = self.store.container(&id).map(|record| record.name);
         let name = name.or_else(|_| self.store.pod(&id).map(|record| record.name));
         Ok(Member {
@@ -104,9 +106,10 @@ impl Engine {
             let Ok(record) = self.store.network(wanted) else { continue };
             let document = NetworkDocument::read(&record)?;
             let joint = joined(owner, vec![(record, document)], std::slice::from_ref(connection), &endpoints);
-            known.extend(
-                joint.into_iter().filter(|(_, is_known)| *is_known).map(|(joint, _)| joint.connected()),
-            );
+            for (mut joint, _) in joint.into_iter().filter(|(_, is_known)| *is_known) {
+                self.fill_attached(&mut joint);
+                known.push(Connected { network: self.shown(&joint.record), ..joint.connected() });
+            }
         }
         Ok(known)
     }

@@ -35,6 +35,9 @@ pub(super) struct Live {
     /// The helper that carries them, where it is not the packet filter that leads them there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) proxy: Option<Proxy>,
+    /// Those that plugins of a network from elsewhere lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) elsewhere: Vec<PublishedPort>,
 }
 
 /// The helper that carries an owner's ports.

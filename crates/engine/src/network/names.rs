@@ -58,7 +58,7 @@ impl Engine {
             }
             _ => return Ok(None),
         };
-        let Some(first) = connections.iter().find(|of| !super::is_given(&of.network)) else {
+        let Some(first) = connections.iter().find(|of| super::has_names(&of.network)) else {
             return Ok(None);
         };
         let network = first.id.clone().unwrap_or_default();
@@ -88,7 +88,7 @@ impl Host<'_> {
         let member = Member {
             container: joint.endpoint.owner.clone(),
             order: joint.endpoint.position,
-            addresses: joint.endpoint.addresses().collect(),
+            addresses: joint.own_addresses(),
             names: names.cloned().collect(),
             links: Vec::new(),
         };
@@ -104,7 +104,12 @@ impl Host<'_> {
         let Some(mut table) = Table::read(&tables, network)? else { return Ok(()) };
         let before = table.members.len();
         table.members.retain(|member| member.container != owner);
-        if table.members.len() == before { Ok(()) } else { Ok(table.write(&tables, network)?) }
+        match table.members.len() {
+            len if len == before => Ok(()),
+            // Nobody else takes it away.
+            0 if super::elsewhere::is_elsewhere(&table.name) => Ok(Table::remove(&tables, network)?),
+            _ => Ok(table.write(&tables, network)?),
+        }
     }
 
     fn change_table(&self, joint: &Joint, change: impl FnOnce(&mut Vec<Member>)) -> Result<()> {

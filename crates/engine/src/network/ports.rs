@@ -50,6 +50,20 @@ impl PublishedPort {
         }
     }
 
+    /// Returns it as it leads to addresses of which nothing was known when it was chosen: one for each family that has one, if it is to
+    /// be at all addresses of the host.
+    pub(super) fn leading_to(&self, addresses: &[IpAddr]) -> Vec<Self> {
+        let is_at_all = self.address.is_unspecified();
+        let first = |is_v4: bool| addresses.iter().find(|address| address.is_ipv4() == is_v4);
+        let families =
+            [true, false].into_iter().filter(|is_v4| is_at_all || *is_v4 == self.address.is_ipv4());
+        let led = families.filter_map(|is_v4| {
+            let address = if is_at_all { unspecified(is_v4) } else { self.address };
+            Some(Self { address, to: SocketAddr::new(*first(is_v4)?, self.container), ..self.clone() })
+        });
+        led.collect()
+    }
+
     pub(super) fn told(&self) -> String {
         format!("{}/{}", SocketAddr::new(self.address, self.host), self.protocol)
     }
@@ -69,7 +83,7 @@ struct Wanted {
 
 /// Lists what is asked for, as ports of addresses.
 fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -> Result<Vec<Wanted>> {
-    let joint = joints.iter().find(|joint| !joint.document.internal);
+    let joint = way_in(joints);
     let all = publishing.all.then(|| exposed.iter().flat_map(|ports| ports.each())).into_iter().flatten();
     let all = all.map(|(port, protocol)| PublishedPorts {
         address: None,
@@ -92,12 +106,19 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
             let reason = "its networks have no way in: an internal one publishes nothing".to_owned();
             return Err(Error::Invalid { what: format!("--publish {}", ports.container), reason });
         };
-        if joint.document.driver != super::Driver::Bridge {
+        if !matches!(joint.document.driver, super::Driver::Bridge | super::Driver::Cni) {
             let reason = format!(
                 "{} is a network of its driver: its containers are hosts of that cable, and have all their ports there",
                 joint.record.name
             );
             return Err(Error::Invalid { what: format!("--publish {}", ports.container), reason });
+        }
+        if publishing.mode == PublishMode::Proxy && joint.is_elsewhere() {
+            let reason = format!(
+                "the plugins of network {} (CNI) lead ports to its containers: leave it out",
+                super::bare(&joint.record.name)
+            );
+            return Err(Error::Invalid { what: "--publish-mode proxy".into(), reason });
         }
         if publishing.mode == PublishMode::Proxy && ports.protocol == Protocol::Sctp {
             return Err(proxy::refuse_sctp(ports.container));
@@ -106,7 +127,8 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
             let of_family = joint.endpoint.addresses().find(|own| own.is_ipv4() == address.is_ipv4());
             // A helper reaches the container by any of its addresses.
             let any = joint.endpoint.addresses().next().filter(|_| publishing.mode == PublishMode::Proxy);
-            let Some(own) = of_family.or(any) else {
+            let at_plugin_s = joint.is_elsewhere().then(|| unspecified(address.is_ipv4()));
+            let Some(own) = of_family.or(any).or(at_plugin_s) else {
                 let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
                 let reason =
                     format!("the container has no address of {family} in network {}", joint.record.name);
@@ -139,9 +161,6 @@ fn is_had(any: IpAddr) -> bool {
 
 /// The addresses of the host at which ports are published.
 fn addresses(ports: &PublishedPorts, joint: &Joint, mode: PublishMode) -> Result<Vec<IpAddr>> {
-    let none = |is_v4: bool| {
-        if is_v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
-    };
     match ports.address {
         Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) if mode == PublishMode::Dnat => {
             let reason =
@@ -151,12 +170,14 @@ fn addresses(ports: &PublishedPorts, joint: &Joint, mode: PublishMode) -> Result
             Err(Error::Invalid { what: "--publish [::1]".to_owned(), reason })
         }
         Some(address) => Ok(vec![address]),
+        // Its plugins lead there from those of IPv6, too, if it has such an address.
+        None if joint.is_elsewhere() => Ok(vec![unspecified(true)]),
         None => {
-            let mut own = Vec::from_iter(joint.endpoint.addresses().map(|own| none(own.is_ipv4())));
+            let mut own = Vec::from_iter(joint.endpoint.addresses().map(|own| unspecified(own.is_ipv4())));
             if mode == PublishMode::Proxy {
                 own = [true, false]
                     .into_iter()
-                    .map(none)
+                    .map(unspecified)
                     .filter(|any| own.contains(any) || is_had(*any))
                     .collect();
             }
@@ -168,9 +189,20 @@ fn addresses(ports: &PublishedPorts, joint: &Joint, mode: PublishMode) -> Result
     }
 }
 
+/// All addresses of a family.
+fn unspecified(is_v4: bool) -> IpAddr {
+    if is_v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
+}
+
+/// Finds the network by which ports of the host lead to a container: the first with a way in, and one from elsewhere only if there is
+/// no other.
+pub(super) fn way_in(joints: &[Joint]) -> Option<&Joint> {
+    joints.iter().filter(|joint| !joint.document.internal).min_by_key(|joint| joint.is_elsewhere())
+}
+
 impl Host<'_> {
-    /// Publishes the ports of an owner, which are recorded before; `exposed` are those that `--publish-all` means. Returns what keeps the
-    /// helper that carries them, if one does.
+    /// Publishes the ports of an owner, which are recorded before; `exposed` are those that `--publish-all` means. Those that a plugin
+    /// is to publish are chosen and recorded only. Returns what keeps the helper that carries them, if one does.
     pub(super) fn publish(
         &self,
         owner: &str,
@@ -185,6 +217,10 @@ impl Host<'_> {
         let _roomy = (publishing.mode == PublishMode::Proxy).then(|| MoreFiles::for_all(wanted.len()));
         let (ports, sockets) = Choice::new(self, owner, publishing.mode)?.make(&wanted)?;
         let known = Live::read(self.engine(), owner)?.unwrap_or_else(|| Live::of(owner));
+        if way_in(joints).is_some_and(Joint::is_elsewhere) {
+            Live { elsewhere: ports, ..known }.write(self.engine())?;
+            return Ok(None);
+        }
         let live = Live { ports, ..known };
         if publishing.mode == PublishMode::Proxy {
             return self.carry(&live, sockets, kept).map(Some);
@@ -261,6 +297,11 @@ impl<'a> Choice<'a> {
         for found in host.rules.taken()? {
             let key = (found.protocol, found.is_v6, found.port);
             taken.entry(key).or_default().push((found.address, found.owner));
+        }
+        for (owner, port) in host.engine().ports_elsewhere()? {
+            let key = (port.protocol, port.address.is_ipv6(), port.host);
+            let address = Some(port.address).filter(|address| !address.is_unspecified());
+            taken.entry(key).or_default().push((address, owner));
         }
         // What its own earlier start has left, which was killed, is nobody's.
         let live = HashMap::from([(owner.to_owned(), false)]);
@@ -515,6 +556,6 @@ fn look_for_programs(port: &PublishedPort) -> Option<Refused> {
 impl Engine {
     /// Returns the ports of the host that lead to a container or pod; nothing where the host knows nothing of it.
     pub(crate) fn published(&self, owner: &str) -> Result<Option<Vec<PublishedPort>>> {
-        Ok(Live::read(self, owner)?.map(|live| live.ports))
+        Ok(Live::read(self, owner)?.map(|live| [live.ports, live.elsewhere].concat()))
     }
 }

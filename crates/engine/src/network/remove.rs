@@ -3,6 +3,7 @@
 use bulkhead_store::{Kind, NetworkRecord};
 
 use super::document::{Driver, NetworkDocument};
+use super::elsewhere::check_undescribed;
 use super::host::Host;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -16,10 +17,11 @@ impl Engine {
     /// While something runs that is connected with it; one that is there from the beginning; one that is not there, unless
     /// that is forced.
     pub fn remove_network(&self, wanted: &str, force: Force) -> Result<Option<String>> {
-        let record = match self.store.network(wanted) {
+        let record = match self.network_of_any(wanted) {
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(None),
             found => found?,
         };
+        check_undescribed(&record)?;
         if super::is_given(&record.name) {
             let reason =
                 "it is there from the beginning, as docker's; `bulkhead network prune` takes its bridge away";
@@ -55,11 +57,13 @@ impl Engine {
         let mut names = Vec::new();
         for network in self.networks(filters)? {
             let is_old = until.is_none_or(|until| network.created < until);
-            let is_unused = !network.is_given() && network.members.is_empty();
+            let is_own = !network.is_given() && network.driver != Driver::Cni;
+            let is_unused = is_own && network.members.is_empty();
             if is_unused && is_old && self.remove_network(&network.id, Force::Yes)?.is_some() {
                 names.push(network.name);
             }
         }
+        self.forget_undescribed()?;
         if !self.places().networks_run().exists() {
             return Ok(names);
         }

@@ -90,13 +90,18 @@ impl Engine {
         kept: Kept,
     ) -> Result<Wired> {
         let Wish { owner, joints, publishing, exposed, called, resolvers, .. } = *wish;
+        let is_elsewhere = joints.iter().any(Joint::is_elsewhere);
         let mut warnings = Vec::new();
+        if is_elsewhere {
+            // What an earlier start has left that was killed.
+            self.detach_all(owner)?;
+        }
         let host = Host::hold(self)?;
         if Live::read_to_end(self, owner)?.is_some() {
             // What an earlier start has left that was killed.
             host.withdraw(owner)?;
         }
-        for joint in joints {
+        for joint in joints.iter().filter(|joint| !joint.is_elsewhere()) {
             host.connect(joint, namespace, inside, is_default(joint, joints), &mut warnings)?;
         }
         let first = joints.iter().find(|joint| joint.has_names());
@@ -119,6 +124,9 @@ impl Engine {
                 process::open_pidfd(std::process::id().cast_signed()).doing(|| "open the own process")?;
             let until = Until::End(own.as_fd());
             self.serve_names(owner, namespace, &first.record.id, resolvers, until)?;
+        }
+        if is_elsewhere {
+            self.attach_all(wish, namespace, inside)?;
         }
         Ok(Wired { warnings, keeper })
     }
@@ -151,10 +159,13 @@ impl Engine {
 
     /// Takes back what a container or pod had on the host while it ran. Its devices have gone with its namespace.
     pub(crate) fn unplug(&self, owner: &str) -> Result<()> {
-        match Live::read_to_end(self, owner)? {
+        // Both, whatever becomes of the first.
+        let detached = self.detach_all(owner);
+        let withdrawn = match Live::read_to_end(self, owner)? {
             Some(_) => Host::hold(self)?.withdraw(owner),
             None => Ok(()),
-        }
+        };
+        detached.and(withdrawn)
     }
 }
 
@@ -256,19 +267,24 @@ pub(super) fn forget(ports: &[PublishedPort]) -> Result<()> {
 pub(crate) fn wiring_of(joints: &[Joint]) -> Wiring {
     let host = joints.iter().find(|joint| joint.document.driver == Driver::Bridge);
     Wiring {
-        addresses: joints.iter().flat_map(|joint| joint.endpoint.addresses()).collect(),
+        addresses: joints.iter().flat_map(Joint::own_addresses).collect(),
         host: host.and_then(|joint| joint.document.subnets.first()).map(|subnet| subnet.gateway),
         has_names: joints.iter().any(Joint::has_names),
+        told: joints.iter().find_map(Joint::told),
     }
 }
 
 /// Tells whether packets that go nowhere else go by this network: of those with a way out the one that is preferred, else the
 /// first.
 pub(super) fn is_default(joint: &Joint, joints: &[Joint]) -> bool {
-    let open = joints.iter().filter(|joint| !joint.document.internal);
-    let priority =
-        |joint: &Joint| (joint.connection.gateway_priority, std::cmp::Reverse(joint.endpoint.position));
-    open.max_by_key(|joint| priority(joint)).is_some_and(|best| best.record.id == joint.record.id)
+    ranked(joints).first().is_some_and(|best| best.record.id == joint.record.id)
+}
+
+/// Returns the networks with a way out, those by which packets rather go first.
+pub(super) fn ranked(joints: &[Joint]) -> Vec<&Joint> {
+    let mut open = Vec::from_iter(joints.iter().filter(|joint| joint.is_open()));
+    open.sort_by_key(|joint| (std::cmp::Reverse(joint.connection.gateway_priority), joint.endpoint.position));
+    open
 }
 
 impl Host<'_> {
@@ -296,7 +312,8 @@ impl Host<'_> {
                 Ok(plug.connect(&self.devices, (&bridge, index), namespace, inside, None)?)
             }
             Driver::Macvlan => self.connect_macvlan(joint, namespace, inside, is_default),
-            Driver::Host | Driver::None => Ok(()),
+            // The last are attached by plugins.
+            Driver::Host | Driver::None | Driver::Cni => Ok(()),
         }
     }
 
@@ -338,7 +355,9 @@ impl Host<'_> {
         self.leave_names(&joint.record.id, owner)?;
         live.named_in.retain(|network| *network != joint.record.id);
         let before = live.ports.len();
-        live.ports.retain(|port| joint.endpoint.addresses().all(|own| own != port.to.ip()));
+        let own = joint.own_addresses();
+        live.ports.retain(|port| !own.contains(&port.to.ip()));
+        live.elsewhere.retain(|port| !own.contains(&port.to.ip()));
         if live.ports.len() == before {
             return live.write(self.engine());
         }

@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
-use crate::network::{Plugged, Wish, is_given, wiring_of};
+use crate::network::{Plugged, Wish, is_elsewhere, is_given, wiring_of};
 use crate::request::{Connection, Ipc, Network, Pid, Publishing, Request, UserNamespace, Uts};
 
 /// The size of `/dev/shm` unless somebody says otherwise, as for a container.
@@ -107,6 +107,11 @@ impl Engine {
                 if !document.request.network.connections().is_empty() {
                     if plugged.is_none() {
                         *plugged = Some(self.plug_pod(record, document)?);
+                        let connections = document.request.network.connections();
+                        if connections.iter().any(|of| is_elsewhere(&of.network)) {
+                            // Only now it is known which addresses plugins have given.
+                            self.write_names(record, document)?;
+                        }
                     }
                     continue;
                 }
