@@ -232,11 +232,18 @@ impl Engine {
             }
         };
         drop(pod);
-        let started = started.map_err(|error| match error {
-            client::Error::NotStarted { failure } => {
-                Error::Start { name: record.name.clone(), code: failure.kind.code(), reason: failure.message }
+        let started = started.map_err(|error| {
+            if plugged.is_none() && !joints.is_empty() {
+                // A hook may have connected it. What stays is found by what was recorded.
+                drop(self.unplug(&record.id));
             }
-            other => other.into(),
+            match error {
+                client::Error::NotStarted { failure } => {
+                    let name = record.name.clone();
+                    Error::Start { name, code: failure.kind.code(), reason: failure.message }
+                }
+                other => other.into(),
+            }
         })?;
         configured.warnings.extend(plugged.map(Plugged::taken_over).into_iter().flatten());
         self.tell_start(known, attached);

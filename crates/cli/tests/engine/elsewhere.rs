@@ -238,6 +238,12 @@ fn containers_with_users_of_their_own_and_pods_are_attached_too() {
     assert!(shop.said(&["system", "check"]).contains("as it should be"));
     shop.said(&["rm", "-f", "web"]);
     assert_eq!((leases(&shop, "office"), traces(&shop)), (vec![], vec![]));
+    for options in [&["--uidmap", "0:100000:65536"][..], &[]] {
+        let options = [options, &["--name", "bad", "--network", "office", "-p", "8082:80"]].concat();
+        shop.with("run", &options, &["/not-there"]).output().fails(127, "/not-there");
+        assert_eq!((leases(&shop, "office"), traces(&shop)), (vec![], vec![]), "{options:?}");
+        shop.said(&["rm", "bad"]);
+    }
 
     let parent = shop.parent();
     shop.said(&["pod", "create", "--cgroup-parent", &parent, "-p", "8083:80", "--network", "office", "both"]);

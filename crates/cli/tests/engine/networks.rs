@@ -531,10 +531,22 @@ fn packets_go_by_what_is_left_when_a_network_is_taken_away() {
     }
     let options = ["-d", "--name", "web", "--network", "one", "--network", "two"];
     shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
-    let route = || shop.said(&["exec", "web", "ip", "route", "show", "default"]);
+    let route = || {
+        let routes = shop.said(&["exec", "web", "ip", "route"]);
+        Vec::from_iter(routes.lines().filter(|route| route.starts_with("default")).map(str::to_owned))
+            .join("\n")
+    };
     assert!(route().contains("dev eth0"), "{}", route());
     shop.said(&["network", "disconnect", "one", "web"]);
     assert!(route().contains("dev eth1"), "{}", route());
+    // Who is connected later is behind the others, unless it is preferred.
+    shop.said(&["network", "connect", "one", "web"]);
+    assert!(route().contains("dev eth1") && route().lines().count() == 1, "{}", route());
+    shop.said(&["network", "disconnect", "one", "web"]);
+    shop.said(&["network", "connect", "--gw-priority", "1", "one", "web"]);
+    assert!(route().contains("dev eth0") && route().lines().count() == 1, "{}", route());
+    shop.said(&["restart", "web"]);
+    assert!(route().contains("dev eth0"), "{}", route());
 }
 
 #[test]

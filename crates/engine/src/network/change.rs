@@ -1,5 +1,6 @@
 //! Connecting what is there with networks, and taking it away from them.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -63,7 +64,10 @@ impl Engine {
             }
             // Plugins tell only now which addresses it has.
             joints = self.joints(&id, &connections)?;
-            settle_ways(&joints, &Devices::of(namespace.as_fd())?)?;
+            let mut order = ranked(&joints);
+            // It takes nothing from others that are as good.
+            order.sort_by_key(|of| (Reverse(of.connection.gateway_priority), of.record.id == record.id));
+            settle_ways(&order, &Devices::of(namespace.as_fd())?)?;
             let host = Host::hold(self)?;
             if joints.iter().any(Joint::has_names) {
                 let mut live = Live::read(self, &id)?.unwrap_or_else(|| Live::of(&id));
@@ -179,14 +183,15 @@ impl Engine {
 
     /// Has packets that go nowhere else go by the best of the networks that are left.
     fn settle_default(&self, id: &str, connections: &[Connection], inside: &Devices) -> Result<()> {
-        settle_ways(&self.joints(id, connections)?, inside)
+        settle_ways(&ranked(&self.joints(id, connections)?), inside)
     }
 }
 
-/// Has packets that go nowhere else go by the best of some networks, unless somebody in the container has them go by another device.
-pub(super) fn settle_ways(joints: &[Joint], inside: &Devices) -> Result<()> {
+/// Has packets that go nowhere else go by the first of some networks that has such a way, unless somebody in the container has them go by
+/// another device.
+pub(super) fn settle_ways(joints: &[&Joint], inside: &Devices) -> Result<()> {
     let mut devices = Vec::new();
-    for joint in ranked(joints) {
+    for joint in joints {
         devices.extend(inside.find(&joint.device())?.map(|device| (device.index, joint.gateways())));
     }
     for family in [IpFamily::V4, IpFamily::V6] {

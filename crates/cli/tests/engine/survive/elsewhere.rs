@@ -63,19 +63,42 @@ fn a_stop_by_plugins_is_killed() {
         let options = ["-d", "--name", "victim", "--network", "office"];
         stage.shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
     };
-    for words in [&["rm", "-f", "victim"], &["network", "disconnect", "office"]] {
-        let words = if words[0] == "rm" { words.to_vec() } else { [words, &["victim"][..]].concat() };
+    for words in [&["rm", "-f", "victim"][..], &["network", "disconnect", "office", "victim"]] {
         start();
-        let (whole, calls) = stage.killed(&words, Threads::First, None);
+        let (whole, calls) = stage.killed(words, Threads::First, None);
         whole.succeeds();
         is_clean(&stage, "no fault at all");
         for moment in moments(calls) {
             start();
-            drop(stage.killed(&words, Threads::First, Some(moment)));
+            drop(stage.killed(words, Threads::First, Some(moment)));
             let after = format!("call {moment} of {}", words.join(" "));
             stage.judge(&after);
             is_clean(&stage, &after);
         }
+    }
+}
+
+#[test]
+fn a_container_that_plugins_connect_while_it_runs_is_left_half_way() {
+    let stage = office_stage!();
+    let words = ["network", "connect", "office", "victim"];
+    let start =
+        || stage.shop.with("run", &["-d", "--name", "victim"], &["sleep", "1000"]).output().succeeds();
+    start();
+    let (whole, calls) = stage.killed(&words, Threads::First, None);
+    whole.succeeds();
+    is_clean(&stage, "no fault at all");
+    for moment in moments(calls) {
+        start();
+        drop(stage.killed(&words, Threads::First, Some(moment)));
+        let after = format!("call {moment} of network connect");
+        stage.judge(&after);
+        // Whatever it has come to, it can be had, once.
+        drop(stage.shop.bulkhead(&words).output());
+        let addresses = stage.shop.said(&["exec", "victim", "ip", "-o", "-4", "addr"]);
+        assert!(addresses.contains("eth1    inet 10.50.0."), "after {after}: {addresses}");
+        assert_eq!(leases(&stage.shop, "office").len(), 1, "after {after}, and the same again");
+        is_clean(&stage, &after);
     }
 }
 

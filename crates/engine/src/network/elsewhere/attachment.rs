@@ -15,7 +15,7 @@ use super::super::change::settle_ways;
 use super::super::document::NetworkDocument;
 use super::super::live::Live;
 use super::super::ports::{PublishedPort, way_in};
-use super::super::start::{Wish, is_default};
+use super::super::start::{Wish, is_default, ranked};
 use super::Described;
 use crate::engine::Engine;
 use crate::error::{Error, Result, chain};
@@ -67,7 +67,7 @@ impl Engine {
                 self.note_ways(&joints[index], ports)?;
             }
         }
-        settle_ways(&joints, inside)
+        settle_ways(&ranked(&joints), inside)
     }
 
     /// Notes where ports lead that a plugin publishes, now that this is known.
