@@ -12,6 +12,8 @@
 //! ([`Helper::start`]). The helper says nothing and is told nothing: it ends when nobody has been connected to its socket for a
 //! while, as the container's monitor is, or when it is killed ([`end`]).
 //!
+//! It also holds ports to which the packet filter leads ([`hold`]), so that no program of the host listens there in vain.
+//!
 //! So packets to these ports are the host's own, which its rules for input are about, and the container sees the host's address in its
 //! network instead of who has sent them. `docs/decisions/0010-ports.md` says why there are two ways.
 
@@ -21,6 +23,6 @@ mod program;
 mod server;
 mod start;
 
-pub use listen::listen;
+pub use listen::{hold, listen};
 pub use program::run;
-pub use start::{Begun, Helper, Route, end};
+pub use start::{Begun, Helper, Ports, Route, end, find};

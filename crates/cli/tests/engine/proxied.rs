@@ -1,5 +1,6 @@
-//! Ports of the host that a helper carries (`--publish-mode proxy`). The test is a host of its own.
+//! Ports of the host that a helper carries (`--publish-mode proxy`), or holds. The test is a host of its own.
 
+use std::io::ErrorKind;
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ fn a_carried_port_that_somebody_has_is_found_before_anything_is_changed() {
     refused("proxy", "10.9.8.7:80:80", "the host has no address 10.9.8.7");
     refused("proxy", "80:80/sctp", "publish it with --publish-mode dnat");
     refused("middle", "80:80", "the modes are dnat and proxy");
-    assert_eq!(shop.helpers().len(), 1);
+    assert_eq!(shop.helpers().len(), 2, "one for each that has a port");
     let created =
         shop.bulkhead(&["create", "--publish-mode", "proxy", "-p", "80:80/sctp", "--name", "never", IMAGE]);
     created.output().fails(1, "an association of SCTP");
@@ -93,7 +94,6 @@ fn a_carried_port_that_somebody_has_is_found_before_anything_is_changed() {
     let first = shop.inspect("first");
     let monitor = monitor_of(first["State"]["Pid"].as_i64().unwrap());
     kill(monitor);
-    shop.bulkhead(&["system", "check", "--repair"]).output();
     shop.carried("third", &["-p", &publish], "sleep 1000");
 }
 
@@ -101,6 +101,43 @@ fn a_carried_port_that_somebody_has_is_found_before_anything_is_changed() {
 fn monitor_of(pid: i64) -> i32 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_port_to_which_the_packet_filter_leads_is_held_while_its_container_runs() {
+    let shop = shop!();
+    let options = ["-d", "--name", "web", "--restart", "always", "-p", "8160:80", "-p", "8161:53/udp"];
+    shop.with("run", &options, &["sh", "-c", "echo hello web | nc -l -p 80; sleep 0.2"]).output().succeeds();
+    wait_until("it answers", || heard("127.0.0.1:8160").as_deref() == Some("hello web"));
+    // Programs that listen have SO_REUSEADDR set, and so has the standard library's.
+    let is_held = || {
+        let tcp =
+            TcpListener::bind("127.0.0.1:8160").is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+        let udp = UdpSocket::bind("127.0.0.1:8161").is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+        (tcp, udp)
+    };
+    assert_eq!(is_held(), (true, true));
+    wait_until("it is started again", || shop.inspect("web")["RestartCount"].as_i64().unwrap() >= 1);
+    assert_eq!(is_held(), (true, true), "it is the container's, whose policy starts it again");
+    let [helper] = shop.helpers()[..] else { panic!("{:?}", shop.helpers()) };
+    kill(helper);
+    wait_until("it is held again", || shop.helpers() != [helper] && is_held() == (true, true));
+    wait_until("it answers still", || heard("127.0.0.1:8160").as_deref() == Some("hello web"));
+    // Of two networks it loses the one that it is reached by.
+    shop.said(&["network", "create", "back"]);
+    shop.said(&["network", "connect", "back", "web"]);
+    shop.said(&["network", "disconnect", "bridge", "web"]);
+    assert_eq!(is_held(), (false, false));
+    shop.said(&["stop", "-t", "0", "web"]);
+    shop.said(&["network", "disconnect", "back", "web"]);
+    shop.said(&["network", "connect", "bridge", "web"]);
+    shop.said(&["start", "web"]);
+    assert_eq!(is_held(), (true, true));
+    shop.said(&["rm", "-f", "web"]);
+    assert_eq!((is_held(), shop.helpers()), ((false, false), Vec::new()));
+    // Who has no port has no helper.
+    shop.with("run", &["-d", "--name", "none"], &["sleep", "1000"]).output().succeeds();
+    assert_eq!(shop.helpers(), [0; 0]);
 }
 
 #[test]

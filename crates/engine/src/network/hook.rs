@@ -40,7 +40,7 @@ impl Engine {
             [word, id, network] if *word == NAMES => {
                 self.serve_names_again(&id.to_string_lossy(), &network.to_string_lossy())
             }
-            [word, id] if *word == PORTS => self.carry_ports_again(&id.to_string_lossy()),
+            [word, id] if *word == PORTS => self.help_ports_again(&id.to_string_lossy()),
             [word, id] if *word == UNPLUG => self.unplug_ended(&id.to_string_lossy()),
             _ => Err(Error::Invalid {
                 what: format!("{FOR_MONITOR} {words:?}"),

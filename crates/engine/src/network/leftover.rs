@@ -26,8 +26,9 @@ impl Engine {
             return Ok(found);
         }
         let host = Host::hold(self)?;
-        let carried = Live::recorded(self)?.into_iter().filter(Live::is_carried).map(|live| live.owner);
-        for owner in host.rules.owners()?.into_iter().chain(carried) {
+        let helped = Live::recorded(self)?.into_iter().filter(Live::has_helper).map(|live| live.owner);
+        let owners: BTreeSet<String> = host.rules.owners()?.into_iter().chain(helped).collect();
+        for owner in owners {
             if !self.is_live(&owner)? {
                 found.push(Leftover::Ports(owner));
             }

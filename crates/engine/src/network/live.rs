@@ -15,6 +15,7 @@ use super::ports::PublishedPort;
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::request::PublishMode;
 
 /// The newest version: of a file with ports that a helper carries, which would else be taken for the packet filter's.
 const VERSION: u32 = 2;
@@ -32,7 +33,7 @@ pub(super) struct Live {
     /// The host's ports that lead to it.
     #[serde(default)]
     pub(super) ports: Vec<PublishedPort>,
-    /// The helper that carries them, where it is not the packet filter that leads them there.
+    /// The helper for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) proxy: Option<Proxy>,
     /// Those that plugins of a network from elsewhere lead to it.
@@ -40,9 +41,11 @@ pub(super) struct Live {
     pub(super) elsewhere: Vec<PublishedPort>,
 }
 
-/// The helper that carries an owner's ports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The helper for an owner's ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Proxy {
+    /// What it does.
+    pub(super) duty: PublishMode,
     /// Its process, once it has begun.
     pub(super) process: Option<Process>,
 }
@@ -59,7 +62,7 @@ impl Live {
         let directory = engine.owner_run(&self.owner);
         make_directory(&directory)?;
         let path = directory.join(FILE);
-        let version = if self.proxy.is_some() { VERSION } else { 1 };
+        let version = if self.is_carried() { VERSION } else { 1 };
         let text = Self { version, ..self.clone() };
         bulkhead_shim::replace::with_json(&path, &text).doing(|| format!("write {}", path.display()))
     }
@@ -125,14 +128,19 @@ impl Live {
         Ok(found)
     }
 
-    /// Tells whether a helper carries its ports at this moment.
-    pub(super) fn is_carried(&self) -> bool {
+    /// Tells whether it is a helper, and not the packet filter, that leads its ports to it.
+    fn is_carried(&self) -> bool {
+        self.proxy.is_some_and(|proxy| proxy.duty == PublishMode::Proxy)
+    }
+
+    /// Tells whether a helper has its ports at this moment.
+    pub(super) fn has_helper(&self) -> bool {
         self.proxy.and_then(|proxy| proxy.process).is_some_and(|process| process.runs())
     }
 
     /// Returns those of its ports to which the packet filter leads.
     pub(super) fn translated(&self) -> &[PublishedPort] {
-        if self.proxy.is_some() { &[] } else { &self.ports }
+        if self.is_carried() { &[] } else { &self.ports }
     }
 
     /// Returns these as the packet filter has them.

@@ -1,8 +1,7 @@
 //! Ports of the host that lead to a container.
 
 use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use bulkhead_net::rules;
@@ -11,10 +10,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::address::Joint;
-use super::host::Host;
+use super::host::{Host, Warnings};
 use super::live::Live;
 use super::proxy::{self, Kept};
-use super::start::forget;
+use super::start::{Wish, forget};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::id;
@@ -22,6 +21,9 @@ use crate::request::{ExposedPorts, Protocol, PublishMode, PublishedPorts, Publis
 
 /// Ports that are chosen: those of RFC 6335, section 6, that nobody is assigned.
 const FREE: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+/// How many files this process may have open besides ports.
+const OWN_FILES: usize = 256;
 
 /// A port of the host that leads to a container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,7 +176,8 @@ fn addresses(ports: &PublishedPorts, joint: &Joint, mode: PublishMode) -> Result
         None if joint.is_elsewhere() => Ok(vec![unspecified(true)]),
         None => {
             let mut own = Vec::from_iter(joint.endpoint.addresses().map(|own| unspecified(own.is_ipv4())));
-            if mode == PublishMode::Proxy {
+            // An administrator who has chosen one has chosen no other.
+            if mode == PublishMode::Proxy && joint.document.published_at.is_none() {
                 own = [true, false]
                     .into_iter()
                     .map(unspecified)
@@ -201,31 +204,40 @@ pub(super) fn way_in(joints: &[Joint]) -> Option<&Joint> {
 }
 
 impl Host<'_> {
-    /// Publishes the ports of an owner, which are recorded before; `exposed` are those that `--publish-all` means. Those that a plugin
-    /// is to publish are chosen and recorded only. Returns what keeps the helper that carries them, if one does.
+    /// Publishes the ports of an owner, which are recorded before. Those that a plugin is to publish are chosen and recorded only.
+    /// Returns what keeps the helper for them.
     pub(super) fn publish(
         &self,
-        owner: &str,
-        publishing: &Publishing,
-        exposed: &[ExposedPorts],
-        (joints, kept): (&[Joint], Kept),
+        wish: &Wish<'_>,
+        kept: Kept,
+        warnings: &mut Warnings,
     ) -> Result<Option<OwnedFd>> {
+        let Wish { owner, publishing, exposed, joints, .. } = *wish;
         let wanted = wanted(publishing, exposed, joints)?;
         if wanted.is_empty() {
             return Ok(None);
         }
-        let _roomy = (publishing.mode == PublishMode::Proxy).then(|| MoreFiles::for_all(wanted.len()));
+        let _roomy = MoreFiles::for_all(wanted.len());
         let (ports, sockets) = Choice::new(self, owner, publishing.mode)?.make(&wanted)?;
         let known = Live::read(self.engine(), owner)?.unwrap_or_else(|| Live::of(owner));
         if way_in(joints).is_some_and(Joint::is_elsewhere) {
             Live { elsewhere: ports, ..known }.write(self.engine())?;
             return Ok(None);
         }
-        let live = Live { ports, ..known };
-        if publishing.mode == PublishMode::Proxy {
-            return self.carry(&live, sockets, kept).map(Some);
+        let is_held = |port: &&PublishedPort| !sockets.contains_key(port) && port.protocol != Protocol::Sctp;
+        let unheld = ports.iter().filter(is_held).count();
+        if unheld > 0 {
+            warnings.push(format!(
+                "{unheld} of {} ports are not held, since this process may not have so many files open (`ulimit -n`): a program of \
+                    the host that listens at one of them hears nobody",
+                ports.len()
+            ));
         }
-        live.write(self.engine())?;
+        let live = Live { ports, ..known };
+        let keeper = self.have_helper(&live, (publishing.mode, sockets), kept)?;
+        if publishing.mode == PublishMode::Proxy {
+            return Ok(Some(keeper));
+        }
         match self.rules.publish(&Vec::from_iter(live.rules())) {
             Err(bulkhead_net::Error::PortTaken { port, owner }) => Err(self.taken(&port, &owner)),
             published => {
@@ -233,7 +245,7 @@ impl Host<'_> {
                 reach_by_loopback(joints, &live.ports)?;
                 // Who asked before would go on where he went.
                 forget(&live.ports)?;
-                Ok(None)
+                Ok(Some(keeper))
             }
         }
     }
@@ -269,8 +281,9 @@ struct Choice<'a> {
     live: HashMap<String, bool>,
     /// What is chosen.
     chosen: HashMap<Key, Vec<Option<IpAddr>>>,
-    /// Of ports that a helper is to carry: they are bound when they are chosen.
+    /// They are bound when they are chosen, to be carried or to be held, which are so many at most.
     mode: PublishMode,
+    most: usize,
     sockets: HashMap<PublishedPort, OwnedFd>,
     /// Where the search for any port goes on, and how many are left of it.
     searches: HashMap<(Protocol, IpAddr), (u16, u32)>,
@@ -305,12 +318,14 @@ impl<'a> Choice<'a> {
         }
         // What its own earlier start has left, which was killed, is nobody's.
         let live = HashMap::from([(owner.to_owned(), false)]);
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES);
         let (chosen, sockets, searches) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { host, taken, live, chosen, mode, sockets, searches })
+        Ok(Self { host, taken, live, chosen, mode, most, sockets, searches })
     }
 
     /// Chooses, for those with the fewest choices first; returns the ports in the order in which they are wanted, and those that are bound.
-    fn make(mut self, wanted: &[Wanted]) -> Result<(Vec<PublishedPort>, Vec<OwnedFd>)> {
+    fn make(mut self, wanted: &[Wanted]) -> Result<(Vec<PublishedPort>, HashMap<PublishedPort, OwnedFd>)> {
         let mut order = Vec::from_iter(0..wanted.len());
         order.sort_by_key(|index| {
             let Wanted { first, choices, .. } = wanted[*index];
@@ -333,9 +348,7 @@ impl<'a> Choice<'a> {
         if self.taken.values().flatten().any(|(_, owner)| gone.contains(owner.as_str())) {
             self.host.rules.unpublish(|of| gone.contains(of))?;
         }
-        let ports = Vec::from_iter(ports.into_iter().map(|(_, port)| port));
-        let sockets = ports.iter().filter_map(|port| self.sockets.remove(port)).collect();
-        Ok((ports, sockets))
+        Ok((ports.into_iter().map(|(_, port)| port).collect(), self.sockets))
     }
 
     /// Takes for any port of one family that which was chosen for the same one of the other, if it is free: who is told of one number
@@ -447,27 +460,25 @@ impl<'a> Choice<'a> {
         Ok(refused)
     }
 
-    /// Looks whether a program of the host has a port, and keeps it where a helper is to carry it.
+    /// Binds a port for the helper, as far as there can be so many.
     fn bind(&mut self, port: &PublishedPort) -> Result<Option<Refused>> {
-        if self.mode != PublishMode::Proxy {
-            return Ok(look_for_programs(port));
-        }
-        let at = SocketAddr::new(port.address, port.host);
-        match bulkhead_net::proxy::listen(port.protocol, at) {
+        match proxy::bind(port, self.mode) {
             Ok(socket) => {
-                self.sockets.insert(port.clone(), socket);
+                let socket =
+                    socket.filter(|_| self.mode == PublishMode::Proxy || self.sockets.len() < self.most);
+                self.sockets.extend(socket.map(|socket| (port.clone(), socket)));
                 Ok(None)
             }
             Err(error) => match error.errno() {
                 Errno::ADDRINUSE => Ok(Some(Refused::InUse)),
                 Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT => Ok(Some(Refused::NoAddress)),
-                _ => Err(error).doing(|| format!("listen at port {} of the host", port.told())),
+                _ => Err(error).doing(|| format!("have port {} of the host", port.told())),
             },
         }
     }
 
-    /// Finds who has a port that is in use: a container whose ports a helper carries, or a program of the host. A helper of what
-    /// has ended gives it up.
+    /// Finds who has a port that is in use: a container with a helper for its ports, or a program of the host. The helper of
+    /// what has ended gives it up.
     fn whose(&mut self, port: &PublishedPort) -> Result<Option<Refused>> {
         let has = |other: &PublishedPort| {
             (other.protocol, other.host) == (port.protocol, port.host)
@@ -477,8 +488,8 @@ impl<'a> Choice<'a> {
                     || port.address.is_unspecified())
         };
         let engine = self.host.engine();
-        let carried = Live::recorded(engine)?.into_iter().filter(Live::is_carried);
-        let Some(live) = carried.into_iter().find(|live| live.ports.iter().any(has)) else {
+        let helped = Live::recorded(engine)?.into_iter().filter(Live::has_helper);
+        let Some(live) = helped.into_iter().find(|live| live.ports.iter().any(has)) else {
             return Ok(Some(Refused::InUse));
         };
         if engine.is_live(&live.owner)? {
@@ -514,12 +525,12 @@ fn reach_by_loopback(joints: &[Joint], ports: &[PublishedPort]) -> Result<()> {
 
 /// As many files as this process may have, as long as it holds the ports of a container: others are started with the usual number.
 #[derive(Debug)]
-struct MoreFiles(Option<Rlimit>);
+pub(super) struct MoreFiles(Option<Rlimit>);
 
 impl MoreFiles {
-    fn for_all(ports: usize) -> Self {
+    pub(super) fn for_all(ports: usize) -> Self {
         let usual = getrlimit(Resource::Nofile);
-        let is_enough = usual.current.is_none_or(|most| most > ports as u64 + 256);
+        let is_enough = usual.current.is_none_or(|most| most > (ports + OWN_FILES) as u64);
         let more = Rlimit { current: usual.maximum, ..usual };
         // What is too many then is told by the call that meets it.
         let is_raised = !is_enough && setrlimit(Resource::Nofile, more).is_ok();
@@ -533,23 +544,6 @@ impl Drop for MoreFiles {
             // It is no more than is allowed.
             let _ = setrlimit(Resource::Nofile, usual);
         }
-    }
-}
-
-/// Looks whether a program of the host has a port.
-fn look_for_programs(port: &PublishedPort) -> Option<Refused> {
-    let at = SocketAddr::new(port.address, port.host);
-    let bound = match port.protocol {
-        Protocol::Tcp => TcpListener::bind(at).map(drop),
-        Protocol::Udp => UdpSocket::bind(at).map(drop),
-        // Nobody has it without the kernel's module, which asking for it would load.
-        Protocol::Sctp => Ok(()),
-    };
-    match bound.map_err(|error| error.kind()) {
-        Err(ErrorKind::AddrInUse) => Some(Refused::InUse),
-        Err(ErrorKind::AddrNotAvailable) => Some(Refused::NoAddress),
-        // Whatever else keeps this process from it is no other program.
-        _ => None,
     }
 }
 

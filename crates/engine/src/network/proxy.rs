@@ -1,23 +1,27 @@
-//! Ports of the host that a helper carries (`bulkhead_net::proxy`): it is started with its container or pod, recorded in `network.json`,
-//! kept by the monitors, and ended when the ports are taken back.
+//! The helper for ports of the host (`bulkhead_net::proxy`), which carries them or only holds those to which the packet filter leads: it is
+//! started with its container or pod, recorded in `network.json`, kept by the monitors, and ended when the ports are taken back.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use bulkhead_net::proxy::{self, Helper, Route};
+use bulkhead_net::proxy::{self, Helper, Ports, Route};
 use bulkhead_shim::order;
 use bulkhead_shim::status::Process;
 use bulkhead_store::Image;
 use bulkhead_sys::process;
 use rustix::io::Errno;
 
+use super::address::Joint;
 use super::host::Host;
 use super::live::{Live, Proxy};
-use super::ports::PublishedPort;
+use super::ports::{MoreFiles, PublishedPort, way_in};
 use super::start::exposed;
+use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::Known;
+use crate::pod::PodRequest;
 use crate::request::{Network, Protocol, PublishMode, Publishing};
 
 /// Where those connect who keep a helper, in the directory below `run` of its container or pod.
@@ -61,19 +65,12 @@ pub(super) fn refuse_sctp(port: u16) -> Error {
 
 impl Engine {
     /// Starts the helper of an owner with its ports, which are bound, and returns its process.
-    fn begin_proxy(
-        &self,
-        owner: &str,
-        ports: &[PublishedPort],
-        sockets: Vec<OwnedFd>,
-        kept: Kept,
-    ) -> Result<(Process, OwnedFd)> {
-        let (program, socket) = (self.ports()?, self.owner_run(owner).join(SOCKET));
+    fn begin_proxy(&self, owner: &str, ports: &Ports, kept: Kept) -> Result<(Process, OwnedFd)> {
+        let (program, directory) = (self.ports()?, self.owner_run(owner));
+        make_directory(&directory)?;
         let wait = if kept == Kept::ByStarter { 5 } else { WAIT };
-        let helper = Helper { program: &program, owner, socket: &socket, wait };
-        let routes = ports.iter().zip(sockets);
-        let routes = routes.map(|(port, socket)| Route { protocol: port.protocol, socket, to: port.to });
-        let begun = helper.start(&Vec::from_iter(routes))?;
+        let helper = Helper { program: &program, owner, socket: &directory.join(SOCKET), wait };
+        let begun = helper.start(ports)?;
         let process = Process::find(begun.process).ok_or(Errno::SRCH);
         Ok((process.doing(|| "find the helper for ports")?, begun.connection))
     }
@@ -82,19 +79,20 @@ impl Engine {
     pub(crate) fn proxy_for(&self, known: &Known, image: Option<&Image>) -> Result<Option<order::Companion>> {
         let Known { record, document, .. } = known;
         let request = &document.request;
-        let (owner, publishing, exposed) = match (&request.namespaces.network, &record.pod) {
-            (Network::Networks(_), _) => {
-                (record.id.clone(), request.publishing.clone(), exposed(request, image))
+        let (owner, connections, publishing, exposed) = match (&request.namespaces.network, &record.pod) {
+            (Network::Networks(some), _) => {
+                (record.id.clone(), some.clone(), request.publishing.clone(), exposed(request, image))
             }
             (Network::Pod, Some(pod)) => {
-                let (owner, publishing) = self.ports_of_pod(pod)?;
+                let PodRequest { network, publishing, .. } = self.request_of_pod(pod)?;
                 let exposed = publishing.exposed.clone();
-                (owner, publishing, exposed)
+                (pod.clone(), network.connections().to_vec(), publishing, exposed)
             }
             _ => return Ok(None),
         };
         let has_ports = !publishing.ports.is_empty() || (publishing.all && !exposed.is_empty());
-        if publishing.mode != PublishMode::Proxy || !has_ports {
+        // Those that plugins lead there are theirs.
+        if !has_ports || way_in(&self.joints(&owner, &connections)?).is_none_or(Joint::is_elsewhere) {
             return Ok(None);
         }
         Ok(Some(order::Companion {
@@ -104,58 +102,89 @@ impl Engine {
         }))
     }
 
-    /// Starts the helper again that carries the ports of a container or its pod, if the last one has died.
-    pub(super) fn carry_ports_again(&self, id: &str) -> Result<()> {
+    /// Starts the helper again for the ports of a container or its pod, if the last one has died.
+    pub(super) fn help_ports_again(&self, id: &str) -> Result<()> {
         let Ok(record) = self.store.container(id) else { return Ok(()) };
         let known = self.look(record)?;
         let is_pod_s = known.document.request.namespaces.network == Network::Pod;
         let owner = known.record.pod.filter(|_| is_pod_s).unwrap_or_else(|| id.to_owned());
         let host = Host::hold(self)?;
         match Live::read(self, &owner)? {
-            Some(live) if self.is_live(&owner)? => host.carry_again(&live),
+            Some(live) if self.is_live(&owner)? => host.help_again(&live),
             _ => Ok(()),
         }
     }
 }
 
 impl Host<'_> {
-    /// Has a helper carry ports that are bound, and records it, before it begins and after it has.
-    pub(super) fn carry(&self, live: &Live, sockets: Vec<OwnedFd>, kept: Kept) -> Result<OwnedFd> {
-        let engine = self.engine();
-        let mut live = Live { proxy: Some(Proxy { process: None }), ..live.clone() };
-        live.write(engine)?;
-        let (process, connection) = engine.begin_proxy(&live.owner, &live.ports, sockets, kept)?;
-        live.proxy = Some(Proxy { process: Some(process) });
-        live.write(engine)?;
+    /// Has a helper do its duty for ports that are bound, and records it with them; a start that is killed before has one that nobody
+    /// keeps, and that ends by itself.
+    pub(super) fn have_helper(
+        &self,
+        live: &Live,
+        (duty, sockets): (PublishMode, HashMap<PublishedPort, OwnedFd>),
+        kept: Kept,
+    ) -> Result<OwnedFd> {
+        let mut sockets = sockets;
+        let ports = match duty {
+            PublishMode::Dnat => Ports { routes: Vec::new(), held: sockets.into_values().collect() },
+            PublishMode::Proxy => {
+                let route = |port: &PublishedPort| {
+                    let socket = sockets.remove(port)?;
+                    Some(Route { protocol: port.protocol, socket, to: port.to })
+                };
+                Ports { routes: live.ports.iter().filter_map(route).collect(), held: Vec::new() }
+            }
+        };
+        let (process, connection) = self.engine().begin_proxy(&live.owner, &ports, kept)?;
+        let proxy = Some(Proxy { duty, process: Some(process) });
+        Live { proxy, ..live.clone() }.write(self.engine())?;
         Ok(connection)
     }
 
-    /// Binds the ports of an owner anew and has a helper carry them, unless one does.
-    fn carry_again(&self, live: &Live) -> Result<()> {
-        let Some(Proxy { process }) = live.proxy else { return Ok(()) };
+    /// Binds the ports of an owner anew and has a helper for them, unless there is one.
+    fn help_again(&self, live: &Live) -> Result<()> {
+        let Some(Proxy { duty, process }) = live.proxy else { return Ok(()) };
         if process.is_some_and(|process| process.runs()) {
             return Ok(());
         }
-        let bind = |port: &PublishedPort| {
-            proxy::listen(port.protocol, SocketAddr::new(port.address, port.host))
-                .doing(|| format!("listen at port {} of the host again", port.told()))
-        };
-        let sockets = live.ports.iter().map(bind).collect::<Result<Vec<_>>>()?;
-        self.carry(live, sockets, Kept::ByNobody).map(drop)
+        let _roomy = MoreFiles::for_all(live.ports.len());
+        let mut sockets = HashMap::new();
+        for port in &live.ports {
+            let bound = bind(port, duty).doing(|| format!("have port {} of the host again", port.told()))?;
+            sockets.extend(bound.map(|socket| (port.clone(), socket)));
+        }
+        self.have_helper(live, (duty, sockets), Kept::ByNobody).map(drop)
     }
 
-    /// Has the helper of an owner carry these ports alone from now on.
-    pub(super) fn carry_only(&self, live: &Live) -> Result<()> {
-        end(live)?;
-        self.carry_again(live)
+    /// Has the helper of an owner have these ports alone from now on.
+    pub(super) fn help_only(&self, live: &Live) -> Result<()> {
+        end(self.engine(), live)?;
+        self.help_again(live)
+    }
+}
+
+/// Binds a port as a helper wants it; nothing of a protocol that none can have.
+pub(super) fn bind(port: &PublishedPort, duty: PublishMode) -> bulkhead_sys::Result<Option<OwnedFd>> {
+    let at = SocketAddr::new(port.address, port.host);
+    match duty {
+        PublishMode::Dnat => proxy::hold(port.protocol, at),
+        PublishMode::Proxy => proxy::listen(port.protocol, at).map(Some),
     }
 }
 
 /// Ends the helper of an owner, if there is one; its ports are free then.
-pub(super) fn end(live: &Live) -> Result<()> {
-    let Some(process) = live.proxy.and_then(|proxy| proxy.process).filter(Process::runs) else {
-        return Ok(());
+pub(super) fn end(engine: &Engine, live: &Live) -> Result<()> {
+    let recorded = live.proxy.and_then(|proxy| proxy.process);
+    let Some(process) = recorded else {
+        // Of a record that nobody can read, or that was never written.
+        let socket = engine.owner_run(&live.owner).join(SOCKET);
+        let found = if socket.exists() { proxy::find(&socket)? } else { None };
+        return found.map_or(Ok(()), |pidfd| Ok(proxy::end(&pidfd)?));
     };
+    if !process.runs() {
+        return Ok(());
+    }
     match process::open_pidfd(process.pid) {
         // Its number may be another's since.
         Ok(pidfd) if process.runs() => Ok(proxy::end(&pidfd)?),

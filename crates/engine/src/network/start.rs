@@ -89,7 +89,7 @@ impl Engine {
         inside: &Devices,
         kept: Kept,
     ) -> Result<Wired> {
-        let Wish { owner, joints, publishing, exposed, called, resolvers, .. } = *wish;
+        let Wish { owner, joints, publishing, called, resolvers, .. } = *wish;
         let is_elsewhere = joints.iter().any(Joint::is_elsewhere);
         let mut warnings = Vec::new();
         if is_elsewhere {
@@ -112,7 +112,7 @@ impl Engine {
             joints.iter().try_for_each(|joint| host.enter_names(joint, called))?;
         }
         let keeper = if publishing.all || !publishing.ports.is_empty() {
-            host.publish(owner, publishing, exposed, (joints, kept))?
+            host.publish(wish, kept, &mut warnings)?
         } else {
             None
         };
@@ -361,11 +361,9 @@ impl Host<'_> {
         if live.ports.len() == before {
             return live.write(self.engine());
         }
-        if live.proxy.is_some() {
-            return self.carry_only(&live);
-        }
         self.rules.unpublish(|of| of == owner)?;
         live.write(self.engine())?;
+        self.help_only(&live)?;
         Ok(self.rules.publish(&Vec::from_iter(live.rules()))?)
     }
 
@@ -400,7 +398,7 @@ impl Host<'_> {
         let live = Live::read_to_end(self.engine(), owner)?;
         self.rules.unpublish(|of| of == owner)?;
         if let Some(live) = &live {
-            proxy::end(live)?;
+            proxy::end(self.engine(), live)?;
             forget(live.translated())?;
             self.close_loopback(live)?;
         }

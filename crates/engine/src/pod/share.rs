@@ -23,7 +23,7 @@ use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
 use crate::network::{Plugged, Wish, is_elsewhere, is_given, wiring_of};
-use crate::request::{Connection, Ipc, Network, Pid, Publishing, Request, UserNamespace, Uts};
+use crate::request::{Connection, Ipc, Network, Pid, Request, UserNamespace, Uts};
 
 /// The size of `/dev/shm` unless somebody says otherwise, as for a container.
 const SHM_SIZE: u64 = 64 << 20;
@@ -184,11 +184,9 @@ impl Engine {
         Ok(has_names || request.publishing.all || !request.publishing.ports.is_empty())
     }
 
-    /// Returns the id of a pod, and which ports of the host lead to it.
-    pub(crate) fn ports_of_pod(&self, pod: &str) -> Result<(String, Publishing)> {
-        let record = self.store.pod(pod)?;
-        let request = PodDocument::read(&record)?.request;
-        Ok((record.id, request.publishing))
+    /// Returns what a pod was asked to be.
+    pub(crate) fn request_of_pod(&self, pod: &str) -> Result<PodRequest> {
+        Ok(PodDocument::read(&self.store.pod(pod)?)?.request)
     }
 
     /// Returns by which networks the containers of a pod find names, and whom they ask for others.

@@ -48,8 +48,41 @@ pub fn listen(protocol: Protocol, at: SocketAddr) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Takes a port of the host without listening, so that no program does: what comes there is led elsewhere before. Nothing for SCTP, of which
+/// asking would load the kernel's module.
+///
+/// # Errors
+/// As [`listen`].
+pub fn hold(protocol: Protocol, at: SocketAddr) -> Result<Option<OwnedFd>> {
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+        Protocol::Sctp => return Ok(None),
+    };
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
+        .call(|| format!("socket({protocol})"))?;
+    if at.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true).call(|| "setsockopt(IPV6_V6ONLY)")?;
+    }
+    if protocol == Protocol::Tcp {
+        // Connections that have ended are no obstacle to us, and we are one to whoever comes later.
+        sockopt::set_socket_reuseaddr(&socket, true).call(|| "setsockopt(SO_REUSEADDR)")?;
+    } else {
+        // What is sent to all of a cable comes here, and is for nobody: as little as the kernel lets be is kept.
+        sockopt::set_socket_recv_buffer_size(&socket, 0).call(|| "setsockopt(SO_RCVBUF)")?;
+    }
+    rustix::net::bind(&socket, &at).call(|| format!("bind({at}/{protocol})"))?;
+    if protocol == Protocol::Tcp {
+        sockopt::set_socket_reuseaddr(&socket, false).call(|| "setsockopt(SO_REUSEADDR)")?;
+    }
+    Ok(Some(socket))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
     use super::*;
 
     #[test]
@@ -68,5 +101,33 @@ mod tests {
         drop(first);
         let error = listen(Protocol::Sctp, at).unwrap_err();
         assert_eq!(error.errno(), Errno::PROTONOSUPPORT);
+    }
+
+    #[test]
+    fn who_comes_after_one_who_holds_a_port_is_told() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let held = hold(protocol, "0.0.0.0:0".parse().unwrap()).unwrap().unwrap();
+            let at = SocketAddr::try_from(rustix::net::getsockname(&held).unwrap()).unwrap();
+            let own = SocketAddr::new("127.0.0.1".parse().unwrap(), at.port());
+            // The standard library's listener has SO_REUSEADDR set, as servers do.
+            let error = match protocol {
+                Protocol::Udp => UdpSocket::bind(own).unwrap_err(),
+                _ => TcpListener::bind(own).unwrap_err(),
+            };
+            assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{protocol}");
+            assert_eq!(hold(protocol, own).unwrap_err().errno(), Errno::ADDRINUSE);
+        }
+        assert!(hold(Protocol::Sctp, "0.0.0.0:80".parse().unwrap()).unwrap().is_none());
+    }
+
+    #[test]
+    fn connections_that_have_ended_are_no_obstacle() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(at).unwrap();
+        // Who ends first remembers it for a minute: here the server.
+        drop(listener.accept().unwrap());
+        drop((listener, client));
+        hold(Protocol::Tcp, at).unwrap().unwrap();
     }
 }

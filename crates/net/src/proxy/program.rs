@@ -21,11 +21,11 @@ use rustix::io::Errno;
 
 use super::confine::confine;
 use super::server::{NEXT, Server};
-use super::start::Route;
+use super::start::{Ports, Route};
 use crate::rules::Protocol;
 
 const USAGE: &str = "\
-usage: bulkproxy serve --name ID [--wait SECONDS] [--tcp ADDRESS:PORT]… [--udp ADDRESS:PORT]…
+usage: bulkproxy serve --name ID [--wait SECONDS] [--tcp ADDRESS:PORT]… [--udp ADDRESS:PORT]… [--held NUMBER]
 
 Carries what comes to ports of the host to a container. bulkhead calls it, and gives it the ports by its standard input.
 
@@ -33,6 +33,7 @@ Carries what comes to ports of the host to a container. bulkhead calls it, and g
   --wait SECONDS       how long it stays for somebody to keep it, at first; 5 unless it is given
   --tcp ADDRESS:PORT   where connections of the next port lead
   --udp ADDRESS:PORT   where datagrams of the next port lead
+  --held NUMBER        how many more ports there are, which it only holds
 ";
 
 /// The code of a wrong command line.
@@ -48,6 +49,7 @@ struct Wanted {
     name: String,
     wait: Duration,
     ways: Vec<(Protocol, SocketAddr)>,
+    held: usize,
 }
 
 /// The main function of `bulkproxy`; returns its exit status.
@@ -108,10 +110,11 @@ fn prepare() -> bulkhead_sys::Result<OwnedFd> {
 
 fn make(wanted: &Wanted, starter: &OwnedFd) -> bulkhead_sys::Result<Server> {
     let mut sockets = Vec::new();
-    while sockets.len() < wanted.ways.len() + 1 {
+    let ports = wanted.ways.len() + wanted.held;
+    while sockets.len() <= ports {
         let message = message::receive(starter, 64)?;
         if message.descriptors.is_empty() {
-            return Err(Errno::PIPE).call(|| format!("recvmsg({} ports)", wanted.ways.len()));
+            return Err(Errno::PIPE).call(|| format!("recvmsg({ports} ports)"));
         }
         sockets.extend(message.descriptors);
     }
@@ -122,13 +125,17 @@ fn make(wanted: &Wanted, starter: &OwnedFd) -> bulkhead_sys::Result<Server> {
     let flags = rustix::fs::fcntl_getfl(&stays).call(|| "fcntl(F_GETFL)")?;
     rustix::fs::fcntl_setfl(&stays, flags | OFlags::NONBLOCK).call(|| "fcntl(F_SETFL, O_NONBLOCK)")?;
     let ways = wanted.ways.iter().copied();
-    let routes =
-        Vec::from_iter(sockets.zip(ways).map(|(socket, (protocol, to))| Route { protocol, socket, to }));
-    let ports = Vec::from_iter(
+    let routes = Vec::from_iter(ways.zip(sockets.by_ref()).map(|((protocol, to), socket)| Route {
+        protocol,
+        socket,
+        to,
+    }));
+    let reached = Vec::from_iter(
         routes.iter().filter(|route| route.protocol == Protocol::Tcp).map(|route| route.to.port()),
     );
-    let mut server = Server::new(stays, routes, wanted.wait).call(|| "epoll_create1()")?;
-    let files = confine(&format!("ports of {}", wanted.name), &ports)?;
+    let mut server = Server::new(stays, Ports { routes, held: sockets.collect() }, wanted.wait)
+        .call(|| "epoll_create1()")?;
+    let files = confine(&format!("ports of {}", wanted.name), &reached)?;
     server.begin(files);
     Ok(server)
 }
@@ -136,7 +143,7 @@ fn make(wanted: &Wanted, starter: &OwnedFd) -> bulkhead_sys::Result<Server> {
 impl Wanted {
     fn read(words: &[OsString]) -> Result<Self, String> {
         use lexopt::prelude::{Long, ValueExt as _};
-        let (mut name, mut wait, mut ways) = (None, NEXT, Vec::new());
+        let (mut name, mut wait, mut ways, mut held) = (None, NEXT, Vec::new(), 0);
         let mut parser = lexopt::Parser::from_args(words);
         let explained = |error: lexopt::Error| format!("{error}\n{USAGE}");
         while let Some(argument) = parser.next().map_err(explained)? {
@@ -151,6 +158,10 @@ impl Wanted {
                     wait = Duration::from_secs(value.map(u32::into).map_err(explained)?);
                     continue;
                 }
+                Long("held") => {
+                    held = parser.value().and_then(|value| value.parse()).map_err(explained)?;
+                    continue;
+                }
                 Long("tcp") => Protocol::Tcp,
                 Long("udp") => Protocol::Udp,
                 other => return Err(explained(other.unexpected())),
@@ -158,7 +169,7 @@ impl Wanted {
             let to = parser.value().and_then(|value| value.parse_with(address)).map_err(explained)?;
             ways.push((protocol, to));
         }
-        Ok(Self { name: name.ok_or_else(|| format!("--name ID is missing\n{USAGE}"))?, wait, ways })
+        Ok(Self { name: name.ok_or_else(|| format!("--name ID is missing\n{USAGE}"))?, wait, ways, held })
     }
 }
 
@@ -189,13 +200,24 @@ mod tests {
 
     #[test]
     fn words_say_where_each_port_leads() {
-        let wanted = read(&["--name", "4f", "--wait", "60", "--tcp", "10.0.0.2:80", "--udp", "[fd00::2]:53"]);
+        let wanted = read(&[
+            "--name",
+            "4f",
+            "--wait",
+            "60",
+            "--tcp",
+            "10.0.0.2:80",
+            "--udp",
+            "[fd00::2]:53",
+            "--held",
+            "2",
+        ]);
         let ways = vec![
             (Protocol::Tcp, "10.0.0.2:80".parse().unwrap()),
             (Protocol::Udp, "[fd00::2]:53".parse().unwrap()),
         ];
         let wait = Duration::from_secs(60);
-        assert_eq!(wanted.unwrap(), Wanted { name: "4f".to_owned(), wait, ways });
+        assert_eq!(wanted.unwrap(), Wanted { name: "4f".to_owned(), wait, ways, held: 2 });
         for (words, reason) in [
             (&["--tcp", "10.0.0.2:80"][..], "--name ID is missing"),
             (&["--name", "4f", "--tcp", "10.0.0.2"], "no address with a port"),

@@ -27,7 +27,7 @@ use rustix::net::{RecvFlags, SocketFlags};
 use self::carry::Pipes;
 use self::datagrams::{Key, Session};
 use self::streams::{Connection, Side};
-use super::start::Route;
+use super::start::{Ports, Route};
 use crate::attendant::{Poll, Slab, Timers, Token};
 use crate::rules::Protocol;
 
@@ -67,6 +67,8 @@ pub(super) struct Server {
     wait: Duration,
     is_over: bool,
     room: Vec<u8>,
+    /// Ports at which nothing is heard.
+    held: Vec<OwnedFd>,
 }
 
 /// What is waited for.
@@ -110,8 +112,9 @@ struct Limits {
 impl Server {
     /// Makes a helper with these ports, which those keep who connect here, and which waits for so long for the first who says that he
     /// does.
-    pub(super) fn new(stays: OwnedFd, routes: Vec<Route>, wait: Duration) -> Result<Self, Errno> {
+    pub(super) fn new(stays: OwnedFd, ports: Ports, wait: Duration) -> Result<Self, Errno> {
         let (poll, mut things) = (Poll::new()?, Slab::new());
+        let Ports { routes, held } = ports;
         let ports = routes
             .into_iter()
             .map(|Route { protocol, socket, to }| Thing::Port(Rc::new(Port { protocol, socket, to })));
@@ -140,12 +143,13 @@ impl Server {
             wait,
             is_over: false,
             room: vec![0; ROOM],
+            held,
         })
     }
 
     /// So many files may be open from here on.
     pub(super) fn begin(&mut self, files: u64) {
-        self.limits = Limits::of(files, self.things.len());
+        self.limits = Limits::of(files, self.things.len() + self.held.len());
         self.pipes.limit(self.limits.pipes);
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bulkhead_net::device::{Devices, Setting, set as set_parameter};
 use bulkhead_net::firewall::{self, Firewall, Published};
 use bulkhead_net::nft::Filter;
-use bulkhead_net::proxy::{self, Begun, Helper, Route};
+use bulkhead_net::proxy::{self, Begun, Helper, Ports, Route};
 use bulkhead_net::rules::Protocol;
 use bulkhead_testkit::daemon::{Guarded, Within};
 use bulkhead_testkit::{cached, tree};
@@ -150,7 +150,8 @@ impl Carried {
             socket: proxy::listen(Protocol::Tcp, at("0.0.0.0:8082")).unwrap(),
             to: at("10.10.0.2:82"),
         };
-        let begun = Helper { program, owner: "4f", socket: &socket, wait: 5 }.start(&[route]).unwrap();
+        let ports = Ports { routes: vec![route], held: Vec::new() };
+        let begun = Helper { program, owner: "4f", socket: &socket, wait: 5 }.start(&ports).unwrap();
         Self { _place: place, begun }
     }
 }

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bulkhead_net::proxy::{self, Helper, Route};
+use bulkhead_net::proxy::{self, Helper, Ports, Route};
 use bulkhead_net::rules::Protocol::Tcp;
 use bulkhead_testkit::{Scratch, requires};
 use rustix::io::Errno;
@@ -36,8 +36,9 @@ fn who_starts_it_and_goes_leaves_time_for_who_keeps_it() {
     let scratch = Scratch::new();
     let socket = scratch.path().join("ports.sock");
     let mut rig = Rig::new(&[(Tcp, "127.0.0.1:8080", "127.0.1.1:80")]);
-    let begun =
-        Helper { program: PROGRAM.as_ref(), owner: "4f", socket: &socket, wait: 60 }.start(&[]).unwrap();
+    let begun = Helper { program: PROGRAM.as_ref(), owner: "4f", socket: &socket, wait: 60 }
+        .start(&Ports::default())
+        .unwrap();
     let waiting = begun.process;
     drop((rig.begun.take(), begun));
     wait_until("the one that waits for nobody in particular ends", || !lives(rig.process));
@@ -52,11 +53,13 @@ fn it_ends_at_once_when_it_is_ended() {
     let rig = Rig::new(&[(Tcp, "127.0.0.1:8080", "127.0.1.1:80")]);
     let error = proxy::listen(Tcp, at("127.0.0.1:8080")).unwrap_err();
     assert_eq!(error.errno(), Errno::ADDRINUSE);
-    let pidfd = bulkhead_sys::process::open_pidfd(rig.process).unwrap();
+    let pidfd = proxy::find(&rig.socket()).unwrap().expect("it is found by its socket");
     for _ in 0..2 {
         proxy::end(&pidfd).unwrap();
         proxy::listen(Tcp, at("127.0.0.1:8080")).unwrap();
     }
+    assert!(proxy::find(&rig.socket()).unwrap().is_none(), "nobody is there any more");
+    assert!(proxy::find("/nothing".as_ref()).unwrap().is_none());
 }
 
 #[test]
@@ -94,6 +97,27 @@ fn it_has_no_rights_and_no_files() {
 }
 
 #[test]
+fn ports_that_it_holds_are_nobody_else_s_and_hear_nobody() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    bulkhead_sys::net::bring_loopback_up().unwrap();
+    let scratch = Scratch::new();
+    let socket = scratch.path().join("ports.sock");
+    let addresses = Vec::from_iter((8000..8100).map(|port| format!("0.0.0.0:{port}")));
+    let hold = |address: &String| proxy::hold(Tcp, at(address)).unwrap().unwrap();
+    let ports = Ports { routes: Vec::new(), held: addresses.iter().map(hold).collect() };
+    let helper = Helper { program: PROGRAM.as_ref(), owner: "4f", socket: &socket, wait: 5 };
+    let begun = helper.start(&ports).unwrap();
+    drop(ports);
+    for address in ["127.0.0.1:8000", "127.0.0.1:8099"] {
+        assert_eq!(TcpListener::bind(address).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        let refused = std::net::TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    proxy::end(&bulkhead_sys::process::open_pidfd(begun.process).unwrap()).unwrap();
+    TcpListener::bind("127.0.0.1:8099").unwrap();
+}
+
+#[test]
 fn what_keeps_it_from_beginning_is_told() {
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
     bulkhead_sys::net::bring_loopback_up().unwrap();
@@ -104,12 +128,13 @@ fn what_keeps_it_from_beginning_is_told() {
         socket: proxy::listen(Tcp, at("127.0.0.1:8080")).unwrap(),
         to: at("127.0.1.1:80"),
     };
+    let carried = || Ports { routes: vec![route()], held: Vec::new() };
     let missing = scratch.path().join("nothing");
     let error =
-        Helper { program: &missing, owner: "4f", socket: &socket, wait: 5 }.start(&[route()]).unwrap_err();
+        Helper { program: &missing, owner: "4f", socket: &socket, wait: 5 }.start(&carried()).unwrap_err();
     assert!(error.to_string().contains("nothing"), "{error}");
     let error = Helper { program: "/bin/true".as_ref(), owner: "4f", socket: &socket, wait: 5 }
-        .start(&[route()])
+        .start(&carried())
         .unwrap_err();
     assert!(error.to_string().contains("died before"), "{error}");
     // The port is free again.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bulkhead_net::proxy::{self, Begun, Helper, Route};
+use bulkhead_net::proxy::{self, Begun, Helper, Ports, Route};
 use bulkhead_net::rules::Protocol;
 use bulkhead_testkit::Scratch;
 
@@ -48,7 +48,8 @@ impl Rig {
             to: at(to),
         }));
         let socket = scratch.path().join("ports.sock");
-        let begun = Helper { program, owner: "4f", socket: &socket, wait: 5 }.start(&routes).unwrap();
+        let ports = Ports { routes, held: Vec::new() };
+        let begun = Helper { program, owner: "4f", socket: &socket, wait: 5 }.start(&ports).unwrap();
         let process = begun.process;
         Self { scratch, begun: Some(begun), process }
     }
