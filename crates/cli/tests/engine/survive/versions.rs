@@ -130,7 +130,7 @@ fn an_old_monitor_refuses_an_order_that_it_does_not_understand() {
     };
     let refused = run(&["--rm"]).exits_with(125);
     assert!(
-        refused.stderr.contains("it is of version 7, and this program knows none after 5"),
+        refused.stderr.contains("it is of version 7, and this program knows none after 6"),
         "{}",
         refused.stderr
     );
