@@ -177,7 +177,7 @@ pub fn start(global: &Global, id: &ContainerId, log: &Log) -> Result<ExitCode> {
 fn after_start(container: &Container) -> Result<()> {
     let hooks = container.stored()?.hooks()?;
     let document = Document::new(&container.state, container.state.process.map(|process| process.pid));
-    let runner = Runner { document: &document, status: Status::Running, watch: None };
+    let runner = Runner { document: &document, status: Status::Running, watch: None, given: &[] };
     runner.run("poststart", &hooks.poststart)
 }
 

@@ -206,7 +206,7 @@ impl Container {
         self.leave_class()?;
         log.debug(format_args!("the cgroup of container {} is gone", self.state.id));
         let document = Document::new(&self.state, None);
-        let runner = Runner { document: &document, status: Status::Stopped, watch: None };
+        let runner = Runner { document: &document, status: Status::Stopped, watch: None, given: &[] };
         for warning in runner.run_all("poststop", &ending.hooks) {
             log.warn(warning);
         }

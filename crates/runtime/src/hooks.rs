@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bulkhead_sys::namespace::Kind;
 use bulkhead_sys::process;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal};
@@ -142,7 +143,12 @@ pub struct Runner<'a> {
     pub status: Status,
     /// Signals that may interrupt them.
     pub watch: Option<&'a Watch>,
+    /// Namespaces of the container that they get as descriptors, named by [`NAMESPACES`].
+    pub given: &'a [(Kind, OwnedFd)],
 }
+
+/// The variable that names the namespaces that a hook has as descriptors: `network=7,user=8`.
+const NAMESPACES: &str = "BULKHEAD_HOOK_NAMESPACES";
 
 impl Runner<'_> {
     /// Runs the hooks of one kind in order and stops at the first that fails.
@@ -180,7 +186,13 @@ impl Runner<'_> {
             // What it starts is killed with it.
             command.process_group(0);
         }
-        let mut child = process::spawn(&mut command)
+        let mut child = self
+            .giving(|names| {
+                if let Some(names) = names {
+                    command.env(NAMESPACES, names);
+                }
+                process::spawn(&mut command)
+            })
             .map_err(|error| format!("could not be executed: {}", words(&error)))?;
         if let Some(mut stdin) = child.stdin.take() {
             // A hook that does not read its input is within its rights.
@@ -199,6 +211,29 @@ impl Runner<'_> {
             }
             None => format!("was ended by {status}{said}"),
         })
+    }
+}
+
+impl Runner<'_> {
+    /// Starts a hook, to which the descriptors that it is given are open, and to nothing that is started afterwards.
+    fn giving(&self, start: impl FnOnce(Option<String>) -> std::io::Result<Child>) -> std::io::Result<Child> {
+        let mark = |close| {
+            let mut numbers = self.given.iter().map(|(_, given)| given.as_raw_fd());
+            numbers.try_for_each(|number| process::set_close_on_exec(number, close))
+        };
+        let names = self.given.iter().map(|(kind, given)| {
+            let name = match kind {
+                Kind::Network => "network",
+                kind => kind.link(),
+            };
+            format!("{name}={}", given.as_raw_fd())
+        });
+        let names = Vec::from_iter(names).join(",");
+        let started = mark(false)
+            .map_err(std::io::Error::from)
+            .and_then(|()| start(Some(names).filter(|names| !names.is_empty())));
+        mark(true)?;
+        started
     }
 }
 

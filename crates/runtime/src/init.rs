@@ -156,7 +156,7 @@ fn finish(plan: &Plan, process: &Process, document: &Document, program: Option<&
     let start_hooks = &plan.hooks.start_container;
     if !start_hooks.is_empty() {
         let document = document.inside(None);
-        let runner = Runner { document: &document, status: Status::Created, watch: None };
+        let runner = Runner { document: &document, status: Status::Created, watch: None, given: &[] };
         // They are programs of the image: the runtime's own environment is the host's affair.
         let hooks = start_hooks.iter().cloned().map(|hook| hook.or_environment(&process.env));
         if let Err(error) = runner.run("startContainer", &Vec::from_iter(hooks)) {
@@ -336,7 +336,7 @@ fn run_hooks(init: &mut Init<'_>) -> Result<()> {
     }
     // The root is not entered yet: to the hook it is still at its place on the host.
     let document = init.given.document.inside(Some(&plan.root.path));
-    let runner = Runner { document: &document, status: Status::Creating, watch: None };
+    let runner = Runner { document: &document, status: Status::Creating, watch: None, given: &[] };
     runner.run("createContainer", &plan.hooks.create_container)
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bulkhead_cgroup::{Cgroup, Doors, systemd};
 use bulkhead_sys::namespace::Kind;
-use bulkhead_sys::{credentials, signal};
+use bulkhead_sys::{credentials, path, signal};
+use rustix::fs::OFlags;
 
 use crate::activation::Passed;
 use crate::birth::{Birth, Cradle};
@@ -172,6 +173,7 @@ pub(crate) fn attempt(
         rdt,
         child: None,
         document: None,
+        for_hooks: Vec::new(),
         proxy: None,
         hold: Hold::Own,
     };
@@ -263,6 +265,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) child: Option<Child>,
     /// What hooks are told.
     pub(crate) document: Option<Document>,
+    /// The container's namespaces that hooks of the creation get, until these are done.
+    for_hooks: Vec<(Kind, OwnedFd)>,
     proxy: Option<Proxy>,
     hold: Hold,
 }
@@ -456,6 +460,19 @@ impl Attempt<'_> {
         birth.spawn(Cradle { own, instead: None }, &ends, inheritance, init::run)
     }
 
+    /// Opens those new namespaces of the container that hooks are to get, while its process has not hidden yet: an ordinary user
+    /// cannot later, and nothing of the container may ever have to be seen by its hooks.
+    fn open_for_hooks(&mut self, pid: i32) -> Result<()> {
+        let kinds = if self.plan.hooks.during_creation() { &self.plan.hook_namespaces[..] } else { &[] };
+        for kind in kinds {
+            let path = format!("/proc/{pid}/ns/{}", kind.link());
+            let opened = path::open_host(path.as_ref(), OFlags::RDONLY)
+                .doing(|| format!("open the new {} namespace for hooks", kind.link()))?;
+            self.for_hooks.push((*kind, opened));
+        }
+        Ok(())
+    }
+
     /// Answers the child until it is ready.
     fn converse(
         &mut self,
@@ -464,6 +481,7 @@ impl Attempt<'_> {
         rights: Rights,
     ) -> Result<Option<OwnedFd>> {
         let pid = self.child.as_ref().map_or(0, |child| child.pid);
+        self.open_for_hooks(pid)?;
         self.before_setup(pid, rights)?;
         if self.plan.maps().is_some() || !self.plan.net_devices.is_empty() {
             parent.proceed()?;
@@ -482,6 +500,8 @@ impl Attempt<'_> {
                     state.process = Some(self.identify(pid)?);
                     self.dir.save(state)?;
                     self.creation_hooks()?;
+                    // Nothing of the container runs yet, and nobody needs them any more.
+                    self.for_hooks.clear();
                     parent.proceed()?;
                 }
                 Said::Console(terminal) => {
@@ -607,7 +627,7 @@ impl Attempt<'_> {
 
     pub(crate) fn creation_hooks(&self) -> Result<()> {
         let Some(document) = &self.document else { return Ok(()) };
-        let runner = |status| Runner { document, status, watch: self.request.watch };
+        let runner = |status| Runner { document, status, watch: self.request.watch, given: &self.for_hooks };
         // These come after the step that "creating" is about (runtime.md, "Lifecycle"), and the specification's own
         // tests expect it said so; for those of newer kinds runc says otherwise, and others after it.
         runner(Status::Created).run("prestart", &self.plan.hooks.prestart)?;
@@ -617,7 +637,7 @@ impl Attempt<'_> {
     /// A failure here stops the container, like one before (config.md, "Lifecycle").
     fn after_start(&self) -> Result<()> {
         let Some(document) = &self.document else { return Ok(()) };
-        let runner = Runner { document, status: Status::Running, watch: self.request.watch };
+        let runner = Runner { document, status: Status::Running, watch: self.request.watch, given: &[] };
         runner.run("poststart", &self.plan.hooks.poststart)
     }
 
@@ -659,7 +679,7 @@ impl Attempt<'_> {
             child.put_an_end_to(LAST_BREATH);
         }
         if let Some(document) = &self.document {
-            let runner = Runner { document, status: Status::Stopped, watch: None };
+            let runner = Runner { document, status: Status::Stopped, watch: None, given: &[] };
             for warning in runner.run_all("poststop", &self.plan.hooks.poststop) {
                 self.log.warn(warning);
             }

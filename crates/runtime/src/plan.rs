@@ -65,6 +65,8 @@ pub struct Plan {
     pub process: Option<Process>,
     /// The programs that run at points of the life cycle.
     pub hooks: Hooks,
+    /// The new namespaces that hooks of the creation get as descriptors, by annotation.
+    pub hook_namespaces: Vec<Kind>,
     /// Where in the cgroup hierarchies and with which limits.
     pub cgroup: Cgroup,
     /// The class of service of its cache and memory bandwidth.
@@ -192,6 +194,7 @@ impl Plan {
             readonly: absolute_paths(&linux.readonly_paths, "/linux/readonlyPaths")?,
             sysctl: check::sysctl(&linux.sysctl, &namespaces)?,
             hooks: Hooks::plan(&config.hooks)?,
+            hook_namespaces: annotations::hook_namespaces(&config.annotations, &namespaces)?,
             cgroup: Cgroup { path: linux.cgroups_path.clone(), resources: resources(linux, version) },
             rdt: linux.intel_rdt.as_ref().map(rdt::plan).transpose()?,
             mount_label: mount_label(config, linux),

@@ -364,8 +364,14 @@ fn the_rest_is_what_other_tests_try() {
         "netDevices": { "enabled": true },
     });
     assert_eq!(linux, expected);
-    // The tests `rootfs`, `checkpoint`, `systemd` and `annotations`.
-    let annotations = ["org.bulkhead.rootfs.overlay", "org.criu.config", "org.systemd.property.", "run.oci."];
+    // The tests `rootfs`, `rootless`, `checkpoint`, `systemd` and `annotations`.
+    let annotations = [
+        "org.bulkhead.rootfs.overlay",
+        "org.bulkhead.hooks.namespaces",
+        "org.criu.config",
+        "org.systemd.property.",
+        "run.oci.",
+    ];
     assert_eq!(list(&features, "/potentiallyUnsafeConfigAnnotations"), annotations);
     assert_eq!((&features["ociVersionMin"], &features["ociVersionMax"]), (&json!("1.0.0"), &json!("1.3.0")));
 }

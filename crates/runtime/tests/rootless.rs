@@ -472,3 +472,63 @@ fn an_ordinary_user_hides_from_a_container_before_it_joins_it() {
         assert!(hides.is_some() && hides < birth.map(|(line, _)| line), "it hides first\n{trace}");
     }
 }
+
+/// What the hooks of an ordinary user see of a container's process: from outside, and as the root of its user namespace, which is
+/// what a program that carries its packets becomes.
+const SPY: &str = r#"
+PATH=/usr/bin:/bin:/usr/sbin:/sbin
+pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/')
+network=${BULKHEAD_HOOK_NAMESPACES#network=} user=${BULKHEAD_HOOK_NAMESPACES#*,user=}
+network=${network%%,*}
+loot='cd /proc/$0 && for name in exe root cwd ns/user ns/net ns/mnt fd/*; do readlink $name; cat $name; done 2>/dev/null
+    head -c 1 environ maps mem auxv 2>/dev/null; ls root/ fd/ 2>/dev/null'
+nsenter --preserve-credentials --user=/proc/self/fd/$user --net=/proc/self/fd/$network sh -c 'id -u; ls /proc/self/net/dev; readlink /proc/self/ns/net'
+readlink /proc/self/fd/$network
+echo outside; sh -c "$loot" $pid
+echo inside; nsenter --preserve-credentials --user=/proc/self/fd/$user --net=/proc/self/fd/$network sh -c "$loot" $pid
+echo itself; nsenter --preserve-credentials --user=/proc/self/fd/$user sh -c 'readlink /proc/$$/root'
+"#;
+
+/// Needs `launch` to open the namespaces while the process can be seen, and the process to hide at once after it has its identity.
+/// Seen to fail when it hides only after the hooks: its descriptors of the host, its memory and its root are open to whoever is
+/// root in the user namespace (CVE-2016-9962).
+#[test]
+fn hooks_of_an_ordinary_user_get_new_namespaces_and_see_nothing_of_the_process_in_them() {
+    requires!(is_possible(), "needs root and user namespaces");
+    requires!(find_program("nsenter").is_some(), "needs nsenter");
+    let sandbox = sandbox();
+    let notes = sandbox.directory().join("notes");
+    fs::write(&notes, "").unwrap();
+    std::os::unix::fs::chown(&notes, Some(USER), Some(USER)).unwrap();
+    for kind in ["prestart", "createRuntime"] {
+        let bundle = sandbox.bundle(kind).namespace("network").hook_script(kind, SPY);
+        let bundle = bundle.script("readlink /proc/self/ns/net; ls /proc/self/fd");
+        let bundle = bundle.annotation("run.oci.hooks.stdout", notes.to_str().unwrap());
+        let bundle = bundle.annotation("org.bulkhead.hooks.namespaces", "network,user");
+        let said = sandbox.run(&bundle).output().succeeds().stdout;
+        let (network, descriptors) = said.split_once('\n').unwrap();
+        // 3 is the directory that `ls` itself lists.
+        assert_eq!(descriptors, "0\n1\n2\n3\n", "the program has none of them");
+        let seen = String::from_utf8_lossy(&fs::read(&notes).unwrap()).into_owned();
+        let expected = format!("0\n/proc/self/net/dev\n{network}\n{network}\noutside\ninside\nitself\n/\n");
+        assert_eq!(seen, expected, "{kind}");
+        fs::write(&notes, "").unwrap();
+    }
+}
+
+#[test]
+fn hooks_get_new_namespaces_of_new_users_alone() {
+    requires!(is_possible(), "needs root and user namespaces");
+    let sandbox = sandbox();
+    let key = "org.bulkhead.hooks.namespaces";
+    for (short, kinds, says) in [
+        ("kind", "mount", "is not one of network, user"),
+        ("old", "user,network", "network: hooks get new namespaces"),
+    ] {
+        let bundle = sandbox.bundle(short).annotation(key, kinds).without_namespace("network");
+        sandbox.run(&bundle).output().exits_with(1).complains(says);
+    }
+    let roots = Sandbox::new(BULKRUN);
+    let bundle = roots.bundle("c").namespace("network").annotation(key, "network");
+    roots.run(&bundle).output().exits_with(1).complains("network: hooks get new namespaces");
+}

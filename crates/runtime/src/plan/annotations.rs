@@ -6,11 +6,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bulkhead_sys::namespace::Kind;
+
+use super::namespaces::Namespaces;
 use crate::error::{Error, Result};
 
 /// Annotations that change what the runtime does; one that ends in `.` is a prefix. docs/annotations.md explains each.
-pub const EFFECTIVE: &[&str] =
-    &[super::OVERLAY_ANNOTATION, CRIU_CONFIG, bulkhead_cgroup::systemd::ANNOTATION_PREFIX, PREFIX];
+pub const EFFECTIVE: &[&str] = &[
+    super::OVERLAY_ANNOTATION,
+    HOOKS_NAMESPACES,
+    CRIU_CONFIG,
+    bulkhead_cgroup::systemd::ANNOTATION_PREFIX,
+    PREFIX,
+];
+
+/// The new namespaces of the container that the hooks of its creation get as descriptors; ours.
+const HOOKS_NAMESPACES: &str = "org.bulkhead.hooks.namespaces";
 
 /// How the annotations of crun begin.
 const PREFIX: &str = "run.oci.";
@@ -101,6 +112,33 @@ pub(super) fn keeps_groups(annotations: &BTreeMap<String, String>) -> bool {
 pub(super) fn mount_context(annotations: &BTreeMap<String, String>) -> &'static str {
     let wanted = annotations.get(MOUNT_CONTEXT).map_or("", String::as_str);
     CONTEXTS.into_iter().find(|context| *context == wanted).unwrap_or("context")
+}
+
+/// Returns the namespaces that hooks of the creation get, in order.
+///
+/// # Errors
+/// A kind that is not handed out, or a namespace that belongs to others, too: then a hook would have what is theirs.
+pub(super) fn hook_namespaces(
+    annotations: &BTreeMap<String, String>,
+    namespaces: &Namespaces,
+) -> Result<Vec<Kind>> {
+    let Some(text) = annotations.get(HOOKS_NAMESPACES).filter(|text| !text.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let invalid = |reason: String| Error::invalid(pointer(HOOKS_NAMESPACES), reason);
+    let kind = |word: &str| {
+        let kind = match word {
+            "network" => Kind::Network,
+            "user" => Kind::User,
+            _ => return Err(invalid(format!("{word:?} is not one of network, user"))),
+        };
+        if namespaces.maps().is_none() || !namespaces.is_new(kind) {
+            let reason = "hooks get new namespaces of a container in a new user namespace alone";
+            return Err(invalid(format!("{word}: {reason}")));
+        }
+        Ok(kind)
+    };
+    text.split(',').map(kind).collect()
 }
 
 /// Returns the path that an annotation names.
