@@ -1,4 +1,5 @@
-//! `cargo xtask networks`: CNI plugins and firewalls, which tests run, unpacked into the cache.
+//! `cargo xtask networks`: CNI plugins, firewalls, and programs that carry an ordinary user's packets, which tests run, unpacked into
+//! the cache.
 //!
 //! They come twice, as the machine's own release has them and as the newest suite of the same archive has them, each with all
 //! that they depend on. They are never installed: a firewall would close the machine. A test lays the tree of a suite over `/usr` and
@@ -12,8 +13,17 @@ use lexopt::Parser;
 
 use crate::{apt, cache, engines};
 
-const PACKAGES: &[&str] =
-    &["containernetworking-plugins", "dbus", "firewalld", "iproute2", "iptables", "nftables", "ufw"];
+const PACKAGES: &[&str] = &[
+    "containernetworking-plugins",
+    "dbus",
+    "firewalld",
+    "iproute2",
+    "iptables",
+    "nftables",
+    "passt",
+    "slirp4netns",
+    "ufw",
+];
 
 /// Prints where each suite's are; `--refresh` begins anew.
 pub(crate) fn run(mut parser: Parser) -> Result<ExitCode> {

@@ -64,6 +64,12 @@ use crate::request::{Mount, Network, Request, UserNamespace};
 /// The annotation by which `bulkrun` mounts an overlay as the root.
 pub const OVERLAY_ANNOTATION: &str = "org.bulkhead.rootfs.overlay";
 
+/// The annotation by which `bulkrun` gives hooks of the creation new namespaces of the container.
+const HOOKS_ANNOTATION: &str = "org.bulkhead.hooks.namespaces";
+
+/// Those that a program enters which carries the container's packets.
+const HOOKS_NAMESPACES: &str = "network,user";
+
 /// The version of the specification that runtimes of others are told: some, such as crun 1.8, refuse what is newer than they are,
 /// and none what is older.
 const OLDEST_VERSION: &str = "1.0.2";
@@ -293,6 +299,9 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         ));
     }
     annotations.extend(annotation.map(|value| (OVERLAY_ANNOTATION.to_owned(), value)));
+    if let Network::Carried(_) = request.namespaces.network {
+        annotations.insert(HOOKS_ANNOTATION.to_owned(), HOOKS_NAMESPACES.to_owned());
+    }
     // A user namespace that is joined has its maps already.
     let is_shared = matches!(request.namespaces.user, Some(UserNamespace::Container(_) | UserNamespace::Pod));
     let users = scene.users.filter(|_| !is_shared).cloned();

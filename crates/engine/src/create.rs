@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::hold::Held;
 use crate::known::{self, Known};
-use crate::network::{self, joined, settle, stored};
+use crate::network::{joined, settle, stored};
 use crate::pod::member::Joined;
 use crate::request::{Copy, Mount, MountKind, Request, Root, UserNamespace, Volume, VolumesFrom};
 use crate::rootfs::{RootFs, UPPER, WORK};
@@ -84,6 +84,8 @@ pub(crate) struct New {
     pub(crate) image: Option<Image>,
     /// Kept as long as the others must not touch it.
     pub(crate) held: Option<Held>,
+    /// What the user should be told.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How often a name is made that is taken.
@@ -97,13 +99,13 @@ impl Engine {
     pub fn create(&self, request: &Request) -> Result<Created> {
         check_name(request)?;
         let image = self.wanted_image(request)?;
-        let New { known, image, held: _held } = self.make(request, Making::of(request)?, image)?;
+        let New { known, image, held: _held, warnings } = self.make(request, Making::of(request)?, image)?;
         // What cannot be is told now and not when it is started.
         let configured = self
             .joints_of(&known)
             .and_then(|joints| self.configured(&known, image.as_ref(), &joints, Moment::Creation));
         match configured {
-            Ok(configured) => Ok(known.created(configured.warnings)),
+            Ok(configured) => Ok(known.created([warnings, configured.warnings].concat())),
             Err(error) => {
                 self.take_back(&known)?;
                 Err(error)
@@ -132,9 +134,10 @@ impl Engine {
         self.add_volumes_of_others(&mut request)?;
         self.identify_others(&mut request)?;
         let pod = self.join_pod(&mut request)?;
-        network::choose_network(&mut request)?;
-        self.identify_networks(&mut request.namespaces.network)?;
-        let made = self.make_joined(request, making, image, pod.as_ref());
+        let made = self.choose_network(&mut request).and_then(|warnings| {
+            self.identify_networks(&mut request.namespaces.network)?;
+            Ok(New { warnings, ..self.make_joined(request, making, image, pod.as_ref())? })
+        });
         if let (Err(_), Some(joined)) = (&made, &pod) {
             self.leave_pod(joined);
         }
@@ -166,7 +169,7 @@ impl Engine {
         let record = self.record((&id, durability), &mut document, image.as_ref(), &volumes, pod)?;
         let known = Known::new(record, document);
         match self.make_parts(&known, image.as_ref()) {
-            Ok(held) => Ok(New { known, image, held }),
+            Ok(held) => Ok(New { known, image, held, warnings: Vec::new() }),
             Err(error) => {
                 // The first error is the one to tell. What cannot be removed now is found by its record.
                 drop(self.take_back(&known));

@@ -67,6 +67,8 @@ pub(crate) enum Leftover {
     HalfRemovedNetwork(NetworkRecord),
     /// Ports of the host that lead to a container or pod which has ended: its id.
     Ports(String),
+    /// A program that carries the packets of a container which has ended: its id.
+    Carrier(String),
     /// What plugins of a network from elsewhere have made for a container or pod which has ended.
     Attachment(Key),
     /// The rules by which packets of networks find their way are not there.
@@ -101,6 +103,7 @@ impl Leftover {
             Self::HalfFilled(name) => format!("volume {name}"),
             Self::HalfRemovedPod(record) => format!("pod {}", record.name),
             Self::HalfRemovedNetwork(record) | Self::Unplugged(record) => format!("network {}", record.name),
+            Self::Carrier(owner) => format!("network of {}", id::short(owner)),
             Self::Bridge(name) => format!("bridge {name}"),
             Self::Ports(owner) | Self::UnreadPorts(owner, _) => format!("ports of {}", id::short(owner)),
             Self::Attachment(key) => {
@@ -124,6 +127,7 @@ impl Leftover {
             Self::HalfRemoved(_) | Self::HalfRemovedPod(_) | Self::HalfRemovedNetwork(_) => {
                 "its removal was begun".into()
             }
+            Self::Carrier(_) => "the program that carries its packets runs, and it has ended".into(),
             Self::Ports(_) => "they lead to what has ended".into(),
             Self::Attachment(_) => "it was attached for what has ended".into(),
             Self::Flushed => "the rules of the networks are not there".into(),
@@ -154,7 +158,7 @@ impl Leftover {
         match self {
             Self::Mount(_) => Some("unmounted"),
             Self::Lost(_) => Some("started"),
-            Self::Unwatched(_) | Self::Astray(_) => Some("ended"),
+            Self::Unwatched(_) | Self::Astray(_) | Self::Carrier(_) => Some("ended"),
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
             Self::Ports(_) | Self::Attachment(_) => Some("taken back"),

@@ -49,6 +49,7 @@ impl Engine {
             Leftover::HalfFilled(name) => self.empty_half_filled(name),
             Leftover::HalfRemovedPod(record) => self.take_pod_apart(record),
             Leftover::HalfRemovedNetwork(record) => self.finish_network(record),
+            Leftover::Carrier(owner) => self.end_left_carrier(owner),
             Leftover::Ports(owner) => self.withdraw_ports(owner),
             Leftover::Attachment(key) => self.withdraw_attachment(key),
             Leftover::Flushed => self.restore_rules(),

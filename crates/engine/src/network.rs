@@ -6,9 +6,11 @@
 //! it, and handed to its monitor ([`start`]).
 
 mod address;
+mod carrier;
 mod change;
 mod create;
 mod document;
+mod door;
 mod elsewhere;
 mod hook;
 mod host;
@@ -35,7 +37,7 @@ pub use hook::FOR_MONITOR;
 pub use list::FILTERS;
 pub use ports::PublishedPort;
 pub(crate) use proxy::check as check_publishing;
-pub(crate) use start::{Plugged, Wish, wiring_of};
+pub(crate) use start::{Plugged, Wish, wiring, wiring_of};
 
 use crate::configure::Caller;
 use crate::container::Container;
@@ -43,6 +45,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host as machine;
 use crate::request::{self, Connection, MacAddress, Request};
+use crate::runtime::Family;
 
 /// A new network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,22 +213,74 @@ impl Engine {
     }
 }
 
-/// Chooses the network of a container for which nothing is said.
-///
-/// # Errors
-/// As [`Engine::create_network`], so that one that is not there is told of before anything is made.
-pub(crate) fn choose_network(request: &mut Request) -> Result<()> {
-    choose(&mut request.namespaces.network)?;
-    check_publishing(&request.publishing)?;
-    let is_shared = matches!(request.namespaces.network, request::Network::Container(_));
-    if is_shared && request.publishing != request::Publishing::default() {
-        let reason = "the ports are those of the container whose network is shared: publish them there";
-        return Err(Error::Invalid { what: "--publish".into(), reason: reason.into() });
+impl Engine {
+    /// Chooses the network of a container for which nothing is said; returns what the user should be told.
+    ///
+    /// # Errors
+    /// As [`Engine::create_network`], so that one that is not there is told of before anything is made.
+    pub(crate) fn choose_network(&self, request: &mut Request) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        if request.namespaces.network == request::Network::Default && machine::caller() != Caller::Root {
+            let found = match (self.not_carried(request)?, request::Carrier::installed()) {
+                (Some(reason), _) => Err(reason),
+                (None, carrier) => carrier.ok_or_else(carrier::none_installed),
+            };
+            request.namespaces.network = match found {
+                Ok(carrier) => request::Network::Carried(carrier),
+                Err(reason) if publishes(request) => {
+                    return Err(Error::Invalid { what: "--publish".into(), reason });
+                }
+                Err(reason) => {
+                    warnings.push(format!("the container has no network: {reason}"));
+                    request::Network::None
+                }
+            };
+        }
+        choose(&mut request.namespaces.network)?;
+        check_publishing(&request.publishing)?;
+        warnings.extend(self.check_carried(request)?);
+        let is_shared = matches!(request.namespaces.network, request::Network::Container(_));
+        if is_shared && request.publishing != request::Publishing::default() {
+            let reason = "the ports are those of the container whose network is shared: publish them there";
+            return Err(Error::Invalid { what: "--publish".into(), reason: reason.into() });
+        }
+        Ok(warnings)
     }
-    Ok(())
+
+    /// Makes sure that a program can carry the packets of a container for which one is to; returns what the user should be told.
+    fn check_carried(&self, request: &Request) -> Result<Vec<String>> {
+        let Some(carrier) = carrier::carrier_of(&request.namespaces.network) else { return Ok(Vec::new()) };
+        if let Some(reason) = self.not_carried(request)? {
+            return Err(Error::Invalid { what: format!("--network {}", carrier.name()), reason });
+        }
+        let warnings = carrier.check()?;
+        ports::check_carried(&request.publishing, carrier)?;
+        Ok(warnings)
+    }
+
+    /// Says why no program can carry a container's packets, if none can.
+    fn not_carried(&self, request: &Request) -> Result<Option<String>> {
+        let user = &request.namespaces.user;
+        if matches!(user, Some(request::UserNamespace::Container(_) | request::UserNamespace::Pod)) {
+            let reason = "the container shares the users of others: it can share their network, too, by \
+                `--network container:NAME`";
+            return Ok(Some(reason.to_owned()));
+        }
+        let runtime = self.runtime(request.runtime.as_deref())?;
+        Ok((runtime.family() != Family::Ours).then(|| {
+            format!(
+                "{} lets no program of its user into a network that it makes, as bulkrun does: choose `--network none` or `host`",
+                request.runtime.as_deref().unwrap_or("the runtime")
+            )
+        }))
+    }
 }
 
-/// As [`choose_network`], for whoever has a network.
+fn publishes(request: &Request) -> bool {
+    request.publishing.all || !request.publishing.ports.is_empty()
+}
+
+/// As [`Engine::choose_network`], for whoever has a network.
 pub(crate) fn choose(network: &mut request::Network) -> Result<()> {
     let is_root = machine::caller() == Caller::Root;
     if *network == request::Network::Default {
@@ -235,9 +290,8 @@ pub(crate) fn choose(network: &mut request::Network) -> Result<()> {
             request::Network::None
         };
     }
-    if let request::Network::Carried(carrier) = network {
-        let reason = "no program carries the packets of an ordinary user's containers yet: they have `none`, `host`, \
-            `container:NAME`, or share a network in a pod; root's have networks by their names";
+    if let (request::Network::Carried(carrier), true) = (&*network, is_root) {
+        let reason = "it is for containers of ordinary users: root's have networks of the host, as `bridge`";
         return Err(Error::Invalid { what: format!("--network {}", carrier.name()), reason: reason.into() });
     }
     if let ([first, ..], false) = (network.connections(), is_root) {

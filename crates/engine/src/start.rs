@@ -25,7 +25,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result, chain};
 use crate::hold::Held;
 use crate::known::Known;
-use crate::network::{Joint, Plugged, wiring_of};
+use crate::network::{self, Joint, Plugged};
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
@@ -92,13 +92,13 @@ impl Engine {
         // For an image that is not there or a name that is taken it is loaded in vain, and ends.
         let waiting = self.begin_monitor(&making.id, request, attach)?;
         let image = self.wanted_image(request)?;
-        let New { known, image, held: _held } = self.make(request, making, image)?;
+        let New { known, image, held: _held, warnings } = self.make(request, making, image)?;
         if let Err(error) = made(&known.created(Vec::new())) {
             self.take_back(&known)?;
             return Err(error).doing(|| format!("tell of container {}", known.record.name));
         }
         match self.launch(&known, image.as_ref(), attach, Some(waiting)) {
-            Ok((session, warnings)) => Ok(Running { created: known.created(warnings), session }),
+            Ok((session, more)) => Ok(Running { created: known.created([warnings, more].concat()), session }),
             Err(error) => {
                 if known.document.request.remove {
                     self.take_back(&known)?;
@@ -293,7 +293,7 @@ impl Engine {
                 files,
                 hostname,
             }),
-            wiring: &wiring_of(joints),
+            wiring: &network::wiring(request, joints),
             image: ImageFiles {
                 passwd: passwd.as_deref().unwrap_or_default(),
                 group: group.as_deref().unwrap_or_default(),

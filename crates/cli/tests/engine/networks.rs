@@ -193,7 +193,7 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         (&["--network", "taken", "--ip6", "fd00::1"], "has no subnet of IPv6"),
         (&["--network", "none", "--ip", "10.78.0.5"], "say nothing with --network none"),
         (&["--network", "none", "--network", "taken"], "stand alone"),
-        (&["--network", "pasta"], "no program carries the packets"),
+        (&["--network", "pasta"], "root's have networks of the host"),
         (&["--network", "taken", "--network", "taken"], "connected with it already"),
         (&["--mac-address", "01:00:00:00:00:01"], "the first byte is even"),
     ] {

@@ -110,7 +110,9 @@ impl Person {
 
     /// Puts a command of the user's together, with nothing but the user's own places.
     pub(crate) fn bulkhead(&self, words: &[&str]) -> Run {
-        let script = "for f in subuid subgid passwd; do mount --bind $0/$f /etc/$f || exit 9; done; \
+        let script = "for f in subuid subgid passwd resolv.conf; do \
+                      [ ! -e $0/$f ] || mount --bind $0/$f /etc/$f || exit 9; done; \
+                      if [ -e $0/tun ]; then mount --bind $0/tun /dev/net/tun || exit 9; PATH=$0/carriers:$PATH; fi; \
                       export HOME=$0/home XDG_RUNTIME_DIR=$2; cd $0/home; u=$1; shift 2; \
                       exec setpriv --reuid $u --regid $u --clear-groups $0/programs/bulkhead \"$@\"";
         let run = self.shop.sandbox.command("unshare");

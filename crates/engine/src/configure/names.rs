@@ -115,6 +115,11 @@ fn hosts(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<String> {
             HostAddress::Gateway if on_host => "127.0.0.1".to_owned(),
             HostAddress::Gateway => match scene.wiring.host {
                 Some(address) => address.to_string(),
+                None if matches!(request.namespaces.network, Network::Carried(_)) => {
+                    let reason =
+                        "only pasta of August 2024 and later leads to the host; --network host has it, too";
+                    return Err(invalid(format!("--add-host {}:host-gateway", entry.name), reason));
+                }
                 None => {
                     let reason = "without a network there is no way to the host; --network host has one";
                     return Err(invalid(format!("--add-host {}:host-gateway", entry.name), reason));
@@ -154,7 +159,9 @@ fn resolv_conf(scene: &Scene<'_>, facts: &Facts) -> String {
     if scene.wiring.has_names {
         return of_name_server(asked, search, options);
     }
-    if !on_host {
+    if let Network::Carried(carrier) = scene.request.namespaces.network {
+        servers = vec![carrier.name_server().to_string()];
+    } else if !on_host {
         let is_loopback =
             |server: &String| server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         servers.retain(|server| !is_loopback(server));

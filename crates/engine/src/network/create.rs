@@ -97,7 +97,8 @@ pub(super) fn not_for_users(name: &str) -> Error {
         false => "networks of the host take root",
     };
     let reason = format!(
-        "{whose}; an ordinary user's containers have `--network none`, `host` or `container:NAME`, or share one in a pod"
+        "{whose}; an ordinary user's containers have `--network pasta`, `slirp4netns`, `none`, `host` or `container:NAME`, or share one \
+         in a pod"
     );
     Error::Invalid { what: format!("network {}", elsewhere::bare(name)), reason }
 }

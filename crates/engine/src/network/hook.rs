@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use super::address::Joint;
+use super::carrier::carrier_of;
 use super::proxy::Kept;
 use super::start::{LOOPBACK, Wish, called, exposed};
 use crate::engine::Engine;
@@ -54,6 +55,7 @@ impl Engine {
         let document = &known.document;
         let is_hooked = match &document.request.namespaces.network {
             Network::Networks(some) => document.users.is_some() && !some.is_empty(),
+            Network::Carried(_) => true,
             _ => false,
         };
         if !is_hooked {
@@ -70,7 +72,8 @@ impl Engine {
         let publishes = request.publishing.all || !request.publishing.ports.is_empty();
         let is_known =
             request.namespaces.network.connections().iter().any(|of| !super::is_given(&of.network));
-        if (publishes || is_known || self.is_pod_known(known)?) && !request.remove {
+        let is_carried = carrier_of(&request.namespaces.network).is_some();
+        if (publishes || is_known || is_carried || self.is_pod_known(known)?) && !request.remove {
             self.words_for_monitor(UNPLUG, &known.record.id)
         } else {
             Ok(Vec::new())
@@ -100,14 +103,17 @@ impl Engine {
         let mut text = Vec::new();
         std::io::stdin().lock().read_to_end(&mut text).doing(doing)?;
         let state: State = serde_json::from_slice(&text).map_err(std::io::Error::from).doing(doing)?;
-        let namespace = path::open_host(format!("/proc/{}/ns/net", state.pid).as_ref(), OFlags::RDONLY);
-        let namespace = namespace.doing(doing)?;
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         let network = &known.document.request.namespaces.network;
+        let exposed = exposed(&known.document.request, image.as_ref());
+        if let Some(carrier) = carrier_of(network) {
+            return self.carry(&known, carrier, &exposed);
+        }
+        let namespace = path::open_host(format!("/proc/{}/ns/net", state.pid).as_ref(), OFlags::RDONLY);
+        let namespace = namespace.doing(doing)?;
         let joints = self.joints(id, network.connections())?;
         let inside = Devices::of(namespace.as_fd())?;
         inside.change(vec![Change::bring_up(LOOPBACK)])?;
-        let exposed = exposed(&known.document.request, image.as_ref());
         let called = called(&known.record, &known.document);
         let wish = Wish::of(&known, &joints, &exposed, &called);
         let is_elsewhere = joints.iter().any(Joint::is_elsewhere);

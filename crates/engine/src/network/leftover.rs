@@ -22,6 +22,7 @@ impl Engine {
         let leaving = self.store.networks()?.into_iter().filter(|record| record.stage == Stage::Removing);
         let mut found = Vec::from_iter(leaving.map(Leftover::HalfRemovedNetwork));
         found.extend(self.attachments_left()?);
+        found.extend(self.carriers_left()?.into_iter().map(Leftover::Carrier));
         if !self.places().networks_run().exists() {
             return Ok(found);
         }
@@ -52,6 +53,11 @@ impl Engine {
             Ok(record) if record.stage == Stage::Removing => self.finish_network_removal(&host, &record),
             _ => Ok(()),
         }
+    }
+
+    /// Ends the carrier of what has ended.
+    pub(crate) fn end_left_carrier(&self, owner: &str) -> Result<()> {
+        if self.is_live(owner)? { Ok(()) } else { self.end_carrier(owner) }
     }
 
     /// Takes back the ports of what has ended.

@@ -10,6 +10,7 @@ use bulkhead_shim::status::Process;
 use bulkhead_store::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::carrier::Carried;
 use super::host::read_json;
 use super::ports::PublishedPort;
 use crate::create::make_directory;
@@ -39,6 +40,9 @@ pub(super) struct Live {
     /// Those that plugins of a network from elsewhere lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) elsewhere: Vec<PublishedPort>,
+    /// The program that carries all its packets, of an ordinary user's container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) carrier: Option<Carried>,
 }
 
 /// The helper for an owner's ports.
@@ -62,7 +66,7 @@ impl Live {
         let directory = engine.owner_run(&self.owner);
         make_directory(&directory)?;
         let path = directory.join(FILE);
-        let version = if self.is_carried() { VERSION } else { 1 };
+        let version = if self.is_carried() || self.carrier.is_some() { VERSION } else { 1 };
         let text = Self { version, ..self.clone() };
         bulkhead_shim::replace::with_json(&path, &text).doing(|| format!("write {}", path.display()))
     }
@@ -133,14 +137,16 @@ impl Live {
         self.proxy.is_some_and(|proxy| proxy.duty == PublishMode::Proxy)
     }
 
-    /// Tells whether a helper has its ports at this moment.
+    /// Tells whether a helper or a carrier has its ports at this moment.
     pub(super) fn has_helper(&self) -> bool {
-        self.proxy.and_then(|proxy| proxy.process).is_some_and(|process| process.runs())
+        let carrier = self.carrier.as_ref().and_then(|carrier| carrier.process);
+        let helper = self.proxy.and_then(|proxy| proxy.process).or(carrier);
+        helper.is_some_and(|process| process.runs())
     }
 
     /// Returns those of its ports to which the packet filter leads.
     pub(super) fn translated(&self) -> &[PublishedPort] {
-        if self.is_carried() { &[] } else { &self.ports }
+        if self.is_carried() || self.carrier.is_some() { &[] } else { &self.ports }
     }
 
     /// Returns these as the packet filter has them.

@@ -17,7 +17,7 @@ use super::start::{Wish, forget};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::id;
-use crate::request::{ExposedPorts, Protocol, PublishMode, PublishedPorts, Publishing};
+use crate::request::{Carrier, ExposedPorts, Protocol, PublishMode, PublishedPorts, Publishing};
 
 /// Ports that are chosen: those of RFC 6335, section 6, that nobody is assigned.
 const FREE: std::ops::RangeInclusive<u16> = 49_152..=65_535;
@@ -83,9 +83,8 @@ struct Wanted {
     to: SocketAddr,
 }
 
-/// Lists what is asked for, as ports of addresses.
-fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -> Result<Vec<Wanted>> {
-    let joint = way_in(joints);
+/// Lists what is asked for, with those that are meant where all are published.
+fn asked(publishing: &Publishing, exposed: &[ExposedPorts]) -> Vec<PublishedPorts> {
     let all = publishing.all.then(|| exposed.iter().flat_map(|ports| ports.each())).into_iter().flatten();
     let all = all.map(|(port, protocol)| PublishedPorts {
         address: None,
@@ -101,9 +100,29 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
                 && (named.container..named.container.saturating_add(named.count)).contains(&port.container)
         })
     };
-    let all = Vec::from_iter(all.filter(|port| !is_named(port)));
+    let all = all.filter(|port| !is_named(port));
+    publishing.ports.iter().cloned().chain(all).collect()
+}
+
+/// Takes ports apart that are published at an address, and lead to one of a container.
+fn each(ports: &PublishedPorts, address: IpAddr, to: IpAddr) -> impl Iterator<Item = Wanted> {
+    let PublishedPorts { host, choices, container, count, protocol, .. } = *ports;
+    let is_range = choices == count;
+    (0..count).map(move |number| Wanted {
+        container: container + number,
+        protocol,
+        address,
+        first: host.map(|host| if is_range { host + number } else { host }),
+        choices: if is_range { 1 } else { choices },
+        to: SocketAddr::new(to, container + number),
+    })
+}
+
+/// Lists what is asked for, as ports of addresses.
+fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -> Result<Vec<Wanted>> {
+    let joint = way_in(joints);
     let mut list = Vec::new();
-    for ports in publishing.ports.iter().chain(&all) {
+    for ports in &asked(publishing, exposed) {
         let Some(joint) = joint else {
             let reason = "its networks have no way in: an internal one publishes nothing".to_owned();
             return Err(Error::Invalid { what: format!("--publish {}", ports.container), reason });
@@ -136,24 +155,76 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
                     format!("the container has no address of {family} in network {}", joint.record.name);
                 return Err(Error::Invalid { what: format!("--publish {address}"), reason });
             };
-            for number in 0..ports.count {
-                let container = ports.container + number;
-                let is_range = ports.choices == ports.count;
-                list.push(Wanted {
-                    container,
-                    protocol: ports.protocol,
-                    address,
-                    first: ports.host.map(|host| if is_range { host + number } else { host }),
-                    choices: if is_range { 1 } else { ports.choices },
-                    to: SocketAddr::new(own, container),
-                });
-            }
+            list.extend(each(ports, address, own));
         }
     }
-    // What is said twice is meant once, but for ports of which each is another one.
+    Ok(once(list))
+}
+
+/// What is said twice is meant once, but for ports of which each is another one.
+fn once(mut list: Vec<Wanted>) -> Vec<Wanted> {
     let mut said = HashSet::new();
     list.retain(|wanted| wanted.first.is_none() || wanted.choices > 1 || said.insert(wanted.clone()));
-    Ok(list)
+    list
+}
+
+/// Makes sure that ports can be published by a program that carries packets.
+pub(super) fn check_carried(publishing: &Publishing, carrier: Carrier) -> Result<()> {
+    if publishing.mode == PublishMode::Proxy {
+        let reason =
+            "the program that carries an ordinary user's packets listens for its ports, too: leave it out";
+        return Err(Error::Invalid { what: "--publish-mode proxy".into(), reason: reason.into() });
+    }
+    for ports in &publishing.ports {
+        let wrong = |reason: &str| {
+            let what = format!("--publish {}/{}", ports.container, ports.protocol);
+            Err(Error::Invalid { what, reason: reason.to_owned() })
+        };
+        if ports.protocol == Protocol::Sctp {
+            return wrong("programs that carry an ordinary user's packets know tcp and udp alone");
+        }
+        if carrier == Carrier::Slirp4netns && ports.address.is_some_and(|address| address.is_ipv6()) {
+            return wrong(
+                "slirp4netns publishes at addresses of IPv4 alone; pasta does at all, from the package passt",
+            );
+        }
+        if let Some(first) = ports.host {
+            check_privileged(first)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that an ordinary user may listen at a port.
+fn check_privileged(port: u16) -> Result<()> {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first: u16 = first.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
+    if port >= first {
+        return Ok(());
+    }
+    let reason = format!(
+        "the kernel lets ordinary users listen at {first} and above: choose such a port, or have root set \
+         net.ipv4.ip_unprivileged_port_start to {port}"
+    );
+    Err(Error::Invalid { what: format!("port {port} of the host"), reason })
+}
+
+/// Chooses the host's ports that a program is to lead to a container, which is none of the others.
+pub(super) fn carried(
+    engine: &Engine,
+    publishing: &Publishing,
+    exposed: &[ExposedPorts],
+    carrier: Carrier,
+) -> Result<Vec<PublishedPort>> {
+    check_carried(publishing, carrier)?;
+    let mut list = Vec::new();
+    for ports in asked(publishing, exposed) {
+        let address = ports.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        list.extend(each(&ports, address, carrier.behind(address)));
+    }
+    // No rule leads to a container of a user's.
+    let choice = Choice::among(engine, Taken::new(), "", PublishMode::Dnat);
+    choice.make(&once(list)).map(|(ports, _)| ports)
 }
 
 /// Tells whether the host has addresses of a family.
@@ -239,7 +310,7 @@ impl Host<'_> {
             return Ok(Some(keeper));
         }
         match self.rules.publish(&Vec::from_iter(live.rules())) {
-            Err(bulkhead_net::Error::PortTaken { port, owner }) => Err(self.taken(&port, &owner)),
+            Err(bulkhead_net::Error::PortTaken { port, owner }) => Err(self.engine().taken(&port, &owner)),
             published => {
                 published?;
                 reach_by_loopback(joints, &live.ports)?;
@@ -250,6 +321,23 @@ impl Host<'_> {
         }
     }
 
+    /// Lists what leads somewhere.
+    fn leading(&self) -> Result<Taken> {
+        let mut taken = Taken::new();
+        for found in self.rules.taken()? {
+            let key = (found.protocol, found.is_v6, found.port);
+            taken.entry(key).or_default().push((found.address, found.owner));
+        }
+        for (owner, port) in self.engine().ports_elsewhere()? {
+            let key = (port.protocol, port.address.is_ipv6(), port.host);
+            let address = Some(port.address).filter(|address| !address.is_unspecified());
+            taken.entry(key).or_default().push((address, owner));
+        }
+        Ok(taken)
+    }
+}
+
+impl Engine {
     fn refuse(&self, port: &PublishedPort, refused: Refused) -> Error {
         let reason = match refused {
             Refused::Taken(owner) => return self.taken(&port.rule("").to_string(), &owner),
@@ -264,8 +352,8 @@ impl Host<'_> {
     }
 
     fn taken(&self, port: &str, owner: &str) -> Error {
-        let name = self.engine().store.container(owner).map(|record| record.name);
-        let name = name.or_else(|_| self.engine().store.pod(owner).map(|record| record.name));
+        let name = self.store.container(owner).map(|record| record.name);
+        let name = name.or_else(|_| self.store.pod(owner).map(|record| record.name));
         let name = name.unwrap_or_else(|_| id::short(owner).to_owned());
         let reason = format!("it leads to container {name} already; choose another, or stop that");
         Error::Invalid { what: format!("port {port} of the host"), reason }
@@ -274,9 +362,10 @@ impl Host<'_> {
 
 /// The choice of the host's ports for those of a container, from what is free at this moment. Nobody else publishes meanwhile.
 struct Choice<'a> {
-    host: &'a Host<'a>,
-    /// What leads somewhere, by what all addresses of a family have in common.
-    taken: HashMap<Key, Vec<(Option<IpAddr>, String)>>,
+    engine: &'a Engine,
+    /// Whose rules are changed; none of an ordinary user's.
+    host: Option<&'a Host<'a>>,
+    taken: Taken,
     /// Whether those are still there that have some.
     live: HashMap<String, bool>,
     /// What is chosen.
@@ -292,6 +381,9 @@ struct Choice<'a> {
 /// A port of one family.
 type Key = (Protocol, bool, u16);
 
+/// What leads somewhere: the addresses and owners, by what all addresses of a family have in common.
+type Taken = HashMap<Key, Vec<(Option<IpAddr>, String)>>;
+
 /// Why a port cannot be had.
 enum Refused {
     /// It leads to somebody already.
@@ -306,22 +398,16 @@ enum Refused {
 
 impl<'a> Choice<'a> {
     fn new(host: &'a Host<'a>, owner: &str, mode: PublishMode) -> Result<Self> {
-        let mut taken: HashMap<Key, Vec<(Option<IpAddr>, String)>> = HashMap::new();
-        for found in host.rules.taken()? {
-            let key = (found.protocol, found.is_v6, found.port);
-            taken.entry(key).or_default().push((found.address, found.owner));
-        }
-        for (owner, port) in host.engine().ports_elsewhere()? {
-            let key = (port.protocol, port.address.is_ipv6(), port.host);
-            let address = Some(port.address).filter(|address| !address.is_unspecified());
-            taken.entry(key).or_default().push((address, owner));
-        }
+        Ok(Self { host: Some(host), ..Self::among(host.engine(), host.leading()?, owner, mode) })
+    }
+
+    fn among(engine: &'a Engine, taken: Taken, owner: &str, mode: PublishMode) -> Self {
         // What its own earlier start has left, which was killed, is nobody's.
         let live = HashMap::from([(owner.to_owned(), false)]);
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES);
         let (chosen, sockets, searches) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { host, taken, live, chosen, mode, most, sockets, searches })
+        Self { engine, host: None, taken, live, chosen, mode, most, sockets, searches }
     }
 
     /// Chooses, for those with the fewest choices first; returns the ports in the order in which they are wanted, and those that are bound.
@@ -345,8 +431,10 @@ impl<'a> Choice<'a> {
         let gone = HashSet::<&str>::from_iter(
             self.live.iter().filter(|(_, is_live)| !**is_live).map(|(owner, _)| owner.as_str()),
         );
-        if self.taken.values().flatten().any(|(_, owner)| gone.contains(owner.as_str())) {
-            self.host.rules.unpublish(|of| gone.contains(of))?;
+        if let Some(host) = self.host
+            && self.taken.values().flatten().any(|(_, owner)| gone.contains(owner.as_str()))
+        {
+            host.rules.unpublish(|of| gone.contains(of))?;
         }
         Ok((ports.into_iter().map(|(_, port)| port).collect(), self.sockets))
     }
@@ -381,8 +469,8 @@ impl<'a> Choice<'a> {
             let port = wanted.at(first + place);
             match self.take(&port)? {
                 None => return Ok(port),
-                Some(refused) if wanted.choices == 1 => return Err(self.host.refuse(&port, refused)),
-                Some(refused @ Refused::NoAddress) => return Err(self.host.refuse(&port, refused)),
+                Some(refused) if wanted.choices == 1 => return Err(self.engine.refuse(&port, refused)),
+                Some(refused @ Refused::NoAddress) => return Err(self.engine.refuse(&port, refused)),
                 Some(_) => {}
             }
         }
@@ -416,7 +504,7 @@ impl<'a> Choice<'a> {
                     self.searches.insert(search, (place, left));
                     return Ok(port);
                 }
-                Some(refused @ Refused::NoAddress) => return Err(self.host.refuse(&port, refused)),
+                Some(refused @ Refused::NoAddress) => return Err(self.engine.refuse(&port, refused)),
                 Some(_) => {}
             }
         }
@@ -443,7 +531,7 @@ impl<'a> Choice<'a> {
             }
             let is_live = match self.live.get(owner) {
                 Some(is_live) => *is_live,
-                None => self.host.engine().is_live(owner)?,
+                None => self.engine.is_live(owner)?,
             };
             self.live.insert(owner.clone(), is_live);
             if is_live {
@@ -487,7 +575,7 @@ impl<'a> Choice<'a> {
                     || other.address.is_unspecified()
                     || port.address.is_unspecified())
         };
-        let engine = self.host.engine();
+        let engine = self.engine;
         let helped = Live::recorded(engine)?.into_iter().filter(Live::has_helper);
         let Some(live) = helped.into_iter().find(|live| live.ports.iter().any(has)) else {
             return Ok(Some(Refused::InUse));
@@ -495,7 +583,10 @@ impl<'a> Choice<'a> {
         if engine.is_live(&live.owner)? {
             return Ok(Some(Refused::Taken(live.owner)));
         }
-        self.host.withdraw(&live.owner)?;
+        match self.host {
+            Some(host) => host.withdraw(&live.owner)?,
+            None => engine.end_carrier(&live.owner)?,
+        }
         self.bind(port)
     }
 }

@@ -18,15 +18,17 @@ use bulkhead_store::{ContainerRecord, Image, Noun, Stage};
 use bulkhead_sys::process;
 
 use super::address::Joint;
+use super::carrier::carrier_of;
 use super::document::{Driver, NetworkDocument};
 use super::host::{Host, Warnings};
 use super::live::Live;
 use super::ports::PublishedPort;
 use super::proxy::{self, Kept};
-use crate::configure::Wiring;
+use crate::configure::{Caller, Wiring};
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::host as machine;
 use crate::known::Known;
 use crate::request::{ExposedPorts, Protocol, Publishing, Request};
 
@@ -162,6 +164,9 @@ impl Engine {
         // Both, whatever becomes of the first.
         let detached = self.detach_all(owner);
         let withdrawn = match Live::read_to_end(self, owner)? {
+            Some(live) if live.carrier.is_some() || machine::caller() != Caller::Root => {
+                self.end_carrier(owner)
+            }
             Some(_) => Host::hold(self)?.withdraw(owner),
             None => Ok(()),
         };
@@ -261,6 +266,14 @@ pub(super) fn forget(ports: &[PublishedPort]) -> Result<()> {
         flow::forget(Forgotten::To(port.protocol, SocketAddr::new(port.address, port.host)))?;
     }
     Ok(())
+}
+
+/// Tells how a container is connected, or will be, which has these.
+pub(crate) fn wiring(request: &Request, joints: &[Joint]) -> Wiring {
+    match carrier_of(&request.namespaces.network) {
+        Some(carrier) => carrier.wiring(request),
+        None => wiring_of(joints),
+    }
 }
 
 /// Tells how what has these is connected.

@@ -113,6 +113,13 @@ fn with_network(request: &PodRequest) -> Result<PodRequest> {
     if request.network == Network::Default && !request.share.has(NamespaceKind::Network) {
         request.network = Network::None;
     }
+    if let Network::Carried(carrier) = request.network {
+        let reason = "the network of an ordinary user's pod leads nowhere else: leave it out, or run one container with it";
+        return Err(Error::Invalid {
+            what: format!("--network {} of a pod", carrier.name()),
+            reason: reason.into(),
+        });
+    }
     network::choose(&mut request.network)?;
     Ok(request)
 }

@@ -1,0 +1,377 @@
+//! Networks of ordinary users: pasta and slirp4netns carry their packets. The test is a host with a neighbour.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bulkhead_testkit::network::Network;
+use bulkhead_testkit::{Running, cached, requires, wait_until};
+use serde_json::Value;
+
+use crate::person::{Person, RANGE, person};
+
+/// The host, and where it asks for names.
+const HOST: &str = "10.77.0.1";
+/// The host's neighbour and router.
+const FAR: &str = "10.77.0.2";
+
+/// A cable of the host's with a neighbour behind it, who says `hello far` at port 7000, by HTTP: its client must not close its own
+/// direction, which the pasta of Debian 12 does not survive.
+struct Cable {
+    _far: Network,
+    server: Option<Running>,
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.signal(rustix::process::Signal::KILL);
+            let _ = server.wait();
+        }
+    }
+}
+
+/// A carrier, and the suite of Debian that it is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Carrier {
+    name: &'static str,
+    suite: &'static str,
+}
+
+const PASTA: Carrier = Carrier { name: "pasta", suite: "release" };
+const NEWEST_PASTA: Carrier = Carrier { suite: "newest", ..PASTA };
+const SLIRP: Carrier = Carrier { name: "slirp4netns", suite: "release" };
+
+impl Carrier {
+    /// Where its suite is unpacked; nothing where `cargo xtask networks` has not done so.
+    fn tree(self) -> Option<PathBuf> {
+        let tree = cached(&format!("networks/{}", self.suite))?;
+        Some(tree).filter(|tree| tree.join("usr/bin").join(self.name).exists())
+    }
+}
+
+/// Makes a user on a host with a cable, who has these carriers, or ends the test where that cannot be.
+macro_rules! on_a_cable {
+    ($($carrier:expr),*) => {{
+        let person = person!(RANGE).with_image();
+        $(requires!($carrier.tree().is_some(), "needs passt and slirp4netns of `cargo xtask networks`");)*
+        let cable = cable(&person);
+        install(&person, &[$($carrier),*]);
+        (person, cable)
+    }};
+}
+
+fn cable(person: &Person) -> Cable {
+    let sandbox = &person.shop.sandbox;
+    let ip = |words: &str| {
+        sandbox.command("ip").args(words.split(' ').collect::<Vec<_>>()).output().succeeds();
+    };
+    let far = Network::new(sandbox);
+    let holder = far.path().to_str().unwrap().split('/').nth(2).unwrap().to_owned();
+    ip(&format!("link add up0 type veth peer name far0 netns {holder}"));
+    ip(&format!("addr add {HOST}/24 dev up0"));
+    ip("link set up0 up");
+    let there = format!(
+        "ip addr add {FAR}/24 dev far0 && ip link set far0 up && ip link set lo up && \
+         while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nhello far\\n' | busybox nc -l -p 7000; done"
+    );
+    // All of its processes end with the first.
+    let server = far.command(sandbox, "unshare");
+    let server = server.args(["--pid", "--fork", "--kill-child", "sh", "-c", &there]).spawn();
+    ip(&format!("route add default via {FAR}"));
+    Cable { _far: far, server: Some(server) }
+}
+
+/// Puts these carriers into the user's PATH, and lets the user have devices of tun(4), as is usual.
+fn install(person: &Person, carriers: &[Carrier]) {
+    let shop = &person.shop;
+    let (bin, own) = (shop.path("carriers"), shop.path("libraries"));
+    fs::create_dir(&bin).unwrap();
+    fs::create_dir(&own).unwrap();
+    for carrier in carriers {
+        let tree = carrier.tree().unwrap();
+        let libraries = tree.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+        let copy = |from: &Path, to: &Path| {
+            shop.sandbox.command("cp").arg("-L").arg(from).arg(to).output().succeeds();
+        };
+        copy(&tree.join("usr/bin").join(carrier.name), &own);
+        let own = own.to_str().unwrap();
+        let script = match *carrier {
+            SLIRP => {
+                copy(&libraries.join("libslirp.so.0"), own.as_ref());
+                format!("LD_LIBRARY_PATH={own} exec {own}/slirp4netns \"$@\"")
+            }
+            // It needs another C library than this machine's.
+            NEWEST_PASTA => {
+                let mut names = fs::read_dir(&libraries).unwrap().map(|entry| entry.unwrap().file_name());
+                let loader =
+                    names.find(|name| name.to_str().is_some_and(|name| name.starts_with("ld-linux")));
+                let loader = loader.unwrap().into_string().unwrap();
+                copy(&libraries.join("libc.so.6"), own.as_ref());
+                copy(&libraries.join(&loader), own.as_ref());
+                format!("exec {own}/{loader} --library-path {own} --argv0 pasta {own}/pasta \"$@\"")
+            }
+            _ => format!("exec {own}/{} \"$@\"", carrier.name),
+        };
+        shop.script_file(&bin.join(carrier.name), &format!("#!/bin/sh\n{script}\n"));
+    }
+    let tun = shop.path("tun");
+    shop.sandbox.command("mknod").arg(&tun).args(["c", "10", "200"]).output().succeeds();
+    fs::set_permissions(&tun, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::write(shop.path("resolv.conf"), format!("nameserver {HOST}\n")).unwrap();
+}
+
+/// Answers every question for a name with the neighbour's address, as long as the test runs (RFC 1035, section 4.1).
+fn serve_names() {
+    let socket = UdpSocket::bind((HOST, 53)).unwrap();
+    let serving = std::thread::Builder::new().spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            let mut answer = question[..length].to_vec();
+            // An answer to the first question alone: without what is behind its name, type and class.
+            let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+            let is_v4 = question[end - 3] == 1;
+            answer.truncate(end);
+            answer[2..4].copy_from_slice(&[0x81, 0x80]);
+            answer[6..12].copy_from_slice(&[0, u8::from(is_v4), 0, 0, 0, 0]);
+            if is_v4 {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+                answer.extend(FAR.parse::<Ipv4Addr>().unwrap().octets());
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    serving.unwrap();
+}
+
+fn heard(at: &str) -> Option<String> {
+    let at: SocketAddr = at.parse().unwrap();
+    let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// The id of the only container.
+fn id(person: &Person) -> String {
+    person.said(&["ps", "-aq", "--no-trunc"]).trim().to_owned()
+}
+
+/// What the engine has recorded of the network of the only container.
+fn recorded(person: &Person) -> (PathBuf, Value) {
+    let file = person.xdg.join("bulkhead/containers").join(id(person)).join("network.json");
+    let document = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    (file, document)
+}
+
+/// The pid of the carrier of the only container, by what the engine has recorded.
+fn carrier(person: &Person) -> i32 {
+    i32::try_from(recorded(person).1["carrier"]["process"]["pid"].as_i64().unwrap()).unwrap()
+}
+
+fn kill(person: &Person, pid: &Value) {
+    person.shop.sandbox.command("kill").args(["-9", &pid.to_string()]).output().succeeds();
+}
+
+/// Kills a container together with its monitor, so that nobody hears of its end.
+fn kill_unheard(person: &Person, name: &str) {
+    let pid = person.pid(name).into();
+    let status = person.root().join("containers").join(id(person)).join("status.json");
+    let status: Value = serde_json::from_str(&fs::read_to_string(status).unwrap()).unwrap();
+    kill(person, &status["monitor"]["pid"]);
+    kill(person, &pid);
+}
+
+/// Lists what of a carrier is in the directories of the only container.
+fn files(person: &Person) -> Vec<String> {
+    let id = id(person);
+    let directories = [person.xdg.join("bulkhead/containers"), person.root().join("containers")];
+    let names = directories.iter().flat_map(|directory| fs::read_dir(directory.join(&id)).unwrap());
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("carrier") || name == "network.json").collect()
+}
+
+fn runs(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("Z").starts_with(['Z', 'X']))
+}
+
+const SERVICE: &str = "while :; do echo hello web | nc -l -p 80; done";
+
+/// What is said of the pasta of Debian 12.
+const OLD: &str = "pasta is older than August 2024";
+
+/// Everything that a carrier does for a container.
+fn carries(which: Carrier, resolver: &str) {
+    let (person, _cable) = on_a_cable!(which);
+    serve_names();
+    let script = format!(
+        "until busybox timeout 5 wget -qO- http://{FAR}:7000/ | grep hello; do sleep 0.1; done; cat /etc/resolv.conf; \
+         nslookup far.example.org | grep -c {FAR}"
+    );
+    let said = person.run(&["--rm"], &script).output().succeeds();
+    let said = said.prints(&format!("hello far\nnameserver {resolver}\n1\n"));
+    assert_eq!(said.stderr.contains(OLD), which == PASTA, "{}", said.stderr);
+    assert_eq!(said.stderr.matches("warning").count(), usize::from(which == PASTA), "{}", said.stderr);
+    // Ports are recorded, shown, and reached from the loopback.
+    person.run(&["-d", "--name", "web", "-p", "127.0.0.1:8080:80"], SERVICE).output().succeeds();
+    wait_until("it answers", || heard("127.0.0.1:8080").as_deref() == Some("hello web"));
+    assert_eq!(person.said(&["port", "web"]), "80/tcp -> 127.0.0.1:8080\n");
+    assert!(person.said(&["ps"]).contains("127.0.0.1:8080->80/tcp"));
+    let taken = person.run(&["--rm", "-p", "127.0.0.1:8080:80"], "true").output();
+    assert!(taken.code() != 0 && taken.stderr.contains("127.0.0.1:8080/tcp"), "{}", taken.stderr);
+    // It ends with its container, and comes again with it.
+    let first = carrier(&person);
+    assert!(runs(first));
+    person.said(&["stop", "web"]);
+    wait_until("the carrier has ended", || !runs(first));
+    person.said(&["start", "web"]);
+    wait_until("it answers again", || heard("127.0.0.1:8080").as_deref() == Some("hello web"));
+    let second = carrier(&person);
+    person.said(&["rm", "-f", "web"]);
+    wait_until("the carrier has ended", || !runs(second));
+}
+
+/// Nothing of a carrier stays, whoever is killed.
+fn is_ended(which: Carrier) {
+    let (person, _cable) = on_a_cable!(which);
+    let begin = || {
+        person.run(&["-d", "--name", "web"], "sleep 1000").output().succeeds();
+        carrier(&person)
+    };
+    // The monitor: whoever looks ends it.
+    let pid = begin();
+    kill_unheard(&person, "web");
+    person.said(&["system", "check"]);
+    wait_until("the carrier has ended", || !runs(pid));
+    assert_eq!(files(&person), Vec::<String>::new());
+    person.said(&["rm", "web"]);
+    // Whoever has started it, before that could be recorded.
+    let pid = begin();
+    let (file, mut document) = recorded(&person);
+    document["carrier"]["process"] = Value::Null;
+    fs::write(file, document.to_string()).unwrap();
+    kill_unheard(&person, "web");
+    person.said(&["system", "check"]);
+    wait_until("the carrier has ended", || !runs(pid));
+    assert_eq!(files(&person), Vec::<String>::new());
+    person.said(&["rm", "web"]);
+    // Itself: the container goes on, and leaves nothing.
+    let pid = begin();
+    kill(&person, &pid.into());
+    wait_until("the carrier has ended", || !runs(pid));
+    assert_eq!(person.run(&["--rm", "--network", "container:web"], "true").output().succeeds().stdout, "");
+    person.said(&["stop", "web"]);
+    wait_until("its files are gone", || files(&person).is_empty());
+    person.said(&["rm", "web"]);
+}
+
+#[test]
+fn pasta_carries_the_packets_of_an_ordinary_users_container() {
+    carries(PASTA, "169.254.1.1");
+}
+
+#[test]
+fn the_newest_pasta_carries_the_packets_of_an_ordinary_users_container() {
+    carries(NEWEST_PASTA, "169.254.1.1");
+}
+
+#[test]
+fn slirp4netns_carries_the_packets_of_an_ordinary_users_container() {
+    carries(SLIRP, "10.0.2.3");
+}
+
+#[test]
+fn pasta_leaves_nothing_whoever_is_killed() {
+    is_ended(PASTA);
+}
+
+#[test]
+fn slirp4netns_leaves_nothing_whoever_is_killed() {
+    is_ended(SLIRP);
+}
+
+/// A carrier is in the container's user namespace (pasta) and has files of the host: not even a container that sees its host's
+/// processes can look into it; the numbers of descriptors are no secret. Must fail at times when nobody waits until it hides (`until_hidden`).
+#[test]
+fn a_container_cannot_look_into_its_carrier() {
+    for which in [PASTA, NEWEST_PASTA, SLIRP] {
+        let (person, _cable) = on_a_cable!(which);
+        person.run(&["-d", "--name", "web", "--pid", "host"], "sleep 1000").output().succeeds();
+        let pid = carrier(&person);
+        let script = format!(
+            "cd /proc/{pid}; cat comm >&2; for name in exe root cwd ns/net fd/*; do readlink $name; cat $name; done; \
+             head -c 1 mem environ maps; ls root/"
+        );
+        let said = person.bulkhead(&["exec", "web", "sh", "-c", &script]).output();
+        assert!(said.stderr.contains('\n') && said.stdout.is_empty(), "{said}");
+        person.said(&["rm", "-f", "web"]);
+    }
+}
+
+#[test]
+fn an_old_pasta_comes_after_slirp4netns_and_a_new_one_before() {
+    let (person, _cable) = on_a_cable!(PASTA, SLIRP);
+    let chosen = || {
+        person.run(&["-d", "--name", "web"], "sleep 1000").output().succeeds();
+        let carrier = recorded(&person).1["carrier"]["program"].as_str().unwrap().to_owned();
+        person.said(&["rm", "-f", "web"]);
+        carrier
+    };
+    assert_eq!(chosen(), "slirp4netns");
+    let tells = "#!/bin/sh\ncase $1 in --help) echo --map-guest-addr;; *) exec $0.old \"$@\";; esac\n";
+    let bin = person.shop.path("carriers");
+    fs::rename(bin.join("pasta"), bin.join("pasta.old")).unwrap();
+    person.shop.script_file(&bin.join("pasta"), tells);
+    assert_eq!(chosen(), "pasta");
+}
+
+#[test]
+fn what_a_carrier_cannot_do_is_said_before_anything_is_made() {
+    let (person, _cable) = on_a_cable!(PASTA, SLIRP);
+    for (options, says) in [
+        (&["-p", "80:80"][..], "the kernel lets ordinary users listen at 1024 and above"),
+        (&["-p", "8080:80/sctp"], "know tcp and udp alone"),
+        (
+            &["--network", "slirp4netns", "-p", "[::1]:8080:80"],
+            "slirp4netns publishes at addresses of IPv4 alone",
+        ),
+        (&["--network", "bridge"], "networks of the host take root"),
+    ] {
+        let refused = person.run(options, "true").output().exits_with(125);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+    let pod = person.bulkhead(&["pod", "create", "--network", "pasta"]).output();
+    assert!(pod.code() != 0 && pod.stderr.contains("leads nowhere else"), "{}", pod.stderr);
+    assert_eq!(person.said(&["ps", "-aq"]), "");
+}
+
+#[test]
+fn without_a_carrier_there_is_no_network_and_the_package_is_named() {
+    let person = person!(RANGE).with_image();
+    let has = |program: &&str| bulkhead_testkit::find_program(program).is_some();
+    requires!(!["pasta", "slirp4netns"].iter().any(has), "needs a machine without pasta and slirp4netns");
+    let said = person.run(&["--rm"], "ls /sys/class/net").output().succeeds().prints("lo\n");
+    assert_eq!(said.stderr.matches("install the package passt").count(), 1, "{}", said.stderr);
+    let said = person.run(&["--rm", "--network", "none"], "true").output().succeeds();
+    assert!(!said.stderr.contains("passt"), "{}", said.stderr);
+    for (options, says) in [
+        (&["--network", "pasta"][..], "it is in the package passt"),
+        (&["--network", "slirp4netns"], "it is in the package slirp4netns"),
+        (&["-p", "8080:80"], "package passt"),
+    ] {
+        let refused = person.run(options, "true").output().exits_with(125);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn root_s_containers_have_no_carrier() {
+    let shop = crate::shop::shop!();
+    let refused = shop.script(&["--network", "pasta"], "true").output().exits_with(125);
+    assert!(refused.stderr.contains("root's have networks of the host"), "{}", refused.stderr);
+}
