@@ -153,6 +153,11 @@ impl FromStr for Network {
             "host" => Ok(Self::Host),
             "pasta" => Ok(Self::Carried(Carrier::Pasta)),
             "slirp4netns" => Ok(Self::Carried(Carrier::Slirp4netns)),
+            _ if text.starts_with("pasta:") || text.starts_with("slirp4netns:") => {
+                let reason = "these programs get no options of yours: ports are those of --publish, names those of --dns and \
+                    --add-host, and the host is NAME:host-gateway there";
+                Err(Malformed::new("network", text, reason))
+            }
             _ => {
                 if let Some(container) = super::namespace::container("network", text)? {
                     return Ok(Self::Container(container));
@@ -471,6 +476,8 @@ mod tests {
         for text in [
             "",
             "container:",
+            "pasta:--map-gw",
+            "slirp4netns:",
             "a,b",
             "alias=web",
             "name=a,ip=fd00::1",
