@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::hold::Held;
 use crate::known::{self, Known};
-use crate::network::{joined, settle, stored};
+use crate::network::{joined, look_at_devices, settle, stored};
 use crate::pod::member::Joined;
 use crate::request::{Copy, Mount, MountKind, Request, Root, UserNamespace, Volume, VolumesFrom};
 use crate::rootfs::{RootFs, UPPER, WORK};
@@ -209,6 +209,7 @@ impl Engine {
                             record.document = document.write()?;
                         }
                         let joints = joined(id, networks.clone(), &connections, &[]);
+                        look_at_devices(&joints)?;
                         joints
                             .into_iter()
                             .try_for_each(|(mut joint, _)| settle(&among.connected(), &mut joint))

@@ -93,6 +93,15 @@ impl Engine {
         Ok(lock.take_at_once()?.then(|| lock.held()))
     }
 
+    /// Tells whether nobody holds a container that is there, without keeping anybody else from looking.
+    ///
+    /// # Errors
+    /// As [`Engine::hold`].
+    pub(crate) fn is_free(&self, id: &str) -> Result<bool> {
+        let Some(lock) = Lock::open(&self.places().container(id))? else { return Ok(false) };
+        lock.share_at_once()
+    }
+
     /// As [`Engine::hold`], for the directory of a container or a pod that people know by a name.
     pub(crate) fn hold_directory(&self, path: &Path, what: impl FnOnce() -> String) -> Result<Option<Held>> {
         let Some(lock) = Lock::open(path)? else { return Ok(None) };

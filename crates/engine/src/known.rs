@@ -201,6 +201,9 @@ impl Engine {
         match told {
             Ok(()) if !known.life.state.is_active() => {
                 self.unplug_noticed(&known.record.id);
+                if let Some(pod) = &known.record.pod {
+                    self.unplug_noticed_pod(pod);
+                }
                 Ok(())
             }
             // Removed meanwhile: there it was told. Or the disk is full: it is told when there is room again.

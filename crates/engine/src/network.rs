@@ -29,7 +29,7 @@ use std::net::IpAddr;
 use bulkhead_store::{Event, NetworkRecord, Subject};
 use ipnet::IpNet;
 
-pub(crate) use address::{Joint, joined, settle};
+pub(crate) use address::{Joint, joined, look_at_devices, settle};
 pub(crate) use create::stored;
 pub use document::{Driver, Subnet};
 pub(crate) use elsewhere::{bare, is_elsewhere};

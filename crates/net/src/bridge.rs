@@ -183,15 +183,24 @@ impl Bridge {
 /// Returns the id of the network whose bridge a device is.
 #[must_use]
 pub fn bridge_of(device: &Device) -> Option<&str> {
-    let is_bridge = device.kind.as_deref() == Some("bridge");
-    device.alias.as_deref().filter(|_| is_bridge)?.strip_prefix(ALIAS)
+    network_of(device, "bridge")
+}
+
+/// Returns the id of the network with which a device of the host connects a container, whether it is its bridge's or not.
+#[must_use]
+pub fn plugged_into(device: &Device) -> Option<&str> {
+    network_of(device, "veth")
 }
 
 /// Returns the id of the network from whose bridge a container's device was taken.
 #[must_use]
 pub fn unplugged_from(device: &Device) -> Option<&str> {
-    let is_alone = device.kind.as_deref() == Some("veth") && device.master.is_none();
-    device.alias.as_deref().filter(|_| is_alone)?.strip_prefix(ALIAS)
+    plugged_into(device).filter(|_| device.master.is_none())
+}
+
+fn network_of<'a>(device: &'a Device, kind: &str) -> Option<&'a str> {
+    let is_of_kind = device.kind.as_deref() == Some(kind);
+    device.alias.as_deref().filter(|_| is_of_kind)?.strip_prefix(ALIAS)
 }
 
 impl Plug {

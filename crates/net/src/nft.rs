@@ -135,8 +135,26 @@ impl Transaction {
 
     /// Appends a rule to a chain.
     pub fn add_rule(&mut self, table: &str, chain: &str, rule: &[Expression]) -> &mut Self {
+        self.append(table, chain, rule, None)
+    }
+
+    /// As [`Transaction::add_rule`], with a note, which nft(8) shows as a comment.
+    pub fn add_marked_rule(
+        &mut self,
+        table: &str,
+        chain: &str,
+        rule: &[Expression],
+        note: &str,
+    ) -> &mut Self {
+        self.append(table, chain, rule, Some(note))
+    }
+
+    fn append(&mut self, table: &str, chain: &str, rule: &[Expression], note: Option<&str>) -> &mut Self {
         let mut message = begin(NEW_RULE, APPEND);
         message.text(1, table).text(2, chain).nest(4, |message| write_all(rule, message));
+        if let Some(note) = note {
+            message.attribute(NOTE, &commented(note));
+        }
         self.push(message, || format!("add a rule to the chain {chain}: {rule:?}"))
     }
 
@@ -286,6 +304,21 @@ impl Filter {
         Ok(bodies.iter().filter_map(|body| noted(body, chain)).collect())
     }
 
+    /// Lists the notes of all rules in a table; an empty one for a rule without. Without the table there are none.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn notes(&self, table: &str) -> Result<Vec<String>> {
+        let mut message = begin(GET_RULE, DUMP);
+        message.text(1, table);
+        let bodies = self.0.ask(message).or_else(call);
+        let bodies = bodies.doing(|| format!("list the rules of the table {table}"))?;
+        // An old kernel lists those of other tables, too.
+        let rules = bodies.iter().filter_map(|body| body.get(BODY..));
+        let rules = rules.filter(|rest| attribute(rest, 1).map(text).is_some_and(|of| of == table));
+        Ok(rules.map(|rest| note_of(rest).unwrap_or_default()).collect())
+    }
+
     /// Looks which rules of a chain let everything pass of some devices.
     ///
     /// # Errors
@@ -392,8 +425,13 @@ fn commented(note: &str) -> Vec<u8> {
 fn noted(body: &[u8], chain: &FoundChain) -> Option<(u64, String)> {
     let rest = of_chain(body, chain)?;
     let handle = u64::from_be_bytes(attribute(rest, HANDLE)?.try_into().ok()?);
+    Some((handle, note_of(rest)?))
+}
+
+/// Reads a rule's note.
+fn note_of(rest: &[u8]) -> Option<String> {
     let [COMMENT, length, note @ ..] = attribute(rest, NOTE)? else { return None };
-    Some((handle, text(note.get(..usize::from(*length))?)))
+    Some(text(note.get(..usize::from(*length))?))
 }
 
 /// The attributes of a rule, if it is one of a chain: before Linux 5.11 the rules of all chains are listed.

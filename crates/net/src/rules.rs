@@ -25,6 +25,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -159,12 +160,15 @@ impl Rules {
         Ok(Self { filter: Filter::open()?, table: table.to_owned() })
     }
 
-    /// Tells whether the table is there.
+    /// Tells whether the table is there with all of its rules, and those of this build.
     ///
     /// # Errors
     /// As recv(2).
     pub fn are_there(&self) -> Result<bool> {
-        self.filter.has_table(&self.table)
+        let rules = rules();
+        let mark = mark_of(&rules);
+        let found = self.filter.notes(&self.table)?;
+        Ok(found.len() == rules.len() && found.iter().all(|note| *note == mark))
     }
 
     /// Puts the table there anew with these networks and ports, and nothing of what was in it.
@@ -240,6 +244,26 @@ impl Rules {
                 let found = self.filter.elements(&self.table, set)?;
                 let gone = found.into_iter().filter(|element| element.owner().is_none_or(&is_gone));
                 transaction.delete_elements(&self.table, set, &Vec::from_iter(gone));
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes back the ports of an owner, but for these.
+    ///
+    /// # Errors
+    /// What the kernel refuses, but not that the table is not there.
+    pub fn keep(&self, owner: &str, kept: &[Port]) -> Result<()> {
+        let kept = Vec::from_iter(kept.iter().map(Port::element));
+        self.revise(|transaction| {
+            for set in PORTS.iter().chain(&ADDRESS_PORTS) {
+                let found = self.filter.elements(&self.table, set)?;
+                let is_kept = |element: &Element| {
+                    kept.iter().any(|(of, kept)| of.name == set.name && kept.is_at(element))
+                };
+                let gone = found.into_iter().filter(|element| element.owner() == Some(owner));
+                let gone = Vec::from_iter(gone.filter(|element| !is_kept(element)));
+                transaction.delete_elements(&self.table, set, &gone);
             }
             Ok(())
         })
@@ -443,9 +467,18 @@ fn lay_out(transaction: &mut Transaction, table: &str) {
     ] {
         transaction.make_chain(table, chain);
     }
-    for (chain, rule) in rules() {
-        transaction.add_rule(table, chain, &rule);
+    let rules = rules();
+    let mark = mark_of(&rules);
+    for (chain, rule) in rules {
+        transaction.add_marked_rule(table, chain, &rule, &mark);
     }
+}
+
+/// What is noted at each rule: another build may have other rules.
+fn mark_of(rules: &[(&'static str, Vec<Expression>)]) -> String {
+    let mut hasher = DefaultHasher::new();
+    rules.hash(&mut hasher);
+    format!("bulkhead {:016x}", hasher.finish())
 }
 
 /// Lists the rules by their chains.
@@ -463,10 +496,11 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
     let loopback =
         |offset| [Expression::LoadFamily(A), Is(A, &[V4]), LoadNetwork(A, offset, 1), Is(A, &[127])];
     let was_published = [LoadStatus(A), Mask(A, DESTINATION_CHANGED), IsNot(A, NOTHING)];
-    let mut all = vec![(
-        "raw",
-        [&[LoadInput(A), IsNot(A, LOOPBACK)][..], &loopback(16), &[End(Verdict::Drop)]].concat(),
-    )];
+    // To the host's own loopback, and as if from there.
+    let outside = [LoadInput(A), IsNot(A, LOOPBACK)];
+    let mut all = Vec::from(
+        [16, 12].map(|offset| ("raw", [&outside[..], &loopback(offset), &[End(Verdict::Drop)]].concat())),
+    );
     for chain in ["prerouting", "output"] {
         for is_v6 in [false, true] {
             all.push((chain, published(is_v6, true)));

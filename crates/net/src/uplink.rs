@@ -51,12 +51,12 @@ pub fn forward(host: &Devices, families: Families, own: &str) -> Result<Vec<Chan
 /// A list of devices, addresses or routes that cannot be read.
 pub fn plan(host: &Devices, families: Families, own: &str) -> Result<Vec<Changed>> {
     let mut planned = Vec::new();
-    let [devices, devices_v6] = cables(host, own)?;
+    let [devices, believing] = cables(host, own)?;
     for device in devices {
         add(&mut planned, &device, Setting::Forwarding);
     }
     if families == Families::Both {
-        for device in devices_v6 {
+        for device in believing {
             // 1 is to believe routers unless packets are forwarded, 2 is to believe them anyway.
             if device::get(&device, Setting::RouterAdvertisements).as_deref() == Some("1") {
                 add(&mut planned, &device, Setting::RouterAdvertisements);
@@ -81,7 +81,8 @@ pub fn apply(planned: &[Changed]) -> Result<()> {
     Ok(())
 }
 
-/// Lists the devices by which something may come in from other hosts: what is IPv4, and what is IPv6.
+/// Lists the devices by which something may come in from other hosts, what is IPv4; and those by which a router of IPv6 may be heard,
+/// some of which may have no address before.
 fn cables(host: &Devices, own: &str) -> Result<[Vec<String>; 2]> {
     let (devices, routes, addresses) = (host.list()?, host.routes()?, host.addresses()?);
     Ok([false, true].map(|is_v6| {
@@ -97,7 +98,8 @@ fn cables(host: &Devices, own: &str) -> Result<[Vec<String>; 2]> {
         };
         let wanted = devices.iter().filter(|device| device.name != "lo" && !device.name.starts_with(own));
         let wanted = wanted.filter(|device| {
-            leads_on(device.index) || (has_address(device.index) && !is_of_docker(&device.name))
+            let may_hear = is_v6 && device.kind.is_none() && device.master.is_none();
+            leads_on(device.index) || (may_hear || has_address(device.index)) && !is_of_docker(&device.name)
         });
         wanted.map(|device| device.name.clone()).collect()
     }))

@@ -245,11 +245,17 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn begin_network_removal(&self, id: &str) -> Result<()> {
+        self.database.write_removal(Durability::PowerLoss, |db| begin_removal(db, id))
+    }
+
+    /// As [`Store::begin_network_removal`], if nothing is connected with it; tells whether that is so.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn begin_removal_of_unused_network(&self, id: &str) -> Result<bool> {
         self.database.write_removal(Durability::PowerLoss, |db| {
-            one(db, id)?;
-            db.execute("UPDATE networks SET stage = 'removing' WHERE id = ?", [id])
-                .doing(|| format!("begin to remove network {id}"))?;
-            Ok(())
+            let is_unused = Connected(db).endpoints_in(id)?.is_empty();
+            if is_unused { begin_removal(db, id).map(|()| true) } else { Ok(false) }
         })
     }
 
@@ -264,6 +270,13 @@ impl Store {
             Ok(())
         })
     }
+}
+
+fn begin_removal(db: &Connection, id: &str) -> Result<()> {
+    one(db, id)?;
+    db.execute("UPDATE networks SET stage = 'removing' WHERE id = ?", [id])
+        .doing(|| format!("begin to remove network {id}"))?;
+    Ok(())
 }
 
 fn last_of(is_v4: bool) -> &'static str {
@@ -285,9 +298,9 @@ fn one(db: &Connection, id: &str) -> Result<NetworkRecord> {
 
 fn find(db: &Connection, wanted: &str) -> Result<NetworkRecord> {
     let doing = || format!("look for network {wanted}");
-    // A name before an id, as docker has it.
+    // An id before a name, as docker has it: who knows a network by its id finds no other that is called so.
     let exact = db
-        .prepare_cached(&format!("{COLUMNS} WHERE id = ?1 OR name = ?1 ORDER BY name <> ?1 LIMIT 1"))
+        .prepare_cached(&format!("{COLUMNS} WHERE id = ?1 OR name = ?1 ORDER BY id <> ?1 LIMIT 1"))
         .and_then(|mut statement| statement.query_row([wanted], read).optional())
         .doing(doing)?;
     if let Some(record) = exact {

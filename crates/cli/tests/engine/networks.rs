@@ -353,6 +353,14 @@ fn a_container_with_users_of_its_own_is_connected_too() {
     shop.script(&[&map[..], &["--cap-add", "NET_ADMIN"]].concat(), "ip link set lo down").output().succeeds();
     shop.said(&["restart", "web"]);
     wait_until("it answers again", || heard("127.0.0.1:8091").as_deref() == Some("hello users"));
+    // Its monitor has not begun to stay with a name server when a hook starts that.
+    shop.said(&["network", "create", "front"]);
+    for name in ["one", "two"] {
+        let options = [&map[..], &["-d", "--name", name, "--network", "front"]].concat();
+        shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    shop.said(&["exec", "one", "ping", "-c", "1", "-w", "5", "two"]);
 }
 
 #[test]
@@ -382,12 +390,16 @@ fn a_bridge_that_somebody_took_away_is_made_anew_with_its_containers() {
     let bridge = format!("bh-{}", &shop.said(&["network", "inspect", "-f", "{{.Id}}", "front"])[..12]);
     let reach = || shop.bulkhead(&["exec", "one", "ping", "-c", "1", "-w", "5", "two"]).output();
     reach().succeeds();
+    let options = ["-d", "--name", "web", "--network", "front", "-p", "8096:80"];
+    shop.with("run", &options, &["sh", "-c", &greeter(80, "web")]).output().succeeds();
+    wait_until("it answers", || heard("127.0.0.1:8096").as_deref() == Some("hello web"));
     ip(&["link", "delete", &bridge]);
     assert_ne!(reach().code(), 0);
     let broken = shop.bulkhead(&["system", "check", "--dry-run"]).output();
     assert!(broken.stdout.contains("network front: its bridge was taken away"), "{}", broken.stdout);
     shop.bulkhead(&["system", "check"]).output().succeeds();
     reach().succeeds();
+    wait_until("at the loopback, too", || heard("127.0.0.1:8096").as_deref() == Some("hello web"));
     ip(&["link", "delete", &bridge]);
     shop.script(&["--network", "front"], "ping -c 1 -w 5 two").output().succeeds();
     reach().succeeds();
@@ -405,6 +417,11 @@ fn a_record_that_nobody_can_read_holds_nobody_up() {
     fs::write(&record, "{").unwrap();
     assert!(flush(&shop), "there was a table");
     shop.script(&[], "true").output().succeeds();
+    assert!(shop.said(&["ps"]).contains("web"));
+    shop.said(&["network", "create", "late"]);
+    shop.said(&["network", "connect", "late", "web"]);
+    shop.said(&["network", "disconnect", "late", "web"]);
+    fs::write(&record, "{").unwrap();
     let broken = shop.bulkhead(&["system", "check"]).output();
     assert!(broken.stdout.contains(&format!("bulkhead restart {}", &id[..12])), "{}", broken.stdout);
     shop.said(&["restart", "-t", "0", "web"]);
@@ -413,6 +430,67 @@ fn a_record_that_nobody_can_read_holds_nobody_up() {
     fs::write(&record, "{").unwrap();
     shop.said(&["rm", "-f", "web"]);
     assert_eq!(heard("127.0.0.1:8095"), None);
+}
+
+#[test]
+fn devices_of_two_networks_are_not_called_the_same() {
+    let shop = shop!();
+    for name in ["front", "back"] {
+        shop.said(&["network", "create", name]);
+    }
+    let called = |network: &str, device: &str| {
+        format!("name={network},driver-opt=com.docker.network.endpoint.ifname={device}")
+    };
+    let (front, back) = (called("front", "eth1"), called("back", "eth1"));
+    shop.script(&["--network", &front, "--network", &back], "true").output().fails(125, "would be eth1");
+    let devices = |name: &str| shop.said(&["exec", name, "ls", "/sys/class/net"]);
+    shop.with("run", &["-d", "--name", "web", "--network", &front], &["sleep", "1000"]).output().succeeds();
+    shop.said(&["network", "connect", "back", "web"]);
+    assert_eq!(devices("web"), "eth1\neth2\nlo\n");
+    let words =
+        ["network", "connect", "--driver-opt", "com.docker.network.endpoint.ifname=eth1", "bridge", "web"];
+    shop.bulkhead(&words).output().fails(1, "would be eth1");
+    assert_eq!(devices("web"), "eth1\neth2\nlo\n");
+    // One that the container made is its own.
+    let options = ["-d", "--name", "maker", "--cap-add", "NET_ADMIN", "--network", "front"];
+    shop.with("run", &options, &["sh", "-c", "ip link add eth1 type bridge && exec sleep 1000"])
+        .output()
+        .succeeds();
+    wait_until("it has made one", || devices("maker").contains("eth1"));
+    shop.bulkhead(&["network", "connect", "back", "maker"]).output().fails(1, "none of the engine's");
+    assert_eq!(devices("maker"), "eth0\neth1\nlo\n");
+}
+
+#[test]
+fn a_container_does_not_keep_a_network_by_renaming_its_device() {
+    let shop = shop!();
+    shop.said(&["network", "create", "front"]);
+    let options = ["-d", "--name", "web", "--cap-add", "NET_ADMIN", "--network", "front"];
+    shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
+    let ports = || {
+        let listed = shop.sandbox.command("ip").args(["-o", "link"]).output().succeeds().stdout;
+        listed.lines().filter(|line| line.contains(": bv-")).count()
+    };
+    shop.said(&["network", "connect", "bridge", "web"]);
+    assert_eq!(ports(), 2);
+    shop.said(&["exec", "web", "sh", "-c", "ip link set eth0 down && ip link set eth0 name hidden"]);
+    shop.said(&["exec", "web", "sh", "-c", "ip link set hidden address 02:00:00:00:00:09"]);
+    shop.said(&["network", "disconnect", "front", "web"]);
+    assert_eq!(ports(), 1, "whatever it is called");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_made() {
+    let shop = shop!();
+    let links = || shop.sandbox.command("ip").args(["-o", "link"]).output().succeeds().stdout;
+    let before = links();
+    let _listener = TcpListener::bind("127.0.0.1:8097").unwrap();
+    let taken = shop.script(&["-p", "127.0.0.1:8097:80"], "true").output();
+    taken.fails(125, "a program of the host listens there");
+    assert_eq!(links(), before, "no bridge either");
+    shop.script(&["--network-alias", "db"], "true").output().fails(125, "has no names");
+    let closed = shop.bulkhead(&["network", "create", "-d", "macvlan", "--internal", "closed"]).output();
+    closed.fails(1, "`--internal` is for `--driver bridge`");
 }
 
 /// Deletes all tables of this host's packet filter; tells whether there was one.

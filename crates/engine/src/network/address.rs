@@ -14,7 +14,7 @@ use super::document::{Driver, NetworkDocument, Subnet};
 use super::elsewhere;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::request::{Connection, MacAddress, Network};
+use crate::request::{Connection, MacAddress, Network, Publishing};
 
 /// What the engine keeps of an endpoint in the store's record: what was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,27 @@ pub(crate) struct Joint {
     pub(super) attached: Option<Attached>,
 }
 
+/// How the device of an endpoint is called in the container unless something else is asked for.
+fn device_at(position: u32) -> String {
+    format!("eth{position}")
+}
+
+/// Refuses connections of which two would have one device.
+pub(crate) fn look_at_devices(joints: &[(Joint, bool)]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match joints.iter().map(|(joint, _)| joint).find(|joint| !seen.insert(joint.device())) {
+        Some(joint) => Err(Error::Invalid {
+            what: format!("network {}", joint.record.name),
+            reason: format!(
+                "its device in the container would be {}, as that of another network; give it another name by \
+                `--driver-opt com.docker.network.endpoint.ifname=NAME`",
+                joint.device()
+            ),
+        }),
+        None => Ok(()),
+    }
+}
+
 impl Joint {
     /// Returns the subnet in which an address is.
     pub(super) fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
@@ -76,7 +97,7 @@ impl Joint {
     }
 
     pub(super) fn device(&self) -> String {
-        self.connection.device.clone().unwrap_or_else(|| format!("eth{}", self.endpoint.position))
+        self.connection.device.clone().unwrap_or_else(|| device_at(self.endpoint.position))
     }
 
     /// Tells whether its containers find each other by their names: docker's default network has none.
@@ -99,6 +120,12 @@ impl Joint {
         self.document.subnets.iter().filter(|_| is_open).map(|subnet| subnet.gateway).collect()
     }
 
+    /// Tells whether ports are published at an address that the host has by this network.
+    pub(super) fn is_published_at(&self, publishing: &Publishing) -> bool {
+        let asked = publishing.ports.iter().filter_map(|port| port.address);
+        asked.chain(self.document.published_at).any(|address| self.document.has_address(address))
+    }
+
     /// Describes it for who looks.
     pub(crate) fn connected(&self) -> Connected {
         let asked = [self.connection.ipv4.map(IpAddr::V4), self.connection.ipv6.map(IpAddr::V6)];
@@ -113,6 +140,22 @@ impl Joint {
             aliases: self.connection.aliases.clone(),
             asked: asked.into_iter().flatten().collect(),
             gateway_priority: self.connection.gateway_priority,
+        }
+    }
+}
+
+impl Connection {
+    /// Refuses further names in a network in which nobody has names.
+    pub(super) fn refuse_aliases_in(&self, record: &NetworkRecord) -> Result<()> {
+        match self.aliases.first().filter(|_| super::is_given(&record.name)) {
+            Some(alias) => Err(Error::Invalid {
+                what: format!("--network-alias {alias}"),
+                reason: format!(
+                    "network {} has no names, as docker's; `bulkhead network create` makes one that has",
+                    record.name
+                ),
+            }),
+            None => Ok(()),
         }
     }
 }
@@ -151,6 +194,7 @@ impl Engine {
                 let reason = "the container is connected with it already".to_owned();
                 return Err(Error::Invalid { what: format!("--network {}", connection.network), reason });
             }
+            connection.refuse_aliases_in(&record)?;
             connection.network = record.name;
             connection.id = Some(record.id);
         }
@@ -163,6 +207,7 @@ impl Engine {
         let known = self.store.connected(|connected| connected.endpoints_of(owner))?;
         let mut joints = joined(owner, networks, connections, &known);
         joints.iter_mut().for_each(|(joint, _)| self.fill_attached(joint));
+        look_at_devices(&joints)?;
         if joints.iter().all(|(_, is_known)| *is_known) {
             return Ok(joints.into_iter().map(|(joint, _)| joint).collect());
         }
@@ -193,15 +238,18 @@ pub(crate) fn joined(
     known: &[Endpoint],
 ) -> Vec<(Joint, bool)> {
     let mut free = 0..;
+    let is_free = |place: u32| {
+        let device = device_at(place);
+        let is_asked = |connection: &Connection| connection.device.as_ref() == Some(&device);
+        known.iter().all(|other| other.position != place) && !connections.iter().any(is_asked)
+    };
     let each = networks.into_iter().zip(connections).map(|((record, document), connection)| {
         let found = known.iter().find(|endpoint| endpoint.network == record.id);
         let endpoint = found.cloned().unwrap_or_else(|| Endpoint {
             owner: owner.to_owned(),
             network: record.id.clone(),
             // The first number that no other has.
-            position: free
-                .find(|place| known.iter().all(|other| other.position != *place))
-                .unwrap_or_default(),
+            position: free.find(|place| is_free(*place)).unwrap_or_default(),
             ipv4: None,
             ipv6: None,
             document: String::new(),

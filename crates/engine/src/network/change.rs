@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use bulkhead_net::device::{self, Change, Devices, IpFamily, Route};
+use bulkhead_net::bridge::plugged_into;
+use bulkhead_net::device::{self, Change, Device, Devices, IpFamily, Route};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::names::Until;
 use bulkhead_store::{Durability, Kind};
@@ -42,6 +43,7 @@ impl Engine {
         let _held = self.hold(&id)?;
         let known = self.find(&id)?;
         let record = self.network_to_join(&connection.network)?;
+        connection.refuse_aliases_in(&record)?;
         let connection =
             Connection { network: record.name.clone(), id: Some(record.id.clone()), ..connection.clone() };
         let mut connections = known.connections_to_change()?.to_vec();
@@ -52,10 +54,12 @@ impl Engine {
         check_asked(&[(record.clone(), NetworkDocument::read(&record)?)], std::slice::from_ref(&connection))?;
         connections.push(connection);
         let files = self.files_before(&known)?;
+        // One that is just starting is refused before anything is recorded.
+        let namespace = Self::namespace_of(&known)?;
         // The addresses first: whoever is killed before the next step has taken one too many, which goes with the container.
         let mut joints = self.joints(&id, &connections)?;
         let mut warnings = Vec::new();
-        if let Some(namespace) = Self::namespace_of(&known)? {
+        if let Some(namespace) = namespace {
             let joint = joints.iter().find(|joint| joint.record.id == record.id).ok_or(Errno::NOENT);
             let joint = joint.doing(|| format!("find network {}", record.name))?;
             if let Err(error) = self.plug_one(&known, joint, &joints, namespace.as_fd(), &mut warnings) {
@@ -70,7 +74,7 @@ impl Engine {
             settle_ways(&order, &Devices::of(namespace.as_fd())?)?;
             let host = Host::hold(self)?;
             if joints.iter().any(Joint::has_names) {
-                let mut live = Live::read(self, &id)?.unwrap_or_else(|| Live::of(&id));
+                let mut live = Live::read_to_add(self, &id)?;
                 let is_new = |joint: &&Joint| !live.named_in.contains(&joint.record.id);
                 let new = Vec::from_iter(joints.iter().filter(is_new));
                 live.named_in.extend(new.iter().map(|joint| joint.record.id.clone()));
@@ -113,7 +117,16 @@ impl Engine {
             return self.attach_one(joint, &called(&known.record, &known.document), &[], namespace).map(drop);
         }
         let host = Host::hold(self)?;
-        unplug(&inside, &joint.device())?;
+        // Of somebody who was killed before it was recorded.
+        host.unplug(joint, &inside)?;
+        if inside.find(&joint.device())?.is_some() {
+            return Err(Error::Invalid {
+                what: format!("device {} in container {}", joint.device(), known.record.name),
+                reason: "it is none of the engine's; choose another name by \
+                    `--driver-opt com.docker.network.endpoint.ifname=NAME`, or take it away there"
+                    .to_owned(),
+            });
+        }
         host.connect(joint, namespace, &inside, false, warnings)
     }
 
@@ -167,7 +180,7 @@ impl Engine {
         if let (Some(namespace), [joint]) = (namespace, &joints[..]) {
             let host = Host::hold(self)?;
             let inside = Devices::of(namespace.as_fd())?;
-            unplug(&inside, &joint.device())?;
+            host.unplug(joint, &inside)?;
             // Its ports lead nowhere any more, as far as they led to that network.
             host.withdraw_in(&id, joint)?;
             for address in joint.own_addresses() {
@@ -266,7 +279,7 @@ impl Engine {
 
     /// Has others find a container that runs by its new name.
     pub(crate) fn rename_in_networks(&self, id: &str) -> Result<()> {
-        let Some(live) = Live::read(self, id)?.filter(|live| !live.named_in.is_empty()) else {
+        let Some(live) = Live::read_to_end(self, id)?.filter(|live| !live.named_in.is_empty()) else {
             return Ok(());
         };
         let known = self.find(id)?;
@@ -303,11 +316,31 @@ impl Engine {
     }
 }
 
-/// Takes a device away from a container, if it is there, and with it the host's at its other end.
-fn unplug(inside: &Devices, device: &str) -> Result<()> {
-    match inside.find(device)? {
-        Some(_) => Ok(inside.change(vec![Change::delete(device)])?),
-        None => Ok(()),
+impl Host<'_> {
+    /// Takes what a container has in a network of the engine's away, whatever it has called it there or wherever it has put it.
+    fn unplug(&self, joint: &Joint, inside: &Devices) -> Result<()> {
+        if joint.is_elsewhere() {
+            return Ok(());
+        }
+        let mac = Some(joint.mac());
+        let is_its = |device: &&Device| {
+            device.mac == mac && matches!(device.kind.as_deref(), Some("veth" | "macvlan"))
+        };
+        inside.list()?.iter().filter(is_its).try_for_each(|device| delete(inside, &device.name))?;
+        let begins = joint.outside_of_owner();
+        let is_its = |device: &&Device| {
+            plugged_into(device) == Some(&joint.record.id) && device.name.starts_with(&begins)
+        };
+        let outside = self.devices.list()?;
+        outside.iter().filter(is_its).try_for_each(|device| delete(&self.devices, &device.name))
+    }
+}
+
+/// Deletes a device unless it is gone.
+fn delete(devices: &Devices, name: &str) -> Result<()> {
+    match devices.change(vec![Change::delete(name)]) {
+        Err(error) if error.is(Errno::NODEV) => Ok(()),
+        deleted => Ok(deleted?),
     }
 }
 

@@ -175,7 +175,13 @@ fn document(request: &NetworkRequest) -> Result<NetworkDocument> {
     if document.ipv6 && document.mtu.is_some_and(|mtu| mtu < 1280) {
         return invalid("--opt mtu".into(), "IPv6 wants packets of at least 1280 bytes (RFC 8200)");
     }
-    if document.driver == Driver::Macvlan && document.parent.is_none() && !document.internal {
+    if document.driver == Driver::Macvlan && document.internal {
+        return invalid(
+            "driver macvlan".into(),
+            "`--internal` is for `--driver bridge`: containers of a macvlan are hosts on the cable of a device",
+        );
+    }
+    if document.driver == Driver::Macvlan && document.parent.is_none() {
         return invalid(
             "driver macvlan".into(),
             "on whose cable are its containers? `--opt parent=DEVICE` names a device of the host's",

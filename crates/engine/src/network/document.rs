@@ -180,6 +180,11 @@ impl Default for NetworkDocument {
 }
 
 impl NetworkDocument {
+    /// Tells whether an address is in one of its subnets.
+    pub(super) fn has_address(&self, address: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.subnet.contains(&address))
+    }
+
     /// Reads the document of a record.
     ///
     /// # Errors

@@ -172,6 +172,14 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::unplug_noticed`], of the pod of which a container has ended.
+    pub(crate) fn unplug_noticed_pod(&self, pod: &str) {
+        if !matches!(self.published(pod), Ok(None)) {
+            // What stays is found by `system check`.
+            let _ = self.unplug_pod(pod);
+        }
+    }
+
     /// Takes back what a pod had on the host, of which nothing runs.
     pub(crate) fn unplug_pod(&self, pod: &str) -> Result<()> {
         let _held =

@@ -106,6 +106,14 @@ impl<'engine> Host<'engine> {
             self.rules.add_network(&document.rules(id))?;
         }
         let index = bridge.ensure(&self.devices, found)?;
+        if !is_there {
+            let ports = Live::all(self.engine)?;
+            let mut ports = ports.iter().flat_map(|live| live.translated());
+            if ports.any(|port| port.is_at_loopback() && document.has_address(port.to.ip())) {
+                // Of containers whose bridge somebody took away.
+                bridge.route_loopback(true)?;
+            }
+        }
         if !document.internal {
             self.open_ways(document, !is_there || !is_whole, warnings)?;
         }
@@ -193,7 +201,19 @@ impl<'engine> Host<'engine> {
     /// Takes back what was changed of the host.
     fn take_back(&self) -> Result<()> {
         self.rules.remove()?;
-        let changes = self.changes()?;
+        let path = self.engine.places().networks_run().join(CHANGES);
+        let changes = match self.changes() {
+            Err(Error::Damaged { what, reason }) => {
+                let aside = path.with_extension("unread");
+                std::fs::rename(&path, &aside).doing(|| format!("put {} aside", path.display()))?;
+                let reason = format!(
+                    "{reason}; it is {} now, and what was changed of the host stays: docs/networking.md tells what that may be",
+                    aside.display()
+                );
+                return Err(Error::Damaged { what, reason });
+            }
+            changes => changes?,
+        };
         let parameters = Vec::from_iter(changes.parameters.iter().filter_map(changed));
         uplink::take_back(&parameters)?;
         if changes.docker {
@@ -205,7 +225,6 @@ impl<'engine> Host<'engine> {
                 }
             }
         }
-        let path = self.engine.places().networks_run().join(CHANGES);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed.doing(|| format!("remove {}", path.display())),

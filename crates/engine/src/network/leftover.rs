@@ -27,8 +27,8 @@ impl Engine {
             return Ok(found);
         }
         let host = Host::hold(self)?;
-        let helped = Live::recorded(self)?.into_iter().filter(Live::has_helper).map(|live| live.owner);
-        let owners: BTreeSet<String> = host.rules.owners()?.into_iter().chain(helped).collect();
+        let mut owners = host.rules.owners()?;
+        owners.extend(Live::recorded(self)?.into_iter().map(|live| live.owner));
         for owner in owners {
             if !self.is_live(&owner)? {
                 found.push(Leftover::Ports(owner));

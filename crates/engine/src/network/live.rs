@@ -89,6 +89,14 @@ impl Live {
         }
     }
 
+    /// As [`Live::read`], to be added to: that of one which has none begins, and so does one that nobody can read.
+    pub(super) fn read_to_add(engine: &Engine, owner: &str) -> Result<Self> {
+        match Self::read(engine, owner) {
+            Err(Error::Damaged { .. }) => Ok(Self::of(owner)),
+            read => Ok(read?.unwrap_or_else(|| Self::of(owner))),
+        }
+    }
+
     /// Forgets that of an owner, if there is one.
     pub(super) fn forget(engine: &Engine, owner: &str) -> Result<()> {
         let path = engine.owner_run(owner).join(FILE);
@@ -186,7 +194,7 @@ impl Engine {
 
     /// Tells whether somebody does something with a container at this moment.
     fn is_held(&self, id: &str) -> Result<bool> {
-        Ok(self.places().container(id).exists() && self.try_hold(id)?.is_none())
+        Ok(self.places().container(id).exists() && !self.is_free(id)?)
     }
 
     /// The directory below `run` of a container, or of a pod: one that has a directory of pods.

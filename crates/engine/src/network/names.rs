@@ -1,9 +1,10 @@
 //! Names by which containers find each other: who is in which network stands in tables that the name servers of the networks read
 //! (`bulkhead_net::names`), and each container has sockets at which one of these answers.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulkhead_net::names::protocol::Request;
 use bulkhead_net::names::{self, Helper, Member, Table, Until};
@@ -101,7 +102,7 @@ impl Host<'_> {
     /// Has nobody in a network find an owner any more.
     pub(super) fn leave_names(&self, network: &str, owner: &str) -> Result<()> {
         let tables = self.engine().tables();
-        let Some(mut table) = Table::read(&tables, network)? else { return Ok(()) };
+        let Some(mut table) = read_table(&tables, network)? else { return Ok(()) };
         let before = table.members.len();
         table.members.retain(|member| member.container != owner);
         match table.members.len() {
@@ -115,10 +116,23 @@ impl Host<'_> {
     fn change_table(&self, joint: &Joint, change: impl FnOnce(&mut Vec<Member>)) -> Result<()> {
         let tables = self.engine().tables();
         let id = &joint.record.id;
-        let mut table = Table::read(&tables, id)?.unwrap_or_default();
+        let mut table = read_table(&tables, id)?.unwrap_or_default();
         table.name.clone_from(&joint.record.name);
         table.is_internal = joint.document.internal;
         change(&mut table.members);
         Ok(table.write(&tables, id)?)
+    }
+}
+
+/// Reads the table of a network. One that nobody can read, or of another version, begins anew: it goes with the machine's run, and who is
+/// not found by it is found from its next start on.
+fn read_table(tables: &Path, network: &str) -> Result<Option<Table>> {
+    match Table::read(tables, network) {
+        Err(bulkhead_net::Error::File { source, .. })
+            if matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            Ok(None)
+        }
+        read => Ok(read?),
     }
 }

@@ -10,10 +10,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::address::Joint;
+use super::document::Driver;
 use super::host::{Host, Warnings};
 use super::live::Live;
 use super::proxy::{self, Kept};
-use super::start::{Wish, forget};
+use super::start::{Wish, forget, is_default};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::id;
@@ -64,6 +65,11 @@ impl PublishedPort {
             Some(Self { address, to: SocketAddr::new(*first(is_v4)?, self.container), ..self.clone() })
         });
         led.collect()
+    }
+
+    /// Tells whether it leads there from the host's loopback of IPv4.
+    pub(super) fn is_at_loopback(&self) -> bool {
+        self.address.is_ipv4() && (self.address.is_unspecified() || self.address.is_loopback())
     }
 
     pub(super) fn told(&self) -> String {
@@ -127,7 +133,7 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
             let reason = "its networks have no way in: an internal one publishes nothing".to_owned();
             return Err(Error::Invalid { what: format!("--publish {}", ports.container), reason });
         };
-        if !matches!(joint.document.driver, super::Driver::Bridge | super::Driver::Cni) {
+        if !matches!(joint.document.driver, Driver::Bridge | Driver::Cni) {
             let reason = format!(
                 "{} is a network of its driver: its containers are hosts of that cable, and have all their ports there",
                 joint.record.name
@@ -268,29 +274,49 @@ fn unspecified(is_v4: bool) -> IpAddr {
     if is_v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
 }
 
-/// Finds the network by which ports of the host lead to a container: the first with a way in, and one from elsewhere only if there is
-/// no other.
+/// Finds the network by which ports of the host lead to a container: the one by which its packets go out, so that what it answers goes back
+/// by where it came, or the first with a way in; one from elsewhere only if there is no other.
 pub(super) fn way_in(joints: &[Joint]) -> Option<&Joint> {
-    joints.iter().filter(|joint| !joint.document.internal).min_by_key(|joint| joint.is_elsewhere())
+    let rank = |joint: &&Joint| {
+        (joint.document.driver == Driver::Macvlan, joint.is_elsewhere(), !is_default(joint, joints))
+    };
+    joints.iter().filter(|joint| !joint.document.internal).min_by_key(rank)
+}
+
+/// The ports of the host that an owner is to have.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    ports: Vec<PublishedPort>,
+    /// What holds them.
+    sockets: HashMap<PublishedPort, OwnedFd>,
+    _roomy: MoreFiles,
 }
 
 impl Host<'_> {
-    /// Publishes the ports of an owner, which are recorded before. Those that a plugin is to publish are chosen and recorded only.
-    /// Returns what keeps the helper for them.
-    pub(super) fn publish(
-        &self,
-        wish: &Wish<'_>,
-        kept: Kept,
-        warnings: &mut Warnings,
-    ) -> Result<Option<OwnedFd>> {
+    /// Chooses the ports of an owner, none of which somebody else has.
+    pub(super) fn choose(&self, wish: &Wish<'_>) -> Result<Option<Chosen>> {
         let Wish { owner, publishing, exposed, joints, .. } = *wish;
         let wanted = wanted(publishing, exposed, joints)?;
         if wanted.is_empty() {
             return Ok(None);
         }
-        let _roomy = MoreFiles::for_all(wanted.len());
+        let roomy = MoreFiles::for_all(wanted.len());
         let (ports, sockets) = Choice::new(self, owner, publishing.mode)?.make(&wanted)?;
-        let known = Live::read(self.engine(), owner)?.unwrap_or_else(|| Live::of(owner));
+        Ok(Some(Chosen { ports, sockets, _roomy: roomy }))
+    }
+
+    /// Publishes the ports of an owner, which are recorded before. Those that a plugin is to publish are recorded only. Returns what keeps
+    /// the helper for them.
+    pub(super) fn publish(
+        &self,
+        wish: &Wish<'_>,
+        chosen: Chosen,
+        kept: Kept,
+        warnings: &mut Warnings,
+    ) -> Result<Option<OwnedFd>> {
+        let Wish { owner, publishing, joints, .. } = *wish;
+        let Chosen { ports, sockets, _roomy } = chosen;
+        let known = Live::read_to_add(self.engine(), owner)?;
         if way_in(joints).is_some_and(Joint::is_elsewhere) {
             Live { elsewhere: ports, ..known }.write(self.engine())?;
             return Ok(None);
@@ -600,14 +626,11 @@ impl Wanted {
 
 /// Has the loopback's addresses lead to containers, where a port is published there.
 fn reach_by_loopback(joints: &[Joint], ports: &[PublishedPort]) -> Result<()> {
-    let has_loopback = |port: &PublishedPort| {
-        port.address.is_ipv4() && (port.address.is_unspecified() || port.address.is_loopback())
-    };
-    if !ports.iter().any(has_loopback) {
+    if !ports.iter().any(PublishedPort::is_at_loopback) {
         return Ok(());
     }
     for joint in joints.iter().filter(|joint| !joint.document.internal) {
-        if joint.document.driver == super::Driver::Bridge {
+        if joint.document.driver == Driver::Bridge {
             joint.document.bridge(&joint.record.id).route_loopback(true)?;
         }
     }
@@ -641,6 +664,6 @@ impl Drop for MoreFiles {
 impl Engine {
     /// Returns the ports of the host that lead to a container or pod; nothing where the host knows nothing of it.
     pub(crate) fn published(&self, owner: &str) -> Result<Option<Vec<PublishedPort>>> {
-        Ok(Live::read(self, owner)?.map(|live| [live.ports, live.elsewhere].concat()))
+        Ok(Live::read_to_end(self, owner)?.map(|live| [live.ports, live.elsewhere].concat()))
     }
 }

@@ -43,6 +43,7 @@ impl Engine {
         if document.driver == Driver::Bridge {
             host.take_down(&record.id, &document)?;
         }
+        self.end_name_server(&record.id)?;
         self.store.delete_network(&record.id)?;
         self.tell_network(record, "destroy", &[("type", &document.driver.to_string())]);
         Ok(())
@@ -59,7 +60,7 @@ impl Engine {
             let is_old = until.is_none_or(|until| network.created < until);
             let is_own = !network.is_given() && network.driver != Driver::Cni;
             let is_unused = is_own && network.members.is_empty();
-            if is_unused && is_old && self.remove_network(&network.id, Force::Yes)?.is_some() {
+            if is_unused && is_old && self.remove_unused(&network.id)? {
                 names.push(network.name);
             }
         }
@@ -75,6 +76,20 @@ impl Engine {
             }
         }
         Ok(names)
+    }
+
+    /// Removes a network unless something was connected with it meanwhile, or somebody else removed it; tells whether it did.
+    fn remove_unused(&self, id: &str) -> Result<bool> {
+        let host = Host::hold(self)?;
+        let record = match self.store.network(id) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            found => found?,
+        };
+        if !self.store.begin_removal_of_unused_network(id)? {
+            return Ok(false);
+        }
+        self.finish_network_removal(&host, &record)?;
+        Ok(true)
     }
 
     /// Returns the names of what runs that is connected with a network.

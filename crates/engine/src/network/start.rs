@@ -103,6 +103,10 @@ impl Engine {
             // What an earlier start has left that was killed.
             host.withdraw(owner)?;
         }
+        let is_published = publishing.all || !publishing.ports.is_empty();
+        // A conflict is found before anything is changed, but for addresses that the host has by the networks themselves.
+        let is_early = !joints.iter().any(|joint| joint.is_published_at(publishing));
+        let mut chosen = if is_published && is_early { host.choose(wish)? } else { None };
         for joint in joints.iter().filter(|joint| !joint.is_elsewhere()) {
             host.connect(joint, namespace, inside, is_default(joint, joints), &mut warnings)?;
         }
@@ -113,18 +117,23 @@ impl Engine {
             Live { named_in, ..Live::of(owner) }.write(self)?;
             joints.iter().try_for_each(|joint| host.enter_names(joint, called))?;
         }
-        let keeper = if publishing.all || !publishing.ports.is_empty() {
-            host.publish(wish, kept, &mut warnings)?
-        } else {
-            None
+        if is_published && !is_early {
+            chosen = host.choose(wish)?;
+        }
+        let keeper = match chosen {
+            Some(chosen) => host.publish(wish, chosen, kept, &mut warnings)?,
+            None => None,
         };
         // Others need not wait for a name server that is started.
         drop(host);
         if let Some(first) = first {
-            // The monitor stays with it once it has begun, however long that takes.
+            // The monitor stays with it once it has begun, however long that takes; a hook is over before.
             let own =
                 process::open_pidfd(std::process::id().cast_signed()).doing(|| "open the own process")?;
-            let until = Until::End(own.as_fd());
+            let until = match kept {
+                Kept::ByStarter => Until::End(own.as_fd()),
+                Kept::ByNobody => Until::SomebodyStays,
+            };
             self.serve_names(owner, namespace, &first.record.id, resolvers, until)?;
         }
         if is_elsewhere {
@@ -317,6 +326,9 @@ impl Host<'_> {
             return Err(bulkhead_store::Error::NotFound { noun: Noun::Network, wanted }.into());
         }
         device::inside(namespace, || joint.believe_nobody())??;
+        // Whoever had an address before that was asked for may be sent something still.
+        let asked = [joint.connection.ipv4.map(IpAddr::V4), joint.connection.ipv6.map(IpAddr::V6)];
+        asked.into_iter().flatten().try_for_each(|address| flow::forget(Forgotten::Of(address)).map(drop))?;
         match joint.document.driver {
             Driver::Bridge => {
                 let index = self.ensure(&joint.record.id, &joint.document, warnings)?;
@@ -364,28 +376,23 @@ impl Host<'_> {
 
     /// Takes back those of an owner's ports that lead to its addresses in a network.
     pub(super) fn withdraw_in(&self, owner: &str, joint: &Joint) -> Result<()> {
-        let Some(mut live) = Live::read(self.engine(), owner)? else { return Ok(()) };
+        let Some(mut live) = Live::read_to_end(self.engine(), owner)? else { return Ok(()) };
         self.leave_names(&joint.record.id, owner)?;
         live.named_in.retain(|network| *network != joint.record.id);
         let before = live.ports.len();
         let own = joint.own_addresses();
         live.ports.retain(|port| !own.contains(&port.to.ip()));
         live.elsewhere.retain(|port| !own.contains(&port.to.ip()));
-        if live.ports.len() == before {
-            return live.write(self.engine());
-        }
-        self.rules.unpublish(|of| of == owner)?;
+        // First: the address may soon be another's.
+        self.rules.keep(owner, &Vec::from_iter(live.rules()))?;
         live.write(self.engine())?;
-        self.help_only(&live)?;
-        Ok(self.rules.publish(&Vec::from_iter(live.rules()))?)
+        if live.ports.len() == before { Ok(()) } else { self.help_only(&live) }
     }
 
     /// Has the loopback's addresses lead to no network any more of which nothing else is published there: should somebody flush the
     /// rules, containers would reach the host's own loopback.
     fn close_loopback(&self, gone: &Live) -> Result<()> {
-        let is_there = |port: &&PublishedPort| {
-            port.address.is_ipv4() && (port.address.is_unspecified() || port.address.is_loopback())
-        };
+        let is_there = |port: &&PublishedPort| port.is_at_loopback();
         let ended = Vec::from_iter(gone.translated().iter().filter(is_there));
         if ended.is_empty() {
             return Ok(());
@@ -394,9 +401,7 @@ impl Host<'_> {
         let others = Vec::from_iter(others.flat_map(|live| live.translated().to_vec()));
         for record in self.engine().store.networks()? {
             let document = NetworkDocument::read(&record)?;
-            let is_in = |port: &PublishedPort| {
-                document.subnets.iter().any(|subnet| subnet.subnet.contains(&port.to.ip()))
-            };
+            let is_in = |port: &PublishedPort| document.has_address(port.to.ip());
             let is_last = ended.iter().any(|port| is_in(port)) && !others.iter().filter(is_there).any(is_in);
             let bridge = document.bridge(&record.id);
             if is_last && device::get(&bridge.name, Setting::RouteLoopback).is_some() {
@@ -449,10 +454,14 @@ impl Joint {
         Ok(())
     }
 
+    /// How the host's devices of its owner begin.
+    pub(super) fn outside_of_owner(&self) -> String {
+        format!("bv-{}", self.endpoint.owner.get(..6).unwrap_or(&self.endpoint.owner))
+    }
+
     /// The host's device: it tells whose it is, and is never that of an earlier start, which goes when the kernel comes to it.
     fn outside(&self) -> Result<String> {
-        let owner = self.endpoint.owner.get(..6).unwrap_or(&self.endpoint.owner);
         let [a, b, c] = crate::id::random()?;
-        Ok(format!("bv-{owner}{a:02x}{b:02x}{c:02x}"))
+        Ok(format!("{}{a:02x}{b:02x}{c:02x}", self.outside_of_owner()))
     }
 }

@@ -10,7 +10,7 @@ pub(super) const NAME: u16 = 1;
 pub(super) const DATA: u16 = 2;
 
 /// A register of four bytes, of which there are 16; what is longer goes on in the next ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Register(pub u8);
 
 impl Register {
@@ -21,7 +21,7 @@ impl Register {
 }
 
 /// How a rule ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The packet goes.
     Drop,
@@ -43,7 +43,7 @@ impl Verdict {
 }
 
 /// One step of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Expression {
     /// Loads whether it is IPv4 (2) or IPv6 (10): one byte.
     LoadFamily(Register),

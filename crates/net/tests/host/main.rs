@@ -188,6 +188,16 @@ fn a_table_that_was_flushed_is_put_there_again() {
         rig.rules.replace(&rig.networks, std::slice::from_ref(&port)).unwrap();
         assert!(answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:8080")));
     }
+    // A table without its rules is none.
+    requires!(bulkhead_testkit::find_program("nft").is_some(), "needs nft");
+    for words in
+        ["flush chain inet bulkhead raw", "flush table inet bulkhead", "add rule inet bulkhead raw accept"]
+    {
+        rig.rules.replace(&rig.networks, &[]).unwrap();
+        assert!(rig.rules.are_there().unwrap());
+        rig::run_in(&rig.host, "nft", &[words]);
+        assert!(!rig.rules.are_there().unwrap(), "{words}");
+    }
 }
 
 #[test]

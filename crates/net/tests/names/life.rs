@@ -111,6 +111,19 @@ fn what_nobody_keeps_is_given_up_and_the_helper_ends_when_nobody_is_left() {
 }
 
 #[test]
+fn nobody_stays_with_a_container_whose_questions_arrive_nowhere() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new(&[]);
+    let monitor = rig.ensure();
+    let error = monitor.stay("db", None).unwrap_err().to_string();
+    assert!(error.contains("no sockets"), "{error}");
+    assert!(monitor.look().is_err(), "a monitor that hears this has it served");
+    let db = rig.container("db");
+    assert_eq!(rig.ensure().look().unwrap(), ["db"]);
+    drop(db);
+}
+
+#[test]
 fn a_container_leaves_and_a_network_s_helper_is_ended() {
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
     let rig = Rig::new(&[]);

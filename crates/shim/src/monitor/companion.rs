@@ -13,8 +13,10 @@ use super::poll::{Poll, Token};
 use super::runtime::Runtime;
 use crate::{order, socket};
 
-/// What is waited before it is looked for again, at first and at most.
+/// What is waited before it is started again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// What is waited before it is looked for again at most: somebody else may have it started, and it does not wait for long.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The companion of an order, and the connection with it.
 #[derive(Debug)]
@@ -22,17 +24,23 @@ pub(super) struct Companion {
     order: order::Companion,
     token: Token,
     connection: Option<OwnedFd>,
+    /// Since when it is there.
+    since: Instant,
     /// When it is looked for again.
     again: Option<Instant>,
+    /// Before this it is not started again.
+    revival: Instant,
     pause: Duration,
 }
 
 impl Companion {
     /// Connects with the companion, which whoever wrote the order has started.
     pub(super) fn stay(order: order::Companion, token: Token, poll: &Poll) -> Self {
-        let mut companion = Self { order, token, connection: None, again: None, pause: PAUSE.0 };
+        let now = Instant::now();
+        let (revival, pause) = (now + PAUSE.0, PAUSE.0);
+        let mut companion = Self { order, token, connection: None, since: now, again: None, revival, pause };
         if !companion.connect(poll) {
-            companion.again = Some(Instant::now() + companion.pause);
+            companion.again = Some(revival);
         }
         companion
     }
@@ -46,6 +54,9 @@ impl Companion {
             Ok((0, _)) | Err(_) => {
                 // Closing it takes it out of what is waited for.
                 self.connection = None;
+                if self.since.elapsed() > PAUSE.1 {
+                    self.pause = PAUSE.0;
+                }
                 self.revive(runtime);
             }
         }
@@ -59,18 +70,21 @@ impl Companion {
     /// Looks for it again, and has it started if it is not there.
     pub(super) fn look(&mut self, poll: &Poll, runtime: &Runtime) {
         self.again = None;
-        if self.connect(poll) {
-            self.pause = PAUSE.0;
-        } else {
+        if !self.connect(poll) {
             self.revive(runtime);
         }
     }
 
+    /// Has it started again, unless that was tried just before.
     fn revive(&mut self, runtime: &Runtime) {
-        // What keeps it from being started may pass.
-        let _ = runtime.execute(&self.order.revive);
-        self.again = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(PAUSE.1);
+        let now = Instant::now();
+        if now >= self.revival {
+            // What keeps it from being started may pass.
+            let _ = runtime.execute(&self.order.revive);
+            self.revival = now + self.pause;
+            self.pause = (self.pause * 2).min(PAUSE.1);
+        }
+        self.again = Some(self.revival.min(now + LOOK));
     }
 
     fn connect(&mut self, poll: &Poll) -> bool {
@@ -79,6 +93,7 @@ impl Companion {
             && poll.add(&connection, self.token, EventFlags::IN).is_ok();
         if is_there {
             self.connection = Some(connection);
+            self.since = Instant::now();
         }
         is_there
     }

@@ -61,11 +61,15 @@ impl Server {
             _ => return self.close_control(token),
         };
         let request = Request::decode(&message.bytes);
+        let is_stay = matches!(request, Ok(Request::Stay { .. }));
         let done = request.and_then(|request| self.carry_out(token, request, message.descriptors));
         let answer = done.unwrap_or_else(|error| Answer { error: Some(error), containers: None });
+        let is_refused = answer.error.is_some() && is_stay;
         let Some(Thing::Control(control)) = self.things.get(token) else { return };
         // Who stays and reads no answers has none; anybody else would wait for one that there is no room for.
-        if carrier::send(&control.socket, &answer.encode(), &[]).is_err() && control.stays.is_empty() {
+        let is_sent = carrier::send(&control.socket, &answer.encode(), &[]).is_ok();
+        // Nor does a monitor read why it cannot stay: it has the container served when the connection ends.
+        if (is_refused || !is_sent) && control.stays.is_empty() {
             self.close_control(token);
         }
     }
@@ -87,10 +91,14 @@ impl Server {
                 if keeper.is_some() {
                     return Err("the connection keeps the sockets, and nothing else".to_owned());
                 }
-                let key = self.find_or_make(&container)?;
-                if let Some(sockets) = sockets {
-                    self.serve(key, sockets, &resolvers)?;
-                }
+                let key = match sockets {
+                    Some(sockets) => {
+                        let key = self.find_or_make(&container)?;
+                        self.serve(key, sockets, &resolvers)?;
+                        key
+                    }
+                    None => self.served(&container).ok_or("there are no sockets of its to stay with")?,
+                };
                 self.stay(token, key);
             }
             Request::Leave { container } => {
@@ -114,6 +122,11 @@ impl Server {
 
     fn find(&self, id: &str) -> Option<Token> {
         self.containers.iter().find(|(_, container)| *container.id == *id).map(|(key, _)| key)
+    }
+
+    /// Finds a container whose questions arrive here.
+    fn served(&self, id: &str) -> Option<Token> {
+        self.find(id).filter(|key| self.containers.get(*key).is_some_and(|found| found.sockets.is_some()))
     }
 
     fn find_or_make(&mut self, id: &str) -> Result<Token, String> {
