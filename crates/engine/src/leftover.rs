@@ -77,6 +77,8 @@ pub(crate) enum Leftover {
     Unplugged(NetworkRecord),
     /// A bridge of a network that is not there, by its name.
     Bridge(String),
+    /// A container or pod that runs, and whose ports nobody carries or holds as they should be: its id.
+    Unhelped(String),
     /// A container or pod that runs, and of which nobody can read what it has on the host: its id.
     UnreadPorts(String, Error),
     /// A firewall of the host that drops what containers send, or what comes to their ports.
@@ -105,7 +107,9 @@ impl Leftover {
             Self::HalfRemovedNetwork(record) | Self::Unplugged(record) => format!("network {}", record.name),
             Self::Carrier(owner) => format!("network of {}", id::short(owner)),
             Self::Bridge(name) => format!("bridge {name}"),
-            Self::Ports(owner) | Self::UnreadPorts(owner, _) => format!("ports of {}", id::short(owner)),
+            Self::Ports(owner) | Self::Unhelped(owner) | Self::UnreadPorts(owner, _) => {
+                format!("ports of {}", id::short(owner))
+            }
             Self::Attachment(key) => {
                 format!("{} of {} in network {}", key.interface(), id::short(key.container()), key.network())
             }
@@ -129,6 +133,7 @@ impl Leftover {
             }
             Self::Carrier(_) => "the program that carries its packets runs, and it has ended".into(),
             Self::Ports(_) => "they lead to what has ended".into(),
+            Self::Unhelped(_) => "the program that carries or holds them has died".into(),
             Self::Attachment(_) => "it was attached for what has ended".into(),
             Self::Flushed => "the rules of the networks are not there".into(),
             Self::ShutIn(firewall) => format!("it {}", firewall.effect()),
@@ -158,6 +163,7 @@ impl Leftover {
         match self {
             Self::Mount(_) => Some("unmounted"),
             Self::Lost(_) => Some("started"),
+            Self::Unhelped(_) => Some("started again"),
             Self::Unwatched(_) | Self::Astray(_) | Self::Carrier(_) => Some("ended"),
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),

@@ -52,6 +52,7 @@ impl Engine {
             Leftover::Carrier(owner) => self.end_left_carrier(owner),
             Leftover::Ports(owner) => self.withdraw_ports(owner),
             Leftover::Attachment(key) => self.withdraw_attachment(key),
+            Leftover::Unhelped(owner) => self.help_owner_again(owner),
             Leftover::Flushed => self.restore_rules(),
             Leftover::Unplugged(record) => self.plug_again(record),
             Leftover::Bridge(name) => self.remove_bridge(name),

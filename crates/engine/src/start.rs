@@ -233,7 +233,8 @@ impl Engine {
         };
         drop(pod);
         let started = started.map_err(|error| {
-            if plugged.is_none() && !joints.is_empty() {
+            let is_by_hook = !joints.is_empty() || document.request.namespaces.network.is_carried();
+            if plugged.is_none() && is_by_hook {
                 // A hook may have connected it. What stays is found by what was recorded.
                 drop(self.unplug(&record.id));
             }

@@ -272,6 +272,10 @@ fn said_of_image(config: &Value) -> Value {
         if let Value::Object(fields) = &mut value {
             fields.retain(|_, field| name != "Healthcheck" || is_something(field));
         }
+        if let ("Env", Value::Array(variables)) = (name, &mut value) {
+            // docker's are in another order now and then.
+            variables.sort_by_key(Value::to_string);
+        }
         if is_something(&value) {
             kept.insert(name.to_owned(), value);
         }

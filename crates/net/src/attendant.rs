@@ -6,7 +6,7 @@ mod poll;
 mod slab;
 mod socket;
 
-pub(crate) use confine::{Confinement, allow, confine, equal, masked};
+pub(crate) use confine::{Confinement, allow, confine, equal, masked, sending};
 pub(crate) use poll::{Poll, Timers};
 pub(crate) use slab::{Slab, Token};
 pub(crate) use socket::{PATIENCE, Place};

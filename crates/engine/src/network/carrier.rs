@@ -16,6 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bulkhead_shim::status::Process;
@@ -138,10 +139,14 @@ const OLD_PASTA: &str = "pasta is older than August 2024: it may repeat data on 
 
 /// Tells whether pasta is of August 2024 or later, which can lead to the host, too: not all versions say which they are.
 fn is_recent(program: &Path) -> bool {
-    let said = Command::new(program).arg("--help").stdin(Stdio::null()).output();
-    said.is_ok_and(|said| {
-        let has = |text: &Vec<u8>| String::from_utf8_lossy(text).contains("--map-guest-addr");
-        [said.stdout, said.stderr].iter().any(has)
+    // Asked once: that takes as long as to start it.
+    static RECENT: OnceLock<bool> = OnceLock::new();
+    *RECENT.get_or_init(|| {
+        let said = Command::new(program).arg("--help").stdin(Stdio::null()).output();
+        said.is_ok_and(|said| {
+            let has = |text: &Vec<u8>| String::from_utf8_lossy(text).contains("--map-guest-addr");
+            [said.stdout, said.stderr].iter().any(has)
+        })
     })
 }
 
@@ -335,10 +340,24 @@ fn start_pasta(
         }
     }
     command.args(["-T", "none", "-U", "none"]).arg(pid.to_string());
-    command.stdin(Stdio::null()).process_group(0);
-    let said = command.output().doing(|| format!("start {}", program.display()))?;
-    if !said.status.success() {
-        return Err(failed(Carrier::Pasta, &String::from_utf8_lossy(&said.stderr)));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    let starting = || format!("start {}", program.display());
+    let mut child = command.spawn().doing(starting)?;
+    let limit = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait().doing(starting)? {
+            Some(status) => break status,
+            None if Instant::now() > limit => {
+                child.kill().and_then(|()| child.wait()).doing(starting)?;
+                return Err(failed(Carrier::Pasta, "it is not ready after ten seconds"));
+            }
+            None => std::thread::sleep(PAUSE),
+        }
+    };
+    if !status.success() {
+        let mut said = String::new();
+        child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said)).transpose().doing(starting)?;
+        return Err(failed(Carrier::Pasta, &said));
     }
     let doing = || format!("read {}", file.display());
     let number = std::fs::read_to_string(file).doing(doing)?;
@@ -357,13 +376,16 @@ fn start_slirp(
     let doing = || format!("start {}", program.display());
     let log = directory.join(LOG);
     let (ready, tells) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(doing)?;
-    let written = || File::create(&log).doing(|| format!("write {}", log.display()));
+    let writing = || format!("write {}", log.display());
+    let written = File::create(&log).doing(writing)?;
     let mut command = Command::new(program);
-    command.args(["--configure", MTU_OF_SLIRP, "--disable-host-loopback", "--ready-fd=0", "--api-socket"]);
+    // It reads what the container sends, and the filter keeps it from all but that.
+    command.args(["--configure", MTU_OF_SLIRP, "--disable-host-loopback", "--enable-seccomp"]);
+    command.args(["--ready-fd=0", "--api-socket"]);
     command.arg(socket(directory)).arg(pid.to_string()).arg(DEVICE_OF_SLIRP);
     command.current_dir(directory.parent().unwrap_or(directory)).process_group(0);
     // Its standard input is where it tells that it is ready.
-    command.stdin(Stdio::from(tells)).stdout(written()?).stderr(written()?);
+    command.stdin(Stdio::from(tells)).stdout(written.try_clone().doing(writing)?).stderr(written);
     let child = command.spawn().doing(doing)?;
     drop(command);
     let quoted = || failed(Carrier::Slirp4netns, &std::fs::read_to_string(&log).unwrap_or_default());

@@ -67,7 +67,7 @@ impl Engine {
                 let mut document = NetworkDocument::read(&record)?;
                 if document.subnets.is_empty() {
                     let others = subnets_of_others(connected)?;
-                    let all = [&used[..], &others[..]].concat();
+                    let all = [&used[..], &elsewhere::subnets()?[..], &others[..]].concat();
                     document.subnets = decide_subnets(&NetworkRequest::default(), &document, &all, &others)?;
                 }
                 Ok((document.write()?, document))

@@ -38,6 +38,8 @@ impl Engine {
         if !bridged.is_empty() && !host.rules.are_there()? {
             found.push(Leftover::Flushed);
         }
+        let unhelped = Live::all(self)?.into_iter().filter(|live| live.proxy.is_some() && !live.has_helper());
+        found.extend(unhelped.map(|live| Leftover::Unhelped(live.owner)));
         found.extend(host.unplugged()?.into_iter().map(Leftover::Unplugged));
         found.extend(host.without_network()?.into_iter().map(Leftover::Bridge));
         let unread = Live::unread(self)?.into_iter();

@@ -182,23 +182,27 @@ pub(super) fn check_carried(publishing: &Publishing, carrier: Carrier) -> Result
         return Err(Error::Invalid { what: "--publish-mode proxy".into(), reason: reason.into() });
     }
     for ports in &publishing.ports {
-        let wrong = |reason: &str| {
-            let what = format!("--publish {}/{}", ports.container, ports.protocol);
-            Err(Error::Invalid { what, reason: reason.to_owned() })
-        };
-        if ports.protocol == Protocol::Sctp {
-            return wrong("programs that carry an ordinary user's packets know tcp and udp alone");
-        }
+        refuse_sctp_carried(ports)?;
         if carrier == Carrier::Slirp4netns && ports.address.is_some_and(|address| address.is_ipv6()) {
-            return wrong(
-                "slirp4netns publishes at addresses of IPv4 alone; pasta does at all, from the package passt",
-            );
+            let reason =
+                "slirp4netns publishes at addresses of IPv4 alone; pasta does at all, from the package passt";
+            let what = format!("--publish {}/{}", ports.container, ports.protocol);
+            return Err(Error::Invalid { what, reason: reason.to_owned() });
         }
         if let Some(first) = ports.host {
             check_privileged(first)?;
         }
     }
     Ok(())
+}
+
+fn refuse_sctp_carried(ports: &PublishedPorts) -> Result<()> {
+    if ports.protocol != Protocol::Sctp {
+        return Ok(());
+    }
+    let what = format!("--publish {}/{}", ports.container, ports.protocol);
+    let reason = "programs that carry an ordinary user's packets know tcp and udp alone";
+    Err(Error::Invalid { what, reason: reason.to_owned() })
 }
 
 /// Makes sure that an ordinary user may listen at a port.
@@ -225,6 +229,7 @@ pub(super) fn carried(
     check_carried(publishing, carrier)?;
     let mut list = Vec::new();
     for ports in asked(publishing, exposed) {
+        refuse_sctp_carried(&ports)?;
         let address = ports.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         list.extend(each(&ports, address, carrier.behind(address)));
     }

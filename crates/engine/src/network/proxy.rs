@@ -107,10 +107,14 @@ impl Engine {
         let Ok(record) = self.store.container(id) else { return Ok(()) };
         let known = self.look(record)?;
         let is_pod_s = known.document.request.namespaces.network == Network::Pod;
-        let owner = known.record.pod.filter(|_| is_pod_s).unwrap_or_else(|| id.to_owned());
+        self.help_owner_again(&known.record.pod.filter(|_| is_pod_s).unwrap_or_else(|| id.to_owned()))
+    }
+
+    /// Starts the helper again for the ports of what runs, if the last one has died.
+    pub(crate) fn help_owner_again(&self, owner: &str) -> Result<()> {
         let host = Host::hold(self)?;
-        match Live::read(self, &owner)? {
-            Some(live) if self.is_live(&owner)? => host.help_again(&live),
+        match Live::read(self, owner)? {
+            Some(live) if self.is_live(owner)? => host.help_again(&live),
             _ => Ok(()),
         }
     }
@@ -136,14 +140,16 @@ impl Host<'_> {
                 Ports { routes: live.ports.iter().filter_map(route).collect(), held: Vec::new() }
             }
         };
+        // Before it begins: whoever is killed then has it found by its socket.
+        let with = |process| Live { proxy: Some(Proxy { duty, process }), ..live.clone() };
+        with(None).write(self.engine())?;
         let (process, connection) = self.engine().begin_proxy(&live.owner, &ports, kept)?;
-        let proxy = Some(Proxy { duty, process: Some(process) });
-        Live { proxy, ..live.clone() }.write(self.engine())?;
+        with(Some(process)).write(self.engine())?;
         Ok(connection)
     }
 
     /// Binds the ports of an owner anew and has a helper for them, unless there is one.
-    fn help_again(&self, live: &Live) -> Result<()> {
+    pub(super) fn help_again(&self, live: &Live) -> Result<()> {
         let Some(Proxy { duty, process }) = live.proxy else { return Ok(()) };
         if process.is_some_and(|process| process.runs()) {
             return Ok(());
@@ -155,12 +161,6 @@ impl Host<'_> {
             sockets.extend(bound.map(|socket| (port.clone(), socket)));
         }
         self.have_helper(live, (duty, sockets), Kept::ByNobody).map(drop)
-    }
-
-    /// Has the helper of an owner have these ports alone from now on.
-    pub(super) fn help_only(&self, live: &Live) -> Result<()> {
-        end(self.engine(), live)?;
-        self.help_again(live)
     }
 }
 
@@ -176,15 +176,12 @@ pub(super) fn bind(port: &PublishedPort, duty: PublishMode) -> bulkhead_sys::Res
 /// Ends the helper of an owner, if there is one; its ports are free then.
 pub(super) fn end(engine: &Engine, live: &Live) -> Result<()> {
     let recorded = live.proxy.and_then(|proxy| proxy.process);
-    let Some(process) = recorded else {
-        // Of a record that nobody can read, or that was never written.
+    let Some(process) = recorded.filter(Process::runs) else {
+        // Of a record that nobody can read, or that was not written to its end.
         let socket = engine.owner_run(&live.owner).join(SOCKET);
         let found = if socket.exists() { proxy::find(&socket)? } else { None };
         return found.map_or(Ok(()), |pidfd| Ok(proxy::end(&pidfd)?));
     };
-    if !process.runs() {
-        return Ok(());
-    }
     match process::open_pidfd(process.pid) {
         // Its number may be another's since.
         Ok(pidfd) if process.runs() => Ok(proxy::end(&pidfd)?),

@@ -385,8 +385,12 @@ impl Host<'_> {
         live.elsewhere.retain(|port| !own.contains(&port.to.ip()));
         // First: the address may soon be another's.
         self.rules.keep(owner, &Vec::from_iter(live.rules()))?;
+        if live.ports.len() != before {
+            proxy::end(self.engine(), &live)?;
+            live.proxy = live.proxy.filter(|_| !live.ports.is_empty());
+        }
         live.write(self.engine())?;
-        if live.ports.len() == before { Ok(()) } else { self.help_only(&live) }
+        self.help_again(&live)
     }
 
     /// Has the loopback's addresses lead to no network any more of which nothing else is published there: should somebody flush the

@@ -89,6 +89,11 @@ impl Connection {
 }
 
 impl Network {
+    /// Tells whether a program of its user's carries a container's packets.
+    pub(crate) fn is_carried(&self) -> bool {
+        matches!(self, Self::Carried(_))
+    }
+
     /// Takes one more `--network` in.
     ///
     /// # Errors

@@ -134,6 +134,12 @@ pub(crate) fn allow(names: &str, args: Vec<SeccompArg>) -> SeccompSyscall {
     }
 }
 
+/// Sending, but by no connection that is made by that: MSG_FASTOPEN.
+pub(crate) fn sending() -> [SeccompSyscall; 2] {
+    const FAST: u64 = 0x2000_0000;
+    [allow("sendto", vec![masked(3, FAST, 0)]), allow("sendmsg", vec![masked(2, FAST, 0)])]
+}
+
 /// An argument of this value.
 pub(crate) fn equal(index: u32, value: u64) -> SeccompArg {
     SeccompArg { index, value, value_two: 0, op: Operator::Eq }

@@ -58,7 +58,7 @@ impl Remaining<'_> {
 /// What it needs.
 const CALLS: &str = "accept4 brk clock_gettime close connect epoll_ctl epoll_pwait epoll_pwait2 epoll_wait exit exit_group fcntl fstat futex \
     getdents64 getrandom getsockopt lseek madvise mremap munmap newfstatat read recvfrom recvmsg restart_syscall \
-    rt_sigreturn sendmsg sendto statx write";
+    rt_sigreturn statx write";
 /// O_WRONLY, O_RDWR, O_CREAT and O_TRUNC.
 const WRITING: u64 = 0o1103;
 /// PROT_EXEC.
@@ -76,7 +76,9 @@ fn calls() -> Vec<SeccompSyscall> {
         allow("mprotect", vec![masked(2, EXECUTABLE, 0)]),
         allow("ioctl", vec![equal(1, FIND_DEVICE)]),
     ];
-    calls.extend(INTERNET.map(|family| allow("socket", vec![equal(0, family)])));
+    // Of the usual protocols: landlock looks at TCP alone.
+    calls.extend(INTERNET.map(|family| allow("socket", vec![equal(0, family), equal(2, 0)])));
+    calls.extend(attendant::sending());
     calls
 }
 

@@ -16,7 +16,7 @@ pub(super) fn confine(seed: &str, ports: &[u16]) -> Result<u64> {
 
 /// What it needs.
 const CALLS: &str = "accept4 brk clock_gettime close connect epoll_ctl epoll_pwait epoll_pwait2 epoll_wait exit exit_group fcntl futex \
-    getrandom madvise mremap munmap pipe2 read recvfrom recvmsg restart_syscall rt_sigreturn sendmsg sendto shutdown splice write";
+    getrandom madvise mremap munmap pipe2 read recvfrom recvmsg restart_syscall rt_sigreturn shutdown splice write";
 /// PROT_EXEC.
 const EXECUTABLE: u64 = 4;
 /// AF_INET and AF_INET6.
@@ -38,15 +38,19 @@ fn calls() -> Vec<SeccompSyscall> {
     ];
     calls.extend(SET.map(|(level, name)| allow("setsockopt", vec![equal(1, level), equal(2, name)])));
     for family in INTERNET {
-        calls.extend(KINDS.map(|kind| allow("socket", vec![equal(0, family), masked(1, KIND, kind)])));
+        // Of the usual protocols: landlock looks at TCP alone.
+        let socket = |kind| allow("socket", vec![equal(0, family), masked(1, KIND, kind), equal(2, 0)]);
+        calls.extend(KINDS.map(socket));
     }
+    calls.extend(attendant::sending());
     calls
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+    use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+    use std::num::NonZero;
     use std::os::fd::AsFd as _;
 
     use bulkhead_sys::{credentials, landlock, namespace, offspring, process};
@@ -85,7 +89,17 @@ mod tests {
 
     #[test]
     fn a_call_that_is_not_needed_is_the_last() {
-        let calls: [(&str, Call); 12] = [
+        let calls: [(&str, Call); 14] = [
+            ("socket(IPPROTO_MPTCP)", || {
+                let protocol = rustix::net::Protocol::from_raw(NonZero::new(262).unwrap());
+                rustix::net::socket(AddressFamily::INET, SocketType::STREAM, Some(protocol)).is_ok()
+            }),
+            ("sendto(MSG_FASTOPEN)", || {
+                let fast = rustix::net::SendFlags::from_bits_retain(0x2000_0000);
+                let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 53);
+                rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)
+                    .is_ok_and(|socket| rustix::net::sendto(&socket, b"x", fast, &to).is_ok())
+            }),
             ("execve", || process::execute(c"/bin/true", &[], &[]).errno() == Errno::PERM),
             ("fork", || offspring::fork(|| 0).is_ok()),
             ("kill", || rustix::process::test_kill_process(rustix::process::getpid()).is_ok()),

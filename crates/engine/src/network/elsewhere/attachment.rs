@@ -158,15 +158,12 @@ impl Engine {
 
     /// Lists the ports of the host that plugins lead to containers.
     pub(in crate::network) fn ports_elsewhere(&self) -> Result<Vec<(String, PublishedPort)>> {
-        let mut owners =
-            Vec::from_iter(self.written_down().keys()?.iter().map(|key| key.container().to_owned()));
-        owners.dedup();
-        let mut ports = Vec::new();
-        for owner in owners {
-            let live = Live::read_to_end(self, &owner)?;
-            ports.extend(live.into_iter().flat_map(|live| live.elsewhere).map(|port| (owner.clone(), port)));
-        }
-        Ok(ports)
+        let recorded = Live::recorded(self)?.into_iter();
+        Ok(recorded
+            .flat_map(|Live { owner, elsewhere, .. }| {
+                elsewhere.into_iter().map(move |port| (owner.clone(), port))
+            })
+            .collect())
     }
 }
 
