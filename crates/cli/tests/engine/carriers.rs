@@ -324,6 +324,57 @@ fn a_container_cannot_look_into_its_carrier() {
     }
 }
 
+/// A frame that a container makes by itself, to 127.0.0.1 behind the carrier.
+const FRAME: &str = "import fcntl, socket, struct, sys\n\
+    device = sys.argv[1].encode()\n\
+    out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
+    out.bind((sys.argv[1], 0))\n\
+    own = fcntl.ioctl(out, 0x8927, struct.pack('256s', device))[18:24]\n\
+    words = lambda data: sum(struct.unpack('!%dH' % (len(data) // 2), data))\n\
+    udp = struct.pack('!HHHH', 5555, 9999, 14, 0) + b'secret'\n\
+    addresses = socket.inet_aton('10.0.2.100') + socket.inet_aton('127.0.0.1')\n\
+    head = struct.pack('!BBHHHBBH', 0x45, 0, 34, 1, 0, 64, 17, 0) + addresses\n\
+    total = words(head); total = (total >> 16) + (total & 0xffff)\n\
+    head = head[:10] + struct.pack('!H', ~total & 0xffff) + head[12:]\n\
+    for _ in range(3): out.send(bytes.fromhex(sys.argv[2]) + own + b'\\x08\\x00' + head + udp)\n";
+
+/// Behind slirp4netns and old versions of pasta such a frame comes to the host's loopback, so that a container gets no right to make any.
+#[test]
+fn a_container_does_not_reach_its_host_s_loopback() {
+    requires!(bulkhead_testkit::find_program("python3").is_some(), "needs python3");
+    let bounding = "grep CapBnd /proc/self/status";
+    let is_raw = |said: &str| {
+        let digits = said.trim().rsplit('\t').next().unwrap();
+        u64::from_str_radix(digits, 16).unwrap() & (1 << 13) != 0
+    };
+    for (which, router) in [(PASTA, None), (NEWEST_PASTA, None), (SLIRP, Some("52550a000202"))] {
+        let (person, _cable) = on_a_cable!(which);
+        let said = person.run(&["--rm"], bounding).output().succeeds().stdout;
+        assert!(!is_raw(&said), "{}", which.name);
+        let said =
+            person.run(&["--rm"], "cat /proc/sys/net/ipv4/ping_group_range").output().succeeds().stdout;
+        assert_eq!(said, "0\t65536\n", "each of its groups may ping");
+        let said = person.run(&["--rm", "--cap-add", "NET_RAW"], bounding).output().succeeds().stdout;
+        assert!(is_raw(&said));
+        person.run(&["-d", "--name", "web"], "sleep 1000").output().succeeds();
+        let shared =
+            person.run(&["--rm", "--network", "container:web", "--userns", "container:web"], bounding);
+        assert!(!is_raw(&shared.output().succeeds().stdout), "nor who shares its network");
+        let heard = UdpSocket::bind("127.0.0.1:9999").unwrap();
+        heard.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let pid = person.pid("web").to_string();
+        let device = if which == SLIRP { "tap0" } else { "up0" };
+        let words = ["-t", &pid, "-U", "-n", "python3", "-c", FRAME, device];
+        // pasta answers whoever asks it.
+        let router = router.unwrap_or("ffffffffffff");
+        person.shop.sandbox.command("nsenter").args(words).arg(router).output().succeeds();
+        let is_heard = heard.recv(&mut [0; 16]).is_ok();
+        println!("{} of {}: {is_heard}", which.name, which.suite);
+        assert!(is_heard || which != SLIRP, "the frame is right");
+        person.said(&["rm", "-f", "web"]);
+    }
+}
+
 #[test]
 fn an_old_pasta_comes_after_slirp4netns_and_a_new_one_before() {
     let (person, _cable) = on_a_cable!(PASTA, SLIRP);

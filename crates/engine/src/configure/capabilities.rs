@@ -3,11 +3,11 @@
 use bulkhead_seccomp::DEFAULT_CAPABILITIES;
 use bulkhead_sys::capability;
 
-use super::{Scene, invalid};
+use super::{Caller, Scene, invalid};
 use crate::error::Result;
-use crate::request::{Capability, Security};
+use crate::request::{Capability, Network, Security};
 
-/// Decides the bounding set, by the kernel's order: docker's default without `--cap-drop` and with `--cap-add`; with ALL on
+/// Decides the bounding set, by the kernel's order: docker's default, but for CAP_NET_RAW where a program of the user's carries its packets, without `--cap-drop` and with `--cap-add`; with ALL on
 /// either side the other list is what is left.
 ///
 /// # Errors
@@ -25,9 +25,13 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Vec<String>> {
         let reason = "whoever runs this engine does not have it, and cannot give it";
         return Err(invalid(format!("--cap-add {missing}"), reason));
     }
+    // slirp4netns and old versions of pasta lead frames that a container makes by itself to the host's own loopback.
+    let is_carried = scene.facts.caller != Caller::Root
+        && matches!(scene.request.namespaces.network, Network::Carried(_) | Network::Container(_));
     let mut kept = Vec::new();
     for name in capability::NAMES.iter().map(|name| format!("CAP_{name}")) {
-        let by_default = DEFAULT_CAPABILITIES.contains(&name.as_str());
+        let is_usual = DEFAULT_CAPABILITIES.contains(&name.as_str());
+        let by_default = is_usual && !(is_carried && name == "CAP_NET_RAW");
         let wanted = match (*privileged || all(add), all(drop)) {
             (true, false) => !listed(drop, &name) || *privileged,
             (false, true) => listed(add, &name),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bulkhead_shim::users::IdMapping;
 use bulkhead_spec::{Namespace, NamespaceType};
 
 use super::namespaces::Decided;
@@ -33,9 +34,10 @@ pub(super) fn decide(scene: &Scene<'_>, namespaces: &Decided) -> Result<BTreeMap
         !matches!(scene.request.namespaces.network, Network::Host | Network::Container(_) | Network::Pod);
     if is_own {
         parameters.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        if scene.users.is_none() {
-            // The range is one of the host's ids, which a user namespace may not have.
-            parameters.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        // A user namespace has so many groups as its map begins with.
+        let last = scene.users.map_or(Some(i32::MAX.cast_unsigned()), |users| last_of(&users.gids));
+        if let Some(last) = last {
+            parameters.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
         }
     }
     for (key, value) in &scene.request.sysctls {
@@ -100,4 +102,13 @@ fn check(key: &str, namespaces: &Decided) -> Result<()> {
         return Err(invalid(what(), format!("with {flag} it would change the host; leave one of them out")));
     }
     Ok(())
+}
+
+/// Returns the last of the ids that a map has from 0 on without a gap, as far as they are positive numbers of 32 bits.
+fn last_of(map: &[IdMapping]) -> Option<u32> {
+    let mut next = 0_u32;
+    while let Some(range) = map.iter().find(|range| range.container_id == next && range.size > 0) {
+        next = next.checked_add(range.size).filter(|next| *next <= i32::MAX.cast_unsigned())?;
+    }
+    next.checked_sub(1)
 }
