@@ -17,7 +17,7 @@ pub fn run(input: &[u8]) {
             for plugin in &list.plugins {
                 assert!(crate::is_component(&plugin.kind), "{:?} leads elsewhere", plugin.kind);
             }
-            let again = List::read(list.document().to_string().as_bytes(), Path::new("again"));
+            let again = List::read(list.document().to_string().as_bytes(), &list.file);
             assert_eq!(again.ok(), Some(list), "a network is written and read as something else");
         }
         Err(error) => check(&error),
