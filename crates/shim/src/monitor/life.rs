@@ -354,7 +354,8 @@ impl Monitor {
         let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
         let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
         self.life = Life::Ending { code, ran: since.elapsed() };
-        self.status.oom_killed = self.memory.take().is_some_and(|memory| memory.killed() > 0);
+        let was_killed = status.terminating_signal() == Some(rustix::process::Signal::KILL.as_raw());
+        self.status.oom_killed = self.memory.take().is_some_and(|memory| memory.has_killed(was_killed));
         self.status.code = Some(code);
         let time = clock::now();
         self.status.finished = Some(time);

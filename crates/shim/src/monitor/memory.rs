@@ -1,7 +1,8 @@
 //! Whether the kernel killed for want of memory, and whether a container is frozen: what its cgroup says.
 //!
 //! The file is opened when the container starts and read when it has ended, before the runtime removes the cgroup: a path
-//! could be gone by then, or another container's.
+//! could be gone by then, or another container's. systemd removes the cgroup as soon as nothing is in it, and nobody can read the
+//! file then: the one above counts what was killed below it, too (cgroup v2).
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ const MOUNT: &str = "/sys/fs/cgroup";
 #[derive(Debug)]
 pub(super) struct Memory {
     file: OwnedFd,
+    /// The file of the cgroup above, and what it said at the start, where others may remove that of the container.
+    above: Option<(OwnedFd, u64)>,
 }
 
 impl Memory {
@@ -27,16 +30,29 @@ impl Memory {
         let known = [v1.as_deref().or(cgroup), v2.as_deref().or(cgroup)];
         let files = [("memory", "memory.oom_control"), (".", "memory.events")];
         let candidates = known.into_iter().zip(files);
-        let file = candidates.filter_map(|(path, (hierarchy, name))| open(&file(hierarchy, path?, name)));
-        file.map(|file| Self { file }).next()
+        let mut files =
+            candidates.filter_map(|(path, (hierarchy, name))| open(&file(hierarchy, path?, name)));
+        let above = || open(&file(".", v2.as_deref()?.parent()?, "memory.events"));
+        let above = if cgroup.is_none() { above() } else { None };
+        let above = above.and_then(|file| read(&file).map(|count| (file, count)));
+        Some(Self { file: files.next()?, above })
     }
 
-    /// How many processes the kernel has killed in it.
-    pub(super) fn killed(&self) -> u64 {
-        let mut text = [0; 512];
-        let length = rustix::io::pread(&self.file, &mut text, 0).unwrap_or(0);
-        count(&String::from_utf8_lossy(&text[..length]))
+    /// Tells whether the kernel has killed processes in it, of whose first one it is known whether that was killed.
+    pub(super) fn has_killed(&self, was_first_killed: bool) -> bool {
+        let above = || {
+            let (file, before) = self.above.as_ref()?;
+            Some(was_first_killed && read(file)? > *before)
+        };
+        read(&self.file).map_or_else(|| above().unwrap_or(false), |count| count > 0)
     }
+}
+
+/// Reads how many processes were killed; nothing where the cgroup is gone.
+fn read(file: &OwnedFd) -> Option<u64> {
+    let mut text = [0; 512];
+    let length = rustix::io::pread(file, &mut text, 0).ok()?;
+    Some(count(&String::from_utf8_lossy(&text[..length])))
 }
 
 /// Tells whether a process is frozen, as by a runtime's `pause`.
