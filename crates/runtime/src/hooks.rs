@@ -217,23 +217,24 @@ impl Runner<'_> {
 impl Runner<'_> {
     /// Starts a hook, to which the descriptors that it is given are open, and to nothing that is started afterwards.
     fn giving(&self, start: impl FnOnce(Option<String>) -> std::io::Result<Child>) -> std::io::Result<Child> {
-        let mark = |close| {
-            let mut numbers = self.given.iter().map(|(_, given)| given.as_raw_fd());
-            numbers.try_for_each(|number| process::set_close_on_exec(number, close))
-        };
-        let names = self.given.iter().map(|(kind, given)| {
-            let name = match kind {
-                Kind::Network => "network",
-                kind => kind.link(),
-            };
-            format!("{name}={}", given.as_raw_fd())
-        });
-        let names = Vec::from_iter(names).join(",");
-        let started = mark(false)
-            .map_err(std::io::Error::from)
-            .and_then(|()| start(Some(names).filter(|names| !names.is_empty())));
-        mark(true)?;
+        let mut names = String::new();
+        for (kind, given) in self.given {
+            let name = if *kind == Kind::Network { "network" } else { kind.link() };
+            let comma = if names.is_empty() { "" } else { "," };
+            names += &format!("{comma}{name}={}", given.as_raw_fd());
+        }
+        self.mark(false)?;
+        let started = start(Some(names).filter(|names| !names.is_empty()));
+        self.mark(true)?;
         started
+    }
+
+    /// Has programs that are started not have what hooks are given, or have it.
+    fn mark(&self, close: bool) -> std::io::Result<()> {
+        for (_, given) in self.given {
+            process::set_close_on_exec(given.as_raw_fd(), close)?;
+        }
+        Ok(())
     }
 }
 

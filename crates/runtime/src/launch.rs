@@ -466,8 +466,8 @@ impl Attempt<'_> {
         let kinds = if self.plan.hooks.during_creation() { &self.plan.hook_namespaces[..] } else { &[] };
         for kind in kinds {
             let path = format!("/proc/{pid}/ns/{}", kind.link());
-            let opened = path::open_host(path.as_ref(), OFlags::RDONLY)
-                .doing(|| format!("open the new {} namespace for hooks", kind.link()))?;
+            let opened =
+                path::open_host(path.as_ref(), OFlags::RDONLY).doing(|| "open a new namespace for hooks")?;
             self.for_hooks.push((*kind, opened));
         }
         Ok(())

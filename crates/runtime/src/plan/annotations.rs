@@ -122,23 +122,18 @@ pub(super) fn hook_namespaces(
     annotations: &BTreeMap<String, String>,
     namespaces: &Namespaces,
 ) -> Result<Vec<Kind>> {
-    let Some(text) = annotations.get(HOOKS_NAMESPACES).filter(|text| !text.is_empty()) else {
-        return Ok(Vec::new());
-    };
-    let invalid = |reason: String| Error::invalid(pointer(HOOKS_NAMESPACES), reason);
-    let kind = |word: &str| {
-        let kind = match word {
-            "network" => Kind::Network,
-            "user" => Kind::User,
-            _ => return Err(invalid(format!("{word:?} is not one of network, user"))),
-        };
-        if namespaces.maps().is_none() || !namespaces.is_new(kind) {
-            let reason = "hooks get new namespaces of a container in a new user namespace alone";
-            return Err(invalid(format!("{word}: {reason}")));
+    let mut kinds = Vec::new();
+    let text = annotations.get(HOOKS_NAMESPACES).map_or("", String::as_str);
+    for word in text.split(',').filter(|_| !text.is_empty()) {
+        let kind = if word == "user" { Kind::User } else { Kind::Network };
+        let is_known = kind == Kind::User || word == "network";
+        if !(is_known && namespaces.maps().is_some() && namespaces.is_new(kind)) {
+            let reason = "hooks get a new `network` or `user` of a new user namespace alone";
+            return Err(Error::invalid(pointer(HOOKS_NAMESPACES), format!("{word}: {reason}")));
         }
-        Ok(kind)
-    };
-    text.split(',').map(kind).collect()
+        kinds.push(kind);
+    }
+    Ok(kinds)
 }
 
 /// Returns the path that an annotation names.
