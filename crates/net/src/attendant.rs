@@ -5,8 +5,10 @@ mod confine;
 mod poll;
 mod slab;
 mod socket;
+mod speech;
 
 pub(crate) use confine::{Confinement, allow, confine, equal, masked, sending};
 pub(crate) use poll::{Poll, Timers};
 pub(crate) use slab::{Slab, Token};
 pub(crate) use socket::{PATIENCE, Place};
+pub(crate) use speech::{complain, print};

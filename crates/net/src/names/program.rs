@@ -21,7 +21,7 @@ use super::confine::{Remaining, confine};
 use super::resolvers::{PORT, Resolvers};
 use super::server::Server;
 use super::shelf::Shelf;
-use crate::attendant::{PATIENCE, Place};
+use crate::attendant::{PATIENCE, Place, complain, print};
 
 const USAGE: &str = "\
 usage: bulkdns start --tables DIRECTORY --socket PATH [OPTION…]
@@ -71,8 +71,8 @@ pub fn run() -> u8 {
     };
     match done {
         Ok(Ok(())) => 0,
-        Ok(Err(reason)) => complain(&reason, 1),
-        Err(misuse) => complain(&misuse, MISUSED),
+        Ok(Err(reason)) => complain("bulkdns", &reason, 1),
+        Err(misuse) => complain("bulkdns", &misuse, MISUSED),
     }
 }
 
@@ -226,19 +226,6 @@ fn absolute(path: PathBuf) -> Result<PathBuf, String> {
         return Ok(path);
     }
     Err(format!("{} is no absolute path\n{USAGE}", path.display()))
-}
-
-/// A reader that has seen enough is no failure.
-fn print(text: &str) -> u8 {
-    let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    0
-}
-
-fn complain(reason: &str, code: u8) -> u8 {
-    // There may be nobody to hear it.
-    let _ = writeln!(std::io::stderr(), "bulkdns: {}", reason.trim_end());
-    code
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@
 //! ```
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -22,6 +21,7 @@ use rustix::io::Errno;
 use super::confine::confine;
 use super::server::{NEXT, Server};
 use super::start::{Ports, Route};
+use crate::attendant::{complain, print};
 use crate::rules::Protocol;
 
 const USAGE: &str = "\
@@ -70,8 +70,8 @@ pub fn run() -> u8 {
     };
     match done {
         Ok(Ok(())) => 0,
-        Ok(Err(reason)) => complain(&reason, 1),
-        Err(misuse) => complain(&misuse, MISUSED),
+        Ok(Err(reason)) => complain(NAME, &reason, 1),
+        Err(misuse) => complain(NAME, &misuse, MISUSED),
     }
 }
 
@@ -175,19 +175,6 @@ impl Wanted {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "it is no address with a port, as 10.0.0.1:80 or [fd00::1]:80".to_owned())
-}
-
-/// A reader that has seen enough is no failure.
-fn print(text: &str) -> u8 {
-    let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    0
-}
-
-fn complain(reason: &str, code: u8) -> u8 {
-    // There may be nobody to hear it.
-    let _ = writeln!(std::io::stderr(), "{NAME}: {}", reason.trim_end());
-    code
 }
 
 #[cfg(test)]
