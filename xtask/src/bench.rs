@@ -17,6 +17,7 @@ use crate::cache;
 mod charge;
 mod engine;
 mod experiment;
+mod memory;
 mod network;
 mod platform;
 mod pull;

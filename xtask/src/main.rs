@@ -28,6 +28,7 @@ mod shipped;
 mod survive;
 mod test;
 mod tidy;
+mod tmpfs;
 mod value;
 mod vm;
 mod workspace;

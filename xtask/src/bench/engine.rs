@@ -5,11 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bulkhead_measure::claim::{self, Claim};
 use bulkhead_measure::machine;
 use bulkhead_measure::plan::{Plan, Quantity, Task};
 use bulkhead_measure::record::{Run, VERSION};
@@ -20,7 +18,8 @@ use bulkhead_testkit::network;
 
 use super::Arguments;
 use super::experiment::{self, Amounts, Turns, task};
-use super::platform::{Contestants, PREFIX};
+use super::memory::Memory;
+use super::platform::Contestants;
 use super::start::WALL;
 use super::stopwatch::Stopwatch;
 use super::table::{Shown, notes, ratio, table};
@@ -66,10 +65,10 @@ pub(super) fn run(Arguments { blocks, write, only, .. }: &Arguments) -> Result<(
     interrupt::watch()?;
     // Bridges and rules of all go with it.
     network::isolate();
-    let mut made = Contestants::make(&[BARE.to_owned()])?;
+    let memory = Memory::make()?;
+    let mut made = Contestants::make_in_memory(&[BARE.to_owned()], &memory)?;
     let bare = made.all.pop().context("bulkrun takes no part")?;
     let stopwatch = Stopwatch::make(made.directory(), 60)?;
-    let memory = Memory::make()?;
     let (engines, daemon) = engines(&made, memory.path(), only)?;
     let mut bench = Bench { bare: bare.run.clone(), engines, stopwatch, seated: BTreeSet::new() };
     let platforms = std::iter::once(bare.platform.measured());
@@ -88,30 +87,6 @@ pub(super) fn run(Arguments { blocks, write, only, .. }: &Arguments) -> Result<(
         marked::insert(&workspace::root()?.join("docs/performance.md"), BEGIN, &markdown)?;
     }
     Ok(())
-}
-
-/// A directory in memory for what engines keep no longer than the machine runs.
-pub(super) struct Memory(Claim);
-
-impl Memory {
-    /// Makes one, and removes what others left that were killed.
-    pub(super) fn make() -> Result<Self> {
-        let place = Path::new("/run");
-        claim::abandoned(place, PREFIX)?.iter().try_for_each(Claim::remove)?;
-        Ok(Self(Claim::make(place, PREFIX)?))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.remove() {
-            eprintln!("{error:#}");
-        }
-    }
 }
 
 fn tasks(blocks: usize, rounds: usize) -> Vec<Task> {

@@ -20,8 +20,9 @@ use bulkhead_testkit::network;
 use serde::Deserialize;
 
 use super::Arguments;
-use super::engine::{Contestant, Daemon, IMAGE, Memory, engines};
+use super::engine::{Contestant, Daemon, IMAGE, engines};
 use super::experiment::{self, Amounts, Turns, task};
+use super::memory::Memory;
 use super::platform::Contestants;
 use super::table::{notes, ratio, table};
 use super::yardstick;

@@ -14,6 +14,7 @@ use bulkhead_measure::platform::{self, Platform, Seat, Step};
 use bulkhead_seccomp::NATIVE;
 use bulkhead_spec::Config;
 
+use super::memory::Memory;
 use super::yardstick;
 use crate::peers::{self, Peer};
 use crate::{invoke, shipped};
@@ -45,6 +46,8 @@ pub(super) struct Contestant {
 pub(super) struct Contestants {
     pub(super) all: Vec<Contestant>,
     claim: Claim,
+    /// Where bundles and runtimes' state are.
+    seats: PathBuf,
 }
 
 impl Contestants {
@@ -52,6 +55,15 @@ impl Contestants {
     ///
     /// What a benchmark left that was killed is removed before.
     pub(super) fn make(only: &[String]) -> Result<Self> {
+        Self::make_with(only, None)
+    }
+
+    /// The same, with bundles and state in memory.
+    pub(super) fn make_in_memory(only: &[String], memory: &Memory) -> Result<Self> {
+        Self::make_with(only, Some(memory.path()))
+    }
+
+    fn make_with(only: &[String], seats: Option<&Path>) -> Result<Self> {
         let place = std::env::temp_dir();
         for abandoned in claim::abandoned(&place, PREFIX)? {
             // Another one's runtime has no part in this: what is left of a container is a directory and its cgroups.
@@ -59,7 +71,9 @@ impl Contestants {
             cgroups.iter().for_each(|cgroup| cgroups::remove_all(cgroup));
             abandoned.remove()?;
         }
-        let mut made = Self { all: Vec::new(), claim: Claim::make(&place, PREFIX)? };
+        let claim = Claim::make(&place, PREFIX)?;
+        let seats = seats.unwrap_or_else(|| claim.path()).to_owned();
+        let mut made = Self { all: Vec::new(), claim, seats };
         make_image(&made.image())?;
         let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
         if wanted(FLOOR) {
@@ -104,7 +118,7 @@ impl Contestants {
     /// With a bundle, but without a command.
     fn prepared(&self, name: &str, program: &Path) -> Result<Contestant> {
         let id = format!("{}-{}", self.claim.name(), self.all.len());
-        let bundle = self.directory().join(&id);
+        let bundle = self.seats.join(&id);
         let state = bundle.join("state");
         fs::create_dir_all(&state).with_context(|| format!("make {}", state.display()))?;
         let chosen = platform::find::chosen(&[format!("{name}={}", program.display())])?;

@@ -19,8 +19,9 @@ use bulkhead_measure::{interrupt, machine};
 use bulkhead_testkit::registry::{Guard, Registry};
 
 use super::Arguments;
-use super::engine::{Ground, Memory};
+use super::engine::Ground;
 use super::experiment::{self, Amounts, Turns, task};
+use super::memory::Memory;
 use super::platform::PREFIX;
 use super::start::{CPU, PEAK, WALL};
 use super::stopwatch::Stopwatch;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bulkhead_measure::claim::{self, Claim};
 use bulkhead_spec::Config;
 
-use crate::{cache, invoke};
+use crate::{cache, invoke, tmpfs};
 
 /// A directory that is on every Linux, in memory, and never part of the container's root: an overlay cannot have
 /// its upper layer below its lower one.
@@ -18,9 +18,6 @@ const PLACE: &str = "/dev/shm";
 
 /// Begins every container's id and every directory of ours.
 const PREFIX: &str = "bh-demo-";
-
-/// What statfs(2) says of a tmpfs.
-const TMPFS_MAGIC: i128 = 0x0102_1994;
 
 /// Where the runtime keeps its state, in the directory.
 const STATE: &str = "state";
@@ -41,8 +38,7 @@ impl Scratch {
     }
 
     fn make_in(place: &Path, runtime: &Path) -> Result<Self> {
-        let kind = rustix::fs::statfs(place).with_context(|| format!("look at {}", place.display()))?.f_type;
-        ensure!(i128::from(kind) == TMPFS_MAGIC, "{} is no tmpfs", place.display());
+        ensure!(tmpfs::is_at(place)?, "{} is no tmpfs", place.display());
         for abandoned in claim::abandoned(place, PREFIX)? {
             if let Err(error) = remove(runtime, &abandoned) {
                 eprintln!("an earlier demo was killed, and what it left is not removed: {error:#}");
