@@ -21,6 +21,7 @@ mod confine;
 mod listen;
 mod program;
 mod server;
+mod sources;
 mod start;
 
 pub use listen::{hold, listen};

@@ -39,13 +39,13 @@ struct Port {
     port: u64,
 }
 
-/// Has this thread, for good, open files for reading beneath these directories and nothing else, connect by TCP to these
-/// ports alone and listen at none, and send signals only to itself and those that it starts, as far as the kernel knows how.
+/// Has this thread, for good, open files for reading beneath these directories and nothing else, connect by TCP to `ports`
+/// alone and bind `bound` alone, and send signals only to itself and those that it starts, as far as the kernel knows how.
 /// Returns the version of the interface, 0 without it. The thread must have no_new_privs.
 ///
 /// # Errors
 /// EPERM without no_new_privs; not that the kernel has no landlock, or was started without.
-pub fn restrict(readable: &[BorrowedFd<'_>], ports: &[u16]) -> Result<u32> {
+pub fn restrict(readable: &[BorrowedFd<'_>], ports: &[u16], bound: &[u16]) -> Result<u32> {
     let Some(version) = version() else { return Ok(0) };
     let known = usize::try_from(version).unwrap_or(1).clamp(1, FILE_RIGHTS.len());
     let has_ports = version >= 4;
@@ -71,8 +71,9 @@ pub fn restrict(readable: &[BorrowedFd<'_>], ports: &[u16]) -> Result<u32> {
     for directory in readable {
         add_directory(&ruleset, *directory)?;
     }
-    for port in ports.iter().filter(|_| has_ports) {
-        add_port(&ruleset, *port)?;
+    let ports = ports.iter().map(|port| (*port, CONNECT)).chain(bound.iter().map(|port| (*port, BIND)));
+    for (port, allowed) in ports.filter(|_| has_ports) {
+        add_port(&ruleset, port, allowed)?;
     }
     // SAFETY: the call takes integers.
     let returned = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) };
@@ -100,9 +101,9 @@ fn add_directory(ruleset: &OwnedFd, directory: BorrowedFd<'_>) -> Result<()> {
     check(returned).map(drop).call(|| format!("landlock_add_rule(PATH_BENEATH, {})", directory.as_raw_fd()))
 }
 
-fn add_port(ruleset: &OwnedFd, port: u16) -> Result<()> {
+fn add_port(ruleset: &OwnedFd, port: u16, allowed: u64) -> Result<()> {
     const KIND: u32 = 2;
-    let rule = Port { allowed: CONNECT, port: port.into() };
+    let rule = Port { allowed, port: port.into() };
     // SAFETY: as above.
     let returned = unsafe {
         libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), KIND, &raw const rule, 0_u32)
@@ -126,15 +127,16 @@ mod tests {
     #[test]
     fn who_is_restricted_reads_what_it_may_and_changes_nothing() {
         let Some(version) = version() else {
-            assert_eq!(restrict(&[], &[]), Ok(0), "nothing happens without it");
+            assert_eq!(restrict(&[], &[], &[]), Ok(0), "nothing happens without it");
             return;
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
+        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let child = offspring::fork(|| {
             let own = File::open("/proc/self").unwrap();
             credentials::set_no_new_privs().unwrap();
-            assert_eq!(restrict(&[own.as_fd()], &[port]).unwrap(), version);
+            assert_eq!(restrict(&[own.as_fd()], &[port], &[bound]).unwrap(), version);
             File::open("/proc/self/stat").unwrap();
             let denied = |error: std::io::Error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
             assert!(denied(File::open("/proc/version").unwrap_err()));
@@ -142,6 +144,7 @@ mod tests {
             if version >= 4 {
                 TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
                 assert!(denied(TcpStream::connect((Ipv4Addr::LOCALHOST, 1)).unwrap_err()));
+                TcpListener::bind((Ipv4Addr::LOCALHOST, bound)).unwrap();
                 assert!(denied(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_err()));
             }
             0

@@ -33,6 +33,8 @@ pub(crate) struct Confinement<'a> {
     pub(crate) readable: &'a [BorrowedFd<'a>],
     /// Ports to which it connects by TCP.
     pub(crate) ports: &'a [u16],
+    /// Ports of TCP that it binds.
+    pub(crate) bound: &'a [u16],
     /// The system calls that it needs.
     pub(crate) calls: Vec<SeccompSyscall>,
 }
@@ -42,12 +44,12 @@ pub(crate) struct Confinement<'a> {
 /// # Errors
 /// What the kernel refuses; a kernel without landlock is none.
 pub(crate) fn confine(confinement: Confinement<'_>) -> Result<u64> {
-    let Confinement { seed, group, readable, ports, calls } = confinement;
+    let Confinement { seed, group, readable, ports, bound, calls } = confinement;
     let files = limit()?;
     let user = user(seed);
     become_nobody(user, group.unwrap_or(user))?;
     credentials::set_no_new_privs()?;
-    landlock::restrict(readable, ports)?;
+    landlock::restrict(readable, ports, bound)?;
     filter(calls)?;
     Ok(files)
 }

@@ -37,6 +37,7 @@ pub(super) fn confine(remaining: &Remaining<'_>) -> Result<u64> {
         group: Some(GROUP),
         readable: &readable,
         ports: remaining.ports,
+        bound: &[],
         calls: calls(),
     })
 }
@@ -151,7 +152,7 @@ mod tests {
         let own = File::open("/proc/self").unwrap();
         let child = offspring::fork(|| {
             credentials::set_no_new_privs().unwrap();
-            u8::try_from(landlock::restrict(&[own.as_fd()], &[]).unwrap()).unwrap()
+            u8::try_from(landlock::restrict(&[own.as_fd()], &[], &[]).unwrap()).unwrap()
         });
         let version = child.unwrap().wait().unwrap().exit_status().unwrap();
         if version >= 1 {

@@ -18,8 +18,9 @@ use bulkhead_sys::{Call as _, credentials, message, path, process};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::confine::confine;
+use super::confine::{Kind, confine};
 use super::server::{NEXT, Server};
+use super::sources;
 use super::start::{Ports, Route};
 use crate::attendant::{complain, print};
 use crate::rules::Protocol;
@@ -135,8 +136,13 @@ fn make(wanted: &Wanted, starter: &OwnedFd) -> bulkhead_sys::Result<Server> {
     );
     let mut server = Server::new(stays, Ports { routes, held: sockets.collect() }, wanted.wait)
         .call(|| "epoll_create1()")?;
-    let files = confine(&format!("ports of {}", wanted.name), &reached)?;
-    server.begin(files);
+    let carries = |kind: Protocol| wanted.ways.iter().any(|(protocol, _)| *protocol == kind);
+    let kinds = [(Protocol::Tcp, Kind::Connections), (Protocol::Udp, Kind::Datagrams)];
+    let kinds =
+        Vec::from_iter(kinds.into_iter().filter_map(|(protocol, kind)| carries(protocol).then_some(kind)));
+    let sources = if kinds == [Kind::Connections] { sources::choose(&wanted.name) } else { Vec::new() };
+    let files = confine(&format!("ports of {}", wanted.name), &reached, &sources, &kinds)?;
+    server.begin(files, sources);
     Ok(server)
 }
 

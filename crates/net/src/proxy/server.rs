@@ -1,7 +1,7 @@
 //! The helper at work: one thread, which waits for all at once.
 //!
 //! ```text
-//! ports       listener ─▶ connections: two ends, two flows          (streams, carry)
+//! ports       listener ─▶ connections: two ends, two flows          (streams, reach, carry)
 //!             datagrams ─▶ sessions: one socket for each who sends    (datagrams)
 //! stays       listener ─▶ those who keep it
 //! ```
@@ -12,6 +12,7 @@
 
 mod carry;
 mod datagrams;
+mod reach;
 mod streams;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -24,8 +25,10 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags};
 
+use self::carry::End;
 use self::carry::Pipes;
 use self::datagrams::{Key, Session};
+use self::reach::{Sources, Supply};
 use self::streams::{Connection, Side};
 use super::start::{Ports, Route};
 use crate::attendant::{Poll, Slab, Timers, Token};
@@ -57,6 +60,9 @@ pub(super) struct Server {
     fresh: BTreeSet<(Instant, Token)>,
     pipes: Pipes,
     limits: Limits,
+    sources: Sources,
+    /// Who has come to a port, and could not be connected with the container yet.
+    waiting: HashMap<Token, End>,
     /// Connections that have more to carry.
     queue: VecDeque<Token>,
     /// Whether connections are waiting to be taken for whom there was no room.
@@ -88,6 +94,7 @@ struct Port {
     protocol: Protocol,
     socket: OwnedFd,
     to: SocketAddr,
+    supply: Supply,
 }
 
 /// What is due at a moment.
@@ -99,6 +106,8 @@ enum Due {
     Session(Token),
     /// There may be room for connections again.
     Room,
+    /// There may be a way to the container for who has come to a port.
+    Waiting(Token),
 }
 
 /// How much there can be.
@@ -115,9 +124,9 @@ impl Server {
     pub(super) fn new(stays: OwnedFd, ports: Ports, wait: Duration) -> Result<Self, Errno> {
         let (poll, mut things) = (Poll::new()?, Slab::new());
         let Ports { routes, held } = ports;
-        let ports = routes
-            .into_iter()
-            .map(|Route { protocol, socket, to }| Thing::Port(Rc::new(Port { protocol, socket, to })));
+        let ports = routes.into_iter().map(|Route { protocol, socket, to }| {
+            Thing::Port(Rc::new(Port { protocol, socket, to, supply: Supply::default() }))
+        });
         for thing in [Thing::Stays(stays)].into_iter().chain(ports) {
             let token = things.insert(thing);
             match things.get(token) {
@@ -136,6 +145,8 @@ impl Server {
             fresh: BTreeSet::new(),
             pipes: Pipes::new(),
             limits: Limits::of(0, 0),
+            sources: Sources::default(),
+            waiting: HashMap::new(),
             queue: VecDeque::new(),
             is_full: false,
             stays: 0,
@@ -147,8 +158,9 @@ impl Server {
         })
     }
 
-    /// So many files may be open from here on.
-    pub(super) fn begin(&mut self, files: u64) {
+    /// So many files may be open from here on, and these ports be bound.
+    pub(super) fn begin(&mut self, files: u64, sources: Vec<u16>) {
+        self.sources = Sources::of(sources);
         self.limits = Limits::of(files, self.things.len() + self.held.len());
         self.pipes.limit(self.limits.pipes);
     }
@@ -173,6 +185,7 @@ impl Server {
                     Due::Connection(token) => self.give_up(token),
                     Due::Session(token) => self.rest_session(token),
                     Due::Room => self.take_again(),
+                    Due::Waiting(port) => self.try_again(port),
                 }
             }
             self.end_if_alone();
@@ -191,7 +204,7 @@ impl Server {
                 let port = Rc::clone(port);
                 match port.protocol {
                     Protocol::Udp => self.hear_datagrams(token, &port),
-                    _ => self.accept_connections(&port),
+                    _ => self.accept_connections(token, &port),
                 }
             }
             Some(&Thing::Side(connection, side)) => self.side_happened(connection, side, flags),
@@ -269,6 +282,7 @@ impl Server {
         for (token, thing) in self.things.iter() {
             if let Thing::Port(port) = thing
                 && port.protocol == Protocol::Tcp
+                && !self.waiting.contains_key(&token)
             {
                 self.poll.change(&port.socket, token, flags);
             }

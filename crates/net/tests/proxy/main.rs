@@ -5,6 +5,7 @@ mod attack;
 mod datagrams;
 mod life;
 mod rig;
+mod scarce;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener};

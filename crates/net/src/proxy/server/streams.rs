@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{SocketFlags, sockopt};
 
 use super::carry::{End, Flow, Turn};
 use super::{AT_ONCE, Due, Port, Server, Thing};
@@ -43,7 +43,7 @@ pub(super) struct Connection {
 }
 
 impl Server {
-    pub(super) fn accept_connections(&mut self, port: &Rc<Port>) {
+    pub(super) fn accept_connections(&mut self, token: Token, port: &Rc<Port>) {
         for _ in 0..AT_ONCE {
             if self.connections.len() >= self.limits.connections {
                 return self.wait_for_room();
@@ -51,11 +51,8 @@ impl Server {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match rustix::net::accept_with(&port.socket, flags) {
                 Ok(socket) => {
-                    // What cannot be carried is closed, which its other side sees.
-                    if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) =
-                        self.begin_connection(End::of(socket), port)
-                    {
-                        return self.wait_for_room();
+                    if !self.take(token, port, End::of(socket)) {
+                        return;
                     }
                 }
                 Err(Errno::AGAIN) => return,
@@ -68,23 +65,8 @@ impl Server {
         }
     }
 
-    /// Connects with the container for somebody.
-    fn begin_connection(&mut self, outer: End, port: &Port) -> Result<(), Errno> {
-        let family = if port.to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let begun = rustix::net::socket_with(family, SocketType::STREAM, flags, None).and_then(|socket| {
-            match rustix::net::connect(&socket, &port.to) {
-                Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-                Err(error) => Err(error),
-            }
-        });
-        let inner = match begun {
-            Ok(socket) => End::of(socket),
-            Err(error) => {
-                outer.reset();
-                return Err(error);
-            }
-        };
+    /// Has two ends be one connection.
+    pub(super) fn begin_connection(&mut self, outer: End, inner: End) -> Result<(), Errno> {
         outer.prepare();
         inner.prepare();
         let token = self.connections.insert(Connection {
@@ -195,7 +177,7 @@ enum Ending {
 }
 
 impl End {
-    fn of(socket: std::os::fd::OwnedFd) -> Self {
+    pub(super) fn of(socket: std::os::fd::OwnedFd) -> Self {
         Self { socket, is_readable: false, is_writable: false, is_urgent: false, has_failed: false }
     }
 
@@ -212,7 +194,7 @@ impl End {
     }
 
     /// Has it end with a reset when it is closed.
-    fn reset(&self) {
+    pub(super) fn reset(&self) {
         let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 }
