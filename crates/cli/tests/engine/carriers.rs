@@ -291,6 +291,30 @@ fn slirp4netns_carries_the_packets_of_an_ordinary_users_container() {
     carries(SLIRP, "10.0.2.3");
 }
 
+/// Must fail when pasta is told of no address: then it listens at both families.
+#[test]
+fn pasta_publishes_at_ipv6_alone_where_that_was_asked_for() {
+    for which in [PASTA, NEWEST_PASTA] {
+        let (person, _cable) = on_a_cable!(which);
+        for words in [
+            "addr add fd77::1/64 dev up0 nodad",
+            "-6 route add default via fd77::2 dev up0",
+            "link set lo up",
+        ] {
+            let ip = person.shop.sandbox.command("ip").args(words.split(' ').collect::<Vec<_>>());
+            ip.output().succeeds();
+        }
+        let options = ["-d", "--name", "web", "-p", "[::]:18080:80", "-p", "[::]:18081:80", "-p", "18081:80"];
+        person.run(&options, SERVICE).output().succeeds();
+        wait_until("it answers", || heard("[::1]:18080").as_deref() == Some("hello web"));
+        assert!(TcpListener::bind("0.0.0.0:18080").is_ok(), "nobody listens there");
+        for both in ["[::1]:18081", "127.0.0.1:18081"] {
+            wait_until("it answers", || heard(both).as_deref() == Some("hello web"));
+        }
+        person.said(&["rm", "-f", "web"]);
+    }
+}
+
 #[test]
 fn pasta_leaves_nothing_whoever_is_killed() {
     is_ended(PASTA);

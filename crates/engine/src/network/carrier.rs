@@ -35,7 +35,7 @@ use crate::error::{Doing, Error, Result};
 use crate::host;
 use crate::known::Known;
 use crate::program;
-use crate::request::{Carrier, ExposedPorts, HostAddress, Network, Request};
+use crate::request::{Carrier, ExposedPorts, HostAddress, Network, Protocol, Request};
 
 /// Where pasta is told to answer questions for names.
 const NAMES_OF_PASTA: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -324,21 +324,7 @@ fn start_pasta(
     if leads_to_host(request) {
         command.arg("--map-guest-addr").arg(HOST_OF_PASTA.to_string());
     }
-    for (flag, protocol) in [("-t", crate::request::Protocol::Tcp), ("-u", crate::request::Protocol::Udp)] {
-        let of = Vec::from_iter(ports.iter().filter(|port| port.protocol == protocol));
-        for port in &of {
-            let PublishedPort { address, host, container, .. } = port;
-            let word = if address.is_unspecified() && address.is_ipv6() {
-                format!("{host}:{container}")
-            } else {
-                format!("{address}/{host}:{container}")
-            };
-            command.args([flag, &word]);
-        }
-        if of.is_empty() {
-            command.args([flag, "none"]);
-        }
-    }
+    command.args(words_of_pasta(ports));
     command.args(["-T", "none", "-U", "none"]).arg(pid.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     let starting = || format!("start {}", program.display());
@@ -364,6 +350,35 @@ fn start_pasta(
     let number =
         number.trim().parse().map_err(|_| std::io::Error::from(ErrorKind::InvalidData)).doing(doing)?;
     Process::find(number).ok_or_else(|| failed(Carrier::Pasta, "it has ended at once"))
+}
+
+/// Says which ports of the host pasta leads to the container. All addresses of IPv6 are no others: only without an address it listens at both
+/// families, and that of Debian 12 takes a port only once.
+fn words_of_pasta(ports: &[PublishedPort]) -> Vec<String> {
+    let mut words = Vec::new();
+    for (flag, protocol) in [("-t", Protocol::Tcp), ("-u", Protocol::Udp)] {
+        let of = Vec::from_iter(ports.iter().filter(|port| port.protocol == protocol));
+        let is_twin = |one: &PublishedPort, other: &PublishedPort| {
+            (one.host, one.container) == (other.host, other.container)
+                && one.address.is_unspecified()
+                && other.address.is_unspecified()
+                && one.address != other.address
+        };
+        let mut said = Vec::new();
+        for port in &of {
+            let PublishedPort { address, host, container, .. } = port;
+            match of.iter().any(|other| is_twin(port, other)) {
+                true if address.is_ipv6() => {}
+                true => said.push(format!("{host}:{container}")),
+                false => said.push(format!("{address}/{host}:{container}")),
+            }
+        }
+        if said.is_empty() {
+            said.push("none".to_owned());
+        }
+        words.extend(said.into_iter().flat_map(|word| [flag.to_owned(), word]));
+    }
+    words
 }
 
 /// Starts slirp4netns, which is `recorded` before it is ready.
@@ -442,4 +457,33 @@ fn failed(carrier: Carrier, words: &str) -> Error {
         );
     }
     Error::Invalid { what: format!("--network {}", carrier.name()), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pasta_listens_at_the_families_that_were_asked_for() {
+        let port = |at: &str, protocol: Protocol, container: u16| {
+            let at: SocketAddr = at.parse().unwrap();
+            let to = SocketAddr::new(at.ip(), container);
+            PublishedPort { container, protocol, address: at.ip(), host: at.port(), to }
+        };
+        let [all_v4, all_v6] = ["0.0.0.0:8080", "[::]:8080"].map(|at| port(at, Protocol::Tcp, 80));
+        for (ports, expected) in [
+            (vec![], "-t none -u none"),
+            (vec![all_v4.clone()], "-t 0.0.0.0/8080:80 -u none"),
+            (vec![all_v6.clone()], "-t ::/8080:80 -u none"),
+            (vec![all_v6.clone(), all_v4.clone()], "-t 8080:80 -u none"),
+            (
+                vec![all_v4.clone(), port("[::]:8080", Protocol::Tcp, 81)],
+                "-t 0.0.0.0/8080:80 -t ::/8080:81 -u none",
+            ),
+            (vec![all_v4, port("[::]:8080", Protocol::Udp, 80)], "-t 0.0.0.0/8080:80 -u ::/8080:80"),
+            (vec![port("[::1]:53", Protocol::Udp, 53)], "-t none -u ::1/53:53"),
+        ] {
+            assert_eq!(words_of_pasta(&ports).join(" "), expected);
+        }
+    }
 }
