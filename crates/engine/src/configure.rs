@@ -59,7 +59,7 @@ pub use users::users;
 pub use bulkhead_shim::users::Users;
 
 use crate::error::{Error, Result};
-use crate::request::{Mount, Network, Request, UserNamespace};
+use crate::request::{Carrier, Mount, Network, Request, UserNamespace};
 
 /// The annotation by which `bulkrun` mounts an overlay as the root.
 pub const OVERLAY_ANNOTATION: &str = "org.bulkhead.rootfs.overlay";
@@ -167,6 +167,8 @@ pub struct OfPod<'a> {
     pub files: &'a Path,
     /// The pod's host name.
     pub hostname: &'a str,
+    /// The program of an ordinary user's that carries the packets of its network, if one does.
+    pub carrier: Option<Carrier>,
 }
 
 /// Returns the files by which the containers of a pod find names: names and texts.

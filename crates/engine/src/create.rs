@@ -133,9 +133,11 @@ impl Engine {
         }
         self.add_volumes_of_others(&mut request)?;
         self.identify_others(&mut request)?;
-        let pod = self.join_pod(&mut request)?;
+        let pod = self.join_pod(&mut request, image.as_ref())?;
         let made = self.choose_network(&mut request).and_then(|warnings| {
             self.identify_networks(&mut request.namespaces.network)?;
+            let of_pod = pod.iter().flat_map(|joined| joined.warnings.clone());
+            let warnings = of_pod.chain(warnings).collect();
             Ok(New { warnings, ..self.make_joined(request, making, image, pod.as_ref())? })
         });
         if let (Err(_), Some(joined)) = (&made, &pod) {

@@ -30,6 +30,7 @@ use bulkhead_store::{Event, NetworkRecord, Subject};
 use ipnet::IpNet;
 
 pub(crate) use address::{Joint, joined, look_at_devices, settle};
+pub(crate) use carrier::carrier_of;
 pub(crate) use create::stored;
 pub use document::{Driver, Subnet};
 pub(crate) use elsewhere::{bare, is_elsewhere};
@@ -37,13 +38,14 @@ pub use hook::FOR_MONITOR;
 pub use list::FILTERS;
 pub use ports::PublishedPort;
 pub(crate) use proxy::check as check_publishing;
-pub(crate) use start::{Plugged, Wish, wiring, wiring_of};
+pub(crate) use start::{Plugged, Wish, exposed, wiring, wiring_of};
 
 use crate::configure::Caller;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host as machine;
+use crate::pod::PodRequest;
 use crate::request::{self, Connection, MacAddress, Request};
 use crate::runtime::Family;
 
@@ -249,7 +251,7 @@ impl Engine {
 
     /// Makes sure that a program can carry the packets of a container for which one is to; returns what the user should be told.
     fn check_carried(&self, request: &Request) -> Result<Vec<String>> {
-        let Some(carrier) = carrier::carrier_of(&request.namespaces.network) else { return Ok(Vec::new()) };
+        let Some(carrier) = carrier_of(&request.namespaces.network) else { return Ok(Vec::new()) };
         if let Some(reason) = self.not_carried(request)? {
             return Err(Error::Invalid { what: format!("--network {}", carrier.name()), reason });
         }
@@ -278,6 +280,34 @@ impl Engine {
 
 fn publishes(request: &Request) -> bool {
     request.publishing.all || !request.publishing.ports.is_empty()
+}
+
+/// Chooses the network that a pod's containers share, if nothing is said; returns what the user should be told.
+///
+/// # Errors
+/// A carrier that is not installed, or cannot publish the ports.
+pub(crate) fn choose_for_pod(request: &mut PodRequest) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let PodRequest { network, publishing, .. } = request;
+    if *network == request::Network::Default && machine::caller() != Caller::Root {
+        *network = match request::Carrier::installed() {
+            Some(carrier) => request::Network::Carried(carrier),
+            None if *publishing != request::Publishing::default() => {
+                let reason = carrier::none_installed();
+                return Err(Error::Invalid { what: "--publish of a pod".into(), reason });
+            }
+            None => {
+                warnings.push(format!("the pod's network leads nowhere: {}", carrier::none_installed()));
+                request::Network::None
+            }
+        };
+    }
+    choose(network)?;
+    if let Some(carrier) = carrier_of(network) {
+        warnings.extend(carrier.check()?);
+        ports::check_carried(publishing, carrier)?;
+    }
+    Ok(warnings)
 }
 
 /// As [`Engine::choose_network`], for whoever has a network.

@@ -26,6 +26,7 @@ use crate::error::{Doing, Error, Result, chain};
 use crate::hold::Held;
 use crate::known::Known;
 use crate::network::{self, Joint, Plugged};
+use crate::pod::share::Starting;
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
@@ -231,12 +232,16 @@ impl Engine {
                 started => break started,
             }
         };
-        drop(pod);
+        let pod = pod.map(Starting::end);
         let started = started.map_err(|error| {
             let is_by_hook = !joints.is_empty() || document.request.namespaces.network.is_carried();
             if plugged.is_none() && is_by_hook {
                 // A hook may have connected it. What stays is found by what was recorded.
                 drop(self.unplug(&record.id));
+            }
+            if let (true, Some(pod)) = (self.is_pod_known(known).unwrap_or(false), record.pod.as_deref()) {
+                // As that, unless others of the pod run.
+                drop(self.unplug_pod(pod));
             }
             match error {
                 client::Error::NotStarted { failure } => {
@@ -247,6 +252,7 @@ impl Engine {
             }
         })?;
         configured.warnings.extend(plugged.map(Plugged::taken_over).into_iter().flatten());
+        configured.warnings.extend(pod.and_then(|pod| self.uncarried(&pod)));
         self.tell_start(known, attached);
         let has_terminal = document.request.process.terminal;
         let session = |attachment| Session::new(self, &record.id, has_terminal, end, attachment);
@@ -289,10 +295,11 @@ impl Engine {
             users: document.users.as_ref().or(shared),
             peers: &peers,
             links: &links,
-            pod: record.pod.as_deref().zip(pod.as_ref()).map(|(id, (files, hostname))| OfPod {
+            pod: record.pod.as_deref().zip(pod.as_ref()).map(|(id, (files, hostname, carrier))| OfPod {
                 id,
                 files,
                 hostname,
+                carrier: *carrier,
             }),
             wiring: &network::wiring(request, joints),
             image: ImageFiles {

@@ -15,7 +15,7 @@ use bulkhead_engine::{Force, PodRequest};
 use clap::Args;
 
 use crate::container::options::{Limits, labels, pair};
-use crate::failure::{Failure, NOT_STARTED};
+use crate::failure::{Failure, NOT_STARTED, warn};
 use crate::home::Home;
 use crate::verbs::Operation;
 
@@ -35,7 +35,7 @@ pub(crate) struct Create {
     /// What its containers share: a list of net, ipc, uts and pid, or none; +pid adds to the usual
     #[arg(long, value_name = "LIST", default_value = "ipc,net,uts")]
     share: Share,
-    /// Network: its name, none, or host
+    /// Network: its name, none, host, or of an ordinary user pasta or slirp4netns
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Vec<Network>,
     /// Have a port of the host lead to its containers: [ADDRESS:][HOST:]PORT
@@ -141,8 +141,8 @@ impl Operation for Create {
                 removed => drop(removed.map_err(not_started)?),
             }
         }
-        let pod = match engine.create_pod(&request) {
-            Ok(pod) => pod,
+        let (pod, warnings) = match engine.create_pod(&request) {
+            Ok(made) => made,
             Err(error) => {
                 // Nothing was made that the file could name.
                 if let Some(path) = &pod_id_file {
@@ -154,6 +154,7 @@ impl Operation for Create {
         if let Some(mut file) = file {
             file.write_all(pod.id.as_bytes()).map_err(Failure::doing("write the file for the id"))?;
         }
+        warnings.iter().for_each(|text| warn(text));
         writeln!(io::stdout(), "{}", pod.id)?;
         Ok(ExitCode::SUCCESS)
     }

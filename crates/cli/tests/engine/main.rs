@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in the functions that it shares too")]
 
+mod carried_pods;
 mod carriers;
 mod containers;
 mod copy;

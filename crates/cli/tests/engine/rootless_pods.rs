@@ -18,7 +18,7 @@ const SHARED: [&str; 4] = ["user", "net", "ipc", "uts"];
 impl Person {
     /// Starts a container in a pod.
     #[track_caller]
-    fn member(&self, pod: &str, name: &str, options: &[&str], script: &str) {
+    pub(crate) fn member(&self, pod: &str, name: &str, options: &[&str], script: &str) {
         let options = [&["-d", "--pod", pod, "--name", name], options].concat();
         self.run(&options, script).output().succeeds();
     }
@@ -32,16 +32,16 @@ impl Person {
         SHARED.iter().map(|kind| self.namespace(name, kind)).collect()
     }
 
-    fn told(&self, name: &str) -> Value {
+    pub(crate) fn told(&self, name: &str) -> Value {
         let document: Value = serde_json::from_str(&self.said(&["inspect", name])).unwrap();
         document[0].clone()
     }
 
-    fn state(&self, name: &str) -> String {
+    pub(crate) fn state(&self, name: &str) -> String {
         self.told(name)["State"]["Status"].as_str().unwrap().to_owned()
     }
 
-    fn monitor(&self, name: &str) -> u64 {
+    pub(crate) fn monitor(&self, name: &str) -> u64 {
         let id = self.told(name)["Id"].as_str().unwrap().to_owned();
         let text = fs::read(self.root().join("containers").join(id).join("status.json")).unwrap();
         serde_json::from_slice::<Value>(&text).unwrap()["monitor"]["pid"].as_u64().unwrap()
@@ -59,7 +59,7 @@ impl Person {
     }
 
     /// Returns what a script says in a container; it may fail.
-    fn hears(&self, name: &str, script: &str) -> String {
+    pub(crate) fn hears(&self, name: &str, script: &str) -> String {
         self.bulkhead(&["exec", name, "sh", "-c", script]).output().stdout
     }
 

@@ -26,8 +26,11 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Vec<String>> {
         return Err(invalid(format!("--cap-add {missing}"), reason));
     }
     // slirp4netns and old versions of pasta lead frames that a container makes by itself to the host's own loopback.
-    let is_carried = scene.facts.caller != Caller::Root
-        && matches!(scene.request.namespaces.network, Network::Carried(_) | Network::Container(_));
+    let is_carried = match &scene.request.namespaces.network {
+        Network::Carried(_) | Network::Container(_) => scene.facts.caller != Caller::Root,
+        Network::Pod => scene.pod.is_some_and(|pod| pod.carrier.is_some()),
+        _ => false,
+    };
     let mut kept = Vec::new();
     for name in capability::NAMES.iter().map(|name| format!("CAP_{name}")) {
         let is_usual = DEFAULT_CAPABILITIES.contains(&name.as_str());

@@ -122,6 +122,7 @@ impl Stage {
                 id: ID,
                 files: Path::new("/pod/files"),
                 hostname: "pod",
+                carrier: None,
             }),
             image: ImageFiles { passwd: PASSWD, group: GROUP },
             facts: &self.facts,

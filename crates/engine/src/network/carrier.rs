@@ -1,4 +1,4 @@
-//! Programs that carry the packets of an ordinary user's container: pasta(1) and slirp4netns(1).
+//! Programs that carry the packets of an ordinary user's container or pod: pasta(1) and slirp4netns(1).
 //!
 //! The bridge of a network takes root. Without that a program of the user's own copies packets between a device in the container
 //! and sockets of the host. It is started by a hook, once the container's namespaces are there, and it does not end with these by
@@ -6,6 +6,8 @@
 //!
 //! It enters the namespaces by the number of a process that is in them. That is never the container's own, which hides from all
 //! others; it is the [`door`], which has nothing and goes when the carrier is ready.
+
+mod pod;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -33,9 +35,8 @@ use crate::configure::{Caller, Wiring};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::host;
-use crate::known::Known;
 use crate::program;
-use crate::request::{Carrier, ExposedPorts, HostAddress, Network, Protocol, Request};
+use crate::request::{Carrier, ExposedPorts, HostAddress, Hosts, Network, Protocol, Publishing};
 
 /// Where pasta is told to answer questions for names.
 const NAMES_OF_PASTA: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -50,7 +51,7 @@ const DEVICE_OF_SLIRP: &str = "tap0";
 /// Bytes in a packet behind slirp4netns: what its documentation says is fast.
 const MTU_OF_SLIRP: &str = "--mtu=65520";
 
-/// pasta's own number, in the container's directory that stays: Debian's profile of AppArmor has it write below the user's home.
+/// pasta's own number, in its owner's directory that stays: Debian's profile of AppArmor has it write below the user's home.
 const PID_FILE: &str = "carrier.pid";
 /// What slirp4netns says.
 const LOG: &str = "carrier.log";
@@ -62,13 +63,33 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at one that ends.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The carrier of a container that runs.
+/// The carrier of a container or pod that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Carried {
     /// Which it is.
     pub(super) program: Carrier,
     /// Its process; none while it is being started.
     pub(super) process: Option<Process>,
+    /// The number of a pod's network namespace, which is no other's as long as the carrier runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) namespace: Option<u64>,
+}
+
+/// What is carried, and by what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load<'a> {
+    /// The id of the container or pod.
+    pub(super) owner: &'a str,
+    /// What carries it.
+    pub(super) carrier: Carrier,
+    /// What it asks of names.
+    pub(super) hosts: &'a Hosts,
+    /// The ports that lead to it.
+    pub(super) publishing: &'a Publishing,
+    /// Those that are meant where all are published.
+    pub(super) exposed: &'a [ExposedPorts],
+    /// As [`Carried::namespace`].
+    pub(super) namespace: Option<u64>,
 }
 
 impl Carrier {
@@ -121,8 +142,8 @@ impl Carrier {
     }
 
     /// Tells how a container is connected by it: with an address of the host's, if it is asked for one and this version has one.
-    pub(super) fn wiring(self, request: &Request) -> Wiring {
-        let host = (self == Self::Pasta && leads_to_host(request)).then_some(HOST_OF_PASTA.into());
+    pub(crate) fn wiring(self, hosts: &Hosts) -> Wiring {
+        let host = (self == Self::Pasta && leads_to_host(hosts)).then_some(HOST_OF_PASTA.into());
         Wiring { host, ..Wiring::default() }
     }
 }
@@ -151,37 +172,36 @@ fn is_recent(program: &Path) -> bool {
 }
 
 /// Tells whether a container asks for the host's address, and pasta can lead there.
-fn leads_to_host(request: &Request) -> bool {
-    let is_asked = request.hosts.entries.iter().any(|entry| entry.address == HostAddress::Gateway);
+fn leads_to_host(hosts: &Hosts) -> bool {
+    let is_asked = hosts.entries.iter().any(|entry| entry.address == HostAddress::Gateway);
     is_asked && program::in_path(Carrier::Pasta.name()).is_some_and(|program| is_recent(&program))
 }
 
 impl Engine {
-    /// Has a program carry the packets of a container whose namespaces are there and in which nothing runs yet.
-    pub(super) fn carry(&self, known: &Known, carrier: Carrier, exposed: &[ExposedPorts]) -> Result<()> {
-        let owner = &known.record.id;
-        // Of the run before, if its policy starts it again.
+    /// Has a program carry the packets of something whose namespaces are there and in which nothing runs yet.
+    pub(super) fn carry(&self, load: &Load<'_>, door: impl FnOnce() -> Result<Door>) -> Result<()> {
+        let Load { owner, carrier, hosts, publishing, exposed, namespace } = *load;
+        // Of the run before, if a policy starts it again.
         self.end_carrier(owner)?;
         let Some(program) = program::in_path(carrier.name()) else { return carrier.check().map(drop) };
-        let door = Door::open()?;
+        let door = door()?;
         let pid = door.pid();
-        let request = &known.document.request;
-        let ports = ports::carried(self, &request.publishing, exposed, carrier)?;
-        let starting = Carried { program: carrier, process: None };
-        let mut live = Live { ports, carrier: Some(starting), ..Live::of(owner) };
+        let ports = ports::carried(self, publishing, exposed, carrier)?;
+        let started_as = |process| Some(Carried { program: carrier, process, namespace });
+        let mut live = Live { ports, carrier: started_as(None), ..Live::of(owner) };
         live.write(self)?;
-        let directory = self.places().container_run(owner);
+        let directory = self.owner_run(owner);
         let file = self.pid_file(owner);
         let started = match carrier {
-            Carrier::Pasta => start_pasta(&program, &file, pid, request, &live.ports),
+            Carrier::Pasta => start_pasta(&program, &file, pid, hosts, &live.ports),
             Carrier::Slirp4netns => start_slirp(&program, &directory, pid, |process| {
-                live.carrier = Some(Carried { program: carrier, process: Some(process) });
+                live.carrier = started_as(Some(process));
                 live.write(self)
             })
             .and_then(|process| publish_by_slirp(&directory, &live.ports).map(|()| process)),
         };
         let recorded = started.and_then(|process| {
-            live.carrier = Some(Carried { program: carrier, process: Some(process) });
+            live.carrier = started_as(Some(process));
             live.write(self)?;
             match carrier {
                 Carrier::Pasta => until_hidden(&process),
@@ -197,12 +217,12 @@ impl Engine {
         recorded
     }
 
-    /// Ends the carrier of a container, if it has one, and forgets its ports.
+    /// Ends the carrier of a container or pod, if it has one, and forgets its ports.
     pub(super) fn end_carrier(&self, owner: &str) -> Result<()> {
         let Some(live) = Live::read_to_end(self, owner)? else { return Ok(()) };
-        let directory = self.places().container_run(owner);
+        let directory = self.owner_run(owner);
         let file = self.pid_file(owner);
-        let doing = || format!("end what carries the packets of container {}", crate::id::short(owner));
+        let doing = || format!("end what carries the packets of {}", crate::id::short(owner));
         match live.carrier.and_then(|carried| carried.process) {
             Some(process) => end(&process).doing(doing)?,
             None => unrecorded(&file, &directory).doing(doing)?.iter().try_for_each(end).doing(doing)?,
@@ -217,28 +237,31 @@ impl Engine {
     }
 
     fn pid_file(&self, owner: &str) -> PathBuf {
-        self.places().container(owner).join(PID_FILE)
+        let pod = self.places().pod(owner);
+        let directory = if pod.exists() { pod } else { self.places().container(owner) };
+        directory.join(PID_FILE)
     }
 
-    /// Lists the containers that have ended and whose carriers have not.
+    /// Lists the containers and pods that have ended and whose carriers have not.
     pub(super) fn carriers_left(&self) -> Result<Vec<String>> {
         let mut left = Vec::new();
-        for record in self.store.containers()? {
-            let is_carried = match Live::read(self, &record.id) {
-                // An ordinary user's container has nothing else there.
+        let containers = self.store.containers()?.into_iter().map(|record| record.id);
+        for owner in containers.chain(self.store.pods()?.into_iter().map(|record| record.id)) {
+            let is_carried = match Live::read(self, &owner) {
+                // An ordinary user's has nothing else there.
                 Err(Error::Damaged { .. }) => host::caller() != Caller::Root,
                 live => live?.is_some_and(|live| live.carrier.is_some()),
             };
-            if is_carried && !self.is_live(&record.id)? {
-                left.push(record.id);
+            if is_carried && !self.is_live(&owner)? {
+                left.push(owner);
             }
         }
         Ok(left)
     }
 }
 
-/// Tells whether something of a container is carried.
-pub(super) fn carrier_of(network: &Network) -> Option<Carrier> {
+/// Tells what carries the packets of what has this network, if something does.
+pub(crate) fn carrier_of(network: &Network) -> Option<Carrier> {
     match network {
         Network::Carried(carrier) => Some(*carrier),
         _ => None,
@@ -263,7 +286,7 @@ fn unrecorded(file: &Path, directory: &Path) -> std::io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// The path of slirp4netns's socket from the directory above the container's.
+/// The path of slirp4netns's socket from the directory above its owner's.
 fn socket(directory: &Path) -> PathBuf {
     Path::new(directory.file_name().unwrap_or_default()).join(SOCKET)
 }
@@ -300,7 +323,8 @@ fn end(wanted: &Process) -> std::io::Result<()> {
         sent => sent.map_err(|error| std::io::Error::from(error.errno()))?,
     }
     let limit = Instant::now() + PATIENCE;
-    while wanted.goes_on() {
+    // Until it is done: as long as it ends, which takes pasta milliseconds for its memory, it has its ports.
+    while wanted.runs() {
         if Instant::now() > limit {
             return Err(ErrorKind::TimedOut.into());
         }
@@ -313,7 +337,7 @@ fn start_pasta(
     program: &Path,
     file: &Path,
     pid: i32,
-    request: &Request,
+    hosts: &Hosts,
     ports: &[PublishedPort],
 ) -> Result<Process> {
     let mut command = Command::new(program);
@@ -321,7 +345,7 @@ fn start_pasta(
     command.args(["--config-net", "--quiet", "--no-map-gw", "--no-netns-quit"]);
     command.arg("--dns-forward").arg(NAMES_OF_PASTA.to_string());
     command.arg("--pid").arg(file);
-    if leads_to_host(request) {
+    if leads_to_host(hosts) {
         command.arg("--map-guest-addr").arg(HOST_OF_PASTA.to_string());
     }
     command.args(words_of_pasta(ports));
@@ -475,7 +499,7 @@ mod tests {
             (vec![], "-t none -u none"),
             (vec![all_v4.clone()], "-t 0.0.0.0/8080:80 -u none"),
             (vec![all_v6.clone()], "-t ::/8080:80 -u none"),
-            (vec![all_v6.clone(), all_v4.clone()], "-t 8080:80 -u none"),
+            (vec![all_v6, all_v4.clone()], "-t 8080:80 -u none"),
             (
                 vec![all_v4.clone(), port("[::]:8080", Protocol::Tcp, 81)],
                 "-t 0.0.0.0/8080:80 -t ::/8080:81 -u none",

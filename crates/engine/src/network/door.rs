@@ -11,7 +11,8 @@
 //!  │ starts the carrier         │
 //!  │ ── end of the stream ────► ends; is killed if the hook is
 //! ```
-//! Nobody but carriers sees it: the user namespace is new, and nothing of the image has begun.
+//! Nobody but carriers sees it: nothing of an image has begun in the user namespace, which is new. That of a pod is as new for the first of its
+//! containers, and there is no door where others run (`carrier::pod`).
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -42,10 +43,19 @@ impl Door {
     /// # Errors
     /// A runtime that gives none, and as setns(2).
     pub(super) fn open() -> Result<Self> {
-        let doing = || "enter the container's namespaces";
         let [network, user] = given(std::env::var_os(GIVEN))?;
+        Self::of(&network, &user)
+    }
+
+    /// Opens that of a network namespace and the user namespace that owns it. The process has one thread, and nothing of an image runs as
+    /// users of these: it could look into the door.
+    ///
+    /// # Errors
+    /// As setns(2).
+    pub(super) fn of(network: &OwnedFd, user: &OwnedFd) -> Result<Self> {
+        let doing = || "enter the container's namespaces";
         let (ours, theirs) = message::pair().doing(doing)?;
-        let child = offspring::fork(|| match stand(&network, &user, &theirs) {
+        let child = offspring::fork(|| match stand(network, user, &theirs) {
             Ok(()) => 0,
             Err(error) => {
                 let text = error.to_string();

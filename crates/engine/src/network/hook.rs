@@ -10,18 +10,21 @@ use std::os::fd::AsFd as _;
 use bulkhead_net::device::{Change, Devices};
 use bulkhead_net::names::Until;
 use bulkhead_spec::Hook;
+use bulkhead_store::PodRecord;
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use super::address::Joint;
-use super::carrier::carrier_of;
+use super::carrier::{Load, carrier_of};
+use super::door::Door;
 use super::proxy::Kept;
 use super::start::{LOOPBACK, Wish, called, exposed};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::Known;
-use crate::request::Network;
+use crate::pod::PodRequest;
+use crate::request::{Carrier, Network};
 
 /// The word behind `bulkhead` by which a monitor or a runtime has something done: nothing that people type.
 pub const FOR_MONITOR: &str = "for-monitor";
@@ -56,6 +59,7 @@ impl Engine {
         let is_hooked = match &document.request.namespaces.network {
             Network::Networks(some) => document.users.is_some() && !some.is_empty(),
             Network::Carried(_) => true,
+            Network::Pod => self.carrier_of_pod(known)?.is_some(),
             _ => false,
         };
         if !is_hooked {
@@ -64,6 +68,15 @@ impl Engine {
         let args = self.words_for_monitor(PLUG, &known.record.id)?;
         let path = self.command()?.to_string_lossy().into_owned();
         Ok(Some(Hook { path, args, ..Hook::default() }))
+    }
+
+    /// Finds what carries the packets of the pod whose network a container shares, with the pod's record; nothing where nothing does.
+    fn carrier_of_pod(&self, known: &Known) -> Result<Option<(PodRecord, PodRequest, Carrier)>> {
+        let shares = known.document.request.namespaces.network == Network::Pod;
+        let Some(id) = known.record.pod.as_deref().filter(|_| shares) else { return Ok(None) };
+        let request = self.request_of_pod(id)?;
+        let Some(carrier) = carrier_of(&request.network) else { return Ok(None) };
+        Ok(Some((self.store.pod(id)?, request, carrier)))
     }
 
     /// Returns the words by which a monitor takes back what its container had on the host; none where it has nothing.
@@ -106,8 +119,14 @@ impl Engine {
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         let network = &known.document.request.namespaces.network;
         let exposed = exposed(&known.document.request, image.as_ref());
+        let request = &known.document.request;
         if let Some(carrier) = carrier_of(network) {
-            return self.carry(&known, carrier, &exposed);
+            let (hosts, publishing) = (&request.hosts, &request.publishing);
+            let load = Load { owner: id, carrier, hosts, publishing, exposed: &exposed, namespace: None };
+            return self.carry(&load, Door::open);
+        }
+        if let Some((pod, of_pod, carrier)) = self.carrier_of_pod(&known)? {
+            return self.carry_pod(&known, &pod, &of_pod, carrier);
         }
         let namespace = path::open_host(format!("/proc/{}/ns/net", state.pid).as_ref(), OFlags::RDONLY);
         let namespace = namespace.doing(doing)?;

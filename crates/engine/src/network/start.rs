@@ -253,7 +253,7 @@ impl Drop for Plugged<'_> {
 }
 
 /// Lists the ports that programs of a container listen at, as far as it is said.
-pub(super) fn exposed(request: &Request, image: Option<&Image>) -> Vec<ExposedPorts> {
+pub(crate) fn exposed(request: &Request, image: Option<&Image>) -> Vec<ExposedPorts> {
     let named = image.into_iter().flat_map(|image| image.configuration.config.exposed_ports.keys());
     let named = named.filter_map(|port| port.parse().ok());
     let all: BTreeSet<ExposedPorts> = request.publishing.exposed.iter().copied().chain(named).collect();
@@ -280,7 +280,7 @@ pub(super) fn forget(ports: &[PublishedPort]) -> Result<()> {
 /// Tells how a container is connected, or will be, which has these.
 pub(crate) fn wiring(request: &Request, joints: &[Joint]) -> Wiring {
     match carrier_of(&request.namespaces.network) {
-        Some(carrier) => carrier.wiring(request),
+        Some(carrier) => carrier.wiring(&request.hosts),
         None => wiring_of(joints),
     }
 }

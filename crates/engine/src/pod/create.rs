@@ -23,12 +23,12 @@ const ATTEMPTS: u32 = 16;
 pub(super) const FILES: &str = "files";
 
 impl Engine {
-    /// Makes a pod without containers. Without a name it gets one.
+    /// Makes a pod without containers, and returns it with what the user should be told. Without a name it gets one.
     ///
     /// # Errors
     /// When the name is taken, or what was asked for cannot be.
-    pub fn create_pod(&self, request: &PodRequest) -> Result<Pod> {
-        let record = self.record_pod(request)?;
+    pub fn create_pod(&self, request: &PodRequest) -> Result<(Pod, Vec<String>)> {
+        let (record, warnings) = self.record_pod(request)?;
         let parts = [self.places().pod(&record.id), self.places().pod(&record.id).join(FILES)];
         parts.iter().try_for_each(|part| make_directory(part))?;
         if let Err(error) = self.limit_pod(&record.name, &PodDocument::read(&record)?) {
@@ -37,14 +37,18 @@ impl Engine {
             return Err(error);
         }
         self.tell_pod(&record, "create");
-        self.pod(&record.id)
+        Ok((self.pod(&record.id)?, warnings))
     }
 
-    fn record_pod(&self, request: &PodRequest) -> Result<PodRecord> {
+    fn record_pod(&self, request: &PodRequest) -> Result<(PodRecord, Vec<String>)> {
         if let Some(name) = &request.name {
             name::check(name)?;
         }
-        let mut request = with_network(request)?;
+        let mut request = request.clone();
+        if request.network == Network::Default && !request.share.has(NamespaceKind::Network) {
+            request.network = Network::None;
+        }
+        let warnings = network::choose_for_pod(&mut request)?;
         check(&request)?;
         self.identify_networks(&mut request.network)?;
         let request = &request;
@@ -62,7 +66,7 @@ impl Engine {
             match self.store.insert_pod(&record) {
                 Err(bulkhead_store::Error::NameTaken { .. })
                     if request.name.is_none() && attempt < ATTEMPTS => {}
-                inserted => return inserted.map(|()| record).map_err(Error::from),
+                inserted => return inserted.map(|()| (record, warnings)).map_err(Error::from),
             }
         }
         Err(Error::Invalid { what: "name of the pod".into(), reason: "none could be made".into() })
@@ -107,23 +111,6 @@ impl Engine {
     }
 }
 
-/// Chooses the network of a pod for which nothing is said.
-fn with_network(request: &PodRequest) -> Result<PodRequest> {
-    let mut request = request.clone();
-    if request.network == Network::Default && !request.share.has(NamespaceKind::Network) {
-        request.network = Network::None;
-    }
-    if let Network::Carried(carrier) = request.network {
-        let reason = "the network of an ordinary user's pod leads nowhere else: leave it out, or run one container with it";
-        return Err(Error::Invalid {
-            what: format!("--network {} of a pod", carrier.name()),
-            reason: reason.into(),
-        });
-    }
-    network::choose(&mut request.network)?;
-    Ok(request)
-}
-
 /// Decides the users of the pod's containers; nothing where they are the host's.
 fn users(request: &PodRequest) -> Result<Option<Users>> {
     let caller = host::caller();
@@ -152,25 +139,25 @@ fn check(request: &PodRequest) -> Result<()> {
     let PodRequest { share, network, publishing, hostname, hosts: _, sysctls, shm_size, .. } = request;
     let invalid = |what: String, reason: &str| Err(Error::Invalid { what, reason: reason.into() });
     match network {
-        Network::Default | Network::None | Network::Host | Network::Networks(_) => {}
-        Network::Container(_) | Network::Pod | Network::Carried(_) => {
+        Network::Default | Network::None | Network::Host | Network::Networks(_) | Network::Carried(_) => {}
+        Network::Container(_) | Network::Pod => {
             return invalid(
                 format!("--network {network} of a pod"),
-                "it is none, host, or networks of the engine by their names",
+                "it is none, host, networks of the engine by their names, or an ordinary user's pasta or slirp4netns",
             );
         }
     }
-    let shares_network = share.has(NamespaceKind::Network);
-    if !network.connections().is_empty() && !shares_network {
+    let leads_on = !network.connections().is_empty() || network.is_carried();
+    if leads_on && !share.has(NamespaceKind::Network) {
         return invalid(
             format!("--network {network}"),
             "--share does not have net: give it to the containers instead",
         );
     }
-    if *publishing != Publishing::default() && network.connections().is_empty() {
+    if *publishing != Publishing::default() && !leads_on {
         return invalid(
             "--publish of a pod".into(),
-            "its containers share no network of the engine's that ports could lead to",
+            "its containers share no network that ports could lead to",
         );
     }
     network::check_publishing(publishing)?;

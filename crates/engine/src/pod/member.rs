@@ -1,13 +1,14 @@
 //! How a container comes into a pod.
 
 use bulkhead_shim::order::NamespaceKind;
-use bulkhead_store::PodRecord;
+use bulkhead_store::{Image, PodRecord};
 
 use super::document::PodDocument;
 use super::request::PodRequest;
 use crate::configure::Users;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::network;
 use crate::request::{InPod, Ipc, Network, Pid, Publishing, Request, Resources, UserNamespace, Uts};
 
 /// The pod of a container that is being made.
@@ -19,6 +20,8 @@ pub(crate) struct Joined {
     pub(crate) origin: Origin,
     /// The users that its containers share, if they are not the host's.
     pub(crate) users: Option<Users>,
+    /// What the user should be told.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Where the pod of a new container comes from.
@@ -36,7 +39,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the pod is not there, or the request asks for something else than what the pod's containers share.
-    pub(crate) fn join_pod(&self, request: &mut Request) -> Result<Option<Joined>> {
+    pub(crate) fn join_pod(&self, request: &mut Request, image: Option<&Image>) -> Result<Option<Joined>> {
+        let mut warnings = Vec::new();
         let (record, origin) = match request.pod.clone() {
             None => {
                 share_nothing(request);
@@ -44,12 +48,13 @@ impl Engine {
             }
             Some(InPod::Existing(wanted)) => (self.find_pod(&wanted)?, Origin::Found),
             Some(InPod::New(name)) => {
-                let made = self.create_pod(&take_over(request, name))?;
+                let (made, told) = self.create_pod(&take_over(request, name, image))?;
+                warnings = told;
                 (self.store.pod(&made.id)?, Origin::Made)
             }
         };
         let document = PodDocument::read(&record)?;
-        let joined = Joined { record, origin, users: document.users.clone() };
+        let joined = Joined { record, origin, users: document.users.clone(), warnings };
         if let Err(error) = share(request, &joined.record, &document) {
             self.leave_pod(&joined);
             return Err(error);
@@ -67,15 +72,20 @@ impl Engine {
     }
 }
 
-/// A new pod has what its first container would have had.
-fn take_over(request: &mut Request, name: String) -> PodRequest {
+/// A new pod has what its first container would have had, also all ports that its image names where these are published.
+fn take_over(request: &mut Request, name: String, image: Option<&Image>) -> PodRequest {
+    if request.publishing.all {
+        request.publishing.exposed = network::exposed(request, image);
+    }
     let network = match &mut request.namespaces.network {
         // It is in the pod's, and that has what a container would have.
         Network::Pod => Network::Default,
-        network @ (Network::Host | Network::None | Network::Default | Network::Networks(_)) => {
-            std::mem::replace(network, Network::Pod)
-        }
-        Network::Container(_) | Network::Carried(_) => Network::None,
+        network @ (Network::Host
+        | Network::None
+        | Network::Default
+        | Network::Networks(_)
+        | Network::Carried(_)) => std::mem::replace(network, Network::Pod),
+        Network::Container(_) => Network::None,
     };
     PodRequest {
         name: Some(name),

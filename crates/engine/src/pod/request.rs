@@ -20,7 +20,7 @@ pub struct PodRequest {
     /// `--share`.
     pub share: Share,
     /// `--network`: networks by their names, none, which is a loopback interface, or the host's; without it `bridge`, or for
-    /// an ordinary user none.
+    /// an ordinary user what carries its packets, if that is installed.
     pub network: Network,
     /// `--publish`, and `--expose`.
     pub publishing: Publishing,

@@ -15,15 +15,15 @@ use bulkhead_store::PodRecord;
 use super::create::FILES;
 use super::document::PodDocument;
 use super::request::PodRequest;
-use crate::configure::{self, FileLabels, Wiring};
+use crate::configure::{self, FileLabels};
 use crate::create::make_directory;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Result};
 use crate::hold::Held;
 use crate::known::Known;
-use crate::network::{Plugged, Wish, is_elsewhere, is_given, wiring_of};
-use crate::request::{Connection, Ipc, Network, Pid, Request, UserNamespace, Uts};
+use crate::network::{Plugged, Wish, carrier_of, is_elsewhere, is_given, wiring_of};
+use crate::request::{Carrier, Connection, Ipc, Network, Pid, Request, UserNamespace, Uts};
 
 /// The size of `/dev/shm` unless somebody says otherwise, as for a container.
 const SHM_SIZE: u64 = 64 << 20;
@@ -34,6 +34,13 @@ pub(crate) struct Starting {
     record: PodRecord,
     document: PodDocument,
     _held: Option<Held>,
+}
+
+impl Starting {
+    /// Lets others start containers in it.
+    pub(crate) fn end(self) -> PodRecord {
+        self.record
+    }
 }
 
 /// A monitor that holds what a pod's containers share.
@@ -176,12 +183,14 @@ impl Engine {
         self.plug(&wish, &sysctls(document))
     }
 
-    /// Tells whether the host knows of the pod of a container: ports of the host lead to it, or others find it by its names.
+    /// Tells whether the host knows of the pod of a container: ports of the host lead to it, others find it by its names, or a program
+    /// carries its packets.
     pub(crate) fn is_pod_known(&self, known: &Known) -> Result<bool> {
         let Some(pod) = &known.record.pod else { return Ok(false) };
         let request = PodDocument::read(&self.store.pod(pod)?)?.request;
         let has_names = request.network.connections().iter().any(|of| !is_given(&of.network));
-        Ok(has_names || request.publishing.all || !request.publishing.ports.is_empty())
+        let is_carried = request.network.is_carried();
+        Ok(is_carried || has_names || request.publishing.all || !request.publishing.ports.is_empty())
     }
 
     /// Returns what a pod was asked to be.
@@ -198,12 +207,16 @@ impl Engine {
 
     /// Writes the files by which the pod's containers find names.
     fn write_names(&self, record: &PodRecord, document: &PodDocument) -> Result<()> {
-        let request = Request { hosts: document.request.hosts.clone(), ..Request::default() };
+        let mut request = Request { hosts: document.request.hosts.clone(), ..Request::default() };
+        let carrier = carrier_of(&document.request.network);
+        if let Some(carrier) = carrier {
+            request.namespaces.network = Network::Carried(carrier);
+        }
         let facts = self.facts(&request, &[], &BTreeMap::new())?;
         let directory = self.places().pod(&record.id).join(FILES);
         let connections = document.request.network.connections();
         let wiring = match connections {
-            [] => Wiring::default(),
+            [] => carrier.map(|carrier| carrier.wiring(&request.hosts)).unwrap_or_default(),
             _ => wiring_of(&self.joints(&record.id, connections)?),
         };
         for (name, text) in configure::names_of_pod(&request, document.hostname(record), &facts, &wiring)? {
@@ -215,11 +228,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns what a container's configuration needs to know of its pod: the directory of the pod's files, and its host name.
-    pub(crate) fn of_pod(&self, pod: &str) -> Result<(PathBuf, String)> {
+    /// Returns what a container's configuration needs to know of its pod: the directory of the pod's files, its host name, and what
+    /// carries its packets.
+    pub(crate) fn of_pod(&self, pod: &str) -> Result<(PathBuf, String, Option<Carrier>)> {
         let record = self.store.pod(pod)?;
         let document = PodDocument::read(&record)?;
-        Ok((self.places().pod(pod).join(FILES), document.hostname(&record).to_owned()))
+        let carrier = carrier_of(&document.request.network);
+        Ok((self.places().pod(pod).join(FILES), document.hostname(&record).to_owned(), carrier))
     }
 }
 
