@@ -42,7 +42,7 @@ use rustix::event::epoll::EventFlags;
 
 use self::checks::Checks;
 use self::clients::Clients;
-use self::companion::Companion;
+use self::companion::Companions;
 use self::input::Input;
 use self::life::{Call, Life, Stopping};
 use self::memory::Memory;
@@ -104,7 +104,7 @@ struct Monitor {
     stopping: Option<Stopping>,
     memory: Option<Memory>,
     checks: Checks,
-    companions: Vec<Companion>,
+    companions: Companions,
     /// When memory is given back.
     rest: Option<Instant>,
     end_is_taken: bool,
@@ -181,11 +181,7 @@ impl Monitor {
             Token::Stdout | Token::Stderr => self.relay(token),
             Token::Stdin => self.stdin.write(),
             Token::Check => self.checks.read(&self.poll),
-            Token::Companion(number) => {
-                if let Some(companion) = self.companions.get_mut(usize::from(number)) {
-                    companion.hear(&self.runtime);
-                }
-            }
+            Token::Companion(number) => self.companions.hear(number, &self.runtime),
             Token::Client(number) => self.serve(number, flags),
         }
     }
@@ -199,8 +195,7 @@ impl Monitor {
         };
         let stopping = self.stopping.as_ref().and_then(|stopping| stopping.deadline);
         let own = [life, stopping, self.rest, self.unwritten];
-        let companions = self.companions.iter().map(Companion::deadline);
-        let others = companions.chain([self.clients.deadline(), self.checks.deadline()]);
+        let others = [self.companions.deadline(), self.clients.deadline(), self.checks.deadline()];
         let first = own.into_iter().chain(others);
         let calls = self.calls.iter().filter_map(|call| call.limit);
         first.flatten().chain(outputs.filter_map(Output::again)).chain(calls).min()
@@ -228,11 +223,7 @@ impl Monitor {
         if matches!(self.life, Life::Waiting { until } if until <= now) {
             self.start();
         }
-        for companion in &mut self.companions {
-            if has_come(companion.deadline()) {
-                companion.look(&self.poll, &self.runtime);
-            }
-        }
+        self.companions.look(now, &self.poll, &self.runtime);
         self.end_calls(now);
         self.check_on_time(now);
     }

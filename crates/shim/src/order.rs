@@ -1,4 +1,5 @@
-//! What a monitor is to do: written by the engine before the monitor starts, read by it once.
+//! What a monitor is to do: written by the engine before the monitor starts, and read by it then. Who serves the container from outside may change
+//! while it runs: then the order is written anew, and the monitor is told to read that of it again ([`ToMonitor::Companions`](crate::protocol::ToMonitor)).
 
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};

@@ -15,6 +15,7 @@
 //!     ×                                                   ×   either may close at any time
 //!
 //!     │  Stop{…} | Signal(n) | Policy(…) | Resize{…} ───► │   one request for each connection
+//!     │  Companions ────────────────────────────────────► │   the order names others now: it is read again
 //!     │ ◄────────────────────────── Done | Refused(text)  │   to Stop: when the container has ended for good
 //!     ×                                                   ×
 //! ```
@@ -60,6 +61,9 @@ pub enum ToMonitor<'a> {
     Signal(i32),
     /// Another restart policy holds from now on.
     Policy(Restart),
+    /// The processes that serve the container from outside are from now on those that the order names, which was written anew. A monitor
+    /// that is older refuses it, and stays with those that it knows.
+    Companions,
     /// What follows the container's end has been done.
     Taken,
 }
@@ -182,6 +186,7 @@ const RESIZE: u8 = b'r';
 const STOP: u8 = b's';
 const SIGNAL: u8 = b'k';
 const POLICY: u8 = b'p';
+const COMPANIONS: u8 = b'h';
 const TAKEN: u8 = b't';
 pub(crate) const STDOUT: u8 = b'o';
 pub(crate) const STDERR: u8 = b'e';
@@ -223,6 +228,7 @@ impl<'a> ToMonitor<'a> {
                 };
                 message(POLICY, &[&[kind], &maximum.to_le_bytes()])
             }
+            Self::Companions => message(COMPANIONS, &[]),
             Self::Taken => message(TAKEN, &[]),
         }
     }
@@ -281,6 +287,7 @@ impl<'a> ToMonitor<'a> {
                     _ => return None,
                 })
             }
+            COMPANIONS if rest.is_empty() => Self::Companions,
             TAKEN if rest.is_empty() => Self::Taken,
             _ => return None,
         })
@@ -373,6 +380,7 @@ mod tests {
             ToMonitor::Policy(Restart::OnFailure { maximum: 3 }),
             ToMonitor::Policy(Restart::Always),
             ToMonitor::Policy(Restart::UnlessStopped),
+            ToMonitor::Companions,
             ToMonitor::Taken,
         ] {
             assert_eq!(ToMonitor::decode(&message.encode()), Ok(message));
@@ -403,9 +411,16 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for bytes in
-            [&b""[..], b"\x01", b"\x01?", b"\x01A", b"\x01A\x01\0\0", b"\x01cx", b"\x01s\0\0\0\0\x09\0\0\0\0"]
-        {
+        for bytes in [
+            &b""[..],
+            b"\x01",
+            b"\x01?",
+            b"\x01A",
+            b"\x01A\x01\0\0",
+            b"\x01cx",
+            b"\x01hx",
+            b"\x01s\0\0\0\0\x09\0\0\0\0",
+        ] {
             assert!(ToMonitor::decode(bytes).is_err(), "{bytes:?} is no message");
         }
         for bytes in [&b""[..], b"\x01", b"\x01x\x01", b"\x01w\x01\0", b"\x01dd"] {

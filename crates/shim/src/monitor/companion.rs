@@ -1,5 +1,5 @@
-//! A process outside that serves the container for as long as it lives, such as one that answers for names or carries its ports. The monitor stays
-//! connected with it, which tells it that the container lives, and has it started again where it has died.
+//! Processes outside that serve the container for as long as it lives, such as one that answers for names or carries its ports. The monitor stays
+//! connected with each, which tells it that the container lives, and has it started again where it has died.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -18,11 +18,15 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// What is waited before it is looked for again at most: somebody else may have it started, and it does not wait for long.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The companion of an order, and the connection with it.
+/// All companions of a container, of which there are a handful at a time.
+#[derive(Debug, Default)]
+pub(super) struct Companions(Vec<Companion>);
+
+/// A companion of the order, and the connection with it.
 #[derive(Debug)]
-pub(super) struct Companion {
+struct Companion {
     order: order::Companion,
-    token: Token,
+    number: u8,
     connection: Option<OwnedFd>,
     /// Since when it is there.
     since: Instant,
@@ -33,12 +37,54 @@ pub(super) struct Companion {
     pause: Duration,
 }
 
+impl Companions {
+    /// Stays with these from now on, and leaves those that are not among them. Whoever has ordered them has started them.
+    pub(super) fn stay(&mut self, orders: Vec<order::Companion>, poll: &Poll) {
+        self.0.retain(|companion| orders.contains(&companion.order));
+        for order in orders {
+            if self.0.iter().any(|companion| companion.order == order) {
+                continue;
+            }
+            let is_free = |number: &u8| !self.0.iter().any(|companion| companion.number == *number);
+            if let Some(number) = (0..=u8::MAX).find(is_free) {
+                self.0.push(Companion::stay(order, number, poll));
+            }
+        }
+    }
+
+    /// Leaves them all.
+    pub(super) fn leave(&mut self) {
+        self.0.clear();
+    }
+
+    /// Hears the one of a number, if it is still there.
+    pub(super) fn hear(&mut self, number: u8, runtime: &Runtime) {
+        if let Some(companion) = self.0.iter_mut().find(|companion| companion.number == number) {
+            companion.hear(runtime);
+        }
+    }
+
+    /// When one of them is looked for again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.0.iter().filter_map(|companion| companion.again).min()
+    }
+
+    /// Looks for those again whose time has come.
+    pub(super) fn look(&mut self, now: Instant, poll: &Poll, runtime: &Runtime) {
+        for companion in &mut self.0 {
+            if companion.again.is_some_and(|again| again <= now) {
+                companion.look(poll, runtime);
+            }
+        }
+    }
+}
+
 impl Companion {
-    /// Connects with the companion, which whoever wrote the order has started.
-    pub(super) fn stay(order: order::Companion, token: Token, poll: &Poll) -> Self {
+    /// Connects with the companion.
+    fn stay(order: order::Companion, number: u8, poll: &Poll) -> Self {
         let now = Instant::now();
         let (revival, pause) = (now + PAUSE.0, PAUSE.0);
-        let mut companion = Self { order, token, connection: None, since: now, again: None, revival, pause };
+        let mut companion = Self { order, number, connection: None, since: now, again: None, revival, pause };
         if !companion.connect(poll) {
             companion.again = Some(revival);
         }
@@ -46,7 +92,7 @@ impl Companion {
     }
 
     /// Reads what it says, which is nothing of interest, or notices that it is gone; then it is to be started again.
-    pub(super) fn hear(&mut self, runtime: &Runtime) {
+    fn hear(&mut self, runtime: &Runtime) {
         let Some(connection) = &self.connection else { return };
         let mut buffer = [0; 256];
         match rustix::net::recv(connection, &mut buffer[..], RecvFlags::DONTWAIT) {
@@ -62,13 +108,8 @@ impl Companion {
         }
     }
 
-    /// When it is looked for again.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.again
-    }
-
     /// Looks for it again, and has it started if it is not there.
-    pub(super) fn look(&mut self, poll: &Poll, runtime: &Runtime) {
+    fn look(&mut self, poll: &Poll, runtime: &Runtime) {
         self.again = None;
         if !self.connect(poll) {
             self.revive(runtime);
@@ -90,7 +131,7 @@ impl Companion {
     fn connect(&mut self, poll: &Poll) -> bool {
         let Ok(connection) = socket::connect(&self.order.socket, SocketType::SEQPACKET) else { return false };
         let is_there = message::send(&connection, self.order.greeting.as_bytes(), &[]).is_ok()
-            && poll.add(&connection, self.token, EventFlags::IN).is_ok();
+            && poll.add(&connection, Token::Companion(self.number), EventFlags::IN).is_ok();
         if is_there {
             self.connection = Some(connection);
             self.since = Instant::now();

@@ -456,7 +456,7 @@ impl Monitor {
             drop(std::fs::remove_file(self.runtime.file(crate::place::SOCKET)));
         }
         // It has nobody to serve any more.
-        self.companions.clear();
+        self.companions.leave();
         // Whoever finds the directory locked takes the pod's namespaces from here.
         shared::forget(&self.runtime.run_directory);
         self.unwritten = None;

@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, SocketType};
 
 use super::checks::Checks;
 use super::clients::Clients;
-use super::companion::Companion;
+use super::companion::Companions;
 use super::error::{Doing, Error, Result};
 use super::input::Input;
 use super::life::Life;
@@ -108,9 +108,8 @@ fn monitor(
     let memory =
         order.shared.as_ref().map(|shared| shared::memory(shared, run_directory)).transpose()?.flatten();
     let home = mounts::make(order.overlay.as_ref(), &order.parts, memory)?;
-    let companions = order.companion.into_iter().chain(order.companions).zip(0..);
-    let stay = |(companion, number)| Companion::stay(companion, Token::Companion(number), &poll);
-    let companions = companions.map(stay).collect();
+    let mut companions = Companions::default();
+    companions.stay(order.companion.into_iter().chain(order.companions).collect(), &poll);
     let mut clients = Clients::default();
     if let Some(client) = first_client {
         rustix::fs::fcntl_setfl(&client, OFlags::NONBLOCK).doing(|| "attach the first client")?;

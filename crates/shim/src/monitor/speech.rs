@@ -8,7 +8,8 @@ use super::Monitor;
 use super::clients::Role;
 use super::input::Received;
 use super::life::{Life, given};
-use crate::order::Stdin;
+use crate::order::{Order, Stdin};
+use crate::place;
 use crate::protocol::{ToClient, ToMonitor};
 
 /// The most bytes of a message that does not carry any for the container.
@@ -88,6 +89,7 @@ impl Monitor {
                 self.policy.change(rule);
                 self.clients.tell_and_leave(number, ToClient::Done);
             }
+            (Role::New, ToMonitor::Companions) => self.change_companions(number),
             // Its words and the end of its input go nowhere.
             (Role::Attached(_), ToMonitor::Stdin(_) | ToMonitor::CloseStdin) => {}
             // It was let go just before this was read, and asks again whoever comes next.
@@ -105,6 +107,22 @@ impl Monitor {
         }
         self.clients.set_role(number, Role::AwaitsCall);
         self.ask_to_end(signal, Some(number));
+    }
+
+    /// Stays with those that the order names by now.
+    fn change_companions(&mut self, number: u32) {
+        if self.lock.is_none() {
+            // The order may be another monitor's.
+            return self.refuse(number, "the container has ended");
+        }
+        let path = self.runtime.file(place::ORDER);
+        match Order::read(&path) {
+            Ok(Order { companion, companions, .. }) => {
+                self.companions.stay(companion.into_iter().chain(companions).collect(), &self.poll);
+                self.clients.tell_and_leave(number, ToClient::Done);
+            }
+            Err(error) => self.refuse(number, &format!("read {}: {error}", path.display())),
+        }
     }
 
     fn refuse(&mut self, number: u32, why: &str) {

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use bulkhead_shim::order::Companion;
 use bulkhead_shim::protocol::ToMonitor;
 use bulkhead_shim::socket::{self, Listener};
+use bulkhead_shim::{Order, place};
 use bulkhead_sys::message;
 use bulkhead_testkit::wait_until;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -96,4 +98,64 @@ fn a_monitor_stays_with_several_and_looks_for_each_by_itself() {
     for (connection, _) in connections {
         assert!(message::receive(&connection, 16).unwrap().bytes.is_empty(), "it leaves them all");
     }
+}
+
+#[test]
+fn a_monitor_that_is_told_of_others_leaves_the_former_ones_and_has_the_new_ones_started_again() {
+    let sandbox = sandbox!();
+    let bundle = sandbox.bundle("served").script("sleep 100");
+    let places = ["names", "ports", "more"].map(|name| sandbox.directory().join(name));
+    let listen = |number: usize| socket::listen(&places[number], SocketType::SEQPACKET, 4).unwrap();
+    let revived = sandbox.directory().join("revived");
+    let companion = |number: usize| {
+        let script = format!("echo {number} >>{}", revived.display());
+        let revive = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        Companion { socket: places[number].clone(), greeting: format!("I am {number}"), revive }
+    };
+    let listeners = [0, 1, 2].map(listen);
+    let stand = Stand::new(&sandbox, &bundle, |order| {
+        order.companion = Some(companion(0));
+        order.companions = vec![companion(1)];
+    });
+    stand.start_alone();
+    let (first, _) = greeted(&listeners[0]);
+    let (second, _) = greeted(&listeners[1]);
+
+    let change = |companion: Option<Companion>, companions: Vec<Companion>| {
+        let order = Order { companion, companions, ..stand.order.clone() };
+        order.write(&stand.run.join(place::ORDER)).unwrap();
+        stand.ask(&ToMonitor::Companions).unwrap();
+    };
+    change(None, vec![companion(1), companion(2)]);
+    assert!(message::receive(&first, 16).unwrap().bytes.is_empty(), "it leaves the first");
+    let (third, said) = greeted(&listeners[2]);
+    assert_eq!(said, "I am 2");
+    let is_silent = |listener: &Listener| {
+        let none = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        poll(&mut [PollFd::new(&listener.socket, PollFlags::IN)], Some(&none)).unwrap() == 0
+    };
+    assert!(is_silent(&listeners[1]), "the second is not greeted again");
+
+    let [first_place, _second_place, third_place] = listeners;
+    drop((third_place, third, first_place));
+    wait_until("the new one is started again when it dies", || {
+        fs::read_to_string(&revived).is_ok_and(|text| text.starts_with('2'))
+    });
+    let again = listen(2);
+    assert_eq!(greeted(&again).1, "I am 2");
+    change(None, Vec::new());
+    assert!(message::receive(&second, 16).unwrap().bytes.is_empty(), "it leaves the second");
+    drop(again);
+    // A process that was started before may write still.
+    std::thread::sleep(Duration::from_millis(1000));
+    let before = fs::read_to_string(&revived).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(fs::read_to_string(&revived).unwrap(), before, "nobody is looked for any more");
+
+    // What nobody can read changes nothing.
+    fs::write(stand.run.join(place::ORDER), "{").unwrap();
+    let refused = stand.ask(&ToMonitor::Companions).unwrap_err().to_string();
+    assert!(refused.contains("order.json"), "{refused}");
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    stand.last_status();
 }
