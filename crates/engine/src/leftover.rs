@@ -22,6 +22,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::life::Lost;
+use crate::network::Refused;
 use crate::rootfs::{UPPER, WORK};
 use crate::runtime;
 use crate::volume::VolumeDocument;
@@ -79,6 +80,10 @@ pub(crate) enum Leftover {
     Bridge(String),
     /// A container or pod that runs, and whose ports nobody carries or holds as they should be: its id.
     Unhelped(String),
+    /// A container that runs, and whose questions for names nobody answers: its id, and that of the network whose name server is to.
+    Unanswered(String, String),
+    /// A container or pod that runs, and the ports that programs of the host took from it while nobody had them.
+    RefusedPorts(String, Refused),
     /// A container or pod that runs, and of which nobody can read what it has on the host: its id.
     UnreadPorts(String, Error),
     /// A firewall of the host that drops what containers send, or what comes to their ports.
@@ -106,10 +111,12 @@ impl Leftover {
             Self::HalfRemovedPod(record) => format!("pod {}", record.name),
             Self::HalfRemovedNetwork(record) | Self::Unplugged(record) => format!("network {}", record.name),
             Self::Carrier(owner) => format!("network of {}", id::short(owner)),
+            Self::Unanswered(container, _) => format!("names of {}", id::short(container)),
             Self::Bridge(name) => format!("bridge {name}"),
-            Self::Ports(owner) | Self::Unhelped(owner) | Self::UnreadPorts(owner, _) => {
-                format!("ports of {}", id::short(owner))
-            }
+            Self::Ports(owner)
+            | Self::Unhelped(owner)
+            | Self::RefusedPorts(owner, _)
+            | Self::UnreadPorts(owner, _) => format!("ports of {}", id::short(owner)),
             Self::Attachment(key) => {
                 format!("{} of {} in network {}", key.interface(), id::short(key.container()), key.network())
             }
@@ -134,6 +141,8 @@ impl Leftover {
             Self::Carrier(_) => "the program that carries its packets runs, and it has ended".into(),
             Self::Ports(_) => "they lead to what has ended".into(),
             Self::Unhelped(_) => "the program that carries or holds them has died".into(),
+            Self::Unanswered(..) => "the program that answers for its names has died".into(),
+            Self::RefusedPorts(_, refused) => refused.to_string(),
             Self::Attachment(_) => "it was attached for what has ended".into(),
             Self::Flushed => "the rules of the networks are not there".into(),
             Self::ShutIn(firewall) => format!("it {}", firewall.effect()),
@@ -163,14 +172,18 @@ impl Leftover {
         match self {
             Self::Mount(_) => Some("unmounted"),
             Self::Lost(_) => Some("started"),
-            Self::Unhelped(_) => Some("started again"),
+            Self::Unhelped(_) | Self::Unanswered(..) => Some("started again"),
             Self::Unwatched(_) | Self::Astray(_) | Self::Carrier(_) => Some("ended"),
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
             Self::Ports(_) | Self::Attachment(_) => Some("taken back"),
             Self::Flushed | Self::Unplugged(_) => Some("made anew"),
             Self::ShutIn(Firewall::Docker(_)) => Some("told to let them through"),
-            Self::Unread(..) | Self::UnreadPorts(..) | Self::Stranger(_) | Self::ShutIn(_) => None,
+            Self::Unread(..)
+            | Self::UnreadPorts(..)
+            | Self::RefusedPorts(..)
+            | Self::Stranger(_)
+            | Self::ShutIn(_) => None,
             Self::HalfRemoved(_)
             | Self::Abandoned(_)
             | Self::Ended(_)

@@ -53,9 +53,14 @@ impl Engine {
             Leftover::Ports(owner) => self.withdraw_ports(owner),
             Leftover::Attachment(key) => self.withdraw_attachment(key),
             Leftover::Unhelped(owner) => self.help_owner_again(owner),
+            Leftover::Unanswered(container, network) => self.serve_names_again(container, network),
             Leftover::Flushed => self.restore_rules(),
             Leftover::Unplugged(record) => self.plug_again(record),
             Leftover::Bridge(name) => self.remove_bridge(name),
+            Leftover::RefusedPorts(owner, _) => Err(Error::Invalid {
+                what: leftover.subject(),
+                reason: format!("end that program, and then `bulkhead restart {}`", id::short(owner)),
+            }),
             Leftover::UnreadPorts(owner, _) => Err(Error::Invalid {
                 what: leftover.subject(),
                 reason: format!("`bulkhead restart {}` makes it anew", id::short(owner)),

@@ -8,6 +8,7 @@
 mod address;
 mod carrier;
 mod change;
+mod companions;
 mod create;
 mod document;
 mod door;
@@ -35,6 +36,7 @@ pub(crate) use create::stored;
 pub use document::{Driver, Subnet};
 pub(crate) use elsewhere::{bare, is_elsewhere};
 pub use hook::FOR_MONITOR;
+pub(crate) use leftover::Refused;
 pub use list::FILTERS;
 pub use ports::PublishedPort;
 pub(crate) use proxy::check as check_publishing;

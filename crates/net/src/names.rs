@@ -31,7 +31,7 @@ mod sockets;
 mod stamp;
 mod table;
 
-pub use client::{Connection, Helper, Until, end, ensure};
+pub use client::{Connection, Helper, Until, end, ensure, is_served};
 pub use program::run;
 pub use sockets::{ADDRESS, Sockets, open};
 pub use table::{GROUP, Link, Member, Table};

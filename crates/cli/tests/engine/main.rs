@@ -4,6 +4,7 @@
 
 mod carried_pods;
 mod carriers;
+mod companions;
 mod containers;
 mod copy;
 mod devices;

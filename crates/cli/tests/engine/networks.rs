@@ -670,7 +670,7 @@ fn who_has_an_address_next_hears_nothing_that_was_meant_for_another() {
 }
 
 /// The name servers of this host's networks.
-fn name_servers(shop: &Shop) -> Vec<i32> {
+pub(crate) fn name_servers(shop: &Shop) -> Vec<i32> {
     let socket = shop.path("engine-run/networks");
     let listed =
         shop.sandbox.command("pgrep").args(["-f", &format!("bulkdns.*{}", socket.display())]).output();

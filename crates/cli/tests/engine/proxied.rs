@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::networks::{greeter, heard, neighbour};
 use crate::shop::{IMAGE, Shop, shop};
 
-const PROXY: [&str; 2] = ["--publish-mode", "proxy"];
+pub(crate) const PROXY: [&str; 2] = ["--publish-mode", "proxy"];
 
 impl Shop {
     /// A container in the background whose ports a helper carries.
@@ -20,7 +20,7 @@ impl Shop {
     }
 
     /// The helpers that carry ports of this test's containers.
-    fn helpers(&self) -> Vec<i32> {
+    pub(crate) fn helpers(&self) -> Vec<i32> {
         let listed = self.sandbox.command("pgrep").args(["-f", "bulkproxy serve --name"]).output();
         let pids = listed.stdout.lines().filter_map(|line| line.parse().ok());
         // Others may be on this machine, who are no business of ours.

@@ -7,9 +7,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use bulkhead_net::bridge::plugged_into;
 use bulkhead_net::device::{self, Change, Device, Devices, IpFamily, Route};
 use bulkhead_net::flow::{self, Forgotten};
-use bulkhead_net::names::Until;
 use bulkhead_store::{Durability, Kind};
-use bulkhead_sys::{path, process};
+use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -83,17 +82,8 @@ impl Engine {
                 new.iter().try_for_each(|joint| host.enter_names(joint, &called))?;
             }
         }
-        let had_names = joints.iter().any(|joint| joint.has_names() && joint.record.id != record.id);
-        let has_names = joints.iter().any(Joint::has_names);
         let known = self.reconnect(known, connections, files)?;
-        if let (false, true, Some(namespace)) = (had_names, has_names, Self::namespace_of(&known)?) {
-            // Its monitor was told of no name server, so that one stays as long as that lives.
-            let monitor = known.status.as_ref().map(|status| status.monitor.pid);
-            let monitor = monitor.and_then(|pid| process::open_pidfd(pid).ok());
-            let until = monitor.as_ref().map_or(Until::SomebodyStays, |monitor| Until::End(monitor.as_fd()));
-            let resolvers = &known.document.request.hosts.servers;
-            self.serve_names(&id, namespace.as_fd(), &record.id, resolvers, until)?;
-        }
+        warnings.extend(self.serve_as_now(&known)?);
         self.tell_network(&record, "connect", &[("container", &id)]);
         Ok(warnings)
     }
@@ -188,8 +178,10 @@ impl Engine {
             }
             self.settle_default(&id, &connections, &inside)?;
         }
-        self.reconnect(known, connections, files)?;
+        let known = self.reconnect(known, connections, files)?;
         self.store.connect(Durability::Process, |connected| connected.forget(&id, &record.id))?;
+        // A monitor of yesterday looks in vain for who has gone.
+        drop(self.serve_as_now(&known)?);
         self.tell_network(&record, "disconnect", &[("container", &id)]);
         Ok(())
     }

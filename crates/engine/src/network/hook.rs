@@ -144,7 +144,7 @@ impl Engine {
     }
 
     /// Has a name server answer a container again whose last one has died.
-    fn serve_names_again(&self, id: &str, network: &str) -> Result<()> {
+    pub(crate) fn serve_names_again(&self, id: &str, network: &str) -> Result<()> {
         let Ok(record) = self.store.container(id) else { return Ok(()) };
         let known = self.look(record)?;
         let owner =

@@ -2,6 +2,7 @@
 //! somebody flushed, a firewall that shuts containers in.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use bulkhead_net::bridge::{bridge_of, unplugged_from};
 use bulkhead_net::device::Change;
@@ -12,6 +13,7 @@ use bulkhead_store::{NetworkRecord, Stage};
 use super::document::{NetworkDocument, PREFIX};
 use super::host::{Host, opened_by, table_of};
 use super::live::Live;
+use super::ports::PublishedPort;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::leftover::Leftover;
@@ -40,8 +42,11 @@ impl Engine {
         }
         let unhelped = Live::all(self)?.into_iter().filter(|live| live.proxy.is_some() && !live.has_helper());
         found.extend(unhelped.map(|live| Leftover::Unhelped(live.owner)));
+        let unanswered = self.unanswered()?.into_iter();
+        found.extend(unanswered.map(|(container, network)| Leftover::Unanswered(container, network)));
         found.extend(host.unplugged()?.into_iter().map(Leftover::Unplugged));
         found.extend(host.without_network()?.into_iter().map(Leftover::Bridge));
+        found.extend(Live::all(self)?.iter().filter_map(refused));
         let unread = Live::unread(self)?.into_iter();
         found.extend(unread.map(|(owner, error)| Leftover::UnreadPorts(owner, error)));
         found.extend(host.shut_in(&bridged)?.into_iter().map(Leftover::ShutIn));
@@ -107,6 +112,28 @@ impl Engine {
             }),
         }
     }
+}
+
+/// Ports of the host that programs took from a container while nobody had them for it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    ports: Vec<String>,
+    /// Whether it is the packet filter that leads there all the same.
+    is_led: bool,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let effect =
+            if self.is_led { "and hears nobody there" } else { "and the container is not reached there" };
+        write!(f, "a program of the host has taken {} meanwhile, {effect}", self.ports.join(", "))
+    }
+}
+
+fn refused(live: &Live) -> Option<Leftover> {
+    let ports = Vec::from_iter(live.refused.iter().map(PublishedPort::told));
+    let refused = Refused { ports, is_led: !live.translated().is_empty() };
+    (!live.refused.is_empty()).then(|| Leftover::RefusedPorts(live.owner.clone(), refused))
 }
 
 impl Host<'_> {

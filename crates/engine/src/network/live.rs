@@ -34,6 +34,9 @@ pub(super) struct Live {
     /// The host's ports that lead to it.
     #[serde(default)]
     pub(super) ports: Vec<PublishedPort>,
+    /// Those of them that programs of the host had when the last helper or carrier was started anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) refused: Vec<PublishedPort>,
     /// The helper for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) proxy: Option<Proxy>,

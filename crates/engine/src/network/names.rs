@@ -1,6 +1,7 @@
 //! Names by which containers find each other: who is in which network stands in tables that the name servers of the networks read
 //! (`bulkhead_net::names`), and each container has sockets at which one of these answers.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -12,8 +13,9 @@ use bulkhead_shim::order;
 
 use super::address::Joint;
 use super::host::Host;
+use crate::container::State;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::request::Network;
@@ -50,6 +52,17 @@ impl Engine {
 
     /// Says with which name server the monitor of a container stays; none without a network that has names.
     pub(crate) fn name_server_for(&self, known: &Known) -> Result<Option<order::Companion>> {
+        let Some((owner, network)) = self.asks_as(known)? else { return Ok(None) };
+        let stay = Request::Stay { container: owner, resolvers: Vec::new() };
+        Ok(Some(order::Companion {
+            socket: self.name_server(&network),
+            greeting: String::from_utf8_lossy(&stay.encode()).into_owned(),
+            revive: [self.words_for_monitor(super::hook::NAMES, &known.record.id)?, vec![network]].concat(),
+        }))
+    }
+
+    /// Tells for whom a name server answers what a container asks, and of which network that is.
+    fn asks_as(&self, known: &Known) -> Result<Option<(String, String)>> {
         let Known { record, document, .. } = known;
         let (owner, connections) = match (&document.request.namespaces.network, &record.pod) {
             (Network::Networks(connections), _) => (record.id.clone(), connections.clone()),
@@ -59,16 +72,29 @@ impl Engine {
             }
             _ => return Ok(None),
         };
-        let Some(first) = connections.iter().find(|of| super::has_names(&of.network)) else {
-            return Ok(None);
-        };
-        let network = first.id.clone().unwrap_or_default();
-        let stay = Request::Stay { container: owner, resolvers: Vec::new() };
-        Ok(Some(order::Companion {
-            socket: self.name_server(&network),
-            greeting: String::from_utf8_lossy(&stay.encode()).into_owned(),
-            revive: [self.words_for_monitor(super::hook::NAMES, &record.id)?, vec![network]].concat(),
-        }))
+        let first = connections.into_iter().find(|of| super::has_names(&of.network));
+        Ok(first.map(|first| (owner, first.id.unwrap_or_default())))
+    }
+
+    /// Lists the containers that run and that nobody answers, of a pod one, with the network whose name server is to.
+    pub(super) fn unanswered(&self) -> Result<Vec<(String, String)>> {
+        let (mut owners, mut found) = (BTreeSet::new(), Vec::new());
+        for record in self.store.containers()? {
+            let known = match self.look(record) {
+                // It is told by itself.
+                Err(Error::Damaged { .. }) => continue,
+                known => known?,
+            };
+            if known.life.state != State::Running {
+                continue;
+            }
+            let Some((owner, network)) = self.asks_as(&known)? else { continue };
+            if !owners.contains(&owner) && !names::is_served(&self.name_server(&network), &owner)? {
+                found.push((known.record.id, network));
+            }
+            owners.insert(owner);
+        }
+        Ok(found)
     }
 
     /// Ends the name server of a network that goes.

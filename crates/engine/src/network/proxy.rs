@@ -110,7 +110,8 @@ impl Engine {
         self.help_owner_again(&known.record.pod.filter(|_| is_pod_s).unwrap_or_else(|| id.to_owned()))
     }
 
-    /// Starts the helper again for the ports of what runs, if the last one has died.
+    /// Starts the helper again for the ports of what runs, if the last one has died. Those that are another's by now are found by
+    /// `system check`.
     pub(crate) fn help_owner_again(&self, owner: &str) -> Result<()> {
         let host = Host::hold(self)?;
         match Live::read(self, owner)? {
@@ -148,20 +149,33 @@ impl Host<'_> {
         Ok(connection)
     }
 
-    /// Binds the ports of an owner anew and has a helper for them, unless there is one.
+    /// Binds the ports of an owner anew and has a helper for them, unless there is one. What a program of the host has taken meanwhile is
+    /// recorded, and keeps none of the others.
     pub(super) fn help_again(&self, live: &Live) -> Result<()> {
         let Some(Proxy { duty, process }) = live.proxy else { return Ok(()) };
         if process.is_some_and(|process| process.runs()) {
             return Ok(());
         }
         let _roomy = MoreFiles::for_all(live.ports.len());
-        let mut sockets = HashMap::new();
+        let (mut sockets, mut refused) = (HashMap::new(), Vec::new());
         for port in &live.ports {
-            let bound = bind(port, duty).doing(|| format!("have port {} of the host again", port.told()))?;
-            sockets.extend(bound.map(|socket| (port.clone(), socket)));
+            match bind(port, duty) {
+                Ok(bound) => sockets.extend(bound.map(|socket| (port.clone(), socket))),
+                Err(error) if is_another_s(error.errno()) => refused.push(port.clone()),
+                Err(error) => {
+                    return Err(error).doing(|| format!("have port {} of the host again", port.told()));
+                }
+            }
         }
-        self.have_helper(live, (duty, sockets), Kept::ByNobody).map(drop)
+        let live = Live { refused, ..live.clone() };
+        self.have_helper(&live, (duty, sockets), Kept::ByNobody).map(drop)
     }
+}
+
+/// Tells by an error of bind(2) whether a port cannot be had by whoever asks for it: somebody listens there, or the host has lost its
+/// address.
+pub(super) fn is_another_s(errno: Errno) -> bool {
+    matches!(errno, Errno::ADDRINUSE | Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
 }
 
 /// Binds a port as a helper wants it; nothing of a protocol that none can have.

@@ -382,6 +382,7 @@ impl Host<'_> {
         let before = live.ports.len();
         let own = joint.own_addresses();
         live.ports.retain(|port| !own.contains(&port.to.ip()));
+        live.refused.retain(|port| !own.contains(&port.to.ip()));
         live.elsewhere.retain(|port| !own.contains(&port.to.ip()));
         // First: the address may soon be another's.
         self.rules.keep(owner, &Vec::from_iter(live.rules()))?;

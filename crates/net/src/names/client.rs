@@ -67,6 +67,21 @@ pub fn ensure(helper: &Helper<'_>) -> Result<Connection> {
     Err(Error::Helper { reason: "it ends whenever it is started".to_owned() })
 }
 
+/// Tells whether a container is served by the helper that listens here, if there is one. None is started.
+///
+/// # Errors
+/// As connect(2), and as [`Connection::look`].
+pub fn is_served(socket: &Path, container: &str) -> Result<bool> {
+    let doing = || "find the helper for names";
+    match Place::open(socket).doing(doing)?.connect(PATIENCE).doing(doing)? {
+        Some(connected) => {
+            let served = Connection::waiting(connected, PATIENCE)?.look()?;
+            Ok(served.iter().any(|served| served == container))
+        }
+        None => Ok(false),
+    }
+}
+
 /// Ends the helper of a network that is removed, and removes its socket, unless it serves somebody still; returns whether it
 /// is gone. One that does not end within ten seconds, as somebody else's who has taken it over may not, is left without a socket.
 ///
