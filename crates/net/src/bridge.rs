@@ -115,7 +115,7 @@ impl Bridge {
         if found.alias.is_none() {
             host.change(vec![Change::describe(&self.name, &self.alias())])?;
         }
-        self.set()?;
+        self.set(found)?;
         if !found.is_up {
             host.change(vec![Change::bring_up(found.index)])?;
         }
@@ -124,7 +124,7 @@ impl Bridge {
 
     /// Has the host believe nobody there, and packets go where they may. Their answers come in by other devices
     /// ([`uplink`](crate::uplink)).
-    fn set(&self) -> Result<()> {
+    fn set(&self, found: &Device) -> Result<()> {
         let has_v6 = self.addresses.iter().any(|address| address.addr().is_ipv6());
         let [forward, no_v6] = [!self.is_internal, !has_v6].map(|is_so| if is_so { "1" } else { "0" });
         let mut wanted = vec![
@@ -138,7 +138,7 @@ impl Bridge {
         }
         let name = &self.name;
         let missing =
-            |(setting, value): &(Setting, &str)| device::get(name, *setting).is_some_and(|now| now != *value);
+            |(setting, value): &(Setting, &str)| found.setting(*setting).is_some_and(|now| now != *value);
         wanted.retain(missing);
         wanted.into_iter().try_for_each(|(setting, value)| device::set(name, setting, value))
     }

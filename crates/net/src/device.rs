@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 pub use link::{Bridge, Device, Mac, Macvlan, MacvlanMode, Veth};
 pub use route::{IpFamily, Route};
-pub use setting::{Setting, get, set};
+pub use setting::{Setting, get, set, set_if_known};
 
 use crate::error::{Doing, Result};
 
@@ -73,6 +73,11 @@ impl Devices {
     /// ENODEV without the device.
     pub fn has_carrier(&self, device: &str) -> Result<bool> {
         self.carriers.has(device).doing(|| format!("look at the network device {device}"))
+    }
+
+    /// Returns the name of a device by its number; nothing where there is none.
+    pub(crate) fn name(&self, index: u32) -> Option<String> {
+        rustix::net::netdevice::index_to_name(&self.socket, index).ok()
     }
 
     /// Sends one request, and returns what follows the header of each answer.

@@ -270,6 +270,12 @@ impl Filter {
         number.map_or_else(|| call(Errno::PROTO).doing(|| "look at the packet filter's generation"), Ok)
     }
 
+    /// Returns the number of its network namespace ([`Socket::namespace`]).
+    #[must_use]
+    pub fn namespace(&self) -> Option<u64> {
+        self.0.namespace()
+    }
+
     /// Tells whether a table is there.
     ///
     /// # Errors

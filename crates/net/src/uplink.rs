@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::device::{self, Devices, Setting};
+use crate::device::{self, Device, Devices, IpFamily, Setting};
 use crate::error::Result;
 
 /// A kernel parameter that is changed.
@@ -51,18 +51,19 @@ pub fn forward(host: &Devices, families: Families, own: &str) -> Result<Vec<Chan
 /// A list of devices, addresses or routes that cannot be read.
 pub fn plan(host: &Devices, families: Families, own: &str) -> Result<Vec<Changed>> {
     let mut planned = Vec::new();
-    let [devices, believing] = cables(host, own)?;
-    for device in devices {
-        add(&mut planned, &device, Setting::Forwarding);
+    for device in cables(host, IpFamily::V4, own)? {
+        add(&mut planned, &device.name, device.setting(Setting::Forwarding), Setting::Forwarding);
     }
     if families == Families::Both {
-        for device in believing {
+        for device in cables(host, IpFamily::V6, own)? {
+            let believes = device.setting(Setting::RouterAdvertisements);
             // 1 is to believe routers unless packets are forwarded, 2 is to believe them anyway.
-            if device::get(&device, Setting::RouterAdvertisements).as_deref() == Some("1") {
-                add(&mut planned, &device, Setting::RouterAdvertisements);
+            if believes.as_deref() == Some("1") {
+                add(&mut planned, &device.name, believes, Setting::RouterAdvertisements);
             }
         }
-        add(&mut planned, "all", Setting::ForwardingV6);
+        let all = device::get("all", Setting::ForwardingV6);
+        add(&mut planned, "all", all, Setting::ForwardingV6);
     }
     Ok(planned)
 }
@@ -81,28 +82,34 @@ pub fn apply(planned: &[Changed]) -> Result<()> {
     Ok(())
 }
 
-/// Lists the devices by which something may come in from other hosts, what is IPv4; and those by which a router of IPv6 may be heard,
-/// some of which may have no address before.
-fn cables(host: &Devices, own: &str) -> Result<[Vec<String>; 2]> {
-    let (devices, routes, addresses) = (host.list()?, host.routes()?, host.addresses()?);
-    Ok([false, true].map(|is_v6| {
-        let has_address = |index: u32| {
-            addresses
-                .iter()
-                .any(|(of, net)| *of == index && net.addr().is_ipv6() == is_v6 && is_global(net.addr()))
+/// Lists the devices by which something may come in from other hosts, what is IPv4; or those by which a router of IPv6 may be heard,
+/// some of which may have no address before, so that all are listed. Of IPv4 it is asked for those alone that have an address or a route: each
+/// container that runs has a device, too.
+fn cables(host: &Devices, family: IpFamily, own: &str) -> Result<Vec<Device>> {
+    let (routes, addresses) = (host.routes_in(Some(family))?, host.addresses_in(Some(family))?);
+    let leading = routes.iter().filter(|route| route.gateway.is_some() || route.to.prefix_len() == 0);
+    let leading = BTreeSet::from_iter(leading.filter_map(|route| route.device));
+    let addressed = addresses.iter().filter(|(_, net)| is_global(net.addr()));
+    let addressed = BTreeSet::from_iter(addressed.map(|(device, _)| *device));
+    let is_wanted = |index: u32, name: &str| {
+        let is_other = name != "lo" && !name.starts_with(own);
+        is_other && (leading.contains(&index) || addressed.contains(&index) && !is_of_docker(name))
+    };
+    if family == IpFamily::V6 {
+        let may_hear = |device: &Device| {
+            let is_own = device.name == "lo" || device.name.starts_with(own) || is_of_docker(&device.name);
+            device.kind.is_none() && device.master.is_none() && !is_own
         };
-        let leads_on = |index: u32| {
-            let ways = routes.iter().filter(|route| route.device == Some(index));
-            let mut ways = ways.filter(|route| route.to.addr().is_ipv6() == is_v6);
-            ways.any(|route| route.gateway.is_some() || route.to.prefix_len() == 0)
-        };
-        let wanted = devices.iter().filter(|device| device.name != "lo" && !device.name.starts_with(own));
-        let wanted = wanted.filter(|device| {
-            let may_hear = is_v6 && device.kind.is_none() && device.master.is_none();
-            leads_on(device.index) || (may_hear || has_address(device.index)) && !is_of_docker(&device.name)
-        });
-        wanted.map(|device| device.name.clone()).collect()
-    }))
+        let all = host.list()?.into_iter();
+        return Ok(all.filter(|one| is_wanted(one.index, &one.name) || may_hear(one)).collect());
+    }
+    let mut found = Vec::new();
+    for index in leading.union(&addressed) {
+        if let Some(name) = host.name(*index).filter(|name| is_wanted(*index, name)) {
+            found.extend(host.find(&name)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a device leads to containers of docker's, which no others come from. Its networks' bridges have twelve digits of an id.
@@ -158,8 +165,8 @@ fn wanted(setting: Setting) -> &'static str {
     if setting == Setting::RouterAdvertisements { "2" } else { "1" }
 }
 
-fn add(planned: &mut Vec<Changed>, device: &str, setting: Setting) {
+fn add(planned: &mut Vec<Changed>, device: &str, is: Option<String>, setting: Setting) {
     // It is so, or the kernel has no such protocol.
-    let is = device::get(device, setting).filter(|is| is != wanted(setting));
+    let is = is.filter(|is| is != wanted(setting));
     planned.extend(is.map(|was| Changed { device: device.to_owned(), setting, was }));
 }

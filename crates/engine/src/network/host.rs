@@ -22,9 +22,10 @@ use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result, chain};
 
-/// The version of [`Changes`].
+/// The version of [`Changes`] and [`Seen`].
 const VERSION: u32 = 1;
 const CHANGES: &str = "changes.json";
+const SEEN: &str = "rules.json";
 const LOCK: &str = "lock";
 
 /// The host's side of all networks, which nobody else changes meanwhile.
@@ -56,6 +57,15 @@ impl Changes {
             self.parameters.push(parameter);
         }
     }
+}
+
+/// `rules.json`: when the table was there as a whole.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    version: u32,
+    boot: String,
+    /// As [`Rules::stamp`] says.
+    stamp: String,
 }
 
 /// A kernel parameter of a device that was changed.
@@ -94,7 +104,7 @@ impl<'engine> Host<'engine> {
         warnings: &mut Warnings,
     ) -> Result<u32> {
         let bridge = document.bridge(id);
-        let is_whole = self.rules.are_there()?;
+        let is_whole = self.is_whole()?;
         if !is_whole {
             // Of this boot's beginning, or somebody has flushed all rules.
             self.restore()?;
@@ -118,6 +128,25 @@ impl<'engine> Host<'engine> {
             self.open_ways(document, !is_there || !is_whole, warnings)?;
         }
         Ok(index)
+    }
+
+    /// Tells whether the table is there with all of its rules. To list them is asked for only where somebody has changed rules since it was seen to
+    /// be so last.
+    fn is_whole(&self) -> Result<bool> {
+        // Before they are listed: who changes them meanwhile has changed them since.
+        let Some(stamp) = self.rules.stamp()? else { return Ok(self.rules.are_there()?) };
+        let path = self.engine.places().networks_run().join(SEEN);
+        let now = Seen { version: VERSION, boot: self.engine.boot()?.to_owned(), stamp };
+        // What cannot be read is written anew.
+        if read_json::<Seen>(&path, VERSION).is_ok_and(|seen| seen == now) {
+            return Ok(true);
+        }
+        let is_whole = self.rules.are_there()?;
+        if is_whole {
+            let written = bulkhead_shim::replace::with_json(&path, &now);
+            written.doing(|| format!("write {}", path.display()))?;
+        }
+        Ok(is_whole)
     }
 
     /// Has packets of a network come out, and their answers in.

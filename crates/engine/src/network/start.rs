@@ -452,9 +452,7 @@ impl Joint {
         for (setting, value) in
             [(Setting::NoIpv6, if has_v6 { "0" } else { "1" }), (Setting::RouterAdvertisements, "0")]
         {
-            if device::get("default", setting).is_some_and(|now| now != value) {
-                device::set("default", setting, value)?;
-            }
+            device::set_if_known("default", setting, value)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use bulkhead_sys::netlink::message::{DUMP, EXCLUSIVE, Message, attribute, number
 use ipnet::IpNet;
 use rustix::io::Errno;
 
-use super::{Change, Devices, family, octets};
+use super::{Change, Devices, IpFamily, Setting, family, octets};
 use crate::error::{Error, Result};
 
 const NEW_LINK: u16 = 16;
@@ -25,7 +25,11 @@ const PARENT: u16 = 5;
 const MASTER: u16 = 10;
 const INFO: u16 = 18;
 const ALIAS: u16 = 20;
+const FAMILIES: u16 = 26;
 const NAMESPACE: u16 = 28;
+const WANTED: u16 = 29;
+/// RTEXT_FILTER_SKIP_STATS: counters take the kernel longer than all the rest.
+const NO_COUNTERS: [u8; 4] = 8_u32.to_ne_bytes();
 /// Within [`INFO`]: IFLA_INFO_KIND, IFLA_INFO_DATA.
 const KIND: u16 = 1;
 const DATA: u16 = 2;
@@ -79,7 +83,19 @@ pub struct Device {
     pub mtu: u32,
     /// Whether it is up.
     pub is_up: bool,
+    /// What its kernel parameters are, in the order of [`SETTINGS`].
+    settings: [Option<i32>; SETTINGS.len()],
 }
+
+/// The parameters that the kernel tells of a device, where it has them: the family of addresses, and the place in its list
+/// (`IPV4_DEVCONF_*` of `linux/ip.h` less one, and `DEVCONF_*` of `linux/ipv6.h`).
+const SETTINGS: [(Setting, u16, usize); 5] = [
+    (Setting::Forwarding, 2, 0),
+    (Setting::RouteLoopback, 2, 25),
+    (Setting::ForwardingV6, 10, 0),
+    (Setting::RouterAdvertisements, 10, 3),
+    (Setting::NoIpv6, 10, 26),
+];
 
 /// A bridge to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,13 +158,24 @@ pub enum MacvlanMode {
     Passthru,
 }
 
+impl Device {
+    /// Returns one of its kernel parameters as [`get`](super::get) does, as it was when the device was found.
+    #[must_use]
+    pub fn setting(&self, setting: Setting) -> Option<String> {
+        let place = SETTINGS.iter().position(|(known, ..)| *known == setting)?;
+        self.settings[place].map(|value| value.to_string())
+    }
+}
+
 impl Devices {
     /// Lists the devices.
     ///
     /// # Errors
     /// As recv(2), and EAGAIN for a list that never holds still.
     pub fn list(&self) -> Result<Vec<Device>> {
-        let bodies = self.ask(Message::new(GET_LINK, DUMP, &[0; BODY]), "list the network devices")?;
+        let mut message = Message::new(GET_LINK, DUMP, &[0; BODY]);
+        message.attribute(WANTED, &NO_COUNTERS);
+        let bodies = self.ask(message, "list the network devices")?;
         Ok(bodies.iter().filter_map(|body| device(body)).collect())
     }
 
@@ -158,7 +185,7 @@ impl Devices {
     /// As [`Devices::list`].
     pub fn find(&self, name: &str) -> Result<Option<Device>> {
         let mut message = Message::new(GET_LINK, 0, &[0; BODY]);
-        message.text(NAME, name);
+        message.text(NAME, name).attribute(WANTED, &NO_COUNTERS);
         // A success is an answer without a verdict behind it: the list ends by asking for that, too.
         let list = message.acknowledged();
         match self.ask(list, "look for a network device") {
@@ -181,7 +208,13 @@ impl Devices {
     /// # Errors
     /// As [`Devices::list`].
     pub fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
-        let bodies = self.ask(Message::new(GET_ADDRESS, DUMP, &[0; 8]), "list the network addresses")?;
+        self.addresses_in(None)
+    }
+
+    /// As [`Devices::addresses`], of one family.
+    pub(crate) fn addresses_in(&self, family: Option<IpFamily>) -> Result<Vec<(u32, IpNet)>> {
+        let body = [family.map_or(0, IpFamily::number), 0, 0, 0, 0, 0, 0, 0];
+        let bodies = self.ask(Message::new(GET_ADDRESS, DUMP, &body), "list the network addresses")?;
         Ok(bodies.iter().filter_map(|body| address(body)).collect())
     }
 }
@@ -330,6 +363,11 @@ fn device(body: &[u8]) -> Option<Device> {
         master: attribute(rest, MASTER).and_then(|value| number(value, 0)),
         mtu: attribute(rest, MTU).and_then(|value| number(value, 0)).unwrap_or_default(),
         is_up: flags & UP != 0,
+        settings: SETTINGS.map(|(_, family, place)| {
+            let list =
+                attribute(attribute(attribute(rest, FAMILIES)?, family)?, if family == 2 { 1 } else { 2 })?;
+            number(list, 4 * place).map(u32::cast_signed)
+        }),
     })
 }
 

@@ -46,6 +46,11 @@ impl IpFamily {
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
+
+    /// AF_INET and AF_INET6.
+    pub(super) fn number(self) -> u8 {
+        if self == Self::V4 { 2 } else { 10 }
+    }
 }
 
 /// A way to a subnet.
@@ -65,7 +70,14 @@ impl Devices {
     /// # Errors
     /// As [`Devices::list`].
     pub fn routes(&self) -> Result<Vec<Route>> {
-        let bodies = self.ask(Message::new(GET_ROUTE, DUMP, &[0; BODY]), "list the routes")?;
+        self.routes_in(None)
+    }
+
+    /// As [`Devices::routes`], of one family.
+    pub(crate) fn routes_in(&self, family: Option<IpFamily>) -> Result<Vec<Route>> {
+        let mut body = [0; BODY];
+        body[0] = family.map_or(0, IpFamily::number);
+        let bodies = self.ask(Message::new(GET_ROUTE, DUMP, &body), "list the routes")?;
         Ok(bodies.iter().filter_map(|body| route(body)).collect())
     }
 
@@ -76,8 +88,7 @@ impl Devices {
     pub fn end_default_routes(&self, device: u32, family: IpFamily) -> Result<()> {
         // Each call deletes one, of which there may be several with other metrics.
         for _ in 0..64 {
-            let family = if family == IpFamily::V4 { 2 } else { 10 };
-            let body = [family, 0, 0, 0, MAIN, 0, NOWHERE, 0, 0, 0, 0, 0];
+            let body = [family.number(), 0, 0, 0, MAIN, 0, NOWHERE, 0, 0, 0, 0, 0];
             let mut message = Message::new(DELETE_ROUTE, 0, &body);
             message.attribute(DEVICE, &device.to_ne_bytes());
             match self.change(vec![Change { message, doing: "delete a default route".to_owned() }]) {

@@ -2,7 +2,8 @@
 //! `ip-sysctl` of the kernel's documentation).
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 
 use bulkhead_sys::Call as _;
 
@@ -50,7 +51,22 @@ pub fn get(device: &str, setting: Setting) -> Option<String> {
 /// As open(2) and write(2), above all where `/proc/sys` is read-only.
 pub fn set(device: &str, setting: Setting, value: &str) -> Result<()> {
     let file = setting.file(device);
-    let written =
-        fs::write(&file, value).call(|| format!("write({:?}, {value:?})", file.display().to_string()));
+    tell(device, &file, value, fs::write(&file, value))
+}
+
+/// As [`set`], but for a kernel that has no such parameter.
+///
+/// # Errors
+/// As [`set`].
+pub fn set_if_known(device: &str, setting: Setting, value: &str) -> Result<()> {
+    let file = setting.file(device);
+    match fs::OpenOptions::new().write(true).open(&file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        opened => tell(device, &file, value, opened.and_then(|mut open| open.write_all(value.as_bytes()))),
+    }
+}
+
+fn tell(device: &str, file: &Path, value: &str, written: std::io::Result<()>) -> Result<()> {
+    let written = written.call(|| format!("write({:?}, {value:?})", file.display().to_string()));
     written.doing(|| format!("set a kernel parameter of the network device {device}"))
 }

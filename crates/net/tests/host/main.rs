@@ -13,7 +13,7 @@ use bulkhead_net::bridge::{self, Bridge};
 use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Setting};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::nft::{Filter, Transaction};
-use bulkhead_net::rules::{Port, Protocol};
+use bulkhead_net::rules::{Port, Protocol, Rules};
 use bulkhead_net::uplink::{self, Changed, Families};
 use bulkhead_testkit::requires;
 use rig::{Place, Rig, answers, ping};
@@ -323,6 +323,47 @@ fn the_host_believes_no_container_that_says_it_is_a_router() {
     bridge.addresses.truncate(1);
     rig.ensure(&bridge).unwrap();
     assert_eq!(of(&bridge, Setting::NoIpv6), "1", "a network without IPv6");
+}
+
+#[test]
+fn a_device_that_is_found_tells_its_parameters_as_their_files_do() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let settings = [
+        (Setting::Forwarding, "1"),
+        (Setting::ForwardingV6, "1"),
+        (Setting::RouteLoopback, "1"),
+        (Setting::NoIpv6, "1"),
+        (Setting::RouterAdvertisements, "2"),
+    ];
+    for (setting, other) in settings {
+        for value in [other, "0"] {
+            device::set("up0", setting, value).unwrap();
+            let found = rig.devices.find("up0").unwrap().unwrap();
+            for (setting, _) in settings {
+                assert_eq!(found.setting(setting), device::get("up0", setting), "{setting:?}");
+            }
+            assert_eq!(found.setting(setting).as_deref(), Some(value));
+            assert!(rig.devices.list().unwrap().contains(&found));
+        }
+    }
+}
+
+#[test]
+fn words_about_the_rules_stay_the_same_until_somebody_changes_any() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let stamp = || rig.rules.stamp().unwrap();
+    requires!(stamp().is_some(), "needs the numbers of network namespaces (Linux 5.14)");
+    let first = stamp();
+    assert!(rig.rules.are_there().unwrap());
+    assert_eq!(stamp(), first);
+    let mut foreign = Transaction::new();
+    foreign.make_table("another");
+    Filter::open().unwrap().commit(foreign).unwrap();
+    assert_ne!(stamp(), first);
+    let elsewhere = device::inside(rig.outside.fd(), || Rules::open("bulkhead").unwrap().stamp().unwrap());
+    assert_ne!(elsewhere.unwrap(), stamp());
 }
 
 #[test]

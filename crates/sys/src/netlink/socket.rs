@@ -1,12 +1,14 @@
 //! A socket to the kernel, and its verdicts, see netlink(7).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType};
 
 use super::message::{Message, number, parts};
+use crate::syscall::check;
 use crate::{Call, Result};
 
 /// NLMSG_ERROR.
@@ -68,6 +70,25 @@ impl Socket {
         rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
             .map(|fd| Self { fd, family })
             .call(|| format!("socket(AF_NETLINK, {name})"))
+    }
+
+    /// Returns a number that the network namespace has to itself in this run of the machine (`SO_NETNS_COOKIE`); nothing before Linux 5.14.
+    #[must_use]
+    pub fn namespace(&self) -> Option<u64> {
+        const COOKIE: libc::c_int = 71;
+        let mut cookie = 0_u64;
+        let mut length = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes, the size of the number, and the length, which are both alive.
+        let returned = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        check(returned.into()).ok().map(|_| cookie)
     }
 
     /// Sends a request and returns what follows the header of each answer.
@@ -173,10 +194,12 @@ impl Socket {
         &self,
         mut take: impl FnMut(&[u8]) -> rustix::io::Result<bool>,
     ) -> rustix::io::Result<()> {
-        let mut buffer = vec![0; BUFFER];
+        // What is not written to costs nothing: most answers are short.
+        let mut buffer = Vec::with_capacity(BUFFER);
         loop {
+            buffer.clear();
             let (length, whole, sender) = rustix::io::retry_on_intr(|| {
-                rustix::net::recvfrom(&self.fd, &mut buffer[..], RecvFlags::TRUNC)
+                rustix::net::recvfrom(&self.fd, spare_capacity(&mut buffer), RecvFlags::TRUNC)
             })?;
             // Whoever administers the namespace may write to this socket, too: it would choose what is done.
             if !is_kernel(sender) {
