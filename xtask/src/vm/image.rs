@@ -26,6 +26,7 @@ const PACKAGES: &[&str] = &[
     "libc6-dev",
     "libpam-systemd",
     "libseccomp2",
+    "nftables",
     "procps",
     "python3",
     "strace",

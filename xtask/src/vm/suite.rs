@@ -1,6 +1,6 @@
 //! `cargo xtask vm test`: the root tests in guests, many to a boot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,12 @@ const LABELS: &[&str] = &["cli::engine::labels", "runtime::labels"];
 const CACHED: &[(&str, &str, &str)] = &[
     ("runtime::checkpoint::", "", "peers/criu"),
     ("runtime::labels::", "::a_container_comes_back_", "peers/criu"),
+    ("cli::engine::carriers::", "", "networks/newest"),
+    ("cli::engine::carriers::", "", "networks/release"),
+    ("cli::engine::elsewhere::", "", "networks/newest/usr/lib/cni"),
+    ("net::host::cni::", "", "networks/newest"),
+    ("net::host::", "::newest::", "networks/newest"),
+    ("net::host::", "::release::", "networks/release"),
     (ENGINES, "release::", "engines/release"),
     (ENGINES, "newest::", "engines/newest"),
 ];
@@ -231,8 +237,12 @@ fn cached(tests: &[Test]) -> Result<Vec<PathBuf>> {
     let names = Vec::from_iter(tests.iter().map(Test::full_name));
     let is_wanted =
         |begin: &str, part: &str| names.iter().any(|name| name.starts_with(begin) && name.contains(part));
-    let places = CACHED.iter().filter(|(begin, part, _)| is_wanted(begin, part));
-    Ok(places.map(|(.., name)| cache.join(name)).filter(|place| place.exists()).collect())
+    let wanted = CACHED.iter().filter(|(begin, part, _)| is_wanted(begin, part));
+    let mut places = Vec::from_iter(wanted.map(|(.., name)| Path::new(name)));
+    places.sort();
+    // What is a part of another one comes with that.
+    places.dedup_by(|place, before| place.starts_with(&*before));
+    Ok(places.into_iter().map(|name| cache.join(name)).filter(|place| place.exists()).collect())
 }
 
 impl Machine {
