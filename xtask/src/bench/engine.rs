@@ -28,7 +28,9 @@ use crate::{marked, workspace};
 mod contestant;
 mod daemon;
 
-pub(super) use contestant::{Contestant, Ground, IMAGE, Podman, bulkhead, docker, engines, ours, podman};
+pub(super) use contestant::{
+    Contestant, Ground, IMAGE, Podman, bulkhead, docker, docker_with_proxy, engines, ours, podman,
+};
 pub(super) use daemon::Daemon;
 
 /// The line of docs/performance.md after which the figures stand.

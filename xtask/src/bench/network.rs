@@ -1,7 +1,8 @@
 //! `cargo xtask bench network`: what a published port carries, beside podman's and docker's.
 //!
 //! Each engine is alone in a network namespace of its own, which is its host, so that nobody's packets pass another's rules. There
-//! the program `wire` asks a server of the same name that runs in a container, by the port that is published for it.
+//! the program `wire` asks a server of the same name that runs in a container, by the port that is published for it. Ours and docker take part once
+//! more, with a program that copies what comes there.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,7 +21,7 @@ use bulkhead_testkit::network;
 use serde::Deserialize;
 
 use super::Arguments;
-use super::engine::{Contestant, Daemon, IMAGE, engines};
+use super::engine::{Contestant, Daemon, Ground, IMAGE, bulkhead, docker_with_proxy, engines, ours};
 use super::experiment::{self, Amounts, Turns, task};
 use super::memory::Memory;
 use super::platform::Contestants;
@@ -33,6 +34,10 @@ const BEGIN: &str = "<!-- begin: cargo xtask bench network --write -->";
 
 /// The platform whose ratios to the others are shown.
 const OURS: &str = "bulkhead";
+
+/// Ours and docker, with programs that copy what comes to the port.
+const OURS_BY_A_PROGRAM: &str = "bulkhead's bulkproxy";
+const DOCKER_BY_A_PROGRAM: &str = "docker's docker-proxy";
 
 /// The runtime alone, by which [`Contestants`] are made: it has no ports.
 const BARE: &str = "bulkrun";
@@ -52,6 +57,8 @@ const QUANTITIES: [&str; 4] = [THERE, BACK, ROUND, CONNECTION];
 /// The port of the server, and that of the host which leads there.
 const INSIDE: &str = "7000";
 const OUTSIDE: &str = "7001";
+/// That which leads there by our program, of the same host.
+const BY_A_PROGRAM: &str = "7002";
 
 /// Where the host's port is asked.
 const HOST: &str = "127.0.0.1";
@@ -76,7 +83,19 @@ pub(super) fn run(Arguments { blocks, write, only, .. }: &Arguments) -> Result<(
     std::fs::copy(&wire, made.image().join("bin/wire")).context("put the server into the image")?;
     let memory = Memory::make()?;
     let (engines, daemon) = engines(&made, memory.path(), only)?;
-    let mut bench = Bench::of(engines, &daemon, wire);
+    let mut served = Vec::from_iter(engines.into_iter().map(|engine| Served::by_the_kernel(engine, &daemon)));
+    let mut daemons = vec![daemon];
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
+    if wanted(OURS_BY_A_PROGRAM) {
+        let ground = Ground { root: made.directory(), run: memory.path() };
+        served.push(Served::by_ours(ours(&bulkhead()?, ground)));
+    }
+    if wanted(DOCKER_BY_A_PROGRAM) {
+        let (engine, daemon) = docker_with_proxy(&made, memory.path())?;
+        served.push(Served::by_docker_s(engine, &daemon));
+        daemons.push(daemon);
+    }
+    let mut bench = Bench { served, wire };
     let platforms = Vec::from_iter(bench.served.iter().map(|one| one.engine.measured.clone()));
     let names = platforms.iter().map(|platform| platform.name.clone()).collect();
     let plan = Plan { platforms: names, tasks: tasks(blocks.batches), seed: SEED };
@@ -84,7 +103,7 @@ pub(super) fn run(Arguments { blocks, write, only, .. }: &Arguments) -> Result<(
     let directory = experiment::place("network", only)?;
     let results = bench.publish().and_then(|()| experiment::run(&directory, run, &mut bench));
     bench.served.iter().for_each(|one| one.engine.clear());
-    drop(daemon);
+    drop(daemons);
     let markdown = markdown(&results?);
     println!("\n{markdown}");
     println!("raw data: {}", directory.display());
@@ -101,13 +120,51 @@ fn tasks(blocks: usize) -> Vec<Task> {
     vec![task(PORT, says, blocks.max(1), quantities)]
 }
 
-/// An engine in a host of its own.
+/// An engine in a host of its own, or one of two ways of the same engine.
 struct Served {
     engine: Contestant,
     /// The file of the network namespace that is its host.
     host: PathBuf,
-    /// Keeps that.
+    /// The port there.
+    port: &'static str,
+    /// What it is asked for besides.
+    mode: &'static [&'static str],
+    /// Keeps the namespace.
     _namespace: Option<File>,
+}
+
+impl Served {
+    /// docker's host is its daemon's, ours that of this thread; another engine gets one.
+    fn by_the_kernel(mut engine: Contestant, daemon: &Daemon) -> Self {
+        let (host, namespace) = match engine.measured.name.as_str() {
+            OURS => (own_host(), None),
+            name if name.starts_with("docker") => (daemon.network().to_owned(), None),
+            _ => {
+                let namespace = network::empty();
+                let host =
+                    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));
+                engine.enter(&host);
+                (host, Some(namespace))
+            }
+        };
+        Self { engine, host, port: OUTSIDE, mode: &[], _namespace: namespace }
+    }
+
+    /// The same engine once more, with another port.
+    fn by_ours(mut engine: Contestant) -> Self {
+        OURS_BY_A_PROGRAM.clone_into(&mut engine.measured.name);
+        let mode = &["--publish-mode", "proxy"];
+        Self { engine, host: own_host(), port: BY_A_PROGRAM, mode, _namespace: None }
+    }
+
+    fn by_docker_s(mut engine: Contestant, daemon: &Daemon) -> Self {
+        DOCKER_BY_A_PROGRAM.clone_into(&mut engine.measured.name);
+        Self { engine, host: daemon.network().to_owned(), port: OUTSIDE, mode: &[], _namespace: None }
+    }
+}
+
+fn own_host() -> PathBuf {
+    PathBuf::from(format!("/proc/{}/ns/net", std::process::id()))
 }
 
 struct Bench {
@@ -117,36 +174,18 @@ struct Bench {
 }
 
 impl Bench {
-    /// docker's host is its daemon's, ours that of this thread; another engine gets one.
-    fn of(engines: Vec<Contestant>, daemon: &Daemon, wire: PathBuf) -> Self {
-        let own = PathBuf::from(format!("/proc/{}/ns/net", std::process::id()));
-        let served = engines.into_iter().map(|mut engine| match engine.measured.name.as_str() {
-            OURS => Served { engine, host: own.clone(), _namespace: None },
-            name if name.starts_with("docker") => {
-                Served { engine, host: daemon.network().to_owned(), _namespace: None }
-            }
-            _ => {
-                let namespace = network::empty();
-                let host =
-                    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));
-                engine.enter(&host);
-                Served { engine, host, _namespace: Some(namespace) }
-            }
-        });
-        Self { served: served.collect(), wire }
-    }
-
     /// Has each run the server and publish its port.
     fn publish(&self) -> Result<()> {
-        let publish = format!("{OUTSIDE}:{INSIDE}");
         for one in &self.served {
             let name = &one.engine.measured.name;
             // docker's host has only what its daemon made.
             invoke::quietly(inside(&one.host).args(["ip", "link", "set", "lo", "up"]))?;
-            let words = ["run", "--detach", "--publish", &publish, IMAGE, "wire", "serve", INSIDE];
+            let publish = format!("{}:{INSIDE}", one.port);
+            let begin = ["run", "--detach", "--publish", &publish];
+            let words = [&begin[..], one.mode, &[IMAGE, "wire", "serve", INSIDE]].concat();
             one.engine.call(&words).with_context(|| format!("have {name} publish a port"))?;
             let mut tries = 0..TRIES;
-            while let Err(error) = self.ask(&one.host, "1") {
+            while let Err(error) = self.ask(one, "1") {
                 tries.next().ok_or(error).with_context(|| format!("reach the port that {name} published"))?;
                 std::thread::sleep(PAUSE);
             }
@@ -154,9 +193,9 @@ impl Bench {
         Ok(())
     }
 
-    /// Asks the server of a host, for so many milliseconds each.
-    fn ask(&self, host: &Path, milliseconds: &str) -> Result<Carried> {
-        let line = invoke::text(inside(host).arg(&self.wire).args(["ask", HOST, OUTSIDE, milliseconds]))?;
+    /// Asks a server, for so many milliseconds each.
+    fn ask(&self, Served { host, port, .. }: &Served, milliseconds: &str) -> Result<Carried> {
+        let line = invoke::text(inside(host).arg(&self.wire).args(["ask", HOST, port, milliseconds]))?;
         serde_json::from_str(&line).with_context(|| format!("read what wire printed: {line}"))
     }
 }
@@ -194,7 +233,7 @@ impl Turns for Bench {
     fn amounts(&mut self, _: &str, platform: &str) -> Result<Amounts, Failure> {
         let one = self.served.iter().find(|one| one.engine.measured.name == platform);
         let one = one.ok_or_else(|| Failure(format!("{platform} is not here")))?;
-        let carried = self.ask(&one.host, MILLISECONDS).map_err(|error| Failure(format!("{error:#}")))?;
+        let carried = self.ask(one, MILLISECONDS).map_err(|error| Failure(format!("{error:#}")))?;
         Ok(carried.amounts())
     }
 }
@@ -217,13 +256,19 @@ fn markdown(results: &Results) -> String {
         rows.push(std::iter::once(name.clone()).chain(cells).collect());
     }
     let mut parts = vec![machine::describe(&results.run.environment) + "\n", table(&rows)];
-    if let Some(ours) = names.iter().position(|name| name == OURS) {
-        let head = [&format!("{OURS} to"), "a gigabyte there", "one back", "a round trip", "a connection"];
-        let mut rows = vec![Vec::from(head.map(str::to_owned))];
-        for (number, name) in names.iter().enumerate().filter(|(number, _)| *number != ours) {
-            let ratios = experiments.iter().map(|experiment| ratio(experiment, ours, number));
-            rows.push(std::iter::once(name.clone()).chain(ratios).collect());
+    let place = |name: &str| names.iter().position(|other| other == name);
+    let of_the_kernel = |name: &&String| ![OURS_BY_A_PROGRAM, DOCKER_BY_A_PROGRAM].contains(&name.as_str());
+    let others = names.iter().filter(of_the_kernel).filter(|name| *name != OURS);
+    let pairs = others.map(|name| (OURS, name.as_str())).chain([(OURS_BY_A_PROGRAM, DOCKER_BY_A_PROGRAM)]);
+    let head = ["", "a gigabyte there", "one back", "a round trip", "a connection"];
+    let mut rows = vec![Vec::from(head.map(str::to_owned))];
+    for (one, other) in pairs {
+        if let Some((ours, theirs)) = place(one).zip(place(other)) {
+            let ratios = experiments.iter().map(|experiment| ratio(experiment, ours, theirs));
+            rows.push(std::iter::once(format!("{one} to {other}")).chain(ratios).collect());
         }
+    }
+    if rows.len() > 1 {
         parts.push(table(&rows));
     }
     let blocks = format!(
@@ -252,13 +297,13 @@ mod tests {
 
     #[test]
     fn rates_and_our_ratios_are_shown() {
-        let names = ["bulkhead", "docker"].map(str::to_owned);
+        let names = [OURS, "docker", OURS_BY_A_PROGRAM, DOCKER_BY_A_PROGRAM].map(str::to_owned);
         let plan = Plan { platforms: names.into(), tasks: tasks(6), seed: 1 };
         let environment = [("kernel".to_owned(), "6.1".to_owned())].into();
         let run = Run { version: VERSION, plan: plan.clone(), environment, platforms: Vec::new() };
         let mut results = Results::begun(run);
-        for (block, (platform, rate)) in
-            (0..6).flat_map(|block| plan.platforms.iter().zip([4e9, 2e9]).map(move |one| (block, one)))
+        for (block, (platform, rate)) in (0..6)
+            .flat_map(|block| plan.platforms.iter().zip([4e9, 2e9, 2e9, 1e9]).map(move |one| (block, one)))
         {
             let carried = Carried { sent: rate, received: 1e9, round_trip: 20e-6, connections: 5000.0 };
             let findings = carried.amounts().into_iter().map(|(name, amount)| Finding::of(name, amount));
@@ -281,7 +326,10 @@ mod tests {
         let ours = &rows("| bulkhead ")[0];
         assert!(ours.contains("4000 [4000 4000]") && ours.contains("20.0 [20.0 20.0]"), "{text}");
         assert!(ours.ends_with("5000 [5000 5000] |"), "{text}");
-        let ratios = &rows("| docker ")[1];
+        for (ratios, many) in [("| bulkhead to ", 1), ("| bulkhead's bulkproxy to docker's", 1)] {
+            assert_eq!(rows(ratios).len(), many, "{text}");
+        }
+        let ratios = &rows("| bulkhead to docker ")[0];
         assert!(ratios.contains("0.50 [0.50 0.50] faster"), "{text}");
         assert!(ratios.contains("1.00 [1.00 1.00] equal"), "{text}");
         assert!(text.contains("6 blocks in random order"), "{text}");

@@ -10,12 +10,15 @@ use bulkhead_measure::record::Measured;
 use bulkhead_measure::stats::Failure;
 use bulkhead_testkit::daemon::beside;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, Ports};
 use crate::bench::platform::Contestants;
 use crate::{invoke, networks, shipped};
 
 /// The name of the image, which nobody would look for elsewhere.
 pub(in crate::bench) const IMAGE: &str = "localhost/bench:1";
+
+/// The image, in the directory of all contestants.
+const ARCHIVE: &str = "image.tar";
 
 /// What ends containers at once for docker and for us.
 const FORCED: &[&str] = &["rm", "--force"];
@@ -100,14 +103,9 @@ pub(in crate::bench) fn engines(
     let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
     let docker = docker()?;
     let programs = programs()?;
-    let daemon = Daemon::start(&docker.program, ground, &made.claimed(), &programs)?;
-    let docker = Contestant {
-        begin: vec![docker.program.clone().into(), "--host".into(), daemon.host()],
-        measured: docker.measured(),
-        removal: FORCED,
-        environment: Vec::new(),
-    };
-    let archive = directory.join("image.tar");
+    let daemon = Daemon::start(&docker.program, ground, &made.claimed(), &programs, Ports::Kernel)?;
+    let docker = of_daemon(&docker, &daemon);
+    let archive = directory.join(ARCHIVE);
     make_archive(&docker, &made.image(), &archive)?;
     let mut engines = vec![ours(&bulkhead()?, ground)];
     if wanted("podman") {
@@ -123,6 +121,30 @@ pub(in crate::bench) fn engines(
         engines.push(docker);
     }
     Ok((engines, daemon))
+}
+
+/// Another docker, whose daemon has a program carry what is asked for at the host's loopback, with the image that [`engines`] has made.
+pub(in crate::bench) fn docker_with_proxy(made: &Contestants, run: &Path) -> Result<(Contestant, Daemon)> {
+    let [root, run] = [made.directory(), run].map(|place| place.join("with-proxy"));
+    for place in [&root, &run] {
+        std::fs::create_dir(place).with_context(|| format!("make {}", place.display()))?;
+    }
+    let docker = docker()?;
+    let (ground, claimed) = (Ground { root: &root, run: &run }, format!("{}-proxy", made.claimed()));
+    let daemon = Daemon::start(&docker.program, ground, &claimed, &programs()?, Ports::Program)?;
+    let engine = of_daemon(&docker, &daemon);
+    invoke::quietly(engine.command(&["load", "--quiet", "--input"]).arg(made.directory().join(ARCHIVE)))
+        .context("give docker with its proxy the image")?;
+    Ok((engine, daemon))
+}
+
+fn of_daemon(docker: &Platform, daemon: &Daemon) -> Contestant {
+    Contestant {
+        begin: vec![docker.program.clone().into(), "--host".into(), daemon.host()],
+        measured: docker.measured(),
+        removal: FORCED,
+        environment: Vec::new(),
+    }
 }
 
 /// The directories of the programs by which others make networks: `iptables`, `nft`.

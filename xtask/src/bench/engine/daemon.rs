@@ -10,6 +10,15 @@ use bulkhead_testkit::daemon::{Dockerd, Networks};
 
 use super::contestant::Ground;
 
+/// Who leads what comes to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ports {
+    /// The kernel, also what is asked for at the host's loopback.
+    Kernel,
+    /// A program, what is asked for there.
+    Program,
+}
+
 pub(in crate::bench) struct Daemon {
     dockerd: Option<Dockerd>,
     host: OsString,
@@ -20,12 +29,13 @@ pub(in crate::bench) struct Daemon {
 
 impl Daemon {
     /// Starts the daemon that is installed with `docker`, which keeps everything in new directories, and has a bridge in a network
-    /// namespace of its own, made by `programs` of other packages. No program copies what comes to its ports.
+    /// namespace of its own, made by `programs` of other packages.
     pub(super) fn start(
         docker: &Path,
         Ground { root, run }: Ground<'_>,
         cgroup: &str,
         programs: &[PathBuf],
+        ports: Ports,
     ) -> Result<Self> {
         let [root, run] = [root, run].map(|place| place.join("docker"));
         for place in [&root, &run] {
@@ -33,8 +43,8 @@ impl Daemon {
         }
         let cgroup = format!("{cgroup}-docker");
         let parent = format!("--cgroup-parent=/{cgroup}").into();
-        let without_proxy = "--userland-proxy=false".into();
-        let more = [parent, without_proxy];
+        let proxy = format!("--userland-proxy={}", ports == Ports::Program).into();
+        let more = [parent, proxy];
         let dockerd = Dockerd::start(docker, [&root, &run], None, Networks::Bridge(programs), &more)
             .context("start dockerd")?;
         Ok(Self { host: dockerd.host(), network: dockerd.network(), dockerd: Some(dockerd), cgroup })
