@@ -23,8 +23,10 @@ const PACKAGES: &[&str] =
 /// What differs most on the machine that users have, by target or by target and beginning of a name.
 const CORE: &[&str] = &[
     "cgroup::real",
+    "cli::engine::elsewhere::a_container_has_",
     "cli::measure::a_runtime_is_measured",
     "net::names",
+    "net::proxy::scarce",
     "runtime::cgroups",
     "runtime::delegation",
     "runtime::exec::",
@@ -66,7 +68,7 @@ const CACHED: &[(&str, &str, &str)] = &[
     ("runtime::labels::", "::a_container_comes_back_", "peers/criu"),
     ("cli::engine::carriers::", "", "networks/newest"),
     ("cli::engine::carriers::", "", "networks/release"),
-    ("cli::engine::elsewhere::", "", "networks/newest/usr/lib/cni"),
+    ("cli::engine::", "elsewhere::", "networks/newest/usr/lib/cni"),
     ("net::host::cni::", "", "networks/newest"),
     ("net::host::", "::newest::", "networks/newest"),
     ("net::host::", "::release::", "networks/release"),
