@@ -243,7 +243,7 @@ fn cached(tests: &[Test]) -> Result<Vec<PathBuf>> {
     let mut places = Vec::from_iter(wanted.map(|(.., name)| Path::new(name)));
     places.sort();
     // What is a part of another one comes with that.
-    places.dedup_by(|place, before| place.starts_with(&*before));
+    places.dedup_by(|place, before| place.starts_with(*before));
     Ok(places.into_iter().map(|name| cache.join(name)).filter(|place| place.exists()).collect())
 }
 

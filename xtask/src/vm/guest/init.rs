@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use rustix::mount::{MountFlags, mount, mount_bind_recursive};
+use rustix::mount::{MountFlags, mount, mount_bind_recursive, mount_move};
 use rustix::process::{WaitOptions, wait};
 
 use super::port::Reporter;
@@ -88,6 +88,7 @@ const MASKED: &[&str] = &[
 /// Returns only what the host has to be told of a failure.
 pub(super) fn run(job: &Job, _reporter: &Reporter) -> Result<Word> {
     mount_on("/run", c"tmpfs", c"mode=755")?;
+    move_modules().context("move the kernel's modules")?;
     let files = Path::new(PAYLOAD).join(FILES);
     job.places.iter().try_for_each(|place| show(&files, place))?;
     // An installer writes it, debootstrap does not. Engines copy it into their containers.
@@ -96,6 +97,17 @@ pub(super) fn run(job: &Job, _reporter: &Reporter) -> Result<Word> {
         Init::Systemd => become_systemd(),
         Init::Bare => stay(),
     }
+}
+
+/// Has the kernel's modules be elsewhere than below `/usr`: over a directory with mounts in it nobody can lay an overlay in a user
+/// namespace, as tests do with trees of packages.
+fn move_modules() -> std::io::Result<()> {
+    const USUAL: &str = "/usr/lib/modules";
+    const ELSEWHERE: &str = "/modules";
+    fs::create_dir(ELSEWHERE)?;
+    mount_move(USUAL, ELSEWHERE)?;
+    fs::remove_dir(USUAL)?;
+    symlink(ELSEWHERE, USUAL)
 }
 
 /// Mounts a file system of the kernel's on a directory, made when missing.
