@@ -181,7 +181,10 @@ impl Monitor {
             Token::Stdout | Token::Stderr => self.relay(token),
             Token::Stdin => self.stdin.write(),
             Token::Check => self.checks.read(&self.poll),
-            Token::Companion(number) => self.companions.hear(number, &self.runtime),
+            Token::Companion(number) => {
+                let reviver = (!self.is_starting()).then_some(&self.runtime);
+                self.companions.hear(number, reviver);
+            }
             Token::Client(number) => self.serve(number, flags),
         }
     }
@@ -223,9 +226,15 @@ impl Monitor {
         if matches!(self.life, Life::Waiting { until } if until <= now) {
             self.start();
         }
-        self.companions.look(now, &self.poll, &self.runtime);
+        let reviver = (!self.is_starting()).then_some(&self.runtime);
+        self.companions.look(now, &self.poll, reviver);
         self.end_calls(now);
         self.check_on_time(now);
+    }
+
+    /// Tells whether the container is just being started, by which companions are, too.
+    fn is_starting(&self) -> bool {
+        matches!(self.life, Life::New | Life::Starting)
     }
 
     fn give_memory_back(&mut self) {

@@ -68,6 +68,9 @@ pub struct Order {
     /// More of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<Companion>,
+    /// Those that hear of no monitor. One that does not know this does nothing wrong: it starts none of them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recorded: Vec<RecordedCompanion>,
     /// What is executed when the container has ended for good and no client has taken its end over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub at_end: Vec<String>,
@@ -143,6 +146,15 @@ pub struct Companion {
     pub socket: PathBuf,
     /// The message that is sent to it.
     pub greeting: String,
+    /// A program with its words that has it serve the container again, when it has died.
+    pub revive: Vec<String>,
+}
+
+/// A process outside that serves a container as long as it lives, and that is a program of others, such as one that carries its packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedCompanion {
+    /// The file in which whoever starts it writes which [`Process`] it is.
+    pub file: PathBuf,
     /// A program with its words that has it serve the container again, when it has died.
     pub revive: Vec<String>,
 }

@@ -61,8 +61,8 @@ pub enum ToMonitor<'a> {
     Signal(i32),
     /// Another restart policy holds from now on.
     Policy(Restart),
-    /// The processes that serve the container from outside are from now on those that the order names, which was written anew. A monitor
-    /// that is older refuses it, and stays with those that it knows.
+    /// The processes that serve the container from outside are from now on those that the order names, which may have been written
+    /// anew; those that are not there are looked for at once. A monitor that is older refuses it, and stays with those that it knows.
     Companions,
     /// What follows the container's end has been done.
     Taken,

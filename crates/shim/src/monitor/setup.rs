@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, SocketType};
 
 use super::checks::Checks;
 use super::clients::Clients;
-use super::companion::Companions;
+use super::companion::{Companions, Ordered};
 use super::error::{Doing, Error, Result};
 use super::input::Input;
 use super::life::Life;
@@ -98,7 +98,8 @@ fn monitor(
     }
     let lock = lock(run_directory)?;
     let path = run_directory.join(place::ORDER);
-    let order = Order::read(&path).doing(|| format!("read {}", path.display()))?;
+    let mut order = Order::read(&path).doing(|| format!("read {}", path.display()))?;
+    let ordered = Ordered::of(&mut order);
     let poll = Poll::new()?;
     poll.add(&signals, Token::Signals, EventFlags::IN)?;
     let listener = listen(run_directory)?;
@@ -109,7 +110,7 @@ fn monitor(
         order.shared.as_ref().map(|shared| shared::memory(shared, run_directory)).transpose()?.flatten();
     let home = mounts::make(order.overlay.as_ref(), &order.parts, memory)?;
     let mut companions = Companions::default();
-    companions.stay(order.companion.into_iter().chain(order.companions).collect(), &poll);
+    companions.stay(ordered, &poll);
     let mut clients = Clients::default();
     if let Some(client) = first_client {
         rustix::fs::fcntl_setfl(&client, OFlags::NONBLOCK).doing(|| "attach the first client")?;

@@ -6,6 +6,7 @@ use rustix::net::RecvFlags;
 
 use super::Monitor;
 use super::clients::Role;
+use super::companion::Ordered;
 use super::input::Received;
 use super::life::{Life, given};
 use crate::order::{Order, Stdin};
@@ -117,8 +118,8 @@ impl Monitor {
         }
         let path = self.runtime.file(place::ORDER);
         match Order::read(&path) {
-            Ok(Order { companion, companions, .. }) => {
-                self.companions.stay(companion.into_iter().chain(companions).collect(), &self.poll);
+            Ok(mut order) => {
+                self.companions.stay(Ordered::of(&mut order), &self.poll);
                 self.clients.tell_and_leave(number, ToClient::Done);
             }
             Err(error) => self.refuse(number, &format!("read {}: {error}", path.display())),

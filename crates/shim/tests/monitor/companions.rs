@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::Duration;
 
-use bulkhead_shim::order::Companion;
+use bulkhead_shim::order::{Companion, RecordedCompanion};
 use bulkhead_shim::protocol::ToMonitor;
 use bulkhead_shim::socket::{self, Listener};
-use bulkhead_shim::{Order, place};
+use bulkhead_shim::status::Process;
+use bulkhead_shim::{Order, place, replace};
 use bulkhead_sys::message;
 use bulkhead_testkit::wait_until;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -98,6 +102,75 @@ fn a_monitor_stays_with_several_and_looks_for_each_by_itself() {
     for (connection, _) in connections {
         assert!(message::receive(&connection, 16).unwrap().bytes.is_empty(), "it leaves them all");
     }
+}
+
+/// A process that ends with the test.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    fn record(&self, file: &Path) {
+        let process = Process::find(self.0.id().cast_signed()).unwrap();
+        replace::with_json(file, &process).unwrap();
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn a_monitor_sees_a_process_end_that_is_recorded_and_has_it_started_again_once_its_container_runs() {
+    let sandbox = sandbox!();
+    let slow = sandbox.directory().join("slow");
+    let bundle = sandbox.bundle("carried").script("sleep 100");
+    let (file, revived) = (sandbox.directory().join("process"), sandbox.directory().join("revived"));
+    // The container comes to be without one if somebody has started it before.
+    let (runtime, path) = (sandbox.runtime_program().display(), revived.display());
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" run \"*) sleep 2; [ ! -e {path} ] || exit 9;; esac\nexec {runtime} \"$@\"\n"
+    );
+    fs::write(&slow, script).unwrap();
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    let stand = Stand::new(&sandbox, &bundle, |order| {
+        order.runtime[0] = slow.display().to_string();
+        let script = format!("echo again >>{}", revived.display());
+        let revive = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        order.recorded = vec![RecordedCompanion { file: file.clone(), revive }];
+    });
+    stand.start_alone();
+    let mut first = Sleeper::new();
+    first.record(&file);
+    let count = || fs::read_to_string(&revived).unwrap_or_default().lines().count();
+    std::thread::sleep(Duration::from_secs(2));
+    let before = count();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(count(), before, "it is there");
+    first.kill();
+    wait_until("it is started again", || count() > before);
+    // One of another start with that number is another one.
+    let second = Sleeper::new();
+    let process = Process::find(second.0.id().cast_signed()).unwrap();
+    replace::with_json(&file, &Process { start: process.start + 1, ..process }).unwrap();
+    let before = count();
+    wait_until("it is started again, and again", || count() > before);
+    second.record(&file);
+    std::thread::sleep(Duration::from_secs(2));
+    let before = count();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(count(), before, "it is there");
+    stand.ask(&ToMonitor::Signal(9)).unwrap();
+    stand.last_status();
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_shim::client::{self, Event};
-use bulkhead_shim::order::Stdin;
+use bulkhead_shim::order::{Companion, Stdin};
 use bulkhead_shim::protocol::ToMonitor;
+use bulkhead_shim::{Order, place};
 use bulkhead_testkit::built::{self, Profile};
 
 use crate::stand::{SPEAK, Stand, next, sandbox};
@@ -55,6 +56,18 @@ fn a_monitor_keeps_within_its_budget() {
         }
     }
     measure("after 2 MB of output");
+    // The order is read again, as often as networks change.
+    let companion = |number: usize| {
+        let socket = stand.run.join(format!("companion-{number}"));
+        Companion { socket, greeting: "x".repeat(100), revive: vec!["/bin/true".to_owned(); 9] }
+    };
+    for round in 0..20 {
+        let companions = (0..round % 3).map(companion).collect();
+        let order = Order { companions, ..stand.order.clone() };
+        order.write(&stand.run.join(place::ORDER)).unwrap();
+        stand.ask(&ToMonitor::Companions).unwrap();
+    }
+    measure("after others have come to serve it");
     drop(client);
     stand.ask(&ToMonitor::Signal(9)).unwrap();
     stand.last_status();

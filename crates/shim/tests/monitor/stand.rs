@@ -73,6 +73,7 @@ impl Stand {
             stop: Stop { signal: 15, grace: 10 },
             companion: None,
             companions: Vec::new(),
+            recorded: Vec::new(),
             at_end: Vec::new(),
         };
         change(&mut order);
