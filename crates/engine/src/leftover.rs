@@ -80,6 +80,10 @@ pub(crate) enum Leftover {
     Bridge(String),
     /// A container or pod that runs, and whose ports nobody carries or holds as they should be: its id.
     Unhelped(String),
+    /// A container or pod that runs, and whose packets nobody carries any more: its id, and that of a container.
+    Uncarried(String, String),
+    /// As that, and nobody can before its next start.
+    CutOff(String, String),
     /// A container that runs, and whose questions for names nobody answers: its id, and that of the network whose name server is to.
     Unanswered(String, String),
     /// A container or pod that runs, and the ports that programs of the host took from it while nobody had them.
@@ -110,7 +114,9 @@ impl Leftover {
             Self::HalfFilled(name) => format!("volume {name}"),
             Self::HalfRemovedPod(record) => format!("pod {}", record.name),
             Self::HalfRemovedNetwork(record) | Self::Unplugged(record) => format!("network {}", record.name),
-            Self::Carrier(owner) => format!("network of {}", id::short(owner)),
+            Self::Carrier(owner) | Self::Uncarried(owner, _) | Self::CutOff(owner, _) => {
+                format!("network of {}", id::short(owner))
+            }
             Self::Unanswered(container, _) => format!("names of {}", id::short(container)),
             Self::Bridge(name) => format!("bridge {name}"),
             Self::Ports(owner)
@@ -141,6 +147,7 @@ impl Leftover {
             Self::Carrier(_) => "the program that carries its packets runs, and it has ended".into(),
             Self::Ports(_) => "they lead to what has ended".into(),
             Self::Unhelped(_) => "the program that carries or holds them has died".into(),
+            Self::Uncarried(..) | Self::CutOff(..) => "the program that carries its packets has died".into(),
             Self::Unanswered(..) => "the program that answers for its names has died".into(),
             Self::RefusedPorts(_, refused) => refused.to_string(),
             Self::Attachment(_) => "it was attached for what has ended".into(),
@@ -172,7 +179,7 @@ impl Leftover {
         match self {
             Self::Mount(_) => Some("unmounted"),
             Self::Lost(_) => Some("started"),
-            Self::Unhelped(_) | Self::Unanswered(..) => Some("started again"),
+            Self::Unhelped(_) | Self::Unanswered(..) | Self::Uncarried(..) => Some("started again"),
             Self::Unwatched(_) | Self::Astray(_) | Self::Carrier(_) => Some("ended"),
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
@@ -182,6 +189,7 @@ impl Leftover {
             Self::Unread(..)
             | Self::UnreadPorts(..)
             | Self::RefusedPorts(..)
+            | Self::CutOff(..)
             | Self::Stranger(_)
             | Self::ShutIn(_) => None,
             Self::HalfRemoved(_)

@@ -54,6 +54,9 @@ impl Engine {
             Leftover::Attachment(key) => self.withdraw_attachment(key),
             Leftover::Unhelped(owner) => self.help_owner_again(owner),
             Leftover::Unanswered(container, network) => self.serve_names_again(container, network),
+            Leftover::Uncarried(_, container) | Leftover::CutOff(_, container) => {
+                self.have_carried_again(container)
+            }
             Leftover::Flushed => self.restore_rules(),
             Leftover::Unplugged(record) => self.plug_again(record),
             Leftover::Bridge(name) => self.remove_bridge(name),

@@ -413,7 +413,7 @@ impl Engine {
             stop: configure::stop(request, &defaults)?,
             companion: self.name_server_for(known)?,
             companions: self.proxy_for(known, image)?.into_iter().collect(),
-            recorded: Vec::new(),
+            recorded: self.carrier_for(known)?.into_iter().collect(),
             at_end: if request.remove { self.removal_of(&record.id)? } else { self.unplugging(known)? },
         })
     }

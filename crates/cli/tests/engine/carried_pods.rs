@@ -8,7 +8,8 @@ use bulkhead_testkit::wait_until;
 use serde_json::{Value, json};
 
 use crate::carriers::{
-    Carrier, FAR, NEWEST_PASTA, OLD, PASTA, SERVICE, SLIRP, heard, kill, on_a_cable, runs, serve_names,
+    Carrier, FAR, NEWEST_PASTA, OLD, PASTA, SERVICE, SLIRP, carriers, heard, kill, on_a_cable, runs,
+    serve_names,
 };
 use crate::person::Person;
 use crate::shop::IMAGE;
@@ -166,6 +167,38 @@ fn pasta_leaves_nothing_of_a_pod_whoever_is_killed() {
 #[test]
 fn slirp4netns_leaves_nothing_of_a_pod_whoever_is_killed() {
     is_ended(SLIRP);
+}
+
+#[test]
+fn a_pod_s_carrier_that_dies_alone_comes_again_for_all_who_run() {
+    for which in [PASTA, SLIRP] {
+        let (person, _cable) = on_a_cable!(which);
+        person.said(&["pod", "create", "-p", "127.0.0.1:8080:80", "web"]);
+        person.member("web", "one", &[], SERVICE);
+        person.member("web", "two", &[], WAITS);
+        let is_whole =
+            || heard("127.0.0.1:8080").as_deref() == Some("hello web") && person.reaches_far("two");
+        wait_until("it is reached, and reaches others", is_whole);
+        let [first] = carriers(&person)[..] else { panic!("one: {:?}", carriers(&person)) };
+        kill(&person, &first.into());
+        // The monitors of both have it started again.
+        wait_until("it is reached again, and reaches others", is_whole);
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let [second] = carriers(&person)[..] else { panic!("one: {:?}", carriers(&person)) };
+        assert_eq!(person.carrier_of_pod(), second);
+        assert!(person.said(&["system", "check"]).contains("as it should be"));
+        // One who sees the host's processes could look into it.
+        person.member("web", "three", &["--pid", "host"], WAITS);
+        kill(&person, &second.into());
+        wait_until("it has ended", || !runs(second));
+        let told = person.bulkhead(&["system", "check"]).output().exits_with(1);
+        assert!(told.stdout.contains("container three: it sees its host's processes"), "{told}");
+        assert_eq!(carriers(&person), [0; 0]);
+        person.said(&["pod", "restart", "web"]);
+        wait_until("it is reached again, and reaches others", is_whole);
+        person.said(&["pod", "rm", "-f", "web"]);
+        wait_until("it ends with its pod", || carriers(&person).is_empty());
+    }
 }
 
 /// A container of the pod that sees the host's processes could look into what enters the pod's namespaces for a carrier. Must fail when a

@@ -174,16 +174,24 @@ fn carrier(person: &Person) -> i32 {
     i32::try_from(recorded(person).1["carrier"]["process"]["pid"].as_i64().unwrap()).unwrap()
 }
 
+/// As [`carrier`], of one that runs; nothing while there is none.
+fn carrier_now(person: &Person) -> Option<i32> {
+    let pid = recorded(person).1["carrier"]["process"]["pid"].as_i64()?;
+    i32::try_from(pid).ok().filter(|pid| runs(*pid))
+}
+
 pub(crate) fn kill(person: &Person, pid: &Value) {
-    person.shop.sandbox.command("kill").args(["-9", &pid.to_string()]).output().succeeds();
+    send(person, "-9", pid);
+}
+
+fn send(person: &Person, signal: &str, pid: &Value) {
+    person.shop.sandbox.command("kill").args([signal, &pid.to_string()]).output().succeeds();
 }
 
 /// Kills a container together with its monitor, so that nobody hears of its end.
 fn kill_unheard(person: &Person, name: &str) {
     let pid = person.pid(name).into();
-    let status = person.root().join("containers").join(id(person)).join("status.json");
-    let status: Value = serde_json::from_str(&fs::read_to_string(status).unwrap()).unwrap();
-    kill(person, &status["monitor"]["pid"]);
+    kill(person, &person.monitor(name).into());
     kill(person, &pid);
 }
 
@@ -199,6 +207,16 @@ fn files(person: &Person) -> Vec<String> {
 pub(crate) fn runs(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("Z").starts_with(['Z', 'X']))
+}
+
+/// All carriers of this host.
+pub(crate) fn carriers(person: &Person) -> Vec<i32> {
+    let listed = person.shop.sandbox.command("pgrep").args(["-f", r"carrier\.(pid|sock)"]).output();
+    let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let pids = listed.stdout.lines().filter_map(|line| line.parse().ok());
+    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|of| of == own))
+        .filter(|pid| runs(*pid))
+        .collect()
 }
 
 pub(crate) const SERVICE: &str = "while :; do echo hello web | nc -l -p 80; done";
@@ -265,6 +283,7 @@ fn is_ended(which: Carrier) {
     let pid = begin();
     kill(&person, &pid.into());
     wait_until("the carrier has ended", || !runs(pid));
+    wait_until("another one carries", || carrier_now(&person).is_some());
     assert_eq!(person.run(&["--rm", "--network", "container:web"], "true").output().succeeds().stdout, "");
     person.said(&["stop", "web"]);
     wait_until("its files are gone", || files(&person).is_empty());
@@ -275,6 +294,140 @@ fn is_ended(which: Carrier) {
     assert_eq!(files(&person), Vec::<String>::new());
     assert!(TcpListener::bind("0.0.0.0:18080").is_ok(), "nobody listens for it");
     person.said(&["rm", "web"]);
+}
+
+/// A carrier that dies alone has another one in its place.
+fn comes_again(which: Carrier) {
+    let (person, _cable) = on_a_cable!(which);
+    let options = ["-d", "--name", "web", "-p", "127.0.0.1:8080:80", "-p", "127.0.0.1:8081:80"];
+    person.run(&options, SERVICE).output().succeeds();
+    let answers = |at: &str| heard(at).as_deref() == Some("hello web");
+    let asks = || {
+        let words = ["exec", "web", "busybox", "timeout", "5", "wget", "-qO-", "http://10.77.0.2:7000/"];
+        person.bulkhead(&words).output().stdout == "hello far\n"
+    };
+    let is_whole = || answers("127.0.0.1:8080") && answers("127.0.0.1:8081") && asks();
+    wait_until("it is reached, and reaches others", is_whole);
+    // By the monitor, each time.
+    for _ in 0..2 {
+        let before = carrier(&person);
+        kill(&person, &before.into());
+        wait_until("it has ended", || !runs(before));
+        wait_until("another one carries", || carrier_now(&person).is_some());
+        wait_until("the container is reached again, and reaches others", is_whole);
+    }
+    // One of its ports is another's when it comes again.
+    let (monitor, before) = (person.monitor("web").into(), carrier(&person));
+    send(&person, "-STOP", &monitor);
+    kill(&person, &before.into());
+    wait_until("it has ended", || !runs(before));
+    let taken = TcpListener::bind("127.0.0.1:8081").unwrap();
+    let check = |more: &[&str]| person.bulkhead(&[&["system", "check"], more].concat()).output();
+    let told = check(&["--dry-run"]).exits_with(1);
+    assert!(told.stdout.contains("the program that carries its packets has died"), "{told}");
+    assert_eq!(carrier_now(&person), None, "nothing is changed");
+    send(&person, "-CONT", &monitor);
+    wait_until("it is reached at its other port", || answers("127.0.0.1:8080") && asks());
+    let told = check(&[]).exits_with(1);
+    assert!(told.stdout.contains("a program of the host has taken 127.0.0.1:8081/tcp meanwhile"), "{told}");
+    drop(taken);
+    kill(&person, &carrier(&person).into());
+    wait_until("it is reached at both", is_whole);
+    assert!(check(&[]).succeeds().stdout.contains("as it should be"));
+    let last = carrier(&person);
+    person.said(&["rm", "-f", "web"]);
+    wait_until("it ends with its container", || !runs(last));
+}
+
+#[test]
+fn pasta_comes_again_when_it_dies_alone() {
+    comes_again(PASTA);
+}
+
+#[test]
+fn the_newest_pasta_comes_again_when_it_dies_alone() {
+    comes_again(NEWEST_PASTA);
+}
+
+#[test]
+fn slirp4netns_comes_again_when_it_dies_alone() {
+    comes_again(SLIRP);
+}
+
+#[test]
+fn a_check_has_a_carrier_started_again_that_could_not_be() {
+    let (person, _cable) = on_a_cable!(SLIRP);
+    person.run(&["-d", "--name", "web"], "sleep 1000").output().succeeds();
+    let program = person.shop.path("carriers/slirp4netns");
+    fs::rename(&program, program.with_extension("away")).unwrap();
+    kill(&person, &carrier(&person).into());
+    let check = || person.bulkhead(&["system", "check"]).output();
+    wait_until("it is missing", || carrier_now(&person).is_none());
+    let told = check().exits_with(1);
+    assert!(told.stdout.contains("it is in the package slirp4netns"), "{told}");
+    // By then the monitor waits for twelve seconds until it tries again.
+    std::thread::sleep(Duration::from_secs(14));
+    fs::rename(program.with_extension("away"), &program).unwrap();
+    let mended = check().succeeds();
+    assert!(
+        mended.stdout.contains("the program that carries its packets has died (mended: started again)"),
+        "{mended}"
+    );
+    assert!(carrier_now(&person).is_some());
+    assert!(check().stdout.contains("as it should be"));
+    person.said(&["rm", "-f", "web"]);
+}
+
+/// Until it hides it could be looked into by a container that has the rights for that and knows its number. Must fail when `sees_processes`
+/// says that none does.
+#[test]
+fn a_container_that_sees_its_hosts_processes_gets_no_carrier_while_it_runs() {
+    for options in [&["--pid", "host"][..], &["-v", "/proc:/host"], &["-v", "/:/host"]] {
+        let (person, _cable) = on_a_cable!(SLIRP);
+        person.run(&[&["-d", "--name", "web"], options].concat(), "sleep 1000").output().succeeds();
+        let before = carrier(&person);
+        kill(&person, &before.into());
+        wait_until("it has ended", || !runs(before));
+        let told = person.bulkhead(&["system", "check"]).output().exits_with(1);
+        let said = "it sees its host's processes, and so a carrier before that hides: `bulkhead restart web`";
+        assert!(told.stdout.contains(said), "{options:?}: {told}");
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(carrier_now(&person), None, "nor does the monitor");
+        person.said(&["restart", "-t", "0", "web"]);
+        assert!(carrier_now(&person).is_some());
+        person.said(&["rm", "-f", "web"]);
+    }
+}
+
+#[test]
+fn a_record_of_a_carrier_that_nobody_can_read_is_named_and_made_anew() {
+    for which in [PASTA, SLIRP] {
+        let (person, _cable) = on_a_cable!(which);
+        person.run(&["-d", "--name", "web", "-p", "127.0.0.1:8080:80"], SERVICE).output().succeeds();
+        let answers = || heard("127.0.0.1:8080").as_deref() == Some("hello web");
+        wait_until("it answers", answers);
+        let (file, pid) = (recorded(&person).0, carrier(&person));
+        fs::write(&file, "{\"version\":1,").unwrap();
+        let told = person.bulkhead(&["system", "check"]).output().exits_with(1);
+        let id = id(&person);
+        assert!(told.stdout.contains("network.json"), "{told}");
+        assert!(told.stdout.contains(&format!("`bulkhead restart {}` makes it anew", &id[..12])), "{told}");
+        assert!(runs(pid) && fs::read_to_string(&file).unwrap().len() == 13, "it is left alone");
+        wait_until("it answers still", answers);
+        person.said(&["restart", "-t", "0", "web"]);
+        wait_until("the one that nobody knew has ended", || !runs(pid));
+        wait_until("it answers again", answers);
+        assert!(person.said(&["system", "check"]).contains("as it should be"));
+        // Of one that has ended.
+        let pid = carrier(&person);
+        fs::write(&file, "{").unwrap();
+        kill_unheard(&person, "web");
+        let mended = person.bulkhead(&["system", "check"]).output().succeeds();
+        assert!(mended.stdout.contains("(mended: ended)"), "{mended}");
+        wait_until("it has ended", || !runs(pid));
+        assert_eq!(files(&person), Vec::<String>::new());
+        person.said(&["rm", "web"]);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod begun;
 mod boot;
+mod carried;
 mod connections;
 mod crowd;
 mod damage;

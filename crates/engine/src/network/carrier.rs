@@ -8,6 +8,7 @@
 //! others; it is the [`door`], which has nothing and goes when the carrier is ready.
 
 mod pod;
+mod revival;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -32,9 +33,12 @@ use super::door::Door;
 use super::live::Live;
 use super::ports::{self, PublishedPort};
 use crate::configure::{Caller, Wiring};
+use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::hold::Held;
 use crate::host;
+use crate::id;
 use crate::program;
 use crate::request::{Carrier, ExposedPorts, HostAddress, Hosts, Network, Protocol, Publishing};
 
@@ -58,6 +62,8 @@ const LOG: &str = "carrier.log";
 /// Where slirp4netns is asked for ports. It has the directory above its own as its working directory: the whole path is too long
 /// for a socket.
 const SOCKET: &str = "carrier.sock";
+/// Which process it is, for monitors.
+const PROCESS: &str = "carrier.process";
 /// How long a carrier may take until it is ready, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at one that ends.
@@ -178,62 +184,87 @@ fn leads_to_host(hosts: &Hosts) -> bool {
 }
 
 impl Engine {
-    /// Has a program carry the packets of something whose namespaces are there and in which nothing runs yet.
+    /// Has a program carry the packets of something whose namespaces are there and in which nothing runs yet. Nobody else does so meanwhile
+    /// ([`Engine::alone_with_carrier`]).
     pub(super) fn carry(&self, load: &Load<'_>, door: impl FnOnce() -> Result<Door>) -> Result<()> {
-        let Load { owner, carrier, hosts, publishing, exposed, namespace } = *load;
+        let Load { owner, carrier, publishing, exposed, .. } = *load;
         // Of the run before, if a policy starts it again.
-        self.end_carrier(owner)?;
+        self.end_carrier_alone(owner)?;
         let Some(program) = program::in_path(carrier.name()) else { return carrier.check().map(drop) };
         let door = door()?;
-        let pid = door.pid();
         let ports = ports::carried(self, publishing, exposed, carrier)?;
-        let started_as = |process| Some(Carried { program: carrier, process, namespace });
-        let mut live = Live { ports, carrier: started_as(None), ..Live::of(owner) };
-        live.write(self)?;
-        let directory = self.owner_run(owner);
-        let file = self.pid_file(owner);
-        let started = match carrier {
-            Carrier::Pasta => start_pasta(&program, &file, pid, hosts, &live.ports),
-            Carrier::Slirp4netns => start_slirp(&program, &directory, pid, |process| {
-                live.carrier = started_as(Some(process));
-                live.write(self)
-            })
-            .and_then(|process| publish_by_slirp(&directory, &live.ports).map(|()| process)),
-        };
-        let recorded = started.and_then(|process| {
-            live.carrier = started_as(Some(process));
-            live.write(self)?;
-            match carrier {
-                Carrier::Pasta => until_hidden(&process),
-                // It stays out of the container's user namespace, and nobody from there can look into it.
-                Carrier::Slirp4netns => Ok(()),
-            }
-        });
+        let begun = self.begin_carrier(&program, load, door.pid(), &Live { ports, ..Live::of(owner) });
         drop(door);
-        if recorded.is_err() {
+        if begun.is_err() {
             // The first error is the one to tell.
-            drop(self.end_carrier(owner));
+            drop(self.end_carrier_alone(owner));
         }
-        recorded
+        begun
+    }
+
+    /// Starts a carrier by the number of a process in the namespaces, and records it.
+    fn begin_carrier(&self, program: &Path, load: &Load<'_>, pid: i32, live: &Live) -> Result<()> {
+        let Load { owner, carrier, hosts, namespace, .. } = *load;
+        let record = |process| {
+            let carrier = Some(Carried { program: carrier, process, namespace });
+            Live { carrier, ..live.clone() }.write(self)
+        };
+        record(None)?;
+        let (directory, ports) = (self.owner_run(owner), live.had());
+        let process = match carrier {
+            Carrier::Pasta => start_pasta(program, &self.pid_file(owner), pid, hosts, &ports)?,
+            Carrier::Slirp4netns => {
+                let process = start_slirp(program, &directory, pid, |process| record(Some(process)))?;
+                publish_by_slirp(&directory, &ports)?;
+                process
+            }
+        };
+        record(Some(process))?;
+        if carrier == Carrier::Pasta {
+            // The other stays out of the container's user namespace, and nobody from there can look into it.
+            until_hidden(&process)?;
+        }
+        // Monitors see its end from here on.
+        let path = directory.join(PROCESS);
+        bulkhead_shim::replace::with_json(&path, &process).doing(|| format!("write {}", path.display()))
+    }
+
+    /// Waits until nobody else starts or ends the carrier of an owner; nothing where that has no directory.
+    pub(super) fn alone_with_carrier(&self, owner: &str) -> Result<Option<Held>> {
+        self.hold_directory(&self.owner_run(owner), || {
+            format!("what carries the packets of {}", id::short(owner))
+        })
     }
 
     /// Ends the carrier of a container or pod, if it has one, and forgets its ports.
     pub(super) fn end_carrier(&self, owner: &str) -> Result<()> {
+        let _alone = self.alone_with_carrier(owner)?;
+        self.end_carrier_alone(owner)
+    }
+
+    fn end_carrier_alone(&self, owner: &str) -> Result<()> {
         let Some(live) = Live::read_to_end(self, owner)? else { return Ok(()) };
+        self.end_process(&live)?;
+        Live::forget(self, owner)
+    }
+
+    /// Ends the process of a carrier, recorded or not, and takes its files away.
+    fn end_process(&self, live: &Live) -> Result<()> {
+        let owner = &live.owner;
         let directory = self.owner_run(owner);
         let file = self.pid_file(owner);
-        let doing = || format!("end what carries the packets of {}", crate::id::short(owner));
-        match live.carrier.and_then(|carried| carried.process) {
+        let doing = || format!("end what carries the packets of {}", id::short(owner));
+        match live.carrier.as_ref().and_then(|carried| carried.process) {
             Some(process) => end(&process).doing(doing)?,
             None => unrecorded(&file, &directory).doing(doing)?.iter().try_for_each(end).doing(doing)?,
         }
-        for path in [file, directory.join(LOG), directory.join(SOCKET)] {
+        for path in [file, directory.join(LOG), directory.join(SOCKET), directory.join(PROCESS)] {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 removed => removed.doing(|| format!("remove {}", path.display()))?,
             }
         }
-        Live::forget(self, owner)
+        Ok(())
     }
 
     fn pid_file(&self, owner: &str) -> PathBuf {
@@ -247,16 +278,26 @@ impl Engine {
         let mut left = Vec::new();
         let containers = self.store.containers()?.into_iter().map(|record| record.id);
         for owner in containers.chain(self.store.pods()?.into_iter().map(|record| record.id)) {
-            let is_carried = match Live::read(self, &owner) {
-                // An ordinary user's has nothing else there.
-                Err(Error::Damaged { .. }) => host::caller() != Caller::Root,
+            let is_left = match Live::read(self, &owner) {
+                Err(Error::Damaged { .. }) => self.is_carried(&owner),
                 live => live?.is_some_and(|live| live.carrier.is_some()),
             };
-            if is_carried && !self.is_live(&owner)? {
+            if is_left && !self.is_live(&owner)? {
                 left.push(owner);
             }
         }
         Ok(left)
+    }
+
+    /// Tells by what was asked for whether the packets of a container or pod are carried. Who is caller says nothing of that: an ordinary
+    /// user's check is root of the user's own users.
+    pub(super) fn is_carried(&self, owner: &str) -> bool {
+        let of_container = || {
+            let record = self.store.container(owner).ok().filter(|record| record.id == owner)?;
+            Document::read(&record).ok().map(|document| document.request.namespaces.network)
+        };
+        let network = of_container().or_else(|| self.request_of_pod(owner).ok().map(|pod| pod.network));
+        network.map_or_else(|| host::caller() != Caller::Root, |network| network.is_carried())
     }
 }
 

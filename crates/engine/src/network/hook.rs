@@ -32,6 +32,7 @@ const PLUG: &str = "plug";
 const UNPLUG: &str = "unplug";
 pub(super) const NAMES: &str = "names";
 pub(super) const PORTS: &str = "ports";
+pub(super) const CARRIER: &str = "carrier";
 
 impl Engine {
     /// Does what a monitor or a runtime asks for: the words behind [`FOR_MONITOR`].
@@ -45,6 +46,7 @@ impl Engine {
                 self.serve_names_again(&id.to_string_lossy(), &network.to_string_lossy())
             }
             [word, id] if *word == PORTS => self.help_ports_again(&id.to_string_lossy()),
+            [word, id] if *word == CARRIER => self.carry_again(&id.to_string_lossy()),
             [word, id] if *word == UNPLUG => self.unplug_ended(&id.to_string_lossy()),
             _ => Err(Error::Invalid {
                 what: format!("{FOR_MONITOR} {words:?}"),
@@ -71,7 +73,7 @@ impl Engine {
     }
 
     /// Finds what carries the packets of the pod whose network a container shares, with the pod's record; nothing where nothing does.
-    fn carrier_of_pod(&self, known: &Known) -> Result<Option<(PodRecord, PodRequest, Carrier)>> {
+    pub(super) fn carrier_of_pod(&self, known: &Known) -> Result<Option<(PodRecord, PodRequest, Carrier)>> {
         let shares = known.document.request.namespaces.network == Network::Pod;
         let Some(id) = known.record.pod.as_deref().filter(|_| shares) else { return Ok(None) };
         let request = self.request_of_pod(id)?;
@@ -123,6 +125,7 @@ impl Engine {
         if let Some(carrier) = carrier_of(network) {
             let (hosts, publishing) = (&request.hosts, &request.publishing);
             let load = Load { owner: id, carrier, hosts, publishing, exposed: &exposed, namespace: None };
+            let _alone = self.alone_with_carrier(id)?;
             return self.carry(&load, Door::open);
         }
         if let Some((pod, of_pod, carrier)) = self.carrier_of_pod(&known)? {

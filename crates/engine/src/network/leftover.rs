@@ -25,6 +25,10 @@ impl Engine {
         let mut found = Vec::from_iter(leaving.map(Leftover::HalfRemovedNetwork));
         found.extend(self.attachments_left()?);
         found.extend(self.carriers_left()?.into_iter().map(Leftover::Carrier));
+        found.extend(self.uncarried_containers()?);
+        found.extend(Live::all(self)?.iter().filter_map(refused));
+        let unread = Live::unread(self)?.into_iter();
+        found.extend(unread.map(|(owner, error)| Leftover::UnreadPorts(owner, error)));
         if !self.places().networks_run().exists() {
             return Ok(found);
         }
@@ -46,9 +50,6 @@ impl Engine {
         found.extend(unanswered.map(|(container, network)| Leftover::Unanswered(container, network)));
         found.extend(host.unplugged()?.into_iter().map(Leftover::Unplugged));
         found.extend(host.without_network()?.into_iter().map(Leftover::Bridge));
-        found.extend(Live::all(self)?.iter().filter_map(refused));
-        let unread = Live::unread(self)?.into_iter();
-        found.extend(unread.map(|(owner, error)| Leftover::UnreadPorts(owner, error)));
         found.extend(host.shut_in(&bridged)?.into_iter().map(Leftover::ShutIn));
         Ok(found)
     }

@@ -130,7 +130,12 @@ impl Live {
         let mut found: Vec<Read> = Vec::new();
         for kind in ["containers", "pods"] {
             let directory = engine.places().run.join(kind);
-            for entry in std::fs::read_dir(&directory).doing(|| format!("list {}", directory.display()))? {
+            let entries = match std::fs::read_dir(&directory) {
+                // Nothing has run yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                entries => entries.doing(|| format!("list {}", directory.display()))?,
+            };
+            for entry in entries {
                 let name = entry.doing(|| format!("list {}", directory.display()))?.file_name();
                 let owner = name.to_string_lossy();
                 match Self::read(engine, &owner) {
@@ -153,6 +158,11 @@ impl Live {
         let carrier = self.carrier.as_ref().and_then(|carrier| carrier.process);
         let helper = self.proxy.and_then(|proxy| proxy.process).or(carrier);
         helper.is_some_and(|process| process.runs())
+    }
+
+    /// Returns those of its ports that no program of the host has taken.
+    pub(super) fn had(&self) -> Vec<PublishedPort> {
+        self.ports.iter().filter(|port| !self.refused.contains(port)).cloned().collect()
     }
 
     /// Returns those of its ports to which the packet filter leads.

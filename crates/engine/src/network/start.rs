@@ -24,11 +24,10 @@ use super::host::{Host, Warnings};
 use super::live::Live;
 use super::ports::PublishedPort;
 use super::proxy::{self, Kept};
-use crate::configure::{Caller, Wiring};
+use crate::configure::Wiring;
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::host as machine;
 use crate::known::Known;
 use crate::request::{ExposedPorts, Protocol, Publishing, Request};
 
@@ -173,9 +172,7 @@ impl Engine {
         // Both, whatever becomes of the first.
         let detached = self.detach_all(owner);
         let withdrawn = match Live::read_to_end(self, owner)? {
-            Some(live) if live.carrier.is_some() || machine::caller() != Caller::Root => {
-                self.end_carrier(owner)
-            }
+            Some(live) if live.carrier.is_some() || self.is_carried(owner) => self.end_carrier(owner),
             Some(_) => Host::hold(self)?.withdraw(owner),
             None => Ok(()),
         };

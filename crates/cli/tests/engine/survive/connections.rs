@@ -8,6 +8,7 @@ use bulkhead_testkit::wait_until;
 
 use super::moments::{Stage, Threads, moments, stage};
 use super::{WELL, leaves_nothing};
+use crate::networks::name_servers;
 use crate::shop::{IMAGE, shop};
 
 /// The devices of networks on this host, once the kernel has taken away what went with a namespace.
@@ -21,41 +22,45 @@ fn left(stage: &Stage) -> String {
 
 #[test]
 fn a_start_with_ports_is_killed() {
+    start_is_killed("dnat");
+}
+
+#[test]
+fn a_start_with_ports_that_a_helper_carries_is_killed() {
+    start_is_killed("proxy");
+}
+
+/// On a network with names, so that both helpers have to do with it.
+fn start_is_killed(mode: &str) {
     let stage = stage!();
     stage.shop.said(&["network", "create", "front"]);
     let parent = stage.shop.parent();
     let words = [
-        "run",
-        "-d",
-        "--cgroup-parent",
-        &parent,
-        "--stop-timeout",
-        "1",
-        "--name",
-        "victim",
-        "--network",
-        "front",
-        "-p",
-        "8070:80",
-        IMAGE,
-        "sleep",
-        "1000",
-    ];
+        &["run", "-d", "--cgroup-parent", &parent, "--stop-timeout", "1", "--name", "victim"][..],
+        &["--network", "front", "--publish-mode", mode, "-p", "8070:80", IMAGE, "sleep", "1000"],
+    ]
+    .concat();
     let (whole, calls) = stage.killed(&words, Threads::First, None);
     whole.succeeds();
     stage.clean("no fault at all");
     for moment in moments(calls) {
         drop(stage.killed(&words, Threads::First, Some(moment)));
-        let after = format!("call {moment} of run --publish");
+        let after = format!("call {moment} of run --publish-mode {mode}");
         stage.judge(&after);
         // Whether the victim is there or not: its port is its own, or free.
         if stage.exists() {
             stage.shop.said(&["start", "victim"]);
-            assert_eq!(stage.shop.said(&["port", "victim", "80"]), "0.0.0.0:8070\n", "after {after}");
+            let ports = stage.shop.said(&["port", "victim", "80"]);
+            let expected = if mode == "proxy" { "0.0.0.0:8070\n[::]:8070\n" } else { "0.0.0.0:8070\n" };
+            assert_eq!(ports, expected, "after {after}");
+            stage.shop.said(&["exec", "victim", "nslookup", "victim", "127.0.0.11"]);
+            assert_eq!(stage.shop.helpers().len(), 1, "after {after}, one has its ports");
         }
         stage.clean(&after);
+        assert_eq!(stage.shop.helpers(), [0; 0], "after {after}, nobody has its ports");
         assert!(TcpListener::bind("0.0.0.0:8070").is_ok(), "after {after}, its port is free");
         stage.shop.script(&["-p", "8070:80"], "true").output().succeeds();
+        wait_until("whoever answered it has ended", || name_servers(&stage.shop).is_empty());
         assert_eq!(left(&stage), "", "after {after}");
         stage.shop.said(&["network", "create", "front"]);
     }

@@ -2,7 +2,8 @@
 //!
 //! Each container of the pod that starts has a hook see to it, while nothing of its image runs yet: the first one starts the carrier, all
 //! others find that it runs. A carrier that was killed is started again only by whom nobody else is with: it enters the namespaces by a
-//! [`Door`], and whoever has the pod's users and sees the host's processes (`--pid host`) could look into that.
+//! [`Door`], and whoever has the pod's users and sees the host's processes (`--pid host`) could look into that. Where others are, their
+//! monitors have it started again without one (`revival`).
 
 use std::os::fd::OwnedFd;
 
@@ -38,7 +39,7 @@ impl Engine {
         let run = self.places().pod_run(&pod.id);
         make_directory(&run)?;
         // The pod itself is held by whoever starts the container, unless that is its policy.
-        let _held = self.hold_directory(&run, || format!("what carries the packets of pod {}", pod.name))?;
+        let _alone = self.alone_with_carrier(&pod.id)?;
         let links = self.places().container_run(&known.record.id);
         let [network, user] = [NamespaceKind::Network, NamespaceKind::User]
             .map(|kind| path::open_host(&place::namespace(&links, kind), OFlags::RDONLY));
