@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bulkhead_store::{Below, Image, Places, walk};
+use bulkhead_store::{Below, Image, walk};
 use bulkhead_sys::path;
 use rustix::fs::{FileType, OFlags, XattrFlags, fstat, getxattr, lgetxattr, lsetxattr, setxattr, stat};
 use rustix::io::Errno;
@@ -16,11 +16,11 @@ use crate::configure::{Caller, FileLabels};
 use crate::create::FILES;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
-use crate::host;
 use crate::known::Known;
 use crate::remove::is_closed;
 use crate::request::{Mount, MountKind, Network, Relabel};
 use crate::start::SECRETS;
+use crate::{host, users};
 
 /// The attribute of a file that is its context.
 const ATTRIBUTE: &str = "security.selinux";
@@ -73,15 +73,10 @@ impl Engine {
         let places = self.places();
         let layers = image.map(|image| self.store.lower(image)).unwrap_or_default();
         for layer in layers.into_iter().chain(places.mountpoints()) {
-            if !has(&layer, &labels.layers) {
-                match directory(&layer, &labels.layers) {
-                    // Files of further ids are out of an ordinary user's reach here, and keep the labels that they have.
-                    Err(Error::System { source, .. })
-                        if host::caller() != Caller::Root && source.kind() == ErrorKind::PermissionDenied => {
-                    }
-                    Err(Error::Layer(error)) if host::caller() != Caller::Root && is_closed(&error) => {}
-                    labelled => labelled?,
-                }
+            match self.label_own(&layer, &labels.layers) {
+                // Nobody but root can enter what its owner has closed, where the user has no further ids; it keeps its label.
+                Err(Error::Layer(error)) if host::caller() != Caller::Root && is_closed(&error) => {}
+                labelled => labelled?,
             }
         }
         directory(&places.container(&record.id).join(FILES), &labels.private)?;
@@ -93,32 +88,51 @@ impl Engine {
             (Network::Pod, Some(pod)) => directory(&self.of_pod(pod)?.0, &labels.shared)?,
             _ => {}
         }
-        mounts(&document.mounts, places, labels)
+        self.label_mounts(&document.mounts, labels)
     }
-}
 
-fn mounts(mounts: &[Mount], places: &Places, labels: &FileLabels) -> Result<()> {
-    for mount in mounts {
-        match &mount.kind {
-            MountKind::Bind(bind) => match bind.relabel {
-                Some(Relabel::Shared) => source(&bind.source, &labels.shared)?,
-                Some(Relabel::Private) => source(&bind.source, &labels.private)?,
-                None => {}
-            },
-            MountKind::Volume(volume) => {
-                let data = volume.name.as_deref().map(|name| places.volume(name).join("data"));
-                if let Some(data) = data.filter(|data| !has(data, &labels.shared)) {
-                    directory(&data, &labels.shared)?;
+    fn label_mounts(&self, mounts: &[Mount], labels: &FileLabels) -> Result<()> {
+        for mount in mounts {
+            match &mount.kind {
+                MountKind::Bind(bind) => match bind.relabel {
+                    Some(Relabel::Shared) => source(&bind.source, &labels.shared)?,
+                    Some(Relabel::Private) => source(&bind.source, &labels.private)?,
+                    None => {}
+                },
+                MountKind::Volume(volume) => {
+                    if let Some(name) = volume.name.as_deref() {
+                        self.label_own(&self.places().volume(name).join("data"), &labels.shared)?;
+                    }
                 }
+                MountKind::Tmpfs(_) => {}
             }
-            MountKind::Tmpfs(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Labels a directory of the engine's, unless it has that label. Files of further ids are out of an ordinary user's reach
+    /// but in the user namespace of containers.
+    fn label_own(&self, path: &Path, label: &str) -> Result<()> {
+        if has(path, label) {
+            return Ok(());
+        }
+        let is_foreign = |error: &Error| match error {
+            Error::System { source, .. } => source.kind() == ErrorKind::PermissionDenied,
+            Error::Layer(error) => is_closed(error),
+            _ => false,
+        };
+        match directory(path, label) {
+            Err(error) if is_foreign(&error) && users::are_elsewhere()? => {
+                let words = ["label".as_ref(), path.as_os_str(), label.as_ref()];
+                self.do_in_users(&format!("label {} as {label}", path.display()), &words)
+            }
+            labelled => labelled,
         }
     }
-    Ok(())
 }
 
 /// Labels a directory of the engine's, if it is there.
-fn directory(path: &Path, label: &str) -> Result<()> {
+pub(crate) fn directory(path: &Path, label: &str) -> Result<()> {
     match path::open_host(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
         Err(error) if error.errno() == Errno::NOENT => Ok(()),
         top => tree(&top.doing(|| format!("open {}", path.display()))?, path, label),

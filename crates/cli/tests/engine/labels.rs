@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bulkhead_testkit::{is_root, requires, wait_until};
 
+use crate::person::{RANGE, person};
 use crate::shop::{IMAGE, Shop};
 
 const NEEDED: &str = "needs root, and SELinux that enforces a policy for containers (container_t)";
@@ -280,4 +281,29 @@ fn an_init_runs_with_the_label_of_its_container() {
     // It is copied anew, whatever the program is by then.
     shop.said(&["restart", "web"]);
     assert_eq!(label_of_process(&shop, "web"), label);
+}
+
+#[test]
+fn files_of_a_user_s_further_ids_are_labelled_too() {
+    requires!(has_selinux(), "{NEEDED}");
+    let person = person!(RANGE).with_image();
+    let label = |path: &Path| {
+        let output = person.shop.sandbox.command("stat").args(["-c", "%C"]).arg(path).output();
+        output.succeeds().stdout.trim().to_owned()
+    };
+    person.said(&["volume", "create", "data"]);
+    let fill = "mkdir -m 700 /data/theirs; echo x > /data/theirs/file; chown -R 33:34 /data/theirs";
+    // Nothing is asked of SELinux here, so that the volume has what its place gives.
+    person.run(&["--rm", "--security-opt", "label=disable", "-v", "data:/data"], fill).output().succeeds();
+    let options = ["-d", "--name", "web", "-v", "data:/data"];
+    person.run(&options, "exec sleep 1000").output().succeeds();
+    let layers = fs::read_dir(person.root().join("layers")).unwrap();
+    let file = layers.map(|layer| layer.unwrap().path().join("srv/file")).find(|file| file.exists());
+    let of_layer = label(&file.expect("a layer has it"));
+    assert!(of_layer.starts_with("system_u:object_r:container_"), "{of_layer}");
+    let of_volume = label(&person.root().join("volumes/data/data/theirs/file"));
+    assert!(of_volume.starts_with(FILE), "{of_volume}");
+    let read = person.bulkhead(&["exec", "--user", "33:34", "web", "cat", "/srv/file", "/data/theirs/file"]);
+    drop(read.output().succeeds());
+    person.said(&["rm", "--force", "web"]);
 }

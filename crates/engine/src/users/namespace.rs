@@ -117,18 +117,23 @@ impl Engine {
         Err(std::io::Error::other(said)).doing(|| doing)
     }
 
+    /// Tells whether a directory is of this engine's places.
+    fn has_within(&self, directory: &OsStr) -> bool {
+        let places = [&self.places().root, &self.places().run];
+        places.iter().any(|place| Path::new(directory).starts_with(place))
+    }
+
     /// Does what [`Engine::do_in_users`] was asked for, in the namespace.
     ///
     /// # Errors
     /// [`Error::Invalid`] for words that mean nothing here, else as what they mean.
     pub fn in_users(&self, words: &[&OsStr]) -> Result<()> {
         match words {
-            [verb, directory] if *verb == "clear" => {
-                let directory = Path::new(directory);
-                let places = [&self.places().root, &self.places().run];
-                if places.iter().any(|place| directory.starts_with(place)) {
-                    return crate::remove::clear(directory);
-                }
+            [verb, directory] if *verb == "clear" && self.has_within(directory) => {
+                return crate::remove::clear(Path::new(directory));
+            }
+            [verb, directory, label] if *verb == "label" && self.has_within(directory) => {
+                return crate::label::directory(Path::new(directory), &label.to_string_lossy());
             }
             [verb] if *verb == "collect" => return Ok(self.store.collect().map(drop)?),
             [verb, id] if *verb == "fill" => {
