@@ -12,6 +12,8 @@ use crate::pool;
 
 /// What devices of networks are described as, before the network's id.
 const ALIAS: &str = "bulkhead network ";
+/// What follows the network in the description of a connection's end, and is followed by whose it is.
+const OWNER: &str = " of ";
 
 /// The bridge of a network on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Bridge {
 /// A container's connection with a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plug {
+    /// Whose connection it is, at most 64 bytes.
+    pub owner: String,
     /// The host's device, at most 15 bytes. It goes with the container's namespace.
     pub outside: String,
     /// The container's device, as `eth0`.
@@ -72,9 +76,9 @@ impl Bridge {
     /// # Errors
     /// What the kernel refuses.
     pub fn take_in(&self, host: &Devices, index: u32) -> Result<()> {
-        let alias = self.alias();
         for device in host.list()?.iter().filter(|device| unplugged_from(device) == Some(&self.owner)) {
-            let changes = [Change::attach(&device.name, index), Change::let_return(&device.name, &alias)];
+            let alias = device.alias.as_deref().unwrap_or_default();
+            let changes = [Change::attach(&device.name, index), Change::let_return(&device.name, alias)];
             let changed = changes.into_iter().try_for_each(|change| host.change(vec![change]));
             match changed.and_then(|()| host.has_carrier(&device.name)) {
                 // Its container has ended meanwhile.
@@ -183,13 +187,20 @@ impl Bridge {
 /// Returns the id of the network whose bridge a device is.
 #[must_use]
 pub fn bridge_of(device: &Device) -> Option<&str> {
-    network_of(device, "bridge")
+    told_of(device, "bridge")
 }
 
 /// Returns the id of the network with which a device of the host connects a container, whether it is its bridge's or not.
 #[must_use]
 pub fn plugged_into(device: &Device) -> Option<&str> {
-    network_of(device, "veth")
+    let told = told_of(device, "veth")?;
+    Some(told.split_once(OWNER).map_or(told, |(network, _)| network))
+}
+
+/// Tells whether a device of the host is the end of somebody's connection with a network.
+#[must_use]
+pub fn is_end_of(device: &Device, network: &str, owner: &str) -> bool {
+    told_of(device, "veth").and_then(|told| told.split_once(OWNER)) == Some((network, owner))
 }
 
 /// Returns the id of the network from whose bridge a container's device was taken.
@@ -198,7 +209,7 @@ pub fn unplugged_from(device: &Device) -> Option<&str> {
     plugged_into(device).filter(|_| device.master.is_none())
 }
 
-fn network_of<'a>(device: &'a Device, kind: &str) -> Option<&'a str> {
+fn told_of<'a>(device: &'a Device, kind: &str) -> Option<&'a str> {
     let is_of_kind = device.kind.as_deref() == Some(kind);
     device.alias.as_deref().filter(|_| is_of_kind)?.strip_prefix(ALIAS)
 }
@@ -228,7 +239,8 @@ impl Plug {
         });
         host.change(vec![pair])?;
         // In a call of its own: behind a failure it would be another one's device.
-        let settled = host.change(vec![Change::let_return(&self.outside, &bridge.alias())]);
+        let alias = format!("{}{OWNER}{}", bridge.alias(), self.owner);
+        let settled = host.change(vec![Change::let_return(&self.outside, &alias)]);
         let settled = settled.and_then(|()| self.settle(inside, number)).and_then(|()| {
             // The port, then the bridge, which has a carrier when a port has, then the other end: who sends at once is heard.
             let asked = host.has_carrier(&self.outside).and_then(|_| host.has_carrier(&bridge.name));

@@ -33,5 +33,6 @@ mod table;
 
 pub use client::{Connection, Helper, Until, end, ensure, is_served};
 pub use program::run;
+pub use resolvers::is_asking_itself;
 pub use sockets::{ADDRESS, Sockets, open};
 pub use table::{GROUP, Link, Member, Table};

@@ -43,6 +43,8 @@ use crate::nft::{
 const ATTEMPTS: u32 = 100;
 const V4: u8 = 2;
 const V6: u8 = 10;
+/// `::1`.
+const LOOPBACK_V6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const BRIDGES: Set = Set { name: "bridges", kind: SetKind::Devices };
 const INTERNAL: Set = Set { name: "internal", kind: SetKind::Devices };
 const SAME: Set = Set { name: "same", kind: SetKind::DevicePairs };
@@ -562,8 +564,12 @@ fn published(is_v6: bool, is_of_address: bool) -> Vec<Expression> {
         Is(KEY, family),
         Expression::LoadDestinationType(KEY),
         Is(KEY, LOCAL),
-        LoadProtocol(KEY),
     ];
+    if is_v6 {
+        // From the loopback's one address of IPv6 there is no way to a container: who asks is refused at once, and may ask at 127.0.0.1.
+        rule.extend([LoadNetwork(KEY, offset, length), Expression::IsNot(KEY, &LOOPBACK_V6)]);
+    }
+    rule.push(LoadProtocol(KEY));
     let (port, set) = if is_of_address {
         rule.push(LoadNetwork(Register(1), offset, length));
         (Register(1 + words), ADDRESS_PORTS[index])

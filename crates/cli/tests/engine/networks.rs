@@ -275,6 +275,26 @@ fn an_address_is_not_soon_another_container_s() {
     }
 }
 
+/// Addresses of IPv6 that begin otherwise and end alike have one hardware address.
+#[test]
+fn networks_whose_devices_have_one_hardware_address_are_told_apart() {
+    let shop = shop!();
+    for (name, subnet) in [("sixa", "fd00:a::/64"), ("sixb", "fd00:b::/64")] {
+        let family = ["--ipv4=false", "--ipv6", "--subnet", subnet];
+        shop.said(&[&["network", "create"], &family[..], &[name]].concat());
+    }
+    shop.with("run", &["-d", "--name", "web", "--network", "sixa"], &["sleep", "1000"]).output().succeeds();
+    let devices = || shop.said(&["exec", "web", "ls", "/sys/class/net"]);
+    let mac = |name: &str| shop.said(&["exec", "web", "cat", &format!("/sys/class/net/{name}/address")]);
+    shop.said(&["network", "connect", "--ip6", "fd00:b::2", "sixb", "web"]);
+    assert_eq!(devices(), "eth0\neth1\nlo\n");
+    assert_eq!(mac("eth0"), mac("eth1"), "this is what is tried here");
+    shop.said(&["network", "disconnect", "sixa", "web"]);
+    assert_eq!(devices(), "eth1\nlo\n");
+    shop.said(&["network", "disconnect", "sixb", "web"]);
+    assert_eq!(devices(), "lo\n");
+}
+
 #[test]
 fn an_internal_network_has_no_way_out_and_none_in() {
     let shop = shop!();

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
+use bulkhead_net::names::is_asking_itself;
+
 use super::{Facts, Resolvers, Scene, invalid};
 use crate::error::Result;
 use crate::host::is_on_loopback;
@@ -77,7 +79,7 @@ pub(super) fn files(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<
         }
         return Ok(Vec::new());
     }
-    let is_own = |server: &&IpAddr| server.is_loopback();
+    let is_own = |server: &&IpAddr| is_asking_itself(**server);
     if let Some(server) = request.hosts.servers.iter().find(is_own).filter(|_| scene.wiring.has_names) {
         let reason = "the name server of the container's networks asks it from the host, whose own loopback that is; give another address of it";
         return Err(invalid(format!("--dns {server}"), reason));

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use bulkhead_net::bridge::plugged_into;
+use bulkhead_net::bridge::{bridge_of, is_end_of};
 use bulkhead_net::device::{self, Change, Device, Devices, IpFamily, Route};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_store::{Durability, Kind};
@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::address::Joint;
-use super::document::NetworkDocument;
+use super::document::{Driver, NetworkDocument};
 use super::elsewhere::{believe_as_usual, check_asked};
 use super::host::{Host, Warnings};
 use super::live::Live;
@@ -173,9 +173,7 @@ impl Engine {
             host.unplug(joint, &inside)?;
             // Its ports lead nowhere any more, as far as they led to that network.
             host.withdraw_in(&id, joint)?;
-            for address in joint.own_addresses() {
-                flow::forget(Forgotten::Of(address))?;
-            }
+            flow::forget(&Vec::from_iter(joint.own_addresses().into_iter().map(Forgotten::Of)))?;
             self.settle_default(&id, &connections, &inside)?;
         }
         let known = self.reconnect(known, connections, files)?;
@@ -314,17 +312,39 @@ impl Host<'_> {
         if joint.is_elsewhere() {
             return Ok(());
         }
-        let mac = Some(joint.mac());
-        let is_its = |device: &&Device| {
-            device.mac == mac && matches!(device.kind.as_deref(), Some("veth" | "macvlan"))
-        };
-        inside.list()?.iter().filter(is_its).try_for_each(|device| delete(inside, &device.name))?;
+        match joint.document.driver {
+            Driver::Bridge => self.unplug_pair(joint),
+            Driver::Macvlan => self.unplug_macvlan(joint, inside),
+            Driver::Host | Driver::None | Driver::Cni => Ok(()),
+        }
+    }
+
+    /// The other end of the pair, which no container can reach, tells whose it is; both go.
+    fn unplug_pair(&self, joint: &Joint) -> Result<()> {
+        let devices = self.devices.list()?;
+        let bridge = devices.iter().find(|device| bridge_of(device) == Some(&joint.record.id));
         let begins = joint.outside_of_owner();
-        let is_its = |device: &&Device| {
-            plugged_into(device) == Some(&joint.record.id) && device.name.starts_with(&begins)
+        // Its maker was killed before it was described.
+        let is_half_made = |device: &Device| {
+            let is_port = device.master.is_some() && device.master == bridge.map(|bridge| bridge.index);
+            is_port && device.alias.is_none() && device.name.starts_with(&begins)
         };
-        let outside = self.devices.list()?;
-        outside.iter().filter(is_its).try_for_each(|device| delete(&self.devices, &device.name))
+        let is_its = |device: &&Device| {
+            is_end_of(device, &joint.record.id, &joint.endpoint.owner) || is_half_made(device)
+        };
+        devices.iter().filter(is_its).try_for_each(|device| delete(&self.devices, &device.name))
+    }
+
+    /// No two on one cable have the same hardware address.
+    fn unplug_macvlan(&self, joint: &Joint, inside: &Devices) -> Result<()> {
+        let Some(parent) = self.devices.find(joint.document.parent.as_deref().unwrap_or_default())? else {
+            return Ok(());
+        };
+        let is_its = |device: &&Device| {
+            let is_on_cable = device.parent == Some(parent.index);
+            device.kind.as_deref() == Some("macvlan") && is_on_cable && device.mac == Some(joint.mac())
+        };
+        inside.list()?.iter().filter(is_its).try_for_each(|device| delete(inside, &device.name))
     }
 }
 

@@ -14,7 +14,7 @@ use super::document::Driver;
 use super::host::{Host, Warnings};
 use super::live::Live;
 use super::proxy::{self, Kept};
-use super::start::{Wish, forget, is_default};
+use super::start::{Wish, forget_before, is_default};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::id;
@@ -346,7 +346,7 @@ impl Host<'_> {
                 published?;
                 reach_by_loopback(joints, &live.ports)?;
                 // Who asked before would go on where he went.
-                forget(&live.ports)?;
+                forget_before(&live.ports)?;
                 Ok(Some(keeper))
             }
         }

@@ -265,13 +265,19 @@ fn set_all(parameters: &[(String, String)]) -> Result<()> {
     })
 }
 
-/// Has the kernel forget by which ways datagrams came to ports of the host, which it remembers though nobody leads there any more. To
-/// look through all that it remembers takes about 9 ms, so that who publishes no port for datagrams does not.
-pub(super) fn forget(ports: &[PublishedPort]) -> Result<()> {
-    for port in ports.iter().filter(|port| port.protocol == Protocol::Udp) {
-        flow::forget(Forgotten::To(port.protocol, SocketAddr::new(port.address, port.host)))?;
-    }
-    Ok(())
+/// Has the kernel forget where datagrams went that were sent to these ports before they led anywhere. To look through all that it
+/// remembers takes about 9 ms, so that who publishes no port for datagrams does not.
+pub(super) fn forget_before(ports: &[PublishedPort]) -> Result<()> {
+    let datagrams = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    let asked = datagrams.map(|port| Forgotten::To(port.protocol, SocketAddr::new(port.address, port.host)));
+    Ok(flow::forget(&Vec::from_iter(asked)).map(drop)?)
+}
+
+/// Has the kernel forget who came by these ports, which it remembers though they lead nowhere any more: he would come to whoever has the
+/// address next.
+fn forget_after(ports: &[PublishedPort]) -> Result<()> {
+    let answered = ports.iter().map(|port| Forgotten::By(port.protocol, port.to));
+    Ok(flow::forget(&Vec::from_iter(answered)).map(drop)?)
 }
 
 /// Tells how a container is connected, or will be, which has these.
@@ -325,7 +331,7 @@ impl Host<'_> {
         device::inside(namespace, || joint.believe_nobody())??;
         // Whoever had an address before that was asked for may be sent something still.
         let asked = [joint.connection.ipv4.map(IpAddr::V4), joint.connection.ipv6.map(IpAddr::V6)];
-        asked.into_iter().flatten().try_for_each(|address| flow::forget(Forgotten::Of(address)).map(drop))?;
+        flow::forget(&Vec::from_iter(asked.into_iter().flatten().map(Forgotten::Of)))?;
         match joint.document.driver {
             Driver::Bridge => {
                 let index = self.ensure(&joint.record.id, &joint.document, warnings)?;
@@ -419,7 +425,7 @@ impl Host<'_> {
         self.rules.unpublish(|of| of == owner)?;
         if let Some(live) = &live {
             proxy::end(self.engine(), live)?;
-            forget(live.translated())?;
+            forget_after(live.translated())?;
             self.close_loopback(live)?;
         }
         for network in live.iter().flat_map(|live| &live.named_in) {
@@ -433,6 +439,7 @@ impl Joint {
     /// Returns the connection with a bridge.
     fn plug(&self, is_default: bool) -> Result<Plug> {
         Ok(Plug {
+            owner: self.endpoint.owner.clone(),
             outside: self.outside()?,
             inside: self.device(),
             mac: self.mac(),

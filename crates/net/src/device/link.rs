@@ -77,6 +77,8 @@ pub struct Device {
     pub alias: Option<String>,
     /// Its hardware address, if it has one of six bytes.
     pub mac: Option<Mac>,
+    /// The device below it, as a macvlan's, or the other end of a pair: its number in its own namespace.
+    pub parent: Option<u32>,
     /// The bridge that it is a port of.
     pub master: Option<u32>,
     /// Bytes in a packet at most.
@@ -360,6 +362,7 @@ fn device(body: &[u8]) -> Option<Device> {
         kind,
         alias: attribute(rest, ALIAS).map(text),
         mac: attribute(rest, HARDWARE).and_then(|value| value.try_into().ok()).map(Mac),
+        parent: attribute(rest, PARENT).and_then(|value| number(value, 0)),
         master: attribute(rest, MASTER).and_then(|value| number(value, 0)),
         mtu: attribute(rest, MTU).and_then(|value| number(value, 0)).unwrap_or_default(),
         is_up: flags & UP != 0,

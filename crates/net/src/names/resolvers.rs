@@ -14,6 +14,13 @@ pub(super) const PORT: u16 = 53;
 /// How many are asked, MAXNS of resolv.h.
 const MOST: usize = 3;
 
+/// Tells whether who asks there asks itself: at a loopback address in any notation, or at none at all, see connect(2) of ip(7).
+#[must_use]
+pub fn is_asking_itself(resolver: IpAddr) -> bool {
+    let address = resolver.to_canonical();
+    address.is_loopback() || address.is_unspecified()
+}
+
 /// The host's resolvers.
 #[derive(Debug)]
 pub(super) struct Resolvers {

@@ -96,7 +96,7 @@ fn lead(udp: u16, tcp: u16) -> Result<()> {
         done => return done,
     }
     // Where earlier sockets were, the kernel remembers them.
-    flow::forget(Forgotten::To(Protocol::Udp, ADDRESS.into())).map(drop)
+    flow::forget(&[Forgotten::To(Protocol::Udp, ADDRESS.into())]).map(drop)
 }
 
 /// Puts the table there anew, with ports that are written into packets.

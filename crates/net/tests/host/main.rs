@@ -6,8 +6,10 @@ mod firewalls;
 mod rig;
 mod suites;
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use bulkhead_net::bridge::{self, Bridge};
 use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Setting};
@@ -129,6 +131,10 @@ fn all_of_it_holds_for_ipv6() {
     ] {
         assert!(answers(&a, from, inside, at(to)), "{to} from {}", from.name);
     }
+    let at_loopback = device::inside(rig.host.fd(), || {
+        TcpStream::connect_timeout(&at("[::1]:8080"), Duration::from_secs(5)).unwrap_err().kind()
+    });
+    assert_eq!(at_loopback.unwrap(), ErrorKind::ConnectionRefused, "a client goes on to 127.0.0.1 at once");
     assert!(
         !answers(&a, &rig.outside, at("10.10.0.2:80"), at("10.1.0.1:8080")),
         "the family that is published"
@@ -243,13 +249,31 @@ fn who_gets_an_address_next_gets_nothing_of_the_one_before() {
         !rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside),
         "the kernel remembers"
     );
-    assert_eq!(flow::forget(Forgotten::To(Protocol::Udp, at("0.0.0.0:5353"))).unwrap(), 1);
+    assert_eq!(flow::forget(&[Forgotten::To(Protocol::Udp, at("0.0.0.0:5353"))]).unwrap(), 1);
     assert!(rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside));
     rig.rules.unpublish(|owner| owner == "web").unwrap();
     assert!(rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside), "the kernel remembers");
-    assert_eq!(flow::forget(Forgotten::Of(inside.ip())).unwrap(), 1);
+    assert_eq!(flow::forget(&[Forgotten::Of(inside.ip())]).unwrap(), 1);
     assert!(!rig::comes_back(&rig::socket(&a, &inside.to_string()), &client, outside));
-    assert_eq!(flow::forget(Forgotten::Of(rig::ip("fd00:10::9"))).unwrap(), 0);
+    assert_eq!(flow::forget(&[Forgotten::Of(rig::ip("fd00:10::9"))]).unwrap(), 0);
+}
+
+#[test]
+fn a_connection_whose_container_was_killed_does_not_lead_to_the_next_one_there() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let a = rig.container("one", "a");
+    let inside = at("10.10.0.2:80");
+    published(&rig, 8080, "10.10.0.2:80");
+    let listener = device::inside(a.fd(), || TcpListener::bind(inside).unwrap()).unwrap();
+    let client =
+        device::inside(rig.outside.fd(), || TcpStream::connect(at("10.1.0.1:8080")).unwrap()).unwrap();
+    let served = listener.accept().unwrap().0;
+    rig.rules.unpublish(|owner| owner == "web").unwrap();
+    let by = |port| Forgotten::By(Protocol::Tcp, SocketAddr::new(inside.ip(), port));
+    assert_eq!(flow::forget(&[by(81), by(8080)]).unwrap(), 0, "no other port's");
+    assert_eq!(flow::forget(&[by(81), by(80)]).unwrap(), 1);
+    drop((served, client));
 }
 
 #[test]

@@ -146,6 +146,7 @@ impl Rig {
         let bridge = self.bridge(network);
         let addresses = Vec::from_iter(bridge.addresses.iter().map(|gateway| at(gateway, number)));
         Plug {
+            owner: name.to_owned(),
             outside: format!("bv-{name}"),
             inside: "eth0".to_owned(),
             mac: Mac(pool::hardware_address(addresses[0].addr())),

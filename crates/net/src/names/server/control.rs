@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use super::{AT_ONCE, Container, Due, Server, Sockets, Thing};
 use crate::attendant::Token;
 use crate::names::protocol::{Answer, MOST, Request};
-use crate::names::resolvers::PORT;
+use crate::names::resolvers::{PORT, is_asking_itself};
 
 /// How long somebody may be connected who keeps nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -153,7 +153,7 @@ impl Server {
     }
 
     fn serve(&mut self, key: Token, brought: Brought, resolvers: &[IpAddr]) -> Result<(), String> {
-        if let Some(own) = resolvers.iter().find(|resolver| resolver.is_loopback()) {
+        if let Some(own) = resolvers.iter().find(|resolver| is_asking_itself(**resolver)) {
             return Err(format!(
                 "the resolver {own} would be asked at the host's loopback, not the container's"
             ));
