@@ -137,13 +137,28 @@ impl JsonFile {
                 _ => {}
             }
         }
-        if self.max_file <= 1 {
-            self.file.set_len(0)?;
-        } else {
+        if self.max_file > 1 {
             self.file = append_to(&self.path)?;
+        } else if let Ok(file) = self.anew() {
+            self.file = file;
+        } else {
+            // On a full disk it needs nothing.
+            self.file.set_len(0)?;
         }
         self.size = 0;
         Ok(())
+    }
+
+    /// Puts another file in the place of the only one: who reads that goes on with the new one's first line, where an emptied one
+    /// would have grown past the place where they were.
+    fn anew(&self) -> Result<File, Error> {
+        let mut next = self.path.as_os_str().to_owned();
+        next.push(".next");
+        let file = append_to(next.as_ref())?;
+        // Of a monitor that was killed here.
+        file.set_len(0)?;
+        std::fs::rename(next, &self.path)?;
+        Ok(file)
     }
 }
 
@@ -340,15 +355,17 @@ mod tests {
     }
 
     #[test]
-    fn a_single_file_is_emptied() {
+    fn a_single_file_makes_room_for_another_one() {
         let scratch = Scratch::new();
         let path = scratch.path().join("log.json");
         let mut log = JsonFile::open(path.clone(), 100, 1, &BTreeMap::new()).unwrap();
+        let before = File::open(&path).unwrap();
         for number in 1..=3 {
             take(&mut log, &number.to_string());
         }
         assert_eq!(texts(&path), ["3"]);
-        assert!(!numbered(&path, 1).exists());
+        assert!(!numbered(&path, 1).exists() && !scratch.path().join("log.json.next").exists());
+        assert!(before.metadata().unwrap().len() > 0, "who reads on has the lines before");
     }
 
     #[test]
