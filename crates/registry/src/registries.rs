@@ -273,7 +273,10 @@ impl Registries {
     /// The rule with the longest prefix of the name, and what stands behind the prefix.
     fn rule(&self, reference: &Name) -> Option<(&Rule, String)> {
         let name = reference.repository();
-        let matches = self.rules.iter().filter_map(|rule| Some((rule, behind(&rule.prefix, &name)?)));
+        let behind = |prefix: &str| {
+            if is_pinned(prefix, reference) { Some(String::new()) } else { behind(prefix, &name) }
+        };
+        let matches = self.rules.iter().filter_map(|rule| Some((rule, behind(&rule.prefix)?)));
         matches.max_by_key(|(rule, _)| rule.prefix.len())
     }
 }
@@ -282,6 +285,29 @@ impl Endpoint {
     fn of(name: &str, wall: Wall, kind: Kind) -> Result<Self> {
         let reference = Name::parse(name)?;
         Ok(Self { host: reference.domain().to_owned(), repository: reference.path().to_owned(), wall, kind })
+    }
+}
+
+/// Tells whether a prefix is a whole reference, with its tag or digest.
+fn is_pinned(prefix: &str, reference: &Name) -> bool {
+    let (name, tag, digest) = (reference.repository(), reference.tag(), reference.digest());
+    let is_tagged = |prefix: &str| tag.is_some_and(|tag| prefix == format!("{name}:{tag}"));
+    match prefix.split_once('@') {
+        Some((before, pin)) => {
+            let is_named = before == name || is_tagged(before);
+            is_named && digest.is_some_and(|digest| digest.to_string() == pin)
+        }
+        None => is_tagged(prefix),
+    }
+}
+
+/// A prefix without its tag and digest.
+fn unpinned(prefix: &str) -> &str {
+    let before = prefix.split_once('@').map_or(prefix, |(before, _)| before);
+    match before.rsplit_once(':') {
+        // Behind a host stands its port.
+        Some((name, _)) if name.contains('/') => name,
+        _ => before,
     }
 }
 
@@ -306,7 +332,7 @@ fn rule(rule: FileRule) -> std::result::Result<Rule, String> {
         (None, Some(location)) => (location.clone(), location),
         (Some(prefix), Some(location)) => (prefix, location),
     };
-    check_place(prefix.strip_prefix("*.").unwrap_or(&prefix), "prefix")?;
+    check_place(unpinned(prefix.strip_prefix("*.").unwrap_or(&prefix)), "prefix")?;
     if !location.is_empty() {
         check_place(&location, "location")?;
     }
@@ -397,6 +423,30 @@ mod tests {
             format!("{}/{}{mark}", endpoint.host, endpoint.repository)
         };
         found.iter().map(place).collect()
+    }
+
+    #[test]
+    fn a_prefix_may_be_one_tag_or_digest() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let registries = read(&[&format!(
+            r#"
+            [[registry]]
+            prefix = "example.com/foo:latest"
+            location = "one.example/foo"
+            [[registry]]
+            prefix = "example.com:5000/foo@{digest}"
+            location = "two.example/foo"
+            "#
+        )]);
+        for (name, expected) in [
+            ("example.com/foo:latest", "one.example/foo"),
+            ("example.com/foo:latest1", "example.com/foo"),
+            ("example.com/foo/x:latest", "example.com/foo/x"),
+            (&format!("example.com:5000/foo@{digest}"), "two.example/foo"),
+            ("example.com:5000/foo:latest", "example.com:5000/foo"),
+        ] {
+            assert_eq!(places(&registries, name), [expected], "{name}");
+        }
     }
 
     #[test]
