@@ -214,6 +214,9 @@ impl Engine {
                 defaults.volumes.insert(mount.destination.clone(), Empty {});
             }
         }
+        for (port, protocol) in request.publishing.expected() {
+            defaults.exposed_ports.insert(format!("{port}/{protocol}"), Empty {});
+        }
         defaults.labels.clone_from(&document.labels);
         if let Some(signal) = request.stop_signal {
             defaults.stop_signal = signal.to_string();

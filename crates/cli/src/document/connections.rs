@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bulkhead_engine::Container;
 use bulkhead_engine::network::{Connected, Driver, PublishedPort};
-use bulkhead_engine::request::{ExposedPorts, Network, Request};
+use bulkhead_engine::request::{Network, Request};
 use bulkhead_engine::store::Defaults;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
@@ -124,11 +124,7 @@ fn ports(container: &Container, published: &[PublishedPort]) -> Value {
 /// The ports that a container's programs listen at: those that are asked for, and those that the image names.
 pub(super) fn exposed(request: &Request, image: Option<&Defaults>) -> BTreeSet<String> {
     let named = image.into_iter().flat_map(|image| image.exposed_ports.keys().cloned());
-    let asked = request.publishing.exposed.iter().copied().flat_map(ExposedPorts::each);
-    let published = request.publishing.ports.iter().flat_map(|ports| {
-        ExposedPorts { first: ports.container, count: ports.count, protocol: ports.protocol }.each()
-    });
-    let asked = asked.chain(published).map(|(port, protocol)| format!("{port}/{protocol}"));
+    let asked = request.publishing.expected().map(|(port, protocol)| format!("{port}/{protocol}"));
     named.chain(asked).collect()
 }
 

@@ -27,6 +27,10 @@ impl Operation for Tag {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let engine = home.engine()?;
         let name = Name::parse(&self.name).map_err(|error| Failure::new(error.to_string()))?;
+        if name.digest().is_some() {
+            let sentence = format!("{name} has a digest, which is what a registry has; give a tag");
+            return Err(Failure::new(sentence));
+        }
         let store = engine.store();
         let image = store.image(&self.image).map_err(|error| not_had(store, error))?;
         store.tag(&image.id, &name)?;

@@ -97,6 +97,18 @@ fn changes_of_a_commit_are_instructions() {
 }
 
 #[test]
+fn a_commit_has_the_ports_that_were_asked_for() {
+    let shop = shop!();
+    let options = ["--name", "job", "--network", "none", "--expose", "81-82", "--expose", "53/udp"];
+    shop.said(&[&["create"], &options[..], &[IMAGE, "true"]].concat());
+    shop.said(&["commit", "job", "made:1"]);
+    let ports = shop.said(&["image", "inspect", "-f", "{{json .Config.ExposedPorts}}", "made:1"]);
+    assert_eq!(ports.trim(), r#"{"53/udp":{},"81/tcp":{},"82/tcp":{}}"#);
+    let digest = format!("other@sha256:{}", "a".repeat(64));
+    shop.bulkhead(&["tag", "made:1", &digest]).output().exits_with(1).complains("give a tag");
+}
+
+#[test]
 fn a_container_that_runs_stands_still_for_a_commit() {
     let shop = shop!();
     shop.service("web", "echo ready; while :; do date > /one; cp /one /two; done");

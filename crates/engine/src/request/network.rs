@@ -359,6 +359,18 @@ pub struct PublishedPorts {
     pub protocol: Protocol,
 }
 
+impl Publishing {
+    /// Lists the ports of the container at which somebody is expected to listen: those that are exposed or published.
+    pub fn expected(&self) -> impl Iterator<Item = (u16, Protocol)> {
+        let published = self.ports.iter().map(|ports| ExposedPorts {
+            first: ports.container,
+            count: ports.count,
+            protocol: ports.protocol,
+        });
+        self.exposed.iter().copied().chain(published).flat_map(ExposedPorts::each)
+    }
+}
+
 /// Ports of a container: `PORT[-PORT][/PROTOCOL]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ExposedPorts {

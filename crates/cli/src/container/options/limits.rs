@@ -85,9 +85,9 @@ impl Limits {
 /// Limits for life, and devices.
 #[derive(Args, Debug)]
 pub(super) struct Devices {
-    /// Tune how readily memory is swapped, 0 to 100
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
-    memory_swappiness: Option<u8>,
+    /// Tune how readily memory is swapped, 0 to 100; -1 leaves it
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-1..=100))]
+    memory_swappiness: Option<i8>,
     /// Kill nobody for want of memory, but wait
     #[arg(long)]
     oom_kill_disable: bool,
@@ -136,7 +136,7 @@ impl Devices {
             gpus,
         } = self;
         let resources = &mut request.resources;
-        resources.memory_swappiness = memory_swappiness;
+        resources.memory_swappiness = memory_swappiness.and_then(|value| value.try_into().ok());
         resources.oom_kill_disable = oom_kill_disable;
         resources.block.weight_devices = blkio_weight_device;
         resources.block.read_bytes = device_read_bps;
