@@ -114,6 +114,18 @@ pub struct Scene<'a> {
     pub runtime: Runtime,
 }
 
+impl Scene<'_> {
+    fn is_within(&self) -> bool {
+        is_within(self.runtime, self.facts.caller, self.request, self.users)
+    }
+}
+
+/// Tells whether a runtime of others is called in a user namespace that was made for the container: an ordinary user's, which has users of its own.
+pub(crate) fn is_within(runtime: Runtime, caller: Caller, request: &Request, users: Option<&Users>) -> bool {
+    let is_shared = matches!(request.namespaces.user, Some(UserNamespace::Container(_) | UserNamespace::Pod));
+    runtime == Runtime::Foreign && caller != Caller::Root && users.is_some() && !is_shared
+}
+
 /// Where a container's root is on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootPlace {
@@ -301,12 +313,12 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
         ));
     }
     annotations.extend(annotation.map(|value| (OVERLAY_ANNOTATION.to_owned(), value)));
-    if let Network::Carried(_) = request.namespaces.network {
+    if let (Network::Carried(_), Runtime::Ours) = (&request.namespaces.network, scene.runtime) {
         annotations.insert(HOOKS_ANNOTATION.to_owned(), HOOKS_NAMESPACES.to_owned());
     }
     // A user namespace that is joined has its maps already.
     let is_shared = matches!(request.namespaces.user, Some(UserNamespace::Container(_) | UserNamespace::Pod));
-    let users = scene.users.filter(|_| !is_shared).cloned();
+    let users = scene.users.filter(|_| !is_shared && !scene.is_within()).cloned();
     let linux = Linux {
         uid_mappings: users.as_ref().map(|users| mappings(&users.uids)).unwrap_or_default(),
         gid_mappings: users.as_ref().map(|users| mappings(&users.gids)).unwrap_or_default(),

@@ -20,6 +20,7 @@ use crate::name;
 use crate::request::Volume;
 use crate::runtime::{self, Runtime};
 use crate::session::Attach;
+use crate::users::WITHIN;
 use crate::volume::DRIVER;
 
 /// What is known of a container.
@@ -500,7 +501,12 @@ impl Known {
 
     /// Returns the container's runtime.
     pub(crate) fn runtime(&self, engine: &Engine) -> Result<Runtime> {
-        engine.runtime(self.document.request.runtime.as_deref())
+        let Document { request, users, .. } = &self.document;
+        let runtime = engine.runtime(request.runtime.as_deref())?;
+        if !crate::configure::is_within(runtime.kind(), crate::host::caller(), request, users.as_ref()) {
+            return Ok(runtime);
+        }
+        Ok(runtime.within(engine.words_for_monitor(WITHIN, &self.record.id)?))
     }
 
     /// Asks the runtime whether the container is frozen.

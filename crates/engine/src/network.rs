@@ -271,9 +271,9 @@ impl Engine {
             return Ok(Some(reason.to_owned()));
         }
         let runtime = self.runtime(request.runtime.as_deref())?;
-        Ok((runtime.family() != Family::Ours).then(|| {
+        Ok((runtime.family() == Family::Gvisor).then(|| {
             format!(
-                "{} lets no program of its user into a network that it makes, as bulkrun does: choose `--network none` or `host`",
+                "{} has a network of its own, into which no program of its user comes: choose `--network none` or `host`",
                 request.runtime.as_deref().unwrap_or("the runtime")
             )
         }))

@@ -18,7 +18,7 @@ mod running;
 pub(crate) use assembled::{Assembled, Attached, Shown, assemble};
 pub(crate) use file::read;
 pub(crate) use layers::Layers;
-pub(crate) use overlay::{Upper, mount};
+pub(crate) use overlay::{Upper, mount, mount_for_runtime};
 pub(crate) use running::{of_process, own_users};
 
 /// Says that a layer cannot be opened. That one of an image is not there is no fault of who asks.

@@ -26,6 +26,8 @@ pub(crate) struct Runtime {
     program: PathBuf,
     states: PathBuf,
     family: Family,
+    /// The words behind which it is called: none, or those that bring it into the container's user namespace.
+    within: Vec<String>,
 }
 
 /// What is known of a runtime by the name of its program.
@@ -85,7 +87,12 @@ impl Engine {
             });
         }
         let name = program.file_name().and_then(OsStr::to_str).unwrap_or(OURS);
-        Ok(Runtime { states: self.places().runtime(name), family: Family::of(&program), program })
+        Ok(Runtime {
+            states: self.places().runtime(name),
+            family: Family::of(&program),
+            program,
+            within: Vec::new(),
+        })
     }
 }
 
@@ -93,6 +100,11 @@ impl Runtime {
     /// Tells what is known of it.
     pub(crate) fn family(&self) -> Family {
         self.family
+    }
+
+    /// Returns it as it is called behind these words.
+    pub(crate) fn within(self, words: Vec<String>) -> Self {
+        Self { within: words, ..self }
     }
 
     /// Tells who mounts the layers of a root.
@@ -156,16 +168,24 @@ impl Runtime {
 
     /// Returns the program and the arguments before its verb.
     pub(crate) fn words(&self) -> Vec<String> {
-        vec![
+        let own = [
             self.program.to_string_lossy().into_owned(),
             "--root".to_owned(),
             self.states.to_string_lossy().into_owned(),
-        ]
+        ];
+        self.within.iter().cloned().chain(own).collect()
     }
 
     /// Puts a command together, whose verb and arguments are to come.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.within.split_first() {
+            None => Command::new(&self.program),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(&self.program);
+                command
+            }
+        };
         command.arg("--root").arg(&self.states);
         command
     }
@@ -320,7 +340,12 @@ mod tests {
     fn a_container_that_no_runtime_knows_is_told_from_one_that_none_can_end() {
         let scratch = bulkhead_testkit::Scratch::new();
         let states = scratch.path().to_owned();
-        let runtime = Runtime { program: "false".into(), states: states.clone(), family: Family::Other };
+        let runtime = Runtime {
+            program: "false".into(),
+            states: states.clone(),
+            family: Family::Other,
+            within: Vec::new(),
+        };
         runtime.delete_by_force(("web", "0123"), &states).unwrap();
         std::fs::create_dir(states.join("0123")).unwrap();
         let error = runtime.delete_by_force(("web", "0123"), &states).unwrap_err();
@@ -338,7 +363,7 @@ mod tests {
         // By another process: what this one has open for writing could be busy.
         let write = "printf '#!/bin/sh\\nexec sleep 1000\\n' >\"$0\" && chmod 755 \"$0\"";
         assert!(Command::new("sh").args(["-c", write]).arg(&program).status().unwrap().success());
-        let runtime = Runtime { program, states, family: Family::Other };
+        let runtime = Runtime { program, states, family: Family::Other, within: Vec::new() };
         let begin = std::time::Instant::now();
         let error = runtime.delete_by_force(("web", "0123"), scratch.path()).unwrap_err().to_string();
         assert!(error.contains("it had not ended after 15 seconds, and was killed"), "{error}");
@@ -362,6 +387,7 @@ mod tests {
             program: program.into(),
             states: "/states".into(),
             family: Family::of(Path::new(program)),
+            within: Vec::new(),
         };
         let mut request = Request::default();
         request.namespaces.network = Network::Host;

@@ -2,6 +2,7 @@
 
 mod others;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
@@ -12,6 +13,7 @@ use bulkhead_shim::client::{self, Waiting};
 use bulkhead_shim::order::{self, Order, Shared};
 use bulkhead_shim::place;
 use bulkhead_shim::status::Process;
+use bulkhead_spec::Config;
 use bulkhead_store::{Durability, Image};
 use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, fstat, mkdirat, openat};
 use rustix::io::Errno;
@@ -30,6 +32,7 @@ use crate::pod::share::Starting;
 use crate::remove::clear;
 use crate::request::{self, LogDetails, Request, Secret, Tagged, UserNamespace};
 use crate::session::{Attach, End, Session};
+use crate::users::Within;
 use crate::{host, id, logs, program};
 
 /// A container that runs.
@@ -381,11 +384,17 @@ impl Engine {
             }
             self.label(known, image, labels)?;
         }
-        let config = serde_json::to_vec(&configured.config).map_err(io::Error::from).doing(doing)?;
+        let runtime = known.runtime(self)?;
+        let overlay = match runtime.kind() {
+            Runtime::Ours => None,
+            Runtime::Foreign | Runtime::Guest => root.overlay(bundle.join(ROOTFS), configured.volatile),
+        };
+        let mut config = configured.config.clone();
+        let overlay = self.prepare_within(known, &mut config, overlay)?;
+        let config = serde_json::to_vec(&config).map_err(io::Error::from).doing(doing)?;
         write(&bundle.join("config.json"), &config, 0o600).doing(doing)?;
         let cgroup = configured.config.linux.as_ref().and_then(|linux| linux.cgroups_path.as_ref());
         let defaults = image.map(|image| image.configuration.config.clone()).unwrap_or_default();
-        let runtime = self.runtime(request.runtime.as_deref())?;
         if configured.volatile {
             self.renew(known, &root)?;
         }
@@ -394,10 +403,7 @@ impl Engine {
             version: order::VERSION,
             id: record.id.clone(),
             runtime: runtime.words_of(request, cgroup.map(String::as_str))?,
-            overlay: match runtime.kind() {
-                Runtime::Ours => None,
-                Runtime::Foreign | Runtime::Guest => root.overlay(bundle.join(ROOTFS), configured.volatile),
-            },
+            overlay,
             bundle,
             parts,
             shared: None,
@@ -416,6 +422,36 @@ impl Engine {
             recorded: self.carrier_for(known)?.into_iter().collect(),
             at_end: if request.remove { self.removal_of(&record.id)? } else { self.unplugging(known)? },
         })
+    }
+
+    /// Writes what a runtime of others is called in that runs as the container's users, if it does; returns the overlay that the monitor is to
+    /// mount all the same.
+    fn prepare_within(
+        &self,
+        known: &Known,
+        config: &mut Config,
+        overlay: Option<order::Overlay>,
+    ) -> Result<Option<order::Overlay>> {
+        let Known { record, document, .. } = known;
+        let runtime = self.runtime(document.request.runtime.as_deref())?;
+        let users = document.users.as_ref();
+        let is_within = configure::is_within(runtime.kind(), host::caller(), &document.request, users);
+        let Some(users) = users.filter(|_| is_within) else { return Ok(overlay) };
+        // Its own would be the container's root's.
+        make_directory(&self.states_of(document.request.runtime.as_deref()))?;
+        let mut carried = None;
+        if let (true, Some(linux)) = (document.request.namespaces.network.is_carried(), &mut config.linux) {
+            // It takes the network that it is called in for the host's, and would not change that.
+            let of_network = |name: &String| name.starts_with("net.") || name.starts_with("net/");
+            let (own, rest) =
+                std::mem::take(&mut linux.sysctl).into_iter().partition(|(name, _)| of_network(name));
+            linux.sysctl = rest;
+            let own: BTreeMap<String, String> = own;
+            carried = Some(own.into_iter().map(|(name, value)| (name.replace('/', "."), value)).collect());
+        }
+        let within = Within::new(users.clone(), overlay, carried, self.status_of(&record.id, document));
+        within.write(&self.places().container_run(&record.id))?;
+        Ok(None)
     }
 
     /// Returns the words by which a monitor removes a container that nobody waits for.

@@ -28,6 +28,7 @@ mod pulling;
 mod real;
 mod rootless;
 mod rootless_pods;
+mod rootless_runtimes;
 mod runtimes;
 mod served;
 mod shared;

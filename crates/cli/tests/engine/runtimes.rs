@@ -75,7 +75,7 @@ fn runsc_runs_containers() {
 }
 
 /// A program of others: as `cargo xtask peers` unpacks it, or as it is installed.
-fn peer(name: &str, places: &[&str]) -> Option<PathBuf> {
+pub(crate) fn peer(name: &str, places: &[&str]) -> Option<PathBuf> {
     let peers = cached("peers");
     let unpacked = places.iter().find_map(|place| Some(peers.as_ref()?.join(place).join(name)));
     unpacked.filter(|program| program.is_file()).or_else(|| find_program(name))

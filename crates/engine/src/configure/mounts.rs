@@ -98,11 +98,11 @@ pub(super) fn is_volatile(scene: &Scene<'_>) -> bool {
 
 /// Refuses layers that nobody can mount: a runtime of somebody else has its monitor do it, outside of the container's users.
 fn can_mount_layers(scene: &Scene<'_>) -> Result<()> {
-    if scene.runtime == Runtime::Ours || scene.facts.caller == Caller::Root {
+    if scene.runtime == Runtime::Ours || scene.facts.caller == Caller::Root || scene.is_within() {
         return Ok(());
     }
-    let reason = "only bulkrun mounts the layers of an ordinary user's container, since the monitor, which does it for \
-                  other runtimes, has no right to: leave --runtime out, give a directory by --rootfs, or be root";
+    let reason = "only bulkrun mounts the layers of an ordinary user's container that shares the users of others, and gVisor has none of \
+                  any: leave --runtime out, or give a directory by --rootfs";
     Err(invalid("--runtime", reason))
 }
 

@@ -49,6 +49,11 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
             let path = text(&place::namespace(scene.links, NamespaceKind::Network))?;
             list.push(Namespace { kind: NamespaceType::Network, path: Some(path) });
         }
+        // That in which the runtime is called.
+        Network::Carried(_) if scene.is_within() => {
+            let path = Some("/proc/self/ns/net".to_owned());
+            list.push(Namespace { kind: NamespaceType::Network, path });
+        }
         Network::Default | Network::None | Network::Networks(_) | Network::Carried(_) => {
             list.push(own(NamespaceType::Network));
         }
@@ -66,6 +71,11 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
     }
     match &asked.pid {
         Pid::Private => list.push(own(NamespaceType::Pid)),
+        Pid::Host if scene.is_within() => {
+            let reason = "a runtime of others runs as the container's users, and would be seen among the host's processes: leave one of \
+                          both out";
+            return Err(invalid("--pid host with --runtime", reason));
+        }
         Pid::Host => {}
         Pid::Container(name) => list.push(join("--pid", name, NamespaceType::Pid, NamespaceKind::Pid)?),
         Pid::Pod => list.push(of_pod(NamespaceType::Pid, NamespaceKind::Pid)?),
@@ -92,6 +102,7 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
         (Some(UserNamespace::Pod), Some(_)) => {
             list.push(of_pod(NamespaceType::User, NamespaceKind::User)?);
         }
+        (_, Some(_)) if scene.is_within() => {}
         (_, Some(_)) => list.push(own(NamespaceType::User)),
         // Never root of the host who asked not to be.
         (Some(asked), None) if *asked != UserNamespace::Host => {

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use bulkhead_net::device::{Change, Devices};
 use bulkhead_net::names::Until;
@@ -25,6 +25,8 @@ use crate::error::{Doing, Error, Result};
 use crate::known::Known;
 use crate::pod::PodRequest;
 use crate::request::{Carrier, Network};
+use crate::runtime::Family;
+use crate::users::WITHIN;
 
 /// The word behind `bulkhead` by which a monitor or a runtime has something done: nothing that people type.
 pub const FOR_MONITOR: &str = "for-monitor";
@@ -46,6 +48,7 @@ impl Engine {
                 self.serve_names_again(&id.to_string_lossy(), &network.to_string_lossy())
             }
             [word, id] if *word == PORTS => self.help_ports_again(&id.to_string_lossy()),
+            [word, id, words @ ..] if *word == WITHIN => self.become_within(&id.to_string_lossy(), words),
             [word, id] if *word == CARRIER => self.carry_again(&id.to_string_lossy()),
             [word, id] if *word == UNPLUG => self.unplug_ended(&id.to_string_lossy()),
             _ => Err(Error::Invalid {
@@ -60,7 +63,8 @@ impl Engine {
         let document = &known.document;
         let is_hooked = match &document.request.namespaces.network {
             Network::Networks(some) => document.users.is_some() && !some.is_empty(),
-            Network::Carried(_) => true,
+            // Into one of others its way is another (`users::within`).
+            Network::Carried(_) => known.runtime(self)?.family() == Family::Ours,
             Network::Pod => self.carrier_of_pod(known)?.is_some(),
             _ => false,
         };
@@ -95,7 +99,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn words_for_monitor(&self, word: &str, id: &str) -> Result<Vec<String>> {
+    pub(crate) fn words_for_monitor(&self, word: &str, id: &str) -> Result<Vec<String>> {
         let places = self.places();
         let words = [
             self.command()?.to_string_lossy().into_owned(),
@@ -144,6 +148,18 @@ impl Engine {
         self.wire(&wish, namespace.as_fd(), &inside, Kept::ByNobody)?;
         // Only now it is known which addresses it has.
         files.map_or(Ok(()), |files| self.write_again(&known, &files))
+    }
+
+    /// Has a program carry the packets of a container that a runtime of others is to start in these namespaces.
+    pub(crate) fn carry_container(&self, id: &str, network: &OwnedFd, user: &OwnedFd) -> Result<()> {
+        let known = self.look(self.store.container(id)?)?;
+        let request = &known.document.request;
+        let Some(carrier) = carrier_of(&request.namespaces.network) else { return Ok(()) };
+        let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
+        let exposed = exposed(request, image.as_ref());
+        let (hosts, publishing) = (&request.hosts, &request.publishing);
+        let load = Load { owner: id, carrier, hosts, publishing, exposed: &exposed, namespace: None };
+        self.carry(&load, || Door::of(network, user))
     }
 
     /// Has a name server answer a container again whose last one has died.

@@ -1,13 +1,16 @@
 //! Layers joined by the kernel into a mount that is attached nowhere, so that no table of mounts shows it and it goes with
 //! the last descriptor.
 
+use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
+use bulkhead_shim::order::Overlay;
 use bulkhead_sys::mount::{Filesystem, attribute};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::mount::MountFlags;
 
 use crate::error::{Doing, Error, Result};
 use crate::host;
@@ -75,6 +78,24 @@ fn finished(
         filesystem.set_flag("userxattr").doing(doing)?;
     }
     Ok(filesystem.mount(attribute::NOSUID | attribute::NODEV | attribute::NOEXEC))
+}
+
+/// Mounts layers as the root of an ordinary user's container, for a runtime of others that is in the present mount namespace with the rights of
+/// the container's root. Descriptors stand for directories: a page has to do for all.
+///
+/// # Errors
+/// A layer that is not there, and as mount(2).
+pub(crate) fn mount_for_runtime(overlay: &Overlay) -> Result<()> {
+    let Overlay { lower, upper, work, at, volatile } = overlay;
+    let doing = || format!("mount the layers of the container at {}", at.display());
+    let mut held = Vec::new();
+    let lower = lower.iter().map(|path| descriptor(path, &mut held)).collect::<Result<Vec<_>>>()?;
+    let [upper, work, at] = [upper, work, at].map(|path| descriptor(path, &mut held));
+    let flags = if *volatile { ",userxattr,volatile" } else { ",userxattr" };
+    let options = format!("lowerdir={},upperdir={},workdir={}{flags}", lower.join(":"), upper?, work?);
+    let options = CString::new(options).map_err(std::io::Error::from).doing(doing)?;
+    rustix::mount::mount("overlay", at?, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        .doing(doing)
 }
 
 fn open() -> bulkhead_sys::Result<Filesystem> {

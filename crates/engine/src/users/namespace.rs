@@ -82,7 +82,7 @@ fn enter(users: &Users) -> Result<()> {
 }
 
 /// Returns the users of an ordinary caller's containers.
-fn users_of_caller() -> Result<Option<Users>> {
+pub(super) fn users_of_caller() -> Result<Option<Users>> {
     let caller = host::caller();
     if caller == Caller::Root {
         return Ok(None);
