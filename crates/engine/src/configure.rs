@@ -286,7 +286,7 @@ pub struct Configured {
 pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     let mut warnings = Vec::new();
     let Scene { request, facts, .. } = *scene;
-    let has_ports = request.publishing.all || !request.publishing.ports.is_empty();
+    let has_ports = request.publishing.is_any();
     if has_ports && matches!(request.namespaces.network, Network::Host | Network::None | Network::Default) {
         let network = &request.namespaces.network;
         warnings.push(format!("with --network {network} no port is published: --publish changes nothing"));

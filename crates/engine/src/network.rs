@@ -23,6 +23,7 @@ mod ports;
 mod proxy;
 mod remove;
 mod start;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -203,7 +204,7 @@ impl Engine {
     /// A file of ours that cannot be read.
     pub fn ports_of(&self, container: &Container) -> Result<Vec<PublishedPort>> {
         let publishing = &container.request.publishing;
-        if !container.state.is_active() || (!publishing.all && publishing.ports.is_empty()) {
+        if !container.state.is_active() || !publishing.is_any() {
             return Ok(Vec::new());
         }
         Ok(self.published(&container.id)?.unwrap_or_default())
@@ -231,7 +232,7 @@ impl Engine {
             };
             request.namespaces.network = match found {
                 Ok(carrier) => request::Network::Carried(carrier),
-                Err(reason) if publishes(request) => {
+                Err(reason) if request.publishing.is_any() => {
                     return Err(Error::Invalid { what: "--publish".into(), reason });
                 }
                 Err(reason) => {
@@ -278,10 +279,6 @@ impl Engine {
             )
         }))
     }
-}
-
-fn publishes(request: &Request) -> bool {
-    request.publishing.all || !request.publishing.ports.is_empty()
 }
 
 /// Chooses the network that a pod's containers share, if nothing is said; returns what the user should be told.

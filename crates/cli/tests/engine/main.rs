@@ -41,3 +41,4 @@ mod users;
 mod volumes;
 mod waits;
 mod walls;
+mod ways;

@@ -17,7 +17,8 @@ use super::document::{Driver, NetworkDocument};
 use super::elsewhere::{believe_as_usual, check_asked};
 use super::host::{Host, Warnings};
 use super::live::Live;
-use super::start::{called, ranked};
+use super::start::called;
+use super::ways::ranked;
 use crate::container::State;
 use crate::create::FILES;
 use crate::document::Document;
@@ -117,7 +118,7 @@ impl Engine {
                     .to_owned(),
             });
         }
-        host.connect(joint, namespace, &inside, false, warnings)
+        host.connect(joint, namespace, &inside, &[], warnings)
     }
 
     /// Takes a container away from a network, whether it runs or not.

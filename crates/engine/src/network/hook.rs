@@ -88,11 +88,12 @@ impl Engine {
     /// Returns the words by which a monitor takes back what its container had on the host; none where it has nothing.
     pub(crate) fn unplugging(&self, known: &Known) -> Result<Vec<String>> {
         let request = &known.document.request;
-        let publishes = request.publishing.all || !request.publishing.ports.is_empty();
         let is_known =
             request.namespaces.network.connections().iter().any(|of| !super::is_given(&of.network));
         let is_carried = carrier_of(&request.namespaces.network).is_some();
-        if (publishes || is_known || is_carried || self.is_pod_known(known)?) && !request.remove {
+        if (request.publishing.is_any() || is_known || is_carried || self.is_pod_known(known)?)
+            && !request.remove
+        {
             self.words_for_monitor(UNPLUG, &known.record.id)
         } else {
             Ok(Vec::new())

@@ -14,7 +14,8 @@ use super::document::Driver;
 use super::host::{Host, Warnings};
 use super::live::Live;
 use super::proxy::{self, Kept};
-use super::start::{Wish, forget_before, is_default};
+use super::start::{Wish, forget_before};
+use super::ways::WaysIn;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::id;
@@ -126,10 +127,10 @@ fn each(ports: &PublishedPorts, address: IpAddr, to: IpAddr) -> impl Iterator<It
 
 /// Lists what is asked for, as ports of addresses.
 fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -> Result<Vec<Wanted>> {
-    let joint = way_in(joints);
+    let ways = WaysIn::of(joints);
     let mut list = Vec::new();
     for ports in &asked(publishing, exposed) {
-        let Some(joint) = joint else {
+        let Some(joint) = ways.first() else {
             let reason = "its networks have no way in: an internal one publishes nothing".to_owned();
             return Err(Error::Invalid { what: format!("--publish {}", ports.container), reason });
         };
@@ -150,13 +151,14 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
         if publishing.mode == PublishMode::Proxy && ports.protocol == Protocol::Sctp {
             return Err(proxy::refuse_sctp(ports.container));
         }
-        for address in addresses(ports, joint, publishing.mode)? {
-            let of_family = joint.endpoint.addresses().find(|own| own.is_ipv4() == address.is_ipv4());
+        for address in addresses(ports, ways, publishing.mode)? {
+            let is_v4 = address.is_ipv4();
+            let of_family = ways.of_family(is_v4).and_then(|joint| joint.address_of(is_v4));
             // A helper reaches the container by any of its addresses.
             let any = joint.endpoint.addresses().next().filter(|_| publishing.mode == PublishMode::Proxy);
-            let at_plugin_s = joint.is_elsewhere().then(|| unspecified(address.is_ipv4()));
+            let at_plugin_s = joint.is_elsewhere().then(|| unspecified(is_v4));
             let Some(own) = of_family.or(any).or(at_plugin_s) else {
-                let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+                let family = if is_v4 { "IPv4" } else { "IPv6" };
                 let reason =
                     format!("the container has no address of {family} in network {}", joint.record.name);
                 return Err(Error::Invalid { what: format!("--publish {address}"), reason });
@@ -244,7 +246,7 @@ fn is_had(any: IpAddr) -> bool {
 }
 
 /// The addresses of the host at which ports are published.
-fn addresses(ports: &PublishedPorts, joint: &Joint, mode: PublishMode) -> Result<Vec<IpAddr>> {
+fn addresses(ports: &PublishedPorts, ways: WaysIn<'_>, mode: PublishMode) -> Result<Vec<IpAddr>> {
     match ports.address {
         Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) if mode == PublishMode::Dnat => {
             let reason =
@@ -255,21 +257,16 @@ fn addresses(ports: &PublishedPorts, joint: &Joint, mode: PublishMode) -> Result
         }
         Some(address) => Ok(vec![address]),
         // Its plugins lead there from those of IPv6, too, if it has such an address.
-        None if joint.is_elsewhere() => Ok(vec![unspecified(true)]),
+        None if ways.elsewhere().is_some() => Ok(vec![unspecified(true)]),
         None => {
-            let mut own = Vec::from_iter(joint.endpoint.addresses().map(|own| unspecified(own.is_ipv4())));
+            let chosen = ways.of_family(true).and_then(|joint| joint.document.published_at);
+            let is_own = |is_v4: bool| ways.of_family(is_v4).is_some();
             // An administrator who has chosen one has chosen no other.
-            if mode == PublishMode::Proxy && joint.document.published_at.is_none() {
-                own = [true, false]
-                    .into_iter()
-                    .map(unspecified)
-                    .filter(|any| own.contains(any) || is_had(*any))
-                    .collect();
-            }
-            Ok(match joint.document.published_at {
-                Some(chosen) => own.into_iter().map(|of| if of.is_ipv4() { chosen } else { of }).collect(),
-                None => own,
-            })
+            let is_carried =
+                |is_v4: bool| mode == PublishMode::Proxy && chosen.is_none() && is_had(unspecified(is_v4));
+            let families = [true, false].into_iter().filter(|is_v4| is_own(*is_v4) || is_carried(*is_v4));
+            let at = |is_v4: bool| chosen.filter(|_| is_v4).unwrap_or_else(|| unspecified(is_v4));
+            Ok(families.map(at).collect())
         }
     }
 }
@@ -277,15 +274,6 @@ fn addresses(ports: &PublishedPorts, joint: &Joint, mode: PublishMode) -> Result
 /// All addresses of a family.
 fn unspecified(is_v4: bool) -> IpAddr {
     if is_v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
-}
-
-/// Finds the network by which ports of the host lead to a container: the one by which its packets go out, so that what it answers goes back
-/// by where it came, or the first with a way in; one from elsewhere only if there is no other.
-pub(super) fn way_in(joints: &[Joint]) -> Option<&Joint> {
-    let rank = |joint: &&Joint| {
-        (joint.document.driver == Driver::Macvlan, joint.is_elsewhere(), !is_default(joint, joints))
-    };
-    joints.iter().filter(|joint| !joint.document.internal).min_by_key(rank)
 }
 
 /// The ports of the host that an owner is to have.
@@ -322,7 +310,7 @@ impl Host<'_> {
         let Wish { owner, publishing, joints, .. } = *wish;
         let Chosen { ports, sockets, _roomy } = chosen;
         let known = Live::read_to_add(self.engine(), owner)?;
-        if way_in(joints).is_some_and(Joint::is_elsewhere) {
+        if WaysIn::of(joints).elsewhere().is_some() {
             Live { elsewhere: ports, ..known }.write(self.engine())?;
             return Ok(None);
         }

@@ -15,8 +15,9 @@ use rustix::io::Errno;
 use super::address::Joint;
 use super::host::Host;
 use super::live::{Live, Proxy};
-use super::ports::{MoreFiles, PublishedPort, way_in};
+use super::ports::{MoreFiles, PublishedPort};
 use super::start::exposed;
+use super::ways::WaysIn;
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
@@ -92,7 +93,8 @@ impl Engine {
         };
         let has_ports = !publishing.ports.is_empty() || (publishing.all && !exposed.is_empty());
         // Those that plugins lead there are theirs.
-        if !has_ports || way_in(&self.joints(&owner, &connections)?).is_none_or(Joint::is_elsewhere) {
+        let joints = self.joints(&owner, &connections)?;
+        if !has_ports || WaysIn::of(&joints).first().is_none_or(Joint::is_elsewhere) {
             return Ok(None);
         }
         Ok(Some(order::Companion {

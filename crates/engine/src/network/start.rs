@@ -24,6 +24,7 @@ use super::host::{Host, Warnings};
 use super::live::Live;
 use super::ports::PublishedPort;
 use super::proxy::{self, Kept};
+use super::ways::gateways_by;
 use crate::configure::Wiring;
 use crate::document::Document;
 use crate::engine::Engine;
@@ -102,12 +103,11 @@ impl Engine {
             // What an earlier start has left that was killed.
             host.withdraw(owner)?;
         }
-        let is_published = publishing.all || !publishing.ports.is_empty();
         // A conflict is found before anything is changed, but for addresses that the host has by the networks themselves.
         let is_early = !joints.iter().any(|joint| joint.is_published_at(publishing));
-        let mut chosen = if is_published && is_early { host.choose(wish)? } else { None };
+        let mut chosen = if publishing.is_any() && is_early { host.choose(wish)? } else { None };
         for joint in joints.iter().filter(|joint| !joint.is_elsewhere()) {
-            host.connect(joint, namespace, inside, is_default(joint, joints), &mut warnings)?;
+            host.connect(joint, namespace, inside, &gateways_by(joint, joints), &mut warnings)?;
         }
         let first = joints.iter().find(|joint| joint.has_names());
         if first.is_some() {
@@ -116,7 +116,7 @@ impl Engine {
             Live { named_in, ..Live::of(owner) }.write(self)?;
             joints.iter().try_for_each(|joint| host.enter_names(joint, called))?;
         }
-        if is_published && !is_early {
+        if publishing.is_any() && !is_early {
             chosen = host.choose(wish)?;
         }
         let keeper = match chosen {
@@ -299,27 +299,14 @@ pub(crate) fn wiring_of(joints: &[Joint]) -> Wiring {
     }
 }
 
-/// Tells whether packets that go nowhere else go by this network: of those with a way out the one that is preferred, else the
-/// first.
-pub(super) fn is_default(joint: &Joint, joints: &[Joint]) -> bool {
-    ranked(joints).first().is_some_and(|best| best.record.id == joint.record.id)
-}
-
-/// Returns the networks with a way out, those by which packets rather go first.
-pub(super) fn ranked(joints: &[Joint]) -> Vec<&Joint> {
-    let mut open = Vec::from_iter(joints.iter().filter(|joint| joint.is_open()));
-    open.sort_by_key(|joint| (std::cmp::Reverse(joint.connection.gateway_priority), joint.endpoint.position));
-    open
-}
-
 impl Host<'_> {
-    /// Connects a namespace with a network.
+    /// Connects a namespace with a network, by whose gateways packets go that go nowhere else.
     pub(super) fn connect(
         &self,
         joint: &Joint,
         namespace: BorrowedFd<'_>,
         inside: &Devices,
-        is_default: bool,
+        gateways: &[IpAddr],
         warnings: &mut Warnings,
     ) -> Result<()> {
         // Nobody removes it from here on.
@@ -336,10 +323,10 @@ impl Host<'_> {
             Driver::Bridge => {
                 let index = self.ensure(&joint.record.id, &joint.document, warnings)?;
                 let bridge = joint.document.bridge(&joint.record.id);
-                let plug = joint.plug(is_default)?;
+                let plug = joint.plug(gateways)?;
                 Ok(plug.connect(&self.devices, (&bridge, index), namespace, inside, None)?)
             }
-            Driver::Macvlan => self.connect_macvlan(joint, namespace, inside, is_default),
+            Driver::Macvlan => self.connect_macvlan(joint, namespace, inside, gateways),
             // The last are attached by plugins.
             Driver::Host | Driver::None | Driver::Cni => Ok(()),
         }
@@ -350,7 +337,7 @@ impl Host<'_> {
         joint: &Joint,
         namespace: BorrowedFd<'_>,
         inside: &Devices,
-        is_default: bool,
+        gateways: &[IpAddr],
     ) -> Result<()> {
         let name = joint.document.parent.as_deref().unwrap_or_default();
         let parent = self.devices.find(name)?.ok_or_else(|| Error::Invalid {
@@ -372,8 +359,7 @@ impl Host<'_> {
         let mut changes =
             Vec::from_iter(joint.addresses().into_iter().map(|of| Change::give_address(index, of)));
         changes.push(Change::bring_up(index));
-        let gateways = joint.gateways().into_iter().filter(|_| is_default);
-        changes.extend(gateways.map(|gateway| Change::default_route(index, gateway)));
+        changes.extend(gateways.iter().map(|gateway| Change::default_route(index, *gateway)));
         Ok(inside.change(changes)?)
     }
 
@@ -437,14 +423,14 @@ impl Host<'_> {
 
 impl Joint {
     /// Returns the connection with a bridge.
-    fn plug(&self, is_default: bool) -> Result<Plug> {
+    fn plug(&self, gateways: &[IpAddr]) -> Result<Plug> {
         Ok(Plug {
             owner: self.endpoint.owner.clone(),
             outside: self.outside()?,
             inside: self.device(),
             mac: self.mac(),
             addresses: self.addresses(),
-            gateways: if is_default { self.gateways() } else { Vec::new() },
+            gateways: gateways.to_vec(),
             mtu: self.document.mtu,
         })
     }

@@ -190,7 +190,7 @@ impl Engine {
         let request = PodDocument::read(&self.store.pod(pod)?)?.request;
         let has_names = request.network.connections().iter().any(|of| !is_given(&of.network));
         let is_carried = request.network.is_carried();
-        Ok(is_carried || has_names || request.publishing.all || !request.publishing.ports.is_empty())
+        Ok(is_carried || has_names || request.publishing.is_any())
     }
 
     /// Returns what a pod was asked to be.

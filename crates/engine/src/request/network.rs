@@ -312,6 +312,13 @@ pub struct Publishing {
     pub mode: PublishMode,
 }
 
+impl Publishing {
+    /// Tells whether any port is to be published, as far as that is known without the image.
+    pub(crate) fn is_any(&self) -> bool {
+        self.all || !self.ports.is_empty()
+    }
+}
+
 /// In which way ports of the host lead to a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

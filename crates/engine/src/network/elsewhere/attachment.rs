@@ -14,8 +14,9 @@ use super::super::address::Joint;
 use super::super::change::settle_ways;
 use super::super::document::NetworkDocument;
 use super::super::live::Live;
-use super::super::ports::{PublishedPort, way_in};
-use super::super::start::{Wish, is_default, ranked};
+use super::super::ports::PublishedPort;
+use super::super::start::Wish;
+use super::super::ways::{WaysIn, ranked};
 use super::Described;
 use crate::engine::Engine;
 use crate::error::{Error, Result, chain};
@@ -52,8 +53,10 @@ impl Engine {
         let chosen = Live::read(self, wish.owner)?.map(|live| live.elsewhere).unwrap_or_default();
         let mut joints = wish.joints.to_vec();
         let mut order = Vec::from_iter((0..joints.len()).filter(|index| joints[*index].is_elsewhere()));
-        order.sort_by_key(|index| !is_default(&joints[*index], &joints));
-        let entry = way_in(&joints).map(|joint| joint.record.id.clone());
+        let ranks = Vec::from_iter(ranked(&joints).into_iter().map(|joint| joint.record.id.clone()));
+        let rank = |joint: &Joint| ranks.iter().position(|id| *id == joint.record.id);
+        order.sort_by_key(|index| rank(&joints[*index]).unwrap_or(usize::MAX));
+        let entry = WaysIn::of(&joints).elsewhere().map(|joint| joint.record.id.clone());
         for index in order {
             let joint = &joints[index];
             let is_entry = entry.as_ref() == Some(&joint.record.id);
