@@ -274,7 +274,8 @@ impl Operation for Disconnect {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let Disconnect { force, network, container } = self;
         let force = if force { Force::Yes } else { Force::No };
-        home.engine()?.disconnect_network(&container, &network, force)?;
+        let warnings = home.engine()?.disconnect_network(&container, &network, force)?;
+        warnings.iter().for_each(|text| warn(text));
         Ok(ExitCode::SUCCESS)
     }
 }

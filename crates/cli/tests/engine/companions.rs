@@ -64,7 +64,6 @@ fn a_helper_of_a_container_that_has_lost_its_last_port_is_not_looked_for() {
     let order =
         || fs::read_to_string(shop.path("engine-run/containers").join(&id).join("order.json")).unwrap();
     assert!(order().contains("ports.sock"));
-    shop.said(&["network", "connect", "bridge", "web"]);
     shop.said(&["network", "disconnect", "front", "web"]);
     assert!(!order().contains("ports.sock"), "{}", order());
     let monitor = crate::survive::monitor(&shop, &id);

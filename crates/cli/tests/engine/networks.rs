@@ -642,9 +642,9 @@ fn packets_go_by_what_is_left_when_a_network_is_taken_away() {
     assert!(route().contains("dev eth1") && route().lines().count() == 1, "{}", route());
     shop.said(&["network", "disconnect", "one", "web"]);
     shop.said(&["network", "connect", "--gw-priority", "1", "one", "web"]);
-    assert!(route().contains("dev eth0") && route().lines().count() == 1, "{}", route());
+    assert!(route().contains("dev eth2") && route().lines().count() == 1, "{}", route());
     shop.said(&["restart", "web"]);
-    assert!(route().contains("dev eth0"), "{}", route());
+    assert!(route().contains("dev eth2"), "{}", route());
 }
 
 #[test]

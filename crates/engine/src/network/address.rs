@@ -203,8 +203,20 @@ impl Engine {
 
     /// Returns what a container or pod has in its networks, and records what it has not yet.
     pub(crate) fn joints(&self, owner: &str, connections: &[Connection]) -> Result<Vec<Joint>> {
+        self.joints_with(owner, connections, |_| false)
+    }
+
+    /// As [`Engine::joints`], and what is recorded of a network that is new is of somebody who was killed while he connected it: it is
+    /// settled as it is asked for now.
+    pub(super) fn joints_with(
+        &self,
+        owner: &str,
+        connections: &[Connection],
+        is_new: impl Fn(&Endpoint) -> bool,
+    ) -> Result<Vec<Joint>> {
         let networks = self.networks_of(connections)?;
-        let known = self.store.connected(|connected| connected.endpoints_of(owner))?;
+        let mut known = self.store.connected(|connected| connected.endpoints_of(owner))?;
+        known.retain(|endpoint| !is_new(endpoint));
         let mut joints = joined(owner, networks, connections, &known);
         joints.iter_mut().for_each(|(joint, _)| self.fill_attached(joint));
         look_at_devices(&joints)?;
@@ -237,18 +249,18 @@ pub(crate) fn joined(
     connections: &[Connection],
     known: &[Endpoint],
 ) -> Vec<(Joint, bool)> {
-    let mut free = 0..;
+    // Behind those of all others, which are preferred to it.
+    let mut free = known.iter().map(|other| other.position.saturating_add(1)).max().unwrap_or(0)..;
     let is_free = |place: u32| {
         let device = device_at(place);
         let is_asked = |connection: &Connection| connection.device.as_ref() == Some(&device);
-        known.iter().all(|other| other.position != place) && !connections.iter().any(is_asked)
+        !connections.iter().any(is_asked)
     };
     let each = networks.into_iter().zip(connections).map(|((record, document), connection)| {
         let found = known.iter().find(|endpoint| endpoint.network == record.id);
         let endpoint = found.cloned().unwrap_or_else(|| Endpoint {
             owner: owner.to_owned(),
             network: record.id.clone(),
-            // The first number that no other has.
             position: free.find(|place| is_free(*place)).unwrap_or_default(),
             ipv4: None,
             ipv6: None,

@@ -1,6 +1,5 @@
 //! Connecting what is there with networks, and taking it away from them.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -57,7 +56,7 @@ impl Engine {
         // One that is just starting is refused before anything is recorded.
         let namespace = Self::namespace_of(&known)?;
         // The addresses first: whoever is killed before the next step has taken one too many, which goes with the container.
-        let mut joints = self.joints(&id, &connections)?;
+        let mut joints = self.joints_with(&id, &connections, |endpoint| endpoint.network == record.id)?;
         let mut warnings = Vec::new();
         if let Some(namespace) = namespace {
             let joint = joints.iter().find(|joint| joint.record.id == record.id).ok_or(Errno::NOENT);
@@ -68,11 +67,10 @@ impl Engine {
             }
             // Plugins tell only now which addresses it has.
             joints = self.joints(&id, &connections)?;
-            let mut order = ranked(&joints);
-            // It takes nothing from others that are as good.
-            order.sort_by_key(|of| (Reverse(of.connection.gateway_priority), of.record.id == record.id));
-            settle_ways(&order, &Devices::of(namespace.as_fd())?)?;
+            settle_ways(&ranked(&joints), &Devices::of(namespace.as_fd())?)?;
             let host = Host::hold(self)?;
+            let before = Live::read_to_end(self, &id)?.map(Live::leading).unwrap_or_default();
+            warnings.extend(self.publish_again(&host, &known, &joints, &before));
             if joints.iter().any(Joint::has_names) {
                 let mut live = Live::read_to_add(self, &id)?;
                 let is_new = |joint: &&Joint| !live.named_in.contains(&joint.record.id);
@@ -121,13 +119,13 @@ impl Engine {
         host.connect(joint, namespace, &inside, &[], warnings)
     }
 
-    /// Takes a container away from a network, whether it runs or not.
+    /// Takes a container away from a network, whether it runs or not; returns what the user should be told.
     ///
     /// # Errors
     /// For one that is not connected with it; one that is not there, unless that is forced.
-    pub fn disconnect_network(&self, container: &str, network: &str, force: Force) -> Result<()> {
+    pub fn disconnect_network(&self, container: &str, network: &str, force: Force) -> Result<Vec<String>> {
         let known = match self.find(container) {
-            Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(()),
+            Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(Vec::new()),
             found => found?,
         };
         let id = known.record.id;
@@ -144,7 +142,7 @@ impl Engine {
         if let Some(gone) = connections.iter().find(is_gone).cloned() {
             connections.retain(|of| *of != gone);
             let files = self.files_before(&known)?;
-            return self.reconnect(known, connections, files).map(drop);
+            return self.reconnect(known, connections, files).map(|_| Vec::new());
         }
         let record = self.network_of_any(network)?;
         let connection = connections.iter().find(|of| of.is(&record)).cloned();
@@ -165,29 +163,28 @@ impl Engine {
         connections.retain(|of| !of.is(&record));
         let files = self.files_before(&known)?;
         let namespace = Self::namespace_of(&known)?;
+        let mut warnings = Vec::new();
         for joint in joints.iter().filter(|joint| joint.is_elsewhere()) {
             self.detach_joint(joint, namespace.as_ref().map(OwnedFd::as_fd))?;
         }
         if let (Some(namespace), [joint]) = (namespace, &joints[..]) {
             let host = Host::hold(self)?;
             let inside = Devices::of(namespace.as_fd())?;
+            let before = Live::read_to_end(self, &id)?.map(Live::leading).unwrap_or_default();
             host.unplug(joint, &inside)?;
             // Its ports lead nowhere any more, as far as they led to that network.
             host.withdraw_in(&id, joint)?;
             flow::forget(&Vec::from_iter(joint.own_addresses().into_iter().map(Forgotten::Of)))?;
-            self.settle_default(&id, &connections, &inside)?;
+            let left = self.joints(&id, &connections)?;
+            settle_ways(&ranked(&left), &inside)?;
+            warnings = self.publish_again(&host, &known, &left, &before);
         }
         let known = self.reconnect(known, connections, files)?;
         self.store.connect(Durability::Process, |connected| connected.forget(&id, &record.id))?;
         // A monitor of yesterday looks in vain for who has gone.
         drop(self.serve_as_now(&known)?);
         self.tell_network(&record, "disconnect", &[("container", &id)]);
-        Ok(())
-    }
-
-    /// Has packets that go nowhere else go by the best of the networks that are left.
-    fn settle_default(&self, id: &str, connections: &[Connection], inside: &Devices) -> Result<()> {
-        settle_ways(&ranked(&self.joints(id, connections)?), inside)
+        Ok(warnings)
     }
 }
 

@@ -170,6 +170,11 @@ impl Live {
         if self.is_carried() || self.carrier.is_some() { &[] } else { &self.ports }
     }
 
+    /// Returns the host's ports that lead to it, whoever leads them.
+    pub(super) fn leading(self) -> Vec<PublishedPort> {
+        [self.ports, self.elsewhere].concat()
+    }
+
     /// Returns these as the packet filter has them.
     pub(super) fn rules(&self) -> impl Iterator<Item = rules::Port> {
         self.translated().iter().map(|port| port.rule(&self.owner))

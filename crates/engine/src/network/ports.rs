@@ -1,5 +1,7 @@
 //! Ports of the host that lead to a container.
 
+mod again;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -323,7 +325,7 @@ impl Host<'_> {
                 ports.len()
             ));
         }
-        let live = Live { ports, ..known };
+        let live = Live { ports, refused: Vec::new(), ..known };
         let keeper = self.have_helper(&live, (publishing.mode, sockets), kept)?;
         if publishing.mode == PublishMode::Proxy {
             return Ok(Some(keeper));
@@ -657,6 +659,6 @@ impl Drop for MoreFiles {
 impl Engine {
     /// Returns the ports of the host that lead to a container or pod; nothing where the host knows nothing of it.
     pub(crate) fn published(&self, owner: &str) -> Result<Option<Vec<PublishedPort>>> {
-        Ok(Live::read_to_end(self, owner)?.map(|live| [live.ports, live.elsewhere].concat()))
+        Ok(Live::read_to_end(self, owner)?.map(Live::leading))
     }
 }

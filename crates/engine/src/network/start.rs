@@ -275,7 +275,7 @@ pub(super) fn forget_before(ports: &[PublishedPort]) -> Result<()> {
 
 /// Has the kernel forget who came by these ports, which it remembers though they lead nowhere any more: he would come to whoever has the
 /// address next.
-fn forget_after(ports: &[PublishedPort]) -> Result<()> {
+pub(super) fn forget_after(ports: &[PublishedPort]) -> Result<()> {
     let answered = ports.iter().map(|port| Forgotten::By(port.protocol, port.to));
     Ok(flow::forget(&Vec::from_iter(answered)).map(drop)?)
 }
@@ -385,7 +385,7 @@ impl Host<'_> {
 
     /// Has the loopback's addresses lead to no network any more of which nothing else is published there: should somebody flush the
     /// rules, containers would reach the host's own loopback.
-    fn close_loopback(&self, gone: &Live) -> Result<()> {
+    pub(super) fn close_loopback(&self, gone: &Live) -> Result<()> {
         let is_there = |port: &&PublishedPort| port.is_at_loopback();
         let ended = Vec::from_iter(gone.translated().iter().filter(is_there));
         if ended.is_empty() {

@@ -129,10 +129,9 @@ impl Engine {
         namespace: Option<BorrowedFd<'_>>,
     ) -> Result<()> {
         let key = joint.key()?;
-        match self.written_down().keys()?.contains(&key) {
-            true => self.detach(&key, namespace),
-            false => Ok(()),
-        }
+        // Whatever its device was called by somebody who was killed while he connected it.
+        let is_its = |of: &&Key| (of.network(), of.container()) == (key.network(), key.container());
+        self.written_down().keys()?.iter().filter(is_its).try_for_each(|of| self.detach(of, namespace))
     }
 
     fn detach(&self, key: &Key, namespace: Option<BorrowedFd<'_>>) -> Result<()> {
