@@ -39,6 +39,11 @@ impl Operation for Port {
             }
             return Ok(ExitCode::SUCCESS);
         };
+        if let ExposedPorts { first, count: 2.., protocol } = wanted {
+            let last = first + (wanted.count - 1);
+            let text = format!("{first}-{last}/{protocol} are several ports, of which one is asked for");
+            return Err(Failure::new(text).hint("`bulkhead port CONTAINER` lists all that are published"));
+        }
         let is_it =
             |port: &&PublishedPort| port.container == wanted.first && port.protocol == wanted.protocol;
         let found = Vec::from_iter(ports.iter().filter(is_it));

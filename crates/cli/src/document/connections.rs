@@ -79,10 +79,22 @@ fn endpoint(container: &Container, of: &Connected, runs: bool) -> Value {
     document["GlobalIPv6Address"] = json!(bare(address(false)));
     document["GlobalIPv6PrefixLen"] = json!(length(address(false)));
     if of.network != "bridge" && of.driver != Driver::Cni {
-        let names = [container.name.clone(), container.short_id().to_owned()];
-        document["DNSNames"] = json!(Vec::from_iter(names.into_iter().chain(of.aliases.iter().cloned())));
+        document["DNSNames"] = json!(names(container, of));
     }
     document
+}
+
+/// The names by which others find it there, each once.
+fn names<'a>(container: &'a Container, of: &'a Connected) -> Vec<&'a str> {
+    let own = [container.name.as_str(), container.short_id()].into_iter();
+    let all = own.chain(of.aliases.iter().map(String::as_str)).chain(container.request.hostname.as_deref());
+    let mut names = Vec::new();
+    for name in all {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 fn nothing(id: &str) -> Value {

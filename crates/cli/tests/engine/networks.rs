@@ -63,6 +63,7 @@ fn a_published_port_leads_from_the_host_and_its_loopback_to_the_container() {
     assert_eq!(shop.said(&["port", "web"]), "80/tcp -> 0.0.0.0:8080\n");
     assert_eq!(shop.said(&["port", "web", "80"]), "0.0.0.0:8080\n");
     shop.bulkhead(&["port", "web", "81"]).output().fails(1, "port 81/tcp of container web is not published");
+    shop.bulkhead(&["port", "web", "80-81"]).output().fails(1, "80-81/tcp are several ports");
     let listed = shop.said(&["ps", "--format", "{{.Ports}}"]);
     assert_eq!(listed.trim(), "0.0.0.0:8080->80/tcp");
     let settings = &shop.inspect("web")["NetworkSettings"];
@@ -178,6 +179,47 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         (&["network", "create", "--driver", "macvlan", "x1"], "`--opt parent=DEVICE`"),
         (&["network", "create", "--opt", "what=ever", "x1"], "that driver has no such option"),
         (&["network", "create", "--ipv4=false", "x1"], "without --ipv6"),
+        (
+            &["network", "create", "--subnet", "224.0.0.0/16", "x1"],
+            "--subnet 224.0.0.0/16: its addresses are",
+        ),
+        (&["network", "create", "--subnet", "ff00::/64", "x1"], "--subnet ff00::/64: its addresses are"),
+        (
+            &["network", "create", "--subnet", "127.5.0.0/16", "x1"],
+            "--subnet 127.5.0.0/16: its addresses are",
+        ),
+        (
+            &[
+                "network",
+                "create",
+                "--subnet",
+                "10.79.0.0/24",
+                "--ip-range",
+                "10.79.0.0/25",
+                "--ip-range",
+                "10.79.0.128/25",
+                "x1",
+            ],
+            "--ip-range 10.79.0.128/25: ",
+        ),
+        (
+            &[
+                "network",
+                "create",
+                "--subnet",
+                "10.79.0.0/24",
+                "--gateway",
+                "10.79.0.1",
+                "--gateway",
+                "10.79.0.2",
+                "x1",
+            ],
+            "--gateway 10.79.0.2: ",
+        ),
+        (
+            &["network", "create", "--subnet", "10.79.0.0/24", "--aux-address", "gw=10.79.0.1", "x1"],
+            "--aux-address gw=10.79.0.1: ",
+        ),
         (&["network", "rm", "bridge"], "it is there from the beginning"),
         (&["network", "inspect", "takn"], "takn"),
         (&["network", "connect", "taken", "nobody"], "nobody"),
@@ -293,16 +335,6 @@ fn networks_whose_devices_have_one_hardware_address_are_told_apart() {
     assert_eq!(devices(), "eth1\nlo\n");
     shop.said(&["network", "disconnect", "sixb", "web"]);
     assert_eq!(devices(), "lo\n");
-}
-
-#[test]
-fn an_internal_network_has_no_way_out_and_none_in() {
-    let shop = shop!();
-    shop.said(&["network", "create", "--internal", "--subnet", "10.82.0.0/24", "closed"]);
-    let routes = shop.script(&["--network", "closed"], "ip route").output().succeeds().stdout;
-    assert!(!routes.contains("default"), "{routes}");
-    let publish = shop.script(&["--network", "closed", "-p", "80:80"], "true").output();
-    publish.fails(125, "an internal one publishes nothing");
 }
 
 #[test]
@@ -702,11 +734,15 @@ fn containers_of_a_network_find_each_other_by_their_names() {
     let shop = shop!();
     shop.said(&["network", "create", "front"]);
     shop.said(&["network", "create", "other"]);
-    let options = ["-d", "--name", "db", "--network", "front", "--network-alias", "database"];
+    let options =
+        ["-d", "--name", "db", "--network", "front", "--network-alias", "database", "--hostname", "vault"];
     shop.with("run", &options, &["sleep", "1000"]).output().succeeds();
-    let address = shop.inspect("db")["NetworkSettings"]["Networks"]["front"]["IPAddress"].clone();
-    let address = address.as_str().unwrap().to_owned();
-    for name in ["db", "database", "DB", "db.front"] {
+    let of_db = shop.inspect("db");
+    let of_front = &of_db["NetworkSettings"]["Networks"]["front"];
+    let address = of_front["IPAddress"].as_str().unwrap().to_owned();
+    let id = &of_db["Id"].as_str().unwrap()[..12];
+    assert_eq!(of_front["DNSNames"], serde_json::json!(["db", id, "database", "vault"]));
+    for name in ["db", "database", "DB", "db.front", "vault", id] {
         let pinged =
             shop.script(&["--network", "front"], &format!("ping -c 1 -w 5 {name}")).output().succeeds();
         assert!(pinged.stdout.contains(&format!("({address})")), "{name}: {}", pinged.stdout);

@@ -199,3 +199,43 @@ fn who_was_connected_later_is_behind_the_others_after_a_restart_too() {
     }
     shop.said(&["rm", "-f", "web"]);
 }
+
+/// What leads nowhere is only shown to do so by what is reached otherwise.
+#[test]
+fn an_internal_network_has_no_way_out_and_none_in() {
+    let shop = shop!();
+    let neighbour = neighbour(&shop);
+    shop.said(&["network", "create", "--internal", "--subnet", "10.82.0.0/24", "closed"]);
+    shop.said(&["network", "create", "--subnet", "10.82.1.0/24", "open"]);
+    for (network, address) in [("closed", "10.82.0.9"), ("open", "10.82.1.9")] {
+        let options = ["-d", "--name", network, "--network", network, "--ip", address];
+        shop.with("run", &options, &["sh", "-c", &greeter(80, network)]).output().succeeds();
+    }
+    let asks = |network: &str, at: &str, port: u16, tries: u32| {
+        // With a way of its own, too, that nobody gave it.
+        let way = "ip route replace default via 10.82.0.1 2>/dev/null || true";
+        let ask = format!("nc -w 2 {at} {port} </dev/null");
+        let script = format!("{way}; for i in $(seq {tries}); do {ask} && exit; sleep 0.2; done");
+        let options = ["--network", network, "--cap-add", "NET_ADMIN"];
+        shop.script(&options, &script).output().stdout.trim().to_owned()
+    };
+    let routes = shop.script(&["--network", "closed"], "ip route").output().succeeds().stdout;
+    assert!(!routes.contains("default"), "{routes}");
+    // None in.
+    assert_eq!(asks("closed", "10.82.0.9", 80, 50), "hello closed", "a neighbour reaches it");
+    for network in ["open", "bridge"] {
+        assert_eq!(asks(network, "10.82.0.9", 80, 2), "", "nobody in {network} does");
+    }
+    assert_eq!(heard_from(&shop, &neighbour, "10.82.0.9", "80"), "", "nor a host elsewhere");
+    wait_until("it still answers", || heard("10.82.0.9:80").as_deref() == Some("hello closed"));
+    let publish = shop.script(&["--network", "closed", "-p", "80:80"], "true").output();
+    publish.fails(125, "an internal one publishes nothing");
+    // None out.
+    let far = neighbour.command(&shop.sandbox, "busybox").args(["nc", "-l", "-p", "99"]).input("hello far");
+    let far = far.spawn();
+    assert_eq!(asks("closed", "192.0.2.2", 99, 3), "", "to no host elsewhere");
+    assert_eq!(asks("open", "192.0.2.2", 99, 50), "hello far", "where another network leads");
+    far.wait().succeeds();
+    assert_eq!(asks("open", "10.82.1.9", 80, 50), "hello open", "it answers who is with it");
+    assert_eq!(asks("closed", "10.82.1.9", 80, 2), "", "to no other network");
+}

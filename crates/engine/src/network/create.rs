@@ -1,12 +1,12 @@
 //! Making a network: a record with subnets that nobody has. Its bridge is made when something is connected with it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bulkhead_net::device::Devices;
 use bulkhead_net::pool::{self, POOLS, Range};
 use bulkhead_store::{Connected, NetworkRecord};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::document::{Driver, Mode, NetworkDocument, Subnet};
 use super::{Network, NetworkRequest, elsewhere};
@@ -17,6 +17,19 @@ use crate::{host, id, name};
 
 /// Names that mean something else behind `--network`.
 const RESERVED: [&str; 7] = ["bridge", "container", "default", "host", "none", "pasta", "slirp4netns"];
+
+/// Addresses that no host can have on a network, and what they are instead (RFC 6890, section 2.2; RFC 5771; RFC 4291, section 2.4).
+const OF_NO_HOST: [(IpNet, &str); 6] = [
+    (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8)), "those of no host"),
+    (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)), "each host's own"),
+    (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)), "those of groups (multicast)"),
+    (IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128)), "those of no host"),
+    (IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)), "each host's own"),
+    (
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+        "those of groups (multicast)",
+    ),
+];
 
 impl Engine {
     /// Makes a network.
@@ -201,6 +214,11 @@ fn decide_subnets(
     let mut subnets = Vec::new();
     for asked in &request.subnets {
         let asked = asked.trunc();
+        if let Some((_, whose)) = OF_NO_HOST.iter().find(|(of, _)| pool::overlap(&asked, of)) {
+            let reason =
+                format!("its addresses are {whose}; choose another, as one of 10.0.0.0/8 or fd00::/8");
+            return Err(invalid(format!("--subnet {asked}"), reason));
+        }
         // What a macvlan has is the cable's own.
         let taken = if document.driver == Driver::Macvlan { others } else { used };
         if let Some(other) =
@@ -239,6 +257,13 @@ fn decide_subnets(
         let reserved = request.reserved.iter().filter(|(_, address)| subnet.subnet.contains(*address));
         subnet.reserved = reserved.map(|(name, address)| (name.clone(), *address)).collect();
     }
+    check_parts(request, &subnets)?;
+    Ok(subnets)
+}
+
+/// Makes sure that all that was said of subnets is of one of them, and said once.
+fn check_parts(request: &NetworkRequest, subnets: &[Subnet]) -> Result<()> {
+    let invalid = |what: String, reason: String| Error::Invalid { what, reason };
     let outside = |flag: &str, text: String| {
         invalid(format!("{flag} {text}"), "it is in no subnet of the network; give that by --subnet".into())
     };
@@ -254,7 +279,24 @@ fn decide_subnets(
     if let Some((name, address)) = request.reserved.iter().find(|(_, address)| !is_in(address)) {
         return Err(outside("--aux-address", format!("{name}={address}")));
     }
-    Ok(subnets)
+    for Subnet { subnet, range, gateway, reserved } in subnets {
+        let in_it = |range: &&IpNet| subnet.contains(*range);
+        let twice =
+            |what: &str| format!("{subnet} has one {what}, which is given already; leave one of them out");
+        if let Some(second) = request.ranges.iter().filter(in_it).find(|of| Some(**of) != *range) {
+            return Err(invalid(format!("--ip-range {second}"), twice("range")));
+        }
+        let mut gateways = request.gateways.iter().filter(|of| subnet.contains(*of));
+        if let Some(second) = gateways.find(|of| *of != gateway) {
+            return Err(invalid(format!("--gateway {second}"), twice("gateway")));
+        }
+        if let Some((name, address)) = reserved.iter().find(|(_, address)| *address == gateway) {
+            let reason =
+                "it is the gateway's, which no container gets; leave it out, or choose another gateway";
+            return Err(invalid(format!("--aux-address {name}={address}"), reason.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// Lists what the host has: its addresses, and where it has routes to.
