@@ -501,9 +501,8 @@ impl Known {
 
     /// Returns the container's runtime.
     pub(crate) fn runtime(&self, engine: &Engine) -> Result<Runtime> {
-        let Document { request, users, .. } = &self.document;
-        let runtime = engine.runtime(request.runtime.as_deref())?;
-        if !crate::configure::is_within(runtime.kind(), crate::host::caller(), request, users.as_ref()) {
+        let runtime = engine.runtime(self.document.request.runtime.as_deref())?;
+        if !engine.is_within(&self.document)? {
             return Ok(runtime);
         }
         Ok(runtime.within(engine.words_for_monitor(WITHIN, &self.record.id)?))

@@ -281,6 +281,7 @@ impl Engine {
         let root = self.root_of(record, document, image);
         let [passwd, group] = root.read(["/etc/passwd", "/etc/group"])?;
         let (sources, peers) = (self.sources(known), self.peers(known, moment)?);
+        self.refuse_onlookers(known)?;
         let shared = match &request.namespaces.user {
             Some(UserNamespace::Container(name)) => peers.get(name).and_then(|peer| peer.users.as_ref()),
             _ => None,
@@ -433,10 +434,8 @@ impl Engine {
         overlay: Option<order::Overlay>,
     ) -> Result<Option<order::Overlay>> {
         let Known { record, document, .. } = known;
-        let runtime = self.runtime(document.request.runtime.as_deref())?;
-        let users = document.users.as_ref();
-        let is_within = configure::is_within(runtime.kind(), host::caller(), &document.request, users);
-        let Some(users) = users.filter(|_| is_within) else { return Ok(overlay) };
+        let is_within = self.is_within(document)?;
+        let Some(users) = document.users.as_ref().filter(|_| is_within) else { return Ok(overlay) };
         // Its own would be the container's root's.
         make_directory(&self.states_of(document.request.runtime.as_deref()))?;
         let mut carried = None;

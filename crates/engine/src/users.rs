@@ -1,6 +1,7 @@
 //! The users of a container: decided when it is recorded, and for good.
 
 mod namespace;
+mod onlookers;
 mod within;
 
 use bulkhead_store::{ContainerRecord, Image};
@@ -15,6 +16,7 @@ use crate::rootfs::RootFs;
 
 pub use namespace::{IN_USERS, enter_users};
 pub(crate) use namespace::{are_elsewhere, enter_users_even_alone};
+pub(crate) use onlookers::sees_processes;
 pub(crate) use within::{WITHIN, Within};
 
 /// What ids that no other container has are chosen by, while the container is recorded: nobody takes them meanwhile.

@@ -178,6 +178,43 @@ fn crun_runs_an_ordinary_users_containers() {
     lives(&person, &runtime);
 }
 
+/// Must fail when a container may look into a runtime that works among its own users, outside its namespace of processes.
+#[test]
+fn nobody_looks_into_the_runtime_of_an_ordinary_users_container() {
+    requires!(bulkhead_testkit::is_root(), "needs root");
+    in_fresh_namespaces!(Mount);
+    let person = person!(RANGE).with_image();
+    let runtime = install!(person, RUNC);
+    let words = ["-d", "--name", "job", "--runtime", &runtime, "--network", "none"];
+    person.run(&words, "sleep 1000").output().succeeds();
+    let own = person.shop.path("own");
+    fs::create_dir(&own).unwrap();
+    let shared = format!("{}:/mnt", own.display());
+    let looks = |verb: &str, options: &[&str]| {
+        let script = [IMAGE, "sleep", "1000"];
+        let first = [verb, "--rm", "--name", "looks", "--network", "container:job"];
+        person.bulkhead(&[&first[..], options, &script].concat()).output()
+    };
+    for options in [&["--pid", "host", "--privileged"][..], &["-v", "/proc:/host:ro"], &["-v", "/:/host"]] {
+        for verb in ["create", "run"] {
+            let said = looks(verb, options).complains("container looks: it sees its host's processes, among");
+            assert_ne!(said.code(), 0);
+        }
+    }
+    looks("run", &["-d", "--pid", "container:job", "-v", &shared]).succeeds();
+    person.said(&["rm", "-f", "looks"]);
+    looks("run", &["-d", "-v", &shared]).succeeds();
+    // The other way round, when there are processes to be seen where there were none.
+    fs::create_dir(own.join("proc")).unwrap();
+    let procfs = own.join("proc");
+    Command::new("mount").args(["-t", "proc", "proc"]).arg(&procfs).status().unwrap();
+    person.said(&["stop", "-t", "0", "job"]);
+    person.bulkhead(&["start", "job"]).output().complains("container looks: it sees its host's processes");
+    Command::new("umount").arg(&procfs).status().unwrap();
+    person.said(&["start", "job"]);
+    person.said(&["rm", "-f", "looks", "job"]);
+}
+
 /// A network, its ports and its end.
 fn leads_on(person: &Person, runtime: &str, which: Carrier) {
     let with =

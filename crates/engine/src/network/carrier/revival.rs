@@ -5,7 +5,6 @@
 //! a debugger, and sees its host's processes. Where there is such a container the others wait for their next start, when the carrier is
 //! there before a program is.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bulkhead_shim::client;
@@ -13,7 +12,6 @@ use bulkhead_shim::order::RecordedCompanion;
 use bulkhead_shim::protocol::ToMonitor;
 use bulkhead_shim::status::Process;
 use bulkhead_store::ContainerRecord;
-use bulkhead_sys::mountinfo;
 
 use super::super::hook::CARRIER;
 use super::super::live::Live;
@@ -23,12 +21,13 @@ use super::{Carrier, Load, PROCESS, carrier_of};
 use crate::container::State;
 use crate::document::Document;
 use crate::engine::Engine;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::leftover::Leftover;
 use crate::program;
-use crate::request::{Hosts, Mount, MountKind, Pid, PublishMode, Publishing, UserNamespace};
+use crate::request::{Hosts, PublishMode, Publishing, UserNamespace};
+use crate::users::sees_processes;
 
 /// How long a monitor may take to answer, and then until there is a carrier.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -201,31 +200,6 @@ impl Engine {
 
 /// Why a carrier is not started again.
 const SEES: &str = "it sees its host's processes, and so a carrier before that hides";
-
-/// Tells whether a container may see its host's processes: by their numbers, or by a procfs of the host's.
-fn sees_processes(document: &Document) -> Result<bool> {
-    if !matches!(document.request.namespaces.pid, Pid::Private | Pid::Pod) {
-        return Ok(true);
-    }
-    let sources = Vec::from_iter(document.mounts.iter().filter_map(source));
-    if sources.is_empty() {
-        return Ok(false);
-    }
-    let mounts = mountinfo::read().doing(|| "list the mounts")?;
-    let is_part =
-        |procfs: &Path| sources.iter().any(|source| procfs.starts_with(source) || source.starts_with(procfs));
-    Ok(mounts.iter().any(|mount| mount.kind == "proc" && is_part(&mount.point)))
-}
-
-/// The host's side of a mount, without links.
-fn source(mount: &Mount) -> Option<PathBuf> {
-    match &mount.kind {
-        MountKind::Bind(bind) => {
-            Some(std::fs::canonicalize(&bind.source).unwrap_or_else(|_| bind.source.clone()))
-        }
-        MountKind::Volume(_) | MountKind::Tmpfs(_) => None,
-    }
-}
 
 /// Tells whether a program of the host listens at a port.
 fn is_taken(port: &PublishedPort) -> bool {
