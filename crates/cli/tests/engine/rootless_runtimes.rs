@@ -215,6 +215,50 @@ fn nobody_looks_into_the_runtime_of_an_ordinary_users_container() {
     person.said(&["rm", "-f", "looks", "job"]);
 }
 
+/// Must fail when the container's first process can choose where runtimes are called.
+#[test]
+fn a_runtime_is_called_among_the_containers_users_wherever_its_first_process_has_gone() {
+    let person = person!(RANGE).with_image();
+    let runtime = install!(person, RUNC);
+    let words = ["-d", "--name", "job", "--runtime", &runtime, "--network", "none", "--security-opt"];
+    let script = "readlink /proc/self/ns/user; exec unshare -U -r sleep 1000";
+    person.run(&[&words[..], &["seccomp=unconfined"]].concat(), script).output().succeeds();
+    let link = format!("/proc/{}/ns/user", person.pid("job"));
+    wait_until("it has gone", || {
+        let said = person.said(&["logs", "job"]);
+        !said.is_empty() && fs::read_link(&link).unwrap().to_str() != Some(said.trim())
+    });
+    let said = person.said(&["exec", "job", "readlink", "/proc/self/ns/user"]);
+    assert_eq!(said, person.said(&["logs", "job"]));
+    person.said(&["rm", "-f", "job"]);
+    assert_eq!(person.left(&runtime), Vec::<String>::new());
+}
+
+/// Must fail when containers that ran before runtimes were called among their users cannot be joined any more.
+#[test]
+fn a_runtime_is_called_as_the_one_that_started_the_container() {
+    let person = person!(RANGE).with_image();
+    let runtime = install!(person, RUNC);
+    let words = ["-d", "--name", "job", "--runtime", &runtime, "--network", "none"];
+    person.run(&words, "sleep 1000").output().succeeds();
+    let id = person.said(&["ps", "-q", "--no-trunc"]).trim().to_owned();
+    let recorded = person.xdg.join("bulkhead/containers").join(&id).join("within.json");
+    let (kept, real) = (person.shop.path("within.json"), format!("{runtime}.real"));
+    fs::rename(&recorded, &kept).unwrap();
+    fs::rename(&runtime, &real).unwrap();
+    let said = person.xdg.join("said");
+    let script = format!("#!/bin/sh\nreadlink /proc/self/ns/user > {}\nexit 1\n", said.display());
+    person.shop.script_file(Path::new(&runtime), &script);
+    assert_ne!(person.bulkhead(&["exec", "job", "true"]).output().code(), 0);
+    let namespace = fs::read_link("/proc/self/ns/user").unwrap();
+    assert_eq!(fs::read_to_string(&said).unwrap().trim(), namespace.to_str().unwrap());
+    fs::rename(&real, &runtime).unwrap();
+    fs::rename(&kept, &recorded).unwrap();
+    fs::remove_file(&said).unwrap();
+    person.said(&["rm", "-f", "job"]);
+    assert_eq!(person.left(&runtime), Vec::<String>::new());
+}
+
 /// A network, its ports and its end.
 fn leads_on(person: &Person, runtime: &str, which: Carrier) {
     let with =

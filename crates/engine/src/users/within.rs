@@ -126,6 +126,8 @@ impl Engine {
             _ if host::caller() == Caller::Root => {}
             Some(within) if verb == Some(OsStr::new("run")) => self.begin_within(id, &within)?,
             Some(within) => join(&within.users, within.process())?,
+            // It was started before this was done, by the runtime as it is.
+            None if self.has_process(id) => {}
             None => users_of_caller()?.iter().try_for_each(|users| join(users, None))?,
         }
         passed.show()?;
@@ -136,6 +138,12 @@ impl Engine {
         }
         let error = command.exec();
         Err(error).doing(|| format!("start the runtime {}", program.display()))
+    }
+
+    /// Tells whether something of a container runs.
+    fn has_process(&self, id: &str) -> bool {
+        let known = self.store.container(id).map_err(Error::from).and_then(|record| self.look(record));
+        known.is_ok_and(|known| known.life.process.is_some_and(|process| process.runs()))
     }
 
     /// Makes all that a start of the container is in.
@@ -157,15 +165,17 @@ impl Engine {
     }
 }
 
-/// Enters the user namespace of what runs of the container, or a new one with the same users.
+/// Enters the user namespace that what runs of the container was started in, or a new one with the same users.
 fn join(users: &Users, process: Option<Process>) -> Result<()> {
     let doing = || "enter the container's user namespace";
     if let Some(process) = process {
-        let link = format!("/proc/{}/ns/user", process.pid);
+        // It may have gone to another user namespace meanwhile; this is its own for good, and belongs to the first.
+        let link = format!("/proc/{}/ns/pid", process.pid);
         let opened = path::open_host(Path::new(&link), OFlags::RDONLY);
         // It has had its number since before that was opened.
         if process.runs() {
-            return enter(&opened.doing(doing)?);
+            let user = namespace::owner(opened.doing(doing)?.as_fd()).doing(doing)?;
+            return enter(&user.ok_or(std::io::Error::from(ErrorKind::PermissionDenied)).doing(doing)?);
         }
     }
     let made = make(users, None)?;
