@@ -5,7 +5,7 @@ use bulkhead_shim::place;
 use bulkhead_spec::{Namespace, NamespaceType};
 
 use super::mounts::text;
-use super::{CgroupVersion, Scene, invalid};
+use super::{CgroupVersion, Scene, Users, invalid};
 use crate::error::Result;
 use crate::request::{CgroupNamespace, Ipc, Network, Pid, UserNamespace, Uts};
 
@@ -102,7 +102,7 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
         (Some(UserNamespace::Pod), Some(_)) => {
             list.push(of_pod(NamespaceType::User, NamespaceKind::User)?);
         }
-        (_, Some(_)) if scene.is_within() => {}
+        (asked, Some(users)) if scene.is_within() => check_root(asked.as_ref(), users)?,
         (_, Some(_)) => list.push(own(NamespaceType::User)),
         // Never root of the host who asked not to be.
         (Some(asked), None) if *asked != UserNamespace::Host => {
@@ -112,6 +112,21 @@ pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
         (_, None) => {}
     }
     Ok(Decided { list, own_uts: asked.uts == Uts::Private })
+}
+
+/// Refuses users without a root, as whom a runtime of others runs.
+fn check_root(asked: Option<&UserNamespace>, users: &Users) -> Result<()> {
+    if users.on_host(0, 0).is_some() {
+        return Ok(());
+    }
+    let (flag, way_out) = match asked {
+        Some(UserNamespace::Map { .. }) => ("--uidmap", "map id 0 of users and of groups, too"),
+        _ => ("--userns keep-id", "have further ids in /etc/subuid and /etc/subgid"),
+    };
+    let reason = format!(
+        "a runtime of others runs as root of the container's users, and these have none: {way_out}, or leave --runtime out"
+    );
+    Err(invalid(format!("{flag} with --runtime"), reason))
 }
 
 fn own(kind: NamespaceType) -> Namespace {

@@ -87,6 +87,27 @@ fn who_asked_for_other_users_is_never_the_hosts_root() {
 }
 
 #[test]
+fn a_runtime_of_others_needs_a_root_among_an_ordinary_users_users() {
+    let one = |container_id| vec![IdMapping { container_id, host_id: 1000, size: 1 }];
+    let mut stage = with(|request| request.namespaces.user = Some("keep-id".parse().unwrap()));
+    stage.facts.caller = Caller::User { uid: 1000, gid: 1000 };
+    stage.users = Some(Users { uids: one(1000), gids: one(1000) });
+    assert!(stage.configured().is_ok(), "bulkrun needs none");
+    stage.runtime = Runtime::Foreign;
+    let error = stage.error();
+    assert!(error.starts_with("--userns keep-id with --runtime: "), "{error}");
+    assert!(error.contains("have further ids in /etc/subuid"), "{error}");
+    stage.request.namespaces.user = Some(UserNamespace::Map { uids: Vec::new(), gids: Vec::new() });
+    stage.request.process.user = Some("0:1000".parse().unwrap());
+    stage.users = Some(Users { uids: one(0), gids: one(1000) });
+    let error = stage.error();
+    assert!(error.starts_with("--uidmap with --runtime: ") && error.contains("map id 0"), "{error}");
+    stage.request.process.user = None;
+    stage.users = Some(Users { uids: one(0), gids: one(0) });
+    assert!(stage.configured().is_ok());
+}
+
+#[test]
 fn an_ordinary_user_alone_has_no_further_groups() {
     let one = |host_id| vec![IdMapping { container_id: 0, host_id, size: 1 }];
     let mut stage = with(|_| {});
