@@ -160,6 +160,7 @@ impl Engine {
         let exposed = exposed(request, image.as_ref());
         let (hosts, publishing) = (&request.hosts, &request.publishing);
         let load = Load { owner: id, carrier, hosts, publishing, exposed: &exposed, namespace: None };
+        let _alone = self.alone_with_carrier(id)?;
         self.carry(&load, || Door::of(network, user))
     }
 
