@@ -10,6 +10,8 @@ use crate::device::{self, Change, Device, Devices, Mac, Setting, Veth};
 use crate::error::{Error, Result};
 use crate::pool;
 
+/// How the names of the host's ends of connections begin.
+pub const PORTS: &str = "bv-";
 /// What devices of networks are described as, before the network's id.
 const ALIAS: &str = "bulkhead network ";
 /// What follows the network in the description of a connection's end, and is followed by whose it is.
@@ -190,23 +192,18 @@ pub fn bridge_of(device: &Device) -> Option<&str> {
     told_of(device, "bridge")
 }
 
-/// Returns the id of the network with which a device of the host connects a container, whether it is its bridge's or not.
+/// Returns the id of the network with which a device of the host connects somebody, whether it is its bridge's or not, and who that is.
+/// Earlier versions did not say so.
 #[must_use]
-pub fn plugged_into(device: &Device) -> Option<&str> {
+pub fn end_of(device: &Device) -> Option<(&str, Option<&str>)> {
     let told = told_of(device, "veth")?;
-    Some(told.split_once(OWNER).map_or(told, |(network, _)| network))
-}
-
-/// Tells whether a device of the host is the end of somebody's connection with a network.
-#[must_use]
-pub fn is_end_of(device: &Device, network: &str, owner: &str) -> bool {
-    told_of(device, "veth").and_then(|told| told.split_once(OWNER)) == Some((network, owner))
+    Some(told.split_once(OWNER).map_or((told, None), |(network, owner)| (network, Some(owner))))
 }
 
 /// Returns the id of the network from whose bridge a container's device was taken.
 #[must_use]
 pub fn unplugged_from(device: &Device) -> Option<&str> {
-    plugged_into(device).filter(|_| device.master.is_none())
+    end_of(device).filter(|_| device.master.is_none()).map(|(network, _)| network)
 }
 
 fn told_of<'a>(device: &'a Device, kind: &str) -> Option<&'a str> {

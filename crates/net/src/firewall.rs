@@ -9,12 +9,18 @@
 mod old;
 mod zones;
 
+use crate::bridge;
 use crate::error::Result;
 use crate::nft::{Expression, Filter, FoundChain, Named, Register, Transaction, Verdict};
 use crate::rules::Port;
 
-/// NF_INET_FORWARD.
+/// NF_INET_FORWARD, and NF_BR_FORWARD.
 const FORWARD: u32 = 2;
+/// NFPROTO_INET and others: the families whose packets are forwarded.
+const INET: u8 = 1;
+const IP: u8 = 2;
+const BRIDGE: u8 = 7;
+const IP6: u8 = 10;
 /// Docker's chain for rules of administrators.
 const USERS: &str = "DOCKER-USER";
 /// The names of docker's bridges, as a rule compares them: a whole one ends with a zero.
@@ -24,6 +30,8 @@ const RULES: usize = DOCKER.len() + 2;
 /// ufw's, of IPv4 and IPv6.
 const UFW_USERS: [&str; 2] = ["ufw-user-forward", "ufw6-user-forward"];
 
+/// The table of firewalld.
+const FIREWALLD: &str = "firewalld";
 /// The zone that firewalld is told to have, and its policy.
 const ZONE: &str = "bulkhead";
 const POLICY: &str = "bulkhead-out";
@@ -38,8 +46,10 @@ pub enum Firewall {
     /// firewalld(1), which refuses what devices send out that are in none of its zones, unless what they send leaves by one that is in
     /// the default zone.
     Firewalld(Published),
-    /// Another chain whose policy is to drop.
+    /// Another chain whose policy is to drop, or whose last rule is to refuse.
     Other(FoundChain),
+    /// A chain of bridges that drops what goes from one of their ports to another.
+    Ports(FoundChain),
     /// The old tables of iptables, whose policy is to drop.
     Old {
         /// The program for their family.
@@ -76,17 +86,9 @@ impl Firewall {
                 format!("--policy={POLICY} --set-target=ACCEPT"),
             ])),
             Self::Other(chain) => {
-                let family = match chain.family {
-                    1 => "inet",
-                    2 => "ip",
-                    10 => "ip6",
-                    _ => "netdev",
-                };
-                let FoundChain { table, name, .. } = chain;
-                let to =
-                    |word| format!("nft insert rule {family} {table} {name} {word} \"{prefix}*\" accept");
-                Some(format!("{} && {}", to("iifname"), to("oifname")))
+                Some(format!("{} && {}", accept(chain, "iifname", prefix), accept(chain, "oifname", prefix)))
             }
+            Self::Ports(chain) => Some(accept(chain, "iifname", bridge::PORTS)),
             Self::Old { program, chain } => {
                 let to = |way| format!("{program} -I {chain} {way} {prefix}+ -j ACCEPT");
                 let mut command = format!("{} && {}", to("-i"), to("-o"));
@@ -109,6 +111,7 @@ impl Firewall {
             Self::Docker(_) | Self::Ufw | Self::Other(_) | Self::Old { .. } => {
                 "drops what containers send to other hosts, and what comes to their ports"
             }
+            Self::Ports(_) => "drops what containers of one network send to each other",
             Self::Firewalld(Published::LetIn) => "refuses what containers send to other hosts",
             Self::Firewalld(Published::Refused) => {
                 "refuses what containers send to other hosts, and what comes to ports of theirs that it was not told of"
@@ -128,6 +131,17 @@ impl Firewall {
     }
 }
 
+/// The command that has a chain accept whatever comes or goes by devices whose names begin so.
+fn accept(FoundChain { family, table, name, .. }: &FoundChain, word: &str, prefix: &str) -> String {
+    let family = match *family {
+        IP => "ip",
+        IP6 => "ip6",
+        BRIDGE => "bridge",
+        _ => "inet",
+    };
+    format!("nft insert rule {family} {table} {name} {word} \"{prefix}*\" accept")
+}
+
 fn of_firewalld(wishes: &[String]) -> String {
     let wishes = wishes.iter().map(|wish| format!("firewall-cmd --permanent {wish} && "));
     wishes.collect::<String>() + "firewall-cmd --reload"
@@ -139,7 +153,15 @@ fn of_firewalld(wishes: &[String]) -> String {
 /// # Errors
 /// As recv(2).
 pub fn in_the_way(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewall>> {
-    let chains = filter.chains()?;
+    let mut chains = filter.chains()?;
+    for index in 0..chains.len() {
+        let chain = &chains[index];
+        // Who refuses by the last rule refuses as one whose policy it is; firewalld is known otherwise.
+        let is_asked = chain.table != own && !is_of_firewalld(chain, &chains);
+        if is_asked && chain.hook == Some((FORWARD, false)) && filter.refuses_the_rest(chain)? {
+            chains[index].hook = Some((FORWARD, true));
+        }
+    }
     let mut found = Vec::new();
     for firewall in find(&chains, own) {
         let was_told = match &firewall {
@@ -149,6 +171,7 @@ pub fn in_the_way(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewa
                     || zones::let_out(filter, &chains, prefix)?
             }
             Firewall::Other(chain) => filter.passing(chain, Named::Prefix(prefix))?.is_all(),
+            Firewall::Ports(chain) => filter.passing(chain, Named::Prefix(bridge::PORTS))?.is_let_in,
             Firewall::Ufw => {
                 let users = chains.iter().filter(|chain| UFW_USERS.contains(&chain.name.as_str()));
                 let mut all = users.map(|chain| filter.passing(chain, Named::Prefix(prefix)));
@@ -192,14 +215,13 @@ pub fn untold(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewall>>
 /// among these.
 #[must_use]
 pub fn find(chains: &[FoundChain], own: &str) -> Vec<Firewall> {
+    let forwards = |chain: &&FoundChain| [INET, IP, IP6, BRIDGE].contains(&chain.family);
     let drops = |chain: &&FoundChain| chain.hook == Some((FORWARD, true)) && chain.table != own;
-    let has = |of: &FoundChain, name: &str| {
-        chains
-            .iter()
-            .find(|chain| chain.table == of.table && chain.family == of.family && chain.name == name)
-            .cloned()
-    };
-    let mut found = Vec::from_iter(chains.iter().filter(drops).map(|chain| {
+    let has = |of: &FoundChain, name: &str| beside(of, name, chains).cloned();
+    let mut found = Vec::from_iter(chains.iter().filter(forwards).filter(drops).map(|chain| {
+        if chain.family == BRIDGE {
+            return Firewall::Ports(chain.clone());
+        }
         if let Some(users) = has(chain, USERS) {
             return Firewall::Docker(users);
         }
@@ -211,8 +233,7 @@ pub fn find(chains: &[FoundChain], own: &str) -> Vec<Firewall> {
     // Its policy is to accept, and its last rule to refuse.
     let firewalld = chains.iter().find(|chain| {
         let is_forward = chain.hook.is_some_and(|(hook, _)| hook == FORWARD);
-        // The first is of its table, the second of what iptables(8) has.
-        is_forward && (chain.table == "firewalld" || has(chain, "FORWARD_direct").is_some())
+        is_forward && is_of_firewalld(chain, chains)
     });
     if let Some(chain) = firewalld {
         let is_strict = has(chain, "filter_FORWARD_dnat").or_else(|| has(chain, "FORWARD_dnat")).is_some();
@@ -220,6 +241,16 @@ pub fn find(chains: &[FoundChain], own: &str) -> Vec<Firewall> {
     }
     found.dedup();
     found
+}
+
+/// Finds a chain of the same table.
+fn beside<'a>(of: &FoundChain, name: &str, chains: &'a [FoundChain]) -> Option<&'a FoundChain> {
+    chains.iter().find(|chain| chain.table == of.table && chain.family == of.family && chain.name == name)
+}
+
+/// Tells whether a chain is of firewalld's table, or of those that it fills by iptables(8).
+fn is_of_firewalld(chain: &FoundChain, chains: &[FoundChain]) -> bool {
+    chain.table == FIREWALLD || beside(chain, "FORWARD_direct", chains).is_some()
 }
 
 /// Has docker's rules let packets of bridges through whose names begin so, unless they do, behind all that an administrator has
@@ -303,6 +334,15 @@ mod tests {
         assert_eq!(found(&[&firewalld, &strict]), [Firewall::Firewalld(Published::Refused)]);
         let direct = chain(V4, "filter", "FORWARD_direct", None);
         assert_eq!(found(&[&forward(false), &direct]), [Firewall::Firewalld(Published::LetIn)]);
+        let bridge = chain(BRIDGE, "b", "forward", Some((FORWARD, true)));
+        assert_eq!(found(&[&bridge]), [Firewall::Ports(bridge.clone())]);
+        let command = Firewall::Ports(bridge).command("bh-").unwrap();
+        assert_eq!(command, "nft insert rule bridge b forward iifname \"bv-*\" accept");
+        assert_eq!(
+            found(&[&chain(3, "arp", "forward", Some((FORWARD, true)))]),
+            [],
+            "no packets of containers"
+        );
         let v6 = chain(10, "filter", "FORWARD", Some((FORWARD, true)));
         assert_eq!(found(&[&v6, &users]), [Firewall::Other(v6.clone())], "another table of that name");
         assert_eq!(

@@ -12,8 +12,8 @@ use bulkhead_sys::netlink::{Family, Refused, Socket};
 use rustix::io::Errno;
 
 pub use expression::{Expression, Register, Verdict};
-use reading::returns;
 pub use reading::{Jump, Named, Passing};
+use reading::{refuses, returns};
 pub use set::{Element, Set, SetKind, Value};
 
 use crate::error::{Doing, Result};
@@ -356,6 +356,16 @@ impl Filter {
         let last = bodies.iter().filter_map(|body| of_chain(body, chain)).next_back();
         let handle = last.filter(|rest| returns(attribute(rest, EXPRESSIONS).unwrap_or_default()));
         Ok(handle.and_then(|rest| Some(u64::from_be_bytes(attribute(rest, HANDLE)?.try_into().ok()?))))
+    }
+
+    /// Tells whether the last rule of a chain refuses all that comes to it.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn refuses_the_rest(&self, chain: &FoundChain) -> Result<bool> {
+        let bodies = self.rules(chain)?;
+        let last = bodies.iter().filter_map(|body| of_chain(body, chain)).next_back();
+        Ok(last.is_some_and(|rest| refuses(attribute(rest, EXPRESSIONS).unwrap_or_default())))
     }
 
     /// Lists the rules of a chain, and under an old kernel those of others.

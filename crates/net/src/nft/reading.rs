@@ -18,6 +18,8 @@ const IMMEDIATE: u16 = 2;
 const CODE: u16 = 1;
 /// NFTA_VERDICT_CHAIN.
 const TO: u16 = 2;
+/// NFTA_TARGET_NAME.
+const TARGET: u16 = 1;
 /// NFT_JUMP and NFT_GOTO: -3 and -4.
 const JUMP: u32 = 0xffff_fffd;
 const GOTO: u32 = 0xffff_fffc;
@@ -121,6 +123,18 @@ impl Passing {
 pub(super) fn returns(rule: &[u8]) -> bool {
     let expressions = expressions(rule);
     matches!(&expressions[..], [(name, data)] if name == "immediate" && verdict(data) == Some(Verdict::Return.code()))
+}
+
+/// Tells whether a rule does nothing but to refuse everything: by nft(8)'s words, or by those of iptables(8).
+pub(super) fn refuses(rule: &[u8]) -> bool {
+    let expressions = expressions(rule);
+    let [(name, data)] = &expressions[..] else { return false };
+    match name.as_str() {
+        "immediate" => verdict(data) == Some(Verdict::Drop.code()),
+        "reject" => true,
+        "target" => attribute(data, TARGET).map(text).as_deref() == Some("REJECT"),
+        _ => false,
+    }
 }
 
 /// The names of a rule's expressions, and what they have, but for those that count.

@@ -473,6 +473,28 @@ fn a_chain_of_anybody_s_that_drops_is_told_to_let_through() {
     assert!(!stage.lets_in(8080), "what is blocked before stays blocked");
 }
 
+#[test]
+fn a_chain_whose_last_rule_refuses_is_told_too() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    bulkhead_testkit::requires!(bulkhead_testkit::find_program("nft").is_some(), "needs nft");
+    let stage = Stage::new();
+    let nft = |words: &str| run_in(&stage.rig.host, "nft", &[words]);
+    nft("table inet mine { chain gate { type filter hook forward priority 5; ct state established accept; \
+         ip saddr 192.0.2.1 drop; }; }");
+    assert_eq!(found(), [], "it refuses one");
+    nft("add rule inet mine gate counter reject");
+    assert!(!stage.lets_in(8080) && !stage.lets_out(80));
+    let [firewall @ Firewall::Other(_)] = &found()[..] else { panic!("{:?}", found()) };
+    stage.follow(firewall);
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert_eq!(found(), [], "it was told");
+    nft("delete table inet mine");
+    nft("table bridge mine { chain gate { type filter hook forward priority 5; policy drop; }; }");
+    let [firewall @ Firewall::Ports(_)] = &found()[..] else { panic!("{:?}", found()) };
+    stage.follow(firewall);
+    assert_eq!(found(), [], "it was told");
+}
+
 fn the_old_tables_are_seen_without_making_them() {
     let stage = Stage::new();
     let names = || fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
