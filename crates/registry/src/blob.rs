@@ -79,17 +79,22 @@ impl Blob {
                 }
                 Err(error) => error,
             };
-            match self.client.pause(error, self.failures) {
-                Ok(failures) => self.failures = failures,
-                Err(error) if self.places.len() > 1 => {
-                    drop(error);
-                    self.places.remove(0);
-                    self.failures = 0;
-                }
-                Err(error) => return Err(error),
-            }
+            self.fail(error)?;
         }
         Err(self.missing(""))
+    }
+
+    /// Waits before another try, or goes on at the next place, if there is one, where this one has failed too often.
+    fn fail(&mut self, error: Error) -> Result<()> {
+        match self.client.pause(error, self.failures) {
+            Ok(failures) => self.failures = failures,
+            Err(_) if self.places.len() > 1 => {
+                self.places.remove(0);
+                self.failures = 0;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn request(&self, place: &Endpoint) -> Result<Box<dyn Read + Send>> {
@@ -156,7 +161,7 @@ impl Blob {
                 Error::Protocol { host, reason } => Error::Network { host, source: io::Error::other(reason) },
                 other => other,
             };
-            self.failures = self.client.pause(error, self.failures)?;
+            self.fail(error)?;
         }
     }
 

@@ -36,6 +36,13 @@ impl Resolved {
         self.index.as_ref().map_or(&self.manifest.digest, |index| &index.digest)
     }
 
+    /// The same image with what belongs to it looked for at the other places alone, if there are any: what the first one has may be damaged.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<Self> {
+        let places = self.places.get(1..).filter(|places| !places.is_empty())?.to_vec();
+        Some(Self { places, ..self.clone() })
+    }
+
     /// The host that had it, a mirror perhaps.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -80,7 +80,7 @@ impl Pull {
             let kind: String = found.manifest.configuration.media_type.chars().take(80).collect();
             return Err(invalid(format!("is no image: its configuration is {kind:?}")));
         }
-        let bytes = configuration(client, &found)?;
+        let bytes = anywhere(&found, |found| configuration(client, found))?;
         let parsed: Configuration = serde_json::from_slice(&bytes)
             .map_err(|error| invalid(format!("has a configuration that is none: {error}")))?;
         let layers = &found.manifest.layers;
@@ -137,10 +137,12 @@ impl Pull {
                 size: Some(descriptor.size),
                 diff_id: Some(**diff_id),
             };
-            // The store compares the digest.
-            let blob = client.blob_unchecked(found, descriptor)?;
-            let mut counted = Counted { inner: blob, descriptor, watch, count: 0, told: 0 };
-            let layer = lease.layer(&expected, &mut counted)?;
+            let layer = anywhere(found, |found| {
+                // The store compares the digest.
+                let blob = client.blob_unchecked(found, descriptor)?;
+                let mut counted = Counted { inner: blob, descriptor, watch, count: 0, told: 0 };
+                Ok(lease.layer(&expected, &mut counted)?)
+            })?;
             tell(watch, descriptor, Stage::Complete);
             Ok::<_, Error>(layer)
         })?;
@@ -156,6 +158,26 @@ impl Configuration {
         let own = Platform { os, architecture, variant };
         let is_wanted = own.os == wanted.os && own.architecture == wanted.architecture;
         (!is_wanted && !own.architecture.is_empty()).then_some(own)
+    }
+}
+
+/// Takes something of an image where it was found, and where else it may be when that is damaged.
+fn anywhere<T>(found: &Resolved, take: impl Fn(&Resolved) -> Result<T>) -> Result<T> {
+    let mut place = None;
+    loop {
+        let taken = take(place.as_ref().unwrap_or(found));
+        let is_damaged = match &taken {
+            Err(Error::Store(error)) => !error.is_full(),
+            Err(Error::Registry(error)) => matches!(
+                error,
+                bulkhead_registry::Error::Content { .. } | bulkhead_registry::Error::Size { .. }
+            ),
+            _ => false,
+        };
+        match place.as_ref().unwrap_or(found).elsewhere().filter(|_| is_damaged) {
+            Some(next) => place = Some(next),
+            None => return taken,
+        }
     }
 }
 

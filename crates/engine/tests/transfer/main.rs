@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
-use bulkhead_engine::transfer::registry::{Client, Configuration, Descriptor, Digest, Name, media_type};
+use bulkhead_engine::transfer::registry::{
+    Client, Configuration, Descriptor, Digest, Name, Registries, media_type,
+};
 use bulkhead_engine::transfer::{Error, Pull, Pulled, Stage, push};
 use bulkhead_store::{Depth, Mend, Places, Store};
 use bulkhead_testkit::registry::{Guard, Registry};
@@ -111,6 +113,39 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, bytes).unwrap();
     encoder.finish().unwrap()
+}
+
+#[test]
+fn what_is_damaged_at_a_mirror_comes_from_the_registry() {
+    let (mirror, own) = (ground!(), ground!());
+    for damaged in ["layer", "configuration"] {
+        let name = format!("{damaged}:1");
+        let layers = own.image(&name, &[("file", damaged)]);
+        mirror.image(&name, &[("file", damaged)]);
+        let mut registries = Registries::default();
+        let text = format!(
+            "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
+            own.registry.host(),
+            mirror.registry.host()
+        );
+        registries.add_text(&text).unwrap();
+        let client = Client::new(Configuration { registries, ..Configuration::default() });
+        let found = client.find(&own.name(&name), &"linux/amd64".parse().unwrap()).unwrap();
+        assert_eq!(found.host(), mirror.registry.host());
+        let digest = match damaged {
+            "layer" => Digest::of(&layers[0]),
+            _ => found.manifest.configuration.digest,
+        };
+        let blob = mirror.registry.blob(&digest.hex());
+        let mut bytes = std::fs::read(&blob).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&blob, bytes).unwrap();
+        let ground = Ground { client, ..ground!() };
+        let mut pull = Pull::of(&own.name(&name));
+        pull.platform = "linux/amd64".parse().unwrap();
+        pull.run(&ground.store("store"), &ground.client, &|_| {}).unwrap();
+    }
 }
 
 #[test]
