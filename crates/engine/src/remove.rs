@@ -121,9 +121,14 @@ impl Engine {
 
     /// Removes what a maker could not finish, which nobody else has seen.
     pub(crate) fn take_back(&self, known: &Known) -> Result<()> {
-        match self.claim(known)? {
-            Some(claim) => self.take_apart(known, Volumes::Remove, &claim),
-            None => Err(known.refuses("remove")),
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.claim(known)? {
+                Some(claim) => return self.take_apart(known, Volumes::Remove, &claim),
+                // What its monitor has started may not have gone yet.
+                None if Instant::now() < end => thread::sleep(PAUSE),
+                None => return Err(known.refuses("remove")),
+            }
         }
     }
 

@@ -317,6 +317,23 @@ fn an_address_is_not_soon_another_container_s() {
     }
 }
 
+/// The host's end of a connection did not say whose it is.
+#[test]
+fn a_connection_that_an_earlier_version_has_made_is_taken_away() {
+    let shop = shop!();
+    shop.said(&["network", "create", "late"]);
+    shop.with("run", &["-d", "--name", "web", "--network", "late"], &["sleep", "1000"]).output().succeeds();
+    let id = shop.said(&["network", "inspect", "-f", "{{.Id}}", "late"]);
+    let ends =
+        shop.sandbox.command("ip").args(["-o", "link", "show", "type", "veth"]).output().succeeds().stdout;
+    let end = ends.split_whitespace().find(|word| word.starts_with("bv-")).unwrap();
+    let end = end.split('@').next().unwrap();
+    let alias = format!("bulkhead network {}", id.trim());
+    shop.sandbox.command("ip").args(["link", "set", end, "alias", &alias]).output().succeeds();
+    shop.said(&["network", "disconnect", "late", "web"]);
+    assert_eq!(shop.said(&["exec", "web", "ls", "/sys/class/net"]), "lo\n");
+}
+
 /// Addresses of IPv6 that begin otherwise and end alike have one hardware address.
 #[test]
 fn networks_whose_devices_have_one_hardware_address_are_told_apart() {

@@ -107,7 +107,10 @@ fn monitor_of(pid: i64) -> i32 {
 fn a_port_to_which_the_packet_filter_leads_is_held_while_its_container_runs() {
     let shop = shop!();
     let options = ["-d", "--name", "web", "--restart", "always", "-p", "8160:80", "-p", "8161:53/udp"];
-    shop.with("run", &options, &["sh", "-c", "echo hello web | nc -l -p 80; sleep 0.2"]).output().succeeds();
+    // It ends once, and stays from then on: pauses before its policy starts it again grow.
+    let script = "[ -e /again ] || { touch /again; echo hello web | nc -l -p 80; sleep 0.2; exit; }; \
+                  while :; do echo hello web | nc -l -p 80; done";
+    shop.with("run", &options, &["sh", "-c", script]).output().succeeds();
     wait_until("it answers", || heard("127.0.0.1:8160").as_deref() == Some("hello web"));
     // Programs that listen have SO_REUSEADDR set, and so has the standard library's.
     let is_held = || {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use bulkhead_net::bridge::{bridge_of, is_end_of};
+use bulkhead_net::bridge::{bridge_of, end_of};
 use bulkhead_net::device::{self, Change, Device, Devices, IpFamily, Route};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_store::{Durability, Kind};
@@ -327,19 +327,22 @@ impl Host<'_> {
             let is_port = device.master.is_some() && device.master == bridge.map(|bridge| bridge.index);
             is_port && device.alias.is_none() && device.name.starts_with(&begins)
         };
-        let is_its = |device: &&Device| {
-            is_end_of(device, &joint.record.id, &joint.endpoint.owner) || is_half_made(device)
+        let is_its = |device: &&Device| match end_of(device) {
+            Some((network, _)) if network != joint.record.id => false,
+            Some((_, Some(owner))) => owner == joint.endpoint.owner,
+            // Of an earlier version, which did not say whose it is.
+            Some((_, None)) => device.name.starts_with(&begins),
+            None => is_half_made(device),
         };
         devices.iter().filter(is_its).try_for_each(|device| delete(&self.devices, &device.name))
     }
 
     /// No two on one cable have the same hardware address.
     fn unplug_macvlan(&self, joint: &Joint, inside: &Devices) -> Result<()> {
-        let Some(parent) = self.devices.find(joint.document.parent.as_deref().unwrap_or_default())? else {
-            return Ok(());
-        };
+        let parent = self.devices.find(joint.document.parent.as_deref().unwrap_or_default())?;
         let is_its = |device: &&Device| {
-            let is_on_cable = device.parent == Some(parent.index);
+            // It may be called otherwise by now.
+            let is_on_cable = parent.as_ref().is_none_or(|parent| device.parent == Some(parent.index));
             device.kind.as_deref() == Some("macvlan") && is_on_cable && device.mac == Some(joint.mac())
         };
         inside.list()?.iter().filter(is_its).try_for_each(|device| delete(inside, &device.name))

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bulkhead_net::bridge::Plug;
+use bulkhead_net::bridge::{PORTS, Plug};
 use bulkhead_net::device::{self, Change, Devices, Macvlan, Setting};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::names::Until;
@@ -411,13 +411,14 @@ impl Host<'_> {
         self.rules.unpublish(|of| of == owner)?;
         if let Some(live) = &live {
             proxy::end(self.engine(), live)?;
-            forget_after(live.translated())?;
             self.close_loopback(live)?;
         }
         for network in live.iter().flat_map(|live| &live.named_in) {
             self.leave_names(network, owner)?;
         }
-        Live::forget(self.engine(), owner)
+        Live::forget(self.engine(), owner)?;
+        // Last, as it takes longest.
+        live.as_ref().map_or(Ok(()), |live| forget_after(live.translated()))
     }
 }
 
@@ -449,7 +450,7 @@ impl Joint {
 
     /// How the host's devices of its owner begin.
     pub(super) fn outside_of_owner(&self) -> String {
-        format!("bv-{}", self.endpoint.owner.get(..6).unwrap_or(&self.endpoint.owner))
+        format!("{PORTS}{}", self.endpoint.owner.get(..6).unwrap_or(&self.endpoint.owner))
     }
 
     /// The host's device: it tells whose it is, and is never that of an earlier start, which goes when the kernel comes to it.
