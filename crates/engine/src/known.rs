@@ -159,6 +159,15 @@ impl Engine {
         of.join(STATUS)
     }
 
+    /// Tells whether the first process of a container runs, whoever can read its record, and whether its monitor lives or not.
+    pub(crate) fn has_first_process(&self, id: &str) -> bool {
+        let places = self.places();
+        [places.container(id), places.container_run(id)].iter().any(|place| {
+            let status = Status::read(&place.join(STATUS)).ok().flatten().filter(Status::is_of_this_boot);
+            status.and_then(|status| status.process).is_some_and(|process| process.runs())
+        })
+    }
+
     /// Changes a container's document while nobody else does.
     pub(crate) fn change(
         &self,

@@ -83,7 +83,9 @@ impl Engine {
     /// Finds the runtime whose states lie in a directory of this name: by the path by which a container names it, or in PATH.
     fn runtime_of(&self, name: &str) -> Result<Runtime> {
         for record in self.store.containers()? {
-            let runtime = Document::read(&record)?.request.runtime;
+            // One that nobody can read is told by itself.
+            let Ok(document) = Document::read(&record) else { continue };
+            let runtime = document.request.runtime;
             if runtime.as_deref().is_some_and(|path| Path::new(path).file_name() == Some(OsStr::new(name))) {
                 return self.runtime(runtime.as_deref());
             }

@@ -47,7 +47,7 @@ impl Person {
     }
 
     /// Asks the host's neighbour from a container.
-    fn reaches_far(&self, name: &str) -> bool {
+    pub(crate) fn reaches_far(&self, name: &str) -> bool {
         let script = format!("busybox timeout 5 wget -qO- http://{FAR}:7000/");
         self.hears(name, &script) == "hello far\n"
     }

@@ -170,12 +170,12 @@ fn recorded(person: &Person) -> (PathBuf, Value) {
 }
 
 /// The pid of the carrier of the only container, by what the engine has recorded.
-fn carrier(person: &Person) -> i32 {
+pub(crate) fn carrier(person: &Person) -> i32 {
     i32::try_from(recorded(person).1["carrier"]["process"]["pid"].as_i64().unwrap()).unwrap()
 }
 
 /// As [`carrier`], of one that runs; nothing while there is none.
-fn carrier_now(person: &Person) -> Option<i32> {
+pub(crate) fn carrier_now(person: &Person) -> Option<i32> {
     let pid = recorded(person).1["carrier"]["process"]["pid"].as_i64()?;
     i32::try_from(pid).ok().filter(|pid| runs(*pid))
 }
@@ -184,7 +184,7 @@ pub(crate) fn kill(person: &Person, pid: &Value) {
     send(person, "-9", pid);
 }
 
-fn send(person: &Person, signal: &str, pid: &Value) {
+pub(crate) fn send(person: &Person, signal: &str, pid: &Value) {
     person.shop.sandbox.command("kill").args([signal, &pid.to_string()]).output().succeeds();
 }
 

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_shim::socket;
@@ -75,29 +78,50 @@ fn a_helper_of_a_container_that_has_lost_its_last_port_is_not_looked_for() {
     wait_until("its own is the monitor's only socket", || connections() == 1);
 }
 
-/// One of yesterday knows no such message, and refuses it.
+/// The socket of a monitor of yesterday, who knows one message less, and refuses it.
+pub(crate) struct Yesterday {
+    own: PathBuf,
+    aside: PathBuf,
+    asked: JoinHandle<Vec<u8>>,
+}
+
+impl Yesterday {
+    /// Takes the place of a monitor's socket in its directory, and answers once.
+    pub(crate) fn begin(run: &Path) -> Self {
+        let (own, aside) = (run.join("sock"), run.join("aside"));
+        fs::rename(&own, &aside).unwrap();
+        let listener = socket::listen(&own, SocketType::SEQPACKET, 4).unwrap();
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o666)).unwrap();
+        let asked = std::thread::Builder::new().spawn(move || {
+            let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+            poll(&mut [PollFd::new(&listener.socket, PollFlags::IN)], Some(&limit)).unwrap();
+            let connection = accept_with(&listener.socket, SocketFlags::CLOEXEC).unwrap();
+            let asked = message::receive(&connection, 64).unwrap();
+            message::send(&connection, b"\x01nno message of the monitor's protocol", &[]).unwrap();
+            asked.bytes
+        });
+        Self { own, aside, asked: asked.unwrap() }
+    }
+
+    /// Gives it back; it was asked for its companions.
+    #[track_caller]
+    pub(crate) fn end(self) {
+        assert_eq!(self.asked.join().unwrap(), b"\x01h");
+        fs::rename(self.aside, self.own).unwrap();
+    }
+}
+
 #[test]
 fn a_monitor_of_yesterday_is_no_obstacle_to_a_new_network() {
     let shop = shop!();
     shop.said(&["network", "create", "back"]);
     let id = shop.service("web", "sleep 1000");
     let run = shop.path("engine-run/containers").join(id);
-    let (own, aside) = (run.join("sock"), run.join("aside"));
-    fs::rename(&own, &aside).unwrap();
-    let listener = socket::listen(&own, SocketType::SEQPACKET, 4).unwrap();
-    let yesterday = std::thread::Builder::new().spawn(move || {
-        let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&listener.socket, PollFlags::IN)], Some(&limit)).unwrap();
-        let connection = accept_with(&listener.socket, SocketFlags::CLOEXEC).unwrap();
-        let asked = message::receive(&connection, 64).unwrap();
-        message::send(&connection, b"\x01nno message of the monitor's protocol", &[]).unwrap();
-        asked.bytes
-    });
+    let yesterday = Yesterday::begin(&run);
     let connected = shop.bulkhead(&["network", "connect", "back", "web"]).output().succeeds();
-    assert_eq!(yesterday.unwrap().join().unwrap(), b"\x01h");
+    yesterday.end();
     let says = "until the container's next start: its monitor: no message of the monitor's protocol";
     assert!(connected.stderr.contains(says), "{}", connected.stderr);
-    fs::rename(&aside, &own).unwrap();
     assert!(finds(&shop, "web"));
     // What nobody keeps is given up after five seconds.
     std::thread::sleep(Duration::from_secs(8));

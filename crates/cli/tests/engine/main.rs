@@ -26,6 +26,7 @@ mod policies;
 mod proxied;
 mod pulling;
 mod real;
+mod revived;
 mod rootless;
 mod rootless_pods;
 mod rootless_runtimes;

@@ -76,7 +76,8 @@ pub(super) struct Carried {
     pub(super) program: Carrier,
     /// Its process; none while it is being started.
     pub(super) process: Option<Process>,
-    /// The number of a pod's network namespace, which is no other's as long as the carrier runs.
+    /// The number of the network namespace, which is no other's as long as the carrier runs; a container that one of yesterday has
+    /// started has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<u64>,
 }
@@ -94,8 +95,15 @@ pub(super) struct Load<'a> {
     pub(super) publishing: &'a Publishing,
     /// Those that are meant where all are published.
     pub(super) exposed: &'a [ExposedPorts],
+}
+
+/// By what a carrier enters the namespaces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entrance {
+    /// The number of a process that is in them.
+    pub(super) pid: i32,
     /// As [`Carried::namespace`].
-    pub(super) namespace: Option<u64>,
+    pub(super) network: Option<u64>,
 }
 
 impl Carrier {
@@ -193,7 +201,7 @@ impl Engine {
         let Some(program) = program::in_path(carrier.name()) else { return carrier.check().map(drop) };
         let door = door()?;
         let ports = ports::carried(self, publishing, exposed, carrier)?;
-        let begun = self.begin_carrier(&program, load, door.pid(), &Live { ports, ..Live::of(owner) });
+        let begun = self.begin_carrier(&program, load, door.entrance(), &Live { ports, ..Live::of(owner) });
         drop(door);
         if begun.is_err() {
             // The first error is the one to tell.
@@ -203,8 +211,9 @@ impl Engine {
     }
 
     /// Starts a carrier by the number of a process in the namespaces, and records it.
-    fn begin_carrier(&self, program: &Path, load: &Load<'_>, pid: i32, live: &Live) -> Result<()> {
-        let Load { owner, carrier, hosts, namespace, .. } = *load;
+    fn begin_carrier(&self, program: &Path, load: &Load<'_>, by: Entrance, live: &Live) -> Result<()> {
+        let Load { owner, carrier, hosts, .. } = *load;
+        let Entrance { pid, network: namespace } = by;
         let record = |process| {
             let carrier = Some(Carried { program: carrier, process, namespace });
             Live { carrier, ..live.clone() }.write(self)

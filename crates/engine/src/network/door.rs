@@ -20,7 +20,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use bulkhead_sys::namespace::{self, Kind};
 use bulkhead_sys::offspring::{self, Offspring};
 use bulkhead_sys::{credentials, message, process};
+use rustix::fs::fstat;
 
+use super::carrier::Entrance;
 use crate::error::{Doing, Error, Result};
 
 /// The variable by which our runtime names the descriptors: `network=7,user=8`.
@@ -34,6 +36,7 @@ const LONGEST: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Door {
     child: Offspring,
+    network: u64,
     _stream: OwnedFd,
 }
 
@@ -54,6 +57,7 @@ impl Door {
     /// As setns(2).
     pub(super) fn of(network: &OwnedFd, user: &OwnedFd) -> Result<Self> {
         let doing = || "enter the container's namespaces";
+        let inode = fstat(network).doing(doing)?.st_ino;
         let (ours, theirs) = message::pair().doing(doing)?;
         let child = offspring::fork(|| match stand(network, user, &theirs) {
             Ok(()) => 0,
@@ -67,15 +71,15 @@ impl Door {
         drop(theirs);
         let said = message::receive(&ours, LONGEST).doing(doing)?;
         match &*said.bytes {
-            THERE => Ok(Self { child, _stream: ours }),
+            THERE => Ok(Self { child, network: inode, _stream: ours }),
             [] => Err(std::io::Error::other("the process that does was killed")).doing(doing),
             text => Err(std::io::Error::other(String::from_utf8_lossy(text))).doing(doing),
         }
     }
 
-    /// Its number, which is nobody else's as long as it is open.
-    pub(super) fn pid(&self) -> i32 {
-        self.child.pid().as_raw_nonzero().get()
+    /// Tells by its number, which is nobody else's as long as it is open.
+    pub(super) fn entrance(&self) -> Entrance {
+        Entrance { pid: self.child.pid().as_raw_nonzero().get(), network: Some(self.network) }
     }
 }
 

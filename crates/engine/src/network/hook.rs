@@ -129,7 +129,7 @@ impl Engine {
         let request = &known.document.request;
         if let Some(carrier) = carrier_of(network) {
             let (hosts, publishing) = (&request.hosts, &request.publishing);
-            let load = Load { owner: id, carrier, hosts, publishing, exposed: &exposed, namespace: None };
+            let load = Load { owner: id, carrier, hosts, publishing, exposed: &exposed };
             let _alone = self.alone_with_carrier(id)?;
             return self.carry(&load, Door::open);
         }
@@ -159,7 +159,7 @@ impl Engine {
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         let exposed = exposed(request, image.as_ref());
         let (hosts, publishing) = (&request.hosts, &request.publishing);
-        let load = Load { owner: id, carrier, hosts, publishing, exposed: &exposed, namespace: None };
+        let load = Load { owner: id, carrier, hosts, publishing, exposed: &exposed };
         let _alone = self.alone_with_carrier(id)?;
         self.carry(&load, || Door::of(network, user))
     }

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::host;
 use crate::known::Known;
-use crate::request::{Mount, MountKind, Pid, UserNamespace};
+use crate::request::{Mount, MountKind, Pid, Root, UserNamespace};
 
 impl Engine {
     /// Tells whether a container's runtime is called as root of its users.
@@ -78,7 +78,12 @@ pub(crate) fn sees_processes(document: &Document) -> Result<bool> {
 }
 
 fn binds_processes(document: &Document) -> Result<bool> {
-    let sources = Vec::from_iter(document.mounts.iter().filter_map(source));
+    let root = match &document.request.root {
+        // What is mounted below it comes along.
+        Root::Directory(root) if !root.overlay => Some(real(&root.path)),
+        Root::Directory(_) | Root::Image(_) => None,
+    };
+    let sources = Vec::from_iter(document.mounts.iter().filter_map(source).chain(root));
     if sources.is_empty() {
         return Ok(false);
     }
@@ -91,9 +96,29 @@ fn binds_processes(document: &Document) -> Result<bool> {
 /// The host's side of a mount, without links.
 fn source(mount: &Mount) -> Option<PathBuf> {
     match &mount.kind {
-        MountKind::Bind(bind) => {
-            Some(std::fs::canonicalize(&bind.source).unwrap_or_else(|_| bind.source.clone()))
-        }
+        MountKind::Bind(bind) => Some(real(&bind.source)),
         MountKind::Volume(_) | MountKind::Tmpfs(_) => None,
+    }
+}
+
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Request, RootDirectory};
+
+    #[test]
+    fn a_root_that_is_a_directory_has_the_procfs_that_is_mounted_below_it() {
+        let mounts = mountinfo::read().unwrap();
+        assert!(mounts.iter().any(|mount| mount.kind == "proc"), "there is one");
+        for (path, overlay, expected) in [("/", false, true), ("/", true, false), ("/nowhere", false, false)]
+        {
+            let root = Root::Directory(RootDirectory { path: path.into(), overlay });
+            let document = Document::new(Request { root, ..Request::default() });
+            assert_eq!(sees_processes(&document).unwrap(), expected, "{path} {overlay}");
+        }
     }
 }

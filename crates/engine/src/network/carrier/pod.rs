@@ -64,7 +64,7 @@ impl Engine {
         }
         let PodRequest { hosts, publishing, .. } = request;
         let exposed = &*publishing.exposed;
-        let load = Load { owner: &pod.id, carrier, hosts, publishing, exposed, namespace };
+        let load = Load { owner: &pod.id, carrier, hosts, publishing, exposed };
         self.carry(&load, || Door::of(&network, &user))
     }
 
@@ -88,16 +88,22 @@ impl Engine {
         };
         let mut found = None;
         for record in &all {
-            let has_users = is_member(&record.id)
-                || matches!(Document::read(record)?.request.namespaces.user,
-                            Some(UserNamespace::Container(peer)) if is_member(&peer));
-            if record.id == known.record.id || !has_users {
+            let is_one = is_member(&record.id);
+            let user = match Document::read(record) {
+                Ok(document) => Some(document.request.namespaces.user),
+                // Those of another pod have the users of that. Of all others nobody can tell.
+                Err(Error::Damaged { .. }) if !is_one && record.pod.is_some() => continue,
+                Err(Error::Damaged { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            let shares = user
+                .is_none_or(|user| matches!(user, Some(UserNamespace::Container(peer)) if is_member(&peer)));
+            if record.id == known.record.id || !(is_one || shares) {
                 continue;
             }
             let is_watched = client::alive(&self.places().container_run(&record.id))?;
             // Also of one whose monitor has died.
-            let status = self.look(record.clone())?.status;
-            if status.and_then(|status| status.process).is_some_and(|process| process.runs()) {
+            if self.has_first_process(&record.id) {
                 return Ok(Some(Other::Runs(record.name.clone())));
             }
             if is_watched {

@@ -4,24 +4,29 @@
 //! it is the container's program. Until a carrier hides it could be looked into in turn, by a container that has its users, the rights of
 //! a debugger, and sees its host's processes. Where there is such a container the others wait for their next start, when the carrier is
 //! there before a program is.
+//!
+//! That process may have gone into a network of its own. So the namespaces are compared with those that the last carrier was in, or of which the
+//! monitor of one of a pod holds the network.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use bulkhead_shim::client;
-use bulkhead_shim::order::RecordedCompanion;
+use bulkhead_shim::order::{NamespaceKind, RecordedCompanion};
 use bulkhead_shim::protocol::ToMonitor;
 use bulkhead_shim::status::Process;
-use bulkhead_store::ContainerRecord;
+use bulkhead_shim::{client, place};
+use bulkhead_sys::path;
+use rustix::fs::{OFlags, fstat};
 
 use super::super::hook::CARRIER;
 use super::super::live::Live;
 use super::super::ports::PublishedPort;
 use super::super::proxy;
-use super::{Carrier, Load, PROCESS, carrier_of};
+use super::{Carrier, Entrance, Load, PROCESS, carrier_of};
 use crate::container::State;
 use crate::document::Document;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::leftover::Leftover;
@@ -50,6 +55,20 @@ struct Deserted {
     process: Process,
 }
 
+/// A container before which a carrier does not hide in time, by its name.
+struct Seer {
+    name: String,
+    why: &'static str,
+}
+
+/// The namespaces of what is carried, by their numbers.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    network: u64,
+    /// Of a pod, whose monitors hold them.
+    user: Option<u64>,
+}
+
 impl Engine {
     /// Says how the monitor of a container sees its carrier, if that can be started again while the container runs.
     pub(crate) fn carrier_for(&self, known: &Known) -> Result<Option<RecordedCompanion>> {
@@ -67,7 +86,7 @@ impl Engine {
     /// of its ports meanwhile is recorded, and keeps none of the others.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where a container could look into it.
+    /// [`Error::Invalid`] where a container could look into it, or is in another network by now.
     pub(crate) fn carry_again(&self, id: &str) -> Result<()> {
         let Ok(record) = self.store.container(id) else { return Ok(()) };
         let Some(share) = self.share_of(&self.look(record)?)? else { return Ok(()) };
@@ -75,19 +94,21 @@ impl Engine {
         let known = self.look(self.store.container(id)?)?;
         let Some(Deserted { share, live, process }) = self.deserted(&known)? else { return Ok(()) };
         self.refuse_seen(&known)?;
+        let place = self.place_of(&known, &share, &live)?;
+        let process = self.entrance(&known, &share, process, place)?;
         let Some(program) = program::in_path(share.carrier.name()) else {
             return share.carrier.check().map(drop);
         };
         // One that was started and not recorded, since whoever did so was killed.
         self.end_process(&live)?;
-        let namespace = live.carrier.as_ref().and_then(|carried| carried.namespace);
+        let by = Entrance { pid: process.pid, network: place.map(|place| place.network) };
         let refused = live.ports.iter().filter(|port| is_taken(port)).cloned().collect();
         let live = Live { refused, ..live };
         let Share { owner, carrier, hosts, publishing } = &share;
-        let load = Load { owner, carrier: *carrier, hosts, publishing, exposed: &[], namespace };
-        let begun = self.begin_carrier(&program, &load, process.pid, &live);
-        if begun.is_err() || !process.runs() {
-            // Its number may have been another's meanwhile.
+        let load = Load { owner, carrier: *carrier, hosts, publishing, exposed: &[] };
+        let begun = self.begin_carrier(&program, &load, by, &live);
+        if begun.is_err() || !is_in(&process, place) || !process.runs() {
+            // Its number may have been another's meanwhile, or it has gone elsewhere.
             let recorded = Live::read(self, owner)?;
             self.end_process(recorded.as_ref().unwrap_or(&live))?;
         }
@@ -103,32 +124,75 @@ impl Engine {
         let Some(Deserted { share, .. }) = self.deserted(&known)? else { return Ok(()) };
         self.refuse_seen(&known)?;
         share.carrier.check()?;
-        let asked = client::ask(&self.places().container_run(id), &ToMonitor::Companions)?;
-        asked.wait(Some(PATIENCE))?;
+        let in_vain = || Error::Invalid {
+            what: format!("container {}", known.record.name),
+            reason: format!(
+                "its monitor does not get {} started again: {}",
+                share.carrier.name(),
+                way_out(&known, &share)
+            ),
+        };
+        let run = self.places().container_run(id);
+        match client::ask(&run, &ToMonitor::Companions).and_then(|asked| asked.wait(Some(PATIENCE))) {
+            // One of yesterday knows no such words, or no carriers.
+            Err(
+                client::Error::Refused { .. }
+                | client::Error::Unanswered { .. }
+                | client::Error::NoMonitor { .. },
+            ) => return Err(in_vain()),
+            asked => asked?,
+        }
         let limit = Instant::now() + PATIENCE;
         while self.deserted(&known)?.is_some() {
             if Instant::now() > limit {
-                let (name, program) = (&known.record.name, share.carrier.name());
-                return Err(Error::Invalid {
-                    what: format!("container {name}"),
-                    reason: format!(
-                        "its monitor does not get {program} started again: `bulkhead restart {name}`"
-                    ),
-                });
+                return Err(in_vain());
             }
             std::thread::sleep(PAUSE);
         }
         Ok(())
     }
 
+    /// Tells where the packets are from that are to be carried; nothing where one of yesterday has not recorded it.
+    fn place_of(&self, known: &Known, share: &Share, live: &Live) -> Result<Option<Place>> {
+        if share.owner == known.record.id {
+            let network = live.carrier.as_ref().and_then(|carried| carried.namespace);
+            return Ok(network.map(|network| Place { network, user: None }));
+        }
+        let run = self.places().container_run(&known.record.id);
+        let inode = |kind| -> Result<u64> {
+            let doing = || format!("find the namespaces of pod {}", id::short(&share.owner));
+            let opened = path::open_host(&place::namespace(&run, kind), OFlags::RDONLY).doing(doing)?;
+            Ok(fstat(&opened).doing(doing)?.st_ino)
+        };
+        let (network, user) = (inode(NamespaceKind::Network)?, inode(NamespaceKind::User)?);
+        Ok(Some(Place { network, user: Some(user) }))
+    }
+
+    /// Finds a process that is there: the container's own, or that of another one of its pod.
+    fn entrance(&self, known: &Known, share: &Share, own: Process, place: Option<Place>) -> Result<Process> {
+        if is_in(&own, place) {
+            return Ok(own);
+        }
+        let is_pod_s = share.owner != known.record.id;
+        let others = if is_pod_s { self.store.containers_of_pod(&share.owner)? } else { Vec::new() };
+        for record in others {
+            let process = match self.look(record) {
+                Err(Error::Damaged { .. }) => continue,
+                other => other?.life.process,
+            };
+            if let Some(process) = process.filter(|process| process.runs() && is_in(process, place)) {
+                return Ok(process);
+            }
+        }
+        let reason = format!("it has gone into a network of its own: {}", way_out(known, share));
+        Err(Error::Invalid { what: format!("container {}", known.record.name), reason })
+    }
+
     /// Refuses to start a carrier that could be looked into.
     fn refuse_seen(&self, known: &Known) -> Result<()> {
-        let Some(seer) = self.seer(known)? else { return Ok(()) };
-        let way_out = match &known.record.pod {
-            Some(pod) => format!("`bulkhead pod restart {}`", id::short(pod)),
-            None => format!("`bulkhead restart {}`", known.record.name),
-        };
-        Err(Error::Invalid { what: format!("container {}", seer.name), reason: format!("{SEES}: {way_out}") })
+        let (Some(share), Some(seer)) = (self.share_of(known)?, self.seer(known)?) else { return Ok(()) };
+        let reason = format!("{}: {}", seer.why, way_out(known, &share));
+        Err(Error::Invalid { what: format!("container {}", seer.name), reason })
     }
 
     /// Lists the containers that run and whose carriers have died, of a pod one.
@@ -181,17 +245,27 @@ impl Engine {
     }
 
     /// Finds a container that may have the users of another one, as one of its pod has, and that may see the host's processes.
-    fn seer(&self, known: &Known) -> Result<Option<ContainerRecord>> {
+    fn seer(&self, known: &Known) -> Result<Option<Seer>> {
         let pod = known.record.pod.as_ref();
         for record in self.store.containers()? {
-            let document = Document::read(&record)?;
-            let shares = matches!(document.request.namespaces.user, Some(UserNamespace::Container(_)))
-                || (pod.is_some() && record.pod.as_ref() == pod);
-            if (shares || record.id == known.record.id)
-                && sees_processes(&document)?
-                && self.look(record.clone())?.life.state.is_active()
-            {
-                return Ok(Some(record));
+            let is_of_pod = pod.is_some() && record.pod.as_ref() == pod;
+            let (is_seen, why) = match Document::read(&record) {
+                Ok(document) => {
+                    let user = &document.request.namespaces.user;
+                    let shares = is_of_pod || matches!(user, Some(UserNamespace::Container(_)));
+                    let sees = (shares || record.id == known.record.id) && sees_processes(&document)?;
+                    (sees && self.look(record.clone())?.life.state.is_active(), SEES)
+                }
+                // Those of another pod have the users of that.
+                Err(Error::Damaged { .. }) if !is_of_pod && record.pod.is_some() => (false, UNREAD),
+                Err(Error::Damaged { .. }) => {
+                    let is_watched = client::alive(&self.places().container_run(&record.id))?;
+                    (is_watched || self.has_first_process(&record.id), UNREAD)
+                }
+                Err(error) => return Err(error),
+            };
+            if is_seen {
+                return Ok(Some(Seer { name: record.name, why }));
             }
         }
         Ok(None)
@@ -200,6 +274,25 @@ impl Engine {
 
 /// Why a carrier is not started again.
 const SEES: &str = "it sees its host's processes, and so a carrier before that hides";
+/// As [`SEES`], of one whose record nobody can read.
+const UNREAD: &str =
+    "nobody can tell whether it sees its host's processes, and so a carrier before that hides";
+
+/// Says how a container is had carried again that its monitor does not have carried.
+fn way_out(known: &Known, share: &Share) -> String {
+    if share.owner == known.record.id {
+        return format!("`bulkhead restart {}`", known.record.name);
+    }
+    format!("`bulkhead pod restart {}`", id::short(&share.owner))
+}
+
+/// Tells whether a process is in these namespaces, as far as they are known.
+fn is_in(process: &Process, place: Option<Place>) -> bool {
+    let Some(Place { network, user }) = place else { return true };
+    let inode = |kind: &str| std::fs::metadata(format!("/proc/{}/ns/{kind}", process.pid)).map(|of| of.ino());
+    let is = |kind: &str, number: u64| inode(kind).is_ok_and(|found| found == number);
+    is("net", network) && user.is_none_or(|user| is("user", user))
+}
 
 /// Tells whether a program of the host listens at a port.
 fn is_taken(port: &PublishedPort) -> bool {
