@@ -84,8 +84,8 @@ pub(crate) enum Leftover {
     Uncarried(String, String),
     /// As that, and nobody can before its next start.
     CutOff(String, String),
-    /// A container that runs, and whose questions for names nobody answers: its id, and that of the network whose name server is to.
-    Unanswered(String, String),
+    /// A container that runs, and whose questions for names nobody answers: its id.
+    Unanswered(String),
     /// A container or pod that runs, and the ports that programs of the host took from it while nobody had them.
     RefusedPorts(String, Refused),
     /// A container or pod that runs, and of which nobody can read what it has on the host: its id.
@@ -117,7 +117,7 @@ impl Leftover {
             Self::Carrier(owner) | Self::Uncarried(owner, _) | Self::CutOff(owner, _) => {
                 format!("network of {}", id::short(owner))
             }
-            Self::Unanswered(container, _) => format!("names of {}", id::short(container)),
+            Self::Unanswered(container) => format!("names of {}", id::short(container)),
             Self::Bridge(name) => format!("bridge {name}"),
             Self::Ports(owner)
             | Self::Unhelped(owner)

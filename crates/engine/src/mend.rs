@@ -52,8 +52,8 @@ impl Engine {
             Leftover::Carrier(owner) => self.end_left_carrier(owner),
             Leftover::Ports(owner) => self.withdraw_ports(owner),
             Leftover::Attachment(key) => self.withdraw_attachment(key),
-            Leftover::Unhelped(owner) => self.help_owner_again(owner),
-            Leftover::Unanswered(container, network) => self.serve_names_again(container, network),
+            Leftover::Unhelped(owner) => self.have_helped_again(owner),
+            Leftover::Unanswered(container) => self.have_answered_again(container),
             Leftover::Uncarried(_, container) | Leftover::CutOff(_, container) => {
                 self.have_carried_again(container)
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bulkhead_shim::socket;
 use bulkhead_sys::message;
-use bulkhead_testkit::wait_until;
+use bulkhead_testkit::{requires, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, SocketType, accept_with};
 use rustix::process::{Pid, Signal, kill_process};
@@ -128,6 +128,36 @@ fn a_monitor_of_yesterday_is_no_obstacle_to_a_new_network() {
     assert!(finds(&shop, "web"));
     shop.said(&["rm", "-f", "web"]);
     wait_until("it has ended", || name_servers(&shop).is_empty());
+}
+
+/// Must fail when the check gives the name server to whoever stays, and tells nobody to.
+#[test]
+fn a_monitor_stays_with_who_answers_a_container_whose_connect_was_killed() {
+    requires!(bulkhead_testkit::find_program("strace").is_some(), "needs strace");
+    for is_of_yesterday in [false, true] {
+        let shop = shop!();
+        shop.said(&["network", "create", "back"]);
+        let id = shop.service("web", "sleep 1000");
+        let run = shop.path("engine-run/containers").join(id);
+        // It is recorded by then, and nobody is told.
+        let order = run.join("order.json");
+        let strace = shop.sandbox.command("strace").args(["-o", "/dev/null", "-e", "signal=none", "-P"]);
+        let strace = strace.arg(&order).args(["-e", "inject=openat:signal=KILL:when=1"]);
+        let killed = shop.bulkhead_by(strace, &["network", "connect", "back", "web"]).output();
+        assert!(killed.code() != 0, "{killed}");
+        assert!(!finds(&shop, "web"));
+        let yesterday = is_of_yesterday.then(|| Yesterday::begin(&run));
+        let mended = shop.bulkhead(&["system", "check"]).output().succeeds();
+        yesterday.into_iter().for_each(Yesterday::end);
+        assert!(mended.stdout.contains("answers for its names has died (mended: started again)"), "{mended}");
+        assert!(finds(&shop, "web"));
+        // What nobody keeps is given up after five seconds.
+        std::thread::sleep(Duration::from_secs(8));
+        assert!(finds(&shop, "web"), "of yesterday: {is_of_yesterday}");
+        assert!(shop.said(&["system", "check"]).contains("as it should be"));
+        shop.said(&["rm", "-f", "web"]);
+        wait_until("it has ended", || name_servers(&shop).is_empty());
+    }
 }
 
 /// Kills the helper of a container, and does something before its monitor hears of that.

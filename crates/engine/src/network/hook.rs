@@ -165,7 +165,7 @@ impl Engine {
     }
 
     /// Has a name server answer a container again whose last one has died.
-    pub(crate) fn serve_names_again(&self, id: &str, network: &str) -> Result<()> {
+    fn serve_names_again(&self, id: &str, network: &str) -> Result<()> {
         let Ok(record) = self.store.container(id) else { return Ok(()) };
         let known = self.look(record)?;
         let owner =

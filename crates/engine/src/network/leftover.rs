@@ -46,8 +46,7 @@ impl Engine {
         }
         let unhelped = Live::all(self)?.into_iter().filter(|live| live.proxy.is_some() && !live.has_helper());
         found.extend(unhelped.map(|live| Leftover::Unhelped(live.owner)));
-        let unanswered = self.unanswered()?.into_iter();
-        found.extend(unanswered.map(|(container, network)| Leftover::Unanswered(container, network)));
+        found.extend(self.unanswered()?.into_iter().map(Leftover::Unanswered));
         found.extend(host.unplugged()?.into_iter().map(Leftover::Unplugged));
         found.extend(host.without_network()?.into_iter().map(Leftover::Bridge));
         found.extend(host.shut_in(&bridged)?.into_iter().map(Leftover::ShutIn));

@@ -23,6 +23,16 @@ use crate::request::Network;
 /// The directory of the tables.
 const TABLES: &str = "names";
 
+/// As what a container asks for names.
+pub(super) struct Asks {
+    /// The id of the container or pod for which a name server answers.
+    pub(super) owner: String,
+    /// The id of the network whose that is.
+    pub(super) network: String,
+    /// Who is asked for all others.
+    pub(super) resolvers: Vec<IpAddr>,
+}
+
 impl Engine {
     fn tables(&self) -> PathBuf {
         self.places().networks_run().join(TABLES)
@@ -52,7 +62,7 @@ impl Engine {
 
     /// Says with which name server the monitor of a container stays; none without a network that has names.
     pub(crate) fn name_server_for(&self, known: &Known) -> Result<Option<order::Companion>> {
-        let Some((owner, network)) = self.asks_as(known)? else { return Ok(None) };
+        let Some(Asks { owner, network, .. }) = self.asks_as(known)? else { return Ok(None) };
         let stay = Request::Stay { container: owner, resolvers: Vec::new() };
         Ok(Some(order::Companion {
             socket: self.name_server(&network),
@@ -61,23 +71,31 @@ impl Engine {
         }))
     }
 
-    /// Tells for whom a name server answers what a container asks, and of which network that is.
-    fn asks_as(&self, known: &Known) -> Result<Option<(String, String)>> {
+    /// Tells as what a container asks for names; nothing of one whose questions no name server answers.
+    pub(super) fn asks_as(&self, known: &Known) -> Result<Option<Asks>> {
         let Known { record, document, .. } = known;
-        let (owner, connections) = match (&document.request.namespaces.network, &record.pod) {
-            (Network::Networks(connections), _) => (record.id.clone(), connections.clone()),
-            (Network::Pod, Some(pod)) => {
-                let (owner, connections, _) = self.names_of_pod(pod)?;
-                (owner, connections)
+        let request = &document.request;
+        let (owner, connections, resolvers) = match (&request.namespaces.network, &record.pod) {
+            (Network::Networks(connections), _) => {
+                (record.id.clone(), connections.clone(), request.hosts.servers.clone())
             }
+            (Network::Pod, Some(pod)) => self.names_of_pod(pod)?,
             _ => return Ok(None),
         };
         let first = connections.into_iter().find(|of| super::has_names(&of.network));
-        Ok(first.map(|first| (owner, first.id.unwrap_or_default())))
+        Ok(first.map(|first| Asks { owner, network: first.id.unwrap_or_default(), resolvers }))
     }
 
-    /// Lists the containers that run and that nobody answers, of a pod one, with the network whose name server is to.
-    pub(super) fn unanswered(&self) -> Result<Vec<(String, String)>> {
+    /// Tells whether somebody answers a container that asks.
+    pub(super) fn is_answered(&self, known: &Known) -> Result<bool> {
+        match self.asks_as(known)? {
+            Some(Asks { owner, network, .. }) => Ok(names::is_served(&self.name_server(&network), &owner)?),
+            None => Ok(true),
+        }
+    }
+
+    /// Lists the containers that run and that nobody answers, of a pod one.
+    pub(super) fn unanswered(&self) -> Result<Vec<String>> {
         let (mut owners, mut found) = (BTreeSet::new(), Vec::new());
         for record in self.store.containers()? {
             let known = match self.look(record) {
@@ -88,9 +106,9 @@ impl Engine {
             if known.life.state != State::Running {
                 continue;
             }
-            let Some((owner, network)) = self.asks_as(&known)? else { continue };
+            let Some(Asks { owner, network, .. }) = self.asks_as(&known)? else { continue };
             if !owners.contains(&owner) && !names::is_served(&self.name_server(&network), &owner)? {
-                found.push((known.record.id, network));
+                found.push(known.record.id);
             }
             owners.insert(owner);
         }

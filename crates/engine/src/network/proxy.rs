@@ -114,7 +114,7 @@ impl Engine {
 
     /// Starts the helper again for the ports of what runs, if the last one has died. Those that are another's by now are found by
     /// `system check`.
-    pub(crate) fn help_owner_again(&self, owner: &str) -> Result<()> {
+    pub(super) fn help_owner_again(&self, owner: &str) -> Result<()> {
         let host = Host::hold(self)?;
         match Live::read(self, owner)? {
             Some(live) if self.is_live(owner)? => host.help_again(&live),
