@@ -86,7 +86,7 @@ pub(crate) enum Leftover {
     CutOff(String, String),
     /// A container that runs, and whose questions for names nobody answers: its id.
     Unanswered(String),
-    /// A container or pod that runs, and the ports that programs of the host took from it while nobody had them.
+    /// A container or pod that runs, and the ports that it has not got again: programs of the host took them, or their addresses are gone.
     RefusedPorts(String, Refused),
     /// A container or pod that runs, and of which nobody can read what it has on the host: its id.
     UnreadPorts(String, Error),
@@ -135,10 +135,7 @@ impl Leftover {
     pub(crate) fn problem(&self) -> String {
         match self {
             Self::Mount(_) => "something is mounted there".into(),
-            Self::Unread(_, error) => error.to_string(),
-            Self::UnreadPorts(owner, error) => {
-                format!("{error}; `bulkhead restart {}` makes it anew", id::short(owner))
-            }
+            Self::Unread(_, error) | Self::UnreadPorts(_, error) => error.to_string(),
             Self::Unplugged(_) => "its bridge was taken away, and its containers reach nobody".into(),
             Self::Bridge(_) => "its network is gone".into(),
             Self::HalfRemoved(_) | Self::HalfRemovedPod(_) | Self::HalfRemovedNetwork(_) => {

@@ -60,13 +60,13 @@ impl Engine {
             Leftover::Flushed => self.restore_rules(),
             Leftover::Unplugged(record) => self.plug_again(record),
             Leftover::Bridge(name) => self.remove_bridge(name),
-            Leftover::RefusedPorts(owner, _) => Err(Error::Invalid {
+            Leftover::RefusedPorts(owner, refused) => Err(Error::Invalid {
                 what: leftover.subject(),
-                reason: format!("end that program, and then `bulkhead restart {}`", id::short(owner)),
+                reason: format!("{}, and then {}", refused.remedy(), self.restarting(owner)),
             }),
             Leftover::UnreadPorts(owner, _) => Err(Error::Invalid {
                 what: leftover.subject(),
-                reason: format!("`bulkhead restart {}` makes it anew", id::short(owner)),
+                reason: format!("{} makes it anew", self.restarting(owner)),
             }),
             Leftover::ShutIn(firewall) => self.open_firewall(firewall),
             Leftover::Unread(record, _) => Err(Error::Invalid {

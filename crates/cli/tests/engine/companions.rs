@@ -213,6 +213,34 @@ fn a_port_that_a_program_of_the_host_took_meanwhile_keeps_none_of_the_others() {
     }
 }
 
+#[test]
+fn a_port_whose_address_the_host_has_lost_is_told_as_such_and_comes_again_with_the_whole_pod() {
+    let shop = shop!();
+    let ip = |verb: &str| {
+        let words = ["addr", verb, "10.99.0.1/32", "dev", "lo"];
+        shop.sandbox.command("ip").args(words).output().succeeds();
+    };
+    ip("add");
+    let options = [&PROXY[..], &["-p", "10.99.0.1:8173:80", "-p", "8174:80"]].concat();
+    shop.pod("shop", &options);
+    shop.member("shop", "web", &greeter(80, "web"));
+    let id = shop.inspect("web")["Id"].as_str().unwrap().to_owned();
+    let reaches = |at: &str| heard(at).as_deref() == Some("hello web");
+    wait_until("it answers", || reaches("10.99.0.1:8173") && reaches("127.0.0.1:8174"));
+    without_helper(&shop, &id, || ip("del"));
+    wait_until("it answers at the other one", || reaches("127.0.0.1:8174"));
+    let found = shop.bulkhead(&["system", "check"]).output().exits_with(1);
+    let said = "the host has no address for 10.99.0.1:8173/tcp any more (not mended: ";
+    assert!(found.stdout.contains(said), "{found}");
+    let said = "give the host its address again, and then `bulkhead pod restart ";
+    assert!(found.stdout.contains(said) && found.stdout.lines().count() == 1, "{found}");
+    ip("add");
+    shop.said(&["pod", "restart", "shop"]);
+    wait_until("it answers at both", || reaches("10.99.0.1:8173") && reaches("127.0.0.1:8174"));
+    assert!(shop.said(&["system", "check"]).contains("as it should be"));
+    shop.said(&["pod", "rm", "-f", "shop"]);
+}
+
 /// Its monitor would see it die and have it started again; so it is stopped meanwhile.
 #[test]
 fn a_check_names_helpers_that_have_died_and_starts_them_again() {

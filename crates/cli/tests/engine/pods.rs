@@ -12,7 +12,7 @@ use crate::shop::{IMAGE, Shop, shop, systemd_makes_cgroups};
 impl Shop {
     /// Makes a pod below the shop's cgroup.
     #[track_caller]
-    fn pod(&self, name: &str, options: &[&str]) -> String {
+    pub(crate) fn pod(&self, name: &str, options: &[&str]) -> String {
         let parent = self.parent();
         let words = [&["pod", "create", "--cgroup-parent", &parent], options, &[name]].concat();
         self.said(&words).trim().to_owned()
@@ -20,7 +20,7 @@ impl Shop {
 
     /// Starts a container in a pod.
     #[track_caller]
-    fn member(&self, pod: &str, name: &str, script: &str) {
+    pub(crate) fn member(&self, pod: &str, name: &str, script: &str) {
         let words =
             ["run", "-d", "--pod", pod, "--name", name, "--stop-timeout", "1", IMAGE, "sh", "-c", script];
         self.said(&words);

@@ -114,25 +114,50 @@ impl Engine {
     }
 }
 
-/// Ports of the host that programs took from a container while nobody had them for it.
+/// Ports of the host that a container has not got again.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    ports: Vec<String>,
+    /// Those that programs took while nobody had them for it.
+    taken: Vec<String>,
+    /// Those whose addresses the host does not have any more.
+    homeless: Vec<String>,
     /// Whether it is the packet filter that leads there all the same.
     is_led: bool,
 }
 
+impl Refused {
+    /// Says what is to be done before a restart has them again.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match (self.taken.is_empty(), self.homeless.is_empty()) {
+            (_, true) => "end that program",
+            (true, false) => "give the host its address again",
+            (false, false) => "end that program, and give the host its address again",
+        }
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (taken, homeless) = (self.taken.join(", "), self.homeless.join(", "));
         let effect =
             if self.is_led { "and hears nobody there" } else { "and the container is not reached there" };
-        write!(f, "a program of the host has taken {} meanwhile, {effect}", self.ports.join(", "))
+        if !taken.is_empty() {
+            write!(f, "a program of the host has taken {taken} meanwhile, {effect}")?;
+        }
+        if !homeless.is_empty() {
+            let pause = if taken.is_empty() { "" } else { "; " };
+            write!(f, "{pause}the host has no address for {homeless} any more")?;
+        }
+        Ok(())
     }
 }
 
 fn refused(live: &Live) -> Option<Leftover> {
-    let ports = Vec::from_iter(live.refused.iter().map(PublishedPort::told));
-    let refused = Refused { ports, is_led: !live.translated().is_empty() };
+    let (homeless, taken): (Vec<_>, Vec<_>) =
+        live.refused.iter().partition(|port| live.homeless.contains(port));
+    let told = |ports: Vec<&PublishedPort>| ports.into_iter().map(PublishedPort::told).collect();
+    let is_led = !live.translated().is_empty();
+    let refused = Refused { taken: told(taken), homeless: told(homeless), is_led };
     (!live.refused.is_empty()).then(|| Leftover::RefusedPorts(live.owner.clone(), refused))
 }
 

@@ -16,6 +16,7 @@ use super::ports::PublishedPort;
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
+use crate::id;
 use crate::request::PublishMode;
 
 /// The newest version: of a file with ports that a helper carries, which would else be taken for the packet filter's.
@@ -34,9 +35,12 @@ pub(super) struct Live {
     /// The host's ports that lead to it.
     #[serde(default)]
     pub(super) ports: Vec<PublishedPort>,
-    /// Those of them that programs of the host had when the last helper or carrier was started anew.
+    /// Those of them that programs of the host had when the last helper or carrier was started anew, and the homeless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) refused: Vec<PublishedPort>,
+    /// Those whose addresses the host did not have then; not all of them need be refused still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) homeless: Vec<PublishedPort>,
     /// The helper for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) proxy: Option<Proxy>,
@@ -213,6 +217,12 @@ impl Engine {
     /// Tells whether somebody does something with a container at this moment.
     fn is_held(&self, id: &str) -> Result<bool> {
         Ok(self.places().container(id).exists() && !self.is_free(id)?)
+    }
+
+    /// Says how a container or pod is started anew.
+    pub(crate) fn restarting(&self, owner: &str) -> String {
+        let kind = if self.places().pod(owner).exists() { "pod " } else { "" };
+        format!("`bulkhead {kind}restart {}`", id::short(owner))
     }
 
     /// The directory below `run` of a container, or of a pod: one that has a directory of pods.

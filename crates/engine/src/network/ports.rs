@@ -325,7 +325,7 @@ impl Host<'_> {
                 ports.len()
             ));
         }
-        let live = Live { ports, refused: Vec::new(), ..known };
+        let live = Live { ports, refused: Vec::new(), homeless: Vec::new(), ..known };
         let keeper = self.have_helper(&live, (publishing.mode, sockets), kept)?;
         if publishing.mode == PublishMode::Proxy {
             return Ok(Some(keeper));

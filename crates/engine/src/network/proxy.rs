@@ -159,25 +159,26 @@ impl Host<'_> {
             return Ok(());
         }
         let _roomy = MoreFiles::for_all(live.ports.len());
-        let (mut sockets, mut refused) = (HashMap::new(), Vec::new());
+        let (mut sockets, mut refused, mut homeless) = (HashMap::new(), Vec::new(), Vec::new());
         for port in &live.ports {
             match bind(port, duty) {
                 Ok(bound) => sockets.extend(bound.map(|socket| (port.clone(), socket))),
-                Err(error) if is_another_s(error.errno()) => refused.push(port.clone()),
+                Err(error) if error.errno() == Errno::ADDRINUSE => refused.push(port.clone()),
+                Err(error) if is_homeless(error.errno()) => homeless.push(port.clone()),
                 Err(error) => {
                     return Err(error).doing(|| format!("have port {} of the host again", port.told()));
                 }
             }
         }
-        let live = Live { refused, ..live.clone() };
+        refused.extend_from_slice(&homeless);
+        let live = Live { refused, homeless, ..live.clone() };
         self.have_helper(&live, (duty, sockets), Kept::ByNobody).map(drop)
     }
 }
 
-/// Tells by an error of bind(2) whether a port cannot be had by whoever asks for it: somebody listens there, or the host has lost its
-/// address.
-pub(super) fn is_another_s(errno: Errno) -> bool {
-    matches!(errno, Errno::ADDRINUSE | Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+/// Tells by an error of bind(2) whether the host has lost the address of a port, or all of its family.
+pub(super) fn is_homeless(errno: Errno) -> bool {
+    matches!(errno, Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
 }
 
 /// Binds a port as a helper wants it; nothing of a protocol that none can have.

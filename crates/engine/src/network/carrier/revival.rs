@@ -17,6 +17,7 @@ use bulkhead_shim::status::Process;
 use bulkhead_shim::{client, place};
 use bulkhead_sys::path;
 use rustix::fs::{OFlags, fstat};
+use rustix::io::Errno;
 
 use super::super::hook::CARRIER;
 use super::super::live::Live;
@@ -102,8 +103,14 @@ impl Engine {
         // One that was started and not recorded, since whoever did so was killed.
         self.end_process(&live)?;
         let by = Entrance { pid: process.pid, network: place.map(|place| place.network) };
-        let refused = live.ports.iter().filter(|port| is_taken(port)).cloned().collect();
-        let live = Live { refused, ..live };
+        let found = Vec::from_iter(live.ports.iter().map(|port| (port.clone(), obstacle(port))));
+        let refused_by = |is_it: &dyn Fn(Errno) -> bool| {
+            let refused = found.iter().filter(|(_, errno)| errno.is_some_and(is_it));
+            Vec::from_iter(refused.map(|(port, _)| port.clone()))
+        };
+        let homeless = refused_by(&proxy::is_homeless);
+        let refused = [refused_by(&|errno| errno == Errno::ADDRINUSE), homeless.clone()].concat();
+        let live = Live { refused, homeless, ..live };
         let Share { owner, carrier, hosts, publishing } = &share;
         let load = Load { owner, carrier: *carrier, hosts, publishing, exposed: &[] };
         let begun = self.begin_carrier(&program, &load, by, &live);
@@ -294,7 +301,7 @@ fn is_in(process: &Process, place: Option<Place>) -> bool {
     is("net", network) && user.is_none_or(|user| is("user", user))
 }
 
-/// Tells whether a program of the host listens at a port.
-fn is_taken(port: &PublishedPort) -> bool {
-    proxy::bind(port, PublishMode::Proxy).is_err_and(|error| proxy::is_another_s(error.errno()))
+/// Says why nobody can listen at a port of the host, if that is so.
+fn obstacle(port: &PublishedPort) -> Option<Errno> {
+    proxy::bind(port, PublishMode::Proxy).err().map(|error| error.errno())
 }

@@ -96,7 +96,8 @@ impl Host<'_> {
         proxy::end(self.engine(), &now)?;
         forget_after(now.translated())?;
         self.close_loopback(&now)?;
-        Live { ports: Vec::new(), refused: Vec::new(), proxy: None, ..now }.write(self.engine())
+        let (ports, refused, homeless) = Default::default();
+        Live { ports, refused, homeless, proxy: None, ..now }.write(self.engine())
     }
 }
 
