@@ -13,7 +13,7 @@ use rustix::fs::{Dir, Mode, OFlags};
 
 use super::book::Book;
 use super::network::Network;
-use super::stamp::Stamp;
+use super::stamp::{self, Stamp};
 use super::table::ENDING;
 
 /// The directory and what was read of it.
@@ -32,6 +32,7 @@ impl Shelf {
     /// As open(2).
     pub(super) fn open(directory: &Path) -> bulkhead_sys::Result<Self> {
         let directory = path::open_host(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        stamp::find_clock();
         Ok(Self { directory, stamp: None, files: BTreeMap::new(), book: Book::default() })
     }
 
