@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use bulkhead_sys::namespace;
-use rustix::process::Signal;
 
 use crate::fail::OrFail;
 use crate::run::{Run, Running};
@@ -14,7 +13,8 @@ use crate::sandbox::{Sandbox, wait_until};
 /// A network namespace that lives as long as a process in it. Dropping it ends that.
 #[derive(Debug)]
 pub struct Network {
-    holder: Option<Running>,
+    // Dropped, it is killed, however long it has been there.
+    _holder: Running,
     path: PathBuf,
 }
 
@@ -31,7 +31,7 @@ impl Network {
         wait_until("there is another network namespace", || {
             fs::read_link(&path).is_ok_and(|link| link != own)
         });
-        Network { holder: Some(holder), path }
+        Network { _holder: holder, path }
     }
 
     /// Its file in `/proc`.
@@ -77,13 +77,4 @@ pub fn empty() -> File {
         });
         maker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        if let Some(holder) = self.holder.take() {
-            holder.signal(Signal::KILL);
-            let _ = holder.wait();
-        }
-    }
 }
