@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_shim::order::Restart;
 use bulkhead_shim::protocol::Ending;
-use bulkhead_shim::status::{Health, Phase, Verdict};
+use bulkhead_shim::status::{Health, Phase, Process, Verdict};
 use bulkhead_shim::{Status, client};
 use bulkhead_store::{ContainerRecord, Durability, Event, Kind, Stage, Subject};
 
@@ -161,11 +161,19 @@ impl Engine {
 
     /// Tells whether the first process of a container runs, whoever can read its record, and whether its monitor lives or not.
     pub(crate) fn has_first_process(&self, id: &str) -> bool {
-        let places = self.places();
-        [places.container(id), places.container_run(id)].iter().any(|place| {
-            let status = Status::read(&place.join(STATUS)).ok().flatten().filter(Status::is_of_this_boot);
-            status.and_then(|status| status.process).is_some_and(|process| process.runs())
-        })
+        self.statuses_of(id).any(|status| status.process.is_some_and(|process| process.runs()))
+    }
+
+    /// Finds the monitor of a container if it runs, whoever can read the container's record.
+    pub(crate) fn monitor_of(&self, id: &str) -> Option<Process> {
+        self.statuses_of(id).map(|status| status.monitor).find(Process::runs)
+    }
+
+    /// Reads the status of a container wherever it may lie.
+    fn statuses_of(&self, id: &str) -> impl Iterator<Item = Status> {
+        let places = [self.places().container(id), self.places().container_run(id)].into_iter();
+        let read = places.filter_map(|place| Status::read(&place.join(STATUS)).ok()?);
+        read.filter(Status::is_of_this_boot)
     }
 
     /// Changes a container's document while nobody else does.

@@ -295,6 +295,26 @@ fn the_cgroup_of_a_pod_that_was_half_removed_is_found() {
 }
 
 #[test]
+fn a_record_that_nobody_can_read_keeps_no_other_container_of_its_pod_from_starting() {
+    let shop = shop!();
+    let id = shop.pod("web", &[]);
+    shop.member("web", "one", "exec sleep 1000");
+    let namespace = shop.namespace("one", "net");
+    let store = rusqlite::Connection::open(shop.path("engine/bulkhead.db")).unwrap();
+    let document = |text: &str| {
+        let changed = store.execute("UPDATE containers SET document = ? WHERE pod = ?", [text, &id]).unwrap();
+        assert_eq!(changed, 1);
+    };
+    let text: String =
+        store.query_row("SELECT document FROM containers WHERE pod = ?", [&id], |row| row.get(0)).unwrap();
+    document("{");
+    let words = ["run", "--rm", "--pod", "web", IMAGE, "readlink", "/proc/self/ns/net"];
+    let ran = shop.bulkhead(&words).output();
+    document(&text);
+    assert_eq!(ran.succeeds().stdout.trim(), namespace, "and it shares what that one has");
+}
+
+#[test]
 fn a_slice_goes_when_systemd_cannot_be_asked() {
     let shop = shop!();
     requires!(systemd_makes_cgroups(), "needs systemd, and cgroups that it makes");
