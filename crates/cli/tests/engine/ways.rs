@@ -85,6 +85,41 @@ fn who_is_connected_after_a_killed_connect_has_what_is_asked_for_now() {
     assert!(half > 1, "killed before it was connected");
 }
 
+/// Of a macvlan it is the hardware address that tells which device is to go.
+#[test]
+fn what_a_killed_connect_has_made_on_a_cable_goes_with_the_hardware_address_that_it_was_to_have() {
+    requires!(find_program("strace").is_some(), "needs strace");
+    let shop = shop!();
+    for words in ["link add cable type veth peer name far", "link set cable up"] {
+        shop.sandbox.command("ip").args(words.split(' ').collect::<Vec<_>>()).output().succeeds();
+    }
+    let create =
+        ["network", "create", "-d", "macvlan", "--subnet", "198.51.100.0/24", "-o", "parent=cable", "lan"];
+    shop.said(&create);
+    shop.service("web", "sleep 1000");
+    let devices = || shop.said(&["exec", "web", "ls", "/sys/class/net"]);
+    let before = devices();
+    let mut half = 0;
+    for message in 1.. {
+        let inject = format!("inject=sendto:signal=KILL:when={message}");
+        // Whom it starts is not followed: that one stays.
+        let strace = shop.sandbox.command("strace").args(["-o", "/dev/null", "-e", &inject]);
+        let words = ["network", "connect", "--mac-address", "02:00:00:00:00:77", "lan", "web"];
+        let killed = shop.bulkhead_by(strace, &words).output();
+        half += usize::from(killed.code() != 0 && devices() != before);
+        let disconnected = shop.bulkhead(&["network", "disconnect", "lan", "web"]).output();
+        assert!(
+            disconnected.code() == 0 || disconnected.stderr.contains("is not connected with it"),
+            "{disconnected}"
+        );
+        assert_eq!(devices(), before, "after message {message} to the kernel");
+        if killed.code() == 0 {
+            break;
+        }
+    }
+    assert!(half > 0, "killed when there was a device, and before it was recorded");
+}
+
 /// Says what a port of 192.0.2.1 says to a host elsewhere.
 fn heard_from(shop: &Shop, neighbour: &Network, at: &str, port: &str) -> String {
     let ask = neighbour.command(&shop.sandbox, "busybox").args(["nc", "-w", "2", at, port]);

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use bulkhead_net::bridge::{bridge_of, end_of};
 use bulkhead_net::device::{self, Change, Device, Devices, IpFamily, Route};
 use bulkhead_net::flow::{self, Forgotten};
-use bulkhead_store::{Durability, Kind};
+use bulkhead_store::{Durability, Kind, NetworkRecord};
 use bulkhead_sys::path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::address::Joint;
+use super::address::{EndpointDocument, Joint};
 use super::document::{Driver, NetworkDocument};
 use super::elsewhere::{believe_as_usual, check_asked};
 use super::host::{Host, Warnings};
@@ -146,19 +146,15 @@ impl Engine {
         }
         let record = self.network_of_any(network)?;
         let connection = connections.iter().find(|of| of.is(&record)).cloned();
-        let is_recorded = |connected: &bulkhead_store::Connected<'_>| {
-            Ok(connected.endpoints_of(&id)?.iter().any(|endpoint| endpoint.network == record.id))
+        let connection = match connection {
+            Some(connection) => connection,
+            // Somebody who connected it may have been killed half way: what was asked for is recorded with its addresses.
+            None => self.recorded_in(&id, &record)?.ok_or_else(|| Error::Invalid {
+                what: format!("network {}", record.name),
+                reason: format!("container {} is not connected with it", known.record.name),
+            })?,
         };
-        // Somebody who connected it may have been killed half way.
-        if connection.is_none() && !self.store.connected(is_recorded)? {
-            let reason = format!("container {} is not connected with it", known.record.name);
-            return Err(Error::Invalid { what: format!("network {}", record.name), reason });
-        }
-        let named = Connection {
-            network: record.name.clone(),
-            id: Some(record.id.clone()),
-            ..connection.unwrap_or_default()
-        };
+        let named = Connection { network: record.name.clone(), id: Some(record.id.clone()), ..connection };
         let joints = self.joints(&id, &[named])?;
         connections.retain(|of| !of.is(&record));
         let files = self.files_before(&known)?;
@@ -222,6 +218,13 @@ pub(super) fn settle_ways(joints: &[&Joint], inside: &Devices) -> Result<()> {
 }
 
 impl Engine {
+    /// Returns what was asked for where something was connected with a network, by what is recorded of its addresses there.
+    fn recorded_in(&self, owner: &str, network: &NetworkRecord) -> Result<Option<Connection>> {
+        let endpoints = self.store.connected(|connected| connected.endpoints_of(owner))?;
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.network == network.id);
+        endpoint.map(|endpoint| Ok(EndpointDocument::read(endpoint)?.connection)).transpose()
+    }
+
     /// Records with which networks a container is connected, and writes the files by which it finds others.
     fn reconnect(&self, known: Known, connections: Vec<Connection>, files: Option<Files>) -> Result<Known> {
         let id = known.record.id.clone();
