@@ -7,7 +7,10 @@
 //! chain raw         { prerouting -300  iifname != "lo" ip daddr 127.0.0.0/8 drop }
 //! chain prerouting  { prerouting -100  fib daddr type local dnat ip to meta l4proto . th dport map @ports …}
 //! chain output      { output -100      as prerouting }
-//! chain postrouting { postrouting 100  ip saddr @subnets4 oifname != @bridges masquerade … }
+//! chain postrouting { postrouting 100
+//!     ip saddr @subnets4 oifname != @bridges masquerade
+//!     ip saddr @homes4 oifname @bridges ct status dnat masquerade …
+//! }
 //! chain forward     { forward 0
 //!     ct state established,related accept
 //!     iifname . oifname @same accept
@@ -52,6 +55,9 @@ const SUBNETS: [Set; 2] = [
     Set { name: "subnets4", kind: SetKind::Subnets(V4) },
     Set { name: "subnets6", kind: SetKind::Subnets(V6) },
 ];
+/// All of bridges, masqueraded or not.
+const HOMES: [Set; 2] =
+    [Set { name: "homes4", kind: SetKind::Subnets(V4) }, Set { name: "homes6", kind: SetKind::Subnets(V6) }];
 const PORTS: [Set; 2] =
     [Set { name: "ports4", kind: SetKind::Ports(V4) }, Set { name: "ports6", kind: SetKind::Ports(V6) }];
 const ADDRESS_PORTS: [Set; 2] = [
@@ -64,7 +70,9 @@ const ADDRESS_PORTS: [Set; 2] = [
 pub struct Network {
     /// Its bridge.
     pub bridge: String,
-    /// Subnets whose packets leave with the host's address.
+    /// Its subnets.
+    pub subnets: Vec<IpNet>,
+    /// Those of them whose packets leave with the host's address.
     pub masqueraded: Vec<IpNet>,
     /// Whether it has no way out and none in.
     pub is_internal: bool,
@@ -219,7 +227,11 @@ impl Rules {
         let gone = of_network(network);
         self.revise(|transaction| {
             for (set, elements) in &gone {
-                let found = self.filter.elements(&self.table, set)?;
+                let found = match self.filter.elements(&self.table, set) {
+                    // Of another version, which has no such set.
+                    Err(error) if error.is(Errno::NOENT) => continue,
+                    found => found?,
+                };
                 let found = found.into_iter().filter(|found| elements.iter().any(|gone| gone.is_at(found)));
                 transaction.delete_elements(&self.table, set, &Vec::from_iter(found));
             }
@@ -437,8 +449,10 @@ fn of_network(network: &Network) -> Vec<(&'static Set, Vec<Element>)> {
     if network.is_internal {
         all.push((&INTERNAL, vec![Element::new(&[bridge])]));
     }
-    let subnets = network.masqueraded.iter();
-    all.extend(subnets.map(|subnet| (&SUBNETS[family(subnet.addr())], Element::subnet(*subnet))));
+    for (subnets, sets) in [(&network.subnets, &HOMES), (&network.masqueraded, &SUBNETS)] {
+        let each = subnets.iter();
+        all.extend(each.map(|subnet| (&sets[family(subnet.addr())], Element::subnet(*subnet))));
+    }
     all
 }
 
@@ -468,7 +482,8 @@ fn missing_is_gone(done: Result<()>) -> Result<()> {
 
 /// Makes the sets, the chains and their rules.
 fn lay_out(transaction: &mut Transaction, table: &str) {
-    for set in [&BRIDGES, &INTERNAL, &SAME].into_iter().chain(&SUBNETS).chain(&PORTS).chain(&ADDRESS_PORTS) {
+    let of_networks = [&BRIDGES, &INTERNAL, &SAME].into_iter().chain(&SUBNETS).chain(&HOMES);
+    for set in of_networks.chain(&PORTS).chain(&ADDRESS_PORTS) {
         transaction.make_set(table, set);
     }
     for chain in [
@@ -521,19 +536,17 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
         }
     }
     for (index, (family, offset, length)) in [(&[V4], 12, 4), (&[V6], 8, 16)].into_iter().enumerate() {
-        let ours = [
-            Expression::LoadFamily(A),
-            Is(A, family),
-            LoadNetwork(A, offset, length),
-            In(A, SUBNETS[index].name),
-            LoadOutput(A),
-        ];
-        all.push(("postrouting", [&ours[..], &[NotIn(A, BRIDGES.name), Masquerade]].concat()));
-        // Back to the own network, by a port of the host: the answer must come back by the host, too.
-        all.push((
-            "postrouting",
-            [&ours[..], &[In(A, BRIDGES.name)], &was_published, &[Masquerade]].concat(),
-        ));
+        let from = |set: &Set| {
+            let source = [Expression::LoadFamily(A), Is(A, family), LoadNetwork(A, offset, length)];
+            [&source[..], &[In(A, set.name), LoadOutput(A)]].concat()
+        };
+        let leaving = [NotIn(A, BRIDGES.name), Masquerade];
+        all.push(("postrouting", [&from(&SUBNETS[index])[..], &leaving].concat()));
+        // Back to the own network, by a port of the host: the answer must come back by the host, too, also where packets keep
+        // their addresses that leave it. Frames of one bridge that the kernel shows to these rules have no device of their
+        // origin here, so that it is the subnet that tells.
+        let back = [&from(&HOMES[index])[..], &[In(A, BRIDGES.name)], &was_published, &[Masquerade]];
+        all.push(("postrouting", back.concat()));
     }
     let to_bridge = [LoadOutput(A), In(A, BRIDGES.name)];
     all.push(("postrouting", [&to_bridge[..], &was_published, &loopback(12), &[Masquerade]].concat()));

@@ -224,6 +224,7 @@ impl NetworkDocument {
         let is_changed = !self.routed && !self.internal;
         rules::Network {
             bridge: bridge_name(id),
+            subnets: self.subnets.iter().map(|subnet| subnet.subnet).collect(),
             masqueraded: self.subnets.iter().filter(|_| is_changed).map(|subnet| subnet.subnet).collect(),
             is_internal: self.internal,
         }

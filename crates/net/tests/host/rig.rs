@@ -82,6 +82,7 @@ impl Rig {
         }));
         let networks = Vec::from_iter(bridges.iter().map(|bridge| Network {
             bridge: bridge.name.clone(),
+            subnets: bridge.addresses.iter().map(IpNet::trunc).collect(),
             masqueraded: match bridge.is_internal {
                 true => Vec::new(),
                 false => bridge.addresses.iter().map(IpNet::trunc).collect(),
