@@ -1,10 +1,9 @@
 //! The host's firewall, where it stands in the way.
 //!
 //! A drop is final, whichever table decides it: what another table drops that is to be forwarded, ours cannot let through. Such
-//! firewalls are told by their chains. One of them has a chain that is made for others' rules, `DOCKER-USER`, and gets four there,
-//! with a note by which they are found again: two that accept, and before them two that leave to docker what goes to its own
-//! networks, since whoever accepts there decides for all of docker's rules. For the others the command is told by which an administrator lets containers'
-//! packets through, since they would forget a rule that is not in their own files.
+//! firewalls are told by their chains. One of them has a chain that is made for others' rules, `DOCKER-USER`, and gets four there for each
+//! bridge, with a note by which they are found again ([`let_through`]). For the others the command is told by which an administrator lets
+//! containers' packets through, since they would forget a rule that is not in their own files.
 
 mod old;
 mod zones;
@@ -25,7 +24,7 @@ const IP6: u8 = 10;
 const USERS: &str = "DOCKER-USER";
 /// The names of docker's bridges, as a rule compares them: a whole one ends with a zero.
 const DOCKER: [&[u8]; 2] = [b"docker0\0", b"br-"];
-/// How many rules there are in docker's chain, of which one without the others opens too much or too little.
+/// How many rules there are in docker's chain for a bridge, of which one without the others opens too much or too little.
 const RULES: usize = DOCKER.len() + 2;
 /// ufw's, of IPv4 and IPv6.
 const UFW_USERS: [&str; 2] = ["ufw-user-forward", "ufw6-user-forward"];
@@ -187,18 +186,16 @@ pub fn in_the_way(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewa
     Ok(found)
 }
 
-/// As [`in_the_way`], without those that were told as far as that lasts: by [`let_through`] with our own table's name as its note, and
-/// firewalld with `StrictForwardPorts`, which is told of each port besides.
+/// As [`in_the_way`], without those that were told as far as that lasts: by [`let_through`] of these bridges and no others, with our own
+/// table's name as its note, and firewalld with `StrictForwardPorts`, which is told of each port besides.
 ///
 /// # Errors
 /// As recv(2).
-pub fn untold(filter: &Filter, own: &str, prefix: &str) -> Result<Vec<Firewall>> {
+pub fn untold(filter: &Filter, own: &str, prefix: &str, bridges: &[String]) -> Result<Vec<Firewall>> {
     let mut found = Vec::new();
     for firewall in in_the_way(filter, own, prefix)? {
         let was_told = match &firewall {
-            Firewall::Docker(users) => {
-                filter.noted_rules(users)?.iter().filter(|(_, note)| note == own).count() == RULES
-            }
+            Firewall::Docker(users) => Noted::read(filter, users, own)?.is_of(bridges),
             Firewall::Firewalld(Published::Refused) => {
                 filter.chains()?.iter().any(|chain| chain.name.contains(POLICY))
             }
@@ -253,51 +250,96 @@ fn is_of_firewalld(chain: &FoundChain, chains: &[FoundChain]) -> bool {
     chain.table == FIREWALLD || beside(chain, "FORWARD_direct", chains).is_some()
 }
 
-/// Has docker's rules let packets of bridges through whose names begin so, unless they do, behind all that an administrator has
-/// there. What networks keep from each other is decided by our own table, and what comes to docker's networks by docker.
+/// Has docker's rules let packets of these bridges through, and of no others with this note, behind all that an administrator has there. In
+/// the language of iptables(8), for the bridge `bh-0123456789ab`, with all bridges of containers beginning with `bh-`:
+///
+/// ```text
+/// -o bh-0123456789ab -j ACCEPT
+/// -i bh-0123456789ab -o docker0 -j RETURN
+/// -i bh-0123456789ab -o br-+ -j RETURN
+/// -i bh-0123456789ab ! -o bh-+ -j ACCEPT
+/// ```
+///
+/// Whoever accepts there decides for all of docker's rules: so what comes to docker's networks is left to docker, and what comes to another
+/// bridge of containers to the rules of that one, which may want none. What networks keep from each other is decided by our own table.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn let_through(filter: &Filter, users: &FoundChain, prefix: &'static str, note: &str) -> Result<()> {
-    use Expression::{Count, End, Is, LoadInput, LoadOutput};
-    const NAME: Register = Register(0);
-    let from = [LoadInput(NAME), Is(NAME, prefix.as_bytes())];
-    let to = |name| [LoadOutput(NAME), Is(NAME, name)];
-    let ends = |verdict| [Count, End(verdict)];
-    let mut rules =
-        Vec::from(DOCKER.map(|bridges| [&from[..], &to(bridges), &ends(Verdict::Return)].concat()));
-    rules.push([&from[..], &ends(Verdict::Accept)].concat());
-    rules.push([&to(prefix.as_bytes())[..], &ends(Verdict::Accept)].concat());
-
-    let mut there = filter.noted_rules(users)?;
-    there.retain(|(_, found)| found == note);
-    if there.len() == RULES {
-        return Ok(());
-    }
+pub fn let_through(
+    filter: &Filter,
+    users: &FoundChain,
+    (prefix, bridges): (&'static str, &[String]),
+    note: &str,
+) -> Result<()> {
+    let noted = Noted::read(filter, users, note)?;
     // Older docker ends the chain by a rule that sends all back.
     let end = filter.last_return(users)?;
     let mut transaction = Transaction::new();
-    for (handle, _) in there {
-        transaction.delete_rule(users, handle);
+    for (handle, bridge) in &noted.rules {
+        let is_kept = bridge.as_ref().is_some_and(|of| bridges.contains(of) && noted.count(of) == RULES);
+        if !is_kept {
+            transaction.delete_rule(users, *handle);
+        }
     }
-    for rule in &rules {
-        transaction.put_rule(users, rule, note, end);
+    for bridge in bridges.iter().filter(|bridge| noted.count(bridge) != RULES) {
+        for rule in rules_for(bridge, prefix) {
+            transaction.put_rule(users, &rule, &format!("{note} {bridge}"), end);
+        }
     }
-    filter.commit(transaction)
+    if transaction.is_empty() { Ok(()) } else { filter.commit(transaction) }
 }
 
-/// Takes the rules with this note out of docker's.
+fn rules_for(bridge: &str, prefix: &'static str) -> Vec<Vec<Expression>> {
+    use Expression::{Count, End, Is, IsDevice, IsNot, LoadInput, LoadOutput};
+    const NAME: Register = Register(0);
+    let mut name = [0; 16];
+    // It has 15 bytes at most.
+    name.iter_mut().zip(bridge.bytes().take(15)).for_each(|(to, byte)| *to = byte);
+    let ends = |verdict| [Count, End(verdict)];
+    let from = [LoadInput(NAME), IsDevice(NAME, name), LoadOutput(NAME)];
+    let mut rules = vec![[&[LoadOutput(NAME), IsDevice(NAME, name)][..], &ends(Verdict::Accept)].concat()];
+    rules.extend(DOCKER.map(|theirs| [&from[..], &[Is(NAME, theirs)], &ends(Verdict::Return)].concat()));
+    let elsewhere = [IsNot(NAME, prefix.as_bytes())];
+    rules.push([&from[..], &elsewhere, &ends(Verdict::Accept)].concat());
+    rules
+}
+
+/// Takes the rules with this note out of docker's, whatever bridges they are of.
 ///
 /// # Errors
 /// What the kernel refuses.
 pub fn take_back(filter: &Filter, users: &FoundChain, note: &str) -> Result<()> {
     let mut transaction = Transaction::new();
-    for (handle, found) in filter.noted_rules(users)? {
-        if found == note {
-            transaction.delete_rule(users, handle);
-        }
+    for (handle, _) in Noted::read(filter, users, note)?.rules {
+        transaction.delete_rule(users, handle);
     }
     if transaction.is_empty() { Ok(()) } else { filter.commit(transaction) }
+}
+
+/// Rules with a note of ours: their handles, and the bridges that they are of.
+struct Noted {
+    /// Those of earlier versions were of all bridges together.
+    rules: Vec<(u64, Option<String>)>,
+}
+
+impl Noted {
+    fn read(filter: &Filter, users: &FoundChain, note: &str) -> Result<Self> {
+        let ours = |found: &str| match found.strip_prefix(note)? {
+            "" => Some(None),
+            rest => rest.strip_prefix(' ').map(|bridge| Some(bridge.to_owned())),
+        };
+        let noted = filter.noted_rules(users)?.into_iter();
+        Ok(Self { rules: noted.filter_map(|(handle, found)| Some((handle, ours(&found)?))).collect() })
+    }
+
+    fn count(&self, bridge: &str) -> usize {
+        self.rules.iter().filter(|(_, of)| of.as_deref() == Some(bridge)).count()
+    }
+
+    /// Tells whether they are all of those of these bridges, and no others.
+    fn is_of(&self, bridges: &[String]) -> bool {
+        self.rules.len() == RULES * bridges.len() && bridges.iter().all(|bridge| self.count(bridge) == RULES)
+    }
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ fn a_check_tells_of_a_firewall_that_shuts_containers_in() {
     assert!(told.contains(effect) && told.contains("told to let them through"), "{told}");
     check(&[]).succeeds();
     let listed = shop.sandbox.command(&nft).args(["list", "table", "ip", "filter"]).output().succeeds();
-    assert!(listed.stdout.contains("iifname \"bh-*\""), "{}", listed.stdout);
+    assert!(listed.stdout.contains("oifname != \"bh-*\""), "{}", listed.stdout);
     assert!(check(&["--dry-run"]).succeeds().stdout.contains("as it should be"));
 }
 

@@ -12,7 +12,7 @@ use bulkhead_net::firewall::{self, Firewall};
 use bulkhead_net::nft::{Filter, FoundChain};
 use bulkhead_net::rules::{self, Rules};
 use bulkhead_net::uplink::{self, Changed, Families};
-use bulkhead_store::{Places, Stage};
+use bulkhead_store::{NetworkRecord, Places, Stage};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -124,8 +124,12 @@ impl<'engine> Host<'engine> {
                 bridge.route_loopback(true)?;
             }
         }
+        let is_new = !is_there || !is_whole;
         if !document.internal {
-            self.open_ways(document, !is_there || !is_whole, warnings)?;
+            self.open_ways(document, is_new, warnings)?;
+        } else if is_new && self.has_told_docker() {
+            // Where frames of bridges are shown to the packet filter, its containers reach each other by that alone.
+            self.tell_docker()?;
         }
         Ok(index)
     }
@@ -177,7 +181,10 @@ impl<'engine> Host<'engine> {
         for found in firewall::in_the_way(&filter, &table, PREFIX)? {
             let effect = found.effect();
             match &found {
-                Firewall::Docker(users) if !document.firewall_untouched => self.open_docker(users)?,
+                // What was told before may be of an earlier version, and of more than is wanted.
+                Firewall::Docker(users) if !document.firewall_untouched || self.has_told_docker() => {
+                    self.open_docker(users)?;
+                }
                 found => warnings.extend(
                     opened_by(found).map(|command| format!("the host's firewall {effect}; {command}")),
                 ),
@@ -186,11 +193,35 @@ impl<'engine> Host<'engine> {
         Ok(())
     }
 
-    /// Has docker's firewall let packets of networks through.
+    /// Has docker's firewall let packets of networks through, of those whose bridges are there and that want it.
     pub(super) fn open_docker(&self, users: &FoundChain) -> Result<()> {
         // Noted first: what is taken back without being there is no error.
         self.note(|changes| changes.docker = true)?;
-        Ok(firewall::let_through(&Filter::open()?, users, PREFIX, &table_of(self.engine.places()))?)
+        let (bridges, note) = (willing(&self.bridged()?)?, table_of(self.engine.places()));
+        Ok(firewall::let_through(&Filter::open()?, users, (PREFIX, &bridges), &note)?)
+    }
+
+    /// Lists the networks whose bridges are there.
+    pub(super) fn bridged(&self) -> Result<Vec<NetworkRecord>> {
+        let devices = self.devices.list()?;
+        let owners = Vec::from_iter(devices.iter().filter_map(|device| device.name.strip_prefix(PREFIX)));
+        let is_there = |network: &NetworkRecord| owners.iter().any(|owner| network.id.starts_with(owner));
+        Ok(self.engine.store.networks()?.into_iter().filter(is_there).collect())
+    }
+
+    fn has_told_docker(&self) -> bool {
+        self.changes().is_ok_and(|changes| changes.docker)
+    }
+
+    /// Has docker's firewall know the bridges that are there now.
+    fn tell_docker(&self) -> Result<()> {
+        let chains = Filter::open()?.chains()?;
+        for found in firewall::find(&chains, &table_of(self.engine.places())) {
+            if let Firewall::Docker(users) = found {
+                self.open_docker(&users)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the table there anew, with all networks and with the ports of what runs.
@@ -224,7 +255,11 @@ impl<'engine> Host<'engine> {
             part.is_some_and(|part| networks.iter().any(|of| of.id != id && of.id.starts_with(part)))
         };
         let is_last = !self.devices.list()?.iter().any(|device| is_own(&device.name));
-        if is_last { self.take_back() } else { Ok(()) }
+        match is_last {
+            true => self.take_back(),
+            false if self.has_told_docker() => self.tell_docker(),
+            false => Ok(()),
+        }
     }
 
     /// Takes back what was changed of the host.
@@ -271,6 +306,16 @@ impl<'engine> Host<'engine> {
     fn changes(&self) -> Result<Changes> {
         read_json(&self.engine.places().networks_run().join(CHANGES), VERSION)
     }
+}
+
+/// Lists the bridges of those of some networks of which something may be put into the rules of the host's firewall.
+pub(super) fn willing(bridged: &[NetworkRecord]) -> Result<Vec<String>> {
+    let mut bridges = Vec::new();
+    for record in bridged {
+        let document = NetworkDocument::read(record)?;
+        bridges.extend((!document.firewall_untouched).then(|| document.bridge(&record.id).name));
+    }
+    Ok(bridges)
 }
 
 /// Says by which command an administrator opens a firewall, for those that are not opened by us.

@@ -11,7 +11,7 @@ use bulkhead_net::nft::Filter;
 use bulkhead_store::{NetworkRecord, Stage};
 
 use super::document::{NetworkDocument, PREFIX};
-use super::host::{Host, opened_by, table_of};
+use super::host::{Host, opened_by, table_of, willing};
 use super::live::Live;
 use super::ports::PublishedPort;
 use crate::engine::Engine;
@@ -162,14 +162,6 @@ fn refused(live: &Live) -> Option<Leftover> {
 }
 
 impl Host<'_> {
-    /// Lists the networks whose bridges are there.
-    fn bridged(&self) -> Result<Vec<NetworkRecord>> {
-        let devices = self.devices.list()?;
-        let owners = Vec::from_iter(devices.iter().filter_map(|device| device.name.strip_prefix(PREFIX)));
-        let is_there = |network: &NetworkRecord| owners.iter().any(|owner| network.id.starts_with(owner));
-        Ok(self.engine().store.networks()?.into_iter().filter(is_there).collect())
-    }
-
     /// Lists the networks whose containers have devices that are no bridge's.
     fn unplugged(&self) -> Result<Vec<NetworkRecord>> {
         let devices = self.devices.list()?;
@@ -194,7 +186,8 @@ impl Host<'_> {
         if open.is_empty() {
             return Ok(Vec::new());
         }
-        let mut found = firewall::untold(&Filter::open()?, &table_of(self.engine().places()), PREFIX)?;
+        let (own, bridges) = (table_of(self.engine().places()), willing(bridged)?);
+        let mut found = firewall::untold(&Filter::open()?, &own, PREFIX, &bridges)?;
         let is_touched = open.iter().any(|document| !document.firewall_untouched);
         found.retain(|firewall| is_touched || !matches!(firewall, Firewall::Docker(_)));
         Ok(found)

@@ -67,6 +67,8 @@ pub enum Expression {
     Mask(Register, u32),
     /// Goes on if the register begins with these bytes.
     Is(Register, &'static [u8]),
+    /// Goes on if the register is the name of a device, with zeroes behind it.
+    IsDevice(Register, [u8; 16]),
     /// Goes on if the register begins with a port.
     IsPort(Register, u16),
     /// Goes on unless the register begins with these bytes.
@@ -118,6 +120,7 @@ impl Expression {
                 });
             }),
             Self::Is(at, bytes) => compare(message, at, 0, bytes),
+            Self::IsDevice(at, name) => compare(message, at, 0, &name),
             Self::IsPort(at, port) => compare(message, at, 0, &port.to_be_bytes()),
             Self::IsNot(at, bytes) => compare(message, at, 1, bytes),
             Self::In(key, set) => lookup(message, key, set, None, 0),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_net::device::{Devices, Setting, set as set_parameter};
 use bulkhead_net::firewall::{self, Firewall, Published};
-use bulkhead_net::nft::Filter;
+use bulkhead_net::nft::{Expression, Filter, Register, Transaction, Verdict};
 use bulkhead_net::proxy::{self, Begun, Helper, Ports, Route};
 use bulkhead_net::rules::Protocol;
 use bulkhead_testkit::daemon::{Guarded, Within};
@@ -30,6 +30,7 @@ over_debian_s_packages!(release newest: {
     a_firewalld_of_iptables_is_known
     the_old_tables_are_seen_without_making_them
     docker_s_rules_let_containers_through_and_stay_readable
+    a_network_that_wants_nothing_of_docker_s_rules_is_not_opened_by_another_one
     what_docker_keeps_to_itself_stays_shut_to_containers
 });
 
@@ -334,7 +335,7 @@ fn docker_s_rules_let_containers_through_and_stay_readable() {
     assert!(!stage.lets_in(8080), "a drop of anybody is final");
     let [Firewall::Docker(users)] = &found()[..] else { panic!("{:?}", found()) };
     let filter = Filter::open().unwrap();
-    let let_through = || firewall::let_through(&filter, users, "bh-", "bulkhead").unwrap();
+    let let_through = || firewall::let_through(&filter, users, ("bh-", &open(&["one"])), "bulkhead").unwrap();
     let take_back = || firewall::take_back(&filter, users, "bulkhead").unwrap();
     for _ in 0..2 {
         let_through();
@@ -342,10 +343,10 @@ fn docker_s_rules_let_containers_through_and_stay_readable() {
     }
     assert!(stage.keeps_the_rest());
     let rules = [
-        "-i bh-+ -o docker0 -m comment --comment bulkhead -j RETURN",
-        "-i bh-+ -o br-+ -m comment --comment bulkhead -j RETURN",
-        "-i bh-+ -m comment --comment bulkhead -j ACCEPT",
-        "-o bh-+ -m comment --comment bulkhead -j ACCEPT",
+        "-o bh-one -m comment --comment \"bulkhead bh-one\" -j ACCEPT",
+        "-i bh-one -o docker0 -m comment --comment \"bulkhead bh-one\" -j RETURN",
+        "-i bh-one -o br-+ -m comment --comment \"bulkhead bh-one\" -j RETURN",
+        "-i bh-one ! -o bh-+ -m comment --comment \"bulkhead bh-one\" -j ACCEPT",
     ];
     let rules = rules.map(|rule| format!("-A DOCKER-USER {rule}\n")).concat();
     assert_eq!(
@@ -369,6 +370,75 @@ fn docker_s_rules_let_containers_through_and_stay_readable() {
     assert!(listed.ends_with(&format!("{rules}-A DOCKER-USER -j RETURN\n")), "{listed}");
     take_back();
     assert!(!stage.lets_in(8081));
+}
+
+/// The bridges of these networks.
+fn open(networks: &[&str]) -> Vec<String> {
+    networks.iter().map(|network| format!("bh-{network}")).collect()
+}
+
+/// A host whose chain of docker's drops what it does not accept; the words are iptables'.
+fn as_docker_has_it(stage: &Stage) -> impl Fn(&[&str]) -> String + '_ {
+    let iptables = move |words: &[&str]| run_in(&stage.rig.host, "iptables-nft", words);
+    iptables(&["-P", "FORWARD", "DROP"]);
+    iptables(&["-N", "DOCKER-USER"]);
+    iptables(&["-A", "FORWARD", "-j", "DOCKER-USER"]);
+    iptables
+}
+
+fn a_network_that_wants_nothing_of_docker_s_rules_is_not_opened_by_another_one() {
+    let stage = Stage::new();
+    let iptables = as_docker_has_it(&stage);
+    let other = stage.rig.container("two", "t");
+    stage.rig.rules.publish(&[tcp(None, 8090, "10.20.0.2:90"), tcp(None, 8091, "10.20.0.2:91")]).unwrap();
+    let lets_in = |from: &Place, port: u16| {
+        let inside = at(&format!("10.20.0.2:{}", port - 8000));
+        answers(&other, from, inside, at(&format!("10.1.0.1:{port}")))
+    };
+    let lets_out = |port: u16| {
+        let there = at(&format!("10.1.0.2:{port}"));
+        answers(&stage.rig.outside, &other, there, there)
+    };
+    let filter = Filter::open().unwrap();
+    let [Firewall::Docker(users)] = &found()[..] else { panic!("{:?}", found()) };
+    let tell = |bridges: &[&str]| {
+        firewall::let_through(&filter, users, ("bh-", &open(bridges)), "bulkhead").unwrap();
+    };
+    let is_told =
+        |bridges: &[&str]| firewall::untold(&filter, "bulkhead", "bh-", &open(bridges)).unwrap().is_empty();
+    tell(&["one"]);
+    assert!(is_told(&["one"]) && !is_told(&["one", "two"]) && !is_told(&[]));
+    assert!(stage.lets_in(8080) && stage.lets_out(80));
+    assert!(!lets_in(&stage.rig.outside, 8090) && !lets_out(90), "it is not named");
+    assert!(!lets_in(&stage.container, 8090), "nor is it opened by who may send everything");
+    tell(&["one", "two"]);
+    assert!(is_told(&["two", "one"]));
+    assert!(lets_in(&stage.rig.outside, 8090) && lets_in(&stage.container, 8091) && lets_out(91));
+    tell(&["one"]);
+    assert!(stage.lets_in(8080) && !lets_in(&stage.rig.outside, 8090));
+    // Another store has its own rules.
+    firewall::let_through(&filter, users, ("bh-", &open(&["two"])), "bulkhead-0").unwrap();
+    assert!(is_told(&["one"]) && lets_in(&stage.container, 8090), "from one to the other");
+    firewall::take_back(&filter, users, "bulkhead-0").unwrap();
+
+    // As earlier versions have had it, of all bridges.
+    firewall::take_back(&filter, users, "bulkhead").unwrap();
+    let put = |load: fn(Register) -> Expression| {
+        let accept = [Expression::Count, Expression::End(Verdict::Accept)];
+        let rule = [&[load(Register(0)), Expression::Is(Register(0), b"bh-")][..], &accept].concat();
+        let mut transaction = Transaction::new();
+        transaction.put_rule(users, &rule, "bulkhead", None);
+        filter.commit(transaction).unwrap();
+    };
+    put(Expression::LoadInput);
+    put(Expression::LoadOutput);
+    assert!(stage.lets_in(8080) && lets_in(&stage.rig.outside, 8090) && !is_told(&["one"]));
+    tell(&["one"]);
+    assert!(stage.lets_in(8080) && !lets_in(&stage.rig.outside, 8090) && is_told(&["one"]));
+    assert_eq!(iptables(&["-S", "DOCKER-USER"]).lines().count(), 5);
+    put(Expression::LoadOutput);
+    firewall::take_back(&filter, users, "bulkhead").unwrap();
+    assert_eq!(iptables(&["-S", "DOCKER-USER"]), "-N DOCKER-USER\n");
 }
 
 fn what_docker_keeps_to_itself_stays_shut_to_containers() {
@@ -413,17 +483,17 @@ fn what_docker_keeps_to_itself_stays_shut_to_containers() {
     }
     let filter = Filter::open().unwrap();
     let [Firewall::Docker(users)] = &found()[..] else { panic!("{:?}", found()) };
-    firewall::let_through(&filter, users, "bh-", "bulkhead").unwrap();
+    firewall::let_through(&filter, users, ("bh-", &open(&["one"])), "bulkhead").unwrap();
     assert!(stage.lets_in(8080) && stage.lets_out(80));
     for (place, bridge, address) in &theirs {
         assert!(!reaches(place, address, 81), "{bridge}: what docker has not published");
         assert!(reaches(place, address, 80), "{bridge}: what docker has published");
     }
     // Somebody has taken a rule away, and what is left opens too much.
-    iptables(&["-D", "DOCKER-USER", "1"]);
+    iptables(&["-D", "DOCKER-USER", "2"]);
     let (place, _, address) = &theirs[0];
     assert!(reaches(place, address, 81), "it is the rule that prevents it");
-    firewall::let_through(&filter, users, "bh-", "bulkhead").unwrap();
+    firewall::let_through(&filter, users, ("bh-", &open(&["one"])), "bulkhead").unwrap();
     assert!(!reaches(place, address, 81), "all or none");
     assert_eq!(iptables(&["-S", "DOCKER-USER"]).lines().count(), 5);
 }
@@ -451,7 +521,8 @@ fn docker_s_daemon_closes_the_host_and_its_chain_opens_it() {
     until("docker drops what is forwarded", || !found().is_empty());
     let [Firewall::Docker(users)] = &found()[..] else { panic!("{:?}", found()) };
     assert!(!stage.lets_in(8080) && !stage.lets_out(80));
-    firewall::let_through(&Filter::open().unwrap(), users, "bh-", "bulkhead").unwrap();
+    let bridges = open(&["one", "two"]);
+    firewall::let_through(&Filter::open().unwrap(), users, ("bh-", &bridges), "bulkhead").unwrap();
     assert!(stage.lets_in(8080) && stage.lets_out(80));
     assert!(stage.keeps_the_rest());
 }
