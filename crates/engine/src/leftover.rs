@@ -84,6 +84,8 @@ pub(crate) enum Leftover {
     Uncarried(String, String),
     /// As that, and nobody can before its next start.
     CutOff(String, String),
+    /// A container or pod that runs, and does not reach itself by its ports of the host: its id.
+    NoReturn(String),
     /// A container that runs, and whose questions for names nobody answers: its id.
     Unanswered(String),
     /// A container or pod that runs, and the ports that it has not got again: programs of the host took them, or their addresses are gone.
@@ -121,6 +123,7 @@ impl Leftover {
             Self::Bridge(name) => format!("bridge {name}"),
             Self::Ports(owner)
             | Self::Unhelped(owner)
+            | Self::NoReturn(owner)
             | Self::RefusedPorts(owner, _)
             | Self::UnreadPorts(owner, _) => format!("ports of {}", id::short(owner)),
             Self::Attachment(key) => {
@@ -145,6 +148,9 @@ impl Leftover {
             Self::Ports(_) => "they lead to what has ended".into(),
             Self::Unhelped(_) => "the program that carries or holds them has died".into(),
             Self::Uncarried(..) | Self::CutOff(..) => "the program that carries its packets has died".into(),
+            Self::NoReturn(_) => {
+                "it does not reach itself by them since the host shows frames of bridges to its packet filter (br_netfilter)".into()
+            }
             Self::Unanswered(..) => "the program that answers for its names has died".into(),
             Self::RefusedPorts(_, refused) => refused.to_string(),
             Self::Attachment(_) => "it was attached for what has ended".into(),
@@ -181,6 +187,7 @@ impl Leftover {
             Self::Unmade(_) => Some("made anew, empty"),
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
             Self::Ports(_) | Self::Attachment(_) => Some("taken back"),
+            Self::NoReturn(_) => Some("let back to it"),
             Self::Flushed | Self::Unplugged(_) => Some("made anew"),
             Self::ShutIn(Firewall::Docker(_)) => Some("told to let them through"),
             Self::Unread(..)

@@ -52,6 +52,7 @@ impl Engine {
             Leftover::Carrier(owner) => self.end_left_carrier(owner),
             Leftover::Ports(owner) => self.withdraw_ports(owner),
             Leftover::Attachment(key) => self.withdraw_attachment(key),
+            Leftover::NoReturn(_) => self.let_return(),
             Leftover::Unhelped(owner) => self.have_helped_again(owner),
             Leftover::Unanswered(container) => self.have_answered_again(container),
             Leftover::Uncarried(_, container) | Leftover::CutOff(_, container) => {

@@ -49,6 +49,21 @@ pub struct Plug {
     pub gateways: Vec<IpAddr>,
     /// Bytes in a packet at most.
     pub mtu: Option<u32>,
+    /// Whether ports of the host are changed to its own by the packet filter.
+    pub is_published: bool,
+}
+
+/// Tells whether bridges of the calling thread's network namespace have the packet filter look at their frames (`br_netfilter`, which docker
+/// and Kubernetes load).
+///
+/// A port of the host is changed to a container's before the bridge decides then: where that is the container that has asked, the frame
+/// would have to leave by the port by which it came. Otherwise it is the host that sends it on, and no bridge looks where it came from.
+#[must_use]
+pub fn shows_frames() -> bool {
+    ["iptables", "ip6tables"].iter().any(|family| {
+        let file = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+        std::fs::read_to_string(file).is_ok_and(|value| value.trim_end() != "0")
+    })
 }
 
 impl Bridge {
@@ -73,15 +88,14 @@ impl Bridge {
         Ok(index)
     }
 
-    /// Makes the devices its ports that were those of an earlier bridge, which somebody has deleted under its containers.
+    /// Makes the devices its ports that were those of an earlier bridge, which somebody has deleted under its containers. Nothing comes
+    /// back by them yet ([`Change::let_return`]).
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn take_in(&self, host: &Devices, index: u32) -> Result<()> {
         for device in host.list()?.iter().filter(|device| unplugged_from(device) == Some(&self.owner)) {
-            let alias = device.alias.as_deref().unwrap_or_default();
-            let changes = [Change::attach(&device.name, index), Change::let_return(&device.name, alias)];
-            let changed = changes.into_iter().try_for_each(|change| host.change(vec![change]));
+            let changed = host.change(vec![Change::attach(&device.name, index)]);
             match changed.and_then(|()| host.has_carrier(&device.name)) {
                 // Its container has ended meanwhile.
                 Err(error) if error.is(Errno::NODEV) => {}
@@ -237,7 +251,11 @@ impl Plug {
         host.change(vec![pair])?;
         // In a call of its own: behind a failure it would be another one's device.
         let alias = format!("{}{OWNER}{}", bridge.alias(), self.owner);
-        let settled = host.change(vec![Change::let_return(&self.outside, &alias)]);
+        let mut settling = vec![Change::describe(&self.outside, &alias)];
+        if self.is_published && shows_frames() {
+            settling.push(Change::let_return(&self.outside));
+        }
+        let settled = host.change(settling);
         let settled = settled.and_then(|()| self.settle(inside, number)).and_then(|()| {
             // The port, then the bridge, which has a carrier when a port has, then the other end: who sends at once is heard.
             let asked = host.has_carrier(&self.outside).and_then(|_| host.has_carrier(&bridge.name));

@@ -612,6 +612,77 @@ fn a_neighbour_reaches_what_is_published_and_nothing_else() {
     assert_eq!(ask("192.0.2.1", "8093"), "");
 }
 
+/// Docker's chain for the rules of others, on a host that forwards nothing else.
+const DOCKER: &str = "table ip filter { chain DOCKER-USER { }; \
+    chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }; }";
+
+#[test]
+fn a_network_that_wants_nothing_of_the_host_s_firewall_gets_nothing_by_another_one() {
+    let shop = shop!();
+    bulkhead_testkit::requires!(bulkhead_testkit::find_program("nft").is_some(), "needs nft");
+    let neighbour = neighbour(&shop);
+    let nft = |words: &str| shop.sandbox.command("nft").arg(words).output().succeeds().stdout;
+    let told = || nft("list chain ip filter DOCKER-USER");
+    nft(DOCKER);
+    let asked = |port: &str| {
+        let ask = neighbour.command(&shop.sandbox, "busybox").args(["nc", "-w", "2", "192.0.2.1", port]);
+        ask.output().stdout.trim().to_owned()
+    };
+    shop.said(&["network", "create", "-o", "org.bulkhead.firewall=false", "quiet"]);
+    let run = |name: &str, network: &str, port: &str| {
+        let options = ["-d", "--name", name, "--network", network, "-p", port];
+        shop.with("run", &options, &["sh", "-c", &greeter(80, name)]).output().succeeds();
+    };
+    run("shut", "quiet", "8112:80");
+    wait_until("it answers here", || heard("127.0.0.1:8112").as_deref() == Some("hello shut"));
+    assert!(!told().contains("bulkhead"), "nothing is put there: {}", told());
+    run("open", "bridge", "8111:80");
+    wait_until("it answers", || asked("8111") == "hello open");
+    assert_eq!(asked("8112"), "", "it is not opened by the other one");
+    assert!(shop.said(&["system", "check"]).contains("as it should be"));
+    shop.said(&["network", "create", "more"]);
+    run("third", "more", "8113:80");
+    wait_until("it answers, too", || asked("8113") == "hello third");
+    let count = |text: &str| told().matches(text).count();
+    assert_eq!(count("comment \"bulkhead"), 8, "{}", told());
+    shop.said(&["rm", "-f", "third"]);
+    shop.said(&["network", "rm", "more"]);
+    assert_eq!(count("comment \"bulkhead"), 4, "{}", told());
+    assert_eq!(asked("8111"), "hello open");
+    shop.said(&["rm", "-f", "open", "shut"]);
+    shop.said(&["network", "prune", "--force"]);
+    assert_eq!(count("comment"), 0, "{}", told());
+}
+
+#[test]
+fn a_container_reaches_itself_by_its_port_also_where_frames_are_shown_to_the_packet_filter_later() {
+    let shop = shop!();
+    let shown = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    let six = shown.replace("iptables", "ip6tables");
+    bulkhead_testkit::requires!(
+        fs::write(shown, "0").is_ok() && fs::write(six, "0").is_ok(),
+        "needs br_netfilter"
+    );
+    shop.with("run", &["-d", "--name", "web", "-p", "8114:80"], &["sh", "-c", &greeter(80, "web")])
+        .output()
+        .succeeds();
+    shop.service("other", "sleep 1000");
+    let asks = || {
+        let words = ["exec", "web", "nc", "-w", "1", "172.17.0.1", "8114"];
+        shop.bulkhead(&words).output().stdout.trim() == "hello web"
+    };
+    wait_until("it reaches itself", asks);
+    fs::write(shown, "1").unwrap();
+    assert!(!asks(), "the port by which the frame came is left out");
+    let checked = shop.said(&["system", "check"]);
+    assert!(checked.contains("does not reach itself by them"), "{checked}");
+    wait_until("it reaches itself again", asks);
+    assert!(shop.said(&["system", "check"]).contains("as it should be"));
+    let ports =
+        shop.sandbox.command("ip").args(["-d", "-o", "link", "show", "type", "veth"]).output().succeeds();
+    assert_eq!(ports.stdout.matches("hairpin on").count(), 1, "{}", ports.stdout);
+}
+
 /// A host on the cable of another one.
 #[test]
 fn a_macvlan_is_a_host_on_the_cable() {

@@ -116,7 +116,8 @@ impl Engine {
                     .to_owned(),
             });
         }
-        host.connect(joint, namespace, &inside, &[], warnings)
+        let publishing = &known.document.request.publishing;
+        host.connect(joint, namespace, &inside, &[], publishing, warnings)
     }
 
     /// Takes a container away from a network, whether it runs or not; returns what the user should be told.

@@ -1,19 +1,22 @@
 //! What networks are on the host: bridges, the table of the packet filter, forwarding, and what the host's firewall is told.
 //! All of it is made when it is needed and found to be missing, and taken away with the last that needs it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::{Hash as _, Hasher as _};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use bulkhead_net::device::{Devices, Setting};
+use bulkhead_net::bridge::{end_of, shows_frames};
+use bulkhead_net::device::{Change, Device, Devices, Setting};
 use bulkhead_net::firewall::{self, Firewall};
 use bulkhead_net::nft::{Filter, FoundChain};
 use bulkhead_net::rules::{self, Rules};
 use bulkhead_net::uplink::{self, Changed, Families};
 use bulkhead_store::{NetworkRecord, Places, Stage};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::document::{Driver, NetworkDocument, PREFIX};
@@ -123,6 +126,7 @@ impl<'engine> Host<'engine> {
                 // Of containers whose bridge somebody took away.
                 bridge.route_loopback(true)?;
             }
+            self.let_return()?;
         }
         let is_new = !is_there || !is_whole;
         if !document.internal {
@@ -132,6 +136,32 @@ impl<'engine> Host<'engine> {
             self.tell_docker()?;
         }
         Ok(index)
+    }
+
+    /// Lists the host's ends of what has ports of the host, and would not reach itself by these.
+    pub(super) fn without_return(&self) -> Result<Vec<Device>> {
+        if !shows_frames() {
+            return Ok(Vec::new());
+        }
+        let live = Live::all(self.engine)?.into_iter().filter(|live| !live.translated().is_empty());
+        let owners: BTreeSet<String> = live.map(|live| live.owner).collect();
+        let is_its = |device: &Device| {
+            end_of(device).and_then(|(_, owner)| owner).is_some_and(|of| owners.contains(of))
+        };
+        let is_wrong = |device: &Device| device.master.is_some() && !device.returns && is_its(device);
+        Ok(self.devices.list()?.into_iter().filter(is_wrong).collect())
+    }
+
+    /// Has these reach themselves by their ports of the host.
+    pub(super) fn let_return(&self) -> Result<()> {
+        for device in self.without_return()? {
+            match self.devices.change(vec![Change::let_return(&device.name)]) {
+                // Its container has ended meanwhile.
+                Err(error) if error.is(Errno::NODEV) => {}
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     /// Tells whether the table is there with all of its rules. To list them is asked for only where somebody has changed rules since it was seen to

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use bulkhead_net::bridge::{bridge_of, unplugged_from};
+use bulkhead_net::bridge::{bridge_of, end_of, unplugged_from};
 use bulkhead_net::device::Change;
 use bulkhead_net::firewall::{self, Firewall};
 use bulkhead_net::nft::Filter;
@@ -50,6 +50,10 @@ impl Engine {
         found.extend(host.unplugged()?.into_iter().map(Leftover::Unplugged));
         found.extend(host.without_network()?.into_iter().map(Leftover::Bridge));
         found.extend(host.shut_in(&bridged)?.into_iter().map(Leftover::ShutIn));
+        let devices = host.without_return()?;
+        let owners = devices.iter().filter_map(|device| end_of(device)?.1);
+        let owners: BTreeSet<String> = owners.map(str::to_owned).collect();
+        found.extend(owners.into_iter().map(Leftover::NoReturn));
         Ok(found)
     }
 
@@ -81,13 +85,19 @@ impl Engine {
 }
 
 impl Engine {
+    /// Has containers reach themselves by their own ports of the host.
+    pub(crate) fn let_return(&self) -> Result<()> {
+        Host::hold(self)?.let_return()
+    }
+
     /// Makes a bridge anew that somebody took away under its containers, and connects them with it.
     pub(crate) fn plug_again(&self, record: &NetworkRecord) -> Result<()> {
         let host = Host::hold(self)?;
         let document = NetworkDocument::read(record)?;
         // What stands in the way of its packets is found by itself.
         let index = host.ensure(&record.id, &document, &mut Vec::new())?;
-        Ok(document.bridge(&record.id).take_in(&host.devices, index)?)
+        document.bridge(&record.id).take_in(&host.devices, index)?;
+        host.let_return()
     }
 
     /// Removes a bridge that no network has, and what the rules know of it.

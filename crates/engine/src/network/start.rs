@@ -30,7 +30,7 @@ use crate::document::Document;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::known::Known;
-use crate::request::{ExposedPorts, Protocol, Publishing, Request};
+use crate::request::{ExposedPorts, Protocol, PublishMode, Publishing, Request};
 
 /// The number of the loopback device, in every namespace (`LOOPBACK_IFINDEX`).
 pub(super) const LOOPBACK: u32 = 1;
@@ -107,7 +107,7 @@ impl Engine {
         let is_early = !joints.iter().any(|joint| joint.is_published_at(publishing));
         let mut chosen = if publishing.is_any() && is_early { host.choose(wish)? } else { None };
         for joint in joints.iter().filter(|joint| !joint.is_elsewhere()) {
-            host.connect(joint, namespace, inside, &gateways_by(joint, joints), &mut warnings)?;
+            host.connect(joint, namespace, inside, &gateways_by(joint, joints), publishing, &mut warnings)?;
         }
         let first = joints.iter().find(|joint| joint.has_names());
         if first.is_some() {
@@ -307,6 +307,7 @@ impl Host<'_> {
         namespace: BorrowedFd<'_>,
         inside: &Devices,
         gateways: &[IpAddr],
+        publishing: &Publishing,
         warnings: &mut Warnings,
     ) -> Result<()> {
         // Nobody removes it from here on.
@@ -323,7 +324,7 @@ impl Host<'_> {
             Driver::Bridge => {
                 let index = self.ensure(&joint.record.id, &joint.document, warnings)?;
                 let bridge = joint.document.bridge(&joint.record.id);
-                let plug = joint.plug(gateways)?;
+                let plug = joint.plug(gateways, publishing)?;
                 Ok(plug.connect(&self.devices, (&bridge, index), namespace, inside, None)?)
             }
             Driver::Macvlan => self.connect_macvlan(joint, namespace, inside, gateways),
@@ -424,7 +425,7 @@ impl Host<'_> {
 
 impl Joint {
     /// Returns the connection with a bridge.
-    fn plug(&self, gateways: &[IpAddr]) -> Result<Plug> {
+    fn plug(&self, gateways: &[IpAddr], publishing: &Publishing) -> Result<Plug> {
         Ok(Plug {
             owner: self.endpoint.owner.clone(),
             outside: self.outside()?,
@@ -433,6 +434,7 @@ impl Joint {
             addresses: self.addresses(),
             gateways: gateways.to_vec(),
             mtu: self.document.mtu,
+            is_published: publishing.is_any() && publishing.mode == PublishMode::Dnat,
         })
     }
 

@@ -85,6 +85,8 @@ pub struct Device {
     pub mtu: u32,
     /// Whether it is up.
     pub is_up: bool,
+    /// Whether the bridge that it is a port of sends packets back by it ([`Change::let_return`]).
+    pub returns: bool,
     /// What its kernel parameters are, in the order of [`SETTINGS`].
     settings: [Option<i32>; SETTINGS.len()],
 }
@@ -254,13 +256,13 @@ impl Change {
         Self { message, doing: format!("make the veth pair {} with {}", veth.name, veth.inside) }
     }
 
-    /// Says what a port of a bridge is for, in at most 255 bytes, and lets the bridge send packets back by the port by which they
-    /// came. Where it has netfilter look at packets (`br_netfilter`, which docker and Kubernetes load), a container would not reach
-    /// itself by a port of the host otherwise.
+    /// Lets a bridge send packets back by the port by which they came. Where it has the packet filter look at its frames
+    /// ([`shows_frames`](crate::bridge::shows_frames)), a container does not reach itself by a port of the host otherwise. What it sends to
+    /// all comes back to it, too.
     #[must_use]
-    pub fn let_return(name: &str, alias: &str) -> Self {
+    pub fn let_return(name: &str) -> Self {
         let mut message = Message::new(NEW_LINK, 0, &body(0, 0));
-        message.text(NAME, name).attribute(ALIAS, alias.as_bytes()).nest(INFO, |message| {
+        message.text(NAME, name).nest(INFO, |message| {
             message.text(PORT_KIND, "bridge").nest(PORT_DATA, |message| {
                 message.attribute(HAIRPIN, &[1]);
             });
@@ -366,12 +368,21 @@ fn device(body: &[u8]) -> Option<Device> {
         master: attribute(rest, MASTER).and_then(|value| number(value, 0)),
         mtu: attribute(rest, MTU).and_then(|value| number(value, 0)).unwrap_or_default(),
         is_up: flags & UP != 0,
+        returns: returns(rest) == Some(true),
         settings: SETTINGS.map(|(_, family, place)| {
             let list =
                 attribute(attribute(attribute(rest, FAMILIES)?, family)?, if family == 2 { 1 } else { 2 })?;
             number(list, 4 * place).map(u32::cast_signed)
         }),
     })
+}
+
+/// Reads the hairpin mode of a bridge's port.
+fn returns(rest: &[u8]) -> Option<bool> {
+    let info = attribute(rest, INFO)?;
+    // What the master of another kind tells of its ports has other numbers.
+    let is_bridge_s = attribute(info, PORT_KIND).map(text)? == "bridge";
+    Some(is_bridge_s && attribute(attribute(info, PORT_DATA)?, HAIRPIN)? == [1])
 }
 
 fn address(body: &[u8]) -> Option<(u32, IpNet)> {

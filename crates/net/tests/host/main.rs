@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use bulkhead_net::bridge::{self, Bridge};
+use bulkhead_net::bridge::{self, Bridge, Plug};
 use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Setting};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::nft::{Filter, Transaction};
@@ -106,6 +106,68 @@ fn what_is_published_is_reached_from_everywhere_and_nothing_else_is() {
     assert!(!answers(&a, &rig.outside, at("10.10.0.2:81"), at("10.1.0.1:81")), "what is not published");
     rig.rules.unpublish(|owner| owner == "web").unwrap();
     assert!(!answers(&a, &rig.outside, inside, at("10.1.0.1:8080")), "what is not published any more");
+}
+
+#[test]
+fn a_network_reaches_its_own_ports_also_where_its_packets_keep_their_addresses() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let mut networks = rig.networks.clone();
+    networks[0].masqueraded.clear();
+    rig.rules.replace(&networks, &[]).unwrap();
+    let (a, b) = (rig.container("one", "a"), rig.container("one", "b"));
+    let outside = ping(&rig.outside, &a, at("10.1.0.2:80"), at("10.1.0.2:80"));
+    assert_eq!(outside, Some(rig::ip("10.10.0.2")), "it keeps its address");
+    rig.rules.publish(&[tcp(None, 8080, "10.10.0.2:80"), tcp(None, 8080, "[fd00:10::2]:80")]).unwrap();
+    for (inside, port, gateway) in [
+        ("10.10.0.2:80", "10.1.0.1:8080", "10.10.0.1"),
+        ("[fd00:10::2]:80", "[fd00:1::1]:8080", "fd00:10::1"),
+    ] {
+        for shown in ["1", "0"] {
+            if !show_frames(shown) {
+                continue;
+            }
+            for from in [&a, &b] {
+                let peer = ping(&a, from, at(inside), at(port));
+                assert_eq!(peer, Some(rig::ip(gateway)), "{port} from {}, frames {shown}", from.name);
+            }
+        }
+    }
+    rig.rules.remove_network(&networks[0]).unwrap();
+    rig.rules.remove_network(&networks[0]).unwrap();
+}
+
+/// Has bridges show their frames to the packet filter, or not; tells whether it is so.
+fn show_frames(value: &str) -> bool {
+    for family in ["iptables", "ip6tables"] {
+        let _ = std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{family}"), value);
+    }
+    bridge::shows_frames() == (value == "1")
+}
+
+#[test]
+fn frames_come_back_to_whom_they_came_from_where_a_port_needs_that_alone() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let returns = |name: &str| rig.devices.find(&format!("bv-{name}")).unwrap().unwrap().returns;
+    assert!(show_frames("0"), "a host with br_netfilter can have that, and others have nothing else");
+    let a = rig.container("one", "a");
+    published(&rig, 8080, "10.10.0.2:80");
+    let reaches_itself = || answers(&a, &a, at("10.10.0.2:80"), at("10.1.0.1:8080"));
+    assert!(reaches_itself() && !returns("a"), "it is the host that sends it back");
+    requires!(show_frames("1"), "needs br_netfilter");
+    assert!(!reaches_itself(), "it is this that needs it");
+    rig.devices.change(vec![Change::let_return("bv-a")]).unwrap();
+    assert!(reaches_itself() && returns("a"));
+    let _b = rig.container("one", "b");
+    assert!(returns("b"), "where ports are published");
+    let bridge = rig.bridge("one");
+    let index = rig.ensure(&bridge).unwrap();
+    let namespace = device::make_namespace().unwrap();
+    let there = Devices::of(namespace.as_fd()).unwrap();
+    let plug = Plug { is_published: false, ..rig.plug("one", "c", 9) };
+    plug.connect(&rig.devices, (&bridge, index), namespace.as_fd(), &there, None).unwrap();
+    assert!(!returns("c"), "nobody else hears himself");
 }
 
 #[test]

@@ -154,6 +154,7 @@ impl Rig {
             addresses,
             gateways: bridge.addresses.iter().map(IpNet::addr).collect(),
             mtu: None,
+            is_published: true,
         }
     }
 }
