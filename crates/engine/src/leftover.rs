@@ -22,7 +22,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::life::Lost;
-use crate::network::Refused;
+use crate::network::{Overlapped, Refused};
 use crate::rootfs::{UPPER, WORK};
 use crate::runtime;
 use crate::volume::VolumeDocument;
@@ -76,6 +76,8 @@ pub(crate) enum Leftover {
     Flushed,
     /// A network whose bridge was taken away under its containers.
     Unplugged(NetworkRecord),
+    /// A network whose subnet the host has by now, too.
+    Overlapped(Overlapped),
     /// A bridge of a network that is not there, by its name.
     Bridge(String),
     /// A container or pod that runs, and whose ports nobody carries or holds as they should be: its id.
@@ -115,7 +117,9 @@ impl Leftover {
             Self::Volume(name) => format!("volume {}", id::short(name)),
             Self::HalfFilled(name) => format!("volume {name}"),
             Self::HalfRemovedPod(record) => format!("pod {}", record.name),
-            Self::HalfRemovedNetwork(record) | Self::Unplugged(record) => format!("network {}", record.name),
+            Self::HalfRemovedNetwork(record)
+            | Self::Unplugged(record)
+            | Self::Overlapped(Overlapped { record, .. }) => format!("network {}", record.name),
             Self::Carrier(owner) | Self::Uncarried(owner, _) | Self::CutOff(owner, _) => {
                 format!("network of {}", id::short(owner))
             }
@@ -140,6 +144,7 @@ impl Leftover {
             Self::Mount(_) => "something is mounted there".into(),
             Self::Unread(_, error) | Self::UnreadPorts(_, error) => error.to_string(),
             Self::Unplugged(_) => "its bridge was taken away, and its containers reach nobody".into(),
+            Self::Overlapped(overlapped) => overlapped.problem(),
             Self::Bridge(_) => "its network is gone".into(),
             Self::HalfRemoved(_) | Self::HalfRemovedPod(_) | Self::HalfRemovedNetwork(_) => {
                 "its removal was begun".into()
@@ -189,6 +194,7 @@ impl Leftover {
             Self::Ports(_) | Self::Attachment(_) => Some("taken back"),
             Self::NoReturn(_) => Some("let back to it"),
             Self::Flushed | Self::Unplugged(_) => Some("made anew"),
+            Self::Overlapped(overlapped) => overlapped.is_movable().then_some("given another subnet"),
             Self::ShutIn(Firewall::Docker(_)) => Some("told to let them through"),
             Self::Unread(..)
             | Self::UnreadPorts(..)

@@ -60,6 +60,7 @@ impl Engine {
             }
             Leftover::Flushed => self.restore_rules(),
             Leftover::Unplugged(record) => self.plug_again(record),
+            Leftover::Overlapped(overlapped) => self.move_network(overlapped),
             Leftover::Bridge(name) => self.remove_bridge(name),
             Leftover::RefusedPorts(owner, refused) => Err(Error::Invalid {
                 what: leftover.subject(),

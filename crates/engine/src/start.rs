@@ -185,8 +185,10 @@ impl Engine {
     ) -> Result<(Option<Session<'_>>, Vec<String>)> {
         let Known { record, document, .. } = known;
         let run = self.places().container_run(&record.id);
+        let moved = self.make_way(document.request.namespaces.network.connections())?;
         let joints = self.joints_of(known)?;
         let mut configured = self.configured(known, image, &joints, Moment::Start)?;
+        configured.warnings.extend(moved);
         if let (Some(size), Some(process)) =
             (attach.and_then(|attach| attach.size), &mut configured.config.process)
         {

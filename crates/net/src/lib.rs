@@ -7,6 +7,7 @@
 //! - [`pool`] chooses subnets and addresses; pure.
 //! - [`device`] lists, makes and joins network devices, addresses and routes of one namespace.
 //! - [`bridge`] is what containers are connected with.
+//! - [`overlap`] finds what the host has of a network's addresses, too.
 //! - [`nft`] writes transactions for the kernel's packet filter.
 //! - [`uplink`] has answers come back.
 //! - [`firewall`] finds who stands in the way.
@@ -25,6 +26,7 @@ pub mod firewall;
 pub mod flow;
 pub mod names;
 pub mod nft;
+pub mod overlap;
 pub mod pool;
 pub mod proxy;
 pub mod rules;

@@ -41,9 +41,14 @@ const WIDE: u8 = 8;
 /// # Errors
 /// [`Error::PoolsExhausted`].
 pub fn choose(pools: &[Pool], used: &[IpNet]) -> Result<IpNet> {
-    let is_free =
-        |subnet: &IpNet| !used.iter().any(|used| used.prefix_len() >= WIDE && overlap(subnet, used));
+    let is_free = |subnet: &IpNet| !used.iter().any(|used| is_in_the_way(used, subnet));
     pools.iter().flat_map(subnets).find(is_free).ok_or(Error::PoolsExhausted)
+}
+
+/// Tells whether something that the host or another network has keeps a subnet from being a network's.
+#[must_use]
+pub fn is_in_the_way(used: &IpNet, subnet: &IpNet) -> bool {
+    used.prefix_len() >= WIDE && overlap(subnet, used)
 }
 
 /// Lists the subnets of a pool, at most 65 536 of them.

@@ -19,6 +19,7 @@ mod left_alone;
 mod listings;
 mod make;
 mod networks;
+mod overlaps;
 mod parts;
 mod person;
 mod pods;

@@ -286,6 +286,8 @@ fn gone(connection: &Connection, error: bulkhead_store::Error) -> Error {
 /// Chooses the addresses of an endpoint, and records it. Plugins choose those of a network from elsewhere, each time anew.
 pub(crate) fn settle(connected: &bulkhead_store::Connected<'_>, joint: &mut Joint) -> Result<()> {
     if !joint.is_elsewhere() {
+        // It may have got another subnet since it was looked at.
+        joint.document = NetworkDocument::read(&connected.network(&joint.record.id)?)?;
         choose(connected, joint)?;
     }
     joint.endpoint.document =
@@ -340,4 +342,31 @@ fn choose(connected: &bulkhead_store::Connected<'_>, joint: &mut Joint) -> Resul
     joint.endpoint.ipv4 = ipv4;
     joint.endpoint.ipv6 = ipv6;
     Ok(())
+}
+
+/// Has what is connected with a network have addresses in a subnet in place of what it had of that family, in the order of those.
+pub(super) fn readdress(
+    connected: &bulkhead_store::Connected<'_>,
+    network: &str,
+    subnet: &Subnet,
+    endpoints: &mut [Endpoint],
+) -> Result<()> {
+    let choices = subnet.choices()?;
+    let mut taken: BTreeSet<IpAddr> = subnet.reserved.values().copied().collect();
+    endpoints.sort_by_key(|endpoint| (endpoint.ipv4, endpoint.ipv6));
+    let (is_v4, mut last) = (subnet.gateway.is_ipv4(), None);
+    for endpoint in endpoints {
+        let has_one = if is_v4 { endpoint.ipv4.is_some() } else { endpoint.ipv6.is_some() };
+        if !has_one {
+            continue;
+        }
+        let address = choices.next(&taken, last)?;
+        taken.insert(address);
+        last = Some(address);
+        match address {
+            IpAddr::V4(address) => endpoint.ipv4 = Some(address),
+            IpAddr::V6(address) => endpoint.ipv6 = Some(address),
+        }
+    }
+    Ok(last.map_or(Ok(()), |last| connected.hand_out(network, last))?)
 }

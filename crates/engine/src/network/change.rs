@@ -56,8 +56,9 @@ impl Engine {
         // One that is just starting is refused before anything is recorded.
         let namespace = Self::namespace_of(&known)?;
         // The addresses first: whoever is killed before the next step has taken one too many, which goes with the container.
+        let added = connections.last().filter(|_| namespace.is_some());
+        let mut warnings = self.make_way(added.map(std::slice::from_ref).unwrap_or_default())?;
         let mut joints = self.joints_with(&id, &connections, |endpoint| endpoint.network == record.id)?;
-        let mut warnings = Vec::new();
         if let Some(namespace) = namespace {
             let joint = joints.iter().find(|joint| joint.record.id == record.id).ok_or(Errno::NOENT);
             let joint = joint.doing(|| format!("find network {}", record.name))?;

@@ -44,10 +44,10 @@ impl Engine {
         let mut document = document(request)?;
         elsewhere::check_free(&request.name)?;
         let id = id::generate()?;
-        let used = [used_by_host()?, elsewhere::subnets()?].concat();
+        let used = used_by_host()?;
         let mut refused = None;
         let inserted = self.store.insert_network(|connected| {
-            let decided = subnets_of_others(connected).and_then(|others| {
+            let decided = others_than(connected, None).and_then(|others| {
                 document.subnets =
                     decide_subnets(request, &document, &[&used[..], &others[..]].concat(), &others)?;
                 let mut record = NetworkRecord::new(&id, &request.name);
@@ -79,8 +79,8 @@ impl Engine {
             let decided = || {
                 let mut document = NetworkDocument::read(&record)?;
                 if document.subnets.is_empty() {
-                    let others = subnets_of_others(connected)?;
-                    let all = [&used[..], &elsewhere::subnets()?[..], &others[..]].concat();
+                    let others = others_than(connected, None)?;
+                    let all = [&used[..], &others[..]].concat();
                     document.subnets = decide_subnets(&NetworkRequest::default(), &document, &all, &others)?;
                 }
                 Ok((document.write()?, document))
@@ -221,9 +221,7 @@ fn decide_subnets(
         }
         // What a macvlan has is the cable's own.
         let taken = if document.driver == Driver::Macvlan { others } else { used };
-        if let Some(other) =
-            taken.iter().find(|other| other.prefix_len() >= 8 && pool::overlap(&asked, other))
-        {
+        if let Some(other) = taken.iter().find(|other| pool::is_in_the_way(other, &asked)) {
             let reason = format!("{other} is used by the host or by another network already; choose another");
             return Err(invalid(format!("--subnet {asked}"), reason));
         }
@@ -231,7 +229,13 @@ fn decide_subnets(
             let reason = "a network has one subnet of IPv4 and one of IPv6 at most".to_owned();
             return Err(invalid(format!("--subnet {asked}"), reason));
         }
-        subnets.push(Subnet { subnet: asked, range: None, gateway: asked.addr(), reserved: BTreeMap::new() });
+        subnets.push(Subnet {
+            subnet: asked,
+            range: None,
+            gateway: asked.addr(),
+            reserved: BTreeMap::new(),
+            is_free_choice: false,
+        });
     }
     let has = |subnets: &[Subnet], is_v4: bool| {
         subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv4() == is_v4)
@@ -243,12 +247,10 @@ fn decide_subnets(
                     .to_owned();
             return Err(invalid("driver macvlan without --subnet".into(), reason));
         }
-        let subnet = pool::choose(&POOLS, used)?;
-        subnets.insert(0, Subnet { subnet, range: None, gateway: subnet.addr(), reserved: BTreeMap::new() });
+        subnets.insert(0, another(true, used)?);
     }
     if document.ipv6 && !has(&subnets, false) {
-        let subnet = pool::unique_local(id::random()?, 0);
-        subnets.push(Subnet { subnet, range: None, gateway: subnet.addr(), reserved: BTreeMap::new() });
+        subnets.push(another(false, used)?);
     }
     for subnet in &mut subnets {
         subnet.range = request.ranges.iter().copied().find(|range| subnet.subnet.contains(range));
@@ -256,9 +258,19 @@ fn decide_subnets(
         subnet.gateway = Range::new(subnet.subnet, subnet.range, gateway)?.gateway;
         let reserved = request.reserved.iter().filter(|(_, address)| subnet.subnet.contains(*address));
         subnet.reserved = reserved.map(|(name, address)| (name.clone(), *address)).collect();
+        // What was said of parts of it happens to be right.
+        subnet.is_free_choice &=
+            request.ranges.is_empty() && request.gateways.is_empty() && request.reserved.is_empty();
     }
     check_parts(request, &subnets)?;
     Ok(subnets)
+}
+
+/// Chooses a subnet for which nobody has asked.
+pub(super) fn another(is_v4: bool, used: &[IpNet]) -> Result<Subnet> {
+    let subnet = if is_v4 { pool::choose(&POOLS, used)? } else { pool::unique_local(id::random()?, 0) };
+    let gateway = Range::new(subnet, None, None)?.gateway;
+    Ok(Subnet { subnet, range: None, gateway, reserved: BTreeMap::new(), is_free_choice: true })
 }
 
 /// Makes sure that all that was said of subnets is of one of them, and said once.
@@ -279,7 +291,7 @@ fn check_parts(request: &NetworkRequest, subnets: &[Subnet]) -> Result<()> {
     if let Some((name, address)) = request.reserved.iter().find(|(_, address)| !is_in(address)) {
         return Err(outside("--aux-address", format!("{name}={address}")));
     }
-    for Subnet { subnet, range, gateway, reserved } in subnets {
+    for Subnet { subnet, range, gateway, reserved, is_free_choice: _ } in subnets {
         let in_it = |range: &&IpNet| subnet.contains(*range);
         let twice =
             |what: &str| format!("{subnet} has one {what}, which is given already; leave one of them out");
@@ -299,17 +311,18 @@ fn check_parts(request: &NetworkRequest, subnets: &[Subnet]) -> Result<()> {
     Ok(())
 }
 
-/// Lists what the host has: its addresses, and where it has routes to.
-fn used_by_host() -> Result<Vec<IpNet>> {
+/// Lists what the host has, or networks from elsewhere are to have: addresses, and where there are routes to.
+pub(super) fn used_by_host() -> Result<Vec<IpNet>> {
     let devices = Devices::open()?;
     let addresses = devices.addresses()?.into_iter().map(|(_, address)| address.trunc());
     let routes = devices.routes()?.into_iter().map(|route| route.to);
-    Ok(addresses.chain(routes).collect())
+    Ok(addresses.chain(routes).chain(elsewhere::subnets()?).collect())
 }
 
-fn subnets_of_others(connected: &Connected<'_>) -> Result<Vec<IpNet>> {
+/// Lists the subnets of all networks but for one.
+pub(super) fn others_than(connected: &Connected<'_>, own: Option<&str>) -> Result<Vec<IpNet>> {
     let mut all = Vec::new();
-    for record in connected.networks()? {
+    for record in connected.networks()?.into_iter().filter(|record| Some(record.id.as_str()) != own) {
         all.extend(NetworkDocument::read(&record)?.subnets.into_iter().map(|subnet| subnet.subnet));
     }
     Ok(all)

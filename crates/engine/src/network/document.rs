@@ -87,6 +87,9 @@ pub struct Subnet {
     /// Addresses that nobody gets, with names for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reserved: BTreeMap<String, IpAddr>,
+    /// Nobody has asked for it, nor for a part of it: another one would do as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_free_choice: bool,
 }
 
 impl Subnet {

@@ -123,6 +123,7 @@ impl Described {
                 IpAddr::V6(first) => Ipv6Addr::from(u128::from(first).saturating_add(1)).into(),
             }),
             reserved: BTreeMap::new(),
+            is_free_choice: false,
         }));
         let has = |is_v4: bool| subnets.iter().any(|of| of.gateway.is_ipv4() == is_v4);
         let plugins = Vec::from_iter(list.plugins.iter().map(|plugin| plugin.kind.as_str()));

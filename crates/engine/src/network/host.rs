@@ -115,6 +115,7 @@ impl<'engine> Host<'engine> {
         let found = self.devices.find(&bridge.name)?;
         let is_there = found.is_some();
         if !is_there {
+            self.look_for_overlap(id, document, warnings)?;
             // By its name, before there is anything of that name.
             self.rules.add_network(&document.rules(id))?;
         }

@@ -50,6 +50,7 @@ impl Engine {
         found.extend(host.unplugged()?.into_iter().map(Leftover::Unplugged));
         found.extend(host.without_network()?.into_iter().map(Leftover::Bridge));
         found.extend(host.shut_in(&bridged)?.into_iter().map(Leftover::ShutIn));
+        found.extend(host.overlapped(&bridged)?);
         let devices = host.without_return()?;
         let owners = devices.iter().filter_map(|device| end_of(device)?.1);
         let owners: BTreeSet<String> = owners.map(str::to_owned).collect();

@@ -316,6 +316,12 @@ impl Host<'_> {
             let wanted = record.name;
             return Err(bulkhead_store::Error::NotFound { noun: Noun::Network, wanted }.into());
         }
+        if !joint.is_elsewhere() && NetworkDocument::read(&record)?.subnets != joint.document.subnets {
+            return Err(Error::Invalid {
+                what: format!("network {}", record.name),
+                reason: "it has got another subnet at this moment; do that once more".to_owned(),
+            });
+        }
         device::inside(namespace, || joint.believe_nobody())??;
         // Whoever had an address before that was asked for may be sent something still.
         let asked = [joint.connection.ipv4.map(IpAddr::V4), joint.connection.ipv6.map(IpAddr::V6)];

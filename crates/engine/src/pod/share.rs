@@ -109,10 +109,12 @@ impl Engine {
                 kind => find(kind),
             };
             if kind == NamespaceKind::Network && found.is_none() {
+                let moved = self.make_way(document.request.network.connections())?;
                 self.write_names(record, document)?;
                 if !document.request.network.connections().is_empty() {
                     if plugged.is_none() {
-                        *plugged = Some(self.plug_pod(record, document)?);
+                        let new = plugged.insert(self.plug_pod(record, document)?);
+                        new.warnings.extend(moved);
                         let connections = document.request.network.connections();
                         if connections.iter().any(|of| is_elsewhere(&of.network)) {
                             // Only now it is known which addresses plugins have given.

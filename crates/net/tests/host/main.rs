@@ -15,6 +15,7 @@ use bulkhead_net::bridge::{self, Bridge, Plug};
 use bulkhead_net::device::{self, Change, Devices, Mac, Macvlan, MacvlanMode, Setting};
 use bulkhead_net::flow::{self, Forgotten};
 use bulkhead_net::nft::{Filter, Transaction};
+use bulkhead_net::overlap;
 use bulkhead_net::rules::{Port, Protocol, Rules};
 use bulkhead_net::uplink::{self, Changed, Families};
 use bulkhead_testkit::requires;
@@ -336,6 +337,75 @@ fn a_connection_whose_container_was_killed_does_not_lead_to_the_next_one_there()
     assert_eq!(flow::forget(&[by(81), by(8080)]).unwrap(), 0, "no other port's");
     assert_eq!(flow::forget(&[by(81), by(80)]).unwrap(), 1);
     drop((served, client));
+}
+
+#[test]
+fn connections_are_forgotten_among_many_of_others() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let (a, b) = (rig.container("one", "a"), rig.container("one", "b"));
+    // 10.1.0.2 and fd00:1::2 hear, and nobody answers: each datagram to another port is a connection.
+    let send = |from: &Place, source: &str, to: &str, ports: std::ops::Range<u16>| {
+        let socket = rig::socket(from, source);
+        let send = |port| {
+            while socket.take_error().unwrap().is_some() {}
+            let _ = socket.send_to(b"ping", SocketAddr::new(rig::ip(to), port));
+        };
+        // Until neighbours know each other, what is sent to them is kept, and not all of it.
+        send(9);
+        std::thread::sleep(Duration::from_millis(200));
+        ports.for_each(send);
+    };
+    send(&b, "10.10.0.3:5000", "10.1.0.2", 1000..6500);
+    send(&a, "10.10.0.2:5000", "10.1.0.2", 1000..1010);
+    send(&a, "[fd00:10::2]:5000", "fd00:1::2", 1000..1005);
+    send(&b, "[fd00:10::3]:5000", "fd00:1::2", 1000..1020);
+    let forget = |forgotten: &[Forgotten]| flow::forget(forgotten).unwrap();
+    assert_eq!(forget(&[Forgotten::Of(rig::ip("10.10.0.9"))]), 0);
+    for all in ["0.0.0.0:9", "[::]:9"] {
+        assert_eq!(forget(&[Forgotten::To(Protocol::Udp, at(all))]), 2, "{all}");
+    }
+    assert_eq!(forget(&[Forgotten::To(Protocol::Udp, at("0.0.0.0:1000"))]), 2);
+    assert_eq!(forget(&[Forgotten::To(Protocol::Udp, at("10.1.0.3:1001"))]), 0, "another address");
+    assert_eq!(forget(&[Forgotten::To(Protocol::Tcp, at("0.0.0.0:1001"))]), 0, "another protocol");
+    let of = Forgotten::Of(rig::ip("10.10.0.2"));
+    assert_eq!(forget(&[of, of]), 9);
+    assert_eq!(forget(&[Forgotten::Of(rig::ip("fd00:10::2"))]), 5);
+    assert_eq!(forget(&[Forgotten::By(Protocol::Udp, at("[fd00:1::2]:1007"))]), 1);
+    let by =
+        (1001..1005).map(|port| Forgotten::By(Protocol::Udp, SocketAddr::new(rig::ip("10.1.0.2"), port)));
+    assert_eq!(forget(&Vec::from_iter(by)), 4);
+    let to = (1005..1011).map(|port| Forgotten::To(Protocol::Udp, SocketAddr::new([0; 4].into(), port)));
+    assert_eq!(forget(&Vec::from_iter(to)), 6, "many at once");
+    assert_eq!(forget(&[Forgotten::Of(rig::ip("10.10.0.3"))]), 5489);
+}
+
+#[test]
+fn what_the_host_has_of_a_subnet_is_found() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let index = rig.ensure(&rig.bridge("one")).unwrap();
+    let found = |subnet: &str, own| {
+        let found = overlap::find(&rig.devices, &[subnet.parse().unwrap()], own).unwrap();
+        found.first().map(|overlap| (overlap.to_string(), overlap.diverts()))
+    };
+    let some = |text: &str, diverts| Some((text.to_owned(), diverts));
+    let own = "the host has 10.10.0.1/16 at bh-one";
+    assert_eq!(found("10.10.0.0/16", None), some(own, true));
+    assert_eq!(found("10.10.0.0/16", Some(index)), None, "it is the network's own");
+    assert_eq!(found("10.10.8.0/24", None), some(own, false), "it is wider");
+    assert_eq!(found("10.1.0.0/16", None), some("the host has 10.1.0.1/24 at up0", true));
+    assert_eq!(found("172.17.0.0/16", None), None, "a default route says nothing of who is there");
+    assert_eq!(found("fd00:1::/48", None), some("the host has fd00:1::1/64 at up0", true));
+    for (to, expected) in [
+        ("128.0.0.0/1", None),
+        ("172.16.0.0/12", some("the host has a route to 172.16.0.0/12 by up0", false)),
+        ("172.17.0.0/16", some("the host has a route to 172.17.0.0/16 by up0", true)),
+        ("172.17.3.0/24", some("the host has a route to 172.17.3.0/24 by up0", true)),
+    ] {
+        rig::ip_command(&rig.host, &["route", "add", to, "via", "10.1.0.2"]);
+        assert_eq!(found("172.17.0.0/16", Some(index)), expected, "{to}");
+    }
 }
 
 #[test]
