@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bulkhead_net::cni;
+pub(crate) use bulkhead_shim::chain;
 use bulkhead_shim::client;
 use bulkhead_store::{self as store, Kind, Noun};
 use rustix::io::Errno;
@@ -335,15 +336,4 @@ impl<T> Doing<T> for std::result::Result<T, Errno> {
     fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|errno| Error::System { doing: doing().into(), source: errno.into() })
     }
-}
-
-/// Writes an error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

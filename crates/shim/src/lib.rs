@@ -4,6 +4,7 @@
 //! something of it while it lives says so through its socket, in the [`protocol`] that [`client`] speaks.
 //! `docs/engine.md` has the places of the files and the life of a container, `docs/bulkmon.md` the monitor's.
 
+mod causes;
 pub mod client;
 mod clock;
 mod hold;
@@ -23,6 +24,7 @@ pub mod socket;
 pub mod status;
 pub mod users;
 
+pub use causes::chain;
 pub use order::Order;
 pub use program::run;
 pub use status::Status;

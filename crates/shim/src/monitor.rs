@@ -51,6 +51,7 @@ use self::output::Output;
 use self::policy::Policy;
 use self::poll::{Poll, Token};
 use self::runtime::Runtime;
+use crate::causes::chain;
 use crate::log::{Log, Stream};
 use crate::order::{self, Stdin};
 use crate::protocol::Size;
@@ -126,7 +127,7 @@ pub(crate) fn run(run_directory: &Path, begin: Begin) -> u8 {
     let (ready, monitor) = match inherited {
         Ok(inherited) => setup::begin(run_directory, begin, inherited),
         Err(error) => {
-            eprintln!("bulkmon: {}", error::chain(&error));
+            eprintln!("bulkmon: {}", chain(&error));
             return FailureKind::Runtime.code();
         }
     };
@@ -138,7 +139,7 @@ pub(crate) fn run(run_directory: &Path, begin: Begin) -> u8 {
             monitor.live()
         }
         Err(error) => {
-            let failure = Failure { kind: FailureKind::Runtime, message: error::chain(&error) };
+            let failure = Failure { kind: FailureKind::Runtime, message: chain(&error) };
             setup::tell(ready, &Ready::Failed(failure));
             FailureKind::Runtime.code()
         }

@@ -1,5 +1,7 @@
 //! The ids of a user namespace, and how an ordinary user gives them to a child.
 
+mod owned;
+
 use std::io;
 use std::process::Command;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use rustix::process::{Pid, getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
 use crate::limited;
+
+pub use owned::{NotMade, Owner, make, opened};
 
 /// Maps a range of ids.
 ///

@@ -8,10 +8,10 @@ use rustix::io::Errno;
 use rustix::process::WaitStatus;
 
 use super::checkup::{Checkup, Finding, OUTPUT};
-use super::error::chain;
 use super::life::{Call, Life, Purpose};
 use super::poll::{Poll, Token};
 use super::{Monitor, memory};
+use crate::causes::chain;
 use crate::clock;
 use crate::order::{self, OnUnhealthy};
 use crate::status::{Check, Health};

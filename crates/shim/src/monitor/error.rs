@@ -31,15 +31,3 @@ impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
         self.map_err(|error| Error::System { doing: doing().into(), source: error.into() })
     }
 }
-
-/// Says why, and why that.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
-}

@@ -8,12 +8,12 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
 use super::Monitor;
 use super::clients::Slow;
-use super::error::chain;
 use super::memory::Memory;
 use super::output::{Output, Read};
 use super::runtime::{Wanted, kill};
 use super::setup::{self, ENDING};
 use super::shared;
+use crate::causes::chain;
 use crate::clock;
 use crate::limited::{self, Hooks};
 use crate::log::{Log, Stream};

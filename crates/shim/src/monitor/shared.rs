@@ -16,10 +16,10 @@ use rustix::fs::OFlags;
 use super::error::{Doing, Error, Result};
 use super::mounts::{self, Detached};
 use super::others::leave_link;
-use super::owned::{self, Owner};
+use super::owned;
 use crate::order::{NamespaceKind, Shared, SharedMemory, SharedNamespace};
 use crate::place;
-use crate::users::Users;
+use crate::users::{Owner, Users, opened};
 
 /// All kinds that a pod has.
 const KINDS: [NamespaceKind; 6] = [
@@ -137,10 +137,10 @@ fn make(kind: NamespaceKind, shared: &Shared) -> Result<OwnedFd> {
             of_kernel(kind).link()
         )));
     }
-    let own = opened(kind).doing(doing)?;
+    let own = opened(of_kernel(kind)).doing(doing)?;
     namespace::unshare(of_kernel(kind)).doing(doing)?;
     settle(kind, shared)?;
-    let made = opened(kind).doing(doing)?;
+    let made = opened(of_kernel(kind)).doing(doing)?;
     namespace::join(own.as_fd(), of_kernel(kind)).doing(|| "come back from the pod's namespace")?;
     Ok(made)
 }
@@ -160,12 +160,6 @@ pub(super) fn settle(kind: NamespaceKind, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Opens the namespace that this process is in.
-pub(super) fn opened(kind: NamespaceKind) -> bulkhead_sys::Result<OwnedFd> {
-    let path = Path::new("/proc/self/ns").join(of_kernel(kind).link());
-    path::open_host(&path, OFlags::RDONLY)
-}
-
 /// Tells to which namespace a kernel parameter belongs; the engine has refused those that belong to none.
 fn owner(sysctl: &str) -> NamespaceKind {
     if sysctl.starts_with("net.") {
@@ -177,6 +171,7 @@ fn owner(sysctl: &str) -> NamespaceKind {
     }
 }
 
+/// What the kernel calls it.
 pub(super) fn of_kernel(kind: NamespaceKind) -> Kind {
     match kind {
         NamespaceKind::User => Kind::User,
