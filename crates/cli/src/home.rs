@@ -11,7 +11,7 @@ use crate::output::escape;
 
 /// The verbs that are about files, whoever owns them. The others are about processes, over which only who is outside has
 /// rights; where they have to do with files, they have another process do that, or (`cp`) enter when they have found the process.
-const OF_FILES: [&str; 17] = [
+const OF_FILES: [&str; 16] = [
     IN_USERS,
     "build",
     "commit",
@@ -24,7 +24,6 @@ const OF_FILES: [&str; 17] = [
     "pull",
     "rm",
     "rmi",
-    "system check",
     "system df",
     "system prune",
     "volume prune",

@@ -4,6 +4,7 @@
 //! what to do next.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use bulkhead_engine::IN_USERS;
@@ -50,7 +51,8 @@ fn run(words: &[OsString]) -> Result<ExitCode, Failure> {
         Some("--version" | "-v" | "-V") => version::line(),
         Some(IN_USERS) => {
             let engine = home.entered_for(IN_USERS)?.engine()?;
-            engine.in_users(&words[1..].iter().map(OsString::as_os_str).collect::<Vec<_>>())?;
+            let said = engine.in_users(&words[1..].iter().map(OsString::as_os_str).collect::<Vec<_>>())?;
+            io::stdout().write_all(&said)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(FOR_MONITOR) => {

@@ -1,12 +1,11 @@
 //! Looking at the whole, and mending it.
 
-use std::error::Error as _;
-
 use bulkhead_store::{ContainerRecord, Depth, Finding, Mend, Outcome};
 
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Result, chain};
 use crate::leftover::Leftover;
+use crate::users::are_elsewhere;
 
 impl Engine {
     /// Looks for what is not as it should be: what crashes left of containers, then images, layers and volumes
@@ -18,11 +17,20 @@ impl Engine {
         let found = self.leftovers()?;
         let mut findings = Vec::from_iter(found.iter().filter_map(|leftover| self.finding(leftover, mend)));
         findings.extend(self.check_attachments()?);
+        findings.extend(if are_elsewhere()? {
+            self.check_store_in_users(depth, mend)?
+        } else {
+            self.check_store(depth, mend)?
+        });
+        Ok(findings)
+    }
+
+    /// Looks at images, layers and volumes, whose files this process has rights over.
+    pub(crate) fn check_store(&self, depth: Depth, mend: Mend) -> Result<Vec<Finding>> {
         // One of which nobody can tell may run.
         let hold =
-            |record: &ContainerRecord| self.hold_idle(record).unwrap_or_else(|error| Err(reason(&error)));
-        findings.extend(self.store.check(depth, mend, &hold)?);
-        Ok(findings)
+            |record: &ContainerRecord| self.hold_idle(record).unwrap_or_else(|error| Err(chain(&error)));
+        Ok(self.store.check(depth, mend, &hold)?)
     }
 
     /// Says what was found, and what became of it; nothing of what is gone when it is to be mended.
@@ -39,21 +47,10 @@ impl Engine {
                     if self.leftovers().is_ok_and(|left| !left.iter().any(is_it)) {
                         return None;
                     }
-                    Outcome::Left(reason(&error))
+                    Outcome::Left(chain(&error))
                 }
             },
         };
         Some(Finding { subject, problem, outcome })
     }
-}
-
-/// Writes an error and all that led to it in one line.
-fn reason(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -269,7 +269,7 @@ impl Engine {
         let is_filled = |volume: &Volume| volume.copy == Copy::Filled;
         if document.volumes().any(|(.., volume)| is_filled(volume)) && users::are_elsewhere()? {
             let words = ["fill".as_ref(), id.as_ref()];
-            return self.do_in_users("fill new volumes with what the image has", &words);
+            return self.do_in_users("fill new volumes with what the image has", &words).map(drop);
         }
         self.fill_volumes_here(document, lower)
     }

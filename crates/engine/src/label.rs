@@ -124,7 +124,7 @@ impl Engine {
         match directory(path, label) {
             Err(error) if is_foreign(&error) && users::are_elsewhere()? => {
                 let words = ["label".as_ref(), path.as_os_str(), label.as_ref()];
-                self.do_in_users(&format!("label {} as {label}", path.display()), &words)
+                self.do_in_users(&format!("label {} as {label}", path.display()), &words).map(drop)
             }
             labelled => labelled,
         }

@@ -15,9 +15,10 @@ use crate::error::{Doing, Error, Result};
 use crate::id;
 use crate::known::Known;
 use crate::leftover::Leftover;
-use crate::remove::{Volumes, clear};
+use crate::remove::Volumes;
 use crate::runtime::Runtime;
 use crate::stop::AT_ONCE;
+use crate::users::are_elsewhere;
 
 impl Engine {
     /// Mends what was found. What somebody else mended meanwhile is no error.
@@ -37,15 +38,16 @@ impl Engine {
                 known.runtime(self)?.delete_by_force((&known.record.name, id), &self.bundle_of(id))
             }),
             Leftover::Cgroups(known, paths) => self.while_idle(known, |_, _| cgroups::remove_all(paths)),
-            Leftover::Directory(path) => remove_directory(path),
+            Leftover::Directory(path) => self.remove_directory(path),
             Leftover::State(states, id) => {
                 let name = states.file_name().and_then(OsStr::to_str).unwrap_or_default();
                 self.runtime_of(name)?.delete_by_force((id::short(id), id), &self.bundle_of(id))
             }
-            Leftover::Volume(name) => match self.store.delete_volume(name) {
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
-                deleted => Ok(deleted?),
-            },
+            Leftover::Volume(name) => self.delete_volume(name).map(drop),
+            Leftover::HalfFilled(name) if are_elsewhere()? => {
+                let doing = format!("empty volume {name}, of which the filling was not finished");
+                self.do_in_users(&doing, &["empty".as_ref(), name.as_ref()]).map(drop)
+            }
             Leftover::HalfFilled(name) => self.empty_half_filled(name),
             Leftover::HalfRemovedPod(record) => self.take_pod_apart(record),
             Leftover::HalfRemovedNetwork(record) => self.finish_network(record),
@@ -102,7 +104,7 @@ impl Engine {
         let _held = self.hold(id)?;
         match self.store.container(id) {
             // Removed meanwhile.
-            Err(error) if error.kind() == Kind::NotFound => clear(&self.places().container(id)),
+            Err(error) if error.kind() == Kind::NotFound => self.clear(&self.places().container(id)),
             found => Ok(found.map(drop)?),
         }
     }
@@ -138,25 +140,25 @@ impl Engine {
         }
         Ok(())
     }
+
+    /// Removes a directory that no container has, and first ends what may live in it.
+    fn remove_directory(&self, path: &Path) -> Result<()> {
+        if path.join(bulkhead_shim::place::ORDER).exists() {
+            if client::alive(path)? {
+                // That it has gone by itself is as good; that it does not go is told below.
+                drop(client::request(path, &ToMonitor::Stop(AT_ONCE)));
+            }
+            // Whatever else is wrong with it: the runtime's state is looked at by itself.
+            if let Err(error @ client::Error::Alive { .. }) = client::lost(path) {
+                return Err(error.into());
+            }
+        }
+        self.clear(path)
+    }
 }
 
 /// What becomes of the anonymous volumes of one whose removal is finished.
 pub(crate) fn volumes_of(known: &Known) -> Volumes {
     let takes = known.document.request.remove || known.document.takes_volumes;
     if takes { Volumes::Remove } else { Volumes::Keep }
-}
-
-/// Removes a directory that no container has, and first ends what may live in it.
-fn remove_directory(path: &Path) -> Result<()> {
-    if path.join(bulkhead_shim::place::ORDER).exists() {
-        if client::alive(path)? {
-            // That it has gone by itself is as good; that it does not go is told below.
-            drop(client::request(path, &ToMonitor::Stop(AT_ONCE)));
-        }
-        // Whatever else is wrong with it: the runtime's state is looked at by itself.
-        if let Err(error @ client::Error::Alive { .. }) = client::lost(path) {
-            return Err(error.into());
-        }
-    }
-    clear(path)
 }

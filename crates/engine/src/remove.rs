@@ -56,6 +56,15 @@ pub enum Volumes {
     Remove,
 }
 
+/// What became of an anonymous volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    /// It is not there any more.
+    Gone,
+    /// Others use it.
+    InUse,
+}
+
 /// A removal that has begun before the monitor was gone.
 #[derive(Debug)]
 pub(crate) struct Begun {
@@ -235,21 +244,27 @@ impl Engine {
         self.store.delete_container(id, Some(&known.event("destroy")))?;
         if volumes == Volumes::Remove {
             for name in &known.document.anonymous {
-                match self.store.delete_volume(name) {
-                    Err(error) if error.kind() == Kind::NotFound => {}
+                if self.delete_volume(name)? == Deleted::InUse {
                     // Others use it: now it is theirs.
-                    Err(error) if error.kind() == Kind::Conflict => self.bind_volume(name, None)?,
-                    // Its row is gone and its files wait where anybody may remove them.
-                    Err(bulkhead_store::Error::Layer { source, .. })
-                        if is_closed(&source) && are_elsewhere()? =>
-                    {
-                        self.do_in_users(&format!("remove volume {name}"), &["collect".as_ref()])?;
-                    }
-                    deleted => deleted?,
+                    self.bind_volume(name, None)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Removes an anonymous volume and its files, whoever of the container's users those belong to.
+    pub(crate) fn delete_volume(&self, name: &str) -> Result<Deleted> {
+        match self.store.delete_volume(name) {
+            Err(error) if error.kind() == Kind::Conflict => return Ok(Deleted::InUse),
+            Err(error) if error.kind() == Kind::NotFound => {}
+            // Its row is gone and its files wait where anybody may remove them.
+            Err(bulkhead_store::Error::Layer { source, .. }) if is_closed(&source) && are_elsewhere()? => {
+                drop(self.do_in_users(&format!("remove volume {name}"), &["collect".as_ref()])?);
+            }
+            deleted => deleted?,
+        }
+        Ok(Deleted::Gone)
     }
 
     /// Removes a directory of the engine's and all in it, whoever of the container's users that belongs to.
@@ -257,7 +272,7 @@ impl Engine {
         match clear(directory) {
             Err(Error::Layer(error)) if is_closed(&error) && are_elsewhere()? => {
                 let doing = format!("remove {}", directory.display());
-                self.do_in_users(&doing, &["clear".as_ref(), directory.as_os_str()])
+                self.do_in_users(&doing, &["clear".as_ref(), directory.as_os_str()]).map(drop)
             }
             cleared => cleared,
         }

@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::os::fd::AsFd as _;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Doing as _, Error, Result};
@@ -22,7 +23,7 @@ use crate::{ContainerRecord, Digest, Durability, Lease, Stage, Store, VolumeReco
 use crate::{container, lease, trash, tree, volume};
 
 /// How closely is looked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Depth {
     /// At the metadata of every file: seconds for many images.
     Metadata,
@@ -31,7 +32,7 @@ pub enum Depth {
 }
 
 /// What is done with what is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mend {
     /// It is told.
     No,
@@ -40,7 +41,7 @@ pub enum Mend {
 }
 
 /// Something that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What, such as `layer sha256:…`.
     pub subject: String,
@@ -51,7 +52,7 @@ pub struct Finding {
 }
 
 /// What became of something that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It is as it should be, in these words.
     Mended(String),

@@ -8,6 +8,7 @@ use bulkhead_testkit::{requires, wait_until};
 use serde_json::json;
 
 use crate::person::{FIRST, RANGE, USER, person, until};
+use crate::rootless_pods::kill;
 use crate::shop::IMAGE;
 
 fn owner(path: &Path) -> (u32, u32) {
@@ -379,4 +380,29 @@ fn processes_and_devices_of_the_host_are_there_for_an_ordinary_user() {
     ];
     let script = "head -c 3 /dev/nothing/renamed | wc -c; echo x > /dev/null && echo written";
     person.run(&options, script).output().succeeds().prints("3\nwritten\n");
+}
+
+#[test]
+fn a_check_starts_what_is_lost_where_everything_else_is_started() {
+    let person = person!(RANGE).with_image();
+    person.run(&["-d", "--restart", "always", "--name", "web"], "sleep 1000").output().succeeds();
+    person.said(&["volume", "create", "data"]);
+    let users = |pid: u64| fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    let lost = person.monitor("web");
+    assert_eq!(users(lost), own);
+    kill(lost);
+    until("the monitor has ended", || {
+        let stat = fs::read_to_string(format!("/proc/{lost}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+    fs::remove_dir_all(person.root().join("volumes/data")).unwrap();
+    let said = person.said(&["system", "check"]);
+    assert!(said.contains("volume data: "), "files are looked at where their owners are\n{said}");
+    assert!(person.listed("volumes").contains(&"data".to_owned()));
+    assert_eq!(person.state("web"), "running", "{said}");
+    assert_eq!(users(person.monitor("web")), own, "only from there it has rights over all of them");
+    assert_eq!(person.said(&["system", "check"]), "all is as it should be\n");
+    person.said(&["rm", "-f", "web"]);
+    assert_eq!(person.said(&["system", "check"]), "all is as it should be\n");
 }

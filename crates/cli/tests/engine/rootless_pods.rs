@@ -125,7 +125,7 @@ impl Users {
 
 /// Ends a process at once, by its number.
 #[track_caller]
-fn kill(pid: u64) {
+pub(crate) fn kill(pid: u64) {
     let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
     assert!(status.success(), "process {pid} is not there");
 }

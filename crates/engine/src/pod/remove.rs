@@ -6,7 +6,7 @@ use super::document::PodDocument;
 use super::limit;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::remove::{Force, Removal, Volumes, clear};
+use crate::remove::{Force, Removal, Volumes};
 
 impl Engine {
     /// Removes a pod and its containers, with their anonymous volumes, and returns its id.
@@ -46,8 +46,8 @@ impl Engine {
         self.end_first(record)?;
         limit::remove_cgroup(&record.name, &PodDocument::read(record)?)?;
         self.unplug(&record.id)?;
-        clear(&self.places().pod_run(&record.id))?;
-        clear(&self.places().pod(&record.id))?;
+        self.clear(&self.places().pod_run(&record.id))?;
+        self.clear(&self.places().pod(&record.id))?;
         drop(held);
         self.store.delete_pod(&record.id)?;
         self.tell_pod(record, "remove");

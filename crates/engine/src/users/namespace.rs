@@ -4,19 +4,17 @@
 //! runs containers stays outside: only from there it has rights over the namespaces of all of them.
 
 use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bulkhead_shim::users::{self, IdMapping, NotMapped};
+use bulkhead_shim::users::{self, IdMapping, Owner};
+use bulkhead_store::{Depth, Finding, Mend};
 use bulkhead_sys::namespace::{self, Kind};
-use bulkhead_sys::{offspring, path};
-use rustix::fs::OFlags;
 
 use crate::configure::{self, Caller, ImageFiles, Users};
 use crate::engine::Engine;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, chain};
 use crate::host;
 use crate::request::Request;
 
@@ -46,39 +44,21 @@ pub(crate) fn enter_users_even_alone() -> Result<Option<Users>> {
 
 fn enter(users: &Users) -> Result<()> {
     let doing = || "enter the user namespace of containers";
-    let (mut ready, mut tell) = std::io::pipe().doing(doing)?;
-    let (mut hold, release) = std::io::pipe().doing(doing)?;
-    let mut release = Some(release);
-    let holder = offspring::fork(|| {
-        // With the copy of the writing end gone, the read ends when the maker does.
-        drop(release.take());
-        let is_made = namespace::unshare(Kind::User).is_ok() && tell.write_all(b".").is_ok();
-        if !is_made {
-            return 1;
-        }
-        let _ = hold.read(&mut [0; 1]);
-        0
-    })
-    .doing(doing)?;
-    drop(tell);
-    let made = ready.read_exact(&mut [0; 1]);
-    made.map_err(|_| Error::Invalid {
-        what: "user namespace".into(),
-        reason: "the kernel gives an ordinary user none; see user.max_user_namespaces of sysctl(8)".into(),
-    })?;
-    match users::map(holder.pid(), users) {
-        Err(NotMapped::System { doing, source }) => Err(source).doing(|| doing)?,
-        Err(refused @ NotMapped::Refused { .. }) => {
-            return Err(Error::Invalid { what: "user namespace".into(), reason: refused.to_string() });
-        }
-        Ok(()) => {}
-    }
-    let link = format!("/proc/{}/ns/user", holder.pid().as_raw_nonzero());
-    let namespace = path::open_host(Path::new(&link), OFlags::RDONLY).doing(doing)?;
-    namespace::join(namespace.as_fd(), Kind::User).doing(doing)?;
-    drop(release.take());
-    holder.wait().doing(doing)?;
+    let (user, _) = make(users, || Ok(Vec::new()))?;
+    namespace::join(user.as_fd(), Kind::User).doing(doing)?;
     namespace::unshare(Kind::Mount).doing(doing)
+}
+
+/// Makes a user namespace with these users, and what `further` makes there as its root ([`users::make`]).
+pub(super) fn make(
+    users: &Users,
+    further: impl FnOnce() -> Result<Vec<OwnedFd>>,
+) -> Result<(OwnedFd, Vec<OwnedFd>)> {
+    let refused = |reason| Error::Invalid { what: "user namespace".into(), reason };
+    let made = users::make(Owner::New(users), further).map_err(|error| refused(chain(&error)))?;
+    let mut made = made.into_iter();
+    let user = made.next().ok_or_else(|| refused("it did not arrive".into()))?;
+    Ok((user, made.collect()))
 }
 
 /// Returns the users of an ordinary caller's containers.
@@ -102,19 +82,27 @@ pub(crate) fn are_elsewhere() -> Result<bool> {
 }
 
 impl Engine {
-    /// Has another process do something in the user namespace of containers: `bulkhead … in-users WORDS`.
+    /// Has another process do something in the user namespace of containers: `bulkhead … in-users WORDS`. Returns what it says.
     ///
     /// # Errors
     /// What that process complained of.
-    pub(crate) fn do_in_users(&self, doing: &str, words: &[&OsStr]) -> Result<()> {
+    pub(crate) fn do_in_users(&self, doing: &str, words: &[&OsStr]) -> Result<Vec<u8>> {
         let mut command = Command::new(self.command()?);
         command.arg("--root").arg(&self.places().root).arg("--run").arg(&self.places().run);
         let output = command.arg(IN_USERS).args(words).stdin(Stdio::null()).output().doing(|| doing)?;
         if output.status.success() {
-            return Ok(());
+            return Ok(output.stdout);
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(std::io::Error::other(said)).doing(|| doing)
+    }
+
+    /// Has images, layers and volumes looked at there.
+    pub(crate) fn check_store_in_users(&self, depth: Depth, mend: Mend) -> Result<Vec<Finding>> {
+        let doing = "check what is stored";
+        let asked = serde_json::to_string(&(depth, mend)).map_err(std::io::Error::from).doing(|| doing)?;
+        let said = self.do_in_users(doing, &["check".as_ref(), asked.as_ref()])?;
+        Ok(serde_json::from_slice(&said).map_err(std::io::Error::from).doing(|| doing)?)
     }
 
     /// Tells whether a directory is of this engine's places.
@@ -123,27 +111,39 @@ impl Engine {
         places.iter().any(|place| Path::new(directory).starts_with(place))
     }
 
-    /// Does what [`Engine::do_in_users`] was asked for, in the namespace.
+    /// Does what another process of this user asked for, in the namespace, and returns what that is to hear on the standard output.
     ///
     /// # Errors
     /// [`Error::Invalid`] for words that mean nothing here, else as what they mean.
-    pub fn in_users(&self, words: &[&OsStr]) -> Result<()> {
+    pub fn in_users(&self, words: &[&OsStr]) -> Result<Vec<u8>> {
         match words {
             [verb, directory] if *verb == "clear" && self.has_within(directory) => {
-                return crate::remove::clear(Path::new(directory));
+                crate::remove::clear(Path::new(directory))?;
             }
             [verb, directory, label] if *verb == "label" && self.has_within(directory) => {
-                return crate::label::directory(Path::new(directory), &label.to_string_lossy());
+                crate::label::directory(Path::new(directory), &label.to_string_lossy())?;
             }
-            [verb] if *verb == "collect" => return Ok(self.store.collect().map(drop)?),
+            [verb] if *verb == "collect" => drop(self.store.collect()?),
+            [verb, name] if *verb == "empty" => self.empty_half_filled(&name.to_string_lossy())?,
             [verb, id] if *verb == "fill" => {
                 let known = self.find(&id.to_string_lossy())?;
                 let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
                 let lower = self.root_of(&known.record, &known.document, image.as_ref()).lower;
-                return self.fill_volumes_here(&known.document, &lower);
+                self.fill_volumes_here(&known.document, &lower)?;
             }
-            _ => {}
+            [verb, asked] if *verb == "check" => {
+                let doing = || format!("read {}", asked.display());
+                let (depth, mend) = serde_json::from_str(&asked.to_string_lossy())
+                    .map_err(std::io::Error::from)
+                    .doing(doing)?;
+                let found = self.check_store(depth, mend)?;
+                return Ok(serde_json::to_vec(&found).map_err(std::io::Error::from).doing(doing)?);
+            }
+            _ => {
+                let reason = "it is nothing to be done there".into();
+                return Err(Error::Invalid { what: format!("{words:?}"), reason });
+            }
         }
-        Err(Error::Invalid { what: format!("{words:?}"), reason: "it is nothing to be done there".into() })
+        Ok(Vec::new())
     }
 }

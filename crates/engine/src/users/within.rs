@@ -26,14 +26,14 @@ use bulkhead_shim::order::Overlay;
 use bulkhead_shim::status::{Process, Status};
 use bulkhead_shim::users::{self, Users};
 use bulkhead_sys::namespace::{self, Kind};
-use bulkhead_sys::{credentials, message, net, offspring, path, process};
+use bulkhead_sys::{credentials, net, path, process};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::namespace::users_of_caller;
+use super::namespace::{make, users_of_caller};
 use crate::configure::Caller;
 use crate::engine::Engine;
-use crate::error::{Doing, Error, Result, chain};
+use crate::error::{Doing, Error, Result};
 use crate::{host, root};
 
 /// The word behind `for-monitor`.
@@ -41,10 +41,6 @@ pub(crate) const WITHIN: &str = "within";
 /// Says how, in the container's directory below `run`.
 const FILE: &str = "within.json";
 const VERSION: u32 = 1;
-/// What the two processes say when all is well.
-const DONE: &[u8] = b".";
-/// The most bytes of an error.
-const LONGEST: usize = 4096;
 /// The verbs by which runtimes are called.
 const VERBS: [&str; 10] =
     ["run", "exec", "kill", "delete", "state", "ps", "pause", "resume", "update", "events"];
@@ -149,15 +145,14 @@ impl Engine {
     /// Makes all that a start of the container is in.
     fn begin_within(&self, id: &str, within: &Within) -> Result<()> {
         let doing = || "enter the container's user namespace";
-        let made = make(&within.users, within.carried.as_deref())?;
-        let [user, network @ ..] = &*made else {
-            return Err(std::io::Error::from(ErrorKind::UnexpectedEof)).doing(doing);
-        };
-        if let [network, ..] = network {
-            self.carry_container(id, network, user)?;
+        let carried = within.carried.as_deref();
+        let (user, network) =
+            make(&within.users, || carried.map(make_network).transpose().map(Vec::from_iter))?;
+        if let [network, ..] = &*network {
+            self.carry_container(id, network, &user)?;
         }
-        enter(user)?;
-        for network in network {
+        enter(&user)?;
+        for network in &network {
             namespace::join(network.as_fd(), Kind::Network).doing(doing)?;
         }
         namespace::unshare(Kind::Mount).doing(doing)?;
@@ -178,9 +173,7 @@ fn join(users: &Users, process: Option<Process>) -> Result<()> {
             return enter(&user.ok_or(std::io::Error::from(ErrorKind::PermissionDenied)).doing(doing)?);
         }
     }
-    let made = make(users, None)?;
-    let user = made.first().ok_or(std::io::Error::from(ErrorKind::UnexpectedEof));
-    enter(user.doing(doing)?)
+    enter(&make(users, || Ok(Vec::new()))?.0)
 }
 
 /// Becomes root there.
@@ -191,68 +184,16 @@ fn enter(user: &OwnedFd) -> Result<()> {
     credentials::set_uid(0).doing(doing)
 }
 
-/// Makes a user namespace, and one for the network with these parameters, if one is carried: both by a child, since nobody comes back from there.
-fn make(users: &Users, carried: Option<&[(String, String)]>) -> Result<Vec<OwnedFd>> {
-    let doing = || "make the container's user namespace";
-    let (ours, theirs) = message::pair().doing(doing)?;
-    let child = offspring::fork(|| {
-        let made = make_here(&theirs, carried);
-        let told = match &made {
-            Ok(made) => message::send(&theirs, DONE, &made.iter().map(|one| one.as_fd()).collect::<Vec<_>>()),
-            Err(error) => {
-                let text = chain(error);
-                message::send(&theirs, &text.as_bytes()[..text.len().min(LONGEST)], &[])
-            }
-        };
-        u8::from(made.is_err() || told.is_err())
-    })
-    .doing(doing)?;
-    drop(theirs);
-    hear(&ours)?;
-    users::map(child.pid(), users)
-        .map_err(|error| Error::Invalid { what: "user namespace".into(), reason: chain(&error) })?;
-    message::send(&ours, DONE, &[]).doing(doing)?;
-    let made = hear(&ours)?;
-    child.wait().doing(doing)?;
-    Ok(made)
-}
-
-/// The child's life.
-fn make_here(maker: &OwnedFd, carried: Option<&[(String, String)]>) -> Result<Vec<OwnedFd>> {
-    namespace::unshare(Kind::User)
-        .doing(|| "make the container's user namespace: see user.max_user_namespaces of sysctl(8)")?;
-    message::send(maker, DONE, &[]).doing(|| "make the container's user namespace")?;
-    hear(maker)?;
-    let opened = |kind: Kind| {
-        let link = Path::new("/proc/self/ns").join(kind.link());
-        path::open_host(&link, OFlags::RDONLY).doing(|| format!("open {}", link.display()))
-    };
-    let mut made = vec![opened(Kind::User)?];
-    if let Some(parameters) = carried {
-        let doing = || "make the container's network namespace";
-        // The parameters belong to root.
-        credentials::set_gid(0).doing(doing)?;
-        credentials::set_uid(0).doing(doing)?;
-        namespace::unshare(Kind::Network).doing(doing)?;
-        net::bring_loopback_up().doing(doing)?;
-        for (name, value) in parameters {
-            let file = Path::new("/proc/sys").join(name.replace('.', "/"));
-            fs::write(file, value).doing(|| format!("set the kernel parameter {name} to {value}"))?;
-        }
-        made.push(opened(Kind::Network)?);
+/// Makes a network namespace with these parameters, in which the process stays.
+fn make_network(parameters: &[(String, String)]) -> Result<OwnedFd> {
+    let doing = || "make the container's network namespace";
+    namespace::unshare(Kind::Network).doing(doing)?;
+    net::bring_loopback_up().doing(doing)?;
+    for (name, value) in parameters {
+        let file = Path::new("/proc/sys").join(name.replace('.', "/"));
+        fs::write(file, value).doing(|| format!("set the kernel parameter {name} to {value}"))?;
     }
-    Ok(made)
-}
-
-/// Hears what the other one says: descriptors, or why there are none.
-fn hear(socket: &OwnedFd) -> Result<Vec<OwnedFd>> {
-    let doing = || "make the container's user namespace";
-    let said = message::receive(socket, LONGEST).doing(doing)?;
-    match &*said.bytes {
-        DONE => Ok(said.descriptors),
-        [] => Err(std::io::Error::other("the other process was killed")).doing(doing),
-        text => Err(std::io::Error::other(String::from_utf8_lossy(text))).doing(doing),
-    }
+    users::opened(Kind::Network).doing(doing)
 }
 
 /// How a runtime is called from there.
