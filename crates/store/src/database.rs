@@ -106,7 +106,7 @@ impl Database {
         if durability == Durability::PowerLoss {
             synchronous(&connection, "FULL")?;
         }
-        let result = transact(&mut connection, body);
+        let result = self.transact(&mut connection, body);
         if durability == Durability::PowerLoss {
             synchronous(&connection, "NORMAL")?;
         }
@@ -118,7 +118,7 @@ impl Database {
         let mut connection = self.connection();
         let doing = || "choose how long others are waited for";
         connection.busy_handler(Some(wait_briefly)).doing(doing)?;
-        let result = transact(&mut connection, body);
+        let result = self.transact(&mut connection, body);
         connection.busy_handler(Some(wait)).doing(doing)?;
         result
     }
@@ -148,6 +148,34 @@ impl Database {
         if !self.reserve.exists() {
             keep_reserve(&self.reserve);
         }
+    }
+
+    fn transact<T>(
+        &self,
+        connection: &mut Connection,
+        body: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .doing(|| "begin to write to the database")?;
+        let value = body(&transaction)?;
+        transaction.commit().doing(|| "write to the database")?;
+        self.shorten_log(connection);
+        Ok(value)
+    }
+
+    /// Copies a long log back and empties it, unless others read it now: then one who writes later does. What was written is
+    /// written, whether this can be done or not.
+    ///
+    /// SQLite's own way copies it back and leaves it. How far it was copied is known only as long as somebody has the database open: the next
+    /// command would write behind it, and copy all of it once more.
+    fn shorten_log(&self, connection: &Connection) {
+        let length = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        if length < LOG || connection.busy_handler(None).is_err() {
+            return;
+        }
+        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let _ = connection.busy_handler(Some(wait));
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -205,9 +233,9 @@ fn full() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), Some(reason))
 }
 
-/// After how many pages the log is copied back. The first who opens the database reads the whole log, which takes 2.5 µs a
-/// page; to copy it back takes two syncs. With SQLite's own 1000 pages to open took 1.7 ms in the middle.
-const LOG: u32 = 128;
+/// The length of a log that is copied back, in bytes: 128 pages. The first who opens the database reads the whole log, which takes 2.5 µs a
+/// page; to copy it back takes two syncs.
+const LOG: u64 = 128 * 4096;
 
 fn connect(file: &Path) -> rusqlite::Result<Connection> {
     // Not created here; and the connection has a lock already.
@@ -218,7 +246,7 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", LOG)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     Ok(connection)
 }
 
@@ -240,15 +268,6 @@ fn wait(attempts: i32) -> bool {
 fn wait_briefly(attempts: i32) -> bool {
     const LIMIT: i32 = 100;
     attempts < LIMIT && wait(attempts)
-}
-
-fn transact<T>(connection: &mut Connection, body: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .doing(|| "begin to write to the database")?;
-    let value = body(&transaction)?;
-    transaction.commit().doing(|| "write to the database")?;
-    Ok(value)
 }
 
 fn synchronous(connection: &Connection, level: &str) -> Result<()> {
@@ -294,6 +313,40 @@ mod tests {
     use bulkhead_testkit::Scratch;
 
     use super::*;
+
+    #[test]
+    fn a_log_stays_short_whose_writers_write_once() {
+        let scratch = Scratch::new();
+        let file = scratch.path().join("database");
+        let log = scratch.path().join("database-wal");
+        let write = |number: i64| {
+            let database = Database::open(&file).unwrap();
+            let sql = "INSERT INTO events (time, subject, action, id, attributes) VALUES (?, 'volume', 'create', 'a', '{}')";
+            database.write(Durability::Process, |db| db.execute(sql, [number]).doing(|| "write")).unwrap();
+        };
+        let mut longest = 0;
+        for number in 0..300 {
+            write(number);
+            longest = longest.max(std::fs::metadata(&log).unwrap().len());
+        }
+        assert!(longest < 2 * LOG, "{longest}");
+        // While somebody reads it is left, and is emptied by the first who writes later.
+        let reader = Database::open(&file).unwrap();
+        let read = || std::fs::metadata(&log).unwrap().len();
+        let count = "SELECT count(*) FROM events";
+        reader
+            .snapshot(|db| {
+                db.query_row(count, [], |_| Ok(())).unwrap();
+                (0..300).for_each(write);
+                assert!(read() > LOG, "{}", read());
+                Ok(())
+            })
+            .unwrap();
+        write(0);
+        assert!(read() < LOG, "{}", read());
+        let counted = reader.read(|db| Ok(db.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()));
+        assert_eq!(counted.unwrap(), 601, "nothing is lost");
+    }
 
     #[test]
     fn who_brings_it_up_to_date_meets_a_later_version_that_was_faster() {
