@@ -68,6 +68,8 @@ pub(crate) enum Leftover {
     HalfRemovedNetwork(NetworkRecord),
     /// Ports of the host that lead to a container or pod which has ended: its id.
     Ports(String),
+    /// Devices of a container or pod which has ended, in whose network somebody is still: its id.
+    End(String),
     /// A program that carries the packets of a container which has ended: its id.
     Carrier(String),
     /// What plugins of a network from elsewhere have made for a container or pod which has ended.
@@ -120,7 +122,7 @@ impl Leftover {
             Self::HalfRemovedNetwork(record)
             | Self::Unplugged(record)
             | Self::Overlapped(Overlapped { record, .. }) => format!("network {}", record.name),
-            Self::Carrier(owner) | Self::Uncarried(owner, _) | Self::CutOff(owner, _) => {
+            Self::Carrier(owner) | Self::End(owner) | Self::Uncarried(owner, _) | Self::CutOff(owner, _) => {
                 format!("network of {}", id::short(owner))
             }
             Self::Unanswered(container) => format!("names of {}", id::short(container)),
@@ -151,6 +153,7 @@ impl Leftover {
             }
             Self::Carrier(_) => "the program that carries its packets runs, and it has ended".into(),
             Self::Ports(_) => "they lead to what has ended".into(),
+            Self::End(_) => "it has ended, and somebody is in it with its addresses".into(),
             Self::Unhelped(_) => "the program that carries or holds them has died".into(),
             Self::Uncarried(..) | Self::CutOff(..) => "the program that carries its packets has died".into(),
             Self::NoReturn(_) => {
@@ -193,6 +196,7 @@ impl Leftover {
             Self::HalfFilled(_) => Some("emptied, to be filled again"),
             Self::Ports(_) | Self::Attachment(_) => Some("taken back"),
             Self::NoReturn(_) => Some("let back to it"),
+            Self::End(_) => Some("disconnected"),
             Self::Flushed | Self::Unplugged(_) => Some("made anew"),
             Self::Overlapped(overlapped) => overlapped.is_movable().then_some("given another subnet"),
             Self::ShutIn(Firewall::Docker(_)) => Some("told to let them through"),

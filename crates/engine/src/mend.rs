@@ -53,6 +53,7 @@ impl Engine {
             Leftover::HalfRemovedNetwork(record) => self.finish_network(record),
             Leftover::Carrier(owner) => self.end_left_carrier(owner),
             Leftover::Ports(owner) => self.withdraw_ports(owner),
+            Leftover::End(owner) => self.take_ends_left(owner),
             Leftover::Attachment(key) => self.withdraw_attachment(key),
             Leftover::NoReturn(_) => self.let_return(),
             Leftover::Unhelped(owner) => self.have_helped_again(owner),

@@ -23,6 +23,7 @@ mod overlap;
 mod ports;
 mod proxy;
 mod remove;
+mod sharers;
 mod start;
 mod ways;
 

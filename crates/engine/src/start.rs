@@ -204,6 +204,7 @@ impl Engine {
         }
         configured.config.hooks.create_runtime.extend(self.network_hook(known)?);
         let mut order = self.prepare(known, image, &configured, attach)?;
+        self.note_sharer(known)?;
         let attached = attach;
         let attach = attach.map(|attach| attach.said(end));
         let monitor = self.monitor()?;

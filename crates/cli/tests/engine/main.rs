@@ -34,6 +34,7 @@ mod rootless_runtimes;
 mod runtimes;
 mod served;
 mod shared;
+mod sharers;
 mod shop;
 mod streams;
 mod survive;

@@ -8,12 +8,18 @@ use bulkhead_net::names::is_asking_itself;
 use super::{Facts, Resolvers, Scene, invalid};
 use crate::error::Result;
 use crate::host::is_on_loopback;
-use crate::request::{HostAddress, Hosts, Network, Uts};
+use crate::request::{HostAddress, Hosts, Network, Request, Uts};
 
 /// Decides the host name that the container's programs see.
 pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
     let Scene { request, facts, id, .. } = *scene;
     let shares = request.namespaces.uts != Uts::Private;
+    if let Some(domain) = domain(request).filter(|domain| !is_word(domain)) {
+        return Err(invalid(
+            format!("--domainname {domain:?}"),
+            "a domain has at most 64 bytes and no blanks",
+        ));
+    }
     if let (Uts::Pod, Some(pod)) = (&request.namespaces.uts, scene.pod) {
         return match &request.hostname {
             Some(name) => {
@@ -34,14 +40,10 @@ pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
             Err(invalid(format!("--hostname {name}"), reason))
         }
         Some(name) => {
-            let wrong = name.is_empty()
-                || name.len() > 64
-                || name.contains(|c: char| c.is_control() || c.is_whitespace());
-            match wrong {
-                true => {
-                    Err(invalid(format!("--hostname {name:?}"), "a name has 1 to 64 bytes and no blanks"))
-                }
-                false => Ok(name.clone()),
+            if is_word(name) {
+                Ok(name.clone())
+            } else {
+                Err(invalid(format!("--hostname {name:?}"), "a name has 1 to 64 bytes and no blanks"))
             }
         }
         None if shares || request.namespaces.network == Network::Host => Ok(facts.hostname.clone()),
@@ -52,6 +54,15 @@ pub(super) fn hostname(scene: &Scene<'_>) -> Result<String> {
         }
         .unwrap_or_else(|| crate::id::short(id).to_owned())),
     }
+}
+
+/// Tells whether the kernel takes it (uname(2)) and files with names have it as one word.
+fn is_word(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c.is_whitespace())
+}
+
+fn domain(request: &Request) -> Option<&str> {
+    request.domainname.as_deref().filter(|domain| !domain.is_empty())
 }
 
 /// Returns what is written for the container; nothing where it has the files of another.
@@ -102,8 +113,7 @@ fn hosts(scene: &Scene<'_>, hostname: &str, facts: &Facts) -> Result<String> {
         text.push('\n');
     }
     if !on_host {
-        let domain =
-            request.domainname.as_deref().map(|domain| format!("{hostname}.{domain} ")).unwrap_or_default();
+        let domain = domain(request).map(|domain| format!("{hostname}.{domain} ")).unwrap_or_default();
         // Without others there is no address but the loopback's by which it could be found.
         let alone = [IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1))];
         let own = if scene.wiring.addresses.is_empty() { &alone[..] } else { &scene.wiring.addresses };

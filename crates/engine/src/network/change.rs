@@ -323,7 +323,7 @@ impl Host<'_> {
     }
 
     /// The other end of the pair, which no container can reach, tells whose it is; both go.
-    fn unplug_pair(&self, joint: &Joint) -> Result<()> {
+    pub(super) fn unplug_pair(&self, joint: &Joint) -> Result<()> {
         let devices = self.devices.list()?;
         let bridge = devices.iter().find(|device| bridge_of(device) == Some(&joint.record.id));
         let begins = joint.outside_of_owner();
@@ -355,7 +355,7 @@ impl Host<'_> {
 }
 
 /// Deletes a device unless it is gone.
-fn delete(devices: &Devices, name: &str) -> Result<()> {
+pub(super) fn delete(devices: &Devices, name: &str) -> Result<()> {
     match devices.change(vec![Change::delete(name)]) {
         Err(error) if error.is(Errno::NODEV) => Ok(()),
         deleted => Ok(deleted?),

@@ -32,6 +32,7 @@ impl Engine {
         if !self.places().networks_run().exists() {
             return Ok(found);
         }
+        found.extend(self.ends_left()?);
         let host = Host::hold(self)?;
         let mut owners = host.rules.owners()?;
         owners.extend(Live::recorded(self)?.into_iter().map(|live| live.owner));

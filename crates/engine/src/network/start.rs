@@ -16,6 +16,7 @@ use bulkhead_shim::order::{NamespaceKind, SharedNamespace};
 use bulkhead_shim::status::Process;
 use bulkhead_store::{ContainerRecord, Image, Noun, Stage};
 use bulkhead_sys::process;
+use rustix::io::Errno;
 
 use super::address::Joint;
 use super::carrier::carrier_of;
@@ -224,7 +225,7 @@ impl Plugged<'_> {
     /// Says how its monitor gets it: from this process, which waits for that.
     pub(crate) fn handed(&self) -> Result<SharedNamespace> {
         let own = std::process::id().cast_signed();
-        let holder = Process::find(own).ok_or(rustix::io::Errno::SRCH).doing(|| "find the own process")?;
+        let holder = Process::find(own).ok_or(Errno::SRCH).doing(|| "find the own process")?;
         Ok(SharedNamespace { kind: NamespaceKind::Network, from: Some(self.path()), holder: Some(holder) })
     }
 
@@ -330,8 +331,18 @@ impl Host<'_> {
             Driver::Bridge => {
                 let index = self.ensure(&joint.record.id, &joint.document, warnings)?;
                 let bridge = joint.document.bridge(&joint.record.id);
-                let plug = joint.plug(gateways, publishing)?;
-                Ok(plug.connect(&self.devices, (&bridge, index), namespace, inside, None)?)
+                let connect = |outside| {
+                    let plug = joint.plug(outside, gateways, publishing);
+                    plug.connect(&self.devices, (&bridge, index), namespace, inside, None)
+                };
+                match connect(joint.outside()) {
+                    // Of an earlier start, whose namespace has not gone yet, or somebody is in it still; else of one who is called nearly so.
+                    Err(error) if error.is(Errno::EXIST) => {
+                        self.unplug_pair(joint)?;
+                        Ok(connect(joint.outside_otherwise()?)?)
+                    }
+                    connected => Ok(connected?),
+                }
             }
             Driver::Macvlan => self.connect_macvlan(joint, namespace, inside, gateways),
             // The last are attached by plugins.
@@ -361,7 +372,7 @@ impl Host<'_> {
             mtu: joint.document.mtu,
         };
         self.devices.change(vec![Change::make_macvlan(&macvlan)])?;
-        let found = inside.find(&device)?.ok_or(rustix::io::Errno::NODEV);
+        let found = inside.find(&device)?.ok_or(Errno::NODEV);
         let index = found.doing(|| format!("find {device} in the container"))?.index;
         let mut changes =
             Vec::from_iter(joint.addresses().into_iter().map(|of| Change::give_address(index, of)));
@@ -420,6 +431,9 @@ impl Host<'_> {
             proxy::end(self.engine(), live)?;
             self.close_loopback(live)?;
         }
+        if live.as_ref().is_some_and(|live| live.is_shared) {
+            self.take_ends(owner)?;
+        }
         for network in live.iter().flat_map(|live| &live.named_in) {
             self.leave_names(network, owner)?;
         }
@@ -431,17 +445,17 @@ impl Host<'_> {
 
 impl Joint {
     /// Returns the connection with a bridge.
-    fn plug(&self, gateways: &[IpAddr], publishing: &Publishing) -> Result<Plug> {
-        Ok(Plug {
+    fn plug(&self, outside: String, gateways: &[IpAddr], publishing: &Publishing) -> Plug {
+        Plug {
             owner: self.endpoint.owner.clone(),
-            outside: self.outside()?,
+            outside,
             inside: self.device(),
             mac: self.mac(),
             addresses: self.addresses(),
             gateways: gateways.to_vec(),
             mtu: self.document.mtu,
             is_published: publishing.is_any() && publishing.mode == PublishMode::Dnat,
-        })
+        }
     }
 
     /// Has the next device of the namespace in which this thread is believe nobody who says that he is a router: a container can say
@@ -461,8 +475,13 @@ impl Joint {
         format!("{PORTS}{}", self.endpoint.owner.get(..6).unwrap_or(&self.endpoint.owner))
     }
 
-    /// The host's device: it tells whose it is, and is never that of an earlier start, which goes when the kernel comes to it.
-    fn outside(&self) -> Result<String> {
+    /// The host's device: it tells whose it is and in which network, so that of an earlier start is found by it.
+    fn outside(&self) -> String {
+        format!("{}{}", self.outside_of_owner(), self.record.id.get(..6).unwrap_or(&self.record.id))
+    }
+
+    /// As [`Joint::outside`], where that is another's.
+    fn outside_otherwise(&self) -> Result<String> {
         let [a, b, c] = crate::id::random()?;
         Ok(format!("{}{a:02x}{b:02x}{c:02x}", self.outside_of_owner()))
     }

@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// Finds a container whose namespace of this kind is shared.
-    fn peer(&self, kind: NamespaceKind, wanted: &str) -> Result<Known> {
+    pub(crate) fn peer(&self, kind: NamespaceKind, wanted: &str) -> Result<Known> {
         match self.find(wanted) {
             Err(error) if error.kind() == Kind::NotFound => Err(Error::Invalid {
                 what: format!("{} container:{}", flag(kind), id::short(wanted)),
@@ -80,6 +80,10 @@ impl Engine {
             Ipc::Container(name) => Some(name.clone()),
             _ => None,
         };
+        let of_network = match &shared.network {
+            Network::Container(name) => Some(name.clone()),
+            _ => None,
+        };
         let place = self.places().container_run(&known.record.id).join(PARTS).join(SHM);
         let mut peers = BTreeMap::new();
         for (kind, wanted) in of_containers(&mut shared) {
@@ -92,7 +96,12 @@ impl Engine {
             }
             let is_its_memory = of_memory.as_ref() == Some(wanted);
             let shm = (is_its_memory && shares_memory(&peer)).then(|| place.clone());
-            let files = self.places().container(&peer.record.id).join(FILES);
+            let is_its_network = of_network.as_ref() == Some(wanted);
+            let files = if is_its_network {
+                self.owner_of_network(&peer)?.files
+            } else {
+                self.places().container(&peer.record.id).join(FILES)
+            };
             let label = self.process_label(&peer);
             let hostname = hostname(&peer, &files);
             let users = peer.document.users;

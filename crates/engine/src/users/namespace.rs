@@ -102,7 +102,7 @@ impl Engine {
         let doing = "check what is stored";
         let asked = serde_json::to_string(&(depth, mend)).map_err(std::io::Error::from).doing(|| doing)?;
         let said = self.do_in_users(doing, &["check".as_ref(), asked.as_ref()])?;
-        Ok(serde_json::from_slice(&said).map_err(std::io::Error::from).doing(|| doing)?)
+        serde_json::from_slice(&said).map_err(std::io::Error::from).doing(|| doing)
     }
 
     /// Tells whether a directory is of this engine's places.
@@ -137,7 +137,7 @@ impl Engine {
                     .map_err(std::io::Error::from)
                     .doing(doing)?;
                 let found = self.check_store(depth, mend)?;
-                return Ok(serde_json::to_vec(&found).map_err(std::io::Error::from).doing(doing)?);
+                return serde_json::to_vec(&found).map_err(std::io::Error::from).doing(doing);
             }
             _ => {
                 let reason = "it is nothing to be done there".into();

@@ -80,6 +80,10 @@ fn what_cannot_be_had_is_told_with_the_flag() {
         (|s| s.request.process.oom_score_adjust = Some(1001), "--oom-score-adj 1001: expected"),
         (|s| s.request.hostname = Some("a b".to_owned()), "--hostname \"a b\": a name has"),
         (
+            |s| s.request.domainname = Some("a\n6.6.6.6 b".to_owned()),
+            "--domainname \"a\\n6.6.6.6 b\": a domain has",
+        ),
+        (
             |s| {
                 s.request.hostname = Some("a".to_owned());
                 s.request.namespaces.uts = "host".parse().unwrap();
