@@ -1,7 +1,15 @@
 //! Tests in fresh namespaces, of which these are some.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in the functions that it shares too")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use bulkhead_testkit::fresh::{self, Kind};
-use bulkhead_testkit::{in_fresh_namespaces, is_root, requires};
+use bulkhead_testkit::{in_fresh_namespaces, is_root, requires, wait_until};
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn a_test_is_alone_in_a_fresh_pid_namespace() {
@@ -44,6 +52,74 @@ mod inner {
         }
         in_fresh_namespaces!(User, Mount, Pid, Network, Ipc, Uts, Cgroup, Time);
         assert_eq!(std::process::id(), 1);
+    }
+}
+
+/// In the environment of a test that is killed while it waits: the file that is locked as long as the process inside lives.
+const LOCKED: &str = "BULKHEAD_TEST_LOCKED";
+
+fn is_locked(path: &Path) -> bool {
+    let file = File::open(path).unwrap();
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+#[test]
+fn a_test_inside_dies_with_who_waits_for_it() {
+    requires!(fresh::is_possible(&[Kind::User, Kind::Mount]), "needs user and mount namespaces");
+    requires!(fresh::is_possible(&[Kind::User, Kind::Pid]), "needs user and pid namespaces");
+    for test in ["waits_in_fresh_namespaces", "waits_in_a_fresh_pid_namespace"] {
+        let file = NamedFile::new(test);
+        let mut outer = Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(LOCKED, &file.0)
+            .spawn()
+            .unwrap();
+        wait_until("the process inside is there", || is_locked(&file.0));
+        let pid = Pid::from_raw(outer.id().cast_signed()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        outer.wait().unwrap();
+        wait_until("it has gone with the other", || !is_locked(&file.0));
+    }
+}
+
+/// A file that is removed.
+struct NamedFile(PathBuf);
+
+impl NamedFile {
+    fn new(name: &str) -> NamedFile {
+        let path = std::env::temp_dir().join(format!("bh-fresh-{}-{name}.lock", std::process::id()));
+        File::create(&path).unwrap();
+        NamedFile(path)
+    }
+}
+
+impl Drop for NamedFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// Locks the file for a minute, in the process that is killed by another test.
+fn hold() {
+    let Some(path) = std::env::var_os(LOCKED) else { return };
+    let file = File::open(path).unwrap();
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn waits_in_fresh_namespaces() {
+    if std::env::var_os(LOCKED).is_some() {
+        in_fresh_namespaces!(User, Mount);
+        hold();
+    }
+}
+
+#[test]
+fn waits_in_a_fresh_pid_namespace() {
+    if std::env::var_os(LOCKED).is_some() {
+        in_fresh_namespaces!(User, Pid);
+        hold();
     }
 }
 
