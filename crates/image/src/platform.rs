@@ -21,11 +21,52 @@ pub struct Platform {
 
 /// A text that is no platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("platform {text:?} is not of the form linux/arm64/v8")]
-pub struct PlatformError {
-    /// The text.
-    pub text: String,
+pub enum PlatformError {
+    /// It does not look like one.
+    #[error("platform {text:?} is not of the form linux/arm64/v8")]
+    Form {
+        /// The text.
+        text: String,
+    },
+    /// Nothing of this name is known.
+    #[error("platform {text:?}: there is no {part} {word:?}: there are {}", known.join(", "))]
+    Unknown {
+        /// The text.
+        text: String,
+        /// What it is to be: an operating system, or a processor.
+        part: &'static str,
+        /// The name.
+        word: String,
+        /// The names that are known.
+        known: &'static [&'static str],
+    },
 }
+
+/// Operating systems by the names of Go, which images have: those that its compiler knows (`go tool dist list`), and `wasi`.
+const SYSTEMS: &[&str] = &[
+    "linux",
+    "windows",
+    "darwin",
+    "freebsd",
+    "netbsd",
+    "openbsd",
+    "dragonfly",
+    "solaris",
+    "illumos",
+    "aix",
+    "android",
+    "ios",
+    "plan9",
+    "js",
+    "wasi",
+    "wasip1",
+];
+
+/// Processors by the names of Go: those that its compiler knows, and what older compilers knew or others know.
+const PROCESSORS: &[&str] = &[
+    "amd64", "arm64", "arm", "386", "ppc64le", "ppc64", "s390x", "riscv64", "loong64", "mips", "mipsle",
+    "mips64", "mips64le", "sparc64", "wasm",
+];
 
 impl Platform {
     /// That of this machine.
@@ -77,9 +118,9 @@ impl Platform {
 impl FromStr for Platform {
     type Err = PlatformError;
 
-    /// Reads `os/architecture[/variant]`, or an architecture alone.
+    /// Reads `os/architecture[/variant]`, or an architecture alone, as people write it: both are among those that are known.
     fn from_str(text: &str) -> Result<Self, PlatformError> {
-        let wrong = || PlatformError { text: text.to_owned() };
+        let wrong = || PlatformError::Form { text: text.to_owned() };
         let is_word = |word: &&str| {
             !word.is_empty()
                 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
@@ -97,9 +138,18 @@ impl FromStr for Platform {
         let architecture = match architecture {
             "x86_64" | "x86-64" => "amd64",
             "aarch64" => "arm64",
+            "armhf" => "arm",
             "i386" => "386",
             other => other,
         };
+        for (part, word, known) in
+            [("operating system", os, SYSTEMS), ("processor", architecture, PROCESSORS)]
+        {
+            if !known.contains(&word) {
+                let (text, word) = (text.to_owned(), word.to_owned());
+                return Err(PlatformError::Unknown { text, part, word, known });
+            }
+        }
         Ok(Self {
             os: os.to_owned(),
             architecture: architecture.to_owned(),
@@ -149,5 +199,27 @@ mod tests {
             assert!(text.parse::<Platform>().is_err(), "{text:?} was taken");
         }
         assert_eq!("linux/arm/v7".parse::<Platform>().unwrap().to_string(), "linux/arm/v7");
+    }
+
+    #[test]
+    fn what_nobody_knows_is_refused_with_what_is_known() {
+        for (text, expected) in [
+            (
+                "linux/foo",
+                "platform \"linux/foo\": there is no processor \"foo\": there are amd64, arm64, arm, 386,",
+            ),
+            ("amd46", "platform \"amd46\": there is no processor \"amd46\": there are amd64,"),
+            (
+                "linus/amd64",
+                "platform \"linus/amd64\": there is no operating system \"linus\": there are linux,",
+            ),
+        ] {
+            let told = text.parse::<Platform>().unwrap_err().to_string();
+            assert!(told.starts_with(expected), "{told}");
+        }
+        for text in ["armhf", "linux/riscv64", "linux/s390x", "windows/amd64", "wasi/wasm"] {
+            text.parse::<Platform>().unwrap();
+        }
+        assert!(PROCESSORS.contains(&Platform::host().architecture.as_str()), "this machine has one");
     }
 }
