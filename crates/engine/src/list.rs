@@ -94,6 +94,7 @@ struct Wanted {
     names: Patterns,
     states: Vec<Option<State>>,
     codes: Vec<u8>,
+    /// Those that `ancestor` names, and what is made of them.
     images: Vec<Digest>,
     before: Option<u64>,
     since: Option<u64>,
@@ -109,17 +110,23 @@ impl Wanted {
             let found = wanted.map(|wanted| engine.store.container(wanted)).transpose()?;
             Ok(found.map(|record| u64::try_from(record.created).unwrap_or(0)))
         };
-        let ancestor = |wanted: &str| match engine.store.image_id(wanted) {
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            found => Ok(Some(found?)),
-        };
-        let images: Result<Vec<Option<Digest>>> = filters.values("ancestor").map(ancestor).collect();
+        let mut images = Vec::new();
+        for wanted in filters.values("ancestor") {
+            match engine.store.image_id(wanted) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                found => {
+                    let image = found?;
+                    images.push(image);
+                    images.extend(engine.store.descendants(&image)?);
+                }
+            }
+        }
         Ok(Self {
             ids: filters.values("id").map(str::to_owned).collect(),
             names: filters.patterns("name")?,
             states: filters.values("status").map(state).collect::<Result<_>>()?,
             codes: filters.values("exited").map(code).collect::<Result<_>>()?,
-            images: images?.into_iter().flatten().collect(),
+            images,
             before: created("before")?,
             since: created("since")?,
             pods: filters

@@ -1,5 +1,6 @@
 //! Images: configurations, layers and names.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension as _};
@@ -77,6 +78,45 @@ impl Store {
     /// [`Error::NotFound`], [`Error::Ambiguous`].
     pub fn image_id(&self, wanted: &str) -> Result<Digest> {
         self.database.snapshot(|db| find(db, wanted))
+    }
+
+    /// Lists the images that are made of another: their lowest layers are all of its layers, and there are more layers, or, where
+    /// these are the same, more steps by which they were made. Nothing is made of an image without layers.
+    ///
+    /// # Errors
+    /// As the database.
+    pub fn descendants(&self, image: &Digest) -> Result<Vec<Digest>> {
+        let doing = || format!("look for images that are made of {image}");
+        let rows: Vec<(String, String)> = self.database.snapshot(|db| {
+            db.prepare_cached("SELECT image, diff_id FROM image_layers ORDER BY image, position")
+                .and_then(|mut statement| {
+                    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+                })
+                .doing(doing)
+        })?;
+        let mut chains: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (id, layer) in &rows {
+            chains.entry(id).or_default().push(layer);
+        }
+        let own = image.to_string();
+        let Some(below) = chains.get(own.as_str()) else { return Ok(Vec::new()) };
+        let mut made = Vec::new();
+        for (id, chain) in chains.iter().filter(|(id, chain)| **id != own && chain.starts_with(below)) {
+            let id = Digest::parse(id)?;
+            if chain.len() > below.len() || self.adds_steps(&id, image) {
+                made.push(id);
+            }
+        }
+        Ok(made)
+    }
+
+    /// Tells whether an image was made by the steps of another and more of them. One that cannot be read was not.
+    fn adds_steps(&self, image: &Digest, other: &Digest) -> bool {
+        let history = |id: &Digest| self.configuration(id).map(|configuration| configuration.history);
+        match (history(image), history(other)) {
+            (Ok(steps), Ok(first)) => steps.len() > first.len() && steps.starts_with(&first),
+            _ => false,
+        }
     }
 
     /// Lists all images, the newest configuration first.
