@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkhead_shim::order::{self, Restart};
+use bulkhead_shim::order;
 use bulkhead_shim::status::Process;
 use bulkhead_shim::{Status, client, place};
 use bulkhead_sys::process;
@@ -24,6 +24,7 @@ use crate::error::{Doing, Error, Result};
 use crate::hold::children;
 use crate::known::{Known, is_open};
 use crate::leftover::Leftover;
+use crate::start::Cause;
 use crate::stop::{Grace, KILL, Stop};
 
 /// The program that stays with a container.
@@ -130,8 +131,8 @@ impl Engine {
             drop(held);
             return self.mend(&Leftover::Ended(known));
         }
-        if known.document.request.restart.0 != Restart::No && !known.is_stopped() {
-            self.start_held(&known.record.id, held, None)?;
+        if known.may_start_again() && !known.is_stopped() {
+            self.start_held(&known.record.id, held, (None, Cause::Policy))?;
         }
         Ok(())
     }

@@ -3,8 +3,10 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use bulkhead_shim::order::JOURNAL;
 use bulkhead_store::{ContainerRecord, Digest, Durability, Image, Kind, MARKER, Name, VolumeRecord};
 
 use crate::configure::{self, Caller};
@@ -15,7 +17,7 @@ use crate::hold::Held;
 use crate::known::{self, Known};
 use crate::network::{joined, look_at_devices, settle, stored};
 use crate::pod::member::Joined;
-use crate::request::{Copy, Mount, MountKind, Request, Root, UserNamespace, Volume, VolumesFrom};
+use crate::request::{Copy, Log, Mount, MountKind, Request, Root, UserNamespace, Volume, VolumesFrom};
 use crate::rootfs::{RootFs, UPPER, WORK};
 use crate::start::{Moment, write};
 use crate::volume::VolumeDocument;
@@ -55,7 +57,21 @@ impl Making {
 
 /// Refuses a name that nobody can have.
 pub(crate) fn check_name(request: &Request) -> Result<()> {
-    request.name.as_deref().map_or(Ok(()), name::check)
+    request.name.as_deref().map_or(Ok(()), |name| name::check(name::bare(name)))
+}
+
+/// Refuses to keep output in a journal that does not run.
+pub(crate) fn check_log(request: &Request) -> Result<()> {
+    if !matches!(request.log, Log::Journald { .. }) {
+        return Ok(());
+    }
+    let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(JOURNAL));
+    connected.map_err(|error| Error::Invalid {
+        what: "--log-driver journald".to_owned(),
+        reason: format!(
+            "no journal can be reached at {JOURNAL} ({error}): start systemd-journald, or keep the output by json-file"
+        ),
+    })
 }
 
 /// Says of what is no image's name that it is none, and not that there is no such image.
@@ -98,6 +114,7 @@ impl Engine {
     /// When the image is not there, the name is taken, or what was asked for cannot be.
     pub fn create(&self, request: &Request) -> Result<Created> {
         check_name(request)?;
+        check_log(request)?;
         let image = self.wanted_image(request)?;
         let New { known, image, held: _held, warnings } = self.make(request, Making::of(request)?, image)?;
         // What cannot be is told now and not when it is started.
@@ -126,6 +143,7 @@ impl Engine {
     /// Records a container of this image and makes its parts.
     pub(crate) fn make(&self, request: &Request, making: Making, image: Option<Image>) -> Result<New> {
         let mut request = request.clone();
+        request.name = request.name.map(|name| name::bare(&name).to_owned());
         if let Some(path) = request.runtime.as_ref().filter(|name| name.contains('/')) {
             // Later commands may be typed elsewhere.
             let path = std::path::absolute(path).doing(|| format!("find the runtime {path}"))?;

@@ -5,6 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bulkhead_shim::order::JOURNAL;
+use bulkhead_store::Digest;
+
 use crate::configure::Facts;
 use crate::container::State;
 use crate::engine::{Engine, Programs};
@@ -17,6 +20,8 @@ use crate::runtime::OURS;
 /// What is known of an engine and its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
+    /// Names this engine among all of the world, as long as the machine's id and the root directory stay.
+    pub id: String,
     /// How many containers there are.
     pub containers: usize,
     /// How many of them run.
@@ -64,6 +69,7 @@ impl Engine {
         let found = RUNTIMES.iter().filter_map(|name| Some(((*name).to_owned(), program::in_path(name)?)));
         let own = self.own_runtime().ok().map(|program| (OURS.to_owned(), program));
         Ok(Info {
+            id: identity(&self.places().root),
             running: count(&[State::Running, State::Restarting]),
             paused: count(&[State::Paused]),
             containers: containers.len(),
@@ -76,7 +82,7 @@ impl Engine {
             filesystem: filesystem(&self.places().root)?,
             runtimes: own.into_iter().chain(found).collect(),
             forwards: read("/proc/sys/net/ipv4/ip_forward")?.trim() == "1",
-            journal: Path::new("/run/systemd/journal/socket").exists(),
+            journal: Path::new(JOURNAL).exists(),
             init: self.monitor()?,
         })
     }
@@ -135,6 +141,20 @@ fn filesystem(root: &Path) -> Result<String> {
     Ok(mounts.into_iter().find(|mount| mount.id == place.mount).map(|mount| mount.kind).unwrap_or_default())
 }
 
+/// Makes an id that is the engine's alone out of the machine's, which is nobody's business (machine-id(5)); where there is none, of
+/// the host's name.
+fn identity(root: &Path) -> String {
+    let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let machine = match machine.trim() {
+        "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        machine => machine.to_owned(),
+    };
+    let digest = Digest::of(format!("bulkhead {machine} {}", root.display()).as_bytes());
+    let hex = digest.hex();
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default().to_owned();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
 fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).doing(|| format!("read {path}"))
 }
@@ -142,6 +162,15 @@ fn read(path: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_is_one_and_the_same_by_its_root() {
+        let [one, other] = ["/var/lib/bulkhead", "/srv"].map(|root| identity(Path::new(root)));
+        assert_eq!(one, identity(Path::new("/var/lib/bulkhead")));
+        assert_ne!(one, other);
+        let lengths = Vec::from_iter(one.split('-').map(str::len));
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+    }
 
     #[test]
     fn an_operating_system_says_its_name() {

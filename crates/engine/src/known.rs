@@ -81,7 +81,7 @@ impl Engine {
             return Ok(known);
         }
         let id = &known.record.id;
-        drop(self.start(id, None));
+        drop(self.start_again(id));
         match self.store.container(id) {
             Ok(record) => self.know(record),
             // Removed meanwhile: it was there when the caller listed it.
@@ -306,6 +306,8 @@ pub(crate) struct Seen {
     starts: Vec<u64>,
     /// Its ends.
     ends: Vec<End>,
+    /// What its last run was sent because somebody stopped it: when, and which signal.
+    kills: Vec<(u64, i32)>,
     /// Whether the last of them was for want of memory.
     oom_killed: bool,
     /// How it was by the last check, and when that ended.
@@ -317,6 +319,7 @@ pub(crate) struct Seen {
 enum Untold {
     Start(u64),
     Health(Verdict),
+    Kill(u64, i32),
     Die(End),
 }
 
@@ -334,7 +337,8 @@ impl Seen {
         let is_known = |health: &&Health| health.state != Verdict::Starting;
         let health = status.health.as_ref().filter(is_known);
         let health = health.and_then(|health| Some((health.log.last()?.end, health.state)));
-        Self { starts, ends, oom_killed: status.oom_killed && status.phase != Phase::Running, health }
+        let kills = status.sent.iter().map(|sent| (sent.time, sent.signal)).collect();
+        Self { starts, ends, kills, oom_killed: status.oom_killed && status.phase != Phase::Running, health }
     }
 
     /// What is seen when its process has ended.
@@ -362,7 +366,12 @@ impl Seen {
             document.told_health.is_none_or(|(before, told)| *time > before && *verdict != told)
         };
         let health = self.health.filter(is_new).map(|(time, verdict)| (time, Untold::Health(verdict)));
-        let mut untold = Vec::from_iter(starts.chain(ends).chain(health));
+        // They are told with the end that they led to.
+        let told = document.told.unwrap_or(0);
+        let last = ends.clone().map(|(time, _)| time).max().unwrap_or(0);
+        let kills = self.kills.iter().filter(|(time, _)| (told..=last).contains(time));
+        let kills = kills.map(|&(time, signal)| (time, Untold::Kill(time, signal)));
+        let mut untold = Vec::from_iter(starts.chain(kills).chain(ends).chain(health));
         untold.sort_by_key(|&(time, _)| time);
         Vec::from_iter(untold.into_iter().map(|(_, what)| what))
     }
@@ -445,6 +454,9 @@ impl Known {
                     document.told_health = Some((time, verdict));
                     events.push(at(&format!("health_status: {}", word(verdict)), time));
                 }
+                Untold::Kill(time, signal) => {
+                    events.push(at("kill", time).with("signal", &signal.to_string()));
+                }
                 Untold::Die(end) => {
                     let End { time, code } = end;
                     document.told = Some(time);
@@ -496,9 +508,17 @@ impl Known {
 
     /// Tells whether its policy starts it again after an end that nobody saw.
     pub(crate) fn starts_again(&self) -> bool {
-        self.life.state == State::Exited
-            && !self.is_stopped()
-            && self.document.request.restart.0 != Restart::No
+        self.life.state == State::Exited && !self.is_stopped() && self.may_start_again()
+    }
+
+    /// Tells whether its policy starts it again after a failure, such as an end that nobody saw, however often it has already.
+    pub(crate) fn may_start_again(&self) -> bool {
+        let restarts = self.status.as_ref().map_or(0, |status| status.restarts);
+        match self.document.request.restart.0 {
+            Restart::No => false,
+            Restart::OnFailure { maximum } => maximum == 0 || restarts < maximum,
+            Restart::Always | Restart::UnlessStopped => true,
+        }
     }
 
     /// Tells whether something of it may be there for which nobody cares: its monitor died, and nobody has cleaned up yet.

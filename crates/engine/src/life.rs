@@ -166,6 +166,7 @@ mod tests {
             oom_killed: false,
             restarts: 0,
             stopped: false,
+            sent: Vec::new(),
             error: None,
             lost: false,
             unkept: None,

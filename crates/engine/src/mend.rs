@@ -31,7 +31,7 @@ impl Engine {
             }
             Leftover::Unwatched(known) => self.end_unwatched(known),
             Leftover::Astray(known) => self.mend_astray(known),
-            Leftover::Lost(known) => self.start(&known.record.id, None).map(drop),
+            Leftover::Lost(known) => self.start_again(&known.record.id),
             Leftover::Unmade(known) => self.make_again(known),
             Leftover::Remains(known) => self.while_idle(known, |known, _| {
                 let id = &known.record.id;

@@ -9,6 +9,11 @@ use crate::id;
 const RULE: &str =
     "names begin with a letter or digit, and go on with at least one more letter, digit, '_', '.' or '-'";
 
+/// Returns a name without the slash that docker's names have at their front and people may give.
+pub(crate) fn bare(name: &str) -> &str {
+    name.strip_prefix('/').unwrap_or(name)
+}
+
 /// Checks a name that somebody gave.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use rustix::process::geteuid;
 
 use crate::configure::{self, Caller, Configured, INIT_COPY, ImageFiles, OfPod, Runtime, Scene, Users};
 use crate::container::State;
-use crate::create::{Created, FILES, Making, New, check_name, is_fleeting, make_directory};
+use crate::create::{Created, FILES, Making, New, check_log, check_name, is_fleeting, make_directory};
 use crate::document::Maker;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result, chain};
@@ -51,6 +51,25 @@ pub struct Started<'engine> {
     pub session: Option<Session<'engine>>,
     /// What the user should be told, though nothing stops for it.
     pub warnings: Vec<String>,
+}
+
+/// Why a container is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Somebody wants it to run, or the machine has booted: how often its policy has started it is counted anew.
+    Wanted,
+    /// Its policy, after an end that no monitor saw.
+    Policy,
+}
+
+impl Cause {
+    /// How often its policy has started a container, once it runs.
+    fn restarts(self, known: &Known) -> u32 {
+        match self {
+            Self::Wanted => 0,
+            Self::Policy => known.status.as_ref().map_or(0, |status| status.restarts).saturating_add(1),
+        }
+    }
 }
 
 /// Whoever is told of a container once it is made and before anything of it runs.
@@ -93,6 +112,7 @@ impl Engine {
         let durability = Durability::Process;
         let making = Making { maker: maker.transpose()?, durability, ..Making::of(request)? };
         check_name(request)?;
+        check_log(request)?;
         // For an image that is not there or a name that is taken it is loaded in vain, and ends.
         let waiting = self.begin_monitor(&making.id, request, attach)?;
         let image = self.wanted_image(request)?;
@@ -101,7 +121,7 @@ impl Engine {
             self.take_back(&known)?;
             return Err(error).doing(|| format!("tell of container {}", known.record.name));
         }
-        match self.launch(&known, image.as_ref(), attach, Some(waiting)) {
+        match self.launch(&known, image.as_ref(), (attach, Cause::Wanted), Some(waiting)) {
             Ok((session, more)) => Ok(Running { created: known.created([warnings, more].concat()), session }),
             Err(error) => {
                 if known.document.request.remove {
@@ -124,7 +144,16 @@ impl Engine {
     pub fn start(&self, wanted: &str, attach: Option<Attach>) -> Result<Started<'_>> {
         let id = self.find(wanted)?.record.id;
         let held = self.hold(&id)?;
-        self.start_held(&id, held, attach)
+        self.start_held(&id, held, (attach, Cause::Wanted))
+    }
+
+    /// Starts a container by its policy, whose monitor nobody has any more.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub(crate) fn start_again(&self, id: &str) -> Result<()> {
+        let held = self.hold(id)?;
+        self.start_held(id, held, (None, Cause::Policy)).map(drop)
     }
 
     /// Starts a container that nobody else touches.
@@ -132,7 +161,7 @@ impl Engine {
         &self,
         id: &str,
         held: Option<Held>,
-        attach: Option<Attach>,
+        (attach, cause): (Option<Attach>, Cause),
     ) -> Result<Started<'_>> {
         let known = self.find(id)?;
         match known.life.state {
@@ -144,11 +173,12 @@ impl Engine {
                 return Ok(Started { session, warnings: Vec::new() });
             }
         }
+        check_log(&known.document.request)?;
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         self.complete(&known)?;
         let root = self.root_of(&known.record, &known.document, image.as_ref());
         self.fill_volumes(id, &known.document, &root.lower)?;
-        let (session, warnings) = self.launch(&known, image.as_ref(), attach, None)?;
+        let (session, warnings) = self.launch(&known, image.as_ref(), (attach, cause), None)?;
         Ok(Started { session, warnings })
     }
 
@@ -180,7 +210,7 @@ impl Engine {
         &self,
         known: &Known,
         image: Option<&Image>,
-        attach: Option<Attach>,
+        (attach, cause): (Option<Attach>, Cause),
         mut waiting: Option<Waiting>,
     ) -> Result<(Option<Session<'_>>, Vec<String>)> {
         let Known { record, document, .. } = known;
@@ -203,7 +233,7 @@ impl Engine {
             (configured.files, configured.warnings) = (again.files, again.warnings);
         }
         configured.config.hooks.create_runtime.extend(self.network_hook(known)?);
-        let mut order = self.prepare(known, image, &configured, attach)?;
+        let mut order = self.prepare(known, image, &configured, (attach, cause))?;
         self.note_sharer(known)?;
         let attached = attach;
         let attach = attach.map(|attach| attach.said(end));
@@ -352,7 +382,7 @@ impl Engine {
         known: &Known,
         image: Option<&Image>,
         configured: &Configured,
-        attach: Option<Attach>,
+        (attach, cause): (Option<Attach>, Cause),
     ) -> Result<Order> {
         let Known { record, document, .. } = known;
         let request = &document.request;
@@ -419,6 +449,7 @@ impl Engine {
             log: log(known, environment, directory.join(logs::FILE))?,
             status: self.status_of(&record.id, document),
             restart: request.restart.0,
+            restarts: cause.restarts(known),
             health: configure::health(request, &defaults)?,
             stop: configure::stop(request, &defaults)?,
             companion: self.name_server_for(known)?,

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::hold::Held;
 use crate::known::Known;
+use crate::start::Cause;
 
 pub use bulkhead_shim::protocol::{Grace, Stop};
 
@@ -71,7 +72,7 @@ impl Engine {
             self.stop_held(id, stop, held.as_ref())?;
         }
         match held {
-            Some(held) => self.start_held(id, Some(held), None)?,
+            Some(held) => self.start_held(id, Some(held), (None, Cause::Wanted))?,
             None => self.start(id, None)?,
         };
         self.tell(&known, "restart");
@@ -90,6 +91,12 @@ impl Engine {
         if signal == KILL {
             self.thaw(&known)?;
             self.end_in_time(&known)?;
+            // What was sent is told with the end, but for what a monitor of yesterday saw, which notes no signals.
+            if let Some(known) = self.know_again(&known.record.id)?
+                && known.status.as_ref().is_none_or(|status| status.sent.is_empty())
+            {
+                self.tell_kill(&known, KILL);
+            }
         } else {
             match self.is_astray(&known)? {
                 true => self.signal_astray(&known, signal)?,
@@ -197,13 +204,10 @@ impl Engine {
         let sent = client::ask(&self.places().container_run(&known.record.id), &ToMonitor::Stop(AT_ONCE));
         let asked = match sent {
             Err(client::Error::NoMonitor { .. }) => {
-                self.end_alone(known, AT_ONCE, None)?;
-                self.tell_kill(known, KILL);
-                return Ok(());
+                return self.end_alone(known, AT_ONCE, None);
             }
             sent => sent?,
         };
-        self.tell_kill(known, KILL);
         match asked.wait(Some(PATIENCE)) {
             // What follows its end, such as hooks, has limits of its own.
             Err(client::Error::Unanswered { .. })

@@ -23,6 +23,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for a name that cannot be; when another container has it.
     pub fn rename(&self, wanted: &str, new: &str) -> Result<()> {
+        let new = name::bare(new);
         name::check(new)?;
         let mut known = self.find(wanted)?;
         let old = std::mem::replace(&mut known.record.name, new.to_owned());

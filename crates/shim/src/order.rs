@@ -57,6 +57,9 @@ pub struct Order {
     pub status: PathBuf,
     /// What follows an end.
     pub restart: Restart,
+    /// How often the container was started again by that before this monitor. One that does not know it counts anew.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
     /// What tells whether the container is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -136,6 +139,10 @@ impl Order {
             || self.shared.as_ref().is_some_and(names_holder);
         if is_second { 2 } else { 1 }
     }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A process outside that serves a container, such as one that answers for names or carries its ports. The monitor stays connected with it as long as
@@ -296,6 +303,9 @@ pub enum Stdin {
     /// It stays open, whoever comes and goes.
     Open,
 }
+
+/// Where the journal listens (systemd-journald.service(8)).
+pub const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// Where output is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

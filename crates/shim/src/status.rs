@@ -43,6 +43,9 @@ pub struct Status {
     /// Whether somebody stopped it, so that no policy starts it again.
     #[serde(default)]
     pub stopped: bool,
+    /// What was sent to its first process because somebody asked for a stop, the oldest first: [`SENT`] of its last run at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent: Vec<Sent>,
     /// Why it could not be started, or what its runtime did not do at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -103,10 +106,18 @@ impl Status {
             oom_killed: false,
             restarts: 0,
             stopped: false,
+            sent: Vec::new(),
             error: None,
             lost: false,
             unkept: None,
             health: None,
+        }
+    }
+
+    /// Notes that a signal is sent. One that is sent again is noted once.
+    pub(crate) fn note_sent(&mut self, signal: i32, time: u64) {
+        if self.sent.len() < SENT && self.sent.last().is_none_or(|last| last.signal != signal) {
+            self.sent.push(Sent { signal, time });
         }
     }
 
@@ -130,6 +141,18 @@ impl Status {
 
 /// How many runs that are over a status has at most.
 pub const RUNS: usize = 64;
+
+/// How many signals are noted.
+pub const SENT: usize = 8;
+
+/// A signal that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Its number.
+    pub signal: i32,
+    /// When, in nanoseconds since 1970 (UTC).
+    pub time: u64,
+}
 
 /// A run that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,9 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::{Line, Reason, Stream};
-
-/// Where the journal listens (systemd-journald.service(8)).
-const SOCKET: &str = "/run/systemd/journal/socket";
+use crate::order::JOURNAL;
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -28,7 +26,7 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn open(fields: &[(String, String)]) -> Result<Self, Reason> {
-        Self::open_at(SOCKET, fields)
+        Self::open_at(JOURNAL, fields)
     }
 
     fn open_at(path: &str, fields: &[(String, String)]) -> Result<Self, Reason> {

@@ -192,6 +192,10 @@ impl Monitor {
         self.status.error = None;
         self.status.restarts = self.policy.restarts();
         self.status.health = self.checks.health();
+        self.status.sent.clear();
+        if let Some(stopping) = self.stopping {
+            self.note_sent(stopping.signal);
+        }
         self.write_status();
         if let Some(ready) = self.ready.take() {
             setup::tell(ready, &Ready::Running(process));
@@ -509,9 +513,11 @@ impl Monitor {
         self.stopping = Some(Stopping { deadline, insisted, again, signal });
         match self.life {
             Life::Running { .. } => {
-                self.write_status();
                 // Without any time there is no use in asking.
-                if grace != Some(Duration::ZERO) {
+                let is_asked = grace != Some(Duration::ZERO);
+                self.note_sent(if is_asked { signal } else { signal::KILL });
+                self.write_status();
+                if is_asked {
                     self.ask_to_end(signal, None);
                 }
             }
@@ -524,6 +530,13 @@ impl Monitor {
                 self.calls.iter_mut().for_each(Call::hurry);
             }
             Life::New | Life::Starting | Life::Ending { .. } | Life::Over { .. } => {}
+        }
+    }
+
+    /// Notes a signal that the container gets because somebody stops it.
+    fn note_sent(&mut self, signal: i32) {
+        if self.status.stopped {
+            self.status.note_sent(signal, clock::now());
         }
     }
 
@@ -553,7 +566,15 @@ impl Monitor {
         stopping.deadline = Some(Instant::now() + INSIST);
         let by_runtime = !std::mem::replace(&mut stopping.insisted, true);
         match self.life {
-            Life::Running { .. } if by_runtime => self.ask_to_end(signal::KILL, None),
+            Life::Running { .. } if by_runtime => {
+                // Written before: a client that hears of the end may be the one to tell of this, too.
+                let noted = self.status.sent.len();
+                self.note_sent(signal::KILL);
+                if self.status.sent.len() > noted {
+                    self.write_status();
+                }
+                self.ask_to_end(signal::KILL, None);
+            }
             Life::Running { process, .. } => {
                 let hangs = |call: &Call| matches!(call.purpose, Purpose::Signal { .. });
                 let hanging = self.calls.iter().find(|&call| hangs(call)).map(|call| call.begin.elapsed());

@@ -22,8 +22,9 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    pub(super) fn new(rule: Restart) -> Self {
-        Self { rule, restarts: 0, pause: None }
+    /// Begins with a container that was started again so often already.
+    pub(super) fn new(rule: Restart, restarts: u32) -> Self {
+        Self { rule, restarts, pause: None }
     }
 
     /// Another rule holds from now on; what was is not forgotten.
@@ -82,23 +83,25 @@ mod tests {
             (Restart::Always, 0, true),
             (Restart::UnlessStopped, 0, true),
         ] {
-            assert_eq!(Policy::new(rule).after(code, BRIEF).is_some(), again, "{rule:?} after {code}");
+            assert_eq!(Policy::new(rule, 0).after(code, BRIEF).is_some(), again, "{rule:?} after {code}");
         }
     }
 
     #[test]
     fn a_maximum_is_kept() {
-        let mut policy = Policy::new(Restart::OnFailure { maximum: 2 });
+        let mut policy = Policy::new(Restart::OnFailure { maximum: 2 }, 0);
         let again: Vec<_> = (0..4).map(|_| policy.after(1, BRIEF).is_some()).collect();
         assert_eq!(again, [true, true, false, false]);
         assert_eq!(policy.restarts(), 2);
         policy.change(Restart::OnFailure { maximum: 3 });
         assert!(policy.after(1, BRIEF).is_some(), "one more is allowed now");
+        let mut policy = Policy::new(Restart::OnFailure { maximum: 2 }, 1);
+        assert!(policy.after(1, BRIEF).is_some() && policy.after(1, BRIEF).is_none(), "one was before");
     }
 
     #[test]
     fn what_has_not_begun_does_not_count_and_is_tried_again_soon() {
-        let mut policy = Policy::new(Restart::OnFailure { maximum: 2 });
+        let mut policy = Policy::new(Restart::OnFailure { maximum: 2 }, 0);
         let mut pauses = vec![policy.after(1, BRIEF).unwrap().as_millis()];
         for _ in 0..8 {
             policy.not_begun();
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn pauses_double_to_a_minute_and_begin_anew_once_it_works() {
-        let mut policy = Policy::new(Restart::Always);
+        let mut policy = Policy::new(Restart::Always, 0);
         let pauses: Vec<_> =
             (0..12).filter_map(|_| policy.after(0, BRIEF)).map(|pause| pause.as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000]);

@@ -69,6 +69,7 @@ impl Stand {
             },
             status: run.join("status.json"),
             restart: Restart::No,
+            restarts: 0,
             health: None,
             stop: Stop { signal: 15, grace: 10 },
             companion: None,
