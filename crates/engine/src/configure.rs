@@ -51,7 +51,7 @@ pub use mount_points::mount_points;
 pub use mounts::INIT_COPY;
 pub use process::{command_line, console_size, labels};
 pub(crate) use resources::NO_CGROUPS;
-pub use security::FileLabels;
+pub use security::{FileLabels, HiddenPaths};
 pub(crate) use users::mappings;
 pub use users::users;
 

@@ -33,6 +33,7 @@ use crate::known::Known;
 use crate::request::{Access, MountKind, Ownership, UserNamespace};
 use crate::root::{self, Assembled, Attached, Shown};
 use crate::users::enter_users_even_alone;
+use crate::volume::expect_part;
 use numbers::Numbers;
 
 pub use spot::{Links, Spot, normal as normal_path};
@@ -147,6 +148,7 @@ impl Engine {
                     let Some(name) = &volume.name else { continue };
                     let source = self.places().volume(name).join("data");
                     let subpath = volume.subpath.as_ref().map(PathBuf::from);
+                    subpath.iter().try_for_each(|part| expect_part(name, &source, part))?;
                     (source, subpath, shown(volume.ownership.as_ref(), Shown::ByMaps))
                 }
                 // A file system in memory is there while the container runs.

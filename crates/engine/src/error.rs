@@ -219,6 +219,7 @@ impl Error {
             error if lacks_room(error) => Some(
                 "make some room on that disk: `bulkhead system df` tells what images, containers and volumes take".into(),
             ),
+            Self::Store(error) => of_store(error),
             Self::Mistyped { similar, .. } | Self::MistypedPod { similar, .. } => {
                 Some(format!("did you mean {similar}?"))
             }
@@ -231,45 +232,29 @@ impl Error {
                 "once that is mended the same command goes on; without {} it is forgotten, and stays where it is",
                 record.display()
             )),
-            Self::Store(store::Error::NotFound { noun: Noun::Network, .. }) => {
-                Some("`bulkhead network ls` lists networks".into())
-            }
-            Self::Store(store::Error::NameTaken { noun: Noun::Network, name, .. }) => {
-                Some(format!("`bulkhead network rm {name}` removes it"))
-            }
             Self::PodInUse { name, .. } => {
                 Some(format!("`bulkhead pod stop {name}` first, or `bulkhead pod rm -f {name}`"))
             }
-            Self::Store(store::Error::NotFound { noun: Noun::Pod, .. }) => {
-                Some("`bulkhead pod ps` lists pods".into())
+            Self::Layer(store::layer::Error::Machine { source, .. }) if source.errno() == Errno::ROFS => {
+                Some("it can only be read there: choose another place, or make the container without `--read-only` or `:ro`".into())
             }
-            Self::Store(store::Error::NameTaken { noun: Noun::Pod, name, .. }) => {
-                Some(format!("`bulkhead pod rm {name}` removes it"))
+            Self::Layer(store::layer::Error::Machine { source, .. })
+                if matches!(source.errno(), Errno::ACCESS | Errno::PERM) =>
+            {
+                Some("you may not do that there: choose files and directories of yours, or be root".into())
             }
-            Self::Store(store::Error::NotFound { noun: Noun::Container, .. }) => {
-                Some("`bulkhead ps -a` lists containers".into())
-            }
-            Self::Store(store::Error::NotFound { noun: Noun::Image, wanted }) => Some(format!(
-                "`bulkhead images` lists those that are here, `bulkhead pull {wanted}` fetches it"
-            )),
-            Self::Store(store::Error::NotFound { noun: Noun::Volume, .. }) => {
-                Some("`bulkhead volume ls` lists volumes".into())
-            }
-            Self::Store(store::Error::NameTaken { noun: Noun::Container, name, .. }) => Some(format!(
-                "`bulkhead rm {name}` removes it, `bulkhead rename {name} …` gives it another name"
-            )),
             Self::Survives { name } => Some(format!(
                 "a process that waits for a disk, a file server or a device ends when that answers: `bulkhead top {name} -o pid,stat,comm` shows it as D"
             )),
             Self::Damaged { what, .. } if what.starts_with("layer ") => {
                 Some("`bulkhead system check` unpacks it again where its archive is there, `bulkhead pull` or `load` bring it else".into())
             }
-            Self::Store(store::Error::Damaged { .. }) => {
-                Some("`bulkhead system check --contents` tells what is damaged, and mends what can be".into())
-            }
             Self::State { operation: "remove", name, .. } => {
                 Some(format!("`bulkhead stop {name}` first, or `bulkhead rm -f {name}`"))
             }
+            Self::State { state: State::Restarting, name, .. } => Some(format!(
+                "its policy starts it again in a moment: `bulkhead logs {name}` tells why it ends, `bulkhead stop {name}` has it stay so"
+            )),
             Self::State { state: State::Paused, name, .. } => {
                 Some(format!("`bulkhead unpause {name}` first"))
             }
@@ -285,6 +270,40 @@ impl From<cni::Error> for Error {
     fn from(error: cni::Error) -> Self {
         Self::Cni(Box::new(error))
     }
+}
+
+/// What to do next about what the store refuses.
+fn of_store(error: &store::Error) -> Option<String> {
+    Some(match error {
+        store::Error::NotFound { noun: Noun::Network, .. } => "`bulkhead network ls` lists networks".into(),
+        store::Error::NameTaken { noun: Noun::Network, name, .. } => {
+            format!("`bulkhead network rm {name}` removes it")
+        }
+        store::Error::NotFound { noun: Noun::Pod, .. } => "`bulkhead pod ps` lists pods".into(),
+        store::Error::NameTaken { noun: Noun::Pod, name, .. } => {
+            format!("`bulkhead pod rm {name}` removes it")
+        }
+        store::Error::NotFound { noun: Noun::Container, .. } => "`bulkhead ps -a` lists containers".into(),
+        store::Error::NotFound { noun: Noun::Image, wanted } => {
+            format!("`bulkhead images` lists those that are here, `bulkhead pull {wanted}` fetches it")
+        }
+        store::Error::NotFound { noun: Noun::Volume, .. } => "`bulkhead volume ls` lists volumes".into(),
+        store::Error::NameTaken { noun: Noun::Container, name, .. } => {
+            format!("`bulkhead rm {name}` removes it, `bulkhead rename {name} …` gives it another name")
+        }
+        store::Error::InUse { noun: Noun::Image, name, by } => format!(
+            "`bulkhead rm -f {}` first, or `bulkhead rmi -f {name}`, which takes the names and leaves the rest to the containers",
+            by.join(" ")
+        ),
+        store::Error::InUse { noun: Noun::Volume, by, .. } => format!(
+            "`bulkhead rm -f {}` first: a volume outlives the containers that use it, also those that have ended",
+            by.join(" ")
+        ),
+        store::Error::Damaged { .. } => {
+            "`bulkhead system check --contents` tells what is damaged, and mends what can be".into()
+        }
+        _ => return None,
+    })
 }
 
 /// Tells whether something had no room on a disk.

@@ -31,6 +31,9 @@ mod terminal;
 pub use streams::{Piped, Streams};
 pub use terminal::Joined;
 
+/// Docker's code for a process that cannot be started.
+const CANNOT_RUN: u8 = 126;
+
 /// What is refused of a container that does not run.
 const JOIN: &str = "run a process in";
 
@@ -96,7 +99,7 @@ impl Complaints {
         if status.success() {
             return Ok(None);
         }
-        let silent = || Refusal { code: 126, reason: format!("the runtime ended with {status}") };
+        let silent = || Refusal { code: CANNOT_RUN, reason: format!("the runtime ended with {status}") };
         Ok(Some(of_failure(&self.read()?).unwrap_or_else(silent)))
     }
 
@@ -185,7 +188,16 @@ impl Engine {
             read => read.map(Option::unwrap_or_default),
         };
         let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
-        configure::exec(&config, exec, ImageFiles { passwd: &passwd, group: &group }, host::capabilities()?)
+        let image = ImageFiles { passwd: &passwd, group: &group };
+        configure::exec(&config, exec, image, host::capabilities()?).map_err(|error| match error {
+            // The container runs, and the process that was asked for cannot: docker's code for that.
+            Error::Invalid { what, reason } => Error::NotJoined {
+                name: known.record.name.clone(),
+                code: CANNOT_RUN,
+                reason: format!("{what}: {reason}"),
+            },
+            other => other,
+        })
     }
 }
 
@@ -221,7 +233,7 @@ fn of_failure(log: &str) -> Option<Refusal> {
     let said = msg.to_lowercase();
     let is_missing = ["no such file", "not found"].iter().any(|words| said.contains(words));
     let reason = msg.strip_prefix("exec failed: ").unwrap_or(&msg).to_owned();
-    Some(Refusal { code: if is_missing { 127 } else { 126 }, reason })
+    Some(Refusal { code: if is_missing { 127 } else { CANNOT_RUN }, reason })
 }
 
 #[cfg(test)]

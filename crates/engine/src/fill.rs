@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_store::layer::{self, Pack, Unpack};
 use bulkhead_sys::path;
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, fstat};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, fstat, openat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::engine::Engine;
@@ -73,16 +73,41 @@ impl Engine {
         }
         let root = root::mount(lower, Upper::None)?;
         let source = match path::open_in_root(&root, Path::new(destination), flags) {
-            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            opened => opened.doing(doing)?,
+            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => None,
+            opened => Some(opened.doing(doing)?),
         };
         drop(File::create(&filling).doing(doing)?);
-        copy(source.as_fd(), data.as_fd())?;
-        let stat = fstat(&source).doing(doing)?;
-        fchown(&data, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).doing(doing)?;
-        fchmod(&data, Mode::from_raw_mode(stat.st_mode)).doing(doing)?;
+        if let Some(source) = source {
+            copy(source.as_fd(), data.as_fd())?;
+            let stat = fstat(&source).doing(doing)?;
+            fchown(&data, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).doing(doing)?;
+            fchmod(&data, Mode::from_raw_mode(stat.st_mode)).doing(doing)?;
+        }
+        add_bound(data.as_fd(), Path::new(destination)).doing(doing)?;
         fs::remove_file(&filling).doing(doing)
     }
+}
+
+/// Files of the engine that are bound into a container. Docker's images all have them, so that there is something to bind them to,
+/// also where nothing can be made: in a volume that the container may only read.
+const BOUND: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
+/// Makes empty files in a volume for what is bound into it.
+fn add_bound(data: BorrowedFd<'_>, destination: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for path in BOUND.map(Path::new) {
+        if path.parent() != Some(destination) {
+            continue;
+        }
+        let Some(name) = path.file_name() else { continue };
+        match openat(data, name, flags, Mode::from_raw_mode(0o644)) {
+            Ok(made) => fchmod(&made, Mode::from_raw_mode(0o644))?,
+            // The image has its own, or a link.
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Copies what is in a directory into another: one thread packs it, the other unpacks.

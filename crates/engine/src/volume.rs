@@ -1,9 +1,12 @@
 //! Volumes: directories with names that outlive containers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulkhead_store::{Event, Kind, Subject, VolumeRecord};
+use bulkhead_sys::path;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
@@ -17,6 +20,23 @@ pub const DRIVER: &str = "local";
 
 /// The keys by which volumes are filtered (docker's).
 pub const FILTERS: [&str; 5] = ["name", "label", "label!", "dangling", "driver"];
+
+/// Refuses a part of a volume that is not there. What this user may not look into is left to who may.
+pub(crate) fn expect_part(name: &str, data: &Path, part: &Path) -> Result<()> {
+    let Ok(root) = path::open_host(data, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
+    let part_told = part.display();
+    let reason = match path::open_in_root(&root, part, OFlags::PATH).map_err(|error| error.errno()) {
+        Err(Errno::NOENT) => format!(
+            "the volume has no {part_told}: make it first, as `bulkhead run --rm -v {name}:/v IMAGE mkdir -p /v/{part_told}` does"
+        ),
+        Err(Errno::NOTDIR) => format!("a part of the path {part_told} is no directory in the volume"),
+        Err(Errno::LOOP) => {
+            format!("a link in the path {part_told} leads to itself: name the directory without it")
+        }
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    Err(Error::Invalid { what: format!("volume-subpath={part_told} of volume {name}"), reason })
+}
 
 /// A new volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

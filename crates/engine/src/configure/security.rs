@@ -45,6 +45,30 @@ const MASKED: [&str; 12] = [
 /// Docker's read-only paths.
 const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// What a container does not see of the kernel, by the places in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HiddenPaths {
+    /// What cannot be read.
+    pub masked: Vec<String>,
+    /// What cannot be written.
+    pub readonly: Vec<String>,
+}
+
+impl HiddenPaths {
+    /// Decides them.
+    pub fn of(asked: &request::Security) -> Self {
+        let bare = asked.privileged || asked.system_paths == SystemPaths::Unconfined;
+        let kept = |paths: &[&str]| {
+            let paths =
+                paths.iter().filter(|path| !bare && !asked.unmask.iter().any(|unmasked| unmasked == *path));
+            paths.map(|&path| path.to_owned()).collect::<Vec<_>>()
+        };
+        let mut masked = kept(&MASKED);
+        masked.extend(asked.mask.iter().filter(|path| !MASKED.contains(&path.as_str()) || bare).cloned());
+        Self { masked, readonly: kept(&READONLY) }
+    }
+}
+
 /// Decides all of it.
 ///
 /// # Errors
@@ -52,18 +76,11 @@ const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", 
 pub(super) fn decide(scene: &Scene<'_>) -> Result<Decided> {
     let asked = &scene.request.security;
     let capabilities = capabilities::decide(scene)?;
-    let bare = asked.privileged || asked.system_paths == SystemPaths::Unconfined;
-    let kept = |paths: &[&str]| {
-        let paths =
-            paths.iter().filter(|path| !bare && !asked.unmask.iter().any(|unmasked| unmasked == *path));
-        paths.map(|&path| path.to_owned()).collect::<Vec<_>>()
-    };
-    let mut masked = kept(&MASKED);
-    masked.extend(asked.mask.iter().filter(|path| !MASKED.contains(&path.as_str()) || bare).cloned());
+    let HiddenPaths { masked, readonly } = HiddenPaths::of(asked);
     let (process_label, mount_label) = labels(scene)?;
     Ok(Decided {
         seccomp: seccomp(scene, &capabilities)?,
-        readonly: kept(&READONLY),
+        readonly,
         apparmor: apparmor(scene)?,
         capabilities,
         masked,

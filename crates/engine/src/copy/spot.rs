@@ -79,7 +79,7 @@ pub(super) fn find(root: BorrowedFd<'_>, typed: &Path, links: Links, container: 
         (spot.parent, spot.name, spot.opened, spot.stat) = (parent, name, opened, stat);
         return Ok(spot);
     }
-    Err(Errno::LOOP).doing(doing)
+    Err(refused(subject(), &bulkhead_sys::Error::new("readlink", Errno::LOOP)))
 }
 
 /// Finds the directory in which a spot lies or would lie.
@@ -103,13 +103,30 @@ fn enter(root: BorrowedFd<'_>, path: &Path, subject: &dyn Fn() -> String) -> Res
     let doing = || format!("look for {}", subject());
     let opened = match open_in_root(root, path, OFlags::PATH | OFlags::DIRECTORY) {
         Err(error) if error.errno() == Errno::NOENT => return Ok(None),
-        opened => opened.doing(doing)?,
+        Err(error) => return Err(refused(subject(), &error)),
+        Ok(opened) => opened,
     };
     if layer::is_kernels(&opened).doing(doing)? {
         let reason = "the kernel is seen there, and no file of the container; use `bulkhead exec`";
         return Err(Error::Invalid { what: subject(), reason: reason.to_owned() });
     }
     Ok(Some(opened))
+}
+
+/// Says why a path cannot be walked, and what to do about it.
+fn refused(what: String, error: &bulkhead_sys::Error) -> Error {
+    let reason = match error.errno() {
+        Errno::NOTDIR => "a part of the path is no directory: leave the rest out, or the slash at its end",
+        Errno::LOOP => {
+            "a link in the path leads to itself, or out of the container: name the file without it"
+        }
+        Errno::NAMETOOLONG => "a name in the path is longer than the 255 bytes that one may have",
+        Errno::ACCESS | Errno::PERM => {
+            "you may not look into a directory on the way: use `bulkhead exec` with tar, as a user who may"
+        }
+        _ => return Error::System { doing: format!("look for {what}"), source: error.clone().into() },
+    };
+    Error::Invalid { what, reason: reason.to_owned() }
 }
 
 /// What a path ends with.
@@ -267,8 +284,16 @@ mod tests {
             ("a/new", Followed, "/a new missing"),
             ("no/new", Followed, "/no new nowhere"),
             ("no/", Followed, "/no . nowhere"),
-            ("a/file/", Kept, "look for web:a/file/"),
-            ("loop", Followed, "look for web:loop"),
+            (
+                "a/file/",
+                Kept,
+                "web:a/file/: a part of the path is no directory: leave the rest out, or the slash at its end",
+            ),
+            (
+                "loop",
+                Followed,
+                "web:loop: a link in the path leads to itself, or out of the container: name the file without it",
+            ),
         ] {
             assert_eq!(found(root, path, links), expected, "{path} {links:?}");
         }

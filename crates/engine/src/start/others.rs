@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::known::Known;
 use crate::request::{self, Ipc, Namespaces, Network, Pid, Request, UserNamespace, Uts, Volume};
-use crate::{host, id};
+use crate::{host, id, volume};
 
 /// What is shared with another container, among the parts.
 const SHM: &str = "shm";
@@ -154,7 +154,10 @@ impl Engine {
             if let request::MountKind::Volume(Volume { name: Some(name), subpath: Some(subpath), .. }) =
                 &mount.kind
             {
-                let of = Whole::Directory(self.places().volume(name).join("data"));
+                let data = self.places().volume(name).join("data");
+                // The monitor would find it missing, too, and cannot say what to do.
+                volume::expect_part(name, &data, Path::new(subpath))?;
+                let of = Whole::Directory(data);
                 parts.push(Part { of, path: PathBuf::from(subpath), at: places.join(index.to_string()) });
             }
         }
