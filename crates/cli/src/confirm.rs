@@ -20,6 +20,11 @@ pub(crate) struct Pruning {
 }
 
 impl Pruning {
+    /// Tells whether there is a filter of this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.filter.iter().any(|filter| filter.split('=').next().map(str::trim) == Some(key))
+    }
+
     /// Reads the filters, of which each key must be known, and then asks whether to go on; nothing when not.
     ///
     /// # Errors

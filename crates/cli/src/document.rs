@@ -18,7 +18,19 @@ pub(crate) use volume::volume;
 use serde_json::{Map, Value};
 
 /// Fields that docker leaves out where they are nothing. A template sees them all the same.
-const LEFT_OUT: &[&str] = &["Health", "Healthcheck", "ExposedPorts", "StopSignal", "StopTimeout", "Shell"];
+const LEFT_OUT: &[&str] = &[
+    "ClusterVolume",
+    "ExposedPorts",
+    "Health",
+    "Healthcheck",
+    "Mounts",
+    "Shell",
+    "Status",
+    "StopSignal",
+    "StopTimeout",
+    "StorageOpt",
+    "UsageData",
+];
 
 /// A document as it is printed.
 pub(crate) fn pruned(document: &Value) -> Value {

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
+use bulkhead_engine::store::layer;
+
 use crate::output::escape;
 use crate::output::listing::PrintError;
 use crate::template;
@@ -82,14 +84,26 @@ impl Failure {
 }
 
 /// Joins an error and all that led to it.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
+    let mut told = error;
+    while let Some(cause) = told.source() {
+        // What was done to which file is said before it, and by which call is nothing to people.
+        let plain = cause.downcast_ref::<bulkhead_sys::Error>().filter(|_| names_file(told));
+        text.push_str(": ");
+        text.push_str(&plain.map_or_else(|| cause.to_string(), bulkhead_sys::Error::text));
+        told = cause;
     }
     text
+}
+
+/// Tells whether an error says which file was being copied, packed or unpacked, and what was done to it.
+fn names_file(error: &(dyn Error + 'static)) -> bool {
+    let of_layer = match error.downcast_ref::<bulkhead_engine::Error>() {
+        Some(bulkhead_engine::Error::Layer(error)) => Some(error),
+        _ => error.downcast_ref::<layer::Error>(),
+    };
+    matches!(of_layer, Some(layer::Error::Machine { .. }))
 }
 
 /// Says what people should know, though nothing stops for it.

@@ -1,8 +1,8 @@
 //! Templates of `--format`: the part of Go's text/template that users of docker type.
 //!
 //! `{{.Field.Of.Field}}`, `{{json .}}`, pipelines, variables, `if`, `with`, `range` with `else`, `break` and `continue`,
-//! comments, trimming (`{{-`, `-}}`), and the functions of [`functions`]. What is not there (`define`, `template`,
-//! `block`) is refused with its place. docs/decisions has why this is no crate.
+//! `define`, `template` and `block`, comments, trimming (`{{-`, `-}}`), and the functions of [`functions`].
+//! docs/decisions has why this is no crate.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ mod scan;
 /// A template that can be filled in.
 #[derive(Debug)]
 pub(crate) struct Template {
-    nodes: Vec<parse::Node>,
+    parsed: parse::Parsed,
 }
 
 /// What a template is filled with.
@@ -51,7 +51,7 @@ impl Template {
     /// # Errors
     /// What is not of the language, with its place.
     pub(crate) fn parse(text: &str) -> Result<Template, Error> {
-        parse::parse(&scan::scan(text)?).map(|nodes| Template { nodes })
+        parse::parse(&scan::scan(text)?).map(|parsed| Template { parsed })
     }
 
     /// Fills it in.
@@ -59,7 +59,7 @@ impl Template {
     /// # Errors
     /// Fields that are not there, and functions that cannot take their arguments.
     pub(crate) fn render(&self, subject: Subject<'_>) -> Result<String, Error> {
-        evaluate::render(&self.nodes, subject)
+        evaluate::render(&self.parsed, subject)
     }
 }
 

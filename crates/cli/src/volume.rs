@@ -65,6 +65,9 @@ const TITLES: &[Column] = &[
     ("Labels", "LABELS"),
     ("Links", "LINKS"),
     ("Size", "SIZE"),
+    ("Availability", "AVAILABILITY"),
+    ("Group", "GROUP"),
+    ("Status", "STATUS"),
 ];
 
 impl Operation for List {
@@ -89,6 +92,10 @@ fn fields(volume: &Volume) -> Map<String, Value> {
         "Labels": joined(&volume.labels),
         "Links": volume.used_by.len().to_string(),
         "Size": "N/A",
+        // Docker's words where there is no cluster.
+        "Availability": "N/A",
+        "Group": "N/A",
+        "Status": "N/A",
     });
     let Value::Object(fields) = fields else { return Map::new() };
     fields

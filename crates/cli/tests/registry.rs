@@ -131,5 +131,22 @@ fn what_cannot_be_pulled_is_said_with_a_reason() {
     complains(&run(&["pull", &format!("{host}/Nothing")]), "must be in lower case");
     complains(&run(&["pull", "--platform", "a b", &format!("{host}/x")]), "not of the form linux/arm64/v8");
     complains(&run(&["pull", "no-such-host.invalid/x"]), "find the address of no-such-host.invalid");
+    complains(
+        &run(&["pull", "no-such-host.invalid/x"]),
+        "hint: is no-such-host.invalid written as it is called",
+    );
+    // Nobody may listen there (port 1, tcpmux).
+    let closed = "127.0.0.1:1";
+    complains(&run(&["pull", &format!("{closed}/x")]), "hint: nothing listens at 127.0.0.1:1");
+    let login = bulkhead(directory, &["login", "-u", "user", "--password-stdin", closed], "secret\n");
+    complains(&login, "Nothing was changed");
+    complains_not(&login, "arrived whole");
+    let import = run(&["import", &format!("http://{closed}/root.tar")]);
+    complains(&import, "the same command begins anew");
+    let tree = directory.join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    let import = run(&["import", tree.to_str().unwrap()]);
+    complains(&import, "is a directory, and no archive");
+    complains(&import, "| bulkhead import -");
     complains(&run(&["push", &format!("{host}/x:1")]), "x:1");
 }

@@ -261,6 +261,8 @@ impl LocalSource {
             return Ok(Self { parent: open(&normal)?, name: OsString::from("."), source });
         }
         let asked_name = normal.file_name().map(OsStr::to_owned);
+        // A slash behind a link means the directory to which it leads, which is called as the link.
+        let links = if ends_as_directory(path) { Links::Followed } else { links };
         let real = match links {
             Links::Followed => fs::canonicalize(&normal).map_err(doing())?,
             Links::Kept => normal,
@@ -320,7 +322,7 @@ impl LocalTarget {
 
 fn open(directory: &Path) -> Result<OwnedFd, Failure> {
     open_host(directory, OFlags::PATH | OFlags::DIRECTORY)
-        .map_err(|error| Failure::new(format!("open {}: {error}", directory.display())))
+        .map_err(|error| Failure::new(format!("open {}: {}", directory.display(), error.text())))
 }
 
 fn above(path: &Path) -> &Path {

@@ -112,7 +112,8 @@ fn write_entry(to: &mut dyn Write, is_terminal: bool, entry: &Entry<'_>, before:
         line.extend(format!("{} ", rfc3339(entry.time)).into_bytes());
     }
     if before.details {
-        let pair = |(name, value): (&String, &String)| format!("{}={}", query(name), query(value));
+        let pair =
+            |(name, value): (&String, &String)| format!("{}={}", escape::query(name), escape::query(value));
         line.extend(Vec::from_iter(entry.attributes.iter().map(pair)).join(",").into_bytes());
         line.push(b' ');
     }
@@ -123,21 +124,6 @@ fn write_entry(to: &mut dyn Write, is_terminal: bool, entry: &Entry<'_>, before:
     }
     to.write_all(&line)?;
     to.flush()
-}
-
-/// Writes text as in the query of an address, as docker does it here.
-fn query(text: &str) -> String {
-    let mut written = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' | b'.' | b'~' => {
-                written.push(char::from(byte));
-            }
-            b' ' => written.push('+'),
-            _ => written.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    written
 }
 
 /// List the processes of a container

@@ -2,7 +2,7 @@
 //! has it there: `null` for lists, so that a template may range over each of them.
 
 use bulkhead_engine::request::{
-    Access, Devices, HostAddress, Missing, Mount, MountKind, Request, Throttle, VolumesFrom, Weight,
+    Access, Devices, HostAddress, Missing, Mount, MountKind, Request, Throttle, Volume, VolumesFrom, Weight,
 };
 use serde_json::{Map, Value, json};
 
@@ -38,6 +38,9 @@ pub(super) fn asked(request: &Request) -> Map<String, Value> {
         HostAddress::Gateway => json!(format!("{}:host-gateway", entry.name)),
     });
     let members = json!({
+        "Mounts": some(mounts.iter().filter_map(mount)),
+        "Cgroup": "",
+        "StorageOpt": null,
         "Binds": some(mounts.iter().filter_map(bind).map(Value::from)),
         "Tmpfs": tmpfs(mounts),
         "VolumesFrom": some(volumes_from.iter().map(from)),
@@ -73,11 +76,37 @@ fn some(list: impl Iterator<Item = Value>) -> Value {
 fn bind(mount: &Mount) -> Option<String> {
     let source = match &mount.kind {
         MountKind::Bind(bind) if bind.missing == Missing::Created => bind.source.display().to_string(),
-        MountKind::Volume(volume) => volume.name.clone()?,
-        MountKind::Bind(_) | MountKind::Tmpfs(_) => return None,
+        MountKind::Volume(volume) if !is_part(volume) => volume.name.clone()?,
+        MountKind::Bind(_) | MountKind::Volume(_) | MountKind::Tmpfs(_) => return None,
     };
     let access = if mount.access == Access::ReadWrite { "" } else { ":ro" };
     Some(format!("{source}:{}{access}", mount.destination))
+}
+
+/// What `--mount` alone can say: a bind mount of what must be there, and a part of a volume.
+fn mount(mount: &Mount) -> Option<Value> {
+    let mut document = match &mount.kind {
+        MountKind::Bind(bind) if bind.missing == Missing::Refused => {
+            let mut document = json!({ "Type": "bind", "Source": bind.source });
+            if let Some(propagation) = bind.propagation {
+                document["BindOptions"] = json!({ "Propagation": propagation.as_str() });
+            }
+            document
+        }
+        MountKind::Volume(volume) if is_part(volume) => json!({
+            "Type": "volume",
+            "Source": volume.name,
+            "VolumeOptions": { "Subpath": volume.subpath },
+        }),
+        MountKind::Bind(_) | MountKind::Volume(_) | MountKind::Tmpfs(_) => return None,
+    };
+    document["Target"] = json!(mount.destination);
+    document["ReadOnly"] = json!(mount.access != Access::ReadWrite);
+    Some(document)
+}
+
+fn is_part(volume: &Volume) -> bool {
+    volume.subpath.is_some()
 }
 
 fn tmpfs(mounts: &[Mount]) -> Value {

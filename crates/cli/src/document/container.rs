@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bulkhead_engine::configure::HiddenPaths;
 use bulkhead_engine::request::{
     Access, CgroupNamespace, Ipc, Limit, Log, LogDetails, Network, Pid, Request, Root, Seccomp,
     UserNamespace, Uts,
@@ -262,10 +263,20 @@ fn host_config(request: &Request) -> Value {
     if let (Value::Object(config), Value::Object(limits)) = (&mut config, limits(request)) {
         config.extend(limits);
         config.extend(asked::asked(request));
+        config.extend(hidden(request));
         let size = request.process.size.unwrap_or_default();
         config.insert("ConsoleSize".to_owned(), json!([size.rows, size.columns]));
     }
     config
+}
+
+/// What it does not see of the kernel: a part of `HostConfig`. Docker has nothing there of one that may do everything.
+fn hidden(request: &Request) -> [(String, Value); 2] {
+    let HiddenPaths { masked, readonly } = HiddenPaths::of(&request.security);
+    let told = |paths: Vec<String>| {
+        if paths.is_empty() && request.security.privileged { Value::Null } else { json!(paths) }
+    };
+    [("MaskedPaths".to_owned(), told(masked)), ("ReadonlyPaths".to_owned(), told(readonly))]
 }
 
 /// How much it may use: a part of `HostConfig`.
@@ -290,6 +301,11 @@ fn limits(request: &Request) -> Value {
         "CpusetMems": text(&resources.cpuset_mems),
         "PidsLimit": resources.pids.map(Limit::signed),
         "BlkioWeight": resources.block.weight.unwrap_or(0),
+        // These are limits of Windows.
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumBandwidth": 0,
+        "IOMaximumIOps": 0,
         "Ulimits": Vec::from_iter(request.process.ulimits.iter().map(|limit| {
             json!({ "Name": limit.name, "Soft": limit.soft.cast_signed(), "Hard": limit.hard.cast_signed() })
         })),

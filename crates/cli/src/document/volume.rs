@@ -14,5 +14,8 @@ pub(crate) fn volume(volume: &Volume) -> Value {
         "Name": name,
         "Options": {},
         "Scope": "local",
+        "Status": null,
+        "UsageData": null,
+        "ClusterVolume": null,
     })
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use crate::failure::{Failure, NOT_STARTED};
 use crate::home::Home;
 use crate::output::escape;
-use crate::registry::client;
+use crate::registry::{Task, client};
 use crate::verbs::Operation;
 
 /// Make an image of a container
@@ -103,9 +103,16 @@ fn open(source: &str) -> Result<Box<dyn Read>, Failure> {
         return Ok(Box::new(io::stdin()));
     }
     if ["http://", "https://"].iter().any(|scheme| source.starts_with(scheme)) {
-        return Ok(client()?.download(source)?);
+        let download = client()?.download(source);
+        return Ok(download.map_err(|error| Task::Import.failed(error.into()))?);
     }
     let file = File::open(source).map_err(Failure::doing(format!("open {source}")))?;
+    if file.metadata().map_err(Failure::doing(format!("look at {source}")))?.is_dir() {
+        let failure = Failure::new(format!("{source} is a directory, and no archive"));
+        return Err(failure.hint(format!(
+            "`tar -C {source} -c . | bulkhead import -` makes an image of what is in it, `bulkhead run --rootfs {source}` needs none"
+        )));
+    }
     Ok(Box::new(file))
 }
 

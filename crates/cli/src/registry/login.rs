@@ -7,6 +7,7 @@ use bulkhead_engine::transfer::registry::{DOCKER, Keeper, Login};
 use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 
+use super::Task;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::verbs::Operation;
@@ -57,7 +58,8 @@ impl Operation for Options {
         if name.is_empty() || secret.is_empty() {
             return Err(Failure::new("a name and a password are wanted, and one of them is empty"));
         }
-        let keeper = super::client()?.login(&host, &Login::Password { name, secret })?;
+        let login = super::client()?.login(&host, &Login::Password { name, secret });
+        let keeper = login.map_err(|error| Task::Login.failed(error.into()))?;
         if let Keeper::File(path) = &keeper {
             eprintln!(
                 "warning: the password stands in {}, readable for you; a credential helper keeps it elsewhere",

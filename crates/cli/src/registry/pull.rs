@@ -9,6 +9,7 @@ use bulkhead_engine::transfer::registry::Platform;
 use bulkhead_engine::transfer::{AT_ONCE, Pull, Pulled, Source, Step};
 use clap::Args;
 
+use super::Task;
 use super::bars::Bars;
 use crate::failure::{Failure, warn};
 use crate::home::Home;
@@ -74,7 +75,9 @@ pub(crate) fn for_container(
     let platform = source.platform.clone().unwrap_or_else(Platform::host);
     let pull = Pull { wanted: wanted.to_owned(), platform, at_once: AT_ONCE };
     let pulled = fetched(store, &pull, progress).map_err(|failure| {
-        match similar_image(store, wanted).filter(|_| is_missing) {
+        // What is here under the very name is for another platform, or would not have been missing.
+        let is_other = |near: &String| Name::parse(near).ok() != Name::parse(wanted).ok();
+        match similar_image(store, wanted).filter(is_other).filter(|_| is_missing) {
             Some(near) => failure.hint(format!("did you mean {near}, which is here?")),
             None => failure,
         }
@@ -100,7 +103,7 @@ fn fetched(store: &Store, pull: &Pull, progress: Progress) -> Result<Pulled, Fai
     let bars = Bars::new(progress == Progress::Hidden, "is here");
     let pulled = super::client().map(|client| pull.run(store, &client, &|step| bars.show(step)));
     bars.clear();
-    Ok(pulled??)
+    pulled?.map_err(|error| Task::Pull.failed(error))
 }
 
 /// Docker's last words about a pull.

@@ -7,6 +7,7 @@ use bulkhead_engine::store::{Name, Store};
 use bulkhead_engine::transfer::{self, PushedImage, push};
 use clap::Args;
 
+use super::Task;
 use super::bars::Bars;
 use crate::failure::Failure;
 use crate::home::Home;
@@ -39,7 +40,7 @@ impl Operation for Options {
             bars.clear();
             let pushed = pushed.map_err(|error| match error {
                 transfer::Error::Store(error) => not_had(&store, error),
-                other => other.into(),
+                other => Task::Push.failed(other),
             });
             let PushedImage { name, digest, size } = pushed?;
             let mut output = io::stdout().lock();

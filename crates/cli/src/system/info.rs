@@ -70,6 +70,7 @@ fn plain(info: &Info, places: &Places) -> String {
         ("CPUs", facts.cpus.to_string()),
         ("Total Memory", binary(info.memory)),
         ("Name", facts.hostname.clone()),
+        ("ID", info.id.clone()),
         ("Root Directory", places.root.display().to_string()),
         ("Run Directory", places.run.display().to_string()),
     ];
@@ -80,7 +81,7 @@ fn plain(info: &Info, places: &Places) -> String {
     text
 }
 
-/// Docker's fields. What tells of a daemon, of swarms and of networks that are not there is left out.
+/// Docker's fields. What counts a daemon's threads and connections is left out, as there is none.
 fn document(info: &Info, places: &Places) -> Value {
     let Info { containers, running, paused, images, facts, kernel, machine, system, .. } = info;
     let has = |controller: &str| facts.cgroups.has(controller);
@@ -90,6 +91,7 @@ fn document(info: &Info, places: &Places) -> Value {
     let mut logs = vec!["json-file", "none"];
     logs.extend(info.journal.then_some("journald"));
     let mut document = json!({
+        "ID": info.id,
         "Containers": containers,
         "ContainersRunning": running,
         "ContainersPaused": paused,
@@ -134,8 +136,21 @@ fn document(info: &Info, places: &Places) -> Value {
         "ClientInfo": { "Version": env!("CARGO_PKG_VERSION"), "GitCommit": version::commit(), "Os": "linux",
             "Arch": version::architecture() },
     });
-    if let (Value::Object(document), Value::Object(host)) = (&mut document, host) {
-        document.extend(host);
+    // What templates of docker's users ask for, and this engine has not.
+    let nothing = json!({
+        "Labels": [],
+        "ExperimentalBuild": false,
+        "Debug": false,
+        "Isolation": "",
+        "GenericResources": null,
+        "ProductLicense": "",
+        "Swarm": { "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
+            "RemoteManagers": null },
+    });
+    for more in [host, nothing] {
+        if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
+            document.extend(more);
+        }
     }
     document
 }

@@ -28,8 +28,14 @@ pub(crate) struct Prune {
 impl Operation for Prune {
     fn run(self, home: &Home) -> Result<ExitCode, Failure> {
         let Prune { all, pruning, volumes } = self;
-        // Those that all of them have: nothing is removed for a filter that one cannot have.
-        let keys: &[&str] = if volumes { &["label", "label!"] } else { &["label", "label!", UNTIL] };
+        // Nothing is removed for a filter that one of them cannot have.
+        if volumes && pruning.has(UNTIL) {
+            let failure = Failure::new(
+                "the filter \"until\" is not supported with --volumes: volumes have no such time",
+            );
+            return Err(failure.hint("leave one of them out, or `bulkhead volume prune` by itself"));
+        }
+        let keys = &["label", "label!", UNTIL];
         let Some((filters, until)) = pruning.agreed_until(&warning(all, volumes), keys)? else {
             return Ok(ExitCode::SUCCESS);
         };

@@ -1,19 +1,29 @@
 //! A template with values in it.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::functions::{self, Item};
-use super::parse::{Base, Binding, Command, Head, Node, Pipe, Term};
+use super::parse::{Base, Binding, Command, Head, Node, Parsed, Pipe, Term};
 use super::{Error, Labels, Subject};
 
 /// Fills in all parts.
-pub(super) fn render(nodes: &[Node], subject: Subject<'_>) -> Result<String, Error> {
-    let root = Item(Some(subject.value.clone()));
-    let mut evaluation =
-        Evaluation { subject, variables: vec![(String::new(), root.clone())], text: String::new() };
-    evaluation.body(nodes, &root)?;
+pub(super) fn render(parsed: &Parsed, subject: Subject<'_>) -> Result<String, Error> {
+    let root = Item::some(subject.value.clone());
+    let mut evaluation = Evaluation {
+        subject,
+        defined: &parsed.defined,
+        variables: vec![(String::new(), root.clone())],
+        depth: 0,
+        text: String::new(),
+    };
+    evaluation.body(&parsed.nodes, &root)?;
     Ok(evaluation.text)
 }
+
+/// How deep templates may stand in each other.
+const DEEPEST: usize = 100;
 
 /// How a sequence of parts ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +35,16 @@ enum Flow {
 
 struct Evaluation<'a> {
     subject: Subject<'a>,
+    /// The templates that have names.
+    defined: &'a BTreeMap<String, Vec<Node>>,
     /// The innermost last. `$` is the one without a name.
     variables: Vec<(String, Item)>,
+    /// How many templates this one stands in.
+    depth: usize,
     text: String,
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
     fn body(&mut self, nodes: &[Node], dot: &Item) -> Result<Flow, Error> {
         let known = self.variables.len();
         let mut flow = Flow::Through;
@@ -78,10 +92,32 @@ impl Evaluation<'_> {
                 let names = [key.as_deref(), item.as_deref()];
                 return self.range(names, pipe, [body, otherwise], dot);
             }
+            Node::Template { at, name, pipe } => {
+                let item = pipe.as_ref().map_or_else(|| Ok(Item::none()), |pipe| self.pipe(pipe, dot))?;
+                self.template(*at, name, &item)?;
+            }
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::Through)
+    }
+
+    /// Fills in a template that has a name. It sees nothing but its own `$`.
+    fn template(&mut self, at: usize, name: &str, item: &Item) -> Result<(), Error> {
+        let defined: &'a [Node] = self
+            .defined
+            .get(name)
+            .ok_or_else(|| Error::new(at, format!("no template {name:?} is defined")))?;
+        if self.depth >= DEEPEST {
+            let text = format!("template {name:?} stands in {DEEPEST} others, itself perhaps");
+            return Err(Error::new(at, text));
+        }
+        let outer = std::mem::replace(&mut self.variables, vec![(String::new(), item.clone())]);
+        self.depth += 1;
+        let flow = self.body(defined, item);
+        self.depth -= 1;
+        self.variables = outer;
+        flow.map(drop)
     }
 
     fn set(&mut self, at: usize, name: &str, binding: Binding, item: Item) -> Result<(), Error> {
@@ -103,13 +139,15 @@ impl Evaluation<'_> {
         dot: &Item,
     ) -> Result<Flow, Error> {
         let at = pipe.commands.first().map_or(1, |command| command.at);
-        let pairs: Vec<(Value, Value)> = match self.pipe(pipe, dot)?.0 {
+        let pairs: Vec<(Value, Item)> = match self.pipe(pipe, dot)?.0 {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(values)) => {
-                values.into_iter().enumerate().map(|(index, value)| (Value::from(index), value)).collect()
+                let items = values.into_iter().map(Item::some).enumerate();
+                items.map(|(index, item)| (Value::from(index), item)).collect()
             }
             Some(Value::Object(map)) => {
-                map.into_iter().map(|(key, value)| (Value::String(key), value)).collect()
+                let items = map.into_iter().map(|(key, value)| (Item::field(&key, value), key));
+                items.map(|(item, key)| (Value::String(key), item)).collect()
             }
             Some(other) => return Err(Error::new(at, format!("range over {}", functions::told(&other)))),
         };
@@ -118,8 +156,7 @@ impl Evaluation<'_> {
         }
         let known = self.variables.len();
         for (index, value) in pairs {
-            let value = Item(Some(value));
-            self.variables.extend(key.map(|name| (name.to_owned(), Item(Some(index)))));
+            self.variables.extend(key.map(|name| (name.to_owned(), Item::some(index))));
             self.variables.extend(item.map(|name| (name.to_owned(), value.clone())));
             let flow = self.body(body, &value)?;
             self.variables.truncate(known);
@@ -135,7 +172,7 @@ impl Evaluation<'_> {
         for command in &pipe.commands {
             last = Some(self.command(command, dot, last)?);
         }
-        Ok(last.unwrap_or(Item(None)))
+        Ok(last.unwrap_or_else(Item::none))
     }
 
     /// One command; `piped` is the value of the one before.
@@ -156,7 +193,7 @@ impl Evaluation<'_> {
     /// `.Label "name"`, the one field that takes an argument.
     fn method(&self, term: &Term, arguments: &[Item]) -> Result<Item, Error> {
         let no_function = || Error::new(term.at, "this is no function, and takes no arguments");
-        let (Base::Dot, [(_, name)], [Item(Some(Value::String(label)))]) =
+        let (Base::Dot, [(_, name)], [Item(Some(Value::String(label)), _)]) =
             (&term.base, &*term.fields, arguments)
         else {
             return Err(no_function());
@@ -168,7 +205,7 @@ impl Evaluation<'_> {
             }
             _ => return Err(no_function()),
         };
-        Ok(Item(Some(value)))
+        Ok(Item::some(value))
     }
 
     fn term(&mut self, term: &Term, dot: &Item) -> Result<Item, Error> {
@@ -179,7 +216,7 @@ impl Evaluation<'_> {
                 let variable = self.variables.iter().rev().find(|(known, _)| known == name);
                 variable.ok_or_else(|| no_variable(*at, name))?.1.clone()
             }
-            Base::Literal(value) => Item(Some(value.clone())),
+            Base::Literal(value) => Item::some(value.clone()),
             Base::Call(function) => function(&[]).map_err(|text| Error::new(*at, text))?,
             Base::Pipe(pipe) => self.pipe(pipe, dot)?,
         };
@@ -197,19 +234,19 @@ fn no_variable(at: usize, name: &str) -> Error {
 /// A field of an object. In an object whose keys all begin with a capital, as those of docker's types do, one that is not
 /// there is a mistake; in any other, such as labels, it has no value.
 fn field(at: usize, item: &Item, name: &str) -> Result<Item, Error> {
-    let Item(Some(value)) = item else {
+    let Item(Some(value), _) = item else {
         return Err(Error::new(at, format!("no value has a field {name}")));
     };
     let Value::Object(map) = value else {
         return Err(Error::new(at, format!("{} has no field {name}", functions::told(value))));
     };
     if let Some(value) = map.get(name) {
-        return Ok(Item(Some(value.clone())));
+        return Ok(Item::field(name, value.clone()));
     }
     let is_record =
         !map.is_empty() && map.keys().all(|key| key.starts_with(|first: char| first.is_ascii_uppercase()));
     if !is_record {
-        return Ok(Item(None));
+        return Ok(Item::none());
     }
     let names = Vec::from_iter(map.keys().map(String::as_str)).join(", ");
     Err(Error::new(at, format!("there is no field {name}: there are {names}")))

@@ -4,9 +4,99 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-/// A value, or none: what a label has that is not there.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Item(pub(super) Option<Value>);
+use crate::output::escape::query;
+
+/// A value, or none: what a label has that is not there. With it goes how nothing is shown where the value is that.
+#[derive(Debug, Clone)]
+pub(super) struct Item(pub(super) Option<Value>, pub(super) Nil);
+
+/// How Go shows nothing: by the type of the field that has it, which JSON does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nil {
+    Pointer,
+    List,
+    Map,
+    Text,
+}
+
+/// Docker's fields that are lists, and may be nothing.
+const LISTS: &[&str] = &[
+    "Aliases",
+    "Authorization",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Capabilities",
+    "Cmd",
+    "DNSNames",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "GenericResources",
+    "Links",
+    "MaskedPaths",
+    "Mounts",
+    "OnBuild",
+    "RemoteManagers",
+    "ReadonlyPaths",
+    "SecondaryIPAddresses",
+    "SecondaryIPv6Addresses",
+    "SecurityOpt",
+    "Shell",
+    "Ulimits",
+    "VolumesFrom",
+    "Warnings",
+];
+
+/// Those that are maps.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "Data",
+    "DriverOpts",
+    "ExposedPorts",
+    "Labels",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Status",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+
+/// Those that are texts.
+const TEXTS: &[&str] = &["Gateway", "IPRange", "StopSignal"];
+
+impl Nil {
+    /// By the name of the field.
+    fn of(name: &str) -> Nil {
+        match name {
+            // The bindings of a port, such as `80/tcp`.
+            _ if LISTS.contains(&name) || name.contains('/') => Nil::List,
+            _ if MAPS.contains(&name) => Nil::Map,
+            _ if TEXTS.contains(&name) => Nil::Text,
+            _ => Nil::Pointer,
+        }
+    }
+
+    fn shown(self) -> &'static str {
+        match self {
+            Nil::Pointer => "<nil>",
+            Nil::List => "[]",
+            Nil::Map => "map[]",
+            Nil::Text => "",
+        }
+    }
+}
 
 /// What a function makes of its arguments; an error is a fragment.
 pub(super) type Function = fn(&[Item]) -> Result<Item, String>;
@@ -36,6 +126,8 @@ pub(super) const ALL: &[(&str, Function)] = &[
     ("join", join),
     ("pad", pad),
     ("truncate", truncate),
+    ("html", |items| Ok(text(html(&together("html", items)?)))),
+    ("urlquery", |items| Ok(text(query(&together("urlquery", items)?)))),
 ];
 
 /// Finds a function.
@@ -44,6 +136,21 @@ pub(super) fn named(name: &str) -> Option<Function> {
 }
 
 impl Item {
+    /// A value.
+    pub(super) fn some(value: Value) -> Item {
+        Item(Some(value), Nil::Pointer)
+    }
+
+    /// The value of a field.
+    pub(super) fn field(name: &str, value: Value) -> Item {
+        Item(Some(value), Nil::of(name))
+    }
+
+    /// No value.
+    pub(super) fn none() -> Item {
+        Item(None, Nil::Pointer)
+    }
+
     /// What Go's templates take for true: all but nothing, false, zero and what is empty.
     pub(super) fn is_true(&self) -> bool {
         match &self.0 {
@@ -56,9 +163,9 @@ impl Item {
         }
     }
 
-    /// As Go prints it. A list that is not there is empty.
+    /// As Go prints it.
     pub(super) fn shown(&self) -> String {
-        self.0.as_ref().map_or_else(|| "<no value>".to_owned(), shown)
+        self.0.as_ref().map_or_else(|| "<no value>".to_owned(), |value| shown(value, self.1))
     }
 
     fn json(&self) -> String {
@@ -66,14 +173,17 @@ impl Item {
     }
 }
 
-fn shown(value: &Value) -> String {
+fn shown(value: &Value, nil: Nil) -> String {
     match value {
-        Value::Null => "[]".to_owned(),
+        Value::Null => nil.shown().to_owned(),
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(values) => format!("[{}]", Vec::from_iter(values.iter().map(shown)).join(" ")),
+        Value::Array(values) => {
+            let values = values.iter().map(|value| shown(value, Nil::Pointer));
+            format!("[{}]", Vec::from_iter(values).join(" "))
+        }
         Value::Object(map) => {
-            let pairs = map.iter().map(|(key, value)| format!("{key}:{}", shown(value)));
+            let pairs = map.iter().map(|(key, value)| format!("{key}:{}", shown(value, Nil::of(key))));
             format!("map[{}]", Vec::from_iter(pairs).join(" "))
         }
     }
@@ -92,11 +202,11 @@ pub(super) fn told(value: &Value) -> &'static str {
 }
 
 fn text(text: String) -> Item {
-    Item(Some(Value::String(text)))
+    Item::some(Value::String(text))
 }
 
 fn truth(bool: bool) -> Item {
-    Item(Some(Value::Bool(bool)))
+    Item::some(Value::Bool(bool))
 }
 
 fn one<'a>(name: &str, items: &'a [Item]) -> Result<&'a Item, String> {
@@ -144,7 +254,7 @@ fn len(items: &[Item]) -> Result<Item, String> {
         Some(Value::Object(map)) => map.len(),
         Some(other) => return Err(format!("len of {}", told(other))),
     };
-    Ok(Item(Some(Value::from(length))))
+    Ok(Item::some(Value::from(length)))
 }
 
 fn index(items: &[Item]) -> Result<Item, String> {
@@ -156,10 +266,13 @@ fn index(items: &[Item]) -> Result<Item, String> {
                 let at = number("index", key)?;
                 let value = values.get(at);
                 let value = value.ok_or_else(|| format!("index {at} of a list of {}", values.len()))?;
-                Item(Some(value.clone()))
+                Item::some(value.clone())
             }
-            Some(Value::Object(map)) => Item(map.get(string("index", key)?).cloned()),
-            None | Some(Value::Null) => Item(None),
+            Some(Value::Object(map)) => {
+                let key = string("index", key)?;
+                map.get(key).map_or_else(Item::none, |value| Item::field(key, value.clone()))
+            }
+            None | Some(Value::Null) => Item::none(),
             Some(other) => return Err(format!("index of {}", told(other))),
         };
     }
@@ -181,7 +294,7 @@ fn slice(items: &[Item]) -> Result<Item, String> {
         Some(Value::Array(values)) => Value::from(values.get(begin..end).ok_or_else(outside)?),
         _ => return Err("slice wants a text or a list".to_owned()),
     };
-    Ok(Item(Some(value)))
+    Ok(Item::some(value))
 }
 
 /// How two values of a kind stand to each other.
@@ -222,6 +335,28 @@ fn printed(items: &[Item]) -> String {
         printed.push_str(&item.shown());
     }
     printed
+}
+
+/// What Go's functions that escape make of their arguments first.
+fn together(name: &str, items: &[Item]) -> Result<String, String> {
+    if items.is_empty() { Err(format!("{name} takes arguments")) } else { Ok(printed(items)) }
+}
+
+/// Text as a part of HTML, in Go's words for what would be no text there.
+fn html(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '\'' => escaped.push_str("&#39;"),
+            '"' => escaped.push_str("&#34;"),
+            '\0' => escaped.push(char::REPLACEMENT_CHARACTER),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
 fn printf(items: &[Item]) -> Result<Item, String> {
@@ -322,7 +457,7 @@ fn title(words: &str) -> String {
 fn split(items: &[Item]) -> Result<Item, String> {
     let [whole, separator] = two("split", items)?;
     let (whole, separator) = (string("split", whole)?, string("split", separator)?);
-    Ok(Item(Some(Value::from_iter(whole.split(separator)))))
+    Ok(Item::some(Value::from_iter(whole.split(separator))))
 }
 
 fn join(items: &[Item]) -> Result<Item, String> {
@@ -330,7 +465,10 @@ fn join(items: &[Item]) -> Result<Item, String> {
     let separator = string("join", separator)?;
     match &list.0 {
         None | Some(Value::Null) => Ok(text(String::new())),
-        Some(Value::Array(values)) => Ok(text(Vec::from_iter(values.iter().map(shown)).join(separator))),
+        Some(Value::Array(values)) => {
+            let values = values.iter().map(|value| shown(value, Nil::Pointer));
+            Ok(text(Vec::from_iter(values).join(separator)))
+        }
         Some(other) => Err(format!("join wants a list, not {}", told(other))),
     }
 }

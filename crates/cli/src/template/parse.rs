@@ -1,5 +1,7 @@
 //! What the words of a template mean.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::Error;
@@ -36,8 +38,21 @@ pub(super) enum Node {
         body: Vec<Node>,
         otherwise: Vec<Node>,
     },
+    /// `{{template "name" pipe}}`; without a pipe it is about nothing.
+    Template {
+        at: usize,
+        name: String,
+        pipe: Option<Pipe>,
+    },
     Break,
     Continue,
+}
+
+/// A template and those that it defines.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) nodes: Vec<Node>,
+    pub(super) defined: BTreeMap<String, Vec<Node>>,
 }
 
 /// Whether a variable is new.
@@ -91,15 +106,19 @@ pub(super) enum Base {
 ///
 /// # Errors
 /// What is in the wrong place, or has no end.
-pub(super) fn parse(tokens: &[Token]) -> Result<Vec<Node>, Error> {
-    let mut parser = Parser { tokens, next: 0, loops: 0 };
+pub(super) fn parse(tokens: &[Token]) -> Result<Parsed, Error> {
+    let mut parser = Parser { tokens, next: 0, loops: 0, depth: 0, defined: BTreeMap::new() };
     let (nodes, end) = parser.body()?;
     match end {
-        End::Text => Ok(nodes),
+        End::Text => Ok(Parsed { nodes, defined: parser.defined }),
         End::Else(at) => Err(Error::new(at, "else without if, with or range")),
         End::Close(at) => Err(Error::new(at, "end without if, with or range")),
     }
 }
+
+/// Words that begin something else than a value.
+const KEYWORDS: &[&str] =
+    &["if", "with", "range", "else", "end", "break", "continue", "define", "template", "block"];
 
 /// What ends a sequence of parts.
 enum End {
@@ -113,6 +132,9 @@ struct Parser<'a> {
     tokens: &'a [Token],
     next: usize,
     loops: usize,
+    /// In how many bodies this place is.
+    depth: usize,
+    defined: BTreeMap<String, Vec<Node>>,
 }
 
 impl<'a> Parser<'a> {
@@ -137,6 +159,13 @@ impl<'a> Parser<'a> {
 
     /// Parts up to `else`, `end` or the end of the template.
     fn body(&mut self) -> Result<(Vec<Node>, End), Error> {
+        self.depth += 1;
+        let body = self.parts();
+        self.depth -= 1;
+        body
+    }
+
+    fn parts(&mut self) -> Result<(Vec<Node>, End), Error> {
         let mut nodes = Vec::new();
         while let Some(token) = self.tokens.get(self.next) {
             self.next += 1;
@@ -144,6 +173,7 @@ impl<'a> Parser<'a> {
                 Kind::Text(text) => Node::Text(text.clone()),
                 _ => match self.action(token.at)? {
                     Action::Node(node) => node,
+                    Action::Nothing => continue,
                     Action::End(end) => return Ok((nodes, end)),
                 },
             };
@@ -159,14 +189,15 @@ impl<'a> Parser<'a> {
             return Ok(Action::Node(self.printed(open)?));
         };
         let keyword = word.as_str();
-        if matches!(keyword, "define" | "template" | "block") {
-            return Err(Error::new(at, format!("{keyword} is not there: if, with, range and functions are")));
-        }
-        if !matches!(keyword, "if" | "with" | "range" | "else" | "end" | "break" | "continue") {
+        if !KEYWORDS.contains(&keyword) {
             return Ok(Action::Node(self.printed(open)?));
         }
         self.next += 1;
         match keyword {
+            "define" if self.depth > 1 => Err(Error::new(at, "define stands in something else")),
+            "define" => self.define(at).map(|()| Action::Nothing),
+            "template" => self.template(at).map(Action::Node),
+            "block" => self.block(at).map(Action::Node),
             "if" => self.branches(at).map(Action::Node),
             "with" => self.with(at).map(Action::Node),
             "range" => self.range(at).map(Action::Node),
@@ -249,6 +280,55 @@ impl<'a> Parser<'a> {
         self.loops -= 1;
         let (body, otherwise) = parts?;
         Ok(Node::Range { key, item, pipe, body, otherwise })
+    }
+
+    /// The name of a template, in quotes.
+    fn template_name(&mut self) -> Result<String, Error> {
+        match self.peek() {
+            Some(Kind::Quoted(name)) => {
+                self.next += 1;
+                Ok(name.clone())
+            }
+            _ => Err(Error::new(self.at(), "the name of a template is expected here, in quotes")),
+        }
+    }
+
+    /// `{{define "name"}}`: the parts up to its end are the template's, which is shown by `template` alone.
+    fn define(&mut self, at: usize) -> Result<(), Error> {
+        let name = self.template_name()?;
+        self.close()?;
+        let nodes = self.definition("define", at)?;
+        self.defined.insert(name, nodes);
+        Ok(())
+    }
+
+    fn template(&mut self, at: usize) -> Result<Node, Error> {
+        let name = self.template_name()?;
+        let pipe = if self.peek() == Some(&Kind::Close) { None } else { Some(self.pipe()?) };
+        self.close()?;
+        Ok(Node::Template { at, name, pipe })
+    }
+
+    /// `{{block "name" pipe}}`: a definition that is shown where it stands.
+    fn block(&mut self, at: usize) -> Result<Node, Error> {
+        let name = self.template_name()?;
+        let pipe = self.pipe()?;
+        self.close()?;
+        let nodes = self.definition("block", at)?;
+        self.defined.insert(name.clone(), nodes);
+        Ok(Node::Template { at, name, pipe: Some(pipe) })
+    }
+
+    /// The body of a definition, which is in no loop.
+    fn definition(&mut self, what: &str, at: usize) -> Result<Vec<Node>, Error> {
+        let loops = std::mem::take(&mut self.loops);
+        let body = self.body();
+        self.loops = loops;
+        match body? {
+            (nodes, End::Close(_)) => Ok(nodes),
+            (_, End::Text) => Err(unended(what, at)),
+            (_, End::Else(at)) => Err(Error::new(at, format!("else in {what}"))),
+        }
     }
 
     /// The body of `what`, which began at `at`, and what follows its `else`.
@@ -359,6 +439,8 @@ impl<'a> Parser<'a> {
 /// What stands between braces.
 enum Action {
     Node(Node),
+    /// A definition, of which nothing is shown here.
+    Nothing,
     End(End),
 }
 

@@ -19,7 +19,7 @@ fn templates_say_what_go_would() {
     for (template, expected) in [
         ("plain } text", "plain } text"),
         ("{{.ID}}: {{.State.Ratio}}", "0123: 1.5"),
-        ("{{ .Args }} {{.Labels}} {{.Health}}", "[-c sleep 1] map[a.b:1 c:two] []"),
+        ("{{ .Args }} {{.Labels}} {{.Health}}", "[-c sleep 1] map[a.b:1 c:two] <nil>"),
         ("{{json .Args}}{{json .Health}}", r#"["-c","sleep 1"]null"#),
         ("{{json .State.Ratio | printf \"<%s>\"}}", "<1.5>"),
         (r#"{{index .Labels "a.b"}} {{.Labels.c}} {{.Labels.d}}"#, "1 two <no value>"),
@@ -48,6 +48,14 @@ fn templates_say_what_go_would() {
         ("{{and .Running .Pid}} {{or .Health .ID}} {{not .Running}}", "42 0123 false"),
         ("{{if and (gt .Pid 41) (ne .ID \"x\")}}y{{end}}{{lt 1 2}}", "ytrue"),
         ("{{(index .Args 0)}} {{`raw\\n`}} {{\"tab\\t\"}}", "-c raw\\n tab\t"),
+        ("{{html \"<a href='x'>\" .Pid}}", "&lt;a href=&#39;x&#39;&gt;42"),
+        ("{{.Name | urlquery}}", "%2Fweb+server"),
+        (
+            r#"{{define "x"}}<{{.}}{{$}}>{{end}}{{template "x" .Pid}}{{range .Args}}{{template "x" .}}{{end}}"#,
+            "<4242><-c-c><sleep 1sleep 1>",
+        ),
+        (r#"{{template "x"}}{{define "x"}}none{{end}}"#, "none"),
+        (r#"{{block "x" .State}}{{.Code}}{{end}}{{template "x" .State}}"#, "00"),
     ] {
         assert_eq!(rendered(template).as_deref(), Ok(expected), "wrong for {template}");
     }
@@ -66,7 +74,17 @@ fn mistakes_are_told_with_their_place() {
         ("{{if 1}}{{else}}{{else}}{{end}}", 19, "a second else of one if"),
         ("{{}}", 1, "there is nothing between the braces"),
         ("{{frob .}}", 3, "there is no function frob: there are and, or,"),
-        ("{{template \"x\"}}", 3, "template is not there"),
+        ("{{template \"x\"}}", 3, "no template \"x\" is defined"),
+        ("{{template x}}", 12, "the name of a template is expected here"),
+        ("{{define \"x\"}}y", 3, "define without {{end}}"),
+        ("{{if 1}}{{define \"x\"}}{{end}}{{end}}", 11, "define stands in something else"),
+        (
+            "{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}",
+            17,
+            "template \"x\" stands in 100 others",
+        ),
+        ("{{range .Args}}{{block \"x\" .}}{{break}}{{end}}{{end}}", 33, "break outside of range"),
+        ("{{html}}", 3, "html takes arguments"),
         ("{{break}}", 3, "break outside of range"),
         ("{{\"x}}", 3, "a string without its end \""),
         ("{{.ID | 1}}", 9, "a function is expected behind |"),

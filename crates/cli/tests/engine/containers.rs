@@ -94,6 +94,14 @@ fn names_are_taken_once_and_can_be_changed() {
     assert!(taken.stderr.contains("web") && taken.stderr.contains("hint: "), "{}", taken.stderr);
     shop.said(&["rename", "web", "site"]);
     assert_eq!(shop.inspect("site")["Name"], "/site");
+    // Docker's names begin with a slash, which people copy.
+    let taken = shop.with("create", &["--name", "/site"], &["true"]).output().exits_with(1);
+    assert!(taken.stderr.contains("in use"), "{}", taken.stderr);
+    shop.said(&["rename", "/site", "/place"]);
+    shop.with("run", &["--name", "/web"], &["true"]).output().succeeds();
+    assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Names}}"]), "web\nplace\n");
+    shop.with("create", &["--name", "//web"], &["true"]).output().exits_with(1).complains("names begin with");
+    shop.said(&["rename", "place", "site"]);
     let mistyped = shop.bulkhead(&["rm", "sites"]).output().exits_with(1);
     assert!(mistyped.stderr.contains("did you mean site?"), "{}", mistyped.stderr);
 }
@@ -322,7 +330,13 @@ fn old_images_alone_are_pruned_where_that_is_asked_for() {
     }
     assert_eq!(shop.said(&["images", "-q", "--filter", "until=2000-01-01"]), "");
     let refused = shop.bulkhead(&["system", "prune", "-f", "--volumes", "--filter", "until=1h"]).output();
-    refused.exits_with(1).complains("until");
+    refused.exits_with(1).complains("the filter \"until\" is not supported with --volumes");
+    shop.said(&["volume", "create", "--label", "keep", "kept"]);
+    shop.of("create", &["--name", "job", "--label", "keep"], "new:1", &["true"]).output().succeeds();
+    shop.said(&["system", "prune", "-f", "--volumes", "--filter", "label!=keep"]);
+    assert_eq!(shop.said(&["ps", "-a", "--format", "{{.Names}}"]), "job\n", "it has the label");
+    shop.said(&["system", "prune", "-f", "--filter", "label=keep"]);
+    assert_eq!(shop.said(&["ps", "-aq"]), "");
     shop.bulkhead(&["image", "prune", "-f", "--filter", "until=soon"])
         .output()
         .exits_with(125)
@@ -337,6 +351,7 @@ fn an_image_in_use_stays() {
     shop.with("create", &["--name", "job"], &["true"]).output().succeeds();
     let used = shop.bulkhead(&["rmi", IMAGE]).output().exits_with(1);
     assert!(used.stderr.contains("job"), "the container is named: {}", used.stderr);
+    assert!(used.stderr.contains("hint: `bulkhead rm -f job` first"), "and the way out: {}", used.stderr);
     shop.said(&["rm", "job"]);
     assert!(shop.said(&["rmi", IMAGE]).starts_with("Untagged: busybox:test\nDeleted: sha256:"));
     assert_eq!(shop.said(&["images", "-q"]), "");
@@ -356,6 +371,14 @@ fn a_command_joins_a_container() {
     is_one_sentence(&missing, "error: run a process in container web: ", "no-such-program");
     shop.said(&["exec", "--detach", "web", "touch", "/made"]);
     wait_until("it is made", || shop.bulkhead(&["exec", "web", "test", "-e", "/made"]).output().code() == 0);
+    for words in [&["-u", "nobody-there"][..], &["-u", "0:nowhere"], &["-w", "relative"]] {
+        let refused = shop.bulkhead(&[&["exec"], words, &["web", "true"]].concat()).output().exits_with(126);
+        assert!(
+            refused.stderr.contains(words[1].trim_start_matches("0:")),
+            "docker's code, and what was wrong: {}",
+            refused.stderr
+        );
+    }
     shop.bulkhead(&["exec", "web"]).output().exits_with(125).complains("command");
     shop.bulkhead(&["exec", "nobody", "true"]).output().exits_with(1).complains("nobody");
     shop.said(&["stop", "web"]);

@@ -21,6 +21,7 @@ fn here(shop: &Shop) -> PathBuf {
     fs::write(here.join("file"), "one").unwrap();
     fs::write(here.join("dir/sub/x"), "x").unwrap();
     symlink("file", here.join("link")).unwrap();
+    symlink("dir", here.join("to-dir")).unwrap();
     here
 }
 
@@ -28,7 +29,10 @@ fn here(shop: &Shop) -> PathBuf {
 fn copying_in_follows_docker_s_rules() {
     let shop = shop!();
     let here = here(&shop);
-    shop.service("web", "ln -s /etc /to-etc; ln -s /nowhere /dangling; echo ready; sleep 1000");
+    shop.service(
+        "web",
+        "ln -s /etc /to-etc; ln -s /nowhere /dangling; ln -s /loop /loop; echo ready; sleep 1000",
+    );
     wait_until("it is ready", || shop.said(&["logs", "web"]) == "ready\n");
     for (source, target, expected) in [
         ("file", "/new", Ok(("/new", "one"))),
@@ -48,7 +52,13 @@ fn copying_in_follows_docker_s_rules() {
         ("dir/.", "/home", Ok(("/home/sub/x", "x"))),
         ("dir", "/etc/passwd", Err("a directory cannot be copied onto it")),
         ("dir/sub/x", "/etc/dir/sub", Ok(("/etc/dir/sub/x", "x"))),
+        ("to-dir/", "/linked", Ok(("/linked/sub/x", "x"))),
+        ("to-dir/", "/etc", Ok(("/etc/to-dir/sub/x", "x"))),
+        ("to-dir/.", "/opened", Ok(("/opened/sub/x", "x"))),
         ("file/", "/x", Err("is no directory")),
+        ("link/", "/x", Err("link/ is no directory")),
+        ("file", "/etc/passwd/x", Err("/etc/passwd/x: a part of the path is no directory")),
+        ("file", "/loop/x", Err("/loop/x: a link in the path leads to itself")),
         ("missing", "/x", Err("missing")),
     ] {
         let to = format!("web:{target}");
@@ -98,7 +108,7 @@ fn copying_out_follows_docker_s_rules() {
         ("/dir", "old", Err("a directory cannot be copied onto it")),
         ("/to-dir/", "through", Ok(("through/sub/x", "x"))),
         ("/missing", "x", Err("job:/missing: there is no such file")),
-        ("/file/", "x", Err("job:/file/")),
+        ("/file/", "x", Err("job:/file/: a part of the path is no directory")),
     ] {
         let from = format!("job:{source}");
         let output = shop.bulkhead(&["cp", &from, target]).current_dir(&here).output();
@@ -204,7 +214,7 @@ fn a_read_only_root_stays_as_it_is() {
         .succeeds();
     for _ in 0..2 {
         let refused = shop.bulkhead(&["cp", "file", "job:/etc"]).current_dir(&here).output();
-        refused.exits_with(1).complains("read-only file system");
+        refused.exits_with(1).complains("read-only file system").complains("hint: it can only be read there");
         shop.bulkhead(&["cp", "file", "job:/data"]).current_dir(&here).output().succeeds();
         shop.said(&["start", "job"]);
     }

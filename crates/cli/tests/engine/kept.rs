@@ -88,9 +88,15 @@ fn the_journal_gets_an_entry_for_each_line() {
     assert!(mounted.success(), "this mount namespace is the test's own");
     let socket = std::path::Path::new("/run/systemd/journal/socket");
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let shop = Shop::new();
+    for (verb, code) in [("create", 1), ("run", 125)] {
+        let refused = shop.with(verb, &["--log-driver", "journald"], &["true"]).output().exits_with(code);
+        let told = "--log-driver journald: no journal can be reached at /run/systemd/journal/socket";
+        assert!(refused.stderr.contains(told) && refused.stderr.contains("json-file"), "{}", refused.stderr);
+    }
+    assert_eq!(shop.said(&["ps", "-aq"]), "", "nothing was made");
     let journal = UnixDatagram::bind(socket).unwrap();
     journal.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
-    let shop = Shop::new();
     let options = [
         "--name",
         "job",

@@ -68,6 +68,24 @@ fn filters_choose() {
             "{filter}"
         );
     }
+    // What is made of the image counts, too, and not the other way round.
+    shop.with("run", &["--name", "writer"], &["touch", "/new"]).output().succeeds();
+    for (container, image) in [("job", "busybox:more"), ("writer", "busybox:file")] {
+        shop.said(&["commit", container, image]);
+        shop.of("create", &["--name", &image[8..]], image, &[]).output().succeeds();
+    }
+    shop.said(&["rm", "writer"]);
+    for (image, expected) in
+        [(IMAGE, "file\nmore\njob\nweb\n"), ("busybox:file", "file\n"), ("nothing:1", "")]
+    {
+        let filter = format!("ancestor={image}");
+        assert_eq!(
+            shop.said(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]),
+            expected,
+            "{image}"
+        );
+    }
+    shop.said(&["rm", "more", "file"]);
     let unknown = shop.bulkhead(&["ps", "--filter", "colour=red"]).output().exits_with(1);
     assert!(unknown.stderr.contains("colour") && unknown.stderr.contains("status"), "{}", unknown.stderr);
     assert_eq!(shop.said(&["ps", "-n", "0", "--format", "{{.Names}}"]), "web\n", "0 is no limit");
@@ -101,6 +119,12 @@ fn inspect_has_docker_s_fields() {
     for (template, expected) in [
         ("{{.State.Status}} {{.HostConfig.Memory}}", "created 67108864\n"),
         ("{{index .Config.Labels \"org.example.made-by\"}}", "a test\n"),
+        (
+            "{{.State.Health}} {{.Config.ExposedPorts}} {{.ExecIDs}} {{.Config.StopSignal}}.",
+            "<nil> map[] [] .\n",
+        ),
+        ("{{.HostConfig.PidsLimit}} {{.HostConfig.Binds}} {{.HostConfig.Mounts}}", "<nil> [] []\n"),
+        ("{{index .HostConfig.MaskedPaths 0}} {{len .HostConfig.ReadonlyPaths}}", "/proc/acpi 5\n"),
         ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none\n"),
         ("{{json .State.ExitCode}}", "0\n"),
         (
@@ -112,6 +136,20 @@ fn inspect_has_docker_s_fields() {
         assert_eq!(shop.said(&["inspect", "--format", template, "job"]), expected, "{template}");
     }
     assert!(document["State"].get("Health").is_none(), "what nothing tells is left out");
+    let mount = format!("type=bind,source={},target=/there,readonly", shop.path("").display());
+    shop.with("create", &["--name", "all", "--privileged", "--mount", &mount], &["true"]).output().succeeds();
+    let config = shop.inspect("all")["HostConfig"].clone();
+    assert_eq!((&config["MaskedPaths"], &config["ReadonlyPaths"]), (&Value::Null, &Value::Null));
+    assert_eq!(config["Mounts"][0]["Target"], "/there", "{config}");
+    assert_eq!(config["Mounts"][0]["ReadOnly"], true, "{config}");
+    let id = shop.said(&["info", "--format", "{{.ID}} {{.Swarm.LocalNodeState}}"]);
+    assert_eq!(id, shop.said(&["info", "--format", "{{.ID}} inactive"]));
+    shop.said(&["volume", "create", "data"]);
+    let listed =
+        shop.said(&["volume", "ls", "--format", "{{.Name}} {{.Status}} {{.Availability}} {{.Group}}"]);
+    assert_eq!(listed, "data N/A N/A N/A\n");
+    assert_eq!(shop.said(&["volume", "inspect", "-f", "{{.Status}}{{.UsageData}}", "data"]), "map[]<nil>\n");
+    assert!(shop.inspect("data").get("Status").is_none());
 }
 
 #[test]
@@ -164,9 +202,9 @@ fn a_stop_is_told_after_the_end() {
     let words = ["events", "--since", "1h", "--until", "0s", "--filter", "container=web", "--format"];
     let told = shop.said(&[&words[..], &["{{.Action}}"]].concat());
     let told = Vec::from_iter(told.lines());
-    assert_eq!(told[..6], ["create", "start", "die", "stop", "start", "restart"], "{told:?}");
+    assert_eq!(told[..7], ["create", "start", "kill", "die", "stop", "start", "restart"], "{told:?}");
     let signals = [&words[..], &["{{.Actor.Attributes.signal}}", "--filter", "event=kill"]].concat();
-    assert_eq!(shop.said(&signals), "9\n");
+    assert_eq!(shop.said(&signals), "9\n9\n");
     let image =
         [&words[..], &["{{.Action}}", "--filter", "event=create", "--filter", "image=busybox"]].concat();
     assert_eq!(shop.said(&image), "create\n");
@@ -264,6 +302,14 @@ fn events_have_docker_s_fields_and_docker_s_actions() {
     shop.bulkhead(&["exec", "web", "sh", "-c", "exit 7"]).output().exits_with(7);
     shop.said(&["kill", "web"]);
     shop.with("run", &["--name", "job"], &["true"]).output().succeeds();
+    let stubborn = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+    for (name, words) in
+        [("stopped", &["stop", "-t", "1"][..]), ("asked", &["stop", "-s", "USR1"]), ("forced", &["rm", "-f"])]
+    {
+        shop.with("run", &["-d", "--name", name], &["sh", "-c", stubborn]).output().succeeds();
+        wait_until("it is deaf", || shop.said(&["logs", name]) == "ready\n");
+        shop.said(&[words, &[name]].concat());
+    }
     let events = |more: &[&str]| {
         let words = ["events", "--since", "1h", "--until", "0s"];
         shop.said(&[&words[..], more].concat())
@@ -288,6 +334,21 @@ fn events_have_docker_s_fields_and_docker_s_actions() {
     );
     let told = events(&["--filter", "volume=data", "--format", "{{.ID}} {{.Action}}"]);
     assert_eq!(told, "data mount\ndata unmount\n");
+    for (name, expected) in [
+        ("web", "kill 9,die ,"),
+        ("stopped", "kill 15,kill 9,die ,stop ,"),
+        ("asked", "kill 10,kill 9,die ,stop ,"),
+        ("forced", "kill 9,die ,destroy ,"),
+    ] {
+        let words = [
+            "--filter",
+            &format!("container={name}"),
+            "--format",
+            "{{.Action}} {{.Actor.Attributes.signal}},",
+        ];
+        let told = events(&words).replace("<no value>", "").replace('\n', "");
+        assert!(told.ends_with(expected), "{name}: {told}");
+    }
     let told = events(&["--filter", "container=job", "--format", "{{.Action}}"]);
     assert_eq!(told, "create\nattach\nstart\ndie\n");
     let json = events(&["--filter", "event=attach", "--format", "{{json .}}"]);

@@ -87,6 +87,20 @@ fn always_starts_again_until_it_is_stopped() {
 }
 
 #[test]
+fn what_waits_to_be_started_again_is_not_paused_and_the_way_out_is_told() {
+    let shop = shop!();
+    shop.kept("web", &["--restart", "always"], "exit 1");
+    wait_until("it is refused", || {
+        let paused = shop.bulkhead(&["pause", "web"]).output();
+        if paused.code() == 0 {
+            shop.bulkhead(&["unpause", "web"]).output();
+        }
+        paused.stderr.contains("cannot pause container web, which is restarting")
+            && paused.stderr.contains("hint: its policy starts it again in a moment: `bulkhead logs web`")
+    });
+}
+
+#[test]
 fn a_kill_by_the_user_is_a_stop_and_one_by_itself_is_not() {
     let shop = shop!();
     shop.kept("web", &["--restart", "always"], "echo up; sleep 1000");

@@ -102,6 +102,17 @@ fn an_image_is_of_the_platform_that_is_asked_for() {
         let failed = run(&shop, &["--platform", other, "--pull", policy], &name).exits_with(125);
         assert!(failed.stderr.contains(&expected), "{policy}: {}", failed.stderr);
     }
+    // What is here is no proposal for itself.
+    let failed = run(&shop, &["--platform", other, "--pull", "missing"], &name).exits_with(125);
+    assert!(!failed.stderr.contains("did you mean"), "{}", failed.stderr);
+    for (typed, words) in [
+        ("linux/foo", "there is no processor \"foo\": there are amd64,"),
+        ("linus/amd64", "there is no operating system"),
+    ] {
+        let wrong = run(&shop, &["--platform", typed], &name).exits_with(125);
+        assert!(wrong.stderr.contains(words) && !wrong.stderr.contains("Unable to find"), "{}", wrong.stderr);
+        shop.bulkhead(&["pull", "--platform", typed, &name]).output().exits_with(1).complains(words);
+    }
     let wrong = run(&shop, &["--platform", "a b"], &name).exits_with(125);
     assert!(wrong.stderr.contains("not of the form linux/arm64/v8"), "{}", wrong.stderr);
 }

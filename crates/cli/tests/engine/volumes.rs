@@ -27,12 +27,24 @@ fn a_volume_in_use_stays() {
     let shop = shop!();
     shop.with("create", &["--name", "job", "-v", "data:/data"], &["true"]).output().succeeds();
     let used = shop.bulkhead(&["volume", "rm", "data"]).output().exits_with(1);
-    assert!(used.stderr.contains("job"), "the container is named: {}", used.stderr);
+    assert!(used.stderr.contains("hint: `bulkhead rm -f job` first"), "with the way out: {}", used.stderr);
     shop.said(&["volume", "prune", "--all", "--force"]);
     assert_eq!(shop.said(&["volume", "ls", "--format", "{{.Name}}"]), "data\n");
     shop.said(&["rm", "job"]);
     let pruned = shop.said(&["volume", "prune", "--all", "--force"]);
     assert!(pruned.contains("data"), "{pruned}");
+}
+
+/// Fails when a volume that may only be read has no files on which the engine's own could be mounted.
+#[test]
+fn a_new_volume_has_the_files_that_are_bound_into_it() {
+    let shop = shop!();
+    let script = "ls /etc/hosts /etc/hostname /etc/resolv.conf && cat /etc/passwd && hostname";
+    let said = shop.script(&["-v", "new:/etc:ro", "-h", "here"], script).output().succeeds().stdout;
+    assert!(said.contains("root:") && said.ends_with("here\n"), "{said}");
+    let again = shop.script(&["-v", "new:/etc:ro"], "cat /etc/hosts").output().succeeds().stdout;
+    assert!(again.contains("localhost"), "what it has stays: {again}");
+    assert_eq!(std::fs::read_to_string(shop.path("engine/volumes/new/data/hosts")).unwrap(), "");
 }
 
 #[test]

@@ -94,3 +94,38 @@ fn flags_of(help: &str) -> Vec<String> {
     let words = lines.flat_map(|line| line.split_whitespace().take(2));
     words.filter(|word| word.starts_with('-')).map(|word| word.trim_end_matches(',').to_owned()).collect()
 }
+
+/// Fails where a value that begins with `-` and stands behind a blank is taken for an option.
+#[test]
+fn values_that_may_be_negative_stand_behind_a_blank() {
+    for words in [
+        "run --memory-swap -1 x",
+        "run --memory-swappiness -1 x",
+        "run --pids-limit -1 x",
+        "run --oom-score-adj -500 x",
+        "run --cpu-quota -1 x",
+        "run --cpu-rt-runtime -1 x",
+        "run --stop-timeout -1 x",
+        "create --memory-swap -1 --pids-limit -1 --oom-score-adj -500 --cpu-rt-runtime -1 x",
+        "update --memory-swap -1 --pids-limit -1 --cpu-quota -1 x",
+        "stop -t -1 x",
+        "stop --timeout -1 x",
+        "stop --time -1 x",
+        "restart -t -1 x",
+        "logs --tail -1 x",
+        "logs -n -1 x",
+        "ps -n -1",
+        "ps --last -1",
+        "network connect --gw-priority -1 net x",
+        "pod create --memory-swap -1 --pids-limit -1 x",
+        "pod stop -t -1 x",
+        "pod logs --tail -1 x",
+    ] {
+        let words = Vec::from_iter(words.split(' ').map(std::ffi::OsString::from));
+        let (verb, name) = crate::verbs::find(&words).unwrap();
+        let rest = &words[name.split(' ').count()..];
+        let typed = std::iter::once("bulkhead".into()).chain(rest.iter().cloned());
+        let parsed = as_docker(verb.command(name)).try_get_matches_from(typed);
+        assert!(parsed.is_ok(), "{words:?}: {}", parsed.unwrap_err());
+    }
+}

@@ -66,6 +66,34 @@ fn a_policy_applies_to_a_container_whose_monitor_died() {
     }
 }
 
+/// Fails when each monitor counts anew.
+#[test]
+fn starts_by_a_policy_are_counted_beyond_a_monitor_until_somebody_starts_it() {
+    let shop = shop!();
+    let restarts = || shop.inspect("web")["RestartCount"].as_u64().unwrap();
+    let run = shop.with("run", &["-d", "--name", "web", "--restart", "on-failure:2"], &["sleep", "1000"]);
+    let id = run.output().succeeds().stdout.trim().to_owned();
+    for expected in [1, 2] {
+        kill_monitor(&shop, &id);
+        shop.said(&["ps"]);
+        assert_eq!(
+            shop.inspect("web")["State"]["Status"],
+            "running",
+            "the monitor was killed {expected} times"
+        );
+        assert_eq!(restarts(), expected);
+    }
+    kill_monitor(&shop, &id);
+    shop.said(&["ps"]);
+    assert_eq!(
+        (shop.inspect("web")["State"]["Status"].as_str(), restarts()),
+        (Some("exited"), 2),
+        "no third time"
+    );
+    shop.said(&["start", "web"]);
+    assert_eq!(restarts(), 0, "that was somebody");
+}
+
 #[test]
 fn what_is_stopped_without_a_monitor_stays_so() {
     let shop = shop!();
