@@ -224,10 +224,12 @@ impl Error {
                 Some(format!("did you mean {similar}?"))
             }
             Self::MistypedNetwork { similar, .. } => Some(format!("did you mean {similar}?")),
-            Self::NetworkInUse { by, .. } => Some(format!(
-                "`bulkhead stop {0}` first, or `bulkhead network disconnect NETWORK {0}`",
-                by.first().map_or("NAME", String::as_str)
-            )),
+            Self::NetworkInUse { name, by } => {
+                let stop = by.join(" ");
+                let disconnect =
+                    Vec::from_iter(by.iter().map(|by| format!("`bulkhead network disconnect {name} {by}`")));
+                Some(format!("`bulkhead stop {stop}` first, or {}", disconnect.join(" and ")))
+            }
             Self::Attached { record, .. } => Some(format!(
                 "once that is mended the same command goes on; without {} it is forgotten, and stays where it is",
                 record.display()

@@ -1,7 +1,7 @@
 //! Holding a container while its parts change: a lock on its directory, which the kernel takes away from who dies.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::stop::{AT_ONCE, KILL};
 /// A container that nobody else starts, pauses or removes while this is there; or a pod into which nobody else starts one.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _directory: Arc<OwnedFd>,
+    _opened: Arc<OwnedFd>,
     /// Of whom nobody may read the layers either.
     _layers: Option<Lock>,
 }
@@ -105,6 +105,16 @@ impl Engine {
     /// As [`Engine::hold`], for the directory of a container or a pod that people know by a name.
     pub(crate) fn hold_directory(&self, path: &Path, what: impl FnOnce() -> String) -> Result<Option<Held>> {
         let Some(lock) = Lock::open(path)? else { return Ok(None) };
+        self.wait_for(lock, what).map(Some)
+    }
+
+    /// As [`Engine::hold_directory`], for a file that nobody but for this is opened for.
+    pub(crate) fn hold_file(&self, file: File, path: &Path, what: &str) -> Result<Held> {
+        let lock = Lock { opened: Arc::new(file.into()), name: path.display().to_string() };
+        self.wait_for(lock, || what.to_owned())
+    }
+
+    fn wait_for(&self, lock: Lock, what: impl FnOnce() -> String) -> Result<Held> {
         if !lock.take_at_once()? {
             let queue = lock.queue()?;
             if !queue.is_over_within(QUIET) {
@@ -112,7 +122,7 @@ impl Engine {
             }
             queue.end()?;
         }
-        Ok(Some(lock.held()))
+        Ok(lock.held())
     }
 
     /// As [`Engine::hold`], for a container that is removed by force: what its holder has a runtime do, or a monitor, is ended
@@ -242,10 +252,10 @@ impl Engine {
     }
 }
 
-/// A directory that is to be locked.
+/// A directory or a file that is to be locked.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    directory: Arc<OwnedFd>,
+    opened: Arc<OwnedFd>,
     name: String,
 }
 
@@ -265,8 +275,8 @@ impl Lock {
         match openat(CWD, path, flags, Mode::empty()) {
             Err(Errno::NOENT) => Ok(None),
             opened => {
-                let directory = Arc::new(opened.doing(|| format!("lock {name}"))?);
-                Ok(Some(Self { directory, name }))
+                let opened = Arc::new(opened.doing(|| format!("lock {name}"))?);
+                Ok(Some(Self { opened, name }))
             }
         }
     }
@@ -282,7 +292,7 @@ impl Lock {
     }
 
     fn try_to(&self, lock: FlockOperation) -> Result<bool> {
-        match retry_on_intr(|| flock(&self.directory, lock)) {
+        match retry_on_intr(|| flock(&self.opened, lock)) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(errno) => Err(errno).doing(|| format!("lock {}", self.name)),
@@ -291,10 +301,10 @@ impl Lock {
 
     /// Begins to wait until it is locked.
     fn queue(&self) -> Result<Queue<'_>> {
-        let directory = Arc::clone(&self.directory);
+        let opened = Arc::clone(&self.opened);
         let (tell, over) = channel();
         let wait = move || {
-            let locked = retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive));
+            let locked = retry_on_intr(|| flock(&opened, FlockOperation::LockExclusive));
             let _ = tell.send(());
             locked
         };
@@ -304,7 +314,7 @@ impl Lock {
     }
 
     fn held(self) -> Held {
-        Held { _directory: self.directory, _layers: None }
+        Held { _opened: self.opened, _layers: None }
     }
 
     /// As [`Lock::holder`], with the name of its program. That nobody can tell who it is, is no reason not to wait.
@@ -318,7 +328,7 @@ impl Lock {
     /// namespaces and file systems of several devices.
     fn holder(&self) -> Result<Option<i32>> {
         let doing = || format!("find who holds {}", self.name);
-        let found = fstat(&self.directory).doing(doing)?;
+        let found = fstat(&self.opened).doing(doing)?;
         let table = fs::read_to_string("/proc/locks").doing(doing)?;
         Ok(holder(&table, (major(found.st_dev), minor(found.st_dev)), found.st_ino))
     }

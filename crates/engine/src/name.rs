@@ -9,23 +9,39 @@ use crate::id;
 const RULE: &str =
     "names begin with a letter or digit, and go on with at least one more letter, digit, '_', '.' or '-'";
 
+/// As [`RULE`], for networks.
+const RULE_OF_NETWORKS: &str =
+    "names begin with a letter or digit, and go on with letters, digits, '_', '.' or '-'";
+
 /// Returns a name without the slash that docker's names have at their front and people may give.
 pub(crate) fn bare(name: &str) -> &str {
     name.strip_prefix('/').unwrap_or(name)
 }
 
-/// Checks a name that somebody gave.
+/// Checks a name that somebody gave a container or a pod.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the rule.
 pub fn check(name: &str) -> Result<()> {
+    follow(name, 2, RULE)
+}
+
+/// As [`check`], for a network, whose name may have a single letter.
+///
+/// # Errors
+/// As that.
+pub fn check_network(name: &str) -> Result<()> {
+    follow(name, 1, RULE_OF_NETWORKS)
+}
+
+fn follow(name: &str, least: usize, rule: &str) -> Result<()> {
     let invalid =
         |reason: &str| Err(Error::Invalid { what: format!("name {name:?}"), reason: reason.into() });
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-    if name.len() < 2 || !first || !rest {
-        return invalid(RULE);
+    if name.len() < least || !first || !rest {
+        return invalid(rule);
     }
     if name.len() > 255 {
         return invalid("it has more than 255 characters");

@@ -14,6 +14,7 @@
 //! chain forward     { forward 0
 //!     ct state established,related accept
 //!     iifname . oifname @same accept
+//!     iifname @bridges fib saddr . iif oif missing drop
 //!     iifname @internal drop
 //!     oifname @internal drop
 //!     ct status dnat accept
@@ -512,8 +513,8 @@ fn mark_of(rules: &[(&'static str, Vec<Expression>)]) -> String {
 /// Lists the rules by their chains.
 fn rules() -> Vec<(&'static str, Vec<Expression>)> {
     use Expression::{
-        End, In, Is, IsNot, LoadInput, LoadNetwork, LoadOutput, LoadState, LoadStatus, Mask, Masquerade,
-        NotIn,
+        End, In, Is, IsNot, LoadInput, LoadNetwork, LoadOutput, LoadState, LoadStatus, LoadWayBack, Mask,
+        Masquerade, NotIn,
     };
     const A: Register = Register(0);
     const B: Register = Register(4);
@@ -556,6 +557,11 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
             vec![LoadState(A), Mask(A, ESTABLISHED_OR_RELATED), IsNot(A, NOTHING), End(Verdict::Accept)],
         ),
         ("forward", vec![LoadInput(A), LoadOutput(B), In(A, SAME.name), End(Verdict::Accept)]),
+        // Nobody speaks for those of another network: the answer would find its way to them.
+        (
+            "forward",
+            vec![LoadInput(A), In(A, BRIDGES.name), LoadWayBack(A), Is(A, NOTHING), End(Verdict::Drop)],
+        ),
         ("forward", vec![LoadInput(A), In(A, INTERNAL.name), End(Verdict::Drop)]),
         ("forward", vec![LoadOutput(A), In(A, INTERNAL.name), End(Verdict::Drop)]),
         ("forward", [&was_published[..], &[End(Verdict::Accept)]].concat()),

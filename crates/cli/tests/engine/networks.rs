@@ -981,3 +981,29 @@ fn containers_are_listed_by_each_of_their_networks() {
         assert_eq!(names.join(" "), expected, "{filter}");
     }
 }
+
+#[test]
+fn a_network_is_called_by_one_letter_and_says_how_it_is_removed() {
+    let shop = shop!();
+    shop.said(&["network", "create", "--internal", "x"]);
+    // As with docker, so that what was written for other networks runs.
+    let run = shop
+        .with("run", &["-d", "--name", "web", "--network", "x", "-p", "9100:80"], &["sleep", "1000"])
+        .output();
+    run.succeeds().complains("its networks are internal: no port is published");
+    assert_eq!(shop.said(&["port", "web"]), "");
+    let hint = "`bulkhead stop web` first, or `bulkhead network disconnect x web`";
+    shop.bulkhead(&["network", "rm", "x"]).output().exits_with(1).complains(hint);
+}
+
+#[test]
+fn who_waits_for_the_networks_says_for_whom() {
+    let shop = shop!();
+    shop.script(&[], "true").output().succeeds();
+    let lock = fs::File::open(shop.path("engine-run/networks/lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let run = shop.script(&[], "true").spawn();
+    std::thread::sleep(Duration::from_secs(2));
+    drop(lock);
+    run.wait().succeeds().complains("waiting for the networks of this host, which ");
+}

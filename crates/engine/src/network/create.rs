@@ -117,7 +117,7 @@ pub(super) fn not_for_users(name: &str) -> Error {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    name::check(name).map_err(|error| match error {
+    name::check_network(name).map_err(|error| match error {
         Error::Invalid { reason, .. } => Error::Invalid { what: format!("network name {name:?}"), reason },
         other => other,
     })?;

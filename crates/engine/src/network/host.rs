@@ -15,7 +15,6 @@ use bulkhead_net::nft::{Filter, FoundChain};
 use bulkhead_net::rules::{self, Rules};
 use bulkhead_net::uplink::{self, Changed, Families};
 use bulkhead_store::{NetworkRecord, Places, Stage};
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +23,7 @@ use super::live::Live;
 use crate::create::make_directory;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result, chain};
+use crate::hold::Held;
 
 /// The version of [`Changes`] and [`Seen`].
 const VERSION: u32 = 1;
@@ -37,7 +37,7 @@ pub(super) struct Host<'engine> {
     engine: &'engine Engine,
     pub(super) devices: Devices,
     pub(super) rules: Rules,
-    _lock: File,
+    _lock: Held,
 }
 
 /// `changes.json`: what is changed of the host, noted before it is, to be taken back. It goes with the machine's run, as the changes do.
@@ -94,7 +94,7 @@ impl<'engine> Host<'engine> {
         let path = directory.join(LOCK);
         let doing = || format!("lock {}", path.display());
         let lock = File::options().append(true).create(true).mode(0o600).open(&path).doing(doing)?;
-        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).doing(doing)?;
+        let lock = engine.hold_file(lock, &path, "the networks of this host")?;
         let rules = Rules::open(&table_of(engine.places()))?;
         Ok(Self { engine, devices: Devices::open()?, rules, _lock: lock })
     }

@@ -133,15 +133,18 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
     let mut list = Vec::new();
     for ports in &asked(publishing, exposed) {
         let Some(joint) = ways.first() else {
-            let reason = "its networks have no way in: an internal one publishes nothing".to_owned();
-            return Err(Error::Invalid { what: format!("--publish {}", ports.container), reason });
+            let reason = match joints {
+                [] => "it is in no network any more",
+                _ => "its networks are internal, and have no way in",
+            };
+            return Err(Error::Invalid { what: said(ports), reason: reason.to_owned() });
         };
         if !matches!(joint.document.driver, Driver::Bridge | Driver::Cni) {
             let reason = format!(
                 "{} is a network of its driver: its containers are hosts of that cable, and have all their ports there",
                 joint.record.name
             );
-            return Err(Error::Invalid { what: format!("--publish {}", ports.container), reason });
+            return Err(Error::Invalid { what: said(ports), reason });
         }
         if publishing.mode == PublishMode::Proxy && joint.is_elsewhere() {
             let reason = format!(
@@ -161,14 +164,33 @@ fn wanted(publishing: &Publishing, exposed: &[ExposedPorts], joints: &[Joint]) -
             let at_plugin_s = joint.is_elsewhere().then(|| unspecified(is_v4));
             let Some(own) = of_family.or(any).or(at_plugin_s) else {
                 let family = if is_v4 { "IPv4" } else { "IPv6" };
-                let reason =
-                    format!("the container has no address of {family} in network {}", joint.record.name);
-                return Err(Error::Invalid { what: format!("--publish {address}"), reason });
+                let network = &joint.record.name;
+                let way_out = if is_v4 { "" } else { ", or make the network with `--ipv6`" };
+                let reason = format!(
+                    "the container has no address of {family} in network {network}: publish with `--publish-mode proxy`{way_out}"
+                );
+                return Err(Error::Invalid { what: said(ports), reason });
             };
             list.extend(each(ports, address, own));
         }
     }
     Ok(once(list))
+}
+
+/// Writes ports as they are asked for.
+fn said(ports: &PublishedPorts) -> String {
+    let PublishedPorts { address, host, choices, container, count, protocol } = *ports;
+    let address = match address {
+        Some(IpAddr::V6(address)) => format!("[{address}]:"),
+        Some(address) => format!("{address}:"),
+        None => String::new(),
+    };
+    let range = |first: u16, count: u16| match count {
+        0 | 1 => first.to_string(),
+        more => format!("{first}-{}", first.saturating_add(more - 1)),
+    };
+    let host = host.map(|host| format!("{}:", range(host, choices))).unwrap_or_default();
+    format!("--publish {address}{host}{}/{protocol}", range(container, count))
 }
 
 /// What is said twice is meant once, but for ports of which each is another one.

@@ -25,7 +25,7 @@ use super::host::{Host, Warnings};
 use super::live::Live;
 use super::ports::PublishedPort;
 use super::proxy::{self, Kept};
-use super::ways::gateways_by;
+use super::ways::{WaysIn, gateways_by};
 use crate::configure::Wiring;
 use crate::document::Document;
 use crate::engine::Engine;
@@ -104,9 +104,16 @@ impl Engine {
             // What an earlier start has left that was killed.
             host.withdraw(owner)?;
         }
+        // As with docker, so that what was written for other networks runs.
+        let is_published = publishing.is_any() && (joints.is_empty() || WaysIn::of(joints).first().is_some());
+        if publishing.is_any() && !is_published {
+            warnings.push(
+                "its networks are internal: no port is published, --publish changes nothing".to_owned(),
+            );
+        }
         // A conflict is found before anything is changed, but for addresses that the host has by the networks themselves.
         let is_early = !joints.iter().any(|joint| joint.is_published_at(publishing));
-        let mut chosen = if publishing.is_any() && is_early { host.choose(wish)? } else { None };
+        let mut chosen = if is_published && is_early { host.choose(wish)? } else { None };
         for joint in joints.iter().filter(|joint| !joint.is_elsewhere()) {
             host.connect(joint, namespace, inside, &gateways_by(joint, joints), publishing, &mut warnings)?;
         }
@@ -117,7 +124,7 @@ impl Engine {
             Live { named_in, ..Live::of(owner) }.write(self)?;
             joints.iter().try_for_each(|joint| host.enter_names(joint, called))?;
         }
-        if publishing.is_any() && !is_early {
+        if is_published && !is_early {
             chosen = host.choose(wish)?;
         }
         let keeper = match chosen {

@@ -1,7 +1,7 @@
 //! What the helper knows: the tables of all networks, and what follows from them for a question.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{Answer, Code, Query, Transport, address_in, kind};
 use super::network::{Network, Own};
@@ -112,6 +112,10 @@ fn add(answer: &mut Answer, addresses: &[IpAddr], wanted: u16, turn: usize) {
 
 /// Looks a name up in the networks of a container; nothing where none of them knows it.
 fn look_up(networks: &[Own<'_>], name: &str, wanted: u16) -> Option<Known> {
+    // Whoever is called so: it is the container's own loopback (RFC 6761, section 6.3).
+    if name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost")) {
+        return Some(Known::Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
+    }
     if let Some(address) = address_in(name) {
         return networks.iter().find_map(|own| {
             let name = own.network.name_of(address)?;
@@ -185,6 +189,15 @@ mod tests {
         };
         book.keep(|_| false);
         text
+    }
+
+    #[test]
+    fn nobody_else_is_called_localhost() {
+        for name in ["localhost", "LocalHost", "web.localhost"] {
+            assert_eq!(ask("c1", name, kind::A), ask("c3", name, kind::A));
+            assert!(ask("c1", name, kind::A).contains("127.0.0.1"), "{name}");
+        }
+        assert_eq!(ask("c1", "localhost.example", kind::A), "unknown");
     }
 
     #[test]

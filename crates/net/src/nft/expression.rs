@@ -63,6 +63,8 @@ pub enum Expression {
     LoadStatus(Register),
     /// Loads what kind of address the destination is: 2 is one of this host.
     LoadDestinationType(Register),
+    /// Loads the number of the device by which it came, if its source is reached by that; else 0 (strict reverse path of RFC 3704).
+    LoadWayBack(Register),
     /// Keeps bits.
     Mask(Register, u32),
     /// Goes on if the register begins with these bytes.
@@ -108,6 +110,11 @@ impl Expression {
             Self::LoadDestinationType(to) => named(message, "fib", |message| {
                 message.attribute(1, &to.number());
                 message.attribute(2, &3_u32.to_be_bytes()).attribute(3, &2_u32.to_be_bytes());
+            }),
+            // NFT_FIB_RESULT_OIF of NFTA_FIB_F_SADDR and NFTA_FIB_F_IIF.
+            Self::LoadWayBack(to) => named(message, "fib", |message| {
+                message.attribute(1, &to.number());
+                message.attribute(2, &1_u32.to_be_bytes()).attribute(3, &9_u32.to_be_bytes());
             }),
             Self::Mask(at, mask) => named(message, "bitwise", |message| {
                 message.attribute(1, &at.number()).attribute(2, &at.number());

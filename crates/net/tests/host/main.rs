@@ -48,6 +48,33 @@ fn containers_of_a_network_talk_and_those_of_two_do_not() {
 }
 
 #[test]
+fn nobody_speaks_for_those_of_another_network() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let (a, _victim) = (rig.container("one", "a"), rig.container("two", "b"));
+    for (own, others, outside) in
+        [("10.10.0.2", "10.20.0.2", "10.1.0.2"), ("fd00:10::2", "fd00:20::2", "fd00:1::2")]
+    {
+        let (one, length) = if own.contains(':') { (true, 128) } else { (false, 32) };
+        rig::ip_command(
+            &a,
+            &[
+                &["addr", "add", &format!("{others}/{length}"), "dev", "eth0"][..],
+                if one { &["nodad"] } else { &[] },
+            ]
+            .concat(),
+        );
+        let address = |ip: &str, port: u16| SocketAddr::new(rig::ip(ip), port);
+        let there = rig::socket(&rig.outside, &address(outside, 9).to_string());
+        for (from, arrives) in [(own, true), (others, false)] {
+            let socket = rig::socket(&a, &address(from, 5353).to_string());
+            socket.send_to(b"said", address(outside, 9)).unwrap();
+            assert_eq!(there.recv_from(&mut [0; 4]).is_ok(), arrives, "{from}");
+        }
+    }
+}
+
+#[test]
 fn a_bridge_that_is_made_anew_has_its_containers_again() {
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
     let rig = Rig::new();
