@@ -155,7 +155,7 @@ impl Engine {
     fn stop_of(&self, known: &Known) -> Result<order::Stop> {
         let image = known.record.image.map(|id| self.store.image(&id.to_string())).transpose()?;
         let defaults = image.map(|image| image.configuration.config).unwrap_or_default();
-        configure::stop(&known.document.request, &defaults)
+        Ok(configure::stop(&known.document.request, &defaults))
     }
 
     fn find_astray(&self, known: &Known) -> Result<Found> {

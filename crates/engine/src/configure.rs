@@ -351,6 +351,7 @@ pub fn configure(scene: &Scene<'_>) -> Result<Configured> {
     cdi::apply(request, facts, &mut config)?;
     let files = names::files(scene, &hostname, facts)?;
     warnings.extend(names::without_servers(scene, facts));
+    warnings.extend(health::without_signal(request, scene.defaults));
     Ok(Configured {
         config,
         files,

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_store::layer::{self, Pack, Unpack};
 use bulkhead_sys::path;
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, fstat, openat};
+use rustix::fs::{
+    FlockOperation, Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, flock, fstat, futimens,
+    openat,
+};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::engine::Engine;
@@ -77,13 +80,21 @@ impl Engine {
             opened => Some(opened.doing(doing)?),
         };
         drop(File::create(&filling).doing(doing)?);
-        if let Some(source) = source {
+        let stat = source.as_ref().map(fstat).transpose().doing(doing)?;
+        if let Some((source, stat)) = source.as_ref().zip(stat.as_ref()) {
             copy(source.as_fd(), data.as_fd())?;
-            let stat = fstat(&source).doing(doing)?;
             fchown(&data, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).doing(doing)?;
             fchmod(&data, Mode::from_raw_mode(stat.st_mode)).doing(doing)?;
         }
         add_bound(data.as_fd(), Path::new(destination)).doing(doing)?;
+        if let Some(stat) = stat {
+            // Last: whatever is made in it gives it another one.
+            let time = Timespec {
+                tv_sec: stat.st_mtime,
+                tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+            };
+            futimens(&data, &Timestamps { last_access: time, last_modification: time }).doing(doing)?;
+        }
         fs::remove_file(&filling).doing(doing)
     }
 }

@@ -451,7 +451,7 @@ impl Engine {
             restart: request.restart.0,
             restarts: cause.restarts(known),
             health: configure::health(request, &defaults)?,
-            stop: configure::stop(request, &defaults)?,
+            stop: configure::stop(request, &defaults),
             companion: self.name_server_for(known)?,
             companions: self.proxy_for(known, image)?.into_iter().collect(),
             recorded: self.carrier_for(known)?.into_iter().collect(),

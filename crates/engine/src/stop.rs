@@ -53,6 +53,9 @@ impl Engine {
                     // Its monitor died over it, and has not noted that.
                     self.give_up(&known)?;
                 }
+                if held.is_none() {
+                    self.unplug_stopped(&known.record.id);
+                }
                 self.tell(&known, "stop");
                 Ok(())
             }
@@ -91,6 +94,7 @@ impl Engine {
         if signal == KILL {
             self.thaw(&known)?;
             self.end_in_time(&known)?;
+            self.unplug_stopped(&known.record.id);
             // What was sent is told with the end, but for what a monitor of yesterday saw, which notes no signals.
             if let Some(known) = self.know_again(&known.record.id)?
                 && known.status.as_ref().is_none_or(|status| status.sent.is_empty())

@@ -27,6 +27,10 @@ impl Engine {
         name::check(new)?;
         let mut known = self.find(wanted)?;
         let old = std::mem::replace(&mut known.record.name, new.to_owned());
+        if old == new {
+            let reason = "the container is called so already".into();
+            return Err(Error::Invalid { what: format!("name {new}"), reason });
+        }
         let told = known.event("rename").with("oldName", &format!("/{old}"));
         self.store.rename_container(&known.record.id, new, Some(&told))?;
         self.rename_in_networks(&known.record.id)

@@ -94,6 +94,7 @@ fn names_are_taken_once_and_can_be_changed() {
     assert!(taken.stderr.contains("web") && taken.stderr.contains("hint: "), "{}", taken.stderr);
     shop.said(&["rename", "web", "site"]);
     assert_eq!(shop.inspect("site")["Name"], "/site");
+    shop.bulkhead(&["rename", "site", "site"]).output().fails(1, "the container is called so already");
     // Docker's names begin with a slash, which people copy.
     let taken = shop.with("create", &["--name", "/site"], &["true"]).output().exits_with(1);
     assert!(taken.stderr.contains("in use"), "{}", taken.stderr);
@@ -398,6 +399,7 @@ fn a_start_writes_nothing_into_the_container_s_layer() {
         "0 0\n",
         "it is in a container"
     );
+    assert_eq!(shop.said(&["exec", "web", "readlink", "/etc/mtab"]), "/proc/mounts\n");
     shop.said(&["restart", "--time", "0", "web"]);
     assert_eq!(shop.said(&["diff", "web"]), "C /etc\nA /etc/mine\n");
     assert_eq!(shop.said(&["exec", "web", "cat", "/etc/mine"]), "x\n");

@@ -101,3 +101,15 @@ fn a_broken_archive_is_refused_and_leaves_nothing() {
     assert!(output.stderr.starts_with("error: "), "{}", output.stderr);
     assert_eq!(shop.said(&["images", "-q"]), "");
 }
+
+#[test]
+fn what_an_image_says_that_means_nothing_keeps_none_of_its_containers_from_running() {
+    let shop = shop!();
+    let path = shop.path("odd.tar");
+    let changes = json!({ "Entrypoint": [""], "Cmd": ["echo", "runs"], "StopSignal": "SIGFOO" });
+    shop.archive(&path, "odd:1", &changes);
+    shop.said(&["load", "-q", "-i", path.to_str().unwrap()]);
+    let run = shop.of("run", &["--rm", "--network", "none"], "odd:1", &[]).output().succeeds();
+    assert_eq!(run.stdout, "runs\n");
+    run.complains("it is stopped by SIGTERM");
+}

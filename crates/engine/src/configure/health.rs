@@ -5,7 +5,7 @@ use bulkhead_store::Defaults;
 
 use super::invalid;
 use crate::error::Result;
-use crate::request::{self, HealthCommand, Limit, Nanoseconds, Request, Signal};
+use crate::request::{HealthCommand, Limit, Nanoseconds, Request, Signal};
 
 /// Seconds between the signal and SIGKILL, unless somebody says otherwise.
 const GRACE: u64 = 10;
@@ -13,25 +13,29 @@ const GRACE: u64 = 10;
 /// A hundred years, which is for ever: monitors add it to the time.
 const EVER: u64 = 100 * 365 * 86_400;
 
-/// Decides how a container is stopped.
-///
-/// # Errors
-/// A signal of the image's that there is not.
-pub fn stop(request: &Request, defaults: &Defaults) -> Result<Stop> {
-    let signal = match (request.stop_signal, defaults.stop_signal.as_str()) {
-        (Some(signal), _) => signal,
-        (None, "") => Signal::TERM,
-        (None, text) => {
-            text.parse().map_err(|error: request::Malformed| invalid("image", error.to_string()))?
-        }
-    };
+/// Decides how a container is stopped. In the place of a signal of the image's that there is not it gets SIGTERM.
+pub fn stop(request: &Request, defaults: &Defaults) -> Stop {
+    let of_image = || defaults.stop_signal.parse().unwrap_or(Signal::TERM);
+    let signal = request.stop_signal.unwrap_or_else(of_image);
     let grace = match (request.stop_timeout, defaults.stop_timeout) {
         (Some(Limit::At(seconds)), _) => seconds,
         (Some(Limit::Unlimited), _) => EVER,
         (None, Some(seconds)) => u64::try_from(seconds).unwrap_or(EVER),
         (None, None) => GRACE,
     };
-    Ok(Stop { signal: signal.number(), grace: grace.min(EVER) })
+    Stop { signal: signal.number(), grace: grace.min(EVER) }
+}
+
+/// Says that the image wants to be stopped by a signal that there is not.
+pub(super) fn without_signal(request: &Request, defaults: &Defaults) -> Option<String> {
+    let wanted = defaults.stop_signal.as_str();
+    if wanted.is_empty() || request.stop_signal.is_some() {
+        return None;
+    }
+    let error = wanted.parse::<Signal>().err()?;
+    Some(format!(
+        "it is stopped by SIGTERM, since the image's stop signal is none: {error}; choose one by --stop-signal"
+    ))
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -35,6 +35,8 @@ pub fn command_line(request: &Request, defaults: &Defaults) -> Result<Vec<String
             (defaults.entrypoint.clone().unwrap_or_default(), command)
         }
     };
+    // By one empty word an image has none of what it is made from.
+    let entrypoint = if entrypoint == [""] { Vec::new() } else { entrypoint };
     let words = [entrypoint, command].concat();
     match words.first() {
         Some(program) if !program.is_empty() => Ok(words),

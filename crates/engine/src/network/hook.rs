@@ -197,6 +197,15 @@ impl Engine {
         }
     }
 
+    /// Takes back what a container had on the host that a command has just ended, or waits for its monitor, which does: its ports are
+    /// free when the command returns.
+    pub(crate) fn unplug_stopped(&self, id: &str) {
+        if !matches!(self.published(id), Ok(None)) {
+            // What stays is found by `system check`.
+            let _ = self.unplug_ended(id);
+        }
+    }
+
     /// Takes back what a container had on the host whose end is just noticed, if its monitor was not told to have that done. Somebody
     /// who holds it does so, or has other plans.
     pub(crate) fn unplug_noticed(&self, id: &str) {

@@ -138,11 +138,13 @@ impl Monitor {
         self.checks.read(&self.poll);
         let Some(current) = self.checks.current.take() else { return };
         let Some(checkup) = &self.checks.checkup else { return };
+        let said = String::from_utf8_lossy(&current.output);
         let (code, output) = if current.is_late {
             let limit = Duration::from_nanos(checkup.rules().timeout);
-            (NO_CODE, format!("Health check exceeded timeout ({limit:?})"))
+            let colon = if said.is_empty() { "" } else { ": " };
+            (NO_CODE, format!("Health check exceeded timeout ({limit:?}){colon}{said}"))
         } else {
-            (status.exit_status().unwrap_or(NO_CODE), String::from_utf8_lossy(&current.output).into_owned())
+            (status.exit_status().unwrap_or(NO_CODE), said.into_owned())
         };
         self.count(Check { begin: current.begin, end: clock::now(), code, output });
     }

@@ -122,12 +122,12 @@ fn a_check_that_takes_too_long_is_ended_in_the_container() {
     let sandbox = sandbox!();
     let bundle = sandbox.bundle("long").args(["sleep", "100"]);
     let stand = Stand::new(&sandbox, &bundle, |order| {
-        order.health = Some(check(&["sleep", "54321"], OnUnhealthy::None));
+        order.health = Some(check(&["sh", "-c", "echo looks; exec sleep 54321"], OnUnhealthy::None));
     });
     stand.start_alone();
     wait_until("a check has failed", || !stand.status().health.unwrap().log.is_empty());
     let first = stand.status().health.unwrap().log[0].clone();
-    assert_eq!((first.code, first.output.as_str()), (-1, "Health check exceeded timeout (1s)"));
+    assert_eq!((first.code, first.output.as_str()), (-1, "Health check exceeded timeout (1s): looks\n"));
     let processes = sandbox.exec(&bundle, ["ps"]).output().succeeds().stdout;
     assert!(processes.matches("54321").count() <= 1, "only the next one may run:\n{processes}");
     stand.ask(&ToMonitor::Signal(9)).unwrap();
