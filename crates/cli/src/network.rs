@@ -83,7 +83,8 @@ impl Operation for Create {
             options: pairs(opt),
             labels: pairs(label),
         };
-        let network = home.engine()?.create_network(&request)?;
+        let (network, warnings) = home.engine()?.create_network(&request)?;
+        warnings.iter().for_each(|text| warn(text));
         writeln!(io::stdout(), "{}", network.id)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -28,7 +28,8 @@ pub enum Error {
     },
     /// No pool has a subnet that nobody uses.
     #[error(
-        "every subnet of the address pools is used by a network or by the host; choose one with `--subnet`"
+        "every subnet of the address pools is used by a network or by the host; choose another by \
+         `bulkhead network create --subnet SUBNET NAME`, and have containers in it by `--network NAME`"
     )]
     PoolsExhausted,
     /// A port of the host leads to another container.

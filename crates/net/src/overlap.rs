@@ -6,48 +6,66 @@ use ipnet::IpNet;
 
 use crate::device::Devices;
 use crate::error::Result;
-use crate::pool;
+use crate::pool::{Fate, Holder, Used};
 
-/// Something of the host's with addresses of a network.
+/// Something with addresses of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
     /// The network's subnet.
     pub subnet: IpNet,
-    /// The host's address with the length of its subnet, or where its route leads.
-    pub other: IpNet,
-    /// Which of both it is.
-    pub of: Holding,
-    /// The device; none for a route that has several.
+    /// What has them, too.
+    pub other: Used,
+    /// The name of its device; none for a route that has several.
     pub device: Option<String>,
 }
 
-/// By what the host has addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holding {
-    /// One of them is its own, and the others are its neighbours'.
-    Address,
-    /// It knows where to send what is for them.
-    Route,
-}
-
 impl Overlap {
+    /// Makes it of what somebody has of a subnet.
+    #[must_use]
+    pub fn new(host: &Devices, subnet: IpNet, other: &Used) -> Self {
+        let device = match other.by {
+            Holder::Address(device) => Some(device),
+            Holder::Route { device, .. } => device,
+            Holder::Network(_) => None,
+        };
+        Self { subnet, other: other.clone(), device: device.and_then(|index| host.name(index)) }
+    }
+
     /// Tells whether packets for containers may go there. Otherwise those of others, who have a wider subnet, come to the network.
     #[must_use]
     pub fn diverts(&self) -> bool {
-        self.other.prefix_len() >= self.subnet.prefix_len()
+        self.other.net.prefix_len() >= self.subnet.prefix_len()
     }
 }
 
 impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subnet: _, other, of, device } = self;
-        match of {
-            Holding::Address => write!(f, "the host has {other}")?,
-            Holding::Route => write!(f, "the host has a route to {other}")?,
+        let Self { subnet: _, other: Used { net, by }, device } = self;
+        let by_device =
+            |word: &str| device.as_ref().map(|name| format!(" {word} {name}")).unwrap_or_default();
+        match by {
+            Holder::Address(_) => write!(f, "the host has {net}{}", by_device("at")),
+            Holder::Route { gateway, .. } => {
+                let gateway = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+                write!(f, "the host has a route to {net}{gateway}{}", by_device("by"))
+            }
+            Holder::Network(name) => write!(f, "network {name} has {net}"),
         }
-        let by = if *of == Holding::Address { "at" } else { "by" };
-        device.as_ref().map_or(Ok(()), |device| write!(f, " {by} {device}"))
     }
+}
+
+/// Lists what the host has: its addresses, and where there are routes to. An address has a route to its neighbours besides, which stands behind it.
+///
+/// # Errors
+/// As recv(2).
+pub fn used(host: &Devices) -> Result<Vec<Used>> {
+    let addresses =
+        host.addresses()?.into_iter().map(|(device, net)| Used { net, by: Holder::Address(device) });
+    let routes = host.routes()?.into_iter().map(|route| Used {
+        net: route.to,
+        by: Holder::Route { device: route.device, gateway: route.gateway },
+    });
+    Ok(addresses.chain(routes).collect())
 }
 
 /// Finds for each of these subnets what the host has of it, the narrowest alone; what it has by the device of this number is the
@@ -56,21 +74,17 @@ impl fmt::Display for Overlap {
 /// # Errors
 /// As recv(2).
 pub fn find(host: &Devices, subnets: &[IpNet], own: Option<u32>) -> Result<Vec<Overlap>> {
-    let addresses = host.addresses()?.into_iter().map(|(device, net)| (net, Holding::Address, Some(device)));
-    let routes = host.routes()?.into_iter().map(|route| (route.to, Holding::Route, route.device));
-    // An address has a route to its neighbours besides: the first of both counts.
-    let mut all = Vec::from_iter(addresses.chain(routes));
-    all.retain(|(_, _, device)| own.is_none() || *device != own);
+    let mut all = used(host)?;
+    all.retain(|used| match used.by {
+        Holder::Address(device) => own != Some(device),
+        Holder::Route { device, .. } => own.is_none() || own != device,
+        Holder::Network(_) => true,
+    });
     let found = subnets.iter().filter_map(|subnet| {
-        let others = all.iter().filter(|(net, ..)| pool::is_in_the_way(&net.trunc(), subnet));
-        let narrowest =
-            others.reduce(|one, next| if next.0.prefix_len() > one.0.prefix_len() { next } else { one });
-        narrowest.map(|(other, of, device)| Overlap {
-            subnet: *subnet,
-            other: *other,
-            of: *of,
-            device: device.and_then(|index| host.name(index)),
-        })
+        let others = all.iter().filter(|used| used.fate(subnet) != Fate::Apart);
+        let length = |used: &Used| used.net.prefix_len();
+        let narrowest = others.reduce(|one, next| if length(next) > length(one) { next } else { one });
+        narrowest.map(|other| Overlap::new(host, *subnet, other))
     });
     Ok(found.collect())
 }

@@ -35,20 +35,86 @@ const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
 /// which VPNs take its place.
 const WIDE: u8 = 8;
 
+/// Addresses that somebody has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// All of them; of an address of the host's that one, with the length of its subnet.
+    pub net: IpNet,
+    /// Who has them.
+    pub by: Holder,
+}
+
+/// Who has addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// The host has one of them at the device of this number, and the others are its neighbours'.
+    Address(u32),
+    /// The host knows where to send what is for them.
+    Route {
+        /// The number of the device; none for a route that has several.
+        device: Option<u32>,
+        /// The next host on the way; without one they are neighbours.
+        gateway: Option<IpAddr>,
+    },
+    /// Another network, of this name.
+    Network(String),
+}
+
+/// What becomes of addresses that somebody has when a network gets a subnet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing.
+    Apart,
+    /// They are on the far side of a gateway, and more than the subnet: the network's own route, which is narrower, hides some of them from
+    /// the host, as each route of a VPN does.
+    Hidden,
+    /// They keep the subnet from being a network's.
+    InTheWay,
+}
+
+impl Used {
+    /// Says what becomes of them when a network gets this subnet.
+    #[must_use]
+    pub fn fate(&self, subnet: &IpNet) -> Fate {
+        let Self { net, by } = self;
+        if net.prefix_len() < WIDE || !overlap(subnet, &net.trunc()) {
+            return Fate::Apart;
+        }
+        match by {
+            Holder::Route { gateway: Some(_), .. } if net.prefix_len() < subnet.prefix_len() => Fate::Hidden,
+            _ => Fate::InTheWay,
+        }
+    }
+}
+
 /// Chooses the first subnet of the pools that overlaps nothing of what is used: routes and addresses of the host, subnets of
-/// other networks.
+/// other networks. If there is none, the first that hides hosts behind the widest route, and that nothing narrower names.
 ///
 /// # Errors
 /// [`Error::PoolsExhausted`].
-pub fn choose(pools: &[Pool], used: &[IpNet]) -> Result<IpNet> {
-    let is_free = |subnet: &IpNet| !used.iter().any(|used| is_in_the_way(used, subnet));
-    pools.iter().flat_map(subnets).find(is_free).ok_or(Error::PoolsExhausted)
-}
-
-/// Tells whether something that the host or another network has keeps a subnet from being a network's.
-#[must_use]
-pub fn is_in_the_way(used: &IpNet, subnet: &IpNet) -> bool {
-    used.prefix_len() >= WIDE && overlap(subnet, used)
+pub fn choose(pools: &[Pool], used: &[Used]) -> Result<IpNet> {
+    // Of each the length of the narrowest route that it is a part of.
+    let hides = |subnet: IpNet| {
+        let mut narrowest = 0;
+        for used in used {
+            match used.fate(&subnet) {
+                Fate::InTheWay => return None,
+                Fate::Hidden => narrowest = used.net.prefix_len().max(narrowest),
+                Fate::Apart => {}
+            }
+        }
+        Some((subnet, narrowest))
+    };
+    let mut best: Option<(IpNet, u8)> = None;
+    for (subnet, narrowest) in pools.iter().flat_map(subnets).filter_map(hides) {
+        if narrowest == 0 {
+            return Ok(subnet);
+        }
+        if best.is_none_or(|(_, before)| narrowest < before) {
+            best = Some((subnet, narrowest));
+        }
+    }
+    best.map(|(subnet, _)| subnet).ok_or(Error::PoolsExhausted)
 }
 
 /// Lists the subnets of a pool, at most 65 536 of them.
@@ -214,6 +280,19 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn routes(nets: &[&str], gateway: Option<IpAddr>) -> Vec<Used> {
+        let by = Holder::Route { device: Some(2), gateway };
+        nets.iter().map(|text| Used { net: net(text), by: by.clone() }).collect()
+    }
+
+    fn neighbours(nets: &[&str]) -> Vec<Used> {
+        routes(nets, None)
+    }
+
+    fn behind(nets: &[&str]) -> Vec<Used> {
+        routes(nets, Some(ip("10.1.2.3")))
+    }
+
     #[test]
     fn a_subnet_is_the_first_that_nobody_uses() {
         let cases: &[(&[&str], &str)] = &[
@@ -226,19 +305,79 @@ mod tests {
             (&["172.17.0.0/16", "172.18.0.0/16", "172.19.0.0/16", "172.20.0.0/16"], "172.21.0.0/16"),
         ];
         for (used, expected) in cases {
-            let used = Vec::from_iter(used.iter().map(|text| net(text)));
-            assert_eq!(choose(&POOLS, &used).unwrap(), net(expected), "{used:?}");
+            // What is behind a gateway is left alone, too, as long as there is anything else.
+            for used in [neighbours(used), behind(used)] {
+                assert_eq!(choose(&POOLS, &used).unwrap(), net(expected), "{used:?}");
+            }
         }
-        let all = [net("172.16.0.0/12"), net("192.168.0.0/16")];
+        let all = neighbours(&["172.16.0.0/12", "192.168.0.0/16"]);
         assert!(matches!(choose(&POOLS, &all), Err(Error::PoolsExhausted)));
     }
 
     #[test]
+    fn a_subnet_below_routes_by_gateways_is_one_that_no_narrower_route_names() {
+        let all = ["172.16.0.0/12", "192.168.0.0/16"];
+        let cases: &[(&[&str], &str)] = &[
+            (&[], "172.17.0.0/16"),
+            (&["172.17.0.0/16"], "172.18.0.0/16"),
+            (&["172.17.0.0/16", "172.18.3.0/24"], "172.19.0.0/16"),
+            // Behind two, of which the narrower has more to lose.
+            (&["172.17.0.0/16", "172.18.0.0/15", "172.20.0.0/14"], "172.24.0.0/16"),
+            (
+                &["172.17.0.0/16", "172.18.0.0/16", "172.19.0.0/16", "172.20.1.0/24", "172.21.0.0/16"],
+                "172.22.0.0/16",
+            ),
+        ];
+        for (narrower, expected) in cases {
+            let used = behind(&[&all, *narrower].concat());
+            assert_eq!(choose(&POOLS, &used).unwrap(), net(expected), "{narrower:?}");
+        }
+        let named = [&all[..], &["172.16.0.0/13", "172.24.0.0/13"]].concat();
+        let used = [behind(&named), neighbours(&["172.16.0.0/12"])].concat();
+        assert_eq!(choose(&POOLS, &used).unwrap(), net("192.168.0.0/20"), "neighbours are in the way");
+        let used = [used, behind(&["192.168.0.0/18", "192.168.64.0/18", "192.168.128.0/17"])].concat();
+        assert_eq!(
+            choose(&POOLS, &used).unwrap(),
+            net("192.168.128.0/20"),
+            "the widest has the least to lose"
+        );
+        let each = POOLS.iter().flat_map(subnets).map(|subnet| subnet.to_string());
+        let each = Vec::from_iter(each);
+        let used = behind(&Vec::from_iter(each.iter().map(String::as_str)));
+        assert!(matches!(choose(&POOLS, &used), Err(Error::PoolsExhausted)), "routes of the same length");
+    }
+
+    #[test]
+    fn what_is_behind_a_gateway_is_in_the_way_of_what_it_is_a_part_of() {
+        for (used, subnet, expected) in [
+            ("10.0.0.0/8", "10.77.0.0/24", Fate::Hidden),
+            ("10.77.0.0/24", "10.77.0.0/24", Fate::InTheWay),
+            ("10.77.0.128/25", "10.77.0.0/24", Fate::InTheWay),
+            ("10.78.0.0/24", "10.77.0.0/24", Fate::Apart),
+            ("8.0.0.0/5", "10.77.0.0/24", Fate::Apart),
+            ("0.0.0.0/0", "10.77.0.0/24", Fate::Apart),
+            ("fd00::/8", "fd12::/64", Fate::Hidden),
+            ("fd12::/64", "fd12::/64", Fate::InTheWay),
+        ] {
+            let subnet = net(subnet);
+            assert_eq!(behind(&[used])[0].fate(&subnet), expected, "{used}");
+            let near = if expected == Fate::Apart { Fate::Apart } else { Fate::InTheWay };
+            let network = Used { net: net(used), by: Holder::Network("other".into()) };
+            let address = Used { net: net(used), by: Holder::Address(7) };
+            for used in [network, address, neighbours(&[used]).remove(0)] {
+                assert_eq!(used.fate(&subnet), near, "{used:?}");
+            }
+        }
+        let own = Used { net: net("10.9.9.9/8"), by: Holder::Address(7) };
+        assert_eq!(own.fate(&net("10.77.0.0/24")), Fate::InTheWay, "the address of a host");
+    }
+
+    #[test]
     fn thirty_one_networks_get_subnets_that_do_not_overlap() {
-        let mut used: Vec<IpNet> = Vec::new();
+        let mut used: Vec<Used> = Vec::new();
         while let Ok(subnet) = choose(&POOLS, &used) {
-            assert!(!used.iter().any(|other| overlap(other, &subnet)), "{subnet}");
-            used.push(subnet);
+            assert!(!used.iter().any(|other| overlap(&other.net, &subnet)), "{subnet}");
+            used.push(Used { net: subnet, by: Holder::Network("other".into()) });
         }
         assert_eq!(used.len(), 15 + 16);
     }

@@ -173,7 +173,7 @@ fn what_nobody_can_give_is_refused_with_the_way_out() {
         (&["network", "inspect", "nowhere"], "nowhere".to_owned()),
         (
             &["network", "create", "--subnet", "10.51.0.0/25", "third"],
-            "10.51.0.0/24 is used by the host or by another network".to_owned(),
+            "network plain has 10.51.0.0/24; choose another".to_owned(),
         ),
     ] {
         let output = shop.bulkhead(words).output();

@@ -171,7 +171,7 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         (&["network", "create", "host"], "choose another"),
         (
             &["network", "create", "--subnet", "10.78.0.128/25", "x1"],
-            "is used by the host or by another network",
+            "--subnet 10.78.0.128/25: network taken has 10.78.0.0/24; choose another",
         ),
         (&["network", "create", "--subnet", "10.79.0.0/31", "x1"], "leaves no room"),
         (&["network", "create", "--gateway", "10.79.0.1", "x1"], "it is in no subnet of the network"),

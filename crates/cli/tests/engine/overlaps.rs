@@ -134,3 +134,62 @@ fn a_check_names_what_the_host_has_got_and_moves_what_nothing_runs_in() {
     let ran = shop.script(&["--network", "auto"], "ping -c 1 -w 5 172.18.0.1").output().succeeds();
     assert_eq!(ran.stderr, "");
 }
+
+#[test]
+fn a_host_whose_vpn_has_routes_to_all_pools_has_networks_below_one_of_them() {
+    let shop = shop!();
+    theirs(&shop, "corp0", "10.1.2.1/24");
+    for to in ["172.16.0.0/12", "192.168.0.0/16", "172.17.0.0/24"] {
+        ip(&shop, &format!("route add {to} via 10.1.2.3"));
+    }
+    // Nothing narrower names it.
+    let told = "network bridge hides hosts in 172.18.0.0/16: the host has a route to 172.16.0.0/12 via 10.1.2.3 by corp0";
+    let options = ["-d", "--name", "web", "-p", "8111:80"];
+    for _ in 0..2 {
+        let started = shop.with("run", &options, &["sh", "-c", &greeter(80, "web")]).output().succeeds();
+        assert_eq!(started.stderr.matches(told).count(), 1, "{}", started.stderr);
+        assert!(!started.stderr.contains("instead of"), "{}", started.stderr);
+        wait_until("it answers", || heard("127.0.0.1:8111").as_deref() == Some("hello web"));
+        assert!(address(&shop, "web", "bridge").starts_with("172.18.0."));
+        assert!(shop.said(&["system", "check"]).contains("as it should be"));
+        shop.said(&["rm", "-f", "web"]);
+        // As after a reboot: it stays where it is.
+        shop.said(&["network", "prune", "--force"]);
+    }
+    let made = shop.bulkhead(&["network", "create", "auto"]).output().succeeds();
+    let hidden = "network auto hides hosts in 172.19.0.0/16: the host has a route to 172.16.0.0/12 via";
+    assert!(made.stderr.contains(hidden), "{}", made.stderr);
+    assert_eq!(made.stdout.trim().len(), 64, "{}", made.stdout);
+    // What hides nobody is better, once there is some.
+    ip(&shop, "route delete 192.168.0.0/16");
+    let moved = shop.script(&[], "ip route").output().succeeds();
+    assert!(moved.stderr.contains("network bridge has 192.168.0.0/20 now instead of"), "{}", moved.stderr);
+    assert!(moved.stdout.contains("192.168.0.1"), "{}", moved.stdout);
+}
+
+#[test]
+fn a_subnet_that_is_asked_for_goes_before_a_wider_route_by_a_gateway_and_nothing_else() {
+    let shop = shop!();
+    theirs(&shop, "corp0", "10.1.2.1/24");
+    for to in ["10.0.0.0/8", "10.78.0.0/24", "10.79.0.64/26"] {
+        ip(&shop, &format!("route add {to} via 10.1.2.3"));
+    }
+    ip(&shop, "route add 10.80.0.0/16 dev corp0");
+    shop.said(&["network", "create", "--subnet", "192.0.2.0/24", "other"]);
+    let create = |subnet: &str| shop.bulkhead(&["network", "create", "--subnet", subnet, "front"]).output();
+    for (subnet, holder) in [
+        ("10.78.0.0/24", "the host has a route to 10.78.0.0/24 via 10.1.2.3 by corp0"),
+        ("10.79.0.0/24", "the host has a route to 10.79.0.64/26 via 10.1.2.3 by corp0"),
+        ("10.80.7.0/24", "the host has a route to 10.80.0.0/16 by corp0"),
+        ("10.1.2.128/25", "the host has 10.1.2.1/24 at corp0"),
+        ("192.0.2.0/25", "network other has 192.0.2.0/24"),
+    ] {
+        create(subnet).fails(1, &format!("--subnet {subnet}: {holder}; choose another"));
+    }
+    let hidden =
+        "network front hides hosts in 10.77.0.0/24: the host has a route to 10.0.0.0/8 via 10.1.2.3 by corp0";
+    let made = create("10.77.0.0/24").succeeds();
+    assert!(made.stderr.contains(hidden), "{}", made.stderr);
+    let ran = shop.script(&["--network", "front"], "ping -c 1 -w 5 10.77.0.1").output().succeeds();
+    assert!(ran.stderr.contains(hidden), "{}", ran.stderr);
+}

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bulkhead_net::device::Devices;
-use bulkhead_net::pool::{self, POOLS, Range};
+use bulkhead_net::overlap::{self, Overlap};
+use bulkhead_net::pool::{self, Fate, Holder, POOLS, Range, Used};
 use bulkhead_store::{Connected, NetworkRecord};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::document::{Driver, Mode, NetworkDocument, Subnet};
+use super::host::Warnings;
 use super::{Network, NetworkRequest, elsewhere};
 use crate::configure::Caller;
 use crate::engine::Engine;
@@ -32,11 +34,11 @@ const OF_NO_HOST: [(IpNet, &str); 6] = [
 ];
 
 impl Engine {
-    /// Makes a network.
+    /// Makes a network; returns with it what the user should be told.
     ///
     /// # Errors
     /// [`Error::Invalid`] for what cannot be; a name or a subnet that is taken.
-    pub fn create_network(&self, request: &NetworkRequest) -> Result<Network> {
+    pub fn create_network(&self, request: &NetworkRequest) -> Result<(Network, Vec<String>)> {
         if host::caller() != Caller::Root {
             return Err(not_for_users(&request.name));
         }
@@ -44,12 +46,14 @@ impl Engine {
         let mut document = document(request)?;
         elsewhere::check_free(&request.name)?;
         let id = id::generate()?;
-        let used = used_by_host()?;
-        let mut refused = None;
+        let devices = Devices::open()?;
+        let host = used_by_host(&devices)?;
+        let (mut refused, mut warnings) = (None, Warnings::new());
         let inserted = self.store.insert_network(|connected| {
             let decided = others_than(connected, None).and_then(|others| {
-                document.subnets =
-                    decide_subnets(request, &document, &[&used[..], &others[..]].concat(), &others)?;
+                let taken = Taken { devices: &devices, others, host: &host };
+                document.subnets = decide_subnets(request, &document, &taken)?;
+                warnings = taken.hidden_by(&request.name, &document);
                 let mut record = NetworkRecord::new(&id, &request.name);
                 record.document = document.write()?;
                 Ok(record)
@@ -61,7 +65,7 @@ impl Engine {
             None => {
                 let record = inserted?;
                 self.tell_network(&record, "create", &[("type", &document.driver.to_string())]);
-                self.network(&record.id)
+                Ok((self.network(&record.id)?, warnings))
             }
         }
     }
@@ -72,7 +76,8 @@ impl Engine {
         if !document.subnets.is_empty() || document.driver != Driver::Bridge {
             return Ok(document);
         }
-        let used = used_by_host()?;
+        let devices = Devices::open()?;
+        let host = used_by_host(&devices)?;
         let mut refused = None;
         let settled = self.store.connect(bulkhead_store::Durability::PowerLoss, |connected| {
             let mut record = connected.network(&record.id)?;
@@ -80,8 +85,9 @@ impl Engine {
                 let mut document = NetworkDocument::read(&record)?;
                 if document.subnets.is_empty() {
                     let others = others_than(connected, None)?;
-                    let all = [&used[..], &others[..]].concat();
-                    document.subnets = decide_subnets(&NetworkRequest::default(), &document, &all, &others)?;
+                    let taken = Taken { devices: &devices, others, host: &host };
+                    // What it hides is told when its bridge is made.
+                    document.subnets = decide_subnets(&NetworkRequest::default(), &document, &taken)?;
                 }
                 Ok((document.write()?, document))
             };
@@ -203,12 +209,44 @@ fn document(request: &NetworkRequest) -> Result<NetworkDocument> {
     Ok(document)
 }
 
+/// Who has addresses.
+struct Taken<'a> {
+    devices: &'a Devices,
+    /// Other networks.
+    others: Vec<Used>,
+    /// The host, and networks from elsewhere.
+    host: &'a [Used],
+}
+
+impl Taken<'_> {
+    /// Lists what a network of such a driver must leave alone; what a macvlan has is the cable's own. Other networks come before the addresses that the
+    /// host has by them.
+    fn of(&self, driver: Driver) -> impl Iterator<Item = &Used> {
+        let host = if driver == Driver::Macvlan { &[][..] } else { self.host };
+        self.others.iter().chain(host)
+    }
+
+    /// Tells of hosts that a new network hides.
+    fn hidden_by(&self, name: &str, document: &NetworkDocument) -> Warnings {
+        let hidden = |subnet: &Subnet| {
+            let by_it = self.of(document.driver).filter(|used| used.fate(&subnet.subnet) == Fate::Hidden);
+            let narrowest = by_it.max_by_key(|used| used.net.prefix_len())?;
+            Some(hides(name, &Overlap::new(self.devices, subnet.subnet, narrowest)))
+        };
+        document.subnets.iter().filter_map(hidden).collect()
+    }
+}
+
+/// Says that the host does not reach others while a network's bridge is there.
+pub(super) fn hides(network: &str, overlap: &Overlap) -> String {
+    format!("network {network} hides hosts in {}: {overlap}", overlap.subnet)
+}
+
 /// Decides the subnets: those that were asked for, else some that nobody uses.
 fn decide_subnets(
     request: &NetworkRequest,
     document: &NetworkDocument,
-    used: &[IpNet],
-    others: &[IpNet],
+    taken: &Taken<'_>,
 ) -> Result<Vec<Subnet>> {
     let invalid = |what: String, reason: String| Error::Invalid { what, reason };
     let mut subnets = Vec::new();
@@ -219,10 +257,8 @@ fn decide_subnets(
                 format!("its addresses are {whose}; choose another, as one of 10.0.0.0/8 or fd00::/8");
             return Err(invalid(format!("--subnet {asked}"), reason));
         }
-        // What a macvlan has is the cable's own.
-        let taken = if document.driver == Driver::Macvlan { others } else { used };
-        if let Some(other) = taken.iter().find(|other| pool::is_in_the_way(other, &asked)) {
-            let reason = format!("{other} is used by the host or by another network already; choose another");
+        if let Some(other) = taken.of(document.driver).find(|other| other.fate(&asked) == Fate::InTheWay) {
+            let reason = format!("{}; choose another", Overlap::new(taken.devices, asked, other));
             return Err(invalid(format!("--subnet {asked}"), reason));
         }
         if subnets.iter().any(|known: &Subnet| known.subnet.addr().is_ipv4() == asked.addr().is_ipv4()) {
@@ -237,6 +273,7 @@ fn decide_subnets(
             is_free_choice: false,
         });
     }
+    let all = Vec::from_iter(taken.of(document.driver).cloned());
     let has = |subnets: &[Subnet], is_v4: bool| {
         subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv4() == is_v4)
     };
@@ -247,10 +284,10 @@ fn decide_subnets(
                     .to_owned();
             return Err(invalid("driver macvlan without --subnet".into(), reason));
         }
-        subnets.insert(0, another(true, used)?);
+        subnets.insert(0, another(true, &all)?);
     }
     if document.ipv6 && !has(&subnets, false) {
-        subnets.push(another(false, used)?);
+        subnets.push(another(false, &all)?);
     }
     for subnet in &mut subnets {
         subnet.range = request.ranges.iter().copied().find(|range| subnet.subnet.contains(range));
@@ -267,7 +304,7 @@ fn decide_subnets(
 }
 
 /// Chooses a subnet for which nobody has asked.
-pub(super) fn another(is_v4: bool, used: &[IpNet]) -> Result<Subnet> {
+pub(super) fn another(is_v4: bool, used: &[Used]) -> Result<Subnet> {
     let subnet = if is_v4 { pool::choose(&POOLS, used)? } else { pool::unique_local(id::random()?, 0) };
     let gateway = Range::new(subnet, None, None)?.gateway;
     Ok(Subnet { subnet, range: None, gateway, reserved: BTreeMap::new(), is_free_choice: true })
@@ -312,18 +349,19 @@ fn check_parts(request: &NetworkRequest, subnets: &[Subnet]) -> Result<()> {
 }
 
 /// Lists what the host has, or networks from elsewhere are to have: addresses, and where there are routes to.
-pub(super) fn used_by_host() -> Result<Vec<IpNet>> {
-    let devices = Devices::open()?;
-    let addresses = devices.addresses()?.into_iter().map(|(_, address)| address.trunc());
-    let routes = devices.routes()?.into_iter().map(|route| route.to);
-    Ok(addresses.chain(routes).chain(elsewhere::subnets()?).collect())
+pub(super) fn used_by_host(devices: &Devices) -> Result<Vec<Used>> {
+    let mut used = elsewhere::subnets()?;
+    used.extend(overlap::used(devices)?);
+    Ok(used)
 }
 
 /// Lists the subnets of all networks but for one.
-pub(super) fn others_than(connected: &Connected<'_>, own: Option<&str>) -> Result<Vec<IpNet>> {
+pub(super) fn others_than(connected: &Connected<'_>, own: Option<&str>) -> Result<Vec<Used>> {
     let mut all = Vec::new();
     for record in connected.networks()?.into_iter().filter(|record| Some(record.id.as_str()) != own) {
-        all.extend(NetworkDocument::read(&record)?.subnets.into_iter().map(|subnet| subnet.subnet));
+        let subnets = NetworkDocument::read(&record)?.subnets.into_iter();
+        let by = Holder::Network(elsewhere::bare(&record.name).to_owned());
+        all.extend(subnets.map(|subnet| Used { net: subnet.subnet, by: by.clone() }));
     }
     Ok(all)
 }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_net::cni::{self, Attached, Key, List, Networks, config};
 use bulkhead_net::device::Mac;
+use bulkhead_net::pool::{Holder, Used};
 use bulkhead_store::{Digest, Durability, Kind, NetworkRecord, Noun};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -316,10 +317,14 @@ impl Engine {
 }
 
 /// Returns the subnets that networks from elsewhere use, as far as their files say so.
-pub(super) fn subnets() -> Result<Vec<IpNet>> {
+pub(super) fn subnets() -> Result<Vec<Used>> {
     let described = Described::of_caller()?;
     let lists = described.iter().flat_map(|described| &described.networks.lists);
-    Ok(lists.flat_map(List::subnets).map(|(subnet, _)| subnet).collect())
+    let each = |list: &List| {
+        let by = Holder::Network(list.name.clone());
+        list.subnets().into_iter().map(move |(net, _)| Used { net, by: by.clone() })
+    };
+    Ok(lists.flat_map(each).collect())
 }
 
 /// Refuses a name for a new network that one from elsewhere has.

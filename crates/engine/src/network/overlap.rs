@@ -5,12 +5,13 @@
 
 use bulkhead_net::bridge::end_of;
 use bulkhead_net::overlap::{self, Overlap};
+use bulkhead_net::pool::{Fate, Used};
 use bulkhead_store::{Connected, Durability, Endpoint, NetworkRecord};
 use ipnet::IpNet;
 
 use super::address::{EndpointDocument, readdress};
-use super::create::{another, others_than, stored, used_by_host};
-use super::document::{Driver, NetworkDocument};
+use super::create::{another, hides, others_than, stored, used_by_host};
+use super::document::{Driver, NetworkDocument, Subnet};
 use super::host::{Host, Warnings};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -151,10 +152,7 @@ impl Host<'_> {
                 reason: format!("{}; {}", overlapped.problem(), overlapped.way_out()),
             });
         }
-        warnings.extend(overlaps.iter().map(|overlap| {
-            let Overlap { subnet, .. } = overlap;
-            format!("network {} hides hosts in {subnet}: {overlap}", record.name)
-        }));
+        warnings.extend(overlaps.iter().map(|overlap| hides(&record.name, overlap)));
         Ok(())
     }
 
@@ -205,7 +203,7 @@ impl Host<'_> {
         // First: whoever is killed from here on leaves a network whose bridge is to be made.
         document.bridge(id).remove(&self.devices)?;
         self.rules.remove_network(&document.rules(id))?;
-        let used = used_by_host()?;
+        let used = used_by_host(&self.devices)?;
         let mut refused = None;
         let moved = engine.store.connect(Durability::PowerLoss, |connected| {
             let mut record = connected.network(id)?;
@@ -250,7 +248,7 @@ fn exchange(
     connected: &Connected<'_>,
     record: &mut NetworkRecord,
     overlaps: &[Overlap],
-    used: &[IpNet],
+    used: &[Used],
 ) -> Result<Option<String>> {
     let mut document = NetworkDocument::read(record)?;
     let mut endpoints = connected.endpoints_in(&record.id)?;
@@ -261,15 +259,28 @@ fn exchange(
     let mut told = Vec::new();
     for subnet in &mut document.subnets {
         let Some(overlap) = overlaps.iter().find(|overlap| overlap.subnet == subnet.subnet) else { continue };
-        let new = another(subnet.gateway.is_ipv4(), &[used, &others[..]].concat())?;
+        let all = [used, &others[..]].concat();
+        let new = match another(subnet.gateway.is_ipv4(), &all) {
+            // It has its packets where it is.
+            Err(_) if !overlap.diverts() => continue,
+            new => new?,
+        };
+        // Another one would hide hosts no less, each time it is looked at.
+        let hides_none = |new: &Subnet| !all.iter().any(|used| used.fate(&new.subnet) == Fate::Hidden);
+        if !overlap.diverts() && !hides_none(&new) {
+            continue;
+        }
         readdress(connected, &record.id, &new, &mut endpoints)?;
         told.push(format!("has {} now instead of {}: {overlap}", new.subnet, subnet.subnet));
         *subnet = new;
     }
+    if told.is_empty() {
+        return Ok(None);
+    }
     endpoints.iter().try_for_each(|endpoint| connected.keep(endpoint))?;
     record.document = document.write()?;
     connected.change(record)?;
-    Ok((!told.is_empty()).then(|| format!("network {} {}", record.name, told.join("; "))))
+    Ok(Some(format!("network {} {}", record.name, told.join("; "))))
 }
 
 fn subnets(document: &NetworkDocument) -> Vec<IpNet> {

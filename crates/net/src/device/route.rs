@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bulkhead_sys::netlink::message::{DUMP, EXCLUSIVE, Message, attribute, number};
+use bulkhead_sys::netlink::message::{DUMP, EXCLUSIVE, Message, attribute, number, short};
 use ipnet::IpNet;
 use rustix::io::Errno;
 
@@ -17,6 +17,8 @@ const GET_ROUTE: u16 = 26;
 const DESTINATION: u16 = 1;
 const DEVICE: u16 = 4;
 const GATEWAY: u16 = 5;
+const SEVERAL: u16 = 9;
+const GATEWAY_OF_FAMILY: u16 = 18;
 /// RT_TABLE_MAIN, and RT_TABLE_LOCAL with the host's own addresses.
 const MAIN: u8 = 254;
 const LOCAL: u8 = 255;
@@ -58,9 +60,9 @@ impl IpFamily {
 pub struct Route {
     /// Where it leads; a prefix of 0 is everywhere.
     pub to: IpNet,
-    /// The number of the device by which it leads there.
+    /// The number of the device by which it leads there; none if there are several.
     pub device: Option<u32>,
-    /// The next host on the way, if it is not a neighbour itself.
+    /// The next host on the way, if it is not a neighbour itself; the first of several.
     pub gateway: Option<IpAddr>,
 }
 
@@ -127,6 +129,24 @@ fn route(body: &[u8]) -> Option<Route> {
     Some(Route {
         to: IpNet::new(to, prefix).ok()?,
         device: attribute(rest, DEVICE).and_then(|value| number(value, 0)),
-        gateway: attribute(rest, GATEWAY).and_then(read),
+        gateway: gateway(rest).or_else(|| gateway_of_several(attribute(rest, SEVERAL)?)),
     })
+}
+
+/// Reads the next host of a route, or of one way among several. It may have an address of another family (struct rtvia).
+fn gateway(attributes: &[u8]) -> Option<IpAddr> {
+    let of_family = || read(attribute(attributes, GATEWAY_OF_FAMILY)?.get(2..)?);
+    attribute(attributes, GATEWAY).and_then(read).or_else(of_family)
+}
+
+/// Reads the first of several ways, each struct rtnexthop with its attributes; nothing if a neighbour is reached by one of them.
+fn gateway_of_several(mut ways: &[u8]) -> Option<IpAddr> {
+    let mut first = None;
+    while !ways.is_empty() {
+        let length = usize::from(short(ways, 0)?);
+        let gateway = gateway(ways.get(8..length)?)?;
+        first = first.or(Some(gateway));
+        ways = ways.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    first
 }

@@ -426,13 +426,20 @@ fn what_the_host_has_of_a_subnet_is_found() {
     assert_eq!(found("fd00:1::/48", None), some("the host has fd00:1::1/64 at up0", true));
     for (to, expected) in [
         ("128.0.0.0/1", None),
-        ("172.16.0.0/12", some("the host has a route to 172.16.0.0/12 by up0", false)),
-        ("172.17.0.0/16", some("the host has a route to 172.17.0.0/16 by up0", true)),
-        ("172.17.3.0/24", some("the host has a route to 172.17.3.0/24 by up0", true)),
+        ("172.16.0.0/12", some("the host has a route to 172.16.0.0/12 via 10.1.0.2 by up0", false)),
+        ("172.17.0.0/16", some("the host has a route to 172.17.0.0/16 via 10.1.0.2 by up0", true)),
+        ("172.17.3.0/24", some("the host has a route to 172.17.3.0/24 via 10.1.0.2 by up0", true)),
     ] {
         rig::ip_command(&rig.host, &["route", "add", to, "via", "10.1.0.2"]);
         assert_eq!(found("172.17.0.0/16", Some(index)), expected, "{to}");
     }
+    let several = ["route", "add", "172.17.3.4", "nexthop", "via", "10.1.0.2", "nexthop", "via", "10.1.0.3"];
+    rig::ip_command(&rig.host, &several);
+    let expected = some("the host has a route to 172.17.3.4/32 via 10.1.0.2", true);
+    assert_eq!(found("172.17.0.0/16", Some(index)), expected, "by several ways");
+    rig::ip_command(&rig.host, &["route", "add", "10.66.0.0/16", "via", "inet6", "fd00:1::2", "dev", "up0"]);
+    let expected = some("the host has a route to 10.66.0.0/16 via fd00:1::2 by up0", false);
+    assert_eq!(found("10.66.0.0/24", Some(index)), expected, "by a gateway of the other family");
 }
 
 #[test]
