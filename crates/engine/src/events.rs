@@ -12,8 +12,8 @@ use crate::logs::Follow;
 use crate::watch::Ends;
 
 /// The keys by which events are filtered (docker's).
-pub const FILTERS: [&str; 9] =
-    ["container", "image", "volume", "pod", "type", "event", "label", "label!", "action"];
+pub const FILTERS: [&str; 10] =
+    ["container", "image", "volume", "network", "pod", "type", "event", "label", "label!", "action"];
 
 /// Which events are wanted. Times are nanoseconds since 1970 (UTC).
 #[derive(Debug, Clone, Default)]
@@ -124,6 +124,7 @@ fn fits(filters: &Filters, event: &Event) -> bool {
     names(Subject::Container)
         && names(Subject::Volume)
         && names(Subject::Pod)
+        && names(Subject::Network)
         && filters.any("image", image)
         && filters.any("type", |wanted| wanted == event.subject.text())
         && filters.any("event", is)

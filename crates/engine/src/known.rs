@@ -7,7 +7,7 @@ use bulkhead_shim::order::Restart;
 use bulkhead_shim::protocol::Ending;
 use bulkhead_shim::status::{Health, Phase, Process, Verdict};
 use bulkhead_shim::{Status, client};
-use bulkhead_store::{ContainerRecord, Durability, Event, Kind, Stage, Subject};
+use bulkhead_store::{ContainerRecord, Durability, Event, Kind, NetworkRecord, Stage, Subject};
 
 use crate::astray::was_started;
 use crate::container::State;
@@ -17,6 +17,7 @@ use crate::engine::{Engine, now};
 use crate::error::{Doing, Error, Result};
 use crate::life::{Life, Lost, Monitor, Recorded, fold, unread};
 use crate::name;
+use crate::network::connection_event;
 use crate::request::Volume;
 use crate::runtime::{self, Runtime};
 use crate::session::Attach;
@@ -204,6 +205,7 @@ impl Engine {
         if seen.untold(&known.document).is_empty() {
             return Ok(());
         }
+        let networks = self.networks_to_tell(known);
         let told = self.store.update_container(&known.record.id, Durability::Process, |record| {
             let stored = Document::read_stored(record)?;
             // Who was slower than another has seen an older end.
@@ -214,6 +216,7 @@ impl Engine {
             known.note(
                 record,
                 &if is_newest { seen.clone() } else { Seen { starts: Vec::new(), ..seen.clone() } },
+                &networks,
             )
         });
         match told {
@@ -238,6 +241,7 @@ impl Engine {
         // Its policy may have started it many times by now.
         let seen = status.filter(|status| status.started.is_some()).map(|status| Seen::of(&status));
         let seen = seen.unwrap_or_else(|| Seen { starts: vec![now()], ..Seen::default() });
+        let networks = self.networks_to_tell(known);
         // What happened has happened, whether that can be recorded or not.
         let _ = self.store.update_container(&known.record.id, Durability::Process, |record| {
             let mut document = Document::read_stored(record)?;
@@ -250,7 +254,7 @@ impl Engine {
             let mut seen = seen.clone();
             seen.starts.retain(|&start| start > told);
             seen.ends.retain(|end| document.told.is_none_or(|told| end.time > told));
-            let mut events = known.note(record, &seen)?;
+            let mut events = known.note(record, &seen, &networks)?;
             if attach.is_some() {
                 let time = events.first().map_or(known.event("attach").time, |first| first.time);
                 events.insert(0, Event { time, ..known.event("attach") });
@@ -432,6 +436,7 @@ impl Known {
         &self,
         record: &mut ContainerRecord,
         seen: &Seen,
+        networks: &[NetworkRecord],
     ) -> bulkhead_store::Result<Vec<Event>> {
         let mut document = Document::read_stored(record)?;
         let untold = seen.untold(&document);
@@ -446,6 +451,7 @@ impl Known {
                 Untold::Start(time) => {
                     document.told_start = Some(time);
                     document.told_health = None;
+                    events.extend(self.of_networks("connect", time, networks));
                     events.extend(self.of_volumes("mount", time));
                     events.push(at("start", time));
                 }
@@ -469,12 +475,27 @@ impl Known {
                         Some(code) => event.with("exitCode", &code.to_string()),
                         None => event,
                     });
+                    events.extend(self.of_networks("disconnect", time, networks));
                     events.extend(self.of_volumes("unmount", time));
                 }
             }
         }
         record.document = document.write_stored(record)?;
         Ok(events)
+    }
+
+    /// Says of each network that a start or an end of the container connects or disconnects it.
+    fn of_networks(
+        &self,
+        action: &str,
+        time: u64,
+        networks: &[NetworkRecord],
+    ) -> impl Iterator<Item = Event> {
+        let of_each = move |network| Event {
+            time: time.cast_signed(),
+            ..connection_event(network, action, &self.record.id)
+        };
+        networks.iter().map(of_each)
     }
 
     /// Says of each volume that a start or an end of the container mounts or unmounts it.

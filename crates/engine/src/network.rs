@@ -51,6 +51,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host as machine;
+use crate::known::Known;
 use crate::pod::PodRequest;
 use crate::request::{self, Connection, MacAddress, Request};
 use crate::runtime::Family;
@@ -213,11 +214,34 @@ impl Engine {
         Ok(self.published(&container.id)?.unwrap_or_default())
     }
 
+    /// Lists the networks of which the starts and ends of a container tell. What happened has happened, whether they can be read or not.
+    pub(crate) fn networks_to_tell(&self, known: &Known) -> Vec<NetworkRecord> {
+        let connections = known.document.request.namespaces.network.connections();
+        if connections.is_empty() {
+            return Vec::new();
+        }
+        let ids = connections.iter().map(|connection| connection.id.as_ref().unwrap_or(&connection.network));
+        let each = |connected: &bulkhead_store::Connected<'_>| {
+            Ok(ids.filter_map(|id| connected.network(id).ok()).collect())
+        };
+        self.store.connected(each).unwrap_or_default()
+    }
+
     /// Records that something happened to a network. What happened has happened, whether that can be recorded or not.
     fn tell_network(&self, record: &NetworkRecord, action: &str, more: &[(&str, &str)]) {
         let event = Event::new(Subject::Network, action, &record.id).with("name", &record.name);
         let event = more.iter().fold(event, |event, (key, value)| event.with(key, value));
         let _ = self.store.record_event(&event);
+    }
+}
+
+/// Says that a container is connected with a network, or is not any more (`connect`, `disconnect`).
+pub(crate) fn connection_event(network: &NetworkRecord, action: &str, container: &str) -> Event {
+    let event = Event::new(Subject::Network, action, &network.id);
+    let event = event.with("name", bare(&network.name)).with("container", container);
+    match document::NetworkDocument::read(network) {
+        Ok(document) => event.with("type", &document.driver.to_string()),
+        Err(_) => event,
     }
 }
 

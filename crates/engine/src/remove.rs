@@ -198,9 +198,10 @@ impl Engine {
         // After a power loss one that `run --rm` has made is removed in any case.
         let goes = known.document.request.remove && known.document.maker.is_some();
         let durability = if goes { Durability::Process } else { Durability::PowerLoss };
+        let networks = self.networks_to_tell(known);
         let begin = || {
             self.store.begin_removal(id, durability, |record| {
-                let told = known.note(record, seen)?;
+                let told = known.note(record, seen, &networks)?;
                 if volumes == Volumes::Remove && !known.document.anonymous.is_empty() {
                     let mut document = Document::read_stored(record)?;
                     document.takes_volumes = true;

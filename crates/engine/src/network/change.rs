@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::address::{EndpointDocument, Joint};
+use super::connection_event;
 use super::document::{Driver, NetworkDocument};
 use super::elsewhere::{believe_as_usual, check_asked};
 use super::host::{Host, Warnings};
@@ -56,7 +57,8 @@ impl Engine {
         // One that is just starting is refused before anything is recorded.
         let namespace = Self::namespace_of(&known)?;
         // The addresses first: whoever is killed before the next step has taken one too many, which goes with the container.
-        let added = connections.last().filter(|_| namespace.is_some());
+        let is_running = namespace.is_some();
+        let added = connections.last().filter(|_| is_running);
         let mut warnings = self.make_way(added.map(std::slice::from_ref).unwrap_or_default())?;
         let mut joints = self.joints_with(&id, &connections, |endpoint| endpoint.network == record.id)?;
         if let Some(namespace) = namespace {
@@ -84,7 +86,10 @@ impl Engine {
         }
         let known = self.reconnect(known, connections, files)?;
         warnings.extend(self.serve_as_now(&known)?);
-        self.tell_network(&record, "connect", &[("container", &id)]);
+        // Of one that does not run its start tells.
+        if is_running {
+            let _ = self.store.record_event(&connection_event(&record, "connect", &id));
+        }
         Ok(warnings)
     }
 
@@ -181,7 +186,7 @@ impl Engine {
         self.store.connect(Durability::Process, |connected| connected.forget(&id, &record.id))?;
         // A monitor of yesterday looks in vain for who has gone.
         drop(self.serve_as_now(&known)?);
-        self.tell_network(&record, "disconnect", &[("container", &id)]);
+        let _ = self.store.record_event(&connection_event(&record, "disconnect", &id));
         Ok(warnings)
     }
 }
