@@ -713,6 +713,31 @@ fn a_container_reaches_itself_by_its_port_also_where_frames_are_shown_to_the_pac
 
 /// A host on the cable of another one.
 #[test]
+fn a_macvlan_without_its_device_is_refused_with_the_way_out() {
+    let shop = shop!();
+    let create = |parent: &str| {
+        let (subnet, option) = (["--subnet", "198.51.100.0/24"], format!("parent={parent}"));
+        let words = [&["network", "create", "-d", "macvlan"][..], &subnet, &["-o", &option, "lan"]].concat();
+        shop.bulkhead(&words).output()
+    };
+    let lacks =
+        |name: &str| format!("the host has no device {name} on whose cable its containers could be; ");
+    let listed = "`ip link` lists those that it has";
+    for name in ["nope0", "nope0.4095", "nope0.x"] {
+        create(name).fails(1, &format!("--opt parent={name}: {}{listed}", lacks(name)));
+    }
+    let make = "make it by `ip link add link ext0 name ext0.50 type vlan id 50` and `ip link set ext0.50 up`";
+    create("ext0.50").fails(1, &format!("--opt parent=ext0.50: {}{make}", lacks("ext0.50")));
+    assert!(!shop.said(&["network", "ls"]).contains("lan"), "nothing is left of it");
+    let ip = |words: &[&str]| shop.sandbox.command("ip").args(words).output().succeeds();
+    ip(&["link", "add", "ext0.50", "type", "bridge"]);
+    create("ext0.50").succeeds();
+    ip(&["link", "delete", "ext0.50"]);
+    let gone = shop.script(&["--network", "lan"], "true").output();
+    gone.fails(125, &format!("network lan: {}{make}", lacks("ext0.50")));
+}
+
+#[test]
 fn a_macvlan_is_a_host_on_the_cable() {
     let shop = shop!();
     let run = |words: &[&str]| drop(shop.sandbox.command(words[0]).args(&words[1..]).output().succeeds());

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::document::{Driver, Mode, NetworkDocument, Subnet};
 use super::host::Warnings;
+use super::start::lacks_parent;
 use super::{Network, NetworkRequest, elsewhere};
 use crate::configure::Caller;
 use crate::engine::Engine;
@@ -47,6 +48,7 @@ impl Engine {
         elsewhere::check_free(&request.name)?;
         let id = id::generate()?;
         let devices = Devices::open()?;
+        check_parent(&devices, &document)?;
         let host = used_by_host(&devices)?;
         let (mut refused, mut warnings) = (None, Warnings::new());
         let inserted = self.store.insert_network(|connected| {
@@ -132,6 +134,15 @@ fn check_name(name: &str) -> Result<()> {
         return Err(Error::Invalid { what: format!("network name {name:?}"), reason });
     }
     Ok(())
+}
+
+/// Refuses a macvlan whose device is not there.
+fn check_parent(devices: &Devices, document: &NetworkDocument) -> Result<()> {
+    let Some(parent) = document.parent.as_deref() else { return Ok(()) };
+    match devices.find(parent)? {
+        Some(_) => Ok(()),
+        None => Err(Error::Invalid { what: format!("--opt parent={parent}"), reason: lacks_parent(parent) }),
+    }
 }
 
 /// What was asked for, without its subnets.

@@ -367,7 +367,7 @@ impl Host<'_> {
         let name = joint.document.parent.as_deref().unwrap_or_default();
         let parent = self.devices.find(name)?.ok_or_else(|| Error::Invalid {
             what: format!("network {}", joint.record.name),
-            reason: format!("the host has no device {name} on whose cable its containers could be"),
+            reason: lacks_parent(name),
         })?;
         let device = joint.device();
         let macvlan = Macvlan {
@@ -448,6 +448,18 @@ impl Host<'_> {
         // Last, as it takes longest.
         live.as_ref().map_or(Ok(()), |live| forget_after(live.translated()))
     }
+}
+
+/// Says that a device is not there on whose cable containers are to be, and how it is made if its name is one of a VLAN's (IEEE 802.1Q).
+pub(super) fn lacks_parent(name: &str) -> String {
+    let vlan = name.rsplit_once('.').and_then(|(link, id)| Some((link, id.parse::<u16>().ok()?)));
+    let way_out = match vlan.filter(|(link, id)| !link.is_empty() && (1..4095).contains(id)) {
+        Some((link, id)) => format!(
+            "make it by `ip link add link {link} name {name} type vlan id {id}` and `ip link set {name} up`"
+        ),
+        None => "`ip link` lists those that it has".to_owned(),
+    };
+    format!("the host has no device {name} on whose cable its containers could be; {way_out}")
 }
 
 impl Joint {
