@@ -30,6 +30,8 @@ pub struct Bridge {
     pub mtu: Option<u32>,
     /// Whether packets may go elsewhere.
     pub is_internal: bool,
+    /// Whether its ports reach the host alone, and not each other.
+    pub is_isolated: bool,
 }
 
 /// A container's connection with a bridge.
@@ -95,7 +97,11 @@ impl Bridge {
     /// What the kernel refuses.
     pub fn take_in(&self, host: &Devices, index: u32) -> Result<()> {
         for device in host.list()?.iter().filter(|device| unplugged_from(device) == Some(&self.owner)) {
-            let changed = host.change(vec![Change::attach(&device.name, index)]);
+            let mut changes = vec![Change::attach(&device.name, index)];
+            if self.is_isolated {
+                changes.push(Change::isolate(&device.name));
+            }
+            let changed = host.change(changes);
             match changed.and_then(|()| host.has_carrier(&device.name)) {
                 // Its container has ended meanwhile.
                 Err(error) if error.is(Errno::NODEV) => {}
@@ -252,6 +258,10 @@ impl Plug {
         // In a call of its own: behind a failure it would be another one's device.
         let alias = format!("{}{OWNER}{}", bridge.alias(), self.owner);
         let mut settling = vec![Change::describe(&self.outside, &alias)];
+        if bridge.is_isolated {
+            // Its other end is down still.
+            settling.push(Change::isolate(&self.outside));
+        }
         if self.is_published && shows_frames() {
             settling.push(Change::let_return(&self.outside));
         }

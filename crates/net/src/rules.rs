@@ -77,6 +77,8 @@ pub struct Network {
     pub masqueraded: Vec<IpNet>,
     /// Whether it has no way out and none in.
     pub is_internal: bool,
+    /// Whether its containers do not reach each other: by the host neither.
+    pub is_isolated: bool,
 }
 
 /// A port of the host that leads to a container.
@@ -445,8 +447,10 @@ impl fmt::Display for Port {
 /// Lists what a network is in the sets.
 fn of_network(network: &Network) -> Vec<(&'static Set, Vec<Element>)> {
     let bridge = Value::Device(&network.bridge);
-    let mut all =
-        vec![(&BRIDGES, vec![Element::new(&[bridge])]), (&SAME, vec![Element::new(&[bridge, bridge])])];
+    let mut all = vec![(&BRIDGES, vec![Element::new(&[bridge])])];
+    if !network.is_isolated {
+        all.push((&SAME, vec![Element::new(&[bridge, bridge])]));
+    }
     if network.is_internal {
         all.push((&INTERNAL, vec![Element::new(&[bridge])]));
     }

@@ -738,6 +738,39 @@ fn a_macvlan_without_its_device_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn containers_of_a_network_without_icc_do_not_reach_each_other() {
+    let shop = shop!();
+    let option = "com.docker.network.bridge.enable_icc";
+    let create = |value: &str| {
+        let option = format!("{option}={value}");
+        shop.bulkhead(&["network", "create", "--subnet", "10.86.0.0/24", "-o", &option, "apart"]).output()
+    };
+    create("maybe").fails(1, "expected true or false");
+    create("false").succeeds();
+    let options = ["-d", "--name", "web", "--network", "apart", "--ip", "10.86.0.9", "-p", "8112:80"];
+    shop.with("run", &options, &["sh", "-c", &greeter(80, "web")]).output().succeeds();
+    wait_until("the host reaches it", || heard("10.86.0.9:80").as_deref() == Some("hello web"));
+    wait_until("its port leads to it", || heard("127.0.0.1:8112").as_deref() == Some("hello web"));
+    let inside = |script: &str| shop.script(&["--network", "apart"], script).output();
+    inside("ping -c 1 -w 5 10.86.0.1").succeeds();
+    assert_ne!(inside("ping -c 1 -W 2 10.86.0.9").code(), 0);
+    let shown = fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    if !shown.is_ok_and(|shown| shown.trim_end() != "0") {
+        let ask = "for i in 1 2 3 4 5 6 7 8 9; do nc -w 1 10.86.0.1 8112 </dev/null && exit 0; sleep 0.1; done; exit 1";
+        let heard = inside(ask).succeeds().stdout;
+        assert!(heard.contains("hello web"), "{heard}");
+    }
+    // One that is connected while it runs is no neighbour either.
+    shop.with("run", &["-d", "--name", "late"], &["sleep", "1000"]).output().succeeds();
+    shop.said(&["network", "connect", "apart", "late"]);
+    shop.said(&["exec", "late", "ping", "-c", "1", "-w", "5", "10.86.0.1"]);
+    assert_ne!(
+        shop.bulkhead(&["exec", "late", "ping", "-c", "1", "-W", "2", "10.86.0.9"]).output().code(),
+        0
+    );
+}
+
+#[test]
 fn a_macvlan_is_a_host_on_the_cable() {
     let shop = shop!();
     let run = |words: &[&str]| drop(shop.sandbox.command(words[0]).args(&words[1..]).output().succeeds());

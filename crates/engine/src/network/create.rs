@@ -176,6 +176,7 @@ fn document(request: &NetworkRequest) -> Result<NetworkDocument> {
             ("com.docker.network.bridge.enable_ip_masquerade", Driver::Bridge) => {
                 document.routed = !truth()?;
             }
+            ("com.docker.network.bridge.enable_icc", Driver::Bridge) => document.isolated = !truth()?,
             ("com.docker.network.bridge.host_binding_ipv4", Driver::Bridge) => match value.parse() {
                 Ok(address @ IpAddr::V4(_)) => document.published_at = Some(address),
                 _ => return invalid(what(), "expected an address of IPv4"),

@@ -129,6 +129,8 @@ pub(crate) struct NetworkDocument {
     pub(crate) mode: Mode,
     /// Packets keep their addresses when they leave the host.
     pub(crate) routed: bool,
+    /// Its containers do not reach each other but by published ports.
+    pub(crate) isolated: bool,
     /// The address of the host for ports that are published without one.
     pub(crate) published_at: Option<IpAddr>,
     /// Nothing is put into the rules of the host's firewall for it.
@@ -175,6 +177,7 @@ impl Default for NetworkDocument {
             parent: None,
             mode: Mode::Bridge,
             routed: false,
+            isolated: false,
             published_at: None,
             firewall_untouched: false,
             elsewhere: None,
@@ -219,6 +222,7 @@ impl NetworkDocument {
             addresses: self.subnets.iter().map(|subnet| subnet.of(subnet.gateway)).collect(),
             mtu: self.mtu,
             is_internal: self.internal,
+            is_isolated: self.isolated,
         }
     }
 
@@ -230,6 +234,7 @@ impl NetworkDocument {
             subnets: self.subnets.iter().map(|subnet| subnet.subnet).collect(),
             masqueraded: self.subnets.iter().filter(|_| is_changed).map(|subnet| subnet.subnet).collect(),
             is_internal: self.internal,
+            is_isolated: self.isolated,
         }
     }
 }

@@ -38,6 +38,8 @@ const PORT_KIND: u16 = 4;
 const PORT_DATA: u16 = 5;
 /// IFLA_BRPORT_MODE, within [`PORT_DATA`].
 const HAIRPIN: u16 = 4;
+/// IFLA_BRPORT_ISOLATED, there, too.
+const ISOLATED: u16 = 33;
 /// VETH_INFO_PEER and IFLA_MACVLAN_MODE, within [`DATA`].
 const PEER: u16 = 1;
 const MODE: u16 = 1;
@@ -261,13 +263,16 @@ impl Change {
     /// all comes back to it, too.
     #[must_use]
     pub fn let_return(name: &str) -> Self {
-        let mut message = Message::new(NEW_LINK, 0, &body(0, 0));
-        message.text(NAME, name).nest(INFO, |message| {
-            message.text(PORT_KIND, "bridge").nest(PORT_DATA, |message| {
-                message.attribute(HAIRPIN, &[1]);
-            });
-        });
-        Self { message, doing: format!("set the hairpin mode of {name}") }
+        Self { message: port(name, HAIRPIN), doing: format!("set the hairpin mode of {name}") }
+    }
+
+    /// Has a bridge send nothing from one of its ports to others of which this was said, too.
+    #[must_use]
+    pub fn isolate(name: &str) -> Self {
+        Self {
+            message: port(name, ISOLATED),
+            doing: format!("isolate {name} from other ports of its bridge"),
+        }
     }
 
     /// Makes a device a port of a bridge.
@@ -337,6 +342,17 @@ impl Change {
         };
         Self { message, doing: format!("give the network device {index} the address {address}") }
     }
+}
+
+/// Asks for something of a bridge's port that is or is not so.
+fn port(name: &str, attribute: u16) -> Message {
+    let mut message = Message::new(NEW_LINK, 0, &body(0, 0));
+    message.text(NAME, name).nest(INFO, |message| {
+        message.text(PORT_KIND, "bridge").nest(PORT_DATA, |message| {
+            message.attribute(attribute, &[1]);
+        });
+    });
+    message
 }
 
 fn with_mtu(message: &mut Message, mtu: Option<u32>) {

@@ -94,6 +94,32 @@ fn a_bridge_that_is_made_anew_has_its_containers_again() {
     assert_eq!(unplugged, ["two"]);
 }
 
+/// Fails where containers reach each other by the bridge, by the host as a router, or by a bridge that was made anew under them.
+#[test]
+fn containers_of_an_isolated_network_reach_each_other_by_published_ports_alone() {
+    bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);
+    let rig = Rig::new();
+    let (a, b) = (rig.container("apart", "a"), rig.container("apart", "b"));
+    let near = |port: u16| at(&format!("10.40.0.2:{port}"));
+    for (round, port) in [("as it was made", 80), ("made anew", 90)] {
+        assert!(!answers(&a, &b, near(port), near(port)), "by the bridge, {round}");
+        rig::ip_command(&b, &["route", "replace", "10.40.0.2", "via", "10.40.0.1"]);
+        assert!(!answers(&a, &b, near(port + 1), near(port + 1)), "by the host, {round}");
+        rig::ip_command(&b, &["route", "delete", "10.40.0.2"]);
+        assert!(answers(&a, &rig.host, near(port + 2), near(port + 2)), "the host reaches it, {round}");
+        assert!(answers(&rig.outside, &b, at("10.1.0.2:83"), at("10.1.0.2:83")), "it goes out, {round}");
+        if port == 80 {
+            rig.devices.change(vec![Change::delete("bh-apart")]).unwrap();
+            rig.ensure(&rig.bridge("apart")).unwrap();
+        }
+    }
+    if bridge::shows_frames() && !show_frames("0") {
+        return;
+    }
+    rig.rules.publish(&[tcp(None, 8080, "10.40.0.2:80")]).unwrap();
+    assert!(answers(&a, &b, near(80), at("10.1.0.1:8080")), "by a port");
+}
+
 #[test]
 fn a_network_goes_out_with_the_host_s_address() {
     bulkhead_testkit::in_fresh_namespaces!(User, Mount, Network);

@@ -69,17 +69,19 @@ impl Rig {
             device::set(device, setting, "0").unwrap();
         }
         let devices = Devices::open().unwrap();
-        let bridges = Vec::from([("one", 10), ("two", 20), ("inner", 30)].map(|(name, number)| {
-            Bridge {
-                name: format!("bh-{name}"),
-                owner: name.to_owned(),
-                addresses: [format!("10.{number}.0.1/16"), format!("fd00:{number}::1/64")]
-                    .map(|address| address.parse().unwrap())
-                    .to_vec(),
-                mtu: None,
-                is_internal: name == "inner",
-            }
-        }));
+        let bridges =
+            Vec::from([("one", 10), ("two", 20), ("inner", 30), ("apart", 40)].map(|(name, number)| {
+                Bridge {
+                    name: format!("bh-{name}"),
+                    owner: name.to_owned(),
+                    addresses: [format!("10.{number}.0.1/16"), format!("fd00:{number}::1/64")]
+                        .map(|address| address.parse().unwrap())
+                        .to_vec(),
+                    mtu: None,
+                    is_internal: name == "inner",
+                    is_isolated: name == "apart",
+                }
+            }));
         let networks = Vec::from_iter(bridges.iter().map(|bridge| Network {
             bridge: bridge.name.clone(),
             subnets: bridge.addresses.iter().map(IpNet::trunc).collect(),
@@ -88,6 +90,7 @@ impl Rig {
                 false => bridge.addresses.iter().map(IpNet::trunc).collect(),
             },
             is_internal: bridge.is_internal,
+            is_isolated: bridge.is_isolated,
         }));
         let rules = Rules::open("bulkhead").unwrap();
         rules.replace(&networks, &[]).unwrap();
