@@ -48,8 +48,18 @@ impl Operation for Copy {
         let Copy { archive, follow_link, quiet, source, target } = self;
         let owners = if archive { CopyOwners::Source } else { CopyOwners::Target };
         let links = if follow_link { Links::Followed } else { Links::Kept };
+        let (from, to) = (Side::of(&source), Side::of(&target));
+        for side in [&from, &to] {
+            // A variable that is empty would else mean the whole root.
+            if let Side::Container(name, path) = side
+                && path.as_os_str().is_empty()
+            {
+                let failure = Failure::new(format!("{name}: names no path of the container"));
+                return Err(failure.hint(format!("`{name}:/` is its root")));
+            }
+        }
         let engine = home.engine()?;
-        let copied = match (Side::of(&source), Side::of(&target)) {
+        let copied = match (from, to) {
             (Side::Container(name, path), to @ (Side::Local(_) | Side::Stream)) => {
                 out(&engine.files(&name)?, &path, links, &to, owners)?
             }

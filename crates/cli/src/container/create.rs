@@ -74,16 +74,19 @@ impl Operation for Run {
         let keys = if has_terminal { Keys::or_configured(detach_keys)? } else { Keys::default() };
         let engine = home.engine().map_err(not_started)?;
         let mut file = wanted.cidfile.as_deref().map(IdFile::claim).transpose()?;
-        // The file with the id is there before anything runs that may read it.
-        let mut made = |created: &Created| file.as_mut().map_or(Ok(()), |file| file.write(&created.id));
+        // The file with the id is there before anything runs that may read it, and whoever is told no more of a container that does
+        // not start can remove it by that.
+        let mut made = |created: &Created| {
+            if detach {
+                writeln!(io::stdout(), "{}", created.id)?;
+            }
+            file.as_mut().map_or(Ok(()), |file| file.write(&created.id))
+        };
         let running =
             provided(&engine, &wanted, of_run, || engine.run_told(&wanted.request, attach, &mut made));
         let running = running.map_err(at_least_not_started)?;
         running.created.warnings.iter().for_each(|text| warn(text));
-        let Some(session) = running.session else {
-            writeln!(io::stdout(), "{}", running.created.id)?;
-            return Ok(ExitCode::SUCCESS);
-        };
+        let Some(session) = running.session else { return Ok(ExitCode::SUCCESS) };
         let signals = if sig_proxy { Signals::Proxied } else { Signals::Own };
         let stdin = attach.is_some_and(|attach| attach.stdin);
         follow(session, &Following { stdin, keys, signals })

@@ -649,3 +649,14 @@ fn a_layer_that_is_gone_is_told_with_who_brings_it_back() {
     shop.bulkhead(&["system", "check"]).output();
     shop.said(&["start", "-a", "web"]);
 }
+
+#[test]
+fn a_container_that_does_not_start_is_told_by_its_id() {
+    let shop = shop!();
+    let run = shop
+        .with("run", &["-d", "--name", "web", "--network", "none"], &["nothere"])
+        .output()
+        .exits_with(127);
+    assert_eq!(run.stdout.trim(), shop.inspect("web")["Id"]);
+    shop.said(&["rm", run.stdout.trim()]);
+}

@@ -364,3 +364,12 @@ fn nothing_of_the_container_runs() {
     }
     assert_eq!(fs::read_dir(&bait).unwrap().count(), 0);
 }
+
+#[test]
+fn a_path_that_is_empty_is_not_the_root() {
+    let shop = shop!();
+    shop.with("create", &["--name", "web"], &["true"]).output().succeeds();
+    for words in [["cp", "web:", "out"], ["cp", "/etc/hostname", "web:"]] {
+        shop.bulkhead(&words).output().fails(1, "web: names no path of the container");
+    }
+}
