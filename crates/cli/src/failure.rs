@@ -115,9 +115,20 @@ fn say(kind: &str, colour: &str, text: &str) {
     let is_coloured =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (on, off) = if is_coloured { (colour, "\u{1b}[0m") } else { ("", "") };
+    let text = without_numbers(text);
     // What images and registries say may be in it.
-    let text = if io::stderr().is_terminal() { escape::lines(text) } else { text.to_owned() };
+    let text = if io::stderr().is_terminal() { escape::lines(&text) } else { text };
     eprintln!("{on}{kind}:{off} {text}");
+}
+
+/// Leaves the numbers of errors out that the standard library puts behind their words.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| match part.split_once(')') {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => text + rest,
+        _ => text + " (os error " + part,
+    })
 }
 
 impl From<bulkhead_measure::error::Error> for Failure {
@@ -176,5 +187,17 @@ impl From<io::Error> for Failure {
             io::ErrorKind::BrokenPipe => Failure::Unread,
             _ => Failure::new(format!("write to the standard output: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_errors_are_left_out() {
+        let error = io::Error::from_raw_os_error(2);
+        let text = without_numbers(&format!("read a: {error}, (os error x) and b: {error}"));
+        assert_eq!(text, "read a: No such file or directory, (os error x) and b: No such file or directory");
     }
 }

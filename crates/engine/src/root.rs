@@ -29,6 +29,6 @@ pub(crate) fn unopened(layer: &Path, error: io::Error) -> Error {
             what: format!("layer sha256:{digest}"),
             reason: "its directory is gone".to_owned(),
         },
-        _ => Error::System { doing: format!("open layer {}", layer.display()), source: error },
+        _ => Error::System { doing: format!("open the root {}", layer.display()), source: error },
     }
 }
