@@ -13,6 +13,9 @@ use bulkhead_net::rules::{Network, Rules};
 use bulkhead_net::uplink::{self, Families};
 use ipnet::IpNet;
 
+/// How long a connection is waited for: TCP sends what was lost again after a second.
+const PATIENCE: Duration = Duration::from_millis(1300);
+
 /// A network namespace with a name.
 pub(crate) struct Place {
     pub(crate) name: String,
@@ -200,8 +203,7 @@ pub(crate) fn ping(
     connect: SocketAddr,
 ) -> Option<IpAddr> {
     let listener = inside(server.fd(), || TcpListener::bind(listen)).unwrap().unwrap();
-    let connected =
-        inside(client.fd(), || TcpStream::connect_timeout(&connect, Duration::from_millis(400))).unwrap();
+    let connected = inside(client.fd(), || TcpStream::connect_timeout(&connect, PATIENCE)).unwrap();
     let mut client = connected.ok()?;
     let (mut stream, peer) = listener.accept().unwrap();
     client.write_all(b"ping").unwrap();
