@@ -174,7 +174,10 @@ impl Database {
         if length < LOG || connection.busy_handler(None).is_err() {
             return;
         }
-        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        // Others write meanwhile; only then it is kept from them, for a moment in which next to nothing is left to copy.
+        for mode in ["PASSIVE", "TRUNCATE"] {
+            let _ = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+        }
         let _ = connection.busy_handler(Some(wait));
     }
 
