@@ -527,6 +527,13 @@ impl Known {
             .is_some_and(|status| status.stopped || status.started.is_some() && is_given_up(status.started))
     }
 
+    /// Tells whether it has ended, and its policy would have something to say after a boot unless it is noted that somebody stopped it.
+    pub(crate) fn is_to_be_given_up(&self) -> bool {
+        self.life.state == State::Exited
+            && !self.is_stopped()
+            && self.document.request.restart.0 != Restart::No
+    }
+
     /// Tells whether its policy starts it again after an end that nobody saw.
     pub(crate) fn starts_again(&self) -> bool {
         self.life.state == State::Exited && !self.is_stopped() && self.may_start_again()

@@ -218,7 +218,6 @@ impl Engine {
         let moved = self.make_way(document.request.namespaces.network.connections())?;
         let joints = self.joints_of(known)?;
         let mut configured = self.configured(known, image, &joints, Moment::Start)?;
-        configured.warnings.extend(moved);
         if let (Some(size), Some(process)) =
             (attach.and_then(|attach| attach.size), &mut configured.config.process)
         {
@@ -232,6 +231,7 @@ impl Engine {
             let again = self.configured(known, image, &self.joints_of(known)?, Moment::Start)?;
             (configured.files, configured.warnings) = (again.files, again.warnings);
         }
+        configured.warnings.extend(moved);
         configured.config.hooks.create_runtime.extend(self.network_hook(known)?);
         let mut order = self.prepare(known, image, &configured, (attach, cause))?;
         self.note_sharer(known)?;

@@ -37,7 +37,7 @@ impl Engine {
             State::Removing if known.document.request.remove => self.end_alone(&known, *stop, held),
             State::Removing => Err(known.refuses("stop")),
             // Nobody is there to note that it is not to be started again, as it would be after a reboot.
-            State::Exited if known.starts_again() => self.give_up(&known),
+            State::Exited if known.is_to_be_given_up() => self.give_up(&known),
             State::Created => Ok(()),
             // Whoever stopped it may have been killed before that was on the disk.
             State::Exited => self.keep_status(&known),
@@ -47,8 +47,7 @@ impl Engine {
                 self.keep_status(&known)?;
                 // Its end comes before its having been stopped.
                 if let Some(known) = self.know_again(&known.record.id)?
-                    && known.life.state == State::Exited
-                    && known.starts_again()
+                    && known.is_to_be_given_up()
                 {
                     // Its monitor died over it, and has not noted that.
                     self.give_up(&known)?;

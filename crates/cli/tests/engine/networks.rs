@@ -1089,7 +1089,8 @@ fn who_waits_for_the_networks_says_for_whom() {
     let lock = fs::File::open(shop.path("engine-run/networks/lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let run = shop.script(&[], "true").spawn();
-    std::thread::sleep(Duration::from_secs(2));
+    let said = || run.stderr().contains("waiting for the networks of this host, which ");
+    wait_until("it says for whom it waits", said);
     drop(lock);
-    run.wait().succeeds().complains("waiting for the networks of this host, which ");
+    run.wait().succeeds();
 }

@@ -233,3 +233,19 @@ fn a_check_that_takes_too_long_fails_and_a_start_period_forgives() {
     shop.kept("none", &["--no-healthcheck"], "sleep 1000");
     assert_eq!(shop.state("none")["Health"], serde_json::Value::Null);
 }
+
+#[test]
+fn what_is_stopped_when_its_starts_are_used_up_stays_so() {
+    let shop = shop!();
+    let options = ["-d", "--name", "web", "--restart", "on-failure:1"];
+    shop.with("run", &options, &["sh", "-c", "exit 3"]).output().succeeds();
+    wait_until("it is not started again", || {
+        let document = shop.inspect("web");
+        document["RestartCount"] == 1 && document["State"]["Status"] == "exited"
+    });
+    shop.said(&["stop", "web"]);
+    let started = || shop.inspect("web")["State"]["StartedAt"].clone();
+    let before = started();
+    shop.said(&["system", "restart-all"]);
+    assert_eq!(started(), before, "as after a boot");
+}

@@ -81,7 +81,8 @@ fn removal_begins_while_the_runtime_cleans_up() {
         ControlFlow::Continue(())
     };
     ground.engine.events(&wanted, note).unwrap();
-    assert_eq!(actions, ["create", "attach", "start", "die", "destroy"], "each is told once");
+    let expected = ["create", "attach", "connect", "start", "die", "disconnect", "destroy"];
+    assert_eq!(actions, expected, "each is told once");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! What plugins make for a container or pod: attached, looked at, and taken back.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -161,14 +160,15 @@ impl Engine {
 
     /// Lists the ports of the host that plugins lead to containers.
     pub(in crate::network) fn ports_elsewhere(&self) -> Result<Vec<(String, PublishedPort)>> {
-        let keys = self.written_down().keys()?;
-        let mut found = Vec::new();
-        // Most hosts have none, and many containers.
-        for owner in BTreeSet::from_iter(keys.iter().map(Key::container)) {
-            let live = Live::read_to_add(self, owner)?;
-            found.extend(live.elsewhere.into_iter().map(|port| (owner.to_owned(), port)));
+        // Most hosts have no such network, and many containers.
+        if !self.store.networks()?.iter().any(|record| super::is_elsewhere(&record.name)) {
+            return Ok(Vec::new());
         }
-        Ok(found)
+        let recorded = Live::recorded(self)?.into_iter();
+        let each = |Live { owner, elsewhere, .. }: Live| {
+            elsewhere.into_iter().map(move |port| (owner.clone(), port))
+        };
+        Ok(recorded.flat_map(each).collect())
     }
 }
 
