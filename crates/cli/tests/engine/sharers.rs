@@ -1,8 +1,8 @@
 //! Networks that are shared with containers which are none of their owner: where they are found, and what becomes of them with its end.
 
-use std::process::{Child, Command};
+use bulkhead_testkit::{Running, wait_until};
 
-use bulkhead_testkit::wait_until;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::networks::{greeter, heard};
 use crate::shop::{Shop, shop};
@@ -30,20 +30,10 @@ impl Shop {
         listed.matches(&format!(": bv-{id}")).count()
     }
 
-    /// Puts a process of the host into a container's network.
-    fn enter_network(&self, name: &str) -> Inside {
+    /// Puts a process of the host into a container's network, for as long as what is returned is there.
+    fn enter_network(&self, name: &str) -> Running {
         let pid = self.inspect(name)["State"]["Pid"].to_string();
-        Inside(Command::new("nsenter").args(["-t", &pid, "-n", "sleep", "1000"]).spawn().unwrap())
-    }
-}
-
-/// A process that goes with the test.
-struct Inside(Child);
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.sandbox.command("nsenter").args(["-t", &pid, "-n", "sleep", "1000"]).spawn()
     }
 }
 
@@ -69,6 +59,19 @@ fn who_shares_a_network_that_has_ended_keeps_none_of_its_addresses() {
     wait_until("its port leads to itself", || heard("127.0.0.1:8080").as_deref() == Some("hello own"));
 
     shop.sleeper("late", &["--network", "container:own"]);
+    // Its policy brings it into the network that the other one has by then.
+    shop.said(&["restart", "-t", "0", "own"]);
+    shop.said(&["update", "--restart", "always", "late"]);
+    kill_process(
+        Pid::from_raw(i32::try_from(shop.inspect("late")["State"]["Pid"].as_i64().unwrap()).unwrap())
+            .unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
+    wait_until("it is in the network again", || {
+        let found = shop.bulkhead(&["exec", "late", "sh", "-c", DEVICES]).output();
+        found.code() == 0 && found.stdout == "eth0\n"
+    });
     let id = shop.inspect("own")["Id"].as_str().unwrap()[..6].to_owned();
     shop.said(&["rm", "-f", "own"]);
     assert_eq!(shop.ends(&id), 0, "its address is free for others");

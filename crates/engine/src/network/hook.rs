@@ -197,10 +197,15 @@ impl Engine {
         }
     }
 
+    /// Tells whether something of an owner may be left on the host but for what plugins have made.
+    fn may_have_left(&self, owner: &str) -> bool {
+        !matches!(self.published(owner), Ok(None)) || self.is_shared(owner)
+    }
+
     /// Takes back what a container had on the host that a command has just ended, or waits for its monitor, which does: its ports are
     /// free when the command returns.
     pub(crate) fn unplug_stopped(&self, id: &str) {
-        if !matches!(self.published(id), Ok(None)) {
+        if self.may_have_left(id) {
             // What stays is found by `system check`.
             let _ = self.unplug_ended(id);
         }
@@ -209,7 +214,7 @@ impl Engine {
     /// Takes back what a container had on the host whose end is just noticed, if its monitor was not told to have that done. Somebody
     /// who holds it does so, or has other plans.
     pub(crate) fn unplug_noticed(&self, id: &str) {
-        if matches!(self.published(id), Ok(None)) && !self.is_attached(id) {
+        if !self.may_have_left(id) && !self.is_attached(id) {
             return;
         }
         if let Ok(Some(_held)) = self.try_hold(id)
@@ -223,7 +228,7 @@ impl Engine {
 
     /// As [`Engine::unplug_noticed`], of the pod of which a container has ended.
     pub(crate) fn unplug_noticed_pod(&self, pod: &str) {
-        if !matches!(self.published(pod), Ok(None)) {
+        if self.may_have_left(pod) {
             // What stays is found by `system check`.
             let _ = self.unplug_pod(pod);
         }

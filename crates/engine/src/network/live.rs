@@ -47,9 +47,6 @@ pub(super) struct Live {
     /// Those that plugins of a network from elsewhere lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) elsewhere: Vec<PublishedPort>,
-    /// Whether containers share its network that are none of it: what is in it may outlive it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) is_shared: bool,
     /// The program that carries all its packets, of an ordinary user's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) carrier: Option<Carried>,

@@ -1,10 +1,12 @@
 //! Who has a network that is another's: a container with `--network container:NAME`, or a process of the host in it (nsenter(1)).
 //!
 //! A network namespace lives as long as anybody is in it, and its devices with it. When its owner has ended they would keep addresses
-//! that are given to others, on the same bridge. So they are taken away by their names, which the owner's next start finds taken, by a note
-//! at the owner of who shares its network, and by a check.
+//! that are given to others, on the same bridge. So they are taken away: with the owner's end where it is noted that the network is shared, as soon as
+//! a command notices that; by the owner's next start, which finds their names taken; and by a check.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,17 +16,18 @@ use bulkhead_shim::order::NamespaceKind;
 
 use super::change::delete;
 use super::host::Host;
-use super::live::Live;
 use crate::configure::Caller;
 use crate::create::FILES;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::host;
 use crate::known::Known;
 use crate::leftover::Leftover;
 
 use crate::request::Network;
 
+/// Is there while a network is shared, in its owner's directory below `run`.
+const NOTE: &str = "shared";
 /// How often, and with which pauses, devices are looked at that may go by themselves.
 const LOOKS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -62,7 +65,8 @@ impl Engine {
         }
     }
 
-    /// Notes at the owner of a network that a container shares it which is about to start.
+    /// Notes at the owner of a network that a container shares it which is about to start. The note stays while the owner exists: a
+    /// sharer that its policy starts again comes into the network that the owner has then.
     pub(crate) fn note_sharer(&self, known: &Known) -> Result<()> {
         let Network::Container(_) = known.document.request.namespaces.network else { return Ok(()) };
         let owner = self.owner_of_network(known)?;
@@ -70,15 +74,17 @@ impl Engine {
         if !owner.is_connected || host::caller() != Caller::Root {
             return Ok(());
         }
-        let _host = Host::hold(self)?;
-        // Of what has ended nothing is to be noted: the start fails.
-        if self.is_live(&owner.id)? {
-            let live = Live::read_to_add(self, &owner.id)?;
-            if !live.is_shared {
-                Live { is_shared: true, ..live }.write(self)?;
-            }
+        let path = self.owner_run(&owner.id).join(NOTE);
+        match File::create(&path) {
+            // The owner is gone, and the start fails.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            noted => noted.map(drop).doing(|| format!("make {}", path.display())),
         }
-        Ok(())
+    }
+
+    /// Tells whether containers that are none of it have, or had, the network of a container or pod.
+    pub(super) fn is_shared(&self, owner: &str) -> bool {
+        self.owner_run(owner).join(NOTE).exists()
     }
 
     /// Finds devices of containers that have ended, in whose namespaces somebody is still. Those that the kernel has not come to yet are

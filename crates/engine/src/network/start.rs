@@ -100,8 +100,8 @@ impl Engine {
             self.detach_all(owner)?;
         }
         let host = Host::hold(self)?;
-        if Live::read_to_end(self, owner)?.is_some() {
-            // What an earlier start has left that was killed.
+        if Live::read_to_end(self, owner)?.is_some() || self.is_shared(owner) {
+            // What an earlier start has left that was killed, or that others still have.
             host.withdraw(owner)?;
         }
         // As with docker, so that what was written for other networks runs.
@@ -182,6 +182,7 @@ impl Engine {
         let withdrawn = match Live::read_to_end(self, owner)? {
             Some(live) if live.carrier.is_some() || self.is_carried(owner) => self.end_carrier(owner),
             Some(_) => Host::hold(self)?.withdraw(owner),
+            None if self.is_shared(owner) => Host::hold(self)?.withdraw(owner),
             None => Ok(()),
         };
         detached.and(withdrawn)
@@ -438,7 +439,7 @@ impl Host<'_> {
             proxy::end(self.engine(), live)?;
             self.close_loopback(live)?;
         }
-        if live.as_ref().is_some_and(|live| live.is_shared) {
+        if self.engine().is_shared(owner) {
             self.take_ends(owner)?;
         }
         for network in live.iter().flat_map(|live| &live.named_in) {
