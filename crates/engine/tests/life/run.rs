@@ -67,7 +67,8 @@ fn removal_begins_while_the_runtime_cleans_up() {
     requires!(is_root(), "needs root");
     let ground = Ground::new();
     let (session, directory) = ending(&ground, |_| {});
-    assert_eq!(ground.engine.container("web").unwrap().state, State::Removing);
+    let is_going = || ground.engine.container("web").unwrap().state == State::Removing;
+    Ground::until("the begin of its removal", is_going);
     assert_eq!(ground.engine.wait("web", Until::default()).unwrap(), 1, "its code is known");
     Ground::until("the removal of the layer", || !directory.join("upper").exists());
     assert!(directory.exists(), "what belongs to the container itself goes last");
