@@ -3,7 +3,8 @@
 //! It is in WAL mode, so that readers never wait. Whoever writes takes the lock when the transaction begins (`BEGIN
 //! IMMEDIATE`) and so never fails half way because of another. The last to close does not copy the log back, as SQLite
 //! has it by default: that would cost every command a few syncs. The log and its index stay, which also spares the next
-//! command their making, and lets it work where the disk is full.
+//! command their making, until the log is long: then whoever has made it so empties it. Removals have room on a full disk by a
+//! reserve.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
